@@ -1,0 +1,1 @@
+//! Noise schedules, samplers, guidance and the text-to-image pipeline.

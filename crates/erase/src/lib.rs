@@ -1,0 +1,1 @@
+//! Concept erasure: concepts, edits, trajectories and one file per method.

@@ -1,0 +1,1 @@
+//! Prompt sets, detectors and metrics.

@@ -1,0 +1,1 @@
+//! The operations that diffusion networks spend their time in.

@@ -1,0 +1,83 @@
+//! What can be wrong with a model's files, said so that a person can act on it.
+
+use std::path::PathBuf;
+
+/// The result of reading, building or writing a model.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What is wrong, and where.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operating system refused; the message names the path.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+
+    /// A file that is not what it should be.
+    #[error("{}: {problem}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and what was found.
+        problem: String,
+        /// What to try instead.
+        hint: Option<String>,
+    },
+
+    /// A configuration key that is absent, impossible or not supported.
+    #[error("{}: `{key}`: {problem}", path.display())]
+    Config {
+        /// The configuration file, or the component it describes.
+        path: PathBuf,
+        /// The key as it stands in the file.
+        key: String,
+        /// What was expected and what was found.
+        problem: String,
+    },
+
+    /// The tensors of a component are not the ones its configuration asks for.
+    #[error("{component}: {}", .problems.join("\n  "))]
+    Tensors {
+        /// Where the tensors came from: a file, or a component of a checkpoint.
+        component: String,
+        /// One line for each tensor that is missing, left over, or of another shape or dtype.
+        problems: Vec<String>,
+    },
+
+    /// Input that does not fit the model, such as an unknown token.
+    #[error("{problem}")]
+    Input {
+        /// What was expected and what was found.
+        problem: String,
+        /// What to try instead.
+        hint: Option<String>,
+    },
+}
+
+impl Error {
+    /// A problem with a file.
+    pub fn file(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
+        Self::File { path: path.into(), problem: problem.into(), hint: None }
+    }
+
+    /// A problem with what the user asked for.
+    pub fn input(problem: impl Into<String>) -> Self {
+        Self::Input { problem: problem.into(), hint: None }
+    }
+
+    /// The same error with something to try instead.
+    #[must_use]
+    pub fn with_hint(mut self, text: impl Into<String>) -> Self {
+        if let Self::File { hint, .. } | Self::Input { hint, .. } = &mut self {
+            *hint = Some(text.into());
+        }
+        self
+    }
+
+    /// What to try instead, to be printed as `hint: ...` after the error.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::File { hint, .. } | Self::Input { hint, .. } => hint.as_deref(),
+            _ => None,
+        }
+    }
+}

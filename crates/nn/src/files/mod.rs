@@ -1,0 +1,3 @@
+//! Checkpoint files: reading and writing, with every tensor named and counted.
+
+pub mod tensor;

@@ -1,0 +1,182 @@
+//! A tensor as it lies in a file: dtype, shape and bytes, mapped rather than copied.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt, ops::Range, sync::Arc};
+
+use half::{bf16, f16};
+pub use safetensors::Dtype;
+
+/// Named tensors of one component, under their diffusers / transformers names.
+pub type Tensors = BTreeMap<String, HostTensor>;
+
+/// Bytes that are mapped from a file, owned, or part of the program.
+#[derive(Clone)]
+pub enum Bytes {
+    /// A range of a memory-mapped file.
+    Mapped(Arc<memmap2::Mmap>, Range<usize>),
+    /// Bytes of our own.
+    Owned(Arc<[u8]>),
+    /// Bytes compiled into the program.
+    Static(&'static [u8]),
+}
+
+impl std::ops::Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(map, range) => &map[range.clone()],
+            Self::Owned(bytes) => bytes,
+            Self::Static(bytes) => bytes,
+        }
+    }
+}
+
+impl Bytes {
+    /// A part of these bytes, without a copy of what is mapped or static.
+    ///
+    /// # Panics
+    /// If `range` reaches past the end.
+    pub fn slice(&self, range: Range<usize>) -> Self {
+        match self {
+            Self::Mapped(map, outer) => {
+                assert!(range.start <= range.end && range.end <= outer.len(), "slice reaches past the mapped bytes");
+                Self::Mapped(map.clone(), outer.start + range.start..outer.start + range.end)
+            }
+            Self::Owned(bytes) => Self::Owned(bytes[range].into()),
+            Self::Static(bytes) => Self::Static(&bytes[range]),
+        }
+    }
+}
+
+/// A tensor outside any device, row-major, in the dtype of its file.
+#[derive(Clone)]
+pub struct HostTensor {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Bytes,
+}
+
+impl fmt::Debug for HostTensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}{:?}", self.dtype, self.shape)
+    }
+}
+
+impl HostTensor {
+    /// A tensor over `bytes`; `None` if their number is not what dtype and shape ask for.
+    pub fn new(dtype: Dtype, shape: Vec<usize>, bytes: Bytes) -> Option<Self> {
+        let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+        (count.checked_mul(dtype.bitsize())? == bytes.len().checked_mul(8)?).then_some(Self { dtype, shape, bytes })
+    }
+
+    /// An f32 tensor.
+    ///
+    /// # Panics
+    /// If `values` has not as many numbers as `shape` says.
+    pub fn from_f32(shape: impl Into<Vec<usize>>, values: &[f32]) -> Self {
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        Self::new(Dtype::F32, shape.into(), Bytes::Owned(bytes.into())).expect("as many values as the shape says")
+    }
+
+    /// An i64 tensor.
+    ///
+    /// # Panics
+    /// If `values` has not as many numbers as `shape` says.
+    pub fn from_i64(shape: impl Into<Vec<usize>>, values: &[i64]) -> Self {
+        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        Self::new(Dtype::I64, shape.into(), Bytes::Owned(bytes.into())).expect("as many values as the shape says")
+    }
+
+    /// The dtype on disk.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// The shape, outermost dimension first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// How many numbers it holds.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it holds no number at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The raw little-endian bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The same numbers under another shape.
+    pub fn reshaped(&self, shape: impl Into<Vec<usize>>) -> Option<Self> {
+        Self::new(self.dtype, shape.into(), self.bytes.clone())
+    }
+
+    /// Whether the numbers are f16, bf16, f32 or f64.
+    pub fn is_float(&self) -> bool {
+        matches!(self.dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64)
+    }
+
+    /// The numbers as f32; `None` unless they are floats.
+    pub fn to_f32(&self) -> Option<Vec<f32>> {
+        let b = self.bytes();
+        Some(match self.dtype {
+            Dtype::F32 => b.chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect(),
+            Dtype::F16 => b.chunks_exact(2).map(|c| f16::from_le_bytes([c[0], c[1]]).to_f32()).collect(),
+            Dtype::BF16 => b.chunks_exact(2).map(|c| bf16::from_le_bytes([c[0], c[1]]).to_f32()).collect(),
+            Dtype::F64 => b
+                .chunks_exact(8)
+                .map(|c| f64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]) as f32)
+                .collect(),
+            _ => return None,
+        })
+    }
+
+    /// The numbers as i64; `None` unless they are integers of 32 or 64 bits.
+    pub fn to_i64(&self) -> Option<Vec<i64>> {
+        let b = self.bytes();
+        Some(match self.dtype {
+            Dtype::I64 => b
+                .chunks_exact(8)
+                .map(|c| i64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]))
+                .collect(),
+            Dtype::I32 => b.chunks_exact(4).map(|c| i64::from(i32::from_le_bytes([c[0], c[1], c[2], c[3]]))).collect(),
+            _ => return None,
+        })
+    }
+
+    /// The same numbers rounded to another float dtype; `None` unless both are f16, bf16 or f32.
+    pub fn cast(&self, dtype: Dtype) -> Option<Self> {
+        if dtype == self.dtype {
+            return Some(self.clone());
+        }
+        let values = self.to_f32()?;
+        let bytes: Vec<u8> = match dtype {
+            Dtype::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+            Dtype::F16 => values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
+            Dtype::BF16 => values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect(),
+            _ => return None,
+        };
+        Self::new(dtype, self.shape.clone(), Bytes::Owned(bytes.into()))
+    }
+}
+
+impl safetensors::View for &HostTensor {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.bytes)
+    }
+    fn data_len(&self) -> usize {
+        self.bytes.len()
+    }
+}

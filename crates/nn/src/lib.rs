@@ -1,0 +1,9 @@
+//! CLIP, AutoencoderKL, UNet2DConditionModel and ViT under their Hugging Face names, and the files they come in.
+//!
+//! Knows Hugging Face names, shapes and file formats. Does not know diffusion: no schedule, no sampler, no concept.
+
+pub mod config;
+pub mod error;
+pub mod files;
+
+pub use error::{Error, Result};
