@@ -19,6 +19,12 @@ pub enum Bytes {
     Static(&'static [u8]),
 }
 
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.len())
+    }
+}
+
 impl std::ops::Deref for Bytes {
     type Target = [u8];
 
@@ -115,6 +121,18 @@ impl HostTensor {
     /// The same numbers under another shape.
     pub fn reshaped(&self, shape: impl Into<Vec<usize>>) -> Option<Self> {
         Self::new(self.dtype, shape.into(), self.bytes.clone())
+    }
+
+    /// Some rows: a range of the first dimension. `None` if it reaches past the end, or rows are no whole bytes.
+    pub fn rows(&self, range: Range<usize>) -> Option<Self> {
+        let (&count, rest) = self.shape.split_first()?;
+        if range.start > range.end || range.end > count {
+            return None;
+        }
+        let bits = rest.iter().product::<usize>() * self.dtype.bitsize();
+        let row = bits.is_multiple_of(8).then_some(bits / 8)?;
+        let shape = [&[range.len()], rest].concat();
+        Self::new(self.dtype, shape, self.bytes.slice(range.start * row..range.end * row))
     }
 
     /// Whether the numbers are f16, bf16, f32 or f64.

@@ -1,0 +1,333 @@
+//! A Stable Diffusion checkpoint in memory: three components, a schedule, a vocabulary, and what travels with them.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+
+use super::{
+    folder,
+    source::Source,
+    tensor::{Bytes, Tensors},
+};
+use crate::error::{Error, Result};
+
+/// A network's configuration and weights.
+#[derive(Clone, Debug)]
+pub struct Component {
+    /// Its `config.json`.
+    pub config: Value,
+    /// Its weights under today's diffusers / transformers names.
+    pub tensors: Tensors,
+}
+
+/// What pads a prompt when a checkpoint brings no tokenizer of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pad {
+    /// `<|endoftext|>`, as in SD 1.x.
+    #[default]
+    EndOfText,
+    /// The token with id 0, `!`, as in SD 2.x.
+    Zero,
+}
+
+/// The raw files of a tokenizer. All empty means CLIP's own vocabulary.
+#[derive(Clone, Debug, Default)]
+pub struct TokenizerFiles {
+    /// File name (`vocab.json`, `merges.txt`, ...) and content.
+    pub files: BTreeMap<String, Bytes>,
+    /// What pads a prompt if there are no files.
+    pub pad: Pad,
+}
+
+impl TokenizerFiles {
+    /// The names read, in the order in which diffusers' tokenizers write them.
+    pub const NAMES: [&str; 6] =
+        ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
+
+    /// The content of a file, if it is there.
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.files.get(name).map(|b| &**b)
+    }
+
+    /// Whether the checkpoint brings no tokenizer, so that CLIP's own vocabulary is meant.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
+    }
+}
+
+/// A file that is copied on export and never looked into.
+#[derive(Clone, Debug)]
+pub enum Passenger {
+    /// A file on disk.
+    File(PathBuf),
+    /// A file in memory.
+    Bytes(Bytes),
+}
+
+/// The family of a checkpoint, by the widths of its networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// CompVis and RunwayML 1.1 to 1.5 and what was made of them.
+    Sd1,
+    /// StabilityAI 2.0 and 2.1.
+    Sd2,
+    /// The same networks in other sizes, such as the built-in miniature.
+    Custom,
+}
+
+impl Family {
+    /// How it is called in messages and in `modelspec.architecture`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sd1 => "stable-diffusion-v1",
+            Self::Sd2 => "stable-diffusion-v2",
+            Self::Custom => "stable-diffusion-custom",
+        }
+    }
+
+    /// The family of a U-Net and a text encoder.
+    fn of(unet: &Value, text: &Value) -> Self {
+        let width = |v: &Value, key: &str| v.get(key).and_then(Value::as_u64);
+        let levels = serde_json::json!([320, 640, 1280, 1280]);
+        let same = unet.get("block_out_channels") == Some(&levels);
+        match (same, width(unet, "cross_attention_dim"), width(text, "hidden_size")) {
+            (true, Some(768), Some(768)) => Self::Sd1,
+            (true, Some(1024), Some(1024)) => Self::Sd2,
+            _ => Self::Custom,
+        }
+    }
+}
+
+/// What the U-Net predicts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prediction {
+    /// The noise.
+    Epsilon,
+    /// v, of Salimans and Ho.
+    V,
+}
+
+impl Prediction {
+    /// The value of `prediction_type` in a scheduler's configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Epsilon => "epsilon",
+            Self::V => "v_prediction",
+        }
+    }
+}
+
+/// How a checkpoint is to be opened.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// A diffusers folder whose configurations and tokenizer describe a single file.
+    pub config: Option<PathBuf>,
+    /// What the U-Net predicts, against whatever the files say.
+    pub prediction_type: Option<Prediction>,
+    /// The variant of a folder's weight files, such as `fp16`; the plain ones are taken otherwise.
+    pub variant: Option<String>,
+}
+
+/// A whole checkpoint.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// Its path, or the name of a built-in one.
+    pub name: String,
+    /// The prompt's encoder, a `CLIPTextModel`; names with the `text_model.` prefix.
+    pub text_encoder: Component,
+    /// The denoiser, a `UNet2DConditionModel`.
+    pub unet: Component,
+    /// The autoencoder, an `AutoencoderKL`.
+    pub vae: Component,
+    /// The scheduler's configuration.
+    pub scheduler: Value,
+    /// `model_index.json`, as far as it is kept: the pipeline's class and its switches.
+    pub model_index: Value,
+    /// The tokenizer's files.
+    pub tokenizer: TokenizerFiles,
+    /// Files of `safety_checker/` and `feature_extractor/` under their relative paths: copied on export, never run.
+    pub passengers: Vec<(String, Passenger)>,
+    /// What a person should know about the way it was read.
+    pub notes: Vec<String>,
+    /// Its family.
+    pub family: Family,
+}
+
+/// The components with weights, in the order in which a prompt passes them.
+const COMPONENTS: [&str; 3] = ["text_encoder", "unet", "vae"];
+
+impl Checkpoint {
+    /// Opens a diffusers folder or a single file.
+    ///
+    /// # Errors
+    /// If something is missing, malformed, a pickle, or of another family; the error names it.
+    pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
+        let path = path.as_ref();
+        if fs_err::metadata(path)?.is_dir() {
+            if let Some(config) = &options.config {
+                return Err(Error::input(format!(
+                    "{} is a folder with its own configurations; {} would not be used",
+                    path.display(),
+                    config.display()
+                )));
+            }
+            Self::read(&Source::dir(path), options)
+        } else {
+            Err(Error::file(path, "single files are not read yet"))
+        }
+    }
+
+    /// Reads a diffusers folder on disk or compiled into the program.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn read(source: &Source, options: &OpenOptions) -> Result<Self> {
+        folder::read(source, options)
+    }
+
+    /// The names of the components with weights.
+    pub fn component_names(&self) -> [&'static str; 3] {
+        COMPONENTS
+    }
+
+    /// A component by name.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn component(&self, name: &str) -> Result<&Component> {
+        match name {
+            "text_encoder" => Ok(&self.text_encoder),
+            "unet" => Ok(&self.unet),
+            "vae" => Ok(&self.vae),
+            _ => Err(unknown_component(name)),
+        }
+    }
+
+    /// A component by name, to be changed.
+    ///
+    /// # Errors
+    /// If there is none of that name.
+    pub fn component_mut(&mut self, name: &str) -> Result<&mut Component> {
+        match name {
+            "text_encoder" => Ok(&mut self.text_encoder),
+            "unet" => Ok(&mut self.unet),
+            "vae" => Ok(&mut self.vae),
+            _ => Err(unknown_component(name)),
+        }
+    }
+
+    /// The blake3 hash, in hex, of every tensor's name, dtype, shape and bytes, of the configurations and of the
+    /// tokenizer's vocabulary. Reads all weights once; not cached, because the fields may be changed.
+    ///
+    /// What only describes (`_class_name`, `_diffusers_version`, `transformers_version`, ...) is left out.
+    pub fn hash(&self) -> String {
+        let mut hash = blake3::Hasher::new();
+        let mut field = |bytes: &[u8]| {
+            hash.update(&(bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        for name in COMPONENTS {
+            // The three names are the three components.
+            let Ok(component) = self.component(name) else { continue };
+            field(name.as_bytes());
+            field(canonical(&component.config).to_string().as_bytes());
+            for (name, tensor) in &component.tensors {
+                field(name.as_bytes());
+                field(format!("{tensor:?}").as_bytes());
+                field(tensor.bytes());
+            }
+        }
+        field(canonical(&self.scheduler).to_string().as_bytes());
+        for name in ["vocab.json", "merges.txt"] {
+            field(self.tokenizer.get(name).unwrap_or_default());
+        }
+        hash.finalize().to_hex().to_string()
+    }
+
+    /// Completes a checkpoint whose components are there: its family, what the options overrule, what is refused.
+    pub(super) fn finished(mut self, options: &OpenOptions) -> Result<Self> {
+        self.family = Family::of(&self.unet.config, &self.text_encoder.config);
+        if let Some(prediction) = options.prediction_type
+            && let Value::Object(map) = &mut self.scheduler
+        {
+            let old = map.insert("prediction_type".into(), prediction.name().into());
+            let old = old.as_ref().and_then(Value::as_str).unwrap_or("epsilon").to_owned();
+            if old != prediction.name() {
+                self.notes.push(format!("prediction type {} as asked, against {old} in the files", prediction.name()));
+            }
+        }
+        let channels = self.unet.config.get("in_channels").and_then(Value::as_u64).unwrap_or(4);
+        let latents = self.vae.config.get("latent_channels").and_then(Value::as_u64).unwrap_or(4);
+        if channels != latents {
+            return Err(Error::file(
+                &self.name,
+                format!(
+                    "the U-Net takes {channels} channels and the latents have {latents}: inpainting, depth and upscaling models \
+                     are not supported"
+                ),
+            ));
+        }
+        Ok(self)
+    }
+}
+
+fn unknown_component(name: &str) -> Error {
+    Error::input(format!("there is no component `{name}`")).with_hint(format!("the components are {}", COMPONENTS.join(", ")))
+}
+
+/// A configuration without what only describes, its keys sorted at every depth.
+fn canonical(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let idle = |key: &str| key.starts_with('_') || matches!(key, "transformers_version" | "torch_dtype" | "dtype");
+            let sorted: BTreeMap<_, _> = map.iter().filter(|(key, _)| !idle(key)).collect();
+            Value::Object(sorted.into_iter().map(|(key, v)| (key.clone(), canonical(v))).collect())
+        }
+        Value::Array(list) => list.iter().map(canonical).collect(),
+        other => other.clone(),
+    }
+}
+
+/// Most lines that one error lists.
+const MOST_LINES: usize = 20;
+
+/// An error that lists at most twenty problems and counts the others.
+pub(crate) fn tensor_error(component: &str, mut problems: Vec<String>) -> Error {
+    if problems.len() > MOST_LINES {
+        let more = problems.len() - MOST_LINES;
+        problems.truncate(MOST_LINES);
+        problems.push(format!("... and {more} more"));
+    }
+    Error::Tensors { component: component.into(), problems }
+}
+
+/// Checks that the tensors found are exactly those wanted, of their shapes, and numbers that can be computed with.
+///
+/// `component` is what the messages call them, such as `unet`.
+///
+/// # Errors
+/// [`Error::Tensors`] with a line for each that is missing, left over, or of another shape or dtype.
+pub fn expect_names(component: &str, found: &Tensors, wanted: &BTreeMap<String, Vec<usize>>) -> Result<()> {
+    let mut problems = Vec::new();
+    for (name, shape) in wanted {
+        match found.get(name) {
+            None => problems.push(format!("missing: {component} {name} {shape:?}")),
+            Some(tensor) if tensor.shape() != shape => {
+                problems.push(format!("shape: {component} {name}: expected {shape:?}, found {:?}", tensor.shape()));
+            }
+            Some(tensor) if !tensor.is_float() => {
+                problems.push(format!("dtype: {component} {name}: expected F16, BF16 or F32, found {:?}", tensor.dtype()));
+            }
+            Some(_) => {}
+        }
+    }
+    for (name, tensor) in found {
+        if !wanted.contains_key(name) {
+            problems.push(format!("left over: {component} {name} {:?}", tensor.shape()));
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(tensor_error(component, problems)) }
+}
