@@ -3,13 +3,20 @@
 //! Knows names, shapes, dtypes and bytes. Does not know what a network computes, and loads no pickle.
 
 pub mod checkpoint;
+pub mod export;
 mod folder;
+pub mod identify;
+mod ldm;
 mod names;
 pub mod safetensors;
+mod single;
 pub mod source;
+mod stock;
 pub mod tensor;
 
 pub use checkpoint::{Checkpoint, Component, Family, OpenOptions, Pad, Passenger, Prediction, TokenizerFiles, expect_names};
+pub use export::{Precision, write_folder, write_single};
+pub use identify::{Identity, Kind, identify};
 pub use safetensors::{TensorFile, write};
 pub use source::Source;
 pub use tensor::{Bytes, Dtype, HostTensor, Tensors};
