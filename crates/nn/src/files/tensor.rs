@@ -129,7 +129,7 @@ impl HostTensor {
         if range.start > range.end || range.end > count {
             return None;
         }
-        let bits = rest.iter().product::<usize>() * self.dtype.bitsize();
+        let bits = rest.iter().try_fold(self.dtype.bitsize(), |n, &d| n.checked_mul(d))?;
         let row = bits.is_multiple_of(8).then_some(bits / 8)?;
         let shape = [&[range.len()], rest].concat();
         Self::new(self.dtype, shape, self.bytes.slice(range.start * row..range.end * row))
