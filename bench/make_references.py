@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes reference files for `scumble verify MODEL --reference REF.safetensors` with diffusers and transformers, in f32 on the CPU.
 
-    make_references.py --model models/emoji-sd --out DIR                       DIR/reference.safetensors for a folder that exists
+    make_references.py --model models/emoji-sd --latent-size 8 8 --out DIR     DIR/reference.safetensors for a folder that exists
     make_references.py --family sd14 --seed 1 --width-divisor 10 --out DIR     DIR/model and DIR/reference.safetensors
     ... --dtype f16 --single-file OUT.safetensors                              stored in f16; the same model as one LDM file, too
 
@@ -105,10 +105,14 @@ def make_folder(spec, seed, folder, dtype, single=None):
     return folder
 
 
-def make_reference(folder, path, seed, prompt, steps, guidance, floor):
+def make_reference(folder, path, seed, prompt, steps, guidance, floor, latent_size=None):
     """Writes the reference file; returns {key: relative deviation of f32 from f64} when `floor` is asked for."""
     pipe = load(folder)
-    given = inputs(pipe, seed, prompt, networks.sizes(dict(unet=pipe.unet.config, vae=pipe.vae.config)))
+    sizes = networks.sizes(dict(unet=pipe.unet.config, vae=pipe.vae.config))
+    if latent_size:
+        factor = 2 ** (len(pipe.vae.config.block_out_channels) - 1)
+        sizes = dict(unet=latent_size, ddim=latent_size, image=[n * factor for n in latent_size])
+    given = inputs(pipe, seed, prompt, sizes)
     made = references(pipe, given, steps, guidance)
     broken = [k for k, v in made.items() if not torch.isfinite(v.float()).all()]
     if broken:
@@ -135,6 +139,7 @@ def main():
     p.add_argument('--prompt', default='a church in ink style')
     p.add_argument('--steps', type=int, default=None, help='DDIM steps (default 30, 10 for random models)')
     p.add_argument('--guidance', type=float, default=None, help='guidance scale (default 5, 3 for random models)')
+    p.add_argument('--latent-size', nargs=2, type=int, metavar=('H', 'W'), help='latents of all tensors (default: small, not square, odd)')
     p.add_argument('--floor', action='store_true', help='compare with f64 and print the deviation')
     p.add_argument('--threads', type=int, default=1)
     args = p.parse_args()
@@ -146,7 +151,7 @@ def main():
     path = os.path.join(args.out, 'reference.safetensors')
     steps = args.steps or (30 if args.model else 10)
     guidance = (5. if args.model else 3.) if args.guidance is None else args.guidance
-    floor = make_reference(folder, path, args.seed, args.prompt, steps, guidance, args.floor)
+    floor = make_reference(folder, path, args.seed, args.prompt, steps, guidance, args.floor, args.latent_size)
     print(json.dumps({'model': folder, 'reference': path, 'single_file': args.single_file, 'f32_against_f64': floor}, indent=2))
 
 

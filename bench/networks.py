@@ -187,10 +187,8 @@ def sizes(spec):
     factor = 2 ** (len(spec['vae']['block_out_channels']) - 1)
     levels = len(spec['unet']['block_out_channels'])
     unit = 2 ** (levels - 1)
-    odd = spec.get('odd_sizes', True)
-    unet = (unit + 1, 2 * unit + 1) if odd else (unit, 2 * unit)
     ddim = (2 * unit, 3 * unit) if unit < 8 else (unit, 2 * unit)
-    return dict(unet=unet, ddim=ddim, image=(3 * factor, 5 * factor))
+    return dict(unet=(unit + 1, 2 * unit + 1), ddim=ddim, image=(3 * factor, 5 * factor))
 
 
 def old_attention(name):
