@@ -8,8 +8,8 @@ frozen network about the erased concept e and the empty prompt (and the prompt f
 
 one backward pass, one step of Adam. Trained: weights and biases of Linear and Conv2d modules chosen by name. Written from the formulas.
 
-What is in PyTorch's favour here: prompts are embedded once instead of every iteration, no pictures are decoded, no progress is drawn,
-weights are f32 (the published bf16 is slower on most CPUs), and the picture size is the model's own.
+What is in PyTorch's favour here: prompts are embedded once instead of every iteration, no pictures are decoded, no progress is drawn, and the picture size is the model's own (the published script asks for
+1024 pixels). Weights are f32, as the miniature's U-Net is used everywhere here; the published script trains in bf16.
 
 Prints JSON: {"erase_seconds", "total_seconds", "iterations", "n_parameters", "final_loss", "edit"}; total_seconds counts from the
 start of the process, so imports and loading are in it.
@@ -84,7 +84,7 @@ def erase(pipe, args):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--concept', default='church', help="the concept's name, for the file")
-    p.add_argument('--prompt', help='its prompt (default: "a CONCEPT")')
+    p.add_argument('--prompt', help='its prompt (default: "a CONCEPT"; a style\'s name as it is)')
     p.add_argument('--from-prompt', help='erase it from this prompt only')
     p.add_argument('--model', default=drawing.MODEL)
     p.add_argument('--train-method', choices=sorted(RULES), default='esd-x')
@@ -99,7 +99,8 @@ def main():
     p.add_argument('--out', default='esd-out', help='folder for the partial U-Net')
     args = p.parse_args()
     torch.set_num_threads(args.threads)
-    args.prompt = args.prompt or ('an ' if args.concept[0] in 'aeiou' else 'a ') + args.concept
+    article = '' if args.concept.endswith(' style') else 'an ' if args.concept[0] in 'aeiou' else 'a '
+    args.prompt = args.prompt or article + args.concept
     pipe = drawing.load(args.model)
     tensors, seconds, loss = erase(pipe, args)
     os.makedirs(args.out, exist_ok=True)
