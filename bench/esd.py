@@ -8,8 +8,8 @@ frozen network about the erased concept e and the empty prompt (and the prompt f
 
 one backward pass, one step of Adam. Trained: weights and biases of Linear and Conv2d modules chosen by name. Written from the formulas.
 
-What is in PyTorch's favour here: prompts are embedded once instead of every iteration, no pictures are decoded, no progress is drawn, and the picture size is the model's own (the published script asks for
-1024 pixels). Weights are f32, as the miniature's U-Net is used everywhere here; the published script trains in bf16.
+What is in PyTorch's favour here: prompts are embedded once instead of every iteration, no pictures are decoded, no progress is drawn,
+and the picture size is the model's own (the published script asks for 1024 pixels). Weights are f32; the published script trains in bf16.
 
 Prints JSON: {"erase_seconds", "total_seconds", "iterations", "n_parameters", "final_loss", "edit"}; total_seconds counts from the
 start of the process, so imports and loading are in it.
