@@ -117,6 +117,7 @@ impl Trainable {
         let weights = pipeline
             .weights(self.component)
             .ok_or_else(|| Error::input(format!("there is no component `{}`", self.component)))?;
-        self.pick(weights.iter().map(|(name, w)| (name, w.shape.as_slice())))
+        let tensors: Vec<_> = weights.iter().map(|(name, w)| (name, w.shape.as_slice())).collect();
+        self.pick(tensors.into_iter())
     }
 }
