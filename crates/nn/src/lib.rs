@@ -5,5 +5,6 @@
 pub mod config;
 pub mod error;
 pub mod files;
+pub mod tokenizer;
 
 pub use error::{Error, Result};
