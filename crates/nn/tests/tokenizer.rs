@@ -106,6 +106,11 @@ fn clip_from_files_pads_as_its_family_does() {
         let data = TokenizerData { tokenizer_config: Some(&config), special_tokens_map: Some(&map), ..plain };
         same(&Tokenizer::new(Path::new("m"), &data, 77).unwrap(), &golden["prompts"], &golden[case]);
     }
+    // An older folder with a word added, in which the special tokens are listed among the added ones.
+    let map = special_map("<|endoftext|>");
+    let added = json!({"<cat-toy>": 49408, "<|startoftext|>": 49406, "<|endoftext|>": 49407}).to_string().into_bytes();
+    let data = TokenizerData { special_tokens_map: Some(&map), added_tokens: Some(&added), ..plain };
+    same(&Tokenizer::new(Path::new("m"), &data, 77).unwrap(), &golden["added"]["prompts"], &golden["added"]);
     // A pad token may be an object, too.
     let map = json!({"pad_token": {"content": "!"}}).to_string().into_bytes();
     let data = TokenizerData { special_tokens_map: Some(&map), ..plain };
@@ -338,6 +343,9 @@ fn configurations_that_contradict_the_vocabulary_are_refused() {
     config(json!({"added_tokens_decoder": {"x": {"content": "<x>"}}}), "/tokenizer_config.json", "found `x`");
     config(json!({"added_tokens_decoder": 1}), "/tokenizer_config.json", "added_tokens_decoder");
     refused(&TokenizerData { special_tokens_map: Some(b"{"), ..files }, "/special_tokens_map.json", "JSON");
+    refused(&TokenizerData { added_tokens: Some(br#"{"<x>": "1"}"#), ..files }, "/added_tokens.json", "expected an id");
+    refused(&TokenizerData { added_tokens: Some(br#"{"": 1}"#), ..files }, "/added_tokens.json", "expected a token");
+    refused(&TokenizerData { added_tokens: Some(br#"{"<x>": 4294967295}"#), ..files }, "/vocab.json", "expected 726");
 
     // Words that somebody added before saving are read back, with a task or without.
     let text = json!({"pad_token": "<pad>", "added_tokens_decoder": {

@@ -21,7 +21,7 @@ use tokenizers::{AddedToken, NormalizedString, Normalizer as _};
 use crate::error::{Error, Result};
 use bytes::WORD_END;
 use pipeline::Pipeline;
-use special::{Source, Specials};
+use special::{Source, Sources, Specials};
 use vocabulary::Vocabulary;
 
 /// No text encoder of this family has more positions; a larger number is a lie.
@@ -50,6 +50,8 @@ pub struct TokenizerData<'a> {
     pub tokenizer_config: Option<&'a [u8]>,
     /// `special_tokens_map.json`: special tokens.
     pub special_tokens_map: Option<&'a [u8]>,
+    /// `added_tokens.json`: ids of added words, in older folders.
+    pub added_tokens: Option<&'a [u8]>,
 }
 
 /// A prompt as the text encoder takes it.
@@ -151,6 +153,7 @@ impl Tokenizer {
         };
         let config = object("tokenizer_config.json", data.tokenizer_config)?;
         let special_map = object("special_tokens_map.json", data.special_tokens_map)?;
+        let added = object("added_tokens.json", data.added_tokens)?;
         let mut whole = object("tokenizer.json", data.tokenizer_json)?;
         // The vocabulary moves out of the file: it is most of it.
         let model = whole.as_mut().and_then(|(_, m)| m.get_mut("model")).and_then(Value::as_object_mut);
@@ -162,7 +165,12 @@ impl Tokenizer {
         if let Some(config) = source(&config) {
             check_class(config)?;
         }
-        let specials = special::read(source(&config), source(&special_map), source(&whole))?;
+        let specials = special::read(Sources {
+            config: source(&config),
+            special_map: source(&special_map),
+            added: source(&added),
+            whole: source(&whole),
+        })?;
 
         let (path, vocabulary) = if let Some((path, file)) = &whole {
             let both = data.vocab_json.is_some() && data.merges.is_some();

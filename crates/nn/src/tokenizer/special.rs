@@ -1,8 +1,8 @@
 //! The special tokens: which words start, end and pad a prompt, read from the files that say so.
 //!
 //! transformers' order of precedence: `added_tokens_decoder` in `tokenizer_config.json`; without it
-//! `special_tokens_map.json` overrides `tokenizer_config.json` and `tokenizer.json` adds its `added_tokens`. SD 2.x relies on
-//! it: its pad token `!` stands in `special_tokens_map.json` only.
+//! `special_tokens_map.json` overrides `tokenizer_config.json`, and `added_tokens.json` and the `added_tokens` of
+//! `tokenizer.json` count. SD 2.x relies on it: its pad token `!` stands in `special_tokens_map.json` only.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -17,6 +17,9 @@ use crate::error::{Error, Result};
 pub(super) const START: &str = "<|startoftext|>";
 /// CLIP's end token, SD 1.x's pad token, and what an unknown byte would become.
 pub(super) const END: &str = "<|endoftext|>";
+
+/// The keys of further special tokens, without a task here.
+const LISTS: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
 
 /// The words with a task, and whatever else is matched before the split into words.
 #[derive(Debug)]
@@ -44,6 +47,13 @@ impl Source<'_> {
     fn get(&self, key: &str) -> Option<&Value> {
         self.map.get(key).filter(|v| !v.is_null())
     }
+
+    /// Whether the file gives a task to a token.
+    fn names(&self, content: &str) -> bool {
+        let is = |v: &Value| v == content || v.get("content").is_some_and(|c| c == content);
+        self.map.iter().any(|(key, v)| key.ends_with("_token") && is(v))
+            || LISTS.iter().any(|key| self.get(key).and_then(Value::as_array).is_some_and(|list| list.iter().any(is)))
+    }
 }
 
 /// What the published SD folders say. Where a token is `normalized`, it is also found in capitals.
@@ -56,11 +66,25 @@ pub(super) fn clip(pad: &str) -> Specials {
     Specials { start: START.into(), end: END.into(), pad: pad.into(), unknown: END.into(), added }
 }
 
-/// Reads the three files that may name special tokens; any of them may be absent.
-pub(super) fn read(config: Option<Source>, special_map: Option<Source>, tokenizer_json: Option<Source>) -> Result<Specials> {
+/// The files that may name special tokens; any of them may be absent.
+#[derive(Clone, Copy)]
+pub(super) struct Sources<'a> {
+    /// `tokenizer_config.json`.
+    pub(super) config: Option<Source<'a>>,
+    /// `special_tokens_map.json`.
+    pub(super) special_map: Option<Source<'a>>,
+    /// `added_tokens.json`.
+    pub(super) added: Option<Source<'a>>,
+    /// `tokenizer.json`.
+    pub(super) whole: Option<Source<'a>>,
+}
+
+/// Reads the special and the added tokens.
+pub(super) fn read(Sources { config, special_map, added: list, whole }: Sources) -> Result<Specials> {
     let mut added: Vec<(Option<u32>, AddedToken)> = Vec::new();
     let decoder = config.filter(|c| c.get("added_tokens_decoder").is_some());
-    let special_map = special_map.filter(|_| decoder.is_none());
+    // The first one that names a token wins.
+    let sources: Vec<Source> = special_map.filter(|_| decoder.is_none()).into_iter().chain(config).collect();
     if let Some(source) = decoder {
         let key = "added_tokens_decoder";
         let by_id = source.map[key].as_object().ok_or_else(|| source.error(key, "expected an object of tokens by id"))?;
@@ -68,20 +92,25 @@ pub(super) fn read(config: Option<Source>, special_map: Option<Source>, tokenize
             let number = number.parse().map_err(|_| source.error(key, &format!("expected an id, found `{number}`")))?;
             added.push((Some(number), token_of(source, key, token)?));
         }
-    } else if let Some(source) = tokenizer_json {
+    } else {
         let key = "added_tokens";
-        let list = source.get(key).map(|v| v.as_array().ok_or_else(|| source.error(key, "expected a list"))).transpose()?;
-        for entry in list.into_iter().flatten() {
-            let token = token_of(source, key, entry)?;
-            added.push((Some(id(source.path, &token.content, &entry["id"])?), token));
+        if let Some(source) = whole {
+            let list = source.get(key).map(|v| v.as_array().ok_or_else(|| source.error(key, "expected a list"))).transpose()?;
+            for entry in list.into_iter().flatten() {
+                let token = token_of(source, key, entry)?;
+                added.push((Some(id(source.path, &token.content, &entry["id"])?), token));
+            }
+        }
+        for (source, content, number) in list.iter().flat_map(|s| s.map.iter().map(move |(content, id)| (s, content, id))) {
+            let special = sources.iter().any(|s| s.names(content));
+            let token = token_of(*source, key, &Value::from(content.as_str()))?.special(special).normalized(!special);
+            added.push((Some(id(source.path, content, number)?), token));
         }
     }
     added.sort_by_key(|(id, _)| *id);
     let mut contents = HashSet::new();
     added.retain(|(_, token)| contents.insert(token.content.clone()));
 
-    // The last file that names a token wins.
-    let sources: Vec<Source> = special_map.into_iter().chain(config).collect();
     let mut put = |added: &mut Vec<(Option<u32>, AddedToken)>, token: AddedToken| {
         if contents.insert(token.content.clone()) {
             added.push((None, token.special(true)));
@@ -103,7 +132,7 @@ pub(super) fn read(config: Option<Source>, special_map: Option<Source>, tokenize
     let unknown = named("unk_token", END)?;
     let pad = named("pad_token", END)?;
 
-    for (source, key) in sources.iter().flat_map(|s| [(s, "additional_special_tokens"), (s, "extra_special_tokens")]) {
+    for (source, key) in sources.iter().flat_map(|s| LISTS.map(|key| (s, key))) {
         for entry in source.get(key).and_then(Value::as_array).into_iter().flatten() {
             let token = token_of(*source, key, entry)?;
             put(&mut added, token);

@@ -35,6 +35,8 @@ PROMPTS = [
     "a church " * 37 + "a", "x" * 74 + " " + "y z " * 80, "gas pump golf flag tweMoji emojione fluent ink blob", "cat,dog;bird:fish.owl", "\t\n",
 ]
 
+ADDED = ["a <cat-toy> and <CAT-TOY>s", "a <|endoftext|> <|ENDOFTEXT|> <|startoftext|> <|STARTOFTEXT|>"]
+
 DECODED = [[320, 2368], [49406, 518, 267, 49407, 0], [95], [0, 256], [320, 320, 49407, 320]]
 
 SPECIAL = {"lstrip": False, "normalized": True, "rstrip": False, "single_word": False}
@@ -96,6 +98,12 @@ with tempfile.TemporaryDirectory() as temp:
     golden["plain"] = case(files)
     golden["emoji"] = case(CLIPTokenizer.from_pretrained(emoji))
     assert golden["emoji"] == case(CLIPTokenizer.from_pretrained(ROOT / "models/emoji-sd/tokenizer"))
+
+    # An older folder, saved after a word was added.
+    old = special_files(clip_files(temp / "old"), "<|endoftext|>")
+    (old / "added_tokens.json").write_text(json.dumps({"<cat-toy>": 49408, "<|startoftext|>": 49406, "<|endoftext|>": 49407}))
+    golden["added"] = case(CLIPTokenizer.from_pretrained(old), ADDED)
+    golden["added"]["prompts"] = ADDED
 
     # Textual inversion: a word of three vectors and one of one, as diffusers' load_textual_inversion adds them.
     tokenizer.add_tokens(["<church-x>", "<church-x>_1", "<church-x>_2"])
