@@ -259,6 +259,7 @@ fn tokenizer_of(checkpoint: &Checkpoint, context: usize) -> Result<Tokenizer> {
         tokenizer_json: files.get("tokenizer.json"),
         tokenizer_config: files.get("tokenizer_config.json"),
         special_tokens_map: files.get("special_tokens_map.json"),
+        added_tokens: files.get("added_tokens.json"),
     };
     Ok(Tokenizer::new(&Path::new(&checkpoint.name).join("tokenizer"), &data, context)?)
 }
