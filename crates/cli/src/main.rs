@@ -4,20 +4,12 @@
 //! stdout is data, stderr is progress and logs.
 
 mod args;
-mod edits;
-mod erase;
-mod export;
 mod failure;
-mod generate;
-mod inspect;
-mod judging;
 mod list;
 mod miniature;
 mod model;
 mod output;
 mod progress;
-mod store;
-mod verify;
 
 use std::process::ExitCode;
 
@@ -47,11 +39,7 @@ fn run() -> Result<Outcome, Failure> {
         }
     };
     match args.command {
-        Command::Erase(args) => erase::run(&args),
-        Command::Generate(args) => generate::run(&args),
-        Command::Export(args) => export::run(&args),
-        Command::Inspect(args) => inspect::run(&args),
-        Command::Verify(args) => verify::run(&args),
-        Command::Methods(args) => list::methods(&args),
+        Command::Methods(args) => list::methods(args),
+        _ => Err(Failure::new("not yet")),
     }
 }
