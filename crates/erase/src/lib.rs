@@ -1,1 +1,5 @@
 //! Concept erasure: concepts, edits, trajectories and one file per method.
+
+pub mod world;
+
+pub use world::{Known, World};
