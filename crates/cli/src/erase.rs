@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, ops::ControlFlow, path::PathBuf, time::Instant};
 
 use scumble_diffusion::{Picture, Pipeline, Request};
-use scumble_erase::{Concept, Edit, Event, Job, Variant, Wording, World, drift, methods};
+use scumble_erase::{Concept, Edit, Event, Job, Known, Variant, Wording, World, drift, methods};
 use scumble_eval::{Rate, Rates};
 use scumble_report::{Grid, Image, Row, png};
 use serde_json::{Map, Value, json};
@@ -267,7 +267,8 @@ fn draw_grid(plan: &Plan, before: &Pipeline, after: &Pipeline, progress: &Progre
     if plan.judge {
         let world = World::emoji();
         for concept in &plan.concepts {
-            prompts.extend(world.shown_beside(&concept.name).into_iter().filter(|p| !prompts.contains(p)).collect::<Vec<_>>());
+            let beside = shown_beside(&world, &concept.name);
+            prompts.extend(beside.into_iter().filter(|p| !prompts.contains(p)).collect::<Vec<_>>());
         }
         prompts.truncate(10);
     }
@@ -313,6 +314,30 @@ fn draw_grid(plan: &Plan, before: &Pipeline, after: &Pipeline, progress: &Progre
     };
     let picture = grid.draw();
     Ok(png::encode_png(picture.width() as usize, picture.height() as usize, picture.as_raw(), &[])?)
+}
+
+/// What to show of a concept beside its own prompts: itself in another wording, then what ought to stay.
+fn shown_beside(world: &World, concept: &str) -> Vec<String> {
+    match world.find(concept) {
+        Some(Known::Object(object)) => {
+            let category = |o: &str| world.categories.iter().find(|(name, _)| name == o).map(|(_, c)| c.clone());
+            let near = world.objects.iter().find(|o| **o != object && category(o) == category(&object));
+            let mut prompts = vec![World::caption(&object, Some("ink"), None)];
+            prompts.extend(near.map(|o| World::article(o)));
+            prompts.extend(["house", "cat", "truck"].iter().filter(|o| **o != object).map(|o| World::article(o)));
+            prompts
+        }
+        Some(Known::Style(style)) => {
+            let others = world.styles.iter().filter(|s| **s != style).take(2);
+            others.flat_map(|s| ["cat", "house"].map(|o| World::caption(o, Some(s), None))).collect()
+        }
+        Some(Known::Category { members, .. }) => {
+            let mut prompts: Vec<String> = members.iter().take(3).map(|m| World::article(m)).collect();
+            prompts.extend(["house", "cat", "truck"].map(World::article));
+            prompts
+        }
+        None => Vec::new(),
+    }
 }
 
 type Both = (Vec<Option<Rates>>, Vec<Option<Rates>>);

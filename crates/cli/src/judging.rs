@@ -8,7 +8,7 @@ use std::{
 
 use scumble_diffusion::{Picture, Pipeline};
 use scumble_erase::World;
-use scumble_eval::{Case, Judge, Judges, JudgingSet, Rate, Rates, judges::Answer, judging};
+use scumble_eval::{Answer, Case, Judge, Judges, JudgingSet, Rate, Rates, judging};
 use serde::{Deserialize, Serialize};
 
 use crate::{

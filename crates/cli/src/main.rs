@@ -4,12 +4,15 @@
 //! stdout is data, stderr is progress and logs.
 
 mod args;
+mod erase;
 mod failure;
+mod judging;
 mod list;
 mod miniature;
 mod model;
 mod output;
 mod progress;
+mod store;
 
 use std::process::ExitCode;
 
@@ -40,6 +43,7 @@ fn run() -> Result<Outcome, Failure> {
     };
     match args.command {
         Command::Methods(args) => list::methods(args),
+        Command::Erase(args) => erase::run(&args),
         _ => Err(Failure::new("not yet")),
     }
 }

@@ -22,4 +22,4 @@ pub use error::{Error, Result};
 pub use job::{Event, Job, Store};
 pub use methods::{Method, Variant};
 pub use trainable::Trainable;
-pub use world::World;
+pub use world::{Known, World};

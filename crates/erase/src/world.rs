@@ -131,7 +131,11 @@ impl World {
 
 /// Lower case, with single spaces between the words.
 fn plain(name: &str) -> String {
-    name.to_lowercase().split(|c: char| c.is_whitespace() || c == '-' || c == '_').filter(|w| !w.is_empty()).collect::<Vec<_>>().join(" ")
+    name.to_lowercase()
+        .split(|c: char| c.is_whitespace() || c == '-' || c == '_')
+        .filter(|w| !w.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 #[cfg(test)]
