@@ -56,6 +56,10 @@ impl TensorFile {
         if is_pickle(&bytes) {
             return Err(pickle_error(&path));
         }
+        if bytes.starts_with(b"version https://git-lfs") {
+            return Err(Error::file(&path, "this is a git-lfs pointer, not the file that it stands for")
+                .with_hint("fetch the file itself, for example with `git lfs pull`"));
+        }
         let bad = |problem: String| Error::file(&path, format!("not a readable safetensors file: {problem}"));
 
         let total = bytes.len();
