@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, path::Path};
 
 use common::{assert_same, copy_folder, miniature, miniature_path};
 use scumble_nn::files::{
-    Checkpoint, Dtype, Family, Kind, OpenOptions, Precision, Prediction, Source, TensorFile, Tensors, expect_names, identify, write,
-    write_folder,
+    Checkpoint, Dtype, Family, Kind, OpenOptions, Precision, Prediction, Source, TensorFile, Tensors, expect_names, identify,
+    write, write_folder,
 };
 use serde_json::{Value, json};
 

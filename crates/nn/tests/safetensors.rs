@@ -129,14 +129,25 @@ fn refuses_every_kind_of_lie() {
         ("offsets near the end of numbers", raw(&f4("[0,18446744073709551615]"), &[0; 4]), "not a readable"),
         ("negative offset", raw(&f4("[-1,4]"), &[0; 4]), "header"),
         ("three offsets", raw(&f4("[0,2,4]"), &[0; 4]), "header"),
-        ("overflowing shape", raw(r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,4]}}"#, &[0; 4]), "overflow"),
-        ("nine dimensions", raw(r#"{"a":{"dtype":"F32","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,4]}}"#, &[0; 4]), "dimensions"),
+        (
+            "overflowing shape",
+            raw(r#"{"a":{"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,4]}}"#, &[0; 4]),
+            "overflow",
+        ),
+        (
+            "nine dimensions",
+            raw(r#"{"a":{"dtype":"F32","shape":[1,1,1,1,1,1,1,1,1],"data_offsets":[0,4]}}"#, &[0; 4]),
+            "dimensions",
+        ),
         ("unknown dtype", raw(r#"{"a":{"dtype":"F33","shape":[1],"data_offsets":[0,4]}}"#, &[0; 4]), "`a`"),
         ("unknown field", raw(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4],"x":1}}"#, &[0; 4]), "`a`"),
         ("missing field", raw(r#"{"a":{"dtype":"F32","shape":[1]}}"#, &[0; 4]), "`a`"),
         (
             "a name twice",
-            raw(r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#, &[0; 8]),
+            raw(
+                r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}"#,
+                &[0; 8],
+            ),
             "occurs twice",
         ),
         ("metadata twice", raw(r#"{"__metadata__":{},"__metadata__":{}}"#, &[]), "occurs twice"),

@@ -26,7 +26,9 @@ fn the_miniature_goes_through_a_single_file_and_back() {
     assert_eq!(file.tensors.len(), 286 + 156 + 68);
     assert_eq!(file.tensors["first_stage_model.decoder.mid.attn_1.q.weight"].shape(), [96, 96, 1, 1]);
     // Each name of the U-Net once: two levels of one layer, attention everywhere.
-    for key in ["input_blocks.2.0.op.bias", "input_blocks.3.1.norm.bias", "output_blocks.1.2.conv.bias", "output_blocks.3.1.norm.bias"] {
+    for key in
+        ["input_blocks.2.0.op.bias", "input_blocks.3.1.norm.bias", "output_blocks.1.2.conv.bias", "output_blocks.3.1.norm.bias"]
+    {
         assert!(file.tensors.contains_key(&format!("model.diffusion_model.{key}")), "{key}");
     }
 
@@ -38,11 +40,10 @@ fn the_miniature_goes_through_a_single_file_and_back() {
     assert_eq!(again.tokenizer.get("vocab.json"), model.tokenizer.get("vocab.json"));
     let identity = identify(&path).unwrap();
     assert_eq!(identity.kind, Kind::SingleFile(Family::Custom));
-    assert_eq!(identity.parts.iter().map(|p| (p.name.as_str(), p.tensors)).collect::<Vec<_>>(), [
-        ("unet", 286),
-        ("vae", 156),
-        ("text_encoder", 68)
-    ]);
+    assert_eq!(
+        identity.parts.iter().map(|p| (p.name.as_str(), p.tensors)).collect::<Vec<_>>(),
+        [("unet", 286), ("vae", 156), ("text_encoder", 68)]
+    );
     // And out into a folder again.
     let out = folder.path().join("out");
     write_folder(&again, &out, Precision::Keep, None).unwrap();
@@ -89,7 +90,8 @@ fn idle_keys_are_counted_and_unknown_ones_listed() {
         write(&path, tensors, &metadata).unwrap();
         assert!(open(&path).unwrap_err().contains(family), "{key}");
     }
-    let strange = ["model.diffusion_model.input_blocks.9.0.op.weight", "first_stage_model.quant.weight", "strange", "cond_stage_model.x"];
+    let strange =
+        ["model.diffusion_model.input_blocks.9.0.op.weight", "first_stage_model.quant.weight", "strange", "cond_stage_model.x"];
     for key in strange {
         tensors.insert(key.into(), one.clone());
     }

@@ -365,7 +365,14 @@ mod tests {
     fn a_name_of_neither_layout_has_no_path() {
         let config = UNetConfig::read(Path::new("stock"), &stock::sd1(Prediction::Epsilon).unet).unwrap();
         let paths = Paths::unet(&config);
-        for name in ["", ".", "down_blocks", "down_blocks.0", "down_blocks.3.attentions.0.norm.weight", "up_blocks.4.resnets.0.conv1.weight"] {
+        for name in [
+            "",
+            ".",
+            "down_blocks",
+            "down_blocks.0",
+            "down_blocks.3.attentions.0.norm.weight",
+            "up_blocks.4.resnets.0.conv1.weight",
+        ] {
             assert_eq!(paths.ldm(name), None, "{name}");
         }
         for name in ["input_blocks.0", "input_blocks.12.0.op.weight", "output_blocks.2.2.conv.weight", "label_emb.0.0.weight"] {
