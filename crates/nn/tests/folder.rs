@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, path::Path};
 use common::{assert_same, copy_folder, miniature, miniature_path};
 use scumble_nn::files::{
     Checkpoint, Dtype, Family, Kind, OpenOptions, Precision, Prediction, Source, TensorFile, Tensors, expect_names, identify,
-    write, write_folder,
+    read_network, read_text_encoder, write, write_folder,
 };
 use serde_json::{Value, json};
 
@@ -103,6 +103,18 @@ fn reads_files_compiled_into_the_program() {
     let model = Checkpoint::read(&Source::embedded("emoji-sd", files.leak()), &OpenOptions::default()).unwrap();
     assert_eq!(model.name, "emoji-sd");
     assert_eq!(model.hash(), miniature().hash());
+}
+
+#[test]
+fn reads_networks_that_are_no_part_of_a_checkpoint() {
+    let text = read_text_encoder(&miniature_path().join("text_encoder")).unwrap();
+    assert_same(&text.tensors, &miniature().text_encoder.tensors);
+    let models = Source::dir(miniature_path().join(".."));
+    let clip = read_network(&models, "emoji-clip", "model").unwrap();
+    assert!(clip.tensors.contains_key("logit_scale") && clip.config["projection_dim"] == 64);
+    let judge = read_network(&models, "emoji-judges/object", "model").unwrap();
+    assert!(judge.tensors.contains_key("classifier.weight"), "{:?}", judge.tensors.keys());
+    assert!(read_network(&models, "emoji-judges", "model").unwrap_err().to_string().contains("config.json: is missing"));
 }
 
 #[test]

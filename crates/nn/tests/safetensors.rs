@@ -165,6 +165,39 @@ fn refuses_every_kind_of_lie() {
 }
 
 #[test]
+fn names_of_a_file_cannot_drive_a_terminal_or_fill_it() {
+    let name = format!("\\u001b]0;title\\u0007{}", "x".repeat(100_000));
+    let error = parse(raw(&format!(r#"{{"{name}":{{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}}}"#), &[0; 8])).unwrap_err();
+    assert!(!error.contains('\u{1b}') && error.len() < 600 && error.ends_with("..."), "{error}");
+}
+
+/// The longest headers accepted, full of the densest content: an answer in seconds, and (checked with `ulimit -v 4194304`)
+/// in less than 4 GiB.
+#[test]
+fn the_longest_headers_are_answered_soon() {
+    let fill = |piece: &dyn Fn(usize) -> String| {
+        let mut text = String::new();
+        for i in 0.. {
+            let next = piece(i);
+            if text.len() + next.len() + 64 > 32 << 20 {
+                break;
+            }
+            text.push_str(&next);
+        }
+        text.pop();
+        text
+    };
+    let tensors = fill(&|i| format!(r#""{i:x}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}},"#));
+    let metadata = fill(&|i| format!(r#""{i:x}":"","#));
+    let dims = fill(&|_| "1,".into());
+    let start = std::time::Instant::now();
+    assert!(parse(raw(&format!("{{{tensors}}}"), &[])).unwrap_err().contains("more than 262144 tensors"));
+    assert_eq!(parse(raw(&format!(r#"{{"__metadata__":{{{metadata}}}}}"#), &[])).unwrap().tensors.len(), 0);
+    parse(raw(&format!(r#"{{"a":{{"dtype":"F32","shape":[{dims}],"data_offsets":[0,4]}}}}"#), &[0; 4])).unwrap_err();
+    assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+}
+
+#[test]
 fn a_header_as_long_as_a_pickles_first_bytes_is_no_pickle() {
     let mut header = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#.to_owned();
     header.push_str(&" ".repeat(0x280 - header.len()));
@@ -180,6 +213,8 @@ fn names_pickles_folders_and_pipes_on_disk() {
     let error = TensorFile::open(&path).unwrap_err();
     assert!(error.to_string().contains("pickle") && error.hint().unwrap().contains("safetensors"), "{error}");
     assert_eq!(identify(&path).unwrap().kind, scumble_nn::files::Kind::Pickle);
+    write(path.with_extension("safetensors"), small(), &BTreeMap::new()).unwrap();
+    assert!(TensorFile::open(&path).unwrap_err().hint().unwrap().contains("model.safetensors lies beside it"));
     assert!(TensorFile::open(folder.path()).unwrap_err().to_string().contains("expected a file"));
     assert!(TensorFile::open(folder.path().join("absent")).unwrap_err().to_string().contains("absent"));
     #[cfg(unix)]
