@@ -1,1 +1,23 @@
 //! Noise schedules, samplers, guidance and the text-to-image pipeline.
+//!
+//! Knows samplers and guidance. Does not know concepts, edits of weights, files or terminals.
+
+pub mod denoiser;
+pub mod error;
+pub mod guidance;
+pub mod picture;
+pub mod pipeline;
+pub mod rng;
+pub mod samplers;
+pub mod schedule;
+pub mod time;
+
+pub use denoiser::Denoiser;
+pub use error::{Error, Result};
+pub use guidance::{ClassifierFree, Guidance};
+pub use picture::Picture;
+pub use pipeline::{Noise, Pipeline, Request};
+pub use rng::TorchRng;
+pub use samplers::Sampler;
+pub use schedule::{Prediction, Schedule};
+pub use time::{StepIndex, Timestep};

@@ -1,1 +1,16 @@
 //! Prompt sets, detectors and metrics.
+//!
+//! Knows pictures and text. Does not know how pictures were made, how a model was edited, files to write or terminals.
+
+pub mod error;
+pub mod judge;
+pub mod judges;
+pub mod judging;
+mod preprocessor;
+pub mod rates;
+
+pub use error::{Error, Result};
+pub use judge::{Judge, Verdict};
+pub use judges::{Answer, Judges};
+pub use judging::{Case, JudgingSet, Kind, Role, requests};
+pub use rates::{Rate, Rates};

@@ -1,1 +1,19 @@
 //! The operations that diffusion networks spend their time in.
+//!
+//! Pictures and latents are kept **channels last** (`[n, h, w, c]`), which is the layout of tokens (`[n, h * w, c]`):
+//! going from a convolution to a transformer and back is a reshape, never a copy. Weights keep PyTorch's layout
+//! (linear `[out, in]`, convolution `[out, in, kh, kw]`), so a tensor is the same here, in a file and in an edit.
+//!
+//! Knows shapes and gradients. Does not know names, files or networks.
+
+mod activation;
+mod attention;
+mod conv;
+mod linear;
+mod norm;
+
+pub use activation::{geglu, gelu, quick_gelu, silu};
+pub use attention::attention;
+pub use conv::{Padding, conv3x3, patches, upsample_nearest};
+pub use linear::linear;
+pub use norm::{group_norm, layer_norm};

@@ -195,9 +195,6 @@ impl<'a> Keys<'a> {
         self.get(key).ok_or_else(|| self.error(key, "is missing"))
     }
 
-    fn size(&self, key: &str) -> Result<usize> {
-        self.integer(key, self.need(key)?)
-    }
 
     fn size_or(&self, key: &str, default: usize) -> Result<usize> {
         self.get(key).map_or(Ok(default), |v| self.integer(key, v))

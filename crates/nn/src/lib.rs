@@ -5,5 +5,10 @@
 pub mod config;
 pub mod error;
 pub mod files;
+pub mod networks;
+pub mod tokenizer;
+pub mod weights;
 
 pub use error::{Error, Result};
+pub use networks::{Clip, ClipText, UNet, Vae, Vit};
+pub use weights::{Manifest, Weight, Weights};

@@ -1,0 +1,360 @@
+//! From a checkpoint and prompts to pictures.
+
+use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use serde_json::Value;
+use scumble_nn::{
+    ClipText, UNet, Vae, Weights,
+    config::{ClipTextConfig, UNetConfig, VaeConfig},
+    files::{self, Checkpoint},
+    tokenizer::{Pad, Tokenizer, TokenizerData},
+};
+
+use crate::{
+    denoiser::Denoiser,
+    error::{Error, Result},
+    guidance::{ClassifierFree, Guidance},
+    rng::TorchRng,
+    samplers::{Progress, Run, Sampler},
+    schedule::Schedule,
+};
+
+/// A network with its configuration and its tensors. Clones share the tensors.
+#[derive(Clone, Debug)]
+pub struct Part<C> {
+    /// The shape of the network.
+    pub config: C,
+    /// Its tensors, by name.
+    pub weights: Weights,
+}
+
+/// A Stable Diffusion on a device, ready to compute. Clones share all tensors, and so do edited copies, except for what was edited.
+#[derive(Clone, Debug)]
+pub struct Pipeline {
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+    /// The text encoder.
+    pub text_encoder: Part<ClipTextConfig>,
+    /// The denoiser.
+    pub unet: Part<UNetConfig>,
+    /// The autoencoder.
+    pub vae: Part<VaeConfig>,
+    /// The noise schedule.
+    pub schedule: Schedule,
+    /// The sampler that the checkpoint itself names.
+    pub sampler: Sampler,
+    device: Device,
+}
+
+impl Pipeline {
+    /// Moves a checkpoint to a device. Every tensor is checked against the configurations.
+    ///
+    /// # Errors
+    /// If a configuration is not supported or the tensors are not exactly the ones it asks for.
+    pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
+        let name = Path::new(&checkpoint.name);
+        let (text, unet, vae) = (&checkpoint.text_encoder, &checkpoint.unet, &checkpoint.vae);
+        let text_config = ClipTextConfig::read(&name.join("text_encoder/config.json"), &text.config)?;
+        let unet_config = UNetConfig::read(&name.join("unet/config.json"), &unet.config)?;
+        let vae_config = VaeConfig::read(&name.join("vae/config.json"), &vae.config)?;
+        if unet_config.cross_attention_dim != text_config.hidden_size {
+            return Err(Error::config(
+                name.join("unet/config.json"),
+                "cross_attention_dim",
+                format!("{} does not fit the text encoder's hidden_size {}", unet_config.cross_attention_dim, text_config.hidden_size),
+            ));
+        }
+        let scheduler_path = name.join("scheduler/scheduler_config.json");
+        let scheduler = as_pipeline_reads(&checkpoint.scheduler);
+        let tokenizer = tokenizer_of(checkpoint, text_config.max_position_embeddings)?;
+        if tokenizer.vocab_size() > text_config.vocab_size {
+            return Err(Error::config(
+                name.join("text_encoder/config.json"),
+                "vocab_size",
+                format!("{} is less than the tokenizer's {} entries", text_config.vocab_size, tokenizer.vocab_size()),
+            ));
+        }
+        let load = |part, tensors, manifest| Weights::load(part, tensors, manifest, device);
+        Ok(Self {
+            tokenizer,
+            text_encoder: Part {
+                weights: load("text_encoder", &text.tensors, &ClipText::manifest(&text_config))?,
+                config: text_config,
+            },
+            unet: Part { weights: load("unet", &unet.tensors, &UNet::manifest(&unet_config))?, config: unet_config },
+            vae: Part { weights: load("vae", &vae.tensors, &Vae::manifest(&vae_config))?, config: vae_config },
+            schedule: Schedule::from_config(&scheduler_path, &scheduler)?,
+            sampler: Sampler::default_for(&scheduler_path, &scheduler)?,
+            device: device.clone(),
+        })
+    }
+
+    /// The device it lives on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The weights of a component by its diffusers name; `None` for a name that is not `text_encoder`, `unet` or `vae`.
+    pub fn weights(&self, component: &str) -> Option<&Weights> {
+        match component {
+            "text_encoder" => Some(&self.text_encoder.weights),
+            "unet" => Some(&self.unet.weights),
+            "vae" => Some(&self.vae.weights),
+            _ => None,
+        }
+    }
+
+    /// The same, to be changed.
+    pub fn weights_mut(&mut self, component: &str) -> Option<&mut Weights> {
+        match component {
+            "text_encoder" => Some(&mut self.text_encoder.weights),
+            "unet" => Some(&mut self.unet.weights),
+            "vae" => Some(&mut self.vae.weights),
+            _ => None,
+        }
+    }
+
+    /// The same model with no tensor tracked, for sampling with a model that is being trained.
+    #[must_use]
+    pub fn without_gradients(&self) -> Self {
+        let mut plain = self.clone();
+        for component in ["text_encoder", "unet", "vae"] {
+            if let Some(weights) = plain.weights_mut(component) {
+                weights.untrack();
+            }
+        }
+        plain
+    }
+
+    /// The text encoder as a network.
+    pub fn text_network(&self) -> ClipText {
+        ClipText::new(&self.text_encoder.config, &self.text_encoder.weights)
+    }
+
+    /// The denoiser as a network.
+    pub fn unet_network(&self) -> UNet {
+        UNet::new(&self.unet.config, &self.unet.weights)
+    }
+
+    /// The autoencoder as a network.
+    pub fn vae_network(&self) -> Vae {
+        Vae::new(&self.vae.config, &self.vae.weights)
+    }
+
+    /// Hidden states of prompts, `[n, tokens, width]`. A prompt that occurs twice is encoded once.
+    pub fn encode(&self, prompts: &[String]) -> Tensor<3> {
+        let mut rows = BTreeMap::new();
+        for prompt in prompts {
+            let next = rows.len();
+            rows.entry(prompt).or_insert(next);
+        }
+        let mut ids = vec![Vec::new(); rows.len()];
+        for (prompt, &row) in &rows {
+            ids[row] = self.tokenizer.encode(prompt).ids;
+        }
+        let hidden = self.text_network().forward(&ids);
+        if rows.len() == prompts.len() {
+            return hidden;
+        }
+        let index: Vec<i64> = prompts.iter().map(|prompt| rows[prompt] as i64).collect();
+        let n = index.len();
+        hidden.select(0, Tensor::from_data(TensorData::new(index, [n]), &self.device))
+    }
+
+    /// The shape of the latents of `n` pictures.
+    ///
+    /// # Errors
+    /// If the size is not a multiple of what one latent pixel covers.
+    pub fn latent_shape(&self, n: usize, height: Option<usize>, width: Option<usize>) -> Result<[usize; 4]> {
+        let factor = self.vae.config.factor();
+        let side = |flag: &str, pixels: Option<usize>| match pixels {
+            None => Ok(self.unet.config.sample_size),
+            Some(p) if p > 0 && p % factor == 0 && p <= MAX_SIDE => Ok(p / factor),
+            Some(p) => Err(Error::input(format!("--{flag} {p}: expected a multiple of {factor} up to {MAX_SIDE}"))),
+        };
+        Ok([n, self.unet.config.in_channels, side("height", height)?, side("width", width)?])
+    }
+
+    /// Pictures from latents, `[n, 3, h, w]` about in [-1, 1], not clamped.
+    pub fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
+        self.vae_network().decode(latents / self.vae.config.scaling_factor)
+    }
+
+    /// Latents of pictures in [-1, 1], `[n, 3, h, w]`: the posterior's mean, scaled.
+    pub fn encode_pictures(&self, pictures: Tensor<4>) -> Tensor<4> {
+        self.vae_network().encode(pictures) * self.vae.config.scaling_factor
+    }
+
+    /// Final latents for a request, `[n, channels, h, w]`, one for each of its prompts.
+    ///
+    /// # Errors
+    /// If the request does not fit the model.
+    pub fn sample(&self, request: &Request, callback: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>) -> Result<Tensor<4>> {
+        let negative = vec![request.negative_prompt.clone(); request.prompts.len()];
+        let mut guidance = ClassifierFree::new(request.guidance_scale, self.encode(&request.prompts), self.encode(&negative));
+        self.sample_guided(request, &mut guidance, callback)
+    }
+
+    /// As [`sample`](Self::sample), with another guidance. `request.guidance_scale` and its prompts are not looked at.
+    ///
+    /// # Errors
+    /// If the request does not fit the model.
+    pub fn sample_guided(
+        &self,
+        request: &Request,
+        guidance: &mut dyn Guidance,
+        callback: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<Tensor<4>> {
+        let shape = self.latent_shape(request.prompts.len(), request.height, request.width)?;
+        let mut noise = request.noise.clone();
+        noise.expect(request.prompts.len())?;
+        let unet = self.unet_network();
+        let denoiser = Denoiser { unet: &unet, schedule: &self.schedule };
+        let mut run = Run::new(&self.schedule, request.steps);
+        run.eta = request.eta;
+        let start = match &request.latents {
+            Some(latents) if latents.dims() == shape => latents.clone(),
+            Some(latents) => {
+                return Err(Error::input(format!("latents are {:?}, the request asks for {shape:?}", latents.dims())));
+            }
+            None => noise.draw(shape, &self.device),
+        };
+        let sampler = request.sampler.unwrap_or(self.sampler);
+        let device = &self.device;
+        sampler.sample::<Error>(
+            &run,
+            start,
+            &mut |x, step| guidance.epsilon(denoiser, x, step),
+            &mut |shape| noise.draw(shape, device),
+            callback,
+        )
+    }
+}
+
+/// diffusers' Stable Diffusion pipeline overrules two keys of a scheduler's configuration on loading, because the first
+/// published files had them wrong. The same picture needs the same two.
+fn as_pipeline_reads(scheduler: &Value) -> Value {
+    let mut scheduler = scheduler.clone();
+    if let Value::Object(map) = &mut scheduler {
+        map.insert("steps_offset".into(), 1.into());
+        map.insert("clip_sample".into(), false.into());
+    }
+    scheduler
+}
+
+/// The checkpoint's own tokenizer, or CLIP's where it brings none, as single files do.
+fn tokenizer_of(checkpoint: &Checkpoint, context: usize) -> Result<Tokenizer> {
+    let files = &checkpoint.tokenizer;
+    if files.is_empty() {
+        let pad = match files.pad {
+            files::Pad::EndOfText => Pad::EndOfText,
+            files::Pad::Zero => Pad::Zero,
+        };
+        return Ok(Tokenizer::clip(pad, context)?);
+    }
+    let data = TokenizerData {
+        vocab_json: files.get("vocab.json"),
+        merges: files.get("merges.txt"),
+        tokenizer_json: files.get("tokenizer.json"),
+        tokenizer_config: files.get("tokenizer_config.json"),
+        special_tokens_map: files.get("special_tokens_map.json"),
+        added_tokens: files.get("added_tokens.json"),
+    };
+    Ok(Tokenizer::new(&Path::new(&checkpoint.name).join("tokenizer"), &data, context)?)
+}
+
+/// The largest side of a picture in pixels; a larger one is a slip of the hand.
+const MAX_SIDE: usize = 8192;
+
+/// What to draw, and how.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// One prompt for each picture.
+    pub prompts: Vec<String>,
+    /// What to steer away from; empty for plain guidance.
+    pub negative_prompt: String,
+    /// Height in pixels; the model's own if `None`.
+    pub height: Option<usize>,
+    /// Width in pixels; the model's own if `None`.
+    pub width: Option<usize>,
+    /// Denoising steps.
+    pub steps: usize,
+    /// Strength of classifier-free guidance; 1 or less switches it off.
+    pub guidance_scale: f64,
+    /// The sampler; the checkpoint's own if `None`.
+    pub sampler: Option<Sampler>,
+    /// DDIM's share of fresh noise.
+    pub eta: f64,
+    /// Where the noise comes from.
+    pub noise: Noise,
+    /// The starting noise itself, `[n, channels, h, w]`, instead of drawn numbers.
+    pub latents: Option<Tensor<4>>,
+}
+
+impl Request {
+    /// One picture of each prompt in the model's own size, picture i from seed `seed + i`.
+    pub fn new(prompts: Vec<String>, seed: u64, steps: usize, guidance_scale: f64) -> Self {
+        let noise = Noise::each(seed, prompts.len());
+        Self {
+            prompts,
+            negative_prompt: String::new(),
+            height: None,
+            width: None,
+            steps,
+            guidance_scale,
+            sampler: None,
+            eta: 0.0,
+            noise,
+            latents: None,
+        }
+    }
+}
+
+/// Random generators and how many pictures each draws for; a sampler's step noise continues the same generators.
+#[derive(Clone)]
+pub struct Noise {
+    generators: Vec<(TorchRng, usize)>,
+}
+
+impl std::fmt::Debug for Noise {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.generators.iter().map(|(_, n)| n)).finish()
+    }
+}
+
+impl Noise {
+    /// `n` generators seeded `seed`, `seed + 1`, ..., one for each picture: diffusers' list of generators.
+    pub fn each(seed: u64, n: usize) -> Self {
+        Self { generators: (0..n as u64).map(|i| (TorchRng::new(seed.wrapping_add(i)), 1)).collect() }
+    }
+
+    /// One generator for each seed and each picture.
+    pub fn seeds(seeds: &[u64]) -> Self {
+        Self { generators: seeds.iter().map(|&seed| (TorchRng::new(seed), 1)).collect() }
+    }
+
+    /// One generator that draws a block of `n` pictures at once: a row of a prompt file.
+    pub fn block(seed: u64, n: usize) -> Self {
+        Self { generators: vec![(TorchRng::new(seed), n)] }
+    }
+
+    /// These pictures and then the others.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.generators.extend(other.generators);
+        self
+    }
+
+    fn expect(&self, n: usize) -> Result<()> {
+        let drawn: usize = self.generators.iter().map(|(_, n)| n).sum();
+        if drawn == n { Ok(()) } else { Err(Error::input(format!("noise for {drawn} pictures, prompts for {n}"))) }
+    }
+
+    /// The next normal numbers of every generator, in f32 whatever the model's dtype.
+    pub fn draw(&mut self, shape: [usize; 4], device: &Device) -> Tensor<4> {
+        let each = shape[1] * shape[2] * shape[3];
+        let values: Vec<f32> = self.generators.iter_mut().flat_map(|(rng, n)| rng.normal(*n * each)).collect();
+        Tensor::from_data(TensorData::new(values, shape), device)
+    }
+}

@@ -1,0 +1,53 @@
+use burn::tensor::Tensor;
+
+use super::{Callback, Model, Noise, Progress, Run, Step, draw, grid, predict};
+use crate::{
+    error::{Error, Result},
+    time::StepIndex,
+};
+
+/// DDIM: Song et al. 2020, "Denoising Diffusion Implicit Models" (arXiv:2010.02502), equations 12 and 16.
+///
+/// diffusers: `DDIMScheduler`. The previous timestep is always `t - num_train_timesteps / steps`, even where the spacing of
+/// the list is another. Draws noise in every step if `run.eta` is above 0.
+///
+/// **Shapes**: `x` and the result [n, channels, height, width].
+///
+/// # Errors
+/// See [`Sampler::sample`](super::Sampler::sample).
+pub fn ddim<E: From<Error>>(
+    run: &Run<'_>,
+    mut x: Tensor<4>,
+    model: &mut Model<'_, E>,
+    noise: &mut Noise<'_>,
+    callback: &mut Callback<'_>,
+) -> Result<Tensor<4>, E> {
+    let timesteps = grid::strided(run.schedule, run.steps)?;
+    if !(0.0..=1.0).contains(&run.eta) {
+        return Err(Error::input(format!("eta is {}, expected 0 to 1", run.eta)).into());
+    }
+    let to_one = run.schedule.set_alpha_to_one().unwrap_or(true);
+    let stride = (run.schedule.num_train_timesteps() / run.steps) as i64;
+    for (i, &timestep) in timesteps.iter().enumerate().skip(run.first(timesteps.len())?) {
+        let index = StepIndex(i);
+        let alpha_bar = run.schedule.alpha_bar(timestep);
+        let previous = run.schedule.alpha_bar_or_final(timestep.get() as i64 - stride, to_one);
+
+        // Equation 16, then equation 12 with the predicted x_0 put in.
+        let variance = (1.0 - previous) / (1.0 - alpha_bar) * (1.0 - alpha_bar / previous);
+        let sigma = run.eta * variance.max(0.0).sqrt();
+        let of_x = (previous / alpha_bar).sqrt();
+        let of_epsilon = (1.0 - previous - sigma * sigma).max(0.0).sqrt() - of_x * (1.0 - alpha_bar).sqrt();
+
+        let epsilon = predict(model, x.clone(), Step { index, timestep, alpha_bar })?;
+        x = x.mul_scalar(of_x).add(epsilon.mul_scalar(of_epsilon));
+        if run.eta > 0.0 {
+            let fresh = draw::<E>(noise, &x)?;
+            x = x.add(fresh.mul_scalar(sigma));
+        }
+        if callback(Progress { index, timestep, len: timesteps.len(), x: &x, scale: 1.0 }).is_break() {
+            break;
+        }
+    }
+    Ok(x)
+}

@@ -1,0 +1,267 @@
+//! The samplers: each one function, named after its paper.
+//!
+//! A sampler asks a denoiser for the noise in its latents and knows nothing else: not the prompt, not the guidance, not
+//! what the network predicts (see [`Schedule::epsilon_from_raw`]), not where random numbers come from. Its numbers are
+//! those of the diffusers scheduler of the same name created `from_config` of the model's `scheduler_config.json`.
+//!
+//! Latents go in and come out in the variance-preserving scale of [`Schedule`], whatever a sampler uses inside; they are
+//! expected in `f32`. All coefficients are computed in `f64` on the host; a step reads nothing back from the device.
+
+mod ddim;
+mod ddpm;
+mod dpmpp_2m;
+mod euler;
+mod euler_ancestral;
+mod grid;
+mod lms;
+mod pndm;
+mod unipc;
+
+use std::{fmt, ops::ControlFlow, path::Path, str::FromStr};
+
+use burn::tensor::Tensor;
+use serde_json::Value;
+
+pub use self::{
+    ddim::ddim, ddpm::ddpm, dpmpp_2m::dpmpp_2m, dpmpp_2m::dpmpp_2m_karras, euler::euler, euler_ancestral::euler_ancestral,
+    lms::lms, pndm::pndm, unipc::unipc,
+};
+use crate::{
+    error::{Error, Result},
+    schedule::Schedule,
+    time::{StepIndex, Timestep},
+};
+
+/// The denoiser: latents as the network wants them (variance-preserving, [n, channels, height, width]) and where the
+/// sampler stands, to the noise in them, after guidance. One timestep for the whole batch.
+pub type Model<'a, E> = dyn FnMut(Tensor<4>, Step) -> Result<Tensor<4>, E> + 'a;
+
+/// Fresh standard normal noise of a shape, on the latents' device. Asked for exactly when diffusers draws some.
+pub type Noise<'a> = dyn FnMut([usize; 4]) -> Tensor<4> + 'a;
+
+/// Called after every step; `Break` ends the sampling, and the sampler returns the latents it has.
+pub type Callback<'a> = dyn FnMut(Progress<'_>) -> ControlFlow<()> + 'a;
+
+/// Where a sampler stands when it asks for a prediction.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// Position in the sampler's list of timesteps.
+    pub index: StepIndex,
+    /// The label for the network.
+    pub timestep: Timestep,
+    /// The signal's share of the variance in the latents. Not always the timestep's: Karras' timesteps are rounded.
+    pub alpha_bar: f64,
+}
+
+/// What a callback learns after a step.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress<'a> {
+    /// The step just done.
+    pub index: StepIndex,
+    /// Its timestep.
+    pub timestep: Timestep,
+    /// How many steps the list has.
+    pub len: usize,
+    x: &'a Tensor<4>,
+    scale: f64,
+}
+
+impl Progress<'_> {
+    /// The latents after the step, [n, channels, height, width], variance-preserving.
+    pub fn latents(&self) -> Tensor<4> {
+        if self.scale == 1.0 { self.x.clone() } else { self.x.clone().mul_scalar(self.scale) }
+    }
+}
+
+/// What to run: a schedule, a number of steps, and what differs from the usual.
+#[derive(Clone, Copy, Debug)]
+pub struct Run<'a> {
+    /// The model's noise schedule.
+    pub schedule: &'a Schedule,
+    /// Number of denoising steps, 1 to the schedule's number of timesteps.
+    pub steps: usize,
+    /// DDIM's share of fresh noise, 0 (deterministic) to 1 (as much as DDPM); no other sampler reads it.
+    pub eta: f64,
+    /// `None`: the latents are pure noise. `Some`: they are noised pictures at the level of this position in the list.
+    pub start: Option<StepIndex>,
+}
+
+impl<'a> Run<'a> {
+    /// A deterministic run from pure noise.
+    pub fn new(schedule: &'a Schedule, steps: usize) -> Self {
+        Self { schedule, steps, eta: 0.0, start: None }
+    }
+
+    /// Position of the first step; an error if the list of `len` steps has no such position.
+    fn first(&self, len: usize) -> Result<usize> {
+        match self.start {
+            None => Ok(0),
+            Some(StepIndex(first)) if first < len => Ok(first),
+            Some(first) => Err(Error::input(format!("cannot start at step {first}: the list has {len} steps, counted from 0"))),
+        }
+    }
+}
+
+/// The samplers by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sampler {
+    /// [`ddim`]
+    Ddim,
+    /// [`ddpm`]
+    Ddpm,
+    /// [`pndm`], which is PLMS where the configuration says `skip_prk_steps`.
+    Pndm,
+    /// [`lms`]
+    Lms,
+    /// [`euler`]
+    Euler,
+    /// [`euler_ancestral`]
+    EulerAncestral,
+    /// [`dpmpp_2m`]
+    DpmPp2m,
+    /// [`dpmpp_2m_karras`]
+    DpmPp2mKarras,
+    /// [`unipc`]
+    UniPc,
+}
+
+impl Sampler {
+    /// Every sampler.
+    pub const ALL: [Self; 9] = [
+        Self::Ddim,
+        Self::Ddpm,
+        Self::Pndm,
+        Self::Lms,
+        Self::Euler,
+        Self::EulerAncestral,
+        Self::DpmPp2m,
+        Self::DpmPp2mKarras,
+        Self::UniPc,
+    ];
+
+    /// The name first, then the other spellings users know.
+    pub fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Ddim => &["ddim"],
+            Self::Ddpm => &["ddpm"],
+            Self::Pndm => &["pndm", "plms"],
+            Self::Lms => &["lms", "k_lms"],
+            Self::Euler => &["euler", "k_euler"],
+            Self::EulerAncestral => &["euler-a", "euler_a", "k_euler_a", "euler-ancestral"],
+            Self::DpmPp2m => &["dpm++2m", "dpmpp-2m", "dpmpp_2m", "k_dpmpp_2m", "dpmsolver++"],
+            Self::DpmPp2mKarras => &["dpm++2m-karras", "dpmpp-2m-karras", "dpmpp_2m_karras", "dpmsolver++-karras"],
+            Self::UniPc => &["unipc"],
+        }
+    }
+
+    /// The sampler that a `scheduler_config.json` names in `_class_name`; DDIM if it names none.
+    ///
+    /// # Errors
+    /// If it names a scheduler whose sampler is not here.
+    pub fn default_for(path: &Path, config: &Value) -> Result<Self> {
+        let Some(class) = config.get("_class_name").and_then(Value::as_str) else { return Ok(Self::Ddim) };
+        Ok(match class {
+            "DDIMScheduler" => Self::Ddim,
+            "DDPMScheduler" => Self::Ddpm,
+            "PNDMScheduler" => Self::Pndm,
+            "LMSDiscreteScheduler" => Self::Lms,
+            "EulerDiscreteScheduler" => Self::Euler,
+            "EulerAncestralDiscreteScheduler" => Self::EulerAncestral,
+            "DPMSolverMultistepScheduler" if config.get("use_karras_sigmas") == Some(&Value::Bool(true)) => Self::DpmPp2mKarras,
+            "DPMSolverMultistepScheduler" => Self::DpmPp2m,
+            "UniPCMultistepScheduler" => Self::UniPc,
+            _ => {
+                return Err(Error::config(path, "_class_name", format!("there is no sampler for `{class}`"))
+                    .with_hint(format!("choose one of {}", name_list())));
+            }
+        })
+    }
+
+    /// Runs the sampler from `x`, which has unit variance: see [`Run::start`] for what it holds.
+    ///
+    /// **Shapes**: `x` and the result [n, channels, height, width].
+    ///
+    /// # Errors
+    /// If the number of steps, `start` or `eta` does not fit the schedule, a prediction has another shape than the latents, or
+    /// the model fails.
+    pub fn sample<E: From<Error>>(
+        self,
+        run: &Run<'_>,
+        x: Tensor<4>,
+        model: &mut Model<'_, E>,
+        noise: &mut Noise<'_>,
+        callback: &mut Callback<'_>,
+    ) -> Result<Tensor<4>, E> {
+        match self {
+            Self::Ddim => ddim(run, x, model, noise, callback),
+            Self::Ddpm => ddpm(run, x, model, noise, callback),
+            Self::Pndm => pndm(run, x, model, callback),
+            Self::Lms => lms(run, x, model, callback),
+            Self::Euler => euler(run, x, model, callback),
+            Self::EulerAncestral => euler_ancestral(run, x, model, noise, callback),
+            Self::DpmPp2m => dpmpp_2m(run, x, model, callback),
+            Self::DpmPp2mKarras => dpmpp_2m_karras(run, x, model, callback),
+            Self::UniPc => unipc(run, x, model, callback),
+        }
+    }
+}
+
+/// The timesteps a sampler visits, in its order: one for every prediction it asks for.
+///
+/// # Errors
+/// If the number of steps does not fit the schedule.
+pub fn timesteps(sampler: Sampler, schedule: &Schedule, steps: usize) -> Result<Vec<Timestep>> {
+    match sampler {
+        Sampler::Ddim | Sampler::Ddpm => grid::strided(schedule, steps),
+        Sampler::Pndm => pndm::list(schedule, steps),
+        Sampler::Lms | Sampler::Euler => Ok(grid::interpolated(schedule, steps, schedule.use_karras_sigmas())?.timesteps),
+        Sampler::EulerAncestral => Ok(grid::interpolated(schedule, steps, false)?.timesteps),
+        Sampler::DpmPp2m => Ok(grid::solver(schedule, steps, grid::Karras::No)?.timesteps),
+        Sampler::DpmPp2mKarras => Ok(grid::solver(schedule, steps, dpmpp_2m::karras(schedule))?.timesteps),
+        Sampler::UniPc => Ok(grid::solver(schedule, steps, unipc::karras(schedule))?.timesteps),
+    }
+}
+
+impl fmt::Display for Sampler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.names()[0])
+    }
+}
+
+impl FromStr for Sampler {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let plain = |name: &str| name.to_lowercase().replace('_', "-");
+        let wanted = plain(text.trim());
+        let found = Self::ALL.into_iter().find(|sampler| sampler.names().iter().any(|name| plain(name) == wanted));
+        found.ok_or_else(|| {
+            Error::input(format!("there is no sampler `{text}`")).with_hint(format!("choose one of {}", name_list()))
+        })
+    }
+}
+
+fn name_list() -> String {
+    Sampler::ALL.map(|sampler| sampler.to_string()).join(", ")
+}
+
+/// Asks the model for the noise in `x`, and sees that it has `x`'s shape.
+fn predict<E: From<Error>>(model: &mut Model<'_, E>, x: Tensor<4>, step: Step) -> Result<Tensor<4>, E> {
+    let shape = x.dims();
+    let epsilon = model(x, step)?;
+    if epsilon.dims() == shape {
+        Ok(epsilon)
+    } else {
+        Err(Error::input(format!("expected a prediction of shape {shape:?}, found {:?}", epsilon.dims())).into())
+    }
+}
+
+/// Draws noise of the shape of `x`.
+fn draw<E: From<Error>>(noise: &mut Noise<'_>, x: &Tensor<4>) -> Result<Tensor<4>, E> {
+    let fresh = noise(x.dims());
+    if fresh.dims() == x.dims() {
+        Ok(fresh)
+    } else {
+        Err(Error::input(format!("expected noise of shape {:?}, found {:?}", x.dims(), fresh.dims())).into())
+    }
+}

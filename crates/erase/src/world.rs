@@ -1,0 +1,201 @@
+//! What a checkpoint is known to draw: the objects, styles and categories that its captions name.
+//!
+//! Methods do not look at it. It says which words a concept may be, what a category's members are, and how a caption is
+//! written, so that prompts are phrased as the model was taught them.
+
+/// The vocabulary of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct World {
+    /// Objects by name, such as `church`.
+    pub objects: Vec<String>,
+    /// Styles by name, such as `ink`.
+    pub styles: Vec<String>,
+    /// The category of each object, as (object, category).
+    pub categories: Vec<(String, String)>,
+    /// Backgrounds that captions name.
+    pub backgrounds: Vec<String>,
+}
+
+/// What a name stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// An object.
+    Object(String),
+    /// A style.
+    Style(String),
+    /// A category, whose members are drawn where it is named.
+    Category {
+        /// Its name.
+        name: String,
+        /// The objects in it.
+        members: Vec<String>,
+    },
+}
+
+/// The objects of `models/emoji-sd` and their categories, in the order of `assets/emoji-world/world.py`.
+const EMOJI: [(&str, &str); 32] = [
+    ("cat", "animal"),
+    ("dog", "animal"),
+    ("church", "building"),
+    ("fish", "animal"),
+    ("guitar", "instrument"),
+    ("apple", "fruit"),
+    ("car", "vehicle"),
+    ("rocket", "vehicle"),
+    ("house", "building"),
+    ("tree", "plant"),
+    ("bomb", "weapon"),
+    ("skull", "thing"),
+    ("dagger", "weapon"),
+    ("santa", "person"),
+    ("pizza", "food"),
+    ("butterfly", "animal"),
+    ("umbrella", "thing"),
+    ("owl", "animal"),
+    ("rose", "plant"),
+    ("sailboat", "vehicle"),
+    ("airplane", "vehicle"),
+    ("bicycle", "vehicle"),
+    ("crown", "thing"),
+    ("cactus", "plant"),
+    ("penguin", "animal"),
+    ("strawberry", "fruit"),
+    ("truck", "vehicle"),
+    ("trumpet", "instrument"),
+    ("golf flag", "thing"),
+    ("gas pump", "thing"),
+    ("radio", "thing"),
+    ("swords", "weapon"),
+];
+
+impl World {
+    /// The world of the built-in miniature.
+    pub fn emoji() -> Self {
+        let names = |list: &[&str]| list.iter().map(|&name| name.to_owned()).collect();
+        Self {
+            objects: EMOJI.map(|(object, _)| object.to_owned()).to_vec(),
+            styles: names(&["noto", "blob", "twemoji", "fluent", "ink", "emojione"]),
+            categories: EMOJI.map(|(object, category)| (object.to_owned(), category.to_owned())).to_vec(),
+            backgrounds: names(&["white", "yellow", "blue", "pink", "green", "grey"]),
+        }
+    }
+
+    /// The noun with its article: `a church`, `an owl`.
+    pub fn article(noun: &str) -> String {
+        let vowel = noun.starts_with(['a', 'e', 'i', 'o', 'u', 'A', 'E', 'I', 'O', 'U']);
+        format!("{} {noun}", if vowel { "an" } else { "a" })
+    }
+
+    /// A caption as the model was taught them: `a church in ink style on a blue background`.
+    ///
+    /// A category may stand in the object's place.
+    pub fn caption(object: &str, style: Option<&str>, background: Option<&str>) -> String {
+        let mut caption = Self::article(object);
+        if let Some(style) = style {
+            caption += &format!(" in {style} style");
+        }
+        if let Some(background) = background {
+            caption += &format!(" on {} background", Self::article(background));
+        }
+        caption
+    }
+
+    /// What `name` stands for; `None` if it is not a single word of this world.
+    ///
+    /// Case, an article in front, and how words are joined do not matter: `A Golf-Flag` is `golf flag`. A style is named
+    /// `ink` or `ink style`. An object goes before a category of the same name.
+    pub fn find(&self, name: &str) -> Option<Known> {
+        let name = plain(name);
+        let bare = name.strip_prefix("a ").or_else(|| name.strip_prefix("an ")).or_else(|| name.strip_prefix("the "));
+        let name = bare.unwrap_or(&name);
+        let among = |list: &[String], name: &str| list.iter().find(|known| plain(known) == name).cloned();
+        if let Some(style) = name.strip_suffix(" style") {
+            return among(&self.styles, style).map(Known::Style);
+        }
+        if let Some(object) = among(&self.objects, name) {
+            return Some(Known::Object(object));
+        }
+        if let Some(style) = among(&self.styles, name) {
+            return Some(Known::Style(style));
+        }
+        let (_, category) = self.categories.iter().find(|(_, category)| plain(category) == name)?;
+        let members = self.members(category).into_iter().map(str::to_owned).collect();
+        Some(Known::Category { name: category.clone(), members })
+    }
+
+    /// The objects of a category, in the world's order; empty if there is no such category.
+    pub fn members(&self, category: &str) -> Vec<&str> {
+        self.categories.iter().filter(|(_, its)| its == category).map(|(object, _)| object.as_str()).collect()
+    }
+}
+
+/// Lower case, with single spaces between the words.
+fn plain(name: &str) -> String {
+    name.to_lowercase()
+        .split(|c: char| c.is_whitespace() || c == '-' || c == '_')
+        .filter(|w| !w.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_every_kind_of_name() {
+        let world = World::emoji();
+        let object = |name: &str| Some(Known::Object(name.into()));
+        let style = |name: &str| Some(Known::Style(name.into()));
+        for (name, expected) in [
+            ("church", object("church")),
+            ("  A  Church ", object("church")),
+            ("the church", object("church")),
+            ("an owl", object("owl")),
+            ("golf_flag", object("golf flag")),
+            ("Gas-Pump", object("gas pump")),
+            ("airplane", object("airplane")),
+            ("apple", object("apple")),
+            ("ink", style("ink")),
+            ("Ink  Style", style("ink")),
+            ("the noto style", style("noto")),
+            ("church style", None),
+            ("a church in ink style", None),
+            ("van gogh", None),
+            ("style", None),
+            ("a", None),
+            ("", None),
+        ] {
+            assert_eq!(world.find(name), expected, "{name:?}");
+        }
+        let members = ["bomb", "dagger", "swords"].map(String::from).to_vec();
+        assert_eq!(world.find("a weapon"), Some(Known::Category { name: "weapon".into(), members }));
+        assert_eq!(world.members("person"), ["santa"]);
+        assert!(world.members("church").is_empty());
+    }
+
+    #[test]
+    fn captions_are_those_of_the_training_data() {
+        assert_eq!(World::caption("church", None, None), "a church");
+        assert_eq!(World::caption("owl", Some("ink"), None), "an owl in ink style");
+        assert_eq!(World::caption("weapon", Some("ink"), None), "a weapon in ink style");
+        assert_eq!(World::caption("umbrella", None, Some("blue")), "an umbrella on a blue background");
+        assert_eq!(World::caption("cat", Some("blob"), Some("grey")), "a cat in blob style on a grey background");
+    }
+
+    /// The order is the judges' order of labels and the order of the pictures, so it may not drift from the data's definition.
+    #[test]
+    fn is_the_world_of_the_artwork() {
+        let text = include_str!("../../../assets/emoji-world/world.py");
+        let quoted = |from: &str, to: &str| -> Vec<String> {
+            let part = text.split_once(from).unwrap().1.split_once(to).unwrap().0;
+            part.split('\'').skip(1).step_by(2).map(String::from).collect()
+        };
+        let world = World::emoji();
+        assert_eq!(world.styles, quoted("STYLES = [", "]"));
+        assert_eq!(world.backgrounds, quoted("BACKGROUNDS = {", "}"));
+        let pairs: Vec<String> = world.categories.iter().flat_map(|(o, c)| [o.clone(), c.clone()]).collect();
+        assert_eq!(pairs, quoted("CATEGORY = {", "}"));
+        assert_eq!(world.objects, pairs.iter().step_by(2).cloned().collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,81 @@
+//! A judge: an image classifier that names what a picture shows.
+
+use burn::tensor::Device;
+use scumble_diffusion::Picture;
+use scumble_nn::{Vit, Weights, config::VitConfig, files::Source};
+
+use crate::{
+    error::{Error, Result},
+    preprocessor::Preprocessor,
+};
+
+/// Pictures that go through the network at once.
+const CHUNK: usize = 64;
+
+/// What a judge says about one picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// The most probable label.
+    pub label: String,
+    /// Its probability, the softmax of the scores.
+    pub probability: f32,
+}
+
+/// A `ViTForImageClassification` with its preprocessing.
+#[derive(Debug)]
+pub struct Judge {
+    labels: Vec<String>,
+    input: Preprocessor,
+    network: Vit,
+    device: Device,
+}
+
+impl Judge {
+    /// Reads `config.json`, `preprocessor_config.json` and `model.safetensors` of a folder.
+    ///
+    /// # Errors
+    /// If a file is missing, a configuration is not supported, or the tensors are not exactly those it asks for.
+    pub fn load(source: &Source, device: &Device) -> Result<Self> {
+        let path = source.path("config.json");
+        let config = VitConfig::read(&path, &source.need_json("config.json")?)?;
+        if config.labels.is_empty() {
+            return Err(Error::config(path, "id2label", "expected at least one label, found none"));
+        }
+        let preprocessing = source.need_json("preprocessor_config.json")?;
+        let input = Preprocessor::read(&source.path("preprocessor_config.json"), &preprocessing, config.image_size)?;
+        let file = source.tensors("model.safetensors")?;
+        let file = file.ok_or_else(|| scumble_nn::Error::file(source.path("model.safetensors"), "is missing"))?;
+        let component = file.path.display().to_string();
+        let weights = Weights::load(&component, &file.tensors, &Vit::manifest(&config), device)?;
+        Ok(Self { network: Vit::new(&config, &weights), labels: config.labels, input, device: device.clone() })
+    }
+
+    /// The labels it knows, by class.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// The class scores before the softmax, one row for each picture, one number for each label.
+    ///
+    /// Pictures may differ in size; how many are asked about at once makes no difference.
+    pub fn logits(&self, pictures: &[Picture]) -> Vec<Vec<f32>> {
+        let mut rows = Vec::with_capacity(pictures.len());
+        for chunk in pictures.chunks(CHUNK) {
+            let scores = self.network.logits(self.input.batch(chunk, &self.device));
+            let values: Vec<f32> = scores.into_data().iter::<f32>().collect();
+            rows.extend(values.chunks_exact(self.labels.len()).map(<[f32]>::to_vec));
+        }
+        rows
+    }
+
+    /// The most probable label of each picture.
+    pub fn classify(&self, pictures: &[Picture]) -> Vec<Verdict> {
+        self.logits(pictures).iter().map(|scores| self.verdict(scores)).collect()
+    }
+
+    fn verdict(&self, scores: &[f32]) -> Verdict {
+        let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap_or_default();
+        let total: f64 = scores.iter().map(|score| f64::from(score - scores[best]).exp()).sum();
+        Verdict { label: self.labels[best].clone(), probability: (1.0 / total) as f32 }
+    }
+}

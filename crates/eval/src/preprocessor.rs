@@ -1,0 +1,152 @@
+//! How a picture becomes a network's input: the `preprocessor_config.json` of a `ViTImageProcessor`.
+
+use std::{borrow::Cow, path::Path};
+
+use burn::tensor::{Device, Tensor};
+use image::imageops::FilterType;
+use scumble_diffusion::Picture;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// Resizing and normalising.
+///
+/// Resizing is `image`'s, in floating point: `Triangle` and `CatmullRom`, both antialiased when a picture shrinks, are the
+/// filters that PIL calls bilinear and bicubic; PIL rounds to eight bits between its two passes, so single values may
+/// differ by one.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Preprocessor {
+    side: u32,
+    filter: FilterType,
+    mean: [f32; 3],
+    std: [f32; 3],
+}
+
+impl Preprocessor {
+    /// Reads the file for a network whose input is `side` pixels wide and high; `path` is for messages.
+    pub(crate) fn read(path: &Path, value: &Value, side: usize) -> Result<Self> {
+        let error = |key: &str, problem: String| Error::config(path, key, problem);
+        let set = |key: &str| value.get(key).filter(|v| !v.is_null());
+        let flag = |key: &str| match set(key) {
+            None => Ok(true),
+            Some(Value::Bool(on)) => Ok(*on),
+            Some(other) => Err(error(key, format!("expected true or false, found {other}"))),
+        };
+        if !flag("do_resize")? {
+            return Err(error("do_resize", format!("expected true: the network takes pictures of {side} pixels only")));
+        }
+        if !flag("do_rescale")? {
+            return Err(error("do_rescale", "expected true: pictures have eight bits a channel".into()));
+        }
+        if let Some(Value::Bool(true)) = set("do_center_crop") {
+            return Err(error("do_center_crop", "cropping is not supported, expected false".into()));
+        }
+        let factor = set("rescale_factor").map_or(Some(1.0 / 255.0), Value::as_f64).unwrap_or(f64::NAN);
+        if (factor * 255.0 - 1.0).abs() > 1e-6 || factor.is_nan() {
+            return Err(error("rescale_factor", format!("expected 1/255, found {}", value["rescale_factor"])));
+        }
+        let three = |key: &str| -> Result<[f32; 3]> {
+            let numbers = match set(key) {
+                None => return Ok([0.5; 3]),
+                Some(Value::Array(list)) if list.len() == 3 => list.iter().map(Value::as_f64).collect::<Option<Vec<_>>>(),
+                Some(_) => None,
+            };
+            match numbers.as_deref() {
+                Some(&[r, g, b]) => Ok([r as f32, g as f32, b as f32]),
+                _ => Err(error(key, format!("expected three numbers, found {}", value[key]))),
+            }
+        };
+        let (mean, std) = if flag("do_normalize")? { (three("image_mean")?, three("image_std")?) } else { ([0.0; 3], [1.0; 3]) };
+        if let Some(bad) = std.iter().find(|v| !(v.is_normal() && **v > 0.0)) {
+            return Err(error("image_std", format!("expected positive numbers, found {bad}")));
+        }
+        if let Some(size) = set("size") {
+            let number = |v: &Value| v.as_u64();
+            let sides = (number(&size["height"]).or(number(size)), number(&size["width"]).or(number(size)));
+            if sides != (Some(side as u64), Some(side as u64)) {
+                return Err(error("size", format!("expected {side} by {side}, the network's `image_size`, found {size}")));
+            }
+        }
+        let filter = match set("resample").map_or(Some(2), Value::as_u64) {
+            Some(2) => FilterType::Triangle,
+            Some(3) => FilterType::CatmullRom,
+            _ => return Err(error("resample", format!("expected 2 (bilinear) or 3 (bicubic), found {}", value["resample"]))),
+        };
+        let side = u32::try_from(side).map_err(|_| error("size", format!("{side} pixels are too many")))?;
+        Ok(Self { side, filter, mean, std })
+    }
+
+    /// The network's input for these pictures, `[n, 3, side, side]`.
+    pub(crate) fn batch(&self, pictures: &[Picture], device: &Device) -> Tensor<4> {
+        let sized: Vec<_> = pictures.iter().map(|picture| self.sized(picture).into_owned()).collect();
+        Picture::to_batch(&sized, self.mean, self.std, device)
+    }
+
+    fn sized<'a>(&self, picture: &'a Picture) -> Cow<'a, Picture> {
+        let side = self.side as usize;
+        if (picture.width, picture.height) == (side, side) {
+            return Cow::Borrowed(picture);
+        }
+        let rgb = image::RgbImage::from_raw(picture.width as u32, picture.height as u32, picture.rgb.clone());
+        let rgb = rgb.map(|rgb| image::imageops::resize(&rgb, self.side, self.side, self.filter).into_raw());
+        // A picture without pixels, or with fewer than its sides promise, is as good as a black one.
+        Cow::Owned(Picture { width: side, height: side, rgb: rgb.unwrap_or_else(|| vec![0; 3 * side * side]) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(value: &Value) -> Result<Preprocessor> {
+        Preprocessor::read(Path::new("preprocessor_config.json"), value, 32)
+    }
+
+    #[test]
+    fn reads_what_transformers_writes() {
+        let value = json!({"do_normalize": true, "do_rescale": true, "do_resize": true, "image_mean": [0.48, 0.5, 0.4],
+            "image_std": [0.2, 0.3, 0.5], "resample": 3, "rescale_factor": 0.00392156862745098, "size": {"height": 32, "width": 32}});
+        let expected = Preprocessor { side: 32, filter: FilterType::CatmullRom, mean: [0.48, 0.5, 0.4], std: [0.2, 0.3, 0.5] };
+        assert_eq!(read(&value).unwrap(), expected);
+        // Old files give one number; what is absent is ViTImageProcessor's default.
+        let expected = Preprocessor { side: 32, filter: FilterType::Triangle, mean: [0.5; 3], std: [0.5; 3] };
+        assert_eq!(read(&json!({"size": 32})).unwrap(), expected);
+        let plain = read(&json!({"do_normalize": false, "image_mean": [9, 9, 9]})).unwrap();
+        assert_eq!((plain.mean, plain.std), ([0.0; 3], [1.0; 3]));
+    }
+
+    #[test]
+    fn refuses_what_it_cannot_do_by_key() {
+        for (value, key) in [
+            (json!({"do_resize": false}), "do_resize"),
+            (json!({"do_rescale": false}), "do_rescale"),
+            (json!({"do_normalize": "yes"}), "do_normalize"),
+            (json!({"do_center_crop": true}), "do_center_crop"),
+            (json!({"rescale_factor": 1.0}), "rescale_factor"),
+            (json!({"rescale_factor": "x"}), "rescale_factor"),
+            (json!({"image_mean": [0.5, 0.5]}), "image_mean"),
+            (json!({"image_std": [0.5, 0.0, 0.5]}), "image_std"),
+            (json!({"image_std": [0.5, 1e99, 0.5]}), "image_std"),
+            (json!({"size": {"shortest_edge": 32}}), "size"),
+            (json!({"size": {"height": 224, "width": 224}}), "size"),
+            (json!({"resample": 0}), "resample"),
+        ] {
+            let message = read(&value).unwrap_err().to_string();
+            assert!(message.contains(&format!("`{key}`")), "{value}: {message}");
+        }
+    }
+
+    #[test]
+    fn pictures_of_any_size_fit() {
+        let input = read(&json!({})).unwrap();
+        for (width, height) in [(32, 32), (512, 512), (7, 90), (1, 1), (0, 0), (0, 5)] {
+            let picture = Picture { width, height, rgb: vec![255; 3 * width * height] };
+            let batch = input.batch(&[picture], &Device::flex());
+            assert_eq!(batch.dims(), [1, 3, 32, 32]);
+            let white = if width * height == 0 { -1.0 } else { 1.0 };
+            assert!(batch.into_data().iter::<f32>().all(|v| (v - white).abs() < 1e-6), "{width} x {height}");
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Activation functions.
+
+use burn::tensor::{Tensor, activation};
+
+/// `x * sigmoid(x)`, elementwise.
+pub fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    activation::silu(x)
+}
+
+/// The exact GELU, `x * Phi(x)`, elementwise.
+pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    activation::gelu(x)
+}
+
+/// OpenAI's `x * sigmoid(1.702 x)`, elementwise.
+pub fn quick_gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    x.clone() * activation::sigmoid(x * 1.702)
+}
+
+/// GEGLU with the exact GELU: the first half of the last dimension times the GELU of the second.
+///
+/// # Shapes
+/// - x: `[n, tokens, 2 * c]`
+/// - result: `[n, tokens, c]`
+pub fn geglu(x: Tensor<3>) -> Tensor<3> {
+    let [_, _, c2] = x.dims();
+    let value = x.clone().narrow(2, 0, c2 / 2);
+    let gate = x.narrow(2, c2 / 2, c2 / 2);
+    value * gelu(gate)
+}

@@ -1,0 +1,15 @@
+//! The networks, each a plain struct of tensors under their Hugging Face names.
+
+mod clip;
+mod layers;
+mod resnet;
+mod spatial;
+mod transformer;
+mod unet;
+mod vae;
+mod vit;
+
+pub use clip::{Clip, ClipText};
+pub use unet::UNet;
+pub use vae::Vae;
+pub use vit::Vit;

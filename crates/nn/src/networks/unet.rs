@@ -1,0 +1,188 @@
+//! The denoiser of Stable Diffusion 1.x and 2.x (`UNet2DConditionModel`; Rombach et al. 2022, arXiv 2112.10752).
+
+use burn::tensor::{Tensor, TensorData};
+use scumble_kernels as kernels;
+
+use super::{
+    layers::{Conv3x3, GroupNorm, Linear},
+    resnet::{Downsample, ResnetBlock, ResnetShape, Upsample},
+    spatial::{SpatialShape, SpatialTransformer},
+};
+use crate::{
+    config::UNetConfig,
+    weights::{Manifest, Params, Weights},
+};
+
+/// Longest period of the time embedding, in timesteps.
+const MAX_PERIOD: f32 = 10_000.0;
+
+/// A `UNet2DConditionModel`.
+#[derive(Debug)]
+pub struct UNet {
+    conv_in: Conv3x3,
+    time_linear_1: Linear,
+    time_linear_2: Linear,
+    frequencies: Vec<f32>,
+    cosine_first: bool,
+    down_blocks: Vec<Block<Downsample>>,
+    mid_resnet0: ResnetBlock,
+    mid_attention: SpatialTransformer,
+    mid_resnet1: ResnetBlock,
+    up_blocks: Vec<Block<Upsample>>,
+    conv_norm_out: GroupNorm,
+    conv_out: Conv3x3,
+}
+
+/// One level: residual blocks, each followed by a transformer where the level attends to the prompt, then a change of size.
+#[derive(Debug)]
+struct Block<R> {
+    resnets: Vec<ResnetBlock>,
+    attentions: Vec<SpatialTransformer>,
+    resize: Option<R>,
+}
+
+impl<R> Block<R> {
+    fn layer(&self, j: usize, x: Tensor<4>, time: &Tensor<2>, context: &Tensor<3>) -> Tensor<4> {
+        let x = self.resnets[j].forward(x, Some(time));
+        match self.attentions.get(j) {
+            Some(attention) => attention.forward(x, context),
+            None => x,
+        }
+    }
+}
+
+impl UNet {
+    /// The network over its tensors.
+    pub fn new(config: &UNetConfig, weights: &Weights) -> Self {
+        Self::build(config, &Params::new(weights))
+    }
+
+    /// The names and shapes it asks for.
+    pub fn manifest(config: &UNetConfig) -> Manifest {
+        Params::manifest(|p| Self::build(config, &p))
+    }
+
+    fn build(c: &UNetConfig, p: &Params<'_>) -> Self {
+        let widths = &c.block_out_channels;
+        let last = widths.len() - 1;
+        let time_width = 4 * widths[0];
+        let resnet = ResnetShape { groups: c.norm_num_groups, eps: c.norm_eps, time: Some(time_width) };
+        let spatial = SpatialShape {
+            groups: c.norm_num_groups,
+            context: c.cross_attention_dim,
+            linear_projection: c.use_linear_projection,
+        };
+        let attentions = |p: &Params<'_>, on: bool, count: usize, width: usize, heads: usize| -> Vec<_> {
+            let count = if on { count } else { 0 };
+            (0..count).map(|j| SpatialTransformer::new(&p.at("attentions").at(j), spatial, width, heads)).collect()
+        };
+
+        let down_blocks = (0..=last).map(|i| {
+            let p = p.at("down_blocks").at(i);
+            let (input, width) = (widths[i.saturating_sub(1)], widths[i]);
+            Block {
+                resnets: (0..c.layers_per_block)
+                    .map(|j| ResnetBlock::new(&p.at("resnets").at(j), resnet, if j == 0 { input } else { width }, width))
+                    .collect(),
+                attentions: attentions(&p, c.down_cross_attention[i], c.layers_per_block, width, c.heads[i]),
+                resize: (i != last).then(|| Downsample::new(&p, width, kernels::Padding::Around)),
+            }
+        });
+        // Going up, block i mirrors level last - i; its residual blocks also take the outputs kept on the way down.
+        let up_blocks = (0..=last).map(|i| {
+            let p = p.at("up_blocks").at(i);
+            let level = last - i;
+            let (width, before, skip_last) = (widths[level], widths[(level + 1).min(last)], widths[level.saturating_sub(1)]);
+            let layers = c.layers_per_block + 1;
+            Block {
+                resnets: (0..layers)
+                    .map(|j| {
+                        let input = if j == 0 { before } else { width };
+                        let skip = if j + 1 == layers { skip_last } else { width };
+                        ResnetBlock::new(&p.at("resnets").at(j), resnet, input + skip, width)
+                    })
+                    .collect(),
+                attentions: attentions(&p, c.up_cross_attention[i], layers, width, c.heads[level]),
+                resize: (i != last).then(|| Upsample::new(&p, width)),
+            }
+        });
+        let mid = p.at("mid_block");
+        let half = widths[0] / 2;
+        Self {
+            conv_in: Conv3x3::new(&p.at("conv_in"), c.in_channels, widths[0]),
+            time_linear_1: Linear::new(&p.at("time_embedding.linear_1"), widths[0], time_width),
+            time_linear_2: Linear::new(&p.at("time_embedding.linear_2"), time_width, time_width),
+            frequencies: (0..half)
+                .map(|i| (-MAX_PERIOD.ln() * i as f32 / (half as f32 - c.freq_shift as f32)).exp())
+                .collect(),
+            cosine_first: c.flip_sin_to_cos,
+            down_blocks: down_blocks.collect(),
+            mid_resnet0: ResnetBlock::new(&mid.at("resnets.0"), resnet, widths[last], widths[last]),
+            mid_attention: SpatialTransformer::new(&mid.at("attentions.0"), spatial, widths[last], c.heads[last]),
+            mid_resnet1: ResnetBlock::new(&mid.at("resnets.1"), resnet, widths[last], widths[last]),
+            up_blocks: up_blocks.collect(),
+            conv_norm_out: GroupNorm::new(&p.at("conv_norm_out"), c.norm_num_groups, widths[0], c.norm_eps),
+            conv_out: Conv3x3::new(&p.at("conv_out"), widths[0], c.out_channels),
+        }
+    }
+
+    /// The prediction for noisy latents: epsilon or v, as the model was trained.
+    ///
+    /// # Shapes
+    /// - sample and result: `[n, 4, h, w]`
+    /// - timesteps: n labels, 0 to 999
+    /// - context: `[n, tokens, width]`, the text encoder's hidden states
+    pub fn forward(&self, sample: Tensor<4>, timesteps: &[f32], context: &Tensor<3>) -> Tensor<4> {
+        let time = self.time_embedding(timesteps, &sample);
+        let mut x = self.conv_in.forward(sample.permute([0, 2, 3, 1]));
+
+        let mut skips = vec![x.clone()];
+        for block in &self.down_blocks {
+            for j in 0..block.resnets.len() {
+                x = block.layer(j, x, &time, context);
+                skips.push(x.clone());
+            }
+            if let Some(down) = &block.resize {
+                x = down.forward(x);
+                skips.push(x.clone());
+            }
+        }
+
+        x = self.mid_resnet0.forward(x, Some(&time));
+        x = self.mid_attention.forward(x, context);
+        x = self.mid_resnet1.forward(x, Some(&time));
+
+        for block in &self.up_blocks {
+            for j in 0..block.resnets.len() {
+                let skip = skips.pop().into_iter();
+                x = block.layer(j, Tensor::cat(std::iter::once(x).chain(skip).collect(), 3), &time, context);
+            }
+            if let (Some(up), Some(next)) = (&block.resize, skips.last()) {
+                // The size that the way down had there: twice this one, unless that was odd.
+                let [_, h, w, _] = next.dims();
+                x = up.forward(x, [h, w]);
+            }
+        }
+        self.conv_out.forward(self.conv_norm_out.forward_silu(x)).permute([0, 3, 1, 2])
+    }
+
+    /// The SiLU of the time embedding, `[n, 4 c]`: every residual block wants it so.
+    fn time_embedding(&self, timesteps: &[f32], sample: &Tensor<4>) -> Tensor<2> {
+        let (n, half) = (timesteps.len(), self.frequencies.len());
+        let mut values = Vec::with_capacity(n * 2 * half);
+        for &t in timesteps {
+            let angles = self.frequencies.iter().map(|f| t * f);
+            if self.cosine_first {
+                values.extend(angles.clone().map(f32::cos));
+                values.extend(angles.map(f32::sin));
+            } else {
+                values.extend(angles.clone().map(f32::sin));
+                values.extend(angles.map(f32::cos));
+            }
+        }
+        let device = sample.device().without_autodiff();
+        let embedding = Tensor::<2>::from_data(TensorData::new(values, [n, 2 * half]), &device);
+        let hidden = kernels::silu(self.time_linear_1.forward_rows(embedding));
+        kernels::silu(self.time_linear_2.forward_rows(hidden))
+    }
+}

@@ -1,0 +1,172 @@
+//! The tensors of one network on a device, by name, and how a network picks them up.
+//!
+//! A network is a function of its tensors: building one is a walk over names that clones handles, so an edited model
+//! is the same map with a few entries replaced, and training builds the network anew around the tensors that move.
+
+use std::{cell::RefCell, collections::BTreeMap};
+
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::{
+    error::{Error, Result},
+    files::tensor::{HostTensor, Tensors},
+};
+
+/// The names and shapes that a network asks for.
+pub type Manifest = BTreeMap<String, Vec<usize>>;
+
+/// One tensor on a device: flat, with its shape beside it, so that tensors of every rank share one type.
+#[derive(Clone, Debug)]
+pub struct Weight {
+    /// The numbers, row-major.
+    pub flat: Tensor<1>,
+    /// The shape they stand for.
+    pub shape: Vec<usize>,
+}
+
+/// All tensors of one network on a device. Clones share the numbers.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    device: Device,
+    map: BTreeMap<String, Weight>,
+}
+
+impl Weights {
+    /// Moves the tensors that `manifest` asks for to a device, as f32.
+    ///
+    /// The component must hold exactly those tensors, in those shapes, as floats; otherwise the error lists what is
+    /// missing, left over or different, under the name `component`.
+    pub fn load(component: &str, tensors: &Tensors, manifest: &Manifest, device: &Device) -> Result<Self> {
+        check(component, tensors, manifest)?;
+        let map = tensors.iter().map(|(name, t)| Ok((name.clone(), weight(component, name, t, device)?)));
+        Ok(Self { device: device.clone(), map: map.collect::<Result<_>>()? })
+    }
+
+    /// The device the tensors live on.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The tensor of that name.
+    pub fn get(&self, name: &str) -> Option<&Weight> {
+        self.map.get(name)
+    }
+
+    /// All names and tensors, in order of name.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Weight)> {
+        self.map.iter()
+    }
+
+    /// Drops every tensor's association with gradients.
+    pub fn untrack(&mut self) {
+        for weight in self.map.values_mut() {
+            if weight.flat.is_autodiff() {
+                weight.flat = weight.flat.clone().inner();
+            }
+        }
+    }
+
+    /// Puts other numbers in the place of a tensor: an edited value, or one that is being trained.
+    ///
+    /// # Errors
+    /// If there is no such tensor or it has another number of elements.
+    pub fn replace(&mut self, name: &str, flat: Tensor<1>) -> Result<()> {
+        let Some(weight) = self.map.get_mut(name) else {
+            return Err(Error::input(format!("there is no tensor `{name}` to replace")));
+        };
+        let (expected, found) = (weight.shape.iter().product::<usize>(), flat.dims()[0]);
+        if expected != found {
+            return Err(Error::input(format!("tensor `{name}` has {expected} numbers, its replacement has {found}")));
+        }
+        weight.flat = flat;
+        Ok(())
+    }
+}
+
+fn weight(component: &str, name: &str, tensor: &HostTensor, device: &Device) -> Result<Weight> {
+    let values = tensor.to_f32().ok_or_else(|| Error::Tensors {
+        component: component.into(),
+        problems: vec![format!("dtype: {name} is {:?}, expected F16, BF16 or F32", tensor.dtype())],
+    })?;
+    let count = values.len();
+    Ok(Weight { flat: Tensor::from_data(TensorData::new(values, [count]), device), shape: tensor.shape().to_vec() })
+}
+
+/// How many problems an error lists before it only counts them.
+const LISTED: usize = 20;
+
+/// Compares the tensors of a component with what its network asks for: names, shapes and dtypes, both ways.
+pub fn check(component: &str, tensors: &Tensors, manifest: &Manifest) -> Result<()> {
+    let mut problems = Vec::new();
+    for (name, shape) in manifest {
+        match tensors.get(name) {
+            None => problems.push(format!("missing: {name} {shape:?}")),
+            Some(t) if t.shape() != shape => {
+                problems.push(format!("shape: {name} is {:?}, its config asks for {shape:?}", t.shape()));
+            }
+            Some(t) if !t.is_float() => problems.push(format!("dtype: {name} is {:?}, expected F16, BF16 or F32", t.dtype())),
+            Some(_) => {}
+        }
+    }
+    problems.extend(tensors.keys().filter(|n| !manifest.contains_key(*n)).map(|n| format!("left over: {n}")));
+    if problems.is_empty() {
+        return Ok(());
+    }
+    let total = problems.len();
+    problems.truncate(LISTED);
+    if total > LISTED {
+        problems.push(format!("... and {} more", total - LISTED));
+    }
+    problems.insert(0, format!("{total} tensors are not as the config says"));
+    Err(Error::Tensors { component: component.into(), problems })
+}
+
+/// A place in the tree of names, from which a network's parts pick their tensors.
+#[derive(Clone)]
+pub(crate) struct Params<'a> {
+    source: Source<'a>,
+    prefix: String,
+}
+
+#[derive(Clone, Copy)]
+enum Source<'a> {
+    Weights(&'a Weights),
+    Manifest(&'a RefCell<Manifest>),
+}
+
+impl<'a> Params<'a> {
+    /// The root, for a network that is to compute.
+    pub(crate) fn new(weights: &'a Weights) -> Self {
+        Self { source: Source::Weights(weights), prefix: String::new() }
+    }
+
+    /// The names and shapes that `build` asks for, without a single number.
+    pub(crate) fn manifest<T>(build: impl FnOnce(Params<'_>) -> T) -> Manifest {
+        let wanted = RefCell::default();
+        build(Params { source: Source::Manifest(&wanted), prefix: String::new() });
+        wanted.into_inner()
+    }
+
+    /// The place `name` below this one.
+    pub(crate) fn at(&self, name: impl std::fmt::Display) -> Self {
+        Self { source: self.source, prefix: format!("{}{name}.", self.prefix) }
+    }
+
+    /// The tensor `name` here.
+    ///
+    /// # Panics
+    /// If the weights do not fit the network, which `Weights::load` has excluded.
+    pub(crate) fn get<const D: usize>(&self, name: &str, shape: [usize; D]) -> Tensor<D> {
+        let name = format!("{}{name}", self.prefix);
+        match self.source {
+            Source::Weights(weights) => match weights.map.get(&name) {
+                Some(weight) if weight.shape == shape => weight.flat.clone().reshape(shape),
+                _ => panic!("weights were loaded for another network: {name} {shape:?}"),
+            },
+            Source::Manifest(wanted) => {
+                wanted.borrow_mut().insert(name, shape.to_vec());
+                Tensor::empty([1; D], &Device::flex())
+            }
+        }
+    }
+}
