@@ -1,5 +1,7 @@
 //! Adapters, partial U-Nets and embeddings: every dialect read, what is written read back, misfits listed.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod common;
 
 use std::{
@@ -441,6 +443,9 @@ fn writes_exports_for_diffusers() {
     write_folder(&base, &out.join("folder"), Precision::Keep, Some("# emoji-sd\n")).unwrap();
     write_folder(&base, &out.join("half"), Precision::F16, None).unwrap();
     write_single(&base, &out.join("single.safetensors"), Precision::Keep, &BTreeMap::new()).unwrap();
+    let mut bare = base.clone();
+    bare.tokenizer = scumble_nn::files::TokenizerFiles { pad: scumble_nn::files::Pad::Zero, ..Default::default() };
+    write_folder(&bare, &out.join("clip"), Precision::Keep, None).unwrap();
     let mut lora = everything(&base);
     for change in &mut lora.low_rank {
         // Small enough that pictures stay pictures.

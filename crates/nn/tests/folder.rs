@@ -1,5 +1,7 @@
 //! Diffusers folders: the miniature, shards, variants, old names, and what must be refused.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod common;
 
 use std::{collections::BTreeMap, path::Path};

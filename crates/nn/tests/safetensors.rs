@@ -1,6 +1,8 @@
 //! Safetensors files: what is written is read back, and thousands of broken ones are answered, each by an error or a
 //! whole file.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod common;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! Single files in the LDM layout: round trips, the published families by their shapes, and what must be refused.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod common;
 
 use std::{collections::BTreeMap, io::Read as _, path::Path};
@@ -55,6 +57,23 @@ fn the_miniature_goes_through_a_single_file_and_back() {
     assert!(error.to_string().contains("neither that of SD 1.x") && error.hint().unwrap().contains("--config"), "{error}");
     let options = OpenOptions { config: Some(miniature_path()), ..OpenOptions::default() };
     assert_eq!(Checkpoint::open(&path, &options).unwrap().hash(), model.hash());
+}
+
+/// Small models in the shapes of SD 1.x and 2.x: levels without attention, linear projections, four levels.
+#[test]
+fn other_shapes_go_through_a_single_file_and_back() {
+    let target = tempfile::tempdir().unwrap();
+    for name in ["sd1", "sd2"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/networks").join(name).join("model");
+        let model = open(&folder).unwrap();
+        let path = target.path().join(format!("{name}.safetensors"));
+        write_single(&model, &path, Precision::Keep, &BTreeMap::new()).unwrap();
+        let again = open(&path).unwrap();
+        for part in model.component_names() {
+            assert_same(&model.component(part).unwrap().tensors, &again.component(part).unwrap().tensors);
+        }
+        assert_eq!(again.hash(), model.hash(), "{name}");
+    }
 }
 
 #[test]
@@ -123,6 +142,38 @@ fn metadata_that_is_no_configuration_is_refused() {
     assert!(open(&path).unwrap_err().contains("scumble.vae_config"));
 }
 
+/// A folder made from a file without a vocabulary gets CLIP's, and it is read back as that.
+#[test]
+fn a_folder_is_given_clips_vocabulary_where_the_checkpoint_brings_none() {
+    use scumble_nn::tokenizer::{Tokenizer, TokenizerData};
+    let target = tempfile::tempdir().unwrap();
+    let mut model = miniature();
+    model.tokenizer.files.clear();
+    for (pad, pads) in [(Pad::EndOfText, 49407), (Pad::Zero, 0)] {
+        model.tokenizer.pad = pad;
+        let out = target.path().join(pads.to_string());
+        write_folder(&model, &out, Precision::Keep, None).unwrap();
+        let again = open(&out).unwrap();
+        assert!(again.tokenizer.is_clip());
+        assert_eq!(again.hash(), model.hash());
+        let data = TokenizerData {
+            vocab_json: again.tokenizer.get("vocab.json"),
+            merges: again.tokenizer.get("merges.txt"),
+            tokenizer_config: again.tokenizer.get("tokenizer_config.json"),
+            special_tokens_map: again.tokenizer.get("special_tokens_map.json"),
+            ..TokenizerData::default()
+        };
+        let ids = Tokenizer::new(&out, &data, 9).unwrap().encode("a photo of a cat").ids;
+        // CLIPTokenizer of openai/clip-vit-large-patch14.
+        assert_eq!(ids, [49406, 320, 1125, 539, 320, 2368, 49407, pads, pads]);
+    }
+    // A vocabulary that is CLIP's is left out of a single file, any other is put in.
+    let path = target.path().join("x.safetensors");
+    let model = open(&target.path().join("0")).unwrap();
+    write_single(&model, &path, Precision::Keep, &BTreeMap::new()).unwrap();
+    assert!(!TensorFile::open(&path).unwrap().metadata.keys().any(|key| key.contains("tokenizer")));
+}
+
 /// A file with these f16 tensors whose numbers are a hole: gigabytes long, without taking any room.
 fn sparse(path: &Path, tensors: &BTreeMap<String, Vec<usize>>) {
     let mut header = serde_json::Map::new();
@@ -188,11 +239,6 @@ fn a_published_sd1_file_is_known_by_its_shapes() {
     assert_eq!(model.scheduler["prediction_type"], "epsilon");
     assert_eq!(model.vae.tensors["encoder.mid_block.attentions.0.to_q.weight"].shape(), [512, 512]);
     assert!(model.notes.is_empty(), "{:?}", model.notes);
-    // A folder needs tokenizer files, which a single file does not bring.
-    let out = folder.path().join("out");
-    assert!(write_folder(&model, &out, Precision::Keep, None).unwrap_err().hint().unwrap().contains("CLIP's own vocabulary"));
-    assert!(!out.exists());
-
     *tensors.get_mut("model.diffusion_model.input_blocks.0.0.weight").unwrap() = vec![320, 9, 3, 3];
     sparse(&path, &tensors);
     assert!(open(&path).unwrap_err().contains("inpainting"));

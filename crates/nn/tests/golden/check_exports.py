@@ -14,6 +14,7 @@ import warnings
 import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
+from transformers import CLIPTokenizer
 
 exports = pathlib.Path(sys.argv[1])
 model = pathlib.Path(__file__).resolve().parents[4] / "models" / "emoji-sd"
@@ -75,6 +76,10 @@ single = StableDiffusionPipeline.from_single_file(exports / "single.safetensors"
 same(base, single)
 assert (picture(single) == reference).all()
 quiet("single file")
+
+ids = CLIPTokenizer.from_pretrained(exports / "clip" / "tokenizer")("a photo of a cat", padding="max_length", max_length=9)
+assert ids.input_ids == [49406, 320, 1125, 539, 320, 2368, 49407, 0, 0], ids.input_ids
+quiet("CLIP's own vocabulary")
 
 merged = load_file(exports / "merged.safetensors")
 for kind in ("kohya", "peft"):
