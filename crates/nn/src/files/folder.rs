@@ -1,6 +1,6 @@
 //! A diffusers folder: `model_index.json` and one folder for each component.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use serde_json::Value;
 
@@ -75,6 +75,18 @@ pub(super) fn read(source: &Source, options: &OpenOptions) -> Result<Checkpoint>
         family: Family::Custom,
     }
     .finished(options)
+}
+
+/// Reads a folder that holds a `CLIPTextModel` alone, as robust text encoders are published; with notes about its reading.
+///
+/// # Errors
+/// If its configuration or weights are missing, malformed or a pickle.
+pub fn read_text_encoder(path: &Path) -> Result<(Component, Vec<String>)> {
+    let source = Source::dir(path);
+    let config = source.need_json("config.json")?;
+    let mut notes = Vec::new();
+    let tensors = weights(&source, "", "model", None, &mut notes)?;
+    Ok((Component { config, tensors }, notes))
 }
 
 /// The `model_index.json` of a checkpoint that has none.
