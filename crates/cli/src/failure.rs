@@ -47,6 +47,13 @@ impl Failure {
         self
     }
 
+    /// The same failure with the flag or file that it is about in front.
+    #[must_use]
+    pub(crate) fn of(mut self, what: &str) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     pub(crate) fn interrupted() -> Self {
         Self { message: "interrupted".into(), hint: Some("the same command continues from here".into()), status: 130 }
     }

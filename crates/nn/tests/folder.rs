@@ -109,7 +109,7 @@ fn reads_files_compiled_into_the_program() {
 
 #[test]
 fn reads_networks_that_are_no_part_of_a_checkpoint() {
-    let text = read_text_encoder(&miniature_path().join("text_encoder")).unwrap();
+    let (text, _) = read_text_encoder(&miniature_path().join("text_encoder")).unwrap();
     assert_same(&text.tensors, &miniature().text_encoder.tensors);
     let models = Source::dir(miniature_path().join(".."));
     let clip = read_network(&models, "emoji-clip", "model").unwrap();

@@ -77,6 +77,18 @@ pub(super) fn read(source: &Source, options: &OpenOptions) -> Result<Checkpoint>
     .finished(options)
 }
 
+/// Reads a folder that holds a `CLIPTextModel` alone, as robust text encoders are published; with notes about its reading.
+///
+/// # Errors
+/// If its configuration or weights are missing, malformed or a pickle.
+pub fn read_text_encoder(path: &Path) -> Result<(Component, Vec<String>)> {
+    let source = Source::dir(path);
+    let config = source.need_json("config.json")?;
+    let mut notes = Vec::new();
+    let tensors = weights(&source, "", "model", None, &mut notes)?;
+    Ok((Component { config, tensors }, notes))
+}
+
 /// The `model_index.json` of a checkpoint that has none.
 pub(super) fn default_index() -> Value {
     serde_json::json!({"_class_name": "StableDiffusionPipeline", "requires_safety_checker": false})
@@ -131,16 +143,6 @@ pub fn read_network(source: &Source, folder: &str, stem: &str) -> Result<Compone
     let mut tensors = published(source, folder, stem, None, &mut Vec::new())?;
     tensors.retain(|name, _| name.rsplit('.').next() != Some("position_ids"));
     Ok(Component { config, tensors })
-}
-
-/// Reads a `CLIPTextModel` that is alone in its folder, as AdvUnlearn publishes its text encoders.
-///
-/// # Errors
-/// As [`read_network`].
-pub fn read_text_encoder(folder: &Path) -> Result<Component> {
-    let source = Source::dir(folder);
-    let config = source.need_json("config.json")?;
-    Ok(Component { config, tensors: weights(&source, "", "model", None, &mut Vec::new())? })
 }
 
 /// The weights of one folder under the names of their files.
