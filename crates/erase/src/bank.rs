@@ -69,14 +69,20 @@ pub struct Examples {
 const PIXELS_AT_ONCE: usize = 1024;
 
 impl Bank {
-    /// Records the paths, or takes from the store what was recorded before. All paths have equally many other prompts.
+    /// Records the paths (at least one), or takes from the store what was recorded before. All paths have equally many other prompts.
     ///
     /// Trajectories are kept in groups under the hash of the model, the sampling and the group's paths, so that an interrupted
     /// recording continues and other methods on the same concept find them.
     ///
     /// # Errors
-    /// If sampling fails or the caller interrupts.
+    /// If the paths differ in how many other prompts they have, sampling fails, or the caller interrupts.
     pub fn record(job: &mut Job<'_>, paths: &[Path], sampling: Sampling) -> Result<Self> {
+        if paths.is_empty() {
+            return Err(Error::input("a bank needs at least one trajectory"));
+        }
+        if paths.windows(2).any(|pair| pair[0].also.len() != pair[1].also.len()) {
+            return Err(Error::input("all trajectories of a bank need the same number of further prompts"));
+        }
         let [_, _, h, w] = job.pipeline.latent_shape(1, None, None)?;
         let group = (PIXELS_AT_ONCE / (h * w)).clamp(1, paths.len().max(1));
         let total = paths.len() * sampling.steps;
@@ -96,7 +102,8 @@ impl Bank {
             job.tell(Event::Step { done: done + chunk.len() * sampling.steps, loss: None })?;
             groups.push(tensors);
         }
-        Self::assemble(job.pipeline, &groups, group)
+        let also = paths.first().map_or(0, |p| p.also.len());
+        Self::assemble(job.pipeline, &groups, paths.len(), also, group)
     }
 
     /// How many examples it holds.
@@ -126,29 +133,34 @@ impl Bank {
         }
     }
 
-    fn assemble(pipeline: &Pipeline, groups: &[Tensors], group: usize) -> Result<Self> {
+    /// `also` is the number of further prompts, `group` how many paths each of the groups has (the last may have fewer).
+    fn assemble(pipeline: &Pipeline, groups: &[Tensors], paths: usize, also: usize, group: usize) -> Result<Self> {
         let damaged = || Error::input("a stored trajectory is damaged").with_hint("remove the cache folder and run again");
+        let [_, channels, h, w] = pipeline.latent_shape(1, None, None)?;
         let device = pipeline.device();
-        let read = |tensors: &Tensors, name: &str| -> Result<Tensor<4>> {
-            let host = tensors.get(name).ok_or_else(damaged)?;
-            let shape: [usize; 4] = host.shape().try_into().map_err(|_| damaged())?;
-            Ok(Tensor::from_data(TensorData::new(host.to_f32().ok_or_else(damaged)?, shape), device))
-        };
-        let kinds = groups.first().map_or(0, |g| g.keys().filter(|k| k.starts_with("eps.")).count());
         let mut x = Vec::new();
-        let mut eps = vec![Vec::new(); kinds];
+        let mut eps = vec![Vec::new(); 2 + also];
         let (mut t, mut path) = (Vec::new(), Vec::new());
         for (i, tensors) in groups.iter().enumerate() {
-            x.push(read(tensors, "x")?);
-            for (k, list) in eps.iter_mut().enumerate() {
-                list.push(read(tensors, &format!("eps.{k}"))?);
-            }
             let labels = tensors.get("t").and_then(HostTensor::to_f32).ok_or_else(damaged)?;
-            for label in labels {
-                t.push(Timestep::new(label).ok_or_else(damaged)?);
+            let of = tensors.get("path").and_then(HostTensor::to_i64).ok_or_else(damaged)?;
+            let n = labels.len();
+            let read = |name: &str| -> Result<Tensor<4>> {
+                let host = tensors.get(name).filter(|host| host.shape() == [n, channels, h, w]).ok_or_else(damaged)?;
+                Ok(Tensor::from_data(TensorData::new(host.to_f32().ok_or_else(damaged)?, [n, channels, h, w]), device))
+            };
+            x.push(read("x")?);
+            for (k, list) in eps.iter_mut().enumerate() {
+                list.push(read(&format!("eps.{k}"))?);
             }
-            let paths = tensors.get("path").and_then(HostTensor::to_i64).ok_or_else(damaged)?;
-            path.extend(paths.iter().map(|&p| i * group + p as usize));
+            if of.len() != n {
+                return Err(damaged());
+            }
+            for (label, p) in labels.into_iter().zip(of) {
+                t.push(Timestep::new(label).ok_or_else(damaged)?);
+                let p = usize::try_from(p).ok().map(|p| i * group + p).filter(|&p| p < paths);
+                path.push(p.ok_or_else(damaged)?);
+            }
         }
         Ok(Self { x: Tensor::cat(x, 0), t, path, eps: eps.into_iter().map(|list| Tensor::cat(list, 0)).collect() })
     }

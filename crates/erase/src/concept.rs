@@ -52,11 +52,16 @@ impl Concept {
     /// the prompt.
     ///
     /// # Errors
-    /// If the name is empty, or an anchor or `from` says the same as the concept.
+    /// If the name is empty, an anchor says the same as the concept, there are both an anchor and a `from`, or a template has
+    /// nothing to be filled with.
     pub fn new(name: &str, wording: &Wording, world: Option<&World>) -> Result<Self> {
         let name = name.trim();
         if name.is_empty() {
             return Err(Error::input("the concept is empty").with_hint("name what to erase, such as `church` or `ink style`"));
+        }
+        if wording.anchor.is_some() && wording.from.is_some() {
+            return Err(Error::input("--anchor and --from exclude each other: what is left of --from is what is drawn instead")
+                .with_hint("leave one of them out"));
         }
         let known = world.and_then(|world| world.find(name).map(|known| (world, known)));
         let (template, objects, default_anchor) = match (&wording.template, known) {
@@ -86,10 +91,8 @@ impl Concept {
             vec![one("")]
         };
         for p in &prompts {
-            for (flag, other) in [("anchor", &p.anchor), ("from", &p.from)] {
-                if other.as_deref().is_some_and(|o| o.trim().eq_ignore_ascii_case(p.erase.trim())) && flag == "anchor" {
-                    return Err(Error::input(format!("--{flag} `{}` is the concept itself", p.erase)).with_hint("name something else"));
-                }
+            if p.anchor.as_deref().is_some_and(|anchor| anchor.trim().eq_ignore_ascii_case(p.erase.trim())) {
+                return Err(Error::input(format!("--anchor `{}` is the concept itself", p.erase)).with_hint("name something else"));
             }
         }
         Ok(Self { name: name.to_owned(), prompts })

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::Pipeline;
-use scumble_nn::files::{Checkpoint, Dtype, HostTensor, TensorFile, Tensors, lora::LowRank, write};
+use scumble_nn::files::{Checkpoint, HostTensor, TensorFile, Tensors, lora::LowRank, write};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -110,21 +110,16 @@ impl Edit {
     /// The edited model: `base + strength (new - base)` for every changed tensor. All other tensors are shared.
     ///
     /// # Errors
-    /// If it names a tensor the model does not have, or of another shape: it was made for another architecture.
+    /// If it names a tensor the model does not have, or of another shape: it was made for another architecture. If the strength
+    /// is not finite.
     pub fn apply_to(&self, pipeline: &Pipeline, strength: f64) -> Result<Pipeline> {
         let mut edited = pipeline.clone();
         for ((component, name), change) in &self.changes {
             let weight = pipeline.weights(component).and_then(|w| w.get(name)).cloned();
             let weight = weight.ok_or_else(|| self.foreign(component, name, "is not in the model"))?;
             let base: Vec<f32> = weight.flat.clone().into_data().iter::<f32>().collect();
-            let new = change.over(&base, &weight.shape).map_err(|found| {
-                self.foreign(component, name, &format!("has shape {found:?} in the edit and {:?} in the model", weight.shape))
-            })?;
-            let values: Vec<f32> = if strength == 1.0 {
-                new
-            } else {
-                base.iter().zip(new).map(|(&b, n)| (f64::from(b) + strength * f64::from(n - b)) as f32).collect()
-            };
+            let new = change.over(&base, &weight.shape).map_err(|problem| self.foreign(component, name, &problem))?;
+            let values = blend(&base, new, strength)?;
             let count = values.len();
             let flat = Tensor::from_data(TensorData::new(values, [count]), pipeline.device());
             if let Some(weights) = edited.weights_mut(component) {
@@ -156,14 +151,8 @@ impl Edit {
             let old = base.component(component)?.tensors.get(name);
             let old = old.ok_or_else(|| self.foreign(component, name, "is not in the model"))?;
             let values = old.to_f32().ok_or_else(|| self.foreign(component, name, "does not hold floats in the model"))?;
-            let mut new = change.over(&values, old.shape()).map_err(|found| {
-                self.foreign(component, name, &format!("has shape {found:?} in the edit and {:?} in the model", old.shape()))
-            })?;
-            if strength != 1.0 {
-                for (n, &b) in new.iter_mut().zip(&values) {
-                    *n = (f64::from(b) + strength * f64::from(*n - b)) as f32;
-                }
-            }
+            let new = change.over(&values, old.shape()).map_err(|problem| self.foreign(component, name, &problem))?;
+            let new = blend(&values, new, strength)?;
             list.push((component.clone(), name.clone(), old.clone(), HostTensor::from_f32(old.shape(), &new)));
         }
         Ok(list)
@@ -181,7 +170,7 @@ impl Edit {
                 None => new,
                 Some(change) => {
                     let (old, new) = (old.to_f32().unwrap_or_default(), new.to_f32().unwrap_or_default());
-                    let mine = change.over(&old, other.shape_of(&key, base)).map_err(|_| self.foreign(&key.0, &key.1, "has another shape"))?;
+                    let mine = change.over(&old, other.shape_of(&key, base)).map_err(|problem| self.foreign(&key.0, &key.1, &problem))?;
                     let sum: Vec<f32> = mine.iter().zip(&new).zip(&old).map(|((m, n), o)| m + (n - o)).collect();
                     HostTensor::from_f32(other.shape_of(&key, base), &sum)
                 }
@@ -205,26 +194,42 @@ impl Edit {
 }
 
 impl Change {
-    /// The new values of a tensor whose old values are `base`; the change's own shape if it does not fit.
-    fn over(&self, base: &[f32], shape: &[usize]) -> std::result::Result<Vec<f32>, Vec<usize>> {
-        match self {
-            Self::Value(value) if value.shape() == shape => value.to_f32().ok_or_else(|| value.shape().to_vec()),
-            Self::Difference(diff) if diff.shape() == shape => {
-                let diff = diff.to_f32().ok_or_else(|| diff.shape().to_vec())?;
-                Ok(base.iter().zip(diff).map(|(b, d)| b + d).collect())
+    /// The new values of a tensor whose old values are `base`; what does not fit, if it does not.
+    fn over(&self, base: &[f32], shape: &[usize]) -> std::result::Result<Vec<f32>, String> {
+        let misfit = |found: &[usize]| format!("has shape {found:?} in the edit and {shape:?} in the model");
+        let floats = |tensor: &HostTensor| {
+            if tensor.shape() != shape {
+                return Err(misfit(tensor.shape()));
             }
-            Self::Value(other) | Self::Difference(other) => Err(other.shape().to_vec()),
+            tensor.to_f32().ok_or_else(|| format!("is {:?} in the edit, expected F16, BF16 or F32", tensor.dtype()))
+        };
+        let plus = |delta: Vec<f32>| base.iter().zip(delta).map(|(b, d)| b + d).collect();
+        match self {
+            Self::Value(value) => floats(value),
+            Self::Difference(diff) => floats(diff).map(plus),
             Self::LowRank(low) => {
-                let delta = low.delta().ok_or_else(|| low.up.shape().to_vec())?;
-                if delta.len() == base.len() {
-                    Ok(base.iter().zip(delta).map(|(b, d)| b + d).collect())
+                let delta = low.delta().ok_or_else(|| format!("has factors that do not fit: {:?} and {:?}", low.up, low.down))?;
+                if delta.len() == base.len() && low.up.shape().first() == shape.first() {
+                    Ok(plus(delta))
                 } else {
-                    Err(low.up.shape().to_vec())
+                    Err(misfit(&[&low.up.shape()[..1], low.down.shape().get(1..).unwrap_or_default()].concat()))
                 }
             }
         }
     }
 }
 
-/// The dtype that keeps every bit of a trained value.
-pub const MASTER: Dtype = Dtype::F32;
+/// `base + strength (new - base)`: the base's own bits at 0, the new ones' at 1.
+fn blend(base: &[f32], new: Vec<f32>, strength: f64) -> Result<Vec<f32>> {
+    if !strength.is_finite() {
+        return Err(Error::input(format!("the strength is {strength}, expected a finite number")));
+    }
+    Ok(if strength == 0.0 {
+        base.to_vec()
+    } else if strength == 1.0 {
+        new
+    } else {
+        let between = |b: f32, n: f32| (f64::from(b) + strength * (f64::from(n) - f64::from(b))) as f32;
+        base.iter().zip(new).map(|(&b, n)| between(b, n)).collect()
+    })
+}

@@ -23,12 +23,12 @@ pub enum Error {
         hint: Option<String>,
     },
 
-    /// Training left the finite numbers; the last good state is kept.
-    #[error("the loss is {loss} at step {step}; the state before it is kept")]
+    /// Training left the finite numbers; what was stored before stays as it is.
+    #[error("training diverged at step {step}, the loss is {loss}")]
     Diverged {
         /// The step, counted from 1.
         step: usize,
-        /// What the loss was.
+        /// What the loss was; finite where the step after it broke the weights.
         loss: f32,
     },
 

@@ -118,7 +118,10 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     options.check()?;
 
     let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
-    let trained: Vec<String> = prompts.iter().map(|p| p.from.clone().unwrap_or_else(|| p.erase.clone())).collect();
+    if prompts.is_empty() {
+        return Err(Error::input("there is no concept to erase"));
+    }
+    let trained: Vec<String> = prompts.iter().map(|p| p.trained().to_owned()).collect();
     let contexts = job.pipeline.encode(&trained);
     let bank = match options.latents {
         Latents::Frozen => Some(Bank::record(job, &paths(&prompts, &options, job.seed), options.sampling())?),
@@ -168,36 +171,56 @@ impl Options {
 fn paths(prompts: &[ConceptPrompt], options: &Options, seed: u64) -> Vec<Path> {
     let one = |i: usize| {
         let p = &prompts[i % prompts.len()];
-        let along = p.from.as_ref().unwrap_or(&p.erase);
-        let also = p.also().into_iter().cloned().collect();
-        Path { prompt: along.clone(), also, seed: mix(seed, i as u64) }
+        let also = if companions(prompts) { vec![p.companion()] } else { vec![] };
+        Path { prompt: p.trained().to_owned(), also, seed: mix(seed, i as u64) }
     };
     (0..options.trajectories.max(prompts.len())).map(one).collect()
 }
 
 impl ConceptPrompt {
-    /// What the target needs beside the path's own prompt and the empty one.
-    fn also(&self) -> Option<&String> {
-        match &self.from {
-            Some(_) => Some(&self.erase),
-            None => self.anchor.as_ref(),
+    /// The prompt that is trained and guides the trajectories.
+    fn trained(&self) -> &str {
+        self.from.as_ref().unwrap_or(&self.erase)
+    }
+
+    /// What the target needs beside the trained prompt and the empty one; the empty one again where it needs nothing.
+    fn companion(&self) -> String {
+        let companion = if self.from.is_some() { Some(&self.erase) } else { self.anchor.as_ref() };
+        companion.cloned().unwrap_or_default()
+    }
+
+    /// The target's shares of the frozen predictions for the trained prompt, the empty one and the companion. They add up to 1,
+    /// so it does not matter whether the predictions are epsilon or v.
+    fn shares(&self, eta: f64, form: Form) -> [f64; 3] {
+        match (&self.from, &self.anchor, form) {
+            (Some(_), _, Form::Present) => [1.0, eta + 1.0, -(eta + 1.0)],
+            (Some(_), _, Form::Paper) => [0.0, eta + 1.0, -eta],
+            (None, Some(_), _) => [-eta, 0.0, eta + 1.0],
+            (None, None, _) => [-eta, eta + 1.0, 0.0],
         }
     }
 }
 
+/// Whether a prompt of the run has a companion, so that all of them get one. Concepts of one run may differ in that:
+/// a style has anchors where an object has none.
+fn companions(prompts: &[ConceptPrompt]) -> bool {
+    prompts.iter().any(|p| p.from.is_some() || p.anchor.is_some())
+}
+
 /// The target of every example, in epsilon.
 fn target(examples: &Examples, rows: &[usize], prompts: &[ConceptPrompt], options: &Options) -> Tensor<4> {
-    let eta = options.eta;
-    let away = |base: &Tensor<4>, eta: f64, from: &Tensor<4>, to: &Tensor<4>| base.clone() - (from.clone() - to.clone()) * eta;
-    let (own, empty) = (&examples.eps_prompt, &examples.eps_empty);
-    // All prompts of a run have the same kind of companion: the concept's wording is one for all of them.
-    let first = &prompts[rows[0]];
-    match (&first.from, examples.eps_also.first(), options.form) {
-        (Some(_), Some(erase), Form::Present) => away(own, eta + 1.0, erase, empty),
-        (Some(_), Some(erase), Form::Paper) => away(empty, eta, erase, empty),
-        (None, Some(anchor), _) => away(anchor, eta, own, anchor),
-        (_, None, _) => away(empty, eta, own, empty),
-    }
+    let shares: Vec<[f64; 3]> = rows.iter().map(|&row| prompts[row].shares(options.eta, options.form)).collect();
+    let device = examples.x.device();
+    let predictions = [&examples.eps_prompt, &examples.eps_empty].into_iter().chain(&examples.eps_also);
+    let parts = predictions.enumerate().filter_map(|(k, eps)| {
+        let column: Vec<f32> = shares.iter().map(|share| share[k] as f32).collect();
+        if column.iter().all(|&share| share == 0.0) {
+            return None;
+        }
+        let column = Tensor::<4>::from_data(TensorData::new(column, [rows.len(), 1, 1, 1]), &device);
+        Some(eps.clone() * column)
+    });
+    parts.reduce(|sum, part| sum + part).unwrap_or_else(|| examples.x.zeros_like())
 }
 
 /// The mean squared distance to the target, in what the network predicts.
@@ -216,10 +239,10 @@ fn fresh(frozen: &Pipeline, edited: &Pipeline, prompts: &[ConceptPrompt], option
     let path: Vec<usize> = rng.integers(options.batch, 0, prompts.len() as i64).iter().map(|&i| i as usize).collect();
     let stop = rng.integers(1, 0, options.sampling_steps as i64)[0] as usize;
     let text = |pick: &dyn Fn(&ConceptPrompt) -> String| -> Vec<String> { path.iter().map(|&i| pick(&prompts[i])).collect() };
-    let along = text(&|p| p.from.clone().unwrap_or_else(|| p.erase.clone()));
+    let along = text(&|p| p.trained().to_owned());
     let n = path.len();
     let pair = frozen.encode(&[along, vec![String::new(); n]].concat());
-    let also = prompts[0].also().map(|_| frozen.encode(&text(&|p| p.also().cloned().unwrap_or_default())));
+    let also = companions(prompts).then(|| frozen.encode(&text(&ConceptPrompt::companion)));
 
     let (edited_net, frozen_net) = (edited.unet_network(), frozen.unet_network());
     let schedule = &frozen.schedule;

@@ -42,7 +42,7 @@ const STORE_EVERY: Duration = Duration::from_secs(10);
 /// The graph lives for one step. A stored state of the same job is taken up where it stopped, with the same bits.
 ///
 /// # Errors
-/// If nothing may move, the loss is not finite, `loss` fails, or the caller interrupts.
+/// If nothing may move, the loss or a value is not finite (a state stored before stays as it is), `loss` fails, or the caller interrupts.
 pub fn train(
     job: &mut Job<'_>,
     options: Train<'_>,
@@ -50,17 +50,20 @@ pub fn train(
 ) -> Result<BTreeMap<String, Tensor<1>>> {
     let names = options.trainable.pick_in(job.pipeline)?;
     let mut masters = match job.store.get(options.state)? {
-        Some(stored) => Masters::from_stored(&stored, options.trainable.component, job.pipeline)?,
+        Some(stored) => Masters::from_stored(&stored, &names, options.trainable.component, job.pipeline)?,
         None => Masters::fresh(&names, options.trainable.component, job.pipeline)?,
     };
     job.tell(Event::Stage { name: "training", total: options.iterations, done: masters.step })?;
 
     let mut stored_at = Instant::now();
     let mut pause = STORE_EVERY;
+    let mut last = f32::NAN;
     while masters.step < options.iterations {
         let value = masters.advance(job.pipeline, options.lr, loss)?;
+        last = value;
         let going = job.tell(Event::Step { done: masters.step, loss: Some(value) });
         if going.is_err() || stored_at.elapsed() >= pause {
+            masters.finite(value)?;
             let began = Instant::now();
             job.store.put(options.state, masters.to_stored())?;
             pause = STORE_EVERY.max(began.elapsed() * 20);
@@ -68,6 +71,7 @@ pub fn train(
         }
         going?;
     }
+    masters.finite(last)?;
     Ok(masters.tensors.into_iter().map(|(name, (value, _))| (name, value)).collect())
 }
 
@@ -111,6 +115,20 @@ impl Masters {
         Ok(value)
     }
 
+    /// An error unless all numbers are finite. A loss only shows what the steps before it did: after the last one, and before
+    /// a state is stored, the numbers themselves are looked at.
+    fn finite(&self, loss: f32) -> Result<()> {
+        let broken = |value: &Tensor<1>| {
+            // Zero, unless a number is infinite or none at all.
+            let zero: f32 = (value.clone() * 0.0).sum().into_scalar();
+            zero != 0.0 || zero.is_nan()
+        };
+        if self.tensors.values().any(|(value, _)| broken(value)) {
+            return Err(Error::Diverged { step: self.step, loss });
+        }
+        Ok(())
+    }
+
     fn to_stored(&self) -> Tensors {
         let mut stored = Tensors::new();
         stored.insert("step".into(), HostTensor::from_i64([1], &[self.step as i64]));
@@ -122,14 +140,21 @@ impl Masters {
         stored
     }
 
-    fn from_stored(stored: &Tensors, component: &'static str, pipeline: &Pipeline) -> Result<Self> {
+    fn from_stored(stored: &Tensors, names: &[String], component: &'static str, pipeline: &Pipeline) -> Result<Self> {
         let damaged = || Error::input("the stored state is damaged").with_hint("start again with --overwrite");
         let step = stored.get("step").and_then(HostTensor::to_i64).and_then(|s| usize::try_from(*s.first()?).ok());
         let mut tensors = BTreeMap::new();
-        for name in stored.keys().filter_map(|key| key.strip_prefix("value.")) {
+        if stored.len() != 1 + 3 * names.len() {
+            return Err(damaged());
+        }
+        for name in names {
+            let expected = pipeline.weights(component).and_then(|w| w.get(name)).map(|w| w.flat.dims()[0]);
             let read = |kind: &str| -> Result<Tensor<1>> {
                 let values = stored.get(&format!("{kind}.{name}")).and_then(HostTensor::to_f32).ok_or_else(damaged)?;
                 let count = values.len();
+                if Some(count) != expected {
+                    return Err(damaged());
+                }
                 Ok(Tensor::from_data(TensorData::new(values, [count]), pipeline.device()))
             };
             tensors.insert(name.to_owned(), (read("value")?, Moments { m: read("m")?, v: read("v")? }));

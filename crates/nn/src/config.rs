@@ -12,6 +12,12 @@ use crate::error::{Error, Result};
 /// No published network of this family has a number in its config above this; a larger one is a lie.
 const LARGEST: u64 = 1 << 20;
 
+/// The most layers of an encoder; each has its names, so a file of a few bytes must not ask for millions.
+const MOST_LAYERS: usize = 256;
+
+/// The most residual blocks of a level.
+const MOST_BLOCKS: usize = 64;
+
 /// Activation functions of CLIP, ViT and the U-Net.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
@@ -195,9 +201,24 @@ impl<'a> Keys<'a> {
         self.get(key).ok_or_else(|| self.error(key, "is missing"))
     }
 
-
     fn size_or(&self, key: &str, default: usize) -> Result<usize> {
         self.get(key).map_or(Ok(default), |v| self.integer(key, v))
+    }
+
+    /// A number of layers.
+    fn layers_or(&self, key: &str, default: usize, most: usize) -> Result<usize> {
+        match self.size_or(key, default)? {
+            n if n <= most => Ok(n),
+            n => Err(self.error(key, format!("expected at most {most}, found {n}"))),
+        }
+    }
+
+    /// What keeps a normalisation from dividing by nothing.
+    fn epsilon_or(&self, key: &str, default: f64) -> Result<f64> {
+        match self.number_or(key, default)? {
+            eps if eps > 0.0 && eps <= 1.0 => Ok(eps),
+            eps => Err(self.error(key, format!("expected a small positive number, found {eps}"))),
+        }
     }
 
     /// An id or a small count, where zero is a value like any other.
@@ -282,11 +303,11 @@ impl ClipTextConfig {
             vocab_size: k.size_or("vocab_size", 49408)?,
             hidden_size: k.size_or("hidden_size", 512)?,
             intermediate_size: k.size_or("intermediate_size", 2048)?,
-            num_hidden_layers: k.size_or("num_hidden_layers", 12)?,
+            num_hidden_layers: k.layers_or("num_hidden_layers", 12, MOST_LAYERS)?,
             num_attention_heads: k.size_or("num_attention_heads", 8)?,
             max_position_embeddings: k.size_or("max_position_embeddings", 77)?,
             hidden_act: k.activation("hidden_act", Activation::QuickGelu)?,
-            layer_norm_eps: k.number_or("layer_norm_eps", 1e-5)?,
+            layer_norm_eps: k.epsilon_or("layer_norm_eps", 1e-5)?,
             eos_token_id: k.id_or("eos_token_id", 49407)?,
         };
         k.divides("num_attention_heads", config.num_attention_heads, config.hidden_size)?;
@@ -301,12 +322,12 @@ impl ClipVisionConfig {
         let config = Self {
             hidden_size: k.size_or("hidden_size", 768)?,
             intermediate_size: k.size_or("intermediate_size", 3072)?,
-            num_hidden_layers: k.size_or("num_hidden_layers", 12)?,
+            num_hidden_layers: k.layers_or("num_hidden_layers", 12, MOST_LAYERS)?,
             num_attention_heads: k.size_or("num_attention_heads", 12)?,
             image_size: k.size_or("image_size", 224)?,
             patch_size: k.size_or("patch_size", 32)?,
             hidden_act: k.activation("hidden_act", Activation::QuickGelu)?,
-            layer_norm_eps: k.number_or("layer_norm_eps", 1e-5)?,
+            layer_norm_eps: k.epsilon_or("layer_norm_eps", 1e-5)?,
         };
         k.divides("num_attention_heads", config.num_attention_heads, config.hidden_size)?;
         k.divides("patch_size", config.patch_size, config.image_size)?;
@@ -335,16 +356,17 @@ impl VitConfig {
         let labels = (0..labels.len())
             .map(|i| labels.get(&i.to_string()).and_then(Value::as_str).map(String::from))
             .collect::<Option<Vec<_>>>()
+            .filter(|labels| !labels.is_empty())
             .ok_or_else(|| k.error("id2label", "expected labels numbered from 0 without a gap"))?;
         let config = Self {
             hidden_size: k.size_or("hidden_size", 768)?,
             intermediate_size: k.size_or("intermediate_size", 3072)?,
-            num_hidden_layers: k.size_or("num_hidden_layers", 12)?,
+            num_hidden_layers: k.layers_or("num_hidden_layers", 12, MOST_LAYERS)?,
             num_attention_heads: k.size_or("num_attention_heads", 12)?,
             image_size: k.size_or("image_size", 224)?,
             patch_size: k.size_or("patch_size", 16)?,
             hidden_act: k.activation("hidden_act", Activation::Gelu)?,
-            layer_norm_eps: k.number_or("layer_norm_eps", 1e-12)?,
+            layer_norm_eps: k.epsilon_or("layer_norm_eps", 1e-12)?,
             qkv_bias: k.flag_or("qkv_bias", true)?,
             labels,
         };
@@ -373,7 +395,7 @@ impl VaeConfig {
             out_channels: k.size_or("out_channels", 3)?,
             latent_channels: k.size_or("latent_channels", 4)?,
             block_out_channels: k.sizes("block_out_channels")?,
-            layers_per_block: k.size_or("layers_per_block", 1)?,
+            layers_per_block: k.layers_or("layers_per_block", 1, MOST_BLOCKS)?,
             norm_num_groups: k.size_or("norm_num_groups", 32)?,
             scaling_factor: k.number_or("scaling_factor", 0.18215)?,
         };
@@ -388,9 +410,6 @@ impl VaeConfig {
         }
         if !(config.scaling_factor > 0.0 && config.scaling_factor.is_finite()) {
             return Err(k.error("scaling_factor", "expected a positive number"));
-        }
-        if config.layers_per_block > 64 {
-            return Err(k.error("layers_per_block", "expected at most 64"));
         }
         Ok(config)
     }
@@ -455,14 +474,14 @@ impl UNetConfig {
             in_channels: k.size_or("in_channels", 4)?,
             out_channels: k.size_or("out_channels", 4)?,
             sample_size: k.size_or("sample_size", 64)?,
-            layers_per_block: k.size_or("layers_per_block", 2)?,
+            layers_per_block: k.layers_or("layers_per_block", 2, MOST_BLOCKS)?,
             down_cross_attention: crossing("down_block_types", "DownBlock2D", "CrossAttnDownBlock2D")?,
             up_cross_attention: crossing("up_block_types", "UpBlock2D", "CrossAttnUpBlock2D")?,
             heads,
             cross_attention_dim: k.size_or("cross_attention_dim", 1280)?,
             use_linear_projection: k.flag_or("use_linear_projection", false)?,
             norm_num_groups: k.size_or("norm_num_groups", 32)?,
-            norm_eps: k.number_or("norm_eps", 1e-5)?,
+            norm_eps: k.epsilon_or("norm_eps", 1e-5)?,
             flip_sin_to_cos: k.flag_or("flip_sin_to_cos", true)?,
             freq_shift: k.number_or("freq_shift", 0.0)?,
             block_out_channels,
@@ -474,8 +493,9 @@ impl UNetConfig {
         if config.block_out_channels[0] < 4 || !config.block_out_channels[0].is_multiple_of(2) {
             return Err(k.error("block_out_channels", "expected an even first width of at least 4"));
         }
-        if config.layers_per_block > 64 {
-            return Err(k.error("layers_per_block", "expected at most 64"));
+        // The time embedding divides by half the first width less this.
+        if !(0.0..(config.block_out_channels[0] / 2) as f64).contains(&config.freq_shift) {
+            return Err(k.error("freq_shift", format!("expected 0 or 1, found {}", config.freq_shift)));
         }
         Ok(config)
     }

@@ -174,9 +174,11 @@ impl Clip {
         Self::build(config, &Params::new(weights))
     }
 
-    /// The names and shapes it asks for.
+    /// The names and shapes it asks for, and `logit_scale`, which every file holds though no feature needs it.
     pub fn manifest(config: &ClipConfig) -> Manifest {
-        Params::manifest(|p| Self::build(config, &p))
+        let mut manifest = Params::manifest(|p| Self::build(config, &p));
+        manifest.insert("logit_scale".into(), vec![]);
+        manifest
     }
 
     fn build(c: &ClipConfig, p: &Params<'_>) -> Self {

@@ -1,6 +1,8 @@
 //! What several of the tests need: the miniature, small files made by hand, and random numbers that never change.
 #![allow(dead_code, reason = "each test uses some of it")]
 
+pub(crate) mod tensors;
+
 use std::path::{Path, PathBuf};
 
 use scumble_nn::files::{Checkpoint, OpenOptions, Tensors};

@@ -1,0 +1,136 @@
+//! What the tests of this crate share: tiny models, a store in memory, and one way to run an erasure.
+#![allow(dead_code, reason = "each test uses some of it")]
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
+    ops::ControlFlow,
+    path::Path,
+    rc::Rc,
+};
+
+use burn::tensor::{Device, Tensor};
+use scumble_diffusion::Pipeline;
+use scumble_erase::{Concept, ConceptPrompt, Edit, Event, Job, Result, Store, Variant, esd};
+use scumble_nn::files::{Checkpoint, OpenOptions, Tensors};
+use serde_json::Value;
+
+/// The small model `NAME` of crates/nn/tests/golden/networks.
+pub(crate) fn checkpoint(name: &str) -> Checkpoint {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nn/tests/golden/networks").join(name).join("model");
+    Checkpoint::open(path, &OpenOptions::default()).unwrap()
+}
+
+pub(crate) fn pipeline(name: &str) -> Pipeline {
+    Pipeline::load(&checkpoint(name), &Device::flex()).unwrap()
+}
+
+pub(crate) fn host<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
+    x.clone().into_data().iter::<f32>().collect()
+}
+
+/// Every number of a model.
+pub(crate) fn bits(pipeline: &Pipeline) -> BTreeMap<String, Vec<u32>> {
+    let parts = ["text_encoder", "unet", "vae"].into_iter();
+    let all = parts.flat_map(|part| pipeline.weights(part).unwrap().iter().map(move |(name, w)| (format!("{part}.{name}"), w)));
+    all.map(|(name, w)| (name, host(&w.flat).into_iter().map(f32::to_bits).collect())).collect()
+}
+
+/// A concept of one prompt.
+pub(crate) fn concept(erase: &str, anchor: Option<&str>, from: Option<&str>) -> Concept {
+    let prompt = ConceptPrompt { erase: erase.into(), anchor: anchor.map(Into::into), from: from.map(Into::into) };
+    Concept { name: erase.into(), prompts: vec![prompt] }
+}
+
+/// A store in memory that counts; clones share everything, [`beside`](Self::beside) only the cache.
+#[derive(Clone, Default)]
+pub(crate) struct Memory {
+    pub(crate) own: Rc<RefCell<BTreeMap<String, Tensors>>>,
+    pub(crate) shared: Rc<RefCell<BTreeMap<String, Tensors>>>,
+    pub(crate) recorded: Rc<Cell<usize>>,
+    pub(crate) found: Rc<Cell<usize>>,
+}
+
+impl Memory {
+    /// The store of another job with the same cache.
+    pub(crate) fn beside(&self) -> Self {
+        Self { own: Rc::default(), ..self.clone() }
+    }
+
+    /// The recorded groups.
+    pub(crate) fn groups(&self) -> Vec<Tensors> {
+        self.shared.borrow().values().cloned().collect()
+    }
+}
+
+impl Store for Memory {
+    fn get(&self, name: &str) -> Result<Option<Tensors>> {
+        Ok(self.own.borrow().get(name).cloned())
+    }
+
+    fn put(&self, name: &str, tensors: Tensors) -> Result<()> {
+        self.own.borrow_mut().insert(name.into(), tensors);
+        Ok(())
+    }
+
+    fn get_shared(&self, hash: &str) -> Result<Option<Tensors>> {
+        let found = self.shared.borrow().get(hash).cloned();
+        self.found.set(self.found.get() + usize::from(found.is_some()));
+        Ok(found)
+    }
+
+    fn put_shared(&self, hash: &str, tensors: Tensors) -> Result<()> {
+        self.recorded.set(self.recorded.get() + 1);
+        self.shared.borrow_mut().insert(hash.into(), tensors);
+        Ok(())
+    }
+}
+
+/// One erasure; the fields are what tests vary.
+#[derive(Clone)]
+pub(crate) struct Run<'a> {
+    pub(crate) pipeline: &'a Pipeline,
+    pub(crate) concepts: Vec<Concept>,
+    pub(crate) options: Value,
+    pub(crate) seed: u64,
+    pub(crate) store: Memory,
+}
+
+impl<'a> Run<'a> {
+    pub(crate) fn new(pipeline: &'a Pipeline, concepts: Vec<Concept>, options: Value) -> Self {
+        Self { pipeline, concepts, options, seed: 7, store: Memory::default() }
+    }
+
+    /// Erases with ESD until the listener breaks.
+    pub(crate) fn listened(&self, listen: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<Edit> {
+        let mut job = Job {
+            pipeline: self.pipeline,
+            base: "tiny",
+            base_hash: "hash of tiny",
+            family: "stable-diffusion-custom",
+            miniature: false,
+            concepts: &self.concepts,
+            options: self.options.as_object().unwrap().clone(),
+            seed: self.seed,
+            store: &self.store,
+            listen,
+        };
+        esd::erase(&mut job, Variant::Fixed)
+    }
+
+    pub(crate) fn erase(&self) -> Result<Edit> {
+        self.listened(&mut |_| ControlFlow::Continue(()))
+    }
+
+    /// The edit and the loss of every step.
+    pub(crate) fn losses(&self) -> Result<(Edit, Vec<f32>)> {
+        let mut losses = Vec::new();
+        let edit = self.listened(&mut |event| {
+            if let Event::Step { loss: Some(loss), .. } = event {
+                losses.push(loss);
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok((edit, losses))
+    }
+}
