@@ -26,7 +26,7 @@ fn files() -> Vec<PathBuf> {
         for entry in fs_err::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            if name.starts_with('.') || ["target", "scumble-out", "shared"].contains(&name.as_str()) || path.is_symlink() {
+            if name.starts_with('.') || ["target", "scumble-out"].contains(&name.as_str()) || path.is_symlink() {
                 continue;
             }
             if path.is_dir() { folders.push(path) } else { files.push(path) }
