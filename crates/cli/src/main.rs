@@ -1,2 +1,45 @@
-//! The command line of scumble.
-fn main() {}
+//! scumble: erase concepts from text-to-image diffusion models, and try to bring them back.
+//!
+//! The command line parses arguments, decides where files go, prints, and sets the exit status; nothing below it does.
+//! stdout is data, stderr is progress and logs.
+
+mod args;
+mod failure;
+mod list;
+mod miniature;
+mod model;
+mod output;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{
+    args::{Args, Command},
+    failure::{Failure, Outcome},
+};
+
+fn main() -> ExitCode {
+    // A broken pipe on stdout or a bug must not end in Rust's own exit status 101.
+    std::panic::set_hook(Box::new(|info| output::error(&format!("this is a bug in scumble: {info}"), None)));
+    match std::panic::catch_unwind(run) {
+        Ok(Ok(outcome)) => outcome.into(),
+        Ok(Err(failure)) => failure.report(),
+        Err(_) => ExitCode::from(failure::BAD_INPUT),
+    }
+}
+
+fn run() -> Result<Outcome, Failure> {
+    let args = match Args::try_parse_from(args::normalised(std::env::args_os())) {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Ok(Outcome::Usage) } else { Ok(Outcome::Done) };
+        }
+    };
+    match args.command {
+        Command::Methods(args) => list::methods(args),
+        _ => Err(Failure::new("not yet")),
+    }
+}

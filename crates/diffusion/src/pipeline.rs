@@ -3,11 +3,12 @@
 use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use serde_json::Value;
 use scumble_nn::{
     ClipText, UNet, Vae, Weights,
     config::{ClipTextConfig, UNetConfig, VaeConfig},
-    files::Checkpoint,
-    tokenizer::Tokenizer,
+    files::{self, Checkpoint},
+    tokenizer::{Pad, Tokenizer, TokenizerData},
 };
 
 use crate::{
@@ -65,7 +66,8 @@ impl Pipeline {
             ));
         }
         let scheduler_path = name.join("scheduler/scheduler_config.json");
-        let tokenizer = Tokenizer::of(checkpoint, text_config.max_position_embeddings)?;
+        let scheduler = as_pipeline_reads(&checkpoint.scheduler);
+        let tokenizer = tokenizer_of(checkpoint, text_config.max_position_embeddings)?;
         if tokenizer.vocab_size() > text_config.vocab_size {
             return Err(Error::config(
                 name.join("text_encoder/config.json"),
@@ -82,8 +84,8 @@ impl Pipeline {
             },
             unet: Part { weights: load("unet", &unet.tensors, &UNet::manifest(&unet_config))?, config: unet_config },
             vae: Part { weights: load("vae", &vae.tensors, &Vae::manifest(&vae_config))?, config: vae_config },
-            schedule: Schedule::from_config(&scheduler_path, &checkpoint.scheduler)?,
-            sampler: Sampler::default_for(&scheduler_path, &checkpoint.scheduler)?,
+            schedule: Schedule::from_config(&scheduler_path, &scheduler)?,
+            sampler: Sampler::default_for(&scheduler_path, &scheduler)?,
             device: device.clone(),
         })
     }
@@ -111,6 +113,18 @@ impl Pipeline {
             "vae" => Some(&mut self.vae.weights),
             _ => None,
         }
+    }
+
+    /// The same model with no tensor tracked, for sampling with a model that is being trained.
+    #[must_use]
+    pub fn without_gradients(&self) -> Self {
+        let mut plain = self.clone();
+        for component in ["text_encoder", "unet", "vae"] {
+            if let Some(weights) = plain.weights_mut(component) {
+                weights.untrack();
+            }
+        }
+        plain
     }
 
     /// The text encoder as a network.
@@ -178,8 +192,8 @@ impl Pipeline {
     /// If the request does not fit the model.
     pub fn sample(&self, request: &Request, callback: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>) -> Result<Tensor<4>> {
         let negative = vec![request.negative_prompt.clone(); request.prompts.len()];
-        let guidance = ClassifierFree::new(request.guidance_scale, self.encode(&request.prompts), self.encode(&negative));
-        self.sample_guided(request, &mut { guidance }, callback)
+        let mut guidance = ClassifierFree::new(request.guidance_scale, self.encode(&request.prompts), self.encode(&negative));
+        self.sample_guided(request, &mut guidance, callback)
     }
 
     /// As [`sample`](Self::sample), with another guidance. `request.guidance_scale` and its prompts are not looked at.
@@ -216,6 +230,38 @@ impl Pipeline {
             callback,
         )
     }
+}
+
+/// diffusers' Stable Diffusion pipeline overrules two keys of a scheduler's configuration on loading, because the first
+/// published files had them wrong. The same picture needs the same two.
+fn as_pipeline_reads(scheduler: &Value) -> Value {
+    let mut scheduler = scheduler.clone();
+    if let Value::Object(map) = &mut scheduler {
+        map.insert("steps_offset".into(), 1.into());
+        map.insert("clip_sample".into(), false.into());
+    }
+    scheduler
+}
+
+/// The checkpoint's own tokenizer, or CLIP's where it brings none, as single files do.
+fn tokenizer_of(checkpoint: &Checkpoint, context: usize) -> Result<Tokenizer> {
+    let files = &checkpoint.tokenizer;
+    if files.is_empty() {
+        let pad = match files.pad {
+            files::Pad::EndOfText => Pad::EndOfText,
+            files::Pad::Zero => Pad::Zero,
+        };
+        return Ok(Tokenizer::clip(pad, context)?);
+    }
+    let data = TokenizerData {
+        vocab_json: files.get("vocab.json"),
+        merges: files.get("merges.txt"),
+        tokenizer_json: files.get("tokenizer.json"),
+        tokenizer_config: files.get("tokenizer_config.json"),
+        special_tokens_map: files.get("special_tokens_map.json"),
+        added_tokens: files.get("added_tokens.json"),
+    };
+    Ok(Tokenizer::new(&Path::new(&checkpoint.name).join("tokenizer"), &data, context)?)
 }
 
 /// The largest side of a picture in pixels; a larger one is a slip of the hand.

@@ -39,7 +39,8 @@ pub struct Schedule {
     alphas_cumprod: Vec<f64>,
     prediction: Prediction,
     steps_offset: usize,
-    set_alpha_to_one: bool,
+    /// `None` where the file does not say: false for PNDM, true for DDIM.
+    set_alpha_to_one: Option<bool>,
     skip_prk_steps: bool,
     /// `None` where the file does not say: each sampler has its own default.
     timestep_spacing: Option<Spacing>,
@@ -71,8 +72,9 @@ impl Schedule {
         self.steps_offset
     }
 
-    /// Whether the last step of DDIM and PNDM goes to `alpha_bar` 1 instead of the first training timestep's.
-    pub fn set_alpha_to_one(&self) -> bool {
+    /// Whether the last step of DDIM and PNDM goes to `alpha_bar` 1 instead of the first training timestep's; `None` leaves
+    /// it to each sampler.
+    pub fn set_alpha_to_one(&self) -> Option<bool> {
         self.set_alpha_to_one
     }
 
@@ -137,10 +139,10 @@ impl Schedule {
     }
 
     /// `alpha_bar` of a whole timestep that may lie before the first (the end of DDIM and PNDM) or after the last one.
-    pub(crate) fn alpha_bar_or_final(&self, t: i64) -> f64 {
+    pub(crate) fn alpha_bar_or_final(&self, t: i64, to_one: bool) -> f64 {
         match usize::try_from(t) {
             Ok(t) => self.alphas_cumprod[t.min(self.alphas_cumprod.len() - 1)],
-            Err(_) if self.set_alpha_to_one => 1.0,
+            Err(_) if to_one => 1.0,
             Err(_) => self.alphas_cumprod[0],
         }
     }

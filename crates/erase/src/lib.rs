@@ -1,5 +1,25 @@
-//! Concept erasure: concepts, edits, trajectories and one file per method.
+//! Concept erasure: concepts, edits, trajectories, and one file for each method.
+//!
+//! Knows prompts and gradients. Does not know where files lie (a [`Store`](job::Store) does), and never prints.
 
+pub mod adam;
+pub mod bank;
+pub mod concept;
+pub mod drift;
+pub mod edit;
+pub mod error;
+pub mod esd;
+pub mod job;
+pub mod low_rank;
+pub mod methods;
+pub mod train;
+pub mod trainable;
 pub mod world;
 
+pub use concept::{Concept, ConceptPrompt, Wording};
+pub use edit::{About, Change, Edit};
+pub use error::{Error, Result};
+pub use job::{Event, Job, Store};
+pub use methods::{Method, Variant};
+pub use trainable::Trainable;
 pub use world::{Known, World};

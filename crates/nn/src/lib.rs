@@ -6,6 +6,7 @@ pub mod config;
 pub mod error;
 pub mod files;
 pub mod networks;
+pub mod tokenizer;
 pub mod weights;
 
 pub use error::{Error, Result};

@@ -57,6 +57,15 @@ impl Weights {
         self.map.iter()
     }
 
+    /// Drops every tensor's association with gradients.
+    pub fn untrack(&mut self) {
+        for weight in self.map.values_mut() {
+            if weight.flat.is_autodiff() {
+                weight.flat = weight.flat.clone().inner();
+            }
+        }
+    }
+
     /// Puts other numbers in the place of a tensor: an edited value, or one that is being trained.
     ///
     /// # Errors

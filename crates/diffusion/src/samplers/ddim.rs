@@ -26,11 +26,12 @@ pub fn ddim<E: From<Error>>(
     if !(0.0..=1.0).contains(&run.eta) {
         return Err(Error::input(format!("eta is {}, expected 0 to 1", run.eta)).into());
     }
+    let to_one = run.schedule.set_alpha_to_one().unwrap_or(true);
     let stride = (run.schedule.num_train_timesteps() / run.steps) as i64;
     for (i, &timestep) in timesteps.iter().enumerate().skip(run.first(timesteps.len())?) {
         let index = StepIndex(i);
         let alpha_bar = run.schedule.alpha_bar(timestep);
-        let previous = run.schedule.alpha_bar_or_final(timestep.get() as i64 - stride);
+        let previous = run.schedule.alpha_bar_or_final(timestep.get() as i64 - stride, to_one);
 
         // Equation 16, then equation 12 with the predicted x_0 put in.
         let variance = (1.0 - previous) / (1.0 - alpha_bar) * (1.0 - alpha_bar / previous);
@@ -41,7 +42,8 @@ pub fn ddim<E: From<Error>>(
         let epsilon = predict(model, x.clone(), Step { index, timestep, alpha_bar })?;
         x = x.mul_scalar(of_x).add(epsilon.mul_scalar(of_epsilon));
         if run.eta > 0.0 {
-            x = x.clone().add(draw::<E>(noise, &x)?.mul_scalar(sigma));
+            let fresh = draw::<E>(noise, &x)?;
+            x = x.add(fresh.mul_scalar(sigma));
         }
         if callback(Progress { index, timestep, len: timesteps.len(), x: &x, scale: 1.0 }).is_break() {
             break;

@@ -35,7 +35,8 @@ pub fn ddpm<E: From<Error>>(
         let epsilon = predict(model, x.clone(), Step { index, timestep, alpha_bar })?;
         x = x.mul_scalar(of_x).add(epsilon.mul_scalar(of_epsilon));
         if timestep.get() > 0.0 {
-            x = x.clone().add(draw::<E>(noise, &x)?.mul_scalar(variance.sqrt()));
+            let fresh = draw::<E>(noise, &x)?;
+            x = x.add(fresh.mul_scalar(variance.sqrt()));
         }
         if callback(Progress { index, timestep, len: timesteps.len(), x: &x, scale: 1.0 }).is_break() {
             break;

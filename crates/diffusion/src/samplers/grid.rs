@@ -43,6 +43,7 @@ pub(super) fn interpolated(schedule: &Schedule, steps: usize, karras: bool) -> R
 
 /// Levels of DPM-Solver++ and UniPC, which count the clean end as a point of the spacing and leave it out of the list.
 pub(super) fn solver(schedule: &Schedule, steps: usize, karras: Karras) -> Result<Levels> {
+    check(schedule, steps)?;
     let spacing = schedule.timestep_spacing().unwrap_or(Spacing::Linspace);
     let points = if spacing == Spacing::Trailing { steps } else { steps + 1 };
     if karras == Karras::No {
@@ -52,7 +53,6 @@ pub(super) fn solver(schedule: &Schedule, steps: usize, karras: Karras) -> Resul
         let sigmas = timesteps.iter().map(|&t| schedule.sigma(t)).collect();
         return finish(timesteps, sigmas);
     }
-    check(schedule, steps)?;
     let sigmas = karras_sigmas(single(schedule, 0), single(schedule, schedule.num_train_timesteps() - 1), steps);
     let list = sigmas.iter().map(|&sigma| timestep_of(schedule, sigma));
     let list: Vec<f64> = list.map(|t| if karras == Karras::Rounded { t.round_ties_even() } else { t.trunc() }).collect();

@@ -131,7 +131,8 @@ fn adams_bashforth(outputs: &VecDeque<Tensor<4>>) -> Tensor<4> {
 
 /// Equation 11, the transfer part: where the raw `output` leads from timestep `from` to timestep `to`.
 fn transfer(schedule: &Schedule, x: Tensor<4>, output: Tensor<4>, from: i64, to: i64) -> Tensor<4> {
-    let (a, b) = (schedule.alpha_bar_or_final(from), schedule.alpha_bar_or_final(to));
+    let to_one = schedule.set_alpha_to_one().unwrap_or(false);
+    let (a, b) = (schedule.alpha_bar_or_final(from, to_one), schedule.alpha_bar_or_final(to, to_one));
     let of_x = (b / a).sqrt();
     let of_epsilon = (a - b) / (a * (1.0 - b).sqrt() + (a * (1.0 - a) * b).sqrt());
     // epsilon = sqrt(a) v + sqrt(1 - a) x

@@ -58,6 +58,10 @@ const CHOICES: [(&str, &[&str]); 6] = [
     ("variance_type", &["fixed_small"]),
 ];
 
+/// diffusers writes `"lambda_min_clipped": -Infinity`, which is Python's JSON and nobody else's; a reader that wants to keep
+/// it can hand it over as this string.
+const MINUS_INFINITY: &str = "-Infinity";
+
 struct Keys<'a> {
     path: &'a Path,
     map: &'a Map<String, Value>,
@@ -139,10 +143,15 @@ impl<'a> Keys<'a> {
         if self.get("solver_order").is_some_and(|order| order != &Value::from(2)) {
             return Err(self.error("solver_order", format!("{} is not supported, only 2", self.map["solver_order"])));
         }
-        for key in ["solver_p", "sigma_min", "sigma_max", "lambda_min_clipped"] {
+        for key in ["solver_p", "sigma_min", "sigma_max"] {
             if let Some(value) = self.get(key) {
                 return Err(self.error(key, format!("{value} is not supported, only null")));
             }
+        }
+        if let Some(value) = self.get("lambda_min_clipped")
+            && value != MINUS_INFINITY
+        {
+            return Err(self.error("lambda_min_clipped", format!("{value} is not supported, only -Infinity")));
         }
         if self.get("disable_corrector").is_some_and(|list| list.as_array().is_none_or(|list| !list.is_empty())) {
             return Err(self.error("disable_corrector", "is not supported, only an empty list"));
@@ -240,7 +249,7 @@ impl Schedule {
             alphas_cumprod,
             prediction,
             steps_offset,
-            set_alpha_to_one: keys.flag("set_alpha_to_one", true)?,
+            set_alpha_to_one: keys.get("set_alpha_to_one").map(|_| keys.flag("set_alpha_to_one", true)).transpose()?,
             skip_prk_steps: keys.flag("skip_prk_steps", false)?,
             timestep_spacing,
             use_karras_sigmas: keys.flag("use_karras_sigmas", false)?,

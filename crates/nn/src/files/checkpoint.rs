@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    folder,
+    folder, single,
     source::Source,
     tensor::{Bytes, Tensors},
 };
@@ -55,6 +55,26 @@ impl TokenizerFiles {
     /// Whether the checkpoint brings no tokenizer, so that CLIP's own vocabulary is meant.
     pub fn is_empty(&self) -> bool {
         self.files.is_empty()
+    }
+
+    /// Whether this is CLIP's own vocabulary: no files, or a `vocab.json` of its size with its ids for a few words.
+    pub fn is_clip(&self) -> bool {
+        const SOME: [(&str, u64); 7] = [
+            ("!", 0),
+            ("a</w>", 320),
+            ("of</w>", 539),
+            ("photo</w>", 1125),
+            ("cat</w>", 2368),
+            ("<|startoftext|>", 49406),
+            ("<|endoftext|>", 49407),
+        ];
+        let Some(vocabulary) = self.get("vocab.json") else { return self.is_empty() };
+        let extended = self.get("added_tokens.json").is_some_and(|a| {
+            // The two special tokens stand there in some folders; more than that is a vocabulary of its own.
+            serde_json::from_slice::<BTreeMap<String, u64>>(a).is_ok_and(|a| a.values().any(|&id| id > 49407))
+        });
+        let Ok(ids) = serde_json::from_slice::<BTreeMap<String, u64>>(vocabulary) else { return false };
+        !extended && ids.len() == 49408 && SOME.iter().all(|(token, id)| ids.get(*token) == Some(id))
     }
 }
 
@@ -176,7 +196,7 @@ impl Checkpoint {
             }
             Self::read(&Source::dir(path), options)
         } else {
-            Err(Error::file(path, "single files are not read yet"))
+            single::read(path, options)
         }
     }
 
@@ -241,8 +261,10 @@ impl Checkpoint {
             }
         }
         field(canonical(&self.scheduler).to_string().as_bytes());
-        for name in ["vocab.json", "merges.txt"] {
-            field(self.tokenizer.get(name).unwrap_or_default());
+        if !self.tokenizer.is_clip() {
+            for name in ["vocab.json", "merges.txt"] {
+                field(self.tokenizer.get(name).unwrap_or_default());
+            }
         }
         hash.finalize().to_hex().to_string()
     }

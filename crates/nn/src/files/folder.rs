@@ -82,18 +82,20 @@ pub(super) fn default_index() -> Value {
     serde_json::json!({"_class_name": "StableDiffusionPipeline", "requires_safety_checker": false})
 }
 
+/// The family whose parts an index lists, if it is not Stable Diffusion 1.x or 2.x.
+pub(super) fn foreign(index: &Value) -> Option<&'static str> {
+    let listed = |part: &str| index.get(part).is_some_and(|v| v.get(0).is_some_and(|x| !x.is_null()));
+    FOREIGN.iter().find(|(part, _)| listed(part)).map(|(_, family)| *family)
+}
+
 fn refuse_foreign(source: &Source, index: &Value) -> Result<()> {
-    let class = index.get("_class_name").and_then(Value::as_str).unwrap_or_default();
-    for (part, family) in FOREIGN {
-        let listed = index.get(part).is_some_and(|v| v.get(0).is_some_and(|x| !x.is_null()));
-        if listed {
-            return Err(Error::file(
-                source.name(),
-                format!("{class} has `{part}`: {family} is not supported, only Stable Diffusion 1.x and 2.x"),
-            ));
+    let class = index.get("_class_name").and_then(Value::as_str).unwrap_or("the pipeline");
+    match foreign(index) {
+        None => Ok(()),
+        Some(family) => {
+            Err(Error::file(source.name(), format!("{class} is {family}: not supported, only Stable Diffusion 1.x and 2.x are")))
         }
     }
-    Ok(())
 }
 
 /// The weights of one component under today's names.
@@ -106,11 +108,14 @@ pub(super) fn weights(
     variant: Option<&str>,
     notes: &mut Vec<String>,
 ) -> Result<Tensors> {
-    let listed: Vec<String> = source.list(component)?;
-    let files: Vec<&str> = listed.iter().filter_map(|f| f.strip_prefix(component)?.strip_prefix('/')).collect();
+    let listed = source.list(component)?;
+    let files: Vec<&str> = listed
+        .iter()
+        .filter_map(|f| if component.is_empty() { Some(f.as_str()) } else { f.strip_prefix(component)?.strip_prefix('/') })
+        .collect();
     let (label, mut tensors) = match choose(source, component, stem, variant, &files, notes)? {
         Layout::Single(file) => {
-            let rel = format!("{component}/{file}");
+            let rel = joined(component, &file);
             let read = source.tensors(&rel)?.ok_or_else(|| Error::file(source.path(&rel), "is missing"))?;
             (file, read.tensors)
         }
@@ -127,7 +132,12 @@ pub(super) fn weights(
     if idle > 0 {
         notes.push(format!("{component}: {idle} tensor(s) known to carry no weight skipped"));
     }
-    names::modernise(component, tensors)
+    names::modernise(if component.is_empty() { "text_encoder" } else { component }, tensors)
+}
+
+/// The path of a component's file; `component` is empty for a component that is the whole folder.
+fn joined(component: &str, file: &str) -> String {
+    if component.is_empty() { file.into() } else { format!("{component}/{file}") }
 }
 
 fn is_pickle_name(file: &str) -> bool {
@@ -203,7 +213,7 @@ fn choose(
 
 /// Reads the shards that an index lists; each must hold exactly the tensors that the index puts into it.
 fn sharded(source: &Source, component: &str, index: &str) -> Result<Tensors> {
-    let rel = format!("{component}/{index}");
+    let rel = joined(component, index);
     // An index may list a hundred thousand tensors: longer than a configuration.
     let bytes = source.read(&rel, 16 << 20)?.ok_or_else(|| Error::file(source.path(&rel), "is missing"))?;
     let path = source.path(&rel);
@@ -226,7 +236,7 @@ fn sharded(source: &Source, component: &str, index: &str) -> Result<Tensors> {
     let mut all = Tensors::new();
     let mut problems = Vec::new();
     for (shard, expected) in shards {
-        let rel = format!("{component}/{shard}");
+        let rel = joined(component, shard);
         let Some(mut file) = source.tensors(&rel)? else {
             problems.push(format!("missing: the shard {shard} with {} tensors", expected.len()));
             continue;
@@ -275,7 +285,9 @@ fn passengers(source: &Source, notes: &mut Vec<String>) -> Result<Vec<(String, P
         for rel in files {
             let content = match source {
                 Source::Dir(path) => Passenger::File(path.join(&rel)),
-                Source::Embedded { .. } => Passenger::Bytes(source.read(&rel, u64::MAX)?.unwrap_or(super::tensor::Bytes::Static(&[]))),
+                Source::Embedded { .. } => {
+                    Passenger::Bytes(source.read(&rel, u64::MAX)?.unwrap_or(super::tensor::Bytes::Static(&[])))
+                }
             };
             all.push((rel, content));
         }

@@ -3,13 +3,26 @@
 //! Knows names, shapes, dtypes and bytes. Does not know what a network computes, and loads no pickle.
 
 pub mod checkpoint;
+pub mod embedding;
+pub mod export;
 mod folder;
+pub mod identify;
+mod ldm;
+pub mod lora;
 mod names;
+pub mod partial;
 pub mod safetensors;
+mod single;
 pub mod source;
+mod stock;
 pub mod tensor;
 
 pub use checkpoint::{Checkpoint, Component, Family, OpenOptions, Pad, Passenger, Prediction, TokenizerFiles, expect_names};
+pub use embedding::{Embedding, EmbeddingLayout, read_embedding, write_embedding};
+pub use export::{Precision, write_folder, write_single};
+pub use identify::{Identity, Kind, identify};
+pub use lora::{Diff, Lora, LowRank, Spec, module_names, read_lora, write_kohya, write_peft};
+pub use partial::read_partial;
 pub use safetensors::{TensorFile, write};
 pub use source::Source;
 pub use tensor::{Bytes, Dtype, HostTensor, Tensors};

@@ -107,10 +107,14 @@ pub(crate) fn map(path: &Path) -> Result<Bytes> {
     if length == 0 {
         return Ok(Bytes::Static(&[]));
     }
-    #[expect(unsafe_code, reason = "weights are mapped, not copied; the map is private and read-only, and what it holds is only \
-        ever read as plain bytes. A file that another process shortens meanwhile raises SIGBUS, as in every mapping program")]
+    #[expect(
+        unsafe_code,
+        reason = "weights are mapped, not copied; the map is private and read-only, and what it holds is only \
+        ever read as plain bytes. A file that another process shortens meanwhile raises SIGBUS, as in every mapping program"
+    )]
     let mapped = unsafe { memmap2::Mmap::map(&file) };
-    let mapped = mapped.map_err(|e| io::Error::new(e.kind(), format!("{}: cannot be mapped into memory: {e}", path.display())))?;
+    let mapped =
+        mapped.map_err(|e| io::Error::new(e.kind(), format!("{}: cannot be mapped into memory: {e}", path.display())))?;
     let length = mapped.len();
     Ok(Bytes::Mapped(Arc::new(mapped), 0..length))
 }

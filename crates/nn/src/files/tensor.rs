@@ -129,7 +129,7 @@ impl HostTensor {
         if range.start > range.end || range.end > count {
             return None;
         }
-        let bits = rest.iter().product::<usize>() * self.dtype.bitsize();
+        let bits = rest.iter().try_fold(self.dtype.bitsize(), |n, &d| n.checked_mul(d))?;
         let row = bits.is_multiple_of(8).then_some(bits / 8)?;
         let shape = [&[range.len()], rest].concat();
         Self::new(self.dtype, shape, self.bytes.slice(range.start * row..range.end * row))
@@ -147,10 +147,9 @@ impl HostTensor {
             Dtype::F32 => b.chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect(),
             Dtype::F16 => b.chunks_exact(2).map(|c| f16::from_le_bytes([c[0], c[1]]).to_f32()).collect(),
             Dtype::BF16 => b.chunks_exact(2).map(|c| bf16::from_le_bytes([c[0], c[1]]).to_f32()).collect(),
-            Dtype::F64 => b
-                .chunks_exact(8)
-                .map(|c| f64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]) as f32)
-                .collect(),
+            Dtype::F64 => {
+                b.chunks_exact(8).map(|c| f64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]) as f32).collect()
+            }
             _ => return None,
         })
     }
@@ -159,10 +158,9 @@ impl HostTensor {
     pub fn to_i64(&self) -> Option<Vec<i64>> {
         let b = self.bytes();
         Some(match self.dtype {
-            Dtype::I64 => b
-                .chunks_exact(8)
-                .map(|c| i64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]))
-                .collect(),
+            Dtype::I64 => {
+                b.chunks_exact(8).map(|c| i64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]])).collect()
+            }
             Dtype::I32 => b.chunks_exact(4).map(|c| i64::from(i32::from_le_bytes([c[0], c[1], c[2], c[3]]))).collect(),
             _ => return None,
         })

@@ -1,0 +1,303 @@
+//! What a user can type: one definition for parsing, help and the list of flags.
+//!
+//! Hyphen and underscore are the same in every flag, and the flag names of the published tools are aliases.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Erase concepts from text-to-image diffusion models, and try to bring them back.
+#[derive(Debug, Parser)]
+#[command(name = "scumble", version, long_version = crate::output::LONG_VERSION, max_term_width = 110)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Erase concepts from a model; without --model from the built-in miniature
+    Erase(EraseArgs),
+    /// Draw pictures
+    Generate(GenerateArgs),
+    /// Write an edited model, or the edit alone, in a form that other tools load
+    Export(ExportArgs),
+    /// Say what a file or folder is
+    Inspect(InspectArgs),
+    /// Compare a model with reference tensors made elsewhere
+    Verify(VerifyArgs),
+    /// List the methods
+    Methods(ListArgs),
+}
+
+/// Which model, and where it runs.
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct ModelArgs {
+    /// A diffusers folder or a single .safetensors checkpoint; the built-in miniature if absent
+    #[arg(long, value_name = "DIR|FILE", visible_aliases = ["pretrained-model-name-or-path", "model-id", "base-model"])]
+    pub(crate) model: Option<PathBuf>,
+    /// A diffusers folder whose configurations and tokenizer describe a single file
+    #[arg(long, value_name = "DIR")]
+    pub(crate) config: Option<PathBuf>,
+    /// What the U-Net predicts, where a single file cannot say it: epsilon or v_prediction
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) prediction_type: Option<String>,
+    /// Variant of a folder's weight files, such as fp16
+    #[arg(long, value_name = "NAME")]
+    pub(crate) variant_files: Option<String>,
+    /// cpu, cuda[:N], vulkan[:N], metal or rocm
+    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    pub(crate) device: String,
+    /// Number of CPU threads; all cores if absent
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+}
+
+/// How to print.
+#[derive(ClapArgs, Clone, Copy, Debug)]
+pub(crate) struct PrintArgs {
+    /// Print the result as JSON on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print no progress
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct EraseArgs {
+    /// What to erase; `;` separates several concepts, and the argument may repeat
+    #[arg(value_name = "CONCEPT")]
+    pub(crate) concepts: Vec<String>,
+    /// The same as a flag
+    #[arg(long = "erase", value_name = "CONCEPT", visible_aliases = ["erase-concept", "edit-concepts", "concept"])]
+    pub(crate) erase: Vec<String>,
+    /// Which method (see `scumble methods`)
+    #[arg(long, default_value = "esd", value_name = "ID")]
+    pub(crate) method: String,
+    /// Which tensors move: esd-x, esd-x-strict, esd-u, esd-all, selfattn
+    #[arg(long, value_name = "NAME")]
+    pub(crate) train_method: Option<String>,
+    /// Training steps
+    #[arg(long, visible_alias = "steps", value_name = "N")]
+    pub(crate) iterations: Option<u64>,
+    /// Step size of the optimiser
+    #[arg(long, visible_aliases = ["learning-rate"], value_name = "X", allow_negative_numbers = true)]
+    pub(crate) lr: Option<f64>,
+    /// How far past the neutral prediction to go, in the paper's counting
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) eta: Option<f64>,
+    /// The same in the counting of ESD's present code: eta + 1
+    #[arg(long, value_name = "X", conflicts_with = "eta", allow_negative_numbers = true)]
+    pub(crate) negative_guidance: Option<f64>,
+    /// Guidance on the trajectories that are trained on
+    #[arg(long, visible_alias = "guidance-scale", value_name = "X", allow_negative_numbers = true)]
+    pub(crate) start_guidance: Option<f64>,
+    /// Examples in a training step
+    #[arg(long, visible_aliases = ["batch-size", "train-batch-size"], value_name = "N")]
+    pub(crate) batch: Option<u64>,
+    /// Erase the concept from this prompt only ({object} and {concept} are filled in)
+    #[arg(long, visible_alias = "erase-from", value_name = "PROMPT")]
+    pub(crate) from: Option<String>,
+    /// What to draw instead of the concept ({object} and {concept} are filled in)
+    #[arg(long, visible_aliases = ["guide", "guide-concepts", "mapping-concept"], value_name = "PROMPT")]
+    pub(crate) anchor: Option<String>,
+    /// Concepts to keep; `;` separates
+    #[arg(long, visible_aliases = ["preserve-concepts"], value_name = "CONCEPTS")]
+    pub(crate) preserve: Vec<String>,
+    /// The concept's prompts, with the places {concept} and {object}
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) template: Option<String>,
+    /// What {object} stands for; `;` separates
+    #[arg(long, value_name = "OBJECTS")]
+    pub(crate) objects: Vec<String>,
+    /// Where paper and published code disagree: paper, reference or fixed
+    #[arg(long, default_value = "fixed", value_name = "NAME")]
+    pub(crate) variant: String,
+    /// Any option of the method
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Seed of everything that is drawn for training
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Where to write; a folder in ./scumble-out named after the plan if absent
+    #[arg(long, visible_aliases = ["out", "save-path", "save-dir"], value_name = "DIR")]
+    pub(crate) output_dir: Option<PathBuf>,
+    /// Replace another plan's result in that folder
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Continue an unfinished run; this happens anyway
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Do not draw and judge pictures
+    #[arg(long)]
+    pub(crate) no_judge: bool,
+    /// Judge with the miniature's judges although another model was given
+    #[arg(long, conflicts_with = "no_judge")]
+    pub(crate) judge: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct GenerateArgs {
+    /// What to draw; `;` does not separate here, but the argument may repeat
+    #[arg(value_name = "PROMPT")]
+    pub(crate) prompt: Vec<String>,
+    /// A CSV with case_number,prompt,evaluation_seed[,evaluation_guidance], a text file (a prompt a line) or JSON lines
+    #[arg(long, visible_aliases = ["prompts-path"], value_name = "FILE", conflicts_with = "prompt")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// An edit, a partial U-Net, a LoRA or a text-encoder folder, optionally with a strength; may repeat
+    #[arg(long, value_name = "E[:STRENGTH]")]
+    pub(crate) edit: Vec<String>,
+    /// A LoRA in kohya's or PEFT's names, optionally with a weight; may repeat
+    #[arg(long, value_name = "FILE[:WEIGHT]")]
+    pub(crate) lora: Vec<String>,
+    /// A textual-inversion embedding; its token can then be used in prompts
+    #[arg(long, value_name = "FILE")]
+    pub(crate) embedding: Vec<PathBuf>,
+    /// Denoising steps
+    #[arg(long, visible_alias = "num-inference-steps", default_value_t = 30, value_name = "N")]
+    pub(crate) steps: usize,
+    /// Strength of classifier-free guidance; 7.5, or 4 for the miniature, if absent
+    #[arg(long, visible_alias = "cfg-scale", value_name = "X", allow_negative_numbers = true)]
+    pub(crate) guidance_scale: Option<f64>,
+    /// ddim, ddpm, pndm, lms, euler, euler-a, dpm++2m, dpm++2m-karras or unipc; the checkpoint's own if absent
+    #[arg(long, visible_alias = "scheduler", value_name = "NAME")]
+    pub(crate) sampler: Option<String>,
+    /// DDIM's share of fresh noise, 0 to 1
+    #[arg(long, default_value_t = 0.0, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) eta: f64,
+    /// What to steer away from
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub(crate) negative_prompt: String,
+    /// Width in pixels
+    #[arg(long, value_name = "N")]
+    pub(crate) width: Option<usize>,
+    /// Height in pixels
+    #[arg(long, value_name = "N")]
+    pub(crate) height: Option<usize>,
+    /// Pictures of each prompt
+    #[arg(long, visible_aliases = ["num-samples", "num-images-per-prompt"], default_value_t = 1, value_name = "N")]
+    pub(crate) n: usize,
+    /// Seed of the first picture; picture i of a prompt uses seed + i
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Where to write; ./scumble-out/generate-... if absent
+    #[arg(long, visible_aliases = ["out", "save-path", "save-dir"], value_name = "DIR")]
+    pub(crate) output_dir: Option<PathBuf>,
+    /// Replace another plan's pictures in that folder
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Continue an unfinished run; this happens anyway
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Pictures drawn at once; chosen by their size if absent
+    #[arg(long, visible_alias = "batch-size", value_name = "N")]
+    pub(crate) batch: Option<usize>,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+/// The forms an edit can be written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// A whole diffusers folder
+    Diffusers,
+    /// One .safetensors file in the original (LDM) layout
+    Single,
+    /// A LoRA in kohya's names
+    Lora,
+    /// The changed tensors of the U-Net, as ESD and UCE publish them
+    Partial,
+    /// The exact difference (.diff / .diff_b), which ComfyUI loads as a LoRA
+    Delta,
+}
+
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct ExportArgs {
+    /// An edit, optionally with a strength
+    #[arg(value_name = "E[:STRENGTH]")]
+    pub(crate) edit: Option<String>,
+    /// The same as a flag; several are put on top of each other
+    #[arg(long = "edit", value_name = "E[:STRENGTH]")]
+    pub(crate) edits: Vec<String>,
+    /// The form to write
+    #[arg(long, value_enum)]
+    pub(crate) to: Form,
+    /// Where to write; beside the edit if absent
+    #[arg(long, visible_alias = "out", short, value_name = "DIR|FILE")]
+    pub(crate) output_dir: Option<PathBuf>,
+    /// Rank of a LoRA
+    #[arg(long, visible_aliases = ["dim", "network-dim"], default_value_t = 16, value_name = "N")]
+    pub(crate) rank: usize,
+    /// Write a LoRA although it cannot carry more than 1% of the change
+    #[arg(long)]
+    pub(crate) allow_partial: bool,
+    /// Dtype of what is written: keep, f16, bf16 or f32
+    #[arg(long, default_value = "keep", visible_alias = "save-precision", value_name = "DTYPE")]
+    pub(crate) dtype: String,
+    /// Replace what is there
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct InspectArgs {
+    /// A checkpoint, an edit, a LoRA, an embedding, a picture; the built-in miniature if absent
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Option<PathBuf>,
+    /// List every tensor
+    #[arg(long)]
+    pub(crate) tensors: bool,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct VerifyArgs {
+    /// A diffusers folder or a single file; the built-in miniature if absent
+    #[arg(value_name = "MODEL")]
+    pub(crate) path: Option<PathBuf>,
+    /// Reference tensors made elsewhere
+    #[arg(long, value_name = "FILE")]
+    pub(crate) reference: PathBuf,
+    /// Largest max|a-b| / max|b| that passes
+    #[arg(long, default_value_t = 1e-4, value_name = "X")]
+    pub(crate) tolerance: f64,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+#[derive(ClapArgs, Clone, Copy, Debug)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+/// Arguments with every long flag in hyphens: `--erase_concept` and `--erase-concept` are the same.
+pub(crate) fn normalised(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut rest = false;
+    args.map(|arg| {
+        rest |= arg == "--";
+        match arg.to_str() {
+            Some(text) if text.starts_with("--") && !rest => {
+                let (flag, value) = text.split_once('=').map_or((text, None), |(f, v)| (f, Some(v)));
+                let flag = flag.replace('_', "-");
+                value.map_or(flag.clone(), |v| format!("{flag}={v}")).into()
+            }
+            _ => arg,
+        }
+    })
+    .collect()
+}

@@ -1,0 +1,35 @@
+//! `scumble methods`: what there is to choose from.
+
+use scumble_erase::methods;
+use serde_json::json;
+
+use crate::{
+    args::ListArgs,
+    failure::{Failure, Outcome},
+    output,
+};
+
+/// Lists the methods as a table, or as an array of objects.
+pub(crate) fn methods(args: ListArgs) -> Result<Outcome, Failure> {
+    if args.print.json {
+        let list: Vec<_> = methods::ALL
+            .iter()
+            .map(|m| {
+                json!({
+                    "id": m.id, "paper": m.paper, "moves": m.moves, "needs": m.needs, "several": m.several,
+                    "seconds": m.seconds, "peak_mb": m.peak_mb,
+                })
+            })
+            .collect();
+        output::json(&list.into())?;
+        return Ok(Outcome::Done);
+    }
+    for m in methods::ALL {
+        output::data(&format!("{}\n    {}\n    moves    {}\n    needs    {}", m.id, m.paper, m.moves, m.needs))?;
+        output::data(&format!("    several  {}", if m.several { "takes several concepts at once" } else { "one concept at a time" }))?;
+        if let (Some(seconds), Some(peak)) = (m.seconds, m.peak_mb) {
+            output::data(&format!("    cost     {seconds:.0} s, {peak:.0} MiB for `church` on the miniature, 2 cores"))?;
+        }
+    }
+    Ok(Outcome::Done)
+}

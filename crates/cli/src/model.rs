@@ -1,0 +1,68 @@
+//! From `--model` and `--device` to a checkpoint and a pipeline.
+
+use std::path::Path;
+
+use burn::tensor::Device;
+use scumble_diffusion::Pipeline;
+use scumble_nn::files::{Checkpoint, OpenOptions, Prediction};
+
+use crate::{args::ModelArgs, failure::Failure, miniature, output};
+
+/// A checkpoint, its content hash and where it came from.
+pub(crate) struct Model {
+    pub(crate) checkpoint: Checkpoint,
+    pub(crate) hash: String,
+    pub(crate) device: Device,
+    /// Whether it is the built-in miniature itself.
+    pub(crate) builtin: bool,
+}
+
+impl Model {
+    /// Opens what `--model` names, or the miniature; says what is worth saying about it.
+    pub(crate) fn open(args: &ModelArgs, path: Option<&Path>, quiet: bool) -> Result<Self, Failure> {
+        if let Some(threads) = args.threads {
+            // Fails only if the pool is already there, and then keeps its size.
+            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
+        }
+        let device = device(&args.device)?;
+        let options = OpenOptions {
+            config: args.config.clone(),
+            prediction_type: args.prediction_type.as_deref().map(prediction).transpose()?,
+            variant: args.variant_files.clone(),
+        };
+        let (checkpoint, builtin) = match path.or(args.model.as_deref()) {
+            Some(path) if path.as_os_str() != miniature::NAME || path.exists() => (Checkpoint::open(path, &options)?, false),
+            _ => (Checkpoint::read(&miniature::model(), &options)?, true),
+        };
+        if !quiet {
+            for note in &checkpoint.notes {
+                output::note(&format!("note: {note}"));
+            }
+        }
+        let hash = checkpoint.hash();
+        Ok(Self { checkpoint, hash, device, builtin })
+    }
+
+    /// The model on its device, ready to compute.
+    pub(crate) fn pipeline(&self) -> Result<Pipeline, Failure> {
+        Ok(Pipeline::load(&self.checkpoint, &self.device)?)
+    }
+}
+
+fn prediction(text: &str) -> Result<Prediction, Failure> {
+    match text.replace('-', "_").as_str() {
+        "epsilon" | "eps" => Ok(Prediction::Epsilon),
+        "v_prediction" | "v" => Ok(Prediction::V),
+        _ => Err(Failure::new(format!("--prediction-type {text}: expected epsilon or v_prediction"))),
+    }
+}
+
+fn device(name: &str) -> Result<Device, Failure> {
+    let kind = name.split(':').next().unwrap_or_default();
+    match kind {
+        "cpu" => Ok(Device::flex()),
+        "cuda" | "vulkan" | "metal" | "rocm" => Err(Failure::new(format!("--device {name}: this binary was built without {kind}"))
+            .with_hint(format!("build it with `cargo build --release --features {kind}`"))),
+        _ => Err(Failure::new(format!("--device {name}: expected cpu, cuda[:N], vulkan[:N], metal or rocm"))),
+    }
+}

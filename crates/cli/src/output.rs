@@ -1,0 +1,47 @@
+//! The only place that prints: data to stdout, everything else to stderr.
+
+use std::io::{IsTerminal, Write};
+
+use serde_json::Value;
+
+use crate::failure::Failure;
+
+/// What `--version` says: the version and the devices this binary was built for.
+pub(crate) const LONG_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\ndevices: cpu");
+
+/// Prints lines of data.
+pub(crate) fn data(text: &str) -> Result<(), Failure> {
+    ignore_broken_pipe(writeln!(std::io::stdout().lock(), "{text}"))
+}
+
+/// Prints one JSON value on one line.
+pub(crate) fn json(value: &Value) -> Result<(), Failure> {
+    data(&value.to_string())
+}
+
+/// Says something about the run, on stderr.
+pub(crate) fn note(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Says what went wrong, on stderr.
+pub(crate) fn error(message: &str, hint: Option<&str>) {
+    let mut err = std::io::stderr().lock();
+    let (red, plain) = if colour() { ("\x1b[31;1m", "\x1b[0m") } else { ("", "") };
+    let _ = writeln!(err, "{red}error{plain}: {message}");
+    if let Some(hint) = hint {
+        let _ = writeln!(err, "\nhint: {hint}");
+    }
+}
+
+/// Whether stderr is a person's terminal and colour is wanted.
+fn colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+fn ignore_broken_pipe(result: std::io::Result<()>) -> Result<(), Failure> {
+    match result {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}

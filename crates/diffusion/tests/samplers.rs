@@ -1,0 +1,421 @@
+//! The samplers against diffusers (`golden/samplers.py`), and what must hold whatever diffusers does.
+
+use std::{ops::ControlFlow, path::Path};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use scumble_diffusion::{
+    Error, Prediction, Result, Schedule, StepIndex, Timestep,
+    samplers::{Run, Sampler, Step, timesteps},
+};
+use serde_json::{Value, json};
+
+const SHAPE: [usize; 4] = [2, 4, 3, 5];
+
+fn golden() -> Value {
+    serde_json::from_str(include_str!("golden/samplers.json")).expect("the golden file is JSON")
+}
+
+fn schedule(config: &Value) -> Result<Schedule> {
+    Schedule::from_config(Path::new("scheduler/scheduler_config.json"), config)
+}
+
+/// The scheduler_config.json of Stable Diffusion 1.4, with some keys changed (or removed, by null).
+fn sd14(changes: Value) -> Value {
+    let mut config = golden()["configs"]["sd14"].take();
+    if let (Value::Object(config), Value::Object(changes)) = (&mut config, changes) {
+        config.extend(changes);
+    }
+    config
+}
+
+fn tensor(value: impl Fn(f64) -> f64) -> Tensor<4> {
+    let values: Vec<f32> = (0..SHAPE.iter().product()).map(|i: usize| value(i as f64) as f32).collect();
+    Tensor::from_data(TensorData::new(values, SHAPE), &Device::flex())
+}
+
+fn initial() -> Tensor<4> {
+    tensor(|i| 1.4 * (0.7 * i + 0.3).sin())
+}
+
+fn fresh(k: usize) -> Tensor<4> {
+    tensor(|i| (1.3 * i + 2.1 * k as f64).cos())
+}
+
+fn network(x: Tensor<4>, t: Timestep) -> Tensor<4> {
+    let shift = 0.2 * (0.01 * f64::from(t.get())).sin();
+    x.clone().mul_scalar(1.7).sin().mul_scalar(0.3).add(x.mul_scalar(0.1)).add_scalar(shift)
+}
+
+fn values(x: Tensor<4>) -> Vec<f32> {
+    x.into_data().try_to_vec().expect("latents are f32")
+}
+
+/// The largest difference relative to the largest expected value.
+fn distance(found: &[f32], expected: &[f32]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    let largest = |values: &mut dyn Iterator<Item = f32>| {
+        values.map(|v| if v.is_finite() { v.abs() } else { f32::INFINITY }).fold(0.0, f32::max)
+    };
+    let difference = largest(&mut found.iter().zip(expected).map(|(a, b)| a - b));
+    f64::from(difference) / f64::from(largest(&mut expected.iter().copied()))
+}
+
+/// Runs a sampler without noise and to the end.
+fn quiet(
+    sampler: Sampler,
+    run: &Run<'_>,
+    x: Tensor<4>,
+    mut epsilon: impl FnMut(Tensor<4>, Step) -> Tensor<4>,
+) -> Result<Tensor<4>> {
+    sampler.sample(run, x, &mut |x, step| Ok::<_, Error>(epsilon(x, step)), &mut |_| tensor(|_| 0.0), &mut |_| {
+        ControlFlow::Continue(())
+    })
+}
+
+#[test]
+fn schedules_are_those_of_diffusers() {
+    let golden = golden();
+    for (name, config) in golden["configs"].as_object().unwrap() {
+        let schedule = schedule(config).unwrap();
+        for (t, expected) in golden["alphas_cumprod"][name].as_object().unwrap() {
+            let (t, expected): (u16, f64) = (t.parse().unwrap(), expected.as_f64().unwrap());
+            let found = schedule.alpha_bar(t.into());
+            assert!(
+                (found - expected).abs() < 1e-7 && (found / expected - 1.0).abs() < 2e-5,
+                "{name} at {t}: {found}, not {expected}"
+            );
+        }
+    }
+}
+
+#[test]
+fn samplers_are_those_of_diffusers() {
+    let golden = golden();
+    let cases = golden["cases"].as_array().unwrap();
+    assert!(cases.len() > 180);
+    let mut worst = 0.0f64;
+    let mut failures = Vec::new();
+    for case in cases {
+        let name = format!(
+            "{} on {}, {} steps, eta {}, start {}",
+            case["sampler"], case["config"], case["steps"], case["eta"], case["start"]
+        );
+        let schedule = schedule(&golden["configs"][case["config"].as_str().unwrap()]).unwrap();
+        let sampler: Sampler = case["sampler"].as_str().unwrap().parse().unwrap();
+        let steps = case["steps"].as_u64().unwrap() as usize;
+        let start = case["start"].as_u64().map(|i| StepIndex(i as usize));
+        let run = Run { eta: case["eta"].as_f64().unwrap(), start, ..Run::new(&schedule, steps) };
+        let list = timesteps(sampler, &schedule, steps).unwrap();
+
+        let x = match start {
+            None => initial(),
+            Some(StepIndex(i)) if sampler == Sampler::DpmPp2mKarras || schedule.use_karras_sigmas() => {
+                // Karras' levels are not those of the rounded timesteps: ask the sampler for the one it starts at.
+                let mut alpha_bar = 0.0;
+                let look = |x: Tensor<4>, step: Step| {
+                    alpha_bar = if step.index.0 == i { step.alpha_bar } else { alpha_bar };
+                    x
+                };
+                quiet(sampler, &run, initial(), look).unwrap();
+                initial().mul_scalar(alpha_bar.sqrt()).add(fresh(100).mul_scalar((1.0 - alpha_bar).sqrt()))
+            }
+            Some(StepIndex(i)) => schedule.add_noise(initial(), fresh(100), &[list[i]]).unwrap(),
+        };
+        let (mut labels, mut drawn, mut done) = (Vec::new(), 0, 0);
+        let found = sampler
+            .sample(
+                &run,
+                x,
+                &mut |x, step| {
+                    assert_eq!(list[step.index.0], step.timestep);
+                    labels.push(step.timestep.get());
+                    schedule.epsilon_from_raw(network(x.clone(), step.timestep), x, &[step.alpha_bar])
+                },
+                &mut |_| {
+                    drawn += 1;
+                    fresh(drawn - 1)
+                },
+                &mut |progress| {
+                    assert_eq!(progress.index.0, start.map_or(0, |start| start.0) + done);
+                    done += 1;
+                    ControlFlow::Continue(())
+                },
+            )
+            .unwrap();
+
+        let expected: Vec<f32> = serde_json::from_value(case["timesteps"].clone()).unwrap();
+        if labels.len() != expected.len() || labels.iter().zip(&expected).any(|(a, b)| (a - b).abs() > 1e-6 * b.max(1.0)) {
+            failures.push(format!("{name}: timesteps {labels:?}, not {expected:?}"));
+            continue;
+        }
+        assert_eq!(done, labels.len());
+        assert_eq!(drawn as u64, case["drawn"].as_u64().unwrap(), "{name}: noises drawn");
+        let expected: Vec<f32> = serde_json::from_value(case["x"].clone()).unwrap();
+        let distance = distance(&values(found), &expected);
+        worst = worst.max(distance);
+        if distance > 2e-5 {
+            failures.push(format!("{name}: {distance:e}"));
+        }
+    }
+    println!("largest relative difference: {worst:e}");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+#[test]
+fn exact_noise_leads_back_to_the_picture() {
+    for changes in [json!({}), json!({"prediction_type": "v_prediction"}), json!({"skip_prk_steps": false})] {
+        let mut config = sd14(changes);
+        config["set_alpha_to_one"] = true.into();
+        let schedule = schedule(&config).unwrap();
+        let x0 = initial();
+        for sampler in Sampler::ALL {
+            if sampler == Sampler::Pndm && schedule.prediction() == Prediction::V {
+                continue; // It extrapolates v, which changes along the way even where the noise does not.
+            }
+            let list = timesteps(sampler, &schedule, 20).unwrap();
+            for start in [0, 1, 2, 12, 13, list.len() - 1] {
+                let run = Run { start: Some(StepIndex(start)), ..Run::new(&schedule, 20) };
+                // The level of the first step, which for rounded timesteps only the sampler knows.
+                let mut level = None;
+                let outcome = quiet(sampler, &run, x0.clone(), |x, step| {
+                    level.get_or_insert(step.alpha_bar);
+                    x
+                });
+                if sampler == Sampler::Pndm && !schedule.skip_prk_steps() && matches!(start, 1 | 2) {
+                    assert!(outcome.unwrap_err().to_string().contains("inside a Runge-Kutta step"));
+                    continue;
+                }
+                let alpha_bar = level.unwrap();
+                let x = x0.clone().mul_scalar(alpha_bar.sqrt()).add(fresh(0).mul_scalar((1.0 - alpha_bar).sqrt()));
+                let found = quiet(sampler, &run, x, |x, step| {
+                    let (signal, noise) = (step.alpha_bar.sqrt(), (1.0 - step.alpha_bar).sqrt());
+                    x.sub(x0.clone().mul_scalar(signal)).mul_scalar(1.0 / noise)
+                });
+                let distance = distance(&values(found.unwrap()), &values(x0.clone()));
+                assert!(distance < 1e-4, "{sampler} from {start}: {distance:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn one_step_is_enough_and_none_is_not() {
+    let schedule = schedule(&sd14(json!({}))).unwrap();
+    for sampler in Sampler::ALL {
+        assert_eq!(timesteps(sampler, &schedule, 1).unwrap().len(), 1);
+        let found = quiet(sampler, &Run::new(&schedule, 1), initial(), |x, step| network(x, step.timestep)).unwrap();
+        assert!(values(found).iter().all(|v| v.is_finite()), "{sampler}");
+        for (steps, message) in [(0, "at least 1"), (1001, "more than the 1000 timesteps"), (usize::MAX, "more than the 1000")] {
+            let error = quiet(sampler, &Run::new(&schedule, steps), initial(), |x, _| x).unwrap_err().to_string();
+            assert!(error.contains(message), "{sampler}: {error}");
+            assert_eq!(timesteps(sampler, &schedule, steps).unwrap_err().to_string(), error);
+        }
+    }
+}
+
+/// Every number of steps gives a list inside the training range or an error, never a panic.
+#[test]
+fn every_number_of_steps_has_an_answer() {
+    for spacing in [Value::Null, "leading".into(), "trailing".into(), "linspace".into()] {
+        for (skip, karras) in [(true, false), (false, true)] {
+            let config =
+                json!({"timestep_spacing": spacing, "skip_prk_steps": skip, "use_karras_sigmas": karras, "steps_offset": 1});
+            let schedule = schedule(&sd14(config)).unwrap();
+            for sampler in Sampler::ALL {
+                for steps in (1..=1000).filter(|n| *n < 5 || n % 29 == 0 || *n > 995 || matches!(n, 61 | 103 | 500 | 501)) {
+                    if let Ok(list) = timesteps(sampler, &schedule, steps) {
+                        assert!(list.iter().all(|t| (0.0..=999.0).contains(&t.get())), "{sampler}, {spacing}, {steps} steps");
+                        assert!(list.windows(2).all(|pair| pair[1] <= pair[0]), "{sampler}, {spacing}, {steps} steps");
+                        assert!(sampler == Sampler::Pndm || list.len() == steps, "{sampler}, {spacing}, {steps} steps");
+                    } else {
+                        assert!(
+                            steps > 500 || sampler == Sampler::Pndm && !skip && steps < 4,
+                            "{sampler}, {spacing}, {steps} steps"
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_callback_can_stop_and_sees_preserved_variance() {
+    let schedule = schedule(&sd14(json!({}))).unwrap();
+    let x0 = tensor(|_| 0.0);
+    for sampler in Sampler::ALL {
+        let list = timesteps(sampler, &schedule, 20).unwrap();
+        let run = Run { start: Some(StepIndex(4)), ..Run::new(&schedule, 20) };
+        let mut seen = None;
+        let stopped = sampler
+            .sample(
+                &run,
+                fresh(0),
+                // The picture is black, so what is left is the noise, sqrt(1 - alpha_bar) of it.
+                &mut |x, step| Ok::<_, Error>(x.mul_scalar(1.0 / (1.0 - step.alpha_bar).sqrt())),
+                &mut |_| x0.clone(),
+                &mut |progress| {
+                    assert_eq!(progress.len, list.len());
+                    seen = Some(progress.latents());
+                    if progress.index == StepIndex(9) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                },
+            )
+            .unwrap();
+        let (stopped, seen) = (values(stopped), values(seen.unwrap()));
+        assert!(distance(&stopped, &seen) < 1e-6, "{sampler}");
+        if !matches!(sampler, Sampler::Ddpm | Sampler::EulerAncestral | Sampler::DpmPp2mKarras) {
+            let level = |t| (1.0 - schedule.alpha_bar(t)).sqrt();
+            let expected = values(fresh(0).mul_scalar(level(list[10]) / level(list[4])));
+            assert!(distance(&stopped, &expected) < 1e-4, "{sampler}");
+        }
+    }
+}
+
+#[test]
+fn bad_requests_are_errors() {
+    let schedule = schedule(&sd14(json!({}))).unwrap();
+    let message = |run: &Run<'_>| quiet(Sampler::Ddim, run, initial(), |x, _| x).unwrap_err().to_string();
+    for eta in [-0.1, 1.5, f64::NAN] {
+        assert!(message(&Run { eta, ..Run::new(&schedule, 5) }).contains("expected 0 to 1"));
+    }
+    let run = Run { start: Some(StepIndex(5)), ..Run::new(&schedule, 5) };
+    assert!(message(&run).contains("the list has 5 steps"));
+    for sampler in Sampler::ALL {
+        let error = quiet(sampler, &Run::new(&schedule, 5), initial(), |x, _| x.narrow(0, 0, 1)).unwrap_err().to_string();
+        assert!(error.contains("expected a prediction of shape [2, 4, 3, 5], found [1, 4, 3, 5]"), "{error}");
+    }
+    let error = quiet(Sampler::Ddim, &Run::new(&schedule, 1000), initial(), |x, _| x).unwrap_err().to_string();
+    assert!(error.contains("reach timestep 1000, beyond the last of training, 999"), "{error}");
+    assert!(schedule.timestep(1000).is_err());
+    assert!(
+        Timestep::new(-1.0).is_none() && Timestep::new(f32::NAN).is_none() && Timestep::new(946.5).unwrap().whole().is_none()
+    );
+}
+
+#[test]
+fn each_picture_has_its_own_timestep() {
+    for prediction in [Prediction::Epsilon, Prediction::V] {
+        let schedule = schedule(&sd14(json!({}))).unwrap().with_prediction(prediction);
+        let (x0, noise) = (initial(), fresh(0));
+        let t = [Timestep::from(50), Timestep::from(900)];
+        let x = schedule.add_noise(x0.clone(), noise.clone(), &t).unwrap();
+        for (i, &t) in t.iter().enumerate() {
+            let one = schedule.add_noise(x0.clone(), noise.clone(), &[t]).unwrap();
+            assert!(distance(&values(x.clone().narrow(0, i, 1)), &values(one.narrow(0, i, 1))) < 1e-6);
+        }
+        let alpha_bar = schedule.alpha_bars(&t);
+        let raw = schedule.training_target(x0.clone(), noise.clone(), &t).unwrap();
+        let epsilon = schedule.epsilon_from_raw(raw.clone(), x.clone(), &alpha_bar).unwrap();
+        assert!(distance(&values(epsilon.clone()), &values(noise.clone())) < 1e-6);
+        let again = schedule.raw_from_epsilon(epsilon.clone(), x.clone(), &alpha_bar).unwrap();
+        assert!(distance(&values(again), &values(raw)) < 1e-5);
+        let back = schedule.x0_from_epsilon(epsilon, x, &alpha_bar).unwrap();
+        assert!(distance(&values(back), &values(x0.clone())) < 1e-5);
+        for wrong in [&t[..0], &[t[0]; 3]] {
+            assert!(schedule.add_noise(x0.clone(), noise.clone(), wrong).unwrap_err().to_string().contains("one timestep or 2"));
+        }
+    }
+}
+
+#[test]
+fn what_is_not_supported_is_refused_by_name() {
+    for (key, value) in [
+        ("thresholding", json!(true)),
+        ("rescale_betas_zero_snr", json!(true)),
+        ("clip_sample", json!(true)),
+        ("clip_sample", json!("no")),
+        ("prediction_type", json!("sample")),
+        ("prediction_type", json!("flow_prediction")),
+        ("beta_schedule", json!("sigmoid")),
+        ("timestep_spacing", json!("random")),
+        ("num_train_timesteps", json!(1_000_000_000_000u64)),
+        ("num_train_timesteps", json!(100_000)),
+        ("num_train_timesteps", json!(1)),
+        ("num_train_timesteps", json!(-5)),
+        ("num_train_timesteps", json!(10.5)),
+        ("steps_offset", json!(1000)),
+        ("steps_offset", json!("1")),
+        ("beta_start", json!(-0.1)),
+        ("beta_start", json!(0)),
+        ("beta_end", json!(1.0)),
+        ("beta_end", json!("0.012")),
+        ("trained_betas", json!([0.1, 0.2])),
+        ("trained_betas", json!(vec![json!("x"); 1000])),
+        ("trained_betas", json!(vec![0.0; 1000])),
+        ("use_beta_sigmas", json!(true)),
+        ("use_flow_sigmas", json!(true)),
+        ("use_karras_sigmas", json!("yes")),
+        ("shift_terminal", json!(0.1)),
+        ("algorithm_type", json!("sde-dpmsolver++")),
+        ("solver_order", json!(3)),
+        ("solver_type", json!("heun")),
+        ("final_sigmas_type", json!("sigma_min")),
+        ("lambda_min_clipped", json!(-5.1)),
+        ("lower_order_final", json!(false)),
+        ("predict_x0", json!(false)),
+        ("disable_corrector", json!([0])),
+        ("sigma_max", json!(700.0)),
+        ("variance_type", json!("learned_range")),
+        ("_class_name", json!("FlowMatchEulerDiscreteScheduler")),
+    ] {
+        let error = schedule(&sd14(json!({key: value}))).unwrap_err();
+        let named = ["num_train_timesteps", "beta_start"].contains(&key) && error.to_string().contains("`beta_schedule`");
+        assert!(error.to_string().contains(&format!("`{key}`")) || named, "{key}: {error}");
+        assert!(error.to_string().starts_with("scheduler/scheduler_config.json: "), "{error}");
+        assert_eq!(key == "clip_sample" && value == json!(true) || key == "_class_name", error.hint().is_some(), "{key}");
+    }
+    assert!(schedule(&json!([1])).is_err());
+}
+
+#[test]
+fn the_rest_of_a_configuration_is_read() {
+    let plain = schedule(&sd14(json!({}))).unwrap();
+    // What diffusers writes for its DPM-Solver and Euler, neutral values and all.
+    let full = sd14(json!({
+        "_diffusers_version": "0.42.1", "algorithm_type": "dpmsolver++", "dynamic_thresholding_ratio": 0.995, "euler_at_final": false,
+        "final_sigmas_type": "zero", "flow_shift": 1.0, "lambda_min_clipped": "-Infinity", "lower_order_final": true, "sample_max_value": 1.0,
+        "solver_order": 2, "solver_type": "midpoint", "thresholding": false, "time_shift_type": "exponential", "variance_type": null,
+        "interpolation_type": "linear", "sigma_min": null, "timestep_type": "discrete", "disable_corrector": [], "nobody_reads_this": 7
+    }));
+    assert_eq!(schedule(&full).unwrap().alphas_cumprod(), plain.alphas_cumprod());
+
+    let trained: Vec<f64> = (0..1000).map(|t| 0.001 + 1e-5 * f64::from(t)).collect();
+    let linear = schedule(&json!({"beta_start": 0.001, "beta_end": 0.01099, "clip_sample": false})).unwrap();
+    let same = schedule(&json!({"trained_betas": trained})).unwrap();
+    for (a, b) in linear.alphas_cumprod().iter().zip(same.alphas_cumprod()) {
+        assert!((a - b).abs() < 1e-6);
+    }
+    assert!(
+        linear.set_alpha_to_one().is_none()
+            && !linear.skip_prk_steps()
+            && linear.steps_offset() == 0
+            && linear.timestep_spacing().is_none()
+    );
+    assert_eq!(linear.prediction(), Prediction::Epsilon);
+}
+
+#[test]
+fn names_are_those_users_type() {
+    for sampler in Sampler::ALL {
+        for name in sampler.names() {
+            assert_eq!(name.to_uppercase().parse::<Sampler>().unwrap(), sampler);
+        }
+        assert_eq!(sampler.to_string().parse::<Sampler>().unwrap(), sampler);
+    }
+    let names = [
+        ("plms", Sampler::Pndm),
+        ("k_lms", Sampler::Lms),
+        ("k-euler-a", Sampler::EulerAncestral),
+        ("dpmsolver++", Sampler::DpmPp2m),
+    ];
+    assert!(names.into_iter().all(|(name, sampler)| name.parse::<Sampler>().unwrap() == sampler));
+    let error = "heun".parse::<Sampler>().unwrap_err();
+    assert!(error.to_string().contains("`heun`") && error.hint().unwrap().contains("euler-a, dpm++2m, dpm++2m-karras"));
+
+    let of = |config| Sampler::default_for(Path::new("s.json"), &config);
+    assert_eq!(of(sd14(json!({}))).unwrap(), Sampler::Pndm);
+    assert_eq!(of(json!({})).unwrap(), Sampler::Ddim);
+    let karras = json!({"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": true});
+    assert_eq!(of(karras).unwrap(), Sampler::DpmPp2mKarras);
+    assert!(of(json!({"_class_name": "HeunDiscreteScheduler"})).unwrap_err().hint().unwrap().contains("ddim"));
+}

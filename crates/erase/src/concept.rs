@@ -1,0 +1,116 @@
+//! What is to be erased: not one string, but the prompts that ask for it.
+
+use scumble_nn::tokenizer::Tokenizer;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    error::{Error, Result},
+    world::{Known, World},
+};
+
+/// How many of a world's objects a style is erased over.
+const STYLE_OBJECTS: usize = 16;
+
+/// A concept and the prompts that ask for it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Concept {
+    /// Its name, as the user gave it.
+    pub name: String,
+    /// The prompts that stand for it; never empty.
+    pub prompts: Vec<ConceptPrompt>,
+}
+
+/// One prompt of a concept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConceptPrompt {
+    /// The prompt that asks for the concept.
+    pub erase: String,
+    /// What the model should draw instead; the empty prompt's picture if `None`.
+    pub anchor: Option<String>,
+    /// The prompt the concept is to leave, which is then the one that is trained ("erase_from").
+    pub from: Option<String>,
+}
+
+/// How a concept's prompts are made.
+#[derive(Clone, Debug, Default)]
+pub struct Wording {
+    /// A prompt with the places `{concept}` and `{object}`.
+    pub template: Option<String>,
+    /// What `{object}` stands for, one after the other.
+    pub objects: Vec<String>,
+    /// What to draw instead, with the same places.
+    pub anchor: Option<String>,
+    /// What to erase it from, with the same places.
+    pub from: Option<String>,
+}
+
+impl Concept {
+    /// The prompts of `name`.
+    ///
+    /// With a template, the template over its objects. Without one, a world that knows the name words it as its captions
+    /// do: an object with its article, a style over sixteen objects with the bare objects as anchors. Otherwise the name is
+    /// the prompt.
+    ///
+    /// # Errors
+    /// If the name is empty, or an anchor or `from` says the same as the concept.
+    pub fn new(name: &str, wording: &Wording, world: Option<&World>) -> Result<Self> {
+        let name = name.trim();
+        if name.is_empty() {
+            return Err(Error::input("the concept is empty").with_hint("name what to erase, such as `church` or `ink style`"));
+        }
+        let known = world.and_then(|world| world.find(name).map(|known| (world, known)));
+        let (template, objects, default_anchor) = match (&wording.template, known) {
+            (Some(template), _) => (template.clone(), wording.objects.clone(), None),
+            (None, Some((_, Known::Object(object)))) => (World::article(&object), vec![], None),
+            (None, Some((_, Known::Category { name, .. }))) => (World::article(&name), vec![], None),
+            (None, Some((world, Known::Style(style)))) => {
+                let objects = if wording.objects.is_empty() { &world.objects[..STYLE_OBJECTS.min(world.objects.len())] } else { &wording.objects };
+                let objects = objects.iter().map(|o| World::article(o)).collect();
+                (format!("{{object}} in {style} style"), objects, Some("{object}".to_owned()))
+            }
+            (None, None) => (name.to_owned(), wording.objects.clone(), None),
+        };
+        let anchor = wording.anchor.clone().or(default_anchor.filter(|_| wording.from.is_none()));
+        if template.contains("{object}") && objects.is_empty() {
+            return Err(Error::input(format!("the template `{template}` needs objects")).with_hint("give some with --objects \"a cat; a house\""));
+        }
+        let fill = |text: &str, object: &str| text.replace("{concept}", name).replace("{object}", object);
+        let one = |object: &str| ConceptPrompt {
+            erase: fill(&template, object),
+            anchor: anchor.as_deref().map(|text| fill(text, object)),
+            from: wording.from.as_deref().map(|text| fill(text, object)),
+        };
+        let prompts: Vec<ConceptPrompt> = if template.contains("{object}") {
+            objects.iter().map(|o| one(o)).collect()
+        } else {
+            vec![one("")]
+        };
+        for p in &prompts {
+            for (flag, other) in [("anchor", &p.anchor), ("from", &p.from)] {
+                if other.as_deref().is_some_and(|o| o.trim().eq_ignore_ascii_case(p.erase.trim())) && flag == "anchor" {
+                    return Err(Error::input(format!("--{flag} `{}` is the concept itself", p.erase)).with_hint("name something else"));
+                }
+            }
+        }
+        Ok(Self { name: name.to_owned(), prompts })
+    }
+
+    /// Checks that every prompt fits the context of a text encoder.
+    ///
+    /// # Errors
+    /// If one is longer; the error names the words that would be lost.
+    pub fn fits(&self, tokenizer: &Tokenizer) -> Result<()> {
+        for p in &self.prompts {
+            for text in [Some(&p.erase), p.anchor.as_ref(), p.from.as_ref()].into_iter().flatten() {
+                if let Some(lost) = tokenizer.encode(text).lost {
+                    return Err(Error::input(format!(
+                        "`{text}` does not fit the text encoder's {} tokens: `{lost}` would be lost",
+                        tokenizer.context()
+                    ))
+                    .with_hint("use fewer words"));
+                }
+            }
+        }
+        Ok(())
+    }
+}

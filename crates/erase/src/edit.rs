@@ -1,0 +1,230 @@
+//! An erasure as data: new values for named tensors of named components, and where they came from.
+
+use std::{collections::BTreeMap, path::Path};
+
+use burn::tensor::{Tensor, TensorData};
+use scumble_diffusion::Pipeline;
+use scumble_nn::files::{Checkpoint, Dtype, HostTensor, TensorFile, Tensors, lora::LowRank, write};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// The metadata key under which a file says that it is an edit, and what about.
+pub const METADATA: &str = "scumble.edit";
+
+/// What an edit says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct About {
+    /// Version of the file format.
+    pub format: u32,
+    /// The method that made it.
+    pub method: String,
+    /// What was erased.
+    pub concepts: Vec<String>,
+    /// Name of the checkpoint it was made on.
+    pub base: String,
+    /// Content hash of that checkpoint.
+    pub base_hash: String,
+    /// Family of that checkpoint, such as `stable-diffusion-v1`.
+    pub family: String,
+    /// Every option of the method, defaults included.
+    pub options: Value,
+    /// The seed.
+    pub seed: u64,
+    /// The version of scumble.
+    pub version: String,
+}
+
+/// What happens to one tensor.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// It gets these values.
+    Value(HostTensor),
+    /// This is added to it.
+    Difference(HostTensor),
+    /// `alpha / rank * up down` is added to it.
+    LowRank(LowRank),
+}
+
+/// A sparse set of changes to a checkpoint.
+#[derive(Clone, Debug, Default)]
+pub struct Edit {
+    /// What it is and where it came from.
+    pub about: About,
+    /// The changes, by component and tensor name.
+    pub changes: BTreeMap<(String, String), Change>,
+}
+
+impl Edit {
+    /// An edit from trained values of one component.
+    pub fn of_values(about: About, component: &str, pipeline: &Pipeline, values: BTreeMap<String, Tensor<1>>) -> Self {
+        let shape = |name: &str| pipeline.weights(component).and_then(|w| w.get(name)).map(|w| w.shape.clone());
+        let changes = values.into_iter().filter_map(|(name, flat)| {
+            let host = crate::train::to_host(flat).reshaped(shape(&name)?)?;
+            Some(((component.to_owned(), name), Change::Value(host)))
+        });
+        Self { about, changes: changes.collect() }
+    }
+
+    /// Reads an edit file.
+    ///
+    /// # Errors
+    /// If it is not one, or from a later version.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = TensorFile::open(path)?;
+        let about = file.metadata.get(METADATA).ok_or_else(|| scumble_nn::Error::file(path, "is not an edit of scumble"))?;
+        let about: About = serde_json::from_str(about)
+            .map_err(|e| scumble_nn::Error::file(path, format!("its `{METADATA}` metadata is not what it should be: {e}")))?;
+        if about.format != 1 {
+            let problem = format!("is an edit of format {}, this version reads format 1", about.format);
+            return Err(scumble_nn::Error::file(path, problem).into());
+        }
+        let mut changes = BTreeMap::new();
+        for (key, tensor) in file.tensors {
+            let Some((component, name)) = key.split_once('.') else {
+                return Err(scumble_nn::Error::file(path, format!("tensor `{key}` names no component")).into());
+            };
+            changes.insert((component.to_owned(), name.to_owned()), Change::Value(tensor));
+        }
+        Ok(Self { about, changes })
+    }
+
+    /// Writes it beside `path` and renames.
+    ///
+    /// # Errors
+    /// If the file cannot be written, or a change is not a plain value.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut tensors = Tensors::new();
+        for ((component, name), change) in &self.changes {
+            let Change::Value(value) = change else {
+                return Err(Error::input(format!("{component}.{name} is not a plain value; apply the edit first")));
+            };
+            tensors.insert(format!("{component}.{name}"), value.clone());
+        }
+        let about = serde_json::to_string(&self.about).map_err(|e| Error::input(format!("cannot describe the edit: {e}")))?;
+        let metadata = BTreeMap::from([(METADATA.to_owned(), about), ("format".to_owned(), "pt".to_owned())]);
+        Ok(write(path, tensors, &metadata)?)
+    }
+
+    /// The edited model: `base + strength (new - base)` for every changed tensor. All other tensors are shared.
+    ///
+    /// # Errors
+    /// If it names a tensor the model does not have, or of another shape: it was made for another architecture.
+    pub fn apply_to(&self, pipeline: &Pipeline, strength: f64) -> Result<Pipeline> {
+        let mut edited = pipeline.clone();
+        for ((component, name), change) in &self.changes {
+            let weight = pipeline.weights(component).and_then(|w| w.get(name)).cloned();
+            let weight = weight.ok_or_else(|| self.foreign(component, name, "is not in the model"))?;
+            let base: Vec<f32> = weight.flat.clone().into_data().iter::<f32>().collect();
+            let new = change.over(&base, &weight.shape).map_err(|found| {
+                self.foreign(component, name, &format!("has shape {found:?} in the edit and {:?} in the model", weight.shape))
+            })?;
+            let values: Vec<f32> = if strength == 1.0 {
+                new
+            } else {
+                base.iter().zip(new).map(|(&b, n)| (f64::from(b) + strength * f64::from(n - b)) as f32).collect()
+            };
+            let count = values.len();
+            let flat = Tensor::from_data(TensorData::new(values, [count]), pipeline.device());
+            if let Some(weights) = edited.weights_mut(component) {
+                weights.replace(name, flat)?;
+            }
+        }
+        Ok(edited)
+    }
+
+    /// The edited checkpoint, for export. Changed tensors are f32, so that nothing is lost; the others stay as they are.
+    ///
+    /// # Errors
+    /// As [`apply_to`](Self::apply_to).
+    pub fn apply(&self, base: &Checkpoint, strength: f64) -> Result<Checkpoint> {
+        let mut edited = base.clone();
+        for (component, name, _, new) in self.new_values(base, strength)? {
+            edited.component_mut(&component)?.tensors.insert(name, new);
+        }
+        Ok(edited)
+    }
+
+    /// Component, name, old and new value of every changed tensor.
+    ///
+    /// # Errors
+    /// As [`apply_to`](Self::apply_to).
+    pub fn new_values(&self, base: &Checkpoint, strength: f64) -> Result<Vec<(String, String, HostTensor, HostTensor)>> {
+        let mut list = Vec::new();
+        for ((component, name), change) in &self.changes {
+            let old = base.component(component)?.tensors.get(name);
+            let old = old.ok_or_else(|| self.foreign(component, name, "is not in the model"))?;
+            let values = old.to_f32().ok_or_else(|| self.foreign(component, name, "does not hold floats in the model"))?;
+            let mut new = change.over(&values, old.shape()).map_err(|found| {
+                self.foreign(component, name, &format!("has shape {found:?} in the edit and {:?} in the model", old.shape()))
+            })?;
+            if strength != 1.0 {
+                for (n, &b) in new.iter_mut().zip(&values) {
+                    *n = (f64::from(b) + strength * f64::from(*n - b)) as f32;
+                }
+            }
+            list.push((component.clone(), name.clone(), old.clone(), HostTensor::from_f32(old.shape(), &new)));
+        }
+        Ok(list)
+    }
+
+    /// Puts this edit on top of another: where both change a tensor, the differences to `base` are added.
+    ///
+    /// # Errors
+    /// As [`apply_to`](Self::apply_to).
+    pub fn merge(&self, other: &Self, base: &Checkpoint) -> Result<Self> {
+        let mut merged = self.clone();
+        for (component, name, old, new) in other.new_values(base, 1.0)? {
+            let key = (component, name);
+            let value = match self.changes.get(&key) {
+                None => new,
+                Some(change) => {
+                    let (old, new) = (old.to_f32().unwrap_or_default(), new.to_f32().unwrap_or_default());
+                    let mine = change.over(&old, other.shape_of(&key, base)).map_err(|_| self.foreign(&key.0, &key.1, "has another shape"))?;
+                    let sum: Vec<f32> = mine.iter().zip(&new).zip(&old).map(|((m, n), o)| m + (n - o)).collect();
+                    HostTensor::from_f32(other.shape_of(&key, base), &sum)
+                }
+            };
+            merged.changes.insert(key, Change::Value(value));
+        }
+        merged.about.concepts.extend(other.about.concepts.iter().cloned());
+        Ok(merged)
+    }
+
+    fn shape_of<'a>(&self, key: &(String, String), base: &'a Checkpoint) -> &'a [usize] {
+        base.component(&key.0).ok().and_then(|c| c.tensors.get(&key.1)).map_or(&[], HostTensor::shape)
+    }
+
+    fn foreign(&self, component: &str, name: &str, problem: &str) -> Error {
+        let about = &self.about;
+        let made = if about.base.is_empty() { String::new() } else { format!("; it was made on {} ({})", about.base, about.family) };
+        Error::input(format!("the edit does not fit this model: {component} {name} {problem}{made}"))
+            .with_hint("give the model it was made for with --model")
+    }
+}
+
+impl Change {
+    /// The new values of a tensor whose old values are `base`; the change's own shape if it does not fit.
+    fn over(&self, base: &[f32], shape: &[usize]) -> std::result::Result<Vec<f32>, Vec<usize>> {
+        match self {
+            Self::Value(value) if value.shape() == shape => value.to_f32().ok_or_else(|| value.shape().to_vec()),
+            Self::Difference(diff) if diff.shape() == shape => {
+                let diff = diff.to_f32().ok_or_else(|| diff.shape().to_vec())?;
+                Ok(base.iter().zip(diff).map(|(b, d)| b + d).collect())
+            }
+            Self::Value(other) | Self::Difference(other) => Err(other.shape().to_vec()),
+            Self::LowRank(low) => {
+                let delta = low.delta().ok_or_else(|| low.up.shape().to_vec())?;
+                if delta.len() == base.len() {
+                    Ok(base.iter().zip(delta).map(|(b, d)| b + d).collect())
+                } else {
+                    Err(low.up.shape().to_vec())
+                }
+            }
+        }
+    }
+}
+
+/// The dtype that keeps every bit of a trained value.
+pub const MASTER: Dtype = Dtype::F32;

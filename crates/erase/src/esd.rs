@@ -1,0 +1,284 @@
+//! ESD: "Erasing Concepts from Diffusion Models", Gandikota et al., ICCV 2023 (arXiv 2303.07345).
+//!
+//! The edited network learns to predict, for the concept's prompt, what the frozen one predicts when guided away from it.
+//! With `e` the prompt to erase, `p` the prompt that is trained (`e`, or `from` where one is given) and `0` the empty prompt:
+//!
+//! - paper, equation 7: `target = eps*(0) - eta (eps*(e) - eps*(0))`
+//! - code of 2025: `target = eps*(p) - (eta + 1) (eps*(e) - eps*(0))`, the same where `p` is `e`
+//! - with an anchor `a`, ours: `target = eps*(a) - eta (eps*(e) - eps*(a))`, which leaves in place what `e` and `a` share
+//!
+//! `loss = mean (net(z_t, p, t) - target)^2`, in what the network predicts (epsilon or v). `z_t` comes from trajectories
+//! guided towards `p`: of the frozen model (code of 2025; [`bank`](crate::bank)) or of the edited one (paper).
+
+use burn::tensor::{Int, Tensor, TensorData};
+use scumble_diffusion::{Denoiser, Noise, Pipeline, TorchRng, guidance::guided, samplers::{self, Run, Sampler}};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    bank::{Bank, Examples, Path, Sampling},
+    concept::ConceptPrompt,
+    edit::Edit,
+    error::{Error, Result},
+    job::Job,
+    methods::Variant,
+    train::{Train, train},
+    trainable::Trainable,
+};
+
+/// ESD's options.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Which tensors move.
+    pub train_method: String,
+    /// Training steps.
+    pub iterations: usize,
+    /// Adam's step size.
+    pub lr: f64,
+    /// How far past the neutral prediction to go, in the paper's counting.
+    pub eta: f64,
+    /// `paper` or `present`: the form of the target.
+    pub form: Form,
+    /// `frozen` or `edited`: whose trajectories the latents come from.
+    pub latents: Latents,
+    /// Examples a step.
+    pub batch: usize,
+    /// Trajectories in the bank.
+    pub trajectories: usize,
+    /// DDIM steps of a trajectory.
+    pub sampling_steps: usize,
+    /// Guidance on the trajectories.
+    pub start_guidance: f64,
+}
+
+/// The form of the target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// Equation 7.
+    Paper,
+    /// The code of 2025.
+    Present,
+}
+
+/// Where the latents come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Latents {
+    /// The frozen model's trajectories, recorded once.
+    Frozen,
+    /// The edited model's, sampled anew for every step.
+    Edited,
+}
+
+/// The defaults for a job: the published numbers, or those that work at the miniature's size.
+pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Options {
+    let published = Options {
+        train_method: trainable.name.into(),
+        iterations: 200,
+        lr: 5e-5,
+        eta: 1.0,
+        form: Form::Present,
+        latents: Latents::Frozen,
+        batch: 1,
+        trajectories: 8,
+        sampling_steps: 50,
+        start_guidance: 3.0,
+    };
+    match variant {
+        Variant::Reference => published,
+        Variant::Paper => Options { iterations: 1000, lr: 1e-5, form: Form::Paper, latents: Latents::Edited, ..published },
+        Variant::Fixed if !job.miniature => published,
+        Variant::Fixed => {
+            // The published step size does nothing to a network of this size in 200 steps.
+            let few = matches!(trainable.name, "esd-x" | "esd-x-strict");
+            let anchored = job.concepts.iter().any(|c| c.prompts.iter().any(|p| p.anchor.is_some()));
+            let concepts = job.concepts.len().clamp(1, 5);
+            let prompts: usize = job.concepts.iter().map(|c| c.prompts.len()).sum();
+            Options {
+                iterations: concepts * if few { 150 } else { 250 },
+                lr: if few { 1e-3 } else { 3e-4 },
+                eta: if anchored { 1.0 } else { 2.0 },
+                batch: 8,
+                trajectories: prompts.max(16),
+                ..published
+            }
+        }
+    }
+}
+
+/// Erases the job's concepts.
+///
+/// # Errors
+/// If an option is impossible, a prompt does not fit the context, or the caller interrupts.
+pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
+    let wanted = job.options.get("train_method").and_then(|v| v.as_str()).unwrap_or("esd-x").to_owned();
+    let trainable = Trainable::named(&wanted)?;
+    let mut options: Options = job.options(&defaults(job, variant, trainable))?;
+    options.train_method = trainable.name.into();
+    options.check()?;
+
+    let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
+    let trained: Vec<String> = prompts.iter().map(|p| p.from.clone().unwrap_or_else(|| p.erase.clone())).collect();
+    let contexts = job.pipeline.encode(&trained);
+    let bank = match options.latents {
+        Latents::Frozen => Some(Bank::record(job, &paths(&prompts, &options, job.seed), options.sampling())?),
+        Latents::Edited => None,
+    };
+
+    let (pipeline, seed) = (job.pipeline, job.seed);
+    let steps = Train { trainable, iterations: options.iterations, lr: options.lr, state: "esd" };
+    let values = train(job, steps, &mut |edited, step| {
+        let examples = match &bank {
+            Some(bank) => bank.examples(&draw(bank.len(), options.batch, seed, step)),
+            None => fresh(pipeline, edited, &prompts, &options, seed, step)?,
+        };
+        let rows: Vec<usize> = examples.path.iter().map(|path| path % prompts.len()).collect();
+        loss(edited, &examples, &select(&contexts, &rows), &target(&examples, &rows, &prompts, &options))
+    })?;
+    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit::of_values(job.about("esd", recorded), trainable.component, job.pipeline, values))
+}
+
+impl Options {
+    fn sampling(&self) -> Sampling {
+        Sampling { steps: self.sampling_steps, guidance: self.start_guidance }
+    }
+
+    fn check(&self) -> Result<()> {
+        for (name, value) in [
+            ("iterations", self.iterations),
+            ("batch", self.batch),
+            ("trajectories", self.trajectories),
+            ("sampling_steps", self.sampling_steps),
+        ] {
+            if value == 0 || value > 1_000_000 {
+                return Err(Error::input(format!("{name} is {value}, expected 1 to 1000000")));
+            }
+        }
+        for (name, value) in [("lr", self.lr), ("eta", self.eta), ("start_guidance", self.start_guidance)] {
+            if !value.is_finite() || (name == "lr" && value <= 0.0) {
+                return Err(Error::input(format!("{name} is {value}, expected a finite number{}", if name == "lr" { " above 0" } else { "" })));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Trajectory i follows prompt i, over and over, each from its own seed.
+fn paths(prompts: &[ConceptPrompt], options: &Options, seed: u64) -> Vec<Path> {
+    let one = |i: usize| {
+        let p = &prompts[i % prompts.len()];
+        let along = p.from.as_ref().unwrap_or(&p.erase);
+        let also = p.also().into_iter().cloned().collect();
+        Path { prompt: along.clone(), also, seed: mix(seed, i as u64) }
+    };
+    (0..options.trajectories.max(prompts.len())).map(one).collect()
+}
+
+impl ConceptPrompt {
+    /// What the target needs beside the path's own prompt and the empty one.
+    fn also(&self) -> Option<&String> {
+        match &self.from {
+            Some(_) => Some(&self.erase),
+            None => self.anchor.as_ref(),
+        }
+    }
+}
+
+/// The target of every example, in epsilon.
+fn target(examples: &Examples, rows: &[usize], prompts: &[ConceptPrompt], options: &Options) -> Tensor<4> {
+    let eta = options.eta;
+    let away = |base: &Tensor<4>, eta: f64, from: &Tensor<4>, to: &Tensor<4>| base.clone() - (from.clone() - to.clone()) * eta;
+    let (own, empty) = (&examples.eps_prompt, &examples.eps_empty);
+    // All prompts of a run have the same kind of companion: the concept's wording is one for all of them.
+    let first = &prompts[rows[0]];
+    match (&first.from, examples.eps_also.first(), options.form) {
+        (Some(_), Some(erase), Form::Present) => away(own, eta + 1.0, erase, empty),
+        (Some(_), Some(erase), Form::Paper) => away(empty, eta, erase, empty),
+        (None, Some(anchor), _) => away(anchor, eta, own, anchor),
+        (_, None, _) => away(empty, eta, own, empty),
+    }
+}
+
+/// The mean squared distance to the target, in what the network predicts.
+fn loss(edited: &Pipeline, examples: &Examples, contexts: &Tensor<3>, target: &Tensor<4>) -> Result<Tensor<1>> {
+    let labels: Vec<f32> = examples.t.iter().map(|t| t.get()).collect();
+    let prediction = edited.unet_network().forward(examples.x.clone(), &labels, contexts);
+    let alpha_bars = edited.schedule.alpha_bars(&examples.t);
+    let target = edited.schedule.raw_from_epsilon(target.clone(), examples.x.clone(), &alpha_bars)?;
+    Ok((prediction - target).powi_scalar(2).mean())
+}
+
+/// Partial trajectories of the edited model, stopped at one random step, with the frozen model's predictions there.
+fn fresh(frozen: &Pipeline, edited: &Pipeline, prompts: &[ConceptPrompt], options: &Options, seed: u64, step: usize) -> Result<Examples> {
+    let edited = edited.without_gradients();
+    let mut rng = TorchRng::new(mix(seed, 0x5eed ^ step as u64));
+    let path: Vec<usize> = rng.integers(options.batch, 0, prompts.len() as i64).iter().map(|&i| i as usize).collect();
+    let stop = rng.integers(1, 0, options.sampling_steps as i64)[0] as usize;
+    let text = |pick: &dyn Fn(&ConceptPrompt) -> String| -> Vec<String> { path.iter().map(|&i| pick(&prompts[i])).collect() };
+    let along = text(&|p| p.from.clone().unwrap_or_else(|| p.erase.clone()));
+    let n = path.len();
+    let pair = frozen.encode(&[along, vec![String::new(); n]].concat());
+    let also = prompts[0].also().map(|_| frozen.encode(&text(&|p| p.also().cloned().unwrap_or_default())));
+
+    let (edited_net, frozen_net) = (edited.unet_network(), frozen.unet_network());
+    let schedule = &frozen.schedule;
+    let moving = Denoiser { unet: &edited_net, schedule };
+    let still = Denoiser { unet: &frozen_net, schedule };
+    let seeds: Vec<u64> = rng.integers(n, 0, i64::from(i32::MAX)).iter().map(|&s| s as u64).collect();
+    let start = Noise::seeds(&seeds).draw(frozen.latent_shape(n, None, None)?, frozen.device());
+
+    // The step at `stop` is not taken: its latents and its timestep are the example.
+    let mut found = None;
+    let mut model = |x: Tensor<4>, at: samplers::Step| -> Result<Tensor<4>> {
+        if at.index.0 == stop {
+            found = Some((x.clone(), at));
+            return Ok(x);
+        }
+        let both = moving.epsilon_at(x.repeat_dim(0, 2), at, &pair)?;
+        Ok(guided(options.start_guidance, both.clone().narrow(0, n, n), both.narrow(0, 0, n)))
+    };
+    let run = Run::new(schedule, options.sampling_steps);
+    let mut none = |shape: [usize; 4]| Tensor::zeros(shape, frozen.device());
+    let mut until = |p: samplers::Progress<'_>| {
+        if p.index.0 >= stop { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
+    };
+    Sampler::Ddim.sample::<Error>(&run, start, &mut model, &mut none, &mut until)?;
+    let (x, at) = found.ok_or_else(|| Error::input("the sampler took fewer steps than it was asked for"))?;
+
+    let both = still.epsilon_at(x.clone().repeat_dim(0, 2), at, &pair)?;
+    let eps_also = also.map(|context| still.epsilon_at(x.clone(), at, &context)).transpose()?;
+    Ok(Examples {
+        x,
+        t: vec![at.timestep; n],
+        path,
+        eps_prompt: both.clone().narrow(0, 0, n),
+        eps_empty: both.narrow(0, n, n),
+        eps_also: eps_also.into_iter().collect(),
+    })
+}
+
+/// The examples of one step: epochs over a shuffled bank, so that every example is seen equally often.
+fn draw(len: usize, batch: usize, seed: u64, step: usize) -> Vec<usize> {
+    let mut shuffled: Option<(usize, Vec<usize>)> = None;
+    (step * batch..(step + 1) * batch)
+        .map(|position| {
+            let epoch = position / len;
+            if shuffled.as_ref().is_none_or(|(e, _)| *e != epoch) {
+                shuffled = Some((epoch, TorchRng::new(mix(seed, 0xe90c << 32 | epoch as u64)).permutation(len)));
+            }
+            shuffled.as_ref().map_or(0, |(_, order)| order[position % len])
+        })
+        .collect()
+}
+
+fn select(rows_of: &Tensor<3>, rows: &[usize]) -> Tensor<3> {
+    let index: Vec<i64> = rows.iter().map(|&r| r as i64).collect();
+    rows_of.clone().select(0, Tensor::<1, Int>::from_data(TensorData::new(index, [rows.len()]), &rows_of.device()))
+}
+
+/// A seed of its own for every use of the run's seed.
+pub(crate) fn mix(seed: u64, stream: u64) -> u64 {
+    let hash = blake3::hash(format!("{seed}/{stream}").as_bytes());
+    u64::from(u32::from_le_bytes([hash.as_bytes()[0], hash.as_bytes()[1], hash.as_bytes()[2], hash.as_bytes()[3]]))
+}

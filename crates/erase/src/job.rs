@@ -1,0 +1,133 @@
+//! What a method gets to work with, and what it tells while it works.
+
+use std::ops::ControlFlow;
+
+use scumble_diffusion::Pipeline;
+use scumble_nn::files::Tensors;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::{
+    concept::Concept,
+    edit::About,
+    error::{Error, Result},
+    train::flow,
+};
+
+/// Where a method keeps what is worth keeping: its own state between two runs, and caches that other runs share.
+/// A method names things; whoever runs it decides where they lie.
+pub trait Store {
+    /// What was put under this name by an earlier run of the same job, if anything.
+    ///
+    /// # Errors
+    /// If it is there and cannot be read.
+    fn get(&self, name: &str) -> Result<Option<Tensors>>;
+
+    /// Keeps tensors under a name, for this job alone.
+    ///
+    /// # Errors
+    /// If they cannot be kept.
+    fn put(&self, name: &str, tensors: Tensors) -> Result<()>;
+
+    /// What any job put under this content hash, if anything.
+    ///
+    /// # Errors
+    /// If it is there and cannot be read.
+    fn get_shared(&self, hash: &str) -> Result<Option<Tensors>>;
+
+    /// Keeps tensors under the hash of what they were computed from, for every job.
+    ///
+    /// # Errors
+    /// If they cannot be kept.
+    fn put_shared(&self, hash: &str, tensors: Tensors) -> Result<()>;
+}
+
+/// What a method tells while it works.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Event {
+    /// A stage begins, of which some steps may be done already.
+    Stage {
+        /// Its name, such as `training`.
+        name: &'static str,
+        /// Its number of steps.
+        total: usize,
+        /// Steps done by an earlier run.
+        done: usize,
+    },
+    /// A step of the present stage is done.
+    Step {
+        /// Steps done so far.
+        done: usize,
+        /// The loss, where there is one.
+        loss: Option<f32>,
+    },
+}
+
+/// One erasure to be done.
+pub struct Job<'a> {
+    /// The frozen model.
+    pub pipeline: &'a Pipeline,
+    /// The name of the checkpoint it was loaded from.
+    pub base: &'a str,
+    /// The content hash of that checkpoint.
+    pub base_hash: &'a str,
+    /// The family of that checkpoint, such as `stable-diffusion-v1`.
+    pub family: &'a str,
+    /// Whether the model is as small as the built-in miniature, for which published settings do nothing.
+    pub miniature: bool,
+    /// What to erase.
+    pub concepts: &'a [Concept],
+    /// The method's options: what the user set, the rest is the method's default.
+    pub options: Map<String, Value>,
+    /// Seed of everything that is drawn.
+    pub seed: u64,
+    /// Where to keep things.
+    pub store: &'a dyn Store,
+    /// Who listens; `Break` asks the method to store its state and stop.
+    pub listen: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
+}
+
+impl Job<'_> {
+    /// What an edit made by this job says about itself.
+    pub fn about(&self, method: &str, options: Value) -> About {
+        About {
+            format: 1,
+            method: method.into(),
+            concepts: self.concepts.iter().map(|c| c.name.clone()).collect(),
+            base: self.base.into(),
+            base_hash: self.base_hash.into(),
+            family: self.family.into(),
+            options,
+            seed: self.seed,
+            version: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+
+    /// Tells the listener something.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if the listener wants the method to stop.
+    pub fn tell(&mut self, event: Event) -> Result<()> {
+        flow((self.listen)(event))
+    }
+
+    /// The method's options over its defaults.
+    ///
+    /// # Errors
+    /// If an option is unknown or has an impossible value; the error names it and lists the known ones.
+    pub fn options<T: DeserializeOwned + serde::Serialize>(&self, defaults: &T) -> Result<T> {
+        let broken = |e: serde_json::Error| Error::input(format!("a method option: {e}")).with_hint("see --set key=value in `scumble methods`");
+        let Value::Object(mut all) = serde_json::to_value(defaults).map_err(broken)? else {
+            return Err(Error::input("a method's options are named values"));
+        };
+        for (key, value) in &self.options {
+            if !all.contains_key(key) {
+                let known: Vec<&String> = all.keys().collect();
+                return Err(Error::input(format!("there is no option `{key}`"))
+                    .with_hint(format!("the method's options are {}", known.iter().map(|k| k.as_str()).collect::<Vec<_>>().join(", "))));
+            }
+            all.insert(key.clone(), value.clone());
+        }
+        serde_json::from_value(Value::Object(all)).map_err(broken)
+    }
+}

@@ -1,0 +1,83 @@
+//! The methods by name: what each moves, what it needs, and the paper it comes from.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    edit::Edit,
+    error::{Error, Result},
+    esd,
+    job::Job,
+};
+
+/// Which of a method's forms to run where paper and published code disagree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Variant {
+    /// The formulas and numbers as printed.
+    Paper,
+    /// What the published code does.
+    Reference,
+    /// What works.
+    #[default]
+    Fixed,
+}
+
+impl FromStr for Variant {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "paper" => Ok(Self::Paper),
+            "reference" => Ok(Self::Reference),
+            "fixed" => Ok(Self::Fixed),
+            _ => Err(Error::input(format!("there is no variant `{text}`")).with_hint("choose one of paper, reference, fixed")),
+        }
+    }
+}
+
+/// An eraser.
+#[derive(Clone, Copy, Debug)]
+pub struct Method {
+    /// What users type after `--method`.
+    pub id: &'static str,
+    /// Authors, title, venue, arXiv number.
+    pub paper: &'static str,
+    /// Which tensors it changes.
+    pub moves: &'static str,
+    /// What it needs beside the model and the concept's name.
+    pub needs: &'static str,
+    /// Whether it takes several concepts at once.
+    pub several: bool,
+    /// Seconds for `church` on the miniature, without the judging (2 cores; docs/methods.md has the command).
+    pub seconds: Option<f64>,
+    /// Peak memory of that run, in MiB.
+    pub peak_mb: Option<f64>,
+    /// The method itself.
+    pub erase: fn(&mut Job<'_>, Variant) -> Result<Edit>,
+}
+
+/// Every method.
+pub const ALL: &[Method] = &[Method {
+    id: "esd",
+    paper: "Gandikota et al., Erasing Concepts from Diffusion Models, ICCV 2023, arXiv 2303.07345",
+    moves: "U-Net: cross-attention (esd-x), its keys and values (esd-x-strict), the rest (esd-u), all (esd-all), self-attention (selfattn)",
+    needs: "nothing",
+    several: true,
+    seconds: None,
+    peak_mb: None,
+    erase: esd::erase,
+}];
+
+/// The method of that name.
+///
+/// # Errors
+/// If there is none; the error lists them.
+pub fn named(id: &str) -> Result<&'static Method> {
+    let plain = id.trim().to_lowercase().replace('_', "-");
+    ALL.iter().find(|m| m.id == plain).ok_or_else(|| {
+        let ids: Vec<_> = ALL.iter().map(|m| m.id).collect();
+        Error::input(format!("there is no method `{id}`")).with_hint(format!("choose one of {}", ids.join(", ")))
+    })
+}

@@ -1,0 +1,153 @@
+//! The loop that every trained method shares: fp32 masters, Adam, a callback, and a state that can be stored and taken up again.
+
+use std::{collections::BTreeMap, ops::ControlFlow, time::{Duration, Instant}};
+
+use burn::tensor::{Tensor, TensorData};
+use scumble_diffusion::Pipeline;
+use scumble_nn::files::{HostTensor, Tensors};
+
+use crate::{
+    adam::Moments,
+    error::{Error, Result},
+    job::{Event, Job},
+    trainable::Trainable,
+};
+
+/// How long to train, how fast, and on what.
+#[derive(Clone, Copy, Debug)]
+pub struct Train<'a> {
+    /// What moves.
+    pub trainable: Trainable,
+    /// Number of steps.
+    pub iterations: usize,
+    /// Step size of Adam.
+    pub lr: f64,
+    /// The name under which the state is stored.
+    pub state: &'a str,
+}
+
+/// The tensors that move: f32 whatever the model's dtype, with Adam's moments.
+struct Masters {
+    component: &'static str,
+    step: usize,
+    tensors: BTreeMap<String, (Tensor<1>, Moments)>,
+}
+
+/// Between two stored states at least this much time passes, and storing takes at most a twentieth of it.
+const STORE_EVERY: Duration = Duration::from_secs(10);
+
+/// Runs the loop and returns the final values, by name.
+///
+/// `loss` gets the pipeline with its moving tensors tracked and the step's number, counted from 0, and returns one number.
+/// The graph lives for one step. A stored state of the same job is taken up where it stopped, with the same bits.
+///
+/// # Errors
+/// If nothing may move, the loss is not finite, `loss` fails, or the caller interrupts.
+pub fn train(
+    job: &mut Job<'_>,
+    options: Train<'_>,
+    loss: &mut dyn FnMut(&Pipeline, usize) -> Result<Tensor<1>>,
+) -> Result<BTreeMap<String, Tensor<1>>> {
+    let names = options.trainable.pick_in(job.pipeline)?;
+    let mut masters = match job.store.get(options.state)? {
+        Some(stored) => Masters::from_stored(&stored, options.trainable.component, job.pipeline)?,
+        None => Masters::fresh(&names, options.trainable.component, job.pipeline)?,
+    };
+    job.tell(Event::Stage { name: "training", total: options.iterations, done: masters.step })?;
+
+    let mut stored_at = Instant::now();
+    let mut pause = STORE_EVERY;
+    while masters.step < options.iterations {
+        let value = masters.advance(job.pipeline, options.lr, loss)?;
+        let going = job.tell(Event::Step { done: masters.step, loss: Some(value) });
+        if going.is_err() || stored_at.elapsed() >= pause {
+            let began = Instant::now();
+            job.store.put(options.state, masters.to_stored())?;
+            pause = STORE_EVERY.max(began.elapsed() * 20);
+            stored_at = Instant::now();
+        }
+        going?;
+    }
+    Ok(masters.tensors.into_iter().map(|(name, (value, _))| (name, value)).collect())
+}
+
+impl Masters {
+    fn fresh(names: &[String], component: &'static str, pipeline: &Pipeline) -> Result<Self> {
+        let mut tensors = BTreeMap::new();
+        for name in names {
+            let value = pipeline.weights(component).and_then(|w| w.get(name)).map(|w| w.flat.clone());
+            let value = value.ok_or_else(|| Error::input(format!("there is no tensor `{name}` in {component}")))?;
+            let moments = Moments::zeros_like(&value);
+            tensors.insert(name.clone(), (value, moments));
+        }
+        Ok(Self { component, step: 0, tensors })
+    }
+
+    /// One step: forward with tracked tensors, backward, Adam. Nothing changes if the loss is not finite.
+    fn advance(&mut self, frozen: &Pipeline, lr: f64, loss: &mut dyn FnMut(&Pipeline, usize) -> Result<Tensor<1>>) -> Result<f32> {
+        let mut edited = frozen.clone();
+        let mut leaves = BTreeMap::new();
+        if let Some(weights) = edited.weights_mut(self.component) {
+            for (name, (value, _)) in &self.tensors {
+                let leaf = value.clone().autodiff().require_grad();
+                weights.replace(name, leaf.clone())?;
+                leaves.insert(name, leaf);
+            }
+        }
+        let loss = loss(&edited, self.step)?;
+        let value: f32 = loss.clone().inner().into_scalar();
+        if !value.is_finite() {
+            return Err(Error::Diverged { step: self.step + 1, loss: value });
+        }
+        let mut gradients = loss.backward();
+        let gradients: BTreeMap<String, Tensor<1>> =
+            leaves.into_iter().filter_map(|(name, leaf)| Some((name.clone(), leaf.grad_remove(&mut gradients)?))).collect();
+        self.step += 1;
+        for (name, gradient) in gradients {
+            if let Some((value, moments)) = self.tensors.get_mut(&name) {
+                *value = moments.step(value.clone(), gradient, lr, self.step);
+            }
+        }
+        Ok(value)
+    }
+
+    fn to_stored(&self) -> Tensors {
+        let mut stored = Tensors::new();
+        stored.insert("step".into(), HostTensor::from_i64([1], &[self.step as i64]));
+        for (name, (value, moments)) in &self.tensors {
+            for (kind, tensor) in [("value", value), ("m", &moments.m), ("v", &moments.v)] {
+                stored.insert(format!("{kind}.{name}"), to_host(tensor.clone()));
+            }
+        }
+        stored
+    }
+
+    fn from_stored(stored: &Tensors, component: &'static str, pipeline: &Pipeline) -> Result<Self> {
+        let damaged = || Error::input("the stored state is damaged").with_hint("start again with --overwrite");
+        let step = stored.get("step").and_then(HostTensor::to_i64).and_then(|s| usize::try_from(*s.first()?).ok());
+        let mut tensors = BTreeMap::new();
+        for name in stored.keys().filter_map(|key| key.strip_prefix("value.")) {
+            let read = |kind: &str| -> Result<Tensor<1>> {
+                let values = stored.get(&format!("{kind}.{name}")).and_then(HostTensor::to_f32).ok_or_else(damaged)?;
+                let count = values.len();
+                Ok(Tensor::from_data(TensorData::new(values, [count]), pipeline.device()))
+            };
+            tensors.insert(name.to_owned(), (read("value")?, Moments { m: read("m")?, v: read("v")? }));
+        }
+        Ok(Self { component, step: step.ok_or_else(damaged)?, tensors })
+    }
+}
+
+/// A flat tensor on the host, as f32.
+pub fn to_host(tensor: Tensor<1>) -> HostTensor {
+    let values: Vec<f32> = tensor.inner().into_data().iter::<f32>().collect();
+    HostTensor::from_f32([values.len()], &values)
+}
+
+/// Turns a caller's wish to stop into an error that unwinds the method.
+pub(crate) fn flow(going: ControlFlow<()>) -> Result<()> {
+    match going {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Error::Interrupted),
+    }
+}

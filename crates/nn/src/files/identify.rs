@@ -1,0 +1,259 @@
+//! What a file or folder is, told by its names and shapes, before anything is made of it.
+
+use std::{collections::BTreeMap, path::Path};
+
+use serde_json::Value;
+
+use super::{
+    checkpoint::Family,
+    ldm,
+    safetensors::{TensorFile, is_pickle, map},
+    source::Source,
+    tensor::Tensors,
+};
+use crate::error::{Error, Result};
+
+/// What a path holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A whole checkpoint as a diffusers folder.
+    DiffusersFolder,
+    /// A `CLIPTextModel` alone in a folder.
+    TextEncoderFolder,
+    /// A whole checkpoint in one file, in the LDM layout.
+    SingleFile(Family),
+    /// Some tensors of a U-Net under diffusers names, as ESD and UCE publish them.
+    PartialUNet,
+    /// A LoRA under kohya's names.
+    KohyaLora,
+    /// A LoRA under PEFT's or diffusers' names.
+    PeftLora,
+    /// Whole differences (`.diff`, `.diff_b`) under kohya's names.
+    Delta,
+    /// A textual-inversion embedding.
+    TextualInversion,
+    /// An edit of our own.
+    ScumbleEdit,
+    /// A file that is never read.
+    Pickle,
+    /// A model of a family that is not supported, by name.
+    OtherFamily(&'static str),
+    /// None of these.
+    Unknown,
+}
+
+impl Kind {
+    /// What it is called in messages.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::DiffusersFolder => "diffusers folder".into(),
+            Self::TextEncoderFolder => "text encoder folder".into(),
+            Self::SingleFile(family) => format!("single-file checkpoint ({})", family.name()),
+            Self::PartialUNet => "partial U-Net".into(),
+            Self::KohyaLora => "LoRA (kohya)".into(),
+            Self::PeftLora => "LoRA (PEFT)".into(),
+            Self::Delta => "weight differences (.diff)".into(),
+            Self::TextualInversion => "textual inversion".into(),
+            Self::ScumbleEdit => "scumble edit".into(),
+            Self::Pickle => "pickle (never read)".into(),
+            Self::OtherFamily(name) => format!("{name} (not supported)"),
+            Self::Unknown => "unknown".into(),
+        }
+    }
+}
+
+/// Tensors of one part: a component, or a file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Part {
+    /// The component's or file's name.
+    pub name: String,
+    /// How many tensors.
+    pub tensors: usize,
+    /// How many numbers.
+    pub numbers: u64,
+    /// How many bytes.
+    pub bytes: u64,
+    /// How many tensors of each dtype.
+    pub dtypes: BTreeMap<String, usize>,
+}
+
+impl Part {
+    fn of(name: &str, tensors: &Tensors) -> Self {
+        let mut part = Self { name: name.into(), ..Self::default() };
+        for tensor in tensors.values() {
+            part.tensors += 1;
+            part.numbers += tensor.len() as u64;
+            part.bytes += tensor.bytes().len() as u64;
+            *part.dtypes.entry(format!("{:?}", tensor.dtype())).or_default() += 1;
+        }
+        part
+    }
+}
+
+/// What was found at a path.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// What it is.
+    pub kind: Kind,
+    /// Its parts, largest structure first: components of a checkpoint, or the file itself.
+    pub parts: Vec<Part>,
+    /// The file's own metadata; empty for folders.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Looks at a file or folder.
+///
+/// # Errors
+/// If it cannot be read, or a safetensors file in it is malformed. A pickle is no error here: it is a kind.
+pub fn identify(path: impl AsRef<Path>) -> Result<Identity> {
+    let path = path.as_ref();
+    if fs_err::metadata(path)?.is_dir() {
+        return folder(path);
+    }
+    let bytes = map(path)?;
+    if is_pickle(&bytes) {
+        return Ok(Identity { kind: Kind::Pickle, parts: Vec::new(), metadata: BTreeMap::new() });
+    }
+    let file = TensorFile::from_bytes(path, bytes)?;
+    let kind = kind_of(&file);
+    let parts = if let Kind::SingleFile(_) = kind {
+        let prefixes = [("unet", ldm::UNET), ("vae", ldm::VAE), ("text_encoder", "cond_stage_model.")];
+        let mut rest = file.tensors;
+        let mut parts = Vec::new();
+        for (name, prefix) in prefixes {
+            let (mine, others): (Tensors, Tensors) = rest.into_iter().partition(|(key, _)| key.starts_with(prefix));
+            parts.push(Part::of(name, &mine));
+            rest = others;
+        }
+        if !rest.is_empty() {
+            parts.push(Part::of("other", &rest));
+        }
+        parts
+    } else {
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        vec![Part::of(&name, &file.tensors)]
+    };
+    Ok(Identity { kind, parts, metadata: file.metadata })
+}
+
+fn folder(path: &Path) -> Result<Identity> {
+    let source = Source::dir(path);
+    let mut parts = Vec::new();
+    let mut measure = |component: &str, stem: &str| -> Result<()> {
+        let tensors = super::folder::weights(&source, component, stem, None, &mut Vec::new())?;
+        parts.push(Part::of(if component.is_empty() { "text_encoder" } else { component }, &tensors));
+        Ok(())
+    };
+    let kind = if source.exists("model_index.json") || source.exists("unet/config.json") {
+        let index = source.json("model_index.json")?.unwrap_or_default();
+        if let Some(family) = super::folder::foreign(&index) {
+            return Ok(Identity { kind: Kind::OtherFamily(family), parts, metadata: BTreeMap::new() });
+        }
+        measure("text_encoder", "model")?;
+        measure("unet", "diffusion_pytorch_model")?;
+        measure("vae", "diffusion_pytorch_model")?;
+        Kind::DiffusersFolder
+    } else {
+        let config = source.json("config.json")?.unwrap_or_default();
+        let class = config.get("architectures").and_then(|a| a.get(0)).and_then(Value::as_str).unwrap_or_default();
+        if class.starts_with("CLIPTextModel") || config.get("model_type").and_then(Value::as_str) == Some("clip_text_model") {
+            measure("", "model")?;
+            Kind::TextEncoderFolder
+        } else {
+            Kind::Unknown
+        }
+    };
+    Ok(Identity { kind, parts, metadata: BTreeMap::new() })
+}
+
+/// Key beginnings that only other families have.
+const FOREIGN: [(&str, &str); 12] = [
+    ("conditioner.embedders.", "SDXL"),
+    ("text_encoders.", "a checkpoint with several text encoders, such as SD3 or Flux"),
+    ("joint_blocks.", "SD3"),
+    ("model.diffusion_model.joint_blocks.", "SD3"),
+    ("double_blocks.", "Flux"),
+    ("model.diffusion_model.double_blocks.", "Flux"),
+    ("model.diffusion_model.label_emb.", "SDXL or an upscaler"),
+    ("control_model.", "ControlNet"),
+    ("controlnet_cond_embedding.", "ControlNet"),
+    ("lora_te2_", "a LoRA for SDXL"),
+    ("add_embedding.", "SDXL"),
+    ("clip_g", "a textual inversion for SDXL"),
+];
+
+/// What a file is, by its names and shapes.
+pub fn kind_of(file: &TensorFile) -> Kind {
+    let any = |test: &dyn Fn(&str) -> bool| file.tensors.keys().any(|name| test(name));
+    if file.metadata.contains_key("scumble.edit") {
+        return Kind::ScumbleEdit;
+    }
+    for (prefix, family) in FOREIGN {
+        // Keys are sorted, so the first one from the prefix on tells.
+        if file.tensors.range(prefix.to_owned()..).next().is_some_and(|(name, _)| name.starts_with(prefix)) {
+            return Kind::OtherFamily(family);
+        }
+    }
+    if any(&|name| name.starts_with(ldm::UNET)) {
+        // The probe that tells SD 2.x from SD 1.x: the width of the context.
+        let width = |key: &str| file.tensors.get(&format!("{}{key}", ldm::UNET)).and_then(|t| t.shape().get(1).copied());
+        let context = width("input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight");
+        let stock =
+            file.tensors.get(&format!("{}input_blocks.0.0.weight", ldm::UNET)).is_some_and(|t| t.shape().first() == Some(&320));
+        return Kind::SingleFile(match (stock, context) {
+            (true, Some(768)) => Family::Sd1,
+            (true, Some(1024)) => Family::Sd2,
+            _ => Family::Custom,
+        });
+    }
+    let kohya = |name: &str| name.starts_with("lora_unet_") || name.starts_with("lora_te_") || name.starts_with("lora_te1_");
+    if any(&|name| kohya(name) && (name.ends_with(".lora_down.weight") || name.ends_with(".lora_up.weight"))) {
+        return Kind::KohyaLora;
+    }
+    if any(&|name| kohya(name) && (name.ends_with(".diff") || name.ends_with(".diff_b"))) {
+        return Kind::Delta;
+    }
+    if any(&|name| {
+        [".lora_A.", ".lora_B.", ".lora.down.", ".lora.up.", "_lora.down.", "_lora.up.", ".lora_linear_layer."]
+            .iter()
+            .any(|p| name.contains(p))
+    }) {
+        return Kind::PeftLora;
+    }
+    let unet = |name: &str| {
+        let name = name.strip_prefix("unet.").unwrap_or(name);
+        ["down_blocks.", "mid_block.", "up_blocks.", "conv_in.", "conv_out.", "conv_norm_out.", "time_embedding."]
+            .iter()
+            .any(|p| name.starts_with(p))
+    };
+    if !file.tensors.is_empty() && file.tensors.keys().all(|name| unet(name)) {
+        return Kind::PartialUNet;
+    }
+    let vectors = file.tensors.values().all(|t| t.is_float() && matches!(t.shape().len(), 1 | 2));
+    if file.tensors.len() == 1 && vectors {
+        return Kind::TextualInversion;
+    }
+    Kind::Unknown
+}
+
+/// Refuses what is not a whole Stable Diffusion checkpoint, naming what it is.
+pub(super) fn refuse_other_families(file: &TensorFile) -> Result<()> {
+    match kind_of(file) {
+        Kind::SingleFile(_) => Ok(()),
+        Kind::OtherFamily(name) => {
+            Err(Error::file(&file.path, format!("this is {name}; only Stable Diffusion 1.x and 2.x are supported")))
+        }
+        Kind::Unknown => Err(Error::file(
+            &file.path,
+            format!(
+                "expected a checkpoint in the LDM layout ({}... and so on), found {} other tensors",
+                ldm::UNET,
+                file.tensors.len()
+            ),
+        )),
+        kind => {
+            let error = Error::file(&file.path, format!("expected a whole checkpoint, found a {}", kind.describe()));
+            Err(error.with_hint("such a file changes a checkpoint: name it as an edit, LoRA or embedding of one"))
+        }
+    }
+}

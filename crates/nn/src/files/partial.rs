@@ -1,0 +1,40 @@
+//! Some tensors of a U-Net under diffusers names, as ESD and UCE publish their results.
+
+use super::{
+    checkpoint::{Checkpoint, tensor_error},
+    safetensors::TensorFile,
+    tensor::Tensors,
+};
+use crate::error::{Error, Result};
+
+/// Reads a partial U-Net: each tensor replaces the one of its name in the component `unet` of `base`.
+///
+/// Names may carry the prefix `unet.`.
+///
+/// # Errors
+/// If a name is not in the base's U-Net, or a shape or dtype differs; all of them are listed.
+pub fn read_partial(file: TensorFile, base: &Checkpoint) -> Result<Tensors> {
+    if file.tensors.is_empty() {
+        return Err(Error::file(&file.path, "holds no tensor"));
+    }
+    let mut found = Tensors::new();
+    let mut problems = Vec::new();
+    for (name, tensor) in file.tensors {
+        let name = name.strip_prefix("unet.").map(str::to_owned).unwrap_or(name);
+        match base.unet.tensors.get(&name) {
+            None => problems.push(format!("left over: {name} {:?} is not in the U-Net", tensor.shape())),
+            Some(old) if old.shape() != tensor.shape() => {
+                problems.push(format!("shape: unet {name}: expected {:?}, found {:?}", old.shape(), tensor.shape()));
+            }
+            Some(_) if !tensor.is_float() => {
+                problems.push(format!("dtype: unet {name}: expected F16, BF16 or F32, found {:?}", tensor.dtype()));
+            }
+            Some(_) => {
+                if found.insert(name.clone(), tensor).is_some() {
+                    problems.push(format!("there twice: unet {name}, with and without `unet.`"));
+                }
+            }
+        }
+    }
+    if problems.is_empty() { Ok(found) } else { Err(tensor_error(&file.path.display().to_string(), problems)) }
+}
