@@ -47,6 +47,13 @@ impl Failure {
         self
     }
 
+    /// The same failure with the flag or file that it is about in front.
+    #[must_use]
+    pub(crate) fn of(mut self, what: &str) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     pub(crate) fn interrupted() -> Self {
         Self { message: "interrupted".into(), hint: Some("the same command continues from here".into()), status: 130 }
     }
@@ -77,7 +84,7 @@ macro_rules! from_library {
     )*};
 }
 
-from_library!(scumble_nn::Error, scumble_diffusion::Error);
+from_library!(scumble_nn::Error, scumble_diffusion::Error, scumble_eval::Error);
 
 impl From<scumble_erase::Error> for Failure {
     fn from(error: scumble_erase::Error) -> Self {
@@ -87,5 +94,11 @@ impl From<scumble_erase::Error> for Failure {
             _ => BAD_INPUT,
         };
         Self { message: error.to_string(), hint: error.hint().map(String::from), status }
+    }
+}
+
+impl From<scumble_report::Error> for Failure {
+    fn from(error: scumble_report::Error) -> Self {
+        Self::new(error.to_string())
     }
 }

@@ -4,12 +4,18 @@
 //! stdout is data, stderr is progress and logs.
 
 mod args;
+mod edits;
+mod erase;
 mod failure;
+mod generate;
+mod judging;
 mod list;
 mod miniature;
 mod model;
 mod output;
 mod progress;
+mod prompts;
+mod store;
 
 use std::process::ExitCode;
 
@@ -40,6 +46,8 @@ fn run() -> Result<Outcome, Failure> {
     };
     match args.command {
         Command::Methods(args) => list::methods(args),
+        Command::Erase(args) => erase::run(&args),
+        Command::Generate(args) => generate::run(&args),
         _ => Err(Failure::new("not yet")),
     }
 }

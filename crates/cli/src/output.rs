@@ -45,3 +45,18 @@ fn ignore_broken_pipe(result: std::io::Result<()>) -> Result<(), Failure> {
         _ => Ok(()),
     }
 }
+
+/// A name that is safe in a path: lower case, words joined by hyphens, not too long.
+pub(crate) fn slug(text: &str) -> String {
+    let mut slug = String::new();
+    for c in text.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }) {
+        if c != '-' || !(slug.is_empty() || slug.ends_with('-')) {
+            slug.push(c);
+        }
+        if slug.len() >= 40 {
+            break;
+        }
+    }
+    let slug = slug.trim_matches('-');
+    if slug.is_empty() { "concept".into() } else { slug.into() }
+}

@@ -1,6 +1,10 @@
 //! From a checkpoint and prompts to pictures.
 
-use std::{collections::BTreeMap, ops::ControlFlow, path::Path};
+use std::{
+    collections::BTreeMap,
+    ops::{ControlFlow, Range},
+    path::Path,
+};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use serde_json::Value;
@@ -125,6 +129,20 @@ impl Pipeline {
             }
         }
         plain
+    }
+
+    /// Gives a new word its vectors (textual inversion), each as wide as the text encoder. It can then be used in prompts.
+    ///
+    /// # Errors
+    /// If the word is there already or the vectors do not fit; the model is unchanged then.
+    pub fn add_word(&mut self, word: &str, vectors: &[Vec<f32>]) -> Result<()> {
+        let mut tokenizer = self.tokenizer.clone();
+        let ids = tokenizer.add_token(word, vectors.len())?;
+        // Rows beyond the vocabulary are padding that no token reaches.
+        self.text_encoder.weights.extend_rows(TOKEN_EMBEDDING, ids.start as usize, vectors)?;
+        self.text_encoder.config.vocab_size = ids.end as usize;
+        self.tokenizer = tokenizer;
+        Ok(())
     }
 
     /// The text encoder as a network.
@@ -264,6 +282,9 @@ fn tokenizer_of(checkpoint: &Checkpoint, context: usize) -> Result<Tokenizer> {
     Ok(Tokenizer::new(&Path::new(&checkpoint.name).join("tokenizer"), &data, context)?)
 }
 
+/// The text encoder's table of words.
+const TOKEN_EMBEDDING: &str = "text_model.embeddings.token_embedding.weight";
+
 /// The largest side of a picture in pixels; a larger one is a slip of the hand.
 const MAX_SIDE: usize = 8192;
 
@@ -311,32 +332,50 @@ impl Request {
     }
 }
 
-/// Random generators and how many pictures each draws for; a sampler's step noise continues the same generators.
+/// Random generators and the pictures each draws for; a sampler's step noise continues the same generators.
 #[derive(Clone)]
 pub struct Noise {
-    generators: Vec<(TorchRng, usize)>,
+    generators: Vec<Generator>,
+}
+
+/// A generator that draws for `of` pictures at once, of which those in `part` are wanted.
+#[derive(Clone)]
+struct Generator {
+    rng: TorchRng,
+    of: usize,
+    part: Range<usize>,
 }
 
 impl std::fmt::Debug for Noise {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.generators.iter().map(|(_, n)| n)).finish()
+        f.debug_list().entries(self.generators.iter().map(|g| &g.part)).finish()
     }
 }
 
 impl Noise {
     /// `n` generators seeded `seed`, `seed + 1`, ..., one for each picture: diffusers' list of generators.
     pub fn each(seed: u64, n: usize) -> Self {
-        Self { generators: (0..n as u64).map(|i| (TorchRng::new(seed.wrapping_add(i)), 1)).collect() }
+        let seeds: Vec<u64> = (0..n as u64).map(|i| seed.wrapping_add(i)).collect();
+        Self::seeds(&seeds)
     }
 
     /// One generator for each seed and each picture.
     pub fn seeds(seeds: &[u64]) -> Self {
-        Self { generators: seeds.iter().map(|&seed| (TorchRng::new(seed), 1)).collect() }
+        seeds.iter().fold(Self { generators: Vec::new() }, |all, &seed| all.and(Self::block(seed, 1)))
     }
 
     /// One generator that draws a block of `n` pictures at once: a row of a prompt file.
     pub fn block(seed: u64, n: usize) -> Self {
-        Self { generators: vec![(TorchRng::new(seed), n)] }
+        Self::part_of_block(seed, n, 0..n)
+    }
+
+    /// Some pictures of such a block, with exactly the numbers they have in the whole of it.
+    ///
+    /// # Panics
+    /// If `part` reaches past `n`.
+    pub fn part_of_block(seed: u64, n: usize, part: Range<usize>) -> Self {
+        assert!(part.start <= part.end && part.end <= n, "a part of the block");
+        Self { generators: vec![Generator { rng: TorchRng::new(seed), of: n, part }] }
     }
 
     /// These pictures and then the others.
@@ -347,14 +386,17 @@ impl Noise {
     }
 
     fn expect(&self, n: usize) -> Result<()> {
-        let drawn: usize = self.generators.iter().map(|(_, n)| n).sum();
+        let drawn: usize = self.generators.iter().map(|g| g.part.len()).sum();
         if drawn == n { Ok(()) } else { Err(Error::input(format!("noise for {drawn} pictures, prompts for {n}"))) }
     }
 
     /// The next normal numbers of every generator, in f32 whatever the model's dtype.
     pub fn draw(&mut self, shape: [usize; 4], device: &Device) -> Tensor<4> {
         let each = shape[1] * shape[2] * shape[3];
-        let values: Vec<f32> = self.generators.iter_mut().flat_map(|(rng, n)| rng.normal(*n * each)).collect();
+        let mut values = Vec::with_capacity(shape[0] * each);
+        for Generator { rng, of, part } in &mut self.generators {
+            values.extend_from_slice(&rng.normal(*of * each)[part.start * each..part.end * each]);
+        }
         Tensor::from_data(TensorData::new(values, shape), device)
     }
 }

@@ -4,9 +4,9 @@ use scumble_diffusion::Picture;
 
 use crate::{
     error::{Error, Result},
-    judge::{Judge, Verdict},
-    judging::{Case, JudgingSet, Kind, Role},
-    rates::{Rate, Rates},
+    judge::Judge,
+    judging::{JudgingSet, Kind, Role},
+    rates::Rates,
 };
 
 /// Who says what a picture shows.
@@ -18,44 +18,57 @@ pub struct Judges {
     pub style: Judge,
 }
 
+/// What both judges see on one picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The object's label.
+    pub object: String,
+    /// The style's label.
+    pub style: String,
+}
+
 impl Judges {
     /// Counts what the pictures of a set show; they are in the set's order.
     ///
     /// # Errors
-    /// If there are more or fewer pictures than cases, or a judge does not know the label it is asked about.
+    /// As [`count`](Self::count).
     pub fn judge(&self, set: &JudgingSet, pictures: &[Picture]) -> Result<Rates> {
-        if set.cases.len() != pictures.len() {
-            return Err(Error::input(format!("expected {} pictures to judge, found {}", set.cases.len(), pictures.len())));
-        }
-        let hits = self.hits(set, pictures)?;
-        let rate = |role| Rate::count(set.cases.iter().zip(&hits).filter(|(case, _)| case.role == role).map(|(_, hit)| *hit));
-        Ok(Rates { target: rate(Role::Target), others: rate(Role::Other), target_objects: self.objects(set, pictures)? })
+        self.count(set, &self.answers(pictures))
     }
 
-    /// Whether each picture shows what its case accepts.
-    fn hits(&self, set: &JudgingSet, pictures: &[Picture]) -> Result<Vec<bool>> {
-        let mut hits = vec![false; pictures.len()];
-        for kind in [Kind::Object, Kind::Style] {
-            let asked: Vec<usize> = (0..pictures.len()).filter(|&i| set.cases[i].judge == kind).collect();
-            for &i in &asked {
-                self.expect_labels(kind, &set.cases[i].accepted)?;
-            }
-            for (&i, verdict) in asked.iter().zip(self.ask(kind, pictures, &asked)) {
-                hits[i] = set.cases[i].accepted.contains(&verdict.label);
-            }
-        }
-        Ok(hits)
+    /// What both judges see on each picture.
+    pub fn answers(&self, pictures: &[Picture]) -> Vec<Answer> {
+        let (objects, styles) = (self.object.classify(pictures), self.style.classify(pictures));
+        objects.into_iter().zip(styles).map(|(object, style)| Answer { object: object.label, style: style.label }).collect()
     }
 
-    /// How many prompts that name an erased style still show their object; `None` where no style is erased.
-    fn objects(&self, set: &JudgingSet, pictures: &[Picture]) -> Result<Option<Rate>> {
-        let named = |case: &Case| case.object.clone().filter(|_| case.role == Role::Target);
-        let (asked, objects): (Vec<usize>, Vec<String>) =
-            set.cases.iter().enumerate().filter_map(|(i, case)| Some((i, named(case)?))).unzip();
-        self.expect_labels(Kind::Object, &objects)?;
-        let verdicts = self.ask(Kind::Object, pictures, &asked);
-        let hits = verdicts.iter().zip(&objects).map(|(verdict, object)| verdict.label == *object);
-        Ok((!asked.is_empty()).then(|| Rate::count(hits)))
+    /// Counts answers about the pictures of a set; they are in the set's order.
+    ///
+    /// # Errors
+    /// If there are more or fewer answers than cases, or a judge does not know the label it is asked about.
+    pub fn count(&self, set: &JudgingSet, answers: &[Answer]) -> Result<Rates> {
+        if set.cases.len() != answers.len() {
+            return Err(Error::input(format!("expected {} judged pictures, found {}", set.cases.len(), answers.len())));
+        }
+        let mut rates = Rates::default();
+        for (case, answer) in set.cases.iter().zip(answers) {
+            self.expect_labels(case.judge, &case.accepted)?;
+            let seen = match case.judge {
+                Kind::Object => &answer.object,
+                Kind::Style => &answer.style,
+            };
+            let hit = case.accepted.contains(seen);
+            match case.role {
+                Role::Target => rates.target.add(hit),
+                Role::Other => rates.others.add(hit),
+            }
+            // Prompts that name an erased style should still show their object.
+            if let (Some(object), Role::Target) = (&case.object, case.role) {
+                self.expect_labels(Kind::Object, std::slice::from_ref(object))?;
+                rates.target_objects.get_or_insert_default().add(answer.object == *object);
+            }
+        }
+        Ok(rates)
     }
 
     fn of(&self, kind: Kind) -> &Judge {
@@ -63,11 +76,6 @@ impl Judges {
             Kind::Object => &self.object,
             Kind::Style => &self.style,
         }
-    }
-
-    fn ask(&self, kind: Kind, pictures: &[Picture], asked: &[usize]) -> Vec<Verdict> {
-        let shown: Vec<Picture> = asked.iter().map(|&i| pictures[i].clone()).collect();
-        self.of(kind).classify(&shown)
     }
 
     /// A judge that has no word for the answer would count every picture as a miss.

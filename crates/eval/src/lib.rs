@@ -11,6 +11,6 @@ pub mod rates;
 
 pub use error::{Error, Result};
 pub use judge::{Judge, Verdict};
-pub use judges::Judges;
+pub use judges::{Answer, Judges};
 pub use judging::{Case, JudgingSet, Kind, Role, requests};
 pub use rates::{Rate, Rates};

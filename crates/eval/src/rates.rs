@@ -15,9 +15,10 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Counts the hits.
-    pub fn count(hits: impl IntoIterator<Item = bool>) -> Self {
-        hits.into_iter().fold(Self::default(), |rate, hit| Self { hits: rate.hits + usize::from(hit), n: rate.n + 1 })
+    /// One more picture.
+    pub fn add(&mut self, hit: bool) {
+        self.hits += usize::from(hit);
+        self.n += 1;
     }
 
     /// Hits over pictures; not a number where there are none.
@@ -44,7 +45,7 @@ impl Rate {
 }
 
 /// What the judges counted for one concept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rates {
     /// Pictures of the concept's own prompts that show it.
     pub target: Rate,
@@ -83,7 +84,8 @@ mod tests {
 
     #[test]
     fn counts() {
-        let rate = Rate::count([true, false, true, true]);
+        let mut rate = Rate::default();
+        [true, false, true, true].into_iter().for_each(|hit| rate.add(hit));
         assert_eq!(rate, Rate { hits: 3, n: 4 });
         assert_eq!(rate.fraction(), 0.75);
         assert!(Rate::default().fraction().is_nan());

@@ -81,6 +81,30 @@ impl Weights {
         weight.flat = flat;
         Ok(())
     }
+
+    /// Puts `rows` after the first `keep` rows of a matrix, in place of whatever stood there: new words of an embedding table.
+    ///
+    /// # Shapes
+    /// - the tensor: `[n, width]` with n at least `keep`; it becomes `[keep + rows, width]`
+    /// - rows: `width` numbers each
+    ///
+    /// # Errors
+    /// If there is no such matrix, it has fewer rows, or a row has another width.
+    pub fn extend_rows(&mut self, name: &str, keep: usize, rows: &[Vec<f32>]) -> Result<()> {
+        let Some(weight) = self.map.get_mut(name) else {
+            return Err(Error::input(format!("there is no tensor `{name}` to extend")));
+        };
+        let (&[count, width], true) = (&weight.shape[..], rows.iter().all(|row| Some(&row.len()) == weight.shape.get(1))) else {
+            return Err(Error::input(format!("tensor `{name}` is {:?}, the rows to add do not fit it", weight.shape)));
+        };
+        if keep > count {
+            return Err(Error::input(format!("tensor `{name}` has {count} rows, expected at least {keep}")));
+        }
+        let new = Tensor::<1>::from_data(TensorData::new(rows.concat(), [rows.len() * width]), &self.device);
+        weight.flat = Tensor::cat(vec![weight.flat.clone().narrow(0, 0, keep * width), new], 0);
+        weight.shape = vec![keep + rows.len(), width];
+        Ok(())
+    }
 }
 
 fn weight(component: &str, name: &str, tensor: &HostTensor, device: &Device) -> Result<Weight> {

@@ -1,0 +1,305 @@
+//! `--edit`, `--lora` and `--embedding`: whatever changes a model, brought into the form of edits.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use scumble_diffusion::Pipeline;
+use scumble_erase::{About, Change, Edit};
+use scumble_nn::{
+    config::ClipTextConfig,
+    files::{
+        Checkpoint, HostTensor, Kind, TensorFile, expect_names, identify, read_embedding, read_lora, read_partial,
+        read_text_encoder,
+    },
+};
+use serde_json::{Value, json};
+
+use crate::{erase::EDIT, failure::Failure, model::Model, output, store::RECORD};
+
+/// Something that changes a model, as it was named, and how strongly.
+pub(crate) struct Loaded {
+    pub(crate) edit: Edit,
+    pub(crate) strength: f64,
+    /// The path as the user gave it, without the strength.
+    pub(crate) path: PathBuf,
+    /// The file that was read, or the folder of a text encoder.
+    pub(crate) file: PathBuf,
+    /// What it is.
+    pub(crate) kind: Kind,
+    /// Content hash of its changes.
+    pub(crate) hash: String,
+}
+
+impl Loaded {
+    /// What run.json says about it.
+    pub(crate) fn record(&self) -> Value {
+        let mut record = json!({
+            "edit": self.path.display().to_string(), "kind": self.kind.describe(), "strength": self.strength, "hash": self.hash,
+        });
+        if !self.edit.about.method.is_empty() {
+            record["method"] = self.edit.about.method.clone().into();
+            record["concepts"] = self.edit.about.concepts.clone().into();
+        }
+        record
+    }
+}
+
+/// Reads every `--edit` and then every `--lora`; notes worth telling go to `notes`.
+///
+/// # Errors
+/// If one cannot be read or was made for another architecture.
+pub(crate) fn open_all(edits: &[String], loras: &[String], model: &Model, notes: &mut Vec<String>) -> Result<Vec<Loaded>, Failure> {
+    let edits = edits.iter().map(|text| ("--edit", text));
+    let loras = loras.iter().map(|text| ("--lora", text));
+    edits.chain(loras).map(|(flag, text)| open(flag, text, model, notes)).collect()
+}
+
+/// Several edits as one: where two change a tensor, their differences to the model are added, so that none undoes another.
+///
+/// # Errors
+/// If one does not fit the model.
+pub(crate) fn combined(loaded: &[Loaded], base: &Checkpoint) -> Result<Edit, Failure> {
+    let mut values: BTreeMap<(String, String), (HostTensor, Vec<f32>)> = BTreeMap::new();
+    for one in loaded {
+        let changed = one.edit.new_values(base, one.strength);
+        for (component, name, old, new) in changed.map_err(|e| Failure::from(e).of(&one.path.display().to_string()))? {
+            let new = new.to_f32().unwrap_or_default();
+            match values.get_mut(&(component.clone(), name.clone())) {
+                None => drop(values.insert((component, name), (old, new))),
+                Some((old, sum)) => {
+                    let old = old.to_f32().unwrap_or_default();
+                    for ((sum, new), old) in sum.iter_mut().zip(new).zip(old) {
+                        *sum += new - old;
+                    }
+                }
+            }
+        }
+    }
+    let changes = values.into_iter().map(|(key, (old, new))| (key, Change::Value(HostTensor::from_f32(old.shape(), &new))));
+    Ok(Edit { about: about(loaded), changes: changes.collect() })
+}
+
+/// What is said of several edits together.
+fn about(loaded: &[Loaded]) -> About {
+    let mut about = loaded.first().map(|one| one.edit.about.clone()).unwrap_or_default();
+    for other in loaded.iter().skip(1) {
+        about.concepts.extend(other.edit.about.concepts.iter().cloned());
+        if other.edit.about.method != about.method {
+            about.method = format!("{} + {}", about.method, other.edit.about.method);
+        }
+    }
+    about
+}
+
+/// Puts the words of textual-inversion files into a model; what run.json says about each.
+///
+/// # Errors
+/// If a file is no embedding, or does not fit the text encoder.
+pub(crate) fn add_embeddings(files: &[PathBuf], pipeline: &mut Pipeline) -> Result<Vec<Value>, Failure> {
+    let mut records = Vec::new();
+    for path in files {
+        let found = identify(path)?;
+        match found.kind {
+            Kind::TextualInversion => {}
+            // Refuses pickles with its own words.
+            Kind::Pickle => drop(TensorFile::open(path)?),
+            kind => {
+                let failure = Failure::new(format!("--embedding {}: expected a textual inversion, found: {}", path.display(), kind.describe()));
+                return Err(failure.with_hint("an edit or a LoRA is given with --edit or --lora"));
+            }
+        }
+        let embedding = read_embedding(&TensorFile::open(path)?, pipeline.text_encoder.config.hidden_size)?;
+        pipeline
+            .add_word(&embedding.token, &embedding.vectors)
+            .map_err(|e| Failure::from(e).of(&format!("--embedding {}", path.display())))?;
+        let mut hash = blake3::Hasher::new();
+        hash.update(embedding.token.as_bytes());
+        for value in embedding.vectors.iter().flatten() {
+            hash.update(&value.to_le_bytes());
+        }
+        records.push(json!({
+            "embedding": path.display().to_string(), "token": embedding.token, "vectors": embedding.vectors.len(),
+            "hash": hash.finalize().to_hex().to_string(),
+        }));
+    }
+    Ok(records)
+}
+
+/// The path and the strength of `E[:strength]`. A path may hold colons itself: one that exists is taken whole.
+pub(crate) fn split_strength(flag: &str, text: &str) -> Result<(PathBuf, f64), Failure> {
+    let whole = PathBuf::from(text);
+    if whole.exists() {
+        return Ok((whole, 1.0));
+    }
+    match text.rsplit_once(':').and_then(|(path, strength)| Some((path, strength.trim().parse::<f64>().ok()?))) {
+        Some((_, strength)) if !strength.is_finite() => {
+            Err(Failure::new(format!("{flag} {text}: the strength is {strength}, expected a finite number")))
+        }
+        Some((path, strength)) => Ok((path.into(), strength)),
+        None => Ok((whole, 1.0)),
+    }
+}
+
+fn open(flag: &str, text: &str, model: &Model, notes: &mut Vec<String>) -> Result<Loaded, Failure> {
+    let (path, strength) = split_strength(flag, text)?;
+    let failed = |problem: String| Failure::new(format!("{flag} {}: {problem}", path.display()));
+    if !path.exists() {
+        return Err(failed("there is no such file or folder".into())
+            .with_hint("give the output folder of `scumble erase` or the edit.safetensors in it, optionally with `:STRENGTH`"));
+    }
+    let file = file_of(&path).map_err(failed)?;
+    let kind = identify(&file)?.kind;
+    let (edit, said) = read(&file, &kind, model).map_err(|f| match f {
+        Read::Failed(failure) => failure,
+        Read::Refused(problem, hint) => failed(problem).with_hint(hint),
+    })?;
+    let name = path.display();
+    notes.extend(said.into_iter().map(|note| format!("{name}: {note}")));
+    let about = &edit.about;
+    if !about.base_hash.is_empty() && about.base_hash != model.hash {
+        notes.push(format!(
+            "{name}: made on {} ({}), not on {} ({}); it is transferred",
+            about.base,
+            &short(&about.base_hash),
+            model.checkpoint.name,
+            &short(&model.hash)
+        ));
+    }
+    let hash = hash(&edit);
+    Ok(Loaded { edit, strength, file, kind, hash, path })
+}
+
+/// The file that a path stands for: the edit in a run's folder, the path itself otherwise.
+fn file_of(path: &Path) -> Result<PathBuf, String> {
+    let inside = path.join(EDIT);
+    if !path.is_dir() || path.join("config.json").exists() || path.join("model_index.json").exists() {
+        Ok(path.into())
+    } else if inside.is_file() {
+        Ok(inside)
+    } else if path.join(RECORD).is_file() {
+        Err(format!("holds a run, but no {EDIT}; if it is an erasure, it is not finished"))
+    } else {
+        Err(format!("is a folder without {EDIT} and without a text encoder's config.json"))
+    }
+}
+
+/// Why an edit was not read.
+enum Read {
+    Failed(Failure),
+    /// A problem and a hint.
+    Refused(String, &'static str),
+}
+
+impl<E: Into<Failure>> From<E> for Read {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Reads a file of a known kind; with notes about its reading.
+fn read(file: &Path, kind: &Kind, model: &Model) -> Result<(Edit, Vec<String>), Read> {
+    let base = &model.checkpoint;
+    let mut edit = Edit::default();
+    match kind {
+        Kind::ScumbleEdit => return Ok((Edit::open(file)?, Vec::new())),
+        Kind::PartialUNet => {
+            for (name, tensor) in read_partial(TensorFile::open(file)?, base)? {
+                edit.changes.insert(("unet".into(), name), Change::Value(tensor));
+            }
+            Ok((edit, Vec::new()))
+        }
+        Kind::KohyaLora | Kind::PeftLora | Kind::Delta => {
+            let lora = read_lora(&TensorFile::open(file)?, base)?;
+            for low in lora.low_rank {
+                edit.changes.insert((low.component.clone(), format!("{}.weight", low.module)), Change::LowRank(low));
+            }
+            for diff in lora.diffs {
+                let key = (diff.component, diff.name);
+                let change = match edit.changes.remove(&key) {
+                    Some(Change::LowRank(low)) => both(&low.delta().unwrap_or_default(), &diff.diff),
+                    _ => Change::Difference(diff.diff),
+                };
+                edit.changes.insert(key, change);
+            }
+            Ok((edit, lora.notes))
+        }
+        Kind::TextEncoderFolder => {
+            let (part, notes) = read_text_encoder(file)?;
+            let place = file.join("config.json");
+            let theirs = ClipTextConfig::read(&place, &part.config)?;
+            let ours = ClipTextConfig::read(&Path::new(&base.name).join("text_encoder/config.json"), &base.text_encoder.config)?;
+            if theirs != (ClipTextConfig { eos_token_id: theirs.eos_token_id, ..ours.clone() }) {
+                let problem = format!("is another text encoder than the model's: {theirs:?}, expected {ours:?}");
+                return Err(Read::Refused(problem, "give the model it belongs to with --model"));
+            }
+            let wanted = base.text_encoder.tensors.iter().map(|(name, t)| (name.clone(), t.shape().to_vec())).collect();
+            expect_names(&file.display().to_string(), &part.tensors, &wanted)?;
+            for (name, tensor) in part.tensors {
+                edit.changes.insert(("text_encoder".into(), name), Change::Value(tensor));
+            }
+            Ok((edit, notes))
+        }
+        Kind::Pickle => {
+            // Opening it says what is to be said of pickles.
+            TensorFile::open(file)?;
+            Err(Read::Refused("is a pickle, which is never read".into(), "convert it to safetensors where you trust it"))
+        }
+        Kind::TextualInversion => {
+            Err(Read::Refused("is a textual inversion, which changes no weight".into(), "give it with --embedding"))
+        }
+        Kind::DiffusersFolder | Kind::SingleFile(_) => {
+            Err(Read::Refused("is a whole checkpoint, not a change of one".into(), "give it with --model"))
+        }
+        Kind::OtherFamily(_) | Kind::Unknown => Err(Read::Refused(
+            format!("expected an edit, a partial U-Net, a LoRA or a text encoder, found: {}", kind.describe()),
+            "`scumble inspect` says what a file holds",
+        )),
+    }
+}
+
+/// A product of factors and a whole difference, added.
+fn both(delta: &[f32], diff: &HostTensor) -> Change {
+    let sum: Vec<f32> = diff.to_f32().unwrap_or_default().iter().zip(delta).map(|(a, b)| a + b).collect();
+    if sum.len() == diff.len() { Change::Difference(HostTensor::from_f32(diff.shape(), &sum)) } else { Change::Difference(diff.clone()) }
+}
+
+/// A hash over the names and numbers of all changes.
+fn hash(edit: &Edit) -> String {
+    let mut hash = blake3::Hasher::new();
+    let mut field = |bytes: &[u8]| {
+        hash.update(&(bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    for ((component, name), change) in &edit.changes {
+        field(component.as_bytes());
+        field(name.as_bytes());
+        let tensors = match change {
+            Change::Value(t) => vec![("value", t)],
+            Change::Difference(t) => vec![("difference", t)],
+            Change::LowRank(low) => {
+                field(&low.alpha.to_le_bytes());
+                vec![("down", &low.down), ("up", &low.up)]
+            }
+        };
+        for (role, tensor) in tensors {
+            field(role.as_bytes());
+            field(format!("{tensor:?}").as_bytes());
+            field(tensor.bytes());
+        }
+    }
+    hash.finalize().to_hex().to_string()
+}
+
+/// The beginning of a hash, for people.
+pub(crate) fn short(hash: &str) -> String {
+    hash.chars().take(10).collect()
+}
+
+/// Says notes on stderr, unless the user wants quiet.
+pub(crate) fn say(notes: &[String], quiet: bool) {
+    if !quiet {
+        notes.iter().for_each(|note| output::note(&format!("note: {note}")));
+    }
+}

@@ -1,0 +1,460 @@
+//! `scumble erase`: from a concept's name to an edit, with pictures and numbers from before and after.
+
+use std::{collections::BTreeMap, ops::ControlFlow, path::PathBuf, time::Instant};
+
+use scumble_diffusion::{Picture, Pipeline, Request};
+use scumble_erase::{Concept, Edit, Event, Job, Known, Variant, Wording, World, drift, methods};
+use scumble_eval::{Rate, Rates};
+use scumble_report::{Grid, Image, Row, png};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    args::EraseArgs,
+    failure::{Failure, Outcome},
+    judging::{Judging, pooled},
+    model::Model,
+    output,
+    progress::{self, Progress},
+    store::{Found, RunFolder, RunStore},
+};
+
+/// The file of a run that holds its edit.
+pub(crate) const EDIT: &str = "edit.safetensors";
+const GRID: &str = "before-after.png";
+
+/// Everything that decides the result.
+struct Plan {
+    concepts: Vec<Concept>,
+    method: &'static methods::Method,
+    variant: Variant,
+    options: Map<String, Value>,
+    seed: u64,
+    judge: bool,
+    model_hash: String,
+}
+
+pub(crate) fn run(args: &EraseArgs) -> Result<Outcome, Failure> {
+    let names = concept_names(args)?;
+    let method = methods::named(&args.method)?;
+    let quiet = args.print.quiet;
+    let model = Model::open(&args.model, None, quiet)?;
+    // Prompts are worded, and pictures judged, in the miniature's world: only there are the judges at home.
+    let home = model.builtin || args.judge;
+    let world = World::emoji();
+    let wording = Wording {
+        template: args.template.clone(),
+        objects: args.objects.iter().flat_map(|o| split(o)).collect(),
+        anchor: args.anchor.clone(),
+        from: args.from.clone(),
+    };
+    let concepts: Vec<Concept> =
+        names.iter().map(|name| Concept::new(name, &wording, home.then_some(&world))).collect::<Result<_, _>>()?;
+    if concepts.len() > 1 && !method.several {
+        return Err(Failure::new(format!("`{}` erases one concept at a time, {} were given", method.id, concepts.len())));
+    }
+    let plan = Plan {
+        concepts,
+        method,
+        variant: args.variant.parse()?,
+        options: options(args)?,
+        seed: args.seed,
+        judge: home && !args.no_judge,
+        model_hash: model.hash.clone(),
+    };
+    let pipeline = model.pipeline()?;
+    for concept in &plan.concepts {
+        concept.fits(&pipeline.tokenizer)?;
+    }
+
+    let folder = args.output_dir.clone().unwrap_or_else(|| plan.default_folder());
+    let run = match RunFolder::open(&folder, &plan.hash(), args.overwrite)? {
+        Found::Finished(record) => {
+            if !quiet {
+                output::note(&format!("{} is finished; here is its result", folder.display()));
+            }
+            report(args, &record["result"], &record["details"])?;
+            return Ok(Outcome::Done);
+        }
+        Found::ToDo(run) => run,
+    };
+    progress::listen_for_interrupts()?;
+    let progress = Progress::new(quiet);
+    let finished = carry_out(args, &plan, &model, &pipeline, &run, &progress);
+    progress.finish();
+    let (result, details) = finished?;
+    report(args, &result, &details)?;
+    Ok(Outcome::Done)
+}
+
+/// Runs the plan from wherever an earlier run of it stopped.
+fn carry_out(
+    args: &EraseArgs,
+    plan: &Plan,
+    model: &Model,
+    pipeline: &Pipeline,
+    run: &RunFolder,
+    progress: &Progress,
+) -> Result<(Value, Value), Failure> {
+    let mut record = json!({
+        "plan_hash": plan.hash(), "plan": plan.value(), "finished": false,
+        "scumble": env!("CARGO_PKG_VERSION"), "model": model.checkpoint.name, "notes": model.checkpoint.notes,
+        "device": args.model.device, "threads": rayon::current_num_threads(),
+    });
+    let edit_path = run.path.join(EDIT);
+    let (edit, seconds) = match earlier_edit(run)? {
+        Some(found) => found,
+        None => {
+            run.record(&record)?;
+            let (edit, seconds) = make_edit(plan, model, pipeline, run, progress)?;
+            edit.save(&edit_path)?;
+            record["seconds"] = json!(seconds);
+            run.record(&record)?;
+            run.forget_state()?;
+            (edit, seconds)
+        }
+    };
+    let edited = edit.apply_to(pipeline, 1.0)?;
+    let content = format!("{}/{}", plan.model_hash, blake3::hash(&fs_err::read(&edit_path)?).to_hex());
+
+    let names: Vec<String> = plan.concepts.iter().map(|c| c.name.clone()).collect();
+    let rates = if plan.judge {
+        let judging = Judging::new(&names, &model.device)?;
+        let before = judging.rates(pipeline, &plan.model_hash, "judging before", progress)?;
+        let after = judging.rates(&edited, &content, "judging after", progress)?;
+        Some((before, after))
+    } else {
+        None
+    };
+    let moved = drift::unconditional(pipeline, &edited)?;
+    let picture = draw_grid(plan, pipeline, &edited, progress)?;
+    crate::store::write_file(&run.path.join(GRID), &picture)?;
+
+    let result = result(plan, &edit_path, seconds, rates.as_ref(), moved);
+    let details = details(plan, &edit, &edit_path, rates.as_ref());
+    record["finished"] = json!(true);
+    record["seconds"] = json!(seconds);
+    record["options"] = edit.about.options.clone();
+    record["result"] = result.clone();
+    record["details"] = details.clone();
+    run.record(&record)?;
+    Ok((result, details))
+}
+
+/// The edit of a run that was interrupted after it, with the seconds it took.
+fn earlier_edit(run: &RunFolder) -> Result<Option<(Edit, f64)>, Failure> {
+    let path = run.path.join(EDIT);
+    let Ok(record) = fs_err::read(run.path.join(crate::store::RECORD)) else { return Ok(None) };
+    let record: Value = serde_json::from_slice(&record).unwrap_or(Value::Null);
+    match record["seconds"].as_f64() {
+        Some(seconds) if path.is_file() => Ok(Some((Edit::open(&path)?, seconds))),
+        _ => Ok(None),
+    }
+}
+
+/// Runs the method. The seconds of interrupted parts are kept beside its state and added up.
+fn make_edit(plan: &Plan, model: &Model, pipeline: &Pipeline, run: &RunFolder, progress: &Progress) -> Result<(Edit, f64), Failure> {
+    let store = RunStore::new(&run.path);
+    let clock = run.path.join("state").join("seconds");
+    let before: f64 = fs_err::read_to_string(&clock).ok().and_then(|s| s.trim().parse().ok()).unwrap_or(0.0);
+    let began = Instant::now();
+    let mut listen = |event: Event| {
+        match event {
+            Event::Stage { name, total, done } => progress.stage(name, total, done),
+            Event::Step { done, loss } => progress.step(done, loss.map(|l| format!("loss {l:.4}"))),
+        }
+        if progress::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let mut job = Job {
+        pipeline,
+        base: &model.checkpoint.name,
+        base_hash: &model.hash,
+        family: model.checkpoint.family.name(),
+        miniature: pipeline.unet.config.block_out_channels.iter().sum::<usize>() < 640,
+        concepts: &plan.concepts,
+        options: plan.options.clone(),
+        seed: plan.seed,
+        store: &store,
+        listen: &mut listen,
+    };
+    let made = (plan.method.erase)(&mut job, plan.variant);
+    let seconds = before + began.elapsed().as_secs_f64();
+    if made.is_err() && store.state.is_dir() {
+        crate::store::write_file(&clock, seconds.to_string().as_bytes())?;
+    }
+    Ok((made?, seconds))
+}
+
+impl Plan {
+    fn value(&self) -> Value {
+        json!({
+            "command": "erase", "model": self.model_hash, "method": self.method.id, "variant": self.variant,
+            "concepts": self.concepts, "options": self.options, "seed": self.seed, "judge": self.judge,
+        })
+    }
+
+    fn hash(&self) -> String {
+        blake3::hash(self.value().to_string().as_bytes()).to_hex()[..16].to_owned()
+    }
+
+    fn default_folder(&self) -> PathBuf {
+        let concept: Vec<&str> = self.concepts.iter().map(|c| c.name.as_str()).collect();
+        let slug = crate::output::slug(&concept.join("-"));
+        PathBuf::from("scumble-out").join(format!("{}-{slug}-{}", self.method.id, &self.hash()[..8]))
+    }
+}
+
+/// The concepts of all arguments, each once.
+fn concept_names(args: &EraseArgs) -> Result<Vec<String>, Failure> {
+    let mut names: Vec<String> = Vec::new();
+    for name in args.concepts.iter().chain(&args.erase).flat_map(|text| split(text)) {
+        if !names.iter().any(|n| n.eq_ignore_ascii_case(&name)) {
+            names.push(name);
+        }
+    }
+    if names.is_empty() {
+        return Err(Failure::new("no concept to erase").with_hint("name one, such as `scumble erase church`"));
+    }
+    Ok(names)
+}
+
+/// The parts of a `;` list, without empty ones.
+fn split(text: &str) -> Vec<String> {
+    text.split(';').map(str::trim).filter(|part| !part.is_empty()).map(String::from).collect()
+}
+
+/// The method's options: flags first, then `--set`, which reaches every one.
+fn options(args: &EraseArgs) -> Result<Map<String, Value>, Failure> {
+    let mut options = Map::new();
+    let mut put = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            options.insert(key.into(), value);
+        }
+    };
+    put("train_method", args.train_method.clone().map(Value::from));
+    put("iterations", args.iterations.map(Value::from));
+    put("lr", args.lr.map(Value::from));
+    put("eta", args.eta.or(args.negative_guidance.map(|g| g - 1.0)).map(Value::from));
+    put("start_guidance", args.start_guidance.map(Value::from));
+    put("batch", args.batch.map(Value::from));
+    for (flag, value) in [("lr", args.lr), ("eta", args.eta), ("negative-guidance", args.negative_guidance)] {
+        if value.is_some_and(|v| !v.is_finite()) {
+            return Err(Failure::new(format!("--{flag}: expected a finite number")));
+        }
+    }
+    if !args.preserve.is_empty() {
+        put("preserve", Some(args.preserve.iter().flat_map(|p| split(p)).collect()));
+    }
+    for text in &args.set {
+        let Some((key, value)) = text.split_once('=') else {
+            return Err(Failure::new(format!("--set {text}: expected KEY=VALUE")));
+        };
+        // Numbers, true and false as such; anything else is text.
+        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+        options.insert(key.trim().replace('-', "_"), value);
+    }
+    if let Some(name) = options.get("train_method").and_then(Value::as_str) {
+        let name = scumble_erase::Trainable::named(name)?.name;
+        options.insert("train_method".into(), name.into());
+    }
+    Ok(options)
+}
+
+/// Rows of pictures from before and after, on the same noise: the concept's own prompts, then others.
+fn draw_grid(plan: &Plan, before: &Pipeline, after: &Pipeline, progress: &Progress) -> Result<Vec<u8>, Failure> {
+    const SEEDS: usize = 4;
+    let mut prompts: Vec<String> = plan.concepts.iter().flat_map(|c| c.prompts.iter().take(4)).map(|p| p.erase.clone()).collect();
+    prompts.truncate(6);
+    if plan.judge {
+        let world = World::emoji();
+        for concept in &plan.concepts {
+            let beside = shown_beside(&world, &concept.name);
+            prompts.extend(beside.into_iter().filter(|p| !prompts.contains(p)).collect::<Vec<_>>());
+        }
+        prompts.truncate(10);
+    }
+    let guidance = if plan.judge { 4.0 } else { 7.5 };
+    progress.stage("drawing the grid", 2 * prompts.len() * SEEDS, 0);
+    let mut drawn = BTreeMap::new();
+    for (i, prompt) in prompts.iter().enumerate() {
+        for (k, pipeline) in [before, after].into_iter().enumerate() {
+            let request = Request::new(vec![prompt.clone(); SEEDS], 1000, 20, guidance);
+            let latents = pipeline.sample(&request, &mut |_| {
+                if progress::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })?;
+            if progress::interrupted() {
+                return Err(Failure::interrupted());
+            }
+            drawn.insert((i, k), Picture::from_batch(pipeline.decode(latents)));
+            progress.step((2 * i + k + 1) * SEEDS, None);
+        }
+    }
+    let image = |p: &'_ Picture| -> Result<(usize, usize, Vec<u8>), Failure> { Ok((p.width, p.height, p.rgb.clone())) };
+    let mut cells: Vec<Vec<(usize, usize, Vec<u8>)>> = Vec::new();
+    for i in 0..prompts.len() {
+        let mut row = Vec::new();
+        for s in 0..SEEDS {
+            for k in 0..2 {
+                row.push(image(&drawn[&(i, k)][s])?);
+            }
+        }
+        cells.push(row);
+    }
+    let mut rows = Vec::new();
+    for (prompt, row) in prompts.iter().zip(&cells) {
+        let cells = row.iter().map(|(w, h, rgb)| Ok(Some(Image::new(*w, *h, rgb)?))).collect::<Result<Vec<_>, Failure>>()?;
+        rows.push(Row { label: prompt.clone(), cells });
+    }
+    let names: Vec<&str> = plan.concepts.iter().map(|c| c.name.as_str()).collect();
+    let grid = Grid {
+        title: Some(format!("{} erased with {}", names.join(", "), plan.method.id)),
+        columns: (0..SEEDS).map(|s| format!("seed {}", 1000 + s)).collect(),
+        parts: vec!["before".into(), "after".into()],
+        rows,
+        scale: None,
+    };
+    let picture = grid.draw();
+    Ok(png::encode_png(picture.width() as usize, picture.height() as usize, picture.as_raw(), &[])?)
+}
+
+/// What to show of a concept beside its own prompts: itself in another wording, then what ought to stay.
+fn shown_beside(world: &World, concept: &str) -> Vec<String> {
+    match world.find(concept) {
+        Some(Known::Object(object)) => {
+            let category = |o: &str| world.categories.iter().find(|(name, _)| name == o).map(|(_, c)| c.clone());
+            let near = world.objects.iter().find(|o| **o != object && category(o) == category(&object));
+            let mut prompts = vec![World::caption(&object, Some("ink"), None)];
+            prompts.extend(near.map(|o| World::article(o)));
+            let far = ["house", "cat", "truck"].into_iter().filter(|o| *o != object && near.is_none_or(|near| near != o));
+            prompts.extend(far.map(World::article));
+            prompts
+        }
+        Some(Known::Style(style)) => {
+            let others = world.styles.iter().filter(|s| **s != style).take(2);
+            others.flat_map(|s| ["cat", "house"].map(|o| World::caption(o, Some(s), None))).collect()
+        }
+        Some(Known::Category { members, .. }) => {
+            let mut prompts: Vec<String> = members.iter().take(3).map(|m| World::article(m)).collect();
+            prompts.extend(["house", "cat", "truck"].map(World::article));
+            prompts
+        }
+        None => Vec::new(),
+    }
+}
+
+type Both = (Vec<Option<Rates>>, Vec<Option<Rates>>);
+
+/// The one object that `--json` prints.
+fn result(plan: &Plan, edit: &std::path::Path, seconds: f64, rates: Option<&Both>, drift: f64) -> Value {
+    let fractions = |r: &Rates| json!({ "target": fraction(r.target), "others": fraction(r.others) });
+    let names: Vec<&str> = plan.concepts.iter().map(|c| c.name.as_str()).collect();
+    let known = |side: &[Option<Rates>]| -> Option<Rates> {
+        let known: Vec<Rates> = side.iter().flatten().copied().collect();
+        (!known.is_empty()).then(|| pooled(&known))
+    };
+    let (before, after) = rates.map_or((None, None), |(b, a)| (known(b), known(a)));
+    let mut result = json!({
+        "method": plan.method.id,
+        "concept": names.join("; "),
+        "edit": edit,
+        "seconds": seconds,
+        "before": before.as_ref().map(fractions),
+        "after": after.as_ref().map(fractions),
+        "n": before.map(|r| json!({ "target": r.target.n, "others": r.others.n })),
+        "uncond_drift": drift,
+    });
+    if let (true, Some((b, a))) = (names.len() > 1, rates) {
+        let list = names.iter().zip(b.iter().zip(a)).map(|(name, (b, a))| {
+            json!({
+                "concept": name, "before": b.as_ref().map(fractions), "after": a.as_ref().map(fractions),
+                "n": b.map(|r| json!({ "target": r.target.n, "others": r.others.n })),
+            })
+        });
+        result["concepts"] = list.collect();
+        // Several concepts: the mean over concepts rather than over pictures.
+        for (key, side) in [("before", b), ("after", a)] {
+            let known: Vec<&Rates> = side.iter().flatten().collect();
+            if !known.is_empty() {
+                let mean = |pick: &dyn Fn(&Rates) -> Rate| {
+                    known.iter().map(|r| pick(r)).filter(|r| r.n > 0).map(Rate::fraction).sum::<f64>()
+                        / known.iter().filter(|r| pick(r).n > 0).count().max(1) as f64
+                };
+                result[key] = json!({ "target": mean(&|r| r.target), "others": mean(&|r| r.others) });
+            }
+        }
+    }
+    result
+}
+
+fn fraction(rate: Rate) -> Value {
+    if rate.n == 0 { Value::Null } else { json!(rate.fraction()) }
+}
+
+/// What the text output says beside the result.
+fn details(plan: &Plan, edit: &Edit, path: &std::path::Path, rates: Option<&Both>) -> Value {
+    let objects = rates.map(|(b, a)| {
+        let of = |side: &[Option<Rates>]| side.iter().flatten().find_map(|r| r.target_objects).map(|r| json!(r));
+        json!({ "before": of(b), "after": of(a) })
+    });
+    let numbers: usize = edit.changes.values().map(|c| match c {
+        scumble_erase::Change::Value(v) => v.len(),
+        _ => 0,
+    }).sum();
+    json!({
+        "tensors": edit.changes.len(), "numbers": numbers, "target_objects": objects,
+        "grid": path.with_file_name(GRID), "options": edit.about.options, "judged": plan.judge,
+        "rates": rates.map(|(b, a)| json!({ "before": b, "after": a })),
+    })
+}
+
+/// Prints a result, new or stored.
+fn report(args: &EraseArgs, result: &Value, details: &Value) -> Result<(), Failure> {
+    if args.print.json {
+        return output::json(result);
+    }
+    let percent = |v: &Value| v.as_f64().map_or("-".into(), |f| format!("{:.0}%", 100.0 * f));
+    let concept = result["concept"].as_str().unwrap_or_default();
+    let mut lines = vec![format!(
+        "{concept}: {} tensors, {:.1} M numbers changed in {:.0} s with {}",
+        details["tensors"],
+        details["numbers"].as_f64().unwrap_or(0.0) / 1e6,
+        result["seconds"].as_f64().unwrap_or(0.0),
+        result["method"].as_str().unwrap_or_default(),
+    )];
+    if result["before"].is_null() {
+        let why = if details["judged"] == true { "no judge knows this concept" } else { "not judged" };
+        lines.push(format!("  before and after: {why}; look at the pictures"));
+    } else {
+        lines.push(format!("  {:22} {:>8} {:>8}", "", "before", "after"));
+        let rows = [("shows the concept", "target"), ("others still right", "others")];
+        for (label, key) in rows {
+            let n = result["n"][key].as_u64().unwrap_or(0);
+            lines.push(format!(
+                "  {label:22} {:>8} {:>8}   of {n} pictures",
+                percent(&result["before"][key]),
+                percent(&result["after"][key])
+            ));
+        }
+        for side in result["concepts"].as_array().into_iter().flatten() {
+            lines.push(format!(
+                "    {:20} {:>8} {:>8}   others {} {}",
+                side["concept"].as_str().unwrap_or_default(),
+                percent(&side["before"]["target"]),
+                percent(&side["after"]["target"]),
+                percent(&side["before"]["others"]),
+                percent(&side["after"]["others"]),
+            ));
+        }
+        if let (Some(b), Some(a)) = (rate(&details["target_objects"]["before"]), rate(&details["target_objects"]["after"])) {
+            lines.push(format!("  {:22} {:>8} {:>8}   in prompts that name the style", "objects still right", percent(&b), percent(&a)));
+        }
+    }
+    lines.push(format!("  {:22} {:>17.2}%", "unconditional drift", 100.0 * result["uncond_drift"].as_f64().unwrap_or(0.0)));
+    lines.push(format!("edit      {}", result["edit"].as_str().unwrap_or_default()));
+    lines.push(format!("pictures  {}", details["grid"].as_str().unwrap_or_default()));
+    output::data(&lines.join("\n"))
+}
+
+fn rate(value: &Value) -> Option<Value> {
+    let (hits, n) = (value["hits"].as_f64()?, value["n"].as_f64()?);
+    Some(json!(hits / n))
+}

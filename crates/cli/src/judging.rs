@@ -1,0 +1,144 @@
+//! Drawing and judging the pictures of `erase`, each picture once for ever: answers are kept by what was drawn.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, Write},
+    path::PathBuf,
+};
+
+use scumble_diffusion::{Picture, Pipeline};
+use scumble_erase::World;
+use scumble_eval::{Answer, Case, Judge, Judges, JudgingSet, Rate, Rates, judging};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    failure::Failure,
+    miniature,
+    progress::{self, Progress},
+    store::cache_dir,
+};
+
+/// Pictures drawn at once.
+const BATCH: usize = 32;
+/// Part of every key: raise it when drawing or judging changes.
+const VERSION: u32 = 1;
+
+/// What was seen on one picture, and which picture it was.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    prompt: String,
+    seed: u64,
+    object: String,
+    style: String,
+}
+
+/// The miniature's judges and the sets for some concepts.
+pub(crate) struct Judging {
+    judges: Judges,
+    /// For each concept its set; `None` where no judge knows the concept.
+    pub(crate) sets: Vec<Option<JudgingSet>>,
+}
+
+impl Judging {
+    /// The judges, and the sets of `concepts`.
+    pub(crate) fn new(concepts: &[String], device: &burn::tensor::Device) -> Result<Self, Failure> {
+        let judges = Judges {
+            object: Judge::load(&miniature::object_judge(), device)?,
+            style: Judge::load(&miniature::style_judge(), device)?,
+        };
+        Ok(Self { judges, sets: JudgingSet::for_concepts(&World::emoji(), concepts) })
+    }
+
+    /// The rates of every concept that a judge knows, for a model whose content has this hash.
+    pub(crate) fn rates(
+        &self,
+        pipeline: &Pipeline,
+        content: &str,
+        stage: &str,
+        progress: &Progress,
+    ) -> Result<Vec<Option<Rates>>, Failure> {
+        let mut seen = Answers::open(content)?;
+        let mut wanted: Vec<&Case> = Vec::new();
+        for case in self.sets.iter().flatten().flat_map(|set| &set.cases) {
+            if seen.get(case).is_none() && !wanted.iter().any(|w| w.prompt == case.prompt && w.seed == case.seed) {
+                wanted.push(case);
+            }
+        }
+        progress.stage(stage, wanted.len(), 0);
+        for (range, request) in judging::requests(wanted.iter().copied(), BATCH) {
+            let latents = pipeline.sample(&request, &mut |_| {
+                if progress::interrupted() { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
+            })?;
+            if progress::interrupted() {
+                return Err(Failure::interrupted());
+            }
+            let pictures = Picture::from_batch(pipeline.decode(latents));
+            seen.add(&wanted[range.clone()], self.judges.answers(&pictures))?;
+            progress.step(range.end, None);
+        }
+        let answer = |case: &Case| seen.get(case).cloned();
+        self.sets
+            .iter()
+            .map(|set| set.as_ref().map(|set| Ok(self.judges.count(set, &set.cases.iter().filter_map(answer).collect::<Vec<_>>())?)))
+            .map(Option::transpose)
+            .collect()
+    }
+}
+
+/// The rates of several concepts as one: hits and pictures are added up.
+pub(crate) fn pooled(rates: &[Rates]) -> Rates {
+    let sum = |pick: &dyn Fn(&Rates) -> Rate| {
+        rates.iter().map(pick).fold(Rate::default(), |a, b| Rate { hits: a.hits + b.hits, n: a.n + b.n })
+    };
+    let objects = rates.iter().any(|r| r.target_objects.is_some());
+    Rates {
+        target: sum(&|r| r.target),
+        others: sum(&|r| r.others),
+        target_objects: objects.then(|| sum(&|r| r.target_objects.unwrap_or_default())),
+    }
+}
+
+/// Answers about the pictures of one model, in a file that only grows; a torn last line is one that is not there.
+struct Answers {
+    path: PathBuf,
+    known: BTreeMap<(String, u64), Answer>,
+}
+
+impl Answers {
+    fn open(content: &str) -> Result<Self, Failure> {
+        let key = blake3::hash(format!("judged-{VERSION}/{content}/{}/{}", judging::STEPS, judging::GUIDANCE_SCALE).as_bytes());
+        let path = cache_dir().join("judged").join(format!("{}.jsonl", &key.to_hex()[..32]));
+        let mut known = BTreeMap::new();
+        if let Ok(file) = fs_err::File::open(&path) {
+            for line in std::io::BufReader::new(file).lines().map_while(Result::ok) {
+                if let Ok(line) = serde_json::from_str::<Line>(&line) {
+                    known.insert((line.prompt, line.seed), Answer { object: line.object, style: line.style });
+                }
+            }
+        }
+        Ok(Self { path, known })
+    }
+
+    fn get(&self, case: &Case) -> Option<&Answer> {
+        self.known.get(&(case.prompt.clone(), case.seed))
+    }
+
+    fn add(&mut self, cases: &[&Case], answers: Vec<Answer>) -> Result<(), Failure> {
+        if let Some(folder) = self.path.parent() {
+            fs_err::create_dir_all(folder)?;
+        }
+        // A line feed first closes a line that a killed run may have left open.
+        let mut text = String::from("\n");
+        for (case, answer) in cases.iter().zip(&answers) {
+            let line = Line { prompt: case.prompt.clone(), seed: case.seed, object: answer.object.clone(), style: answer.style.clone() };
+            text += &serde_json::to_string(&line).unwrap_or_default();
+            text.push('\n');
+        }
+        let mut file = fs_err::OpenOptions::new().create(true).append(true).open(&self.path)?;
+        file.write_all(text.as_bytes())?;
+        for (case, answer) in cases.iter().zip(answers) {
+            self.known.insert((case.prompt.clone(), case.seed), answer);
+        }
+        Ok(())
+    }
+}

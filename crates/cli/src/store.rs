@@ -1,0 +1,167 @@
+//! Where things lie: a run's own folder with its lock, and the cache that runs share.
+
+use std::{
+    collections::BTreeMap,
+    fs::{File, TryLockError},
+    path::{Path, PathBuf},
+};
+
+use scumble_erase::Store;
+use scumble_nn::files::{TensorFile, Tensors, write};
+use serde_json::Value;
+
+use crate::failure::Failure;
+
+/// Results of earlier computations by content hash: `$SCUMBLE_CACHE`, else `$XDG_CACHE_HOME/scumble`, else `~/.cache/scumble`.
+pub(crate) fn cache_dir() -> PathBuf {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    set("SCUMBLE_CACHE")
+        .or_else(|| Some(set("XDG_CACHE_HOME")?.join("scumble")))
+        .or_else(|| Some(set("HOME")?.join(".cache/scumble")))
+        .unwrap_or_else(|| std::env::temp_dir().join("scumble-cache"))
+}
+
+/// A run's folder, held for as long as this lives. The kernel drops the lock of a process that dies.
+pub(crate) struct RunFolder {
+    pub(crate) path: PathBuf,
+    _lock: File,
+}
+
+/// What a run's folder holds.
+pub(crate) enum Found {
+    /// Nothing, or an unfinished run of the same plan.
+    ToDo(RunFolder),
+    /// The finished result of the same plan: its `run.json`.
+    Finished(Value),
+}
+
+/// The record of a run: its plan, and its result once it is done.
+pub(crate) const RECORD: &str = "run.json";
+const LOCK: &str = ".lock";
+
+impl RunFolder {
+    /// Opens or makes the folder of a plan.
+    ///
+    /// # Errors
+    /// If another plan's run lies there and `overwrite` is not set, or another process is at work there.
+    pub(crate) fn open(path: &Path, plan: &str, overwrite: bool) -> Result<Found, Failure> {
+        let record = path.join(RECORD);
+        let stored: Option<Value> = match fs_err::read(&record) {
+            Ok(bytes) => Some(serde_json::from_slice(&bytes).unwrap_or(Value::Null)),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+            Err(e) => return Err(e.into()),
+        };
+        let same = stored.as_ref().is_some_and(|r| r["plan_hash"] == plan);
+        if let (Some(record), true) = (&stored, same)
+            && record["finished"] == true
+            && !overwrite
+        {
+            return Ok(Found::Finished(record.clone()));
+        }
+        let foreign = stored.is_some() && !same;
+        let occupied = stored.is_none() && path.is_dir() && fs_err::read_dir(path)?.flatten().any(|e| e.file_name() != LOCK);
+        if (foreign || occupied) && !overwrite {
+            let what = if foreign { "another plan's result" } else { "files that are not a run of scumble" };
+            return Err(Failure::new(format!("{} holds {what}", path.display()))
+                .with_hint("give another --output-dir, or --overwrite to replace it"));
+        }
+        fs_err::create_dir_all(path)?;
+        let lock_path = path.join(LOCK);
+        let lock = fs_err::OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path)?.into_parts().0;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(Failure::new(format!("another process is at work in {}", path.display()))
+                    .with_hint("wait for it, or give another --output-dir"));
+            }
+            Err(TryLockError::Error(e)) => return Err(e.into()),
+        }
+        if foreign || (same && overwrite) {
+            // Only what runs write is taken away; a user's own file in the folder stays.
+            for name in [RECORD, "edit.safetensors", "before-after.png", "README.md"] {
+                remove(&path.join(name))?;
+            }
+            let state = path.join("state");
+            if state.is_dir() {
+                fs_err::remove_dir_all(state)?;
+            }
+        }
+        Ok(Found::ToDo(Self { path: path.into(), _lock: lock }))
+    }
+
+    /// Writes the record beside its place and renames.
+    pub(crate) fn record(&self, record: &Value) -> Result<(), Failure> {
+        let text = serde_json::to_string_pretty(record).unwrap_or_default() + "\n";
+        write_file(&self.path.join(RECORD), text.as_bytes())
+    }
+
+    /// Removes the state of an unfinished run, once it is finished.
+    pub(crate) fn forget_state(&self) -> Result<(), Failure> {
+        let state = self.path.join("state");
+        if state.is_dir() {
+            fs_err::remove_dir_all(state)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        // The lock itself ends with the process; its file only looks untidy.
+        let _ = fs_err::remove_file(self.path.join(LOCK));
+    }
+}
+
+fn remove(path: &Path) -> Result<(), Failure> {
+    match fs_err::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a whole file beside its place and renames: it is there in full or not at all.
+pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    scumble_nn::files::safetensors::write_atomically(path, |file| file.write_all(bytes)).map_err(Failure::from)
+}
+
+/// A method's store: its state in the run's folder, what it shares in the cache.
+pub(crate) struct RunStore {
+    pub(crate) state: PathBuf,
+    pub(crate) shared: PathBuf,
+}
+
+impl RunStore {
+    pub(crate) fn new(run: &Path) -> Self {
+        Self { state: run.join("state"), shared: cache_dir().join("tensors") }
+    }
+}
+
+impl Store for RunStore {
+    fn get(&self, name: &str) -> scumble_erase::Result<Option<Tensors>> {
+        read(&self.state.join(format!("{name}.safetensors")))
+    }
+
+    fn put(&self, name: &str, tensors: Tensors) -> scumble_erase::Result<()> {
+        put(&self.state.join(format!("{name}.safetensors")), tensors)
+    }
+
+    fn get_shared(&self, hash: &str) -> scumble_erase::Result<Option<Tensors>> {
+        // A damaged cache entry is one that is not there.
+        Ok(read(&self.shared.join(format!("{hash}.safetensors"))).unwrap_or(None))
+    }
+
+    fn put_shared(&self, hash: &str, tensors: Tensors) -> scumble_erase::Result<()> {
+        put(&self.shared.join(format!("{hash}.safetensors")), tensors)
+    }
+}
+
+fn read(path: &Path) -> scumble_erase::Result<Option<Tensors>> {
+    if path.is_file() { Ok(Some(TensorFile::open(path)?.tensors)) } else { Ok(None) }
+}
+
+fn put(path: &Path, tensors: Tensors) -> scumble_erase::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs_err::create_dir_all(folder).map_err(scumble_nn::Error::from)?;
+    }
+    Ok(write(path, tensors, &BTreeMap::new())?)
+}
