@@ -1,5 +1,7 @@
 //! The judges of the miniature against transformers, and on the artwork that they ought to know.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
@@ -37,6 +39,12 @@ fn drawn(style: &str, object: &str, inner: u32) -> Picture {
     Picture { width: 32, height: 32, rgb: canvas.into_raw() }
 }
 
+fn rate(hits: impl Iterator<Item = bool>) -> Rate {
+    let mut rate = Rate::default();
+    hits.for_each(|hit| rate.add(hit));
+    rate
+}
+
 #[test]
 fn names_the_artwork() {
     let (world, judges) = (World::emoji(), judges());
@@ -46,8 +54,8 @@ fn names_the_artwork() {
     let pictures: Vec<_> = pieces.iter().map(|(style, object)| drawn(style, object, 28)).collect();
     let objects = judges.object.classify(&pictures);
     let styles = judges.style.classify(&pictures);
-    let right = Rate::count(objects.iter().zip(&pieces).map(|(verdict, piece)| verdict.label == *piece.1));
-    let styled = Rate::count(styles.iter().zip(&pieces).map(|(verdict, piece)| verdict.label == *piece.0));
+    let right = rate(objects.iter().zip(&pieces).map(|(verdict, piece)| verdict.label == *piece.1));
+    let styled = rate(styles.iter().zip(&pieces).map(|(verdict, piece)| verdict.label == *piece.0));
     // Measured: 190 objects and 188 styles.
     assert_eq!((right.n, styled.n), (192, 192));
     assert!(right.fraction() > 0.95 && styled.fraction() > 0.95, "{right:?} {styled:?}");
@@ -140,7 +148,7 @@ fn refuses_what_does_not_fit() {
     let judges = judges();
     let set = JudgingSet::for_concept(&World::emoji(), "church").unwrap();
     let error = judges.judge(&set, &[]).unwrap_err();
-    assert_eq!(error.to_string(), "expected 234 pictures to judge, found 0");
+    assert_eq!(error.to_string(), "expected 234 judged pictures, found 0");
 
     let mut world = World::emoji();
     world.objects[2] = "lighthouse".into();

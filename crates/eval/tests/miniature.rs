@@ -1,5 +1,7 @@
 //! The miniature drawing for its judges, from prompt to rate.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::{ops::ControlFlow, path::Path};
 
 use burn::tensor::Device;
