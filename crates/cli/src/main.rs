@@ -16,6 +16,7 @@ mod output;
 mod progress;
 mod prompts;
 mod store;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -48,6 +49,7 @@ fn run() -> Result<Outcome, Failure> {
         Command::Methods(args) => list::methods(args),
         Command::Erase(args) => erase::run(&args),
         Command::Generate(args) => generate::run(&args),
+        Command::Verify(args) => verify::run(&args),
         _ => Err(Failure::new("not yet")),
     }
 }
