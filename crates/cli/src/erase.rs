@@ -324,7 +324,8 @@ fn shown_beside(world: &World, concept: &str) -> Vec<String> {
             let near = world.objects.iter().find(|o| **o != object && category(o) == category(&object));
             let mut prompts = vec![World::caption(&object, Some("ink"), None)];
             prompts.extend(near.map(|o| World::article(o)));
-            prompts.extend(["house", "cat", "truck"].iter().filter(|o| **o != object).map(|o| World::article(o)));
+            let far = ["house", "cat", "truck"].into_iter().filter(|o| *o != object && near.is_none_or(|near| near != o));
+            prompts.extend(far.map(World::article));
             prompts
         }
         Some(Known::Style(style)) => {

@@ -316,8 +316,25 @@ fn canonical(value: &Value) -> Value {
 /// Most lines that one error lists.
 const MOST_LINES: usize = 20;
 
+/// A line of a message made of what a file says: no control characters, which could drive a terminal, and no book.
+pub(crate) fn tame(text: &str) -> String {
+    const LONGEST: usize = 400;
+    let mut tame = String::new();
+    for (i, c) in text.chars().enumerate() {
+        if i == LONGEST {
+            tame.push_str("...");
+            break;
+        }
+        if c.is_control() { tame.extend(c.escape_default()) } else { tame.push(c) }
+    }
+    tame
+}
+
 /// An error that lists at most twenty problems and counts the others.
 pub(crate) fn tensor_error(component: &str, mut problems: Vec<String>) -> Error {
+    for problem in problems.iter_mut().take(MOST_LINES) {
+        *problem = tame(problem);
+    }
     if problems.len() > MOST_LINES {
         let more = problems.len() - MOST_LINES;
         problems.truncate(MOST_LINES);

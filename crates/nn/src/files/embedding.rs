@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use super::{
+    checkpoint::tame,
     safetensors::{TensorFile, write},
     tensor::HostTensor,
 };
@@ -37,7 +38,7 @@ pub enum EmbeddingLayout {
 /// # Errors
 /// If there is not exactly one float tensor of shape [n, width] or [width].
 pub fn read_embedding(file: &TensorFile, width: usize) -> Result<Embedding> {
-    let bad = |problem: String| Error::file(&file.path, problem);
+    let bad = |problem: String| Error::file(&file.path, tame(&problem));
     let mut names = file.tensors.iter();
     let (Some((key, tensor)), None) = (names.next(), names.next()) else {
         return Err(bad(format!("expected one tensor, the vectors of a token, found {}", file.tensors.len())));

@@ -5,12 +5,15 @@ use std::{collections::BTreeMap, io, path::Path};
 use serde_json::{Value, json};
 
 use super::{
-    checkpoint::{Checkpoint, Passenger},
+    checkpoint::{Checkpoint, Pad, Passenger},
     safetensors::{write_as, write_atomically},
     single,
     tensor::Dtype,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    tokenizer::clip_files,
+};
 
 /// In what numbers weights are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,20 +43,15 @@ impl Precision {
 
 /// Writes a diffusers folder, whole or not at all: into a folder beside it that is renamed at the end.
 ///
-/// Passengers are copied; `readme` becomes `README.md`.
+/// Passengers are copied; `readme` becomes `README.md`. A checkpoint without tokenizer files gets those of CLIP.
 ///
 /// # Errors
-/// If `folder` exists and is not empty, the checkpoint has no tokenizer files, or writing fails; nothing is left
-/// behind then.
+/// If `folder` exists and is not empty, or writing fails; nothing is left behind then.
 pub fn write_folder(checkpoint: &Checkpoint, folder: &Path, precision: Precision, readme: Option<&str>) -> Result<()> {
     if fs_err::symlink_metadata(folder).is_ok() && !(folder.is_dir() && fs_err::read_dir(folder)?.next().is_none()) {
         return Err(
             Error::file(folder, "is already there and not empty").with_hint("name a new folder, or remove this one first")
         );
-    }
-    if checkpoint.tokenizer.is_empty() {
-        return Err(Error::file(&checkpoint.name, "brings no tokenizer files to write into tokenizer/")
-            .with_hint("fill `Checkpoint::tokenizer` with CLIP's own vocabulary first"));
     }
     let parent = match folder.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
@@ -97,6 +95,11 @@ fn fill(checkpoint: &Checkpoint, folder: &Path, precision: Precision, readme: Op
         write_as(&folder.join(name).join(file), tensors, precision.dtype(), &metadata)?;
     }
     text("scheduler/scheduler_config.json", &pretty(&checkpoint.scheduler))?;
+    if checkpoint.tokenizer.is_empty() {
+        for (name, content) in clip_tokenizer(checkpoint)? {
+            text(&format!("tokenizer/{name}"), content.as_bytes())?;
+        }
+    }
     for (name, content) in &checkpoint.tokenizer.files {
         text(&format!("tokenizer/{name}"), content)?;
     }
@@ -120,6 +123,30 @@ fn fill(checkpoint: &Checkpoint, folder: &Path, precision: Precision, readme: Op
         text("README.md", readme.as_bytes())?;
     }
     Ok(())
+}
+
+/// The files of CLIP's own tokenizer, with the pad of the checkpoint's family.
+fn clip_tokenizer(checkpoint: &Checkpoint) -> Result<[(&'static str, String); 4]> {
+    let (vocabulary, merges) = clip_files()?;
+    let (start, end) = ("<|startoftext|>", "<|endoftext|>");
+    let pad = match checkpoint.tokenizer.pad {
+        Pad::EndOfText => end,
+        Pad::Zero => "!",
+    };
+    let positions = checkpoint.text_encoder.config.get("max_position_embeddings").cloned().unwrap_or_else(|| 77.into());
+    let special = json!({"bos_token": start, "eos_token": end, "pad_token": pad, "unk_token": end});
+    let mut config = special.clone();
+    config["add_prefix_space"] = false.into();
+    config["do_lower_case"] = true.into();
+    config["errors"] = "replace".into();
+    config["model_max_length"] = positions;
+    config["tokenizer_class"] = "CLIPTokenizer".into();
+    Ok([
+        ("vocab.json", vocabulary),
+        ("merges.txt", merges),
+        ("tokenizer_config.json", format!("{config:#}\n")),
+        ("special_tokens_map.json", format!("{special:#}\n")),
+    ])
 }
 
 /// The index of what is written: the components' classes as the checkpoint had them, passengers only if they came along.

@@ -112,7 +112,8 @@ fn refuse_foreign(source: &Source, index: &Value) -> Result<()> {
 
 /// The weights of one component under today's names.
 ///
-/// `stem` is the file's name without variant, shard number and ending.
+/// `component` is its folder, or empty for a text encoder that is the whole folder; `stem` is the file's name without
+/// variant, shard number and ending.
 pub(super) fn weights(
     source: &Source,
     component: &str,
@@ -120,12 +121,38 @@ pub(super) fn weights(
     variant: Option<&str>,
     notes: &mut Vec<String>,
 ) -> Result<Tensors> {
+    let mut tensors = published(source, component, stem, variant, notes)?;
+    let component = if component.is_empty() { "text_encoder" } else { component };
+    let idle = names::drop_idle(&mut tensors);
+    if idle > 0 {
+        notes.push(format!("{component}: {idle} tensor(s) known to carry no weight skipped"));
+    }
+    names::modernise(component, tensors)
+}
+
+/// Reads any network of a transformers or diffusers folder, such as a CLIP or a ViT: `config.json` and the weights under
+/// the names of the file, without position ids.
+///
+/// `folder` is relative to the source (empty for its root); `stem` is `model` for transformers' networks and
+/// `diffusion_pytorch_model` for diffusers'.
+///
+/// # Errors
+/// If the configuration or the weights are absent or malformed, or the only weights are a pickle.
+pub fn read_network(source: &Source, folder: &str, stem: &str) -> Result<Component> {
+    let config = source.need_json(&joined(folder, "config.json"))?;
+    let mut tensors = published(source, folder, stem, None, &mut Vec::new())?;
+    tensors.retain(|name, _| name.rsplit('.').next() != Some("position_ids"));
+    Ok(Component { config, tensors })
+}
+
+/// The weights of one folder under the names of their files.
+fn published(source: &Source, component: &str, stem: &str, variant: Option<&str>, notes: &mut Vec<String>) -> Result<Tensors> {
     let listed = source.list(component)?;
     let files: Vec<&str> = listed
         .iter()
         .filter_map(|f| if component.is_empty() { Some(f.as_str()) } else { f.strip_prefix(component)?.strip_prefix('/') })
         .collect();
-    let (label, mut tensors) = match choose(source, component, stem, variant, &files, notes)? {
+    let (label, tensors) = match choose(source, component, stem, variant, &files, notes)? {
         Layout::Single(file) => {
             let rel = joined(component, &file);
             let read = source.tensors(&rel)?.ok_or_else(|| Error::file(source.path(&rel), "is missing"))?;
@@ -140,11 +167,7 @@ pub(super) fn weights(
     if !pickles.is_empty() {
         notes.push(format!("{component}: {} pickle file(s) beside {label} ignored", pickles.len()));
     }
-    let idle = names::drop_idle(&mut tensors);
-    if idle > 0 {
-        notes.push(format!("{component}: {idle} tensor(s) known to carry no weight skipped"));
-    }
-    names::modernise(if component.is_empty() { "text_encoder" } else { component }, tensors)
+    Ok(tensors)
 }
 
 /// The path of a component's file; `component` is empty for a component that is the whole folder.

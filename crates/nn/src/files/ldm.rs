@@ -318,3 +318,128 @@ fn joined(parts: &[&HostTensor]) -> Option<HostTensor> {
     *shape.first_mut()? *= parts.len();
     HostTensor::new(dtype, shape, super::tensor::Bytes::Owned(bytes.into()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::BTreeSet, io::Read as _, path::Path};
+
+    use super::*;
+    use crate::{
+        config::{UNetConfig, VaeConfig},
+        files::{checkpoint::Prediction, stock},
+    };
+
+    /// (model, component, diffusers name, LDM name, shape) as diffusers itself pairs them: tests/golden/ldm_names.py.
+    fn golden() -> Vec<[String; 5]> {
+        let mut text = String::new();
+        let packed: &[u8] = include_bytes!("../../tests/golden/ldm_names.txt.gz");
+        flate2::read::GzDecoder::new(packed).read_to_string(&mut text).unwrap();
+        text.lines()
+            .map(|line| line.split('\t').map(str::to_owned).collect::<Vec<_>>().try_into().expect("five columns"))
+            .collect()
+    }
+
+    fn check(model: &str, component: &str, paths: &Paths, count: usize) {
+        let mut seen = BTreeSet::new();
+        for [m, c, new, old, _] in golden() {
+            if m == model && c == component {
+                assert_eq!(paths.ldm(&new).as_deref(), Some(old.as_str()));
+                assert_eq!(paths.diffusers(&old).as_deref(), Some(new.as_str()));
+                assert!(seen.insert(old));
+            }
+        }
+        assert_eq!(seen.len(), count);
+    }
+
+    #[test]
+    fn names_are_those_that_diffusers_pairs() {
+        let place = Path::new("stock");
+        for (model, configs) in [("sd1", stock::sd1(Prediction::Epsilon)), ("sd2", stock::sd2(Prediction::V))] {
+            check(model, "unet", &Paths::unet(&UNetConfig::read(place, &configs.unet).unwrap()), 686);
+        }
+        let vae = VaeConfig::read(place, &stock::sd1(Prediction::Epsilon).vae).unwrap();
+        check("sd1", "vae", &Paths::vae(&vae), 248);
+    }
+
+    #[test]
+    fn a_name_of_neither_layout_has_no_path() {
+        let config = UNetConfig::read(Path::new("stock"), &stock::sd1(Prediction::Epsilon).unet).unwrap();
+        let paths = Paths::unet(&config);
+        for name in [
+            "",
+            ".",
+            "down_blocks",
+            "down_blocks.0",
+            "down_blocks.3.attentions.0.norm.weight",
+            "up_blocks.4.resnets.0.conv1.weight",
+        ] {
+            assert_eq!(paths.ldm(name), None, "{name}");
+        }
+        for name in ["input_blocks.0", "input_blocks.12.0.op.weight", "output_blocks.2.2.conv.weight", "label_emb.0.0.weight"] {
+            assert_eq!(paths.diffusers(name), None, "{name}");
+        }
+    }
+
+    /// A text encoder of the golden names and small shapes, every number telling its tensor and place.
+    fn small_text() -> Tensors {
+        let mut tensors = Tensors::new();
+        for (i, [_, _, name, _, _]) in golden().into_iter().filter(|g| g[1] == "text_encoder").enumerate() {
+            let shape = if name.ends_with("bias") || name.contains("norm") { vec![2] } else { vec![2, 2] };
+            let values: Vec<f32> = (0..shape.iter().product()).map(|j: usize| (10 * i + j) as f32).collect();
+            tensors.insert(name, HostTensor::from_f32(shape, &values));
+        }
+        assert_eq!(tensors.len(), 372);
+        tensors
+    }
+
+    #[test]
+    fn open_clip_names_and_thirds_are_those_that_diffusers_pairs() {
+        let new = small_text();
+        let old = to_open_clip(&new, 23).unwrap();
+        for [_, component, name, ldm, _] in golden() {
+            if component == "text_encoder" {
+                let (key, third) = ldm.strip_suffix(']').map_or((ldm.as_str(), None), |l| {
+                    let (key, part) = l.split_once('[').unwrap();
+                    (key, Some(part.parse::<usize>().unwrap()))
+                });
+                let rows = new[&name].shape()[0];
+                let found = third.map_or(old[key].clone(), |t| old[key].rows(t * rows..(t + 1) * rows).unwrap());
+                assert_eq!(found.bytes(), new[&name].bytes(), "{name}");
+            }
+        }
+        // 23 layers of 12 tensors and the repeated last one, and four around them.
+        assert_eq!(old.len(), 24 * 12 + 4);
+        let repeated = |b: usize| old[&format!("transformer.resblocks.{b}.mlp.c_fc.weight")].bytes().to_vec();
+        assert_eq!(repeated(22), repeated(23));
+        assert_ne!(repeated(21), repeated(22));
+    }
+
+    #[test]
+    fn open_clip_and_back() {
+        let new = small_text();
+        let mut old = to_open_clip(&new, 23).unwrap();
+        old.insert("text_projection".into(), HostTensor::from_f32([1], &[0.0]));
+        old.insert("transformer.resblocks.24.ln_1.weight".into(), HostTensor::from_f32([1], &[0.0]));
+        old.insert("transformer.resblocks.99999999999999999999999.ln_1.weight".into(), HostTensor::from_f32([1], &[0.0]));
+        old.insert("visual.proj".into(), HostTensor::from_f32([1], &[0.0]));
+        let back = from_open_clip(old, 23);
+        assert_eq!(back.unused, 13);
+        assert_eq!(back.left_over.len(), 3, "{:?}", back.left_over);
+        assert_eq!(back.tensors.len(), new.len());
+        for (name, tensor) in &new {
+            assert_eq!((back.tensors[name].shape(), back.tensors[name].bytes()), (tensor.shape(), tensor.bytes()), "{name}");
+        }
+    }
+
+    #[test]
+    fn mixed_thirds_are_fused_in_f32_and_incomplete_ones_refused() {
+        let mut new = small_text();
+        let name = "text_model.encoder.layers.3.self_attn.k_proj.weight";
+        let half = new[name].cast(Dtype::F16).unwrap();
+        new.insert(name.into(), half);
+        let old = to_open_clip(&new, 23).unwrap();
+        assert_eq!(old["transformer.resblocks.3.attn.in_proj_weight"].dtype(), Dtype::F32);
+        new.remove(name);
+        assert!(to_open_clip(&new, 23).unwrap_err()[0].contains("layers.3.self_attn.q_proj.weight"));
+    }
+}

@@ -20,7 +20,7 @@ pub mod tensor;
 pub use checkpoint::{Checkpoint, Component, Family, OpenOptions, Pad, Passenger, Prediction, TokenizerFiles, expect_names};
 pub use embedding::{Embedding, EmbeddingLayout, read_embedding, write_embedding};
 pub use export::{Precision, write_folder, write_single};
-pub use folder::read_text_encoder;
+pub use folder::{read_network, read_text_encoder};
 pub use identify::{Identity, Kind, identify};
 pub use lora::{Diff, Lora, LowRank, Spec, module_names, read_lora, write_kohya, write_peft};
 pub use partial::read_partial;

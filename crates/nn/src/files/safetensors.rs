@@ -14,7 +14,10 @@ use std::{
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
-use super::tensor::{Bytes, Dtype, HostTensor, Tensors};
+use super::{
+    checkpoint::tame,
+    tensor::{Bytes, Dtype, HostTensor, Tensors},
+};
 use crate::error::{Error, Result};
 
 /// The longest header read: published ones have up to a few MB, of which most is training metadata.
@@ -44,7 +47,12 @@ impl TensorFile {
     /// If it cannot be read, is a pickle, or is not a whole and well-formed safetensors file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        Self::from_bytes(path, map(path)?)
+        let bytes = map(path)?;
+        let twin = path.with_extension("safetensors");
+        if is_pickle(&bytes) && twin != path && twin.is_file() {
+            return Err(pickle_error(path).with_hint(format!("{} lies beside it", twin.display())));
+        }
+        Self::from_bytes(path, bytes)
     }
 
     /// Checks the bytes of a file; `path` is for messages.
@@ -56,7 +64,11 @@ impl TensorFile {
         if is_pickle(&bytes) {
             return Err(pickle_error(&path));
         }
-        let bad = |problem: String| Error::file(&path, format!("not a readable safetensors file: {problem}"));
+        if bytes.starts_with(b"version https://git-lfs") {
+            return Err(Error::file(&path, "this is a git-lfs pointer, not the file that it stands for")
+                .with_hint("fetch the file itself, for example with `git lfs pull`"));
+        }
+        let bad = |problem: String| Error::file(&path, format!("not a readable safetensors file: {}", tame(&problem)));
 
         let total = bytes.len();
         let length = bytes.first_chunk::<8>().map(|b| u64::from_le_bytes(*b));

@@ -54,6 +54,21 @@ pub struct TokenizerData<'a> {
     pub added_tokens: Option<&'a [u8]>,
 }
 
+/// CLIP's built-in vocabulary as the two files of a `tokenizer` folder: the ids by token (`vocab.json`), and the merges
+/// (`merges.txt`).
+///
+/// # Errors
+/// Never, unless the program is damaged.
+pub fn clip_files() -> Result<(String, String)> {
+    let Vocabulary { tokens, merges } = builtin::vocabulary()?;
+    let ids: serde_json::Map<String, Value> = tokens.into_iter().zip(0u32..).map(|(token, id)| (token, id.into())).collect();
+    let mut lines = "#version: 0.2\n".to_owned();
+    for (a, b) in merges {
+        lines.extend([a.as_str(), " ", b.as_str(), "\n"]);
+    }
+    Ok((Value::Object(ids).to_string(), lines))
+}
+
 /// A prompt as the text encoder takes it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {

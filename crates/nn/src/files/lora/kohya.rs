@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Collector, Lora, module_names};
+use super::{Collector, Lora, module_names, scaled};
 use crate::{
     config::UNetConfig,
     error::{Error, Result},
@@ -90,7 +90,7 @@ impl Spec {
         Self { family: Some(base.family), v_prediction: predicted == Some("v_prediction"), resolution: side, ..Self::default() }
     }
 
-    fn metadata(&self, lora: &Lora) -> BTreeMap<String, String> {
+    fn metadata(&self, lora: &Lora, alpha: f32) -> BTreeMap<String, String> {
         let family = self.family.unwrap_or(Family::Custom);
         let (architecture, version) = match (family, self.v_prediction) {
             (Family::Sd1, _) => ("stable-diffusion-v1", "sd_v1"),
@@ -122,7 +122,7 @@ impl Spec {
         if !lora.low_rank.is_empty() {
             all.insert("ss_network_module".into(), "networks.lora".into());
             all.insert("ss_network_dim".into(), shared(lora.low_rank.iter().map(|l| l.rank().to_string()).collect()));
-            all.insert("ss_network_alpha".into(), shared(lora.low_rank.iter().map(|l| l.alpha.to_string()).collect()));
+            all.insert("ss_network_alpha".into(), alpha.to_string());
             all.insert("ss_network_args".into(), "{}".into());
         }
         all.extend(self.extra.clone());
@@ -132,7 +132,8 @@ impl Spec {
 
 /// Writes low-rank changes (`lora_down`, `lora_up`, `alpha`) and whole changes (`diff`, `diff_b`) under kohya's names.
 ///
-/// Files with whole changes are read by ComfyUI and A1111, not by diffusers.
+/// All modules get one alpha, the factors being scaled where theirs differ: diffusers (0.42) loses the alphas of attention
+/// layers when a file has several. Files with whole changes are read by ComfyUI and A1111, not by diffusers.
 ///
 /// # Errors
 /// If something is changed that has no name there (the autoencoder, tensors that are neither `weight` nor `bias`), or
@@ -140,6 +141,7 @@ impl Spec {
 pub fn write_kohya(path: &Path, lora: &Lora, spec: &Spec) -> Result<()> {
     let mut tensors = Tensors::new();
     let mut problems = Vec::new();
+    let alpha = shared_alpha(lora);
     let prefix = |component: &str| PREFIXES.iter().find(|(_, c)| *c == component).map(|(p, _)| *p);
     for change in &lora.low_rank {
         let Some(prefix) = prefix(&change.component) else {
@@ -148,8 +150,11 @@ pub fn write_kohya(path: &Path, lora: &Lora, spec: &Spec) -> Result<()> {
         };
         let key = format!("{prefix}{}", change.module.replace('.', "_"));
         tensors.insert(format!("{key}.lora_down.weight"), change.down.clone());
-        tensors.insert(format!("{key}.lora_up.weight"), change.up.clone());
-        tensors.insert(format!("{key}.alpha"), HostTensor::from_f32([], &[change.alpha]));
+        match scaled(&change.up, change.alpha / alpha) {
+            Some(up) => drop(tensors.insert(format!("{key}.lora_up.weight"), up)),
+            None => problems.push(format!("{key}: expected floats, found {:?}", change.up)),
+        }
+        tensors.insert(format!("{key}.alpha"), HostTensor::from_f32([], &[alpha]));
     }
     for change in &lora.diffs {
         let split = change.name.rsplit_once('.').and_then(|(module, end)| match end {
@@ -170,5 +175,14 @@ pub fn write_kohya(path: &Path, lora: &Lora, spec: &Spec) -> Result<()> {
     if tensors.is_empty() {
         return Err(Error::file(path, "there is no change to write"));
     }
-    write(path, tensors, &spec.metadata(lora))
+    write(path, tensors, &spec.metadata(lora, alpha))
+}
+
+/// The alpha that all modules share, or else the highest rank. Never 0, which readers take for the rank.
+fn shared_alpha(lora: &Lora) -> f32 {
+    let first = lora.low_rank.first().map_or(0.0, |l| l.alpha);
+    if first != 0.0 && lora.low_rank.iter().all(|l| l.alpha == first) {
+        return first;
+    }
+    lora.low_rank.iter().map(|l| l.rank()).max().unwrap_or(1).max(1) as f32
 }

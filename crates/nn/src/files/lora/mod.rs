@@ -10,7 +10,7 @@ use super::{
     identify::{Kind, kind_of},
     names::text_name,
     safetensors::TensorFile,
-    tensor::{HostTensor, Tensors},
+    tensor::{Dtype, HostTensor, Tensors},
 };
 use crate::error::{Error, Result};
 
@@ -230,4 +230,14 @@ fn fitted(base: &Component, component: &str, module: &str, pieces: Pieces) -> Re
 /// The module of that path, or with the `text_model.` prefix that some writers leave out.
 fn known_module(modules: &BTreeSet<String>, module: &str) -> Option<String> {
     [module.to_owned(), text_name(module)].into_iter().find(|m| modules.contains(m))
+}
+
+/// A tensor times a number, in its own dtype.
+fn scaled(tensor: &HostTensor, factor: f32) -> Option<HostTensor> {
+    if factor == 1.0 {
+        return Some(tensor.clone());
+    }
+    let values: Vec<f32> = tensor.to_f32()?.into_iter().map(|v| v * factor).collect();
+    let wide = HostTensor::from_f32(tensor.shape(), &values);
+    if tensor.dtype() == Dtype::F64 { Some(wide) } else { wide.cast(tensor.dtype()) }
 }

@@ -7,14 +7,14 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Collector, Lora, known_module, module_names};
+use super::{Collector, Lora, known_module, module_names, scaled};
 use crate::{
     error::{Error, Result},
     files::{
         checkpoint::{Checkpoint, tensor_error},
         safetensors::{TensorFile, write},
         source::{LONGEST_CONFIG, parse_object, read_file},
-        tensor::{Dtype, HostTensor, Tensors},
+        tensor::Tensors,
     },
 };
 
@@ -181,14 +181,4 @@ pub fn write_peft(path: &Path, lora: &Lora, metadata: &BTreeMap<String, String>)
     let mut all = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     all.extend(metadata.clone());
     write(path, tensors, &all)
-}
-
-/// A tensor times a number, in its own dtype.
-fn scaled(tensor: &HostTensor, factor: f32) -> Option<HostTensor> {
-    if factor == 1.0 {
-        return Some(tensor.clone());
-    }
-    let values: Vec<f32> = tensor.to_f32()?.into_iter().map(|v| v * factor).collect();
-    let wide = HostTensor::from_f32(tensor.shape(), &values);
-    if tensor.dtype() == Dtype::F64 { Some(wide) } else { wide.cast(tensor.dtype()) }
 }
