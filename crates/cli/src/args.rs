@@ -259,6 +259,8 @@ pub(crate) struct InspectArgs {
     #[arg(long)]
     pub(crate) tensors: bool,
     #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
     pub(crate) print: PrintArgs,
 }
 

@@ -142,7 +142,11 @@ pub(crate) fn split_strength(flag: &str, text: &str) -> Result<(PathBuf, f64), F
     }
 }
 
-fn open(flag: &str, text: &str, model: &Model, notes: &mut Vec<String>) -> Result<Loaded, Failure> {
+/// Reads one thing that changes a model; `flag` is what messages call the argument.
+///
+/// # Errors
+/// If it cannot be read or does not fit the model.
+pub(crate) fn open(flag: &str, text: &str, model: &Model, notes: &mut Vec<String>) -> Result<Loaded, Failure> {
     let (path, strength) = split_strength(flag, text)?;
     let failed = |problem: String| Failure::new(format!("{flag} {}: {problem}", path.display()));
     if !path.exists() {
@@ -172,7 +176,7 @@ fn open(flag: &str, text: &str, model: &Model, notes: &mut Vec<String>) -> Resul
 }
 
 /// The file that a path stands for: the edit in a run's folder, the path itself otherwise.
-fn file_of(path: &Path) -> Result<PathBuf, String> {
+pub(crate) fn file_of(path: &Path) -> Result<PathBuf, String> {
     let inside = path.join(EDIT);
     if !path.is_dir() || path.join("config.json").exists() || path.join("model_index.json").exists() {
         Ok(path.into())

@@ -9,6 +9,7 @@ mod erase;
 mod failure;
 mod generate;
 mod judging;
+mod inspect;
 mod list;
 mod miniature;
 mod model;
@@ -49,6 +50,7 @@ fn run() -> Result<Outcome, Failure> {
         Command::Methods(args) => list::methods(args),
         Command::Erase(args) => erase::run(&args),
         Command::Generate(args) => generate::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
         _ => Err(Failure::new("not yet")),
     }
