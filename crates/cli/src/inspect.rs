@@ -47,6 +47,9 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Outcome, Failure> {
 type Sheet = Map<String, Value>;
 
 fn of_path(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
+    if !path.exists() {
+        return Err(Failure::new(format!("{}: there is no such file or folder", path.display())));
+    }
     if path.is_dir() {
         let record = path.join(RECORD);
         return match file_of(path) {
@@ -63,7 +66,8 @@ fn of_path(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
                 sheet.insert("run".into(), of_record(&record)?);
                 Ok(sheet)
             }
-            Err(_) => of_file(path, args),
+            Err(_) => Err(Failure::new(format!("{}: is a folder that holds nothing known", path.display()))
+                .with_hint("known are diffusers folders, text encoder folders and the output folders of scumble")),
         };
     }
     let mut start = [0; 8];
@@ -220,7 +224,7 @@ fn of_change(path: &Path, args: &InspectArgs, sheet: &mut Sheet) -> Result<(), F
             sheet.insert("measured_on".into(), model.checkpoint.name.clone().into());
             sheet.insert("relative_change".into(), json!(total));
             sheet.insert("changed_tensors".into(), layers.len().into());
-            let top = layers.iter().take(LAYERS).map(|(name, relative)| json!({"name": name, "relative_change": relative}));
+            let top = layers.iter().filter(|(_, relative)| *relative > 0.0).take(LAYERS).map(|(name, relative)| json!({"name": name, "relative_change": relative}));
             sheet.insert("strongest".into(), top.collect());
             sheet.insert("notes".into(), notes.into());
             Ok(())
@@ -318,7 +322,7 @@ fn lines(sheet: &Sheet) -> Vec<String> {
                     let dtypes: Vec<String> = dtypes.collect();
                     let (name, count) = (plain(&part["name"]), plain(&part["tensors"]));
                     let numbers = plain(&part["parameters"]);
-                    out.push(format!("{name:<18}{count} tensors ({}), {numbers} parameters", dtypes.join(", ")));
+                    out.push(format!("{name:<18} {count} tensors ({}), {numbers} parameters", dtypes.join(", ")));
                 }
             }
             ("strongest", Value::Array(layers)) => {
@@ -336,7 +340,7 @@ fn lines(sheet: &Sheet) -> Vec<String> {
                 out.extend(map.iter().filter(|(_, v)| !v.is_null()).map(|(name, v)| format!("  {name}: {}", plain(v))));
             }
             (_, Value::Null) => {}
-            _ => out.push(format!("{key:<18}{}", plain(value))),
+            _ => out.push(format!("{key:<18} {}", plain(value))),
         }
     }
     out

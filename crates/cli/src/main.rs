@@ -4,8 +4,10 @@
 //! stdout is data, stderr is progress and logs.
 
 mod args;
+mod card;
 mod edits;
 mod erase;
+mod export;
 mod failure;
 mod generate;
 mod judging;
@@ -50,8 +52,8 @@ fn run() -> Result<Outcome, Failure> {
         Command::Methods(args) => list::methods(args),
         Command::Erase(args) => erase::run(&args),
         Command::Generate(args) => generate::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
-        _ => Err(Failure::new("not yet")),
     }
 }
