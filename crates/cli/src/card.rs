@@ -50,14 +50,19 @@ impl Card<'_> {
         if !self.method.is_empty() {
             tags.push(self.method);
         }
-        let mut text = format!("---\nlibrary_name: diffusers\npipeline_tag: text-to-image\nbase_model: {}\n{}tags:\n", quoted(&base), license.yaml);
+        let mut text = format!(
+            "---\nlibrary_name: diffusers\npipeline_tag: text-to-image\nbase_model: {}\n{}tags:\n",
+            quoted(&base),
+            license.yaml
+        );
         tags.iter().for_each(|tag| text += &format!("- {}\n", quoted(tag)));
         text += "---\n\n";
         let what = if self.concepts.is_empty() { "An edit".to_owned() } else { self.concepts.join("; ") };
         let erased = if self.concepts.is_empty() { "put on" } else { "erased from" };
         text += &format!("# {what} {erased} {base}\n\n{}\n\n", self.about_form(&base));
         text += "| | |\n|---|---|\n";
-        let mut row = |name: &str, value: &str| text += &format!("| {name} | {} |\n", value.replace('|', "\\|").replace('\n', " "));
+        let mut row =
+            |name: &str, value: &str| text += &format!("| {name} | {} |\n", value.replace('|', "\\|").replace('\n', " "));
         if !self.concepts.is_empty() {
             row("erased", &self.concepts.join("; "));
         }
@@ -80,7 +85,8 @@ impl Card<'_> {
             row("LoRA", &format!("rank {rank}; it misses {:.2}% of the change (norm)", 100.0 * error));
         }
         if !self.left_out.is_empty() {
-            let names: Vec<String> = self.left_out.iter().map(|(name, share)| format!("{name} ({:.2}%)", 100.0 * share)).collect();
+            let names: Vec<String> =
+                self.left_out.iter().map(|(name, share)| format!("{name} ({:.2}%)", 100.0 * share)).collect();
             row("left out (a LoRA cannot carry it; share of the squared change)", &names.join(", "));
         }
         row("dtype", if self.dtype == "keep" { "the base's, changed tensors in float32" } else { self.dtype });
@@ -102,7 +108,9 @@ impl Card<'_> {
             Form::Diffusers => "A whole model: `StableDiffusionPipeline.from_pretrained(\"THIS FOLDER\")`.".into(),
             Form::Single => "A whole model in one file, in the layout that ComfyUI and A1111 load.".into(),
             Form::Lora => format!("A LoRA for {base} under kohya's names; load it at weight 1."),
-            Form::Partial => format!("The changed tensors of {base}'s U-Net under diffusers names, to be put in the place of its own."),
+            Form::Partial => {
+                format!("The changed tensors of {base}'s U-Net under diffusers names, to be put in the place of its own.")
+            }
             Form::Delta => format!("The exact difference to {base} (`.diff`, `.diff_b`); ComfyUI loads it like a LoRA."),
         }
     }
@@ -124,7 +132,10 @@ impl Card<'_> {
                 }
             }
             if !rows.is_empty() {
-                text += &format!("\n## Measured at strength 1 by scumble's own judges\n\n| pictures | before | after |\n|---|---|---|\n{}", rows.concat());
+                text += &format!(
+                    "\n## Measured at strength 1 by scumble's own judges\n\n| pictures | before | after |\n|---|---|---|\n{}",
+                    rows.concat()
+                );
             }
         }
         text
@@ -142,12 +153,14 @@ fn license(model: &Model) -> License {
     if model.builtin {
         return License {
             yaml: "license: apache-2.0\n".into(),
-            text: "The base model may be used under MIT or Apache-2.0, with the attribution of the artwork it was taught kept.".into(),
+            text: "The base model may be used under MIT or Apache-2.0, with the attribution of the artwork it was taught kept."
+                .into(),
         };
     }
     let readme = Path::new(&model.checkpoint.name).join("README.md");
     let text = scumble_nn::files::source::read_file(&readme, LONGEST).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let lines: Vec<String> = text.as_deref().map(front_matter).unwrap_or_default().into_iter().filter(|l| l.starts_with("license")).collect();
+    let lines: Vec<String> =
+        text.as_deref().map(front_matter).unwrap_or_default().into_iter().filter(|l| l.starts_with("license")).collect();
     if lines.iter().any(|line| line.starts_with("license:")) {
         let named = lines.join(", ");
         License {
@@ -169,7 +182,10 @@ fn front_matter(text: &str) -> Vec<String> {
         return Vec::new();
     }
     let inside = lines.take_while(|line| line.trim() != "---");
-    inside.filter(|line| line.split_once(": ").is_some_and(|(_, value)| !value.trim().is_empty())).map(|line| line.trim_end().to_owned()).collect()
+    inside
+        .filter(|line| line.split_once(": ").is_some_and(|(_, value)| !value.trim().is_empty()))
+        .map(|line| line.trim_end().to_owned())
+        .collect()
 }
 
 /// A YAML string in double quotes, which JSON's are.

@@ -50,7 +50,12 @@ impl Loaded {
 ///
 /// # Errors
 /// If one cannot be read or was made for another architecture.
-pub(crate) fn open_all(edits: &[String], loras: &[String], model: &Model, notes: &mut Vec<String>) -> Result<Vec<Loaded>, Failure> {
+pub(crate) fn open_all(
+    edits: &[String],
+    loras: &[String],
+    model: &Model,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Loaded>, Failure> {
     let edits = edits.iter().map(|text| ("--edit", text));
     let loras = loras.iter().map(|text| ("--lora", text));
     edits.chain(loras).map(|(flag, text)| open(flag, text, model, notes)).collect()
@@ -106,7 +111,11 @@ pub(crate) fn add_embeddings(files: &[PathBuf], pipeline: &mut Pipeline) -> Resu
             // Refuses pickles with its own words.
             Kind::Pickle => drop(TensorFile::open(path)?),
             kind => {
-                let failure = Failure::new(format!("--embedding {}: expected a textual inversion, found: {}", path.display(), kind.describe()));
+                let failure = Failure::new(format!(
+                    "--embedding {}: expected a textual inversion, found: {}",
+                    path.display(),
+                    kind.describe()
+                ));
                 return Err(failure.with_hint("an edit or a LoRA is given with --edit or --lora"));
             }
         }
@@ -207,7 +216,7 @@ fn read(file: &Path, kind: &Kind, model: &Model) -> Result<(Edit, Vec<String>), 
     let base = &model.checkpoint;
     let mut edit = Edit::default();
     match kind {
-        Kind::ScumbleEdit => return Ok((Edit::open(file)?, Vec::new())),
+        Kind::ScumbleEdit => Ok((Edit::open(file)?, Vec::new())),
         Kind::PartialUNet => {
             for (name, tensor) in read_partial(TensorFile::open(file)?, base)? {
                 edit.changes.insert(("unet".into(), name), Change::Value(tensor));
@@ -266,7 +275,11 @@ fn read(file: &Path, kind: &Kind, model: &Model) -> Result<(Edit, Vec<String>), 
 /// A product of factors and a whole difference, added.
 fn both(delta: &[f32], diff: &HostTensor) -> Change {
     let sum: Vec<f32> = diff.to_f32().unwrap_or_default().iter().zip(delta).map(|(a, b)| a + b).collect();
-    if sum.len() == diff.len() { Change::Difference(HostTensor::from_f32(diff.shape(), &sum)) } else { Change::Difference(diff.clone()) }
+    if sum.len() == diff.len() {
+        Change::Difference(HostTensor::from_f32(diff.shape(), &sum))
+    } else {
+        Change::Difference(diff.clone())
+    }
 }
 
 /// A hash over the names and numbers of all changes.

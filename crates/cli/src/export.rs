@@ -30,7 +30,8 @@ const LISTED: usize = 8;
 pub(crate) fn run(args: &ExportArgs) -> Result<Outcome, Failure> {
     let named: Vec<String> = args.edit.iter().chain(&args.edits).cloned().collect();
     if named.is_empty() {
-        return Err(Failure::new("no edit to export").with_hint("name one, such as `scumble export scumble-out/esd-church-... --to lora`"));
+        return Err(Failure::new("no edit to export")
+            .with_hint("name one, such as `scumble export scumble-out/esd-church-... --to lora`"));
     }
     let precision = precision(&args.dtype)?;
     let quiet = args.print.quiet;
@@ -108,7 +109,10 @@ impl Target {
         let path = match &args.output_dir {
             Some(path) if folder || path.extension().is_some_and(|e| e == "safetensors") => path.clone(),
             Some(path) if path.is_file() => {
-                return Err(Failure::new(format!("--output-dir {}: expected a folder or a name ending in .safetensors", path.display())));
+                return Err(Failure::new(format!(
+                    "--output-dir {}: expected a folder or a name ending in .safetensors",
+                    path.display()
+                )));
             }
             Some(path) => {
                 let name = output::slug(&format!("{} {}", edit.about.method, edit.about.concepts.join(" ")));
@@ -123,10 +127,14 @@ impl Target {
             return Err(Failure::new(format!("--output-dir {}: expected a file, found a folder", path.display())));
         }
         let card = if folder { path.join("README.md") } else { path.with_extension("md") };
-        let there = if folder { path.is_dir() && fs_err::read_dir(&path)?.next().is_some() } else { path.exists() || card.exists() };
-        let same = |one: &Loaded| path.canonicalize().is_ok_and(|p| one.file.canonicalize().is_ok_and(|file| file.starts_with(&p)));
+        let there =
+            if folder { path.is_dir() && fs_err::read_dir(&path)?.next().is_some() } else { path.exists() || card.exists() };
+        let same =
+            |one: &Loaded| path.canonicalize().is_ok_and(|p| one.file.canonicalize().is_ok_and(|file| file.starts_with(&p)));
         if loaded.iter().any(same) {
-            return Err(Failure::new(format!("{}: would replace the edit itself", path.display())).with_hint("give another --output-dir"));
+            return Err(
+                Failure::new(format!("{}: would replace the edit itself", path.display())).with_hint("give another --output-dir")
+            );
         }
         if there && !args.overwrite {
             return Err(Failure::new(format!("{}: is there already", path.display()))
@@ -159,7 +167,14 @@ struct Written {
     left_out: Vec<(String, f64)>,
 }
 
-fn write(args: &ExportArgs, precision: Precision, model: &Model, loaded: &[Loaded], edit: &Edit, target: &Target) -> Result<Written, Failure> {
+fn write(
+    args: &ExportArgs,
+    precision: Precision,
+    model: &Model,
+    loaded: &[Loaded],
+    edit: &Edit,
+    target: &Target,
+) -> Result<Written, Failure> {
     let base = &model.checkpoint;
     let mut written = Written::default();
     let mut lora = Lora::default();
@@ -172,7 +187,8 @@ fn write(args: &ExportArgs, precision: Precision, model: &Model, loaded: &[Loade
             written.left_out = found.left_out;
             lora.low_rank = found.low_rank.into_iter().filter(|low| moves(&low.up) && moves(&low.down)).collect();
             if lora.low_rank.is_empty() {
-                let problem = format!("a LoRA can carry nothing of this edit, which changes {}", listed(&shares(&written.left_out)));
+                let problem =
+                    format!("a LoRA can carry nothing of this edit, which changes {}", listed(&shares(&written.left_out)));
                 return Err(Failure::new(problem).with_hint("--to delta carries every change exactly"));
             }
             if share > MOST_LEFT_OUT && !args.allow_partial {
@@ -202,8 +218,11 @@ fn write(args: &ExportArgs, precision: Precision, model: &Model, loaded: &[Loade
                 edit.changes.keys().filter(|(component, _)| component != "unet").map(|(c, name)| format!("{c} {name}")).collect();
             if !others.is_empty() {
                 let names: Vec<String> = others.into_iter().collect();
-                return Err(Failure::new(format!("a partial U-Net cannot carry what the edit changes elsewhere: {}", listed(&names)))
-                    .with_hint("--to diffusers, single or delta carries it"));
+                return Err(Failure::new(format!(
+                    "a partial U-Net cannot carry what the edit changes elsewhere: {}",
+                    listed(&names)
+                ))
+                .with_hint("--to diffusers, single or delta carries it"));
             }
         }
         Form::Diffusers | Form::Single => {}

@@ -191,7 +191,12 @@ fn of_file(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
                 .metadata
                 .iter()
                 .filter(|(key, _)| key.as_str() != scumble_erase::edit::METADATA)
-                .map(|(key, value)| (key.clone(), if value.len() > LONGEST_VALUE { json!(format!("{} bytes", value.len())) } else { json!(value) }))
+                .map(|(key, value)| {
+                    (
+                        key.clone(),
+                        if value.len() > LONGEST_VALUE { json!(format!("{} bytes", value.len())) } else { json!(value) },
+                    )
+                })
                 .collect();
             if !metadata.is_empty() {
                 sheet.insert("metadata".into(), metadata.into());
@@ -217,14 +222,19 @@ fn of_change(path: &Path, args: &InspectArgs, sheet: &mut Sheet) -> Result<(), F
         sheet.insert("edit".into(), json!(about));
     }
     let text = path.display().to_string();
-    let measured = edits::open("PATH", &text, &model, &mut notes).and_then(|loaded| Ok((layers(&loaded, &model.checkpoint)?, loaded.hash)));
+    let measured =
+        edits::open("PATH", &text, &model, &mut notes).and_then(|loaded| Ok((layers(&loaded, &model.checkpoint)?, loaded.hash)));
     match measured {
         Ok(((total, layers), hash)) => {
             sheet.insert("hash".into(), hash.into());
             sheet.insert("measured_on".into(), model.checkpoint.name.clone().into());
             sheet.insert("relative_change".into(), json!(total));
             sheet.insert("changed_tensors".into(), layers.len().into());
-            let top = layers.iter().filter(|(_, relative)| *relative > 0.0).take(LAYERS).map(|(name, relative)| json!({"name": name, "relative_change": relative}));
+            let top = layers
+                .iter()
+                .filter(|(_, relative)| *relative > 0.0)
+                .take(LAYERS)
+                .map(|(name, relative)| json!({"name": name, "relative_change": relative}));
             sheet.insert("strongest".into(), top.collect());
             sheet.insert("notes".into(), notes.into());
             Ok(())
@@ -262,7 +272,14 @@ fn ratio(change: f64, size: f64) -> f64 {
 }
 
 fn of_lora(tensors: &Tensors) -> Value {
-    let downs = [".lora_down.weight", ".lora_A.weight", ".lora.down.weight", "_lora.down.weight", ".lora_A.default.weight", ".lora_linear_layer.down.weight"];
+    let downs = [
+        ".lora_down.weight",
+        ".lora_A.weight",
+        ".lora.down.weight",
+        "_lora.down.weight",
+        ".lora_A.default.weight",
+        ".lora_linear_layer.down.weight",
+    ];
     let mut ranks: BTreeMap<usize, usize> = BTreeMap::new();
     for (name, tensor) in tensors {
         if downs.iter().any(|end| name.ends_with(end)) {
@@ -305,9 +322,7 @@ fn of_part(part: &scumble_nn::files::identify::Part) -> Value {
 }
 
 fn tensor_list(tensors: &Tensors) -> Value {
-    let one = |(name, tensor): (&String, &scumble_nn::files::HostTensor)| {
-        json!({"name": name, "dtype": format!("{:?}", tensor.dtype()), "shape": tensor.shape()})
-    };
+    let one = |(name, tensor): (&String, &scumble_nn::files::HostTensor)| json!({"name": name, "dtype": format!("{:?}", tensor.dtype()), "shape": tensor.shape()});
     tensors.iter().map(one).collect()
 }
 

@@ -20,8 +20,18 @@ use crate::{
 
 /// Every key that is understood, in the order of computation.
 const KEYS: [&str; 12] = [
-    "input_ids", "text_hidden", "unet_sample", "unet_timestep", "unet_context", "unet_out", "vae_image", "vae_latents", "vae_decoded",
-    "ddim_init", "ddim_latents", "ddim_image",
+    "input_ids",
+    "text_hidden",
+    "unet_sample",
+    "unet_timestep",
+    "unet_context",
+    "unet_out",
+    "vae_image",
+    "vae_latents",
+    "vae_decoded",
+    "ddim_init",
+    "ddim_latents",
+    "ddim_image",
 ];
 
 /// How far a tensor of ours is from the reference.
@@ -146,7 +156,11 @@ impl Reference<'_> {
         if labels.len() != n || labels.iter().any(|t| !t.is_finite()) {
             return Err(self.bad("unet_timestep", format!("expected 1 or {n} timesteps, found {timestep:?}")));
         }
-        let raw = self.pipeline.unet_network().forward(self.tensor::<4>("unet_sample", sample)?, &labels, &self.tensor("unet_context", context)?);
+        let raw = self.pipeline.unet_network().forward(
+            self.tensor::<4>("unet_sample", sample)?,
+            &labels,
+            &self.tensor("unet_context", context)?,
+        );
         self.compare("unet_out", expected, raw, found)
     }
 
@@ -189,7 +203,8 @@ impl Reference<'_> {
             Failure::new(format!("{}: {problem}", self.file.path.display()))
         };
         let steps: usize = steps.trim().parse().map_err(|_| number("steps", steps))?;
-        let guidance: f64 = guidance.trim().parse().ok().filter(|g: &f64| g.is_finite()).ok_or_else(|| number("guidance", guidance))?;
+        let guidance: f64 =
+            guidance.trim().parse().ok().filter(|g: &f64| g.is_finite()).ok_or_else(|| number("guidance", guidance))?;
         let config = &self.pipeline.unet.config;
         let [n, _, h, w] = self.shape("ddim_init", init)?;
         let shape = [n, config.in_channels, h, w];
