@@ -129,7 +129,7 @@ pub(crate) struct EraseArgs {
     /// Continue an unfinished run; this happens anyway
     #[arg(long)]
     pub(crate) resume: bool,
-    /// Do not draw and judge pictures
+    /// Erase only: draw no pictures, judge nothing
     #[arg(long)]
     pub(crate) no_judge: bool,
     /// Judge with the miniature's judges although another model was given

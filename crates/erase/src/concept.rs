@@ -52,9 +52,13 @@ impl Concept {
     /// the prompt.
     ///
     /// # Errors
-    /// If the name is empty, or an anchor or `from` says the same as the concept.
+    /// If the name is empty, or an anchor says the same as the concept.
     pub fn new(name: &str, wording: &Wording, world: Option<&World>) -> Result<Self> {
         let name = name.trim();
+        if wording.from.is_some() && wording.anchor.is_some() {
+            return Err(Error::input("--from and --anchor exclude each other")
+                .with_hint("--from trains another prompt to lose the concept, --anchor says what the concept's prompts draw instead"));
+        }
         if name.is_empty() {
             return Err(Error::input("the concept is empty").with_hint("name what to erase, such as `church` or `ink style`"));
         }
@@ -86,10 +90,8 @@ impl Concept {
             vec![one("")]
         };
         for p in &prompts {
-            for (flag, other) in [("anchor", &p.anchor), ("from", &p.from)] {
-                if other.as_deref().is_some_and(|o| o.trim().eq_ignore_ascii_case(p.erase.trim())) && flag == "anchor" {
-                    return Err(Error::input(format!("--{flag} `{}` is the concept itself", p.erase)).with_hint("name something else"));
-                }
+            if p.anchor.as_deref().is_some_and(|a| a.trim().eq_ignore_ascii_case(p.erase.trim())) {
+                return Err(Error::input(format!("--anchor `{}` is the concept itself", p.erase)).with_hint("name something else"));
             }
         }
         Ok(Self { name: name.to_owned(), prompts })

@@ -19,7 +19,7 @@ use crate::{
     concept::ConceptPrompt,
     edit::Edit,
     error::{Error, Result},
-    job::Job,
+    job::{Event, Job},
     methods::Variant,
     train::{Train, train},
     trainable::Trainable,
@@ -36,6 +36,8 @@ pub struct Options {
     pub lr: f64,
     /// How far past the neutral prediction to go, in the paper's counting.
     pub eta: f64,
+    /// The same for prompts with an anchor; what `eta` was set to, if it was set and this was not.
+    pub anchor_eta: f64,
     /// `paper` or `present`: the form of the target.
     pub form: Form,
     /// `frozen` or `edited`: whose trajectories the latents come from.
@@ -77,6 +79,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Option
         iterations: 200,
         lr: 5e-5,
         eta: 1.0,
+        anchor_eta: 1.0,
         form: Form::Present,
         latents: Latents::Frozen,
         batch: 1,
@@ -91,13 +94,12 @@ pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Option
         Variant::Fixed => {
             // The published step size does nothing to a network of this size in 200 steps.
             let few = matches!(trainable.name, "esd-x" | "esd-x-strict");
-            let anchored = job.concepts.iter().any(|c| c.prompts.iter().any(|p| p.anchor.is_some()));
             let concepts = job.concepts.len().clamp(1, 5);
             let prompts: usize = job.concepts.iter().map(|c| c.prompts.len()).sum();
             Options {
                 iterations: concepts * if few { 150 } else { 250 },
                 lr: if few { 1e-3 } else { 3e-4 },
-                eta: if anchored { 1.0 } else { 2.0 },
+                eta: 2.0,
                 batch: 8,
                 trajectories: prompts.max(16),
                 ..published
@@ -115,7 +117,12 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let trainable = Trainable::named(&wanted)?;
     let mut options: Options = job.options(&defaults(job, variant, trainable))?;
     options.train_method = trainable.name.into();
+    if job.options.contains_key("eta") && !job.options.contains_key("anchor_eta") {
+        options.anchor_eta = options.eta;
+    }
     options.check()?;
+    job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
+    job.tell(Event::Note(&format!("eta {} (negative guidance {} in the present code's counting)", options.eta, options.eta + 1.0)))?;
 
     let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
     let trained: Vec<String> = prompts.iter().map(|p| p.from.clone().unwrap_or_else(|| p.erase.clone())).collect();
@@ -133,7 +140,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             None => fresh(pipeline, edited, &prompts, &options, seed, step)?,
         };
         let rows: Vec<usize> = examples.path.iter().map(|path| path % prompts.len()).collect();
-        loss(edited, &examples, &select(&contexts, &rows), &target(&examples, &rows, &prompts, &options))
+        let target = target(&examples, &rows, &prompts, &options);
+        loss(edited, &examples, &select(&contexts, &rows), &target)
     })?;
     let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(job.about("esd", recorded), trainable.component, job.pipeline, values))
@@ -155,7 +163,7 @@ impl Options {
                 return Err(Error::input(format!("{name} is {value}, expected 1 to 1000000")));
             }
         }
-        for (name, value) in [("lr", self.lr), ("eta", self.eta), ("start_guidance", self.start_guidance)] {
+        for (name, value) in [("lr", self.lr), ("eta", self.eta), ("anchor_eta", self.anchor_eta), ("start_guidance", self.start_guidance)] {
             if !value.is_finite() || (name == "lr" && value <= 0.0) {
                 return Err(Error::input(format!("{name} is {value}, expected a finite number{}", if name == "lr" { " above 0" } else { "" })));
             }
@@ -164,12 +172,13 @@ impl Options {
     }
 }
 
-/// Trajectory i follows prompt i, over and over, each from its own seed.
+/// Trajectory i follows prompt i, over and over, each from its own seed. If some prompts have a companion, all get one.
 fn paths(prompts: &[ConceptPrompt], options: &Options, seed: u64) -> Vec<Path> {
+    let companions = prompts.iter().any(|p| p.also().is_some());
     let one = |i: usize| {
         let p = &prompts[i % prompts.len()];
         let along = p.from.as_ref().unwrap_or(&p.erase);
-        let also = p.also().into_iter().cloned().collect();
+        let also = companions.then(|| p.also().cloned().unwrap_or_default()).into_iter().collect();
         Path { prompt: along.clone(), also, seed: mix(seed, i as u64) }
     };
     (0..options.trajectories.max(prompts.len())).map(one).collect()
@@ -185,18 +194,30 @@ impl ConceptPrompt {
     }
 }
 
-/// The target of every example, in epsilon.
+/// The target of every example, in epsilon: a combination of the frozen predictions for the trained prompt, the empty one
+/// and the companion, with weights that add up to 1.
 fn target(examples: &Examples, rows: &[usize], prompts: &[ConceptPrompt], options: &Options) -> Tensor<4> {
-    let eta = options.eta;
-    let away = |base: &Tensor<4>, eta: f64, from: &Tensor<4>, to: &Tensor<4>| base.clone() - (from.clone() - to.clone()) * eta;
-    let (own, empty) = (&examples.eps_prompt, &examples.eps_empty);
-    // All prompts of a run have the same kind of companion: the concept's wording is one for all of them.
-    let first = &prompts[rows[0]];
-    match (&first.from, examples.eps_also.first(), options.form) {
-        (Some(_), Some(erase), Form::Present) => away(own, eta + 1.0, erase, empty),
-        (Some(_), Some(erase), Form::Paper) => away(empty, eta, erase, empty),
-        (None, Some(anchor), _) => away(anchor, eta, own, anchor),
-        (_, None, _) => away(empty, eta, own, empty),
+    let weights: Vec<[f64; 3]> = rows.iter().map(|&row| weights(&prompts[row], options)).collect();
+    let device = examples.x.device();
+    let weighted = |part: &Tensor<4>, k: usize| {
+        let column: Vec<f32> = weights.iter().map(|w| w[k] as f32).collect();
+        part.clone() * Tensor::<4>::from_data(TensorData::new(column, [rows.len(), 1, 1, 1]), &device)
+    };
+    let target = weighted(&examples.eps_prompt, 0) + weighted(&examples.eps_empty, 1);
+    match examples.eps_also.first() {
+        Some(also) => target + weighted(also, 2),
+        None => target,
+    }
+}
+
+/// The weights of the predictions for the trained prompt, the empty prompt and the companion.
+fn weights(prompt: &ConceptPrompt, options: &Options) -> [f64; 3] {
+    let (eta, anchored) = (options.eta, options.anchor_eta);
+    match (&prompt.from, &prompt.anchor, options.form) {
+        (Some(_), _, Form::Present) => [1.0, eta + 1.0, -(eta + 1.0)],
+        (Some(_), _, Form::Paper) => [0.0, 1.0 + eta, -eta],
+        (None, Some(_), _) => [-anchored, 0.0, 1.0 + anchored],
+        (None, None, _) => [-eta, 1.0 + eta, 0.0],
     }
 }
 
@@ -219,7 +240,8 @@ fn fresh(frozen: &Pipeline, edited: &Pipeline, prompts: &[ConceptPrompt], option
     let along = text(&|p| p.from.clone().unwrap_or_else(|| p.erase.clone()));
     let n = path.len();
     let pair = frozen.encode(&[along, vec![String::new(); n]].concat());
-    let also = prompts[0].also().map(|_| frozen.encode(&text(&|p| p.also().cloned().unwrap_or_default())));
+    let companions = prompts.iter().any(|p| p.also().is_some());
+    let also = companions.then(|| frozen.encode(&text(&|p| p.also().cloned().unwrap_or_default())));
 
     let (edited_net, frozen_net) = (edited.unet_network(), frozen.unet_network());
     let schedule = &frozen.schedule;
