@@ -129,7 +129,7 @@ pub(crate) struct EraseArgs {
     /// Continue an unfinished run; this happens anyway
     #[arg(long)]
     pub(crate) resume: bool,
-    /// Do not draw and judge pictures
+    /// Erase only: draw no pictures, judge nothing
     #[arg(long)]
     pub(crate) no_judge: bool,
     /// Judge with the miniature's judges although another model was given
@@ -159,7 +159,7 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) embedding: Vec<PathBuf>,
     /// Denoising steps
-    #[arg(long, visible_alias = "num-inference-steps", default_value_t = 30, value_name = "N")]
+    #[arg(long, visible_alias = "num-inference-steps", default_value_t = 30, value_name = "N", allow_negative_numbers = true)]
     pub(crate) steps: usize,
     /// Strength of classifier-free guidance; 7.5, or 4 for the miniature, if absent
     #[arg(long, visible_alias = "cfg-scale", value_name = "X", allow_negative_numbers = true)]
@@ -174,16 +174,16 @@ pub(crate) struct GenerateArgs {
     #[arg(long, default_value = "", value_name = "TEXT")]
     pub(crate) negative_prompt: String,
     /// Width in pixels
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) width: Option<usize>,
     /// Height in pixels
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) height: Option<usize>,
     /// Pictures of each prompt
-    #[arg(long, visible_aliases = ["num-samples", "num-images-per-prompt"], default_value_t = 1, value_name = "N")]
+    #[arg(long, visible_aliases = ["num-samples", "num-images-per-prompt"], default_value_t = 1, value_name = "N", allow_negative_numbers = true)]
     pub(crate) n: usize,
     /// Seed of the first picture; picture i of a prompt uses seed + i
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", allow_negative_numbers = true)]
     pub(crate) seed: u64,
     /// Where to write; ./scumble-out/generate-... if absent
     #[arg(long, visible_aliases = ["out", "save-path", "save-dir"], value_name = "DIR")]
@@ -195,7 +195,7 @@ pub(crate) struct GenerateArgs {
     #[arg(long)]
     pub(crate) resume: bool,
     /// Pictures drawn at once; chosen by their size if absent
-    #[arg(long, visible_alias = "batch-size", value_name = "N")]
+    #[arg(long, visible_alias = "batch-size", value_name = "N", allow_negative_numbers = true)]
     pub(crate) batch: Option<usize>,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
@@ -233,7 +233,7 @@ pub(crate) struct ExportArgs {
     #[arg(long, visible_alias = "out", short, value_name = "DIR|FILE")]
     pub(crate) output_dir: Option<PathBuf>,
     /// Rank of a LoRA
-    #[arg(long, visible_aliases = ["dim", "network-dim"], default_value_t = 16, value_name = "N")]
+    #[arg(long, visible_aliases = ["dim", "network-dim"], default_value_t = 16, value_name = "N", allow_negative_numbers = true)]
     pub(crate) rank: usize,
     /// Write a LoRA although it cannot carry more than 1% of the change
     #[arg(long)]
@@ -259,6 +259,8 @@ pub(crate) struct InspectArgs {
     #[arg(long)]
     pub(crate) tensors: bool,
     #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
     pub(crate) print: PrintArgs,
 }
 
@@ -271,7 +273,7 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) reference: PathBuf,
     /// Largest max|a-b| / max|b| that passes
-    #[arg(long, default_value_t = 1e-4, value_name = "X")]
+    #[arg(long, default_value_t = 1e-4, value_name = "X", allow_negative_numbers = true)]
     pub(crate) tolerance: f64,
     #[command(flatten)]
     pub(crate) model: ModelArgs,

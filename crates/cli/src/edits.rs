@@ -50,7 +50,12 @@ impl Loaded {
 ///
 /// # Errors
 /// If one cannot be read or was made for another architecture.
-pub(crate) fn open_all(edits: &[String], loras: &[String], model: &Model, notes: &mut Vec<String>) -> Result<Vec<Loaded>, Failure> {
+pub(crate) fn open_all(
+    edits: &[String],
+    loras: &[String],
+    model: &Model,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Loaded>, Failure> {
     let edits = edits.iter().map(|text| ("--edit", text));
     let loras = loras.iter().map(|text| ("--lora", text));
     edits.chain(loras).map(|(flag, text)| open(flag, text, model, notes)).collect()
@@ -106,7 +111,11 @@ pub(crate) fn add_embeddings(files: &[PathBuf], pipeline: &mut Pipeline) -> Resu
             // Refuses pickles with its own words.
             Kind::Pickle => drop(TensorFile::open(path)?),
             kind => {
-                let failure = Failure::new(format!("--embedding {}: expected a textual inversion, found: {}", path.display(), kind.describe()));
+                let failure = Failure::new(format!(
+                    "--embedding {}: expected a textual inversion, found: {}",
+                    path.display(),
+                    kind.describe()
+                ));
                 return Err(failure.with_hint("an edit or a LoRA is given with --edit or --lora"));
             }
         }
@@ -142,7 +151,11 @@ pub(crate) fn split_strength(flag: &str, text: &str) -> Result<(PathBuf, f64), F
     }
 }
 
-fn open(flag: &str, text: &str, model: &Model, notes: &mut Vec<String>) -> Result<Loaded, Failure> {
+/// Reads one thing that changes a model; `flag` is what messages call the argument.
+///
+/// # Errors
+/// If it cannot be read or does not fit the model.
+pub(crate) fn open(flag: &str, text: &str, model: &Model, notes: &mut Vec<String>) -> Result<Loaded, Failure> {
     let (path, strength) = split_strength(flag, text)?;
     let failed = |problem: String| Failure::new(format!("{flag} {}: {problem}", path.display()));
     if !path.exists() {
@@ -172,7 +185,7 @@ fn open(flag: &str, text: &str, model: &Model, notes: &mut Vec<String>) -> Resul
 }
 
 /// The file that a path stands for: the edit in a run's folder, the path itself otherwise.
-fn file_of(path: &Path) -> Result<PathBuf, String> {
+pub(crate) fn file_of(path: &Path) -> Result<PathBuf, String> {
     let inside = path.join(EDIT);
     if !path.is_dir() || path.join("config.json").exists() || path.join("model_index.json").exists() {
         Ok(path.into())
@@ -203,7 +216,7 @@ fn read(file: &Path, kind: &Kind, model: &Model) -> Result<(Edit, Vec<String>), 
     let base = &model.checkpoint;
     let mut edit = Edit::default();
     match kind {
-        Kind::ScumbleEdit => return Ok((Edit::open(file)?, Vec::new())),
+        Kind::ScumbleEdit => Ok((Edit::open(file)?, Vec::new())),
         Kind::PartialUNet => {
             for (name, tensor) in read_partial(TensorFile::open(file)?, base)? {
                 edit.changes.insert(("unet".into(), name), Change::Value(tensor));
@@ -262,7 +275,11 @@ fn read(file: &Path, kind: &Kind, model: &Model) -> Result<(Edit, Vec<String>), 
 /// A product of factors and a whole difference, added.
 fn both(delta: &[f32], diff: &HostTensor) -> Change {
     let sum: Vec<f32> = diff.to_f32().unwrap_or_default().iter().zip(delta).map(|(a, b)| a + b).collect();
-    if sum.len() == diff.len() { Change::Difference(HostTensor::from_f32(diff.shape(), &sum)) } else { Change::Difference(diff.clone()) }
+    if sum.len() == diff.len() {
+        Change::Difference(HostTensor::from_f32(diff.shape(), &sum))
+    } else {
+        Change::Difference(diff.clone())
+    }
 }
 
 /// A hash over the names and numbers of all changes.

@@ -104,8 +104,7 @@ fn carry_out(
     let (edit, seconds) = match earlier_edit(run)? {
         Some(found) => found,
         None => {
-            run.record(&record)?;
-            let (edit, seconds) = make_edit(plan, model, pipeline, run, progress)?;
+            let (edit, seconds) = make_edit(plan, model, pipeline, run, &record, progress)?;
             edit.save(&edit_path)?;
             record["seconds"] = json!(seconds);
             run.record(&record)?;
@@ -126,8 +125,10 @@ fn carry_out(
         None
     };
     let moved = drift::unconditional(pipeline, &edited)?;
-    let picture = draw_grid(plan, pipeline, &edited, progress)?;
-    crate::store::write_file(&run.path.join(GRID), &picture)?;
+    if !args.no_judge {
+        let picture = draw_grid(plan, pipeline, &edited, progress)?;
+        crate::store::write_file(&run.path.join(GRID), &picture)?;
+    }
 
     let result = result(plan, &edit_path, seconds, rates.as_ref(), moved);
     let details = details(plan, &edit, &edit_path, rates.as_ref());
@@ -152,24 +153,37 @@ fn earlier_edit(run: &RunFolder) -> Result<Option<(Edit, f64)>, Failure> {
 }
 
 /// Runs the method. The seconds of interrupted parts are kept beside its state and added up.
-fn make_edit(plan: &Plan, model: &Model, pipeline: &Pipeline, run: &RunFolder, progress: &Progress) -> Result<(Edit, f64), Failure> {
+fn make_edit(
+    plan: &Plan,
+    model: &Model,
+    pipeline: &Pipeline,
+    run: &RunFolder,
+    record: &Value,
+    progress: &Progress,
+) -> Result<(Edit, f64), Failure> {
     let store = RunStore::new(&run.path);
     let clock = run.path.join("state").join("seconds");
     let before: f64 = fs_err::read_to_string(&clock).ok().and_then(|s| s.trim().parse().ok()).unwrap_or(0.0);
     let began = Instant::now();
-    let mut listen = |event: Event| {
+    // The folder becomes this plan's once the method has accepted its options and begins to work.
+    let mut claimed = Ok(());
+    let mut listen = |event: Event<'_>| {
+        if matches!(event, Event::Stage { done: 0, .. }) && claimed.is_ok() {
+            claimed = run.record(record);
+        }
         match event {
+            Event::Note(text) => progress.note(text),
             Event::Stage { name, total, done } => progress.stage(name, total, done),
             Event::Step { done, loss } => progress.step(done, loss.map(|l| format!("loss {l:.4}"))),
         }
-        if progress::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if progress::interrupted() || claimed.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let mut job = Job {
         pipeline,
         base: &model.checkpoint.name,
         base_hash: &model.hash,
         family: model.checkpoint.family.name(),
-        miniature: pipeline.unet.config.block_out_channels.iter().sum::<usize>() < 640,
+        miniature: is_miniature(pipeline),
         concepts: &plan.concepts,
         options: plan.options.clone(),
         seed: plan.seed,
@@ -177,11 +191,17 @@ fn make_edit(plan: &Plan, model: &Model, pipeline: &Pipeline, run: &RunFolder, p
         listen: &mut listen,
     };
     let made = (plan.method.erase)(&mut job, plan.variant);
+    claimed?;
     let seconds = before + began.elapsed().as_secs_f64();
     if made.is_err() && store.state.is_dir() {
         crate::store::write_file(&clock, seconds.to_string().as_bytes())?;
     }
     Ok((made?, seconds))
+}
+
+/// Whether a model is of the miniature's size, where guidance and step sizes of real checkpoints do not fit.
+fn is_miniature(pipeline: &Pipeline) -> bool {
+    pipeline.unet.config.block_out_channels.iter().sum::<usize>() < 640
 }
 
 impl Plan {
@@ -272,7 +292,7 @@ fn draw_grid(plan: &Plan, before: &Pipeline, after: &Pipeline, progress: &Progre
         }
         prompts.truncate(10);
     }
-    let guidance = if plan.judge { 4.0 } else { 7.5 };
+    let guidance = if is_miniature(before) { 4.0 } else { 7.5 };
     progress.stage("drawing the grid", 2 * prompts.len() * SEEDS, 0);
     let mut drawn = BTreeMap::new();
     for (i, prompt) in prompts.iter().enumerate() {
@@ -401,7 +421,7 @@ fn details(plan: &Plan, edit: &Edit, path: &std::path::Path, rates: Option<&Both
     }).sum();
     json!({
         "tensors": edit.changes.len(), "numbers": numbers, "target_objects": objects,
-        "grid": path.with_file_name(GRID), "options": edit.about.options, "judged": plan.judge,
+        "grid": path.with_file_name(GRID).exists().then(|| path.with_file_name(GRID)), "options": edit.about.options, "judged": plan.judge,
         "rates": rates.map(|(b, a)| json!({ "before": b, "after": a })),
     })
 }
@@ -422,7 +442,7 @@ fn report(args: &EraseArgs, result: &Value, details: &Value) -> Result<(), Failu
     )];
     if result["before"].is_null() {
         let why = if details["judged"] == true { "no judge knows this concept" } else { "not judged" };
-        lines.push(format!("  before and after: {why}; look at the pictures"));
+        lines.push(format!("  before and after: {why}"));
     } else {
         lines.push(format!("  {:22} {:>8} {:>8}", "", "before", "after"));
         let rows = [("shows the concept", "target"), ("others still right", "others")];
@@ -450,7 +470,9 @@ fn report(args: &EraseArgs, result: &Value, details: &Value) -> Result<(), Failu
     }
     lines.push(format!("  {:22} {:>17.2}%", "unconditional drift", 100.0 * result["uncond_drift"].as_f64().unwrap_or(0.0)));
     lines.push(format!("edit      {}", result["edit"].as_str().unwrap_or_default()));
-    lines.push(format!("pictures  {}", details["grid"].as_str().unwrap_or_default()));
+    if let Some(grid) = details["grid"].as_str() {
+        lines.push(format!("pictures  {grid}"));
+    }
     output::data(&lines.join("\n"))
 }
 

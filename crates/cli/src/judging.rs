@@ -21,7 +21,7 @@ use crate::{
 /// Pictures drawn at once.
 const BATCH: usize = 32;
 /// Part of every key: raise it when drawing or judging changes.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What was seen on one picture, and which picture it was.
 #[derive(Serialize, Deserialize)]
@@ -37,6 +37,8 @@ pub(crate) struct Judging {
     judges: Judges,
     /// For each concept its set; `None` where no judge knows the concept.
     pub(crate) sets: Vec<Option<JudgingSet>>,
+    /// The content hash of the judges.
+    hash: String,
 }
 
 impl Judging {
@@ -46,7 +48,8 @@ impl Judging {
             object: Judge::load(&miniature::object_judge(), device)?,
             style: Judge::load(&miniature::style_judge(), device)?,
         };
-        Ok(Self { judges, sets: JudgingSet::for_concepts(&World::emoji(), concepts) })
+        let hash = miniature::judges_hash();
+        Ok(Self { judges, hash, sets: JudgingSet::for_concepts(&World::emoji(), concepts) })
     }
 
     /// The rates of every concept that a judge knows, for a model whose content has this hash.
@@ -57,7 +60,7 @@ impl Judging {
         stage: &str,
         progress: &Progress,
     ) -> Result<Vec<Option<Rates>>, Failure> {
-        let mut seen = Answers::open(content)?;
+        let mut seen = Answers::open(&format!("{content}/{}", self.hash))?;
         let mut wanted: Vec<&Case> = Vec::new();
         for case in self.sets.iter().flatten().flat_map(|set| &set.cases) {
             if seen.get(case).is_none() && !wanted.iter().any(|w| w.prompt == case.prompt && w.seed == case.seed) {

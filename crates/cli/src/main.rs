@@ -4,11 +4,14 @@
 //! stdout is data, stderr is progress and logs.
 
 mod args;
+mod card;
 mod edits;
 mod erase;
+mod export;
 mod failure;
 mod generate;
 mod judging;
+mod inspect;
 mod list;
 mod miniature;
 mod model;
@@ -16,6 +19,7 @@ mod output;
 mod progress;
 mod prompts;
 mod store;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -48,6 +52,8 @@ fn run() -> Result<Outcome, Failure> {
         Command::Methods(args) => list::methods(args),
         Command::Erase(args) => erase::run(&args),
         Command::Generate(args) => generate::run(&args),
-        _ => Err(Failure::new("not yet")),
+        Command::Export(args) => export::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Verify(args) => verify::run(&args),
     }
 }

@@ -41,6 +41,18 @@ pub(crate) fn object_judge() -> Source {
     )
 }
 
+/// The content hash of both judges' weights.
+pub(crate) fn judges_hash() -> String {
+    let mut hash = blake3::Hasher::new();
+    for bytes in [
+        include_bytes!("../../../models/emoji-judges/object/model.safetensors").as_slice(),
+        include_bytes!("../../../models/emoji-judges/style/model.safetensors").as_slice(),
+    ] {
+        hash.update(bytes);
+    }
+    hash.finalize().to_hex().to_string()
+}
+
 /// The judge that names styles.
 pub(crate) fn style_judge() -> Source {
     Source::embedded(

@@ -31,6 +31,9 @@ impl Model {
             variant: args.variant_files.clone(),
         };
         let (checkpoint, builtin) = match path.or(args.model.as_deref()) {
+            Some(path) if path.as_os_str() != miniature::NAME && !path.exists() => {
+                return Err(Failure::new(format!("--model {}: there is no such file or folder", path.display())));
+            }
             Some(path) if path.as_os_str() != miniature::NAME || path.exists() => (Checkpoint::open(path, &options)?, false),
             _ => (Checkpoint::read(&miniature::model(), &options)?, true),
         };

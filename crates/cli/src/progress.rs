@@ -30,6 +30,7 @@ pub(crate) fn listen_for_interrupts() -> Result<(), Failure> {
 /// The bar of a command that passes through several stages.
 pub(crate) struct Progress {
     bar: ProgressBar,
+    quiet: bool,
 }
 
 impl Progress {
@@ -38,7 +39,7 @@ impl Progress {
         let hidden = quiet || !std::io::stderr().is_terminal() || std::env::var_os("SCUMBLE_NO_PROGRESS").is_some();
         let bar = ProgressBar::new(0);
         bar.set_draw_target(if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(8) });
-        Self { bar }
+        Self { bar, quiet }
     }
 
     /// Begins a stage of `total` steps, of which `done` need no work.
@@ -63,9 +64,11 @@ impl Progress {
         }
     }
 
-    /// Says something above the bar.
+    /// Says something above the bar, unless the user wants quiet.
     pub(crate) fn note(&self, text: &str) {
-        self.bar.suspend(|| crate::output::note(text));
+        if !self.quiet {
+            self.bar.suspend(|| crate::output::note(text));
+        }
     }
 
     /// Takes the bar away.

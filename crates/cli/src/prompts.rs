@@ -50,7 +50,9 @@ pub(crate) fn read(path: &Path, seed: u64) -> Result<Vec<Case>, Failure> {
         "csv" => table(text, b',', seed),
         "tsv" => table(text, b'\t', seed),
         // Any other name: a header that names a prompt column makes it a table.
-        _ if first.contains(',') && first.split(',').any(|name| name.trim().eq_ignore_ascii_case("prompt")) => table(text, b',', seed),
+        _ if first.contains(',') && first.split(',').any(|name| name.trim().eq_ignore_ascii_case("prompt")) => {
+            table(text, b',', seed)
+        }
         _ => lines(text, seed),
     };
     let cases = cases.map_err(|(problem, hint)| match hint {
@@ -62,7 +64,9 @@ pub(crate) fn read(path: &Path, seed: u64) -> Result<Vec<Case>, Failure> {
     }
     let mut seen = BTreeSet::new();
     if let Some(twice) = cases.iter().filter_map(|case| case.number).find(|number| !seen.insert(*number)) {
-        return Err(failed(format!("case number {twice} occurs twice")).with_hint("pictures are named after it, so each needs its own"));
+        return Err(
+            failed(format!("case number {twice} occurs twice")).with_hint("pictures are named after it, so each needs its own")
+        );
     }
     Ok(cases)
 }
@@ -72,7 +76,12 @@ type Problem = (String, Option<&'static str>);
 
 fn lines(text: &str, seed: u64) -> Result<Vec<Case>, Problem> {
     let prompts = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let case = |(i, prompt): (usize, &str)| Case { number: Some(i as u64), prompt: prompt.into(), seeds: Seeds::Each(seed), guidance: None };
+    let case = |(i, prompt): (usize, &str)| Case {
+        number: Some(i as u64),
+        prompt: prompt.into(),
+        seeds: Seeds::Each(seed),
+        guidance: None,
+    };
     bounded(prompts.enumerate().map(|row| Ok(case(row))))
 }
 
@@ -84,7 +93,16 @@ const GUIDANCE: [&str; 4] = ["evaluation_guidance", "sd_guidance_scale", "guidan
 fn table(text: &str, delimiter: u8, seed: u64) -> Result<Vec<Case>, Problem> {
     // Rows of other lengths are refused by name below, not dropped.
     let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(false).from_reader(text.as_bytes());
-    let said = |e: csv::Error| (format!("is not a table: {e}"), None);
+    let said = |e: csv::Error| match e.kind() {
+        csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
+            let line = pos.as_ref().map_or(0, csv::Position::line);
+            (
+                format!("line {line}: expected {expected_len} fields, found {len}"),
+                Some("a prompt with commas stands in double quotes"),
+            )
+        }
+        _ => (format!("is not a table: {e}"), None),
+    };
     let header = reader.headers().map_err(said)?.clone();
     let column = |names: &[&str]| names.iter().find_map(|name| header.iter().position(|h| h.trim().eq_ignore_ascii_case(name)));
     let Some(prompt) = column(&["prompt"]) else {
@@ -102,8 +120,8 @@ fn table(text: &str, delimiter: u8, seed: u64) -> Result<Vec<Case>, Problem> {
             parsed.transpose()
         };
         let scale = cell(guidance).map(|text| {
-            let number = text.parse::<f64>().ok().filter(|g| g.is_finite());
-            number.ok_or_else(|| bad(line, GUIDANCE[0], "a finite number", text))
+            let number = text.parse::<f64>().ok().filter(|g| g.is_finite() && *g >= 0.0);
+            number.ok_or_else(|| bad(line, GUIDANCE[0], "a finite number from 0", text))
         });
         Ok(Case {
             number: Some(if number.is_some() {
@@ -131,10 +149,14 @@ fn json_lines(text: &str, seed: u64) -> Result<Vec<Case>, Problem> {
         };
         let value = |names: &[&str]| names.iter().find_map(|name| row.get(*name)).filter(|v| !v.is_null());
         let whole = |names: &[&str]| {
-            let number = value(names).map(|v| v.as_u64().ok_or_else(|| bad(line, names[0], "a whole number from 0", &v.to_string())));
+            let number =
+                value(names).map(|v| v.as_u64().ok_or_else(|| bad(line, names[0], "a whole number from 0", &v.to_string())));
             number.transpose()
         };
-        let scale = value(&GUIDANCE).map(|v| v.as_f64().ok_or_else(|| bad(line, GUIDANCE[0], "a number", &v.to_string())));
+        let scale = value(&GUIDANCE).map(|v| {
+            let number = v.as_f64().filter(|g| *g >= 0.0);
+            number.ok_or_else(|| bad(line, GUIDANCE[0], "a number from 0", &v.to_string()))
+        });
         Ok(Case {
             number: Some(whole(&NUMBER)?.unwrap_or(i as u64)),
             prompt: prompt.into(),
@@ -185,7 +207,7 @@ mod tests {
         assert!(said("case_number,prompt\n,a\n").contains("found nothing"));
         assert!(said("case_number,prompt,evaluation_seed\n1,a,-4\n").contains("`-4`"));
         assert!(said("case_number,prompt,evaluation_guidance\n1,a,inf\n").contains("finite"));
-        assert!(said("case_number,prompt\n1,a,b\n").contains("is not a table"));
+        assert!(said("case_number,prompt\n1,a,b\n").contains("line 2: expected 2 fields, found 3"));
         assert!(json_lines("{\"prompt\": 3}\n", 0).unwrap_err().0.contains("line 1"));
         assert!(json_lines("\n{\"a\"\n", 0).unwrap_err().0.contains("line 2"));
     }
@@ -193,7 +215,10 @@ mod tests {
     #[test]
     fn lines_and_objects() {
         let text = lines("a cat\n\n  a dog \n", 2).unwrap();
-        assert_eq!(text.iter().map(|c| (c.number, c.prompt.as_str())).collect::<Vec<_>>(), [(Some(0), "a cat"), (Some(1), "a dog")]);
+        assert_eq!(
+            text.iter().map(|c| (c.number, c.prompt.as_str())).collect::<Vec<_>>(),
+            [(Some(0), "a cat"), (Some(1), "a dog")]
+        );
         let rows = "{\"prompt\": \"a cat\", \"evaluation_seed\": 3, \"case_number\": 8}\n\"a dog\"\n";
         assert_eq!(json_lines(rows, 2).unwrap()[0], block(8, "a cat", 3, None));
         assert_eq!(json_lines(rows, 2).unwrap()[1].seeds, Seeds::Each(2));

@@ -52,16 +52,15 @@ impl Concept {
     /// the prompt.
     ///
     /// # Errors
-    /// If the name is empty, an anchor says the same as the concept, there are both an anchor and a `from`, or a template has
-    /// nothing to be filled with.
+    /// If the name is empty, or an anchor says the same as the concept.
     pub fn new(name: &str, wording: &Wording, world: Option<&World>) -> Result<Self> {
         let name = name.trim();
+        if wording.from.is_some() && wording.anchor.is_some() {
+            return Err(Error::input("--from and --anchor exclude each other")
+                .with_hint("--from trains another prompt to lose the concept, --anchor says what the concept's prompts draw instead"));
+        }
         if name.is_empty() {
             return Err(Error::input("the concept is empty").with_hint("name what to erase, such as `church` or `ink style`"));
-        }
-        if wording.anchor.is_some() && wording.from.is_some() {
-            return Err(Error::input("--anchor and --from exclude each other: what is left of --from is what is drawn instead")
-                .with_hint("leave one of them out"));
         }
         let known = world.and_then(|world| world.find(name).map(|known| (world, known)));
         let (template, objects, default_anchor) = match (&wording.template, known) {
@@ -91,7 +90,7 @@ impl Concept {
             vec![one("")]
         };
         for p in &prompts {
-            if p.anchor.as_deref().is_some_and(|anchor| anchor.trim().eq_ignore_ascii_case(p.erase.trim())) {
+            if p.anchor.as_deref().is_some_and(|a| a.trim().eq_ignore_ascii_case(p.erase.trim())) {
                 return Err(Error::input(format!("--anchor `{}` is the concept itself", p.erase)).with_hint("name something else"));
             }
         }

@@ -19,7 +19,7 @@ use crate::{
     concept::ConceptPrompt,
     edit::Edit,
     error::{Error, Result},
-    job::Job,
+    job::{Event, Job},
     methods::Variant,
     train::{Train, train},
     trainable::Trainable,
@@ -36,6 +36,8 @@ pub struct Options {
     pub lr: f64,
     /// How far past the neutral prediction to go, in the paper's counting.
     pub eta: f64,
+    /// The same for prompts with an anchor; what `eta` was set to, if it was set and this was not.
+    pub anchor_eta: f64,
     /// `paper` or `present`: the form of the target.
     pub form: Form,
     /// `frozen` or `edited`: whose trajectories the latents come from.
@@ -77,6 +79,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Option
         iterations: 200,
         lr: 5e-5,
         eta: 1.0,
+        anchor_eta: 1.0,
         form: Form::Present,
         latents: Latents::Frozen,
         batch: 1,
@@ -91,13 +94,12 @@ pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Option
         Variant::Fixed => {
             // The published step size does nothing to a network of this size in 200 steps.
             let few = matches!(trainable.name, "esd-x" | "esd-x-strict");
-            let anchored = job.concepts.iter().any(|c| c.prompts.iter().any(|p| p.anchor.is_some()));
             let concepts = job.concepts.len().clamp(1, 5);
             let prompts: usize = job.concepts.iter().map(|c| c.prompts.len()).sum();
             Options {
                 iterations: concepts * if few { 150 } else { 250 },
                 lr: if few { 1e-3 } else { 3e-4 },
-                eta: if anchored { 1.0 } else { 2.0 },
+                eta: 2.0,
                 batch: 8,
                 trajectories: prompts.max(16),
                 ..published
@@ -115,13 +117,18 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let trainable = Trainable::named(&wanted)?;
     let mut options: Options = job.options(&defaults(job, variant, trainable))?;
     options.train_method = trainable.name.into();
+    if job.options.contains_key("eta") && !job.options.contains_key("anchor_eta") {
+        options.anchor_eta = options.eta;
+    }
     options.check()?;
+    job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
+    job.tell(Event::Note(&format!("eta {} (negative guidance {} in the present code's counting)", options.eta, options.eta + 1.0)))?;
 
     let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
     if prompts.is_empty() {
         return Err(Error::input("there is no concept to erase"));
     }
-    let trained: Vec<String> = prompts.iter().map(|p| p.trained().to_owned()).collect();
+    let trained: Vec<String> = prompts.iter().map(|p| p.from.clone().unwrap_or_else(|| p.erase.clone())).collect();
     let contexts = job.pipeline.encode(&trained);
     let bank = match options.latents {
         Latents::Frozen => Some(Bank::record(job, &paths(&prompts, &options, job.seed), options.sampling())?),
@@ -136,7 +143,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             None => fresh(pipeline, edited, &prompts, &options, seed, step)?,
         };
         let rows: Vec<usize> = examples.path.iter().map(|path| path % prompts.len()).collect();
-        loss(edited, &examples, &select(&contexts, &rows), &target(&examples, &rows, &prompts, &options))
+        let target = target(&examples, &rows, &prompts, &options);
+        loss(edited, &examples, &select(&contexts, &rows), &target)
     })?;
     let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(job.about("esd", recorded), trainable.component, job.pipeline, values))
@@ -158,7 +166,7 @@ impl Options {
                 return Err(Error::input(format!("{name} is {value}, expected 1 to 1000000")));
             }
         }
-        for (name, value) in [("lr", self.lr), ("eta", self.eta), ("start_guidance", self.start_guidance)] {
+        for (name, value) in [("lr", self.lr), ("eta", self.eta), ("anchor_eta", self.anchor_eta), ("start_guidance", self.start_guidance)] {
             if !value.is_finite() || (name == "lr" && value <= 0.0) {
                 return Err(Error::input(format!("{name} is {value}, expected a finite number{}", if name == "lr" { " above 0" } else { "" })));
             }
@@ -167,60 +175,53 @@ impl Options {
     }
 }
 
-/// Trajectory i follows prompt i, over and over, each from its own seed.
+/// Trajectory i follows prompt i, over and over, each from its own seed. If some prompts have a companion, all get one.
 fn paths(prompts: &[ConceptPrompt], options: &Options, seed: u64) -> Vec<Path> {
+    let companions = prompts.iter().any(|p| p.also().is_some());
     let one = |i: usize| {
         let p = &prompts[i % prompts.len()];
-        let also = if companions(prompts) { vec![p.companion()] } else { vec![] };
-        Path { prompt: p.trained().to_owned(), also, seed: mix(seed, i as u64) }
+        let along = p.from.as_ref().unwrap_or(&p.erase);
+        let also = companions.then(|| p.also().cloned().unwrap_or_default()).into_iter().collect();
+        Path { prompt: along.clone(), also, seed: mix(seed, i as u64) }
     };
     (0..options.trajectories.max(prompts.len())).map(one).collect()
 }
 
 impl ConceptPrompt {
-    /// The prompt that is trained and guides the trajectories.
-    fn trained(&self) -> &str {
-        self.from.as_ref().unwrap_or(&self.erase)
-    }
-
-    /// What the target needs beside the trained prompt and the empty one; the empty one again where it needs nothing.
-    fn companion(&self) -> String {
-        let companion = if self.from.is_some() { Some(&self.erase) } else { self.anchor.as_ref() };
-        companion.cloned().unwrap_or_default()
-    }
-
-    /// The target's shares of the frozen predictions for the trained prompt, the empty one and the companion. They add up to 1,
-    /// so it does not matter whether the predictions are epsilon or v.
-    fn shares(&self, eta: f64, form: Form) -> [f64; 3] {
-        match (&self.from, &self.anchor, form) {
-            (Some(_), _, Form::Present) => [1.0, eta + 1.0, -(eta + 1.0)],
-            (Some(_), _, Form::Paper) => [0.0, eta + 1.0, -eta],
-            (None, Some(_), _) => [-eta, 0.0, eta + 1.0],
-            (None, None, _) => [-eta, eta + 1.0, 0.0],
+    /// What the target needs beside the path's own prompt and the empty one.
+    fn also(&self) -> Option<&String> {
+        match &self.from {
+            Some(_) => Some(&self.erase),
+            None => self.anchor.as_ref(),
         }
     }
 }
 
-/// Whether a prompt of the run has a companion, so that all of them get one. Concepts of one run may differ in that:
-/// a style has anchors where an object has none.
-fn companions(prompts: &[ConceptPrompt]) -> bool {
-    prompts.iter().any(|p| p.from.is_some() || p.anchor.is_some())
-}
-
-/// The target of every example, in epsilon.
+/// The target of every example, in epsilon: a combination of the frozen predictions for the trained prompt, the empty one
+/// and the companion, with weights that add up to 1.
 fn target(examples: &Examples, rows: &[usize], prompts: &[ConceptPrompt], options: &Options) -> Tensor<4> {
-    let shares: Vec<[f64; 3]> = rows.iter().map(|&row| prompts[row].shares(options.eta, options.form)).collect();
+    let weights: Vec<[f64; 3]> = rows.iter().map(|&row| weights(&prompts[row], options)).collect();
     let device = examples.x.device();
-    let predictions = [&examples.eps_prompt, &examples.eps_empty].into_iter().chain(&examples.eps_also);
-    let parts = predictions.enumerate().filter_map(|(k, eps)| {
-        let column: Vec<f32> = shares.iter().map(|share| share[k] as f32).collect();
-        if column.iter().all(|&share| share == 0.0) {
-            return None;
-        }
-        let column = Tensor::<4>::from_data(TensorData::new(column, [rows.len(), 1, 1, 1]), &device);
-        Some(eps.clone() * column)
-    });
-    parts.reduce(|sum, part| sum + part).unwrap_or_else(|| examples.x.zeros_like())
+    let weighted = |part: &Tensor<4>, k: usize| {
+        let column: Vec<f32> = weights.iter().map(|w| w[k] as f32).collect();
+        part.clone() * Tensor::<4>::from_data(TensorData::new(column, [rows.len(), 1, 1, 1]), &device)
+    };
+    let target = weighted(&examples.eps_prompt, 0) + weighted(&examples.eps_empty, 1);
+    match examples.eps_also.first() {
+        Some(also) => target + weighted(also, 2),
+        None => target,
+    }
+}
+
+/// The weights of the predictions for the trained prompt, the empty prompt and the companion.
+fn weights(prompt: &ConceptPrompt, options: &Options) -> [f64; 3] {
+    let (eta, anchored) = (options.eta, options.anchor_eta);
+    match (&prompt.from, &prompt.anchor, options.form) {
+        (Some(_), _, Form::Present) => [1.0, eta + 1.0, -(eta + 1.0)],
+        (Some(_), _, Form::Paper) => [0.0, 1.0 + eta, -eta],
+        (None, Some(_), _) => [-anchored, 0.0, 1.0 + anchored],
+        (None, None, _) => [-eta, 1.0 + eta, 0.0],
+    }
 }
 
 /// The mean squared distance to the target, in what the network predicts.
@@ -239,10 +240,11 @@ fn fresh(frozen: &Pipeline, edited: &Pipeline, prompts: &[ConceptPrompt], option
     let path: Vec<usize> = rng.integers(options.batch, 0, prompts.len() as i64).iter().map(|&i| i as usize).collect();
     let stop = rng.integers(1, 0, options.sampling_steps as i64)[0] as usize;
     let text = |pick: &dyn Fn(&ConceptPrompt) -> String| -> Vec<String> { path.iter().map(|&i| pick(&prompts[i])).collect() };
-    let along = text(&|p| p.trained().to_owned());
+    let along = text(&|p| p.from.clone().unwrap_or_else(|| p.erase.clone()));
     let n = path.len();
     let pair = frozen.encode(&[along, vec![String::new(); n]].concat());
-    let also = companions(prompts).then(|| frozen.encode(&text(&ConceptPrompt::companion)));
+    let companions = prompts.iter().any(|p| p.also().is_some());
+    let also = companions.then(|| frozen.encode(&text(&|p| p.also().cloned().unwrap_or_default())));
 
     let (edited_net, frozen_net) = (edited.unet_network(), frozen.unet_network());
     let schedule = &frozen.schedule;

@@ -44,7 +44,9 @@ pub trait Store {
 
 /// What a method tells while it works.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Event {
+pub enum Event<'a> {
+    /// Something a person should know about the run, such as what moves.
+    Note(&'a str),
     /// A stage begins, of which some steps may be done already.
     Stage {
         /// Its name, such as `training`.
@@ -84,7 +86,7 @@ pub struct Job<'a> {
     /// Where to keep things.
     pub store: &'a dyn Store,
     /// Who listens; `Break` asks the method to store its state and stop.
-    pub listen: &'a mut dyn FnMut(Event) -> ControlFlow<()>,
+    pub listen: &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 }
 
 impl Job<'_> {
@@ -107,7 +109,7 @@ impl Job<'_> {
     ///
     /// # Errors
     /// [`Error::Interrupted`] if the listener wants the method to stop.
-    pub fn tell(&mut self, event: Event) -> Result<()> {
+    pub fn tell(&mut self, event: Event<'_>) -> Result<()> {
         flow((self.listen)(event))
     }
 
@@ -116,7 +118,7 @@ impl Job<'_> {
     /// # Errors
     /// If an option is unknown or has an impossible value; the error names it and lists the known ones.
     pub fn options<T: DeserializeOwned + serde::Serialize>(&self, defaults: &T) -> Result<T> {
-        let broken = |e: serde_json::Error| Error::input(format!("a method option: {e}")).with_hint("see --set key=value in `scumble methods`");
+        let broken = |e: serde_json::Error| Error::input(format!("a method option: {e}"));
         let Value::Object(mut all) = serde_json::to_value(defaults).map_err(broken)? else {
             return Err(Error::input("a method's options are named values"));
         };

@@ -50,7 +50,7 @@ pub struct Method {
     pub needs: &'static str,
     /// Whether it takes several concepts at once.
     pub several: bool,
-    /// Seconds for `church` on the miniature, without the judging (2 cores; docs/methods.md has the command).
+    /// Seconds for `church` on the miniature, without the judging (2 cores; docs/esd.md has the command).
     pub seconds: Option<f64>,
     /// Peak memory of that run, in MiB.
     pub peak_mb: Option<f64>,

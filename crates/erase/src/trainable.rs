@@ -109,6 +109,17 @@ impl Trainable {
         Ok(picked)
     }
 
+    /// What it picks in a pipeline, in words: `esd-x: 35 tensors, 634272 numbers of the unet (cross-attention)`.
+    ///
+    /// # Errors
+    /// If it picks none.
+    pub fn describe(&self, pipeline: &Pipeline) -> Result<String> {
+        let names = self.pick_in(pipeline)?;
+        let size = |name: &String| pipeline.weights(self.component)?.get(name).map(|w| w.shape.iter().product::<usize>());
+        let numbers: usize = names.iter().filter_map(size).sum();
+        Ok(format!("{}: {} tensors, {numbers} numbers of the {} ({})", self.name, names.len(), self.component, self.about))
+    }
+
     /// The names of the tensors it picks in a pipeline.
     ///
     /// # Errors

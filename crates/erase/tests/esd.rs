@@ -276,7 +276,7 @@ fn several_concepts_share_a_run() {
 // The bank.
 
 fn bank(model: &Pipeline, paths: &[Path], store: &Memory) -> Bank {
-    let mut listen = |_| ControlFlow::Continue(());
+    let mut listen = |_: Event<'_>| ControlFlow::Continue(());
     let mut job = Job {
         pipeline: model,
         base: "tiny",
@@ -448,7 +448,7 @@ fn a_damaged_bank_is_an_error() {
 // Interruptions.
 
 /// Runs until the event for which `stop` is true; the listener must be obeyed at once.
-fn interrupted(run: &Run<'_>, stop: impl Fn(Event) -> bool) {
+fn interrupted(run: &Run<'_>, stop: impl Fn(Event<'_>) -> bool) {
     let mut stopped = false;
     let result = run.listened(&mut |event| {
         assert!(!stopped, "{event:?} after the interruption");
@@ -462,11 +462,11 @@ fn interrupted(run: &Run<'_>, stop: impl Fn(Event) -> bool) {
     assert!(matches!(result, Err(Error::Interrupted)), "{result:?}");
 }
 
-fn training(step: usize) -> impl Fn(Event) -> bool {
+fn training(step: usize) -> impl Fn(Event<'_>) -> bool {
     move |event| matches!(event, Event::Step { done, loss: Some(_) } if done == step)
 }
 
-fn recording(step: usize) -> impl Fn(Event) -> bool {
+fn recording(step: usize) -> impl Fn(Event<'_>) -> bool {
     move |event| matches!(event, Event::Step { done, loss: None } if done == step)
 }
 

@@ -1,6 +1,11 @@
 //! Activation functions.
 
-use burn::tensor::{Tensor, activation};
+use burn::{
+    backend::Dispatch,
+    tensor::{Tensor, activation},
+};
+
+use crate::{fuses, ops::Fused};
 
 /// `x * sigmoid(x)`, elementwise.
 pub fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
@@ -23,6 +28,9 @@ pub fn quick_gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// - x: `[n, tokens, 2 * c]`
 /// - result: `[n, tokens, c]`
 pub fn geglu(x: Tensor<3>) -> Tensor<3> {
+    if fuses(&x.device()) {
+        return Tensor::from_dispatch(<Dispatch as Fused>::fused_geglu(x.into_dispatch()));
+    }
     let [_, _, c2] = x.dims();
     let value = x.clone().narrow(2, 0, c2 / 2);
     let gate = x.narrow(2, c2 / 2, c2 / 2);

@@ -1,6 +1,11 @@
 //! Scaled dot-product attention over token layout.
 
-use burn::tensor::{Tensor, module, ops::AttentionModuleOptions};
+use burn::{
+    backend::Dispatch,
+    tensor::{Tensor, module, ops::AttentionModuleOptions},
+};
+
+use crate::{fuses, ops::Fused};
 
 /// `softmax(q k^T / sqrt(c / heads)) v`, head by head.
 ///
@@ -12,6 +17,10 @@ use burn::tensor::{Tensor, module, ops::AttentionModuleOptions};
 /// # Panics
 /// If `heads` does not divide `c`.
 pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize, causal: bool) -> Tensor<3> {
+    if fuses(&q.device()) {
+        let (q, k, v) = (q.into_dispatch(), k.into_dispatch(), v.into_dispatch());
+        return Tensor::from_dispatch(<Dispatch as Fused>::fused_attention(q, k, v, heads, causal));
+    }
     let [n, tokens, c] = q.dims();
     let split = |x: Tensor<3>| {
         let [n, l, c] = x.dims();

@@ -1,10 +1,15 @@
 //! Convolutions over channels-last maps.
 
-use burn::tensor::{
-    Tensor,
-    module::{conv2d, interpolate},
-    ops::{ConvOptions, InterpolateMode, InterpolateOptions},
+use burn::{
+    backend::Dispatch,
+    tensor::{
+        Tensor,
+        module::{conv2d, interpolate},
+        ops::{ConvOptions, InterpolateMode, InterpolateOptions},
+    },
 };
+
+use crate::{fuses, ops::Fused};
 
 /// Where a 3x3 convolution pads its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +28,11 @@ pub enum Padding {
 /// - bias: `[out]`
 /// - result: `[n, h / stride, w / stride, out]`, rounded up for [`Padding::Around`] and down for [`Padding::BelowRight`]
 pub fn conv3x3(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, stride: usize, padding: Padding) -> Tensor<4> {
+    if fuses(&x.device()) {
+        let before = usize::from(padding == Padding::Around);
+        let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
+        return Tensor::from_dispatch(<Dispatch as Fused>::fused_conv3x3(x.into_dispatch(), weight, bias, stride, before));
+    }
     let x = x.permute([0, 3, 1, 2]);
     let (x, pad) = match padding {
         Padding::Around => (x, 1),

@@ -4,16 +4,28 @@
 //! going from a convolution to a transformer and back is a reshape, never a copy. Weights keep PyTorch's layout
 //! (linear `[out, in]`, convolution `[out, in, kh, kw]`), so a tensor is the same here, in a file and in an edit.
 //!
+//! Each operation has two bodies: a fused one for the CPU, with a backward pass of its own ([`ops`]), and one composed of
+//! Burn's operations for every other device.
+//!
 //! Knows shapes and gradients. Does not know names, files or networks.
 
 mod activation;
 mod attention;
 mod conv;
+mod cpu;
 mod linear;
 mod norm;
+pub mod ops;
+
+use burn::{backend::DispatchDevice, tensor::Device};
 
 pub use activation::{geglu, gelu, quick_gelu, silu};
 pub use attention::attention;
 pub use conv::{Padding, conv3x3, patches, upsample_nearest};
 pub use linear::linear;
 pub use norm::{group_norm, layer_norm};
+
+/// Whether the fused operations run on a device.
+fn fuses(device: &Device) -> bool {
+    matches!(device.as_dispatch(), DispatchDevice::Flex(_))
+}

@@ -1,6 +1,8 @@
 //! Products with a weight matrix.
 
-use burn::tensor::Tensor;
+use burn::{backend::Dispatch, tensor::Tensor};
+
+use crate::{fuses, ops::Fused};
 
 /// `x W^T + b` over the last dimension.
 ///
@@ -12,7 +14,16 @@ use burn::tensor::Tensor;
 pub fn linear(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<3> {
     let [n, tokens, width] = x.dims();
     let out = weight.dims()[0];
-    let y = x.reshape([n * tokens, width]).matmul(weight.transpose());
+    let x = x.reshape([n * tokens, width]);
+    if fuses(&x.device()) {
+        let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
+        let y = match bias {
+            Some(bias) => <Dispatch as Fused>::fused_linear(x, weight, bias.into_dispatch()),
+            None => <Dispatch as Fused>::fused_product(x, weight),
+        };
+        return Tensor::<2>::from_dispatch(y).reshape([n, tokens, out]);
+    }
+    let y = x.matmul(weight.transpose());
     let y = match bias {
         Some(bias) => y + bias.reshape([1, out]),
         None => y,

@@ -1,8 +1,8 @@
 //! Normalisations.
 
-use burn::tensor::Tensor;
+use burn::{backend::Dispatch, tensor::Tensor};
 
-use crate::silu;
+use crate::{fuses, ops::Fused, silu};
 
 /// Group norm over channels-last maps, optionally followed by SiLU.
 ///
@@ -13,6 +13,10 @@ use crate::silu;
 /// # Panics
 /// If `groups` does not divide `c`.
 pub fn group_norm(x: Tensor<4>, groups: usize, gamma: Tensor<1>, beta: Tensor<1>, eps: f64, then_silu: bool) -> Tensor<4> {
+    if fuses(&x.device()) {
+        let (gamma, beta) = (gamma.into_dispatch(), beta.into_dispatch());
+        return Tensor::from_dispatch(<Dispatch as Fused>::fused_group_norm(x.into_dispatch(), gamma, beta, groups, eps, then_silu));
+    }
     let [n, h, w, c] = x.dims();
     let grouped = x.reshape([n, h * w, groups, c / groups]);
     let mean = grouped.clone().mean_dim(1).mean_dim(3);
@@ -29,5 +33,9 @@ pub fn group_norm(x: Tensor<4>, groups: usize, gamma: Tensor<1>, beta: Tensor<1>
 /// - x and result: `[n, tokens, c]`
 /// - gamma, beta: `[c]`
 pub fn layer_norm(x: Tensor<3>, gamma: Tensor<1>, beta: Tensor<1>, eps: f64) -> Tensor<3> {
+    if fuses(&x.device()) {
+        let (gamma, beta) = (gamma.into_dispatch(), beta.into_dispatch());
+        return Tensor::from_dispatch(<Dispatch as Fused>::fused_layer_norm(x.into_dispatch(), gamma, beta, eps));
+    }
     burn::tensor::module::layer_norm(x, gamma, Some(beta), eps)
 }

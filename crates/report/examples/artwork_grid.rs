@@ -22,7 +22,7 @@ fn picture(style: &str, object: &str, side: u32) -> image::ImageResult<RgbImage>
     }))
 }
 
-/// The pictures of each row, two for each column.
+/// The name of each row and its pictures.
 type Rows = Vec<(String, Vec<Option<RgbImage>>)>;
 
 fn draw(title: &str, columns: &[&str], parts: &[&str], rows: &Rows, path: &Path) -> Result<(), Box<dyn std::error::Error>> {

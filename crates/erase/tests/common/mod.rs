@@ -102,7 +102,7 @@ impl<'a> Run<'a> {
     }
 
     /// Erases with ESD until the listener breaks.
-    pub(crate) fn listened(&self, listen: &mut dyn FnMut(Event) -> ControlFlow<()>) -> Result<Edit> {
+    pub(crate) fn listened(&self, listen: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<Edit> {
         let mut job = Job {
             pipeline: self.pipeline,
             base: "tiny",

@@ -1,0 +1,13 @@
+//! The operations on slices: what the CPU really does, forward and backward, without a word about tensors or graphs.
+//!
+//! Loops are written so that the compiler vectorises them, once for AVX-512, once for AVX2 and once for any machine; which
+//! one runs is decided at run time. Sums are taken in an order that does not depend on the number of threads.
+
+pub(crate) mod attention;
+pub(crate) mod conv;
+pub(crate) mod geglu;
+pub(crate) mod layer_norm;
+pub(crate) mod linear;
+pub(crate) mod group_norm;
+pub(crate) mod math;
+pub(crate) mod product;
