@@ -157,7 +157,7 @@ fn plan(
 ) -> Result<Plan, Failure> {
     let sampler = match &args.sampler {
         Some(name) => name.parse().map_err(|e: scumble_diffusion::Error| Failure::from(e).of("--sampler"))?,
-        None => pipeline.sampler,
+        None => pipeline.own_sampler()?,
     };
     timesteps(sampler, &pipeline.schedule, args.steps).map_err(|e| Failure::from(e).of(&format!("--steps {}", args.steps)))?;
     if args.eta > 0.0 && sampler != Sampler::Ddim {

@@ -59,7 +59,9 @@ impl RunFolder {
             return Ok(Found::Finished(record.clone()));
         }
         let foreign = stored.is_some() && !same;
-        let occupied = stored.is_none() && path.is_dir() && fs_err::read_dir(path)?.flatten().any(|e| e.file_name() != LOCK);
+        // A killed run may leave its lock and a half-written file that was never renamed.
+        let ours = |name: &std::ffi::OsStr| name == LOCK || name.to_string_lossy().starts_with(".scumble-");
+        let occupied = stored.is_none() && path.is_dir() && fs_err::read_dir(path)?.flatten().any(|e| !ours(&e.file_name()));
         if (foreign || occupied) && !overwrite {
             let what = if foreign { "another plan's result" } else { "files that are not a run of scumble" };
             return Err(Failure::new(format!("{} holds {what}", path.display()))

@@ -46,8 +46,8 @@ pub struct Pipeline {
     pub vae: Part<VaeConfig>,
     /// The noise schedule.
     pub schedule: Schedule,
-    /// The sampler that the checkpoint itself names.
-    pub sampler: Sampler,
+    /// The sampler that the checkpoint itself names, if it is one of those here.
+    pub sampler: Option<Sampler>,
     device: Device,
 }
 
@@ -89,7 +89,7 @@ impl Pipeline {
             unet: Part { weights: load("unet", &unet.tensors, &UNet::manifest(&unet_config))?, config: unet_config },
             vae: Part { weights: load("vae", &vae.tensors, &Vae::manifest(&vae_config))?, config: vae_config },
             schedule: Schedule::from_config(&scheduler_path, &scheduler)?,
-            sampler: Sampler::default_for(&scheduler_path, &scheduler)?,
+            sampler: Sampler::default_for(&scheduler_path, &scheduler).ok(),
             device: device.clone(),
         })
     }
@@ -143,6 +143,15 @@ impl Pipeline {
         self.text_encoder.config.vocab_size = ids.end as usize;
         self.tokenizer = tokenizer;
         Ok(())
+    }
+
+    /// The sampler that the checkpoint itself names.
+    ///
+    /// # Errors
+    /// If there is no such sampler here.
+    pub fn own_sampler(&self) -> Result<Sampler> {
+        let missing = || Error::input("the checkpoint's scheduler has no sampler here").with_hint("choose one with --sampler, such as ddim");
+        self.sampler.ok_or_else(missing)
     }
 
     /// The text encoder as a network.
@@ -238,7 +247,7 @@ impl Pipeline {
             }
             None => noise.draw(shape, &self.device),
         };
-        let sampler = request.sampler.unwrap_or(self.sampler);
+        let sampler = request.sampler.map_or_else(|| self.own_sampler(), Ok)?;
         let device = &self.device;
         sampler.sample::<Error>(
             &run,

@@ -48,8 +48,8 @@ impl Concept {
     /// The prompts of `name`.
     ///
     /// With a template, the template over its objects. Without one, a world that knows the name words it as its captions
-    /// do: an object with its article, a style over sixteen objects with the bare objects as anchors. Otherwise the name is
-    /// the prompt.
+    /// do: an object with its article, alone and taken out of its caption in every style; a style over sixteen objects with
+    /// the bare objects as anchors. Otherwise the name is the prompt.
     ///
     /// # Errors
     /// If the name is empty, or an anchor says the same as the concept.
@@ -63,7 +63,7 @@ impl Concept {
             return Err(Error::input("the concept is empty").with_hint("name what to erase, such as `church` or `ink style`"));
         }
         let known = world.and_then(|world| world.find(name).map(|known| (world, known)));
-        let (template, objects, default_anchor) = match (&wording.template, known) {
+        let (template, objects, default_anchor) = match (&wording.template, known.clone()) {
             (Some(template), _) => (template.clone(), wording.objects.clone(), None),
             (None, Some((_, Known::Object(object)))) => (World::article(&object), vec![], None),
             (None, Some((_, Known::Category { name, .. }))) => (World::article(&name), vec![], None),
@@ -84,11 +84,21 @@ impl Concept {
             anchor: anchor.as_deref().map(|text| fill(text, object)),
             from: wording.from.as_deref().map(|text| fill(text, object)),
         };
-        let prompts: Vec<ConceptPrompt> = if template.contains("{object}") {
+        let mut prompts: Vec<ConceptPrompt> = if template.contains("{object}") {
             objects.iter().map(|o| one(o)).collect()
         } else {
             vec![one("")]
         };
+        if let (None, None, None, Some((world, Known::Object(noun) | Known::Category { name: noun, .. }))) =
+            (&wording.template, &wording.anchor, &wording.from, known)
+        {
+            // An erasure of the bare caption alone leaves the concept in captions that say more.
+            prompts.extend(world.styles.iter().map(|style| ConceptPrompt {
+                erase: World::article(&noun),
+                anchor: None,
+                from: Some(World::caption(&noun, Some(style), None)),
+            }));
+        }
         for p in &prompts {
             if p.anchor.as_deref().is_some_and(|a| a.trim().eq_ignore_ascii_case(p.erase.trim())) {
                 return Err(Error::input(format!("--anchor `{}` is the concept itself", p.erase)).with_hint("name something else"));
