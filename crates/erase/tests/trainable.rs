@@ -65,8 +65,13 @@ fn every_name_and_alias_is_known() {
         }
     }
     for (published, ours) in [
-        ("xattn", "esd-x"), ("xattn-strict", "esd-x-strict"), ("noxattn", "esd-u"), ("full", "esd-all"), ("kv", "esd-x-strict"),
-        ("esd_x", "esd-x"), ("selfattn", "selfattn"),
+        ("xattn", "esd-x"),
+        ("xattn-strict", "esd-x-strict"),
+        ("noxattn", "esd-u"),
+        ("full", "esd-all"),
+        ("kv", "esd-x-strict"),
+        ("esd_x", "esd-x"),
+        ("selfattn", "selfattn"),
     ] {
         assert_eq!(Trainable::named(published).unwrap().name, ours);
     }
