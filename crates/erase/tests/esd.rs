@@ -165,6 +165,20 @@ fn concepts_with_and_without_anchors_go_together() {
     }
 }
 
+/// `anchor_eta` is for prompts with an anchor; where only `eta` is set it is for all.
+#[test]
+fn anchored_prompts_have_an_eta_of_their_own() {
+    let model = pipeline("odd");
+    let first = |more: Value| {
+        let concepts = vec![concept("a cat in ink style", Some("a cat"), None)];
+        f64::from(Run::new(&model, concepts, whole_bank(more)).losses().unwrap().1[0])
+    };
+    let one = first(json!({"eta": 1.0}));
+    near(first(json!({"eta": 3.0})), 4.0 * one, 1e-5);
+    near(first(json!({"eta": 3.0, "anchor_eta": 1.0})), one, 1e-5);
+    near(first(json!({"eta": 1.0, "anchor_eta": 2.0})), 2.25 * one, 1e-5);
+}
+
 #[test]
 fn the_trained_prompt_is_from() {
     // The bank's trajectories follow `from`, and the loss is that of its prediction: eta -1 in the paper's form leaves the
