@@ -21,7 +21,7 @@ use crate::{
     error::{Error, Result},
     job::{Event, Job},
     methods::Variant,
-    train::{Train, train},
+    train::{LrSchedule, Train, train},
     trainable::Trainable,
 };
 
@@ -32,8 +32,10 @@ pub struct Options {
     pub train_method: String,
     /// Training steps.
     pub iterations: usize,
-    /// Adam's step size.
+    /// Adam's step size at the first step.
     pub lr: f64,
+    /// `constant` or `linear` (falling to 0).
+    pub lr_schedule: LrSchedule,
     /// How far past the neutral prediction to go, in the paper's counting.
     pub eta: f64,
     /// The same for prompts with an anchor; what `eta` was set to, if it was set and this was not.
@@ -78,6 +80,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Option
         train_method: trainable.name.into(),
         iterations: 200,
         lr: 5e-5,
+        lr_schedule: LrSchedule::Constant,
         eta: 1.0,
         anchor_eta: 1.0,
         form: Form::Present,
@@ -97,8 +100,9 @@ pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Option
             let concepts = job.concepts.len().clamp(1, 5);
             let prompts: usize = job.concepts.iter().map(|c| c.prompts.len()).sum();
             Options {
-                iterations: concepts * if few { 150 } else { 250 },
+                iterations: concepts * if few { 200 } else { 300 },
                 lr: if few { 1e-3 } else { 3e-4 },
+                lr_schedule: LrSchedule::Linear,
                 eta: 2.0,
                 batch: 8,
                 trajectories: prompts.max(16),
@@ -136,7 +140,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     };
 
     let (pipeline, seed) = (job.pipeline, job.seed);
-    let steps = Train { trainable, iterations: options.iterations, lr: options.lr, state: "esd" };
+    let steps = Train { trainable, iterations: options.iterations, lr: options.lr, schedule: options.lr_schedule, state: "esd" };
     let values = train(job, steps, &mut |edited, step| {
         let examples = match &bank {
             Some(bank) => bank.examples(&draw(bank.len(), options.batch, seed, step)),

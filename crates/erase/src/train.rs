@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, ops::ControlFlow, time::{Duration, Instant}};
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::Pipeline;
 use scumble_nn::files::{HostTensor, Tensors};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     adam::Moments,
@@ -20,10 +21,32 @@ pub struct Train<'a> {
     pub trainable: Trainable,
     /// Number of steps.
     pub iterations: usize,
-    /// Step size of Adam.
+    /// Step size of Adam at the first step.
     pub lr: f64,
+    /// How the step size goes on.
+    pub schedule: LrSchedule,
     /// The name under which the state is stored.
     pub state: &'a str,
+}
+
+/// How the step size changes over the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LrSchedule {
+    /// It stays, as in the published code of most methods.
+    Constant,
+    /// It falls to 0 in a straight line: the last steps settle instead of wandering, which spares what is not to be erased.
+    Linear,
+}
+
+impl LrSchedule {
+    /// The step size at `step`, counted from 0, of `iterations`.
+    fn at(self, lr: f64, step: usize, iterations: usize) -> f64 {
+        match self {
+            Self::Constant => lr,
+            Self::Linear => lr * (1.0 - step as f64 / iterations as f64),
+        }
+    }
 }
 
 /// The tensors that move: f32 whatever the model's dtype, with Adam's moments.
@@ -59,7 +82,8 @@ pub fn train(
     let mut pause = STORE_EVERY;
     let mut last = f32::NAN;
     while masters.step < options.iterations {
-        let value = masters.advance(job.pipeline, options.lr, loss)?;
+        let lr = options.schedule.at(options.lr, masters.step, options.iterations);
+        let value = masters.advance(job.pipeline, lr, loss)?;
         last = value;
         let going = job.tell(Event::Step { done: masters.step, loss: Some(value) });
         if going.is_err() || stored_at.elapsed() >= pause {
