@@ -1,5 +1,7 @@
 //! ESD on tiny models: its target, what it changes, the bank it learns from, and being interrupted.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod common;
 
 use std::{
@@ -231,6 +233,27 @@ fn the_loss_falls() {
     assert!(losses.windows(2).all(|pair| pair[1] < pair[0]), "{losses:?}");
 }
 
+/// The second of two steps is half as long when the step size falls in a straight line.
+#[test]
+fn the_step_size_falls_in_a_line() {
+    let model = pipeline("odd");
+    let moved = |schedule: &str| {
+        let run = Run::new(&model, church(), options(json!({"iterations": 2, "lr_schedule": schedule, "train_method": "kv"})));
+        interrupted(&run, training(1));
+        let before = run.store.own.borrow()["esd"].clone();
+        let after = run.erase().unwrap();
+        let one = |((_, name), change): (&(String, String), &Change)| {
+            let Change::Value(value) = change else { panic!("{name}") };
+            let before = before[&format!("value.{name}")].to_f32().unwrap();
+            value.to_f32().unwrap().into_iter().zip(before).map(|(a, b)| a - b).collect::<Vec<_>>()
+        };
+        after.changes.iter().flat_map(one).collect::<Vec<f32>>()
+    };
+    for (linear, constant) in moved("linear").into_iter().zip(moved("constant")) {
+        assert!((constant - 2.0 * linear).abs() < 1e-6, "{constant} {linear}");
+    }
+}
+
 #[test]
 fn an_empty_edit_does_not_drift() {
     let model = pipeline("odd");
@@ -258,6 +281,7 @@ fn impossible_options_are_refused_before_anything_is_computed() {
         ("trajectories", json!(0)),
         ("sampling_steps", json!(0)),
         ("form", json!("future")),
+        ("lr_schedule", json!("cosine")),
         ("latents", json!("fresh")),
         ("train_method", json!("esd-y")),
         ("train_method", json!(5)),
@@ -528,7 +552,7 @@ fn recording(step: usize) -> impl Fn(Event<'_>) -> bool {
 #[test]
 fn an_interrupted_run_ends_with_the_same_bits() {
     let model = pipeline("odd");
-    for more in [json!({}), json!({"latents": "edited"}), json!({"train_method": "esd-all", "batch": 5})] {
+    for more in [json!({"lr_schedule": "linear"}), json!({"latents": "edited"}), json!({"train_method": "esd-all", "batch": 5})] {
         let fresh = || Run::new(&model, church(), options(more.clone()));
         let undisturbed = values(&fresh().erase().unwrap());
         for stops in [vec![1], vec![3], vec![6], vec![2, 4], vec![1, 2, 3, 4, 5, 6]] {

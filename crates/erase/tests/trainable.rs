@@ -1,5 +1,7 @@
 //! What the train methods pick from Stable Diffusion 1.4, counted in numbers as the papers' code counts them.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::{collections::BTreeSet, path::Path};
 
 use scumble_erase::trainable::{ALL, ESD_ALL, ESD_U, ESD_X, ESD_X_STRICT, SELFATTN, Trainable};

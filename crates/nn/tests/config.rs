@@ -1,4 +1,5 @@
 //! Configurations: the published ones are read with the right numbers, what would change the computation is refused by name.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 #![recursion_limit = "256"]
 
 use std::path::Path;

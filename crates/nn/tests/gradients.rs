@@ -1,5 +1,7 @@
 //! Gradients: against PyTorch, against finite differences, and who gets one at all.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod common;
 
 use std::collections::BTreeMap;
