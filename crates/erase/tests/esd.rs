@@ -1,5 +1,7 @@
 //! ESD on tiny models: its target, what it changes, the bank it learns from, and being interrupted.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod common;
 
 use std::{
@@ -77,7 +79,9 @@ fn the_first_loss_is_the_formula() {
         let run = Run::new(&model, concepts, whole_bank(more));
         let (_, losses) = run.losses().unwrap();
         let groups = run.store.groups();
-        let eps: Vec<Vec<f64>> = (0..3).map_while(|k| groups[0].contains_key(&format!("eps.{k}")).then(|| column(&groups, &format!("eps.{k}")))).collect();
+        let eps: Vec<Vec<f64>> = (0..3)
+            .map_while(|k| groups[0].contains_key(&format!("eps.{k}")).then(|| column(&groups, &format!("eps.{k}"))))
+            .collect();
         (f64::from(losses[0]), eps)
     };
     let apart = |a: &[f64], b: &[f64]| mean_of_squares(a.iter().zip(b).map(|(a, b)| a - b));
@@ -147,7 +151,8 @@ fn concepts_with_and_without_anchors_go_together() {
     let (church, ink) = (concept("a church", None, None), concept("a cat in ink style", Some("a cat"), None));
     for concepts in [vec![church.clone(), ink.clone()], vec![ink, church]] {
         let order: Vec<bool> = concepts.iter().map(|c| c.prompts[0].anchor.is_some()).collect();
-        let run = Run::new(&model, concepts, options(json!({"iterations": 1, "trajectories": 4, "batch": 4 * STEPS, "eta": 1.0})));
+        let run =
+            Run::new(&model, concepts, options(json!({"iterations": 1, "trajectories": 4, "batch": 4 * STEPS, "eta": 1.0})));
         let (_, losses) = run.losses().unwrap();
         let groups = run.store.groups();
         assert_eq!(groups.len(), 1);
@@ -160,6 +165,20 @@ fn concepts_with_and_without_anchors_go_together() {
         });
         near(losses[0].into(), mean_of_squares(apart), 1e-5);
     }
+}
+
+/// `anchor_eta` is for prompts with an anchor; where only `eta` is set it is for all.
+#[test]
+fn anchored_prompts_have_an_eta_of_their_own() {
+    let model = pipeline("odd");
+    let first = |more: Value| {
+        let concepts = vec![concept("a cat in ink style", Some("a cat"), None)];
+        f64::from(Run::new(&model, concepts, whole_bank(more)).losses().unwrap().1[0])
+    };
+    let one = first(json!({"eta": 1.0}));
+    near(first(json!({"eta": 3.0})), 4.0 * one, 1e-5);
+    near(first(json!({"eta": 3.0, "anchor_eta": 1.0})), one, 1e-5);
+    near(first(json!({"eta": 1.0, "anchor_eta": 2.0})), 2.25 * one, 1e-5);
 }
 
 #[test]
@@ -207,9 +226,32 @@ fn only_the_chosen_tensors_change_and_the_base_stays() {
 #[test]
 fn the_loss_falls() {
     let model = pipeline("odd");
-    let (_, losses) = Run::new(&model, church(), whole_bank(json!({"iterations": 12, "lr": 3e-3, "train_method": "esd-all"}))).losses().unwrap();
+    let (_, losses) = Run::new(&model, church(), whole_bank(json!({"iterations": 12, "lr": 3e-3, "train_method": "esd-all"})))
+        .losses()
+        .unwrap();
     assert!(losses[11] < 0.7 * losses[0], "{losses:?}");
     assert!(losses.windows(2).all(|pair| pair[1] < pair[0]), "{losses:?}");
+}
+
+/// The second of two steps is half as long when the step size falls in a straight line.
+#[test]
+fn the_step_size_falls_in_a_line() {
+    let model = pipeline("odd");
+    let moved = |schedule: &str| {
+        let run = Run::new(&model, church(), options(json!({"iterations": 2, "lr_schedule": schedule, "train_method": "kv"})));
+        interrupted(&run, training(1));
+        let before = run.store.own.borrow()["esd"].clone();
+        let after = run.erase().unwrap();
+        let one = |((_, name), change): (&(String, String), &Change)| {
+            let Change::Value(value) = change else { panic!("{name}") };
+            let before = before[&format!("value.{name}")].to_f32().unwrap();
+            value.to_f32().unwrap().into_iter().zip(before).map(|(a, b)| a - b).collect::<Vec<_>>()
+        };
+        after.changes.iter().flat_map(one).collect::<Vec<f32>>()
+    };
+    for (linear, constant) in moved("linear").into_iter().zip(moved("constant")) {
+        assert!((constant - 2.0 * linear).abs() < 1e-6, "{constant} {linear}");
+    }
 }
 
 #[test]
@@ -226,10 +268,24 @@ fn an_empty_edit_does_not_drift() {
 fn impossible_options_are_refused_before_anything_is_computed() {
     let model = pipeline("odd");
     for (key, value) in [
-        ("lr", json!(0.0)), ("lr", json!(-1e-5)), ("lr", json!(f64::NAN)), ("lr", json!("fast")), ("eta", json!(f64::NAN)),
-        ("eta", json!(null)), ("iterations", json!(0)), ("iterations", json!(-3)), ("iterations", json!(1e18)),
-        ("batch", json!(0)), ("trajectories", json!(0)), ("sampling_steps", json!(0)), ("form", json!("future")),
-        ("latents", json!("fresh")), ("train_method", json!("esd-y")), ("train_method", json!(5)), ("start_guidance", json!("high")),
+        ("lr", json!(0.0)),
+        ("lr", json!(-1e-5)),
+        ("lr", json!(f64::NAN)),
+        ("lr", json!("fast")),
+        ("eta", json!(f64::NAN)),
+        ("eta", json!(null)),
+        ("iterations", json!(0)),
+        ("iterations", json!(-3)),
+        ("iterations", json!(1e18)),
+        ("batch", json!(0)),
+        ("trajectories", json!(0)),
+        ("sampling_steps", json!(0)),
+        ("form", json!("future")),
+        ("lr_schedule", json!("cosine")),
+        ("latents", json!("fresh")),
+        ("train_method", json!("esd-y")),
+        ("train_method", json!(5)),
+        ("start_guidance", json!("high")),
     ] {
         let run = Run::new(&model, church(), options(json!({key: value})));
         let error = run.listened(&mut |event| panic!("{key} {value}: {event:?}")).unwrap_err();
@@ -239,7 +295,18 @@ fn impossible_options_are_refused_before_anything_is_computed() {
     let error = Run::new(&model, church(), options(json!({"learning_rate": 1e-3}))).erase().unwrap_err();
     assert!(error.to_string().contains("`learning_rate`"), "{error}");
     let hint = error.hint().unwrap();
-    for known in ["train_method", "iterations", "lr", "eta", "form", "latents", "batch", "trajectories", "sampling_steps", "start_guidance"] {
+    for known in [
+        "train_method",
+        "iterations",
+        "lr",
+        "eta",
+        "form",
+        "latents",
+        "batch",
+        "trajectories",
+        "sampling_steps",
+        "start_guidance",
+    ] {
         assert!(hint.contains(known), "{hint}");
     }
     assert!(matches!(Run::new(&model, vec![], options(json!({}))).erase(), Err(Error::Input { .. })));
@@ -296,17 +363,24 @@ fn bank(model: &Pipeline, paths: &[Path], store: &Memory) -> Bank {
 fn the_bank_holds_what_the_frozen_network_says() {
     for name in ["odd", "sd2"] {
         let model = pipeline(name);
-        let path = |prompt: &str, also: [&str; 2], seed| Path { prompt: prompt.into(), also: also.map(String::from).into(), seed };
-        let paths = [path("a church", ["a house", "ink"], 3), path("a cat", ["a dog", ""], 4), path("a church", ["a cat", "a dog"], 5)];
+        let path =
+            |prompt: &str, also: [&str; 2], seed| Path { prompt: prompt.into(), also: also.map(String::from).into(), seed };
+        let paths =
+            [path("a church", ["a house", "ink"], 3), path("a cat", ["a dog", ""], 4), path("a church", ["a cat", "a dog"], 5)];
         let bank = bank(&model, &paths, &Memory::default());
         assert_eq!(bank.len(), paths.len() * STEPS);
         let unet = model.unet_network();
         for i in 0..bank.len() {
             let e = bank.examples(&[i]);
             let path = &paths[e.path[0]];
-            let prompts = [(&path.prompt, &e.eps_prompt), (&String::new(), &e.eps_empty), (&path.also[0], &e.eps_also[0]), (&path.also[1], &e.eps_also[1])];
+            let prompts = [
+                (&path.prompt, &e.eps_prompt),
+                (&String::new(), &e.eps_empty),
+                (&path.also[0], &e.eps_also[0]),
+                (&path.also[1], &e.eps_also[1]),
+            ];
             for (prompt, recorded) in prompts {
-                let raw = unet.forward(e.x.clone(), &[e.t[0].get()], &model.encode(&[prompt.clone()]));
+                let raw = unet.forward(e.x.clone(), &[e.t[0].get()], &model.encode(std::slice::from_ref(prompt)));
                 let found = model.schedule.epsilon_from_raw(raw, e.x.clone(), &model.schedule.alpha_bars(&e.t)).unwrap();
                 let largest = host(&found).iter().fold(0f32, |m, v| m.max(v.abs()));
                 let apart = host(&(found - recorded.clone())).iter().fold(0f32, |m, v| m.max(v.abs()));
@@ -333,7 +407,9 @@ fn the_bank_holds_what_the_frozen_network_says() {
 fn a_trajectory_is_the_same_in_any_company() {
     let model = pipeline("odd");
     // 36 latent pixels: 28 trajectories go together, so 30 make two groups.
-    let paths: Vec<Path> = (0..30).map(|i| Path { prompt: format!("a {}", ["cat", "dog", "church"][i % 3]), also: vec![], seed: i as u64 }).collect();
+    let paths: Vec<Path> = (0..30)
+        .map(|i| Path { prompt: format!("a {}", ["cat", "dog", "church"][i % 3]), also: vec![], seed: i as u64 })
+        .collect();
     let store = Memory::default();
     let together = bank(&model, &paths, &store);
     assert_eq!(store.groups().len(), 2);
@@ -356,7 +432,8 @@ fn a_trajectory_is_the_same_in_any_company() {
 #[test]
 fn every_example_is_seen_once_an_epoch() {
     let model = pipeline("odd");
-    let run = Run::new(&model, church(), options(json!({"iterations": 3 * EXAMPLES, "batch": 1, "lr": 1e-30, "train_method": "kv"})));
+    let run =
+        Run::new(&model, church(), options(json!({"iterations": 3 * EXAMPLES, "batch": 1, "lr": 1e-30, "train_method": "kv"})));
     let (edit, losses) = run.losses().unwrap();
     let before = bits(&model);
     assert!(values(&edit).iter().all(|(name, new)| *new == before[name]), "the step was to be too small");
@@ -390,7 +467,9 @@ fn a_bank_is_shared_between_runs() {
     first.erase().unwrap();
     assert_eq!((first.store.recorded.get(), first.store.found.get()), (1, 0));
     // Other targets, other tensors, other steps: the same latents and predictions.
-    for more in [json!({"eta": 3.0}), json!({"train_method": "esd-u"}), json!({"form": "paper", "iterations": 2, "batch": 5, "lr": 1e-5})] {
+    for more in
+        [json!({"eta": 3.0}), json!({"train_method": "esd-u"}), json!({"form": "paper", "iterations": 2, "batch": 5, "lr": 1e-5})]
+    {
         let other = Run { store: first.store.beside(), options: options(more), ..first.clone() };
         other.erase().unwrap();
         assert_eq!(first.store.recorded.get(), 1);
@@ -473,7 +552,7 @@ fn recording(step: usize) -> impl Fn(Event<'_>) -> bool {
 #[test]
 fn an_interrupted_run_ends_with_the_same_bits() {
     let model = pipeline("odd");
-    for more in [json!({}), json!({"latents": "edited"}), json!({"train_method": "esd-all", "batch": 5})] {
+    for more in [json!({"lr_schedule": "linear"}), json!({"latents": "edited"}), json!({"train_method": "esd-all", "batch": 5})] {
         let fresh = || Run::new(&model, church(), options(more.clone()));
         let undisturbed = values(&fresh().erase().unwrap());
         for stops in [vec![1], vec![3], vec![6], vec![2, 4], vec![1, 2, 3, 4, 5, 6]] {
@@ -566,7 +645,10 @@ fn a_diverging_run_says_where_and_keeps_what_was_stored() {
     // Infinite after the only step, whose loss was finite: no such edit is handed out or stored.
     let run = Run::new(&model, church(), options(json!({"lr": 1e300, "iterations": 1})));
     assert!(matches!(run.erase(), Err(Error::Diverged { step: 1, .. })));
-    assert!(matches!(run.listened(&mut |event| if training(1)(event) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }), Err(Error::Diverged { .. })));
+    assert!(matches!(
+        run.listened(&mut |event| if training(1)(event) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }),
+        Err(Error::Diverged { .. })
+    ));
     assert!(run.store.own.borrow().is_empty());
 }
 
@@ -583,7 +665,8 @@ fn a_concept_is_worded() {
     assert_eq!(style.prompts[0], concept("a cat in ink style", Some("a cat"), None).prompts[0]);
     let from = new("ink", Wording { from: Some("a picture".into()), ..Wording::default() }).unwrap();
     assert!(from.prompts.iter().all(|p| p.anchor.is_none() && p.from.as_deref() == Some("a picture")));
-    let template = Wording { template: Some("{concept} and {object}".into()), objects: vec!["a cat".into()], ..Wording::default() };
+    let template =
+        Wording { template: Some("{concept} and {object}".into()), objects: vec!["a cat".into()], ..Wording::default() };
     assert_eq!(new("a dog", template).unwrap().prompts, concept("a dog and a cat", None, None).prompts);
     for (name, wording) in [
         (" ", Wording::default()),

@@ -1,5 +1,7 @@
 //! What the train methods pick from Stable Diffusion 1.4, counted in numbers as the papers' code counts them.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::{collections::BTreeSet, path::Path};
 
 use scumble_erase::trainable::{ALL, ESD_ALL, ESD_U, ESD_X, ESD_X_STRICT, SELFATTN, Trainable};
@@ -65,8 +67,13 @@ fn every_name_and_alias_is_known() {
         }
     }
     for (published, ours) in [
-        ("xattn", "esd-x"), ("xattn-strict", "esd-x-strict"), ("noxattn", "esd-u"), ("full", "esd-all"), ("kv", "esd-x-strict"),
-        ("esd_x", "esd-x"), ("selfattn", "selfattn"),
+        ("xattn", "esd-x"),
+        ("xattn-strict", "esd-x-strict"),
+        ("noxattn", "esd-u"),
+        ("full", "esd-all"),
+        ("kv", "esd-x-strict"),
+        ("esd_x", "esd-x"),
+        ("selfattn", "selfattn"),
     ] {
         assert_eq!(Trainable::named(published).unwrap().name, ours);
     }

@@ -1,4 +1,5 @@
 //! Configurations: the published ones are read with the right numbers, what would change the computation is refused by name.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 #![recursion_limit = "256"]
 
 use std::path::Path;
@@ -323,7 +324,14 @@ fn absurd_numbers_are_refused() {
         for key in ["in_channels", "out_channels", "latent_channels", "layers_per_block", "norm_num_groups"] {
             refused(vae(&with(sd14_vae(), key, value.clone())), key);
         }
-        for key in ["vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "max_position_embeddings"] {
+        for key in [
+            "vocab_size",
+            "hidden_size",
+            "intermediate_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "max_position_embeddings",
+        ] {
             refused(text(&with(sd14_text(), key, value.clone())), key);
         }
     }
@@ -355,7 +363,11 @@ fn a_small_file_cannot_ask_for_a_large_network() {
     let vit = json!({"id2label": {"0": "cat"}, "num_hidden_layers": 1_000_000});
     refused(VitConfig::read(Path::new("vit"), &vit), "num_hidden_layers");
     // The largest that is accepted is built at once.
-    let most = with(with(sd14_unet(), "layers_per_block", json!(64)), "block_out_channels", json!([1_048_576, 1_048_576, 1_048_576, 1_048_576]));
+    let most = with(
+        with(sd14_unet(), "layers_per_block", json!(64)),
+        "block_out_channels",
+        json!([1_048_576, 1_048_576, 1_048_576, 1_048_576]),
+    );
     assert!(UNet::manifest(&unet(&most).unwrap()).len() < 20_000);
 }
 
@@ -365,7 +377,10 @@ fn numbers_must_fit_each_other() {
     refused(unet(&with(sd14_unet(), "attention_head_dim", json!([8, 8, 8]))), "attention_head_dim");
     refused(unet(&with(sd14_unet(), "norm_num_groups", json!(48))), "norm_num_groups");
     refused(unet(&with(sd14_unet(), "down_block_types", json!(["DownBlock2D"]))), "down_block_types");
-    refused(unet(&with(sd14_unet(), "up_block_types", json!(["UpBlock2D", "UpBlock2D", "UpBlock2D", "AttnUpBlock2D"]))), "up_block_types");
+    refused(
+        unet(&with(sd14_unet(), "up_block_types", json!(["UpBlock2D", "UpBlock2D", "UpBlock2D", "AttnUpBlock2D"]))),
+        "up_block_types",
+    );
     refused(unet(&without(sd14_unet(), "block_out_channels")), "block_out_channels");
     refused(unet(&without(sd14_unet(), "down_block_types")), "down_block_types");
     refused(vae(&with(sd14_vae(), "norm_num_groups", json!(48))), "norm_num_groups");

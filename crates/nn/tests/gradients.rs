@@ -1,5 +1,7 @@
 //! Gradients: against PyTorch, against finite differences, and who gets one at all.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod common;
 
 use std::collections::BTreeMap;
@@ -18,8 +20,7 @@ use scumble_nn::{
 /// Tracks the tensors that `pick` names and returns them.
 fn track(weights: &mut Weights, pick: impl Fn(&str) -> bool) -> BTreeMap<String, Tensor<1>> {
     let picked = weights.iter().filter(|(name, _)| pick(name));
-    let leaves: BTreeMap<_, _> =
-        picked.map(|(name, w)| (name.clone(), w.flat.clone().autodiff().require_grad())).collect();
+    let leaves: BTreeMap<_, _> = picked.map(|(name, w)| (name.clone(), w.flat.clone().autodiff().require_grad())).collect();
     for (name, leaf) in &leaves {
         weights.replace(name, leaf.clone()).unwrap();
     }
@@ -144,7 +145,8 @@ fn exactly_the_tracked_tensors_get_gradients() {
         for (what, rule) in rules {
             let mut parts = Parts::of(&small(name));
             // Known to the graph, but not asked for.
-            let idle: BTreeMap<String, Tensor<1>> = parts.unet.1.iter().map(|(n, w)| (n.clone(), w.flat.clone().autodiff())).collect();
+            let idle: BTreeMap<String, Tensor<1>> =
+                parts.unet.1.iter().map(|(n, w)| (n.clone(), w.flat.clone().autodiff())).collect();
             for (name, tensor) in &idle {
                 parts.unet.1.replace(name, tensor.clone()).unwrap();
             }
@@ -185,7 +187,8 @@ fn a_gradient_does_not_depend_on_what_else_moves() {
 fn agrees_with_differences(what: &str, at: &[f32], gradient: &[f32], f: impl Fn(Vec<f32>) -> f64) {
     let scale = at.iter().fold(0f32, |m, v| m.max(v.abs()));
     for half in 0..2 {
-        let mut way: Vec<f64> = gradient.iter().enumerate().map(|(i, &g)| if i % 2 == half { f64::from(g) } else { 0.0 }).collect();
+        let mut way: Vec<f64> =
+            gradient.iter().enumerate().map(|(i, &g)| if i % 2 == half { f64::from(g) } else { 0.0 }).collect();
         let expected = way.iter().map(|w| w * w).sum::<f64>().sqrt();
         assert!(expected > 0.0 && scale > 0.0, "{what}");
         way.iter_mut().for_each(|w| *w /= expected);
@@ -265,9 +268,7 @@ fn gradients_of_embedded_tokens_are_slopes() {
         let target = numbers(hidden.dims(), 7);
         let gradients = (hidden - target.clone()).powi_scalar(2).sum().backward();
         let gradient = host(&embedded.grad(&gradients).unwrap());
-        agrees_with_differences(name, &host(&embedded), &gradient, |values| {
-            far(&text.encode(again(values, &embedded)), &target)
-        });
+        agrees_with_differences(name, &host(&embedded), &gradient, |values| far(&text.encode(again(values, &embedded)), &target));
     }
 }
 

@@ -1,5 +1,7 @@
 //! The networks against diffusers and transformers, from the same weights, in f32.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod common;
 
 use burn::tensor::{Device, Tensor};

@@ -79,9 +79,8 @@ impl Parts {
         let text = ClipTextConfig::read("text".as_ref(), &checkpoint.text_encoder.config).unwrap();
         let unet = UNetConfig::read("unet".as_ref(), &checkpoint.unet.config).unwrap();
         let vae = VaeConfig::read("vae".as_ref(), &checkpoint.vae.config).unwrap();
-        let load = |name: &str, manifest| {
-            Weights::load(name, &checkpoint.component(name).unwrap().tensors, &manifest, &device).unwrap()
-        };
+        let load =
+            |name: &str, manifest| Weights::load(name, &checkpoint.component(name).unwrap().tensors, &manifest, &device).unwrap();
         Self {
             text: (text.clone(), load("text_encoder", ClipText::manifest(&text))),
             unet: (unet.clone(), load("unet", UNet::manifest(&unet))),
