@@ -415,10 +415,14 @@ fn details(plan: &Plan, edit: &Edit, path: &std::path::Path, rates: Option<&Both
         let of = |side: &[Option<Rates>]| side.iter().flatten().find_map(|r| r.target_objects).map(|r| json!(r));
         json!({ "before": of(b), "after": of(a) })
     });
-    let numbers: usize = edit.changes.values().map(|c| match c {
-        scumble_erase::Change::Value(v) => v.len(),
-        _ => 0,
-    }).sum();
+    let numbers: usize = edit
+        .changes
+        .values()
+        .map(|c| match c {
+            scumble_erase::Change::Value(v) => v.len(),
+            _ => 0,
+        })
+        .sum();
     json!({
         "tensors": edit.changes.len(), "numbers": numbers, "target_objects": objects,
         "grid": path.with_file_name(GRID).exists().then(|| path.with_file_name(GRID)), "options": edit.about.options, "judged": plan.judge,
@@ -465,7 +469,12 @@ fn report(args: &EraseArgs, result: &Value, details: &Value) -> Result<(), Failu
             ));
         }
         if let (Some(b), Some(a)) = (rate(&details["target_objects"]["before"]), rate(&details["target_objects"]["after"])) {
-            lines.push(format!("  {:22} {:>8} {:>8}   in prompts that name the style", "objects still right", percent(&b), percent(&a)));
+            lines.push(format!(
+                "  {:22} {:>8} {:>8}   in prompts that name the style",
+                "objects still right",
+                percent(&b),
+                percent(&a)
+            ));
         }
     }
     lines.push(format!("  {:22} {:>17.2}%", "unconditional drift", 100.0 * result["uncond_drift"].as_f64().unwrap_or(0.0)));

@@ -82,7 +82,9 @@ impl Judging {
         let answer = |case: &Case| seen.get(case).cloned();
         self.sets
             .iter()
-            .map(|set| set.as_ref().map(|set| Ok(self.judges.count(set, &set.cases.iter().filter_map(answer).collect::<Vec<_>>())?)))
+            .map(|set| {
+                set.as_ref().map(|set| Ok(self.judges.count(set, &set.cases.iter().filter_map(answer).collect::<Vec<_>>())?))
+            })
             .map(Option::transpose)
             .collect()
     }
@@ -133,7 +135,8 @@ impl Answers {
         // A line feed first closes a line that a killed run may have left open.
         let mut text = String::from("\n");
         for (case, answer) in cases.iter().zip(&answers) {
-            let line = Line { prompt: case.prompt.clone(), seed: case.seed, object: answer.object.clone(), style: answer.style.clone() };
+            let line =
+                Line { prompt: case.prompt.clone(), seed: case.seed, object: answer.object.clone(), style: answer.style.clone() };
             text += &serde_json::to_string(&line).unwrap_or_default();
             text.push('\n');
         }

@@ -26,7 +26,10 @@ pub(crate) fn methods(args: ListArgs) -> Result<Outcome, Failure> {
     }
     for m in methods::ALL {
         output::data(&format!("{}\n    {}\n    moves    {}\n    needs    {}", m.id, m.paper, m.moves, m.needs))?;
-        output::data(&format!("    several  {}", if m.several { "takes several concepts at once" } else { "one concept at a time" }))?;
+        output::data(&format!(
+            "    several  {}",
+            if m.several { "takes several concepts at once" } else { "one concept at a time" }
+        ))?;
         if let (Some(seconds), Some(peak)) = (m.seconds, m.peak_mb) {
             output::data(&format!("    cost     {seconds:.0} s, {peak:.0} MiB for `church` on the miniature, 2 cores"))?;
         }

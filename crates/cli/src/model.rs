@@ -64,8 +64,10 @@ fn device(name: &str) -> Result<Device, Failure> {
     let kind = name.split(':').next().unwrap_or_default();
     match kind {
         "cpu" => Ok(Device::flex()),
-        "cuda" | "vulkan" | "metal" | "rocm" => Err(Failure::new(format!("--device {name}: this binary was built without {kind}"))
-            .with_hint(format!("build it with `cargo build --release --features {kind}`"))),
+        "cuda" | "vulkan" | "metal" | "rocm" => {
+            Err(Failure::new(format!("--device {name}: this binary was built without {kind}"))
+                .with_hint(format!("build it with `cargo build --release --features {kind}`")))
+        }
         _ => Err(Failure::new(format!("--device {name}: expected cpu, cuda[:N], vulkan[:N], metal or rocm"))),
     }
 }

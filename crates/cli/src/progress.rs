@@ -44,7 +44,9 @@ impl Progress {
 
     /// Begins a stage of `total` steps, of which `done` need no work.
     pub(crate) fn stage(&self, name: &str, total: usize, done: usize) {
-        if let Ok(style) = ProgressStyle::with_template("{prefix:>24} {bar:30} {pos:>6}/{len:<6} {elapsed:>4}, {eta:>4} left {msg}") {
+        if let Ok(style) =
+            ProgressStyle::with_template("{prefix:>24} {bar:30} {pos:>6}/{len:<6} {elapsed:>4}, {eta:>4} left {msg}")
+        {
             self.bar.set_style(style.progress_chars("━╸ "));
         }
         self.bar.set_prefix(name.to_owned());

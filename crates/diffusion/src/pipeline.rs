@@ -7,13 +7,13 @@ use std::{
 };
 
 use burn::tensor::{Device, Tensor, TensorData};
-use serde_json::Value;
 use scumble_nn::{
     ClipText, UNet, Vae, Weights,
     config::{ClipTextConfig, UNetConfig, VaeConfig},
     files::{self, Checkpoint},
     tokenizer::{Pad, Tokenizer, TokenizerData},
 };
+use serde_json::Value;
 
 use crate::{
     denoiser::Denoiser,
@@ -66,7 +66,10 @@ impl Pipeline {
             return Err(Error::config(
                 name.join("unet/config.json"),
                 "cross_attention_dim",
-                format!("{} does not fit the text encoder's hidden_size {}", unet_config.cross_attention_dim, text_config.hidden_size),
+                format!(
+                    "{} does not fit the text encoder's hidden_size {}",
+                    unet_config.cross_attention_dim, text_config.hidden_size
+                ),
             ));
         }
         let scheduler_path = name.join("scheduler/scheduler_config.json");
@@ -150,7 +153,9 @@ impl Pipeline {
     /// # Errors
     /// If there is no such sampler here.
     pub fn own_sampler(&self) -> Result<Sampler> {
-        let missing = || Error::input("the checkpoint's scheduler has no sampler here").with_hint("choose one with --sampler, such as ddim");
+        let missing = || {
+            Error::input("the checkpoint's scheduler has no sampler here").with_hint("choose one with --sampler, such as ddim")
+        };
         self.sampler.ok_or_else(missing)
     }
 

@@ -6,7 +6,11 @@
 //! the same distribution as the published ones, and every timestep is used equally often.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use scumble_diffusion::{Denoiser, Noise, Pipeline, Timestep, guidance::guided, samplers::{self, Run, Sampler}};
+use scumble_diffusion::{
+    Denoiser, Noise, Pipeline, Timestep,
+    guidance::guided,
+    samplers::{self, Run, Sampler},
+};
 use scumble_nn::files::{HostTensor, Tensors};
 use serde::Serialize;
 

@@ -56,8 +56,9 @@ impl Concept {
     pub fn new(name: &str, wording: &Wording, world: Option<&World>) -> Result<Self> {
         let name = name.trim();
         if wording.from.is_some() && wording.anchor.is_some() {
-            return Err(Error::input("--from and --anchor exclude each other")
-                .with_hint("--from trains another prompt to lose the concept, --anchor says what the concept's prompts draw instead"));
+            return Err(Error::input("--from and --anchor exclude each other").with_hint(
+                "--from trains another prompt to lose the concept, --anchor says what the concept's prompts draw instead",
+            ));
         }
         if name.is_empty() {
             return Err(Error::input("the concept is empty").with_hint("name what to erase, such as `church` or `ink style`"));
@@ -68,7 +69,11 @@ impl Concept {
             (None, Some((_, Known::Object(object)))) => (World::article(&object), vec![], None),
             (None, Some((_, Known::Category { name, .. }))) => (World::article(&name), vec![], None),
             (None, Some((world, Known::Style(style)))) => {
-                let objects = if wording.objects.is_empty() { &world.objects[..STYLE_OBJECTS.min(world.objects.len())] } else { &wording.objects };
+                let objects = if wording.objects.is_empty() {
+                    &world.objects[..STYLE_OBJECTS.min(world.objects.len())]
+                } else {
+                    &wording.objects
+                };
                 let objects = objects.iter().map(|o| World::article(o)).collect();
                 (format!("{{object}} in {style} style"), objects, Some("{object}".to_owned()))
             }
@@ -76,7 +81,8 @@ impl Concept {
         };
         let anchor = wording.anchor.clone().or(default_anchor.filter(|_| wording.from.is_none()));
         if template.contains("{object}") && objects.is_empty() {
-            return Err(Error::input(format!("the template `{template}` needs objects")).with_hint("give some with --objects \"a cat; a house\""));
+            return Err(Error::input(format!("the template `{template}` needs objects"))
+                .with_hint("give some with --objects \"a cat; a house\""));
         }
         let fill = |text: &str, object: &str| text.replace("{concept}", name).replace("{object}", object);
         let one = |object: &str| ConceptPrompt {
@@ -84,11 +90,8 @@ impl Concept {
             anchor: anchor.as_deref().map(|text| fill(text, object)),
             from: wording.from.as_deref().map(|text| fill(text, object)),
         };
-        let mut prompts: Vec<ConceptPrompt> = if template.contains("{object}") {
-            objects.iter().map(|o| one(o)).collect()
-        } else {
-            vec![one("")]
-        };
+        let mut prompts: Vec<ConceptPrompt> =
+            if template.contains("{object}") { objects.iter().map(|o| one(o)).collect() } else { vec![one("")] };
         if let (None, None, None, Some((world, Known::Object(noun) | Known::Category { name: noun, .. }))) =
             (&wording.template, &wording.anchor, &wording.from, known)
         {
@@ -101,7 +104,9 @@ impl Concept {
         }
         for p in &prompts {
             if p.anchor.as_deref().is_some_and(|a| a.trim().eq_ignore_ascii_case(p.erase.trim())) {
-                return Err(Error::input(format!("--anchor `{}` is the concept itself", p.erase)).with_hint("name something else"));
+                return Err(
+                    Error::input(format!("--anchor `{}` is the concept itself", p.erase)).with_hint("name something else")
+                );
             }
         }
         Ok(Self { name: name.to_owned(), prompts })

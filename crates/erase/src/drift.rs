@@ -3,7 +3,10 @@
 use std::ops::ControlFlow;
 
 use burn::tensor::Tensor;
-use scumble_diffusion::{Denoiser, Error, Noise, Pipeline, samplers::{Run, Sampler}};
+use scumble_diffusion::{
+    Denoiser, Error, Noise, Pipeline,
+    samplers::{Run, Sampler},
+};
 
 /// Trajectories of the fixed set, their seeds counted from [`SEED`].
 const TRAJECTORIES: usize = 8;

@@ -170,7 +170,9 @@ impl Edit {
                 None => new,
                 Some(change) => {
                     let (old, new) = (old.to_f32().unwrap_or_default(), new.to_f32().unwrap_or_default());
-                    let mine = change.over(&old, other.shape_of(&key, base)).map_err(|problem| self.foreign(&key.0, &key.1, &problem))?;
+                    let mine = change
+                        .over(&old, other.shape_of(&key, base))
+                        .map_err(|problem| self.foreign(&key.0, &key.1, &problem))?;
                     let sum: Vec<f32> = mine.iter().zip(&new).zip(&old).map(|((m, n), o)| m + (n - o)).collect();
                     HostTensor::from_f32(other.shape_of(&key, base), &sum)
                 }
@@ -187,7 +189,8 @@ impl Edit {
 
     fn foreign(&self, component: &str, name: &str, problem: &str) -> Error {
         let about = &self.about;
-        let made = if about.base.is_empty() { String::new() } else { format!("; it was made on {} ({})", about.base, about.family) };
+        let made =
+            if about.base.is_empty() { String::new() } else { format!("; it was made on {} ({})", about.base, about.family) };
         Error::input(format!("the edit does not fit this model: {component} {name} {problem}{made}"))
             .with_hint("give the model it was made for with --model")
     }

@@ -11,7 +11,11 @@
 //! guided towards `p`: of the frozen model (code of 2025; [`bank`](crate::bank)) or of the edited one (paper).
 
 use burn::tensor::{Int, Tensor, TensorData};
-use scumble_diffusion::{Denoiser, Noise, Pipeline, TorchRng, guidance::guided, samplers::{self, Run, Sampler}};
+use scumble_diffusion::{
+    Denoiser, Noise, Pipeline, TorchRng,
+    guidance::guided,
+    samplers::{self, Run, Sampler},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -126,7 +130,11 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     }
     options.check()?;
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
-    job.tell(Event::Note(&format!("eta {} (negative guidance {} in the present code's counting)", options.eta, options.eta + 1.0)))?;
+    job.tell(Event::Note(&format!(
+        "eta {} (negative guidance {} in the present code's counting)",
+        options.eta,
+        options.eta + 1.0
+    )))?;
 
     let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
     if prompts.is_empty() {
@@ -170,9 +178,14 @@ impl Options {
                 return Err(Error::input(format!("{name} is {value}, expected 1 to 1000000")));
             }
         }
-        for (name, value) in [("lr", self.lr), ("eta", self.eta), ("anchor_eta", self.anchor_eta), ("start_guidance", self.start_guidance)] {
+        for (name, value) in
+            [("lr", self.lr), ("eta", self.eta), ("anchor_eta", self.anchor_eta), ("start_guidance", self.start_guidance)]
+        {
             if !value.is_finite() || (name == "lr" && value <= 0.0) {
-                return Err(Error::input(format!("{name} is {value}, expected a finite number{}", if name == "lr" { " above 0" } else { "" })));
+                return Err(Error::input(format!(
+                    "{name} is {value}, expected a finite number{}",
+                    if name == "lr" { " above 0" } else { "" }
+                )));
             }
         }
         Ok(())
@@ -238,7 +251,14 @@ fn loss(edited: &Pipeline, examples: &Examples, contexts: &Tensor<3>, target: &T
 }
 
 /// Partial trajectories of the edited model, stopped at one random step, with the frozen model's predictions there.
-fn fresh(frozen: &Pipeline, edited: &Pipeline, prompts: &[ConceptPrompt], options: &Options, seed: u64, step: usize) -> Result<Examples> {
+fn fresh(
+    frozen: &Pipeline,
+    edited: &Pipeline,
+    prompts: &[ConceptPrompt],
+    options: &Options,
+    seed: u64,
+    step: usize,
+) -> Result<Examples> {
     let edited = edited.without_gradients();
     let mut rng = TorchRng::new(mix(seed, 0x5eed ^ step as u64));
     let path: Vec<usize> = rng.integers(options.batch, 0, prompts.len() as i64).iter().map(|&i| i as usize).collect();

@@ -125,8 +125,10 @@ impl Job<'_> {
         for (key, value) in &self.options {
             if !all.contains_key(key) {
                 let known: Vec<&String> = all.keys().collect();
-                return Err(Error::input(format!("there is no option `{key}`"))
-                    .with_hint(format!("the method's options are {}", known.iter().map(|k| k.as_str()).collect::<Vec<_>>().join(", "))));
+                return Err(Error::input(format!("there is no option `{key}`")).with_hint(format!(
+                    "the method's options are {}",
+                    known.iter().map(|k| k.as_str()).collect::<Vec<_>>().join(", ")
+                )));
             }
             all.insert(key.clone(), value.clone());
         }

@@ -1,6 +1,10 @@
 //! The loop that every trained method shares: fp32 masters, Adam, a callback, and a state that can be stored and taken up again.
 
-use std::{collections::BTreeMap, ops::ControlFlow, time::{Duration, Instant}};
+use std::{
+    collections::BTreeMap,
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::Pipeline;
@@ -112,7 +116,12 @@ impl Masters {
     }
 
     /// One step: forward with tracked tensors, backward, Adam. Nothing changes if the loss is not finite.
-    fn advance(&mut self, frozen: &Pipeline, lr: f64, loss: &mut dyn FnMut(&Pipeline, usize) -> Result<Tensor<1>>) -> Result<f32> {
+    fn advance(
+        &mut self,
+        frozen: &Pipeline,
+        lr: f64,
+        loss: &mut dyn FnMut(&Pipeline, usize) -> Result<Tensor<1>>,
+    ) -> Result<f32> {
         let mut edited = frozen.clone();
         let mut leaves = BTreeMap::new();
         if let Some(weights) = edited.weights_mut(self.component) {

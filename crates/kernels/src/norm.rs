@@ -15,7 +15,14 @@ use crate::{fuses, ops::Fused, silu};
 pub fn group_norm(x: Tensor<4>, groups: usize, gamma: Tensor<1>, beta: Tensor<1>, eps: f64, then_silu: bool) -> Tensor<4> {
     if fuses(&x.device()) {
         let (gamma, beta) = (gamma.into_dispatch(), beta.into_dispatch());
-        return Tensor::from_dispatch(<Dispatch as Fused>::fused_group_norm(x.into_dispatch(), gamma, beta, groups, eps, then_silu));
+        return Tensor::from_dispatch(<Dispatch as Fused>::fused_group_norm(
+            x.into_dispatch(),
+            gamma,
+            beta,
+            groups,
+            eps,
+            then_silu,
+        ));
     }
     let [n, h, w, c] = x.dims();
     let grouped = x.reshape([n, h * w, groups, c / groups]);

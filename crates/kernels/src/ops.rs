@@ -146,7 +146,13 @@ impl Linear {
         Self { rows: x[0], input: x[1], output: w[0] }
     }
 
-    fn gradients(self, x: &Option<FlexTensor>, weight: &Option<FlexTensor>, dy: &[f32], wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
+    fn gradients(
+        self,
+        x: &Option<FlexTensor>,
+        weight: &Option<FlexTensor>,
+        dy: &[f32],
+        wanted: [bool; 2],
+    ) -> [Option<FlexTensor>; 2] {
         let Self { rows, input, output } = self;
         [
             wanted[0].then(|| tensor(cpu::linear::grad_x(dy, kept(weight), rows, input, output), [rows, input])),

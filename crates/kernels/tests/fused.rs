@@ -115,9 +115,13 @@ fn geglu() {
 
 #[test]
 fn attention() {
-    for (n, queries, keys, heads, d, causal) in
-        [(1, 1, 1, 1, 1, false), (2, 7, 5, 2, 3, false), (1, 33, 33, 4, 8, true), (2, 64, 32, 4, 24, false), (1, 700, 300, 1, 5, false)]
-    {
+    for (n, queries, keys, heads, d, causal) in [
+        (1, 1, 1, 1, 1, false),
+        (2, 7, 5, 2, 3, false),
+        (1, 33, 33, 4, 8, true),
+        (2, 64, 32, 4, 24, false),
+        (1, 700, 300, 1, 5, false),
+    ] {
         let c = heads * d;
         let (q, k, v) = (random([n, queries, c], 1) * 2.0, random([n, keys, c], 2) * 2.0, random([n, keys, c], 3));
         let [q, k] = [q, k].map(|t| t.detach().require_grad());

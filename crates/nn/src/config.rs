@@ -237,7 +237,8 @@ impl<'a> Keys<'a> {
     }
 
     fn flag_or(&self, key: &str, default: bool) -> Result<bool> {
-        self.get(key).map_or(Ok(default), |v| v.as_bool().ok_or_else(|| self.error(key, format!("expected true or false, found {v}"))))
+        self.get(key)
+            .map_or(Ok(default), |v| v.as_bool().ok_or_else(|| self.error(key, format!("expected true or false, found {v}"))))
     }
 
     fn sizes(&self, key: &str) -> Result<Vec<usize>> {
@@ -381,13 +382,32 @@ impl VaeConfig {
     pub fn read(path: &Path, value: &Value) -> Result<Self> {
         let k = Keys::new(path, value)?;
         k.no_other(&[
-            "in_channels", "out_channels", "latent_channels", "block_out_channels", "layers_per_block", "norm_num_groups",
-            "scaling_factor", "act_fn", "down_block_types", "up_block_types", "sample_size", "force_upcast",
-            "mid_block_add_attention", "use_quant_conv", "use_post_quant_conv", "latents_mean", "latents_std", "shift_factor",
+            "in_channels",
+            "out_channels",
+            "latent_channels",
+            "block_out_channels",
+            "layers_per_block",
+            "norm_num_groups",
+            "scaling_factor",
+            "act_fn",
+            "down_block_types",
+            "up_block_types",
+            "sample_size",
+            "force_upcast",
+            "mid_block_add_attention",
+            "use_quant_conv",
+            "use_post_quant_conv",
+            "latents_mean",
+            "latents_std",
+            "shift_factor",
         ])?;
         k.neutral(&[
-            ("act_fn", "silu".into()), ("mid_block_add_attention", true.into()), ("use_quant_conv", true.into()),
-            ("use_post_quant_conv", true.into()), ("latents_mean", Value::Null), ("latents_std", Value::Null),
+            ("act_fn", "silu".into()),
+            ("mid_block_add_attention", true.into()),
+            ("use_quant_conv", true.into()),
+            ("use_post_quant_conv", true.into()),
+            ("latents_mean", Value::Null),
+            ("latents_std", Value::Null),
             ("shift_factor", Value::Null),
         ])?;
         let config = Self {
@@ -420,19 +440,50 @@ impl UNetConfig {
     pub fn read(path: &Path, value: &Value) -> Result<Self> {
         let k = Keys::new(path, value)?;
         k.no_other(&[
-            "in_channels", "out_channels", "sample_size", "block_out_channels", "layers_per_block", "down_block_types",
-            "up_block_types", "mid_block_type", "attention_head_dim", "num_attention_heads", "cross_attention_dim",
-            "use_linear_projection", "norm_num_groups", "norm_eps", "flip_sin_to_cos", "freq_shift", "act_fn",
-            "downsample_padding", "mid_block_scale_factor", "dropout", "upcast_attention", "conv_in_kernel", "conv_out_kernel",
-            "attention_type", "resnet_out_scale_factor", "resnet_time_scale_shift", "time_embedding_type",
-            "transformer_layers_per_block", "addition_embed_type_num_heads", "only_cross_attention",
+            "in_channels",
+            "out_channels",
+            "sample_size",
+            "block_out_channels",
+            "layers_per_block",
+            "down_block_types",
+            "up_block_types",
+            "mid_block_type",
+            "attention_head_dim",
+            "num_attention_heads",
+            "cross_attention_dim",
+            "use_linear_projection",
+            "norm_num_groups",
+            "norm_eps",
+            "flip_sin_to_cos",
+            "freq_shift",
+            "act_fn",
+            "downsample_padding",
+            "mid_block_scale_factor",
+            "dropout",
+            "upcast_attention",
+            "conv_in_kernel",
+            "conv_out_kernel",
+            "attention_type",
+            "resnet_out_scale_factor",
+            "resnet_time_scale_shift",
+            "time_embedding_type",
+            "transformer_layers_per_block",
+            "addition_embed_type_num_heads",
+            "only_cross_attention",
         ])?;
         k.neutral(&[
-            ("act_fn", "silu".into()), ("mid_block_type", "UNetMidBlock2DCrossAttn".into()), ("downsample_padding", 1.into()),
-            ("mid_block_scale_factor", 1.into()), ("conv_in_kernel", 3.into()), ("conv_out_kernel", 3.into()),
-            ("attention_type", "default".into()), ("resnet_out_scale_factor", 1.into()),
-            ("resnet_time_scale_shift", "default".into()), ("time_embedding_type", "positional".into()),
-            ("transformer_layers_per_block", 1.into()), ("dropout", 0.into()),
+            ("act_fn", "silu".into()),
+            ("mid_block_type", "UNetMidBlock2DCrossAttn".into()),
+            ("downsample_padding", 1.into()),
+            ("mid_block_scale_factor", 1.into()),
+            ("conv_in_kernel", 3.into()),
+            ("conv_out_kernel", 3.into()),
+            ("attention_type", "default".into()),
+            ("resnet_out_scale_factor", 1.into()),
+            ("resnet_time_scale_shift", "default".into()),
+            ("time_embedding_type", "positional".into()),
+            ("transformer_layers_per_block", 1.into()),
+            ("dropout", 0.into()),
         ])?;
         if let Some(v) = k.get("only_cross_attention") {
             let on = v.as_array().map_or(v != &Value::Bool(false), |l| l.iter().any(|v| v != &Value::Bool(false)));

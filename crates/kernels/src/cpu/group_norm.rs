@@ -26,15 +26,22 @@ pub(crate) fn forward(x: &[f32], gamma: &[f32], beta: &[f32], pictures: usize, n
         // y = a x + b, channel by channel.
         let a: Vec<f32> = gamma.iter().zip(&scale).map(|(g, s)| g * s).collect();
         let b: Vec<f32> = beta.iter().zip(&mean).zip(&a).map(|((b, m), a)| b - m * a).collect();
-        y.par_chunks_mut(ROWS * c).zip(x.par_chunks(ROWS * c)).for_each(|(y, x)| {
-            if norm.silu { scale_rows_silu(y, x, &a, &b) } else { scale_rows(y, x, &a, &b) }
-        });
+        y.par_chunks_mut(ROWS * c)
+            .zip(x.par_chunks(ROWS * c))
+            .for_each(|(y, x)| if norm.silu { scale_rows_silu(y, x, &a, &b) } else { scale_rows(y, x, &a, &b) });
     });
     y
 }
 
 /// Gradients of x, gamma and beta.
-pub(crate) fn backward(x: &[f32], dy: &[f32], gamma: &[f32], beta: &[f32], pictures: usize, norm: Norm) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+pub(crate) fn backward(
+    x: &[f32],
+    dy: &[f32],
+    gamma: &[f32],
+    beta: &[f32],
+    pictures: usize,
+    norm: Norm,
+) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let c = gamma.len();
     let picture = (x.len() / pictures.max(1)).max(1);
     let places = picture / c;

@@ -6,8 +6,8 @@
 pub(crate) mod attention;
 pub(crate) mod conv;
 pub(crate) mod geglu;
+pub(crate) mod group_norm;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
-pub(crate) mod group_norm;
 pub(crate) mod math;
 pub(crate) mod product;

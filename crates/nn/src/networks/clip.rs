@@ -57,9 +57,7 @@ impl ClipText {
         Self {
             token_embedding: p.get("embeddings.token_embedding.weight", [c.vocab_size, c.hidden_size]),
             position_embedding: p.get("embeddings.position_embedding.weight", [c.max_position_embeddings, c.hidden_size]),
-            layers: (0..c.num_hidden_layers)
-                .map(|i| EncoderLayer::new(&p.at("encoder.layers").at(i), &NAMES, shape))
-                .collect(),
+            layers: (0..c.num_hidden_layers).map(|i| EncoderLayer::new(&p.at("encoder.layers").at(i), &NAMES, shape)).collect(),
             final_layer_norm: LayerNorm::new(&p.at("final_layer_norm"), c.hidden_size, c.layer_norm_eps),
             eos_token_id: c.eos_token_id,
         }
@@ -140,9 +138,7 @@ impl ClipVision {
             position_embedding: p.get("embeddings.position_embedding.weight", [positions, c.hidden_size]),
             // transformers' own spelling.
             pre_layrnorm: LayerNorm::new(&p.at("pre_layrnorm"), c.hidden_size, c.layer_norm_eps),
-            layers: (0..c.num_hidden_layers)
-                .map(|i| EncoderLayer::new(&p.at("encoder.layers").at(i), &NAMES, shape))
-                .collect(),
+            layers: (0..c.num_hidden_layers).map(|i| EncoderLayer::new(&p.at("encoder.layers").at(i), &NAMES, shape)).collect(),
             post_layernorm: LayerNorm::new(&p.at("post_layernorm"), c.hidden_size, c.layer_norm_eps),
         }
     }

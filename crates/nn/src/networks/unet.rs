@@ -112,9 +112,7 @@ impl UNet {
             conv_in: Conv3x3::new(&p.at("conv_in"), c.in_channels, widths[0]),
             time_linear_1: Linear::new(&p.at("time_embedding.linear_1"), widths[0], time_width),
             time_linear_2: Linear::new(&p.at("time_embedding.linear_2"), time_width, time_width),
-            frequencies: (0..half)
-                .map(|i| (-MAX_PERIOD.ln() * i as f32 / (half as f32 - c.freq_shift as f32)).exp())
-                .collect(),
+            frequencies: (0..half).map(|i| (-MAX_PERIOD.ln() * i as f32 / (half as f32 - c.freq_shift as f32)).exp()).collect(),
             cosine_first: c.flip_sin_to_cos,
             down_blocks: down_blocks.collect(),
             mid_resnet0: ResnetBlock::new(&mid.at("resnets.0"), resnet, widths[last], widths[last]),

@@ -62,9 +62,7 @@ impl Vit {
             projection: e.get("patch_embeddings.projection.weight", [c.hidden_size, 3, c.patch_size, c.patch_size]),
             projection_bias: e.get("patch_embeddings.projection.bias", [c.hidden_size]),
             position_embeddings: e.get("position_embeddings", [1, positions, c.hidden_size]),
-            layers: (0..c.num_hidden_layers)
-                .map(|i| EncoderLayer::new(&p.at("encoder.layer").at(i), &names, shape))
-                .collect(),
+            layers: (0..c.num_hidden_layers).map(|i| EncoderLayer::new(&p.at("encoder.layer").at(i), &names, shape)).collect(),
             layernorm: LayerNorm::new(&p.at("layernorm"), c.hidden_size, c.layer_norm_eps),
             classifier: Linear::new(&root.at("classifier"), c.hidden_size, c.labels.len()),
         }
