@@ -1,16 +1,16 @@
 //! `scumble erase`: from a concept's name to an edit, with pictures and numbers from before and after.
 
-use std::{collections::BTreeMap, ops::ControlFlow, path::PathBuf, time::Instant};
+use std::{ops::ControlFlow, path::PathBuf, time::Instant};
 
-use scumble_diffusion::{Picture, Pipeline, Request};
-use scumble_erase::{Concept, Edit, Event, Job, Known, Variant, Wording, World, drift, methods};
+use scumble_diffusion::Pipeline;
+use scumble_erase::{Concept, Edit, Event, Job, Variant, Wording, World, drift, methods};
 use scumble_eval::{Rate, Rates};
-use scumble_report::{Grid, Image, Row, png};
 use serde_json::{Map, Value, json};
 
 use crate::{
     args::EraseArgs,
     failure::{Failure, Outcome},
+    grid,
     judging::{Judging, pooled},
     model::Model,
     output,
@@ -126,7 +126,10 @@ fn carry_out(
     };
     let moved = drift::unconditional(pipeline, &edited)?;
     if !args.no_judge {
-        let picture = draw_grid(plan, pipeline, &edited, progress)?;
+        let prompts = grid::prompts(&plan.concepts, plan.judge);
+        let title = format!("{} erased with {}", names.join(", "), plan.method.id);
+        let guidance = if is_miniature(pipeline) { 4.0 } else { 7.5 };
+        let picture = grid::draw(title, &prompts, pipeline, &edited, guidance, progress)?;
         crate::store::write_file(&run.path.join(GRID), &picture)?;
     }
 
@@ -277,88 +280,6 @@ fn options(args: &EraseArgs) -> Result<Map<String, Value>, Failure> {
         options.insert("train_method".into(), name.into());
     }
     Ok(options)
-}
-
-/// Rows of pictures from before and after, on the same noise: the concept's own prompts, then others.
-fn draw_grid(plan: &Plan, before: &Pipeline, after: &Pipeline, progress: &Progress) -> Result<Vec<u8>, Failure> {
-    const SEEDS: usize = 4;
-    let mut prompts: Vec<String> = plan.concepts.iter().flat_map(|c| c.prompts.iter().take(4)).map(|p| p.erase.clone()).collect();
-    prompts.truncate(6);
-    if plan.judge {
-        let world = World::emoji();
-        for concept in &plan.concepts {
-            let beside = shown_beside(&world, &concept.name);
-            prompts.extend(beside.into_iter().filter(|p| !prompts.contains(p)).collect::<Vec<_>>());
-        }
-        prompts.truncate(10);
-    }
-    let guidance = if is_miniature(before) { 4.0 } else { 7.5 };
-    progress.stage("drawing the grid", 2 * prompts.len() * SEEDS, 0);
-    let mut drawn = BTreeMap::new();
-    for (i, prompt) in prompts.iter().enumerate() {
-        for (k, pipeline) in [before, after].into_iter().enumerate() {
-            let request = Request::new(vec![prompt.clone(); SEEDS], 1000, 20, guidance);
-            let latents = pipeline.sample(&request, &mut |_| {
-                if progress::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })?;
-            if progress::interrupted() {
-                return Err(Failure::interrupted());
-            }
-            drawn.insert((i, k), Picture::from_batch(pipeline.decode(latents)));
-            progress.step((2 * i + k + 1) * SEEDS, None);
-        }
-    }
-    let image = |p: &'_ Picture| -> Result<(usize, usize, Vec<u8>), Failure> { Ok((p.width, p.height, p.rgb.clone())) };
-    let mut cells: Vec<Vec<(usize, usize, Vec<u8>)>> = Vec::new();
-    for i in 0..prompts.len() {
-        let mut row = Vec::new();
-        for s in 0..SEEDS {
-            for k in 0..2 {
-                row.push(image(&drawn[&(i, k)][s])?);
-            }
-        }
-        cells.push(row);
-    }
-    let mut rows = Vec::new();
-    for (prompt, row) in prompts.iter().zip(&cells) {
-        let cells = row.iter().map(|(w, h, rgb)| Ok(Some(Image::new(*w, *h, rgb)?))).collect::<Result<Vec<_>, Failure>>()?;
-        rows.push(Row { label: prompt.clone(), cells });
-    }
-    let names: Vec<&str> = plan.concepts.iter().map(|c| c.name.as_str()).collect();
-    let grid = Grid {
-        title: Some(format!("{} erased with {}", names.join(", "), plan.method.id)),
-        columns: (0..SEEDS).map(|s| format!("seed {}", 1000 + s)).collect(),
-        parts: vec!["before".into(), "after".into()],
-        rows,
-        scale: None,
-    };
-    let picture = grid.draw();
-    Ok(png::encode_png(picture.width() as usize, picture.height() as usize, picture.as_raw(), &[])?)
-}
-
-/// What to show of a concept beside its own prompts: itself in another wording, then what ought to stay.
-fn shown_beside(world: &World, concept: &str) -> Vec<String> {
-    match world.find(concept) {
-        Some(Known::Object(object)) => {
-            let category = |o: &str| world.categories.iter().find(|(name, _)| name == o).map(|(_, c)| c.clone());
-            let near = world.objects.iter().find(|o| **o != object && category(o) == category(&object));
-            let mut prompts = vec![World::caption(&object, Some("ink"), None)];
-            prompts.extend(near.map(|o| World::article(o)));
-            let far = ["house", "cat", "truck"].into_iter().filter(|o| *o != object && near.is_none_or(|near| near != o));
-            prompts.extend(far.map(World::article));
-            prompts
-        }
-        Some(Known::Style(style)) => {
-            let others = world.styles.iter().filter(|s| **s != style).take(2);
-            others.flat_map(|s| ["cat", "house"].map(|o| World::caption(o, Some(s), None))).collect()
-        }
-        Some(Known::Category { members, .. }) => {
-            let mut prompts: Vec<String> = members.iter().take(3).map(|m| World::article(m)).collect();
-            prompts.extend(["house", "cat", "truck"].map(World::article));
-            prompts
-        }
-        None => Vec::new(),
-    }
 }
 
 type Both = (Vec<Option<Rates>>, Vec<Option<Rates>>);

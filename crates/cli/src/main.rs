@@ -10,6 +10,7 @@ mod erase;
 mod export;
 mod failure;
 mod generate;
+mod grid;
 mod inspect;
 mod judging;
 mod list;

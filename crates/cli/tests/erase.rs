@@ -20,7 +20,7 @@ fn erase(scratch: &Path, output: &str, args: &[&str]) -> Ended {
 }
 
 fn bits(scratch: &Path, output: &str) -> Vec<u8> {
-    fs_err::read(scratch.join(output).join("edit.safetensors")).unwrap()
+    fs_err::read(scratch.join(output).join("edit.safetensors")).expect("the edit of a finished run")
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn softmax(row: &mut [f32]) {
 pub(crate) fn backward(q: &[f32], k: &[f32], v: &[f32], dy: &[f32], s: Sizes) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let d = s.head();
     // One task for each picture and head, each with its own gradients, put together afterwards.
-    let parts: Vec<(Vec<f32>, Vec<f32>, Vec<f32>)> = (0..s.n * s.heads)
+    let parts: Vec<[Vec<f32>; 3]> = (0..s.n * s.heads)
         .into_par_iter()
         .map(|i| {
             let (n, h) = (i / s.heads, i % s.heads);
@@ -99,11 +99,11 @@ pub(crate) fn backward(q: &[f32], k: &[f32], v: &[f32], dy: &[f32], s: Sizes) ->
             head_backward(&q[of(q, s.queries)], &k[of(k, s.keys)], &v[of(v, s.keys)], &dy[of(dy, s.queries)], h, s)
         })
         .collect();
-    let gather = |pick: fn(&(Vec<f32>, Vec<f32>, Vec<f32>)) -> &Vec<f32>, tokens: usize| {
+    let gather = |which: usize, tokens: usize| {
         let mut all = vec![0.0; s.n * tokens * s.width];
         all.par_chunks_mut((tokens * s.width).max(1)).enumerate().for_each(|(n, all)| {
             for h in 0..s.heads {
-                let part = pick(&parts[n * s.heads + h]);
+                let part = &parts[n * s.heads + h][which];
                 for (row, part) in all.chunks_exact_mut(s.width).zip(part.chunks_exact(d)) {
                     row[h * d..][..d].copy_from_slice(part);
                 }
@@ -111,11 +111,11 @@ pub(crate) fn backward(q: &[f32], k: &[f32], v: &[f32], dy: &[f32], s: Sizes) ->
         });
         all
     };
-    (gather(|p| &p.0, s.queries), gather(|p| &p.1, s.keys), gather(|p| &p.2, s.keys))
+    (gather(0, s.queries), gather(1, s.keys), gather(2, s.keys))
 }
 
 /// Gradients of one head of one picture, each `[tokens, d]`.
-fn head_backward(q: &[f32], k: &[f32], v: &[f32], dy: &[f32], h: usize, s: Sizes) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+fn head_backward(q: &[f32], k: &[f32], v: &[f32], dy: &[f32], h: usize, s: Sizes) -> [Vec<f32>; 3] {
     let (d, block) = (s.head(), s.block());
     let (mut dq, mut dk, mut dv) = (vec![0.0; s.queries * d], vec![0.0; s.keys * d], vec![0.0; s.keys * d]);
     let mut scores = vec![0.0; block * s.keys];
@@ -139,7 +139,7 @@ fn head_backward(q: &[f32], k: &[f32], v: &[f32], dy: &[f32], h: usize, s: Sizes
         product(&mut dq[first * d..], Shape::rows(rows, d), false, dp, all, &k[h * d..], key, s.scale(), one);
         product(&mut dk, own, true, dp, all.transposed(), &q[h * d..], query, s.scale(), one);
     }
-    (dq, dk, dv)
+    [dq, dk, dv]
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]

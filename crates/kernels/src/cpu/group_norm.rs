@@ -81,14 +81,15 @@ pub(crate) fn backward(
             (first, second)
         })
         .collect();
-    let add = |pick: fn(&(Vec<f64>, Vec<f64>)) -> &Vec<f64>| -> Vec<f32> {
+    let add = |parts: &mut dyn Iterator<Item = &Vec<f64>>| -> Vec<f32> {
         let mut all = vec![0.0f64; c];
-        for one in &sums {
-            all.iter_mut().zip(pick(one)).for_each(|(a, b)| *a += b);
+        for part in parts {
+            all.iter_mut().zip(part).for_each(|(a, b)| *a += b);
         }
         all.into_iter().map(|v| v as f32).collect()
     };
-    let (dbeta, dgamma) = (add(|s| &s.0), add(|s| &s.1));
+    let dbeta = add(&mut sums.iter().map(|(first, _)| first));
+    let dgamma = add(&mut sums.iter().map(|(_, second)| second));
     (dx, dgamma, dbeta)
 }
 
