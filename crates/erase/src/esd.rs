@@ -107,6 +107,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Option
                 iterations: concepts * if few { 200 } else { 300 },
                 lr: if few { 1e-3 } else { 3e-4 },
                 lr_schedule: LrSchedule::Linear,
+                eta: if few { 1.0 } else { 1.5 },
                 batch: 8,
                 trajectories: prompts.max(16),
                 ..published
