@@ -658,8 +658,16 @@ fn a_diverging_run_says_where_and_keeps_what_was_stored() {
 fn a_concept_is_worded() {
     let world = World::emoji();
     let new = |name: &str, wording: Wording| Concept::new(name, &wording, Some(&world));
+    // An object: its caption, and its caption taken out of its captions in every style.
     let plain = new("church", Wording::default()).unwrap();
-    assert_eq!(plain.prompts, concept("a church", None, None).prompts);
+    assert_eq!(plain.prompts[0], concept("a church", None, None).prompts[0]);
+    assert_eq!(plain.prompts.len(), 1 + world.styles.len());
+    for (prompt, style) in plain.prompts[1..].iter().zip(&world.styles) {
+        let caption = format!("a church in {style} style");
+        assert_eq!(*prompt, concept("a church", None, Some(caption.as_str())).prompts[0]);
+    }
+    let anchored = new("church", Wording { anchor: Some("a house".into()), ..Wording::default() }).unwrap();
+    assert_eq!(anchored.prompts, concept("a church", Some("a house"), None).prompts);
     let style = new("ink", Wording::default()).unwrap();
     assert_eq!(style.prompts.len(), 16);
     assert_eq!(style.prompts[0], concept("a cat in ink style", Some("a cat"), None).prompts[0]);
