@@ -135,6 +135,9 @@ pub(crate) struct EraseArgs {
     /// Judge with the miniature's judges although another model was given
     #[arg(long, conflicts_with = "no_judge")]
     pub(crate) judge: bool,
+    /// Dtype of the computation; f32 is the only one so far
+    #[arg(long, default_value = "f32", value_parser = ["f32", "float32"], value_name = "DTYPE")]
+    pub(crate) dtype: String,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     #[command(flatten)]
@@ -197,6 +200,9 @@ pub(crate) struct GenerateArgs {
     /// Pictures drawn at once; chosen by their size if absent
     #[arg(long, visible_alias = "batch-size", value_name = "N", allow_negative_numbers = true)]
     pub(crate) batch: Option<usize>,
+    /// Dtype of the computation; f32 is the only one so far
+    #[arg(long, default_value = "f32", value_parser = ["f32", "float32"], value_name = "DTYPE")]
+    pub(crate) dtype: String,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     #[command(flatten)]
@@ -275,6 +281,9 @@ pub(crate) struct VerifyArgs {
     /// Largest max|a-b| / max|b| that passes
     #[arg(long, default_value_t = 1e-4, value_name = "X", allow_negative_numbers = true)]
     pub(crate) tolerance: f64,
+    /// Dtype of the computation; f32 is the only one so far
+    #[arg(long, default_value = "f32", value_parser = ["f32", "float32"], value_name = "DTYPE")]
+    pub(crate) dtype: String,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     #[command(flatten)]
