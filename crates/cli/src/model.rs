@@ -66,7 +66,7 @@ fn device(name: &str) -> Result<Device, Failure> {
         "cpu" => Ok(Device::flex()),
         "cuda" | "vulkan" | "metal" | "rocm" => {
             Err(Failure::new(format!("--device {name}: this binary was built without {kind}"))
-                .with_hint(format!("this version computes on the CPU; `{kind}` is to be a cargo feature of a later one")))
+                .with_hint(format!("building with `--features {kind}` is to come; this version computes on the CPU only")))
         }
         _ => Err(Failure::new(format!("--device {name}: expected cpu, cuda[:N], vulkan[:N], metal or rocm"))),
     }
