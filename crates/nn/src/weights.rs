@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::{
     error::{Error, Result},
-    files::tensor::{HostTensor, Tensors},
+    files::{HostTensor, Tensors, expect_names},
 };
 
 /// The names and shapes that a network asks for.
@@ -37,7 +37,7 @@ impl Weights {
     /// The component must hold exactly those tensors, in those shapes, as floats; otherwise the error lists what is
     /// missing, left over or different, under the name `component`.
     pub fn load(component: &str, tensors: &Tensors, manifest: &Manifest, device: &Device) -> Result<Self> {
-        check(component, tensors, manifest)?;
+        expect_names(component, tensors, manifest)?;
         let map = tensors.iter().map(|(name, t)| Ok((name.clone(), weight(component, name, t, device)?)));
         Ok(Self { device: device.clone(), map: map.collect::<Result<_>>()? })
     }
@@ -114,35 +114,6 @@ fn weight(component: &str, name: &str, tensor: &HostTensor, device: &Device) -> 
     })?;
     let count = values.len();
     Ok(Weight { flat: Tensor::from_data(TensorData::new(values, [count]), device), shape: tensor.shape().to_vec() })
-}
-
-/// How many problems an error lists before it only counts them.
-const LISTED: usize = 20;
-
-/// Compares the tensors of a component with what its network asks for: names, shapes and dtypes, both ways.
-pub fn check(component: &str, tensors: &Tensors, manifest: &Manifest) -> Result<()> {
-    let mut problems = Vec::new();
-    for (name, shape) in manifest {
-        match tensors.get(name) {
-            None => problems.push(format!("missing: {name} {shape:?}")),
-            Some(t) if t.shape() != shape => {
-                problems.push(format!("shape: {name} is {:?}, its config asks for {shape:?}", t.shape()));
-            }
-            Some(t) if !t.is_float() => problems.push(format!("dtype: {name} is {:?}, expected F16, BF16 or F32", t.dtype())),
-            Some(_) => {}
-        }
-    }
-    problems.extend(tensors.keys().filter(|n| !manifest.contains_key(*n)).map(|n| format!("left over: {n}")));
-    if problems.is_empty() {
-        return Ok(());
-    }
-    let total = problems.len();
-    problems.truncate(LISTED);
-    if total > LISTED {
-        problems.push(format!("... and {} more", total - LISTED));
-    }
-    problems.insert(0, format!("{total} tensors are not as the config says"));
-    Err(Error::Tensors { component: component.into(), problems })
 }
 
 /// A place in the tree of names, from which a network's parts pick their tensors.
