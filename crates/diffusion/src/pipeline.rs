@@ -10,8 +10,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use scumble_nn::{
     ClipText, UNet, Vae, Weights,
     config::{ClipTextConfig, UNetConfig, VaeConfig},
-    files::{self, Checkpoint},
-    tokenizer::{Pad, Tokenizer, TokenizerData},
+    files::Checkpoint,
+    tokenizer::{Tokenizer, TokenizerData},
 };
 use serde_json::Value;
 
@@ -279,11 +279,7 @@ fn as_pipeline_reads(scheduler: &Value) -> Value {
 fn tokenizer_of(checkpoint: &Checkpoint, context: usize) -> Result<Tokenizer> {
     let files = &checkpoint.tokenizer;
     if files.is_empty() {
-        let pad = match files.pad {
-            files::Pad::EndOfText => Pad::EndOfText,
-            files::Pad::Zero => Pad::Zero,
-        };
-        return Ok(Tokenizer::clip(pad, context)?);
+        return Ok(Tokenizer::clip(files.pad, context)?);
     }
     let data = TokenizerData {
         vocab_json: files.get("vocab.json"),

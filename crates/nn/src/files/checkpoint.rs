@@ -13,6 +13,7 @@ use super::{
     tensor::{Bytes, Tensors},
 };
 use crate::error::{Error, Result};
+pub use crate::tokenizer::Pad;
 
 /// A network's configuration and weights.
 #[derive(Clone, Debug)]
@@ -21,16 +22,6 @@ pub struct Component {
     pub config: Value,
     /// Its weights under today's diffusers / transformers names.
     pub tensors: Tensors,
-}
-
-/// What pads a prompt when a checkpoint brings no tokenizer of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Pad {
-    /// `<|endoftext|>`, as in SD 1.x.
-    #[default]
-    EndOfText,
-    /// The token with id 0, `!`, as in SD 2.x.
-    Zero,
 }
 
 /// The raw files of a tokenizer. All empty means CLIP's own vocabulary.

@@ -28,9 +28,10 @@ use vocabulary::Vocabulary;
 const LONGEST: usize = 1 << 16;
 
 /// What fills a prompt up to the context length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Default, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pad {
     /// The end token, as in Stable Diffusion 1.x.
+    #[default]
     EndOfText,
     /// Id 0, the token `!`, as in Stable Diffusion 2.x. As in transformers, every `!` of a prompt is then this token.
     Zero,
