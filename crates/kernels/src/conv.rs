@@ -42,6 +42,17 @@ pub fn conv3x3(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, stride: usize, 
     conv2d(x, weight, Some(bias), options).permute([0, 2, 3, 1])
 }
 
+/// Nearest-neighbour enlargement to `size` (height, width), then a 3x3 convolution with one row and column around.
+///
+/// # Shapes
+/// - x: `[n, h, w, in]`
+/// - weight: `[out, in, 3, 3]`
+/// - bias: `[out]`
+/// - result: `[n, size[0], size[1], out]`
+pub fn upsample_conv3x3(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, size: [usize; 2]) -> Tensor<4> {
+    conv3x3(upsample_nearest(x, size), weight, bias, 1, Padding::Around)
+}
+
 /// Cuts pictures into square patches and projects each: a convolution whose stride is its size.
 ///
 /// # Shapes

@@ -21,11 +21,16 @@ use burn::{backend::DispatchDevice, tensor::Device};
 
 pub use activation::{geglu, gelu, quick_gelu, silu};
 pub use attention::attention;
-pub use conv::{Padding, conv3x3, patches, upsample_nearest};
+pub use conv::{Padding, conv3x3, patches, upsample_conv3x3, upsample_nearest};
 pub use linear::linear;
 pub use norm::{group_norm, layer_norm};
 
-/// Whether the fused operations run on a device.
+/// Whether the fused operations run on a device, with or without gradients.
 fn fuses(device: &Device) -> bool {
-    matches!(device.as_dispatch(), DispatchDevice::Flex(_))
+    match device.as_dispatch() {
+        DispatchDevice::Flex(_) => true,
+        DispatchDevice::Autodiff(device) => matches!(**device, DispatchDevice::Flex(_)),
+        #[allow(unreachable_patterns, reason = "other devices are there with their features only")]
+        _ => false,
+    }
 }

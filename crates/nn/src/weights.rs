@@ -42,6 +42,19 @@ impl Weights {
         Ok(Self { device: device.clone(), map: map.collect::<Result<_>>()? })
     }
 
+    /// Tensors that no file holds: `make` is given each name and shape of the manifest, and returns the numbers, row-major.
+    ///
+    /// # Panics
+    /// If `make` returns another number of elements.
+    pub fn generate(manifest: &Manifest, device: &Device, make: impl Fn(&str, &[usize]) -> Vec<f32>) -> Self {
+        let one = |(name, shape): (&String, &Vec<usize>)| {
+            let count = shape.iter().product::<usize>();
+            let flat = Tensor::from_data(TensorData::new(make(name, shape), [count]), device);
+            (name.clone(), Weight { flat, shape: shape.clone() })
+        };
+        Self { device: device.clone(), map: manifest.iter().map(one).collect() }
+    }
+
     /// The device the tensors live on.
     pub fn device(&self) -> &Device {
         &self.device
