@@ -64,7 +64,8 @@ impl Models {
         let n = cell.batch.unwrap_or(if cell.size == Size::Mini { 8 } else { 1 });
         let (sample, labels, context) = unet_inputs(cell, n, &unet.config);
         let target = input::<4>("target", sample.dims(), &Device::flex());
-        let names = trainable.pick(unet.weights.iter().map(|(name, w)| (name, w.shape.as_slice())).collect::<Vec<_>>().into_iter())?;
+        let names =
+            trainable.pick(unet.weights.iter().map(|(name, w)| (name, w.shape.as_slice())).collect::<Vec<_>>().into_iter())?;
         let shown = names.iter().position(|name| name == SHOWN).with_context(|| format!("{SHOWN} does not move"))?;
         Ok(Outcome::of(|| {
             let mut weights = unet.weights.clone();

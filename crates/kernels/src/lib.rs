@@ -13,6 +13,7 @@ mod activation;
 mod attention;
 mod conv;
 mod cpu;
+mod layouts;
 mod linear;
 mod norm;
 pub mod ops;
@@ -22,6 +23,7 @@ use burn::{backend::DispatchDevice, tensor::Device};
 pub use activation::{geglu, gelu, quick_gelu, silu};
 pub use attention::attention;
 pub use conv::{Padding, conv3x3, patches, upsample_conv3x3, upsample_nearest};
+pub use layouts::{Layouts, Weight};
 pub use linear::linear;
 pub use norm::{group_norm, layer_norm};
 
@@ -32,5 +34,16 @@ fn fuses(device: &Device) -> bool {
         DispatchDevice::Autodiff(device) => matches!(**device, DispatchDevice::Flex(_)),
         #[allow(unreachable_patterns, reason = "other devices are there with their features only")]
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A device with gradients is another device to Burn; the fused operations have gradients of their own.
+    #[test]
+    fn the_cpu_fuses_with_and_without_gradients() {
+        assert!(fuses(&Device::flex()) && fuses(&Device::flex().autodiff()));
     }
 }

@@ -1,32 +1,52 @@
 //! `y = x W^T + b` and its gradients.
 
-use super::product::{Shape, Threads, product};
+use super::{
+    gathered::{Gathered, product},
+    outer::{Outer, outer},
+    panels::{Layout, Packed, Plain, Store, Way, Weights},
+};
+
+/// Sizes of one product.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) rows: usize,
+    pub(crate) input: usize,
+    pub(crate) output: usize,
+}
 
 /// - x: `[rows, input]`, weight: `[output, input]`, bias: `[output]`; result: `[rows, output]`
-pub(crate) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, rows: usize, input: usize, output: usize) -> Vec<f32> {
-    let mut y = match bias {
-        Some(bias) => bias.repeat(rows),
-        None => vec![0.0; rows * output],
-    };
-    let w = Shape::rows(output, input).transposed();
-    product(&mut y, Shape::rows(rows, output), bias.is_some(), x, Shape::rows(rows, input), weight, w, 1.0, Threads::All);
-    y
+pub(crate) fn forward(x: &[f32], weight: &[f32], room: Option<&Store>, bias: Option<&[f32]>, s: Sizes) -> Vec<f32> {
+    let layout = Layout::new(1, s.input, s.output);
+    multiply(x, Plain::Columns(weight), layout, room, Way::Forward, bias, s.rows)
 }
 
 /// The gradient of `x`: `dy W`.
-pub(crate) fn grad_x(dy: &[f32], weight: &[f32], rows: usize, input: usize, output: usize) -> Vec<f32> {
-    let mut dx = vec![0.0; rows * input];
-    let (a, b) = (Shape::rows(rows, output), Shape::rows(output, input));
-    product(&mut dx, Shape::rows(rows, input), false, dy, a, weight, b, 1.0, Threads::All);
-    dx
+pub(crate) fn grad_x(dy: &[f32], weight: &[f32], room: Option<&Store>, s: Sizes) -> Vec<f32> {
+    multiply(dy, Plain::Rows(weight), Layout::new(1, s.output, s.input), room, Way::Backward, None, s.rows)
+}
+
+fn multiply(
+    x: &[f32],
+    plain: Plain<'_>,
+    layout: Layout,
+    room: Option<&Store>,
+    way: Way,
+    bias: Option<&[f32]>,
+    rows: usize,
+) -> Vec<f32> {
+    let mut y = vec![0.0; rows * layout.n];
+    // Every row comes from itself.
+    let sources: Vec<u32> = (0..rows as u32).collect();
+    let kept = room.map(|room| Store::get(Some(room), way, || vec![Packed::new(plain, layout)]));
+    let weights = kept.as_ref().map_or(Weights::Plain(plain, layout), |kept| Weights::Packed(&kept[0]));
+    product(&mut y, Gathered { x, sources: &sources, places: None, weights, bias });
+    y
 }
 
 /// The gradient of the weight: `dy^T x`.
-pub(crate) fn grad_weight(dy: &[f32], x: &[f32], rows: usize, input: usize, output: usize) -> Vec<f32> {
-    let mut dw = vec![0.0; output * input];
-    let (a, b) = (Shape::rows(rows, output).transposed(), Shape::rows(rows, input));
-    product(&mut dw, Shape::rows(output, input), false, dy, a, x, b, 1.0, Threads::All);
-    dw
+pub(crate) fn grad_weight(dy: &[f32], x: &[f32], s: Sizes) -> Vec<f32> {
+    let sources: Vec<u32> = (0..s.rows as u32).collect();
+    outer(Outer { x, dy, sources: &sources, taps: 1, k: s.input, n: s.output })
 }
 
 /// The gradient of the bias: `dy` summed over rows.

@@ -5,9 +5,13 @@
 
 pub(crate) mod attention;
 pub(crate) mod conv;
+pub(crate) mod gathered;
 pub(crate) mod geglu;
 pub(crate) mod group_norm;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
 pub(crate) mod math;
+pub(crate) mod outer;
+pub(crate) mod panels;
 pub(crate) mod product;
+pub(crate) mod winograd;
