@@ -5,21 +5,28 @@ use burn::{
     tensor::{Tensor, activation},
 };
 
-use crate::{fuses, ops::Fused};
+use crate::{cpu::activation::Activation, fuses, ops::Fused};
 
 /// `x * sigmoid(x)`, elementwise.
 pub fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    activation::silu(x)
+    elementwise(x, Activation::Silu, activation::silu)
 }
 
 /// The exact GELU, `x * Phi(x)`, elementwise.
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    activation::gelu(x)
+    elementwise(x, Activation::Gelu, activation::gelu)
 }
 
 /// OpenAI's `x * sigmoid(1.702 x)`, elementwise.
 pub fn quick_gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    x.clone() * activation::sigmoid(x * 1.702)
+    elementwise(x, Activation::QuickGelu, |x| x.clone() * activation::sigmoid(x * 1.702))
+}
+
+fn elementwise<const D: usize>(x: Tensor<D>, activation: Activation, composed: impl FnOnce(Tensor<D>) -> Tensor<D>) -> Tensor<D> {
+    if fuses(&x.device()) {
+        return Tensor::from_dispatch(<Dispatch as Fused>::fused_activation(x.into_dispatch(), activation));
+    }
+    composed(x)
 }
 
 /// GEGLU with the exact GELU: the first half of the last dimension times the GELU of the second.

@@ -19,6 +19,7 @@ use burn::{
     tensor::TensorData,
 };
 
+pub use crate::cpu::activation::Activation;
 use crate::{cpu, layouts::Layouts};
 
 /// The fused operations, on the primitives of a backend.
@@ -44,6 +45,8 @@ pub trait Fused: Backend {
     ) -> FloatTensor<Self>;
     /// See [`crate::layer_norm`].
     fn fused_layer_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, beta: FloatTensor<Self>, eps: f64) -> FloatTensor<Self>;
+    /// See [`crate::silu`], [`crate::gelu`] and [`crate::quick_gelu`].
+    fn fused_activation(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self>;
     /// See [`crate::geglu`].
     fn fused_geglu(x: FloatTensor<Self>) -> FloatTensor<Self>;
     /// See [`crate::attention`].
@@ -266,6 +269,20 @@ impl Operation<3> for LayerNorm {
     }
 }
 
+impl Operation<1> for Activation {
+    fn forward(&self, [x]: [&FlexTensor; 1]) -> FlexTensor {
+        tensor(cpu::activation::forward(numbers(x), *self), dims(x))
+    }
+
+    fn keeps(&self, _: [bool; 1]) -> [bool; 1] {
+        [true]
+    }
+
+    fn backward(&self, kept_inputs: &[Option<FlexTensor>; 1], dy: &FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
+        [Some(tensor(cpu::activation::backward(kept(&kept_inputs[0]), numbers(dy), *self), dims(dy)))]
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Geglu;
 
@@ -374,6 +391,10 @@ impl Fused for Flex {
         plain(LayerNorm { eps }, [x, gamma, beta])
     }
 
+    fn fused_activation(x: FlexTensor, activation: Activation) -> FlexTensor {
+        plain(activation, [x])
+    }
+
     fn fused_geglu(x: FlexTensor) -> FlexTensor {
         plain(Geglu, [x])
     }
@@ -416,6 +437,10 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
 
     fn fused_layer_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, beta: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
         tracked::<_, C, 3>(LayerNorm { eps }, [x, gamma, beta])
+    }
+
+    fn fused_activation(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
+        tracked::<_, C, 1>(activation, [x])
     }
 
     fn fused_geglu(x: FloatTensor<Self>) -> FloatTensor<Self> {

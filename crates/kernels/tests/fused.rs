@@ -208,6 +208,15 @@ fn upsample_conv3x3() {
 }
 
 #[test]
+fn activations() {
+    let leaf = random([3, 5, 7], 1);
+    let scaled = || leaf.clone() * 5.0;
+    agree!("silu", [leaf], kernels::silu(scaled()), activation::silu(scaled()));
+    agree!("gelu", [leaf], kernels::gelu(scaled()), activation::gelu(scaled()));
+    agree!("quick_gelu", [leaf], kernels::quick_gelu(scaled()), scaled() * activation::sigmoid(scaled() * 1.702));
+}
+
+#[test]
 fn only_what_may_move_gets_a_gradient() {
     let (x, w, b) = (random([1, 4, 4, 3], 1), random([5, 3, 3, 3], 2).inner(), random([5], 3));
     let y = kernels::conv3x3(x.clone(), w.clone(), b.clone(), 1, kernels::Padding::Around);

@@ -3,6 +3,7 @@
 //! Loops are written so that the compiler vectorises them, once for AVX-512, once for AVX2 and once for any machine; which
 //! one runs is decided at run time. Sums are taken in an order that does not depend on the number of threads.
 
+pub(crate) mod activation;
 pub(crate) mod attention;
 pub(crate) mod conv;
 pub(crate) mod gathered;
