@@ -15,6 +15,7 @@ mod conv;
 mod cpu;
 mod layouts;
 mod linear;
+mod memory;
 mod norm;
 pub mod ops;
 
@@ -25,6 +26,7 @@ pub use attention::attention;
 pub use conv::{Padding, conv3x3, patches, upsample_conv3x3, upsample_nearest};
 pub use layouts::{Layouts, Weight};
 pub use linear::linear;
+pub use memory::keep_freed_memory;
 pub use norm::{group_norm, layer_norm};
 
 /// Whether the fused operations run on a device, with or without gradients.

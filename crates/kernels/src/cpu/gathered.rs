@@ -201,15 +201,15 @@ impl Task<'_> {
 
         let mut sums = [[simd.splat_f32s(0.0); V]; M];
         match start {
-            Some(start) => sums.fill(vectors::<S, V>(start)),
+            Some(start) => sums = [vectors::<S, V>(simd, start); M],
             None => {
                 for (i, sums) in sums.iter_mut().enumerate().take(valid) {
                     let y = place(i);
                     *sums = if y.len() == width {
-                        vectors::<S, V>(y)
+                        vectors::<S, V>(simd, y)
                     } else {
                         spare[..y.len()].copy_from_slice(y);
-                        vectors::<S, V>(spare)
+                        vectors::<S, V>(simd, spare)
                     };
                 }
             }
@@ -219,10 +219,13 @@ impl Task<'_> {
             if (0..valid).all(|i| self.p.sources[row(i) * taps + tap] == NOWHERE) {
                 continue;
             }
-            let x: [&[f32]; M] = std::array::from_fn(|i| match self.p.sources[row(i) * taps + tap] {
-                NOWHERE => &self.zeros[..block.count],
-                source => &self.p.x[source as usize * k + block.first..][..block.count],
-            });
+            let mut x = [self.zeros; M];
+            for (i, x) in x.iter_mut().enumerate() {
+                let source = self.p.sources[row(i) * taps + tap];
+                if source != NOWHERE {
+                    *x = &self.p.x[source as usize * k + block.first..][..block.count];
+                }
+            }
             multiply(simd, &mut sums, x, &block.numbers[tap * block.stride..][..block.count * width]);
         }
         for (i, sums) in sums.iter().enumerate().take(valid) {
@@ -237,10 +240,13 @@ impl Task<'_> {
     }
 }
 
+// No closures from here on: one that is not inlined is compiled without the instructions that this is about.
+
 #[inline(always)]
-fn vectors<S: Simd, const V: usize>(numbers: &[f32]) -> [S::f32s; V] {
-    let numbers = S::as_simd_f32s(numbers).0;
-    std::array::from_fn(|v| numbers[v])
+fn vectors<S: Simd, const V: usize>(simd: S, numbers: &[f32]) -> [S::f32s; V] {
+    let mut vectors = [simd.splat_f32s(0.0); V];
+    vectors.copy_from_slice(&S::as_simd_f32s(numbers).0[..V]);
+    vectors
 }
 
 /// `sums[i] += sum over j of x[i][j] w[j]`, where w has one row of V vectors for each j.
@@ -249,16 +255,21 @@ fn vectors<S: Simd, const V: usize>(numbers: &[f32]) -> [S::f32s; V] {
 fn multiply<S: Simd, const M: usize, const V: usize>(simd: S, sums: &mut [[S::f32s; V]; M], x: [&[f32]; M], w: &[f32]) {
     let w = S::as_simd_f32s(w).0;
     let count = w.len() / V;
-    assert!(x.iter().all(|x| x.len() >= count), "a row is too short");
+    for x in &x {
+        assert!(x.len() >= count, "a row is too short");
+    }
     let mut all = *sums;
     for j in 0..count {
-        // SAFETY: j < count, w has count * V vectors, every row at least count numbers.
-        let w: [S::f32s; V] = std::array::from_fn(|v| unsafe { *w.get_unchecked(j * V + v) });
+        let mut row = [simd.splat_f32s(0.0); V];
+        for v in 0..V {
+            // SAFETY: j < count, w has count * V vectors, every row at least count numbers.
+            row[v] = unsafe { *w.get_unchecked(j * V + v) };
+        }
         for i in 0..M {
             // SAFETY: as above.
             let x = simd.splat_f32s(unsafe { *x[i].get_unchecked(j) });
             for v in 0..V {
-                all[i][v] = simd.mul_add_e_f32s(x, w[v], all[i][v]);
+                all[i][v] = simd.mul_add_e_f32s(x, row[v], all[i][v]);
             }
         }
     }

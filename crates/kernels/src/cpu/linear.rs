@@ -17,7 +17,7 @@ pub(crate) struct Sizes {
 /// - x: `[rows, input]`, weight: `[output, input]`, bias: `[output]`; result: `[rows, output]`
 pub(crate) fn forward(x: &[f32], weight: &[f32], room: Option<&Store>, bias: Option<&[f32]>, s: Sizes) -> Vec<f32> {
     let layout = Layout::new(1, s.input, s.output);
-    multiply(x, Plain::Columns(weight), layout, room, Way::Forward, bias, s.rows)
+    multiply(x, Plain::Kernel(weight), layout, room, Way::Forward, bias, s.rows)
 }
 
 /// The gradient of `x`: `dy W`.

@@ -105,17 +105,17 @@ impl Task<'_> {
                     for (tile, own) in tile.iter_mut().zip(own.chunks_exact(V)) {
                         tile.copy_from_slice(own);
                     }
-                    let pairs = (0..height).filter_map(|r| match sources[(top + r) * taps + tap] {
-                        NOWHERE => None,
-                        source => Some((&x[source as usize * k + self.first + first..][..valid], &packed[r * width..][..width])),
-                    });
-                    if valid == M {
-                        for (x, dy) in pairs {
-                            add::<S, M, V>(simd, &mut tile, x, dy);
+                    let mut padded = [0.0; M];
+                    for r in 0..height {
+                        let source = sources[(top + r) * taps + tap];
+                        if source == NOWHERE {
+                            continue;
                         }
-                    } else {
-                        let mut padded = [0.0; M];
-                        for (x, dy) in pairs {
+                        let x = &x[source as usize * k + self.first + first..][..valid];
+                        let dy = &packed[r * width..][..width];
+                        if valid == M {
+                            add::<S, M, V>(simd, &mut tile, x, dy);
+                        } else {
                             padded[..valid].copy_from_slice(x);
                             add::<S, M, V>(simd, &mut tile, &padded, dy);
                         }
@@ -134,11 +134,13 @@ impl Task<'_> {
 #[inline(always)]
 fn add<S: Simd, const M: usize, const V: usize>(simd: S, tile: &mut [[S::f32s; V]; M], x: &[f32], dy: &[f32]) {
     let dy = S::as_simd_f32s(dy).0;
-    let dy: [S::f32s; V] = std::array::from_fn(|v| dy[v]);
-    for (sums, &x) in tile.iter_mut().zip(x) {
-        let x = simd.splat_f32s(x);
+    let mut row = [simd.splat_f32s(0.0); V];
+    row.copy_from_slice(&dy[..V]);
+    let x: &[f32; M] = x.try_into().expect("M numbers");
+    for i in 0..M {
+        let x = simd.splat_f32s(x[i]);
         for v in 0..V {
-            sums[v] = simd.mul_add_e_f32s(x, dy[v], sums[v]);
+            tile[i][v] = simd.mul_add_e_f32s(x, row[v], tile[i][v]);
         }
     }
 }

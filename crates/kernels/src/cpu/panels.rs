@@ -72,8 +72,6 @@ impl Layout {
 pub(crate) enum Plain<'a> {
     /// `[k, n]`
     Rows(&'a [f32]),
-    /// `[n, k]`
-    Columns(&'a [f32]),
     /// `[n, k, taps]`
     Kernel(&'a [f32]),
     /// `[k, n, taps]`, the taps from last to first: what takes a gradient back through a convolution.
@@ -98,43 +96,7 @@ impl Plain<'_> {
                     to[..columns.len()].copy_from_slice(&w[k * layout.n..][columns.clone()]);
                 }
             }
-            // A few rows at a time, so that the lines written stay in the first cache.
-            Self::Columns(w) => {
-                for first in (0..count).step_by(16) {
-                    let part = rows.start + first..rows.start + (first + 16).min(count);
-                    for (column, n) in columns.clone().enumerate() {
-                        let from = &w[n * layout.k..][part.clone()];
-                        for (to, &value) in to[first * width..].chunks_exact_mut(width).zip(from) {
-                            to[column] = value;
-                        }
-                    }
-                }
-            }
-            Self::Kernel(w) => {
-                for first in (0..count).step_by(4) {
-                    let part = (rows.start + first) * taps..(rows.start + (first + 4).min(count)) * taps;
-                    for (column, n) in columns.clone().enumerate() {
-                        let from = w[n * layout.k * taps..][part.clone()].chunks_exact(taps);
-                        for (k, from) in (first..).zip(from) {
-                            for (tap, &value) in from.iter().enumerate() {
-                                to[(tap * count + k) * width + column] = value;
-                            }
-                        }
-                    }
-                }
-            }
-            Self::Winograd(w) => {
-                for (row, k) in rows.enumerate() {
-                    let from = columns.clone().map(|n| &w[(n * layout.k + k) * 9..][..9]);
-                    winograd(&mut to[row * width..], count * width, width, from, |tap| tap);
-                }
-            }
-            Self::WinogradReversed(w) => {
-                for (row, k) in rows.enumerate() {
-                    let from = columns.clone().map(|n| &w[(k * layout.n + n) * 9..][..9]);
-                    winograd(&mut to[row * width..], count * width, width, from, |tap| 8 - tap);
-                }
-            }
+            Self::Kernel(w) => interleave(to, w, layout, columns, rows),
             Self::Reversed(w) => {
                 for (row, k) in rows.enumerate() {
                     let from = w[(k * layout.n + columns.start) * taps..][..columns.len() * taps].chunks_exact(taps);
@@ -145,29 +107,149 @@ impl Plain<'_> {
                     }
                 }
             }
+            Self::Winograd(w) => transformed(to, &Plain::Kernel(w), layout, columns, rows),
+            Self::WinogradReversed(w) => transformed(to, &Plain::Reversed(w), layout, columns, rows),
         }
     }
 }
 
-/// One row of every transformed tap, from kernels of nine numbers side by side.
-fn winograd<'a>(
-    to: &mut [f32],
-    stride: usize,
-    width: usize,
-    kernels: impl Iterator<Item = &'a [f32]>,
-    tap: impl Fn(usize) -> usize,
-) {
-    let mut side_by_side = [0.0; 9 * WIDEST];
-    for (column, kernel) in kernels.enumerate() {
-        for (i, &value) in kernel.iter().enumerate() {
-            side_by_side[tap(i) * width + column] = value;
+/// Kernels of nine taps, laid out and then transformed, a few rows at a time.
+fn transformed(to: &mut [f32], plain: &Plain<'_>, layout: &Layout, columns: Range<usize>, rows: Range<usize>) {
+    const ROWS: usize = 16;
+    let (width, count) = (layout.width(), rows.len());
+    let nine = Layout { taps: 9, ..*layout };
+    let mut taps = vec![0.0; 9 * ROWS * width];
+    for first in (0..count).step_by(ROWS) {
+        let part = ROWS.min(count - first);
+        plain.fill(&mut taps, &nine, columns.clone(), rows.start + first..rows.start + first + part);
+        for row in 0..part {
+            kernel_transform(&mut to[(first + row) * width..], count * width, &taps[row * width..], part * width, width);
         }
     }
-    kernel_transform(to, stride, &side_by_side[..9 * width], width);
 }
 
-/// The most columns a panel has: four vectors of sixteen.
-const WIDEST: usize = 64;
+/// Weights `[n, k, taps]` as `[taps, rows, width]`: sixteen columns at a time are read as long runs and written as whole lines.
+fn interleave(to: &mut [f32], w: &[f32], layout: &Layout, columns: Range<usize>, rows: Range<usize>) {
+    let (taps, width, count) = (layout.taps, layout.width(), rows.len());
+    let run = count * taps;
+    let first = |column: usize| ((columns.start + column) * layout.k + rows.start) * taps;
+    let wide = columns.len() / SIDE * SIDE;
+    let mut row = Interleaved { tap: 0, k: 0, taps, count };
+    for column in (0..wide).step_by(SIDE) {
+        row = Interleaved { tap: 0, k: 0, ..row };
+        let from: [&[f32]; SIDE] = std::array::from_fn(|i| &w[first(column + i)..][..run]);
+        let mut at = 0;
+        while at < run {
+            let mut square = [[0.0; SIDE]; SIDE];
+            let size = SIDE.min(run - at);
+            if size == SIDE {
+                transpose(&mut square, &from, at);
+            } else {
+                for (i, from) in from.iter().enumerate() {
+                    for (j, &value) in from[at..].iter().enumerate() {
+                        square[j][i] = value;
+                    }
+                }
+            }
+            for line in &square[..size] {
+                to[row.next() * width + column..][..SIDE].copy_from_slice(line);
+            }
+            at += size;
+        }
+    }
+    for column in wide..columns.len() {
+        row = Interleaved { tap: 0, k: 0, ..row };
+        for &value in &w[first(column)..][..run] {
+            to[row.next() * width + column] = value;
+        }
+    }
+}
+
+/// Side of the squares that are transposed.
+const SIDE: usize = 16;
+
+/// The rows of `[taps, count]` in the order `[count, taps]`.
+struct Interleaved {
+    tap: usize,
+    k: usize,
+    taps: usize,
+    count: usize,
+}
+
+impl Interleaved {
+    #[inline(always)]
+    fn next(&mut self) -> usize {
+        let row = self.tap * self.count + self.k;
+        self.tap += 1;
+        if self.tap == self.taps {
+            (self.tap, self.k) = (0, self.k + 1);
+        }
+        row
+    }
+}
+
+/// Sixteen numbers from `at` of sixteen runs, transposed.
+#[cfg(target_arch = "x86_64")]
+fn transpose(square: &mut [[f32; SIDE]; SIDE], from: &[&[f32]; SIDE], at: usize) {
+    struct Eights<'a, 'b> {
+        square: &'a mut [[f32; SIDE]; SIDE],
+        from: &'a [&'b [f32]; SIDE],
+        at: usize,
+        v3: pulp::x86::V3,
+    }
+    impl pulp::NullaryFnOnce for Eights<'_, '_> {
+        type Output = ();
+        #[inline(always)]
+        fn call(self) {
+            use pulp::cast;
+            let Self { square, from, at, v3: pulp::x86::V3 { avx, .. } } = self;
+            for (top, left) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
+                let mut a = [cast::<[f32; 8], core::arch::x86_64::__m256>([0.0; 8]); 8];
+                for i in 0..8 {
+                    let mut eight = [0.0; 8];
+                    eight.copy_from_slice(&from[top + i][at + left..][..8]);
+                    a[i] = cast(eight);
+                }
+                // Pairs, then fours, then halves change places.
+                let mut b = a;
+                for i in 0..4 {
+                    b[2 * i] = avx._mm256_unpacklo_ps(a[2 * i], a[2 * i + 1]);
+                    b[2 * i + 1] = avx._mm256_unpackhi_ps(a[2 * i], a[2 * i + 1]);
+                }
+                for i in 0..2 {
+                    let [b0, b1, b2, b3] = [b[4 * i], b[4 * i + 1], b[4 * i + 2], b[4 * i + 3]];
+                    a[4 * i] = avx._mm256_shuffle_ps::<0x44>(b0, b2);
+                    a[4 * i + 1] = avx._mm256_shuffle_ps::<0xee>(b0, b2);
+                    a[4 * i + 2] = avx._mm256_shuffle_ps::<0x44>(b1, b3);
+                    a[4 * i + 3] = avx._mm256_shuffle_ps::<0xee>(b1, b3);
+                }
+                for i in 0..4 {
+                    let low: [f32; 8] = cast(avx._mm256_permute2f128_ps::<0x20>(a[i], a[i + 4]));
+                    let high: [f32; 8] = cast(avx._mm256_permute2f128_ps::<0x31>(a[i], a[i + 4]));
+                    square[left + i][top..top + 8].copy_from_slice(&low);
+                    square[left + 4 + i][top..top + 8].copy_from_slice(&high);
+                }
+            }
+        }
+    }
+    match pulp::x86::V3::try_new() {
+        Some(v3) => v3.vectorize(Eights { square, from, at, v3 }),
+        None => transpose_plain(square, from, at),
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn transpose(square: &mut [[f32; SIDE]; SIDE], from: &[&[f32]; SIDE], at: usize) {
+    transpose_plain(square, from, at);
+}
+
+fn transpose_plain(square: &mut [[f32; SIDE]; SIDE], from: &[&[f32]; SIDE], at: usize) {
+    for (i, from) in from.iter().enumerate() {
+        for (j, &value) in from[at..at + SIDE].iter().enumerate() {
+            square[j][i] = value;
+        }
+    }
+}
 
 /// All panels of some weights, `[panels, taps, k, width]`.
 #[derive(Debug)]

@@ -122,16 +122,23 @@ fn to_tile(out: Shared, x: &[f32], [n, top, left]: [usize; 3], tile: usize, coun
     for channel in (0..s.input).step_by(WIDE) {
         let mut rows = [[[0.0; WIDE]; 6]; 6];
         for (i, row) in rows.iter_mut().enumerate() {
-            let Some(y) = (top + i).checked_sub(1).filter(|&y| y < s.height) else { continue };
+            // Counted from the row and column of zeros above and to the left.
+            let down = top + i;
+            if down == 0 || down > s.height {
+                continue;
+            }
             for (j, to) in row.iter_mut().enumerate() {
-                let Some(x_) = (left + j).checked_sub(1).filter(|&x| x < s.width) else { continue };
-                let at = ((n * s.height + y) * s.width + x_) * s.input + channel;
+                let right = left + j;
+                if right == 0 || right > s.width {
+                    continue;
+                }
+                let at = ((n * s.height + down - 1) * s.width + right - 1) * s.input + channel;
                 to.copy_from_slice(&x[at..at + WIDE]);
             }
             *row = input_transform(row);
         }
         for j in 0..6 {
-            let column = input_transform(&std::array::from_fn(|i| rows[i][j]));
+            let column = input_transform(&[rows[0][j], rows[1][j], rows[2][j], rows[3][j], rows[4][j], rows[5][j]]);
             for (i, numbers) in column.iter().enumerate() {
                 // SAFETY: within [36, count, input], and this tile's numbers are this task's.
                 unsafe { out.put(((i * 6 + j) * count + tile) * s.input + channel, numbers) };
@@ -160,17 +167,21 @@ fn from_tile(out: Shared, given: &[f32], bias: Option<&[f32]>, [n, top, left]: [
         }
         let mut rows = [[[0.0; WIDE]; 4]; 6];
         for (i, row) in rows.iter_mut().enumerate() {
-            let numbers: [Wide; 6] = std::array::from_fn(|j| {
+            let mut numbers = [[0.0; WIDE]; 6];
+            for (j, numbers) in numbers.iter_mut().enumerate() {
                 let at = ((i * 6 + j) * count + tile) * s.output + channel;
-                std::array::from_fn(|lane| given[at..at + WIDE][lane])
-            });
+                numbers.copy_from_slice(&given[at..at + WIDE]);
+            }
             *row = output_transform(&numbers);
         }
         for j in 0..4.min(s.width - left) {
-            let column = output_transform(&std::array::from_fn(|i| rows[i][j]));
+            let column = output_transform(&[rows[0][j], rows[1][j], rows[2][j], rows[3][j], rows[4][j], rows[5][j]]);
             for (i, numbers) in column.iter().enumerate().take(4.min(s.height - top)) {
                 let at = ((n * s.height + top + i) * s.width + left + j) * s.output + channel;
-                let sums: Wide = std::array::from_fn(|lane| numbers[lane] + start[lane]);
+                let mut sums = start;
+                for (sum, number) in sums.iter_mut().zip(numbers) {
+                    *sum += number;
+                }
                 // SAFETY: within the result, and this tile's places are this task's.
                 unsafe { out.put(at, &sums) };
             }
@@ -211,24 +222,42 @@ fn output_transform(m: &[Wide; 6]) -> [Wide; 4] {
     t
 }
 
-/// `G g G^T` of nine numbers, columns of a panel side by side: `[9, width]` to `[36, width]`, of which `to` has row i at
-/// `i * stride`.
+/// `G g G^T` for kernels side by side: nine rows of `width` numbers, `apart` from each other, to 36 rows, `stride` apart.
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-pub(crate) fn kernel_transform(to: &mut [f32], stride: usize, g: &[f32], width: usize) {
-    #[inline(always)]
-    fn one(g0: f32, g1: f32, g2: f32) -> [f32; 6] {
-        let (ends, middle) = (g0 + g2, g1);
-        let (quarter, half) = (g0 * (1.0 / 24.0) + g2 * (1.0 / 6.0), middle * (1.0 / 12.0));
-        [g0 * 0.25, (ends + middle) * (-1.0 / 6.0), (ends - middle) * (-1.0 / 6.0), quarter + half, quarter - half, g2]
-    }
-    for column in 0..width {
-        let g: [f32; 9] = std::array::from_fn(|i| g[i * width + column]);
-        let rows = [one(g[0], g[1], g[2]), one(g[3], g[4], g[5]), one(g[6], g[7], g[8])];
+pub(crate) fn kernel_transform(to: &mut [f32], stride: usize, g: &[f32], apart: usize, width: usize) {
+    for column in (0..width).step_by(WIDE) {
+        let size = WIDE.min(width - column);
+        let mut rows = [[[0.0; WIDE]; 6]; 3];
+        for (i, row) in rows.iter_mut().enumerate() {
+            let mut three = [[0.0; WIDE]; 3];
+            for (j, numbers) in three.iter_mut().enumerate() {
+                numbers[..size].copy_from_slice(&g[(3 * i + j) * apart + column..][..size]);
+            }
+            *row = kernel_row(&three);
+        }
         for j in 0..6 {
-            let numbers = one(rows[0][j], rows[1][j], rows[2][j]);
-            for (i, number) in numbers.iter().enumerate() {
-                to[(i * 6 + j) * stride + column] = *number;
+            let numbers = kernel_row(&[rows[0][j], rows[1][j], rows[2][j]]);
+            for (i, numbers) in numbers.iter().enumerate() {
+                to[(i * 6 + j) * stride + column..][..size].copy_from_slice(&numbers[..size]);
             }
         }
     }
+}
+
+/// `G g`.
+#[inline(always)]
+fn kernel_row(g: &[Wide; 3]) -> [Wide; 6] {
+    let mut t = [[0.0; WIDE]; 6];
+    for l in 0..WIDE {
+        let [g0, g1, g2] = [g[0][l], g[1][l], g[2][l]];
+        let ends = g0 + g2;
+        let (quarter, half) = (g0 * (1.0 / 24.0) + g2 * (1.0 / 6.0), g1 * (1.0 / 12.0));
+        t[0][l] = g0 * 0.25;
+        t[1][l] = (ends + g1) * (-1.0 / 6.0);
+        t[2][l] = (ends - g1) * (-1.0 / 6.0);
+        t[3][l] = quarter + half;
+        t[4][l] = quarter - half;
+        t[5][l] = g2;
+    }
+    t
 }
