@@ -4,12 +4,13 @@
 //! of its kernel, and a table says which neighbour that is, so nothing is copied beforehand. Every number of the result
 //! is summed in the same order whatever the tiling, hence whatever the number of threads.
 
-use std::cell::RefCell;
-
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::panels::{Layout, Weights};
+use super::{
+    panels::{Layout, Weights},
+    scratch::Scratch,
+};
 
 /// In place of a source: a row of zeros.
 pub(crate) const NOWHERE: u32 = u32::MAX;
@@ -45,11 +46,6 @@ unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
 
-thread_local! {
-    /// The panel block that this thread works with.
-    static BLOCK_BUFFER: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
-}
-
 /// Computes the rows of `y` that `p` speaks of.
 ///
 /// # Panics
@@ -81,7 +77,7 @@ pub(crate) fn product(y: &mut [f32], p: Gathered<'_>) {
     let task = |i: usize| {
         let first = i % chunks * chunk;
         let task = Task { p, y, zeros: &zeros, panel: i / chunks, first, count: chunk.min(rows - first) };
-        BLOCK_BUFFER.with_borrow_mut(|buffer| arch.dispatch(Sized { task, buffer }));
+        arch.dispatch(task);
     };
     if threads == 1 {
         (0..panels * chunks).for_each(task);
@@ -101,27 +97,20 @@ struct Task<'a> {
     count: usize,
 }
 
-/// A task and its buffer, on their way to the instructions that this processor has.
-struct Sized<'a, 'b> {
-    task: Task<'a>,
-    buffer: &'b mut Vec<f32>,
-}
-
-impl WithSimd for Sized<'_, '_> {
+impl WithSimd for Task<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { task, buffer } = self;
         // As many sums as there are registers for, beside one row of weights and one number of x.
-        match (S::F32_LANES, task.p.weights.layout().vectors) {
-            (16, 1) => task.run::<S, 12, 1>(simd, buffer),
-            (16, 2) => task.run::<S, 12, 2>(simd, buffer),
-            (16, 3) => task.run::<S, 8, 3>(simd, buffer),
-            (16, _) => task.run::<S, 6, 4>(simd, buffer),
-            (_, 1) => task.run::<S, 8, 1>(simd, buffer),
-            (_, 2) => task.run::<S, 6, 2>(simd, buffer),
-            _ => task.run::<S, 4, 3>(simd, buffer),
+        match (S::F32_LANES, self.p.weights.layout().vectors) {
+            (16, 1) => self.run::<S, 12, 1>(simd),
+            (16, 2) => self.run::<S, 12, 2>(simd),
+            (16, 3) => self.run::<S, 8, 3>(simd),
+            (16, _) => self.run::<S, 6, 4>(simd),
+            (_, 1) => self.run::<S, 8, 1>(simd),
+            (_, 2) => self.run::<S, 6, 2>(simd),
+            _ => self.run::<S, 4, 3>(simd),
         }
     }
 }
@@ -138,7 +127,7 @@ struct Block<'a> {
 
 impl Task<'_> {
     #[inline(always)]
-    fn run<S: Simd, const M: usize, const V: usize>(&self, simd: S, buffer: &mut Vec<f32>) {
+    fn run<S: Simd, const M: usize, const V: usize>(&self, simd: S) {
         let layout = self.p.weights.layout();
         let width = V * S::F32_LANES;
         let span = (BLOCK / (width * layout.taps)).clamp(1, layout.k.max(1));
@@ -148,6 +137,8 @@ impl Task<'_> {
             start[..columns.len()].copy_from_slice(&bias[columns.clone()]);
         }
         let mut spare = vec![0.0; width];
+        let plain = matches!(self.p.weights, Weights::Plain(..));
+        let mut buffer = Scratch::of(if plain { layout.taps * span * width } else { 0 });
         let mut first = 0;
         loop {
             let count = span.min(layout.k - first);
@@ -160,9 +151,8 @@ impl Task<'_> {
                     Block { numbers, stride: layout.k * width, first, count }
                 }
                 Weights::Plain(plain, _) => {
-                    buffer.resize(buffer.len().max(layout.taps * count * width), 0.0);
-                    plain.fill(buffer, &layout, columns.clone(), first..first + count);
-                    Block { numbers: buffer, stride: count * width, first, count }
+                    plain.fill(&mut buffer, &layout, columns.clone(), first..first + count);
+                    Block { numbers: &buffer, stride: count * width, first, count }
                 }
             };
             let start = (first == 0).then_some(start.as_slice());

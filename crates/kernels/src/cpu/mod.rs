@@ -15,4 +15,5 @@ pub(crate) mod math;
 pub(crate) mod outer;
 pub(crate) mod panels;
 pub(crate) mod product;
+pub(crate) mod scratch;
 pub(crate) mod winograd;

@@ -4,13 +4,17 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{gathered::NOWHERE, panels::Layout};
+use super::{
+    gathered::NOWHERE,
+    panels::{Layout, SIDE, transpose},
+    scratch::Scratch,
+};
 
-/// Rows whose gradients are laid out at a time.
-const ROWS: usize = 1024;
-
-/// Columns of `x` that one task takes.
+/// Columns of `x` that one task takes; all tiles but the last then are full.
 const SPAN: usize = 48;
+
+/// Rows that a tile runs over before the next tile does: their part of `dy` stays in the second cache.
+const ROWS: usize = 1024;
 
 /// Rows of `x` and of `dy`, and which belong together.
 #[derive(Clone, Copy, Debug)]
@@ -30,45 +34,85 @@ pub(crate) fn outer(p: Outer<'_>) -> Vec<f32> {
 
 /// The same with the instructions of a layout.
 pub(crate) fn outer_on(layout: Layout, p: Outer<'_>) -> Vec<f32> {
+    let (width, rows) = (layout.width(), p.sources.len() / p.taps);
     let mut dw = vec![0.0; p.n * p.k * p.taps];
-    let arch = layout.arch;
-    // A task owns all of some columns of dy; within it, the columns of x go by spans.
-    dw.par_chunks_mut((layout.width() * p.k * p.taps).max(1)).enumerate().for_each(|(panel, dw)| {
+    if rows == 0 || dw.is_empty() {
+        return dw;
+    }
+    assert!(p.sources.iter().all(|&s| s == NOWHERE || (s as usize + 1) * p.k <= p.x.len()), "a source past the end");
+    assert_eq!(p.dy.len(), rows * p.n);
+
+    // dy in panels [rows, width], zero past its last column.
+    let mut panels = Scratch::of(layout.panels() * rows * width);
+    panels.par_chunks_mut(rows * width).enumerate().for_each(|(panel, to)| {
         let columns = layout.columns(panel);
-        let spans = p.k.div_ceil(SPAN);
-        let parts: Vec<Vec<f32>> = (0..spans)
-            .into_par_iter()
-            .map(|span| arch.dispatch(Task { p, layout, panel, first: span * SPAN, count: SPAN.min(p.k - span * SPAN) }))
+        for (to, from) in to.chunks_exact_mut(width).zip(p.dy.chunks_exact(p.n)) {
+            to[..columns.len()].copy_from_slice(&from[columns.clone()]);
+            to[columns.len()..].fill(0.0);
+        }
+    });
+    // For each tap, the rows that have a source, with it.
+    let pairs: Vec<Vec<[u32; 2]>> = (0..p.taps)
+        .map(|tap| (0..rows as u32).zip(p.sources[tap..].iter().step_by(p.taps)))
+        .map(|pairs| pairs.filter(|(_, source)| **source != NOWHERE).map(|(row, &source)| [row, source]).collect())
+        .collect();
+
+    // A task owns all of some columns of dy; within it, the columns of x go by spans.
+    dw.par_chunks_mut(width * p.k * p.taps).zip(panels.par_chunks(rows * width)).enumerate().for_each(|(panel, (dw, dy))| {
+        let columns = layout.columns(panel).len();
+        let spans: Vec<usize> = (0..p.k).step_by(SPAN).collect();
+        let sums: Vec<Scratch> = spans
+            .par_iter()
+            .map(|&first| layout.arch.dispatch(Task { p, layout, dy, pairs: &pairs, first, count: SPAN.min(p.k - first) }))
             .collect();
-        // From [taps, count, width] to [n, k, taps].
-        for (span, part) in parts.iter().enumerate() {
-            let (first, count) = (span * SPAN, SPAN.min(p.k - span * SPAN));
-            for column in 0..columns.len() {
-                let to = &mut dw[(column * p.k + first) * p.taps..][..count * p.taps];
-                for (k, to) in to.chunks_exact_mut(p.taps).enumerate() {
-                    for (tap, to) in to.iter_mut().enumerate() {
-                        *to = part[(tap * count + k) * layout.width() + column];
-                    }
-                }
-            }
+        for (&first, sums) in spans.iter().zip(&sums) {
+            spread(dw, sums, &layout, columns, first..(first + SPAN).min(p.k));
         }
     });
     dw
 }
 
+/// Some rows `[taps, count, width]` to their places in `[columns, k, taps]`, by squares.
+fn spread(dw: &mut [f32], sums: &[f32], layout: &Layout, columns: usize, rows: std::ops::Range<usize>) {
+    let (taps, width, count) = (layout.taps, layout.width(), rows.len());
+    let run = count * taps;
+    let row = |at: usize| &sums[(at % taps * count + at / taps) * width..][..width];
+    for at in (0..run).step_by(SIDE) {
+        let size = SIDE.min(run - at);
+        let from: [&[f32]; SIDE] = std::array::from_fn(|i| row(at + i.min(size - 1)));
+        for column in (0..width).step_by(SIDE).take_while(|&column| column < columns) {
+            let mut square = [[0.0; SIDE]; SIDE];
+            if column + SIDE <= width {
+                transpose(&mut square, &from, column);
+            } else {
+                for (i, from) in from.iter().enumerate() {
+                    for (j, &value) in from[column..].iter().enumerate() {
+                        square[j][i] = value;
+                    }
+                }
+            }
+            for (j, line) in square.iter().enumerate().take(columns - column) {
+                dw[((column + j) * layout.k + rows.start) * taps + at..][..size].copy_from_slice(&line[..size]);
+            }
+        }
+    }
+}
+
 struct Task<'a> {
     p: Outer<'a>,
     layout: Layout,
-    panel: usize,
+    /// A panel of dy, `[rows, width]`.
+    dy: &'a [f32],
+    pairs: &'a [Vec<[u32; 2]>],
     first: usize,
     count: usize,
 }
 
 impl WithSimd for Task<'_> {
-    type Output = Vec<f32>;
+    type Output = Scratch;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Vec<f32> {
+    fn with_simd<S: Simd>(self, simd: S) -> Scratch {
         match (S::F32_LANES, self.layout.vectors) {
             (16, 1) => self.run::<S, 12, 1>(simd),
             (16, 2) => self.run::<S, 12, 2>(simd),
@@ -84,44 +128,38 @@ impl WithSimd for Task<'_> {
 impl Task<'_> {
     /// Sums `[taps, count, width]`.
     #[inline(always)]
-    fn run<S: Simd, const M: usize, const V: usize>(&self, simd: S) -> Vec<f32> {
-        let Outer { x, dy, sources, taps, k, n } = self.p;
+    fn run<S: Simd, const M: usize, const V: usize>(&self, simd: S) -> Scratch {
+        let Outer { x, taps, k, .. } = self.p;
         let width = V * S::F32_LANES;
-        let columns = self.layout.columns(self.panel);
-        let rows = sources.len() / taps;
-        let mut sums = vec![0.0; taps * self.count * width];
-        let mut packed = vec![0.0; rows.min(ROWS) * width];
-        for top in (0..rows).step_by(ROWS) {
-            let height = ROWS.min(rows - top);
-            for (r, to) in packed.chunks_exact_mut(width).enumerate().take(height) {
-                to[..columns.len()].copy_from_slice(&dy[(top + r) * n..][columns.clone()]);
-            }
-            for tap in 0..taps {
+        let mut sums = Scratch::of(taps * self.count * width);
+        sums.fill(0.0);
+        let mut narrow = Vec::new();
+        for tap in 0..taps {
+            for pairs in self.pairs[tap].chunks(ROWS) {
                 for first in (0..self.count).step_by(M) {
                     let valid = M.min(self.count - first);
-                    let at = (tap * self.count + first) * width;
-                    let own = S::as_mut_simd_f32s(&mut sums[at..][..valid * width]).0;
+                    let own = &mut sums[(tap * self.count + first) * width..][..valid * width];
+                    let own = S::as_mut_simd_f32s(own).0;
                     let mut tile = [[simd.splat_f32s(0.0); V]; M];
-                    for (tile, own) in tile.iter_mut().zip(own.chunks_exact(V)) {
-                        tile.copy_from_slice(own);
+                    for i in 0..valid {
+                        tile[i].copy_from_slice(&own[i * V..(i + 1) * V]);
                     }
-                    let mut padded = [0.0; M];
-                    for r in 0..height {
-                        let source = sources[(top + r) * taps + tap];
-                        if source == NOWHERE {
-                            continue;
+                    if valid == M {
+                        accumulate(simd, &mut tile, &x[self.first + first..], k, self.dy, pairs);
+                    } else {
+                        // Too few columns are left: those there are, side by side with zeros.
+                        narrow.clear();
+                        narrow.resize(pairs.len() * M, 0.0);
+                        let mut renamed = Vec::with_capacity(pairs.len());
+                        for (i, &[row, source]) in pairs.iter().enumerate() {
+                            let from = &x[source as usize * k + self.first + first..][..valid];
+                            narrow[i * M..][..valid].copy_from_slice(from);
+                            renamed.push([row, i as u32]);
                         }
-                        let x = &x[source as usize * k + self.first + first..][..valid];
-                        let dy = &packed[r * width..][..width];
-                        if valid == M {
-                            add::<S, M, V>(simd, &mut tile, x, dy);
-                        } else {
-                            padded[..valid].copy_from_slice(x);
-                            add::<S, M, V>(simd, &mut tile, &padded, dy);
-                        }
+                        accumulate(simd, &mut tile, &narrow, M, self.dy, &renamed);
                     }
-                    for (tile, own) in tile.iter().zip(own.chunks_exact_mut(V)) {
-                        own.copy_from_slice(tile);
+                    for i in 0..valid {
+                        own[i * V..(i + 1) * V].copy_from_slice(&tile[i]);
                     }
                 }
             }
@@ -130,17 +168,38 @@ impl Task<'_> {
     }
 }
 
-/// `tile[i] += x[i] dy`.
+/// `tile[i] += sum over pairs of x[source * k + i] dy[row]`.
 #[inline(always)]
-fn add<S: Simd, const M: usize, const V: usize>(simd: S, tile: &mut [[S::f32s; V]; M], x: &[f32], dy: &[f32]) {
+#[expect(unsafe_code, reason = "bounds are checked once, before the loop that takes all the time")]
+fn accumulate<S: Simd, const M: usize, const V: usize>(
+    simd: S,
+    tile: &mut [[S::f32s; V]; M],
+    x: &[f32],
+    k: usize,
+    dy: &[f32],
+    pairs: &[[u32; 2]],
+) {
     let dy = S::as_simd_f32s(dy).0;
-    let mut row = [simd.splat_f32s(0.0); V];
-    row.copy_from_slice(&dy[..V]);
-    let x: &[f32; M] = x.try_into().expect("M numbers");
-    for i in 0..M {
-        let x = simd.splat_f32s(x[i]);
+    let (mut last_row, mut last_source) = (0, 0);
+    for &[row, source] in pairs {
+        last_row = last_row.max(row as usize);
+        last_source = last_source.max(source as usize);
+    }
+    assert!(pairs.is_empty() || (last_row + 1) * V <= dy.len() && last_source * k + M <= x.len(), "a pair past the end");
+    let mut all = *tile;
+    for &[r, source] in pairs {
+        let mut row = [simd.splat_f32s(0.0); V];
         for v in 0..V {
-            tile[i][v] = simd.mul_add_e_f32s(x, row[v], tile[i][v]);
+            // SAFETY: as asserted above.
+            row[v] = unsafe { *dy.get_unchecked(r as usize * V + v) };
+        }
+        for i in 0..M {
+            // SAFETY: as asserted above.
+            let x = simd.splat_f32s(unsafe { *x.get_unchecked(source as usize * k + i) });
+            for v in 0..V {
+                all[i][v] = simd.mul_add_e_f32s(x, row[v], all[i][v]);
+            }
         }
     }
+    *tile = all;
 }

@@ -9,7 +9,7 @@ use std::{
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::winograd::kernel_transform;
+use super::{scratch::Scratch, winograd::kernel_transform};
 
 /// A product's weights: one matrix `[k, n]` for each tap.
 #[derive(Clone, Copy, Debug)]
@@ -118,7 +118,7 @@ fn transformed(to: &mut [f32], plain: &Plain<'_>, layout: &Layout, columns: Rang
     const ROWS: usize = 16;
     let (width, count) = (layout.width(), rows.len());
     let nine = Layout { taps: 9, ..*layout };
-    let mut taps = vec![0.0; 9 * ROWS * width];
+    let mut taps = Scratch::of(9 * ROWS * width);
     for first in (0..count).step_by(ROWS) {
         let part = ROWS.min(count - first);
         plain.fill(&mut taps, &nine, columns.clone(), rows.start + first..rows.start + first + part);
@@ -166,7 +166,7 @@ fn interleave(to: &mut [f32], w: &[f32], layout: &Layout, columns: Range<usize>,
 }
 
 /// Side of the squares that are transposed.
-const SIDE: usize = 16;
+pub(crate) const SIDE: usize = 16;
 
 /// The rows of `[taps, count]` in the order `[count, taps]`.
 struct Interleaved {
@@ -190,7 +190,7 @@ impl Interleaved {
 
 /// Sixteen numbers from `at` of sixteen runs, transposed.
 #[cfg(target_arch = "x86_64")]
-fn transpose(square: &mut [[f32; SIDE]; SIDE], from: &[&[f32]; SIDE], at: usize) {
+pub(crate) fn transpose(square: &mut [[f32; SIDE]; SIDE], from: &[&[f32]; SIDE], at: usize) {
     struct Eights<'a, 'b> {
         square: &'a mut [[f32; SIDE]; SIDE],
         from: &'a [&'b [f32]; SIDE],
@@ -239,7 +239,7 @@ fn transpose(square: &mut [[f32; SIDE]; SIDE], from: &[&[f32]; SIDE], at: usize)
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn transpose(square: &mut [[f32; SIDE]; SIDE], from: &[&[f32]; SIDE], at: usize) {
+pub(crate) fn transpose(square: &mut [[f32; SIDE]; SIDE], from: &[&[f32]; SIDE], at: usize) {
     transpose_plain(square, from, at);
 }
 

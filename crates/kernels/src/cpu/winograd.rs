@@ -11,6 +11,7 @@ use super::{
     conv::Sizes,
     gathered::{Gathered, product},
     panels::{Layout, Packed, Weights},
+    scratch::Scratch,
 };
 
 /// Numbers in a transformed tile, by channel.
@@ -68,12 +69,11 @@ pub(crate) fn forward(x: &[f32], packed: &Packed, bias: Option<&[f32]>, s: Sizes
     let tiles = Tiles::of(&s);
     let mut y = vec![0.0; s.n * s.height * s.width * s.output];
     let at_once = (TILES / (TRANSFORMED * s.input.max(s.output))).clamp(24, tiles.count().max(24)).next_multiple_of(24);
-    let (mut seen, mut given) = (Vec::new(), Vec::new());
     for first in (0..tiles.count()).step_by(at_once) {
         let count = at_once.min(tiles.count() - first);
         let sources: Vec<u32> = (0..count as u32).collect();
-        seen.resize(TRANSFORMED * count * s.input, 0.0);
-        given.resize(TRANSFORMED * count * s.output, 0.0);
+        let mut seen = Scratch::of(TRANSFORMED * count * s.input);
+        let mut given = Scratch::of(TRANSFORMED * count * s.output);
         to_tiles(&mut seen, x, first, count, tiles, &s);
         // One product for each number of a tile.
         given.par_chunks_mut(count * s.output).zip(seen.par_chunks(count * s.input)).enumerate().for_each(|(i, (y, x))| {
