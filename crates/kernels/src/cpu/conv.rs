@@ -1,7 +1,7 @@
 //! 3x3 convolution over channels-last maps, as a product of gathered rows, with or without enlargement before it.
 
 use super::{
-    gathered::{Gathered, NOWHERE, product},
+    gathered::{Gathered, NOWHERE, Output, product, written},
     outer::{Outer, outer},
     panels::{Layout, Packed, Plain, Store, Way, Weights},
     winograd,
@@ -99,16 +99,15 @@ pub(crate) fn forward(x: &[f32], weight: &[f32], room: Option<&Store>, bias: &[f
         return winograd::forward(x, &Store::get(room, Way::Winograd, make)[0], Some(bias), s);
     }
     let [h, w] = s.result();
-    let mut y = vec![0.0; s.n * h * w * s.output];
+    let size = s.n * h * w * s.output;
     if s.doubled() && (room.is_some() || s.n * h * w >= MANY) {
-        doubled(&mut y, x, weight, room, bias, s);
-        return y;
+        return written(size, |y| doubled(y, x, weight, room, bias, s));
     }
     let (plain, layout) = (Plain::Kernel(weight), Layout::new(9, s.input, s.output));
     let kept = room.map(|room| Store::get(Some(room), Way::Forward, || vec![Packed::new(plain, layout)]));
     let weights = kept.as_ref().map_or(Weights::Plain(plain, layout), |kept| Weights::Packed(&kept[0]));
-    product(&mut y, Gathered { x, sources: &s.sources(), places: None, weights, bias: Some(bias) });
-    y
+    let p = Gathered { x, sources: &s.sources(), places: None, weights, bias: Some(bias), shared: true };
+    written(size, |y| product(y, p))
 }
 
 /// Places of a result for which it is worth adding up the taps of a kernel that is not kept.
@@ -116,7 +115,7 @@ const MANY: usize = 2048;
 
 /// Over a doubled input each place of the result sees only 2x2 places: four convolutions of four taps, one for each parity
 /// of row and column, give the same sums with 4/9 of the multiplications.
-fn doubled(y: &mut [f32], x: &[f32], weight: &[f32], room: Option<&Store>, bias: &[f32], s: Sizes) {
+fn doubled(y: Output<'_>, x: &[f32], weight: &[f32], room: Option<&Store>, bias: &[f32], s: Sizes) {
     let layout = Layout::new(4, s.input, s.output);
     let make = || PARITIES.map(|parity| Packed::new(Plain::Kernel(&added_up(weight, parity)), layout)).into();
     let kernels = Store::get(room, Way::Doubled, make);
@@ -135,8 +134,8 @@ fn doubled(y: &mut [f32], x: &[f32], weight: &[f32], room: Option<&Store>, bias:
                 }
             }
         }
-        let weights = Weights::Packed(kernel);
-        product(y, Gathered { x, sources: &sources, places: Some(&places), weights, bias: Some(bias) });
+        let (weights, places) = (Weights::Packed(kernel), Some(places.as_slice()));
+        product(y, Gathered { x, sources: &sources, places, weights, bias: Some(bias), shared: true });
     }
 }
 
@@ -170,13 +169,12 @@ fn grad_seen(dy: &[f32], weight: &[f32], room: Option<&Store>, s: Sizes) -> Vec<
         return winograd::forward(dy, &Store::get(room, Way::WinogradBackward, make)[0], None, back);
     }
     let [height, width] = s.seen();
-    let mut dx = vec![0.0; s.n * height * width * s.input];
     let (plain, layout) = (Plain::Reversed(weight), Layout::new(9, s.output, s.input));
     let kept = room.map(|room| Store::get(Some(room), Way::Backward, || vec![Packed::new(plain, layout)]));
     let weights = kept.as_ref().map_or(Weights::Plain(plain, layout), |kept| Weights::Packed(&kept[0]));
     let (givers, places) = s.givers();
-    product(&mut dx, Gathered { x: dy, sources: &givers, places: Some(&places), weights, bias: None });
-    dx
+    let p = Gathered { x: dy, sources: &givers, places: Some(&places), weights, bias: None, shared: true };
+    written(s.n * height * width * s.input, |dx| product(dx, p))
 }
 
 /// Adds up what places that came from the same one have received.

@@ -4,6 +4,8 @@
 //! of its kernel, and a table says which neighbour that is, so nothing is copied beforehand. Every number of the result
 //! is summed in the same order whatever the tiling, hence whatever the number of threads.
 
+use std::marker::PhantomData;
+
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
@@ -33,27 +35,50 @@ pub(crate) struct Gathered<'a> {
     pub(crate) weights: Weights<'a>,
     /// `n` numbers to start from instead of zero.
     pub(crate) bias: Option<&'a [f32]>,
+    /// Whether all threads share the work, or the calling one, which is one of several, does it.
+    pub(crate) shared: bool,
 }
 
-/// A result that tasks write to at places of their own.
-#[derive(Clone, Copy)]
-struct Shared(*mut f32);
+/// A result that tasks write to at places of their own. What it held before is not read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output<'a> {
+    start: *mut f32,
+    length: usize,
+    buffer: PhantomData<&'a mut f32>,
+}
+
+impl<'a> From<&'a mut [f32]> for Output<'a> {
+    fn from(buffer: &'a mut [f32]) -> Self {
+        Self { start: buffer.as_mut_ptr(), length: buffer.len(), buffer: PhantomData }
+    }
+}
 
 #[expect(unsafe_code, reason = "tasks write to places of their own: a tile of rows and columns belongs to one task only")]
 // SAFETY: see `Task::tile`, which alone uses the pointer.
-unsafe impl Send for Shared {}
+unsafe impl Send for Output<'_> {}
 #[expect(unsafe_code, reason = "as above")]
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl Sync for Output<'_> {}
+
+/// A new result of `length` numbers, every one of which `write` writes: clearing them first would cost as much as a
+/// small product.
+#[expect(unsafe_code, reason = "the numbers are written before they are read")]
+pub(crate) fn written(length: usize, write: impl FnOnce(Output<'_>)) -> Vec<f32> {
+    let mut numbers: Vec<f32> = Vec::with_capacity(length);
+    write(Output { start: numbers.as_mut_ptr(), length, buffer: PhantomData });
+    // SAFETY: the capacity is there, and `write` has written all of it; in debug builds `product` sees to that.
+    unsafe { numbers.set_len(length) };
+    numbers
+}
 
 /// Computes the rows of `y` that `p` speaks of.
 ///
 /// # Panics
 /// If a table reaches past `x` or `y`.
-pub(crate) fn product(y: &mut [f32], p: Gathered<'_>) {
+pub(crate) fn product(y: Output<'_>, p: Gathered<'_>) {
     let Layout { taps, k, n, .. } = p.weights.layout();
     let rows = p.sources.len() / taps.max(1);
-    let (from, to) = (p.x.len() / k.max(1), y.len() / n.max(1));
+    let (from, to) = (p.x.len() / k.max(1), y.length / n.max(1));
     assert!(p.sources.iter().all(|&s| s == NOWHERE || (s as usize) < from), "a source past the end");
     match p.places {
         None => assert!(rows <= to, "{rows} rows for {to} places"),
@@ -67,13 +92,13 @@ pub(crate) fn product(y: &mut [f32], p: Gathered<'_>) {
     }
 
     let panels = p.weights.layout().panels();
-    let threads = if rows * taps * k * n < ALONE { 1 } else { rayon::current_num_threads() };
+    let threads = if !p.shared || rows * taps * k * n < ALONE { 1 } else { rayon::current_num_threads() };
     // Weights not yet laid out are so once for every chunk of rows: large chunks then.
     let least = if matches!(p.weights, Weights::Plain(..)) { 512 } else { 48 };
     let wanted = if threads == 1 { 1 } else { (4 * threads).div_ceil(panels) };
     let chunk = rows.div_ceil(wanted).max(least).next_multiple_of(24);
     let chunks = rows.div_ceil(chunk);
-    let (y, zeros, arch) = (Shared(y.as_mut_ptr()), vec![0.0; k], p.weights.layout().arch);
+    let (zeros, arch) = (vec![0.0; k], p.weights.layout().arch);
     let task = |i: usize| {
         let first = i % chunks * chunk;
         let task = Task { p, y, zeros: &zeros, panel: i / chunks, first, count: chunk.min(rows - first) };
@@ -90,7 +115,7 @@ pub(crate) fn product(y: &mut [f32], p: Gathered<'_>) {
 #[derive(Clone, Copy)]
 struct Task<'a> {
     p: Gathered<'a>,
-    y: Shared,
+    y: Output<'a>,
     zeros: &'a [f32],
     panel: usize,
     first: usize,
@@ -186,7 +211,7 @@ impl Task<'_> {
         // these rows and columns, and within a task one slice lives at a time.
         let place = |i: usize| unsafe {
             let place = self.p.places.map_or(first + i, |places| places[first + i] as usize);
-            std::slice::from_raw_parts_mut(self.y.0.add(place * n + columns.start), columns.len())
+            std::slice::from_raw_parts_mut(self.y.start.add(place * n + columns.start), columns.len())
         };
 
         let mut sums = [[simd.splat_f32s(0.0); V]; M];
@@ -221,9 +246,9 @@ impl Task<'_> {
         for (i, sums) in sums.iter().enumerate().take(valid) {
             let y = place(i);
             if y.len() == width {
-                S::as_mut_simd_f32s(y).0.copy_from_slice(sums);
+                put::<S, V>(y, sums);
             } else {
-                S::as_mut_simd_f32s(spare).0.copy_from_slice(sums);
+                put::<S, V>(spare, sums);
                 y.copy_from_slice(&spare[..y.len()]);
             }
         }
@@ -235,8 +260,19 @@ impl Task<'_> {
 #[inline(always)]
 fn vectors<S: Simd, const V: usize>(simd: S, numbers: &[f32]) -> [S::f32s; V] {
     let mut vectors = [simd.splat_f32s(0.0); V];
-    vectors.copy_from_slice(&S::as_simd_f32s(numbers).0[..V]);
+    let numbers = &S::as_simd_f32s(numbers).0[..V];
+    for v in 0..V {
+        vectors[v] = numbers[v];
+    }
     vectors
+}
+
+#[inline(always)]
+fn put<S: Simd, const V: usize>(to: &mut [f32], vectors: &[S::f32s; V]) {
+    let to = &mut S::as_mut_simd_f32s(to).0[..V];
+    for v in 0..V {
+        to[v] = vectors[v];
+    }
 }
 
 /// `sums[i] += sum over j of x[i][j] w[j]`, where w has one row of V vectors for each j.
@@ -307,8 +343,15 @@ mod tests {
                 let packed = Packed::new(Plain::Kernel(&w), layout);
                 for weights in [Weights::Packed(&packed), Weights::Plain(Plain::Kernel(&w), layout)] {
                     let mut y = vec![f32::NAN; rows * n];
-                    let p = Gathered { x: &x, sources: &sources, places: Some(&places), weights, bias: Some(&bias) };
-                    product(&mut y, p);
+                    let p = Gathered {
+                        x: &x,
+                        sources: &sources,
+                        places: Some(&places),
+                        weights,
+                        bias: Some(&bias),
+                        shared: rows > 100,
+                    };
+                    product(y.as_mut_slice().into(), p);
                     for (r, o) in (0..rows).flat_map(|r| (0..n).map(move |o| (r, o))) {
                         let mut sum = f64::from(bias[o]);
                         for (t, &s) in sources[r * taps..][..taps].iter().enumerate().filter(|(_, s)| **s != NOWHERE) {

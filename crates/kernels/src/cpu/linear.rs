@@ -1,7 +1,7 @@
 //! `y = x W^T + b` and its gradients.
 
 use super::{
-    gathered::{Gathered, product},
+    gathered::{Gathered, product, written},
     outer::{Outer, outer},
     panels::{Layout, Packed, Plain, Store, Way, Weights},
 };
@@ -34,13 +34,12 @@ fn multiply(
     bias: Option<&[f32]>,
     rows: usize,
 ) -> Vec<f32> {
-    let mut y = vec![0.0; rows * layout.n];
     // Every row comes from itself.
     let sources: Vec<u32> = (0..rows as u32).collect();
     let kept = room.map(|room| Store::get(Some(room), way, || vec![Packed::new(plain, layout)]));
     let weights = kept.as_ref().map_or(Weights::Plain(plain, layout), |kept| Weights::Packed(&kept[0]));
-    product(&mut y, Gathered { x, sources: &sources, places: None, weights, bias });
-    y
+    let p = Gathered { x, sources: &sources, places: None, weights, bias, shared: true };
+    written(rows * layout.n, |y| product(y, p))
 }
 
 /// The gradient of the weight: `dy^T x`.

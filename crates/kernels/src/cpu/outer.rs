@@ -142,7 +142,9 @@ impl Task<'_> {
                     let own = S::as_mut_simd_f32s(own).0;
                     let mut tile = [[simd.splat_f32s(0.0); V]; M];
                     for i in 0..valid {
-                        tile[i].copy_from_slice(&own[i * V..(i + 1) * V]);
+                        for v in 0..V {
+                            tile[i][v] = own[i * V + v];
+                        }
                     }
                     if valid == M {
                         accumulate(simd, &mut tile, &x[self.first + first..], k, self.dy, pairs);
@@ -159,7 +161,9 @@ impl Task<'_> {
                         accumulate(simd, &mut tile, &narrow, M, self.dy, &renamed);
                     }
                     for i in 0..valid {
-                        own[i * V..(i + 1) * V].copy_from_slice(&tile[i]);
+                        for v in 0..V {
+                            own[i * V + v] = tile[i][v];
+                        }
                     }
                 }
             }

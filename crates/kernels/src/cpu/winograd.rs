@@ -75,9 +75,11 @@ pub(crate) fn forward(x: &[f32], packed: &Packed, bias: Option<&[f32]>, s: Sizes
         let mut seen = Scratch::of(TRANSFORMED * count * s.input);
         let mut given = Scratch::of(TRANSFORMED * count * s.output);
         to_tiles(&mut seen, x, first, count, tiles, &s);
-        // One product for each number of a tile.
+        // One product for each number of a tile; with very many threads each is shared in turn.
+        let shared = rayon::current_num_threads() > TRANSFORMED / 2;
         given.par_chunks_mut(count * s.output).zip(seen.par_chunks(count * s.input)).enumerate().for_each(|(i, (y, x))| {
-            product(y, Gathered { x, sources: &sources, places: None, weights: Weights::Tap(packed, i), bias: None });
+            let weights = Weights::Tap(packed, i);
+            product(y.into(), Gathered { x, sources: &sources, places: None, weights, bias: None, shared });
         });
         from_tiles(&mut y, &given, bias, first, count, tiles, &s);
     }
