@@ -10,7 +10,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
-    panels::{Layout, Weights},
+    panels::{Layout, WIDEST, Weights},
     scratch::Scratch,
 };
 
@@ -157,13 +157,13 @@ impl Task<'_> {
         let width = V * S::F32_LANES;
         let span = (BLOCK / (width * layout.taps)).clamp(1, layout.k.max(1));
         let columns = layout.columns(self.panel);
-        let mut start = vec![0.0; width];
+        let mut start = [0.0; WIDEST];
         if let Some(bias) = self.p.bias {
             start[..columns.len()].copy_from_slice(&bias[columns.clone()]);
         }
-        let mut spare = vec![0.0; width];
+        let mut spare = [0.0; WIDEST];
         let plain = matches!(self.p.weights, Weights::Plain(..));
-        let mut buffer = Scratch::of(if plain { layout.taps * span * width } else { 0 });
+        let mut buffer = plain.then(|| Scratch::of(layout.taps * span * width));
         let mut first = 0;
         loop {
             let count = span.min(layout.k - first);
@@ -176,11 +176,12 @@ impl Task<'_> {
                     Block { numbers, stride: layout.k * width, first, count }
                 }
                 Weights::Plain(plain, _) => {
-                    plain.fill(&mut buffer, &layout, columns.clone(), first..first + count);
-                    Block { numbers: &buffer, stride: count * width, first, count }
+                    let numbers = buffer.as_deref_mut().unwrap_or_default();
+                    plain.fill(numbers, &layout, columns.clone(), first..first + count);
+                    Block { numbers, stride: count * width, first, count }
                 }
             };
-            let start = (first == 0).then_some(start.as_slice());
+            let start = (first == 0).then_some(&start[..width]);
             for row in (0..self.count).step_by(M) {
                 self.tile::<S, M, V>(simd, self.first + row, M.min(self.count - row), block, start, &mut spare);
             }

@@ -251,6 +251,9 @@ fn transpose_plain(square: &mut [[f32; SIDE]; SIDE], from: &[&[f32]; SIDE], at: 
     }
 }
 
+/// The most columns a panel has: four vectors of sixteen.
+pub(crate) const WIDEST: usize = 64;
+
 /// All panels of some weights, `[panels, taps, k, width]`.
 #[derive(Debug)]
 pub(crate) struct Packed {
