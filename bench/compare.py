@@ -234,6 +234,8 @@ def main():
     if args.json:
         write_json(args.json, cells)
     failed = [c for c in cells if c.problem]
+    if left := [c for c in cells if not c.ours and not c.problem]:
+        print(f'not run: {len(left)} of {len(cells)} cells, from {left[0].name} on; --budget gives more time', file=sys.stderr)
     for cell in failed:
         print(f'{cell.name}: {cell.problem}', file=sys.stderr)
     return 130 if interrupted else 1 if failed else 0

@@ -116,10 +116,15 @@ def machine():
     return f'{name}, {os.cpu_count()} cores{", " + vectors[-1] if vectors else ""}, {memory} of memory, {platform.system()} {platform.release()}'
 
 
+def torch_build():
+    """The version with its build, such as 2.15.0+cpu: the builds differ in size."""
+    return said([sys.executable, '-c', 'import torch; print(torch.__version__)'], importlib.metadata.version('torch'))
+
+
 def versions():
-    packages = ', '.join(f'{p} {importlib.metadata.version(p)}' for p in ('torch', 'diffusers', 'transformers', 'numpy'))
+    packages = ', '.join(f'{p} {importlib.metadata.version(p)}' for p in ('diffusers', 'transformers', 'numpy'))
     commit = said(['git', 'rev-parse', '--short', 'HEAD'], 'unknown') + ('-changed' if said(['git', 'status', '--porcelain', '-uno']) else '')
-    return f'scumble {commit}, {said(["rustc", "--version"], "rustc unknown").split(" (")[0]}; {packages}, Python {platform.python_version()}'
+    return f'scumble {commit}, {said(["rustc", "--version"], "rustc unknown").split(" (")[0]}; torch {torch_build()}, {packages}, Python {platform.python_version()}'
 
 
 def rates(found):
@@ -147,7 +152,7 @@ def results(cells, args, driver, interrupted):
     text = f"""# scumble against PyTorch
 
 Written by `bench/compare`; do not edit. {'Interrupted: rows after the last measured one are missing. ' if interrupted else ''}\
-Of {len(with_target)} measured comparisons with a target, {len(met)} met it.
+Of {len(with_target)} measured comparisons that have a target, {len(met)} met it.
 
 | | |
 |---|---|
@@ -174,7 +179,8 @@ an empty cache against the published procedure (`bench/esd.py`) with the same se
 `peak-memory` is the largest resident memory (VmHWM) of a fresh process after three runs of `unet-step-esd-x` or `picture-30`.
 """
     if floor:
-        text += f"Program and libraries alone take {floor.get('ours', '?')} (scumble) and {floor.get('theirs', '?')} (PyTorch, diffusers, transformers) of it.\n"
+        text += (f"Program and libraries alone take {floor.get('ours', '?')} (scumble) and {floor.get('theirs', '?')} (PyTorch, diffusers,\n"
+                 'transformers) of it. PyTorch\'s build for CUDA (+cu in its version) takes more than its build for the CPU alone.\n')
     text += rates(driver.rates)
     text += f"""
 ## Single operations

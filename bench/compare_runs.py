@@ -38,7 +38,7 @@ class Runs:
             done = subprocess.run(command, env=environment(self.threads, **more), stdin=subprocess.DEVNULL, capture_output=True, text=True,
                                   errors='replace', timeout=self.timeout)
         except subprocess.TimeoutExpired:
-            raise Failed(f'{os.path.basename(command[0])}: not done in {self.timeout} s') from None
+            raise Failed(f'{os.path.basename(command[0])}: not done in {self.timeout:g} s') from None
         except OSError as e:
             raise Failed(f'{command[0]}: {e.strerror}') from None
         seconds = time.perf_counter() - began

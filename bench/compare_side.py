@@ -48,7 +48,7 @@ class Side:
             self.process.stdin.flush()
             line = self.lines.get(timeout=self.timeout)
         except queue.Empty:
-            return self.died(f'no answer in {self.timeout} s')
+            return self.died(f'no answer in {self.timeout:g} s')
         except OSError as e:
             return self.died(f'{type(e).__name__}: {e}')
         if line is None:
