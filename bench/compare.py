@@ -10,6 +10,7 @@ import argparse
 import fnmatch
 import json
 import os
+import shlex
 import signal
 import statistics
 import sys
@@ -59,7 +60,7 @@ def distance(a, b):
 class Driver:
     def __init__(self, args, cells):
         self.args, self.cells = args, cells
-        self.commands = {'ours': args.ours.split() if args.ours else [os.path.join(ROOT, 'target/release/scumble-bench')],
+        self.commands = {'ours': shlex.split(args.ours) if args.ours else [os.path.join(ROOT, 'target/release/scumble-bench')],
                          'theirs': [sys.executable, os.path.join(ROOT, 'bench', 'torch_side.py')]}
         self.runs = Runs(args.scumble, args.threads, args.timeout)
         self.pair, self.group = {}, None

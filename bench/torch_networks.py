@@ -68,21 +68,21 @@ def unet_forward(size, batch, side):
 
 
 def unet_step(size, method, batch, side):
-    """Fresh gradients every time, as after zero_grad(set_to_none=True); the one that is shown comes first."""
+    """Gradients as in a training loop: the last run's are dropped, new ones are made; they are held until the next run."""
     unet, (sample, times, context) = part(size, 'unet'), unet_inputs(size, batch, side)
     target = activation('target', batch, 4, side, side)
     moving = trained(unet, method)
-    moving = [moving.pop(SHOWN), *moving.values()]
 
     def run():
-        loss = torch.nn.functional.mse_loss(unet(sample, times, context).sample, target)
-        return torch.autograd.grad(loss, moving)
+        unet.zero_grad(set_to_none=True)
+        torch.nn.functional.mse_loss(unet(sample, times, context).sample, target).backward()
+        return moving[SHOWN].grad
 
     def ready():
         unet.requires_grad_(False)
-        for p in moving:
+        for p in moving.values():
             p.requires_grad_(True)
-    run.ready = ready
+    run.ready, run.release = ready, unet.zero_grad
     return run
 
 
@@ -129,8 +129,8 @@ def picture(size, steps, guidance, side):
 
 
 def prepare(name):
-    """A function without arguments that computes the cell once; its attribute `ready`, where it has one, is called before the clock
-    starts. None if no network has that name."""
+    """A function without arguments that computes the cell once; None if no network has that name. Of its attributes, where it has them,
+    `ready` is to be called before the clock starts, `release` before another cell is run."""
     stem, *suffixes = name.split('@')
     what, _, size = stem.partition('/')
     given = {k: int(v) for k, v in (s.split('=') for s in suffixes)}

@@ -57,7 +57,7 @@ def main():
     out = answers_only()
     import torch
     torch.set_num_threads(args.threads)
-    cells = {}
+    cells, last = {}, None
     for line in sys.stdin:
         name = line.strip()
         if not name:
@@ -65,7 +65,10 @@ def main():
         try:
             if name not in cells:
                 cells[name] = prepare(name)
-            answer = measure(cells[name])
+            if last is not cells[name]:
+                getattr(last, 'release', lambda: None)()
+            last = cells[name]
+            answer = measure(last)
         except Exception as e:
             answer = {'error': f'{type(e).__name__}: {e}'}
         print(json.dumps(answer), file=out, flush=True)
