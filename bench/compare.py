@@ -66,6 +66,7 @@ class Driver:
         self.pair, self.group = {}, None
         self.began, self.edits, self.rates, self.floor = time.monotonic(), {}, None, {}
         self.deadline = self.began + 60 * args.budget
+        self.load = f'{os.getloadavg()[0]:.1f}' if hasattr(os, 'getloadavg') else 'unknown'
 
     def side(self, who):
         return Side({'ours': 'scumble-bench', 'theirs': 'torch_side.py'}[who], self.commands[who], self.args.threads, self.args.timeout)
@@ -220,6 +221,7 @@ def main():
         return 2
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     driver, interrupted = Driver(args, cells), False
+    print(f'load before: {driver.load}; let nothing else run meanwhile', file=sys.stderr)
     print(line(None), flush=True)
     try:
         driver.everything()

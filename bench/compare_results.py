@@ -158,6 +158,7 @@ Of {len(with_target)} measured comparisons that have a target, {len(met)} met it
 |---|---|
 | machine | {machine()} |
 | threads | {args.threads} on either side |
+| load before | {driver.load} |
 | date | {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC |
 | versions | {versions()} |
 | command | `{command}` |
