@@ -161,11 +161,13 @@ class Driver:
         while len(cell.ours) < (1 if first > LONG else ROUNDS):
             self.round(cell)
 
-    def more(self, cell, until):
-        """Further rounds of a cell that has been covered, while they fit; a fresh pair of sides is warmed up first."""
+    def more(self, cell, cells):
+        """Further rounds of a cell that has been covered, while they fit its share of the time, one of `cells`; again the first
+        is not counted."""
         expected = cell.median('ours') + cell.median('theirs')
-        if self.group != cell.group and cell.kind == 'cell':
+        if cell.kind == 'cell':
             self.round(cell, warm=False)
+        until = time.monotonic() + (self.deadline - time.monotonic()) / cells
         while len(cell.ours) < MOST_ROUNDS and time.monotonic() + 1.2 * expected + 2 * PAUSE < until:
             self.round(cell)
 
@@ -186,11 +188,10 @@ class Driver:
                 self.judge(cell)
         again = [c for c in self.cells if c.compared and c.kind in ('cell', 'run') and c.ours and not c.problem]
         for i, cell in enumerate(again):
-            left = self.deadline - time.monotonic()
-            if left <= 0:
+            if time.monotonic() > self.deadline:
                 break
             before = len(cell.ours)
-            self.guarded(cell, self.more, time.monotonic() + left / (len(again) - i))
+            self.guarded(cell, self.more, len(again) - i)
             if len(cell.ours) > before or cell.problem:
                 print(line(cell), flush=True)
 
