@@ -56,7 +56,7 @@ impl Models {
         let n = cell.batch.unwrap_or(if cell.size == Size::Mini { 8 } else { 2 });
         let (sample, labels, context) = unet_inputs(cell, n, &unet.config);
         let network = UNet::new(&unet.config, &unet.weights);
-        Ok(Outcome::of(|| network.forward(sample, &labels, &context)))
+        Ok(Outcome::of(|| network.forward(sample, &labels, &(&context).into())))
     }
 
     fn step(&mut self, cell: Cell<'_>, trainable: Trainable) -> Result<Outcome> {
@@ -77,7 +77,7 @@ impl Models {
                     Some(leaf)
                 })
                 .collect();
-            let out = UNet::new(&unet.config, &weights).forward(sample, &labels, &context);
+            let out = UNet::new(&unet.config, &weights).forward(sample, &labels, &(&context).into());
             let mut gradients = (out - target).powi_scalar(2).mean().backward();
             let mut all: Vec<Tensor<1>> = leaves.iter().filter_map(|leaf| leaf.grad_remove(&mut gradients)).collect();
             all.swap_remove(shown)

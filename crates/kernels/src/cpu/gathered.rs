@@ -21,7 +21,7 @@ pub(crate) const NOWHERE: u32 = u32::MAX;
 const BLOCK: usize = 1 << 16;
 
 /// Multiplications below which threads cost more than they bring.
-const ALONE: usize = 1 << 15;
+const ALONE: usize = 1 << 20;
 
 /// What is multiplied.
 #[derive(Clone, Copy, Debug)]

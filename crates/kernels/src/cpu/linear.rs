@@ -1,7 +1,11 @@
 //! `y = x W^T + b` and its gradients.
 
+use multiversion::multiversion;
+use rayon::prelude::*;
+
 use super::{
     gathered::{Gathered, product, written},
+    layer_norm::sum,
     outer::{Outer, outer},
     panels::{Layout, Packed, Plain, Store, Way, Weights},
 };
@@ -16,8 +20,37 @@ pub(crate) struct Sizes {
 
 /// - x: `[rows, input]`, weight: `[output, input]`, bias: `[output]`; result: `[rows, output]`
 pub(crate) fn forward(x: &[f32], weight: &[f32], room: Option<&Store>, bias: Option<&[f32]>, s: Sizes) -> Vec<f32> {
+    if s.rows <= FEW && room.is_none() {
+        return dots(x, weight, bias, s);
+    }
     let layout = Layout::new(1, s.input, s.output);
     multiply(x, Plain::Kernel(weight), layout, room, Way::Forward, bias, s.rows)
+}
+
+/// Rows for which laying out the weight would cost more than the product.
+const FEW: usize = 4;
+
+/// Each number of the result as a sum over a row of the weight, which is read once and as it lies.
+fn dots(x: &[f32], weight: &[f32], bias: Option<&[f32]>, s: Sizes) -> Vec<f32> {
+    let columns: Vec<[f32; FEW]> = (0..s.output)
+        .into_par_iter()
+        .with_min_len(32)
+        .map(|n| {
+            let mut column = [bias.map_or(0.0, |bias| bias[n]); FEW];
+            for (sum, x) in column.iter_mut().zip(x.chunks_exact(s.input.max(1))) {
+                *sum += dot(x, &weight[n * s.input..][..s.input]);
+            }
+            column
+        })
+        .collect();
+    (0..s.rows).flat_map(|row| columns.iter().map(move |column| column[row])).collect()
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let n = a.len().min(b.len());
+    let (a, b) = (&a[..n], &b[..n]);
+    sum(n, |i| a[i] * b[i])
 }
 
 /// The gradient of `x`: `dy W`.

@@ -17,3 +17,8 @@ pub(crate) mod panels;
 pub(crate) mod product;
 pub(crate) mod scratch;
 pub(crate) mod winograd;
+
+/// How many pieces of `size` numbers one task takes at least: waking a thread costs as much as some ten thousand numbers.
+fn pieces(size: usize) -> usize {
+    ((1 << 15) / size.max(1)).max(1)
+}

@@ -11,6 +11,7 @@ use super::{
     conv::Sizes,
     gathered::{Gathered, product},
     panels::{Layout, Packed, Weights},
+    pieces,
     scratch::Scratch,
 };
 
@@ -113,7 +114,7 @@ impl Shared {
 fn to_tiles(seen: &mut [f32], x: &[f32], first: usize, count: usize, tiles: Tiles, s: &Sizes) {
     assert_eq!(seen.len(), TRANSFORMED * count * s.input);
     let out = Shared(seen.as_mut_ptr());
-    (0..count).into_par_iter().with_min_len(4).for_each(|tile| {
+    (0..count).into_par_iter().with_min_len(pieces(TRANSFORMED * s.input)).for_each(|tile| {
         to_tile(out, x, tiles.place(first + tile), tile, count, s);
     });
 }
@@ -153,7 +154,7 @@ fn to_tile(out: Shared, x: &[f32], [n, top, left]: [usize; 3], tile: usize, coun
 fn from_tiles(y: &mut [f32], given: &[f32], bias: Option<&[f32]>, first: usize, count: usize, tiles: Tiles, s: &Sizes) {
     assert_eq!(y.len(), s.n * s.height * s.width * s.output);
     let out = Shared(y.as_mut_ptr());
-    (0..count).into_par_iter().with_min_len(4).for_each(|tile| {
+    (0..count).into_par_iter().with_min_len(pieces(TRANSFORMED * s.output)).for_each(|tile| {
         from_tile(out, given, bias, tiles.place(first + tile), tile, count, s);
     });
 }
