@@ -15,16 +15,19 @@ use serde_json::{Value, json};
 
 fn main() -> Result<()> {
     scumble_kernels::keep_freed_memory();
+    // This thread is one of the pool's: otherwise it would sleep and be woken at every parallel loop.
+    let mut pool = rayon::ThreadPoolBuilder::new().use_current_thread();
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         match arg.as_str() {
             "--threads" => {
                 let threads = args.next().context("--threads: a number is missing")?.parse().context("--threads")?;
-                rayon::ThreadPoolBuilder::new().num_threads(threads).build_global()?;
+                pool = pool.num_threads(threads);
             }
             other => bail!("{other}: only --threads N is known; the names of cells come on stdin, one on a line"),
         }
     }
+    pool.build_global()?;
     let mut bench = cell::Bench::default();
     for line in std::io::stdin().lock().lines() {
         let line = line?;

@@ -3,7 +3,7 @@
 use super::{
     gathered::{Gathered, NOWHERE, Output, product, written},
     outer::{Outer, outer},
-    panels::{Layout, Packed, Plain, Store, Way, Weights},
+    panels::{Layout, Packed, Plain, Store, Way, Weights, laid_out},
     winograd,
 };
 
@@ -104,10 +104,10 @@ pub(crate) fn forward(x: &[f32], weight: &[f32], room: Option<&Store>, bias: &[f
         return written(size, |y| doubled(y, x, weight, room, bias, s));
     }
     let (plain, layout) = (Plain::Kernel(weight), Layout::new(9, s.input, s.output));
-    let kept = room.map(|room| Store::get(Some(room), Way::Forward, || vec![Packed::new(plain, layout)]));
-    let weights = kept.as_ref().map_or(Weights::Plain(plain, layout), |kept| Weights::Packed(&kept[0]));
-    let p = Gathered { x, sources: &s.sources(), places: None, weights, bias: Some(bias), shared: true };
-    written(size, |y| product(y, p))
+    laid_out(plain, layout, room, Way::Forward, |weights| {
+        let p = Gathered { x, sources: &s.sources(), places: None, weights, bias: Some(bias), shared: true };
+        written(size, |y| product(y, p))
+    })
 }
 
 /// Places of a result for which it is worth adding up the taps of a kernel that is not kept.
@@ -170,11 +170,11 @@ fn grad_seen(dy: &[f32], weight: &[f32], room: Option<&Store>, s: Sizes) -> Vec<
     }
     let [height, width] = s.seen();
     let (plain, layout) = (Plain::Reversed(weight), Layout::new(9, s.output, s.input));
-    let kept = room.map(|room| Store::get(Some(room), Way::Backward, || vec![Packed::new(plain, layout)]));
-    let weights = kept.as_ref().map_or(Weights::Plain(plain, layout), |kept| Weights::Packed(&kept[0]));
     let (givers, places) = s.givers();
-    let p = Gathered { x: dy, sources: &givers, places: Some(&places), weights, bias: None, shared: true };
-    written(s.n * height * width * s.input, |dx| product(dx, p))
+    laid_out(plain, layout, room, Way::Backward, |weights| {
+        let p = Gathered { x: dy, sources: &givers, places: Some(&places), weights, bias: None, shared: true };
+        written(s.n * height * width * s.input, |dx| product(dx, p))
+    })
 }
 
 /// Adds up what places that came from the same one have received.

@@ -60,6 +60,20 @@ unsafe impl Send for Output<'_> {}
 // SAFETY: as above.
 unsafe impl Sync for Output<'_> {}
 
+impl Output<'_> {
+    /// Writes numbers from `at`, where no other task writes meanwhile.
+    ///
+    /// # Panics
+    /// If they do not fit.
+    #[inline(always)]
+    #[expect(unsafe_code, reason = "the result is shared by tasks that write to places of their own")]
+    pub(crate) fn put(self, at: usize, numbers: &[f32]) {
+        assert!(at + numbers.len() <= self.length, "past the end of a result");
+        // SAFETY: the place is within the buffer, and the caller's alone.
+        unsafe { std::ptr::copy_nonoverlapping(numbers.as_ptr(), self.start.add(at), numbers.len()) };
+    }
+}
+
 /// A new result of `length` numbers, every one of which `write` writes: clearing them first would cost as much as a
 /// small product.
 #[expect(unsafe_code, reason = "the numbers are written before they are read")]

@@ -137,7 +137,7 @@ struct Rows<'a> {
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn sum_rows(sums: &mut [f32], x: &[f32]) {
+pub(crate) fn sum_rows(sums: &mut [f32], x: &[f32]) {
     for row in x.chunks_exact(sums.len()) {
         for (s, x) in sums.iter_mut().zip(row) {
             *s += x;

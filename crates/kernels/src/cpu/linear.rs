@@ -5,9 +5,11 @@ use rayon::prelude::*;
 
 use super::{
     gathered::{Gathered, product, written},
+    group_norm::sum_rows,
     layer_norm::sum,
     outer::{Outer, outer},
-    panels::{Layout, Packed, Plain, Store, Way, Weights},
+    panels::{Layout, Plain, Store, Way, laid_out},
+    pieces,
 };
 
 /// Sizes of one product.
@@ -69,10 +71,10 @@ fn multiply(
 ) -> Vec<f32> {
     // Every row comes from itself.
     let sources: Vec<u32> = (0..rows as u32).collect();
-    let kept = room.map(|room| Store::get(Some(room), way, || vec![Packed::new(plain, layout)]));
-    let weights = kept.as_ref().map_or(Weights::Plain(plain, layout), |kept| Weights::Packed(&kept[0]));
-    let p = Gathered { x, sources: &sources, places: None, weights, bias, shared: true };
-    written(rows * layout.n, |y| product(y, p))
+    laid_out(plain, layout, room, way, |weights| {
+        let p = Gathered { x, sources: &sources, places: None, weights, bias, shared: true };
+        written(rows * layout.n, |y| product(y, p))
+    })
 }
 
 /// The gradient of the weight: `dy^T x`.
@@ -83,11 +85,22 @@ pub(crate) fn grad_weight(dy: &[f32], x: &[f32], s: Sizes) -> Vec<f32> {
 
 /// The gradient of the bias: `dy` summed over rows.
 pub(crate) fn grad_bias(dy: &[f32], output: usize) -> Vec<f32> {
+    // Blocks of rows are summed in f32 and then added up in order: the same whatever the number of threads.
+    let blocks: Vec<Vec<f32>> = dy
+        .par_chunks((ROWS * output).max(1))
+        .with_min_len(pieces(ROWS * output))
+        .map(|dy| {
+            let mut sums = vec![0.0; output];
+            sum_rows(&mut sums, dy);
+            sums
+        })
+        .collect();
     let mut sums = vec![0.0f64; output];
-    for row in dy.chunks_exact(output) {
-        for (sum, d) in sums.iter_mut().zip(row) {
-            *sum += f64::from(*d);
-        }
+    for block in &blocks {
+        sums.iter_mut().zip(block).for_each(|(sum, part)| *sum += f64::from(*part));
     }
     sums.into_iter().map(|s| s as f32).collect()
 }
+
+/// Rows in one block of a bias's gradient.
+const ROWS: usize = 64;

@@ -1,11 +1,13 @@
 //! Sums of outer products of gathered rows: `dw_t[n, k] = sum over rows r of dy[r, n] x[source(r, t), k]`, the gradient of
 //! the weights of [`super::gathered`]'s product. Each number is summed over rows in order.
 
+use std::ops::Range;
+
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
-    gathered::NOWHERE,
+    gathered::{NOWHERE, Output},
     panels::{Layout, SIDE, transpose},
     scratch::Scratch,
 };
@@ -57,30 +59,28 @@ pub(crate) fn outer_on(layout: Layout, p: Outer<'_>) -> Vec<f32> {
         .map(|pairs| pairs.filter(|(_, source)| **source != NOWHERE).map(|(row, &source)| [row, source]).collect())
         .collect();
 
-    // A task owns all of some columns of dy; within it, the columns of x go by spans.
-    dw.par_chunks_mut(width * p.k * p.taps).zip(panels.par_chunks(rows * width)).enumerate().for_each(|(panel, (dw, dy))| {
-        let columns = layout.columns(panel).len();
-        let spans: Vec<usize> = (0..p.k).step_by(SPAN).collect();
-        let sums: Vec<Scratch> = spans
-            .par_iter()
-            .map(|&first| layout.arch.dispatch(Task { p, layout, dy, pairs: &pairs, first, count: SPAN.min(p.k - first) }))
-            .collect();
-        for (&first, sums) in spans.iter().zip(&sums) {
-            spread(dw, sums, &layout, columns, first..(first + SPAN).min(p.k));
-        }
+    // A task has some columns of dy and some of x, and so a part of the gradient of its own.
+    let spans = p.k.div_ceil(SPAN);
+    let to = Output::from(dw.as_mut_slice());
+    (0..layout.panels() * spans).into_par_iter().for_each(|task| {
+        let (panel, first) = (task / spans, task % spans * SPAN);
+        let dy = &panels[panel * rows * width..][..rows * width];
+        let rows = first..(first + SPAN).min(p.k);
+        let sums = layout.arch.dispatch(Task { p, layout, dy, pairs: &pairs, first, count: rows.len() });
+        spread(to, &sums, &layout, layout.columns(panel), rows);
     });
     dw
 }
 
-/// Some rows `[taps, count, width]` to their places in `[columns, k, taps]`, by squares.
-fn spread(dw: &mut [f32], sums: &[f32], layout: &Layout, columns: usize, rows: std::ops::Range<usize>) {
+/// Some rows `[taps, count, width]` to their places in `[n, k, taps]`, by squares.
+fn spread(to: Output<'_>, sums: &[f32], layout: &Layout, columns: Range<usize>, rows: Range<usize>) {
     let (taps, width, count) = (layout.taps, layout.width(), rows.len());
     let run = count * taps;
     let row = |at: usize| &sums[(at % taps * count + at / taps) * width..][..width];
     for at in (0..run).step_by(SIDE) {
         let size = SIDE.min(run - at);
         let from: [&[f32]; SIDE] = std::array::from_fn(|i| row(at + i.min(size - 1)));
-        for column in (0..width).step_by(SIDE).take_while(|&column| column < columns) {
+        for column in (0..columns.len()).step_by(SIDE) {
             let mut square = [[0.0; SIDE]; SIDE];
             if column + SIDE <= width {
                 transpose(&mut square, &from, column);
@@ -91,8 +91,8 @@ fn spread(dw: &mut [f32], sums: &[f32], layout: &Layout, columns: usize, rows: s
                     }
                 }
             }
-            for (j, line) in square.iter().enumerate().take(columns - column) {
-                dw[((column + j) * layout.k + rows.start) * taps + at..][..size].copy_from_slice(&line[..size]);
+            for (n, line) in (columns.start + column..columns.end).zip(&square) {
+                to.put((n * layout.k + rows.start) * taps + at, &line[..size]);
             }
         }
     }

@@ -258,13 +258,13 @@ pub(crate) const WIDEST: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Packed {
     pub(crate) layout: Layout,
-    numbers: Vec<f32>,
+    numbers: Scratch,
 }
 
 impl Packed {
     pub(crate) fn new(plain: Plain<'_>, layout: Layout) -> Self {
         let size = layout.taps * layout.k * layout.width();
-        let mut numbers = vec![0.0; layout.panels() * size];
+        let mut numbers = Scratch::of(layout.panels() * size);
         numbers
             .par_chunks_mut(size.max(1))
             .enumerate()
@@ -315,6 +315,23 @@ pub(crate) enum Weights<'a> {
     /// One tap of them.
     Tap(&'a Packed, usize),
     Plain(Plain<'a>, Layout),
+}
+
+/// Weights up to this size, in numbers, are laid out as a whole and by all threads, if only for one product.
+const SMALL: usize = 1 << 20;
+
+/// Has `multiply` read some weights: as they are kept, laid out for this once, or laid out panel by panel.
+pub(crate) fn laid_out<T>(
+    plain: Plain<'_>,
+    layout: Layout,
+    room: Option<&Store>,
+    way: Way,
+    multiply: impl FnOnce(Weights<'_>) -> T,
+) -> T {
+    if room.is_some() || layout.taps * layout.k * layout.n <= SMALL {
+        return multiply(Weights::Packed(&Store::get(room, way, || vec![Packed::new(plain, layout)])[0]));
+    }
+    multiply(Weights::Plain(plain, layout))
 }
 
 impl Weights<'_> {

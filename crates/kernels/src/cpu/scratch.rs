@@ -13,6 +13,7 @@ const KEPT: usize = 16;
 const LARGEST: usize = 1 << 25;
 
 /// A buffer of a fixed length. Goes back to the others when it is dropped.
+#[derive(Debug)]
 pub(crate) struct Scratch {
     numbers: Vec<f32>,
     length: usize,

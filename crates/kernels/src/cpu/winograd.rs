@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::{
     conv::Sizes,
-    gathered::{Gathered, product},
+    gathered::{Gathered, Output, product, written},
     panels::{Layout, Packed, Weights},
     pieces,
     scratch::Scratch,
@@ -68,60 +68,38 @@ impl Tiles {
 /// - x: `[n, height, width, input]`; result: `[n, height, width, output]`
 pub(crate) fn forward(x: &[f32], packed: &Packed, bias: Option<&[f32]>, s: Sizes) -> Vec<f32> {
     let tiles = Tiles::of(&s);
-    let mut y = vec![0.0; s.n * s.height * s.width * s.output];
     let at_once = (TILES / (TRANSFORMED * s.input.max(s.output))).clamp(24, tiles.count().max(24)).next_multiple_of(24);
-    for first in (0..tiles.count()).step_by(at_once) {
-        let count = at_once.min(tiles.count() - first);
-        let sources: Vec<u32> = (0..count as u32).collect();
-        let mut seen = Scratch::of(TRANSFORMED * count * s.input);
-        let mut given = Scratch::of(TRANSFORMED * count * s.output);
-        to_tiles(&mut seen, x, first, count, tiles, &s);
-        // One product for each number of a tile; with very many threads each is shared in turn.
-        let shared = rayon::current_num_threads() > TRANSFORMED / 2;
-        given.par_chunks_mut(count * s.output).zip(seen.par_chunks(count * s.input)).enumerate().for_each(|(i, (y, x))| {
-            let weights = Weights::Tap(packed, i);
-            product(y.into(), Gathered { x, sources: &sources, places: None, weights, bias: None, shared });
-        });
-        from_tiles(&mut y, &given, bias, first, count, tiles, &s);
-    }
-    y
-}
-
-/// A pointer that tasks share who write to places of their own.
-#[derive(Clone, Copy)]
-struct Shared(*mut f32);
-
-#[expect(unsafe_code, reason = "tasks write to tiles of their own")]
-// SAFETY: every use writes to one tile's numbers, and a tile belongs to one task.
-unsafe impl Send for Shared {}
-#[expect(unsafe_code, reason = "as above")]
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
-impl Shared {
-    /// Sixteen numbers from `at`.
-    ///
-    /// # Safety
-    /// They lie within the buffer, and nobody else uses them.
-    #[expect(unsafe_code, reason = "tasks write to tiles of their own")]
-    unsafe fn put(self, at: usize, numbers: &Wide) {
-        // SAFETY: as the caller promises.
-        unsafe { std::ptr::copy_nonoverlapping(numbers.as_ptr(), self.0.add(at), WIDE) };
-    }
+    written(s.n * s.height * s.width * s.output, |y| {
+        for first in (0..tiles.count()).step_by(at_once) {
+            let count = at_once.min(tiles.count() - first);
+            let sources: Vec<u32> = (0..count as u32).collect();
+            let mut seen = Scratch::of(TRANSFORMED * count * s.input);
+            let mut given = Scratch::of(TRANSFORMED * count * s.output);
+            to_tiles(&mut seen, x, first, count, tiles, &s);
+            // One product for each number of a tile; with very many threads each is shared in turn.
+            let shared = rayon::current_num_threads() > TRANSFORMED / 2;
+            given.par_chunks_mut(count * s.output).zip(seen.par_chunks(count * s.input)).enumerate().for_each(
+                |(i, (given, seen))| {
+                    let weights = Weights::Tap(packed, i);
+                    product(given.into(), Gathered { x: seen, sources: &sources, places: None, weights, bias: None, shared });
+                },
+            );
+            from_tiles(y, &given, bias, first, count, tiles, &s);
+        }
+    })
 }
 
 /// Transformed tiles `[36, count, input]` of the input.
 fn to_tiles(seen: &mut [f32], x: &[f32], first: usize, count: usize, tiles: Tiles, s: &Sizes) {
     assert_eq!(seen.len(), TRANSFORMED * count * s.input);
-    let out = Shared(seen.as_mut_ptr());
+    let out = Output::from(seen);
     (0..count).into_par_iter().with_min_len(pieces(TRANSFORMED * s.input)).for_each(|tile| {
         to_tile(out, x, tiles.place(first + tile), tile, count, s);
     });
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-#[expect(unsafe_code, reason = "tasks write to tiles of their own")]
-fn to_tile(out: Shared, x: &[f32], [n, top, left]: [usize; 3], tile: usize, count: usize, s: &Sizes) {
+fn to_tile(out: Output<'_>, x: &[f32], [n, top, left]: [usize; 3], tile: usize, count: usize, s: &Sizes) {
     for channel in (0..s.input).step_by(WIDE) {
         let mut rows = [[[0.0; WIDE]; 6]; 6];
         for (i, row) in rows.iter_mut().enumerate() {
@@ -143,26 +121,22 @@ fn to_tile(out: Shared, x: &[f32], [n, top, left]: [usize; 3], tile: usize, coun
         for j in 0..6 {
             let column = input_transform(&[rows[0][j], rows[1][j], rows[2][j], rows[3][j], rows[4][j], rows[5][j]]);
             for (i, numbers) in column.iter().enumerate() {
-                // SAFETY: within [36, count, input], and this tile's numbers are this task's.
-                unsafe { out.put(((i * 6 + j) * count + tile) * s.input + channel, numbers) };
+                out.put(((i * 6 + j) * count + tile) * s.input + channel, numbers);
             }
         }
     }
 }
 
 /// The places of the result from transformed tiles `[36, count, output]`.
-fn from_tiles(y: &mut [f32], given: &[f32], bias: Option<&[f32]>, first: usize, count: usize, tiles: Tiles, s: &Sizes) {
-    assert_eq!(y.len(), s.n * s.height * s.width * s.output);
-    let out = Shared(y.as_mut_ptr());
+fn from_tiles(out: Output<'_>, given: &[f32], bias: Option<&[f32]>, first: usize, count: usize, tiles: Tiles, s: &Sizes) {
     (0..count).into_par_iter().with_min_len(pieces(TRANSFORMED * s.output)).for_each(|tile| {
         from_tile(out, given, bias, tiles.place(first + tile), tile, count, s);
     });
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-#[expect(unsafe_code, reason = "tasks write to tiles of their own")]
 #[expect(clippy::too_many_arguments, reason = "where from, where to, and how large")]
-fn from_tile(out: Shared, given: &[f32], bias: Option<&[f32]>, [n, top, left]: [usize; 3], tile: usize, count: usize, s: &Sizes) {
+fn from_tile(out: Output<'_>, given: &[f32], bias: Option<&[f32]>, [n, top, left]: [usize; 3], tile: usize, count: usize, s: &Sizes) {
     for channel in (0..s.output).step_by(WIDE) {
         let mut start = [0.0; WIDE];
         if let Some(bias) = bias {
@@ -185,8 +159,7 @@ fn from_tile(out: Shared, given: &[f32], bias: Option<&[f32]>, [n, top, left]: [
                 for (sum, number) in sums.iter_mut().zip(numbers) {
                     *sum += number;
                 }
-                // SAFETY: within the result, and this tile's places are this task's.
-                unsafe { out.put(at, &sums) };
+                out.put(at, &sums);
             }
         }
     }
