@@ -15,8 +15,8 @@ use super::{
 /// Columns of `x` that one task takes; all tiles but the last then are full.
 const SPAN: usize = 48;
 
-/// Rows that a tile runs over before the next tile does: their part of `dy` stays in the second cache.
-const ROWS: usize = 1024;
+/// Rows that all taps and tiles run over before the next ones are read: their part of `dy` stays in the first cache.
+const ROWS: usize = 128;
 
 /// Rows of `x` and of `dy`, and which belong together.
 #[derive(Clone, Copy, Debug)]
@@ -53,10 +53,14 @@ pub(crate) fn outer_on(layout: Layout, p: Outer<'_>) -> Vec<f32> {
             to[columns.len()..].fill(0.0);
         }
     });
-    // For each tap, the rows that have a source, with it.
-    let pairs: Vec<Vec<[u32; 2]>> = (0..p.taps)
-        .map(|tap| (0..rows as u32).zip(p.sources[tap..].iter().step_by(p.taps)))
-        .map(|pairs| pairs.filter(|(_, source)| **source != NOWHERE).map(|(row, &source)| [row, source]).collect())
+    // For each block of rows and each tap, the rows that have a source, with it.
+    let blocks: Vec<Vec<Pair>> = (0..rows)
+        .step_by(ROWS)
+        .flat_map(|first| (0..p.taps).map(move |tap| (first, tap)))
+        .map(|(first, tap)| {
+            let sources = (first..(first + ROWS).min(rows)).map(|row| (row as u32, p.sources[row * p.taps + tap]));
+            sources.filter(|(_, source)| *source != NOWHERE).map(|(row, source)| [row, source]).collect()
+        })
         .collect();
 
     // A task has some columns of dy and some of x, and so a part of the gradient of its own.
@@ -66,7 +70,7 @@ pub(crate) fn outer_on(layout: Layout, p: Outer<'_>) -> Vec<f32> {
         let (panel, first) = (task / spans, task % spans * SPAN);
         let dy = &panels[panel * rows * width..][..rows * width];
         let rows = first..(first + SPAN).min(p.k);
-        let sums = layout.arch.dispatch(Task { p, layout, dy, pairs: &pairs, first, count: rows.len() });
+        let sums = layout.arch.dispatch(Task { p, layout, dy, blocks: &blocks, first, count: rows.len() });
         spread(to, &sums, &layout, layout.columns(panel), rows);
     });
     dw
@@ -98,12 +102,15 @@ fn spread(to: Output<'_>, sums: &[f32], layout: &Layout, columns: Range<usize>, 
     }
 }
 
+/// A row, and its source.
+type Pair = [u32; 2];
+
 struct Task<'a> {
     p: Outer<'a>,
     layout: Layout,
     /// A panel of dy, `[rows, width]`.
     dy: &'a [f32],
-    pairs: &'a [Vec<[u32; 2]>],
+    blocks: &'a [Vec<Pair>],
     first: usize,
     count: usize,
 }
@@ -134,8 +141,8 @@ impl Task<'_> {
         let mut sums = Scratch::of(taps * self.count * width);
         sums.fill(0.0);
         let mut narrow = Vec::new();
-        for tap in 0..taps {
-            for pairs in self.pairs[tap].chunks(ROWS) {
+        for blocks in self.blocks.chunks_exact(taps) {
+            for (tap, pairs) in blocks.iter().enumerate() {
                 for first in (0..self.count).step_by(M) {
                     let valid = M.min(self.count - first);
                     let own = &mut sums[(tap * self.count + first) * width..][..valid * width];
@@ -181,7 +188,7 @@ fn accumulate<S: Simd, const M: usize, const V: usize>(
     x: &[f32],
     k: usize,
     dy: &[f32],
-    pairs: &[[u32; 2]],
+    pairs: &[Pair],
 ) {
     let dy = S::as_simd_f32s(dy).0;
     let (mut last_row, mut last_source) = (0, 0);

@@ -136,7 +136,15 @@ fn from_tiles(out: Output<'_>, given: &[f32], bias: Option<&[f32]>, first: usize
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
 #[expect(clippy::too_many_arguments, reason = "where from, where to, and how large")]
-fn from_tile(out: Output<'_>, given: &[f32], bias: Option<&[f32]>, [n, top, left]: [usize; 3], tile: usize, count: usize, s: &Sizes) {
+fn from_tile(
+    out: Output<'_>,
+    given: &[f32],
+    bias: Option<&[f32]>,
+    [n, top, left]: [usize; 3],
+    tile: usize,
+    count: usize,
+    s: &Sizes,
+) {
     for channel in (0..s.output).step_by(WIDE) {
         let mut start = [0.0; WIDE];
         if let Some(bias) = bias {
