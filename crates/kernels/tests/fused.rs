@@ -165,6 +165,7 @@ fn conv3x3() {
         (6, 8, 8, 16, 48, 1, Around),
         (9, 11, 14, 32, 16, 1, Around),
         (1, 43, 39, 16, 16, 1, Around),
+        (1, 47, 48, 16, 32, 1, Around),
     ] {
         let (x, k, b) = (random([n, h, w, input], 1), random([output, input, 3, 3], 2), random([output], 3));
         let y = || {

@@ -26,14 +26,15 @@ const TILES: usize = 1 << 21;
 
 type Wide = [f32; WIDE];
 
-/// Whether it is the faster way. `kept`: the transformed kernel is there already.
+/// Whether it is the faster way. `kept`: the transformed kernel is there already. The number of pictures has no say, so that
+/// a picture comes out the same, to the bit, alone and among others.
 pub(crate) fn pays(s: &Sizes, kept: bool) -> bool {
-    let tiles = Tiles::of(s);
+    let tiles = Tiles::of(&Sizes { n: 1, ..*s }).count();
     let plain = s.stride == 1 && s.before == 1 && s.enlarged.is_none();
     let wide = s.input.is_multiple_of(WIDE) && s.output.is_multiple_of(WIDE);
-    // A tile at the edge is computed whole; and few tiles are not worth transforming the kernel for.
-    let full = tiles.count() * 16 * 2 <= s.n * s.height * s.width * 3;
-    plain && wide && full && tiles.count() >= if kept { 24 } else { 96 }
+    // A tile at the edge is computed whole; and few tiles are not worth reading, let alone transforming, the kernel for.
+    let full = tiles * 16 * 2 <= s.height * s.width * 3;
+    plain && wide && full && tiles >= if kept { 4 } else { 128 }
 }
 
 /// How the transformed kernel is laid out: one matrix for each number of a transformed tile.
