@@ -25,7 +25,24 @@ pub use conv::{Padding, conv3x3, patches, upsample_nearest};
 pub use linear::linear;
 pub use norm::{group_norm, layer_norm};
 
-/// Whether the fused operations run on a device.
+/// Whether the fused operations run on a device: the CPU, with a graph (a tracked tensor's device says so) or without one.
 fn fuses(device: &Device) -> bool {
-    matches!(device.as_dispatch(), DispatchDevice::Flex(_))
+    match device.as_dispatch() {
+        DispatchDevice::Autodiff(inner) => matches!(**inner, DispatchDevice::Flex(_)),
+        plain => matches!(plain, DispatchDevice::Flex(_)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Tensor;
+
+    use super::*;
+
+    #[test]
+    fn tracked_tensors_are_fused_too() {
+        let x = Tensor::<1>::zeros([1], &Device::flex());
+        assert!(fuses(&x.device()));
+        assert!(fuses(&x.autodiff().require_grad().device()));
+    }
 }
