@@ -7,7 +7,7 @@
 
 mod common;
 
-use burn::tensor::{Device, DeviceType, Tensor};
+use burn::tensor::{Device, Tensor};
 use common::{Run, checkpoint, concept, host, pipeline};
 use scumble_diffusion::{Noise, Pipeline, Request, Sampler};
 use scumble_erase::{Change, Edit, drift};
@@ -15,17 +15,8 @@ use serde_json::json;
 
 /// The first device of every kind that was built in.
 fn devices() -> Vec<Device> {
-    let kinds = [
-        #[cfg(feature = "cuda")]
-        DeviceType::Cuda,
-        #[cfg(feature = "vulkan")]
-        DeviceType::Vulkan,
-        #[cfg(feature = "metal")]
-        DeviceType::Metal,
-        #[cfg(feature = "rocm")]
-        DeviceType::Rocm,
-    ];
-    let devices: Vec<Device> = kinds.into_iter().filter_map(|kind| Device::enumerate(kind).into_vec().into_iter().next()).collect();
+    let devices: Vec<Device> =
+        scumble_kernels::DEVICE_KINDS.iter().filter_map(|kind| scumble_kernels::devices(kind).into_iter().next()).collect();
     assert!(!devices.is_empty(), "this machine has none of the devices that were built in");
     devices
 }
@@ -94,8 +85,7 @@ fn the_same_erasure() {
         ("sd2", json!({"train_method": "esd-all"})),
         ("odd", json!({"train_method": "selfattn", "latents": "edited", "form": "paper"})),
     ] {
-        let mut options =
-            json!({"iterations": 6, "trajectories": 3, "sampling_steps": 4, "batch": 2, "lr": 1e-3, "eta": 1.0, "start_guidance": 3.0});
+        let mut options = json!({"iterations": 6, "trajectories": 3, "sampling_steps": 4, "batch": 2, "lr": 1e-3, "eta": 1.0, "start_guidance": 3.0});
         options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let run = |model: &Pipeline| {
             let (edit, losses) = Run::new(model, vec![concept("a church", None, None)], options.clone()).losses().unwrap();
@@ -114,7 +104,10 @@ fn the_same_erasure() {
             // Adam divides by the gradient's own size: where a gradient is all but zero, rounding decides the direction.
             let apart = length(found.iter().zip(&expected).map(|(a, b)| a - b)) / length(expected.iter().copied());
             assert!(apart < 0.02, "{name} {more}: the change differs by {apart}");
-            assert!((moved - expected_moved).abs() < 0.01 * expected_moved, "{name} {more}: drift {moved}, {expected_moved} on the CPU");
+            assert!(
+                (moved - expected_moved).abs() < 0.01 * expected_moved,
+                "{name} {more}: drift {moved}, {expected_moved} on the CPU"
+            );
             let rank = |edit: &Edit| edit.low_rank(&checkpoint(name), 2, 1.0).unwrap().error;
             assert!((rank(&edit) - rank(&expected_edit)).abs() < 0.01, "{name} {more}: low rank");
         }

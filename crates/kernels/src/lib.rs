@@ -13,6 +13,7 @@ mod activation;
 mod attention;
 mod conv;
 mod cpu;
+mod device;
 mod linear;
 mod norm;
 pub mod ops;
@@ -22,6 +23,7 @@ use burn::{backend::DispatchDevice, tensor::Device};
 pub use activation::{geglu, gelu, quick_gelu, silu};
 pub use attention::attention;
 pub use conv::{Padding, conv3x3, patches, upsample_nearest};
+pub use device::{DEVICE_KINDS, device_name, devices, is_built, trial};
 pub use linear::linear;
 pub use norm::{group_norm, layer_norm};
 

@@ -4,22 +4,13 @@
 
 #![cfg(any(feature = "cuda", feature = "vulkan", feature = "metal", feature = "rocm"))]
 
-use burn::tensor::{Device, DeviceType, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use scumble_kernels as kernels;
 
 /// The first device of every kind that was built in.
 fn devices() -> Vec<Device> {
-    let kinds = [
-        #[cfg(feature = "cuda")]
-        DeviceType::Cuda,
-        #[cfg(feature = "vulkan")]
-        DeviceType::Vulkan,
-        #[cfg(feature = "metal")]
-        DeviceType::Metal,
-        #[cfg(feature = "rocm")]
-        DeviceType::Rocm,
-    ];
-    let devices: Vec<Device> = kinds.into_iter().filter_map(|kind| Device::enumerate(kind).into_vec().into_iter().next()).collect();
+    let devices: Vec<Device> =
+        kernels::DEVICE_KINDS.iter().filter_map(|kind| kernels::devices(kind).into_iter().next()).collect();
     assert!(!devices.is_empty(), "this machine has none of the devices that were built in");
     devices
 }
@@ -63,7 +54,11 @@ fn agree<F: Fn(&[Tensor<1>]) -> Tensor<1>>(name: &str, leaves: &[usize], f: F) {
             assert_eq!(a.len(), b.len());
             let most = b.iter().fold(1e-20f32, |m, v| m.max(v.abs()));
             let off = a.iter().zip(b).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / most;
-            assert!(off < 1e-4, "{name} on {device:?}: {} off by {off}", if k == 0 { "result".into() } else { format!("gradient {k}") });
+            assert!(
+                off < 1e-4,
+                "{name} on {device:?}: {} off by {off}",
+                if k == 0 { "result".into() } else { format!("gradient {k}") }
+            );
         }
     }
 }
@@ -118,16 +113,21 @@ fn activations() {
 #[test]
 #[ignore = "needs a GPU or a software Vulkan device"]
 fn attention() {
-    for (n, queries, keys, heads, d, causal) in
-        [(2, 7, 5, 2, 3, false), (1, 33, 33, 4, 8, true), (2, 64, 32, 4, 24, false), (1, 700, 300, 1, 5, false), (2, 64, 77, 8, 40, false)]
-    {
+    for (n, queries, keys, heads, d, causal) in [
+        (2, 7, 5, 2, 3, false),
+        (1, 33, 33, 4, 8, true),
+        (2, 64, 32, 4, 24, false),
+        (1, 700, 300, 1, 5, false),
+        (2, 64, 77, 8, 40, false),
+    ] {
         let c = heads * d;
         agree(&format!("attention {n} {queries} {keys} {heads} {d}"), &[n * queries * c, n * keys * c, n * keys * c], |l| {
             let (q, k) = (l[0].clone().reshape([n, queries, c]) * 2.0, l[1].clone().reshape([n, keys, c]) * 2.0);
             flat(kernels::attention(q, k, l[2].clone().reshape([n, keys, c]), heads, causal))
         });
         // The body without a graph is another one: Burn has attention kernels of its own for that.
-        let [q, k, v] = [(queries, 1), (keys, 2), (keys, 3)].map(|(l, seed)| TensorData::new(numbers(n * l * c, seed), [n, l, c]));
+        let [q, k, v] =
+            [(queries, 1), (keys, 2), (keys, 3)].map(|(l, seed)| TensorData::new(numbers(n * l * c, seed), [n, l, c]));
         let plain = |device: &Device| {
             let [q, k, v] = [&q, &k, &v].map(|data| Tensor::<3>::from_data(data.clone(), device));
             host(flat(kernels::attention(q, k, v, heads, causal)))
