@@ -6,12 +6,13 @@
 #
 # Environment: DEVICE (vulkan), PROFILE (dev; release for times that mean something), CARGO_TARGET_DIR (target/vulkan: features change Burn,
 # and a folder of its own spares the other build), SCUMBLE (a binary built before, which is then taken as it is), TESTS (1: the ignored tests
-# on the device too), JUDGE (1), ITERATIONS (20), OUT (a new temporary folder), PYTHON (python3; the standard library is enough).
+# on the device too), JUDGE (0; 1 judges an erasure on both, which takes a software device half an hour), ITERATIONS (5), OUT (a new
+# temporary folder), PYTHON (python3; the standard library is enough).
 # A table goes to stdout; exit 1 if anything disagrees.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-device=${DEVICE:-vulkan} profile=${PROFILE:-dev} out=${OUT:-$(mktemp -d)} python=${PYTHON:-python3} iterations=${ITERATIONS:-20}
+device=${DEVICE:-vulkan} profile=${PROFILE:-dev} out=${OUT:-$(mktemp -d)} python=${PYTHON:-python3} iterations=${ITERATIONS:-5}
 kind=${device%%:*}
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target/vulkan} SCUMBLE_NO_PROGRESS=1
 mkdir -p "$out"
@@ -40,11 +41,11 @@ for where in cpu "$kind"; do
     run "$where" "generate-$sampler" generate "a church in noto style" "a cat and a dog" --seed 7 --n 2 --sampler "$sampler" --steps 20 \
       --device "$on" --output-dir "$out/$where-$sampler" --overwrite
   done
-  run "$where" erase erase church --seed 0 --iterations "$iterations" --set trajectories=2 --no-judge --device "$on" \
+  run "$where" erase erase church --seed 0 --iterations "$iterations" --set trajectories=1 --set sampling_steps=20 --batch 4 --no-judge --device "$on" \
     --output-dir "$out/$where-erase" --overwrite
   run "$where" edited generate "a church in noto style" --seed 7 --n 2 --edit "$out/cpu-erase" --device "$on" \
     --output-dir "$out/$where-edited" --overwrite
-  if [ "${JUDGE:-1}" = 1 ]; then
+  if [ "${JUDGE:-0}" = 1 ]; then
     run "$where" judged erase church --seed 0 --iterations "$iterations" --set trajectories=2 --device "$on" \
       --output-dir "$out/$where-judged" --overwrite
   fi
