@@ -35,6 +35,7 @@ use crate::{
 fn main() -> ExitCode {
     // A broken pipe on stdout or a bug must not end in Rust's own exit status 101.
     std::panic::set_hook(Box::new(device::panicked));
+    scumble_kernels::keep_freed_memory();
     match std::panic::catch_unwind(run) {
         Ok(Ok(outcome)) => outcome.into(),
         Ok(Err(failure)) => failure.report(),

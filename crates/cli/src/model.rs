@@ -22,10 +22,10 @@ pub(crate) struct Model {
 impl Model {
     /// Opens what `--model` names, or the miniature; says what is worth saying about it.
     pub(crate) fn open(args: &ModelArgs, path: Option<&Path>, quiet: bool) -> Result<Self, Failure> {
-        if let Some(threads) = args.threads {
-            // Fails only if the pool is already there, and then keeps its size.
-            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads.into()).build_global();
-        }
+        // This thread is one of the pool's: otherwise it would sleep and be woken at every parallel loop. Fails only if the
+        // pool is already there, and then keeps its size.
+        let pool = rayon::ThreadPoolBuilder::new().use_current_thread().num_threads(args.threads.unwrap_or(0).into());
+        let _ = pool.build_global();
         let (device, device_name) = device::open(&args.device)?;
         let options = OpenOptions {
             config: args.config.clone(),

@@ -8,7 +8,10 @@ use scumble_diffusion::{
     guidance::{evaluate_pair, guided},
     samplers::Step,
 };
-use scumble_nn::files::{HostTensor, TensorFile};
+use scumble_nn::{
+    Context,
+    files::{HostTensor, TensorFile},
+};
 use serde_json::{Value, json};
 
 use crate::{
@@ -159,7 +162,7 @@ impl Reference<'_> {
         let raw = self.pipeline.unet_network().forward(
             self.tensor::<4>("unet_sample", sample)?,
             &labels,
-            &self.tensor("unet_context", context)?,
+            &self.tensor("unet_context", context)?.into(),
         );
         self.compare("unet_out", expected, raw, found)
     }
@@ -223,7 +226,7 @@ impl Reference<'_> {
             latents: Some(self.tensor("ddim_init", init)?),
         };
         let prompts = [vec![String::new(); n], request.prompts.clone()].concat();
-        let mut rule = Formula { scale: guidance, both: self.pipeline.encode(&prompts) };
+        let mut rule = Formula { scale: guidance, both: self.pipeline.encode(&prompts).into() };
         let ours = self.pipeline.sample_guided(&request, &mut rule, &mut |_| ControlFlow::Continue(()))?;
         if let Some(expected) = latents {
             self.expect("ddim_latents", expected, &shape)?;
@@ -294,7 +297,7 @@ fn skip(found: &mut Found, key: &'static str, why: &str) -> Result<(), Failure> 
 /// Classifier-free guidance by its formula at every scale, also where generating leaves the empty prompt out.
 struct Formula {
     scale: f64,
-    both: Tensor<3>,
+    both: Context,
 }
 
 impl Guidance for Formula {

@@ -1,7 +1,7 @@
 //! The frozen or edited network as samplers and losses see it: noisy latents and a prompt in, epsilon out.
 
 use burn::tensor::Tensor;
-use scumble_nn::UNet;
+use scumble_nn::{Context, UNet};
 
 use crate::{error::Result, samplers::Step, schedule::Schedule, time::Timestep};
 
@@ -20,11 +20,11 @@ impl Denoiser<'_> {
     /// # Shapes
     /// - x and result: `[n, channels, h, w]`
     /// - t: n labels
-    /// - context: `[n, tokens, width]`
+    /// - context: the prompts, `[n, tokens, width]`
     ///
     /// # Errors
     /// If there are not n timesteps.
-    pub fn epsilon(&self, x: Tensor<4>, t: &[Timestep], context: &Tensor<3>) -> Result<Tensor<4>> {
+    pub fn epsilon(&self, x: Tensor<4>, t: &[Timestep], context: &Context) -> Result<Tensor<4>> {
         let alpha_bars = self.schedule.alpha_bars(t);
         self.predict(x, t, &alpha_bars, context)
     }
@@ -33,12 +33,12 @@ impl Denoiser<'_> {
     ///
     /// # Errors
     /// If the shapes do not agree.
-    pub fn epsilon_at(&self, x: Tensor<4>, step: Step, context: &Tensor<3>) -> Result<Tensor<4>> {
+    pub fn epsilon_at(&self, x: Tensor<4>, step: Step, context: &Context) -> Result<Tensor<4>> {
         let n = x.dims()[0];
         self.predict(x, &vec![step.timestep; n], &[step.alpha_bar], context)
     }
 
-    fn predict(&self, x: Tensor<4>, t: &[Timestep], alpha_bars: &[f64], context: &Tensor<3>) -> Result<Tensor<4>> {
+    fn predict(&self, x: Tensor<4>, t: &[Timestep], alpha_bars: &[f64], context: &Context) -> Result<Tensor<4>> {
         let labels: Vec<f32> = t.iter().map(|t| t.get()).collect();
         let raw = self.unet.forward(x.clone(), &labels, context);
         self.schedule.epsilon_from_raw(raw, x, alpha_bars)

@@ -1,6 +1,7 @@
 //! Run-time rules: what a sampler is told the noise is. A sampler asks the guidance and knows nothing else.
 
 use burn::tensor::Tensor;
+use scumble_nn::Context;
 
 use crate::{denoiser::Denoiser, error::Result, samplers::Step};
 
@@ -23,15 +24,15 @@ pub trait Guidance {
 #[derive(Clone, Debug)]
 pub struct ClassifierFree {
     scale: f64,
-    prompt: Tensor<3>,
-    both: Tensor<3>,
+    prompt: Context,
+    both: Context,
 }
 
 impl ClassifierFree {
     /// Guidance of strength `scale` from `negative` to `prompt`, hidden states `[n, tokens, width]` each.
     pub fn new(scale: f64, prompt: Tensor<3>, negative: Tensor<3>) -> Self {
-        let both = Tensor::cat(vec![negative, prompt.clone()], 0);
-        Self { scale, prompt, both }
+        let both = Tensor::cat(vec![negative, prompt.clone()], 0).into();
+        Self { scale, prompt: prompt.into(), both }
     }
 }
 
@@ -49,7 +50,7 @@ impl Guidance for ClassifierFree {
 ///
 /// # Errors
 /// If the network cannot take `x`.
-pub fn evaluate_pair(denoiser: Denoiser<'_>, x: Tensor<4>, step: Step, both: &Tensor<3>) -> Result<(Tensor<4>, Tensor<4>)> {
+pub fn evaluate_pair(denoiser: Denoiser<'_>, x: Tensor<4>, step: Step, both: &Context) -> Result<(Tensor<4>, Tensor<4>)> {
     let n = x.dims()[0];
     let out = denoiser.epsilon_at(Tensor::cat(vec![x.clone(), x], 0), step, both)?;
     Ok((out.clone().narrow(0, 0, n), out.narrow(0, n, n)))

@@ -11,7 +11,10 @@ use scumble_diffusion::{
     guidance::guided,
     samplers::{self, Run, Sampler},
 };
-use scumble_nn::files::{HostTensor, Tensors};
+use scumble_nn::{
+    Context,
+    files::{HostTensor, Tensors},
+};
 use serde::Serialize;
 
 use crate::{
@@ -180,7 +183,7 @@ fn record_group(job: &mut Job<'_>, paths: &[Path], sampling: Sampling, done: usi
     let pipeline = job.pipeline;
     let n = paths.len();
     let also = paths.first().map_or(0, |p| p.also.len());
-    let contexts = contexts(pipeline, paths);
+    let contexts = Context::from(contexts(pipeline, paths));
     let unet = pipeline.unet_network();
     let denoiser = Denoiser { unet: &unet, schedule: &pipeline.schedule };
     let seeds: Vec<u64> = paths.iter().map(|p| p.seed).collect();

@@ -16,6 +16,7 @@ use scumble_diffusion::{
     guidance::guided,
     samplers::{self, Run, Sampler},
 };
+use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -244,7 +245,7 @@ fn weights(prompt: &ConceptPrompt, options: &Options) -> [f64; 3] {
 /// The mean squared distance to the target, in what the network predicts.
 fn loss(edited: &Pipeline, examples: &Examples, contexts: &Tensor<3>, target: &Tensor<4>) -> Result<Tensor<1>> {
     let labels: Vec<f32> = examples.t.iter().map(|t| t.get()).collect();
-    let prediction = edited.unet_network().forward(examples.x.clone(), &labels, contexts);
+    let prediction = edited.unet_network().forward(examples.x.clone(), &labels, &contexts.into());
     let alpha_bars = edited.schedule.alpha_bars(&examples.t);
     let target = edited.schedule.raw_from_epsilon(target.clone(), examples.x.clone(), &alpha_bars)?;
     Ok((prediction - target).powi_scalar(2).mean())
@@ -266,7 +267,7 @@ fn fresh(
     let text = |pick: &dyn Fn(&ConceptPrompt) -> String| -> Vec<String> { path.iter().map(|&i| pick(&prompts[i])).collect() };
     let along = text(&|p| p.from.clone().unwrap_or_else(|| p.erase.clone()));
     let n = path.len();
-    let pair = frozen.encode(&[along, vec![String::new(); n]].concat());
+    let pair = Context::from(frozen.encode(&[along, vec![String::new(); n]].concat()));
     let companions = prompts.iter().any(|p| p.also().is_some());
     let also = companions.then(|| frozen.encode(&text(&|p| p.also().cloned().unwrap_or_default())));
 
@@ -296,7 +297,7 @@ fn fresh(
     let (x, at) = found.ok_or_else(|| Error::input("the sampler took fewer steps than it was asked for"))?;
 
     let both = still.epsilon_at(x.clone().repeat_dim(0, 2), at, &pair)?;
-    let eps_also = also.map(|context| still.epsilon_at(x.clone(), at, &context)).transpose()?;
+    let eps_also = also.map(|context| still.epsilon_at(x.clone(), at, &context.into())).transpose()?;
     Ok(Examples {
         x,
         t: vec![at.timestep; n],

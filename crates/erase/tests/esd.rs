@@ -380,7 +380,7 @@ fn the_bank_holds_what_the_frozen_network_says() {
                 (&path.also[1], &e.eps_also[1]),
             ];
             for (prompt, recorded) in prompts {
-                let raw = unet.forward(e.x.clone(), &[e.t[0].get()], &model.encode(std::slice::from_ref(prompt)));
+                let raw = unet.forward(e.x.clone(), &[e.t[0].get()], &model.encode(std::slice::from_ref(prompt)).into());
                 let found = model.schedule.epsilon_from_raw(raw, e.x.clone(), &model.schedule.alpha_bars(&e.t)).unwrap();
                 let largest = host(&found).iter().fold(0f32, |m, v| m.max(v.abs()));
                 let apart = host(&(found - recorded.clone())).iter().fold(0f32, |m, v| m.max(v.abs()));

@@ -7,25 +7,32 @@ use burn::{
     tensor::{Tensor, activation},
 };
 
-use crate::{fuses, ops::Fused};
+use crate::{cpu::activation::Activation, fuses, ops::Fused};
 
 /// `x * sigmoid(x)`, elementwise.
 pub fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    activation::silu(x)
+    elementwise(x, Activation::Silu, activation::silu)
 }
 
 /// The exact GELU, `x * Phi(x)`, elementwise.
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    if x.is_autodiff() && !fuses(&x.device()) {
+    elementwise(x, Activation::Gelu, |x| match x.is_autodiff() {
         // Off the CPU Burn's own has the gradient of the approximation by tanh, which is off by up to 4e-4.
-        return x.clone() * ((x * FRAC_1_SQRT_2).erf() + 1.0) * 0.5;
-    }
-    activation::gelu(x)
+        true => x.clone() * ((x * FRAC_1_SQRT_2).erf() + 1.0) * 0.5,
+        false => activation::gelu(x),
+    })
 }
 
 /// OpenAI's `x * sigmoid(1.702 x)`, elementwise.
 pub fn quick_gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    x.clone() * activation::sigmoid(x * 1.702)
+    elementwise(x, Activation::QuickGelu, |x| x.clone() * activation::sigmoid(x * 1.702))
+}
+
+fn elementwise<const D: usize>(x: Tensor<D>, activation: Activation, composed: impl FnOnce(Tensor<D>) -> Tensor<D>) -> Tensor<D> {
+    if fuses(&x.device()) {
+        return Tensor::from_dispatch(<Dispatch as Fused>::fused_activation(x.into_dispatch(), activation));
+    }
+    composed(x)
 }
 
 /// GEGLU with the exact GELU: the first half of the last dimension times the GELU of the second.

@@ -9,7 +9,10 @@ use burn::{
     },
 };
 
-use crate::{fuses, ops::Fused};
+use crate::{
+    Weight, fuses,
+    ops::{Convolution, Fused},
+};
 
 /// Where a 3x3 convolution pads its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +30,13 @@ pub enum Padding {
 /// - weight: `[out, in, 3, 3]`
 /// - bias: `[out]`
 /// - result: `[n, h / stride, w / stride, out]`, rounded up for [`Padding::Around`] and down for [`Padding::BelowRight`]
-pub fn conv3x3(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, stride: usize, padding: Padding) -> Tensor<4> {
+pub fn conv3x3(x: Tensor<4>, weight: impl Into<Weight<4>>, bias: Tensor<1>, stride: usize, padding: Padding) -> Tensor<4> {
+    let Weight { tensor: weight, layouts } = weight.into();
     if fuses(&x.device()) {
         let before = usize::from(padding == Padding::Around);
         let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
-        return Tensor::from_dispatch(<Dispatch as Fused>::fused_conv3x3(x.into_dispatch(), weight, bias, stride, before));
+        let how = Convolution { stride, before, enlarged: None, layouts };
+        return Tensor::from_dispatch(<Dispatch as Fused>::fused_conv3x3(x.into_dispatch(), weight, bias, how));
     }
     let x = x.permute([0, 3, 1, 2]);
     let (x, pad) = match padding {
@@ -40,6 +45,23 @@ pub fn conv3x3(x: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, stride: usize, 
     };
     let options = ConvOptions::new([stride, stride], [pad, pad], [1, 1], 1);
     conv2d(x, weight, Some(bias), options).permute([0, 2, 3, 1])
+}
+
+/// Nearest-neighbour enlargement to `size` (height, width), then a 3x3 convolution with one row and column around.
+///
+/// # Shapes
+/// - x: `[n, h, w, in]`
+/// - weight: `[out, in, 3, 3]`
+/// - bias: `[out]`
+/// - result: `[n, size[0], size[1], out]`
+pub fn upsample_conv3x3(x: Tensor<4>, weight: impl Into<Weight<4>>, bias: Tensor<1>, size: [usize; 2]) -> Tensor<4> {
+    let Weight { tensor: weight, layouts } = weight.into();
+    if fuses(&x.device()) {
+        let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
+        let how = Convolution { stride: 1, before: 1, enlarged: Some(size), layouts };
+        return Tensor::from_dispatch(<Dispatch as Fused>::fused_conv3x3(x.into_dispatch(), weight, bias, how));
+    }
+    conv3x3(upsample_nearest(x, size), weight, bias, 1, Padding::Around)
 }
 
 /// Cuts pictures into square patches and projects each: a convolution whose stride is its size.

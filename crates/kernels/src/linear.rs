@@ -2,7 +2,7 @@
 
 use burn::{backend::Dispatch, tensor::Tensor};
 
-use crate::{fuses, ops::Fused};
+use crate::{Weight, fuses, ops::Fused};
 
 /// `x W^T + b` over the last dimension.
 ///
@@ -11,15 +11,16 @@ use crate::{fuses, ops::Fused};
 /// - weight: `[out, in]`
 /// - bias: `[out]`
 /// - result: `[n, tokens, out]`
-pub fn linear(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<3> {
+pub fn linear(x: Tensor<3>, weight: impl Into<Weight<2>>, bias: Option<Tensor<1>>) -> Tensor<3> {
+    let Weight { tensor: weight, layouts } = weight.into();
     let [n, tokens, width] = x.dims();
     let out = weight.dims()[0];
     let x = x.reshape([n * tokens, width]);
     if fuses(&x.device()) {
         let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
         let y = match bias {
-            Some(bias) => <Dispatch as Fused>::fused_linear(x, weight, bias.into_dispatch()),
-            None => <Dispatch as Fused>::fused_product(x, weight),
+            Some(bias) => <Dispatch as Fused>::fused_linear(x, weight, bias.into_dispatch(), layouts),
+            None => <Dispatch as Fused>::fused_product(x, weight, layouts),
         };
         return Tensor::<2>::from_dispatch(y).reshape([n, tokens, out]);
     }

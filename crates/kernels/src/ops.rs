@@ -19,15 +19,21 @@ use burn::{
     tensor::TensorData,
 };
 
-use crate::cpu;
+pub use crate::cpu::activation::Activation;
+use crate::{cpu, layouts::Layouts};
 
 /// The fused operations, on the primitives of a backend.
 #[backend_extension(Flex, Autodiff)]
 pub trait Fused: Backend {
     /// See [`crate::linear`], over rows, without a bias.
-    fn fused_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn fused_product(x: FloatTensor<Self>, weight: FloatTensor<Self>, layouts: Layouts) -> FloatTensor<Self>;
     /// See [`crate::linear`], over rows.
-    fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
+    fn fused_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        layouts: Layouts,
+    ) -> FloatTensor<Self>;
     /// See [`crate::group_norm`].
     fn fused_group_norm(
         x: FloatTensor<Self>,
@@ -39,6 +45,8 @@ pub trait Fused: Backend {
     ) -> FloatTensor<Self>;
     /// See [`crate::layer_norm`].
     fn fused_layer_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, beta: FloatTensor<Self>, eps: f64) -> FloatTensor<Self>;
+    /// See [`crate::silu`], [`crate::gelu`] and [`crate::quick_gelu`].
+    fn fused_activation(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self>;
     /// See [`crate::geglu`].
     fn fused_geglu(x: FloatTensor<Self>) -> FloatTensor<Self>;
     /// See [`crate::attention`].
@@ -54,21 +62,33 @@ pub trait Fused: Backend {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        stride: usize,
-        before: usize,
+        how: Convolution,
     ) -> FloatTensor<Self>;
 }
 
+/// What a convolution needs to know beside its tensors.
+#[derive(Clone, Debug)]
+pub struct Convolution {
+    /// How far apart the places lie that the kernel runs over.
+    pub stride: usize,
+    /// Rows and columns of zeros above and to the left; below and to the right there is one.
+    pub before: usize,
+    /// Height and width to which the input is enlarged first, by nearest neighbours.
+    pub enlarged: Option<[usize; 2]>,
+    /// What is kept of the kernel.
+    pub layouts: Layouts,
+}
+
 /// One fused operation of N tensors: what it computes, and the gradients of those that want one.
-trait Operation<const N: usize>: Copy + std::fmt::Debug + Send + 'static {
+trait Operation<const N: usize>: Clone + std::fmt::Debug + Send + 'static {
     /// The result; all inputs are contiguous.
-    fn forward(self, inputs: [&FlexTensor; N]) -> FlexTensor;
+    fn forward(&self, inputs: [&FlexTensor; N]) -> FlexTensor;
 
     /// Which inputs the gradients of the wanted ones are computed from.
-    fn keeps(self, wanted: [bool; N]) -> [bool; N];
+    fn keeps(&self, wanted: [bool; N]) -> [bool; N];
 
     /// The gradients of the inputs that want one, from the result's gradient and the inputs that were kept.
-    fn backward(self, kept: &[Option<FlexTensor>; N], dy: &FlexTensor, wanted: [bool; N]) -> [Option<FlexTensor>; N];
+    fn backward(&self, kept: &[Option<FlexTensor>; N], dy: &FlexTensor, wanted: [bool; N]) -> [Option<FlexTensor>; N];
 }
 
 /// An operation as a node of the graph.
@@ -103,10 +123,15 @@ fn tracked<O: Operation<N>, C: CheckpointStrategy, const N: usize>(
         OpsKind::Tracked(prep) => {
             let mut keeps = operation.keeps(wanted).into_iter();
             let kept = primitives.map(|p| keeps.next().unwrap_or(true).then_some(p));
-            prep.finish((operation, kept), result)
+            prep.finish((operation.clone(), kept), result)
         }
         OpsKind::UnTracked(prep) => prep.finish(result),
     }
+}
+
+/// What is tracked changes from step to step: nothing of it is kept.
+fn unless_tracked<C: CheckpointStrategy>(layouts: Layouts, weight: &FloatTensor<Autodiff<Flex, C>>) -> Layouts {
+    if weight.is_tracked() { Layouts::none() } else { layouts }
 }
 
 /// Runs an operation without a graph.
@@ -133,63 +158,70 @@ fn tensor(values: Vec<f32>, shape: impl Into<Vec<usize>>) -> FlexTensor {
 }
 
 /// `x W^T + b` over rows; inputs x `[rows, in]`, weight `[out, in]`, bias `[out]` (absent if N is 2).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Linear {
-    rows: usize,
-    input: usize,
-    output: usize,
+    sizes: cpu::linear::Sizes,
+    layouts: Layouts,
 }
 
 impl Linear {
-    fn of(x: &FlexTensor, weight: &FlexTensor) -> Self {
+    fn of(x: &FlexTensor, weight: &FlexTensor, layouts: Layouts) -> Self {
         let (x, w) = (dims(x), dims(weight));
-        Self { rows: x[0], input: x[1], output: w[0] }
+        Self { sizes: cpu::linear::Sizes { rows: x[0], input: x[1], output: w[0] }, layouts }
+    }
+
+    fn result(&self, x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>) -> FlexTensor {
+        let (s, weight) = (self.sizes, numbers(weight));
+        let room = self.layouts.room(weight.len());
+        tensor(cpu::linear::forward(numbers(x), weight, room, bias.map(numbers), s), [s.rows, s.output])
     }
 
     fn gradients(
-        self,
+        &self,
         x: &Option<FlexTensor>,
         weight: &Option<FlexTensor>,
         dy: &[f32],
         wanted: [bool; 2],
     ) -> [Option<FlexTensor>; 2] {
-        let Self { rows, input, output } = self;
-        [
-            wanted[0].then(|| tensor(cpu::linear::grad_x(dy, kept(weight), rows, input, output), [rows, input])),
-            wanted[1].then(|| tensor(cpu::linear::grad_weight(dy, kept(x), rows, input, output), [output, input])),
-        ]
+        let s = self.sizes;
+        let to_x = || {
+            let weight = kept(weight);
+            let room = self.layouts.room(weight.len());
+            tensor(cpu::linear::grad_x(dy, weight, room, s), [s.rows, s.input])
+        };
+        let to_weight = || tensor(cpu::linear::grad_weight(dy, kept(x), s), [s.output, s.input]);
+        [wanted[0].then(to_x), wanted[1].then(to_weight)]
     }
 }
 
 impl Operation<2> for Linear {
-    fn forward(self, [x, weight]: [&FlexTensor; 2]) -> FlexTensor {
-        let y = cpu::linear::forward(numbers(x), numbers(weight), None, self.rows, self.input, self.output);
-        tensor(y, [self.rows, self.output])
+    fn forward(&self, [x, weight]: [&FlexTensor; 2]) -> FlexTensor {
+        self.result(x, weight, None)
     }
 
-    fn keeps(self, [x, weight]: [bool; 2]) -> [bool; 2] {
+    fn keeps(&self, [x, weight]: [bool; 2]) -> [bool; 2] {
         [weight, x]
     }
 
-    fn backward(self, kept: &[Option<FlexTensor>; 2], dy: &FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
+    fn backward(&self, kept: &[Option<FlexTensor>; 2], dy: &FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
         self.gradients(&kept[0], &kept[1], numbers(dy), wanted)
     }
 }
 
 impl Operation<3> for Linear {
-    fn forward(self, [x, weight, bias]: [&FlexTensor; 3]) -> FlexTensor {
-        let y = cpu::linear::forward(numbers(x), numbers(weight), Some(numbers(bias)), self.rows, self.input, self.output);
-        tensor(y, [self.rows, self.output])
+    fn forward(&self, [x, weight, bias]: [&FlexTensor; 3]) -> FlexTensor {
+        self.result(x, weight, Some(bias))
     }
 
-    fn keeps(self, [x, weight, _]: [bool; 3]) -> [bool; 3] {
+    fn keeps(&self, [x, weight, _]: [bool; 3]) -> [bool; 3] {
         [weight, x, false]
     }
 
-    fn backward(self, kept: &[Option<FlexTensor>; 3], dy: &FlexTensor, wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
+    fn backward(&self, kept: &[Option<FlexTensor>; 3], dy: &FlexTensor, wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
         let dy = numbers(dy);
         let [dx, dw] = self.gradients(&kept[0], &kept[1], dy, [wanted[0], wanted[1]]);
-        [dx, dw, wanted[2].then(|| tensor(cpu::linear::grad_bias(dy, self.output), [self.output]))]
+        let output = self.sizes.output;
+        [dx, dw, wanted[2].then(|| tensor(cpu::linear::grad_bias(dy, output), [output]))]
     }
 }
 
@@ -197,16 +229,16 @@ impl Operation<3> for Linear {
 struct GroupNorm(cpu::group_norm::Norm);
 
 impl Operation<3> for GroupNorm {
-    fn forward(self, [x, gamma, beta]: [&FlexTensor; 3]) -> FlexTensor {
+    fn forward(&self, [x, gamma, beta]: [&FlexTensor; 3]) -> FlexTensor {
         let shape = dims(x);
         tensor(cpu::group_norm::forward(numbers(x), numbers(gamma), numbers(beta), shape[0], self.0), shape)
     }
 
-    fn keeps(self, _: [bool; 3]) -> [bool; 3] {
+    fn keeps(&self, _: [bool; 3]) -> [bool; 3] {
         [true; 3]
     }
 
-    fn backward(self, kept_inputs: &[Option<FlexTensor>; 3], dy: &FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {
+    fn backward(&self, kept_inputs: &[Option<FlexTensor>; 3], dy: &FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {
         let [x, gamma, beta] = kept_inputs.each_ref().map(kept);
         let shape = dims(dy);
         let c = gamma.len();
@@ -221,15 +253,15 @@ struct LayerNorm {
 }
 
 impl Operation<3> for LayerNorm {
-    fn forward(self, [x, gamma, beta]: [&FlexTensor; 3]) -> FlexTensor {
+    fn forward(&self, [x, gamma, beta]: [&FlexTensor; 3]) -> FlexTensor {
         tensor(cpu::layer_norm::forward(numbers(x), numbers(gamma), numbers(beta), self.eps as f32), dims(x))
     }
 
-    fn keeps(self, _: [bool; 3]) -> [bool; 3] {
+    fn keeps(&self, _: [bool; 3]) -> [bool; 3] {
         [true, true, false]
     }
 
-    fn backward(self, kept_inputs: &[Option<FlexTensor>; 3], dy: &FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {
+    fn backward(&self, kept_inputs: &[Option<FlexTensor>; 3], dy: &FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {
         let (x, gamma) = (kept(&kept_inputs[0]), kept(&kept_inputs[1]));
         let (dx, dgamma, dbeta) = cpu::layer_norm::backward(x, numbers(dy), gamma, self.eps as f32);
         let c = gamma.len();
@@ -237,22 +269,36 @@ impl Operation<3> for LayerNorm {
     }
 }
 
+impl Operation<1> for Activation {
+    fn forward(&self, [x]: [&FlexTensor; 1]) -> FlexTensor {
+        tensor(cpu::activation::forward(numbers(x), *self), dims(x))
+    }
+
+    fn keeps(&self, _: [bool; 1]) -> [bool; 1] {
+        [true]
+    }
+
+    fn backward(&self, kept_inputs: &[Option<FlexTensor>; 1], dy: &FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
+        [Some(tensor(cpu::activation::backward(kept(&kept_inputs[0]), numbers(dy), *self), dims(dy)))]
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Geglu;
 
 impl Operation<1> for Geglu {
-    fn forward(self, [x]: [&FlexTensor; 1]) -> FlexTensor {
+    fn forward(&self, [x]: [&FlexTensor; 1]) -> FlexTensor {
         let mut shape = dims(x);
         let width = shape[2] / 2;
         shape[2] = width;
         tensor(cpu::geglu::forward(numbers(x), width), shape)
     }
 
-    fn keeps(self, _: [bool; 1]) -> [bool; 1] {
+    fn keeps(&self, _: [bool; 1]) -> [bool; 1] {
         [true]
     }
 
-    fn backward(self, kept_inputs: &[Option<FlexTensor>; 1], dy: &FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
+    fn backward(&self, kept_inputs: &[Option<FlexTensor>; 1], dy: &FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
         let mut shape = dims(dy);
         let width = shape[2];
         shape[2] = 2 * width;
@@ -271,15 +317,15 @@ impl Attention {
 }
 
 impl Operation<3> for Attention {
-    fn forward(self, [q, k, v]: [&FlexTensor; 3]) -> FlexTensor {
+    fn forward(&self, [q, k, v]: [&FlexTensor; 3]) -> FlexTensor {
         tensor(cpu::attention::forward(numbers(q), numbers(k), numbers(v), self.0), dims(q))
     }
 
-    fn keeps(self, _: [bool; 3]) -> [bool; 3] {
+    fn keeps(&self, _: [bool; 3]) -> [bool; 3] {
         [true; 3]
     }
 
-    fn backward(self, kept_inputs: &[Option<FlexTensor>; 3], dy: &FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {
+    fn backward(&self, kept_inputs: &[Option<FlexTensor>; 3], dy: &FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {
         let [q, k, v] = kept_inputs.each_ref().map(kept);
         let (dq, dk, dv) = cpu::attention::backward(q, k, v, numbers(dy), self.0);
         let s = self.0;
@@ -288,45 +334,53 @@ impl Operation<3> for Attention {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Conv3x3(cpu::conv::Sizes);
+#[derive(Clone, Debug)]
+struct Conv3x3 {
+    sizes: cpu::conv::Sizes,
+    layouts: Layouts,
+}
 
 impl Conv3x3 {
-    fn of(x: &FlexTensor, weight: &FlexTensor, stride: usize, before: usize) -> Self {
+    fn of(x: &FlexTensor, weight: &FlexTensor, how: Convolution) -> Self {
         let (x, w) = (dims(x), dims(weight));
-        Self(cpu::conv::Sizes { n: x[0], height: x[1], width: x[2], input: x[3], output: w[0], stride, before })
+        let Convolution { stride, before, enlarged, layouts } = how;
+        let [n, height, width, input] = [x[0], x[1], x[2], x[3]];
+        Self { sizes: cpu::conv::Sizes { n, height, width, input, output: w[0], stride, before, enlarged }, layouts }
     }
 }
 
 impl Operation<3> for Conv3x3 {
-    fn forward(self, [x, weight, bias]: [&FlexTensor; 3]) -> FlexTensor {
-        let (h, w) = self.0.result();
-        let y = cpu::conv::forward(numbers(x), numbers(weight), Some(numbers(bias)), self.0);
-        tensor(y, [self.0.n, h, w, self.0.output])
+    fn forward(&self, [x, weight, bias]: [&FlexTensor; 3]) -> FlexTensor {
+        let (s, weight) = (self.sizes, numbers(weight));
+        let [h, w] = s.result();
+        let room = self.layouts.room(weight.len());
+        tensor(cpu::conv::forward(numbers(x), weight, room, numbers(bias), s), [s.n, h, w, s.output])
     }
 
-    fn keeps(self, [x, weight, _]: [bool; 3]) -> [bool; 3] {
+    fn keeps(&self, [x, weight, _]: [bool; 3]) -> [bool; 3] {
         [weight, x, false]
     }
 
-    fn backward(self, kept_inputs: &[Option<FlexTensor>; 3], dy: &FlexTensor, wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
-        let (s, dy) = (self.0, numbers(dy));
-        let x_shape = [s.n, s.height, s.width, s.input];
-        [
-            wanted[0].then(|| tensor(cpu::conv::grad_x(dy, kept(&kept_inputs[1]), s), x_shape)),
-            wanted[1].then(|| tensor(cpu::conv::grad_weight(kept(&kept_inputs[0]), dy, s), [s.output, s.input, 3, 3])),
-            wanted[2].then(|| tensor(cpu::linear::grad_bias(dy, s.output), [s.output])),
-        ]
+    fn backward(&self, kept_inputs: &[Option<FlexTensor>; 3], dy: &FlexTensor, wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
+        let (s, dy) = (self.sizes, numbers(dy));
+        let to_x = || {
+            let weight = kept(&kept_inputs[1]);
+            let room = self.layouts.room(weight.len());
+            tensor(cpu::conv::grad_x(dy, weight, room, s), [s.n, s.height, s.width, s.input])
+        };
+        let to_weight = || tensor(cpu::conv::grad_weight(kept(&kept_inputs[0]), dy, s), [s.output, s.input, 3, 3]);
+        let to_bias = || tensor(cpu::linear::grad_bias(dy, s.output), [s.output]);
+        [wanted[0].then(to_x), wanted[1].then(to_weight), wanted[2].then(to_bias)]
     }
 }
 
 impl Fused for Flex {
-    fn fused_product(x: FlexTensor, weight: FlexTensor) -> FlexTensor {
-        plain(Linear::of(&x, &weight), [x, weight])
+    fn fused_product(x: FlexTensor, weight: FlexTensor, layouts: Layouts) -> FlexTensor {
+        plain(Linear::of(&x, &weight, layouts), [x, weight])
     }
 
-    fn fused_linear(x: FlexTensor, weight: FlexTensor, bias: FlexTensor) -> FlexTensor {
-        plain(Linear::of(&x, &weight), [x, weight, bias])
+    fn fused_linear(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, layouts: Layouts) -> FlexTensor {
+        plain(Linear::of(&x, &weight, layouts), [x, weight, bias])
     }
 
     fn fused_group_norm(x: FlexTensor, gamma: FlexTensor, beta: FlexTensor, groups: usize, eps: f64, silu: bool) -> FlexTensor {
@@ -337,6 +391,10 @@ impl Fused for Flex {
         plain(LayerNorm { eps }, [x, gamma, beta])
     }
 
+    fn fused_activation(x: FlexTensor, activation: Activation) -> FlexTensor {
+        plain(activation, [x])
+    }
+
     fn fused_geglu(x: FlexTensor) -> FlexTensor {
         plain(Geglu, [x])
     }
@@ -345,18 +403,25 @@ impl Fused for Flex {
         plain(Attention::of(&q, &k, heads, causal), [q, k, v])
     }
 
-    fn fused_conv3x3(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, stride: usize, before: usize) -> FlexTensor {
-        plain(Conv3x3::of(&x, &weight, stride, before), [x, weight, bias])
+    fn fused_conv3x3(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, how: Convolution) -> FlexTensor {
+        plain(Conv3x3::of(&x, &weight, how), [x, weight, bias])
     }
 }
 
 impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
-    fn fused_product(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
-        tracked::<_, C, 2>(Linear::of(x.primitive(), weight.primitive()), [x, weight])
+    fn fused_product(x: FloatTensor<Self>, weight: FloatTensor<Self>, layouts: Layouts) -> FloatTensor<Self> {
+        let layouts = unless_tracked::<C>(layouts, &weight);
+        tracked::<_, C, 2>(Linear::of(x.primitive(), weight.primitive(), layouts), [x, weight])
     }
 
-    fn fused_linear(x: FloatTensor<Self>, weight: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
-        tracked::<_, C, 3>(Linear::of(x.primitive(), weight.primitive()), [x, weight, bias])
+    fn fused_linear(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        layouts: Layouts,
+    ) -> FloatTensor<Self> {
+        let layouts = unless_tracked::<C>(layouts, &weight);
+        tracked::<_, C, 3>(Linear::of(x.primitive(), weight.primitive(), layouts), [x, weight, bias])
     }
 
     fn fused_group_norm(
@@ -372,6 +437,10 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
 
     fn fused_layer_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, beta: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
         tracked::<_, C, 3>(LayerNorm { eps }, [x, gamma, beta])
+    }
+
+    fn fused_activation(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self> {
+        tracked::<_, C, 1>(activation, [x])
     }
 
     fn fused_geglu(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -392,9 +461,9 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        stride: usize,
-        before: usize,
+        mut how: Convolution,
     ) -> FloatTensor<Self> {
-        tracked::<_, C, 3>(Conv3x3::of(x.primitive(), weight.primitive(), stride, before), [x, weight, bias])
+        how.layouts = unless_tracked::<C>(how.layouts, &weight);
+        tracked::<_, C, 3>(Conv3x3::of(x.primitive(), weight.primitive(), how), [x, weight, bias])
     }
 }

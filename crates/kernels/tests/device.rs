@@ -169,5 +169,9 @@ fn convolutions() {
         agree(&format!("upsample {h}x{w} to {size:?}"), &[2 * h * w * 4], |l| {
             flat(kernels::upsample_nearest(l[0].clone().reshape([2, h, w, 4]), size))
         });
+        agree(&format!("upsample {h}x{w} to {size:?} and conv3x3"), &[2 * h * w * 4, 6 * 4 * 9, 6], |l| {
+            let (x, k) = (l[0].clone().reshape([2, h, w, 4]), l[1].clone().reshape([6, 4, 3, 3]));
+            flat(kernels::upsample_conv3x3(x, k, l[2].clone(), size))
+        });
     }
 }

@@ -54,8 +54,10 @@ fn linear() {
         };
         let name = format!("linear {n} {tokens} {input} {output}");
         agree!(name, [x, w], kernels::linear(x.clone(), w.clone(), None), composed(&x, &w));
-        let with_bias = composed(&x, &w) + b.clone().reshape([1, 1, output]);
-        agree!(name, [x, w, b], kernels::linear(x.clone(), w.clone(), Some(b.clone())), with_bias);
+        let with_bias = || composed(&x, &w) + b.clone().reshape([1, 1, output]);
+        agree!(name, [x, w, b], kernels::linear(x.clone(), w.clone(), Some(b.clone())), with_bias());
+        let frozen = kernels::Weight { tensor: w.clone().inner(), layouts: kernels::Layouts::kept() };
+        agree!(name, [x, b], kernels::linear(x.clone(), frozen, Some(b.clone())), with_bias());
     }
 }
 
@@ -179,17 +181,59 @@ fn conv3x3() {
         (2, 8, 6, 5, 7, 2, BelowRight),
         (1, 2, 2, 3, 3, 2, BelowRight),
         (1, 40, 40, 32, 8, 1, Around),
+        // Large enough for Winograd's way, with whole tiles and with tiles that reach past the edge.
+        (6, 8, 8, 16, 48, 1, Around),
+        (9, 11, 14, 32, 16, 1, Around),
+        (1, 43, 39, 16, 16, 1, Around),
     ] {
         let (x, k, b) = (random([n, h, w, input], 1), random([output, input, 3, 3], 2), random([output], 3));
-        let (padded, pad) = match padding {
-            Around => (x.clone().permute([0, 3, 1, 2]), 1),
-            BelowRight => (x.clone().permute([0, 3, 1, 2]).pad((0, 1, 0, 1), 0.0), 0),
+        let y = || {
+            let (padded, pad) = match padding {
+                Around => (x.clone().permute([0, 3, 1, 2]), 1),
+                BelowRight => (x.clone().permute([0, 3, 1, 2]).pad((0, 1, 0, 1), 0.0), 0),
+            };
+            let options = ConvOptions::new([stride, stride], [pad, pad], [1, 1], 1);
+            conv2d(padded, k.clone(), Some(b.clone()), options).permute([0, 2, 3, 1])
         };
-        let options = ConvOptions::new([stride, stride], [pad, pad], [1, 1], 1);
-        let y = conv2d(padded, k.clone(), Some(b.clone()), options).permute([0, 2, 3, 1]);
         let name = format!("conv3x3 {n} {h}x{w} {input} -> {output} stride {stride} {padding:?}");
-        agree!(name, [x, k, b], kernels::conv3x3(x.clone(), k.clone(), b.clone(), stride, padding), y);
+        agree!(name, [x, k, b], kernels::conv3x3(x.clone(), k.clone(), b.clone(), stride, padding), y());
+        // A frozen kernel, whose layouts are kept.
+        let frozen = kernels::Weight { tensor: k.clone().inner(), layouts: kernels::Layouts::kept() };
+        for _ in 0..2 {
+            agree!(name, [x], kernels::conv3x3(x.clone(), frozen.clone(), b.clone(), stride, padding), y());
+        }
     }
+}
+
+#[test]
+fn upsample_conv3x3() {
+    for (n, [h, w], size, input, output) in [
+        (2, [3, 2], [6, 4], 4, 5),
+        (1, [3, 4], [5, 7], 3, 6),
+        (1, [1, 1], [2, 2], 2, 2),
+        (1, [24, 24], [48, 48], 16, 17),
+        (2, [5, 6], [10, 11], 16, 16),
+    ] {
+        let (x, k, b) = (random([n, h, w, input], 1), random([output, input, 3, 3], 2), random([output], 3));
+        let options = InterpolateOptions::new(InterpolateMode::Nearest).with_output_size(size);
+        let y = || {
+            let large = interpolate(x.clone().permute([0, 3, 1, 2]), options.clone());
+            conv2d(large, k.clone(), Some(b.clone()), ConvOptions::new([1, 1], [1, 1], [1, 1], 1)).permute([0, 2, 3, 1])
+        };
+        let name = format!("upsample_conv3x3 {n} {h}x{w} to {size:?} {input} -> {output}");
+        agree!(name, [x, k, b], kernels::upsample_conv3x3(x.clone(), k.clone(), b.clone(), size), y());
+        let frozen = kernels::Weight { tensor: k.clone().inner(), layouts: kernels::Layouts::kept() };
+        agree!(name, [x], kernels::upsample_conv3x3(x.clone(), frozen, b.clone(), size), y());
+    }
+}
+
+#[test]
+fn activations() {
+    let leaf = random([3, 5, 7], 1);
+    let scaled = || leaf.clone() * 5.0;
+    agree!("silu", [leaf], kernels::silu(scaled()), activation::silu(scaled()));
+    agree!("gelu", [leaf], kernels::gelu(scaled()), activation::gelu(scaled()));
+    agree!("quick_gelu", [leaf], kernels::quick_gelu(scaled()), scaled() * activation::sigmoid(scaled() * 1.702));
 }
 
 #[test]

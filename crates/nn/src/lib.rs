@@ -10,5 +10,5 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use error::{Error, Result};
-pub use networks::{Clip, ClipText, UNet, Vae, Vit};
+pub use networks::{Clip, ClipText, Context, UNet, Vae, Vit};
 pub use weights::{Manifest, Weight, Weights};

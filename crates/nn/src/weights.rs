@@ -6,6 +6,7 @@
 use std::{cell::RefCell, collections::BTreeMap};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use scumble_kernels::{self as kernels, Layouts};
 
 use crate::{
     error::{Error, Result},
@@ -22,6 +23,8 @@ pub struct Weight {
     pub flat: Tensor<1>,
     /// The shape they stand for.
     pub shape: Vec<usize>,
+    /// What kernels keep of these numbers.
+    layouts: Layouts,
 }
 
 /// All tensors of one network on a device. Clones share the numbers.
@@ -40,6 +43,19 @@ impl Weights {
         expect_names(component, tensors, manifest)?;
         let map = tensors.iter().map(|(name, t)| Ok((name.clone(), weight(component, name, t, device)?)));
         Ok(Self { device: device.clone(), map: map.collect::<Result<_>>()? })
+    }
+
+    /// Tensors that no file holds: `make` is given each name and shape of the manifest, and returns the numbers, row-major.
+    ///
+    /// # Panics
+    /// If `make` returns another number of elements.
+    pub fn generate(manifest: &Manifest, device: &Device, make: impl Fn(&str, &[usize]) -> Vec<f32>) -> Self {
+        let one = |(name, shape): (&String, &Vec<usize>)| {
+            let count = shape.iter().product::<usize>();
+            let flat = Tensor::from_data(TensorData::new(make(name, shape), [count]), device);
+            (name.clone(), Weight { flat, shape: shape.clone(), layouts: Layouts::kept() })
+        };
+        Self { device: device.clone(), map: manifest.iter().map(one).collect() }
     }
 
     /// The device the tensors live on.
@@ -79,6 +95,7 @@ impl Weights {
             return Err(Error::input(format!("tensor `{name}` has {expected} numbers, its replacement has {found}")));
         }
         weight.flat = flat;
+        weight.layouts = Layouts::kept();
         Ok(())
     }
 
@@ -103,6 +120,7 @@ impl Weights {
         let new = Tensor::<1>::from_data(TensorData::new(rows.concat(), [rows.len() * width]), &self.device);
         weight.flat = Tensor::cat(vec![weight.flat.clone().narrow(0, 0, keep * width), new], 0);
         weight.shape = vec![keep + rows.len(), width];
+        weight.layouts = Layouts::kept();
         Ok(())
     }
 }
@@ -113,7 +131,8 @@ fn weight(component: &str, name: &str, tensor: &HostTensor, device: &Device) -> 
         problems: vec![format!("dtype: {name} is {:?}, expected F16, BF16 or F32", tensor.dtype())],
     })?;
     let count = values.len();
-    Ok(Weight { flat: Tensor::from_data(TensorData::new(values, [count]), device), shape: tensor.shape().to_vec() })
+    let flat = Tensor::from_data(TensorData::new(values, [count]), device);
+    Ok(Weight { flat, shape: tensor.shape().to_vec(), layouts: Layouts::kept() })
 }
 
 /// A place in the tree of names, from which a network's parts pick their tensors.
@@ -152,15 +171,25 @@ impl<'a> Params<'a> {
     /// # Panics
     /// If the weights do not fit the network, which `Weights::load` has excluded.
     pub(crate) fn get<const D: usize>(&self, name: &str, shape: [usize; D]) -> Tensor<D> {
+        self.weight(name, shape).tensor
+    }
+
+    /// The matrix or kernel `name` here, with what is kept of it.
+    ///
+    /// # Panics
+    /// As [`get`](Self::get).
+    pub(crate) fn weight<const D: usize>(&self, name: &str, shape: [usize; D]) -> kernels::Weight<D> {
         let name = format!("{}{name}", self.prefix);
         match self.source {
             Source::Weights(weights) => match weights.map.get(&name) {
-                Some(weight) if weight.shape == shape => weight.flat.clone().reshape(shape),
+                Some(weight) if weight.shape == shape => {
+                    kernels::Weight { tensor: weight.flat.clone().reshape(shape), layouts: weight.layouts.clone() }
+                }
                 _ => panic!("weights were loaded for another network: {name} {shape:?}"),
             },
             Source::Manifest(wanted) => {
                 wanted.borrow_mut().insert(name, shape.to_vec());
-                Tensor::empty([1; D], &Device::flex())
+                Tensor::empty([1; D], &Device::flex()).into()
             }
         }
     }

@@ -49,7 +49,7 @@ fn target(z: &Tensor<4>) -> Tensor<4> {
 
 fn loss(net: &UNet, z: Tensor<4>, c: &Tensor<3>) -> Tensor<1> {
     let target = target(&z);
-    (net.forward(z, &LABELS, c) - target).powi_scalar(2).mean()
+    (net.forward(z, &LABELS, &c.into()) - target).powi_scalar(2).mean()
 }
 
 fn expected(file: &Tensors, key: &str) -> Vec<f32> {
@@ -220,7 +220,8 @@ fn unet_gradients_are_slopes() {
     let mut parts = Parts::of(&small("odd"));
     let leaves = track(&mut parts.unet.1, |_| true);
     let (z, c) = (leaf(latents("odd")), leaf(context(&parts)));
-    let gradients = (parts.unet().forward(z.clone(), &LABELS, &c) - target(&latents("odd"))).powi_scalar(2).sum().backward();
+    let gradients =
+        (parts.unet().forward(z.clone(), &LABELS, &(&c).into()) - target(&latents("odd"))).powi_scalar(2).sum().backward();
     for name in [
         "conv_in.weight",
         "time_embedding.linear_1.weight",
@@ -247,15 +248,18 @@ fn unet_gradients_are_slopes() {
             let mut weights = plain.unet.1.clone();
             let count = values.len();
             weights.replace(name, Tensor::from_data(TensorData::new(values, [count]), &Device::flex())).unwrap();
-            far(&UNet::new(&plain.unet.0, &weights).forward(latents("odd"), &LABELS, &context(&plain)), &target(&latents("odd")))
+            far(
+                &UNet::new(&plain.unet.0, &weights).forward(latents("odd"), &LABELS, &context(&plain).into()),
+                &target(&latents("odd")),
+            )
         });
     }
     let net = plain.unet();
     agrees_with_differences("z", &host(&z), &host(&z.grad(&gradients).unwrap()), |values| {
-        far(&net.forward(again(values, &z), &LABELS, &context(&plain)), &target(&latents("odd")))
+        far(&net.forward(again(values, &z), &LABELS, &context(&plain).into()), &target(&latents("odd")))
     });
     agrees_with_differences("c", &host(&c), &host(&c.grad(&gradients).unwrap()), |values| {
-        far(&net.forward(latents("odd"), &LABELS, &again(values, &c)), &target(&latents("odd")))
+        far(&net.forward(latents("odd"), &LABELS, &again(values, &c).into()), &target(&latents("odd")))
     });
 }
 
@@ -319,13 +323,13 @@ fn gradients_of_judged_pictures_are_slopes() {
 #[test]
 fn untracked_weights_leave_the_graph() {
     let mut parts = Parts::of(&miniature());
-    let before = parts.unet().forward(numbers([1, 4, 8, 8], 1), &[5.0], &context(&parts).narrow(0, 0, 1));
+    let before = parts.unet().forward(numbers([1, 4, 8, 8], 1), &[5.0], &context(&parts).narrow(0, 0, 1).into());
     track(&mut parts.unet.1, |n| n.contains("attn2"));
-    let tracked = parts.unet().forward(numbers([1, 4, 8, 8], 1), &[5.0], &context(&parts).narrow(0, 0, 1));
+    let tracked = parts.unet().forward(numbers([1, 4, 8, 8], 1), &[5.0], &context(&parts).narrow(0, 0, 1).into());
     assert!(tracked.is_autodiff());
     assert_near("tracked", &host(&tracked), &host(&before), 1e-6);
     parts.unet.1.untrack();
-    let after = parts.unet().forward(numbers([1, 4, 8, 8], 1), &[5.0], &context(&parts).narrow(0, 0, 1));
+    let after = parts.unet().forward(numbers([1, 4, 8, 8], 1), &[5.0], &context(&parts).narrow(0, 0, 1).into());
     assert!(!after.is_autodiff());
     assert_eq!(host(&after), host(&before));
 }

@@ -30,7 +30,7 @@ fn agrees(name: &str, checkpoint: &Checkpoint, reference: &Tensors) {
     };
     let sample: Tensor<4> = tensor(&reference["unet_sample"]);
     let timesteps = if timesteps.len() == 1 { vec![timesteps[0]; sample.dims()[0]] } else { timesteps };
-    near("unet_out", host(&parts.unet().forward(sample, &timesteps, &tensor(&reference["unet_context"]))));
+    near("unet_out", host(&parts.unet().forward(sample, &timesteps, &tensor(&reference["unet_context"]).into())));
     near("vae_latents", host(&parts.vae().encode(tensor(&reference["vae_image"]))));
     near("vae_decoded", host(&parts.vae().decode(tensor(&reference["vae_latents"]))));
 }
@@ -99,8 +99,8 @@ fn pictures_of_a_batch_do_not_see_each_other() {
         let unet = parts.unet();
         let (z, t) = (numbers([3, 4, 6, 8], 1), [3.0, 500.0, 999.0]);
         let c = numbers([3, 5, parts.unet.0.cross_attention_dim], 2);
-        let one = |i: usize| unet.forward(z.clone().narrow(0, i, 1), &t[i..=i], &c.clone().narrow(0, i, 1));
-        near(name, host(&unet.forward(z.clone(), &t, &c)), [0, 1, 2].map(|i| host(&one(i))));
+        let one = |i: usize| unet.forward(z.clone().narrow(0, i, 1), &t[i..=i], &c.clone().narrow(0, i, 1).into());
+        near(name, host(&unet.forward(z.clone(), &t, &(&c).into())), [0, 1, 2].map(|i| host(&one(i))));
 
         let vae = parts.vae();
         let x = numbers([3, 3, 16, 24], 3);

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::{
     layer_norm::sum,
     math::exp,
-    product::{Shape, Threads, product},
+    product::{Shape, product},
 };
 
 /// Scores of one block of queries, at most; a block is then a few hundred kilobytes.
@@ -52,7 +52,7 @@ pub(crate) fn forward(q: &[f32], k: &[f32], v: &[f32], s: Sizes) -> Vec<f32> {
                 probabilities(&mut scores, q, k, h, b * block, s);
                 let value = Shape::strided(s.keys, d, s.width);
                 let out = Shape::strided(rows, d, s.width);
-                product(&mut y[h * d..], out, false, &scores, Shape::rows(rows, s.keys), &v[h * d..], value, 1.0, Threads::One);
+                product(&mut y[h * d..], out, false, &scores, Shape::rows(rows, s.keys), &v[h * d..], value, 1.0);
             }
         });
     });
@@ -63,7 +63,7 @@ pub(crate) fn forward(q: &[f32], k: &[f32], v: &[f32], s: Sizes) -> Vec<f32> {
 fn probabilities(scores: &mut [f32], q: &[f32], k: &[f32], h: usize, first: usize, s: Sizes) {
     let (d, rows) = (s.head(), q.len() / s.width);
     let (query, key) = (Shape::strided(rows, d, s.width), Shape::strided(s.keys, d, s.width).transposed());
-    product(scores, Shape::rows(rows, s.keys), false, &q[h * d..], query, &k[h * d..], key, s.scale(), Threads::One);
+    product(scores, Shape::rows(rows, s.keys), false, &q[h * d..], query, &k[h * d..], key, s.scale());
     for (i, row) in scores.chunks_exact_mut(s.keys).enumerate() {
         let seen = if s.causal { (first + i + 1).min(s.keys) } else { s.keys };
         softmax(&mut row[..seen]);
@@ -120,7 +120,6 @@ fn head_backward(q: &[f32], k: &[f32], v: &[f32], dy: &[f32], h: usize, s: Sizes
     let (mut dq, mut dk, mut dv) = (vec![0.0; s.queries * d], vec![0.0; s.keys * d], vec![0.0; s.keys * d]);
     let mut scores = vec![0.0; block * s.keys];
     let mut slopes = vec![0.0; block * s.keys];
-    let one = Threads::One;
     for first in (0..s.queries).step_by(block) {
         let rows = block.min(s.queries - first);
         let (q, dy) = (&q[first * s.width..][..rows * s.width], &dy[first * s.width..][..rows * s.width]);
@@ -129,15 +128,15 @@ fn head_backward(q: &[f32], k: &[f32], v: &[f32], dy: &[f32], h: usize, s: Sizes
         let (all, query) = (Shape::rows(rows, s.keys), Shape::strided(rows, d, s.width));
         let (key, own) = (Shape::strided(s.keys, d, s.width), Shape::rows(s.keys, d));
         // dv += p^T dy; dp = dy v^T
-        product(&mut dv, own, true, p, all.transposed(), &dy[h * d..], query, 1.0, one);
-        product(dp, all, false, &dy[h * d..], query, &v[h * d..], key.transposed(), 1.0, one);
+        product(&mut dv, own, true, p, all.transposed(), &dy[h * d..], query, 1.0);
+        product(dp, all, false, &dy[h * d..], query, &v[h * d..], key.transposed(), 1.0);
         // Through the softmax: ds = p (dp - sum(p dp)).
         for (p, dp) in p.chunks_exact(s.keys).zip(dp.chunks_exact_mut(s.keys)) {
             through_softmax(dp, p);
         }
         // dq = scale ds k; dk += scale ds^T q
-        product(&mut dq[first * d..], Shape::rows(rows, d), false, dp, all, &k[h * d..], key, s.scale(), one);
-        product(&mut dk, own, true, dp, all.transposed(), &q[h * d..], query, s.scale(), one);
+        product(&mut dq[first * d..], Shape::rows(rows, d), false, dp, all, &k[h * d..], key, s.scale());
+        product(&mut dk, own, true, dp, all.transposed(), &q[h * d..], query, s.scale());
     }
     [dq, dk, dv]
 }

@@ -1,19 +1,17 @@
-//! 3x3 convolution over channels-last maps, as products of gathered patches with the kernel.
-//!
-//! A block of output places gathers its nine neighbours into rows of `9 * input` numbers, small enough to stay in the
-//! cache, and multiplies them with the kernel laid out `[9 * input, output]`. Blocks are the unit of parallel work.
+//! 3x3 convolution over channels-last maps, as a product of gathered rows, with or without enlargement before it.
 
-use rayon::prelude::*;
-
-use super::product::{Shape, Threads, product};
-
-/// Numbers in one gathered block, at most.
-const GATHERED: usize = 1 << 17;
+use super::{
+    gathered::{Gathered, NOWHERE, Output, product, written},
+    outer::{Outer, outer},
+    panels::{Layout, Packed, Plain, Store, Way, Weights, laid_out},
+    winograd,
+};
 
 /// Sizes of one convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sizes {
     pub(crate) n: usize,
+    /// Height and width of the input.
     pub(crate) height: usize,
     pub(crate) width: usize,
     pub(crate) input: usize,
@@ -21,172 +19,179 @@ pub(crate) struct Sizes {
     pub(crate) stride: usize,
     /// Rows and columns of zeros above and to the left; below and to the right there is one.
     pub(crate) before: usize,
+    /// Height and width to which nearest neighbours enlarge the input before it is convolved.
+    pub(crate) enlarged: Option<[usize; 2]>,
 }
 
 impl Sizes {
+    /// Height and width of what the kernel runs over.
+    fn seen(&self) -> [usize; 2] {
+        self.enlarged.unwrap_or([self.height, self.width])
+    }
+
     /// Height and width of the result.
-    pub(crate) fn result(&self) -> (usize, usize) {
-        let side = |n: usize| (n + self.before + 1).saturating_sub(3) / self.stride + usize::from(n + self.before + 1 >= 3);
-        (side(self.height), side(self.width))
+    pub(crate) fn result(&self) -> [usize; 2] {
+        self.seen().map(|n| (n + self.before + 1).checked_sub(3).map_or(0, |room| room / self.stride + 1))
     }
 
-    fn places(&self) -> usize {
-        let (h, w) = self.result();
-        self.n * h * w
+    /// Where a place of what the kernel runs over comes from.
+    fn origin(&self, n: usize, y: usize, x: usize) -> u32 {
+        let [h, w] = self.seen();
+        ((n * self.height + y * self.height / h) * self.width + x * self.width / w) as u32
     }
 
-    /// Places in one block; depends on sizes alone, so that sums come out the same whatever the number of threads.
-    fn block(&self) -> usize {
-        (GATHERED / (9 * self.input)).clamp(8, 512)
-    }
-
-    /// The convolution that gives the input's gradient from the result's, for stride 1.
-    fn reversed(&self) -> Self {
-        Self { input: self.output, output: self.input, ..*self }
-    }
-}
-
-/// The kernel `[output, input, 3, 3]` laid out `[3, 3, input, output]`.
-fn by_tap(weight: &[f32], s: Sizes) -> Vec<f32> {
-    let mut packed = vec![0.0; weight.len()];
-    for o in 0..s.output {
-        for c in 0..s.input {
-            for tap in 0..9 {
-                packed[(tap * s.input + c) * s.output + o] = weight[(o * s.input + c) * 9 + tap];
-            }
-        }
-    }
-    packed
-}
-
-/// The kernel turned by half a turn, inputs and outputs exchanged, laid out `[3, 3, output, input]`.
-fn by_tap_reversed(weight: &[f32], s: Sizes) -> Vec<f32> {
-    let mut packed = vec![0.0; weight.len()];
-    for o in 0..s.output {
-        for c in 0..s.input {
-            for tap in 0..9 {
-                packed[((8 - tap) * s.output + o) * s.input + c] = weight[(o * s.input + c) * 9 + tap];
-            }
-        }
-    }
-    packed
-}
-
-/// - x: `[n, height, width, input]`, weight: `[output, input, 3, 3]`; result: `[n, h, w, output]`
-pub(crate) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, s: Sizes) -> Vec<f32> {
-    convolve(x, &by_tap(weight, s), bias, s)
-}
-
-fn convolve(x: &[f32], packed: &[f32], bias: Option<&[f32]>, s: Sizes) -> Vec<f32> {
-    let block = s.block();
-    let mut y = match bias {
-        Some(bias) => bias.repeat(s.places()),
-        None => vec![0.0; s.places() * s.output],
-    };
-    y.par_chunks_mut(block * s.output).enumerate().for_each_init(Vec::new, |gathered, (i, y)| {
-        let rows = y.len() / s.output;
-        gather(gathered, x, i * block, rows, s);
-        let (a, b) = (Shape::rows(rows, 9 * s.input), Shape::rows(9 * s.input, s.output));
-        product(y, Shape::rows(rows, s.output), bias.is_some(), gathered, a, packed, b, 1.0, Threads::One);
-    });
-    y
-}
-
-/// Rows of nine neighbours for `rows` places of the result, counted from `first`.
-fn gather(gathered: &mut Vec<f32>, x: &[f32], first: usize, rows: usize, s: Sizes) {
-    let (h, w) = s.result();
-    let c = s.input;
-    gathered.clear();
-    gathered.resize(rows * 9 * c, 0.0);
-    for (place, row) in (first..first + rows).zip(gathered.chunks_exact_mut(9 * c)) {
-        let (n, top, left) = (place / (h * w), place / w % h * s.stride, place % w * s.stride);
-        for ky in 0..3 {
-            let Some(iy) = (top + ky).checked_sub(s.before).filter(|iy| *iy < s.height) else {
-                row[ky * 3 * c..(ky + 1) * 3 * c].fill(0.0);
-                continue;
-            };
-            for kx in 0..3 {
-                let to = &mut row[(ky * 3 + kx) * c..][..c];
-                match (left + kx).checked_sub(s.before).filter(|ix| *ix < s.width) {
-                    Some(ix) => to.copy_from_slice(&x[((n * s.height + iy) * s.width + ix) * c..][..c]),
-                    None => to.fill(0.0),
+    /// For every place of the result and every tap, the place of the input.
+    fn sources(&self) -> Vec<u32> {
+        let ([h, w], [height, width]) = (self.result(), self.seen());
+        let mut sources = Vec::with_capacity(self.n * h * w * 9);
+        for n in 0..self.n {
+            for (y, x) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
+                for tap in 0..9 {
+                    let iy = (y * self.stride + tap / 3).checked_sub(self.before).filter(|&iy| iy < height);
+                    let ix = (x * self.stride + tap % 3).checked_sub(self.before).filter(|&ix| ix < width);
+                    sources.push(iy.zip(ix).map_or(NOWHERE, |(iy, ix)| self.origin(n, iy, ix)));
                 }
             }
         }
+        sources
     }
+
+    /// The way back: for every place that the kernel ran over and every tap of the turned kernel, the place of the result
+    /// that it gave to; and those places in an order that brings the ones with the same taps together.
+    fn givers(&self) -> (Vec<u32>, Vec<u32>) {
+        let ([h, w], [height, width]) = (self.result(), self.seen());
+        let (mut givers, mut places) = (Vec::new(), Vec::new());
+        let stride = self.stride;
+        for (top, left) in (0..stride).flat_map(|top| (0..stride).map(move |left| (top, left))) {
+            for n in 0..self.n {
+                for (y, x) in (top..height).step_by(stride).flat_map(|y| (left..width).step_by(stride).map(move |x| (y, x))) {
+                    places.push(((n * height + y) * width + x) as u32);
+                    for tap in (0..9).rev() {
+                        let given = |at: usize, tap: usize, end: usize| {
+                            let from = (at + self.before).checked_sub(tap)?;
+                            (from % stride == 0 && from / stride < end).then_some(from / stride)
+                        };
+                        let from = given(y, tap / 3, h).zip(given(x, tap % 3, w));
+                        givers.push(from.map_or(NOWHERE, |(oy, ox)| ((n * h + oy) * w + ox) as u32));
+                    }
+                }
+            }
+        }
+        (givers, places)
+    }
+
+    /// The convolution that takes the result's gradient back to what the kernel ran over, for stride 1.
+    fn reversed(&self) -> Self {
+        let [height, width] = self.seen();
+        Self { height, width, input: self.output, output: self.input, enlarged: None, ..*self }
+    }
+
+    /// Whether the input is enlarged to exactly twice its size.
+    fn doubled(&self) -> bool {
+        self.enlarged == Some([2 * self.height, 2 * self.width])
+    }
+}
+
+/// - x: `[n, height, width, input]`, weight: `[output, input, 3, 3]`; result: `[n, h, w, output]`
+pub(crate) fn forward(x: &[f32], weight: &[f32], room: Option<&Store>, bias: &[f32], s: Sizes) -> Vec<f32> {
+    if winograd::pays(&s, room.is_some()) {
+        let make = || vec![Packed::new(Plain::Winograd(weight), winograd::layout(&s))];
+        return winograd::forward(x, &Store::get(room, Way::Winograd, make)[0], Some(bias), s);
+    }
+    let [h, w] = s.result();
+    let size = s.n * h * w * s.output;
+    if s.doubled() && (room.is_some() || s.n * h * w >= MANY) {
+        return written(size, |y| doubled(y, x, weight, room, bias, s));
+    }
+    let (plain, layout) = (Plain::Kernel(weight), Layout::new(9, s.input, s.output));
+    laid_out(plain, layout, room, Way::Forward, |weights| {
+        let p = Gathered { x, sources: &s.sources(), places: None, weights, bias: Some(bias), shared: true };
+        written(size, |y| product(y, p))
+    })
+}
+
+/// Places of a result for which it is worth adding up the taps of a kernel that is not kept.
+const MANY: usize = 2048;
+
+/// Over a doubled input each place of the result sees only 2x2 places: four convolutions of four taps, one for each parity
+/// of row and column, give the same sums with 4/9 of the multiplications.
+fn doubled(y: Output<'_>, x: &[f32], weight: &[f32], room: Option<&Store>, bias: &[f32], s: Sizes) {
+    let layout = Layout::new(4, s.input, s.output);
+    let make = || PARITIES.map(|parity| Packed::new(Plain::Kernel(&added_up(weight, parity)), layout)).into();
+    let kernels = Store::get(room, Way::Doubled, make);
+    let (h, w) = (s.height, s.width);
+    for ([bottom, right], kernel) in PARITIES.into_iter().zip(kernels.iter()) {
+        let (mut sources, mut places) = (Vec::new(), Vec::new());
+        for n in 0..s.n {
+            for (row, column) in (0..h).flat_map(|row| (0..w).map(move |column| (row, column))) {
+                places.push(((n * 2 * h + 2 * row + bottom) * 2 * w + 2 * column + right) as u32);
+                for tap in 0..4 {
+                    let from = |at: usize, parity: usize, tap: usize, end: usize| {
+                        (at + parity + tap).checked_sub(1).filter(|&from| from < end)
+                    };
+                    let from = from(row, bottom, tap / 2, h).zip(from(column, right, tap % 2, w));
+                    sources.push(from.map_or(NOWHERE, |(row, column)| ((n * h + row) * w + column) as u32));
+                }
+            }
+        }
+        let (weights, places) = (Weights::Packed(kernel), Some(places.as_slice()));
+        product(y, Gathered { x, sources: &sources, places, weights, bias: Some(bias), shared: true });
+    }
+}
+
+/// Parities of row and column.
+const PARITIES: [[usize; 2]; 4] = [[0, 0], [0, 1], [1, 0], [1, 1]];
+
+/// The kernel `[n, k, 2, 2]` that places of that parity see: taps that fall on the same place are added up.
+fn added_up(weight: &[f32], [bottom, right]: [usize; 2]) -> Vec<f32> {
+    // Above and at an even place, one tap and two; at and below an odd place, two taps and one.
+    let side = |parity: usize, tap: usize| usize::from(tap > parity);
+    let mut sums = vec![0.0; weight.len() / 9 * 4];
+    for (sums, kernel) in sums.chunks_exact_mut(4).zip(weight.chunks_exact(9)) {
+        for (tap, &value) in kernel.iter().enumerate() {
+            sums[side(bottom, tap / 3) * 2 + side(right, tap % 3)] += value;
+        }
+    }
+    sums
 }
 
 /// The gradient of `x`.
-pub(crate) fn grad_x(dy: &[f32], weight: &[f32], s: Sizes) -> Vec<f32> {
-    if s.stride == 1 && s.before == 1 {
-        return convolve(dy, &by_tap_reversed(weight, s), None, s.reversed());
-    }
-    // Strided: each place of the result gives to its nine neighbours; a picture is one task, so nobody else writes there.
-    let packed = by_tap(weight, s);
-    let (h, w) = s.result();
-    let picture = s.height * s.width * s.input;
-    let mut dx = vec![0.0; s.n * picture];
-    let block = s.block();
-    dx.par_chunks_mut(picture.max(1)).zip(dy.par_chunks((h * w * s.output).max(1))).for_each(|(dx, dy)| {
-        let mut given = vec![0.0; block * 9 * s.input];
-        for (i, dy) in dy.chunks(block * s.output).enumerate() {
-            let rows = dy.len() / s.output;
-            let given = &mut given[..rows * 9 * s.input];
-            let (a, b) = (Shape::rows(rows, s.output), Shape::rows(9 * s.input, s.output).transposed());
-            product(given, Shape::rows(rows, 9 * s.input), false, dy, a, &packed, b, 1.0, Threads::One);
-            scatter(dx, given, i * block, s);
-        }
-    });
-    dx
+pub(crate) fn grad_x(dy: &[f32], weight: &[f32], room: Option<&Store>, s: Sizes) -> Vec<f32> {
+    let dx = grad_seen(dy, weight, room, s);
+    if s.enlarged.is_some() { reduce(&dx, s) } else { dx }
 }
 
-/// Adds rows of nine neighbours back to the places of one picture they came from.
-fn scatter(dx: &mut [f32], given: &[f32], first: usize, s: Sizes) {
-    let (_, w) = s.result();
-    let c = s.input;
-    for (place, row) in (first..).zip(given.chunks_exact(9 * c)) {
-        let (top, left) = (place / w * s.stride, place % w * s.stride);
-        for tap in 0..9 {
-            let iy = (top + tap / 3).checked_sub(s.before).filter(|iy| *iy < s.height);
-            let ix = (left + tap % 3).checked_sub(s.before).filter(|ix| *ix < s.width);
-            if let (Some(iy), Some(ix)) = (iy, ix) {
-                let to = &mut dx[(iy * s.width + ix) * c..][..c];
-                to.iter_mut().zip(&row[tap * c..][..c]).for_each(|(t, g)| *t += g);
-            }
+/// The gradient of what the kernel ran over.
+fn grad_seen(dy: &[f32], weight: &[f32], room: Option<&Store>, s: Sizes) -> Vec<f32> {
+    let back = s.reversed();
+    if winograd::pays(&back, room.is_some()) {
+        let make = || vec![Packed::new(Plain::WinogradReversed(weight), winograd::layout(&back))];
+        return winograd::forward(dy, &Store::get(room, Way::WinogradBackward, make)[0], None, back);
+    }
+    let [height, width] = s.seen();
+    let (plain, layout) = (Plain::Reversed(weight), Layout::new(9, s.output, s.input));
+    let (givers, places) = s.givers();
+    laid_out(plain, layout, room, Way::Backward, |weights| {
+        let p = Gathered { x: dy, sources: &givers, places: Some(&places), weights, bias: None, shared: true };
+        written(s.n * height * width * s.input, |dx| product(dx, p))
+    })
+}
+
+/// Adds up what places that came from the same one have received.
+fn reduce(dx: &[f32], s: Sizes) -> Vec<f32> {
+    let [height, width] = s.seen();
+    let mut reduced = vec![0.0; s.n * s.height * s.width * s.input];
+    let mut from = dx.chunks_exact(s.input);
+    for n in 0..s.n {
+        for (y, x) in (0..height).flat_map(|y| (0..width).map(move |x| (y, x))) {
+            let to = &mut reduced[s.origin(n, y, x) as usize * s.input..][..s.input];
+            to.iter_mut().zip(from.next().unwrap_or_default()).for_each(|(to, from)| *to += from);
         }
     }
+    reduced
 }
 
 /// The gradient of the weight, `[output, input, 3, 3]`.
 pub(crate) fn grad_weight(x: &[f32], dy: &[f32], s: Sizes) -> Vec<f32> {
-    let block = s.block();
-    let tasks = 16; // A fixed number of partial sums, added up in order.
-    let per_task = s.places().div_ceil(block).div_ceil(tasks).max(1) * block;
-    let parts: Vec<Vec<f32>> = dy
-        .par_chunks(per_task * s.output)
-        .enumerate()
-        .map_init(Vec::new, |gathered, (task, dy)| {
-            let mut sums = vec![0.0; 9 * s.input * s.output];
-            for (i, dy) in dy.chunks(block * s.output).enumerate() {
-                let rows = dy.len() / s.output;
-                gather(gathered, x, task * per_task + i * block, rows, s);
-                let (a, b) = (Shape::rows(rows, 9 * s.input).transposed(), Shape::rows(rows, s.output));
-                product(&mut sums, Shape::rows(9 * s.input, s.output), true, gathered, a, dy, b, 1.0, Threads::One);
-            }
-            sums
-        })
-        .collect();
-    let mut packed = vec![0.0f32; 9 * s.input * s.output];
-    for part in &parts {
-        packed.iter_mut().zip(part).for_each(|(a, b)| *a += b);
-    }
-    let mut dw = vec![0.0; packed.len()];
-    for o in 0..s.output {
-        for c in 0..s.input {
-            for tap in 0..9 {
-                dw[(o * s.input + c) * 9 + tap] = packed[(tap * s.input + c) * s.output + o];
-            }
-        }
-    }
-    dw
+    outer(Outer { x, dy, sources: &s.sources(), taps: 9, k: s.input, n: s.output })
 }

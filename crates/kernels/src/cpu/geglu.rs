@@ -3,7 +3,10 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::math::{gelu, gelu_slope};
+use super::{
+    math::{gelu, gelu_slope},
+    pieces,
+};
 
 /// Rows that one task takes at a time.
 const ROWS: usize = 64;
@@ -11,12 +14,14 @@ const ROWS: usize = 64;
 /// - x: `[rows, 2 * width]`; result: `[rows, width]`
 pub(crate) fn forward(x: &[f32], width: usize) -> Vec<f32> {
     let mut y = vec![0.0; x.len() / 2];
-    y.par_chunks_mut(ROWS * width).zip(x.par_chunks(2 * ROWS * width)).for_each(|(y, x)| {
-        for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(2 * width)) {
-            let (value, gate) = x.split_at(width);
-            forward_row(y, value, gate);
-        }
-    });
+    y.par_chunks_mut(ROWS * width).zip(x.par_chunks(2 * ROWS * width)).with_min_len(pieces(4 * ROWS * width)).for_each(
+        |(y, x)| {
+            for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(2 * width)) {
+                let (value, gate) = x.split_at(width);
+                forward_row(y, value, gate);
+            }
+        },
+    );
     y
 }
 
@@ -30,14 +35,16 @@ fn forward_row(y: &mut [f32], value: &[f32], gate: &[f32]) {
 /// The gradient of `x`, in its shape.
 pub(crate) fn backward(x: &[f32], dy: &[f32], width: usize) -> Vec<f32> {
     let mut dx = vec![0.0; x.len()];
-    dx.par_chunks_mut(2 * ROWS * width).zip(x.par_chunks(2 * ROWS * width)).zip(dy.par_chunks(ROWS * width)).for_each(
-        |((dx, x), dy)| {
+    dx.par_chunks_mut(2 * ROWS * width)
+        .zip(x.par_chunks(2 * ROWS * width))
+        .zip(dy.par_chunks(ROWS * width))
+        .with_min_len(pieces(8 * ROWS * width))
+        .for_each(|((dx, x), dy)| {
             for ((dx, x), dy) in dx.chunks_exact_mut(2 * width).zip(x.chunks_exact(2 * width)).zip(dy.chunks_exact(width)) {
                 let ((dvalue, dgate), (value, gate)) = (dx.split_at_mut(width), x.split_at(width));
                 backward_row(dvalue, dgate, value, gate, dy);
             }
-        },
-    );
+        });
     dx
 }
 

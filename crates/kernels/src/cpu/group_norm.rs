@@ -3,7 +3,7 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::math::sigmoid;
+use super::{math::sigmoid, pieces};
 
 /// Places (rows of channels) that one task takes at a time.
 const ROWS: usize = 256;
@@ -21,7 +21,8 @@ pub(crate) fn forward(x: &[f32], gamma: &[f32], beta: &[f32], pictures: usize, n
     let c = gamma.len();
     let picture = x.len() / pictures.max(1);
     let mut y = vec![0.0; x.len()];
-    y.par_chunks_mut(picture.max(1)).zip(x.par_chunks(picture.max(1))).for_each(|(y, x)| {
+    let least = pieces(picture);
+    y.par_chunks_mut(picture.max(1)).zip(x.par_chunks(picture.max(1))).with_min_len(least).for_each(|(y, x)| {
         let (mean, scale) = statistics(x, c, norm);
         // y = a x + b, channel by channel.
         let a: Vec<f32> = gamma.iter().zip(&scale).map(|(g, s)| g * s).collect();
@@ -51,6 +52,7 @@ pub(crate) fn backward(
         .par_chunks_mut(picture)
         .zip(x.par_chunks(picture))
         .zip(dy.par_chunks(picture))
+        .with_min_len(pieces(2 * picture))
         .map(|((dx, x), dy)| {
             let (mean, scale) = statistics(x, c, norm);
             let rows = Rows { mean: &mean, scale: &scale, gamma, beta, silu: norm.silu };
@@ -135,7 +137,7 @@ struct Rows<'a> {
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn sum_rows(sums: &mut [f32], x: &[f32]) {
+pub(crate) fn sum_rows(sums: &mut [f32], x: &[f32]) {
     for row in x.chunks_exact(sums.len()) {
         for (s, x) in sums.iter_mut().zip(row) {
             *s += x;

@@ -3,6 +3,8 @@
 use multiversion::multiversion;
 use rayon::prelude::*;
 
+use super::pieces;
+
 /// Rows that one task takes at a time.
 const ROWS: usize = 64;
 
@@ -10,7 +12,7 @@ const ROWS: usize = 64;
 pub(crate) fn forward(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32) -> Vec<f32> {
     let width = gamma.len();
     let mut y = vec![0.0; x.len()];
-    y.par_chunks_mut(ROWS * width).zip(x.par_chunks(ROWS * width)).for_each(|(y, x)| {
+    y.par_chunks_mut(ROWS * width).zip(x.par_chunks(ROWS * width)).with_min_len(pieces(ROWS * width)).for_each(|(y, x)| {
         for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
             forward_row(y, x, gamma, beta, eps);
         }
@@ -27,6 +29,7 @@ pub(crate) fn backward(x: &[f32], dy: &[f32], gamma: &[f32], eps: f32) -> (Vec<f
         .par_chunks_mut(ROWS * width)
         .zip(x.par_chunks(ROWS * width))
         .zip(dy.par_chunks(ROWS * width))
+        .with_min_len(pieces(ROWS * width))
         .map(|((dx, x), dy)| {
             let mut sums = vec![0.0; 2 * width];
             let (dgamma, dbeta) = sums.split_at_mut(width);

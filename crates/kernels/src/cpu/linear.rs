@@ -1,41 +1,106 @@
 //! `y = x W^T + b` and its gradients.
 
-use super::product::{Shape, Threads, product};
+use multiversion::multiversion;
+use rayon::prelude::*;
+
+use super::{
+    gathered::{Gathered, product, written},
+    group_norm::sum_rows,
+    layer_norm::sum,
+    outer::{Outer, outer},
+    panels::{Layout, Plain, Store, Way, laid_out},
+    pieces,
+};
+
+/// Sizes of one product.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) rows: usize,
+    pub(crate) input: usize,
+    pub(crate) output: usize,
+}
 
 /// - x: `[rows, input]`, weight: `[output, input]`, bias: `[output]`; result: `[rows, output]`
-pub(crate) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, rows: usize, input: usize, output: usize) -> Vec<f32> {
-    let mut y = match bias {
-        Some(bias) => bias.repeat(rows),
-        None => vec![0.0; rows * output],
-    };
-    let w = Shape::rows(output, input).transposed();
-    product(&mut y, Shape::rows(rows, output), bias.is_some(), x, Shape::rows(rows, input), weight, w, 1.0, Threads::All);
-    y
+pub(crate) fn forward(x: &[f32], weight: &[f32], room: Option<&Store>, bias: Option<&[f32]>, s: Sizes) -> Vec<f32> {
+    if s.rows <= FEW && room.is_none() {
+        return dots(x, weight, bias, s);
+    }
+    let layout = Layout::new(1, s.input, s.output);
+    multiply(x, Plain::Kernel(weight), layout, room, Way::Forward, bias, s.rows)
+}
+
+/// Rows for which laying out the weight would cost more than the product.
+const FEW: usize = 4;
+
+/// Each number of the result as a sum over a row of the weight, which is read once and as it lies.
+fn dots(x: &[f32], weight: &[f32], bias: Option<&[f32]>, s: Sizes) -> Vec<f32> {
+    let columns: Vec<[f32; FEW]> = (0..s.output)
+        .into_par_iter()
+        .with_min_len(32)
+        .map(|n| {
+            let mut column = [bias.map_or(0.0, |bias| bias[n]); FEW];
+            for (sum, x) in column.iter_mut().zip(x.chunks_exact(s.input.max(1))) {
+                *sum += dot(x, &weight[n * s.input..][..s.input]);
+            }
+            column
+        })
+        .collect();
+    (0..s.rows).flat_map(|row| columns.iter().map(move |column| column[row])).collect()
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let n = a.len().min(b.len());
+    let (a, b) = (&a[..n], &b[..n]);
+    sum(n, |i| a[i] * b[i])
 }
 
 /// The gradient of `x`: `dy W`.
-pub(crate) fn grad_x(dy: &[f32], weight: &[f32], rows: usize, input: usize, output: usize) -> Vec<f32> {
-    let mut dx = vec![0.0; rows * input];
-    let (a, b) = (Shape::rows(rows, output), Shape::rows(output, input));
-    product(&mut dx, Shape::rows(rows, input), false, dy, a, weight, b, 1.0, Threads::All);
-    dx
+pub(crate) fn grad_x(dy: &[f32], weight: &[f32], room: Option<&Store>, s: Sizes) -> Vec<f32> {
+    multiply(dy, Plain::Rows(weight), Layout::new(1, s.output, s.input), room, Way::Backward, None, s.rows)
+}
+
+fn multiply(
+    x: &[f32],
+    plain: Plain<'_>,
+    layout: Layout,
+    room: Option<&Store>,
+    way: Way,
+    bias: Option<&[f32]>,
+    rows: usize,
+) -> Vec<f32> {
+    // Every row comes from itself.
+    let sources: Vec<u32> = (0..rows as u32).collect();
+    laid_out(plain, layout, room, way, |weights| {
+        let p = Gathered { x, sources: &sources, places: None, weights, bias, shared: true };
+        written(rows * layout.n, |y| product(y, p))
+    })
 }
 
 /// The gradient of the weight: `dy^T x`.
-pub(crate) fn grad_weight(dy: &[f32], x: &[f32], rows: usize, input: usize, output: usize) -> Vec<f32> {
-    let mut dw = vec![0.0; output * input];
-    let (a, b) = (Shape::rows(rows, output).transposed(), Shape::rows(rows, input));
-    product(&mut dw, Shape::rows(output, input), false, dy, a, x, b, 1.0, Threads::All);
-    dw
+pub(crate) fn grad_weight(dy: &[f32], x: &[f32], s: Sizes) -> Vec<f32> {
+    let sources: Vec<u32> = (0..s.rows as u32).collect();
+    outer(Outer { x, dy, sources: &sources, taps: 1, k: s.input, n: s.output })
 }
 
 /// The gradient of the bias: `dy` summed over rows.
 pub(crate) fn grad_bias(dy: &[f32], output: usize) -> Vec<f32> {
+    // Blocks of rows are summed in f32 and then added up in order: the same whatever the number of threads.
+    let blocks: Vec<Vec<f32>> = dy
+        .par_chunks((ROWS * output).max(1))
+        .with_min_len(pieces(ROWS * output))
+        .map(|dy| {
+            let mut sums = vec![0.0; output];
+            sum_rows(&mut sums, dy);
+            sums
+        })
+        .collect();
     let mut sums = vec![0.0f64; output];
-    for row in dy.chunks_exact(output) {
-        for (sum, d) in sums.iter_mut().zip(row) {
-            *sum += f64::from(*d);
-        }
+    for block in &blocks {
+        sums.iter_mut().zip(block).for_each(|(sum, part)| *sum += f64::from(*part));
     }
     sums.into_iter().map(|s| s as f32).collect()
 }
+
+/// Rows in one block of a bias's gradient.
+const ROWS: usize = 64;

@@ -1,4 +1,4 @@
-//! Matrix products, through the `gemm` crate.
+//! Small matrix products with free strides, through the `gemm` crate.
 
 use gemm::Parallelism;
 
@@ -36,16 +36,7 @@ impl Shape {
     }
 }
 
-/// Who does the work of one product.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Threads {
-    /// The calling thread, which is one of several.
-    One,
-    /// All threads of the pool.
-    All,
-}
-
-/// `c = keep * c + scale * a b`, where `keep` is 0 or 1.
+/// `c = keep * c + scale * a b`, where `keep` is 0 or 1, on the calling thread, which is one of several.
 ///
 /// # Panics
 /// If the sizes do not agree or a matrix reaches past its slice.
@@ -60,7 +51,6 @@ pub(crate) fn product(
     b: &[f32],
     shape_b: Shape,
     scale: f32,
-    threads: Threads,
 ) {
     let (m, n, k) = (shape_c.rows, shape_c.columns, shape_a.columns);
     assert!(shape_a.rows == m && shape_b.columns == n && shape_b.rows == k, "sizes: {shape_c:?} {shape_a:?} {shape_b:?}");
@@ -68,10 +58,6 @@ pub(crate) fn product(
     if m == 0 || n == 0 {
         return;
     }
-    let parallelism = match threads {
-        Threads::One => Parallelism::None,
-        Threads::All => Parallelism::Rayon(0),
-    };
     // SAFETY: every element that the sizes and strides reach lies within its slice, as asserted above; `c` is borrowed
     // exclusively, and its elements do not overlap because its rows are at least as far apart as they are long.
     unsafe {
@@ -94,7 +80,7 @@ pub(crate) fn product(
             false,
             false,
             false,
-            parallelism,
+            Parallelism::None,
         );
     }
 }

@@ -8,24 +8,24 @@ use crate::{config::Activation, weights::Params};
 /// A product with a weight matrix, with or without bias.
 #[derive(Debug)]
 pub(crate) struct Linear {
-    weight: Tensor<2>,
+    weight: kernels::Weight<2>,
     bias: Option<Tensor<1>>,
 }
 
 impl Linear {
     pub(crate) fn new(p: &Params<'_>, input: usize, output: usize) -> Self {
-        Self { weight: p.get("weight", [output, input]), bias: Some(p.get("bias", [output])) }
+        Self { weight: p.weight("weight", [output, input]), bias: Some(p.get("bias", [output])) }
     }
 
     pub(crate) fn without_bias(p: &Params<'_>, input: usize, output: usize) -> Self {
-        Self { weight: p.get("weight", [output, input]), bias: None }
+        Self { weight: p.weight("weight", [output, input]), bias: None }
     }
 
     /// The same product stored as a 1x1 convolution.
     pub(crate) fn from_conv(p: &Params<'_>, input: usize, output: usize) -> Self {
-        let weight = p.get("weight", [output, input, 1, 1]);
-        let [out, inp, ..] = weight.dims();
-        Self { weight: weight.reshape([out, inp]), bias: Some(p.get("bias", [output])) }
+        let kernels::Weight { tensor, layouts } = p.weight("weight", [output, input, 1, 1]);
+        let [out, inp, ..] = tensor.dims();
+        Self { weight: kernels::Weight { tensor: tensor.reshape([out, inp]), layouts }, bias: Some(p.get("bias", [output])) }
     }
 
     /// `[n, tokens, in]` to `[n, tokens, out]`.
@@ -91,13 +91,13 @@ impl GroupNorm {
 /// A 3x3 convolution over channels-last maps.
 #[derive(Debug)]
 pub(crate) struct Conv3x3 {
-    weight: Tensor<4>,
+    weight: kernels::Weight<4>,
     bias: Tensor<1>,
 }
 
 impl Conv3x3 {
     pub(crate) fn new(p: &Params<'_>, input: usize, output: usize) -> Self {
-        Self { weight: p.get("weight", [output, input, 3, 3]), bias: p.get("bias", [output]) }
+        Self { weight: p.weight("weight", [output, input, 3, 3]), bias: p.get("bias", [output]) }
     }
 
     pub(crate) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
@@ -106,6 +106,11 @@ impl Conv3x3 {
 
     pub(crate) fn forward_strided(&self, x: Tensor<4>, stride: usize, padding: kernels::Padding) -> Tensor<4> {
         kernels::conv3x3(x, self.weight.clone(), self.bias.clone(), stride, padding)
+    }
+
+    /// After enlargement to `size` by nearest neighbours.
+    pub(crate) fn forward_enlarged(&self, x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
+        kernels::upsample_conv3x3(x, self.weight.clone(), self.bias.clone(), size)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The networks, each a plain struct of tensors under their Hugging Face names.
 
 mod clip;
+mod context;
 mod layers;
 mod resnet;
 mod spatial;
@@ -10,6 +11,7 @@ mod vae;
 mod vit;
 
 pub use clip::{Clip, ClipText};
+pub use context::Context;
 pub use unet::UNet;
 pub use vae::Vae;
 pub use vit::Vit;

@@ -38,12 +38,12 @@ impl ResnetBlock {
         }
     }
 
-    /// `[n, h, w, in]` to `[n, h, w, out]`; `time` is the SiLU of the time embedding, `[n, t]`.
+    /// `[n, h, w, in]` to `[n, h, w, out]`; `time` is the SiLU of the time embedding, `[n, t]` or, for all pictures, `[1, t]`.
     pub(crate) fn forward(&self, x: Tensor<4>, time: Option<&Tensor<2>>) -> Tensor<4> {
         let mut y = self.conv1.forward(self.norm1.forward_silu(x.clone()));
         if let (Some(project), Some(time)) = (&self.time_emb_proj, time) {
-            let [n, .., c] = y.dims();
-            y = y + project.forward_rows(time.clone()).reshape([n, 1, 1, c]);
+            let (rows, c) = (time.dims()[0], y.dims()[3]);
+            y = y + project.forward_rows(time.clone()).reshape([rows, 1, 1, c]);
         }
         let y = self.conv2.forward(self.norm2.forward_silu(y));
         match &self.conv_shortcut {
@@ -82,6 +82,6 @@ impl Upsample {
     }
 
     pub(crate) fn forward(&self, x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {
-        self.conv.forward(kernels::upsample_nearest(x, size))
+        self.conv.forward_enlarged(x, size)
     }
 }

@@ -4,7 +4,10 @@
 use burn::tensor::Tensor;
 use scumble_kernels as kernels;
 
-use super::layers::{GroupNorm, LayerNorm, Linear};
+use super::{
+    context::KeysValues,
+    layers::{GroupNorm, LayerNorm, Linear},
+};
 use crate::weights::Params;
 
 /// Epsilon of the group norm before a transformer; the residual blocks have their own.
@@ -40,9 +43,12 @@ impl Attention {
         }
     }
 
-    fn forward(&self, x: Tensor<3>, context: Tensor<3>) -> Tensor<3> {
-        let (q, k, v) = (self.to_q.forward(x), self.to_k.forward(context.clone()), self.to_v.forward(context));
-        self.to_out.forward(kernels::attention(q, k, v, self.heads, false))
+    fn keys_values(&self, from: &Tensor<3>) -> KeysValues {
+        KeysValues { keys: self.to_k.forward(from.clone()), values: self.to_v.forward(from.clone()) }
+    }
+
+    fn forward(&self, x: Tensor<3>, seen: KeysValues) -> Tensor<3> {
+        self.to_out.forward(kernels::attention(self.to_q.forward(x), seen.keys, seen.values, self.heads, false))
     }
 }
 
@@ -82,14 +88,20 @@ impl SpatialTransformer {
         }
     }
 
+    /// What its cross-attention makes of a prompt, `[n, tokens, width of the prompt]`.
+    pub(crate) fn prompt(&self, hidden: &Tensor<3>) -> KeysValues {
+        self.attn2.keys_values(hidden)
+    }
+
     /// - x and result: `[n, h, w, c]`
-    /// - context: `[n, keys, width of the prompt]`
-    pub(crate) fn forward(&self, x: Tensor<4>, context: &Tensor<3>) -> Tensor<4> {
+    /// - prompt: what [`prompt`](Self::prompt) gave
+    pub(crate) fn forward(&self, x: Tensor<4>, prompt: KeysValues) -> Tensor<4> {
         let [n, h, w, c] = x.dims();
         let mut y = self.proj_in.forward(self.norm.forward(x.clone()).reshape([n, h * w, c]));
         let own = self.norm1.forward(y.clone());
-        y = y + self.attn1.forward(own.clone(), own);
-        y = y.clone() + self.attn2.forward(self.norm2.forward(y), context.clone());
+        let seen = self.attn1.keys_values(&own);
+        y = y + self.attn1.forward(own, seen);
+        y = y.clone() + self.attn2.forward(self.norm2.forward(y), prompt);
         y = y.clone() + self.ff_out.forward(kernels::geglu(self.ff_in.forward(self.norm3.forward(y))));
         x + self.proj_out.forward(y).reshape([n, h, w, c])
     }

@@ -4,6 +4,7 @@ use burn::tensor::{Tensor, TensorData};
 use scumble_kernels as kernels;
 
 use super::{
+    context::{Context, KeysValues, NetworkId},
     layers::{Conv3x3, GroupNorm, Linear},
     resnet::{Downsample, ResnetBlock, ResnetShape, Upsample},
     spatial::{SpatialShape, SpatialTransformer},
@@ -19,6 +20,7 @@ const MAX_PERIOD: f32 = 10_000.0;
 /// A `UNet2DConditionModel`.
 #[derive(Debug)]
 pub struct UNet {
+    id: NetworkId,
     conv_in: Conv3x3,
     time_linear_1: Linear,
     time_linear_2: Linear,
@@ -42,10 +44,12 @@ struct Block<R> {
 }
 
 impl<R> Block<R> {
-    fn layer(&self, j: usize, x: Tensor<4>, time: &Tensor<2>, context: &Tensor<3>) -> Tensor<4> {
+    /// `prompts`: one for each transformer that is still to come.
+    fn layer(&self, j: usize, x: Tensor<4>, time: &Tensor<2>, prompts: &mut impl Iterator<Item = KeysValues>) -> Tensor<4> {
         let x = self.resnets[j].forward(x, Some(time));
-        match self.attentions.get(j) {
-            Some(attention) => attention.forward(x, context),
+        let Some(attention) = self.attentions.get(j) else { return x };
+        match prompts.next() {
+            Some(prompt) => attention.forward(x, prompt),
             None => x,
         }
     }
@@ -109,6 +113,7 @@ impl UNet {
         let mid = p.at("mid_block");
         let half = widths[0] / 2;
         Self {
+            id: NetworkId::new(),
             conv_in: Conv3x3::new(&p.at("conv_in"), c.in_channels, widths[0]),
             time_linear_1: Linear::new(&p.at("time_embedding.linear_1"), widths[0], time_width),
             time_linear_2: Linear::new(&p.at("time_embedding.linear_2"), time_width, time_width),
@@ -129,15 +134,18 @@ impl UNet {
     /// # Shapes
     /// - sample and result: `[n, 4, h, w]`
     /// - timesteps: n labels, 0 to 999
-    /// - context: `[n, tokens, width]`, the text encoder's hidden states
-    pub fn forward(&self, sample: Tensor<4>, timesteps: &[f32], context: &Tensor<3>) -> Tensor<4> {
+    /// - context: the text encoder's hidden states, `[n, tokens, width]`
+    pub fn forward(&self, sample: Tensor<4>, timesteps: &[f32], context: &Context) -> Tensor<4> {
+        let mut prompts = context
+            .keys_values(self.id, |hidden| self.attentions().map(|attention| attention.prompt(hidden)).collect())
+            .into_iter();
         let time = self.time_embedding(timesteps, &sample);
         let mut x = self.conv_in.forward(sample.permute([0, 2, 3, 1]));
 
         let mut skips = vec![x.clone()];
         for block in &self.down_blocks {
             for j in 0..block.resnets.len() {
-                x = block.layer(j, x, &time, context);
+                x = block.layer(j, x, &time, &mut prompts);
                 skips.push(x.clone());
             }
             if let Some(down) = &block.resize {
@@ -147,13 +155,15 @@ impl UNet {
         }
 
         x = self.mid_resnet0.forward(x, Some(&time));
-        x = self.mid_attention.forward(x, context);
+        if let Some(prompt) = prompts.next() {
+            x = self.mid_attention.forward(x, prompt);
+        }
         x = self.mid_resnet1.forward(x, Some(&time));
 
         for block in &self.up_blocks {
             for j in 0..block.resnets.len() {
                 let skip = skips.pop().into_iter();
-                x = block.layer(j, Tensor::cat(std::iter::once(x).chain(skip).collect(), 3), &time, context);
+                x = block.layer(j, Tensor::cat(std::iter::once(x).chain(skip).collect(), 3), &time, &mut prompts);
             }
             if let (Some(up), Some(next)) = (&block.resize, skips.last()) {
                 // The size that the way down had there: twice this one, unless that was odd.
@@ -164,8 +174,17 @@ impl UNet {
         self.conv_out.forward(self.conv_norm_out.forward_silu(x)).permute([0, 3, 1, 2])
     }
 
-    /// The SiLU of the time embedding, `[n, 4 c]`: every residual block wants it so.
+    /// All transformers, in the order in which a picture meets them.
+    fn attentions(&self) -> impl Iterator<Item = &SpatialTransformer> {
+        let down = self.down_blocks.iter().flat_map(|block| &block.attentions);
+        down.chain([&self.mid_attention]).chain(self.up_blocks.iter().flat_map(|block| &block.attentions))
+    }
+
+    /// The SiLU of the time embedding, `[n, 4 c]`: every residual block wants it so. One row if all timesteps are the same,
+    /// as in sampling.
     fn time_embedding(&self, timesteps: &[f32], sample: &Tensor<4>) -> Tensor<2> {
+        let same = timesteps.windows(2).all(|pair| pair[0] == pair[1]);
+        let timesteps = if same { &timesteps[..timesteps.len().min(1)] } else { timesteps };
         let (n, half) = (timesteps.len(), self.frequencies.len());
         let mut values = Vec::with_capacity(n * 2 * half);
         for &t in timesteps {
