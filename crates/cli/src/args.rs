@@ -8,7 +8,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
 /// Erase concepts from text-to-image diffusion models, and try to bring them back.
 #[derive(Debug, Parser)]
-#[command(name = "scumble", version, long_version = crate::output::LONG_VERSION, max_term_width = 110)]
+#[command(name = "scumble", version, long_version = crate::device::version(), max_term_width = 110)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -45,7 +45,7 @@ pub(crate) struct ModelArgs {
     /// Variant of a folder's weight files, such as fp16
     #[arg(long, value_name = "NAME")]
     pub(crate) variant_files: Option<String>,
-    /// cpu, cuda[:N], vulkan[:N], metal or rocm
+    /// cpu, cuda[:N], vulkan[:N], metal[:N] or rocm[:N]; all but cpu are cargo features
     #[arg(long, default_value = "cpu", value_name = "DEVICE")]
     pub(crate) device: String,
     /// Number of CPU threads; all cores if absent

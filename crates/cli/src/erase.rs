@@ -98,7 +98,7 @@ fn carry_out(
     let mut record = json!({
         "plan_hash": plan.hash(), "plan": plan.value(), "finished": false,
         "scumble": env!("CARGO_PKG_VERSION"), "model": model.checkpoint.name, "notes": model.checkpoint.notes,
-        "device": args.model.device, "threads": rayon::current_num_threads(),
+        "device": model.device_name, "threads": rayon::current_num_threads(),
     });
     let edit_path = run.path.join(EDIT);
     let (edit, seconds) = match earlier_edit(run)? {

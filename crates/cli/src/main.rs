@@ -5,6 +5,7 @@
 
 mod args;
 mod card;
+mod device;
 mod edits;
 mod erase;
 mod export;
@@ -33,7 +34,7 @@ use crate::{
 
 fn main() -> ExitCode {
     // A broken pipe on stdout or a bug must not end in Rust's own exit status 101.
-    std::panic::set_hook(Box::new(|info| output::error(&format!("this is a bug in scumble: {info}"), None)));
+    std::panic::set_hook(Box::new(device::panicked));
     scumble_kernels::keep_freed_memory();
     match std::panic::catch_unwind(run) {
         Ok(Ok(outcome)) => outcome.into(),

@@ -6,13 +6,15 @@ use burn::tensor::Device;
 use scumble_diffusion::Pipeline;
 use scumble_nn::files::{Checkpoint, OpenOptions, Prediction};
 
-use crate::{args::ModelArgs, failure::Failure, miniature, output};
+use crate::{args::ModelArgs, device, failure::Failure, miniature, output};
 
 /// A checkpoint, its content hash and where it came from.
 pub(crate) struct Model {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) hash: String,
     pub(crate) device: Device,
+    /// The device in words, for a record.
+    pub(crate) device_name: String,
     /// Whether it is the built-in miniature itself.
     pub(crate) builtin: bool,
 }
@@ -24,7 +26,7 @@ impl Model {
         // pool is already there, and then keeps its size.
         let pool = rayon::ThreadPoolBuilder::new().use_current_thread().num_threads(args.threads.unwrap_or(0).into());
         let _ = pool.build_global();
-        let device = device(&args.device)?;
+        let (device, device_name) = device::open(&args.device)?;
         let options = OpenOptions {
             config: args.config.clone(),
             prediction_type: args.prediction_type.as_deref().map(prediction).transpose()?,
@@ -38,12 +40,15 @@ impl Model {
             _ => (Checkpoint::read(&miniature::model(), &options)?, true),
         };
         if !quiet {
+            if device_name != "cpu" {
+                output::note(&format!("note: computing on {device_name}"));
+            }
             for note in &checkpoint.notes {
                 output::note(&format!("note: {note}"));
             }
         }
         let hash = checkpoint.hash();
-        Ok(Self { checkpoint, hash, device, builtin })
+        Ok(Self { checkpoint, hash, device, device_name, builtin })
     }
 
     /// The model on its device, ready to compute.
@@ -57,17 +62,5 @@ fn prediction(text: &str) -> Result<Prediction, Failure> {
         "epsilon" | "eps" => Ok(Prediction::Epsilon),
         "v_prediction" | "v" => Ok(Prediction::V),
         _ => Err(Failure::new(format!("--prediction-type {text}: expected epsilon or v_prediction"))),
-    }
-}
-
-fn device(name: &str) -> Result<Device, Failure> {
-    let kind = name.split(':').next().unwrap_or_default();
-    match kind {
-        "cpu" => Ok(Device::flex()),
-        "cuda" | "vulkan" | "metal" | "rocm" => {
-            Err(Failure::new(format!("--device {name}: this binary was built without {kind}"))
-                .with_hint(format!("building with `--features {kind}` is to come; this version computes on the CPU only")))
-        }
-        _ => Err(Failure::new(format!("--device {name}: expected cpu, cuda[:N], vulkan[:N], metal or rocm"))),
     }
 }

@@ -6,9 +6,6 @@ use serde_json::Value;
 
 use crate::failure::Failure;
 
-/// What `--version` says: the version and the devices this binary was built for.
-pub(crate) const LONG_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\ndevices: cpu");
-
 /// Prints lines of data.
 pub(crate) fn data(text: &str) -> Result<(), Failure> {
     ignore_broken_pipe(writeln!(std::io::stdout().lock(), "{text}"))

@@ -35,6 +35,9 @@ fn flags_that_make_no_picture() {
         ("church --seed -1", "--seed"),
         ("church --threads 0", "--threads"),
         ("church --device tpu", "--device tpu"),
+        ("church --device cuda:x", "--device cuda:x"),
+        ("church --device cuda:4096", "--device cuda:4096"),
+        #[cfg(not(feature = "cuda"))]
         ("church --device cuda", "--features cuda"),
         ("church --prediction-type x0", "--prediction-type"),
         ("church --nonsense", "--nonsense"),

@@ -124,7 +124,7 @@ fn what_cannot_be_done_is_said_with_status_2() {
         (vec!["church", "--anchor", "a house", "--from", "a building"], "exclude"),
         (vec!["church", "--template", "{object} of a church"], "objects"),
         (vec!["church", "--variant", "best"], "best"),
-        (vec!["church", "--device", "cuda:0"], "cuda"),
+        (vec!["church", "--device", "cuda:4096"], "cuda"),
         (vec!["church", "--model", "nowhere"], "nowhere"),
         (vec![&long], "does not fit"),
     ] {

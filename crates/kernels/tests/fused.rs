@@ -115,6 +115,26 @@ fn geglu() {
     }
 }
 
+/// x Phi(x) has the slope Phi(x) + x phi(x); that of the approximation by tanh is another one.
+#[test]
+fn gelu_has_the_exact_slope() {
+    // x, Phi(x), phi(x)
+    let known = [
+        (-2.0, 0.022_750_132, 0.053_990_967),
+        (-0.5, 0.308_537_54, 0.352_065_33),
+        (0.0, 0.5, 0.398_942_28),
+        (1.0, 0.841_344_75, 0.241_970_72),
+        (2.5, 0.993_790_33, 0.017_528_3),
+    ];
+    let x = Tensor::<1>::from_data(known.map(|(x, ..)| x as f32), &Device::flex()).autodiff().require_grad();
+    let gradients = kernels::gelu(x.clone()).sum().backward();
+    let slopes: Vec<f32> = x.grad(&gradients).unwrap().into_data().iter::<f32>().collect();
+    for ((x, below, density), slope) in known.into_iter().zip(slopes) {
+        let expected: f64 = below + x * density;
+        assert!((f64::from(slope) - expected).abs() < 1e-6, "at {x}: {slope}, expected {expected}");
+    }
+}
+
 #[test]
 fn attention() {
     for (n, queries, keys, heads, d, causal) in [
