@@ -8,7 +8,7 @@ pub fn keep_freed_memory() {
     // SAFETY: mallopt takes two integers and changes only how malloc works from now on.
     unsafe {
         libc::mallopt(libc::M_MMAP_MAX, 0);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, i32::MAX);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
         libc::mallopt(libc::M_TOP_PAD, 64 << 20);
     }
 }

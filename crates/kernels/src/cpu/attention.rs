@@ -1,16 +1,24 @@
 //! Scaled dot-product attention over token layout, a block of queries at a time: the full score matrix never exists.
 
+use std::ops::Range;
+
 use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::{
-    layer_norm::sum,
+    gathered::{Gathered, product as gathered, written},
+    layer_norm::{sum, sum_pairs},
     math::exp,
+    panels::{Layout, Packed, Plain, Weights},
     product::{Shape, product},
+    scratch::Scratch,
 };
 
-/// Scores of one block of queries, at most; a block is then a few hundred kilobytes.
-const SCORES: usize = 1 << 16;
+/// Scores of one block of queries: they stay in the second cache, unless there are very many keys.
+const SCORES: usize = 1 << 17;
+
+/// Queries in one block, at least: keys and values are read once for all of them.
+const QUERIES: usize = 24;
 
 /// Sizes of one attention.
 #[derive(Clone, Copy, Debug)]
@@ -34,29 +42,61 @@ impl Sizes {
 
     /// Queries in one block; depends on sizes alone.
     fn block(&self) -> usize {
-        (SCORES / self.keys.max(1)).clamp(1, self.queries.max(1))
+        (SCORES / self.keys.max(1)).max(QUERIES).min(self.queries.max(1))
     }
 }
 
 /// - q and result: `[n, queries, width]`; k, v: `[n, keys, width]`
 pub(crate) fn forward(q: &[f32], k: &[f32], v: &[f32], s: Sizes) -> Vec<f32> {
     let (d, block) = (s.head(), s.block());
-    let mut y = vec![0.0; q.len()];
-    y.par_chunks_mut(s.queries * s.width).enumerate().for_each(|(n, y)| {
-        let (k, v) = (&k[n * s.keys * s.width..][..s.keys * s.width], &v[n * s.keys * s.width..][..s.keys * s.width]);
-        let q = &q[n * s.queries * s.width..][..s.queries * s.width];
-        y.par_chunks_mut(block * s.width).zip(q.par_chunks(block * s.width)).enumerate().for_each(|(b, (y, q))| {
-            let rows = q.len() / s.width;
-            let mut scores = vec![0.0; rows * s.keys];
-            for h in 0..s.heads {
-                probabilities(&mut scores, q, k, h, b * block, s);
-                let value = Shape::strided(s.keys, d, s.width);
-                let out = Shape::strided(rows, d, s.width);
-                product(&mut y[h * d..], out, false, &scores, Shape::rows(rows, s.keys), &v[h * d..], value, 1.0);
-            }
+    let firsts: Vec<usize> = (0..s.queries).step_by(block).collect();
+    written(s.n * s.queries * s.width, |y| {
+        (0..s.n * s.heads).into_par_iter().for_each(|i| {
+            let (n, h) = (i / s.heads, i % s.heads);
+            // The head's keys and values, laid out once for all queries.
+            let keys = head(k, n * s.keys..(n + 1) * s.keys, h, s, s.scale());
+            let keys = Packed::new(Plain::Kernel(&keys), Layout::new(1, d, s.keys));
+            let values = head(v, n * s.keys..(n + 1) * s.keys, h, s, 1.0);
+            let values = Packed::new(Plain::Rows(&values), Layout::new(1, s.keys, d));
+            firsts.par_iter().for_each(|&first| {
+                let rows = block.min(s.queries - first);
+                let at = n * s.queries + first;
+                let sources: Vec<u32> = (0..rows as u32).collect();
+                let multiply = |x: &[f32], packed: &Packed, to: &mut [f32]| {
+                    let weights = Weights::Packed(packed);
+                    gathered(to.into(), Gathered { x, sources: &sources, places: None, weights, bias: None, shared: false });
+                };
+                let (mut scores, mut out) = (Scratch::of(rows * s.keys), Scratch::of(rows * d));
+                multiply(&head(q, at..at + rows, h, s, 1.0), &keys, &mut scores);
+                for (i, row) in scores.chunks_exact_mut(s.keys).enumerate() {
+                    normalise(row, first + i, s);
+                }
+                multiply(&scores, &values, &mut out);
+                for (row, out) in out.chunks_exact(d).enumerate() {
+                    y.put((at + row) * s.width + h * d, out);
+                }
+            });
         });
-    });
-    y
+    })
+}
+
+/// One head's part of some rows, `[rows, d]`, scaled.
+fn head(x: &[f32], rows: Range<usize>, h: usize, s: Sizes, scale: f32) -> Scratch {
+    let d = s.head();
+    let mut part = Scratch::of(rows.len() * d);
+    for (to, row) in part.chunks_exact_mut(d).zip(rows) {
+        for (to, x) in to.iter_mut().zip(&x[row * s.width + h * d..][..d]) {
+            *to = scale * x;
+        }
+    }
+    part
+}
+
+/// Scores of one query as probabilities.
+fn normalise(row: &mut [f32], query: usize, s: Sizes) {
+    let seen = if s.causal { (query + 1).min(s.keys) } else { s.keys };
+    softmax(&mut row[..seen]);
+    row[seen..].fill(0.0);
 }
 
 /// `softmax(q k^T / sqrt(d))` of one head for a block of queries that begins at `first`.
@@ -65,9 +105,7 @@ fn probabilities(scores: &mut [f32], q: &[f32], k: &[f32], h: usize, first: usiz
     let (query, key) = (Shape::strided(rows, d, s.width), Shape::strided(s.keys, d, s.width).transposed());
     product(scores, Shape::rows(rows, s.keys), false, &q[h * d..], query, &k[h * d..], key, s.scale());
     for (i, row) in scores.chunks_exact_mut(s.keys).enumerate() {
-        let seen = if s.causal { (first + i + 1).min(s.keys) } else { s.keys };
-        softmax(&mut row[..seen]);
-        row[seen..].fill(0.0);
+        normalise(row, first + i, s);
     }
 }
 
@@ -77,7 +115,7 @@ fn softmax(row: &mut [f32]) {
     for x in row.iter_mut() {
         *x = exp(*x - most);
     }
-    let scale = 1.0 / sum(row.len(), |i| row[i]);
+    let scale = 1.0 / sum(row, |x| x);
     for x in row.iter_mut() {
         *x *= scale;
     }
@@ -145,7 +183,7 @@ fn head_backward(q: &[f32], k: &[f32], v: &[f32], dy: &[f32], h: usize, s: Sizes
 fn through_softmax(dp: &mut [f32], p: &[f32]) {
     let n = dp.len();
     let p = &p[..n];
-    let mean = sum(n, |i| dp[i] * p[i]);
+    let mean = sum_pairs(dp, p, |dp, p| dp * p);
     for i in 0..n {
         dp[i] = p[i] * (dp[i] - mean);
     }

@@ -78,10 +78,16 @@ impl Output<'_> {
 /// small product.
 #[expect(unsafe_code, reason = "the numbers are written before they are read")]
 pub(crate) fn written(length: usize, write: impl FnOnce(Output<'_>)) -> Vec<f32> {
+    // A number that no computation gives, to see in tests that none was left out.
+    const LEFT_OUT: u32 = 0x7fc0_dead;
     let mut numbers: Vec<f32> = Vec::with_capacity(length);
+    if cfg!(debug_assertions) {
+        numbers.resize(length, f32::from_bits(LEFT_OUT));
+    }
     write(Output { start: numbers.as_mut_ptr(), length, buffer: PhantomData });
-    // SAFETY: the capacity is there, and `write` has written all of it; in debug builds `product` sees to that.
+    // SAFETY: the capacity is there, and `write` has written all of it.
     unsafe { numbers.set_len(length) };
+    debug_assert!(numbers.iter().all(|x| x.to_bits() != LEFT_OUT), "a number of a result was not written");
     numbers
 }
 

@@ -29,6 +29,7 @@ pub(crate) fn forward(x: &[f32], gamma: &[f32], beta: &[f32], pictures: usize, n
         let b: Vec<f32> = beta.iter().zip(&mean).zip(&a).map(|((b, m), a)| b - m * a).collect();
         y.par_chunks_mut(ROWS * c)
             .zip(x.par_chunks(ROWS * c))
+            .with_min_len(pieces(2 * ROWS * c))
             .for_each(|(y, x)| if norm.silu { scale_rows_silu(y, x, &a, &b) } else { scale_rows(y, x, &a, &b) });
     });
     y
@@ -95,27 +96,34 @@ pub(crate) fn backward(
     (dx, dgamma, dbeta)
 }
 
-/// The mean and the reciprocal deviation of each channel's group.
+/// The mean and the reciprocal deviation of each channel's group, in one pass: sums are taken of the distance to the first
+/// row, so that no digits are lost where the mean is large.
 fn statistics(x: &[f32], c: usize, norm: Norm) -> (Vec<f32>, Vec<f32>) {
     let size = c / norm.groups;
-    let n = (x.len() / c * size).max(1) as f64;
-    let by_group = |sums: Vec<f64>| -> Vec<f64> { sums.chunks_exact(size).map(|g| g.iter().sum::<f64>() / n).collect() };
-    let spread_out = |values: &[f64]| -> Vec<f32> { values.iter().flat_map(|&v| std::iter::repeat_n(v as f32, size)).collect() };
-    let blocks = |zero: &(dyn Fn(&mut [f32], &[f32]) + Sync)| -> Vec<f64> {
-        let parts: Vec<Vec<f32>> = x
-            .par_chunks(ROWS * c)
-            .map(|x| {
-                let mut sums = vec![0.0; c];
-                zero(&mut sums, x);
-                sums
-            })
-            .collect();
-        total(parts.iter(), c)
-    };
-    let mean = spread_out(&by_group(blocks(&|sums, x| sum_rows(sums, x))));
-    let variance = by_group(blocks(&|sums, x| sum_squares(sums, x, &mean)));
-    let scale: Vec<f64> = variance.iter().map(|v| 1.0 / (v + norm.eps).sqrt()).collect();
-    (mean, spread_out(&scale))
+    let places = (x.len() / c) as f64;
+    let near = &x[..c.min(x.len())];
+    let parts: Vec<(Vec<f32>, Vec<f32>)> = x
+        .par_chunks(ROWS * c)
+        .with_min_len(pieces(ROWS * c))
+        .map(|x| {
+            let (mut sums, mut squares) = (vec![0.0; c], vec![0.0; c]);
+            sum_distances(&mut sums, &mut squares, x, near);
+            (sums, squares)
+        })
+        .collect();
+    let (sums, squares) = (total(parts.iter().map(|p| &p.0), c), total(parts.iter().map(|p| &p.1), c));
+    let (mut mean, mut scale) = (Vec::with_capacity(c), Vec::with_capacity(c));
+    for channels in (0..c).step_by(size).map(|first| first..first + size) {
+        let n = places * size as f64;
+        let at = |i: usize| f64::from(near[i]);
+        let middle = channels.clone().map(|i| places * at(i) + sums[i]).sum::<f64>() / n;
+        // sum (x - m)^2 = sum (x - a)^2 + 2 (a - m) sum (x - a) + n (a - m)^2
+        let around = |i: usize| squares[i] + (at(i) - middle) * (2.0 * sums[i] + places * (at(i) - middle));
+        let variance = (channels.map(around).sum::<f64>() / n).max(0.0);
+        mean.extend(std::iter::repeat_n(middle as f32, size));
+        scale.extend(std::iter::repeat_n((1.0 / (variance + norm.eps).sqrt()) as f32, size));
+    }
+    (mean, scale)
 }
 
 /// Adds up partial sums in f64, in order.
@@ -146,10 +154,14 @@ pub(crate) fn sum_rows(sums: &mut [f32], x: &[f32]) {
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn sum_squares(sums: &mut [f32], x: &[f32], mean: &[f32]) {
-    for row in x.chunks_exact(sums.len()) {
-        for ((s, x), m) in sums.iter_mut().zip(row).zip(mean) {
-            *s += (x - m) * (x - m);
+fn sum_distances(sums: &mut [f32], squares: &mut [f32], x: &[f32], near: &[f32]) {
+    let c = sums.len();
+    let (squares, near) = (&mut squares[..c], &near[..c]);
+    for row in x.chunks_exact(c) {
+        for i in 0..c {
+            let distance = row[i] - near[i];
+            sums[i] += distance;
+            squares[i] += distance * distance;
         }
     }
 }

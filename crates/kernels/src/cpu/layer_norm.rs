@@ -51,28 +51,37 @@ pub(crate) fn backward(x: &[f32], dy: &[f32], gamma: &[f32], eps: f32) -> (Vec<f
 #[inline(always)]
 fn moments(x: &[f32], eps: f32) -> (f32, f32) {
     let n = x.len() as f32;
-    let mean = sum(x.len(), |i| x[i]) / n;
-    let variance = sum(x.len(), |i| (x[i] - mean) * (x[i] - mean)) / n;
+    let mean = sum(x, |x| x) / n;
+    let variance = sum(x, |x| (x - mean) * (x - mean)) / n;
     (mean, 1.0 / (variance + eps).sqrt())
 }
 
 /// A sum in sixteen lanes, so that it vectorises.
 #[inline(always)]
-pub(crate) fn sum(n: usize, term: impl Fn(usize) -> f32) -> f32 {
+pub(crate) fn sum(x: &[f32], term: impl Fn(f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; 16];
-    let whole = n / 16 * 16;
-    let mut i = 0;
-    while i < whole {
-        for (l, lane) in lanes.iter_mut().enumerate() {
-            *lane += term(i + l);
+    let whole = x.chunks_exact(16);
+    let rest = whole.remainder();
+    for x in whole {
+        for l in 0..16 {
+            lanes[l] += term(x[l]);
         }
-        i += 16;
     }
-    let mut total: f32 = lanes.iter().sum();
-    for i in whole..n {
-        total += term(i);
+    lanes.iter().sum::<f32>() + rest.iter().map(|&x| term(x)).sum::<f32>()
+}
+
+/// The same over pairs.
+#[inline(always)]
+pub(crate) fn sum_pairs(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; 16];
+    let whole = a.chunks_exact(16).zip(b.chunks_exact(16));
+    let rest = a.len().min(b.len()) / 16 * 16;
+    for (a, b) in whole {
+        for l in 0..16 {
+            lanes[l] += term(a[l], b[l]);
+        }
     }
-    total
+    lanes.iter().sum::<f32>() + a[rest..].iter().zip(&b[rest..]).map(|(&a, &b)| term(a, b)).sum::<f32>()
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
@@ -87,12 +96,17 @@ fn forward_row(y: &mut [f32], x: &[f32], gamma: &[f32], beta: &[f32], eps: f32) 
 fn backward_row(dx: &mut [f32], dgamma: &mut [f32], dbeta: &mut [f32], x: &[f32], dy: &[f32], gamma: &[f32], eps: f32) {
     let n = x.len();
     let (mean, scale) = moments(x, eps);
-    let (x, dy, gamma) = (&x[..n], &dy[..n], &gamma[..n]);
-    let mean_d = sum(n, |i| dy[i] * gamma[i]) / n as f32;
-    let mean_dx = sum(n, |i| dy[i] * gamma[i] * (x[i] - mean)) * scale / n as f32;
+    let (x, dy, gamma, dgamma, dbeta) = (&x[..n], &dy[..n], &gamma[..n], &mut dgamma[..n], &mut dbeta[..n]);
+    let dx = &mut dx[..n];
+    // First the gradient of the normalised row, then what it must lose.
+    for i in 0..n {
+        dx[i] = dy[i] * gamma[i];
+    }
+    let mean_d = sum(dx, |d| d) / n as f32;
+    let mean_dx = sum_pairs(dx, x, |d, x| d * (x - mean)) * scale / n as f32;
     for i in 0..n {
         let hat = (x[i] - mean) * scale;
-        dx[i] = scale * (dy[i] * gamma[i] - mean_d - hat * mean_dx);
+        dx[i] = scale * (dx[i] - mean_d - hat * mean_dx);
         dgamma[i] += dy[i] * hat;
         dbeta[i] += dy[i];
     }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::{
     gathered::{Gathered, product, written},
     group_norm::sum_rows,
-    layer_norm::sum,
+    layer_norm::sum_pairs,
     outer::{Outer, outer},
     panels::{Layout, Plain, Store, Way, laid_out},
     pieces,
@@ -50,9 +50,7 @@ fn dots(x: &[f32], weight: &[f32], bias: Option<&[f32]>, s: Sizes) -> Vec<f32> {
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
 fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let n = a.len().min(b.len());
-    let (a, b) = (&a[..n], &b[..n]);
-    sum(n, |i| a[i] * b[i])
+    sum_pairs(a, b, |a, b| a * b)
 }
 
 /// The gradient of `x`: `dy W`.

@@ -7,7 +7,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
-    gathered::{NOWHERE, Output},
+    gathered::{NOWHERE, Output, written},
     panels::{Layout, SIDE, transpose},
     scratch::Scratch,
 };
@@ -37,9 +37,9 @@ pub(crate) fn outer(p: Outer<'_>) -> Vec<f32> {
 /// The same with the instructions of a layout.
 pub(crate) fn outer_on(layout: Layout, p: Outer<'_>) -> Vec<f32> {
     let (width, rows) = (layout.width(), p.sources.len() / p.taps);
-    let mut dw = vec![0.0; p.n * p.k * p.taps];
-    if rows == 0 || dw.is_empty() {
-        return dw;
+    let length = p.n * p.k * p.taps;
+    if rows == 0 || length == 0 {
+        return vec![0.0; length];
     }
     assert!(p.sources.iter().all(|&s| s == NOWHERE || (s as usize + 1) * p.k <= p.x.len()), "a source past the end");
     assert_eq!(p.dy.len(), rows * p.n);
@@ -65,15 +65,15 @@ pub(crate) fn outer_on(layout: Layout, p: Outer<'_>) -> Vec<f32> {
 
     // A task has some columns of dy and some of x, and so a part of the gradient of its own.
     let spans = p.k.div_ceil(SPAN);
-    let to = Output::from(dw.as_mut_slice());
-    (0..layout.panels() * spans).into_par_iter().for_each(|task| {
-        let (panel, first) = (task / spans, task % spans * SPAN);
-        let dy = &panels[panel * rows * width..][..rows * width];
-        let rows = first..(first + SPAN).min(p.k);
-        let sums = layout.arch.dispatch(Task { p, layout, dy, blocks: &blocks, first, count: rows.len() });
-        spread(to, &sums, &layout, layout.columns(panel), rows);
-    });
-    dw
+    written(length, |to| {
+        (0..layout.panels() * spans).into_par_iter().for_each(|task| {
+            let (panel, first) = (task / spans, task % spans * SPAN);
+            let dy = &panels[panel * rows * width..][..rows * width];
+            let rows = first..(first + SPAN).min(p.k);
+            let sums = layout.arch.dispatch(Task { p, layout, dy, blocks: &blocks, first, count: rows.len() });
+            spread(to, &sums, &layout, layout.columns(panel), rows);
+        });
+    })
 }
 
 /// Some rows `[taps, count, width]` to their places in `[n, k, taps]`, by squares.

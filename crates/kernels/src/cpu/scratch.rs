@@ -8,9 +8,9 @@ use std::{
 /// Buffers that nobody uses now, the largest last.
 static POOL: Mutex<Vec<Vec<f32>>> = Mutex::new(Vec::new());
 
-/// How many are kept, and how large one may be, in numbers; what is larger is rare, and worth more as free memory.
-const KEPT: usize = 16;
-const LARGEST: usize = 1 << 25;
+/// How many are kept, and how many numbers they hold together; more is worth more as free memory.
+const KEPT: usize = 64;
+const TOGETHER: usize = 1 << 26;
 
 /// A buffer of a fixed length. Goes back to the others when it is dropped.
 #[derive(Debug)]
@@ -23,7 +23,9 @@ impl Scratch {
     pub(crate) fn of(length: usize) -> Self {
         let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
         let fitting = pool.partition_point(|numbers| numbers.len() < length);
-        let numbers = if fitting < pool.len() { pool.remove(fitting) } else { Vec::new() };
+        // A much larger one is left for whoever needs it.
+        let fits = pool.get(fitting).is_some_and(|numbers| numbers.len() <= 2 * length.max(1024));
+        let numbers = if fits { pool.remove(fitting) } else { Vec::new() };
         drop(pool);
         let numbers = if numbers.len() < length { vec![0.0; length] } else { numbers };
         Self { numbers, length }
@@ -34,11 +36,9 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         let numbers = std::mem::take(&mut self.numbers);
         let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-        if numbers.len() > LARGEST {
+        let together: usize = pool.iter().map(Vec::len).sum();
+        if pool.len() == KEPT || together + numbers.len() > TOGETHER {
             return;
-        }
-        if pool.len() == KEPT {
-            pool.remove(0);
         }
         let place = pool.partition_point(|other| other.len() < numbers.len());
         pool.insert(place, numbers);
