@@ -1,6 +1,11 @@
 //! Sums of outer products of gathered rows: `dw_t[n, k] = sum over rows r of dy[r, n] x[source(r, t), k]`, the gradient of
 //! the weights of [`super::gathered`]'s product. Each number is summed over rows in order.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "indices into fixed arrays become registers; adapters that are not inlined lose the instructions"
+)]
+
 use std::ops::Range;
 
 use pulp::{Simd, WithSimd};

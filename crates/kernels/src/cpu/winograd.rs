@@ -4,6 +4,11 @@
 //! channel, and the convolution is 36 products over channels: a quarter of the multiplications. Rounding is a few times that
 //! of the direct sum, 1e-6 relative to the largest number where the direct sum has 3e-7.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "indices into fixed arrays become registers; adapters that are not inlined lose the instructions"
+)]
+
 use multiversion::multiversion;
 use rayon::prelude::*;
 
@@ -136,7 +141,6 @@ fn from_tiles(out: Output<'_>, given: &[f32], bias: Option<&[f32]>, first: usize
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-#[expect(clippy::too_many_arguments, reason = "where from, where to, and how large")]
 fn from_tile(
     out: Output<'_>,
     given: &[f32],
