@@ -72,7 +72,6 @@ fn the_unet_has_the_gradients_of_pytorch() {
         for (key, tensor) in &golden {
             if let Some(weight) = key.strip_prefix(&format!("{name}.unet.")) {
                 let found = leaves[weight].grad(&gradients).unwrap_or_else(|| panic!("{key} has no gradient"));
-                // Rounding alone, amplified by this network: the fused operations leave 1.4e-4, Burn's own 0.7e-4.
                 assert_near(key, &host(&found), &tensor.to_f32().unwrap(), 1e-4);
                 compared += 1;
             }
