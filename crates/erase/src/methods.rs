@@ -65,8 +65,8 @@ pub const ALL: &[Method] = &[Method {
     moves: "U-Net: cross-attention (esd-x), its keys and values (esd-x-strict), the rest (esd-u), all (esd-all), self-attention (selfattn)",
     needs: "nothing",
     several: true,
-    seconds: Some(31.0),
-    peak_mb: Some(183.0),
+    seconds: Some(10.0),
+    peak_mb: Some(233.0),
     erase: esd::erase,
 }];
 
