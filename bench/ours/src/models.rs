@@ -160,40 +160,40 @@ impl Models {
     }
 
     fn unet(&mut self, size: Size) -> Result<&Part<UNetConfig>> {
-        if size == Size::Mini {
-            return Ok(&self.mini()?.unet);
+        match size {
+            Size::Mini => Ok(&self.mini()?.unet),
+            Size::Sd14 => made(&mut self.unet, "unet", UNetConfig::read, UNet::manifest, &sd14_unet()),
         }
-        if self.unet.is_none() {
-            let config = UNetConfig::read(Path::new("sd14/unet"), &sd14_unet())?;
-            let manifest = UNet::manifest(&config);
-            self.unet = Some(Part { weights: filled("unet", &manifest), config });
-        }
-        self.unet.as_ref().context("the U-Net was just made")
     }
 
     fn vae(&mut self, size: Size) -> Result<&Part<VaeConfig>> {
-        if size == Size::Mini {
-            return Ok(&self.mini()?.vae);
+        match size {
+            Size::Mini => Ok(&self.mini()?.vae),
+            Size::Sd14 => made(&mut self.vae, "vae", VaeConfig::read, Vae::manifest, &sd14_vae()),
         }
-        if self.vae.is_none() {
-            let config = VaeConfig::read(Path::new("sd14/vae"), &sd14_vae())?;
-            let manifest = Vae::manifest(&config);
-            self.vae = Some(Part { weights: filled("vae", &manifest), config });
-        }
-        self.vae.as_ref().context("the autoencoder was just made")
     }
 
     fn text_encoder(&mut self, size: Size) -> Result<&Part<ClipTextConfig>> {
-        if size == Size::Mini {
-            return Ok(&self.mini()?.text_encoder);
+        match size {
+            Size::Mini => Ok(&self.mini()?.text_encoder),
+            Size::Sd14 => made(&mut self.text, "text_encoder", ClipTextConfig::read, ClipText::manifest, &sd14_text()),
         }
-        if self.text.is_none() {
-            let config = ClipTextConfig::read(Path::new("sd14/text_encoder"), &sd14_text())?;
-            let manifest = ClipText::manifest(&config);
-            self.text = Some(Part { weights: filled("text_encoder", &manifest), config });
-        }
-        self.text.as_ref().context("the text encoder was just made")
     }
+}
+
+/// A component of Stable Diffusion 1.4's shapes, made if it is not there yet.
+fn made<'a, C>(
+    slot: &'a mut Option<Part<C>>,
+    component: &str,
+    read: fn(&Path, &Value) -> scumble_nn::Result<C>,
+    manifest: fn(&C) -> scumble_nn::Manifest,
+    config: &Value,
+) -> Result<&'a Part<C>> {
+    if slot.is_none() {
+        let config = read(&Path::new("sd14").join(component), config)?;
+        *slot = Some(Part { weights: filled(component, &manifest(&config)), config });
+    }
+    slot.as_ref().context("the component was just made")
 }
 
 /// Weights of a component by the formula.

@@ -12,11 +12,11 @@
 
 use std::marker::PhantomData;
 
-use pulp::{Simd, WithSimd};
+use pulp::Simd;
 use rayon::prelude::*;
 
 use super::{
-    panels::{Layout, WIDEST, Weights},
+    panels::{Layout, Tiled, WIDEST, Weights, by_tiles},
     scratch::Scratch,
 };
 
@@ -124,11 +124,10 @@ pub(crate) fn product(y: Output<'_>, p: Gathered<'_>) {
     let wanted = if threads == 1 { 1 } else { (4 * threads).div_ceil(panels) };
     let chunk = rows.div_ceil(wanted).max(least).next_multiple_of(24);
     let chunks = rows.div_ceil(chunk);
-    let (zeros, arch) = (vec![0.0; k], p.weights.layout().arch);
+    let zeros = vec![0.0; k];
     let task = |i: usize| {
         let first = i % chunks * chunk;
-        let task = Task { p, y, zeros: &zeros, panel: i / chunks, first, count: chunk.min(rows - first) };
-        arch.dispatch(task);
+        by_tiles(Task { p, y, zeros: &zeros, panel: i / chunks, first, count: chunk.min(rows - first) });
     };
     if threads == 1 {
         (0..panels * chunks).for_each(task);
@@ -148,24 +147,6 @@ struct Task<'a> {
     count: usize,
 }
 
-impl WithSimd for Task<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        // As many sums as there are registers for, beside one row of weights and one number of x.
-        match (S::F32_LANES, self.p.weights.layout().vectors) {
-            (16, 1) => self.run::<S, 12, 1>(simd),
-            (16, 2) => self.run::<S, 12, 2>(simd),
-            (16, 3) => self.run::<S, 8, 3>(simd),
-            (16, _) => self.run::<S, 6, 4>(simd),
-            (_, 1) => self.run::<S, 8, 1>(simd),
-            (_, 2) => self.run::<S, 6, 2>(simd),
-            _ => self.run::<S, 4, 3>(simd),
-        }
-    }
-}
-
 /// A block of weights: some of k, for every tap.
 #[derive(Clone, Copy)]
 struct Block<'a> {
@@ -176,7 +157,13 @@ struct Block<'a> {
     count: usize,
 }
 
-impl Task<'_> {
+impl Tiled for Task<'_> {
+    type Output = ();
+
+    fn layout(&self) -> Layout {
+        self.p.weights.layout()
+    }
+
     #[inline(always)]
     fn run<S: Simd, const M: usize, const V: usize>(&self, simd: S) {
         let layout = self.p.weights.layout();
@@ -217,7 +204,9 @@ impl Task<'_> {
             }
         }
     }
+}
 
+impl Task<'_> {
     /// Adds one block's share to M rows; fewer at the end, where the last one is computed several times and stored once.
     #[inline(always)]
     #[expect(unsafe_code, reason = "the result is shared by tasks that write to places of their own")]

@@ -8,12 +8,12 @@
 
 use std::ops::Range;
 
-use pulp::{Simd, WithSimd};
+use pulp::Simd;
 use rayon::prelude::*;
 
 use super::{
     gathered::{NOWHERE, Output, written},
-    panels::{Layout, SIDE, transpose},
+    panels::{Layout, SIDE, Tiled, by_tiles, transpose},
     scratch::Scratch,
 };
 
@@ -75,7 +75,7 @@ pub(crate) fn outer_on(layout: Layout, p: Outer<'_>) -> Vec<f32> {
             let (panel, first) = (task / spans, task % spans * SPAN);
             let dy = &panels[panel * rows * width..][..rows * width];
             let rows = first..(first + SPAN).min(p.k);
-            let sums = layout.arch.dispatch(Task { p, layout, dy, blocks: &blocks, first, count: rows.len() });
+            let sums = by_tiles(Task { p, layout, dy, blocks: &blocks, first, count: rows.len() });
             spread(to, &sums, &layout, layout.columns(panel), rows);
         });
     })
@@ -120,25 +120,14 @@ struct Task<'a> {
     count: usize,
 }
 
-impl WithSimd for Task<'_> {
+impl Tiled for Task<'_> {
+    /// Sums `[taps, count, width]`.
     type Output = Scratch;
 
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) -> Scratch {
-        match (S::F32_LANES, self.layout.vectors) {
-            (16, 1) => self.run::<S, 12, 1>(simd),
-            (16, 2) => self.run::<S, 12, 2>(simd),
-            (16, 3) => self.run::<S, 8, 3>(simd),
-            (16, _) => self.run::<S, 6, 4>(simd),
-            (_, 1) => self.run::<S, 8, 1>(simd),
-            (_, 2) => self.run::<S, 6, 2>(simd),
-            _ => self.run::<S, 4, 3>(simd),
-        }
+    fn layout(&self) -> Layout {
+        self.layout
     }
-}
 
-impl Task<'_> {
-    /// Sums `[taps, count, width]`.
     #[inline(always)]
     fn run<S: Simd, const M: usize, const V: usize>(&self, simd: S) -> Scratch {
         let Outer { x, taps, k, .. } = self.p;

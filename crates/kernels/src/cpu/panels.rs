@@ -67,6 +67,41 @@ impl Layout {
     }
 }
 
+/// Work that goes by tiles of M rows and V vectors of sums.
+pub(crate) trait Tiled {
+    /// What comes out.
+    type Output;
+
+    /// How the columns are laid out, and for which instructions.
+    fn layout(&self) -> Layout;
+
+    /// The work itself; to be inlined, as everything that is to be compiled for those instructions.
+    fn run<S: Simd, const M: usize, const V: usize>(&self, simd: S) -> Self::Output;
+}
+
+/// Does some work in tiles of as many sums as there are registers for, beside one row of vectors and one number.
+pub(crate) fn by_tiles<T: Tiled>(work: T) -> T::Output {
+    struct Tiles<T>(T, usize);
+    impl<T: Tiled> WithSimd for Tiles<T> {
+        type Output = T::Output;
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) -> T::Output {
+            match (S::F32_LANES, self.1) {
+                (16, 1) => self.0.run::<S, 12, 1>(simd),
+                (16, 2) => self.0.run::<S, 12, 2>(simd),
+                (16, 3) => self.0.run::<S, 8, 3>(simd),
+                (16, _) => self.0.run::<S, 6, 4>(simd),
+                (_, 1) => self.0.run::<S, 8, 1>(simd),
+                (_, 2) => self.0.run::<S, 6, 2>(simd),
+                _ => self.0.run::<S, 4, 3>(simd),
+            }
+        }
+    }
+    let Layout { arch, vectors, .. } = work.layout();
+    arch.dispatch(Tiles(work, vectors))
+}
+
 /// Weights in the layout of a file.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Plain<'a> {
