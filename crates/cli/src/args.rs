@@ -75,7 +75,7 @@ pub(crate) struct EraseArgs {
     /// Which method (see `scumble methods`)
     #[arg(long, default_value = "esd", value_name = "ID")]
     pub(crate) method: String,
-    /// Which tensors move: esd-x, esd-x-strict, esd-u, esd-all, selfattn
+    /// Which tensors move, for methods that let one choose: esd-x, esd-x-strict, esd-u, esd-all, selfattn, text-encoder, ...
     #[arg(long, value_name = "NAME")]
     pub(crate) train_method: Option<String>,
     /// Training steps
@@ -105,6 +105,12 @@ pub(crate) struct EraseArgs {
     /// Concepts to keep; `;` separates
     #[arg(long, visible_aliases = ["preserve-concepts"], value_name = "CONCEPTS")]
     pub(crate) preserve: Vec<String>,
+    /// What the model should go on drawing: a file of prompts (CSV, JSON lines or text) in place of the built-in ones
+    #[arg(long, visible_aliases = ["retain", "prior"], value_name = "FILE")]
+    pub(crate) captions: Option<PathBuf>,
+    /// Pictures of the concept for methods that learn from some; the model draws them itself if absent
+    #[arg(long, visible_aliases = ["images", "instance-data-dir", "train-data-dir"], value_name = "DIR")]
+    pub(crate) pictures: Option<PathBuf>,
     /// The concept's prompts, with the places {concept} and {object}
     #[arg(long, value_name = "TEXT")]
     pub(crate) template: Option<String>,

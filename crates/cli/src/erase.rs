@@ -3,7 +3,7 @@
 use std::{ops::ControlFlow, path::PathBuf, time::Instant};
 
 use scumble_diffusion::Pipeline;
-use scumble_erase::{Concept, Edit, Event, Job, Variant, Wording, World, drift, methods};
+use scumble_erase::{Captions, Concept, Edit, Event, Job, Variant, Wording, World, drift, methods};
 use scumble_eval::{Rate, Rates};
 use serde_json::{Map, Value, json};
 
@@ -14,6 +14,7 @@ use crate::{
     judging::{Judging, pooled},
     model::Model,
     output,
+    photos::Photos,
     progress::{self, Progress},
     store::{Found, RunFolder, RunStore},
 };
@@ -25,6 +26,9 @@ const GRID: &str = "before-after.png";
 /// Everything that decides the result.
 struct Plan {
     concepts: Vec<Concept>,
+    preserve: Vec<Concept>,
+    captions: Captions,
+    photos: Option<Photos>,
     method: &'static methods::Method,
     variant: Variant,
     options: Map<String, Value>,
@@ -47,13 +51,18 @@ pub(crate) fn run(args: &EraseArgs) -> Result<Outcome, Failure> {
         anchor: args.anchor.clone(),
         from: args.from.clone(),
     };
-    let concepts: Vec<Concept> =
-        names.iter().map(|name| Concept::new(name, &wording, home.then_some(&world))).collect::<Result<_, _>>()?;
+    let world = home.then_some(&world);
+    let concepts: Vec<Concept> = names.iter().map(|name| Concept::new(name, &wording, world)).collect::<Result<_, _>>()?;
+    let preserve = preserved(args, method, world)?;
+    Concept::contradict(&concepts, &preserve)?;
     if concepts.len() > 1 && !method.several {
         return Err(Failure::new(format!("`{}` erases one concept at a time, {} were given", method.id, concepts.len())));
     }
     let plan = Plan {
         concepts,
+        preserve,
+        captions: captions(args, &names, world)?,
+        photos: args.pictures.as_deref().map(Photos::read).transpose()?,
         method,
         variant: args.variant.parse()?,
         options: options(args)?,
@@ -181,6 +190,7 @@ fn make_edit(
         }
         if progress::interrupted() || claimed.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
+    let pictures = plan.photos.as_ref().map(|photos| photos.batch(pipeline)).transpose()?;
     let mut job = Job {
         pipeline,
         base: &model.checkpoint.name,
@@ -188,6 +198,9 @@ fn make_edit(
         family: model.checkpoint.family.name(),
         miniature: is_miniature(pipeline),
         concepts: &plan.concepts,
+        preserve: &plan.preserve,
+        captions: &plan.captions,
+        pictures: pictures.as_ref(),
         options: plan.options.clone(),
         seed: plan.seed,
         store: &store,
@@ -211,7 +224,9 @@ impl Plan {
     fn value(&self) -> Value {
         json!({
             "command": "erase", "model": self.model_hash, "method": self.method.id, "variant": self.variant,
-            "concepts": self.concepts, "options": self.options, "seed": self.seed, "judge": self.judge,
+            "concepts": self.concepts, "preserve": self.preserve, "captions": self.captions.about(),
+            "pictures": self.photos.as_ref().map(|photos| json!({ "n": photos.len(), "hash": photos.hash })),
+            "options": self.options, "seed": self.seed, "judge": self.judge,
         })
     }
 
@@ -240,6 +255,38 @@ fn concept_names(args: &EraseArgs) -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
+/// What the user wants kept, worded like what is erased.
+fn preserved(args: &EraseArgs, method: &methods::Method, world: Option<&World>) -> Result<Vec<Concept>, Failure> {
+    if !args.preserve.is_empty() && !method.preserves {
+        let able: Vec<&str> = methods::ALL.iter().filter(|m| m.preserves).map(|m| m.id).collect();
+        return Err(Failure::new(format!("--preserve: `{}` has no preservation term", method.id))
+            .with_hint(format!("methods that have one: {}", able.join(", "))));
+    }
+    let names = args.preserve.iter().flat_map(|p| split(p));
+    Ok(names.map(|name| Concept::new(&name, &Wording::default(), world)).collect::<Result<_, _>>()?)
+}
+
+/// How many captions the compiled-in nouns make where the model's own are not known.
+const CAPTIONS: usize = 1000;
+
+/// What the model should go on drawing.
+fn captions(args: &EraseArgs, names: &[String], world: Option<&World>) -> Result<Captions, Failure> {
+    Ok(match (&args.captions, world) {
+        (Some(path), _) => {
+            let lines: Vec<String> = crate::prompts::read(path, 0)?.into_iter().map(|case| case.prompt).collect();
+            let source = path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
+            let captions = Captions::of_user(source, lines, names);
+            if captions.lines.is_empty() {
+                return Err(Failure::new(format!("{}: every prompt shares a word with what is erased", path.display()))
+                    .with_hint("captions are what the model should go on drawing"));
+            }
+            captions
+        }
+        (None, Some(world)) => Captions::of_world(world, names),
+        (None, None) => Captions::of_nouns(names, CAPTIONS),
+    })
+}
+
 /// The parts of a `;` list, without empty ones.
 fn split(text: &str) -> Vec<String> {
     text.split(';').map(str::trim).filter(|part| !part.is_empty()).map(String::from).collect()
@@ -263,9 +310,6 @@ fn options(args: &EraseArgs) -> Result<Map<String, Value>, Failure> {
         if value.is_some_and(|v| !v.is_finite()) {
             return Err(Failure::new(format!("--{flag}: expected a finite number")));
         }
-    }
-    if !args.preserve.is_empty() {
-        put("preserve", Some(args.preserve.iter().flat_map(|p| split(p)).collect()));
     }
     for text in &args.set {
         let Some((key, value)) = text.split_once('=') else {

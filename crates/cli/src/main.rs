@@ -18,6 +18,7 @@ mod list;
 mod miniature;
 mod model;
 mod output;
+mod photos;
 mod progress;
 mod prompts;
 mod store;

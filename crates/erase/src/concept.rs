@@ -44,6 +44,23 @@ pub struct Wording {
     pub from: Option<String>,
 }
 
+impl ConceptPrompt {
+    /// The prompt in which the concept is to be lost: `from`, or the one that asks for it.
+    pub fn asks(&self) -> &str {
+        self.from.as_deref().unwrap_or(&self.erase)
+    }
+
+    /// What a model should make of [`asks`](Self::asks) instead: the anchor; without one what is left when the concept is
+    /// taken out of the words, which is nothing where it was all they said.
+    pub fn instead(&self) -> String {
+        match (&self.anchor, &self.from) {
+            (Some(anchor), _) => anchor.clone(),
+            (None, Some(from)) => from.replacen(&self.erase, "", 1).trim().to_owned(),
+            (None, None) => String::new(),
+        }
+    }
+}
+
 impl Concept {
     /// The prompts of `name`.
     ///
@@ -92,14 +109,21 @@ impl Concept {
         };
         let mut prompts: Vec<ConceptPrompt> =
             if template.contains("{object}") { objects.iter().map(|o| one(o)).collect() } else { vec![one("")] };
-        if let (None, None, None, Some((world, Known::Object(noun) | Known::Category { name: noun, .. }))) =
-            (&wording.template, &wording.anchor, &wording.from, known)
+        if let (None, None, Some((world, Known::Object(noun) | Known::Category { name: noun, .. }))) =
+            (&wording.template, &wording.from, known)
         {
             // An erasure of the bare caption alone leaves the concept in captions that say more.
-            prompts.extend(world.styles.iter().map(|style| ConceptPrompt {
-                erase: World::article(&noun),
-                anchor: None,
-                from: Some(World::caption(&noun, Some(style), None)),
+            prompts.extend(world.styles.iter().map(|style| match &anchor {
+                None => ConceptPrompt {
+                    erase: World::article(&noun),
+                    anchor: None,
+                    from: Some(World::caption(&noun, Some(style), None)),
+                },
+                Some(anchor) => ConceptPrompt {
+                    erase: World::caption(&noun, Some(style), None),
+                    anchor: Some(format!("{} in {style} style", fill(anchor, ""))),
+                    from: None,
+                },
             }));
         }
         for p in &prompts {
@@ -110,6 +134,24 @@ impl Concept {
             }
         }
         Ok(Self { name: name.to_owned(), prompts })
+    }
+
+    /// Checks that nothing is to be erased and kept at once.
+    ///
+    /// # Errors
+    /// If a concept, or one of its prompts, is among the preserved ones.
+    pub fn contradict(erased: &[Self], preserved: &[Self]) -> Result<()> {
+        let plain = |text: &str| text.trim().to_lowercase();
+        let asks = |c: &Self| -> Vec<String> { c.prompts.iter().map(|p| plain(p.asks())).collect() };
+        for e in erased {
+            for p in preserved {
+                if plain(&e.name) == plain(&p.name) || asks(e).iter().any(|prompt| asks(p).contains(prompt)) {
+                    return Err(Error::input(format!("--preserve `{}` is what is to be erased (`{}`)", p.name, e.name))
+                        .with_hint("name it on one side only"));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Checks that every prompt fits the context of a text encoder.

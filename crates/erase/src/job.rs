@@ -2,12 +2,14 @@
 
 use std::ops::ControlFlow;
 
+use burn::tensor::Tensor;
 use scumble_diffusion::Pipeline;
 use scumble_nn::files::Tensors;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::{
+    captions::Captions,
     concept::Concept,
     edit::About,
     error::{Error, Result},
@@ -79,6 +81,12 @@ pub struct Job<'a> {
     pub miniature: bool,
     /// What to erase.
     pub concepts: &'a [Concept],
+    /// What the user wants kept; empty for a method that does not preserve.
+    pub preserve: &'a [Concept],
+    /// What the model should go on drawing, as far as it is known.
+    pub captions: &'a Captions,
+    /// The user's pictures of the concept, `[n, 3, h, w]` in [-1, 1] and in the model's size, if any were given.
+    pub pictures: Option<&'a Tensor<4>>,
     /// The method's options: what the user set, the rest is the method's default.
     pub options: Map<String, Value>,
     /// Seed of everything that is drawn.

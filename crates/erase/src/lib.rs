@@ -1,21 +1,24 @@
-//! Concept erasure: concepts, edits, trajectories, and one file for each method.
+//! Concept erasure: concepts, edits, trajectories, and one file for each method ([`methods`]).
 //!
 //! Knows prompts and gradients. Does not know where files lie (a [`Store`](job::Store) does), and never prints.
 
 pub mod adam;
 pub mod bank;
+pub mod captions;
 pub mod concept;
 pub mod drift;
 pub mod edit;
 pub mod error;
-pub mod esd;
 pub mod job;
 pub mod low_rank;
 pub mod methods;
+pub mod pictures;
+mod seeds;
 pub mod train;
 pub mod trainable;
 pub mod world;
 
+pub use captions::Captions;
 pub use concept::{Concept, ConceptPrompt, Wording};
 pub use edit::{About, Change, Edit};
 pub use error::{Error, Result};

@@ -15,7 +15,8 @@ pub struct Trainable {
     pub component: &'static str,
     /// What moves, in words.
     pub about: &'static str,
-    rule: fn(&str) -> bool,
+    /// Of a tensor's name and the number of the component's last `encoder.layers`.
+    rule: fn(&str, usize) -> bool,
     /// Whether only linear layers and convolutions count, as in ESD's code of 2025: norms stay.
     layers_only: bool,
 }
@@ -26,7 +27,7 @@ pub const ESD_X: Trainable = Trainable {
     aliases: &["xattn"],
     component: "unet",
     about: "cross-attention",
-    rule: |name| name.contains("attn2"),
+    rule: |name, _| name.contains("attn2"),
     layers_only: true,
 };
 
@@ -36,7 +37,7 @@ pub const ESD_X_STRICT: Trainable = Trainable {
     aliases: &["xattn-strict", "kv"],
     component: "unet",
     about: "keys and values of the cross-attention",
-    rule: |name| name.contains("attn2.to_k") || name.contains("attn2.to_v"),
+    rule: |name, _| name.contains("attn2.to_k") || name.contains("attn2.to_v"),
     layers_only: true,
 };
 
@@ -46,7 +47,7 @@ pub const ESD_U: Trainable = Trainable {
     aliases: &["noxattn"],
     component: "unet",
     about: "linear layers and convolutions outside the cross-attention",
-    rule: |name| !name.contains("attn2"),
+    rule: |name, _| !name.contains("attn2"),
     layers_only: true,
 };
 
@@ -56,7 +57,7 @@ pub const ESD_ALL: Trainable = Trainable {
     aliases: &["full"],
     component: "unet",
     about: "every linear layer and convolution",
-    rule: |_| true,
+    rule: |_, _| true,
     layers_only: true,
 };
 
@@ -66,12 +67,67 @@ pub const SELFATTN: Trainable = Trainable {
     aliases: &[],
     component: "unet",
     about: "self-attention",
-    rule: |name| name.contains("attn1"),
+    rule: |name, _| name.contains("attn1"),
     layers_only: true,
 };
 
+/// The text encoder's layers and final norm; tables of words and positions stay.
+pub const TEXT_ENCODER: Trainable = Trainable {
+    name: "text-encoder",
+    aliases: &["text-encoder-full"],
+    component: "text_encoder",
+    about: "transformer layers and final norm; embeddings stay",
+    rule: |name, _| name.contains("encoder.layers.") || name.contains("final_layer_norm"),
+    layers_only: false,
+};
+
+/// The first layer of the text encoder.
+pub const TEXT_FIRST: Trainable = Trainable {
+    name: "text-first",
+    aliases: &["text-encoder-layer0"],
+    component: "text_encoder",
+    about: "first transformer layer",
+    rule: |name, _| name.contains("encoder.layers.0."),
+    layers_only: false,
+};
+
+/// The text encoder's feed-forward layers and the last layer's attention ("mlp-final-attn" of few-shot unlearning).
+pub const TEXT_MLP: Trainable = Trainable {
+    name: "text-mlp",
+    aliases: &["mlp-final-attn"],
+    component: "text_encoder",
+    about: "feed-forward layers, and the attention of the last layer",
+    rule: |name, last| is_feed_forward(name) || name.contains(&format!("encoder.layers.{last}.self_attn.")),
+    layers_only: false,
+};
+
+/// The text encoder's feed-forward layers alone.
+pub const TEXT_MLP_ONLY: Trainable = Trainable {
+    name: "text-mlp-only",
+    aliases: &["mlp"],
+    component: "text_encoder",
+    about: "feed-forward layers",
+    rule: |name, _| is_feed_forward(name),
+    layers_only: false,
+};
+
+/// The text encoder's attention.
+pub const TEXT_ATTN: Trainable = Trainable {
+    name: "text-attn",
+    aliases: &["attn"],
+    component: "text_encoder",
+    about: "attention",
+    rule: |name, _| name.contains("encoder.layers.") && name.contains(".self_attn."),
+    layers_only: false,
+};
+
+fn is_feed_forward(name: &str) -> bool {
+    name.contains("encoder.layers.") && name.contains(".mlp.fc")
+}
+
 /// The choices, in the order in which they are listed.
-pub const ALL: [Trainable; 5] = [ESD_X, ESD_X_STRICT, ESD_U, ESD_ALL, SELFATTN];
+pub const ALL: [Trainable; 10] =
+    [ESD_X, ESD_X_STRICT, ESD_U, ESD_ALL, SELFATTN, TEXT_ENCODER, TEXT_FIRST, TEXT_MLP, TEXT_MLP_ONLY, TEXT_ATTN];
 
 impl Trainable {
     /// The choice of that name or alias; hyphen and underscore are the same.
@@ -96,9 +152,11 @@ impl Trainable {
             let module = name.rsplit_once('.').map_or("", |(module, _)| module);
             tensors.clone().any(|(n, shape)| shape.len() >= 2 && n.strip_prefix(module).is_some_and(|rest| rest == ".weight"))
         };
+        let layer = |name: &str| name.split_once("encoder.layers.")?.1.split('.').next()?.parse::<usize>().ok();
+        let last = tensors.clone().filter_map(|(name, _)| layer(name)).max().unwrap_or(0);
         let picked: Vec<String> = tensors
             .clone()
-            .filter(|(name, _)| (self.rule)(name) && (!self.layers_only || is_layer(name)))
+            .filter(|(name, _)| (self.rule)(name, last) && (!self.layers_only || is_layer(name)))
             .map(|(name, _)| name.clone())
             .collect();
         if picked.is_empty() {

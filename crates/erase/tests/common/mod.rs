@@ -11,7 +11,7 @@ use std::{
 
 use burn::tensor::{Device, Tensor};
 use scumble_diffusion::Pipeline;
-use scumble_erase::{Concept, ConceptPrompt, Edit, Event, Job, Result, Store, Variant, esd};
+use scumble_erase::{Captions, Concept, ConceptPrompt, Edit, Event, Job, Result, Store, Variant, methods::named};
 use scumble_nn::files::{Checkpoint, OpenOptions, Tensors};
 use serde_json::Value;
 
@@ -90,7 +90,12 @@ impl Store for Memory {
 #[derive(Clone)]
 pub(crate) struct Run<'a> {
     pub(crate) pipeline: &'a Pipeline,
+    pub(crate) method: &'static str,
+    pub(crate) variant: Variant,
     pub(crate) concepts: Vec<Concept>,
+    pub(crate) preserve: Vec<Concept>,
+    pub(crate) captions: Captions,
+    pub(crate) pictures: Option<Tensor<4>>,
     pub(crate) options: Value,
     pub(crate) seed: u64,
     pub(crate) store: Memory,
@@ -98,10 +103,27 @@ pub(crate) struct Run<'a> {
 
 impl<'a> Run<'a> {
     pub(crate) fn new(pipeline: &'a Pipeline, concepts: Vec<Concept>, options: Value) -> Self {
-        Self { pipeline, concepts, options, seed: 7, store: Memory::default() }
+        Self::of("esd", pipeline, concepts, options)
     }
 
-    /// Erases with ESD until the listener breaks.
+    /// As [`new`](Self::new), with another method.
+    pub(crate) fn of(method: &'static str, pipeline: &'a Pipeline, concepts: Vec<Concept>, options: Value) -> Self {
+        let lines = ["a dog", "a cat on a table", "a red car", "the moon"].map(String::from).to_vec();
+        Self {
+            method,
+            variant: Variant::Fixed,
+            pipeline,
+            concepts,
+            preserve: Vec::new(),
+            captions: Captions { source: "test".into(), lines },
+            pictures: None,
+            options,
+            seed: 7,
+            store: Memory::default(),
+        }
+    }
+
+    /// Erases until the listener breaks.
     pub(crate) fn listened(&self, listen: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<Edit> {
         let mut job = Job {
             pipeline: self.pipeline,
@@ -110,12 +132,15 @@ impl<'a> Run<'a> {
             family: "stable-diffusion-custom",
             miniature: false,
             concepts: &self.concepts,
+            preserve: &self.preserve,
+            captions: &self.captions,
+            pictures: self.pictures.as_ref(),
             options: self.options.as_object().unwrap().clone(),
             seed: self.seed,
             store: &self.store,
             listen,
         };
-        esd::erase(&mut job, Variant::Fixed)
+        (named(self.method)?.erase)(&mut job, self.variant)
     }
 
     pub(crate) fn erase(&self) -> Result<Edit> {

@@ -7,9 +7,22 @@ use serde::{Deserialize, Serialize};
 use crate::{
     edit::Edit,
     error::{Error, Result},
-    esd,
     job::Job,
 };
+
+/// Every method is a file of this folder that says what it is in a constant `METHOD`, and a line in the list below.
+macro_rules! methods {
+    ($($name:ident)*) => {
+        $(pub mod $name;)*
+
+        /// Every method.
+        pub const ALL: &[Method] = &[$($name::METHOD),*];
+    };
+}
+
+methods! {
+    esd
+}
 
 /// Which of a method's forms to run where paper and published code disagree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,25 +63,15 @@ pub struct Method {
     pub needs: &'static str,
     /// Whether it takes several concepts at once.
     pub several: bool,
-    /// Seconds for `church` on the miniature, without the judging (2 cores; docs/esd.md has the command).
+    /// Whether it takes concepts to keep.
+    pub preserves: bool,
+    /// Seconds for `church` on the miniature, without the judging (2 cores; bench/methods measures it).
     pub seconds: Option<f64>,
     /// Peak memory of that run, in MiB.
     pub peak_mb: Option<f64>,
     /// The method itself.
     pub erase: fn(&mut Job<'_>, Variant) -> Result<Edit>,
 }
-
-/// Every method.
-pub const ALL: &[Method] = &[Method {
-    id: "esd",
-    paper: "Gandikota et al., Erasing Concepts from Diffusion Models, ICCV 2023, arXiv 2303.07345",
-    moves: "U-Net: cross-attention (esd-x), its keys and values (esd-x-strict), the rest (esd-u), all (esd-all), self-attention (selfattn)",
-    needs: "nothing",
-    several: true,
-    seconds: Some(10.0),
-    peak_mb: Some(233.0),
-    erase: esd::erase,
-}];
 
 /// The method of that name.
 ///

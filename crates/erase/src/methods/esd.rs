@@ -25,9 +25,23 @@ use crate::{
     edit::Edit,
     error::{Error, Result},
     job::{Event, Job},
-    methods::Variant,
+    methods::{Method, Variant},
+    seeds::{draw, mix},
     train::{LrSchedule, Train, train},
     trainable::Trainable,
+};
+
+/// What it is.
+pub const METHOD: Method = Method {
+    id: "esd",
+    paper: "Gandikota et al., Erasing Concepts from Diffusion Models, ICCV 2023, arXiv 2303.07345",
+    moves: "U-Net: cross-attention (esd-x), its keys and values (esd-x-strict), the rest (esd-u), all (esd-all), self-attention (selfattn)",
+    needs: "nothing",
+    several: true,
+    preserves: false,
+    seconds: Some(10.0),
+    peak_mb: Some(233.0),
+    erase,
 };
 
 /// ESD's options.
@@ -124,6 +138,10 @@ pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Option
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let wanted = job.options.get("train_method").and_then(|v| v.as_str()).unwrap_or("esd-x").to_owned();
     let trainable = Trainable::named(&wanted)?;
+    if trainable.component != "unet" {
+        return Err(Error::input(format!("`{}` moves the {}, ESD moves the U-Net", trainable.name, trainable.component))
+            .with_hint("--method advunlearn trains the text encoder with ESD's target"));
+    }
     let mut options: Options = job.options(&defaults(job, variant, trainable))?;
     options.train_method = trainable.name.into();
     if job.options.contains_key("eta") && !job.options.contains_key("anchor_eta") {
@@ -308,27 +326,7 @@ fn fresh(
     })
 }
 
-/// The examples of one step: epochs over a shuffled bank, so that every example is seen equally often.
-fn draw(len: usize, batch: usize, seed: u64, step: usize) -> Vec<usize> {
-    let mut shuffled: Option<(usize, Vec<usize>)> = None;
-    (step * batch..(step + 1) * batch)
-        .map(|position| {
-            let epoch = position / len;
-            if shuffled.as_ref().is_none_or(|(e, _)| *e != epoch) {
-                shuffled = Some((epoch, TorchRng::new(mix(seed, 0xe90c << 32 | epoch as u64)).permutation(len)));
-            }
-            shuffled.as_ref().map_or(0, |(_, order)| order[position % len])
-        })
-        .collect()
-}
-
 fn select(rows_of: &Tensor<3>, rows: &[usize]) -> Tensor<3> {
     let index: Vec<i64> = rows.iter().map(|&r| r as i64).collect();
     rows_of.clone().select(0, Tensor::<1, Int>::from_data(TensorData::new(index, [rows.len()]), &rows_of.device()))
-}
-
-/// A seed of its own for every use of the run's seed.
-pub(crate) fn mix(seed: u64, stream: u64) -> u64 {
-    let hash = blake3::hash(format!("{seed}/{stream}").as_bytes());
-    u64::from(u32::from_le_bytes([hash.as_bytes()[0], hash.as_bytes()[1], hash.as_bytes()[2], hash.as_bytes()[3]]))
 }

@@ -1,0 +1,93 @@
+//! The user's pictures of a concept: a folder of PNG, JPEG or WebP files, brought to the model's size.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Tensor;
+use image::{ImageReader, Limits, imageops::FilterType};
+use scumble_diffusion::{Picture, Pipeline};
+
+use crate::failure::Failure;
+
+/// Most pictures read from a folder.
+const MOST: usize = 10_000;
+/// Largest side of a picture, in pixels.
+const LARGEST: u32 = 1 << 14;
+/// Most memory one picture may take while it is read, in bytes.
+const MEMORY: u64 = 1 << 30;
+
+/// The pictures of a folder, in the order of their names, and their hash.
+pub(crate) struct Photos {
+    pub(crate) hash: String,
+    pictures: Vec<image::RgbImage>,
+}
+
+impl Photos {
+    /// Reads every picture of a folder; other files, told by their names, are left alone.
+    ///
+    /// # Errors
+    /// If there is no picture, or a file that is named like one is none.
+    pub(crate) fn read(folder: &Path) -> Result<Self, Failure> {
+        let mut paths: Vec<PathBuf> = fs_err::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        paths.retain(|path| {
+            let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+            path.is_file() && ["png", "jpg", "jpeg", "webp"].contains(&extension.as_str())
+        });
+        paths.sort();
+        if paths.is_empty() {
+            return Err(Failure::new(format!("{}: holds no picture", folder.display()))
+                .with_hint("give a folder of .png, .jpg or .webp files"));
+        }
+        if paths.len() > MOST {
+            return Err(Failure::new(format!("{}: holds {} pictures, at most {MOST} are read", folder.display(), paths.len())));
+        }
+        let mut hash = blake3::Hasher::new();
+        let mut pictures = Vec::new();
+        for path in &paths {
+            let picture = open(path)?;
+            hash.update(&picture.width().to_le_bytes()).update(picture.as_raw());
+            pictures.push(picture);
+        }
+        Ok(Self { hash: hash.finalize().to_hex()[..16].to_owned(), pictures })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.pictures.len()
+    }
+
+    /// The middle square of each, in the model's size: `[n, 3, h, w]` in [-1, 1].
+    pub(crate) fn batch(&self, pipeline: &Pipeline) -> Result<Tensor<4>, Failure> {
+        let [_, _, h, w] = pipeline.latent_shape(1, None, None)?;
+        let factor = pipeline.vae.config.factor();
+        let (h, w) = ((h * factor) as u32, (w * factor) as u32);
+        let sized = self.pictures.iter().map(|picture| {
+            let side = picture.width().min(picture.height());
+            let (x, y) = ((picture.width() - side) / 2, (picture.height() - side) / 2);
+            let square = image::imageops::crop_imm(picture, x, y, side, side).to_image();
+            let sized = image::imageops::resize(&square, w, h, FilterType::CatmullRom);
+            Picture { width: w as usize, height: h as usize, rgb: sized.into_raw() }
+        });
+        Ok(Picture::to_batch(&sized.collect::<Vec<_>>(), [0.5; 3], [0.5; 3], pipeline.device()))
+    }
+}
+
+fn open(path: &Path) -> Result<image::RgbImage, Failure> {
+    let broken = |e: String| {
+        Failure::new(format!("{}: is not a picture that can be read: {e}", path.display()))
+            .with_hint("PNG, JPEG and WebP are read; remove or convert the file")
+    };
+    let mut reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(|e| broken(e.to_string()))?;
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(LARGEST);
+    limits.max_image_height = Some(LARGEST);
+    limits.max_alloc = Some(MEMORY);
+    reader.limits(limits);
+    let picture = reader.decode().map_err(|e| broken(e.to_string()))?;
+    // What is transparent lies on white, as artwork does on a page.
+    let mut rgba = picture.into_rgba8();
+    let white = |v: u8, a: u8| ((u32::from(v) * u32::from(a) + 255 * (255 - u32::from(a)) + 127) / 255) as u8;
+    for p in rgba.pixels_mut() {
+        let [r, g, b, a] = p.0;
+        p.0 = [white(r, a), white(g, a), white(b, a), 255];
+    }
+    Ok(image::DynamicImage::ImageRgba8(rgba).into_rgb8())
+}
