@@ -136,6 +136,11 @@ impl Concept {
         Ok(Self { name: name.to_owned(), prompts })
     }
 
+    /// The prompts that ask for it.
+    pub fn asked(&self) -> impl Iterator<Item = String> + '_ {
+        self.prompts.iter().map(|p| p.asks().to_owned())
+    }
+
     /// Checks that nothing is to be erased and kept at once.
     ///
     /// # Errors

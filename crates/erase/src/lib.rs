@@ -5,6 +5,7 @@
 pub mod adam;
 pub mod bank;
 pub mod captions;
+mod closed_form;
 pub mod concept;
 pub mod drift;
 pub mod edit;

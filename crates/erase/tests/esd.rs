@@ -670,7 +670,11 @@ fn a_concept_is_worded() {
         assert_eq!(*prompt, concept("a church", None, Some(caption.as_str())).prompts[0]);
     }
     let anchored = new("church", Wording { anchor: Some("a house".into()), ..Wording::default() }).unwrap();
-    assert_eq!(anchored.prompts, concept("a church", Some("a house"), None).prompts);
+    // With an anchor: every caption and the anchor in its place.
+    assert_eq!(anchored.prompts[0], concept("a church", Some("a house"), None).prompts[0]);
+    assert_eq!(anchored.prompts.len(), 1 + world.styles.len());
+    let inked = concept("a church in ink style", Some("a house in ink style"), None);
+    assert_eq!(anchored.prompts[5], inked.prompts[0]);
     let style = new("ink", Wording::default()).unwrap();
     assert_eq!(style.prompts.len(), 16);
     assert_eq!(style.prompts[0], concept("a cat in ink style", Some("a cat"), None).prompts[0]);
@@ -688,6 +692,14 @@ fn a_concept_is_worded() {
         let error = new(name, wording).unwrap_err();
         assert!(error.hint().is_some(), "{error}");
     }
+    let instead = |c: &Concept| c.prompts.iter().map(|p| (p.asks().to_owned(), p.instead())).collect::<Vec<_>>();
+    assert_eq!(instead(&plain)[0], ("a church".into(), String::new()));
+    assert_eq!(instead(&plain)[5], ("a church in ink style".into(), "in ink style".into()));
+    assert_eq!(instead(&anchored)[5], ("a church in ink style".into(), "a house in ink style".into()));
+    assert_eq!(instead(&style)[0], ("a cat in ink style".into(), "a cat".into()));
+    Concept::contradict(std::slice::from_ref(&plain), std::slice::from_ref(&style)).unwrap();
+    let error = Concept::contradict(&[plain], &[new("Church", Wording::default()).unwrap()]).unwrap_err();
+    assert!(error.to_string().contains("--preserve `Church`"), "{error}");
     // Eleven positions, two of them for start and end.
     let long = Concept::new(&"cat ".repeat(10), &Wording::default(), None).unwrap();
     assert!(long.fits(&pipeline("odd").tokenizer).unwrap_err().to_string().contains("11 tokens"));

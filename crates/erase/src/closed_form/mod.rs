@@ -1,0 +1,14 @@
+//! What closed-form methods share: the keys and values of the cross-attention as matrices in f64, prompts as rows of hidden
+//! states, and the ridge regression that moves some rows while others stay.
+
+pub(crate) mod align;
+mod job;
+pub(crate) mod layers;
+pub(crate) mod regression;
+pub(crate) mod rows;
+
+pub(crate) use align::{Link, Part, align, linked};
+pub(crate) use job::{check, encode_pairs, prompt_pairs, recorded};
+pub(crate) use layers::{KEYS_AND_VALUES, Layer, VALUES, finish, layers, multiplied};
+pub(crate) use regression::Regression;
+pub(crate) use rows::{Encoded, Positions, encode, statistics};

@@ -1,0 +1,152 @@
+//! Ridge regression towards what the model itself makes of other rows.
+//!
+//! Every target is `v = W0 g` for some row `g`, so the solution of
+//!
+//! ```text
+//! min_W  sum s |W c - W0 g|^2 + lambda |W - W0|^2
+//! ```
+//!
+//! is `W = W0 M` with one matrix `M = (lambda I + sum s g c^T) (lambda I + sum s c c^T)^-1` for all layers: one factorisation,
+//! and one product for each of them.
+
+use faer::{
+    Mat, MatRef, Side,
+    linalg::solvers::{Llt, Solve},
+};
+
+use crate::error::{Error, Result};
+
+/// Eigenvalues this far apart leave nothing of f64's digits.
+const SINGULAR: f64 = 1e-14;
+
+/// Sums over pairs of rows: where each is to go, and how much that weighs.
+#[derive(Clone, Debug)]
+pub(crate) struct Regression {
+    lambda: f64,
+    moved: Mat<f64>,
+    seen: Mat<f64>,
+}
+
+/// What a regression found.
+#[derive(Debug)]
+pub(crate) struct Solution {
+    /// `[width, width]`: every matrix is multiplied by it from the right.
+    pub(crate) map: Mat<f64>,
+    /// Largest over smallest eigenvalue of what was inverted.
+    pub(crate) condition: f64,
+}
+
+impl Regression {
+    /// `lambda` is the weight of staying as it is, for rows of this width.
+    pub(crate) fn new(width: usize, lambda: f64) -> Self {
+        Self { lambda, moved: Mat::zeros(width, width), seen: Mat::zeros(width, width) }
+    }
+
+    /// Rows `from` are to be seen as rows `to`, both `[n, width]`, each with that weight.
+    pub(crate) fn pull(&mut self, from: MatRef<'_, f64>, to: MatRef<'_, f64>, weight: f64) {
+        self.moved += faer::Scale(weight) * (to.transpose() * from);
+        self.seen += faer::Scale(weight) * (from.transpose() * from);
+    }
+
+    /// Rows stay what they are.
+    pub(crate) fn keep(&mut self, rows: MatRef<'_, f64>, weight: f64) {
+        self.pull(rows, rows, weight);
+    }
+
+    /// As [`keep`](Self::keep) for many rows, of which the sum of `k k^T` is known, `[width, width]`.
+    pub(crate) fn keep_sum(&mut self, sum: MatRef<'_, f64>, weight: f64) {
+        self.moved += faer::Scale(weight) * sum;
+        self.seen += faer::Scale(weight) * sum;
+    }
+
+    /// Solves it.
+    ///
+    /// # Errors
+    /// If the sums cannot be inverted: no lambda, and fewer independent rows than the width.
+    pub(crate) fn solve(&self) -> Result<Solution> {
+        let (factor, condition) = factor(&ridge(&self.seen, self.lambda), self.lambda)?;
+        // M A = B with A symmetric: A M^T = B^T.
+        let map = factor.solve(ridge(&self.moved, self.lambda).transpose()).transpose().to_owned();
+        Ok(Solution { map, condition })
+    }
+}
+
+/// `A + lambda I`.
+pub(crate) fn ridge(sums: &Mat<f64>, lambda: f64) -> Mat<f64> {
+    Mat::from_fn(sums.nrows(), sums.ncols(), |i, j| sums[(i, j)] + if i == j { lambda } else { 0.0 })
+}
+
+/// The Cholesky factor of a symmetric matrix and its condition number.
+///
+/// # Errors
+/// If it is singular.
+pub(crate) fn factor(matrix: &Mat<f64>, lambda: f64) -> Result<(Llt<f64>, f64)> {
+    let singular = || {
+        Error::input(format!("the regression is singular at lambda {lambda}"))
+            .with_hint("give lambda a larger value: it is what keeps directions that no prompt shows")
+    };
+    let eigenvalues = matrix.self_adjoint_eigenvalues(Side::Lower).map_err(|_| singular())?;
+    let (least, most) = (eigenvalues.first().copied().unwrap_or(0.0), eigenvalues.last().copied().unwrap_or(0.0));
+    let usable = least > most * SINGULAR && most.is_finite();
+    if !usable {
+        return Err(singular());
+    }
+    Ok((matrix.llt(Side::Lower).map_err(|_| singular())?, most / least))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(n: usize, width: usize, seed: u64) -> Mat<f64> {
+        let numbers = scumble_diffusion::TorchRng::new(seed).normal(16 * n * width);
+        Mat::from_fn(n, width, |i, j| f64::from(numbers[i * width + j]))
+    }
+
+    fn distance(a: &Mat<f64>, b: &Mat<f64>) -> f64 {
+        (a - b).norm_l2()
+    }
+
+    #[test]
+    fn an_infinite_lambda_returns_the_original() {
+        let (c, g) = (rows(2, 6, 1), rows(2, 6, 2));
+        let error = |lambda: f64| {
+            let mut regression = Regression::new(6, lambda);
+            regression.pull(c.as_ref(), g.as_ref(), 1.0);
+            distance(&regression.solve().unwrap().map, &Mat::identity(6, 6))
+        };
+        assert!(error(1e12) < 1e-10 && error(0.5) > 0.1);
+        // It falls as 1 / lambda.
+        assert!((error(1e6) / error(1e7) - 10.0).abs() < 0.01);
+    }
+
+    #[test]
+    fn one_concept_without_lambda_is_mapped_exactly() {
+        let (c, g, kept) = (rows(1, 6, 1), rows(1, 6, 2), rows(5, 6, 3));
+        let mut regression = Regression::new(6, 0.0);
+        regression.pull(c.as_ref(), g.as_ref(), 1.0);
+        let error = regression.solve().unwrap_err();
+        assert!(error.to_string().contains("lambda 0") && error.hint().is_some());
+        // With as many rows as the width there is one solution, and it does everything that is asked.
+        regression.keep(kept.as_ref(), 1.0);
+        let found = regression.solve().unwrap();
+        assert!(distance(&(&c * found.map.transpose()), &g) < 1e-9, "the concept becomes the anchor");
+        assert!(distance(&(&kept * found.map.transpose()), &kept) < 1e-9, "kept rows stay");
+        assert!(found.condition > 1.0);
+        // With a lambda that goes to zero alone, the same of the concept's row.
+        let mut alone = Regression::new(6, 1e-10);
+        alone.pull(c.as_ref(), g.as_ref(), 1.0);
+        assert!(distance(&(&c * alone.solve().unwrap().map.transpose()), &g) < 1e-6);
+    }
+
+    #[test]
+    fn a_known_sum_keeps_like_its_rows() {
+        let (c, g, kept) = (rows(2, 6, 1), rows(2, 6, 2), rows(9, 6, 3));
+        let mut by_rows = Regression::new(6, 0.3);
+        by_rows.pull(c.as_ref(), g.as_ref(), 2.0);
+        let mut by_sum = by_rows.clone();
+        by_rows.keep(kept.as_ref(), 0.7);
+        by_sum.keep_sum((kept.transpose() * &kept).as_ref(), 0.7);
+        assert!(distance(&by_rows.solve().unwrap().map, &by_sum.solve().unwrap().map) < 1e-12);
+    }
+}

@@ -1,0 +1,132 @@
+//! Prompts as rows of hidden states, in f64.
+
+use std::ops::Range;
+
+use faer::Mat;
+use scumble_nn::files::{HostTensor, Tensors};
+
+use crate::{
+    error::Result,
+    job::{Event, Job},
+};
+
+/// Prompts that go through the text encoder at once.
+const AT_ONCE: usize = 16;
+
+/// A prompt as rows, and where its last word and its end stand.
+#[derive(Clone, Debug)]
+pub(crate) struct Encoded {
+    /// All positions, `[tokens, width]`.
+    pub(crate) rows: Mat<f64>,
+    /// The token ids.
+    pub(crate) ids: Vec<u32>,
+    /// The last token before the end; the start for an empty prompt.
+    pub(crate) last: usize,
+}
+
+impl Encoded {
+    /// The first end token, the one CLIP pools.
+    pub(crate) fn end(&self) -> usize {
+        self.last + 1
+    }
+
+    /// Some positions.
+    pub(crate) fn at(&self, range: Range<usize>) -> Mat<f64> {
+        self.rows.get(range, ..).to_owned()
+    }
+
+    /// The last word's row, `[1, width]`.
+    pub(crate) fn word(&self) -> Mat<f64> {
+        self.at(self.last..self.last + 1)
+    }
+}
+
+/// Prompts through the text encoder of the frozen model. The caller may interrupt.
+///
+/// # Errors
+/// If the caller does.
+pub(crate) fn encode(job: &mut Job<'_>, prompts: &[String]) -> Result<Vec<Encoded>> {
+    let mut all = Vec::with_capacity(prompts.len());
+    for part in prompts.chunks(AT_ONCE) {
+        let hidden = job.pipeline.encode(part);
+        let [_, tokens, width] = hidden.dims();
+        let numbers: Vec<f32> = hidden.into_data().iter::<f32>().collect();
+        for (rows, prompt) in numbers.chunks_exact(tokens * width).zip(part) {
+            let encoded = job.pipeline.tokenizer.encode(prompt);
+            let rows = Mat::from_fn(tokens, width, |i, j| f64::from(rows[i * width + j]));
+            all.push(Encoded { rows, last: encoded.length.saturating_sub(2), ids: encoded.ids });
+        }
+        if prompts.len() > 4 * AT_ONCE {
+            job.tell(Event::Step { done: all.len(), loss: None })?;
+        }
+    }
+    Ok(all)
+}
+
+/// Which positions of a caption count in its statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Positions {
+    /// All of them, padding too (the published caches of MACE, which TRCE uses).
+    All,
+    /// From the start to the first end token (OCE).
+    Spoken,
+    /// The last word (SPEED).
+    LastWord,
+}
+
+/// Sums over the rows of the job's captions.
+#[derive(Clone, Debug)]
+pub(crate) struct Statistics {
+    /// The sum of `k k^T`, `[width, width]`.
+    pub(crate) sum: Mat<f64>,
+    /// How many rows.
+    pub(crate) count: usize,
+}
+
+/// The statistics of the job's captions, computed once for a text encoder and a list of captions and kept for every job.
+///
+/// # Errors
+/// If the caller interrupts or the store fails.
+pub(crate) fn statistics(job: &mut Job<'_>, positions: Positions) -> Result<Statistics> {
+    let width = job.pipeline.text_encoder.config.hidden_size;
+    let content = format!("statistics-1/{}/{}/{positions:?}", job.base_hash, job.captions.hash());
+    let hash = blake3::hash(content.as_bytes()).to_hex().to_string();
+    if let Some(found) = job.store.get_shared(&hash)?.and_then(|stored| read(&stored, width)) {
+        return Ok(found);
+    }
+    let lines = job.captions.lines.clone();
+    job.tell(Event::Stage { name: "encoding captions", total: lines.len(), done: 0 })?;
+    let mut sum = Mat::<f64>::zeros(width, width);
+    let mut count = 0;
+    for part in lines.chunks(4 * AT_ONCE) {
+        for caption in encode(job, part)? {
+            let rows = match positions {
+                Positions::All => caption.rows,
+                Positions::Spoken => caption.at(0..caption.end() + 1),
+                Positions::LastWord => caption.word(),
+            };
+            count += rows.nrows();
+            sum += rows.transpose() * &rows;
+        }
+        let done = lines.len().min(count);
+        job.tell(Event::Step { done, loss: None })?;
+    }
+    let found = Statistics { sum, count };
+    job.store.put_shared(&hash, write(&found))?;
+    Ok(found)
+}
+
+/// f64 has no place in a checkpoint's tensors, so its bits go as integers.
+fn write(statistics: &Statistics) -> Tensors {
+    let n = statistics.sum.nrows();
+    let bits: Vec<i64> = (0..n * n).map(|i| statistics.sum[(i / n, i % n)].to_bits() as i64).collect();
+    let count = HostTensor::from_i64([1], &[statistics.count as i64]);
+    Tensors::from([("sum".to_owned(), HostTensor::from_i64([n, n], &bits)), ("count".to_owned(), count)])
+}
+
+fn read(stored: &Tensors, width: usize) -> Option<Statistics> {
+    let bits = stored.get("sum").filter(|sum| sum.shape() == [width, width])?.to_i64()?;
+    let count = usize::try_from(*stored.get("count")?.to_i64()?.first()?).ok()?;
+    let sum = Mat::from_fn(width, width, |i, j| f64::from_bits(bits[i * width + j] as u64));
+    Some(Statistics { sum, count })
+}

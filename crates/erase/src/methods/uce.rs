@@ -1,0 +1,192 @@
+//! UCE: "Unified Concept Editing in Diffusion Models", Gandikota et al., WACV 2024 (arXiv 2308.14761).
+//!
+//! Every key and value matrix `W` of the cross-attention is replaced by the minimiser (equation 7)
+//!
+//! ```text
+//! sum_e s_e |W c_e - v_e|^2 + sum_p s_p |W c_p - W0 c_p|^2 + lambda |W - W0|^2
+//! ```
+//!
+//! where `c_e` are rows of the concept's prompt, `c_p` of preserved prompts, and `v_e = W0 g_e` with `g_e` rows of what is to
+//! be drawn instead. Which rows is where the published versions differ: the code of 2023, which the paper's numbers come
+//! from, takes every position from the last word to the end of the padding; the code of 2025 takes the last word alone.
+
+use faer::Mat;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    closed_form::{self, Encoded, KEYS_AND_VALUES, Regression},
+    concept::Concept,
+    edit::Edit,
+    error::Result,
+    job::{Event, Job},
+    methods::{Method, Variant},
+};
+
+/// What it is.
+pub const METHOD: Method = Method {
+    id: "uce",
+    paper: "Gandikota et al., Unified Concept Editing in Diffusion Models, WACV 2024, arXiv 2308.14761",
+    moves: "U-Net: keys and values of the cross-attention",
+    needs: "nothing; keeps --preserve and --captions",
+    several: true,
+    preserves: true,
+    seconds: None,
+    peak_mb: None,
+    erase,
+};
+
+/// UCE's options.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Which rows of a prompt are edited.
+    pub rows: EditedRows,
+    /// `replace` the concept by what stands in for it, or take away its direction (`tensor`).
+    pub technique: Technique,
+    /// Whether the concept's longer captions are edited too, or only the prompts that name it alone.
+    pub captions: bool,
+    /// Weight of staying as it is.
+    pub lambda: f64,
+    /// Weight of the edited rows.
+    pub erase_scale: f64,
+    /// Weight of each preserved prompt; 0 for the published rule, `max(0.1, 1 / number of preserved prompts)`.
+    pub preserve_scale: f64,
+    /// Weight of each of the job's captions, whose rows are kept; 0 keeps none.
+    pub prior_scale: f64,
+}
+
+/// Which rows are edited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EditedRows {
+    /// From the last word to the end of the padding (code of 2023).
+    Tail,
+    /// The last word (code of 2025).
+    Last,
+    /// From the first token in which the two prompts differ, each with its counterpart (ours).
+    Aligned,
+}
+
+/// What the concept's rows become.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Technique {
+    /// `v = W0 g`.
+    Replace,
+    /// `v = W0 g - a W0 c`, with `a` such that the block of all `v` is orthogonal to the block of all `W0 c`.
+    Tensor,
+}
+
+/// The defaults for a job.
+pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+    let published = Options {
+        rows: EditedRows::Tail,
+        technique: Technique::Replace,
+        captions: false,
+        lambda: 0.5,
+        erase_scale: 1.0,
+        preserve_scale: 0.0,
+        prior_scale: 0.0,
+    };
+    match variant {
+        Variant::Paper => published,
+        Variant::Reference => Options { rows: EditedRows::Last, preserve_scale: 1.0, ..published },
+        Variant::Fixed if !job.miniature => published,
+        Variant::Fixed => Options { rows: EditedRows::Aligned, captions: true, prior_scale: 0.1, ..published },
+    }
+}
+
+/// Erases the job's concepts.
+///
+/// # Errors
+/// If an option is impossible, the system is singular, nothing changes, or the caller interrupts.
+pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
+    let options: Options = job.options(&defaults(job, variant))?;
+    options.check()?;
+    job.tell(Event::Stage { name: "solving", total: 1, done: 0 })?;
+    let pairs = pairs(job, &options)?;
+    let layers = closed_form::layers(job, KEYS_AND_VALUES);
+    let mut kept = Regression::new(job.pipeline.text_encoder.config.hidden_size, options.lambda);
+    keep(job, &options, &mut kept)?;
+
+    let (new, condition) = match options.technique {
+        Technique::Replace => {
+            let mut all = kept;
+            pairs.iter().for_each(|(c, g)| all.pull(c.as_ref(), g.as_ref(), options.erase_scale));
+            let solution = all.solve()?;
+            (closed_form::multiplied(&layers, &solution.map), solution.condition)
+        }
+        Technique::Tensor => {
+            let mut condition = 0.0;
+            let one = |layer: &closed_form::Layer| -> Result<Mat<f64>> {
+                let mut all = kept.clone();
+                for (c, g) in &pairs {
+                    let (old, new) = (c * layer.matrix.transpose(), g * layer.matrix.transpose());
+                    let along = inner(&new, &old) / inner(&old, &old).max(f64::MIN_POSITIVE);
+                    let target = g - faer::Scale(along) * c;
+                    all.pull(c.as_ref(), target.as_ref(), options.erase_scale);
+                }
+                let solution = all.solve()?;
+                condition = solution.condition;
+                Ok(&layer.matrix * &solution.map)
+            };
+            (layers.iter().map(one).collect::<Result<_>>()?, condition)
+        }
+    };
+    job.tell(Event::Note(&format!("condition number {condition:.3e}")))?;
+    job.tell(Event::Step { done: 1, loss: None })?;
+    let recorded = closed_form::recorded(job, &options)?;
+    closed_form::finish(job, METHOD.id, recorded, &layers, new)
+}
+
+impl Options {
+    fn check(&self) -> Result<()> {
+        closed_form::check(&[
+            ("lambda", self.lambda),
+            ("erase_scale", self.erase_scale),
+            ("preserve_scale", self.preserve_scale),
+            ("prior_scale", self.prior_scale),
+        ])
+    }
+}
+
+/// The rows to edit and what each is to become, a pair for each prompt.
+fn pairs(job: &mut Job<'_>, options: &Options) -> Result<Vec<(Mat<f64>, Mat<f64>)>> {
+    let prompts = closed_form::prompt_pairs(job.concepts, options.captions);
+    let encoded = closed_form::encode_pairs(job, &prompts)?;
+    Ok(encoded.iter().map(|(c, g)| edited(c, g, options.rows)).collect())
+}
+
+fn edited(c: &Encoded, g: &Encoded, rows: EditedRows) -> (Mat<f64>, Mat<f64>) {
+    match rows {
+        EditedRows::Last => (c.word(), g.word()),
+        EditedRows::Tail => {
+            let n = c.rows.nrows().min(g.rows.nrows()) - c.last.max(g.last);
+            (c.at(c.last..c.last + n), g.at(g.last..g.last + n))
+        }
+        EditedRows::Aligned => closed_form::linked(c, g, &closed_form::align(c, g)),
+    }
+}
+
+/// Preserved prompts keep all their positions (code of 2023) or their last word (code of 2025); the empty prompt is always
+/// preserved in the former.
+fn keep(job: &mut Job<'_>, options: &Options, regression: &mut Regression) -> Result<()> {
+    let last = options.rows == EditedRows::Last;
+    let mut prompts: Vec<String> = if last { vec![] } else { vec![String::new()] };
+    prompts.extend(job.preserve.iter().flat_map(Concept::asked));
+    let weight =
+        if options.preserve_scale > 0.0 { options.preserve_scale } else { (1.0 / prompts.len().max(1) as f64).max(0.1) };
+    for prompt in closed_form::encode(job, &prompts)? {
+        let rows = if last { prompt.word() } else { prompt.rows };
+        regression.keep(rows.as_ref(), weight);
+    }
+    if options.prior_scale > 0.0 {
+        let positions = if last { closed_form::Positions::LastWord } else { closed_form::Positions::All };
+        let prior = closed_form::statistics(job, positions)?;
+        regression.keep_sum(prior.sum.as_ref(), options.prior_scale);
+    }
+    Ok(())
+}
+
+fn inner(a: &Mat<f64>, b: &Mat<f64>) -> f64 {
+    (0..a.ncols()).map(|j| (0..a.nrows()).map(|i| a[(i, j)] * b[(i, j)]).sum::<f64>()).sum()
+}
