@@ -35,6 +35,11 @@ impl Encoded {
         self.rows.get(range, ..).to_owned()
     }
 
+    /// The same positions with every row multiplied by a matrix, `[width, width]`, from the left.
+    pub(crate) fn mapped(&self, map: &Mat<f64>) -> Self {
+        Self { rows: &self.rows * map.transpose(), ..self.clone() }
+    }
+
     /// The last word's row, `[1, width]`.
     pub(crate) fn word(&self) -> Mat<f64> {
         self.at(self.last..self.last + 1)

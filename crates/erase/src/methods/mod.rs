@@ -23,6 +23,7 @@ macro_rules! methods {
 methods! {
     esd
     uce
+    rece
 }
 
 /// Which of a method's forms to run where paper and published code disagree.

@@ -103,26 +103,24 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let options: Options = job.options(&defaults(job, variant))?;
     options.check()?;
     job.tell(Event::Stage { name: "solving", total: 1, done: 0 })?;
-    let pairs = pairs(job, &options)?;
+    let encoded = encoded_pairs(job, &options)?;
     let layers = closed_form::layers(job, KEYS_AND_VALUES);
-    let mut kept = Regression::new(job.pipeline.text_encoder.config.hidden_size, options.lambda);
-    keep(job, &options, &mut kept)?;
+    let kept = kept(job, &options)?;
 
     let (new, condition) = match options.technique {
         Technique::Replace => {
-            let mut all = kept;
-            pairs.iter().for_each(|(c, g)| all.pull(c.as_ref(), g.as_ref(), options.erase_scale));
-            let solution = all.solve()?;
+            let solution = regression(&encoded, &kept, &options).solve()?;
             (closed_form::multiplied(&layers, &solution.map), solution.condition)
         }
         Technique::Tensor => {
             let mut condition = 0.0;
             let one = |layer: &closed_form::Layer| -> Result<Mat<f64>> {
                 let mut all = kept.clone();
-                for (c, g) in &pairs {
-                    let (old, new) = (c * layer.matrix.transpose(), g * layer.matrix.transpose());
+                for (c, g) in &encoded {
+                    let (c, g) = edited(c, g, options.rows);
+                    let (old, new) = (&c * layer.matrix.transpose(), &g * layer.matrix.transpose());
                     let along = inner(&new, &old) / inner(&old, &old).max(f64::MIN_POSITIVE);
-                    let target = g - faer::Scale(along) * c;
+                    let target = &g - faer::Scale(along) * &c;
                     all.pull(c.as_ref(), target.as_ref(), options.erase_scale);
                 }
                 let solution = all.solve()?;
@@ -139,7 +137,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
 }
 
 impl Options {
-    fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         closed_form::check(&[
             ("lambda", self.lambda),
             ("erase_scale", self.erase_scale),
@@ -149,13 +147,25 @@ impl Options {
     }
 }
 
-/// The rows to edit and what each is to become, a pair for each prompt.
-fn pairs(job: &mut Job<'_>, options: &Options) -> Result<Vec<(Mat<f64>, Mat<f64>)>> {
-    let prompts = closed_form::prompt_pairs(job.concepts, options.captions);
-    let encoded = closed_form::encode_pairs(job, &prompts)?;
-    Ok(encoded.iter().map(|(c, g)| edited(c, g, options.rows)).collect())
+/// The concepts' prompts and what stands in for them, through the text encoder.
+///
+/// # Errors
+/// If the caller interrupts.
+pub(super) fn encoded_pairs(job: &mut Job<'_>, options: &Options) -> Result<Vec<(Encoded, Encoded)>> {
+    closed_form::encode_pairs(job, &closed_form::prompt_pairs(job.concepts, options.captions))
 }
 
+/// What is kept, and every pair pulled to what stands in for it.
+pub(super) fn regression(pairs: &[(Encoded, Encoded)], kept: &Regression, options: &Options) -> Regression {
+    let mut all = kept.clone();
+    for (c, g) in pairs {
+        let (from, to) = edited(c, g, options.rows);
+        all.pull(from.as_ref(), to.as_ref(), options.erase_scale);
+    }
+    all
+}
+
+/// The rows to edit and what each is to become.
 fn edited(c: &Encoded, g: &Encoded, rows: EditedRows) -> (Mat<f64>, Mat<f64>) {
     match rows {
         EditedRows::Last => (c.word(), g.word()),
@@ -167,9 +177,13 @@ fn edited(c: &Encoded, g: &Encoded, rows: EditedRows) -> (Mat<f64>, Mat<f64>) {
     }
 }
 
-/// Preserved prompts keep all their positions (code of 2023) or their last word (code of 2025); the empty prompt is always
-/// preserved in the former.
-fn keep(job: &mut Job<'_>, options: &Options, regression: &mut Regression) -> Result<()> {
+/// Only what is kept: preserved prompts with all their positions (code of 2023) or their last word (code of 2025), the empty
+/// prompt in the former, and the prior.
+///
+/// # Errors
+/// If the caller interrupts or the store fails.
+pub(super) fn kept(job: &mut Job<'_>, options: &Options) -> Result<Regression> {
+    let mut regression = Regression::new(job.pipeline.text_encoder.config.hidden_size, options.lambda);
     let last = options.rows == EditedRows::Last;
     let mut prompts: Vec<String> = if last { vec![] } else { vec![String::new()] };
     prompts.extend(job.preserve.iter().flat_map(Concept::asked));
@@ -184,7 +198,7 @@ fn keep(job: &mut Job<'_>, options: &Options, regression: &mut Regression) -> Re
         let prior = closed_form::statistics(job, positions)?;
         regression.keep_sum(prior.sum.as_ref(), options.prior_scale);
     }
-    Ok(())
+    Ok(regression)
 }
 
 fn inner(a: &Mat<f64>, b: &Mat<f64>) -> f64 {

@@ -1,0 +1,193 @@
+//! RECE: "Reliable and Efficient Concept Erasure of Text-to-Image Diffusion Models", Gong et al., ECCV 2024 (arXiv 2407.12383).
+//!
+//! A UCE edit, then rounds of two steps. First the embedding that best brings the concept back: with `W_j` the present and
+//! `W_j0` the original key and value matrices, every row `e` of the concept's prompt becomes (equation 9)
+//!
+//! ```text
+//! e* = (lambda_r I + sum_j W_j^T W_j)^-1 (sum_j W_j^T W_j0) e
+//! ```
+//!
+//! Then UCE maps all `e*` to what the present matrices make of the neutral prompt, regularised towards the present matrices.
+//!
+//! All matrices stay of the form `W_j0 M`, so with `S = sum_j W_j0^T W_j0` the first step is `(lambda_r I + M^T S M)^-1 M^T S e`:
+//! nothing has to be summed over layers twice.
+
+use faer::{Mat, linalg::solvers::Solve};
+use serde::{Deserialize, Serialize};
+
+use super::uce;
+use crate::{
+    closed_form::{self, Encoded, KEYS_AND_VALUES, Layer, Regression, regression},
+    edit::Edit,
+    error::{Error, Result},
+    job::{Event, Job},
+    methods::{Method, Variant},
+};
+
+/// What it is.
+pub const METHOD: Method = Method {
+    id: "rece",
+    paper: "Gong et al., Reliable and Efficient Concept Erasure of Text-to-Image Diffusion Models, ECCV 2024, arXiv 2407.12383",
+    moves: "U-Net: keys and values of the cross-attention",
+    needs: "nothing; keeps --preserve and --captions",
+    several: true,
+    preserves: true,
+    seconds: None,
+    peak_mb: None,
+    erase,
+};
+
+/// RECE's options; those of the UCE edit it starts from carry UCE's names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Rounds of deriving an embedding and editing it away.
+    pub epochs: usize,
+    /// Pull of the derived embedding towards zero.
+    pub lambda_r: f64,
+    /// Weight of staying as it is in the rounds.
+    pub lambda: f64,
+    /// Weight of the derived rows in the rounds.
+    pub erase_scale: f64,
+    /// Weight of the empty prompt and of each preserved one in the rounds.
+    pub preserve_scale: f64,
+    /// Weight of each of the job's captions in the rounds.
+    pub prior_scale: f64,
+    /// The UCE edit it starts from.
+    pub start: uce::Options,
+}
+
+/// The defaults for a job: the published ones for objects that are hard to erase.
+pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+    let start = uce::defaults(job, if variant == Variant::Reference { Variant::Paper } else { variant });
+    let published = Options {
+        epochs: 1,
+        lambda_r: 1e-3,
+        lambda: 0.1,
+        erase_scale: 1.0,
+        preserve_scale: 0.1,
+        prior_scale: 0.0,
+        start: uce::Options { lambda: 0.1, preserve_scale: 0.1, ..start },
+    };
+    match variant {
+        Variant::Fixed if job.miniature => {
+            Options { epochs: 3, lambda_r: 1e-1, prior_scale: published.start.prior_scale, ..published }
+        }
+        _ => published,
+    }
+}
+
+/// Erases the job's concepts.
+///
+/// # Errors
+/// If an option is impossible, a system is singular, nothing changes, or the caller interrupts.
+pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
+    let options: Options = job.options(&defaults(job, variant))?;
+    options.check()?;
+    job.tell(Event::Stage { name: "solving", total: options.epochs + 1, done: 0 })?;
+    let layers = closed_form::layers(job, KEYS_AND_VALUES);
+    let gram = gram(&layers);
+    let pairs = uce::encoded_pairs(job, &options.start)?;
+    let kept = uce::kept(job, &options.start)?;
+    let mut solution = uce::regression(&pairs, &kept, &options.start).solve()?;
+    job.tell(Event::Note(&format!("UCE: condition number {:.3e}", solution.condition)))?;
+    job.tell(Event::Step { done: 1, loss: None })?;
+
+    let round = uce::Options {
+        lambda: options.lambda,
+        erase_scale: options.erase_scale,
+        preserve_scale: options.preserve_scale,
+        prior_scale: options.prior_scale,
+        ..options.start
+    };
+    let kept = uce::kept(job, &round)?;
+    let mut map = solution.map;
+    for epoch in 1..=options.epochs {
+        let revive = revival(&gram, &map, options.lambda_r)?;
+        let revived: Vec<(Encoded, Encoded)> = pairs.iter().map(|(c, g)| (c.mapped(&revive), g.clone())).collect();
+        // In rows that the present matrices see; what it finds is put behind what they are.
+        solution = uce::regression(&revived, &kept, &round).solve()?;
+        map = &map * &solution.map;
+        job.tell(Event::Note(&format!("round {epoch}: condition number {:.3e}", solution.condition)))?;
+        job.tell(Event::Step { done: epoch + 1, loss: None })?;
+    }
+    let new = closed_form::multiplied(&layers, &map);
+    let recorded = closed_form::recorded(job, &options)?;
+    closed_form::finish(job, METHOD.id, recorded, &layers, new)
+}
+
+impl Options {
+    fn check(&self) -> Result<()> {
+        if self.epochs > 100 {
+            return Err(Error::input(format!("epochs is {}, expected 0 to 100", self.epochs)));
+        }
+        self.start.check()?;
+        closed_form::check(&[
+            ("lambda_r", self.lambda_r),
+            ("lambda", self.lambda),
+            ("erase_scale", self.erase_scale),
+            ("preserve_scale", self.preserve_scale),
+            ("prior_scale", self.prior_scale),
+        ])
+    }
+}
+
+/// `sum_j W_j0^T W_j0`, `[width, width]`.
+fn gram(layers: &[Layer]) -> Mat<f64> {
+    let width = layers.first().map_or(0, |layer| layer.matrix.ncols());
+    layers.iter().fold(Mat::zeros(width, width), |sum, layer| sum + layer.matrix.transpose() * &layer.matrix)
+}
+
+/// The matrix `C` of `e* = C e`, for matrices `W_j0 M`.
+///
+/// # Errors
+/// If the system is singular.
+fn revival(gram: &Mat<f64>, map: &Mat<f64>, lambda_r: f64) -> Result<Mat<f64>> {
+    let seen = map.transpose() * gram;
+    let (factor, _) = regression::factor(&regression::ridge(&(&seen * map), lambda_r), lambda_r)
+        .map_err(|e| e.with_hint("give lambda_r a larger value: the edited matrices have lost directions"))?;
+    Ok(factor.solve(&seen))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matrix(n: usize, width: usize, seed: u64) -> Mat<f64> {
+        let numbers = scumble_diffusion::TorchRng::new(seed).normal(16 * n * width);
+        Mat::from_fn(n, width, |i, j| f64::from(numbers[i * width + j]))
+    }
+
+    fn layer(seed: u64) -> Layer {
+        Layer { name: String::new(), matrix: matrix(9, 5, seed) }
+    }
+
+    #[test]
+    fn on_an_unedited_model_the_embedding_that_revives_is_the_concepts_own() {
+        let gram = gram(&[layer(1), layer(2)]);
+        let identity = Mat::identity(5, 5);
+        let found = revival(&gram, &identity, 1e-12).unwrap();
+        assert!((found - &identity).norm_l2() < 1e-9);
+    }
+
+    /// Against the definition: no other row comes closer to what the original matrices make of the concept.
+    #[test]
+    fn the_derived_embedding_is_the_minimum() {
+        let layers = [layer(1), layer(2), layer(3)];
+        let (map, e, lambda_r) = (matrix(5, 5, 4), matrix(5, 1, 5), 0.3);
+        let found = revival(&gram(&layers), &map, lambda_r).unwrap() * &e;
+        let objective = |x: &Mat<f64>| {
+            let miss = |layer: &Layer| (&layer.matrix * &map * x - &layer.matrix * &e).squared_norm_l2();
+            layers.iter().map(miss).sum::<f64>() + lambda_r * x.squared_norm_l2()
+        };
+        let least = objective(&found);
+        for seed in 10..30 {
+            assert!(objective(&(&found + faer::Scale(0.01) * matrix(5, 1, seed))) > least);
+        }
+    }
+
+    #[test]
+    fn matrices_without_a_way_back_are_refused_by_name() {
+        let error = revival(&gram(&[layer(1)]), &Mat::zeros(5, 5), 0.0).unwrap_err();
+        assert!(error.hint().unwrap().contains("lambda_r"));
+    }
+}
