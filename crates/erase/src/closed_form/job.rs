@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Encoded, encode};
+use super::{Encoded, Regression, encode};
 use crate::{
     concept::Concept,
     error::{Error, Result},
@@ -17,6 +17,75 @@ pub(crate) type Pair = (String, String);
 pub(crate) fn prompt_pairs(concepts: &[Concept], captions: bool) -> Vec<Pair> {
     let prompts = concepts.iter().flat_map(|concept| &concept.prompts);
     prompts.filter(|p| captions || p.from.is_none()).map(|p| (p.asks().to_owned(), p.instead())).collect()
+}
+
+/// Sentences that a bare name is put into, so that more than one wording is edited.
+const SENTENCES: [&str; 30] = [
+    "{}",
+    "a photo of {}",
+    "a picture of {}",
+    "an image of {}",
+    "a drawing of {}",
+    "a painting of {}",
+    "a close up of {}",
+    "a photo of the {}",
+    "{} in the background",
+    "a small {}",
+    "a large {}",
+    "the {} in a city",
+    "a beautiful picture of {}",
+    "a black and white photo of {}",
+    "people looking at {}",
+    "a sketch of {}",
+    "{} at night",
+    "a bright photo of {}",
+    "a blurry photo of {}",
+    "many pictures of {}",
+    "a poster with {}",
+    "{} seen from above",
+    "a postcard of {}",
+    "a detailed rendering of {}",
+    "{} on a white background",
+    "a cartoon of {}",
+    "{} in the morning light",
+    "a film still with {}",
+    "a print of {}",
+    "a story about {}",
+];
+
+/// Pairs of sentences: all of a concept's prompts where it has several, otherwise its prompt in `templates` of the compiled-in
+/// sentences. Then the same with each synonym in the place of the concept's name.
+pub(crate) fn sentences(concepts: &[Concept], synonyms: &[String], templates: usize) -> Vec<Pair> {
+    let mut pairs = Vec::new();
+    for concept in concepts {
+        let own = prompt_pairs(std::slice::from_ref(concept), true);
+        let own: Vec<Pair> = match own.as_slice() {
+            [(asks, instead)] if templates > 0 => {
+                let put = |form: &&str| (form.replace("{}", asks), form.replace("{}", instead).trim().to_owned());
+                SENTENCES.iter().take(templates).map(put).collect()
+            }
+            _ => own,
+        };
+        let renamed = |synonym: &String| -> Vec<Pair> {
+            own.iter().map(|(asks, instead)| (asks.replace(&concept.name, synonym), instead.clone())).collect()
+        };
+        let others: Vec<Pair> = synonyms.iter().flat_map(renamed).collect();
+        pairs.extend(own);
+        pairs.extend(others);
+    }
+    pairs
+}
+
+/// Keeps all positions of what the user wants kept, with this weight for each prompt.
+///
+/// # Errors
+/// If the caller interrupts.
+pub(crate) fn keep_preserved(job: &mut Job<'_>, regression: &mut Regression, weight: f64) -> Result<()> {
+    let prompts: Vec<String> = job.preserve.iter().flat_map(Concept::asked).collect();
+    for prompt in encode(job, &prompts)? {
+        regression.keep(prompt.rows.as_ref(), weight);
+    }
+    Ok(())
 }
 
 /// Both sides of every pair through the text encoder.

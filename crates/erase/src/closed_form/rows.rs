@@ -61,9 +61,6 @@ pub(crate) fn encode(job: &mut Job<'_>, prompts: &[String]) -> Result<Vec<Encode
             let rows = Mat::from_fn(tokens, width, |i, j| f64::from(rows[i * width + j]));
             all.push(Encoded { rows, last: encoded.length.saturating_sub(2), ids: encoded.ids });
         }
-        if prompts.len() > 4 * AT_ONCE {
-            job.tell(Event::Step { done: all.len(), loss: None })?;
-        }
     }
     Ok(all)
 }
@@ -86,6 +83,8 @@ pub(crate) struct Statistics {
     pub(crate) sum: Mat<f64>,
     /// How many rows.
     pub(crate) count: usize,
+    /// Of how many captions.
+    pub(crate) captions: usize,
 }
 
 /// The statistics of the job's captions, computed once for a text encoder and a list of captions and kept for every job.
@@ -97,12 +96,13 @@ pub(crate) fn statistics(job: &mut Job<'_>, positions: Positions) -> Result<Stat
     let content = format!("statistics-1/{}/{}/{positions:?}", job.base_hash, job.captions.hash());
     let hash = blake3::hash(content.as_bytes()).to_hex().to_string();
     if let Some(found) = job.store.get_shared(&hash)?.and_then(|stored| read(&stored, width)) {
-        return Ok(found);
+        let (sum, count) = found;
+        return Ok(Statistics { sum, count, captions: job.captions.lines.len().max(1) });
     }
     let lines = job.captions.lines.clone();
     job.tell(Event::Stage { name: "encoding captions", total: lines.len(), done: 0 })?;
     let mut sum = Mat::<f64>::zeros(width, width);
-    let mut count = 0;
+    let (mut count, mut done) = (0, 0);
     for part in lines.chunks(4 * AT_ONCE) {
         for caption in encode(job, part)? {
             let rows = match positions {
@@ -113,10 +113,10 @@ pub(crate) fn statistics(job: &mut Job<'_>, positions: Positions) -> Result<Stat
             count += rows.nrows();
             sum += rows.transpose() * &rows;
         }
-        let done = lines.len().min(count);
+        done += part.len();
         job.tell(Event::Step { done, loss: None })?;
     }
-    let found = Statistics { sum, count };
+    let found = Statistics { sum, count, captions: lines.len().max(1) };
     job.store.put_shared(&hash, write(&found))?;
     Ok(found)
 }
@@ -129,9 +129,9 @@ fn write(statistics: &Statistics) -> Tensors {
     Tensors::from([("sum".to_owned(), HostTensor::from_i64([n, n], &bits)), ("count".to_owned(), count)])
 }
 
-fn read(stored: &Tensors, width: usize) -> Option<Statistics> {
+fn read(stored: &Tensors, width: usize) -> Option<(Mat<f64>, usize)> {
     let bits = stored.get("sum").filter(|sum| sum.shape() == [width, width])?.to_i64()?;
     let count = usize::try_from(*stored.get("count")?.to_i64()?.first()?).ok()?;
     let sum = Mat::from_fn(width, width, |i, j| f64::from_bits(bits[i * width + j] as u64));
-    Some(Statistics { sum, count })
+    Some((sum, count))
 }

@@ -24,6 +24,9 @@ methods! {
     esd
     uce
     rece
+    realera
+    trce
+    mace
 }
 
 /// Which of a method's forms to run where paper and published code disagree.

@@ -52,6 +52,9 @@ pub struct Options {
     pub preserve_scale: f64,
     /// Weight of each of the job's captions in the rounds.
     pub prior_scale: f64,
+    /// Whether the rounds keep what the edits before them made of the concept's own rows (ours): without it an edit of the
+    /// derived rows undoes some of the first.
+    pub keep_erased: bool,
     /// The UCE edit it starts from.
     pub start: uce::Options,
 }
@@ -66,11 +69,12 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         erase_scale: 1.0,
         preserve_scale: 0.1,
         prior_scale: 0.0,
+        keep_erased: false,
         start: uce::Options { lambda: 0.1, preserve_scale: 0.1, ..start },
     };
     match variant {
         Variant::Fixed if job.miniature => {
-            Options { epochs: 3, lambda_r: 1e-1, prior_scale: published.start.prior_scale, ..published }
+            Options { epochs: 3, lambda_r: 1e-1, prior_scale: published.start.prior_scale, keep_erased: true, ..published }
         }
         _ => published,
     }
@@ -99,7 +103,10 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         prior_scale: options.prior_scale,
         ..options.start
     };
-    let kept = uce::kept(job, &round)?;
+    let mut kept = uce::kept(job, &round)?;
+    if options.keep_erased {
+        pairs.iter().for_each(|(c, g)| kept.keep(uce::edited(c, g, round.rows).0.as_ref(), round.erase_scale));
+    }
     let mut map = solution.map;
     for epoch in 1..=options.epochs {
         let revive = revival(&gram, &map, options.lambda_r)?;

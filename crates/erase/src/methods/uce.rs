@@ -166,7 +166,7 @@ pub(super) fn regression(pairs: &[(Encoded, Encoded)], kept: &Regression, option
 }
 
 /// The rows to edit and what each is to become.
-fn edited(c: &Encoded, g: &Encoded, rows: EditedRows) -> (Mat<f64>, Mat<f64>) {
+pub(super) fn edited(c: &Encoded, g: &Encoded, rows: EditedRows) -> (Mat<f64>, Mat<f64>) {
     match rows {
         EditedRows::Last => (c.word(), g.word()),
         EditedRows::Tail => {

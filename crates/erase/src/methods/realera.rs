@@ -1,0 +1,226 @@
+//! RealEra: "RealEra: Semantic-level Concept Erasure via Neighbor-Concept Mining", Liu et al. (arXiv 2410.09140), its closed form.
+//!
+//! An edit of the concept's rows alone leaves its neighbours: rows a little off still draw it. So neighbours are made by
+//! perturbing the rows and mapped with them, and rows further off are pinned:
+//!
+//! ```text
+//! min_W'  sum_{e' in {e} + N} |W' e' - W a|^2 + lambda_1 sum_{b in B} |W' b - W b|^2 + lambda_2 sum_k |W' k - W k|^2
+//! ```
+//!
+//! `N`: `e + n` with `|n| <= radius` and the cosine of `e` and `e + n` between `near` and `far`'s upper bound. `B`: cosines between
+//! `beyond` and `near`. The paper's numbers cannot be had, so these are ours. It draws `n` isotropically; of 768 dimensions few
+//! are ever used by prompts, so most of such a perturbation means nothing to the model. Here `n` may also be drawn like the
+//! captions' rows differ (`noise=prior`), which stays among what prompts can say.
+
+use faer::{Mat, Side};
+use scumble_diffusion::TorchRng;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    closed_form::{self, KEYS_AND_VALUES, Positions, Regression, Statistics},
+    edit::Edit,
+    error::{Error, Result},
+    job::{Event, Job},
+    methods::{Method, Variant},
+    seeds::mix,
+};
+
+/// What it is.
+pub const METHOD: Method = Method {
+    id: "realera",
+    paper: "Liu et al., RealEra: Semantic-level Concept Erasure via Neighbor-Concept Mining, arXiv 2410.09140",
+    moves: "U-Net: keys and values of the cross-attention (closed form, first part)",
+    needs: "nothing; keeps --captions and --preserve",
+    several: true,
+    preserves: true,
+    seconds: None,
+    peak_mb: None,
+    erase,
+};
+
+/// The options of RealEra's closed form.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Neighbours of each prompt.
+    pub neighbours: usize,
+    /// Pinned rows beyond them, for each prompt.
+    pub pinned: usize,
+    /// Where perturbations come from.
+    pub noise: Perturbation,
+    /// Cosine to the concept that a neighbour has at least.
+    pub near: f64,
+    /// Cosine to the concept that a pinned row has at least; less than `near`.
+    pub beyond: f64,
+    /// Cosine that a neighbour has at most.
+    pub closest: f64,
+    /// Whether the concept's longer captions are edited too.
+    pub captions: bool,
+    /// How many compiled-in sentences a bare name is put into; 0 for the name alone.
+    pub templates: usize,
+    /// Weight of pinned rows.
+    pub lambda_1: f64,
+    /// Weight of the prior, per caption.
+    pub lambda_2: f64,
+    /// Weight of staying as it is.
+    pub lambda: f64,
+}
+
+/// Where perturbations come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Perturbation {
+    /// The same in every direction, as in the paper.
+    Isotropic,
+    /// As the captions' rows are spread.
+    Prior,
+}
+
+/// The defaults for a job.
+pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+    let published = Options {
+        neighbours: 20,
+        pinned: 20,
+        noise: Perturbation::Isotropic,
+        near: 0.8,
+        closest: 0.98,
+        beyond: 0.5,
+        captions: false,
+        templates: 0,
+        lambda_1: 0.1,
+        lambda_2: 0.1,
+        lambda: 0.5,
+    };
+    match variant {
+        Variant::Fixed => Options {
+            noise: Perturbation::Prior,
+            captions: true,
+            templates: if job.miniature { 0 } else { 15 },
+            near: 0.9,
+            beyond: 0.6,
+            ..published
+        },
+        _ => published,
+    }
+}
+
+/// Erases the job's concepts.
+///
+/// # Errors
+/// If an option is impossible, the system is singular, nothing changes, or the caller interrupts.
+pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
+    let options: Options = job.options(&defaults(job, variant))?;
+    options.check()?;
+    let prior = closed_form::statistics(job, Positions::All)?;
+    job.tell(Event::Stage { name: "solving", total: 1, done: 0 })?;
+    let width = job.pipeline.text_encoder.config.hidden_size;
+    let spread = match options.noise {
+        Perturbation::Isotropic => Mat::identity(width, width),
+        Perturbation::Prior => spread(&prior)?,
+    };
+    let pairs = if options.templates == 0 {
+        closed_form::prompt_pairs(job.concepts, options.captions)
+    } else {
+        closed_form::sentences(job.concepts, &[], options.templates)
+    };
+    let pairs = closed_form::encode_pairs(job, &pairs)?;
+    let mut regression = Regression::new(width, options.lambda);
+    // The neighbours of a prompt weigh as much as the prompt.
+    let (share, pin) = (1.0 / options.neighbours.max(1) as f64, options.lambda_1 / options.pinned.max(1) as f64);
+    for (i, (c, g)) in pairs.iter().enumerate() {
+        let (e, a) = closed_form::linked(c, g, &closed_form::align(c, g));
+        regression.pull(e.as_ref(), a.as_ref(), 1.0);
+        let mut rng = TorchRng::new(mix(job.seed, i as u64));
+        for _ in 0..options.neighbours {
+            let near = perturbed(&e, &spread, [options.near, options.closest], &mut rng);
+            regression.pull(near.as_ref(), a.as_ref(), share);
+        }
+        for _ in 0..options.pinned {
+            let far = perturbed(&e, &spread, [options.beyond, options.near], &mut rng);
+            regression.keep(far.as_ref(), pin);
+        }
+    }
+    regression.keep_sum(prior.sum.as_ref(), options.lambda_2);
+    closed_form::keep_preserved(job, &mut regression, options.lambda_2)?;
+    let solution = regression.solve()?;
+    job.tell(Event::Note(&format!("condition number {:.3e}", solution.condition)))?;
+    job.tell(Event::Step { done: 1, loss: None })?;
+    let layers = closed_form::layers(job, KEYS_AND_VALUES);
+    let new = closed_form::multiplied(&layers, &solution.map);
+    let recorded = closed_form::recorded(job, &options)?;
+    closed_form::finish(job, METHOD.id, recorded, &layers, new)
+}
+
+impl Options {
+    fn check(&self) -> Result<()> {
+        let ordered = 0.0 < self.beyond && self.beyond < self.near && self.near < self.closest && self.closest < 1.0;
+        if !ordered {
+            return Err(Error::input(format!(
+                "the cosines are beyond {}, near {}, closest {}, expected 0 < beyond < near < closest < 1",
+                self.beyond, self.near, self.closest
+            )));
+        }
+        if self.neighbours > 10_000 || self.pinned > 10_000 {
+            return Err(Error::input("neighbours and pinned are at most 10000"));
+        }
+        closed_form::check(&[("lambda_1", self.lambda_1), ("lambda_2", self.lambda_2), ("lambda", self.lambda)])
+    }
+}
+
+/// A square root of the captions' second moment, `[width, width]`: rows times it are spread as the captions' are.
+fn spread(prior: &Statistics) -> Result<Mat<f64>> {
+    let broken = |_| Error::input("the captions' rows cannot be decomposed").with_hint("are there NaN in the text encoder?");
+    let eigen = prior.sum.self_adjoint_eigen(Side::Lower).map_err(broken)?;
+    let (vectors, values) = (eigen.U(), eigen.S().column_vector());
+    Ok(Mat::from_fn(vectors.nrows(), vectors.ncols(), |i, j| vectors[(j, i)] * values[i].max(0.0).sqrt()))
+}
+
+/// Every row moved off by one draw of noise, so far that its cosine to where it was lies between the bounds.
+fn perturbed(rows: &Mat<f64>, spread: &Mat<f64>, [low, high]: [f64; 2], rng: &mut TorchRng) -> Mat<f64> {
+    let (n, width) = (rows.nrows(), rows.ncols());
+    let drawn = rng.normal((n * width).max(16));
+    let noise = Mat::from_fn(n, width, |i, j| f64::from(drawn[i * width + j])) * spread;
+    let uniform = rng.uniform(n.max(16));
+    let mut out = rows.clone();
+    for i in 0..n {
+        let (e, mut z) = (rows.row(i), noise.row(i).to_owned());
+        let size = e.squared_norm_l2();
+        // What is left of the noise beside the row: its length alone decides the cosine, 1 / sqrt(1 + r^2).
+        let along = (e * z.transpose()) / size.max(f64::MIN_POSITIVE);
+        z -= faer::Scale(along) * e;
+        let cosine = low + (high - low) * f64::from(uniform[i]);
+        let length = (1.0 / (cosine * cosine) - 1.0).sqrt() * size.sqrt();
+        let scale = length / z.norm_l2().max(f64::MIN_POSITIVE);
+        (0..width).for_each(|j| out[(i, j)] += scale * z[j]);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_lie_in_the_band() {
+        let mut rng = TorchRng::new(5);
+        let draw = |rng: &mut TorchRng| {
+            let numbers = rng.normal(7 * 12);
+            Mat::from_fn(7, 12, |i, j| f64::from(numbers[i * 12 + j]))
+        };
+        let rows = draw(&mut rng);
+        let captions = draw(&mut rng);
+        let prior = Statistics { sum: captions.transpose() * &captions, count: 7, captions: 1 };
+        for spread in [Mat::identity(12, 12), spread(&prior).unwrap()] {
+            for band in [[0.8, 0.98], [0.1, 0.2]] {
+                let near = perturbed(&rows, &spread, band, &mut rng);
+                for i in 0..7 {
+                    let (a, b) = (rows.row(i), near.row(i));
+                    let cosine = (a * b.transpose()) / (a.norm_l2() * b.norm_l2());
+                    assert!((band[0]..=band[1]).contains(&cosine), "{cosine} in {band:?}");
+                }
+            }
+        }
+        // Noise spread like captions of 7 rows has at most 7 directions: a linear map of it onto the captions' span changes nothing.
+        let root = spread(&prior).unwrap();
+        assert!((root.transpose() * &root - &prior.sum).norm_l2() < 1e-9 * prior.sum.norm_l2());
+    }
+}

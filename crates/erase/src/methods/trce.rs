@@ -1,0 +1,113 @@
+//! TRCE, first stage: "TRCE: Towards Reliable Malicious Concept Erasure in Text-to-Image Diffusion Models", Chen et al.,
+//! ICCV 2025 (arXiv 2503.07389), section 3.2.
+//!
+//! The end token gathers what a whole prompt means, so an edit of its row reaches prompts that never name the concept. With
+//! `m_i` prompts that ask for it, `s_i` the same prompts with something safe in its place, and `e` the row of the first end token:
+//!
+//! ```text
+//! W' = (mean_i W e(s_i) e(m_i)^T + eta W P) (mean_i e(m_i) e(m_i)^T + eta P + lambda I)^-1
+//! ```
+//!
+//! `P` is the mean over captions of the sum of `k k^T` over all positions. The published code counts positions by words and
+//! multiplies its preservation scale in twice; here positions are tokens', and `eta` is the product.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    closed_form::{self, KEYS_AND_VALUES, Part, Positions, Regression},
+    edit::Edit,
+    error::{Error, Result},
+    job::{Event, Job},
+    methods::{Method, Variant},
+};
+
+/// What it is.
+pub const METHOD: Method = Method {
+    id: "trce",
+    paper: "Chen et al., TRCE: Towards Reliable Malicious Concept Erasure in Text-to-Image Diffusion Models, ICCV 2025, arXiv 2503.07389",
+    moves: "U-Net: keys and values of the cross-attention (first stage)",
+    needs: "nothing; keeps --captions and --preserve",
+    several: true,
+    preserves: true,
+    seconds: None,
+    peak_mb: None,
+    erase,
+};
+
+/// The options of TRCE's first stage.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Other words for the concept, each put into all of its prompts.
+    pub synonyms: Vec<String>,
+    /// How many compiled-in sentences a bare name is put into.
+    pub templates: usize,
+    /// Weight of the end token's row.
+    pub end: f64,
+    /// Weight of the padding's rows.
+    pub padding: f64,
+    /// Weight of the rows of words: the concept's and those after it.
+    pub words: f64,
+    /// Weight of the captions' mean.
+    pub eta: f64,
+    /// Weight of staying as it is.
+    pub lambda: f64,
+}
+
+/// The defaults for a job.
+pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+    // The published 0.01, applied twice.
+    let published = Options { synonyms: vec![], templates: 15, end: 1.0, padding: 0.0, words: 0.0, eta: 1e-4, lambda: 0.0 };
+    match variant {
+        Variant::Fixed if job.miniature => Options { padding: 1.0, eta: 1e-2, lambda: 1e-3, ..published },
+        _ => published,
+    }
+}
+
+/// Erases the job's concepts.
+///
+/// # Errors
+/// If an option is impossible, the system is singular, nothing changes, or the caller interrupts.
+pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
+    let options: Options = job.options(&defaults(job, variant))?;
+    options.check()?;
+    let prior = closed_form::statistics(job, Positions::All)?;
+    job.tell(Event::Stage { name: "solving", total: 1, done: 0 })?;
+    let pairs = closed_form::sentences(job.concepts, &options.synonyms, options.templates);
+    let pairs = closed_form::encode_pairs(job, &pairs)?;
+    let mut regression = Regression::new(job.pipeline.text_encoder.config.hidden_size, options.lambda);
+    for (m, s) in &pairs {
+        for link in closed_form::align(m, s) {
+            let weight = match link.part {
+                Part::Concept | Part::Shared => options.words,
+                Part::End => options.end,
+                Part::Padding => options.padding,
+            };
+            let (from, to) = closed_form::linked(m, s, &[link]);
+            regression.pull(from.as_ref(), to.as_ref(), weight / pairs.len() as f64);
+        }
+    }
+    regression.keep_sum(prior.sum.as_ref(), options.eta / prior.captions as f64);
+    closed_form::keep_preserved(job, &mut regression, options.eta)?;
+    let solution = regression.solve()?;
+    job.tell(Event::Note(&format!("{} pairs of prompts, condition number {:.3e}", pairs.len(), solution.condition)))?;
+    job.tell(Event::Step { done: 1, loss: None })?;
+    let layers = closed_form::layers(job, KEYS_AND_VALUES);
+    let new = closed_form::multiplied(&layers, &solution.map);
+    let recorded = closed_form::recorded(job, &options)?;
+    closed_form::finish(job, METHOD.id, recorded, &layers, new)
+}
+
+impl Options {
+    fn check(&self) -> Result<()> {
+        if self.end + self.padding + self.words <= 0.0 {
+            return Err(Error::input("end, padding and words are all 0, so no row is edited").with_hint("give one a weight"));
+        }
+        closed_form::check(&[
+            ("end", self.end),
+            ("padding", self.padding),
+            ("words", self.words),
+            ("eta", self.eta),
+            ("lambda", self.lambda),
+        ])
+    }
+}
