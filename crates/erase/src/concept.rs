@@ -50,14 +50,11 @@ impl ConceptPrompt {
         self.from.as_deref().unwrap_or(&self.erase)
     }
 
-    /// What a model should make of [`asks`](Self::asks) instead: the anchor; without one what is left when the concept is
-    /// taken out of the words, which is nothing where it was all they said.
+    /// What a model should make of [`asks`](Self::asks) instead: the anchor, or nothing in particular.
+    ///
+    /// Not what is left of a caption without the concept: `in ink style` alone may well draw one of the objects, even this one.
     pub fn instead(&self) -> String {
-        match (&self.anchor, &self.from) {
-            (Some(anchor), _) => anchor.clone(),
-            (None, Some(from)) => from.replacen(&self.erase, "", 1).trim().to_owned(),
-            (None, None) => String::new(),
-        }
+        self.anchor.clone().unwrap_or_default()
     }
 }
 

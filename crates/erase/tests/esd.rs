@@ -694,7 +694,7 @@ fn a_concept_is_worded() {
     }
     let instead = |c: &Concept| c.prompts.iter().map(|p| (p.asks().to_owned(), p.instead())).collect::<Vec<_>>();
     assert_eq!(instead(&plain)[0], ("a church".into(), String::new()));
-    assert_eq!(instead(&plain)[5], ("a church in ink style".into(), "in ink style".into()));
+    assert_eq!(instead(&plain)[5], ("a church in ink style".into(), String::new()));
     assert_eq!(instead(&anchored)[5], ("a church in ink style".into(), "a house in ink style".into()));
     assert_eq!(instead(&style)[0], ("a cat in ink style".into(), "a cat".into()));
     Concept::contradict(std::slice::from_ref(&plain), std::slice::from_ref(&style)).unwrap();

@@ -1,22 +1,60 @@
 //! From a job to what closed-form methods work on: pairs of prompts, checked numbers, a record of it all.
 
+use faer::Mat;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Encoded, Regression, encode};
+use super::{Encoded, Link, Regression, encode, linked};
 use crate::{
-    concept::Concept,
+    concept::{Concept, ConceptPrompt},
     error::{Error, Result},
     job::Job,
 };
 
 /// A prompt that asks for a concept, and what the model should make of it instead.
-pub(crate) type Pair = (String, String);
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pair {
+    pub(crate) asks: String,
+    pub(crate) instead: String,
+    /// Whether the user or the concept's kind said what to draw instead.
+    pub(crate) anchored: bool,
+}
+
+/// The same through the text encoder.
+#[derive(Clone, Debug)]
+pub(crate) struct EncodedPair {
+    /// The concept's prompt.
+    pub(crate) c: Encoded,
+    /// What stands in for it ("guide").
+    pub(crate) g: Encoded,
+    /// How far past the guide to go: 0, or the option where the pair has an anchor.
+    pub(crate) eta: f64,
+}
+
+impl EncodedPair {
+    /// Rows of the concept's prompt, and what each is to become: `g + eta (g - c)`, `[links, width]` each.
+    pub(crate) fn rows(&self, links: &[Link]) -> (Mat<f64>, Mat<f64>) {
+        let (c, g) = linked(&self.c, &self.g, links);
+        self.past(c, g)
+    }
+
+    /// The same of rows that were picked already.
+    pub(crate) fn past(&self, c: Mat<f64>, g: Mat<f64>) -> (Mat<f64>, Mat<f64>) {
+        let to = &g + faer::Scale(self.eta) * (&g - &c);
+        (c, to)
+    }
+}
+
+impl Pair {
+    fn of(prompt: &ConceptPrompt) -> Self {
+        Self { asks: prompt.asks().to_owned(), instead: prompt.instead(), anchored: prompt.anchor.is_some() }
+    }
+}
 
 /// The pairs of some concepts: with `captions` of all prompts, otherwise of those that are not captions that say more.
 pub(crate) fn prompt_pairs(concepts: &[Concept], captions: bool) -> Vec<Pair> {
     let prompts = concepts.iter().flat_map(|concept| &concept.prompts);
-    prompts.filter(|p| captions || p.from.is_none()).map(|p| (p.asks().to_owned(), p.instead())).collect()
+    prompts.filter(|p| captions || p.from.is_none()).map(Pair::of).collect()
 }
 
 /// Sentences that a bare name is put into, so that more than one wording is edited.
@@ -60,14 +98,18 @@ pub(crate) fn sentences(concepts: &[Concept], synonyms: &[String], templates: us
     for concept in concepts {
         let own = prompt_pairs(std::slice::from_ref(concept), true);
         let own: Vec<Pair> = match own.as_slice() {
-            [(asks, instead)] if templates > 0 => {
-                let put = |form: &&str| (form.replace("{}", asks), form.replace("{}", instead).trim().to_owned());
+            [one] if templates > 0 => {
+                let put = |form: &&str| Pair {
+                    asks: form.replace("{}", &one.asks),
+                    instead: if one.anchored { form.replace("{}", &one.instead) } else { String::new() },
+                    anchored: one.anchored,
+                };
                 SENTENCES.iter().take(templates).map(put).collect()
             }
             _ => own,
         };
         let renamed = |synonym: &String| -> Vec<Pair> {
-            own.iter().map(|(asks, instead)| (asks.replace(&concept.name, synonym), instead.clone())).collect()
+            own.iter().map(|pair| Pair { asks: pair.asks.replace(&concept.name, synonym), ..pair.clone() }).collect()
         };
         let others: Vec<Pair> = synonyms.iter().flat_map(renamed).collect();
         pairs.extend(own);
@@ -88,14 +130,29 @@ pub(crate) fn keep_preserved(job: &mut Job<'_>, regression: &mut Regression, wei
     Ok(())
 }
 
-/// Both sides of every pair through the text encoder.
+/// Both sides of every pair through the text encoder; those with an anchor go `eta` past it.
 ///
 /// # Errors
 /// If the caller interrupts.
-pub(crate) fn encode_pairs(job: &mut Job<'_>, pairs: &[Pair]) -> Result<Vec<(Encoded, Encoded)>> {
-    let both: Vec<String> = pairs.iter().flat_map(|(c, g)| [c.clone(), g.clone()]).collect();
+pub(crate) fn encode_pairs(job: &mut Job<'_>, pairs: &[Pair], eta: f64) -> Result<Vec<EncodedPair>> {
+    let both: Vec<String> = pairs.iter().flat_map(|pair| [pair.asks.clone(), pair.instead.clone()]).collect();
     let mut encoded = encode(job, &both)?.into_iter();
-    Ok(std::iter::from_fn(|| Some((encoded.next()?, encoded.next()?))).collect())
+    let one = |pair: &Pair| {
+        let (c, g) = (encoded.next()?, encoded.next()?);
+        Some(EncodedPair { c, g, eta: if pair.anchored { eta } else { 0.0 } })
+    };
+    Ok(pairs.iter().map_while(one).collect())
+}
+
+/// Keeps all positions of the empty prompt: guidance asks it at every step of every picture.
+///
+/// # Errors
+/// If the caller interrupts.
+pub(crate) fn keep_empty(job: &mut Job<'_>, regression: &mut Regression, weight: f64) -> Result<()> {
+    for prompt in encode(job, &[String::new()])? {
+        regression.keep(prompt.rows.as_ref(), weight);
+    }
+    Ok(())
 }
 
 /// Checks that options are finite and not negative.

@@ -8,7 +8,7 @@ pub(crate) mod regression;
 pub(crate) mod rows;
 
 pub(crate) use align::{Link, Part, align, linked};
-pub(crate) use job::{check, encode_pairs, keep_preserved, prompt_pairs, recorded, sentences};
+pub(crate) use job::{EncodedPair, check, encode_pairs, keep_empty, keep_preserved, prompt_pairs, recorded, sentences};
 pub(crate) use layers::{KEYS_AND_VALUES, Layer, VALUES, finish, layers, multiplied};
 pub(crate) use regression::Regression;
 pub(crate) use rows::{Encoded, Positions, Statistics, encode, statistics};

@@ -20,7 +20,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    closed_form::{self, Encoded, KEYS_AND_VALUES, Part, Positions, Regression},
+    closed_form::{self, EncodedPair, KEYS_AND_VALUES, Part, Positions, Regression},
     edit::Edit,
     error::Result,
     job::{Event, Job},
@@ -47,6 +47,10 @@ pub struct Options {
     pub concept_rows: bool,
     /// How many compiled-in sentences a bare name is put into.
     pub templates: usize,
+    /// How far past its anchor a prompt goes that has one (ours; 0 is published).
+    pub eta: f64,
+    /// Weight of the empty prompt staying as it is (ours; 0 is published).
+    pub empty_scale: f64,
     /// Weight of staying as it is.
     pub lambda: f64,
     /// Weight of the prior, per caption.
@@ -57,9 +61,9 @@ pub struct Options {
 
 /// The defaults for a job: the published ones for objects.
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published = Options { concept_rows: false, templates: 30, lambda: 10.0, rho: 0.0, kappa: 1.0 };
+    let published = Options { concept_rows: false, templates: 30, eta: 0.0, empty_scale: 0.0, lambda: 10.0, rho: 0.0, kappa: 1.0 };
     match variant {
-        Variant::Fixed if job.miniature => Options { concept_rows: true, lambda: 0.1, rho: 0.1, ..published },
+        Variant::Fixed if job.miniature => Options { concept_rows: true, eta: 1.0, empty_scale: 1.0, lambda: 0.1, rho: 0.1, ..published },
         Variant::Fixed => Options { concept_rows: true, ..published },
         _ => published,
     }
@@ -71,7 +75,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// If an option is impossible, a system is singular, nothing changes, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let options: Options = job.options(&defaults(job, variant))?;
-    closed_form::check(&[("lambda", options.lambda), ("rho", options.rho), ("kappa", options.kappa)])?;
+    closed_form::check(&[("eta", options.eta), ("empty_scale", options.empty_scale), ("lambda", options.lambda), ("rho", options.rho), ("kappa", options.kappa)])?;
     let width = job.pipeline.text_encoder.config.hidden_size;
     let mut kept = Regression::new(width, options.lambda);
     if options.rho > 0.0 {
@@ -79,14 +83,15 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         kept.keep_sum(prior.sum.as_ref(), options.rho);
         closed_form::keep_preserved(job, &mut kept, options.rho * options.kappa)?;
     }
+    closed_form::keep_empty(job, &mut kept, options.empty_scale)?;
     job.tell(Event::Stage { name: "solving", total: job.concepts.len() + 1, done: 0 })?;
     let mut fused = kept.clone();
     for (i, concept) in job.concepts.iter().enumerate() {
         let pairs = closed_form::sentences(std::slice::from_ref(concept), &[], options.templates);
-        let pairs = closed_form::encode_pairs(job, &pairs)?;
+        let pairs = closed_form::encode_pairs(job, &pairs, options.eta)?;
         let own = refined(&pairs, &kept, options.concept_rows).solve()?;
-        for (c, _) in &pairs {
-            fused.pull(c.rows.as_ref(), c.mapped(&own.map).rows.as_ref(), 1.0);
+        for pair in &pairs {
+            fused.pull(pair.c.rows.as_ref(), pair.c.mapped(&own.map).rows.as_ref(), 1.0);
         }
         job.tell(Event::Note(&format!("{}: condition number {:.3e}", concept.name, own.condition)))?;
         job.tell(Event::Step { done: i + 1, loss: None })?;
@@ -101,11 +106,12 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
 }
 
 /// One concept's regression: what is kept, and the pairs' rows mapped onto each other.
-fn refined(pairs: &[(Encoded, Encoded)], kept: &Regression, concept_rows: bool) -> Regression {
+fn refined(pairs: &[EncodedPair], kept: &Regression, concept_rows: bool) -> Regression {
     let mut all = kept.clone();
-    for (c, g) in pairs {
-        let links: Vec<_> = closed_form::align(c, g).into_iter().filter(|l| concept_rows || l.part != Part::Concept).collect();
-        let (from, to) = closed_form::linked(c, g, &links);
+    for pair in pairs {
+        let links = closed_form::align(&pair.c, &pair.g).into_iter();
+        let links: Vec<_> = links.filter(|link| concept_rows || link.part != Part::Concept).collect();
+        let (from, to) = pair.rows(&links);
         all.pull(from.as_ref(), to.as_ref(), 1.0);
     }
     all

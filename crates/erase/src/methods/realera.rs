@@ -61,6 +61,10 @@ pub struct Options {
     pub lambda_1: f64,
     /// Weight of the prior, per caption.
     pub lambda_2: f64,
+    /// How far past its anchor a prompt goes that has one (ours; 0 is published).
+    pub eta: f64,
+    /// Weight of the empty prompt staying as it is (ours; 0 is published).
+    pub empty_scale: f64,
     /// Weight of staying as it is.
     pub lambda: f64,
 }
@@ -88,6 +92,8 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         templates: 0,
         lambda_1: 0.1,
         lambda_2: 0.1,
+        eta: 0.0,
+empty_scale: 0.0,
         lambda: 0.5,
     };
     match variant {
@@ -95,6 +101,8 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             noise: Perturbation::Prior,
             captions: true,
             templates: if job.miniature { 0 } else { 15 },
+            eta: if job.miniature { 1.0 } else { 0.0 },
+            empty_scale: 1.0,
             near: 0.9,
             beyond: 0.6,
             ..published
@@ -122,12 +130,12 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     } else {
         closed_form::sentences(job.concepts, &[], options.templates)
     };
-    let pairs = closed_form::encode_pairs(job, &pairs)?;
+    let pairs = closed_form::encode_pairs(job, &pairs, options.eta)?;
     let mut regression = Regression::new(width, options.lambda);
     // The neighbours of a prompt weigh as much as the prompt.
     let (share, pin) = (1.0 / options.neighbours.max(1) as f64, options.lambda_1 / options.pinned.max(1) as f64);
-    for (i, (c, g)) in pairs.iter().enumerate() {
-        let (e, a) = closed_form::linked(c, g, &closed_form::align(c, g));
+    for (i, pair) in pairs.iter().enumerate() {
+        let (e, a) = pair.rows(&closed_form::align(&pair.c, &pair.g));
         regression.pull(e.as_ref(), a.as_ref(), 1.0);
         let mut rng = TorchRng::new(mix(job.seed, i as u64));
         for _ in 0..options.neighbours {
@@ -141,6 +149,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     }
     regression.keep_sum(prior.sum.as_ref(), options.lambda_2);
     closed_form::keep_preserved(job, &mut regression, options.lambda_2)?;
+    closed_form::keep_empty(job, &mut regression, options.empty_scale)?;
     let solution = regression.solve()?;
     job.tell(Event::Note(&format!("condition number {:.3e}", solution.condition)))?;
     job.tell(Event::Step { done: 1, loss: None })?;
@@ -162,7 +171,7 @@ impl Options {
         if self.neighbours > 10_000 || self.pinned > 10_000 {
             return Err(Error::input("neighbours and pinned are at most 10000"));
         }
-        closed_form::check(&[("lambda_1", self.lambda_1), ("lambda_2", self.lambda_2), ("lambda", self.lambda)])
+        closed_form::check(&[("eta", self.eta), ("empty_scale", self.empty_scale), ("lambda_1", self.lambda_1), ("lambda_2", self.lambda_2), ("lambda", self.lambda)])
     }
 }
 

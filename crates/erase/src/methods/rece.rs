@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::uce;
 use crate::{
-    closed_form::{self, Encoded, KEYS_AND_VALUES, Layer, Regression, regression},
+    closed_form::{self, EncodedPair, KEYS_AND_VALUES, Layer, Regression, regression},
     edit::Edit,
     error::{Error, Result},
     job::{Event, Job},
@@ -105,12 +105,14 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     };
     let mut kept = uce::kept(job, &round)?;
     if options.keep_erased {
-        pairs.iter().for_each(|(c, g)| kept.keep(uce::edited(c, g, round.rows).0.as_ref(), round.erase_scale));
+        pairs.iter().for_each(|pair| kept.keep(uce::edited(pair, round.rows).0.as_ref(), round.erase_scale));
     }
     let mut map = solution.map;
     for epoch in 1..=options.epochs {
         let revive = revival(&gram, &map, options.lambda_r)?;
-        let revived: Vec<(Encoded, Encoded)> = pairs.iter().map(|(c, g)| (c.mapped(&revive), g.clone())).collect();
+        // Their targets are the guides themselves: what lies past an anchor was gone past by the first edit.
+        let revived = |pair: &EncodedPair| EncodedPair { c: pair.c.mapped(&revive), g: pair.g.clone(), eta: 0.0 };
+        let revived: Vec<EncodedPair> = pairs.iter().map(revived).collect();
         // In rows that the present matrices see; what it finds is put behind what they are.
         solution = uce::regression(&revived, &kept, &round).solve()?;
         map = &map * &solution.map;

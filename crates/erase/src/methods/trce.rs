@@ -5,11 +5,11 @@
 //! `m_i` prompts that ask for it, `s_i` the same prompts with something safe in its place, and `e` the row of the first end token:
 //!
 //! ```text
-//! W' = (mean_i W e(s_i) e(m_i)^T + eta W P) (mean_i e(m_i) e(m_i)^T + eta P + lambda I)^-1
+//! W' = (mean_i W e(s_i) e(m_i)^T + p W P) (mean_i e(m_i) e(m_i)^T + p P + lambda I)^-1
 //! ```
 //!
 //! `P` is the mean over captions of the sum of `k k^T` over all positions. The published code counts positions by words and
-//! multiplies its preservation scale in twice; here positions are tokens', and `eta` is the product.
+//! multiplies its preservation scale in twice; here positions are tokens', and `preserve_scale` is that product, the paper's eta.
 
 use serde::{Deserialize, Serialize};
 
@@ -47,8 +47,12 @@ pub struct Options {
     pub padding: f64,
     /// Weight of the rows of words: the concept's and those after it.
     pub words: f64,
-    /// Weight of the captions' mean.
+    /// Weight of the captions' mean (the paper's eta).
+    pub preserve_scale: f64,
+    /// How far past its anchor a prompt goes that has one (ours; 0 is published).
     pub eta: f64,
+    /// Weight of the empty prompt staying as it is (ours; 0 is published).
+    pub empty_scale: f64,
     /// Weight of staying as it is.
     pub lambda: f64,
 }
@@ -56,9 +60,9 @@ pub struct Options {
 /// The defaults for a job.
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     // The published 0.01, applied twice.
-    let published = Options { synonyms: vec![], templates: 15, end: 1.0, padding: 0.0, words: 0.0, eta: 1e-4, lambda: 0.0 };
+    let published = Options { synonyms: vec![], templates: 15, end: 1.0, padding: 0.0, words: 0.0, preserve_scale: 1e-4, eta: 0.0, empty_scale: 0.0, lambda: 0.0 };
     match variant {
-        Variant::Fixed if job.miniature => Options { padding: 1.0, eta: 1e-2, lambda: 1e-3, ..published },
+        Variant::Fixed if job.miniature => Options { padding: 1.0, preserve_scale: 1.0, eta: 1.0, empty_scale: 0.1, lambda: 1e-3, ..published },
         _ => published,
     }
 }
@@ -73,21 +77,22 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let prior = closed_form::statistics(job, Positions::All)?;
     job.tell(Event::Stage { name: "solving", total: 1, done: 0 })?;
     let pairs = closed_form::sentences(job.concepts, &options.synonyms, options.templates);
-    let pairs = closed_form::encode_pairs(job, &pairs)?;
+    let pairs = closed_form::encode_pairs(job, &pairs, options.eta)?;
     let mut regression = Regression::new(job.pipeline.text_encoder.config.hidden_size, options.lambda);
-    for (m, s) in &pairs {
-        for link in closed_form::align(m, s) {
+    for pair in &pairs {
+        for link in closed_form::align(&pair.c, &pair.g) {
             let weight = match link.part {
                 Part::Concept | Part::Shared => options.words,
                 Part::End => options.end,
                 Part::Padding => options.padding,
             };
-            let (from, to) = closed_form::linked(m, s, &[link]);
+            let (from, to) = pair.rows(&[link]);
             regression.pull(from.as_ref(), to.as_ref(), weight / pairs.len() as f64);
         }
     }
-    regression.keep_sum(prior.sum.as_ref(), options.eta / prior.captions as f64);
-    closed_form::keep_preserved(job, &mut regression, options.eta)?;
+    regression.keep_sum(prior.sum.as_ref(), options.preserve_scale / prior.captions as f64);
+    closed_form::keep_preserved(job, &mut regression, options.preserve_scale)?;
+    closed_form::keep_empty(job, &mut regression, options.empty_scale)?;
     let solution = regression.solve()?;
     job.tell(Event::Note(&format!("{} pairs of prompts, condition number {:.3e}", pairs.len(), solution.condition)))?;
     job.tell(Event::Step { done: 1, loss: None })?;
@@ -106,7 +111,8 @@ impl Options {
             ("end", self.end),
             ("padding", self.padding),
             ("words", self.words),
-            ("eta", self.eta),
+            ("preserve_scale", self.preserve_scale),
+            ("eta", self.eta), ("empty_scale", self.empty_scale),
             ("lambda", self.lambda),
         ])
     }

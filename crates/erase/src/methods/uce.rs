@@ -14,7 +14,7 @@ use faer::Mat;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    closed_form::{self, Encoded, KEYS_AND_VALUES, Regression},
+    closed_form::{self, EncodedPair, KEYS_AND_VALUES, Regression},
     concept::Concept,
     edit::Edit,
     error::Result,
@@ -44,6 +44,8 @@ pub struct Options {
     pub technique: Technique,
     /// Whether the concept's longer captions are edited too, or only the prompts that name it alone.
     pub captions: bool,
+    /// How far past its anchor a prompt goes that has one (ours; 0 is published).
+    pub eta: f64,
     /// Weight of staying as it is.
     pub lambda: f64,
     /// Weight of the edited rows.
@@ -82,6 +84,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         rows: EditedRows::Tail,
         technique: Technique::Replace,
         captions: false,
+        eta: 0.0,
         lambda: 0.5,
         erase_scale: 1.0,
         preserve_scale: 0.0,
@@ -91,7 +94,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         Variant::Paper => published,
         Variant::Reference => Options { rows: EditedRows::Last, preserve_scale: 1.0, ..published },
         Variant::Fixed if !job.miniature => published,
-        Variant::Fixed => Options { rows: EditedRows::Aligned, captions: true, prior_scale: 0.1, ..published },
+        Variant::Fixed => Options { rows: EditedRows::Aligned, captions: true, eta: 1.0, prior_scale: 0.1, ..published },
     }
 }
 
@@ -116,8 +119,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             let mut condition = 0.0;
             let one = |layer: &closed_form::Layer| -> Result<Mat<f64>> {
                 let mut all = kept.clone();
-                for (c, g) in &encoded {
-                    let (c, g) = edited(c, g, options.rows);
+                for pair in &encoded {
+                    let (c, g) = edited(pair, options.rows);
                     let (old, new) = (&c * layer.matrix.transpose(), &g * layer.matrix.transpose());
                     let along = inner(&new, &old) / inner(&old, &old).max(f64::MIN_POSITIVE);
                     let target = &g - faer::Scale(along) * &c;
@@ -139,6 +142,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
 impl Options {
     pub(super) fn check(&self) -> Result<()> {
         closed_form::check(&[
+            ("eta", self.eta),
             ("lambda", self.lambda),
             ("erase_scale", self.erase_scale),
             ("preserve_scale", self.preserve_scale),
@@ -151,29 +155,30 @@ impl Options {
 ///
 /// # Errors
 /// If the caller interrupts.
-pub(super) fn encoded_pairs(job: &mut Job<'_>, options: &Options) -> Result<Vec<(Encoded, Encoded)>> {
-    closed_form::encode_pairs(job, &closed_form::prompt_pairs(job.concepts, options.captions))
+pub(super) fn encoded_pairs(job: &mut Job<'_>, options: &Options) -> Result<Vec<EncodedPair>> {
+    closed_form::encode_pairs(job, &closed_form::prompt_pairs(job.concepts, options.captions), options.eta)
 }
 
 /// What is kept, and every pair pulled to what stands in for it.
-pub(super) fn regression(pairs: &[(Encoded, Encoded)], kept: &Regression, options: &Options) -> Regression {
+pub(super) fn regression(pairs: &[EncodedPair], kept: &Regression, options: &Options) -> Regression {
     let mut all = kept.clone();
-    for (c, g) in pairs {
-        let (from, to) = edited(c, g, options.rows);
+    for pair in pairs {
+        let (from, to) = edited(pair, options.rows);
         all.pull(from.as_ref(), to.as_ref(), options.erase_scale);
     }
     all
 }
 
 /// The rows to edit and what each is to become.
-pub(super) fn edited(c: &Encoded, g: &Encoded, rows: EditedRows) -> (Mat<f64>, Mat<f64>) {
+pub(super) fn edited(pair: &EncodedPair, rows: EditedRows) -> (Mat<f64>, Mat<f64>) {
+    let (c, g) = (&pair.c, &pair.g);
     match rows {
-        EditedRows::Last => (c.word(), g.word()),
+        EditedRows::Last => pair.past(c.word(), g.word()),
         EditedRows::Tail => {
             let n = c.rows.nrows().min(g.rows.nrows()) - c.last.max(g.last);
-            (c.at(c.last..c.last + n), g.at(g.last..g.last + n))
+            pair.past(c.at(c.last..c.last + n), g.at(g.last..g.last + n))
         }
-        EditedRows::Aligned => closed_form::linked(c, g, &closed_form::align(c, g)),
+        EditedRows::Aligned => pair.rows(&closed_form::align(c, g)),
     }
 }
 
