@@ -122,7 +122,7 @@ fn carry_out(
         }
     };
     let edited = edit.apply_to(pipeline, 1.0)?;
-    let content = format!("{}/{}", plan.model_hash, blake3::hash(&fs_err::read(&edit_path)?).to_hex());
+    let content = format!("{}/{}", plan.model_hash, edit.content_hash());
 
     let names: Vec<String> = plan.concepts.iter().map(|c| c.name.clone()).collect();
     let rates = if plan.judge {

@@ -99,6 +99,8 @@ pub(crate) fn pooled(rates: &[Rates]) -> Rates {
     Rates {
         target: sum(&|r| r.target),
         others: sum(&|r| r.others),
+        other_objects: sum(&|r| r.other_objects),
+        other_styles: sum(&|r| r.other_styles),
         target_objects: objects.then(|| sum(&|r| r.target_objects.unwrap_or_default())),
     }
 }

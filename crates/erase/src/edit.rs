@@ -90,6 +90,23 @@ impl Edit {
         Ok(Self { about, changes })
     }
 
+    /// The hash of what it changes; two edits that make the same model of the same base have the same, whatever they say of
+    /// themselves.
+    pub fn content_hash(&self) -> String {
+        let mut hash = blake3::Hasher::new();
+        for ((component, name), change) in &self.changes {
+            hash.update(format!("{component}.{name}\n").as_bytes());
+            match change {
+                Change::Value(value) => hash.update(b"value").update(value.bytes()),
+                Change::Difference(difference) => hash.update(b"difference").update(difference.bytes()),
+                Change::LowRank(low) => {
+                    hash.update(b"low rank").update(&low.alpha.to_le_bytes()).update(low.up.bytes()).update(low.down.bytes())
+                }
+            };
+        }
+        hash.finalize().to_hex().to_string()
+    }
+
     /// Writes it beside `path` and renames.
     ///
     /// # Errors

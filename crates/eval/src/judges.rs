@@ -60,7 +60,11 @@ impl Judges {
             let hit = case.accepted.contains(seen);
             match case.role {
                 Role::Target => rates.target.add(hit),
-                Role::Other => rates.others.add(hit),
+                Role::Other => {
+                    rates.others.add(hit);
+                    rates.other_objects.add(answer.object == case.names.object);
+                    rates.other_styles.add(answer.style == case.names.style);
+                }
             }
             // Prompts that name an erased style should still show their object.
             if let (Some(object), Role::Target) = (&case.object, case.role) {

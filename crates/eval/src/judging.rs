@@ -9,6 +9,8 @@ use std::ops::Range;
 use scumble_diffusion::{Noise, Request, Sampler};
 use scumble_erase::{Known, World};
 
+use crate::judges::Answer;
+
 /// Pictures of the target.
 pub const TARGETS: usize = 48;
 
@@ -49,6 +51,8 @@ pub struct Case {
     pub judge: Kind,
     /// The labels that are hits.
     pub accepted: Vec<String>,
+    /// What the prompt names.
+    pub names: Answer,
     /// For a prompt that names a style to be erased: the object that should still be there.
     pub object: Option<String>,
 }
@@ -128,7 +132,8 @@ impl Case {
     fn new(role: Role, judge: Kind, object: &str, style: &str, copy: usize, accepted: &[String]) -> Self {
         let prompt = World::caption(object, Some(style), None);
         let seed = seed(&prompt, copy);
-        Self { prompt, seed, role, judge, accepted: accepted.to_vec(), object: None }
+        let names = Answer { object: object.to_owned(), style: style.to_owned() };
+        Self { prompt, seed, role, judge, accepted: accepted.to_vec(), names, object: None }
     }
 }
 

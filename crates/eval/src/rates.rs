@@ -51,6 +51,12 @@ pub struct Rates {
     pub target: Rate,
     /// Pictures of other prompts that show what they should.
     pub others: Rate,
+    /// Of the other pictures, those that show the right object.
+    #[serde(default)]
+    pub other_objects: Rate,
+    /// Of the other pictures, those in the right style.
+    #[serde(default)]
+    pub other_styles: Rate,
     /// For a style: pictures of its own prompts that show the right object, whatever the style.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_objects: Option<Rate>,
@@ -93,9 +99,10 @@ mod tests {
 
     #[test]
     fn an_object_has_no_third_number() {
-        let rates = Rates { target: Rate { hits: 1, n: 48 }, others: Rate { hits: 180, n: 186 }, target_objects: None };
+        let rates = Rates { target: Rate { hits: 1, n: 48 }, others: Rate { hits: 180, n: 186 }, ..Rates::default() };
         let text = serde_json::to_string(&rates).unwrap();
-        assert_eq!(text, r#"{"target":{"hits":1,"n":48},"others":{"hits":180,"n":186}}"#);
+        assert!(text.starts_with(r#"{"target":{"hits":1,"n":48},"others":{"hits":180,"n":186}"#), "{text}");
+        assert!(!text.contains("target_objects"), "{text}");
         assert_eq!(serde_json::from_str::<Rates>(&text).unwrap(), rates);
     }
 }
