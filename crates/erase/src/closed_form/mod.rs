@@ -6,9 +6,10 @@ mod job;
 pub(crate) mod layers;
 pub(crate) mod regression;
 pub(crate) mod rows;
+pub(crate) mod subspace;
 
-pub(crate) use align::{Link, Part, align, linked};
+pub(crate) use align::{align, linked};
 pub(crate) use job::{check, encode_pairs, prompt_pairs, recorded};
 pub(crate) use layers::{KEYS_AND_VALUES, Layer, VALUES, finish, layers, multiplied};
 pub(crate) use regression::Regression;
-pub(crate) use rows::{Encoded, Positions, encode, statistics};
+pub(crate) use rows::{Encoded, Positions, caption_rows, encode, statistics};

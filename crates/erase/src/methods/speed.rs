@@ -1,0 +1,329 @@
+//! SPEED: "Scalable, Precise, and Efficient Concept Erasure for Diffusion Models", ICLR 2026 (arXiv 2503.07392).
+//!
+//! Every value matrix `W` of the cross-attention gets an addition that what is kept cannot see:
+//!
+//! ```text
+//! W' = W + W (C_at - C_tt) P Q M,   M = (C_tt P + lambda I)^-1,   Q = I - M K (K^T P M K)^-1 K^T P
+//! ```
+//!
+//! `C_tt` and `C_at` are the means of `t t^T` and `a t^T` over the concept's rows `t` and the anchor's `a`. `P` projects on what
+//! the rows of the retain set do not use: the eigenvectors of their covariance below a threshold. The columns of `K` are kept
+//! exactly: the start token and three centroids of the empty prompt's other rows.
+//!
+//! The retain set is refined for every matrix, since what is never reached needs no protection: rows stay that the edit
+//! without `P` moves more than the mean, and of each some perturbations along the direction that `W` sees least, chosen the same way.
+//!
+//! With `P = N N^T` the addition is `Y N^T`, where `Y = (B N - L (N^T K)^T) m`, `B = W (C_at - C_tt)` and `m = (N^T C_tt N + lambda I)^-1`.
+//! That is the same with a symmetric matrix to invert, and it needs no care where `P K` has fewer directions than `K`.
+
+use faer::{Mat, MatRef, linalg::solvers::Solve};
+use scumble_diffusion::TorchRng;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    closed_form::{self, Encoded, KEYS_AND_VALUES, Positions, VALUES, regression, subspace},
+    concept::Concept,
+    edit::Edit,
+    error::{Error, Result},
+    job::{Event, Job},
+    methods::{Method, Variant},
+    seeds::mix,
+};
+
+/// What it is.
+pub const METHOD: Method = Method {
+    id: "speed",
+    paper: "SPEED: Scalable, Precise, and Efficient Concept Erasure for Diffusion Models, ICLR 2026, arXiv 2503.07392",
+    moves: "U-Net: values of the cross-attention",
+    needs: "nothing; keeps --preserve and --captions",
+    several: true,
+    preserves: true,
+    seconds: None,
+    peak_mb: None,
+    erase,
+};
+
+/// Stream of the seeds of the perturbations.
+const PERTURBING: u64 = 0x59eed;
+/// Rounds of k-means at most; a few dozen rows settle much sooner.
+const ROUNDS: usize = 100;
+
+/// SPEED's options.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Which rows of a prompt are edited.
+    pub rows: EditedRows,
+    /// Which rows of a caption are kept.
+    pub retained: RetainedRows,
+    /// Weight of a small change (`s`).
+    pub lambda: f64,
+    /// Whether `lambda` is shared out among the concepts: the published mean over them makes each weigh less.
+    pub shared: bool,
+    /// Directions that the retain set uses less than this, in its mean of `k k^T`, are free.
+    pub threshold: f64,
+    /// Whether the retain set is refined.
+    pub refine: bool,
+    /// Perturbations of each row of the refined set.
+    pub perturbations: usize,
+    /// Centroids of the empty prompt that are kept exactly, beside its start token.
+    pub centroids: usize,
+    /// Whether keys are edited too.
+    pub keys: bool,
+}
+
+/// Which rows are edited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EditedRows {
+    /// The last word (published).
+    Last,
+    /// From the first token in which the concept's captions and what is left without it differ (ours).
+    Aligned,
+}
+
+/// Which rows of a caption are retained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RetainedRows {
+    /// The last word (published).
+    Last,
+    /// All, padding too.
+    All,
+}
+
+/// The defaults for a job.
+pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+    let published = Options {
+        rows: EditedRows::Last,
+        retained: RetainedRows::Last,
+        lambda: 1.0,
+        shared: false,
+        threshold: 0.1,
+        refine: true,
+        perturbations: 10,
+        centroids: 3,
+        keys: false,
+    };
+    match variant {
+        Variant::Fixed if job.miniature => Options {
+            rows: EditedRows::Aligned,
+            retained: RetainedRows::All,
+            lambda: 0.05,
+            shared: true,
+            refine: false,
+            ..published
+        },
+        _ => published,
+    }
+}
+
+/// Erases the job's concepts.
+///
+/// # Errors
+/// If an option is impossible, there is nothing to retain or no free direction, the system is singular, nothing changes, or the
+/// caller interrupts.
+pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
+    let options: Options = job.options(&defaults(job, variant))?;
+    options.check()?;
+    let parts = Parts::of(job, &options)?;
+    let layers = closed_form::layers(job, if options.keys { KEYS_AND_VALUES } else { VALUES });
+    job.tell(Event::Stage { name: "solving", total: layers.len(), done: 0 })?;
+    let all_free = if options.refine { None } else { Some(free(&parts.covariance_of_all(), options.threshold)?) };
+    let (mut new, mut worst, mut room) = (Vec::with_capacity(layers.len()), 0.0f64, Vec::new());
+    for (index, layer) in layers.iter().enumerate() {
+        let basis = match &all_free {
+            Some(basis) => basis.clone(),
+            None => free(&parts.refined(&layer.matrix, &options, mix(job.seed, PERTURBING + index as u64))?, options.threshold)?,
+        };
+        let (addition, condition) = parts.addition(&layer.matrix, basis.as_ref())?;
+        worst = worst.max(condition);
+        room.push(basis.ncols());
+        new.push(&layer.matrix + addition);
+        job.tell(Event::Step { done: index + 1, loss: None })?;
+    }
+    let (least, most) = (room.iter().min().copied().unwrap_or(0), room.iter().max().copied().unwrap_or(0));
+    let width = parts.targets.nrows();
+    job.tell(Event::Note(&format!("condition number {worst:.3e}; {least} to {most} of {width} directions are free")))?;
+    let recorded = closed_form::recorded(job, &options)?;
+    closed_form::finish(job, METHOD.id, recorded, &layers, new)
+}
+
+impl Options {
+    fn check(&self) -> Result<()> {
+        closed_form::check(&[("lambda", self.lambda), ("threshold", self.threshold)])
+    }
+}
+
+/// What the job's prompts come to, for all matrices.
+struct Parts {
+    /// `C_tt`, `[width, width]`.
+    targets: Mat<f64>,
+    /// `C_at - C_tt`, `[width, width]`.
+    moves: Mat<f64>,
+    lambda: f64,
+    /// What is kept exactly, `[n, width]`.
+    fixed: Mat<f64>,
+    /// What the user wants kept, `[n, width]`: never left out.
+    preserved: Mat<f64>,
+    /// What the captions want kept, `[n, width]`.
+    retained: Mat<f64>,
+}
+
+impl Parts {
+    fn of(job: &mut Job<'_>, options: &Options) -> Result<Self> {
+        let width = job.pipeline.text_encoder.config.hidden_size;
+        let aligned = options.rows == EditedRows::Aligned;
+        let pairs = closed_form::prompt_pairs(job.concepts, aligned);
+        let pairs = closed_form::encode_pairs(job, &pairs)?;
+        let rows = pairs.iter().map(|(t, a)| match options.rows {
+            EditedRows::Last => (t.word(), a.word()),
+            EditedRows::Aligned => closed_form::linked(t, a, &closed_form::align(t, a)),
+        });
+        let (t, a): (Vec<_>, Vec<_>) = rows.unzip();
+        let (t, a) = (subspace::stacked(&t, width), subspace::stacked(&a, width));
+        let mean = faer::Scale(1.0 / t.nrows().max(1) as f64);
+        let concepts = if options.shared { job.concepts.len().max(1) } else { 1 };
+
+        let empty = closed_form::encode(job, &[String::new()])?;
+        let fixed = empty.iter().map(|empty| {
+            let others = empty.at(1..empty.rows.nrows());
+            subspace::stacked(&[empty.at(0..1), centroids(&others, options.centroids)], width)
+        });
+        let fixed = subspace::stacked(&fixed.collect::<Vec<_>>(), width);
+        let prompts: Vec<String> = job.preserve.iter().flat_map(Concept::asked).collect();
+        let all = options.retained == RetainedRows::All;
+        let preserved = closed_form::encode(job, &prompts)?.into_iter().map(|p| if all { p.rows } else { p.word() });
+        let preserved = subspace::stacked(&preserved.collect::<Vec<_>>(), width);
+        let retained = closed_form::caption_rows(job, if all { Positions::All } else { Positions::LastWord })?;
+        if retained.nrows() + preserved.nrows() == 0 {
+            return Err(Error::input("the retain set is empty")
+                .with_hint("say what to keep with --preserve or --captions; without it UCE is the same"));
+        }
+        Ok(Self {
+            moves: mean * ((&a - &t).transpose() * &t),
+            targets: mean * (t.transpose() * &t),
+            lambda: options.lambda / concepts as f64,
+            fixed,
+            preserved,
+            retained,
+        })
+    }
+
+    /// The mean of `k k^T` of the whole retain set.
+    fn covariance_of_all(&self) -> Mat<f64> {
+        let n = self.retained.nrows() + self.preserved.nrows();
+        let sum = self.retained.transpose() * &self.retained + self.preserved.transpose() * &self.preserved;
+        faer::Scale(1.0 / n.max(1) as f64) * sum
+    }
+
+    /// The mean of `k k^T` of the refined retain set of one matrix.
+    fn refined(&self, matrix: &Mat<f64>, options: &Options, seed: u64) -> Result<Mat<f64>> {
+        let plain = regression::ridge(&self.targets, self.lambda);
+        let (factor, _) = regression::factor(&plain, self.lambda)?;
+        // The edit without the projection, as a map of rows: k -> edit k.
+        let edit = factor.solve((matrix * &self.moves).transpose());
+        let moved = &self.retained * &edit;
+        let lengths: Vec<f64> = (0..moved.nrows()).map(|i| moved.row(i).squared_norm_l2().sqrt()).collect();
+        let kept = above_mean(&lengths);
+
+        let (_, seen) = subspace::eigen(&(matrix.transpose() * matrix))?;
+        let blind = seen.get(.., 0..1).to_owned();
+        let slip = blind.transpose() * &edit;
+        let slip_squared = slip.squared_norm_l2();
+        let along = &moved * slip.transpose();
+        let shifts: Vec<f64> =
+            TorchRng::new(seed).normal((kept.len() * options.perturbations).max(16)).into_iter().map(f64::from).collect();
+        let candidates: Vec<(usize, f64)> =
+            (0..kept.len() * options.perturbations).map(|at| (at / options.perturbations, shifts[at])).collect();
+        let reaches: Vec<f64> = candidates
+            .iter()
+            .map(|&(at, z)| {
+                let i = kept[at];
+                (lengths[i].powi(2) + 2.0 * z * along[(i, 0)] + z * z * slip_squared).max(0.0).sqrt()
+            })
+            .collect();
+
+        // The sum over (k + z b)(k + z b)^T without making the rows: k k^T counts as often as k is used, the rest is two products.
+        let (mut uses, mut first, mut second) = (vec![1.0; kept.len()], vec![0.0; kept.len()], 0.0);
+        let chosen = above_mean(&reaches);
+        for &at in &chosen {
+            let (row, z) = candidates[at];
+            uses[row] += 1.0;
+            first[row] += z;
+            second += z * z;
+        }
+        let width = self.targets.nrows();
+        let rows = Mat::from_fn(kept.len(), width, |i, j| self.retained[(kept[i], j)]);
+        let weighted = Mat::from_fn(kept.len(), width, |i, j| uses[i] * rows[(i, j)]);
+        let shifted = rows.transpose() * Mat::from_fn(kept.len(), 1, |i, _| first[i]);
+        let cross = &shifted * blind.transpose();
+        let sum = rows.transpose() * weighted
+            + &cross
+            + cross.transpose()
+            + faer::Scale(second) * (&blind * blind.transpose())
+            + self.preserved.transpose() * &self.preserved;
+        let count = kept.len() + chosen.len() + self.preserved.nrows();
+        Ok(faer::Scale(1.0 / count.max(1) as f64) * sum)
+    }
+
+    /// What is added to a matrix, given an orthonormal basis of the free directions, and the condition number.
+    fn addition(&self, matrix: &Mat<f64>, basis: MatRef<'_, f64>) -> Result<(Mat<f64>, f64)> {
+        let inner = regression::ridge(&(basis.transpose() * &self.targets * basis), self.lambda);
+        let (factor, condition) = regression::factor(&inner, self.lambda)?;
+        // All transposed, so that solving from the left will do.
+        let mut wanted = (matrix * &self.moves * basis).transpose().to_owned();
+        let fixed = subspace::span(&(&self.fixed * basis))?;
+        if fixed.ncols() > 0 {
+            let reached = factor.solve(&fixed);
+            let (constraint, _) = regression::factor(&(fixed.transpose() * &reached), self.lambda)?;
+            let multiplier = constraint.solve(reached.transpose() * &wanted);
+            wanted -= fixed * multiplier;
+        }
+        Ok((factor.solve(wanted).transpose() * basis.transpose(), condition))
+    }
+}
+
+/// An orthonormal basis of the directions that rows with this mean of `k k^T` use less than a threshold.
+fn free(covariance: &Mat<f64>, threshold: f64) -> Result<Mat<f64>> {
+    let (values, vectors) = subspace::eigen(covariance)?;
+    let count = values.iter().take_while(|&&value| value < threshold).count();
+    if count == 0 {
+        return Err(Error::input(format!("the retain set uses every direction more than threshold {threshold}"))
+            .with_hint("give threshold a larger value, or retain fewer captions"));
+    }
+    Ok(vectors.get(.., 0..count).to_owned())
+}
+
+/// The places of the numbers that are not below their mean.
+fn above_mean(numbers: &[f64]) -> Vec<usize> {
+    let mean = numbers.iter().sum::<f64>() / numbers.len().max(1) as f64;
+    (0..numbers.len()).filter(|&i| numbers[i] >= mean).collect()
+}
+
+/// The centroids of rows, `[n, width]`, by Lloyd's rounds from rows that lie evenly apart in the prompt.
+fn centroids(rows: &Mat<f64>, n: usize) -> Mat<f64> {
+    let (count, width) = (rows.nrows(), rows.ncols());
+    let n = n.min(count);
+    let mut centres = Mat::from_fn(n, width, |i, j| rows[(i * count / n, j)]);
+    let mut places = vec![usize::MAX; count];
+    for _ in 0..ROUNDS {
+        let nearest = |i: usize| {
+            let far = |c: usize| (0..width).map(|j| (rows[(i, j)] - centres[(c, j)]).powi(2)).sum::<f64>();
+            (0..n).min_by(|&a, &b| far(a).total_cmp(&far(b))).unwrap_or(0)
+        };
+        let found: Vec<usize> = (0..count).map(nearest).collect();
+        if found == places {
+            break;
+        }
+        places = found;
+        for c in 0..n {
+            let members: Vec<usize> = (0..count).filter(|&i| places[i] == c).collect();
+            if !members.is_empty() {
+                for j in 0..width {
+                    centres[(c, j)] = members.iter().map(|&i| rows[(i, j)]).sum::<f64>() / members.len() as f64;
+                }
+            }
+        }
+    }
+    centres
+}
