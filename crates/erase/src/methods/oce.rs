@@ -104,7 +104,10 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     match variant {
         Variant::Reference | Variant::Paper => Options { sign: Sign::Column, ..published },
         Variant::Fixed if !job.miniature => published,
-        Variant::Fixed => Options { subspace: Subspace::Contrast, ..published },
+        Variant::Fixed => {
+            let concepts = job.concepts.len().max(1) as f64;
+            Options { subspace: Subspace::Contrast, whiten: 0.3, erase_scale: 600.0 / concepts.sqrt(), ..published }
+        }
     }
 }
 
@@ -244,9 +247,9 @@ fn contrasts(matrix: &Mat<f64>, concepts: &[Mat<f64>], general: &Mat<f64>, optio
     let units = if options.whiten > 0.0 { units(general, 1.0 / options.whiten)? } else { Mat::identity(n, n) };
     let mut directions = Vec::with_capacity(concepts.len());
     for concept in concepts {
-        let found = subspace::svd(&(concept * matrix.transpose() * &units))?;
-        let rank = options.rank.min(found.V().ncols());
-        directions.push(found.V().get(.., 0..rank).transpose() * &units);
+        let found = subspace::span(&(concept * matrix.transpose() * &units))?;
+        let rank = options.rank.min(found.ncols());
+        directions.push(found.get(.., 0..rank).transpose() * &units);
     }
     subspace::span(&subspace::stacked(&directions, n))
 }
@@ -298,4 +301,161 @@ fn rotation(m: &Mat<f64>, options: &Options) -> Result<(Mat<f64>, f64)> {
         Sign::Column => Mat::from_fn(n, n, |i, j| if j + 1 == n { -q.matrix[(i, j)] } else { q.matrix[(i, j)] }),
     };
     Ok((turned, condition))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random(n: usize, width: usize, seed: u64) -> Mat<f64> {
+        let numbers = scumble_diffusion::TorchRng::new(seed).normal(n * width + 16);
+        Mat::from_fn(n, width, |i, j| f64::from(numbers[i * width + j]))
+    }
+
+    fn options() -> Options {
+        Options {
+            subspace: Subspace::Words,
+            rank: 1,
+            whiten: 0.0,
+            erase_scale: 1000.0,
+            general_scale: 30.0,
+            preserve_scale: 1.0,
+            lambda: 10.0,
+            sign: Sign::Least,
+            keys: false,
+        }
+    }
+
+    fn rows(concepts: usize) -> Rows {
+        let captions = random(40, 12, 3);
+        Rows {
+            concepts: vec![random(concepts, 12, 1)],
+            anchors: random(1, 12, 2),
+            preserved: random(2, 12, 4),
+            general: faer::Scale(1.0 / 40.0) * (captions.transpose() * &captions),
+        }
+    }
+
+    fn along(a: &Mat<f64>, b: &Mat<f64>) -> f64 {
+        let dot: f64 = (0..a.nrows()).map(|i| a[(i, 0)] * b[(i, 0)]).sum();
+        dot / (a.norm_l2() * b.norm_l2())
+    }
+
+    #[test]
+    fn it_is_a_rotation() {
+        for (concepts, seed) in [(1, 5), (2, 6), (3, 7)] {
+            let m = agreement(&random(9, 12, seed), &rows(concepts), &options()).unwrap();
+            for sign in [Sign::Least, Sign::Column] {
+                let (q, _) = rotation(&m, &Options { sign, ..options() }).unwrap();
+                assert!((q.transpose() * &q - Mat::<f64>::identity(9, 9)).norm_l2() < 1e-12);
+                assert!((q.determinant() - 1.0).abs() < 1e-12);
+            }
+        }
+        // Where a sign has to change, the least direction is the cheapest: no rotation agrees better with M.
+        let m = agreement(&random(9, 12, 5), &rows(1), &options()).unwrap();
+        assert!(orthogonal(&m).unwrap().0.matrix.determinant() < 0.0, "one direction is mirrored");
+        let agrees = |sign| {
+            let (q, _) = rotation(&m, &Options { sign, ..options() }).unwrap();
+            (0..9).map(|i| (0..9).map(|j| q[(i, j)] * m[(i, j)]).sum::<f64>()).sum::<f64>()
+        };
+        assert!(agrees(Sign::Least) > agrees(Sign::Column));
+    }
+
+    #[test]
+    fn lengths_and_angles_stay() {
+        for out in [9, 12, 20] {
+            let w = random(out, 12, 5);
+            let (new, condition) = turned(&w, &rows(2), &options()).unwrap();
+            assert!((new.transpose() * &new - w.transpose() * &w).norm_l2() < 1e-11 * w.norm_l2().powi(2), "{out}");
+            assert!((new - w).norm_l2() > 0.1 && condition > 1.0);
+        }
+    }
+
+    #[test]
+    fn nothing_to_erase_is_the_identity() {
+        for out in [9, 20] {
+            let w = random(out, 12, 5);
+            let none = Options { erase_scale: 0.0, ..options() };
+            assert!((turned(&w, &rows(2), &none).unwrap().0 - &w).norm_l2() < 1e-12 * w.norm_l2());
+            // The more staying weighs, the nearer.
+            let change = |lambda: f64| (turned(&w, &rows(1), &Options { lambda, ..options() }).unwrap().0 - &w).norm_l2();
+            assert!(change(1e9) < 1e-5 && change(1e9) < change(10.0));
+        }
+    }
+
+    #[test]
+    fn the_concepts_are_mirrored() {
+        let strong = Options { erase_scale: 1e9, ..options() };
+        let mut rows = rows(2);
+        rows.anchors = Mat::zeros(0, 12);
+        let w = random(20, 12, 5);
+        let (new, _) = turned(&w, &rows, &strong).unwrap();
+        for i in 0..2 {
+            let concept = rows.concepts[0].row(i).transpose().as_mat().to_owned();
+            assert!(along(&(&new * &concept), &(&w * &concept)) < -0.999);
+        }
+        // What the concepts share with their anchor is not left.
+        rows.anchors = rows.concepts[0].clone();
+        assert!((turned(&w, &rows, &strong).unwrap().0 - &w).norm_l2() < 1e-6 * w.norm_l2());
+    }
+
+    #[test]
+    fn outside_of_what_the_matrix_reaches_nothing_matters() {
+        // The published way, a decomposition of all of M, of which eight directions are empty.
+        let (w, rows) = (random(20, 12, 5), rows(2));
+        let found = agreement(&w, &rows, &options()).unwrap().svd().unwrap();
+        let published = found.U() * found.V().transpose() * &w;
+        assert!((turned(&w, &rows, &options()).unwrap().0 - &published).norm_l2() < 1e-9 * w.norm_l2());
+    }
+
+    #[test]
+    fn a_contrast_is_the_concepts_own_direction() {
+        let w = random(9, 12, 5);
+        let own = random(1, 12, 8);
+        let weights = random(6, 1, 9);
+        // Six rows that differ from their anchors along one direction, in different strength.
+        let concepts = vec![&weights * &own];
+        let general = &w * w.transpose();
+        let contrast = Options { subspace: Subspace::Contrast, rank: 3, ..options() };
+        let found = contrasts(&w, &concepts, &general, &contrast).unwrap();
+        let expected = &w * own.transpose();
+        assert_eq!(found.ncols(), 1, "rows of rank one have one direction, whatever is asked for");
+        assert!(along(&found, &expected).abs() > 1.0 - 1e-12);
+        // Whitened, it turns to where the captions are not, and still sees the concept.
+        let whitened = Options { whiten: 1e3, ..contrast };
+        let found = contrasts(&w, &concepts, &general, &whitened).unwrap();
+        let use_of = |x: &Mat<f64>| (x.transpose() * &general * x)[(0, 0)] / x.squared_norm_l2();
+        assert!(use_of(&found) < use_of(&expected) && along(&found, &expected).abs() > 0.01);
+    }
+
+    #[test]
+    fn impossible_requests_are_refused() {
+        let w = random(9, 12, 5);
+        let error = turned(&w, &rows(9), &options()).unwrap_err();
+        assert!(error.to_string().contains("span 9 directions, and a matrix has 9") && error.hint().is_some());
+        turned(&w, &rows(8), &options()).unwrap();
+        let kept_by_nothing = Options { lambda: 0.0, general_scale: 0.0, preserve_scale: 0.0, ..options() };
+        let error = turned(&w, &rows(1), &kept_by_nothing).unwrap_err();
+        assert!(error.to_string().contains("singular") && error.hint().unwrap().contains("lambda"), "{error}");
+    }
+
+    /// SD 1.4's sizes, for the clock: `cargo test --workspace --lib oce_at_full_size -- --ignored --nocapture`.
+    #[test]
+    #[ignore = "a measurement"]
+    fn oce_at_full_size() {
+        let captions = random(2000, 768, 3);
+        let rows = Rows {
+            concepts: vec![random(100, 768, 1)],
+            anchors: random(1, 768, 2),
+            preserved: random(100, 768, 4),
+            general: faer::Scale(1.0 / 2000.0) * (captions.transpose() * &captions),
+        };
+        let start = std::time::Instant::now();
+        for (out, count) in [(320, 5), (640, 5), (1280, 6)] {
+            for i in 0..count {
+                turned(&random(out, 768, 10 + i), &rows, &options()).unwrap();
+            }
+        }
+        assert!(start.elapsed().as_secs_f64() < 60.0, "{:?}", start.elapsed());
+    }
 }

@@ -21,7 +21,7 @@ use scumble_diffusion::TorchRng;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    closed_form::{self, Encoded, KEYS_AND_VALUES, Positions, VALUES, regression, subspace},
+    closed_form::{self, KEYS_AND_VALUES, Positions, VALUES, regression, subspace},
     concept::Concept,
     edit::Edit,
     error::{Error, Result},
@@ -286,7 +286,7 @@ impl Parts {
 /// An orthonormal basis of the directions that rows with this mean of `k k^T` use less than a threshold.
 fn free(covariance: &Mat<f64>, threshold: f64) -> Result<Mat<f64>> {
     let (values, vectors) = subspace::eigen(covariance)?;
-    let count = values.iter().take_while(|&&value| value < threshold).count();
+    let count = values.iter().take_while(|value| value.max(0.0) < threshold).count();
     if count == 0 {
         return Err(Error::input(format!("the retain set uses every direction more than threshold {threshold}"))
             .with_hint("give threshold a larger value, or retain fewer captions"));
@@ -326,4 +326,169 @@ fn centroids(rows: &Mat<f64>, n: usize) -> Mat<f64> {
         }
     }
     centres
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random(n: usize, width: usize, seed: u64) -> Mat<f64> {
+        let numbers = TorchRng::new(seed).normal(n * width + 16);
+        Mat::from_fn(n, width, |i, j| f64::from(numbers[i * width + j]))
+    }
+
+    fn options() -> Options {
+        Options {
+            rows: EditedRows::Last,
+            retained: RetainedRows::Last,
+            lambda: 0.3,
+            shared: false,
+            threshold: 0.1,
+            refine: true,
+            perturbations: 10,
+            centroids: 3,
+            keys: false,
+        }
+    }
+
+    /// Rows of 12 numbers: two concepts, five kept rows, four of which are equalities.
+    fn parts(lambda: f64) -> (Parts, Mat<f64>, Mat<f64>) {
+        let (t, a) = (random(2, 12, 1), random(2, 12, 2));
+        let parts = Parts {
+            targets: t.transpose() * &t,
+            moves: (&a - &t).transpose() * &t,
+            lambda,
+            fixed: random(4, 12, 3),
+            preserved: random(1, 12, 4),
+            retained: random(5, 12, 5),
+        };
+        (parts, t, a)
+    }
+
+    #[test]
+    fn the_free_directions_are_those_that_nothing_kept_uses() {
+        let (parts, ..) = parts(0.3);
+        let basis = free(&parts.covariance_of_all(), 1e-9).unwrap();
+        assert_eq!(basis.ncols(), 12 - 6);
+        let p = subspace::projector(basis.as_ref());
+        assert!((&p * &p - &p).norm_l2() < 1e-13, "idempotent");
+        assert!((&parts.retained * &p).norm_l2() < 1e-6 && (&parts.preserved * &p).norm_l2() < 1e-6);
+        // A smaller threshold frees less, and none frees nothing.
+        let error = free(&parts.covariance_of_all(), 0.0).unwrap_err();
+        assert!(error.to_string().contains("threshold 0") && error.hint().is_some());
+        assert_eq!(free(&parts.covariance_of_all(), 1e9).unwrap().ncols(), 12);
+    }
+
+    #[test]
+    fn the_addition_is_the_printed_one() {
+        let (parts, ..) = parts(0.3);
+        let w = random(7, 12, 6);
+        let basis = free(&parts.covariance_of_all(), 2.0).unwrap();
+        let p = subspace::projector(basis.as_ref());
+        let k = parts.fixed.transpose().to_owned();
+        let inverse = |a: &Mat<f64>| a.partial_piv_lu().solve(Mat::<f64>::identity(a.nrows(), a.nrows()));
+        let m = inverse(&regression::ridge(&(&parts.targets * &p), parts.lambda));
+        let core = inverse(&(k.transpose() * &p * &m * &k));
+        let q = Mat::<f64>::identity(12, 12) - &m * &k * core * k.transpose() * &p;
+        let printed = &w * &parts.moves * &p * q * m;
+        let (found, condition) = parts.addition(&w, basis.as_ref()).unwrap();
+        assert!((&found - &printed).norm_l2() < 1e-9 * printed.norm_l2(), "{}", (&found - &printed).norm_l2());
+        assert!(printed.norm_l2() > 0.1 && condition > 1.0);
+        // What is fixed stays, and nothing happens outside of the free directions.
+        assert!((&found * &k).norm_l2() < 1e-10);
+        assert!((&found * &p - &found).norm_l2() < 1e-12);
+    }
+
+    #[test]
+    fn lambda_goes_from_nothing_to_everything() {
+        let w = random(7, 12, 6);
+        let all = Mat::<f64>::identity(12, 12);
+        let size = |lambda: f64| parts(lambda).0.addition(&w, all.as_ref()).unwrap().0.norm_l2();
+        assert!(size(1e12) < 1e-9 && (size(1e6) / size(1e7) - 10.0).abs() < 0.01);
+        // Without a price both concepts become their anchors, one or several at once, although four rows are equalities.
+        let (free_of_charge, t, a) = parts(1e-11);
+        let new = &w + free_of_charge.addition(&w, all.as_ref()).unwrap().0;
+        assert!((&t * new.transpose() - &a * w.transpose()).norm_l2() < 1e-6);
+        // With no lambda and fewer rows than directions there is no unique edit.
+        let error = parts(0.0).0.addition(&w, all.as_ref()).unwrap_err();
+        assert!(error.to_string().contains("lambda 0") && error.hint().is_some());
+        // Where what is fixed has no part in the free directions, there is nothing left to demand.
+        let mut kept = parts(0.3).0;
+        kept.retained = kept.fixed.clone();
+        let basis = free(&kept.covariance_of_all(), 1e-9).unwrap();
+        let (found, _) = kept.addition(&w, basis.as_ref()).unwrap();
+        assert!((&kept.fixed * found.transpose()).norm_l2() < 1e-9 && found.norm_l2() > 0.1);
+    }
+
+    #[test]
+    fn the_refined_set_is_that_of_its_rows() {
+        let (mut parts, ..) = parts(0.3);
+        parts.retained = random(9, 12, 8);
+        let w = random(20, 12, 6);
+        let options = options();
+        let found = parts.refined(&w, &options, 77).unwrap();
+
+        // The rows one by one.
+        let inverse = regression::ridge(&parts.targets, 0.3).partial_piv_lu().solve(Mat::<f64>::identity(12, 12));
+        let edit = &w * &parts.moves * inverse;
+        let reach = |row: &Mat<f64>| (row * edit.transpose()).norm_l2();
+        let row = |i: usize| parts.retained.get(i..i + 1, ..).to_owned();
+        let mean = (0..9).map(|i| reach(&row(i))).sum::<f64>() / 9.0;
+        let kept: Vec<Mat<f64>> = (0..9).map(row).filter(|r| reach(r) >= mean).collect();
+        assert!(kept.len() > 1 && kept.len() < 9);
+        let blind = w.thin_svd().unwrap().V().get(.., 11..12).transpose().to_owned();
+        let draws = TorchRng::new(77).normal((kept.len() * 10).max(16));
+        // The sign of a singular vector is free; the eigenvectors' is what the seed's numbers refer to.
+        let sets = [1.0, -1.0].map(|sign| {
+            let candidates: Vec<Mat<f64>> =
+                (0..kept.len() * 10).map(|at| &kept[at / 10] + faer::Scale(sign * f64::from(draws[at])) * &blind).collect();
+            let mean = candidates.iter().map(reach).sum::<f64>() / candidates.len() as f64;
+            let chosen: Vec<Mat<f64>> = candidates.into_iter().filter(|r| reach(r) >= mean).collect();
+            let all: Vec<Mat<f64>> = kept.iter().cloned().chain(chosen).chain([parts.preserved.clone()]).collect();
+            let all = subspace::stacked(&all, 12);
+            faer::Scale(1.0 / all.nrows() as f64) * (all.transpose() * &all)
+        });
+        assert!(sets.iter().any(|set| (set - &found).norm_l2() < 1e-9), "one of the two signs");
+        assert!((parts.refined(&w, &options, 78).unwrap() - &found).norm_l2() > 1e-6, "another seed, other perturbations");
+        // Without perturbations the rows alone.
+        let plain = parts.refined(&w, &Options { perturbations: 0, ..options }, 77).unwrap();
+        let all = subspace::stacked(&kept.into_iter().chain([parts.preserved.clone()]).collect::<Vec<_>>(), 12);
+        assert!((faer::Scale(1.0 / all.nrows() as f64) * (all.transpose() * &all) - plain).norm_l2() < 1e-9);
+    }
+
+    #[test]
+    fn centroids_find_groups() {
+        // Three groups in one prompt, in stretches of unequal length.
+        let group = |i: usize| [0.0, 10.0, 20.0][usize::from(i > 2) + usize::from(i > 8)];
+        let rows = Mat::from_fn(12, 2, |i, j| group(i) + 0.01 * (i % 3) as f64 + j as f64);
+        let mut found: Vec<f64> = (0..3).map(|c| centroids(&rows, 3)[(c, 0)].round()).collect();
+        found.sort_by(f64::total_cmp);
+        assert_eq!(found, [0.0, 10.0, 20.0]);
+        assert_eq!(centroids(&rows, 40).nrows(), 12, "never more than rows");
+        assert_eq!(centroids(&rows, 0).nrows(), 0);
+    }
+
+    /// SD 1.4's sizes, for the clock: `cargo test --workspace --lib speed_at_full_size -- --ignored --nocapture`.
+    #[test]
+    #[ignore = "a measurement"]
+    fn speed_at_full_size() {
+        let t = random(1, 768, 1);
+        let parts = Parts {
+            targets: t.transpose() * &t,
+            moves: (random(1, 768, 2) - &t).transpose() * &t,
+            lambda: 1.0,
+            fixed: random(4, 768, 3),
+            preserved: random(1, 768, 4),
+            retained: random(1000, 300, 5) * random(300, 768, 7),
+        };
+        let start = std::time::Instant::now();
+        for (out, count) in [(320, 5), (640, 5), (1280, 6)] {
+            for i in 0..count {
+                let w = random(out, 768, 10 + i);
+                let covariance = parts.refined(&w, &options(), i).unwrap();
+                parts.addition(&w, free(&covariance, 0.1).unwrap().as_ref()).unwrap();
+            }
+        }
+        assert!(start.elapsed().as_secs_f64() < 15.0, "{:?}", start.elapsed());
+    }
 }
