@@ -57,8 +57,8 @@ pub struct Options {
     pub retained: RetainedRows,
     /// Weight of a small change (`s`).
     pub lambda: f64,
-    /// Whether `lambda` is shared out among the concepts: the published mean over them makes each weigh less.
-    pub shared: bool,
+    /// How far past the anchor the concept's rows go, as a part of their distance.
+    pub overshoot: f64,
     /// Directions that the retain set uses less than this, in its mean of `k k^T`, are free.
     pub threshold: f64,
     /// Whether the retain set is refined.
@@ -97,7 +97,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         rows: EditedRows::Last,
         retained: RetainedRows::Last,
         lambda: 1.0,
-        shared: false,
+        overshoot: 0.0,
         threshold: 0.1,
         refine: true,
         perturbations: 10,
@@ -108,9 +108,10 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         Variant::Fixed if job.miniature => Options {
             rows: EditedRows::Aligned,
             retained: RetainedRows::All,
-            lambda: 0.05,
-            shared: true,
+            lambda: 0.1,
+            overshoot: 0.5,
             refine: false,
+            keys: true,
             ..published
         },
         _ => published,
@@ -150,7 +151,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
 
 impl Options {
     fn check(&self) -> Result<()> {
-        closed_form::check(&[("lambda", self.lambda), ("threshold", self.threshold)])
+        closed_form::check(&[("lambda", self.lambda), ("threshold", self.threshold), ("overshoot", self.overshoot)])
     }
 }
 
@@ -182,7 +183,6 @@ impl Parts {
         let (t, a): (Vec<_>, Vec<_>) = rows.unzip();
         let (t, a) = (subspace::stacked(&t, width), subspace::stacked(&a, width));
         let mean = faer::Scale(1.0 / t.nrows().max(1) as f64);
-        let concepts = if options.shared { job.concepts.len().max(1) } else { 1 };
 
         let empty = closed_form::encode(job, &[String::new()])?;
         let fixed = empty.iter().map(|empty| {
@@ -200,9 +200,9 @@ impl Parts {
                 .with_hint("say what to keep with --preserve or --captions; without it UCE is the same"));
         }
         Ok(Self {
-            moves: mean * ((&a - &t).transpose() * &t),
+            moves: faer::Scale((1.0 + options.overshoot) / t.nrows().max(1) as f64) * ((&a - &t).transpose() * &t),
             targets: mean * (t.transpose() * &t),
-            lambda: options.lambda / concepts as f64,
+            lambda: options.lambda,
             fixed,
             preserved,
             retained,
@@ -342,7 +342,7 @@ mod tests {
             rows: EditedRows::Last,
             retained: RetainedRows::Last,
             lambda: 0.3,
-            shared: false,
+            overshoot: 0.0,
             threshold: 0.1,
             refine: true,
             perturbations: 10,
