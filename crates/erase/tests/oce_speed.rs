@@ -95,6 +95,23 @@ fn the_same_seed_is_the_same_edit() {
 }
 
 #[test]
+fn speed_goes_past_the_anchor_in_proportion() {
+    let model = pipeline("odd");
+    let edit = |overshoot: f64| {
+        let options = room("speed", json!({"overshoot": overshoot}));
+        values(&run("speed", &model, &["a church"], options).erase().unwrap())
+    };
+    let (plain, twice) = (edit(0.0), edit(1.0));
+    for (name, plain) in plain {
+        let old = host(&model.unet.weights.get(&name).unwrap().flat);
+        let change = |new: &[f32]| -> Vec<f32> { new.iter().zip(&old).map(|(n, o)| n - o).collect() };
+        let (once, double) = (change(&plain), change(&twice[&name]));
+        let apart: Vec<f32> = once.iter().zip(&double).map(|(a, b)| 2.0 * a - b).collect();
+        assert!(norm(&apart) < 1e-4 * norm(&double), "{name}");
+    }
+}
+
+#[test]
 fn the_variants_are_recorded() {
     let model = pipeline("odd");
     let edit = |variant| Run { variant, ..run("oce", &model, &["a church"], json!({})) }.erase().unwrap().about.options;
