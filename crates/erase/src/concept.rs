@@ -56,6 +56,15 @@ impl ConceptPrompt {
     pub fn instead(&self) -> String {
         self.anchor.clone().unwrap_or_default()
     }
+
+    /// What differs from [`asks`](Self::asks) in the concept alone: the anchor, or what is left of the caption without it.
+    pub fn without(&self) -> String {
+        match (&self.anchor, &self.from) {
+            (Some(anchor), _) => anchor.clone(),
+            (None, Some(from)) => from.replacen(&self.erase, "", 1).trim().to_owned(),
+            (None, None) => String::new(),
+        }
+    }
 }
 
 impl Concept {

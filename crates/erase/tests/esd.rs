@@ -696,6 +696,8 @@ fn a_concept_is_worded() {
     assert_eq!(instead(&plain)[0], ("a church".into(), String::new()));
     assert_eq!(instead(&plain)[5], ("a church in ink style".into(), String::new()));
     assert_eq!(instead(&anchored)[5], ("a church in ink style".into(), "a house in ink style".into()));
+    assert_eq!(plain.prompts[5].without(), "in ink style");
+    assert_eq!(anchored.prompts[5].without(), "a house in ink style");
     assert_eq!(instead(&style)[0], ("a cat in ink style".into(), "a cat".into()));
     Concept::contradict(std::slice::from_ref(&plain), std::slice::from_ref(&style)).unwrap();
     let error = Concept::contradict(&[plain], &[new("Church", Wording::default()).unwrap()]).unwrap_err();

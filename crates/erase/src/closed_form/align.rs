@@ -42,7 +42,8 @@ pub(crate) fn align(a: &Encoded, b: &Encoded) -> Vec<Link> {
     let shared = (0..suffix).map(|i| Link { from: prefix + middle_a + i, to: prefix + middle_b + i, part: Part::Shared });
     let end = Link { from: a.end(), to: b.end(), part: Part::End };
     let tokens = a.rows.nrows().min(b.rows.nrows());
-    let padding = (1..tokens - a.end().max(b.end()).min(tokens)).map(|i| Link { from: a.end() + i, to: b.end() + i, part: Part::Padding });
+    let padding =
+        (1..tokens - a.end().max(b.end()).min(tokens)).map(|i| Link { from: a.end() + i, to: b.end() + i, part: Part::Padding });
     concept.chain(shared).chain([end]).chain(padding).collect()
 }
 

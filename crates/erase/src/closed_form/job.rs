@@ -4,7 +4,11 @@ use faer::Mat;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Encoded, Link, Regression, encode, linked};
+use super::{
+    Encoded, Regression,
+    align::{Link, linked},
+    encode,
+};
 use crate::{
     concept::{Concept, ConceptPrompt},
     error::{Error, Result},
@@ -27,7 +31,7 @@ pub(crate) struct EncodedPair {
     pub(crate) c: Encoded,
     /// What stands in for it ("guide").
     pub(crate) g: Encoded,
-    /// How far past the guide to go: 0, or the option where the pair has an anchor.
+    /// How far past the guide to go.
     pub(crate) eta: f64,
 }
 
@@ -55,6 +59,12 @@ impl Pair {
 pub(crate) fn prompt_pairs(concepts: &[Concept], captions: bool) -> Vec<Pair> {
     let prompts = concepts.iter().flat_map(|concept| &concept.prompts);
     prompts.filter(|p| captions || p.from.is_none()).map(Pair::of).collect()
+}
+
+/// All prompts of some concepts, each with the one that differs from it in the concept alone.
+pub(crate) fn contrasts(concepts: &[Concept]) -> Vec<Pair> {
+    let prompts = concepts.iter().flat_map(|concept| &concept.prompts);
+    prompts.map(|p| Pair { instead: p.without(), ..Pair::of(p) }).collect()
 }
 
 /// Sentences that a bare name is put into, so that more than one wording is edited.
@@ -130,18 +140,14 @@ pub(crate) fn keep_preserved(job: &mut Job<'_>, regression: &mut Regression, wei
     Ok(())
 }
 
-/// Both sides of every pair through the text encoder; those with an anchor go `eta` past it.
+/// Both sides of every pair through the text encoder, to go `eta` past the guide.
 ///
 /// # Errors
 /// If the caller interrupts.
 pub(crate) fn encode_pairs(job: &mut Job<'_>, pairs: &[Pair], eta: f64) -> Result<Vec<EncodedPair>> {
     let both: Vec<String> = pairs.iter().flat_map(|pair| [pair.asks.clone(), pair.instead.clone()]).collect();
     let mut encoded = encode(job, &both)?.into_iter();
-    let one = |pair: &Pair| {
-        let (c, g) = (encoded.next()?, encoded.next()?);
-        Some(EncodedPair { c, g, eta: if pair.anchored { eta } else { 0.0 } })
-    };
-    Ok(pairs.iter().map_while(one).collect())
+    Ok(std::iter::from_fn(|| Some(EncodedPair { c: encoded.next()?, g: encoded.next()?, eta })).collect())
 }
 
 /// Keeps all positions of the empty prompt: guidance asks it at every step of every picture.

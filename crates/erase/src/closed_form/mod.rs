@@ -6,9 +6,10 @@ mod job;
 pub(crate) mod layers;
 pub(crate) mod regression;
 pub(crate) mod rows;
+pub(crate) mod subspace;
 
-pub(crate) use align::{Link, Part, align, linked};
-pub(crate) use job::{EncodedPair, check, encode_pairs, keep_empty, keep_preserved, prompt_pairs, recorded, sentences};
+pub(crate) use align::{Part, align};
+pub(crate) use job::{EncodedPair, check, contrasts, encode_pairs, keep_empty, keep_preserved, prompt_pairs, recorded, sentences};
 pub(crate) use layers::{KEYS_AND_VALUES, Layer, VALUES, finish, layers, multiplied};
 pub(crate) use regression::Regression;
-pub(crate) use rows::{Encoded, Positions, Statistics, encode, statistics};
+pub(crate) use rows::{Encoded, Positions, Statistics, caption_rows, encode, statistics};

@@ -99,26 +99,58 @@ pub(crate) fn statistics(job: &mut Job<'_>, positions: Positions) -> Result<Stat
         let (sum, count) = found;
         return Ok(Statistics { sum, count, captions: job.captions.lines.len().max(1) });
     }
+    let (mut sum, mut count) = (Mat::<f64>::zeros(width, width), 0);
+    over_captions(job, positions, &mut |rows| {
+        count += rows.nrows();
+        sum += rows.transpose() * &rows;
+    })?;
+    let found = Statistics { sum, count, captions: job.captions.lines.len().max(1) };
+    job.store.put_shared(&hash, write(&found))?;
+    Ok(found)
+}
+
+/// The rows of the job's captions themselves, `[n, width]`, kept like the [`statistics`].
+///
+/// # Errors
+/// As [`statistics`].
+pub(crate) fn caption_rows(job: &mut Job<'_>, positions: Positions) -> Result<Mat<f64>> {
+    let width = job.pipeline.text_encoder.config.hidden_size;
+    let content = format!("rows-1/{}/{}/{positions:?}", job.base_hash, job.captions.hash());
+    let hash = blake3::hash(content.as_bytes()).to_hex().to_string();
+    let stored = job.store.get_shared(&hash)?.and_then(|stored| stored.get("rows")?.to_f32());
+    let numbers = match stored.filter(|numbers| numbers.len() % width == 0) {
+        Some(numbers) => numbers,
+        None => {
+            // The encoder's numbers are f32, so nothing is lost.
+            let mut numbers = Vec::new();
+            over_captions(job, positions, &mut |rows| {
+                numbers.extend((0..rows.nrows() * width).map(|i| rows[(i / width, i % width)] as f32));
+            })?;
+            let rows = HostTensor::from_f32([numbers.len() / width, width], &numbers);
+            job.store.put_shared(&hash, Tensors::from([("rows".to_owned(), rows)]))?;
+            numbers
+        }
+    };
+    Ok(Mat::from_fn(numbers.len() / width, width, |i, j| f64::from(numbers[i * width + j])))
+}
+
+/// Shows the chosen rows of every caption.
+fn over_captions(job: &mut Job<'_>, positions: Positions, see: &mut dyn FnMut(Mat<f64>)) -> Result<()> {
     let lines = job.captions.lines.clone();
     job.tell(Event::Stage { name: "encoding captions", total: lines.len(), done: 0 })?;
-    let mut sum = Mat::<f64>::zeros(width, width);
-    let (mut count, mut done) = (0, 0);
+    let mut done = 0;
     for part in lines.chunks(4 * AT_ONCE) {
         for caption in encode(job, part)? {
-            let rows = match positions {
+            see(match positions {
                 Positions::All => caption.rows,
                 Positions::Spoken => caption.at(0..caption.end() + 1),
                 Positions::LastWord => caption.word(),
-            };
-            count += rows.nrows();
-            sum += rows.transpose() * &rows;
+            });
         }
         done += part.len();
         job.tell(Event::Step { done, loss: None })?;
     }
-    let found = Statistics { sum, count, captions: lines.len().max(1) };
-    job.store.put_shared(&hash, write(&found))?;
-    Ok(found)
+    Ok(())
 }
 
 /// f64 has no place in a checkpoint's tensors, so its bits go as integers.

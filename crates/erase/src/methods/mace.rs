@@ -47,7 +47,7 @@ pub struct Options {
     pub concept_rows: bool,
     /// How many compiled-in sentences a bare name is put into.
     pub templates: usize,
-    /// How far past its anchor a prompt goes that has one (ours; 0 is published).
+    /// How far past what stands in for it a row goes: `g + eta (g - c)` (ours; 0 is published).
     pub eta: f64,
     /// Weight of the empty prompt staying as it is (ours; 0 is published).
     pub empty_scale: f64,
@@ -63,7 +63,7 @@ pub struct Options {
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     let published = Options { concept_rows: false, templates: 30, eta: 0.0, empty_scale: 0.0, lambda: 10.0, rho: 0.0, kappa: 1.0 };
     match variant {
-        Variant::Fixed if job.miniature => Options { concept_rows: true, eta: 1.0, empty_scale: 1.0, lambda: 0.1, rho: 0.1, ..published },
+        Variant::Fixed if job.miniature => Options { concept_rows: true, eta: 0.5, empty_scale: 1.0, lambda: 0.1, rho: 0.1, ..published },
         Variant::Fixed => Options { concept_rows: true, ..published },
         _ => published,
     }

@@ -22,6 +22,8 @@ macro_rules! methods {
 
 methods! {
     esd
+    oce
+    speed
     uce
     rece
     realera

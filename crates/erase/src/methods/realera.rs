@@ -61,7 +61,7 @@ pub struct Options {
     pub lambda_1: f64,
     /// Weight of the prior, per caption.
     pub lambda_2: f64,
-    /// How far past its anchor a prompt goes that has one (ours; 0 is published).
+    /// How far past what stands in for it a row goes: `g + eta (g - c)` (ours; 0 is published).
     pub eta: f64,
     /// Weight of the empty prompt staying as it is (ours; 0 is published).
     pub empty_scale: f64,
@@ -101,7 +101,7 @@ empty_scale: 0.0,
             noise: Perturbation::Prior,
             captions: true,
             templates: if job.miniature { 0 } else { 15 },
-            eta: if job.miniature { 1.0 } else { 0.0 },
+            eta: if job.miniature { 0.5 } else { 0.0 },
             empty_scale: 1.0,
             near: 0.9,
             beyond: 0.6,

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::uce;
 use crate::{
-    closed_form::{self, EncodedPair, KEYS_AND_VALUES, Layer, Regression, regression},
+    closed_form::{self, EncodedPair, KEYS_AND_VALUES, Layer, regression},
     edit::Edit,
     error::{Error, Result},
     job::{Event, Job},
@@ -110,7 +110,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let mut map = solution.map;
     for epoch in 1..=options.epochs {
         let revive = revival(&gram, &map, options.lambda_r)?;
-        // Their targets are the guides themselves: what lies past an anchor was gone past by the first edit.
+        // Their targets are the guides themselves: what lies past a guide was gone past by the first edit.
         let revived = |pair: &EncodedPair| EncodedPair { c: pair.c.mapped(&revive), g: pair.g.clone(), eta: 0.0 };
         let revived: Vec<EncodedPair> = pairs.iter().map(revived).collect();
         // In rows that the present matrices see; what it finds is put behind what they are.

@@ -49,7 +49,7 @@ pub struct Options {
     pub words: f64,
     /// Weight of the captions' mean (the paper's eta).
     pub preserve_scale: f64,
-    /// How far past its anchor a prompt goes that has one (ours; 0 is published).
+    /// How far past what stands in for it a row goes: `g + eta (g - c)` (ours; 0 is published).
     pub eta: f64,
     /// Weight of the empty prompt staying as it is (ours; 0 is published).
     pub empty_scale: f64,
@@ -62,7 +62,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     // The published 0.01, applied twice.
     let published = Options { synonyms: vec![], templates: 15, end: 1.0, padding: 0.0, words: 0.0, preserve_scale: 1e-4, eta: 0.0, empty_scale: 0.0, lambda: 0.0 };
     match variant {
-        Variant::Fixed if job.miniature => Options { padding: 1.0, preserve_scale: 1.0, eta: 1.0, empty_scale: 0.1, lambda: 1e-3, ..published },
+        Variant::Fixed if job.miniature => Options { padding: 1.0, preserve_scale: 1.0, eta: 0.5, empty_scale: 0.1, lambda: 1e-3, ..published },
         _ => published,
     }
 }

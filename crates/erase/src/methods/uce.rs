@@ -44,7 +44,7 @@ pub struct Options {
     pub technique: Technique,
     /// Whether the concept's longer captions are edited too, or only the prompts that name it alone.
     pub captions: bool,
-    /// How far past its anchor a prompt goes that has one (ours; 0 is published).
+    /// How far past what stands in for it a row goes: `g + eta (g - c)` (ours; 0 is published).
     pub eta: f64,
     /// Weight of staying as it is.
     pub lambda: f64,
@@ -94,7 +94,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         Variant::Paper => published,
         Variant::Reference => Options { rows: EditedRows::Last, preserve_scale: 1.0, ..published },
         Variant::Fixed if !job.miniature => published,
-        Variant::Fixed => Options { rows: EditedRows::Aligned, captions: true, eta: 1.0, prior_scale: 0.1, ..published },
+        Variant::Fixed => Options { rows: EditedRows::Aligned, captions: true, eta: 0.5, prior_scale: 0.1, ..published },
     }
 }
 
