@@ -70,12 +70,18 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         preserve_scale: 0.1,
         prior_scale: 0.0,
         keep_erased: false,
-        start: uce::Options { lambda: 0.1, preserve_scale: 0.1, ..start },
+        start: uce::Options { lambda: 0.1, preserve_scale: 0.1, ..start.clone() },
     };
     match variant {
-        Variant::Fixed if job.miniature => {
-            Options { epochs: 3, lambda_r: 1e-1, prior_scale: published.start.prior_scale, keep_erased: true, ..published }
-        }
+        Variant::Fixed if job.miniature => Options {
+            epochs: 3,
+            lambda_r: 1e-1,
+            preserve_scale: 1.0,
+            prior_scale: start.prior_scale,
+            keep_erased: true,
+            start,
+            ..published
+        },
         _ => published,
     }
 }
