@@ -13,6 +13,7 @@ pub mod job;
 pub mod low_rank;
 pub mod methods;
 pub mod pictures;
+pub mod retain;
 mod seeds;
 pub mod train;
 pub mod trainable;

@@ -167,7 +167,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     };
 
     let (pipeline, seed) = (job.pipeline, job.seed);
-    let steps = Train { trainable, iterations: options.iterations, lr: options.lr, schedule: options.lr_schedule, state: "esd" };
+    let steps = Train::new(trainable, options.iterations, options.lr, options.lr_schedule, "esd");
     let values = train(job, steps, &mut |edited, step| {
         let examples = match &bank {
             Some(bank) => bank.examples(&draw(bank.len(), options.batch, seed, step)),

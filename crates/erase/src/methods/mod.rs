@@ -22,6 +22,7 @@ macro_rules! methods {
 
 methods! {
     esd
+    few_shot
 }
 
 /// Which of a method's forms to run where paper and published code disagree.
