@@ -23,6 +23,7 @@ macro_rules! methods {
 methods! {
     esd
     few_shot
+    hirm
 }
 
 /// Which of a method's forms to run where paper and published code disagree.
