@@ -15,6 +15,7 @@ pub mod methods;
 pub mod pictures;
 pub mod retain;
 mod seeds;
+pub mod soft_token;
 pub mod train;
 pub mod trainable;
 pub mod world;

@@ -21,6 +21,7 @@ macro_rules! methods {
 }
 
 methods! {
+    advunlearn
     esd
     few_shot
     hirm
