@@ -162,11 +162,16 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let (pipeline, seed) = (job.pipeline, job.seed);
     let adam = Adam { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 1e-8 };
     let steps = Train { adam, ..Train::new(trainable, options.iterations, options.lr, LrSchedule::Constant, "few-shot") };
+    let mut errors = Vec::new();
     let values = train(job, steps, &mut |edited, step| {
-        let loss = -denoising(edited, &examples, &options, seed, step)?;
+        let error = denoising(edited, &examples, &options, seed, step)?;
+        errors.push(error.clone().inner().into_scalar::<f32>());
+        let loss = -error;
         let kept = retain.batch(options.retain_batch, step);
         if kept.is_empty() { Ok(loss) } else { Ok(loss + hidden_drift(pipeline, edited, &kept) * options.retain) }
     })?;
+    let shown: Vec<String> = errors.iter().map(|error| format!("{error:.3}")).collect();
+    job.tell(Event::Note(&format!("error of denoising the pictures, step by step: {}", shown.join(" "))))?;
     let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(job.about("few-shot", recorded), trainable.component, job.pipeline, values))
 }
