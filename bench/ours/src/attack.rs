@@ -14,13 +14,13 @@ use std::{
 };
 
 use anyhow::Result;
+use scumble_diffusion::TorchRng;
 use scumble_erase::{
     Captions, Job, Store,
     bank::{Bank, Path, Sampling},
     soft_token::{Attack, Gradient, Rule, Slots, Span, attack},
 };
 use scumble_eval::{Case, judging};
-use scumble_diffusion::TorchRng;
 use scumble_nn::files::Tensors;
 use serde_json::json;
 
@@ -61,8 +61,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let pair = Pair::open(&flags)?;
     let set = set(flags.need("concept")?)?;
     let targets: Vec<Case> = set.cases.into_iter().filter(|case| case.role == judging::Role::Target).collect();
-    let prompts: Vec<String> =
-        targets.iter().map(|case| case.prompt.clone()).collect::<BTreeSet<_>>().into_iter().collect();
+    let prompts: Vec<String> = targets.iter().map(|case| case.prompt.clone()).collect::<BTreeSet<_>>().into_iter().collect();
     let steps = flags.number("steps", 200usize)?;
     let tokens = flags.number("tokens", 1usize)?;
     let batch = flags.number("batch", 8usize)?;
@@ -102,7 +101,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
 
 /// Trajectories of the frozen model along the prompts.
 fn recorded(pair: &Pair, prompts: &[String], seed: u64) -> Result<Bank> {
-    let path = |i: usize| Path { prompt: prompts[i % prompts.len()].clone(), also: vec![], seed: seed << 16 | 1 << 30 | i as u64 };
+    let path =
+        |i: usize| Path { prompt: prompts[i % prompts.len()].clone(), also: vec![], seed: seed << 16 | 1 << 30 | i as u64 };
     let paths: Vec<Path> = (0..TRAJECTORIES.max(prompts.len())).map(path).collect();
     let store = Memory::default();
     let mut listen = |_: scumble_erase::Event<'_>| ControlFlow::Continue(());

@@ -28,8 +28,13 @@ impl Retain {
         self.captions.is_empty() && self.named.is_empty()
     }
 
-    /// `n` prompts for a step: half of them what the user named, if anything; each part in shuffled epochs.
+    /// `n` prompts for a step: the empty one, which guidance asks at every step of sampling; of the rest half what the user
+    /// named, if anything; each part in shuffled epochs.
     pub fn batch(&self, n: usize, step: usize) -> Vec<String> {
+        if n == 0 || self.is_empty() {
+            return Vec::new();
+        }
+        let n = n - 1;
         let of_named = match (self.named.is_empty(), self.captions.is_empty()) {
             (true, _) => 0,
             (false, true) => n,
@@ -41,7 +46,7 @@ impl Retain {
             }
             draw(lines.len(), n, mix(self.seed, stream), step).into_iter().map(|i| lines[i].clone()).collect()
         };
-        [part(&self.named, of_named, 0x4e7a_0001), part(&self.captions, n - of_named, 0x4e7a_0002)].concat()
+        [vec![String::new()], part(&self.named, of_named, 0x4e7a_0001), part(&self.captions, n - of_named, 0x4e7a_0002)].concat()
     }
 
     /// At most `n` of the prompts, those the user named first.

@@ -155,9 +155,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Option
     };
     match variant {
         Variant::Paper => published,
-        Variant::Reference => {
-            Options { attack_span: Span::Words, attack_gradient: Gradient::Summed, retain: 0.3, ..published }
-        }
+        Variant::Reference => Options { attack_span: Span::Words, attack_gradient: Gradient::Summed, retain: 0.3, ..published },
         Variant::Fixed if !job.miniature => published,
         Variant::Fixed => {
             let prompts: usize = job.concepts.iter().map(|c| c.prompts.len()).sum();
@@ -393,7 +391,13 @@ impl Options {
             ("start_guidance", self.start_guidance, f64::MIN),
         ] {
             if !value.is_finite() || value < least {
-                let from = if least == 0.0 { " of at least 0" } else if least > 0.0 { " above 0" } else { "" };
+                let from = if least == 0.0 {
+                    " of at least 0"
+                } else if least > 0.0 {
+                    " above 0"
+                } else {
+                    ""
+                };
                 return Err(Error::input(format!("{name} is {value}, expected a finite number{from}")));
             }
         }

@@ -6,8 +6,9 @@
 //!
 //! `loss = -mean (eps*(z_t, t, f(p)) - n)^2 + w mean (f(r) - f*(r))^2`, `z_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) n`
 //!
-//! Only the first term is the paper's. Nothing bounds it but the number of steps, which is 8 to 10. The second, ours, keeps
-//! the hidden states of captions `r` that do not name the concept; it is 0 at the first step, so it brakes and does not steer.
+//! Only the first term is the paper's. Nothing bounds it but the number of steps, which is 8 to 10. Ours are a bound, beyond
+//! which the error of an example is not driven further, and the second term, which keeps the hidden states of captions `r` that
+//! do not name the concept, and of the empty prompt. It is 0 at the first step; once examples reach the bound it repairs.
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{Noise, Pipeline, Timestep, TorchRng};
@@ -68,6 +69,8 @@ pub struct Options {
     pub t_min: usize,
     /// The highest.
     pub t_max: usize,
+    /// The error of an example from which on it is not driven further; 0 for none.
+    pub bound: f64,
     /// Weight of the hidden states of captions to keep.
     pub retain: f64,
     /// Captions a step.
@@ -87,8 +90,14 @@ pub enum Templates {
 }
 
 /// In the manner of textual inversion's lists (Gal et al. 2022), whose sentences say no more than that there is a picture.
-const OBJECT: [&str; 6] =
-    ["a photo of a {}", "a close-up photo of the {}", "a picture of one {}", "a good photo of a {}", "a rendering of a {}", "the {}"];
+const OBJECT: [&str; 6] = [
+    "a photo of a {}",
+    "a close-up photo of the {}",
+    "a picture of one {}",
+    "a good photo of a {}",
+    "a rendering of a {}",
+    "the {}",
+];
 const STYLE: [&str; 6] = [
     "a painting in the style of {}",
     "a picture by {}",
@@ -112,6 +121,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         templates: Templates::Object,
         t_min: 0,
         t_max: job.pipeline.schedule.num_train_timesteps() - 1,
+        bound: 0.0,
         retain: 0.0,
         retain_batch: 0,
     };
@@ -126,12 +136,13 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
                 return published;
             }
             Options {
-                lr: 1e-3,
+                lr: 2e-3,
                 batch: 16,
                 sampling_steps: 20,
                 guidance: 4.0,
                 flip: false,
-                retain: 10.0,
+                bound: 0.3,
+                retain: 1.0,
                 retain_batch: 32,
                 ..published
             }
@@ -148,8 +159,11 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let trainable = Trainable::named(&options.train_method)?;
     options.train_method = trainable.name.into();
     if trainable.component != "text_encoder" {
-        return Err(Error::input(format!("`{}` moves the {}, few-shot moves the text encoder", trainable.name, trainable.component))
-            .with_hint("choose text-mlp, text-mlp-only, text-attn or text-encoder"));
+        return Err(Error::input(format!(
+            "`{}` moves the {}, few-shot moves the text encoder",
+            trainable.name, trainable.component
+        ))
+        .with_hint("choose text-mlp, text-mlp-only, text-attn or text-encoder"));
     }
     options.check(job)?;
     if job.concepts.is_empty() {
@@ -165,8 +179,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let mut errors = Vec::new();
     let values = train(job, steps, &mut |edited, step| {
         let error = denoising(edited, &examples, &options, seed, step)?;
-        errors.push(error.clone().inner().into_scalar::<f32>());
-        let loss = -error;
+        errors.push(error.clone().inner().mean().into_scalar::<f32>());
+        let loss = -driven(error, options.bound);
         let kept = retain.batch(options.retain_batch, step);
         if kept.is_empty() { Ok(loss) } else { Ok(loss + hidden_drift(pipeline, edited, &kept) * options.retain) }
     })?;
@@ -191,11 +205,20 @@ impl Options {
         if self.t_min > self.t_max || self.t_max > last {
             return Err(Error::input(format!("t_min {} and t_max {} are no range within 0 to {last}", self.t_min, self.t_max)));
         }
-        for (name, value, least) in
-            [("lr", self.lr, f64::MIN_POSITIVE), ("guidance", self.guidance, f64::MIN), ("retain", self.retain, 0.0)]
-        {
+        for (name, value, least) in [
+            ("lr", self.lr, f64::MIN_POSITIVE),
+            ("guidance", self.guidance, f64::MIN),
+            ("bound", self.bound, 0.0),
+            ("retain", self.retain, 0.0),
+        ] {
             if !value.is_finite() || value < least {
-                let from = if name == "lr" { " above 0" } else if name == "retain" { " of at least 0" } else { "" };
+                let from = if name == "lr" {
+                    " above 0"
+                } else if least == 0.0 {
+                    " of at least 0"
+                } else {
+                    ""
+                };
                 return Err(Error::input(format!("{name} is {value}, expected a finite number{from}")));
             }
         }
@@ -270,7 +293,12 @@ fn mirrored(latents: Tensor<4>, seed: u64) -> Tensor<4> {
     Tensor::cat(coins.iter().enumerate().map(one).collect(), 0)
 }
 
-/// The mean squared error of denoising the pictures, in what the network predicts.
+/// What is driven up: the mean over examples, of which those beyond the bound are constants.
+fn driven(errors: Tensor<1>, bound: f64) -> Tensor<1> {
+    if bound > 0.0 { errors.clamp_max(bound).mean() } else { errors.mean() }
+}
+
+/// The mean squared error of denoising each of a step's examples, in what the network predicts: `[batch]`.
 fn denoising(edited: &Pipeline, pictures: &Pictures, options: &Options, seed: u64, step: usize) -> Result<Tensor<1>> {
     let mut rng = TorchRng::new(mix(seed, 0xfe55_0000 + step as u64));
     let [count, channels, h, w] = pictures.latents.dims();
@@ -278,10 +306,14 @@ fn denoising(edited: &Pipeline, pictures: &Pictures, options: &Options, seed: u6
     // Pictures in turn: every one is seen equally often.
     let rows: Vec<usize> = (0..n).map(|i| (step * n + i) % count).collect();
     let chosen = rng.integers(n, 0, i64::from(i32::MAX));
-    let prompts: Vec<String> = rows.iter().zip(&chosen).map(|(&row, &c)| {
-        let list = &pictures.prompts[row];
-        list[c as usize % list.len()].clone()
-    }).collect();
+    let prompts: Vec<String> = rows
+        .iter()
+        .zip(&chosen)
+        .map(|(&row, &c)| {
+            let list = &pictures.prompts[row];
+            list[c as usize % list.len()].clone()
+        })
+        .collect();
     // One draw from each of n equal parts of the range, so that a step of few examples still sees early and late ones.
     let width = (options.t_max + 1 - options.t_min) as f64 / n as f64;
     let within = rng.uniform(n);
@@ -298,5 +330,5 @@ fn denoising(edited: &Pipeline, pictures: &Pictures, options: &Options, seed: u6
     let labels: Vec<f32> = t.iter().map(|t| t.get()).collect();
     let prediction = edited.unet_network().forward(x, &labels, &(&edited.encode(&prompts)).into());
     let target = edited.schedule.training_target(x0, noise, &t)?;
-    Ok((prediction - target).powi_scalar(2).mean())
+    Ok((prediction - target).powi_scalar(2).reshape([n, channels * h * w]).mean_dim(1).reshape([n]))
 }

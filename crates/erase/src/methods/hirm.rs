@@ -133,7 +133,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             Options { towards: Towards::Anchor, positions: Positions::Concept, retain: 1.0, retain_batch: 4, ..paper }
         }
         Variant::Fixed => Options {
-            iterations: 150,
+            iterations: 60,
             lr: 1e-3,
             lr_schedule: LrSchedule::Linear,
             towards: Towards::Anchor,
@@ -187,7 +187,8 @@ impl Options {
                 return Err(Error::input(format!("{name} is {value}, expected 1 to 1000000")));
             }
         }
-        for (name, value, above) in [("lr", self.lr, true), ("coefficient", self.coefficient, true), ("retain", self.retain, false)]
+        for (name, value, above) in
+            [("lr", self.lr, true), ("coefficient", self.coefficient, true), ("retain", self.retain, false)]
         {
             if !value.is_finite() || value < 0.0 || (above && value == 0.0) {
                 let least = if above { "above 0" } else { "of at least 0" };
