@@ -97,6 +97,7 @@ fn an_interrupted_run_ends_with_the_same_bits() {
         ("hirm", json!({"lr_schedule": "linear"})),
         ("advunlearn", json!({})),
         ("advunlearn", json!({"attack_init": "latest", "attack": "fast"})),
+        ("advunlearn", json!({"attack_init": "rolling"})),
         ("advunlearn", json!({"attack_init": "latest", "retain_mode": "iter", "train_method": "esd-x", "clean": 1})),
     ] {
         let undisturbed = values(&run(method, &model, more.clone()).erase().unwrap());

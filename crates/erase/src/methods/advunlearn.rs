@@ -84,7 +84,7 @@ pub struct Options {
     pub attack_steps: usize,
     /// Its step size.
     pub attack_lr: f64,
-    /// `random` words, or the `latest` soft tokens.
+    /// `random` words, the `latest` soft tokens, or those but for one attack in turn: `rolling`.
     pub attack_init: Init,
     /// Attacks that run beside each other in a step, each with one example a step.
     pub attack_batch: usize,
@@ -112,6 +112,9 @@ pub enum Init {
     Random,
     /// Where the attack of the step before ended.
     Latest,
+    /// There too, but for one of the attacks beside each other, which begins at a random word: each in its turn. So attacks of
+    /// every age are met, the oldest with `attack_batch` times as many steps as one training step pays for. Ours.
+    Rolling,
 }
 
 /// How the retain term takes part.
@@ -160,7 +163,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Option
         Variant::Fixed => {
             let prompts: usize = job.concepts.iter().map(|c| c.prompts.len()).sum();
             Options {
-                iterations: 120,
+                iterations: 160,
                 warmup: 30,
                 lr: if trainable.component == "unet" { 1e-3 } else { 3e-4 },
                 lr_schedule: LrSchedule::Linear,
@@ -169,7 +172,9 @@ pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Option
                 clean: 4,
                 trajectories: prompts.max(16),
                 sampling_steps: 20,
+                attack_steps: 12,
                 attack_lr: 1e-2,
+                attack_init: Init::Rolling,
                 attack_batch: 8,
                 retain: 1.0,
                 retain_batch: 16,
@@ -267,14 +272,20 @@ impl Levels<'_> {
         let before = self.latest.borrow().get("soft").cloned();
         let before =
             before.and_then(|host| soft_token::from_host(&host, [o.attack_batch, o.attack_tokens, width], edited.device()));
+        let fresh = self.slots.random(&edited.without_gradients(), o.attack_batch, mix(self.seed, 0xa77a_0000 + step as u64));
         let start = match (o.attack_init, before) {
             (Init::Latest, Some(before)) => before,
-            _ => self.slots.random(&edited.without_gradients(), o.attack_batch, mix(self.seed, 0xa77a_0000 + step as u64)),
+            (Init::Rolling, Some(before)) => {
+                let turn = step % o.attack_batch;
+                let of = |k: usize| if k == turn { &fresh } else { &before }.clone().narrow(0, k, 1);
+                Tensor::cat((0..o.attack_batch).map(of).collect(), 0)
+            }
+            _ => fresh,
         };
         let attack = Attack { steps: o.attack_steps, lr: o.attack_lr, rule: o.attack, gradient: o.attack_gradient };
         let mut next = |k: usize| Ok(self.examples(o.attack_batch, 0xa77b, step * o.attack_steps + k));
         let (soft, _) = soft_token::attack(edited, self.slots, start, attack, &mut next)?;
-        if o.attack_init == Init::Latest {
+        if o.attack_init != Init::Random {
             self.latest.borrow_mut().insert("soft".into(), soft_token::to_host(&soft));
         }
         Ok(soft)
