@@ -36,8 +36,8 @@ pub const METHOD: Method = Method {
     needs: "a few pictures of the concept, drawn by the model itself unless given with --pictures",
     several: true,
     preserves: true,
-    seconds: Some(2.0),
-    peak_mb: Some(200.0),
+    seconds: Some(4.0),
+    peak_mb: Some(284.0),
     erase,
 };
 

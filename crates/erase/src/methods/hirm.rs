@@ -36,8 +36,8 @@ pub const METHOD: Method = Method {
     needs: "nothing",
     several: true,
     preserves: true,
-    seconds: Some(2.0),
-    peak_mb: Some(200.0),
+    seconds: Some(7.0),
+    peak_mb: Some(162.0),
     erase,
 };
 
