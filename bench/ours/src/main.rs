@@ -2,8 +2,13 @@
 //!
 //! `{"seconds": .., "fingerprint": [..]}` or `{"error": ".."}`; at the end `{"peak_bytes": ..}`. A model is made for the first
 //! cell that needs it, and kept.
+//!
+//! `scumble-bench judge` and `scumble-bench attack` are programs of their own: what a model draws, without and with soft tokens
+//! that were learned against it.
 
+mod attack;
 mod cell;
+mod judge;
 mod models;
 mod numbers;
 mod operations;
@@ -15,6 +20,12 @@ use serde_json::{Value, json};
 
 fn main() -> Result<()> {
     scumble_kernels::keep_freed_memory();
+    let all: Vec<String> = std::env::args().skip(1).collect();
+    match all.split_first() {
+        Some((command, rest)) if command == "judge" => return judge::run(rest),
+        Some((command, rest)) if command == "attack" => return attack::run(rest),
+        _ => {}
+    }
     // This thread is one of the pool's: otherwise it would sleep and be woken at every parallel loop.
     let mut pool = rayon::ThreadPoolBuilder::new().use_current_thread();
     let mut args = std::env::args().skip(1);

@@ -47,10 +47,9 @@ fn group(job: &mut Job<'_>, prompts: &[String], seeds: &[u64], drawing: Drawing)
         serde_json::json!({ "kind": "drawn-1", "base": job.base_hash, "prompts": prompts, "seeds": seeds, "drawing": drawing });
     let hash = blake3::hash(content.to_string().as_bytes()).to_hex().to_string();
     let shape = job.pipeline.latent_shape(prompts.len(), None, None)?;
-    if let Some(host) = job.store.get_shared(&hash)?.and_then(|mut tensors| tensors.remove("latents")) {
-        if let (true, Some(values)) = (host.shape() == shape, host.to_f32()) {
-            return Ok(Tensor::from_data(TensorData::new(values, shape), job.pipeline.device()));
-        }
+    let kept = job.store.get_shared(&hash)?.and_then(|mut tensors| tensors.remove("latents"));
+    if let Some(values) = kept.filter(|host| host.shape() == shape).and_then(|host| host.to_f32()) {
+        return Ok(Tensor::from_data(TensorData::new(values, shape), job.pipeline.device()));
     }
     let mut request = Request::new(prompts.to_vec(), 0, drawing.steps, drawing.guidance);
     request.noise = Noise::seeds(seeds);

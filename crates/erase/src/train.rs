@@ -1,6 +1,7 @@
 //! The loop that every trained method shares: fp32 masters, Adam, a callback, and a state that can be stored and taken up again.
 
 use std::{
+    cell::RefCell,
     collections::BTreeMap,
     ops::ControlFlow,
     time::{Duration, Instant},
@@ -12,7 +13,7 @@ use scumble_nn::files::{HostTensor, Tensors};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    adam::Moments,
+    adam::{Adam, Moments},
     error::{Error, Result},
     job::{Event, Job},
     trainable::Trainable,
@@ -31,6 +32,17 @@ pub struct Train<'a> {
     pub schedule: LrSchedule,
     /// The name under which the state is stored.
     pub state: &'a str,
+    /// Adam's other settings.
+    pub adam: Adam,
+    /// What else the loss carries from step to step: stored with the state, and put back here when it is taken up again.
+    pub carried: Option<&'a RefCell<Tensors>>,
+}
+
+impl<'a> Train<'a> {
+    /// Adam as it is by default, and nothing carried along.
+    pub fn new(trainable: Trainable, iterations: usize, lr: f64, schedule: LrSchedule, state: &'a str) -> Self {
+        Self { trainable, iterations, lr, schedule, state, adam: Adam::default(), carried: None }
+    }
 }
 
 /// How the step size changes over the run.
@@ -77,7 +89,13 @@ pub fn train(
 ) -> Result<BTreeMap<String, Tensor<1>>> {
     let names = options.trainable.pick_in(job.pipeline)?;
     let mut masters = match job.store.get(options.state)? {
-        Some(stored) => Masters::from_stored(&stored, &names, options.trainable.component, job.pipeline)?,
+        Some(mut stored) => {
+            let carried = take_carried(&mut stored);
+            if let Some(place) = options.carried {
+                place.replace(carried);
+            }
+            Masters::from_stored(&stored, &names, options.trainable.component, job.pipeline)?
+        }
         None => Masters::fresh(&names, options.trainable.component, job.pipeline)?,
     };
     job.tell(Event::Stage { name: "training", total: options.iterations, done: masters.step })?;
@@ -87,13 +105,17 @@ pub fn train(
     let mut last = f32::NAN;
     while masters.step < options.iterations {
         let lr = options.schedule.at(options.lr, masters.step, options.iterations);
-        let value = masters.advance(job.pipeline, lr, loss)?;
+        let value = masters.advance(job.pipeline, options.adam, lr, loss)?;
         last = value;
         let going = job.tell(Event::Step { done: masters.step, loss: Some(value) });
         if going.is_err() || stored_at.elapsed() >= pause {
             masters.finite(value)?;
             let began = Instant::now();
-            job.store.put(options.state, masters.to_stored())?;
+            let mut stored = masters.to_stored();
+            for (name, tensor) in options.carried.map(|place| place.borrow().clone()).unwrap_or_default() {
+                stored.insert(format!("{CARRIED}{name}"), tensor);
+            }
+            job.store.put(options.state, stored)?;
             pause = STORE_EVERY.max(began.elapsed() * 20);
             stored_at = Instant::now();
         }
@@ -101,6 +123,15 @@ pub fn train(
     }
     masters.finite(last)?;
     Ok(masters.tensors.into_iter().map(|(name, (value, _))| (name, value)).collect())
+}
+
+/// How the names of carried tensors begin in a stored state.
+const CARRIED: &str = "carried.";
+
+/// Takes the carried tensors out of a stored state.
+fn take_carried(stored: &mut Tensors) -> Tensors {
+    let names: Vec<String> = stored.keys().filter(|name| name.starts_with(CARRIED)).cloned().collect();
+    names.into_iter().filter_map(|name| Some((name.strip_prefix(CARRIED)?.to_owned(), stored.remove(&name)?))).collect()
 }
 
 impl Masters {
@@ -119,6 +150,7 @@ impl Masters {
     fn advance(
         &mut self,
         frozen: &Pipeline,
+        adam: Adam,
         lr: f64,
         loss: &mut dyn FnMut(&Pipeline, usize) -> Result<Tensor<1>>,
     ) -> Result<f32> {
@@ -142,7 +174,7 @@ impl Masters {
         self.step += 1;
         for (name, gradient) in gradients {
             if let Some((value, moments)) = self.tensors.get_mut(&name) {
-                *value = moments.step(value.clone(), gradient, lr, self.step);
+                *value = moments.step_with(adam, value.clone(), gradient, lr, self.step);
             }
         }
         Ok(value)

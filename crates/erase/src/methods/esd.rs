@@ -162,26 +162,38 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let trained: Vec<String> = prompts.iter().map(|p| p.from.clone().unwrap_or_else(|| p.erase.clone())).collect();
     let contexts = job.pipeline.encode(&trained);
     let bank = match options.latents {
-        Latents::Frozen => Some(Bank::record(job, &paths(&prompts, &options, job.seed), options.sampling())?),
+        Latents::Frozen => Some(Bank::record(job, &paths(&prompts, options.trajectories, job.seed), options.sampling())?),
         Latents::Edited => None,
     };
 
     let (pipeline, seed) = (job.pipeline, job.seed);
-    let steps = Train { trainable, iterations: options.iterations, lr: options.lr, schedule: options.lr_schedule, state: "esd" };
+    let steps = Train::new(trainable, options.iterations, options.lr, options.lr_schedule, "esd");
     let values = train(job, steps, &mut |edited, step| {
         let examples = match &bank {
             Some(bank) => bank.examples(&draw(bank.len(), options.batch, seed, step)),
             None => fresh(pipeline, edited, &prompts, &options, seed, step)?,
         };
         let rows: Vec<usize> = examples.path.iter().map(|path| path % prompts.len()).collect();
-        let target = target(&examples, &rows, &prompts, &options);
+        let target = target(&examples, &rows, &prompts, options.away());
         loss(edited, &examples, &select(&contexts, &rows), &target)
     })?;
     let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(job.about("esd", recorded), trainable.component, job.pipeline, values))
 }
 
+/// How the target is made: how far past the neutral prediction, and in which form.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Away {
+    pub(crate) eta: f64,
+    pub(crate) anchor_eta: f64,
+    pub(crate) form: Form,
+}
+
 impl Options {
+    fn away(&self) -> Away {
+        Away { eta: self.eta, anchor_eta: self.anchor_eta, form: self.form }
+    }
+
     fn sampling(&self) -> Sampling {
         Sampling { steps: self.sampling_steps, guidance: self.start_guidance }
     }
@@ -212,7 +224,7 @@ impl Options {
 }
 
 /// Trajectory i follows prompt i, over and over, each from its own seed. If some prompts have a companion, all get one.
-fn paths(prompts: &[ConceptPrompt], options: &Options, seed: u64) -> Vec<Path> {
+pub(crate) fn paths(prompts: &[ConceptPrompt], trajectories: usize, seed: u64) -> Vec<Path> {
     let companions = prompts.iter().any(|p| p.also().is_some());
     let one = |i: usize| {
         let p = &prompts[i % prompts.len()];
@@ -220,7 +232,7 @@ fn paths(prompts: &[ConceptPrompt], options: &Options, seed: u64) -> Vec<Path> {
         let also = companions.then(|| p.also().cloned().unwrap_or_default()).into_iter().collect();
         Path { prompt: along.clone(), also, seed: mix(seed, i as u64) }
     };
-    (0..options.trajectories.max(prompts.len())).map(one).collect()
+    (0..trajectories.max(prompts.len())).map(one).collect()
 }
 
 impl ConceptPrompt {
@@ -235,8 +247,8 @@ impl ConceptPrompt {
 
 /// The target of every example, in epsilon: a combination of the frozen predictions for the trained prompt, the empty one
 /// and the companion, with weights that add up to 1.
-fn target(examples: &Examples, rows: &[usize], prompts: &[ConceptPrompt], options: &Options) -> Tensor<4> {
-    let weights: Vec<[f64; 3]> = rows.iter().map(|&row| weights(&prompts[row], options)).collect();
+pub(crate) fn target(examples: &Examples, rows: &[usize], prompts: &[ConceptPrompt], away: Away) -> Tensor<4> {
+    let weights: Vec<[f64; 3]> = rows.iter().map(|&row| weights(&prompts[row], away)).collect();
     let device = examples.x.device();
     let weighted = |part: &Tensor<4>, k: usize| {
         let column: Vec<f32> = weights.iter().map(|w| w[k] as f32).collect();
@@ -250,9 +262,9 @@ fn target(examples: &Examples, rows: &[usize], prompts: &[ConceptPrompt], option
 }
 
 /// The weights of the predictions for the trained prompt, the empty prompt and the companion.
-fn weights(prompt: &ConceptPrompt, options: &Options) -> [f64; 3] {
-    let (eta, anchored) = (options.eta, options.anchor_eta);
-    match (&prompt.from, &prompt.anchor, options.form) {
+fn weights(prompt: &ConceptPrompt, away: Away) -> [f64; 3] {
+    let (eta, anchored) = (away.eta, away.anchor_eta);
+    match (&prompt.from, &prompt.anchor, away.form) {
         (Some(_), _, Form::Present) => [1.0, eta + 1.0, -(eta + 1.0)],
         (Some(_), _, Form::Paper) => [0.0, 1.0 + eta, -eta],
         (None, Some(_), _) => [-anchored, 0.0, 1.0 + anchored],
@@ -260,8 +272,8 @@ fn weights(prompt: &ConceptPrompt, options: &Options) -> [f64; 3] {
     }
 }
 
-/// The mean squared distance to the target, in what the network predicts.
-fn loss(edited: &Pipeline, examples: &Examples, contexts: &Tensor<3>, target: &Tensor<4>) -> Result<Tensor<1>> {
+/// The mean squared distance to the target, an epsilon, in what the network predicts.
+pub(crate) fn loss(edited: &Pipeline, examples: &Examples, contexts: &Tensor<3>, target: &Tensor<4>) -> Result<Tensor<1>> {
     let labels: Vec<f32> = examples.t.iter().map(|t| t.get()).collect();
     let prediction = edited.unet_network().forward(examples.x.clone(), &labels, &contexts.into());
     let alpha_bars = edited.schedule.alpha_bars(&examples.t);
@@ -326,7 +338,7 @@ fn fresh(
     })
 }
 
-fn select(rows_of: &Tensor<3>, rows: &[usize]) -> Tensor<3> {
+pub(crate) fn select(rows_of: &Tensor<3>, rows: &[usize]) -> Tensor<3> {
     let index: Vec<i64> = rows.iter().map(|&r| r as i64).collect();
     rows_of.clone().select(0, Tensor::<1, Int>::from_data(TensorData::new(index, [rows.len()]), &rows_of.device()))
 }

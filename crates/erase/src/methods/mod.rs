@@ -22,13 +22,16 @@ macro_rules! methods {
 
 methods! {
     esd
-    oce
-    speed
     uce
     rece
     realera
     trce
     mace
+    speed
+    oce
+    few_shot
+    advunlearn
+    hirm
 }
 
 /// Which of a method's forms to run where paper and published code disagree.

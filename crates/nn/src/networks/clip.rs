@@ -79,10 +79,23 @@ impl ClipText {
     /// - embedded: `[n, tokens, c]`
     /// - result: `[n, tokens, c]`, after the final layer norm
     pub fn encode(&self, embedded: Tensor<3>) -> Tensor<3> {
+        self.final_layer_norm.forward(self.through(embedded, self.layers.len()))
+    }
+
+    /// What the attention of the last layer adds for rows of token ids, `[n, tokens, c]`.
+    pub fn last_attention(&self, ids: &[Vec<u32>]) -> Tensor<3> {
+        let embedded = self.embed(ids);
+        match self.layers.split_last() {
+            Some((last, before)) => last.attended(self.through(embedded, before.len()), true),
+            None => embedded,
+        }
+    }
+
+    /// Adds the positions and goes through the first `layers` layers.
+    fn through(&self, embedded: Tensor<3>, layers: usize) -> Tensor<3> {
         let [_, tokens, width] = embedded.dims();
         let positions = self.position_embedding.clone().narrow(0, 0, tokens).reshape([1, tokens, width]);
-        let hidden = self.layers.iter().fold(embedded + positions, |x, layer| layer.forward(x, true));
-        self.final_layer_norm.forward(hidden)
+        self.layers.iter().take(layers).fold(embedded + positions, |x, layer| layer.forward(x, true))
     }
 
     /// Hidden states of rows of token ids, `[n, tokens, c]`, after the final layer norm.

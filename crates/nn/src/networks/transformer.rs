@@ -64,10 +64,15 @@ impl EncoderLayer {
         }
     }
 
-    pub(crate) fn forward(&self, x: Tensor<3>, causal: bool) -> Tensor<3> {
-        let y = self.norm1.forward(x.clone());
+    /// What the attention adds to `x`, `[n, tokens, width]`.
+    pub(crate) fn attended(&self, x: Tensor<3>, causal: bool) -> Tensor<3> {
+        let y = self.norm1.forward(x);
         let (q, k, v) = (self.q.forward(y.clone()), self.k.forward(y.clone()), self.v.forward(y));
-        let x = x + self.out.forward(kernels::attention(q, k, v, self.heads, causal));
+        self.out.forward(kernels::attention(q, k, v, self.heads, causal))
+    }
+
+    pub(crate) fn forward(&self, x: Tensor<3>, causal: bool) -> Tensor<3> {
+        let x = x.clone() + self.attended(x, causal);
         let y = self.act.forward(self.up.forward(self.norm2.forward(x.clone())));
         x + self.down.forward(y)
     }

@@ -1,0 +1,417 @@
+//! AdvUnlearn: "Defensive Unlearning with Adversarial Training for Robust Concept Erasure in Diffusion Models", Zhang et al.,
+//! NeurIPS 2024 (arXiv 2405.15234).
+//!
+//! ESD's target, but for prompts into which an attacker has put soft tokens `d`. With `f` the text encoder, `e` the prompt:
+//!
+//! - lower level: `d = argmin mean (net(z_t, t, f(e + d)) - eps*(e))^2`: some steps of Adam ([`soft_token`](crate::soft_token))
+//! - upper level: `loss = mean (net(z_t, t, f(e + d)) - (eps*(0) - eta (eps*(e) - eps*(0))))^2
+//!   + w mean (net(z'_t, t, f(r)) - eps*(r))^2` over prompts `r` to keep; `d` is a constant in it
+//!
+//! The first iterations are plain ESD. Either the text encoder moves, which is what the paper recommends, or the U-Net.
+//!
+//! The published procedure samples a partial trajectory for every example of the attack, of the target and of the retain term.
+//! Here they all come from one [`bank`](crate::bank), which also holds the frozen predictions that both levels need.
+
+use std::cell::RefCell;
+
+use burn::tensor::Tensor;
+use scumble_diffusion::Pipeline;
+use scumble_nn::files::Tensors;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    bank::{Bank, Examples, Path, Sampling},
+    concept::ConceptPrompt,
+    edit::Edit,
+    error::{Error, Result},
+    job::{Event, Job},
+    methods::{
+        Method, Variant,
+        esd::{self, Away, Form},
+    },
+    retain::Retain,
+    seeds::{draw, mix},
+    soft_token::{self, Attack, Gradient, Rule, Slots, Span},
+    train::{LrSchedule, Train, train},
+    trainable::Trainable,
+};
+
+/// What it is.
+pub const METHOD: Method = Method {
+    id: "advunlearn",
+    paper: "Zhang et al., Defensive Unlearning with Adversarial Training for Robust Concept Erasure in Diffusion Models, NeurIPS 2024, arXiv 2405.15234",
+    moves: "text encoder: all layers (text-encoder), the first (text-first), text-mlp, text-mlp-only, text-attn; or the U-Net: esd-x, esd-x-strict, esd-u, esd-all, selfattn",
+    needs: "nothing; prompts to keep can be given with --captions",
+    several: true,
+    preserves: true,
+    seconds: Some(100.0),
+    peak_mb: Some(400.0),
+    erase,
+};
+
+/// AdvUnlearn's options.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Which tensors move.
+    pub train_method: String,
+    /// Training steps, those without an attack among them.
+    pub iterations: usize,
+    /// Steps before the first attack.
+    pub warmup: usize,
+    /// Adam's step size at the first step.
+    pub lr: f64,
+    /// `constant` or `linear` (falling to 0).
+    pub lr_schedule: LrSchedule,
+    /// How far past the neutral prediction to go.
+    pub eta: f64,
+    /// The same for prompts with an anchor.
+    pub anchor_eta: f64,
+    /// `paper` or `present`: the form of ESD's target.
+    pub form: Form,
+    /// Examples of the concept a step.
+    pub batch: usize,
+    /// How many of these have no soft token after the warm-up.
+    pub clean: usize,
+    /// Trajectories of the concept in the bank.
+    pub trajectories: usize,
+    /// DDIM steps of a trajectory.
+    pub sampling_steps: usize,
+    /// Guidance on the trajectories.
+    pub start_guidance: f64,
+    /// `pgd`, or `fast` for signs of gradients.
+    pub attack: Rule,
+    /// Steps of an attack.
+    pub attack_steps: usize,
+    /// Its step size.
+    pub attack_lr: f64,
+    /// `random` words, the `latest` soft tokens, or those but for one attack in turn: `rolling`.
+    pub attack_init: Init,
+    /// Attacks that run beside each other in a step, each with one example a step.
+    pub attack_batch: usize,
+    /// Soft tokens of each.
+    pub attack_tokens: usize,
+    /// `tokens` or `words`: how the length of a prompt is counted.
+    pub attack_span: Span,
+    /// `fresh` or `summed`: whether the attack's gradient is zeroed.
+    pub attack_gradient: Gradient,
+    /// Weight of the retain term.
+    pub retain: f64,
+    /// Its examples a step.
+    pub retain_batch: usize,
+    /// Trajectories of prompts to keep, one for each.
+    pub retain_trajectories: usize,
+    /// `reg` or `iter`: part of the loss, or a step of its own without the weight.
+    pub retain_mode: RetainMode,
+}
+
+/// Where an attack begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Init {
+    /// At random words.
+    Random,
+    /// Where the attack of the step before ended.
+    Latest,
+    /// There too, but for one of the attacks beside each other, which begins at a random word: each in its turn. So attacks of
+    /// every age are met, the oldest with `attack_batch` times as many steps as one training step pays for. Ours.
+    Rolling,
+}
+
+/// How the retain term takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RetainMode {
+    /// Added to the loss with its weight.
+    Reg,
+    /// A step of its own after each step; the weight does not count.
+    Iter,
+}
+
+/// The defaults for a job.
+pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Options {
+    let published = Options {
+        train_method: trainable.name.into(),
+        iterations: 1000,
+        warmup: 200,
+        lr: 1e-5,
+        lr_schedule: LrSchedule::Constant,
+        eta: 1.0,
+        anchor_eta: 1.0,
+        form: Form::Paper,
+        batch: 1,
+        clean: 0,
+        trajectories: 32,
+        sampling_steps: 50,
+        start_guidance: 3.0,
+        attack: Rule::Pgd,
+        attack_steps: 30,
+        attack_lr: 1e-3,
+        attack_init: Init::Random,
+        attack_batch: 1,
+        attack_tokens: 1,
+        attack_span: Span::Tokens,
+        attack_gradient: Gradient::Fresh,
+        retain: 0.5,
+        retain_batch: 5,
+        retain_trajectories: 100,
+        retain_mode: RetainMode::Reg,
+    };
+    match variant {
+        Variant::Paper => published,
+        Variant::Reference => Options { attack_span: Span::Words, attack_gradient: Gradient::Summed, retain: 0.3, ..published },
+        Variant::Fixed if !job.miniature => published,
+        Variant::Fixed => {
+            let prompts: usize = job.concepts.iter().map(|c| c.prompts.len()).sum();
+            Options {
+                iterations: 160,
+                warmup: 30,
+                lr: if trainable.component == "unet" { 1e-3 } else { 3e-4 },
+                lr_schedule: LrSchedule::Linear,
+                form: Form::Present,
+                batch: 12,
+                clean: 4,
+                trajectories: prompts.max(16),
+                sampling_steps: 20,
+                attack_steps: 12,
+                attack_lr: 1e-2,
+                attack_init: Init::Rolling,
+                attack_batch: 8,
+                retain: 1.0,
+                retain_batch: 16,
+                retain_trajectories: 64,
+                ..published
+            }
+        }
+    }
+}
+
+/// Erases the job's concepts.
+///
+/// # Errors
+/// If an option is impossible, a prompt leaves no room for soft tokens, or the caller interrupts.
+pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
+    let wanted = job.options.get("train_method").and_then(|v| v.as_str()).unwrap_or("text-encoder").to_owned();
+    let trainable = Trainable::named(&wanted)?;
+    let mut options: Options = job.options(&defaults(job, variant, trainable))?;
+    options.train_method = trainable.name.into();
+    if job.options.contains_key("eta") && !job.options.contains_key("anchor_eta") {
+        options.anchor_eta = options.eta;
+    }
+    options.check()?;
+    let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
+    if prompts.is_empty() {
+        return Err(Error::input("there is no concept to erase"));
+    }
+    let asks: Vec<String> = prompts.iter().map(|p| p.asks().to_owned()).collect();
+    let slots = Slots::new(job.pipeline, &asks, options.attack_tokens, options.attack_span)?;
+    job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
+
+    let sampling = Sampling { steps: options.sampling_steps, guidance: options.start_guidance };
+    let paths = esd::paths(&prompts, options.trajectories, job.seed);
+    let kept = if options.retains() { Retain::of(job).some(options.retain_trajectories) } else { Vec::new() };
+    job.tell(Event::Note(&options.cost(&paths, kept.len()).to_string()))?;
+    let bank = Bank::record(job, &paths, sampling)?;
+    let seed = job.seed;
+    let kept_paths: Vec<Path> = kept
+        .iter()
+        .enumerate()
+        .map(|(i, prompt)| Path { prompt: prompt.clone(), also: vec![], seed: mix(seed, 0xadd_0000 + i as u64) })
+        .collect();
+    let kept_bank = if kept.is_empty() { None } else { Some(Bank::record(job, &kept_paths, sampling)?) };
+
+    let latest = RefCell::new(Tensors::new());
+    let level = Levels { options: &options, prompts: &prompts, asks: &asks, slots: &slots, bank: &bank, seed, latest: &latest };
+    let alone = options.retain_mode == RetainMode::Iter && kept_bank.is_some();
+    let steps = if alone { 2 * options.iterations } else { options.iterations };
+    let steps = Train::new(trainable, steps, options.lr, options.lr_schedule, "advunlearn");
+    let values = train(job, Train { carried: Some(&latest), ..steps }, &mut |edited, step| {
+        let retained = |step: usize| match &kept_bank {
+            Some(bank) => retained(edited, bank, &kept, options.retain_batch, mix(seed, 0x7e7a), step).map(Some),
+            None => Ok(None),
+        };
+        if alone {
+            return match (step % 2, retained(step / 2)?) {
+                (1, Some(loss)) => Ok(loss),
+                _ => level.forget(edited, step / 2),
+            };
+        }
+        let loss = level.forget(edited, step)?;
+        Ok(match retained(step)? {
+            Some(kept) => loss + kept * options.retain,
+            None => loss,
+        })
+    })?;
+    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit::of_values(job.about("advunlearn", recorded), trainable.component, job.pipeline, values))
+}
+
+/// Both levels of the forget term.
+struct Levels<'a> {
+    options: &'a Options,
+    prompts: &'a [ConceptPrompt],
+    asks: &'a [String],
+    slots: &'a Slots,
+    bank: &'a Bank,
+    seed: u64,
+    /// The soft tokens of the step before, under `soft`.
+    latest: &'a RefCell<Tensors>,
+}
+
+impl Levels<'_> {
+    /// Examples drawn from the bank for one use in one step, and the prompt of each.
+    fn examples(&self, n: usize, stream: u64, step: usize) -> (Examples, Vec<usize>) {
+        let examples = self.bank.examples(&draw(self.bank.len(), n, mix(self.seed, stream), step));
+        let rows = examples.path.iter().map(|path| path % self.prompts.len()).collect();
+        (examples, rows)
+    }
+
+    /// The lower level: soft tokens that bring the concept back in the model as it is now.
+    fn attack(&self, edited: &Pipeline, step: usize) -> Result<Tensor<3>> {
+        let o = self.options;
+        let width = edited.text_encoder.config.hidden_size;
+        let before = self.latest.borrow().get("soft").cloned();
+        let before =
+            before.and_then(|host| soft_token::from_host(&host, [o.attack_batch, o.attack_tokens, width], edited.device()));
+        let fresh = self.slots.random(&edited.without_gradients(), o.attack_batch, mix(self.seed, 0xa77a_0000 + step as u64));
+        let start = match (o.attack_init, before) {
+            (Init::Latest, Some(before)) => before,
+            (Init::Rolling, Some(before)) => {
+                let turn = step % o.attack_batch;
+                let of = |k: usize| if k == turn { &fresh } else { &before }.clone().narrow(0, k, 1);
+                Tensor::cat((0..o.attack_batch).map(of).collect(), 0)
+            }
+            _ => fresh,
+        };
+        let attack = Attack { steps: o.attack_steps, lr: o.attack_lr, rule: o.attack, gradient: o.attack_gradient };
+        let mut next = |k: usize| Ok(self.examples(o.attack_batch, 0xa77b, step * o.attack_steps + k));
+        let (soft, _) = soft_token::attack(edited, self.slots, start, attack, &mut next)?;
+        if o.attack_init != Init::Random {
+            self.latest.borrow_mut().insert("soft".into(), soft_token::to_host(&soft));
+        }
+        Ok(soft)
+    }
+
+    /// The upper level: ESD's distance for attacked prompts.
+    fn forget(&self, edited: &Pipeline, step: usize) -> Result<Tensor<1>> {
+        let o = self.options;
+        let (examples, rows) = self.examples(o.batch, 0, step);
+        let away = Away { eta: o.eta, anchor_eta: o.anchor_eta, form: o.form };
+        let target = esd::target(&examples, &rows, self.prompts, away);
+        let clean = if step < o.warmup { o.batch } else { o.clean };
+        let mut contexts = Vec::new();
+        if clean > 0 {
+            let asks: Vec<String> = rows[..clean].iter().map(|&row| self.asks[row].clone()).collect();
+            contexts.push(edited.encode(&asks));
+        }
+        if clean < o.batch {
+            let soft = self.attack(edited, step)?;
+            let pairs: Vec<(usize, usize)> =
+                rows[clean..].iter().enumerate().map(|(i, &row)| (row, i % o.attack_batch)).collect();
+            contexts.push(self.slots.encode(&edited.text_network(), &soft, &pairs));
+        }
+        esd::loss(edited, &examples, &Tensor::cat(contexts, 0), &target)
+    }
+}
+
+/// The retain term: the distance to what the frozen model predicts for prompts to keep.
+fn retained(edited: &Pipeline, bank: &Bank, kept: &[String], n: usize, seed: u64, step: usize) -> Result<Tensor<1>> {
+    let examples = bank.examples(&draw(bank.len(), n, seed, step));
+    let prompts: Vec<String> = examples.path.iter().map(|&path| kept[path].clone()).collect();
+    esd::loss(edited, &examples, &edited.encode(&prompts), &examples.eps_prompt)
+}
+
+/// Evaluations of the U-Net for one latent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Forward passes that record the bank.
+    pub recording: usize,
+    /// Forward passes of attacks; as many go backward.
+    pub attacks: usize,
+    /// Forward passes of training; as many go backward.
+    pub training: usize,
+}
+
+/// The published procedure at its own settings, forward and backward: 1000 iterations of batch 1 with 5 prompts to keep, the last
+/// 800 with 30 attack steps; every example comes from a guided partial trajectory of 24.5 steps on average, and the frozen model
+/// is asked for two predictions (one for a prompt to keep). 52 forward passes for an example of the concept, 51 for one to keep.
+pub const PUBLISHED: [usize; 2] = [1000 * (52 + 5 * 51) + 800 * 30 * 52, 1000 * 6 + 800 * 30];
+
+impl Cost {
+    /// Forward and backward passes together.
+    pub fn total(&self) -> usize {
+        self.recording + 2 * (self.attacks + self.training)
+    }
+}
+
+impl std::fmt::Display for Cost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let published: usize = PUBLISHED.iter().sum();
+        write!(
+            f,
+            "U-Net evaluations for one latent: {} to record, {} forward and backward in attacks, {} in training; \
+             {} in all, where the published procedure takes {published}: {:.1} times as many",
+            self.recording,
+            self.attacks,
+            self.training,
+            self.total(),
+            published as f64 / self.total() as f64
+        )
+    }
+}
+
+impl Options {
+    fn retains(&self) -> bool {
+        self.retain_batch > 0 && self.retain_trajectories > 0 && (self.retain > 0.0 || self.retain_mode == RetainMode::Iter)
+    }
+
+    /// What a whole run costs, with nothing found in the cache.
+    fn cost(&self, paths: &[Path], kept: usize) -> Cost {
+        let each = 2 + paths.first().map_or(0, |path| path.also.len());
+        let attacked = if self.clean < self.batch { self.iterations.saturating_sub(self.warmup) } else { 0 };
+        let retained = if kept > 0 { self.retain_batch } else { 0 };
+        Cost {
+            recording: self.sampling_steps * (paths.len() * each + kept * 2),
+            attacks: attacked * self.attack_steps * self.attack_batch,
+            training: self.iterations * (self.batch + retained),
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        for (name, value) in [
+            ("iterations", self.iterations),
+            ("batch", self.batch),
+            ("trajectories", self.trajectories),
+            ("sampling_steps", self.sampling_steps),
+            ("attack_steps", self.attack_steps),
+            ("attack_batch", self.attack_batch),
+            ("attack_tokens", self.attack_tokens),
+        ] {
+            if value == 0 || value > 1_000_000 {
+                return Err(Error::input(format!("{name} is {value}, expected 1 to 1000000")));
+            }
+        }
+        if self.clean > self.batch {
+            return Err(Error::input(format!("clean is {}, more than the batch of {}", self.clean, self.batch)));
+        }
+        for (name, value, least) in [
+            ("lr", self.lr, f64::MIN_POSITIVE),
+            ("attack_lr", self.attack_lr, f64::MIN_POSITIVE),
+            ("retain", self.retain, 0.0),
+            ("eta", self.eta, f64::MIN),
+            ("anchor_eta", self.anchor_eta, f64::MIN),
+            ("start_guidance", self.start_guidance, f64::MIN),
+        ] {
+            if !value.is_finite() || value < least {
+                let from = if least == 0.0 {
+                    " of at least 0"
+                } else if least > 0.0 {
+                    " above 0"
+                } else {
+                    ""
+                };
+                return Err(Error::input(format!("{name} is {value}, expected a finite number{from}")));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,334 @@
+//! Few-shot unlearning: "Erasing Concepts from Text-to-Image Diffusion Models with Few-shot Unlearning", Fuchi and Takagi,
+//! BMVC 2024 (arXiv 2405.07288).
+//!
+//! The text encoder learns to be of no use for denoising a few pictures of the concept, by gradient ascent. With `x0` the
+//! latents of a picture, `n` noise, `p` a prompt that names the concept, and the U-Net `eps*` frozen:
+//!
+//! `loss = -mean (eps*(z_t, t, f(p)) - n)^2 + w mean (f(r) - f*(r))^2`, `z_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) n`
+//!
+//! Only the first term is the paper's. Nothing bounds it but the number of steps, which is 8 to 10. Ours are a bound, beyond
+//! which the error of an example is not driven further, and the second term, which keeps the hidden states of captions `r` that
+//! do not name the concept, and of the empty prompt. It is 0 at the first step; once examples reach the bound it repairs.
+
+use burn::tensor::{Tensor, TensorData};
+use scumble_diffusion::{Noise, Pipeline, Timestep, TorchRng};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    adam::Adam,
+    concept::Concept,
+    edit::Edit,
+    error::{Error, Result},
+    job::{Event, Job},
+    methods::{Method, Variant},
+    pictures::{self, Drawing},
+    retain::{Retain, hidden_drift},
+    seeds::mix,
+    train::{LrSchedule, Train, train},
+    trainable::Trainable,
+};
+
+/// What it is.
+pub const METHOD: Method = Method {
+    id: "few-shot",
+    paper: "Fuchi and Takagi, Erasing Concepts from Text-to-Image Diffusion Models with Few-shot Unlearning, BMVC 2024, arXiv 2405.07288",
+    moves: "text encoder: feed-forward layers and the last attention (text-mlp), feed-forward layers (text-mlp-only), attention (text-attn), all (text-encoder)",
+    needs: "a few pictures of the concept, drawn by the model itself unless given with --pictures",
+    several: true,
+    preserves: true,
+    seconds: Some(4.0),
+    peak_mb: Some(284.0),
+    erase,
+};
+
+/// The most steps the paper takes.
+const MOST_STEPS: usize = 10;
+
+/// Few-shot unlearning's options.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Which tensors move.
+    pub train_method: String,
+    /// Training steps, at most 10.
+    pub iterations: usize,
+    /// Adam's step size.
+    pub lr: f64,
+    /// Examples a step.
+    pub batch: usize,
+    /// Pictures of each concept that the model draws, where the user gave none.
+    pub pictures: usize,
+    /// DDIM steps of these pictures.
+    pub sampling_steps: usize,
+    /// Guidance of these pictures.
+    pub guidance: f64,
+    /// Whether half of the pictures are mirrored, drawn once.
+    pub flip: bool,
+    /// `words`, `object` or `style`: the prompts.
+    pub templates: Templates,
+    /// The lowest and highest timestep that is drawn.
+    pub t_min: usize,
+    /// The highest.
+    pub t_max: usize,
+    /// The error of an example from which on it is not driven further; 0 for none.
+    pub bound: f64,
+    /// Weight of the hidden states of captions to keep.
+    pub retain: f64,
+    /// Captions a step.
+    pub retain_batch: usize,
+}
+
+/// Where prompts come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Templates {
+    /// The concept's own prompts.
+    Words,
+    /// Sentences about a picture of an object.
+    Object,
+    /// Sentences about a picture in a style.
+    Style,
+}
+
+/// In the manner of textual inversion's lists (Gal et al. 2022), whose sentences say no more than that there is a picture.
+const OBJECT: [&str; 6] = [
+    "a photo of a {}",
+    "a close-up photo of the {}",
+    "a picture of one {}",
+    "a good photo of a {}",
+    "a rendering of a {}",
+    "the {}",
+];
+const STYLE: [&str; 6] = [
+    "a painting in the style of {}",
+    "a picture by {}",
+    "a detail of a work in the style of {}",
+    "an artwork, {}",
+    "a rendering in the style of {}",
+    "a small painting in the style of {}",
+];
+
+/// The defaults for a job.
+pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+    let published = Options {
+        train_method: "text-mlp".into(),
+        iterations: 10,
+        lr: 1e-5,
+        batch: 2,
+        pictures: 4,
+        sampling_steps: 50,
+        guidance: 7.5,
+        flip: true,
+        templates: Templates::Object,
+        t_min: 0,
+        t_max: job.pipeline.schedule.num_train_timesteps() - 1,
+        bound: 0.0,
+        retain: 0.0,
+        retain_batch: 0,
+    };
+    let worded = job.concepts.iter().any(|c| c.prompts.iter().any(|p| *p.asks() != c.name));
+    match variant {
+        // Four epochs of four pictures, two at a time.
+        Variant::Paper => Options { iterations: 8, ..published },
+        Variant::Reference => published,
+        Variant::Fixed => {
+            let published = if worded { Options { templates: Templates::Words, ..published } } else { published };
+            if !job.miniature {
+                return published;
+            }
+            Options {
+                lr: 2e-3,
+                batch: 16,
+                sampling_steps: 20,
+                guidance: 4.0,
+                flip: false,
+                bound: 0.3,
+                retain: 1.0,
+                retain_batch: 32,
+                ..published
+            }
+        }
+    }
+}
+
+/// Erases the job's concepts.
+///
+/// # Errors
+/// If an option is impossible, the pictures do not fit, or the caller interrupts.
+pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
+    let mut options: Options = job.options(&defaults(job, variant))?;
+    let trainable = Trainable::named(&options.train_method)?;
+    options.train_method = trainable.name.into();
+    if trainable.component != "text_encoder" {
+        return Err(Error::input(format!(
+            "`{}` moves the {}, few-shot moves the text encoder",
+            trainable.name, trainable.component
+        ))
+        .with_hint("choose text-mlp, text-mlp-only, text-attn or text-encoder"));
+    }
+    options.check(job)?;
+    if job.concepts.is_empty() {
+        return Err(Error::input("there is no concept to erase"));
+    }
+    job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
+
+    let examples = Pictures::of(job, &options)?;
+    let retain = if options.retain > 0.0 { Retain::of(job) } else { Retain::default() };
+    let (pipeline, seed) = (job.pipeline, job.seed);
+    let adam = Adam { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 1e-8 };
+    let steps = Train { adam, ..Train::new(trainable, options.iterations, options.lr, LrSchedule::Constant, "few-shot") };
+    let mut errors = Vec::new();
+    let values = train(job, steps, &mut |edited, step| {
+        let error = denoising(edited, &examples, &options, seed, step)?;
+        errors.push(error.clone().inner().mean().into_scalar::<f32>());
+        let loss = -driven(error, options.bound);
+        let kept = retain.batch(options.retain_batch, step);
+        if kept.is_empty() { Ok(loss) } else { Ok(loss + hidden_drift(pipeline, edited, &kept) * options.retain) }
+    })?;
+    let shown: Vec<String> = errors.iter().map(|error| format!("{error:.3}")).collect();
+    job.tell(Event::Note(&format!("error of denoising the pictures, step by step: {}", shown.join(" "))))?;
+    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit::of_values(job.about("few-shot", recorded), trainable.component, job.pipeline, values))
+}
+
+impl Options {
+    fn check(&self, job: &Job<'_>) -> Result<()> {
+        if !(1..=MOST_STEPS).contains(&self.iterations) {
+            return Err(Error::input(format!("iterations is {}, expected 1 to {MOST_STEPS}", self.iterations))
+                .with_hint("ascent has no bound: the number of steps is all that stops it"));
+        }
+        for (name, value) in [("batch", self.batch), ("pictures", self.pictures), ("sampling_steps", self.sampling_steps)] {
+            if value == 0 || value > 10_000 {
+                return Err(Error::input(format!("{name} is {value}, expected 1 to 10000")));
+            }
+        }
+        let last = job.pipeline.schedule.num_train_timesteps() - 1;
+        if self.t_min > self.t_max || self.t_max > last {
+            return Err(Error::input(format!("t_min {} and t_max {} are no range within 0 to {last}", self.t_min, self.t_max)));
+        }
+        for (name, value, least) in [
+            ("lr", self.lr, f64::MIN_POSITIVE),
+            ("guidance", self.guidance, f64::MIN),
+            ("bound", self.bound, 0.0),
+            ("retain", self.retain, 0.0),
+        ] {
+            if !value.is_finite() || value < least {
+                let from = if name == "lr" {
+                    " above 0"
+                } else if least == 0.0 {
+                    " of at least 0"
+                } else {
+                    ""
+                };
+                return Err(Error::input(format!("{name} is {value}, expected a finite number{from}")));
+            }
+        }
+        if self.retain > 0.0 && self.retain_batch == 0 {
+            return Err(Error::input("retain_batch is 0, expected at least 1 where retain is not 0"));
+        }
+        Ok(())
+    }
+}
+
+/// The pictures, and the prompts that may be put beside each.
+struct Pictures {
+    /// `[n, channels, h, w]`
+    latents: Tensor<4>,
+    /// For each picture its prompts.
+    prompts: Vec<Vec<String>>,
+}
+
+impl Pictures {
+    /// The user's pictures, each with every prompt of the concept; otherwise some that the model draws, each with its own prompt
+    /// where prompts are worded.
+    fn of(job: &mut Job<'_>, options: &Options) -> Result<Self> {
+        let (latents, prompts) = match pictures::given(job) {
+            Some(latents) => {
+                if job.concepts.len() > 1 {
+                    return Err(Error::input(format!("the pictures show one concept, {} were given", job.concepts.len()))
+                        .with_hint("erase one at a time, or let the model draw the pictures"));
+                }
+                let all: Vec<String> = job.concepts.iter().flat_map(|c| prompts(c, options.templates)).collect();
+                let count = latents.dims()[0];
+                (latents, vec![all; count])
+            }
+            None => {
+                let mut drawn = Vec::new();
+                let mut beside = Vec::new();
+                for concept in job.concepts {
+                    let all = prompts(concept, options.templates);
+                    for i in 0..options.pictures {
+                        // Spread over the prompts, so that few pictures show many of them.
+                        let own = all[i * all.len() / options.pictures.max(all.len()).min(options.pictures) % all.len()].clone();
+                        beside.push(if options.templates == Templates::Words { vec![own.clone()] } else { all.clone() });
+                        drawn.push(own);
+                    }
+                }
+                let seeds: Vec<u64> = (0..drawn.len()).map(|i| mix(job.seed, 0xf0_0000 + i as u64)).collect();
+                let drawing = Drawing { steps: options.sampling_steps, guidance: options.guidance };
+                (pictures::drawn(job, &drawn, &seeds, drawing)?, beside)
+            }
+        };
+        let latents = if options.flip { mirrored(latents, job.seed) } else { latents };
+        Ok(Self { latents, prompts })
+    }
+}
+
+/// The prompts that name a concept.
+fn prompts(concept: &Concept, templates: Templates) -> Vec<String> {
+    let filled = |list: &[&str]| list.iter().map(|text| text.replace("{}", &concept.name)).collect();
+    match templates {
+        Templates::Words => concept.prompts.iter().map(|p| p.asks().to_owned()).collect(),
+        Templates::Object => filled(&OBJECT),
+        Templates::Style => filled(&STYLE),
+    }
+}
+
+/// Each picture mirrored or not, by the toss of a coin. Latents of a mirrored picture are nearly the mirrored latents.
+fn mirrored(latents: Tensor<4>, seed: u64) -> Tensor<4> {
+    let coins = TorchRng::new(mix(seed, 0xf11b)).integers(latents.dims()[0], 0, 2);
+    let one = |(i, coin): (usize, &i64)| {
+        let picture = latents.clone().narrow(0, i, 1);
+        if *coin == 1 { picture.flip([3]) } else { picture }
+    };
+    Tensor::cat(coins.iter().enumerate().map(one).collect(), 0)
+}
+
+/// What is driven up: the mean over examples, of which those beyond the bound are constants.
+fn driven(errors: Tensor<1>, bound: f64) -> Tensor<1> {
+    if bound > 0.0 { errors.clamp_max(bound).mean() } else { errors.mean() }
+}
+
+/// The mean squared error of denoising each of a step's examples, in what the network predicts: `[batch]`.
+fn denoising(edited: &Pipeline, pictures: &Pictures, options: &Options, seed: u64, step: usize) -> Result<Tensor<1>> {
+    let mut rng = TorchRng::new(mix(seed, 0xfe55_0000 + step as u64));
+    let [count, channels, h, w] = pictures.latents.dims();
+    let n = options.batch;
+    // Pictures in turn: every one is seen equally often.
+    let rows: Vec<usize> = (0..n).map(|i| (step * n + i) % count).collect();
+    let chosen = rng.integers(n, 0, i64::from(i32::MAX));
+    let prompts: Vec<String> = rows
+        .iter()
+        .zip(&chosen)
+        .map(|(&row, &c)| {
+            let list = &pictures.prompts[row];
+            list[c as usize % list.len()].clone()
+        })
+        .collect();
+    // One draw from each of n equal parts of the range, so that a step of few examples still sees early and late ones.
+    let width = (options.t_max + 1 - options.t_min) as f64 / n as f64;
+    let within = rng.uniform(n);
+    let t = |i: usize| (options.t_min as f64 + (i as f64 + f64::from(within[i])) * width) as usize;
+    let order = rng.permutation(n);
+    let t: Vec<Timestep> =
+        order.iter().map(|&i| Ok(edited.schedule.timestep(t(i).min(options.t_max))?)).collect::<Result<_>>()?;
+    let seeds: Vec<u64> = rng.integers(n, 0, i64::from(i32::MAX)).iter().map(|&s| s as u64).collect();
+    let noise = Noise::seeds(&seeds).draw([n, channels, h, w], edited.device());
+    let index: Vec<i64> = rows.iter().map(|&r| r as i64).collect();
+    let x0 = pictures.latents.clone().select(0, Tensor::from_data(TensorData::new(index, [n]), edited.device()));
+
+    let x = edited.schedule.add_noise(x0.clone(), noise.clone(), &t)?;
+    let labels: Vec<f32> = t.iter().map(|t| t.get()).collect();
+    let prediction = edited.unet_network().forward(x, &labels, &(&edited.encode(&prompts)).into());
+    let target = edited.schedule.training_target(x0, noise, &t)?;
+    Ok((prediction - target).powi_scalar(2).reshape([n, channels * h * w]).mean_dim(1).reshape([n]))
+}
