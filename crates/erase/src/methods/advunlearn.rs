@@ -44,8 +44,8 @@ pub const METHOD: Method = Method {
     needs: "nothing; prompts to keep can be given with --captions",
     several: true,
     preserves: true,
-    seconds: Some(100.0),
-    peak_mb: Some(400.0),
+    seconds: None,
+    peak_mb: Some(325.0),
     erase,
 };
 
