@@ -73,7 +73,11 @@ fn every_method_moves_the_concept_to_its_anchor_and_nothing_but_keys_and_values(
                 options = with(options, json!({"eta": 0.0}));
             }
             let edit = Run::of(method, &model, church(), options).erase().unwrap();
-            assert!(edit.changes.keys().all(|(part, name)| part == "unet" && (name.contains("attn2.to_k") || name.contains("attn2.to_v"))));
+            assert!(
+                edit.changes
+                    .keys()
+                    .all(|(part, name)| part == "unet" && (name.contains("attn2.to_k") || name.contains("attn2.to_v")))
+            );
             let edited = edit.apply_to(&model, 1.0).unwrap();
             let (before, after) = (bits(&model), bits(&edited));
             let changed = before.iter().filter(|(name, value)| after[*name] != **value).count();
@@ -92,7 +96,8 @@ fn every_method_moves_the_concept_to_its_anchor_and_nothing_but_keys_and_values(
 fn eta_goes_past_the_anchor() {
     let model = pipeline("odd");
     let at = |eta: f64| {
-        let run = Run::of("uce", &model, church(), with(options("uce"), json!({"eta": eta, "lambda": 1e-6, "preserve_scale": 1e-9})));
+        let run =
+            Run::of("uce", &model, church(), with(options("uce"), json!({"eta": eta, "lambda": 1e-6, "preserve_scale": 1e-9})));
         distance(&model, &run.erase().unwrap().apply_to(&model, 1.0).unwrap(), "a church", "a house")
     };
     // At eta the row ends up eta times the way beyond: the squared distance grows as eta^2.

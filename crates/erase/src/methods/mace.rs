@@ -61,9 +61,12 @@ pub struct Options {
 
 /// The defaults for a job: the published ones for objects.
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published = Options { concept_rows: false, templates: 30, eta: 0.0, empty_scale: 0.0, lambda: 10.0, rho: 0.0, kappa: 1.0 };
+    let published =
+        Options { concept_rows: false, templates: 30, eta: 0.0, empty_scale: 0.0, lambda: 10.0, rho: 0.0, kappa: 1.0 };
     match variant {
-        Variant::Fixed if job.miniature => Options { concept_rows: true, eta: 0.5, empty_scale: 1.0, lambda: 0.1, rho: 0.1, ..published },
+        Variant::Fixed if job.miniature => {
+            Options { concept_rows: true, eta: 0.5, empty_scale: 1.0, lambda: 0.1, rho: 0.1, ..published }
+        }
         Variant::Fixed => Options { concept_rows: true, ..published },
         _ => published,
     }
@@ -75,7 +78,13 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// If an option is impossible, a system is singular, nothing changes, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let options: Options = job.options(&defaults(job, variant))?;
-    closed_form::check(&[("eta", options.eta), ("empty_scale", options.empty_scale), ("lambda", options.lambda), ("rho", options.rho), ("kappa", options.kappa)])?;
+    closed_form::check(&[
+        ("eta", options.eta),
+        ("empty_scale", options.empty_scale),
+        ("lambda", options.lambda),
+        ("rho", options.rho),
+        ("kappa", options.kappa),
+    ])?;
     let width = job.pipeline.text_encoder.config.hidden_size;
     let mut kept = Regression::new(width, options.lambda);
     if options.rho > 0.0 {

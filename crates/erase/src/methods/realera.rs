@@ -93,7 +93,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         lambda_1: 0.1,
         lambda_2: 0.1,
         eta: 0.0,
-empty_scale: 0.0,
+        empty_scale: 0.0,
         lambda: 0.5,
     };
     match variant {
@@ -171,7 +171,13 @@ impl Options {
         if self.neighbours > 10_000 || self.pinned > 10_000 {
             return Err(Error::input("neighbours and pinned are at most 10000"));
         }
-        closed_form::check(&[("eta", self.eta), ("empty_scale", self.empty_scale), ("lambda_1", self.lambda_1), ("lambda_2", self.lambda_2), ("lambda", self.lambda)])
+        closed_form::check(&[
+            ("eta", self.eta),
+            ("empty_scale", self.empty_scale),
+            ("lambda_1", self.lambda_1),
+            ("lambda_2", self.lambda_2),
+            ("lambda", self.lambda),
+        ])
     }
 }
 

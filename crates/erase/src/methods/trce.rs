@@ -60,9 +60,21 @@ pub struct Options {
 /// The defaults for a job.
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     // The published 0.01, applied twice.
-    let published = Options { synonyms: vec![], templates: 15, end: 1.0, padding: 0.0, words: 0.0, preserve_scale: 1e-4, eta: 0.0, empty_scale: 0.0, lambda: 0.0 };
+    let published = Options {
+        synonyms: vec![],
+        templates: 15,
+        end: 1.0,
+        padding: 0.0,
+        words: 0.0,
+        preserve_scale: 1e-4,
+        eta: 0.0,
+        empty_scale: 0.0,
+        lambda: 0.0,
+    };
     match variant {
-        Variant::Fixed if job.miniature => Options { padding: 1.0, preserve_scale: 1.0, eta: 0.5, empty_scale: 0.1, lambda: 1e-3, ..published },
+        Variant::Fixed if job.miniature => {
+            Options { padding: 1.0, preserve_scale: 1.0, eta: 0.5, empty_scale: 0.1, lambda: 1e-3, ..published }
+        }
         _ => published,
     }
 }
@@ -112,7 +124,8 @@ impl Options {
             ("padding", self.padding),
             ("words", self.words),
             ("preserve_scale", self.preserve_scale),
-            ("eta", self.eta), ("empty_scale", self.empty_scale),
+            ("eta", self.eta),
+            ("empty_scale", self.empty_scale),
             ("lambda", self.lambda),
         ])
     }

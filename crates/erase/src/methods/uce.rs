@@ -192,8 +192,7 @@ pub(super) fn kept(job: &mut Job<'_>, options: &Options) -> Result<Regression> {
     let last = options.rows == EditedRows::Last;
     let mut prompts: Vec<String> = if last { vec![] } else { vec![String::new()] };
     prompts.extend(job.preserve.iter().flat_map(Concept::asked));
-    let weight =
-        if options.preserve_scale > 0.0 { options.preserve_scale } else { (1.0 / prompts.len().max(1) as f64).max(0.1) };
+    let weight = if options.preserve_scale > 0.0 { options.preserve_scale } else { (1.0 / prompts.len().max(1) as f64).max(0.1) };
     for prompt in closed_form::encode(job, &prompts)? {
         let rows = if last { prompt.word() } else { prompt.rows };
         regression.keep(rows.as_ref(), weight);
