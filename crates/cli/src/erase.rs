@@ -133,8 +133,9 @@ fn carry_out(
     } else {
         None
     };
-    // 160 evaluations of the U-Net: nothing on the miniature, half an hour on a full-size model without a GPU.
-    let moved = if args.no_judge { None } else { Some(drift::unconditional(pipeline, &edited)?) };
+    // 160 evaluations of the U-Net: a second on the miniature, half an hour on a full-size model without a GPU.
+    let cheap = is_miniature(pipeline);
+    let moved = if args.no_judge && !cheap { None } else { Some(drift::unconditional(pipeline, &edited)?) };
     if !args.no_judge {
         let prompts = grid::prompts(&plan.concepts, plan.judge);
         let title = format!("{} erased with {}", names.join(", "), plan.method.id);
@@ -258,10 +259,18 @@ fn concept_names(args: &EraseArgs) -> Result<Vec<String>, Failure> {
 
 /// What the user wants kept, worded like what is erased.
 fn preserved(args: &EraseArgs, method: &methods::Method, world: Option<&World>) -> Result<Vec<Concept>, Failure> {
-    if !args.preserve.is_empty() && !method.preserves {
-        let able: Vec<&str> = methods::ALL.iter().filter(|m| m.preserves).map(|m| m.id).collect();
-        return Err(Failure::new(format!("--preserve: `{}` has no preservation term", method.id))
-            .with_hint(format!("methods that have one: {}", able.join(", "))));
+    let able = |can: fn(&methods::Method) -> bool| {
+        methods::ALL.iter().filter(|m| can(m)).map(|m| m.id).collect::<Vec<_>>().join(", ")
+    };
+    for (flag, given) in [("--preserve", !args.preserve.is_empty()), ("--captions", args.captions.is_some())] {
+        if given && !method.preserves {
+            return Err(Failure::new(format!("{flag}: `{}` has no preservation term", method.id))
+                .with_hint(format!("methods that have one: {}", able(|m| m.preserves))));
+        }
+    }
+    if args.pictures.is_some() && !method.pictures {
+        return Err(Failure::new(format!("--pictures: `{}` does not learn from pictures", method.id))
+            .with_hint(format!("methods that do: {}", able(|m| m.pictures))));
     }
     let names = args.preserve.iter().flat_map(|p| split(p));
     Ok(names.map(|name| Concept::new(&name, &Wording::default(), world)).collect::<Result<_, _>>()?)

@@ -101,6 +101,40 @@ fn prompt_files_that_are_none() {
     assert!(!here.path().join("out").exists());
 }
 
+#[test]
+fn erasures_that_nobody_defined() {
+    let here = folder();
+    fs_err::create_dir(here.path().join("empty")).unwrap();
+    fs_err::create_dir(here.path().join("broken")).unwrap();
+    fs_err::write(here.path().join("broken/a.png"), b"\x89PNG but not one").unwrap();
+    fs_err::write(here.path().join("all.txt"), "a church\nthe church in a town\n").unwrap();
+    for (words, said) in [
+        ("church --method uce --anchor church --template {concept}", "--anchor"),
+        ("church --method uce --anchor house --from town", "--from"),
+        ("church --method uce --preserve Church", "--preserve `Church`"),
+        ("church --method esd --preserve dog", "no preservation term"),
+        ("church --method esd --captions all.txt", "no preservation term"),
+        ("church --method uce --captions all.txt", "all.txt"),
+        ("church --method uce --captions nowhere.txt", "nowhere.txt"),
+        ("church --method uce --pictures empty", "does not learn from pictures"),
+        ("church --method few-shot --pictures empty", "holds no picture"),
+        ("church --method few-shot --pictures broken", "a.png"),
+        ("church --method few-shot --pictures nowhere", "nowhere"),
+        ("church --method few-shot --iterations 11", "iterations"),
+        ("church --method uce --iterations 10", "no option `iterations`"),
+        ("church --method uce --train-method esd-x", "no option `train_method`"),
+        ("church --method esd --train-method text-encoder", "text-encoder"),
+        ("church --method uce --set lambda=nan", "lambda"),
+        ("church --method uce --set lambda=-1", "lambda is -1"),
+        ("church --method trce --set lambda=0 --set preserve_scale=0 --set empty_scale=0", "singular"),
+        ("church --method slot", "no method `slot`"),
+        ("church --method uce --variant best", "no variant `best`"),
+    ] {
+        line(here.path(), &format!("erase {words} --no-judge --output-dir out")).refused(&[said]);
+        assert!(!here.path().join("out/edit.safetensors").exists(), "{words}");
+    }
+}
+
 /// A copy of the smallest golden model under this name.
 fn model(folder: &Path, name: &str) -> std::path::PathBuf {
     let path = folder.join(name);

@@ -139,6 +139,10 @@ impl Job<'_> {
                 )));
             }
             all.insert(key.clone(), value.clone());
+            // One at a time, so that the error can say which.
+            if let Err(error) = serde_json::from_value::<T>(Value::Object(all.clone())) {
+                return Err(Error::input(format!("the option {key} is {value}: {error}")));
+            }
         }
         serde_json::from_value(Value::Object(all)).map_err(broken)
     }

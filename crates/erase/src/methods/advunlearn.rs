@@ -44,6 +44,7 @@ pub const METHOD: Method = Method {
     needs: "nothing; prompts to keep can be given with --captions",
     several: true,
     preserves: true,
+    pictures: false,
     seconds: None,
     peak_mb: Some(325.0),
     erase,

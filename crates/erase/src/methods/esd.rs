@@ -39,6 +39,7 @@ pub const METHOD: Method = Method {
     needs: "nothing",
     several: true,
     preserves: false,
+    pictures: false,
     seconds: Some(10.0),
     peak_mb: Some(233.0),
     erase,

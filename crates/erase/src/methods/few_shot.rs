@@ -36,6 +36,7 @@ pub const METHOD: Method = Method {
     needs: "a few pictures of the concept, drawn by the model itself unless given with --pictures",
     several: true,
     preserves: true,
+    pictures: true,
     seconds: Some(4.0),
     peak_mb: Some(284.0),
     erase,

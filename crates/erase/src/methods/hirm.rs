@@ -36,6 +36,7 @@ pub const METHOD: Method = Method {
     needs: "nothing",
     several: true,
     preserves: true,
+    pictures: false,
     seconds: Some(7.0),
     peak_mb: Some(162.0),
     erase,

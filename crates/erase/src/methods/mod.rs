@@ -73,8 +73,10 @@ pub struct Method {
     pub needs: &'static str,
     /// Whether it takes several concepts at once.
     pub several: bool,
-    /// Whether it takes concepts to keep.
+    /// Whether it takes concepts and captions to keep.
     pub preserves: bool,
+    /// Whether it learns from pictures, which the user may give.
+    pub pictures: bool,
     /// Seconds for `church` on the miniature, without the judging (2 cores; bench/methods measures it).
     pub seconds: Option<f64>,
     /// Peak memory of that run, in MiB.

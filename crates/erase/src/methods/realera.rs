@@ -33,6 +33,7 @@ pub const METHOD: Method = Method {
     needs: "nothing; keeps --captions and --preserve",
     several: true,
     preserves: true,
+    pictures: false,
     seconds: None,
     peak_mb: None,
     erase,

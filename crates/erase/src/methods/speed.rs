@@ -38,6 +38,7 @@ pub const METHOD: Method = Method {
     needs: "nothing; keeps --preserve and --captions",
     several: true,
     preserves: true,
+    pictures: false,
     seconds: Some(0.2),
     peak_mb: Some(159.0),
     erase,

@@ -30,6 +30,7 @@ pub const METHOD: Method = Method {
     needs: "nothing; keeps --preserve and --captions",
     several: true,
     preserves: true,
+    pictures: false,
     seconds: None,
     peak_mb: None,
     erase,
