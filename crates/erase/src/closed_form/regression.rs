@@ -16,8 +16,8 @@ use faer::{
 
 use crate::error::{Error, Result};
 
-/// Eigenvalues this far apart leave nothing of f64's digits.
-const SINGULAR: f64 = 1e-14;
+/// Eigenvalues this far apart are rounding: rows are f32, of relative precision 6e-8, and enter squared.
+const SINGULAR: f64 = 1e-11;
 
 /// Sums over pairs of rows: where each is to go, and how much that weighs.
 #[derive(Clone, Debug)]
