@@ -163,7 +163,7 @@ fn what_is_preserved_moves_less() {
                 run.options["preserve_scale"] = json!(10.0);
             }
             if method == "realera" {
-                run.options["lambda_2"] = json!(10.0);
+                run.options["lambda_2"] = json!(100.0);
             }
             if method == "uce" {
                 run.options["preserve_scale"] = json!(10.0);
