@@ -53,8 +53,7 @@ pub(crate) fn run(args: &EraseArgs) -> Result<Outcome, Failure> {
     };
     let world = home.then_some(&world);
     let concepts: Vec<Concept> = names.iter().map(|name| Concept::new(name, &wording, world)).collect::<Result<_, _>>()?;
-    let preserve = preserved(args, method, world)?;
-    Concept::contradict(&concepts, &preserve)?;
+    let preserve = Concept::apart(&concepts, preserved(args, method, world)?)?;
     if concepts.len() > 1 && !method.several {
         return Err(Failure::new(format!("`{}` erases one concept at a time, {} were given", method.id, concepts.len())));
     }

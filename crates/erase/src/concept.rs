@@ -147,22 +147,27 @@ impl Concept {
         self.prompts.iter().map(|p| p.asks().to_owned())
     }
 
-    /// Checks that nothing is to be erased and kept at once.
+    /// What is to be kept beside what is to be erased: preserved concepts without the prompts that an erased one asks for too,
+    /// such as `a church in ink style` where ink is erased and the church kept.
     ///
     /// # Errors
-    /// If a concept, or one of its prompts, is among the preserved ones.
-    pub fn contradict(erased: &[Self], preserved: &[Self]) -> Result<()> {
+    /// If nothing is left of a preserved concept: it is what is to be erased.
+    pub fn apart(erased: &[Self], preserved: Vec<Self>) -> Result<Vec<Self>> {
         let plain = |text: &str| text.trim().to_lowercase();
-        let asks = |c: &Self| -> Vec<String> { c.prompts.iter().map(|p| plain(p.asks())).collect() };
-        for e in erased {
-            for p in preserved {
-                if plain(&e.name) == plain(&p.name) || asks(e).iter().any(|prompt| asks(p).contains(prompt)) {
-                    return Err(Error::input(format!("--preserve `{}` is what is to be erased (`{}`)", p.name, e.name))
-                        .with_hint("name it on one side only"));
+        let asked = |prompt: &str| erased.iter().find(|e| e.prompts.iter().any(|p| plain(p.asks()) == plain(prompt)));
+        let keep = |mut concept: Self| {
+            let twin = erased.iter().find(|e| plain(&e.name) == plain(&concept.name));
+            let shared = concept.prompts.iter().find_map(|p| asked(p.asks()));
+            concept.prompts.retain(|p| asked(p.asks()).is_none());
+            match twin.or(shared.filter(|_| concept.prompts.is_empty())) {
+                Some(e) => {
+                    Err(Error::input(format!("--preserve `{}` is what is to be erased (`{}`)", concept.name, e.name))
+                        .with_hint("name it on one side only"))
                 }
+                None => Ok(concept),
             }
-        }
-        Ok(())
+        };
+        preserved.into_iter().map(keep).collect()
     }
 
     /// Checks that every prompt fits the context of a text encoder.

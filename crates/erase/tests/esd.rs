@@ -699,8 +699,10 @@ fn a_concept_is_worded() {
     assert_eq!(plain.prompts[5].without(), "in ink style");
     assert_eq!(anchored.prompts[5].without(), "a house in ink style");
     assert_eq!(instead(&style)[0], ("a cat in ink style".into(), "a cat".into()));
-    Concept::contradict(std::slice::from_ref(&plain), std::slice::from_ref(&style)).unwrap();
-    let error = Concept::contradict(&[plain], &[new("Church", Wording::default()).unwrap()]).unwrap_err();
+    // What is kept beside it: without the captions that both ask for.
+    let beside = Concept::apart(std::slice::from_ref(&style), vec![plain.clone()]).unwrap();
+    assert_eq!(beside[0].prompts.len(), plain.prompts.len() - 1);
+    let error = Concept::apart(&[plain], vec![new("Church", Wording::default()).unwrap()]).unwrap_err();
     assert!(error.to_string().contains("--preserve `Church`"), "{error}");
     // Eleven positions, two of them for start and end.
     let long = Concept::new(&"cat ".repeat(10), &Wording::default(), None).unwrap();

@@ -129,7 +129,7 @@ fn impossible_requests_are_refused() {
         ("oce", json!({"rank": 0}), "rank is 0"),
         ("oce", json!({"erase_scale": 0.0}), "changes nothing"),
         ("oce", json!({"lambda": 0.0, "general_scale": 0.0, "preserve_scale": 0.0}), "singular"),
-        ("oce", json!({"sign": "none"}), "a method option"),
+        ("oce", json!({"sign": "none"}), "the option sign"),
         ("speed", json!({"lambda": 0.0}), "singular"),
         ("speed", json!({"threshold": 0.0}), "every direction"),
         ("speed", json!({"threshold": -1.0}), "threshold is -1"),
