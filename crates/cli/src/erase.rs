@@ -34,6 +34,8 @@ struct Plan {
     options: Map<String, Value>,
     seed: u64,
     judge: bool,
+    /// Whether the miniature's judges know what the model draws.
+    home: bool,
     model_hash: String,
 }
 
@@ -67,6 +69,7 @@ pub(crate) fn run(args: &EraseArgs) -> Result<Outcome, Failure> {
         options: options(args)?,
         seed: args.seed,
         judge: home && !args.no_judge,
+        home,
         model_hash: model.hash.clone(),
     };
     let pipeline = model.pipeline()?;
@@ -192,6 +195,17 @@ fn make_edit(
         if progress::interrupted() || claimed.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
     let pictures = plan.photos.as_ref().map(|photos| photos.batch(pipeline)).transpose()?;
+    // Judges are loaded when somebody counts.
+    let judges = std::cell::OnceCell::new();
+    let count = |edited: &Pipeline, prompt: &str, attributes: &[String], n: usize, seed: u64| {
+        if judges.get().is_none() {
+            let loaded = crate::judging::miniature_judges(&model.device)
+                .map_err(|_| scumble_erase::Error::input("the miniature's judges cannot be loaded"))?;
+            let _ = judges.set(loaded);
+        }
+        let judges = judges.get().ok_or_else(|| scumble_erase::Error::input("the miniature's judges cannot be loaded"))?;
+        crate::judging::count_attributes(judges, edited, prompt, attributes, n, seed)
+    };
     let mut job = Job {
         pipeline,
         base: &model.checkpoint.name,
@@ -202,6 +216,7 @@ fn make_edit(
         preserve: &plan.preserve,
         captions: &plan.captions,
         pictures: pictures.as_ref(),
+        count: plan.home.then_some(&count),
         options: plan.options.clone(),
         seed: plan.seed,
         store: &store,

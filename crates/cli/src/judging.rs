@@ -44,10 +44,7 @@ pub(crate) struct Judging {
 impl Judging {
     /// The judges, and the sets of `concepts`.
     pub(crate) fn new(concepts: &[String], device: &burn::tensor::Device) -> Result<Self, Failure> {
-        let judges = Judges {
-            object: Judge::load(&miniature::object_judge(), device)?,
-            style: Judge::load(&miniature::style_judge(), device)?,
-        };
+        let judges = miniature_judges(device)?;
         let hash = miniature::judges_hash();
         Ok(Self { judges, hash, sets: JudgingSet::for_concepts(&World::emoji(), concepts) })
     }
@@ -88,6 +85,53 @@ impl Judging {
             .map(Option::transpose)
             .collect()
     }
+}
+
+/// Counts, for debiasing, what a model's pictures of a prompt show of some attributes.
+///
+/// An attribute is a prompt; what it says beyond the prompt has to be one of the judges' words, and shares are those among the
+/// pictures that show one of them.
+pub(crate) fn count_attributes(
+    judges: &Judges,
+    pipeline: &Pipeline,
+    prompt: &str,
+    attributes: &[String],
+    pictures: usize,
+    seed: u64,
+) -> scumble_erase::Result<Vec<f64>> {
+    let bad = |e: String| scumble_erase::Error::input(e);
+    let words = |text: &str| text.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>();
+    let own = words(prompt);
+    let label = |attribute: &String| -> scumble_erase::Result<String> {
+        let known = |judge: &Judge| judge.labels().iter().find(|l| words(attribute).contains(l) && !own.contains(l)).cloned();
+        known(&judges.style).or_else(|| known(&judges.object)).ok_or_else(|| {
+            bad(format!("no judge knows what the attribute `{attribute}` adds to `{prompt}`"))
+                .with_hint("name a style or an object of the miniature")
+        })
+    };
+    let labels: Vec<String> = attributes.iter().map(label).collect::<Result<_, _>>()?;
+    let mut hits = vec![0usize; labels.len()];
+    for start in (0..pictures).step_by(BATCH) {
+        let n = BATCH.min(pictures - start);
+        let mut request = scumble_diffusion::Request::new(
+            vec![prompt.to_owned(); n],
+            seed.wrapping_add(start as u64),
+            judging::STEPS,
+            judging::GUIDANCE_SCALE,
+        );
+        request.sampler = Some(scumble_diffusion::Sampler::Ddim);
+        let latents = pipeline.sample(&request, &mut |_| std::ops::ControlFlow::Continue(()))?;
+        for answer in judges.answers(&Picture::from_batch(pipeline.decode(latents))) {
+            labels.iter().zip(&mut hits).filter(|(l, _)| **l == answer.style || **l == answer.object).for_each(|(_, h)| *h += 1);
+        }
+    }
+    let all = hits.iter().sum::<usize>().max(1) as f64;
+    Ok(hits.into_iter().map(|h| h as f64 / all).collect())
+}
+
+/// The miniature's judges.
+pub(crate) fn miniature_judges(device: &burn::tensor::Device) -> Result<Judges, Failure> {
+    Ok(Judges { object: Judge::load(&miniature::object_judge(), device)?, style: Judge::load(&miniature::style_judge(), device)? })
 }
 
 /// The rates of several concepts as one: hits and pictures are added up.

@@ -67,6 +67,10 @@ pub enum Event<'a> {
     },
 }
 
+/// The share of each attribute among so many pictures of a prompt, drawn by a model from a seed. Attributes are prompts; what is
+/// counted is what they say beyond the first.
+pub type Count<'a> = dyn Fn(&Pipeline, &str, &[String], usize, u64) -> Result<Vec<f64>> + 'a;
+
 /// One erasure to be done.
 pub struct Job<'a> {
     /// The frozen model.
@@ -87,6 +91,8 @@ pub struct Job<'a> {
     pub captions: &'a Captions,
     /// The user's pictures of the concept, `[n, 3, h, w]` in [-1, 1] and in the model's size, if any were given.
     pub pictures: Option<&'a Tensor<4>>,
+    /// Draws and counts pictures, where somebody can judge them.
+    pub count: Option<&'a Count<'a>>,
     /// The method's options: what the user set, the rest is the method's default.
     pub options: Map<String, Value>,
     /// Seed of everything that is drawn.

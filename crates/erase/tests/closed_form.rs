@@ -228,3 +228,39 @@ fn bad_options_are_named() {
     let error = Run::of("uce", &model, same, json!({})).erase().unwrap_err();
     assert!(error.to_string().contains("changes nothing"), "{error}");
 }
+
+/// Debiasing on a model whose "pictures" are counted by how near its values lie to those of two attributes.
+#[test]
+fn debiasing_moves_the_shares_to_what_is_desired() {
+    let model = pipeline("odd");
+    let attributes = ["a house in ink", "a house on a table"];
+    let shares = |edited: &Pipeline| {
+        let near = |attribute: &str| 1.0 / distance(&model, edited, "a house", attribute);
+        let (a, b) = (near(attributes[0]), near(attributes[1]));
+        vec![a / (a + b), b / (a + b)]
+    };
+    let count = |edited: &Pipeline, prompt: &str, asked: &[String], n: usize, _: u64| {
+        assert_eq!((prompt, asked.len(), n), ("a house", 2, 5));
+        Ok(shares(edited))
+    };
+    let before = shares(&model)[0];
+    let desired = if before > 0.5 { [0.3, 0.7] } else { [0.7, 0.3] };
+    let run = |more: Value, count: Option<&scumble_erase::job::Count<'_>>| {
+        let options = json!({"mode": "debias", "attributes": attributes, "desired": desired, "rounds": 40, "pictures": 5,
+            "tolerance": 0.02, "step": 0.5, "damped": false, "lambda": 1e-3, "preserve_scale": 1e-6});
+        let run = Run::of("uce", &model, vec![concept("a house", None, None)], with(options, more));
+        run.counted(count)
+    };
+    let edit = run(json!({}), Some(&count)).unwrap();
+    let after = shares(&edit.apply_to(&model, 1.0).unwrap())[0];
+    assert!((after - desired[0]).abs() < 0.05, "{before} to {after}, desired {}", desired[0]);
+    for (more, count, says) in [
+        (json!({}), None, "nobody can count"),
+        (json!({"attributes": ["a house in ink"]}), Some(&count as &scumble_erase::job::Count<'_>), "two attributes"),
+        (json!({"desired": [0.9, 0.9]}), Some(&count), "add up to 1"),
+        (json!({"tolerance": -1.0}), Some(&count), "tolerance is -1"),
+    ] {
+        let error = run(more, count).unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+    }
+}

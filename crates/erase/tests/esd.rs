@@ -354,6 +354,7 @@ fn bank(model: &Pipeline, paths: &[Path], store: &Memory) -> Bank {
         preserve: &[],
         captions: &Default::default(),
         pictures: None,
+        count: None,
         options: Default::default(),
         seed: 0,
         store,

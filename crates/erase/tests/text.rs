@@ -347,6 +347,7 @@ fn job<'a>(
         preserve,
         captions: &run.captions,
         pictures: None,
+        count: None,
         options: Default::default(),
         seed: 7,
         store: &run.store,

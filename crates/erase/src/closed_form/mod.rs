@@ -2,6 +2,7 @@
 //! states, and the ridge regression that moves some rows while others stay.
 
 pub(crate) mod align;
+pub(crate) mod debias;
 mod job;
 pub(crate) mod layers;
 pub(crate) mod regression;

@@ -37,8 +37,8 @@ pub const METHOD: Method = Method {
     several: true,
     preserves: true,
     pictures: true,
-    seconds: Some(4.0),
-    peak_mb: Some(284.0),
+    seconds: Some(4.2),
+    peak_mb: Some(282.0),
     erase,
 };
 

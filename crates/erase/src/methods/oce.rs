@@ -38,8 +38,8 @@ pub const METHOD: Method = Method {
     several: true,
     preserves: true,
     pictures: false,
-    seconds: Some(0.2),
-    peak_mb: Some(158.0),
+    seconds: Some(0.1),
+    peak_mb: Some(100.0),
     erase,
 };
 

@@ -33,8 +33,8 @@ pub const METHOD: Method = Method {
     several: true,
     preserves: true,
     pictures: false,
-    seconds: None,
-    peak_mb: None,
+    seconds: Some(0.1),
+    peak_mb: Some(101.0),
     erase,
 };
 
@@ -108,7 +108,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         erase_scale: options.erase_scale,
         preserve_scale: options.preserve_scale,
         prior_scale: options.prior_scale,
-        ..options.start
+        ..options.start.clone()
     };
     let mut kept = uce::kept(job, &round)?;
     if options.keep_erased {

@@ -39,8 +39,8 @@ pub const METHOD: Method = Method {
     several: true,
     preserves: true,
     pictures: false,
-    seconds: Some(0.2),
-    peak_mb: Some(159.0),
+    seconds: Some(0.3),
+    peak_mb: Some(110.0),
     erase,
 };
 

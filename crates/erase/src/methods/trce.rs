@@ -30,8 +30,8 @@ pub const METHOD: Method = Method {
     several: true,
     preserves: true,
     pictures: false,
-    seconds: None,
-    peak_mb: None,
+    seconds: Some(0.1),
+    peak_mb: Some(101.0),
     erase,
 };
 

@@ -14,10 +14,10 @@ use faer::Mat;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    closed_form::{self, EncodedPair, KEYS_AND_VALUES, Regression},
+    closed_form::{self, EncodedPair, KEYS_AND_VALUES, Regression, debias},
     concept::Concept,
     edit::Edit,
-    error::Result,
+    error::{Error, Result},
     job::{Event, Job},
     methods::{Method, Variant},
 };
@@ -31,8 +31,8 @@ pub const METHOD: Method = Method {
     several: true,
     preserves: true,
     pictures: false,
-    seconds: None,
-    peak_mb: None,
+    seconds: Some(0.2),
+    peak_mb: Some(102.0),
     erase,
 };
 
@@ -55,6 +55,48 @@ pub struct Options {
     pub preserve_scale: f64,
     /// Weight of each of the job's captions, whose rows are kept; 0 keeps none.
     pub prior_scale: f64,
+}
+
+/// What the user can set: how rows are edited, and what else there is to do than to erase.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct All {
+    /// How rows are edited.
+    #[serde(flatten)]
+    pub edit: Options,
+    /// What is done.
+    #[serde(flatten)]
+    pub task: Task,
+}
+
+/// Erasing or debiasing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// `erase` (also moderate: the empty prompt is the target), or `debias`.
+    pub mode: Mode,
+    /// For `debias`: the concept's prompt with each attribute, such as `a church in ink style`.
+    pub attributes: Vec<String>,
+    /// For `debias`: the share each attribute is to have; empty for equal shares.
+    pub desired: Vec<f64>,
+    /// For `debias`: rounds at most.
+    pub rounds: usize,
+    /// For `debias`: pictures counted in a round.
+    pub pictures: usize,
+    /// For `debias`: how far a share may be off.
+    pub tolerance: f64,
+    /// For `debias`: how far the rows go for a share that is off by 1.
+    pub step: f64,
+    /// For `debias`: whether steps get smaller, round by round (ours; the shares swing back and forth otherwise).
+    pub damped: bool,
+}
+
+/// What is done to a concept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// It becomes something else.
+    Erase,
+    /// Its pictures show attributes in the shares that are desired.
+    Debias,
 }
 
 /// Which rows are edited.
@@ -104,16 +146,31 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// # Errors
 /// If an option is impossible, the system is singular, nothing changes, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let options: Options = job.options(&defaults(job, variant))?;
+    let fixed = variant == Variant::Fixed;
+    let task = Task {
+        mode: Mode::Erase,
+        attributes: vec![],
+        desired: vec![],
+        rounds: if fixed { 10 } else { 30 },
+        pictures: if fixed { 64 } else { 32 },
+        tolerance: 0.05,
+        step: if fixed { 0.4 } else { 1.0 },
+        damped: fixed,
+    };
+    let all: All = job.options(&All { edit: defaults(job, variant), task })?;
+    let options = &all.edit;
     options.check()?;
+    if all.task.mode == Mode::Debias {
+        return debias(job, &all);
+    }
     job.tell(Event::Stage { name: "solving", total: 1, done: 0 })?;
-    let encoded = encoded_pairs(job, &options)?;
+    let encoded = encoded_pairs(job, options)?;
     let layers = closed_form::layers(job, KEYS_AND_VALUES);
-    let kept = kept(job, &options)?;
+    let kept = kept(job, options)?;
 
     let (new, condition) = match options.technique {
         Technique::Replace => {
-            let solution = regression(&encoded, &kept, &options).solve()?;
+            let solution = regression(&encoded, &kept, options).solve()?;
             (closed_form::multiplied(&layers, &solution.map), solution.condition)
         }
         Technique::Tensor => {
@@ -136,7 +193,37 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     };
     job.tell(Event::Note(&format!("condition number {condition:.3e}")))?;
     job.tell(Event::Step { done: 1, loss: None })?;
-    let recorded = closed_form::recorded(job, &options)?;
+    let recorded = closed_form::recorded(job, &all)?;
+    closed_form::finish(job, METHOD.id, recorded, &layers, new)
+}
+
+/// Balances the attributes of one concept.
+fn debias(job: &mut Job<'_>, all: &All) -> Result<Edit> {
+    let options = &all.task;
+    closed_form::check(&[("tolerance", options.tolerance), ("step", options.step)])?;
+    let [concept] = job.concepts else {
+        return Err(Error::input("mode=debias takes one concept at a time").with_hint("put the edits on top of each other"));
+    };
+    let n = options.attributes.len();
+    let desired = if options.desired.is_empty() { vec![1.0 / n.max(1) as f64; n] } else { options.desired.clone() };
+    if n < 2 || desired.len() != n || (desired.iter().sum::<f64>() - 1.0).abs() > 1e-6 {
+        return Err(Error::input(format!("debiasing needs two attributes or more and a share for each that add up to 1, found {n} and {desired:?}"))
+            .with_hint("--set 'attributes=[\"a church in ink style\", \"a church in blob style\"]'"));
+    }
+    let prompt = concept.prompts.first().map(|p| p.erase.clone()).unwrap_or_default();
+    let balance = debias::Balance {
+        attributes: options.attributes.clone(),
+        desired,
+        rounds: options.rounds.min(1000),
+        pictures: options.pictures.clamp(1, 10_000),
+        tolerance: options.tolerance,
+        step: options.step,
+        damped: options.damped,
+    };
+    let kept = kept(job, &all.edit)?;
+    let layers = closed_form::layers(job, KEYS_AND_VALUES);
+    let new = debias::balanced(job, &prompt, &balance, &kept, &layers)?;
+    let recorded = closed_form::recorded(job, all)?;
     closed_form::finish(job, METHOD.id, recorded, &layers, new)
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use burn::tensor::{Device, Tensor};
 use scumble_diffusion::Pipeline;
-use scumble_erase::{Captions, Concept, ConceptPrompt, Edit, Event, Job, Result, Store, Variant, methods::named};
+use scumble_erase::{Captions, Concept, ConceptPrompt, Edit, Event, Job, Result, Store, Variant, job::Count, methods::named};
 use scumble_nn::files::{Checkpoint, OpenOptions, Tensors};
 use serde_json::Value;
 
@@ -125,6 +125,15 @@ impl<'a> Run<'a> {
 
     /// Erases until the listener breaks.
     pub(crate) fn listened(&self, listen: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<Edit> {
+        self.run(listen, None)
+    }
+
+    /// Erases with somebody who counts pictures.
+    pub(crate) fn counted(&self, count: Option<&Count<'_>>) -> Result<Edit> {
+        self.run(&mut |_| ControlFlow::Continue(()), count)
+    }
+
+    fn run(&self, listen: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>, count: Option<&Count<'_>>) -> Result<Edit> {
         let mut job = Job {
             pipeline: self.pipeline,
             base: "tiny",
@@ -135,6 +144,7 @@ impl<'a> Run<'a> {
             preserve: &self.preserve,
             captions: &self.captions,
             pictures: self.pictures.as_ref(),
+            count,
             options: self.options.as_object().unwrap().clone(),
             seed: self.seed,
             store: &self.store,
