@@ -72,7 +72,7 @@ impl Models {
             let leaves: Vec<Tensor<1>> = names
                 .iter()
                 .filter_map(|name| {
-                    let leaf = weights.get(name)?.flat.clone().autodiff().require_grad();
+                    let leaf = weights.get(name)?.flat().autodiff().require_grad();
                     weights.replace(name, leaf.clone()).ok()?;
                     Some(leaf)
                 })

@@ -123,28 +123,12 @@ fn carry_out(
             (edit, seconds)
         }
     };
-    let edited = edit.apply_to(pipeline, 1.0)?;
-    let content = format!("{}/{}", plan.model_hash, edit.content_hash());
-
-    let names: Vec<String> = plan.concepts.iter().map(|c| c.name.clone()).collect();
-    let rates = if plan.judge {
-        let judging = Judging::new(&names, &model.device)?;
-        let before = judging.rates(pipeline, &plan.model_hash, "judging before", progress)?;
-        let after = judging.rates(&edited, &content, "judging after", progress)?;
-        Some((before, after))
-    } else {
-        None
+    // The drift takes 160 evaluations of the U-Net: a second on the miniature, half an hour on a full-size model without a GPU.
+    let (rates, moved) = match args.no_judge {
+        true if is_miniature(pipeline) => (None, Some(drift::unconditional(pipeline, &edit.apply_to(pipeline, 1.0)?)?)),
+        true => (None, None),
+        false => before_and_after(plan, model, pipeline, &edit, run, progress)?,
     };
-    // 160 evaluations of the U-Net: a second on the miniature, half an hour on a full-size model without a GPU.
-    let cheap = is_miniature(pipeline);
-    let moved = if args.no_judge && !cheap { None } else { Some(drift::unconditional(pipeline, &edited)?) };
-    if !args.no_judge {
-        let prompts = grid::prompts(&plan.concepts, plan.judge);
-        let title = format!("{} erased with {}", names.join(", "), plan.method.id);
-        let guidance = if is_miniature(pipeline) { 4.0 } else { 7.5 };
-        let picture = grid::draw(title, &prompts, pipeline, &edited, guidance, progress)?;
-        crate::store::write_file(&run.path.join(GRID), &picture)?;
-    }
 
     let result = result(plan, &edit_path, seconds, rates.as_ref(), moved);
     let details = details(plan, &edit, &edit_path, rates.as_ref());
@@ -155,6 +139,35 @@ fn carry_out(
     record["details"] = details.clone();
     run.record(&record)?;
     Ok((result, details))
+}
+
+/// What the edit did: rates where the plan has a judge, the unconditional drift, and the picture of both sides in the run's folder.
+fn before_and_after(
+    plan: &Plan,
+    model: &Model,
+    pipeline: &Pipeline,
+    edit: &Edit,
+    run: &RunFolder,
+    progress: &Progress,
+) -> Result<(Option<Both>, Option<f64>), Failure> {
+    let edited = edit.apply_to(pipeline, 1.0)?;
+    let names: Vec<String> = plan.concepts.iter().map(|c| c.name.clone()).collect();
+    let rates = if plan.judge {
+        let judging = Judging::new(&names, &model.device)?;
+        let content = format!("{}/{}", plan.model_hash, edit.content_hash());
+        let before = judging.rates(pipeline, &plan.model_hash, "judging before", progress)?;
+        let after = judging.rates(&edited, &content, "judging after", progress)?;
+        Some((before, after))
+    } else {
+        None
+    };
+    let moved = drift::unconditional(pipeline, &edited)?;
+    let prompts = grid::prompts(&plan.concepts, plan.judge);
+    let title = format!("{} erased with {}", names.join(", "), plan.method.id);
+    let guidance = if is_miniature(pipeline) { 4.0 } else { 7.5 };
+    let picture = grid::draw(title, &prompts, pipeline, &edited, guidance, progress)?;
+    crate::store::write_file(&run.path.join(GRID), &picture)?;
+    Ok((rates, Some(moved)))
 }
 
 /// The edit of a run that was interrupted after it, with the seconds it took.

@@ -134,7 +134,7 @@ impl Edit {
         for ((component, name), change) in &self.changes {
             let weight = pipeline.weights(component).and_then(|w| w.get(name)).cloned();
             let weight = weight.ok_or_else(|| self.foreign(component, name, "is not in the model"))?;
-            let base: Vec<f32> = weight.flat.clone().into_data().iter::<f32>().collect();
+            let base: Vec<f32> = weight.flat().into_data().iter::<f32>().collect();
             let new = change.over(&base, &weight.shape).map_err(|problem| self.foreign(component, name, &problem))?;
             let values = blend(&base, new, strength)?;
             let count = values.len();

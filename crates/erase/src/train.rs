@@ -138,7 +138,7 @@ impl Masters {
     fn fresh(names: &[String], component: &'static str, pipeline: &Pipeline) -> Result<Self> {
         let mut tensors = BTreeMap::new();
         for name in names {
-            let value = pipeline.weights(component).and_then(|w| w.get(name)).map(|w| w.flat.clone());
+            let value = pipeline.weights(component).and_then(|w| w.get(name)).map(|w| w.flat());
             let value = value.ok_or_else(|| Error::input(format!("there is no tensor `{name}` in {component}")))?;
             let moments = Moments::zeros_like(&value);
             tensors.insert(name.clone(), (value, moments));
@@ -213,7 +213,7 @@ impl Masters {
             return Err(damaged());
         }
         for name in names {
-            let expected = pipeline.weights(component).and_then(|w| w.get(name)).map(|w| w.flat.dims()[0]);
+            let expected = pipeline.weights(component).and_then(|w| w.get(name)).map(|w| w.shape.iter().product::<usize>());
             let read = |kind: &str| -> Result<Tensor<1>> {
                 let values = stored.get(&format!("{kind}.{name}")).and_then(HostTensor::to_f32).ok_or_else(damaged)?;
                 let count = values.len();

@@ -67,7 +67,7 @@ fn the_same_pictures() {
 fn change(edit: &Edit, model: &Pipeline) -> Vec<f32> {
     let one = |((component, name), change): (&(String, String), &Change)| {
         let Change::Value(value) = change else { panic!("{name} is no plain value") };
-        let old = host(&model.weights(component).unwrap().get(name).unwrap().flat);
+        let old = host(&model.weights(component).unwrap().get(name).unwrap().flat());
         value.to_f32().unwrap().into_iter().zip(old).map(|(new, old)| new - old).collect::<Vec<f32>>()
     };
     edit.changes.iter().flat_map(one).collect()

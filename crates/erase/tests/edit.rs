@@ -133,8 +133,8 @@ fn a_strength_is_the_way_from_the_base_to_the_edit() {
         // The same numbers through a checkpoint.
         assert_eq!(bits(&there), bits(&load(&edit.apply(&base, strength).unwrap())));
         for (name, tensor) in there.unet.weights.iter() {
-            let old = host(&loaded.unet.weights.get(name).unwrap().flat);
-            let found = host(&tensor.flat);
+            let old = host(&loaded.unet.weights.get(name).unwrap().flat());
+            let found = host(&tensor.flat());
             match edit.changes.get(&("unet".to_owned(), name.clone())) {
                 None => assert_eq!(found, old, "{name}"),
                 Some(_) => {

@@ -56,7 +56,7 @@ fn oce_keeps_the_size_of_every_matrix() {
     for options in [json!({}), json!({"subspace": "contrast", "rank": 2, "whiten": 1.0})] {
         let edit = run("oce", &model, &["a church", "a dog"], options).erase().unwrap();
         for (name, new) in values(&edit) {
-            let old = host(&model.unet.weights.get(&name).unwrap().flat);
+            let old = host(&model.unet.weights.get(&name).unwrap().flat());
             assert!((norm(&new) / norm(&old) - 1.0).abs() < 1e-6, "{name}");
             assert_ne!(new, old, "{name}");
         }
@@ -103,7 +103,7 @@ fn speed_goes_past_the_anchor_in_proportion() {
     };
     let (plain, twice) = (edit(0.0), edit(1.0));
     for (name, plain) in plain {
-        let old = host(&model.unet.weights.get(&name).unwrap().flat);
+        let old = host(&model.unet.weights.get(&name).unwrap().flat());
         let change = |new: &[f32]| -> Vec<f32> { new.iter().zip(&old).map(|(n, o)| n - o).collect() };
         let (once, double) = (change(&plain), change(&twice[&name]));
         let apart: Vec<f32> = once.iter().zip(&double).map(|(a, b)| 2.0 * a - b).collect();

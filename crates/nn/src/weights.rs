@@ -2,8 +2,14 @@
 //!
 //! A network is a function of its tensors: building one is a walk over names that clones handles, so an edited model
 //! is the same map with a few entries replaced, and training builds the network anew around the tensors that move.
+//!
+//! A tensor of a file moves to the device when it is first asked for: whoever edits 32 matrices of a U-Net never pays for the others.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use scumble_kernels::{self as kernels, Layouts};
@@ -19,12 +25,47 @@ pub type Manifest = BTreeMap<String, Vec<usize>>;
 /// One tensor on a device: flat, with its shape beside it, so that tensors of every rank share one type.
 #[derive(Clone, Debug)]
 pub struct Weight {
-    /// The numbers, row-major.
-    pub flat: Tensor<1>,
-    /// The shape they stand for.
+    /// The shape that the numbers stand for.
     pub shape: Vec<usize>,
+    numbers: Numbers,
     /// What kernels keep of these numbers.
     layouts: Layouts,
+}
+
+/// The numbers of a tensor, on the device or still in the file.
+#[derive(Clone, Debug)]
+enum Numbers {
+    Here(Tensor<1>),
+    /// Moved at first use, once for all clones.
+    Filed(Arc<LazyLock<Tensor<1>, Moving>>),
+}
+
+type Moving = Box<dyn FnOnce() -> Tensor<1> + Send>;
+
+impl Weight {
+    fn new(shape: Vec<usize>, flat: Tensor<1>) -> Self {
+        Self { shape, numbers: Numbers::Here(flat), layouts: Layouts::kept() }
+    }
+
+    /// A tensor of a file that has been checked to hold floats.
+    fn filed(tensor: &HostTensor, device: &Device) -> Self {
+        let (host, device) = (tensor.clone(), device.clone());
+        let moving: Moving = Box::new(move || {
+            let values = host.to_f32().expect("checked to hold floats");
+            let count = values.len();
+            Tensor::from_data(TensorData::new(values, [count]), &device)
+        });
+        let numbers = Numbers::Filed(Arc::new(LazyLock::new(moving)));
+        Self { shape: tensor.shape().to_vec(), numbers, layouts: Layouts::kept() }
+    }
+
+    /// The numbers, row-major.
+    pub fn flat(&self) -> Tensor<1> {
+        match &self.numbers {
+            Numbers::Here(flat) => flat.clone(),
+            Numbers::Filed(flat) => (***flat).clone(),
+        }
+    }
 }
 
 /// All tensors of one network on a device. Clones share the numbers.
@@ -35,14 +76,14 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Moves the tensors that `manifest` asks for to a device, as f32.
+    /// The tensors that `manifest` asks for, to be moved to a device as f32, each at its first use.
     ///
     /// The component must hold exactly those tensors, in those shapes, as floats; otherwise the error lists what is
     /// missing, left over or different, under the name `component`.
     pub fn load(component: &str, tensors: &Tensors, manifest: &Manifest, device: &Device) -> Result<Self> {
         expect_names(component, tensors, manifest)?;
-        let map = tensors.iter().map(|(name, t)| Ok((name.clone(), weight(component, name, t, device)?)));
-        Ok(Self { device: device.clone(), map: map.collect::<Result<_>>()? })
+        let map = tensors.iter().map(|(name, tensor)| (name.clone(), Weight::filed(tensor, device)));
+        Ok(Self { device: device.clone(), map: map.collect() })
     }
 
     /// Tensors that no file holds: `make` is given each name and shape of the manifest, and returns the numbers, row-major.
@@ -53,7 +94,7 @@ impl Weights {
         let one = |(name, shape): (&String, &Vec<usize>)| {
             let count = shape.iter().product::<usize>();
             let flat = Tensor::from_data(TensorData::new(make(name, shape), [count]), device);
-            (name.clone(), Weight { flat, shape: shape.clone(), layouts: Layouts::kept() })
+            (name.clone(), Weight::new(shape.clone(), flat))
         };
         Self { device: device.clone(), map: manifest.iter().map(one).collect() }
     }
@@ -76,8 +117,11 @@ impl Weights {
     /// Drops every tensor's association with gradients.
     pub fn untrack(&mut self) {
         for weight in self.map.values_mut() {
-            if weight.flat.is_autodiff() {
-                weight.flat = weight.flat.clone().inner();
+            // What still lies in a file was never tracked.
+            if let Numbers::Here(flat) = &mut weight.numbers
+                && flat.is_autodiff()
+            {
+                *flat = flat.clone().inner();
             }
         }
     }
@@ -94,8 +138,7 @@ impl Weights {
         if expected != found {
             return Err(Error::input(format!("tensor `{name}` has {expected} numbers, its replacement has {found}")));
         }
-        weight.flat = flat;
-        weight.layouts = Layouts::kept();
+        *weight = Weight::new(std::mem::take(&mut weight.shape), flat);
         Ok(())
     }
 
@@ -118,21 +161,10 @@ impl Weights {
             return Err(Error::input(format!("tensor `{name}` has {count} rows, expected at least {keep}")));
         }
         let new = Tensor::<1>::from_data(TensorData::new(rows.concat(), [rows.len() * width]), &self.device);
-        weight.flat = Tensor::cat(vec![weight.flat.clone().narrow(0, 0, keep * width), new], 0);
-        weight.shape = vec![keep + rows.len(), width];
-        weight.layouts = Layouts::kept();
+        let flat = Tensor::cat(vec![weight.flat().narrow(0, 0, keep * width), new], 0);
+        *weight = Weight::new(vec![keep + rows.len(), width], flat);
         Ok(())
     }
-}
-
-fn weight(component: &str, name: &str, tensor: &HostTensor, device: &Device) -> Result<Weight> {
-    let values = tensor.to_f32().ok_or_else(|| Error::Tensors {
-        component: component.into(),
-        problems: vec![format!("dtype: {name} is {:?}, expected F16, BF16 or F32", tensor.dtype())],
-    })?;
-    let count = values.len();
-    let flat = Tensor::from_data(TensorData::new(values, [count]), device);
-    Ok(Weight { flat, shape: tensor.shape().to_vec(), layouts: Layouts::kept() })
 }
 
 /// A place in the tree of names, from which a network's parts pick their tensors.
@@ -183,7 +215,7 @@ impl<'a> Params<'a> {
         match self.source {
             Source::Weights(weights) => match weights.map.get(&name) {
                 Some(weight) if weight.shape == shape => {
-                    kernels::Weight { tensor: weight.flat.clone().reshape(shape), layouts: weight.layouts.clone() }
+                    kernels::Weight { tensor: weight.flat().reshape(shape), layouts: weight.layouts.clone() }
                 }
                 _ => panic!("weights were loaded for another network: {name} {shape:?}"),
             },

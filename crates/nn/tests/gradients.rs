@@ -20,7 +20,7 @@ use scumble_nn::{
 /// Tracks the tensors that `pick` names and returns them.
 fn track(weights: &mut Weights, pick: impl Fn(&str) -> bool) -> BTreeMap<String, Tensor<1>> {
     let picked = weights.iter().filter(|(name, _)| pick(name));
-    let leaves: BTreeMap<_, _> = picked.map(|(name, w)| (name.clone(), w.flat.clone().autodiff().require_grad())).collect();
+    let leaves: BTreeMap<_, _> = picked.map(|(name, w)| (name.clone(), w.flat().autodiff().require_grad())).collect();
     for (name, leaf) in &leaves {
         weights.replace(name, leaf.clone()).unwrap();
     }
@@ -146,7 +146,7 @@ fn exactly_the_tracked_tensors_get_gradients() {
             let mut parts = Parts::of(&small(name));
             // Known to the graph, but not asked for.
             let idle: BTreeMap<String, Tensor<1>> =
-                parts.unet.1.iter().map(|(n, w)| (n.clone(), w.flat.clone().autodiff())).collect();
+                parts.unet.1.iter().map(|(n, w)| (n.clone(), w.flat().autodiff())).collect();
             for (name, tensor) in &idle {
                 parts.unet.1.replace(name, tensor.clone()).unwrap();
             }

@@ -34,7 +34,7 @@ pub(crate) fn layers(job: &Job<'_>, endings: &[&str]) -> Vec<Layer> {
     wanted
         .map(|(name, weight)| {
             let (out, width) = (weight.shape[0], weight.shape[1]);
-            let numbers: Vec<f32> = weight.flat.clone().into_data().iter::<f32>().collect();
+            let numbers: Vec<f32> = weight.flat().into_data().iter::<f32>().collect();
             Layer { name: name.clone(), matrix: Mat::from_fn(out, width, |i, j| f64::from(numbers[i * width + j])) }
         })
         .collect()

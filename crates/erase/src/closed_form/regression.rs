@@ -10,8 +10,11 @@
 //! and one product for each of them.
 
 use faer::{
-    Mat, MatRef, Side,
-    linalg::solvers::{Llt, Solve},
+    Accum, Mat, MatRef, Side,
+    linalg::{
+        matmul::matmul,
+        solvers::{Llt, Solve},
+    },
 };
 
 use crate::error::{Error, Result};
@@ -44,8 +47,11 @@ impl Regression {
 
     /// Rows `from` are to be seen as rows `to`, both `[n, width]`, each with that weight.
     pub(crate) fn pull(&mut self, from: MatRef<'_, f64>, to: MatRef<'_, f64>, weight: f64) {
-        self.moved += faer::Scale(weight) * (to.transpose() * from);
-        self.seen += faer::Scale(weight) * (from.transpose() * from);
+        // What weighs nothing is often a whole prompt, and costs what the others cost.
+        if weight != 0.0 {
+            add_products(&mut self.moved, to, from, weight);
+            add_products(&mut self.seen, from, from, weight);
+        }
     }
 
     /// Rows stay what they are.
@@ -69,6 +75,15 @@ impl Regression {
         let map = factor.solve(ridge(&self.moved, self.lambda).transpose()).transpose().to_owned();
         Ok(Solution { map, condition })
     }
+}
+
+/// `sums += weight a^T b` in place: a few rows change a matrix that is much larger than they are.
+///
+/// # Shapes
+/// - sums: `[width, width]`
+/// - a, b: `[n, width]`
+pub(crate) fn add_products(sums: &mut Mat<f64>, a: MatRef<'_, f64>, b: MatRef<'_, f64>, weight: f64) {
+    matmul(sums, Accum::Add, a.transpose(), b, weight, faer::get_global_parallelism());
 }
 
 /// `A + lambda I`.

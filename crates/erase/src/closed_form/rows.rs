@@ -2,9 +2,11 @@
 
 use std::ops::Range;
 
+use burn::tensor::Tensor;
 use faer::Mat;
 use scumble_nn::files::{HostTensor, Tensors};
 
+use super::{regression::add_products, subspace::stacked};
 use crate::{
     error::Result,
     job::{Event, Job},
@@ -16,9 +18,9 @@ const AT_ONCE: usize = 16;
 /// A prompt as rows, and where its last word and its end stand.
 #[derive(Clone, Debug)]
 pub(crate) struct Encoded {
-    /// All positions, `[tokens, width]`.
+    /// A row for each token, `[tokens, width]`.
     pub(crate) rows: Mat<f64>,
-    /// The token ids.
+    /// The token ids, of all positions.
     pub(crate) ids: Vec<u32>,
     /// The last token before the end; the start for an empty prompt.
     pub(crate) last: usize,
@@ -53,16 +55,33 @@ impl Encoded {
 pub(crate) fn encode(job: &mut Job<'_>, prompts: &[String]) -> Result<Vec<Encoded>> {
     let mut all = Vec::with_capacity(prompts.len());
     for part in prompts.chunks(AT_ONCE) {
-        let hidden = job.pipeline.encode(part);
-        let [_, tokens, width] = hidden.dims();
-        let numbers: Vec<f32> = hidden.into_data().iter::<f32>().collect();
-        for (rows, prompt) in numbers.chunks_exact(tokens * width).zip(part) {
-            let encoded = job.pipeline.tokenizer.encode(prompt);
-            let rows = Mat::from_fn(tokens, width, |i, j| f64::from(rows[i * width + j]));
-            all.push(Encoded { rows, last: encoded.length.saturating_sub(2), ids: encoded.ids });
-        }
+        all.extend(as_rows(job, part, job.pipeline.encode(part)));
     }
     Ok(all)
+}
+
+/// As [`encode`], without the padding behind the longest of some prompts. Attention is causal, so no row before depends on it, and
+/// prompts are short.
+fn encode_spoken(job: &Job<'_>, prompts: &[String]) -> Vec<Encoded> {
+    let encode = |part: &[String]| {
+        let encoded: Vec<_> = part.iter().map(|prompt| job.pipeline.tokenizer.encode(prompt)).collect();
+        let longest = encoded.iter().map(|prompt| prompt.length).max().unwrap_or(0);
+        let ids: Vec<Vec<u32>> = encoded.iter().map(|prompt| prompt.ids[..longest].to_vec()).collect();
+        as_rows(job, part, job.pipeline.text_network().forward(&ids))
+    };
+    prompts.chunks(4 * AT_ONCE).flat_map(encode).collect()
+}
+
+/// Hidden states of prompts, `[n, tokens, width]`, one prompt each.
+fn as_rows(job: &Job<'_>, prompts: &[String], hidden: Tensor<3>) -> Vec<Encoded> {
+    let [_, tokens, width] = hidden.dims();
+    let numbers: Vec<f32> = hidden.into_data().iter::<f32>().collect();
+    let one = |(rows, prompt): (&[f32], &String)| {
+        let encoded = job.pipeline.tokenizer.encode(prompt);
+        let rows = Mat::from_fn(tokens, width, |i, j| f64::from(rows[i * width + j]));
+        Encoded { rows, last: encoded.length.saturating_sub(2), ids: encoded.ids }
+    };
+    numbers.chunks_exact(tokens * width).zip(prompts).map(one).collect()
 }
 
 /// Which positions of a caption count in its statistics.
@@ -102,7 +121,7 @@ pub(crate) fn statistics(job: &mut Job<'_>, positions: Positions) -> Result<Stat
     let (mut sum, mut count) = (Mat::<f64>::zeros(width, width), 0);
     over_captions(job, positions, &mut |rows| {
         count += rows.nrows();
-        sum += rows.transpose() * &rows;
+        add_products(&mut sum, rows.as_ref(), rows.as_ref(), 1.0);
     })?;
     let found = Statistics { sum, count, captions: job.captions.lines.len().max(1) };
     job.store.put_shared(&hash, write(&found))?;
@@ -134,19 +153,19 @@ pub(crate) fn caption_rows(job: &mut Job<'_>, positions: Positions) -> Result<Ma
     Ok(Mat::from_fn(numbers.len() / width, width, |i, j| f64::from(numbers[i * width + j])))
 }
 
-/// Shows the chosen rows of every caption.
+/// Shows the chosen rows of all captions, those of some captions at a time, `[n, width]`.
 fn over_captions(job: &mut Job<'_>, positions: Positions, see: &mut dyn FnMut(Mat<f64>)) -> Result<()> {
-    let lines = job.captions.lines.clone();
+    let (lines, width) = (job.captions.lines.clone(), job.pipeline.text_encoder.config.hidden_size);
     job.tell(Event::Stage { name: "encoding captions", total: lines.len(), done: 0 })?;
     let mut done = 0;
     for part in lines.chunks(4 * AT_ONCE) {
-        for caption in encode(job, part)? {
-            see(match positions {
-                Positions::All => caption.rows,
-                Positions::Spoken => caption.at(0..caption.end() + 1),
-                Positions::LastWord => caption.word(),
-            });
-        }
+        let captions = if positions == Positions::All { encode(job, part)? } else { encode_spoken(job, part) };
+        let chosen = captions.into_iter().map(|caption| match positions {
+            Positions::All => caption.rows,
+            Positions::Spoken => caption.at(0..caption.end() + 1),
+            Positions::LastWord => caption.word(),
+        });
+        see(stacked(&chosen.collect::<Vec<_>>(), width));
         done += part.len();
         job.tell(Event::Step { done, loss: None })?;
     }

@@ -16,7 +16,10 @@
 //! With `P = N N^T` the addition is `Y N^T`, where `Y = (B N - L (N^T K)^T) m`, `B = W (C_at - C_tt)` and `m = (N^T C_tt N + lambda I)^-1`.
 //! That is the same with a symmetric matrix to invert, and it needs no care where `P K` has fewer directions than `K`.
 
-use faer::{Mat, MatRef, linalg::solvers::Solve};
+use faer::{
+    Mat, MatRef,
+    linalg::solvers::{Llt, Solve},
+};
 use scumble_diffusion::TorchRng;
 use serde::{Deserialize, Serialize};
 
@@ -130,12 +133,19 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let parts = Parts::of(job, &options)?;
     let layers = closed_form::layers(job, if options.keys { KEYS_AND_VALUES } else { VALUES });
     job.tell(Event::Stage { name: "solving", total: layers.len(), done: 0 })?;
-    let all_free = if options.refine { None } else { Some(free(&parts.covariance_of_all(), options.threshold)?) };
+    let retained = if options.refine {
+        Retained::Refined(parts.plain()?)
+    } else {
+        Retained::All(free(&parts.covariance_of_all(), options.threshold)?)
+    };
     let (mut new, mut worst, mut room) = (Vec::with_capacity(layers.len()), 0.0f64, Vec::new());
     for (index, layer) in layers.iter().enumerate() {
-        let basis = match &all_free {
-            Some(basis) => basis.clone(),
-            None => free(&parts.refined(&layer.matrix, &options, mix(job.seed, PERTURBING + index as u64))?, options.threshold)?,
+        let basis = match &retained {
+            Retained::All(basis) => basis.clone(),
+            Retained::Refined(plain) => {
+                let seed = mix(job.seed, PERTURBING + index as u64);
+                free(&parts.refined(&layer.matrix, plain, &options, seed)?, options.threshold)?
+            }
         };
         let (addition, condition) = parts.addition(&layer.matrix, basis.as_ref())?;
         worst = worst.max(condition);
@@ -154,6 +164,14 @@ impl Options {
     fn check(&self) -> Result<()> {
         closed_form::check(&[("lambda", self.lambda), ("threshold", self.threshold), ("overshoot", self.overshoot)])
     }
+}
+
+/// What leaves directions free.
+enum Retained {
+    /// The whole retain set, so that all matrices have the same basis of them.
+    All(Mat<f64>),
+    /// The set refined for each matrix by this: see [`Parts::plain`].
+    Refined(Llt<f64>),
 }
 
 /// What the job's prompts come to, for all matrices.
@@ -217,12 +235,15 @@ impl Parts {
         faer::Scale(1.0 / n.max(1) as f64) * sum
     }
 
+    /// What the edit without the projection divides by, the same for all matrices.
+    fn plain(&self) -> Result<Llt<f64>> {
+        Ok(regression::factor(&regression::ridge(&self.targets, self.lambda), self.lambda)?.0)
+    }
+
     /// The mean of `k k^T` of the refined retain set of one matrix.
-    fn refined(&self, matrix: &Mat<f64>, options: &Options, seed: u64) -> Result<Mat<f64>> {
-        let plain = regression::ridge(&self.targets, self.lambda);
-        let (factor, _) = regression::factor(&plain, self.lambda)?;
+    fn refined(&self, matrix: &Mat<f64>, plain: &Llt<f64>, options: &Options, seed: u64) -> Result<Mat<f64>> {
         // The edit without the projection, as a map of rows: k -> edit k.
-        let edit = factor.solve((matrix * &self.moves).transpose());
+        let edit = plain.solve((matrix * &self.moves).transpose());
         let moved = &self.retained * &edit;
         let lengths: Vec<f64> = (0..moved.nrows()).map(|i| moved.row(i).squared_norm_l2().sqrt()).collect();
         let kept = above_mean(&lengths);
@@ -427,7 +448,7 @@ mod tests {
         parts.retained = random(9, 12, 8);
         let w = random(20, 12, 6);
         let options = options();
-        let found = parts.refined(&w, &options, 77).unwrap();
+        let found = parts.refined(&w, &parts.plain().unwrap(), &options, 77).unwrap();
 
         // The rows one by one.
         let inverse = regression::ridge(&parts.targets, 0.3).partial_piv_lu().solve(Mat::<f64>::identity(12, 12));
@@ -450,9 +471,9 @@ mod tests {
             faer::Scale(1.0 / all.nrows() as f64) * (all.transpose() * &all)
         });
         assert!(sets.iter().any(|set| (set - &found).norm_l2() < 1e-9), "one of the two signs");
-        assert!((parts.refined(&w, &options, 78).unwrap() - &found).norm_l2() > 1e-6, "another seed, other perturbations");
+        assert!((parts.refined(&w, &parts.plain().unwrap(), &options, 78).unwrap() - &found).norm_l2() > 1e-6, "another seed, other perturbations");
         // Without perturbations the rows alone.
-        let plain = parts.refined(&w, &Options { perturbations: 0, ..options }, 77).unwrap();
+        let plain = parts.refined(&w, &parts.plain().unwrap(), &Options { perturbations: 0, ..options }, 77).unwrap();
         let all = subspace::stacked(&kept.into_iter().chain([parts.preserved.clone()]).collect::<Vec<_>>(), 12);
         assert!((faer::Scale(1.0 / all.nrows() as f64) * (all.transpose() * &all) - plain).norm_l2() < 1e-9);
     }
@@ -483,10 +504,11 @@ mod tests {
             retained: random(1000, 300, 5) * random(300, 768, 7),
         };
         let start = std::time::Instant::now();
+        let plain = parts.plain().unwrap();
         for (out, count) in [(320, 5), (640, 5), (1280, 6)] {
             for i in 0..count {
                 let w = random(out, 768, 10 + i);
-                let covariance = parts.refined(&w, &options(), i).unwrap();
+                let covariance = parts.refined(&w, &plain, &options(), i).unwrap();
                 parts.addition(&w, free(&covariance, 0.1).unwrap().as_ref()).unwrap();
             }
         }

@@ -33,7 +33,7 @@ pub(crate) fn host<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
 pub(crate) fn bits(pipeline: &Pipeline) -> BTreeMap<String, Vec<u32>> {
     let parts = ["text_encoder", "unet", "vae"].into_iter();
     let all = parts.flat_map(|part| pipeline.weights(part).unwrap().iter().map(move |(name, w)| (format!("{part}.{name}"), w)));
-    all.map(|(name, w)| (name, host(&w.flat).into_iter().map(f32::to_bits).collect())).collect()
+    all.map(|(name, w)| (name, host(&w.flat()).into_iter().map(f32::to_bits).collect())).collect()
 }
 
 /// A concept of one prompt.

@@ -167,6 +167,9 @@ pub struct Checkpoint {
     pub family: Family,
 }
 
+/// Fewer bytes than this are hashed on one core.
+const WORTH_SHARING: usize = 1 << 17;
+
 /// The components with weights, in the order in which a prompt passes them.
 const COMPONENTS: [&str; 3] = ["text_encoder", "unet", "vae"];
 
@@ -238,7 +241,12 @@ impl Checkpoint {
         let mut hash = blake3::Hasher::new();
         let mut field = |bytes: &[u8]| {
             hash.update(&(bytes.len() as u64).to_le_bytes());
-            hash.update(bytes);
+            // The same hash; gigabytes of weights are worth every core, names are not worth waking one.
+            if bytes.len() < WORTH_SHARING {
+                hash.update(bytes);
+            } else {
+                hash.update_rayon(bytes);
+            }
         };
         for name in COMPONENTS {
             // The three names are the three components.

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
-use half::{bf16, f16};
+use half::{bf16, f16, slice::HalfFloatSliceExt};
 pub use safetensors::Dtype;
 
 /// Named tensors of one component, under their diffusers / transformers names.
@@ -80,7 +80,10 @@ impl HostTensor {
     /// # Panics
     /// If `values` has not as many numbers as `shape` says.
     pub fn from_f32(shape: impl Into<Vec<usize>>, values: &[f32]) -> Self {
-        let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let mut bytes = vec![0; 4 * values.len()];
+        for (bytes, value) in bytes.chunks_exact_mut(4).zip(values) {
+            bytes.copy_from_slice(&value.to_le_bytes());
+        }
         Self::new(Dtype::F32, shape.into(), Bytes::Owned(bytes.into())).expect("as many values as the shape says")
     }
 
@@ -145,8 +148,8 @@ impl HostTensor {
         let b = self.bytes();
         Some(match self.dtype {
             Dtype::F32 => b.chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect(),
-            Dtype::F16 => b.chunks_exact(2).map(|c| f16::from_le_bytes([c[0], c[1]]).to_f32()).collect(),
-            Dtype::BF16 => b.chunks_exact(2).map(|c| bf16::from_le_bytes([c[0], c[1]]).to_f32()).collect(),
+            Dtype::F16 => widened(b, f16::ZERO),
+            Dtype::BF16 => widened(b, bf16::ZERO),
             Dtype::F64 => {
                 b.chunks_exact(8).map(|c| f64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]) as f32).collect()
             }
@@ -180,6 +183,25 @@ impl HostTensor {
         };
         Self::new(dtype, self.shape.clone(), Bytes::Owned(bytes.into()))
     }
+}
+
+/// Halves as f32. A block at a time is copied to where it is aligned, so that the processor's own conversion can be used: one
+/// number at a time takes as long as reading the file.
+fn widened<T: Copy>(bytes: &[u8], zero: T) -> Vec<f32>
+where
+    [T]: HalfFloatSliceExt,
+{
+    const BLOCK: usize = 4096;
+    let mut halves = [zero; BLOCK];
+    let mut values = vec![0.0f32; bytes.len() / 2];
+    for (block, values) in bytes.chunks(2 * BLOCK).zip(values.chunks_mut(BLOCK)) {
+        let halves = &mut halves[..values.len()];
+        for (bits, pair) in halves.reinterpret_cast_mut().iter_mut().zip(block.chunks_exact(2)) {
+            *bits = u16::from_le_bytes([pair[0], pair[1]]);
+        }
+        halves.convert_to_f32_slice(values);
+    }
+    values
 }
 
 impl safetensors::View for &HostTensor {
