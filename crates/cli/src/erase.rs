@@ -286,9 +286,8 @@ fn concept_names(args: &EraseArgs) -> Result<Vec<String>, Failure> {
 
 /// What the user wants kept, worded like what is erased.
 fn preserved(args: &EraseArgs, method: &methods::Method, world: Option<&World>) -> Result<Vec<Concept>, Failure> {
-    let able = |can: fn(&methods::Method) -> bool| {
-        methods::ALL.iter().filter(|m| can(m)).map(|m| m.id).collect::<Vec<_>>().join(", ")
-    };
+    let able =
+        |can: fn(&methods::Method) -> bool| methods::ALL.iter().filter(|m| can(m)).map(|m| m.id).collect::<Vec<_>>().join(", ");
     for (flag, given) in [("--preserve", !args.preserve.is_empty()), ("--captions", args.captions.is_some())] {
         if given && !method.preserves {
             return Err(Failure::new(format!("{flag}: `{}` has no preservation term", method.id))

@@ -131,7 +131,10 @@ pub(crate) fn count_attributes(
 
 /// The miniature's judges.
 pub(crate) fn miniature_judges(device: &burn::tensor::Device) -> Result<Judges, Failure> {
-    Ok(Judges { object: Judge::load(&miniature::object_judge(), device)?, style: Judge::load(&miniature::style_judge(), device)? })
+    Ok(Judges {
+        object: Judge::load(&miniature::object_judge(), device)?,
+        style: Judge::load(&miniature::style_judge(), device)?,
+    })
 }
 
 /// The rates of several concepts as one: hits and pictures are added up.

@@ -160,10 +160,8 @@ impl Concept {
             let shared = concept.prompts.iter().find_map(|p| asked(p.asks()));
             concept.prompts.retain(|p| asked(p.asks()).is_none());
             match twin.or(shared.filter(|_| concept.prompts.is_empty())) {
-                Some(e) => {
-                    Err(Error::input(format!("--preserve `{}` is what is to be erased (`{}`)", concept.name, e.name))
-                        .with_hint("name it on one side only"))
-                }
+                Some(e) => Err(Error::input(format!("--preserve `{}` is what is to be erased (`{}`)", concept.name, e.name))
+                    .with_hint("name it on one side only")),
                 None => Ok(concept),
             }
         };

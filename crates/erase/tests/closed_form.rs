@@ -56,8 +56,8 @@ fn distance(model: &Pipeline, edited: &Pipeline, asks: &str, instead: &str) -> f
     };
     layers
         .map(|(name, base)| {
-            let new = host(&edited.unet.weights.get(name).unwrap().flat);
-            let (found, wanted) = (product(&new, &c), product(&host(&base.flat), &g));
+            let new = host(&edited.unet.weights.get(name).unwrap().flat());
+            let (found, wanted) = (product(&new, &c), product(&host(&base.flat()), &g));
             found.iter().zip(&wanted).map(|(a, b)| (a - b).powi(2)).sum::<f64>()
         })
         .sum()

@@ -145,8 +145,7 @@ fn exactly_the_tracked_tensors_get_gradients() {
         for (what, rule) in rules {
             let mut parts = Parts::of(&small(name));
             // Known to the graph, but not asked for.
-            let idle: BTreeMap<String, Tensor<1>> =
-                parts.unet.1.iter().map(|(n, w)| (n.clone(), w.flat().autodiff())).collect();
+            let idle: BTreeMap<String, Tensor<1>> = parts.unet.1.iter().map(|(n, w)| (n.clone(), w.flat().autodiff())).collect();
             for (name, tensor) in &idle {
                 parts.unet.1.replace(name, tensor.clone()).unwrap();
             }

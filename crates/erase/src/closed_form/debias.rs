@@ -42,9 +42,16 @@ pub(crate) struct Balance {
 ///
 /// # Errors
 /// If nobody can count the attributes, a prompt asks for nothing, the system is singular, or the caller interrupts.
-pub(crate) fn balanced(job: &mut Job<'_>, prompt: &str, balance: &Balance, kept: &Regression, layers: &[Layer]) -> Result<Vec<Mat<f64>>> {
+pub(crate) fn balanced(
+    job: &mut Job<'_>,
+    prompt: &str,
+    balance: &Balance,
+    kept: &Regression,
+    layers: &[Layer],
+) -> Result<Vec<Mat<f64>>> {
     let count = job.count.ok_or_else(|| {
-        Error::input("nobody can count what pictures show here").with_hint("debiasing needs a judge; the miniature has one for its objects and styles")
+        Error::input("nobody can count what pictures show here")
+            .with_hint("debiasing needs a judge; the miniature has one for its objects and styles")
     })?;
     let prompts: Vec<String> = std::iter::once(prompt.to_owned()).chain(balance.attributes.iter().cloned()).collect();
     let encoded = encode(job, &prompts)?;
@@ -65,9 +72,13 @@ pub(crate) fn balanced(job: &mut Job<'_>, prompt: &str, balance: &Balance, kept:
         let new = multiplied(layers, &regression.solve()?.map);
         let mut edited = job.pipeline.clone();
         for (layer, new) in layers.iter().zip(&new) {
-            let numbers: Vec<f32> = (0..new.nrows() * new.ncols()).map(|i| new[(i / new.ncols(), i % new.ncols())] as f32).collect();
+            let numbers: Vec<f32> =
+                (0..new.nrows() * new.ncols()).map(|i| new[(i / new.ncols(), i % new.ncols())] as f32).collect();
             let size = numbers.len();
-            edited.unet.weights.replace(&layer.name, Tensor::from_data(TensorData::new(numbers, [size]), job.pipeline.device()))?;
+            edited
+                .unet
+                .weights
+                .replace(&layer.name, Tensor::from_data(TensorData::new(numbers, [size]), job.pipeline.device()))?;
         }
         let shares = count(&edited, prompt, &balance.attributes, balance.pictures, seed)?;
         let off = shares.iter().zip(&balance.desired).map(|(s, d)| (s - d).abs()).fold(0.0, f64::max);

@@ -471,7 +471,10 @@ mod tests {
             faer::Scale(1.0 / all.nrows() as f64) * (all.transpose() * &all)
         });
         assert!(sets.iter().any(|set| (set - &found).norm_l2() < 1e-9), "one of the two signs");
-        assert!((parts.refined(&w, &parts.plain().unwrap(), &options, 78).unwrap() - &found).norm_l2() > 1e-6, "another seed, other perturbations");
+        assert!(
+            (parts.refined(&w, &parts.plain().unwrap(), &options, 78).unwrap() - &found).norm_l2() > 1e-6,
+            "another seed, other perturbations"
+        );
         // Without perturbations the rows alone.
         let plain = parts.refined(&w, &parts.plain().unwrap(), &Options { perturbations: 0, ..options }, 77).unwrap();
         let all = subspace::stacked(&kept.into_iter().chain([parts.preserved.clone()]).collect::<Vec<_>>(), 12);

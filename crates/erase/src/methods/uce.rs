@@ -207,8 +207,10 @@ fn debias(job: &mut Job<'_>, all: &All) -> Result<Edit> {
     let n = options.attributes.len();
     let desired = if options.desired.is_empty() { vec![1.0 / n.max(1) as f64; n] } else { options.desired.clone() };
     if n < 2 || desired.len() != n || (desired.iter().sum::<f64>() - 1.0).abs() > 1e-6 {
-        return Err(Error::input(format!("debiasing needs two attributes or more and a share for each that add up to 1, found {n} and {desired:?}"))
-            .with_hint("--set 'attributes=[\"a church in ink style\", \"a church in blob style\"]'"));
+        return Err(Error::input(format!(
+            "debiasing needs two attributes or more and a share for each that add up to 1, found {n} and {desired:?}"
+        ))
+        .with_hint("--set 'attributes=[\"a church in ink style\", \"a church in blob style\"]'"));
     }
     let prompt = concept.prompts.first().map(|p| p.erase.clone()).unwrap_or_default();
     let balance = debias::Balance {
