@@ -76,6 +76,8 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         Variant::Fixed if job.miniature => {
             Options { padding: 1.0, preserve_scale: 1.0, eta: 0.5, empty_scale: 0.1, lambda: 1e-3, ..published }
         }
+        // Without it the system may be singular: captions need not use all of a text encoder's directions.
+        Variant::Fixed => Options { lambda: 1e-4, ..published },
         _ => published,
     }
 }
