@@ -34,6 +34,7 @@ pub struct Weight {
 
 /// The numbers of a tensor, on the device or still in the file.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "a tensor handle in place, as everywhere else; there are a few hundred")]
 enum Numbers {
     Here(Tensor<1>),
     /// Moved at first use, once for all clones.
