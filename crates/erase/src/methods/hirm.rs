@@ -219,7 +219,7 @@ struct Aim {
 impl Aim {
     fn of(frozen: &Pipeline, prompt: &ConceptPrompt, options: &Options, seed: u64) -> Result<Self> {
         let ids = frozen.tokenizer.encode(prompt.asks()).ids;
-        let instead = frozen.tokenizer.encode(&prompt.instead()).ids;
+        let instead = frozen.tokenizer.encode(&prompt.without()).ids;
         let (tokens, width) = (ids.len(), frozen.text_encoder.config.hidden_size);
         let first = match options.positions {
             Positions::All => 0,
