@@ -61,11 +61,24 @@ pub(crate) fn open_all(
     edits.chain(loras).map(|(flag, text)| open(flag, text, model, notes)).collect()
 }
 
+/// A model with all of them: what a plain checkpoint can hold merged into its tensors, the rest beside them.
+///
+/// # Errors
+/// If one does not fit the model.
+pub(crate) fn applied(loaded: &[Loaded], model: &Model, pipeline: &Pipeline) -> Result<Pipeline, Failure> {
+    let (plain, beside): (Vec<&Loaded>, Vec<&Loaded>) = loaded.iter().partition(|one| one.edit.merges());
+    let mut edited = combined(&plain, &model.checkpoint)?.apply_to(pipeline, 1.0)?;
+    for one in beside {
+        edited = one.edit.apply_to(&edited, one.strength).map_err(|e| Failure::from(e).of(&one.path.display().to_string()))?;
+    }
+    Ok(edited)
+}
+
 /// Several edits as one: where two change a tensor, their differences to the model are added, so that none undoes another.
 ///
 /// # Errors
 /// If one does not fit the model.
-pub(crate) fn combined(loaded: &[Loaded], base: &Checkpoint) -> Result<Edit, Failure> {
+pub(crate) fn combined(loaded: &[&Loaded], base: &Checkpoint) -> Result<Edit, Failure> {
     let mut values: BTreeMap<(String, String), (HostTensor, Vec<f32>)> = BTreeMap::new();
     for one in loaded {
         let changed = one.edit.new_values(base, one.strength);
@@ -83,11 +96,12 @@ pub(crate) fn combined(loaded: &[Loaded], base: &Checkpoint) -> Result<Edit, Fai
         }
     }
     let changes = values.into_iter().map(|(key, (old, new))| (key, Change::Value(HostTensor::from_f32(old.shape(), &new))));
-    Ok(Edit { about: about(loaded), changes: changes.collect() })
+    // Merged, adapters act on every prompt.
+    Ok(Edit { about: About { gate: None, ..about(loaded) }, changes: changes.collect() })
 }
 
 /// What is said of several edits together.
-fn about(loaded: &[Loaded]) -> About {
+fn about(loaded: &[&Loaded]) -> About {
     let mut about = loaded.first().map(|one| one.edit.about.clone()).unwrap_or_default();
     for other in loaded.iter().skip(1) {
         about.concepts.extend(other.edit.about.concepts.iter().cloned());
@@ -289,12 +303,16 @@ fn hash(edit: &Edit) -> String {
         hash.update(&(bytes.len() as u64).to_le_bytes());
         hash.update(bytes);
     };
+    if let Some(gate) = &edit.about.gate {
+        field(json!(gate).to_string().as_bytes());
+    }
     for ((component, name), change) in &edit.changes {
         field(component.as_bytes());
         field(name.as_bytes());
         let tensors = match change {
             Change::Value(t) => vec![("value", t)],
             Change::Difference(t) => vec![("difference", t)],
+            Change::Added(t) => vec![("added", t)],
             Change::LowRank(low) => {
                 field(&low.alpha.to_le_bytes());
                 vec![("down", &low.down), ("up", &low.up)]

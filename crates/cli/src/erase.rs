@@ -3,8 +3,9 @@
 use std::{ops::ControlFlow, path::PathBuf, time::Instant};
 
 use scumble_diffusion::Pipeline;
-use scumble_erase::{Captions, Concept, Edit, Event, Job, Variant, Wording, World, drift, methods};
+use scumble_erase::{Captions, Change, Concept, Edit, Event, Job, Variant, Wording, World, drift, methods};
 use scumble_eval::{Rate, Rates};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -112,15 +113,15 @@ fn carry_out(
         "device": model.device_name, "threads": rayon::current_num_threads(),
     });
     let edit_path = run.path.join(EDIT);
-    let (edit, seconds) = match earlier_edit(run)? {
+    let (edit, cost) = match earlier_edit(run)? {
         Some(found) => found,
         None => {
-            let (edit, seconds) = make_edit(plan, model, pipeline, run, &record, progress)?;
+            let (edit, cost) = make_edit(plan, model, pipeline, run, &record, progress)?;
             edit.save(&edit_path)?;
-            record["seconds"] = json!(seconds);
+            record["cost"] = json!(cost);
             run.record(&record)?;
             run.forget_state()?;
-            (edit, seconds)
+            (edit, cost)
         }
     };
     // The drift takes 160 evaluations of the U-Net: a second on the miniature, half an hour on a full-size model without a GPU.
@@ -130,10 +131,10 @@ fn carry_out(
         false => before_and_after(plan, model, pipeline, &edit, run, progress)?,
     };
 
-    let result = result(plan, &edit_path, seconds, rates.as_ref(), moved);
+    let result = result(plan, &edit_path, cost, rates.as_ref(), moved);
     let details = details(plan, &edit, &edit_path, rates.as_ref());
     record["finished"] = json!(true);
-    record["seconds"] = json!(seconds);
+    record["cost"] = json!(cost);
     record["options"] = edit.about.options.clone();
     record["result"] = result.clone();
     record["details"] = details.clone();
@@ -170,18 +171,26 @@ fn before_and_after(
     Ok((rates, Some(moved)))
 }
 
-/// The edit of a run that was interrupted after it, with the seconds it took.
-fn earlier_edit(run: &RunFolder) -> Result<Option<(Edit, f64)>, Failure> {
+/// What making an edit took, interrupted parts included.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Cost {
+    seconds: f64,
+    /// Sample-evaluations of the U-Net, a training sample counting 3; what was found in the cache counts nothing.
+    evaluations: u64,
+}
+
+/// The edit of a run that was interrupted after it, with what it cost.
+fn earlier_edit(run: &RunFolder) -> Result<Option<(Edit, Cost)>, Failure> {
     let path = run.path.join(EDIT);
     let Ok(record) = fs_err::read(run.path.join(crate::store::RECORD)) else { return Ok(None) };
     let record: Value = serde_json::from_slice(&record).unwrap_or(Value::Null);
-    match record["seconds"].as_f64() {
-        Some(seconds) if path.is_file() => Ok(Some((Edit::open(&path)?, seconds))),
+    match serde_json::from_value(record["cost"].clone()) {
+        Ok(cost) if path.is_file() => Ok(Some((Edit::open(&path)?, cost))),
         _ => Ok(None),
     }
 }
 
-/// Runs the method. The seconds of interrupted parts are kept beside its state and added up.
+/// Runs the method. The cost of interrupted parts is kept beside its state and added up.
 fn make_edit(
     plan: &Plan,
     model: &Model,
@@ -189,11 +198,11 @@ fn make_edit(
     run: &RunFolder,
     record: &Value,
     progress: &Progress,
-) -> Result<(Edit, f64), Failure> {
+) -> Result<(Edit, Cost), Failure> {
     let store = RunStore::new(&run.path);
-    let clock = run.path.join("state").join("seconds");
-    let before: f64 = fs_err::read_to_string(&clock).ok().and_then(|s| s.trim().parse().ok()).unwrap_or(0.0);
-    let began = Instant::now();
+    let bill = run.path.join("state").join("cost.json");
+    let before: Cost = fs_err::read_to_string(&bill).ok().and_then(|s| serde_json::from_str(&s).ok()).unwrap_or_default();
+    let (began, asked) = (Instant::now(), pipeline.unet.weights.evaluations().so_far());
     // The folder becomes this plan's once the method has accepted its options and begins to work.
     let mut claimed = Ok(());
     let mut listen = |event: Event<'_>| {
@@ -237,11 +246,14 @@ fn make_edit(
     };
     let made = (plan.method.erase)(&mut job, plan.variant);
     claimed?;
-    let seconds = before + began.elapsed().as_secs_f64();
+    let cost = Cost {
+        seconds: before.seconds + began.elapsed().as_secs_f64(),
+        evaluations: before.evaluations + pipeline.unet.weights.evaluations().so_far() - asked,
+    };
     if made.is_err() && store.state.is_dir() {
-        crate::store::write_file(&clock, seconds.to_string().as_bytes())?;
+        crate::store::write_file(&bill, json!(cost).to_string().as_bytes())?;
     }
-    Ok((made?, seconds))
+    Ok((made?, cost))
 }
 
 /// Whether a model is of the miniature's size, where guidance and step sizes of real checkpoints do not fit.
@@ -365,7 +377,7 @@ fn options(args: &EraseArgs) -> Result<Map<String, Value>, Failure> {
 type Both = (Vec<Option<Rates>>, Vec<Option<Rates>>);
 
 /// The one object that `--json` prints.
-fn result(plan: &Plan, edit: &std::path::Path, seconds: f64, rates: Option<&Both>, drift: Option<f64>) -> Value {
+fn result(plan: &Plan, edit: &std::path::Path, cost: Cost, rates: Option<&Both>, drift: Option<f64>) -> Value {
     let fractions = |r: &Rates| json!({ "target": fraction(r.target), "others": fraction(r.others) });
     let names: Vec<&str> = plan.concepts.iter().map(|c| c.name.as_str()).collect();
     let known = |side: &[Option<Rates>]| -> Option<Rates> {
@@ -377,11 +389,12 @@ fn result(plan: &Plan, edit: &std::path::Path, seconds: f64, rates: Option<&Both
         "method": plan.method.id,
         "concept": names.join("; "),
         "edit": edit,
-        "seconds": seconds,
+        "seconds": cost.seconds,
         "before": before.as_ref().map(fractions),
         "after": after.as_ref().map(fractions),
         "n": before.map(|r| json!({ "target": r.target.n, "others": r.others.n })),
         "uncond_drift": drift,
+        "evaluations": cost.evaluations,
     });
     if let (true, Some((b, a))) = (names.len() > 1, rates) {
         let list = names.iter().zip(b.iter().zip(a)).map(|(name, (b, a))| {
@@ -420,8 +433,8 @@ fn details(plan: &Plan, edit: &Edit, path: &std::path::Path, rates: Option<&Both
         .changes
         .values()
         .map(|c| match c {
-            scumble_erase::Change::Value(v) => v.len(),
-            _ => 0,
+            Change::Value(v) | Change::Added(v) | Change::Difference(v) => v.len(),
+            Change::LowRank(low) => low.down.len() + low.up.len(),
         })
         .sum();
     json!({

@@ -39,7 +39,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<Outcome, Failure> {
     let mut notes = Vec::new();
     let loaded = edits::open_all(&named, &[], &model, &mut notes)?;
     edits::say(&notes, quiet);
-    let edit = edits::combined(&loaded, &model.checkpoint)?;
+    let edit = edits::combined(&loaded.iter().collect::<Vec<_>>(), &model.checkpoint)?;
     let target = Target::new(args, &loaded, &edit)?;
     let written = write(args, precision, &model, &loaded, &edit, &target)?;
 

@@ -73,7 +73,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<Outcome, Failure> {
     let loaded = edits::open_all(&args.edit, &args.lora, &model, &mut notes)?;
     let mut pipeline = model.pipeline()?;
     if !loaded.is_empty() {
-        pipeline = edits::combined(&loaded, &model.checkpoint)?.apply_to(&pipeline, 1.0)?;
+        pipeline = edits::applied(&loaded, &model, &pipeline)?;
     }
     let embeddings = edits::add_embeddings(&args.embedding, &mut pipeline)?;
     let plan = plan(args, cases, &model, &pipeline, &loaded, embeddings)?;

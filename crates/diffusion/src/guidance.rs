@@ -34,6 +34,14 @@ impl ClassifierFree {
         let both = Tensor::cat(vec![negative, prompt.clone()], 0).into();
         Self { scale, prompt: prompt.into(), both }
     }
+
+    /// With factors for the network's adapters, `[n, rank]`, the same with and without the prompt.
+    #[must_use]
+    pub fn gated(mut self, gates: Option<Tensor<2>>) -> Self {
+        self.both = self.both.gated(gates.clone().map(|gates| Tensor::cat(vec![gates.clone(), gates], 0)));
+        self.prompt = self.prompt.gated(gates);
+        self
+    }
 }
 
 impl Guidance for ClassifierFree {

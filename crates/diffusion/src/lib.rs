@@ -2,8 +2,10 @@
 //!
 //! Knows samplers and guidance. Does not know concepts, edits of weights, files or terminals.
 
+pub mod adapters;
 pub mod denoiser;
 pub mod error;
+pub mod gates;
 pub mod guidance;
 pub mod picture;
 pub mod pipeline;
@@ -12,8 +14,10 @@ pub mod samplers;
 pub mod schedule;
 pub mod time;
 
+pub use adapters::Adapter;
 pub use denoiser::Denoiser;
 pub use error::{Error, Result};
+pub use gates::Gate;
 pub use guidance::{ClassifierFree, Guidance};
 pub use picture::Picture;
 pub use pipeline::{Noise, Pipeline, Request};

@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::{
     denoiser::Denoiser,
     error::{Error, Result},
+    gates::Opened,
     guidance::{ClassifierFree, Guidance},
     rng::TorchRng,
     samplers::{Progress, Run, Sampler},
@@ -48,6 +49,8 @@ pub struct Pipeline {
     pub schedule: Schedule,
     /// The sampler that the checkpoint itself names, if it is one of those here.
     pub sampler: Option<Sampler>,
+    /// When the denoiser's adapters act.
+    pub(crate) gates: Vec<Opened>,
     device: Device,
 }
 
@@ -93,6 +96,7 @@ impl Pipeline {
             vae: Part { weights: load("vae", &vae.tensors, &Vae::manifest(&vae_config))?, config: vae_config },
             schedule: Schedule::from_config(&scheduler_path, &scheduler)?,
             sampler: Sampler::default_for(&scheduler_path, &scheduler).ok(),
+            gates: Vec::new(),
             device: device.clone(),
         })
     }
@@ -224,7 +228,9 @@ impl Pipeline {
     /// If the request does not fit the model.
     pub fn sample(&self, request: &Request, callback: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>) -> Result<Tensor<4>> {
         let negative = vec![request.negative_prompt.clone(); request.prompts.len()];
-        let mut guidance = ClassifierFree::new(request.guidance_scale, self.encode(&request.prompts), self.encode(&negative));
+        let prompts = self.encode(&request.prompts);
+        let gates = self.gates(&request.prompts, &prompts);
+        let mut guidance = ClassifierFree::new(request.guidance_scale, prompts, self.encode(&negative)).gated(gates);
         self.sample_guided(request, &mut guidance, callback)
     }
 

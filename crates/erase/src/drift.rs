@@ -7,7 +7,6 @@ use scumble_diffusion::{
     Denoiser, Error, Noise, Pipeline,
     samplers::{Run, Sampler},
 };
-use scumble_nn::Context;
 
 /// Trajectories of the fixed set, their seeds counted from [`SEED`].
 const TRAJECTORIES: usize = 8;
@@ -23,8 +22,8 @@ const SEED: u64 = 7_000_000;
 /// # Errors
 /// If the models cannot sample.
 pub fn unconditional(frozen: &Pipeline, edited: &Pipeline) -> Result<f64, Error> {
-    let empty = Context::from(frozen.encode(&vec![String::new(); TRAJECTORIES]));
-    let empty_edited = Context::from(edited.encode(&vec![String::new(); TRAJECTORIES]));
+    let empty = frozen.context(&vec![String::new(); TRAJECTORIES]);
+    let empty_edited = edited.context(&vec![String::new(); TRAJECTORIES]);
     let (frozen_net, edited_net) = (frozen.unet_network(), edited.unet_network());
     let still = Denoiser { unet: &frozen_net, schedule: &frozen.schedule };
     let moved = Denoiser { unet: &edited_net, schedule: &edited.schedule };

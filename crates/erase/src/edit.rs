@@ -3,8 +3,11 @@
 use std::{collections::BTreeMap, path::Path};
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::Pipeline;
-use scumble_nn::files::{Checkpoint, HostTensor, TensorFile, Tensors, lora::LowRank, write};
+use scumble_diffusion::{Adapter, Gate, Pipeline};
+use scumble_nn::{
+    BOTTLENECK, LORA_DOWN, LORA_UP,
+    files::{Checkpoint, HostTensor, TensorFile, Tensors, lora::LowRank, write},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -34,6 +37,9 @@ pub struct About {
     pub seed: u64,
     /// The version of scumble.
     pub version: String,
+    /// When its adapters act; always, without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gate: Option<Gate>,
 }
 
 /// What happens to one tensor.
@@ -43,9 +49,16 @@ pub enum Change {
     Value(HostTensor),
     /// This is added to it.
     Difference(HostTensor),
-    /// `alpha / rank * up down` is added to it.
+    /// `alpha / rank * up down` is added to it, as far as the edit's gate is open.
     LowRank(LowRank),
+    /// The model gets this tensor beside its own: a part of a layer that the plain model does not have.
+    Added(HostTensor),
 }
+
+/// How the keys of added tensors begin in a file.
+const ADDED: &str = "added.";
+/// How the keys of low-rank factors end.
+const FACTORS: [&str; 3] = [LORA_DOWN, LORA_UP, "alpha"];
 
 /// A sparse set of changes to a checkpoint.
 #[derive(Clone, Debug, Default)]
@@ -81,11 +94,31 @@ impl Edit {
             return Err(scumble_nn::Error::file(path, problem).into());
         }
         let mut changes = BTreeMap::new();
+        let mut factors: BTreeMap<(String, String), [Option<HostTensor>; 3]> = BTreeMap::new();
         for (key, tensor) in file.tensors {
-            let Some((component, name)) = key.split_once('.') else {
+            let (plain, added) = key.strip_prefix(ADDED).map_or((key.as_str(), false), |rest| (rest, true));
+            let Some((component, name)) = plain.split_once('.') else {
                 return Err(scumble_nn::Error::file(path, format!("tensor `{key}` names no component")).into());
             };
-            changes.insert((component.to_owned(), name.to_owned()), Change::Value(tensor));
+            let factor = FACTORS.iter().position(|end| name.ends_with(&format!(".{end}"))).filter(|_| !added);
+            if let Some(k) = factor {
+                let module = &name[..name.len() - FACTORS[k].len() - 1];
+                factors.entry((component.to_owned(), module.to_owned())).or_default()[k] = Some(tensor);
+            } else {
+                let change = if added { Change::Added(tensor) } else { Change::Value(tensor) };
+                changes.insert((component.to_owned(), name.to_owned()), change);
+            }
+        }
+        for ((component, module), parts) in factors {
+            let [Some(down), Some(up), alpha] = parts else {
+                return Err(
+                    scumble_nn::Error::file(path, format!("{component}.{module} has one factor of a low-rank change")).into()
+                );
+            };
+            let alpha =
+                alpha.and_then(|a| a.to_f32()?.first().copied()).unwrap_or(down.shape().first().map_or(1.0, |&r| r as f32));
+            let low = LowRank { component: component.clone(), module: module.clone(), down, up, alpha };
+            changes.insert((component, format!("{module}.weight")), Change::LowRank(low));
         }
         Ok(Self { about, changes })
     }
@@ -94,10 +127,14 @@ impl Edit {
     /// themselves.
     pub fn content_hash(&self) -> String {
         let mut hash = blake3::Hasher::new();
+        if let Some(gate) = &self.about.gate {
+            hash.update(serde_json::to_string(gate).unwrap_or_default().as_bytes());
+        }
         for ((component, name), change) in &self.changes {
             hash.update(format!("{component}.{name}\n").as_bytes());
             match change {
                 Change::Value(value) => hash.update(b"value").update(value.bytes()),
+                Change::Added(value) => hash.update(b"added").update(value.bytes()),
                 Change::Difference(difference) => hash.update(b"difference").update(difference.bytes()),
                 Change::LowRank(low) => {
                     hash.update(b"low rank").update(&low.alpha.to_le_bytes()).update(low.up.bytes()).update(low.down.bytes())
@@ -110,14 +147,23 @@ impl Edit {
     /// Writes it beside `path` and renames.
     ///
     /// # Errors
-    /// If the file cannot be written, or a change is not a plain value.
+    /// If the file cannot be written, or a change is a difference, which edit files do not hold.
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut tensors = Tensors::new();
         for ((component, name), change) in &self.changes {
-            let Change::Value(value) = change else {
-                return Err(Error::input(format!("{component}.{name} is not a plain value; apply the edit first")));
-            };
-            tensors.insert(format!("{component}.{name}"), value.clone());
+            match change {
+                Change::Value(value) => drop(tensors.insert(format!("{component}.{name}"), value.clone())),
+                Change::Added(value) => drop(tensors.insert(format!("{ADDED}{component}.{name}"), value.clone())),
+                Change::LowRank(low) => {
+                    let parts = [low.down.clone(), low.up.clone(), HostTensor::from_f32([1], &[low.alpha])];
+                    for (end, part) in FACTORS.iter().zip(parts) {
+                        tensors.insert(format!("{component}.{}.{end}", low.module), part);
+                    }
+                }
+                Change::Difference(_) => {
+                    return Err(Error::input(format!("{component}.{name} is a difference; apply the edit first")));
+                }
+            }
         }
         let about = serde_json::to_string(&self.about).map_err(|e| Error::input(format!("cannot describe the edit: {e}")))?;
         let metadata = BTreeMap::from([(METADATA.to_owned(), about), ("format".to_owned(), "pt".to_owned())]);
@@ -130,8 +176,23 @@ impl Edit {
     /// If it names a tensor the model does not have, or of another shape: it was made for another architecture. If the strength
     /// is not finite.
     pub fn apply_to(&self, pipeline: &Pipeline, strength: f64) -> Result<Pipeline> {
+        if !strength.is_finite() {
+            return Err(Error::input(format!("the strength is {strength}, expected a finite number")));
+        }
         let mut edited = pipeline.clone();
+        let mut adapters = Vec::new();
         for ((component, name), change) in &self.changes {
+            match change {
+                Change::Added(value) => {
+                    self.add(&mut edited, component, name, value, strength)?;
+                    continue;
+                }
+                Change::LowRank(low) if self.about.gate.is_some() => {
+                    adapters.push(self.adapter(&edited, low, strength)?);
+                    continue;
+                }
+                _ => {}
+            }
             let weight = pipeline.weights(component).and_then(|w| w.get(name)).cloned();
             let weight = weight.ok_or_else(|| self.foreign(component, name, "is not in the model"))?;
             let base: Vec<f32> = weight.flat().into_data().iter::<f32>().collect();
@@ -143,7 +204,46 @@ impl Edit {
                 weights.replace(name, flat)?;
             }
         }
+        if let Some(gate) = self.about.gate.as_ref().filter(|_| !adapters.is_empty()) {
+            edited
+                .attach(&adapters, Some(gate.clone()))
+                .map_err(|e| Error::input(format!("the edit does not fit this model: {e}")))?;
+        }
         Ok(edited)
+    }
+
+    /// Lays an added tensor beside the model's own. What a path adds is proportional to its last layer.
+    fn add(&self, edited: &mut Pipeline, component: &str, name: &str, value: &HostTensor, strength: f64) -> Result<()> {
+        let values = value.to_f32().ok_or_else(|| self.foreign(component, name, "does not hold floats"))?;
+        let count = values.len();
+        let flat = Tensor::from_data(TensorData::new(values, [count]), edited.device());
+        let flat = if name.contains(".up.") { flat * strength } else { flat };
+        let host = name.split_once(&format!(".{BOTTLENECK}.")).map(|(layer, _)| format!("{layer}.to_q.weight"));
+        let weights = edited.weights_mut(component).filter(|w| host.as_ref().is_some_and(|host| w.get(host).is_some()));
+        weights.ok_or_else(|| self.foreign(component, name, "has no layer to lie beside"))?.add(
+            name,
+            value.shape().to_vec(),
+            flat,
+        );
+        Ok(())
+    }
+
+    /// Whether a plain checkpoint can hold what it does: not a path that looks at the prompt, nor one through new layers.
+    pub fn merges(&self) -> bool {
+        self.about.gate.is_none() && !self.changes.values().any(|change| matches!(change, Change::Added(_)))
+    }
+
+    fn adapter(&self, pipeline: &Pipeline, low: &LowRank, strength: f64) -> Result<Adapter> {
+        let matrix = |factor: &HostTensor, scale: f64| -> Option<Tensor<2>> {
+            let [rows, columns] = [*factor.shape().first()?, *factor.shape().get(1)?];
+            let values = factor.to_f32().filter(|values| values.len() == rows * columns)?;
+            Some(Tensor::<2>::from_data(TensorData::new(values, [rows, columns]), pipeline.device()) * scale)
+        };
+        let scale = f64::from(low.scale()) * strength;
+        let (Some(down), Some(up)) = (matrix(&low.down, 1.0), matrix(&low.up, scale)) else {
+            return Err(self.foreign(&low.component, &low.module, "has factors that are no matrices"));
+        };
+        Ok(Adapter { module: low.module.clone(), down, up })
     }
 
     /// The edited checkpoint, for export. Changed tensors are f32, so that nothing is lost; the others stay as they are.
@@ -165,6 +265,10 @@ impl Edit {
     pub fn new_values(&self, base: &Checkpoint, strength: f64) -> Result<Vec<(String, String, HostTensor, HostTensor)>> {
         let mut list = Vec::new();
         for ((component, name), change) in &self.changes {
+            if let Change::Added(_) = change {
+                return Err(Error::input(format!("{component} {name} belongs to a layer that plain checkpoints do not have"))
+                    .with_hint("use it with --edit; it cannot be exported"));
+            }
             let old = base.component(component)?.tensors.get(name);
             let old = old.ok_or_else(|| self.foreign(component, name, "is not in the model"))?;
             let values = old.to_f32().ok_or_else(|| self.foreign(component, name, "does not hold floats in the model"))?;
@@ -226,6 +330,7 @@ impl Change {
         let plus = |delta: Vec<f32>| base.iter().zip(delta).map(|(b, d)| b + d).collect();
         match self {
             Self::Value(value) => floats(value),
+            Self::Added(_) => Err("is not a part of a plain model".into()),
             Self::Difference(diff) => floats(diff).map(plus),
             Self::LowRank(low) => {
                 let delta = low.delta().ok_or_else(|| format!("has factors that do not fit: {:?} and {:?}", low.up, low.down))?;

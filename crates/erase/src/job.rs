@@ -116,6 +116,7 @@ impl Job<'_> {
             options,
             seed: self.seed,
             version: env!("CARGO_PKG_VERSION").into(),
+            gate: None,
         }
     }
 

@@ -1,4 +1,7 @@
 //! The loop that every trained method shares: fp32 masters, Adam, a callback, and a state that can be stored and taken up again.
+//!
+//! A step has one loss or several. Several are differentiated one by one, so that a method may look at their gradients before
+//! they become one ([`gradients`](crate::gradients)).
 
 use std::{
     cell::RefCell,
@@ -15,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     adam::{Adam, Moments},
     error::{Error, Result},
+    gradients::{self, Gradients},
     job::{Event, Job},
     trainable::Trainable,
 };
@@ -36,12 +40,29 @@ pub struct Train<'a> {
     pub adam: Adam,
     /// What else the loss carries from step to step: stored with the state, and put back here when it is taken up again.
     pub carried: Option<&'a RefCell<Tensors>>,
+    /// The model whose tensors begin to move, where it is not the frozen one: one with adapters, or a first stage's result.
+    pub start: Option<&'a Pipeline>,
+    /// Which numbers move: each gradient is multiplied by the tensor of its name.
+    pub mask: Option<&'a Gradients>,
+    /// The largest norm of a step's whole gradient; it is shortened to it.
+    pub clip: Option<f64>,
 }
 
 impl<'a> Train<'a> {
     /// Adam as it is by default, and nothing carried along.
     pub fn new(trainable: Trainable, iterations: usize, lr: f64, schedule: LrSchedule, state: &'a str) -> Self {
-        Self { trainable, iterations, lr, schedule, state, adam: Adam::default(), carried: None }
+        Self {
+            trainable,
+            iterations,
+            lr,
+            schedule,
+            state,
+            adam: Adam::default(),
+            carried: None,
+            start: None,
+            mask: None,
+            clip: None,
+        }
     }
 }
 
@@ -86,17 +107,33 @@ pub fn train(
     job: &mut Job<'_>,
     options: Train<'_>,
     loss: &mut dyn FnMut(&Pipeline, usize) -> Result<Tensor<1>>,
-) -> Result<BTreeMap<String, Tensor<1>>> {
-    let names = options.trainable.pick_in(job.pipeline)?;
+) -> Result<Gradients> {
+    train_several(job, options, 1, &mut |edited, step, _| loss(edited, step), &mut |mut gradients| gradients.remove(0))
+}
+
+/// [`train`] with several losses a step. `loss` is asked for each by its number, one after the other; `combine` gets their
+/// gradients in that order and makes one. What is reported is the sum of the losses.
+///
+/// # Errors
+/// As [`train`].
+pub fn train_several(
+    job: &mut Job<'_>,
+    options: Train<'_>,
+    losses: usize,
+    loss: &mut dyn FnMut(&Pipeline, usize, usize) -> Result<Tensor<1>>,
+    combine: &mut dyn FnMut(Vec<Gradients>) -> Gradients,
+) -> Result<Gradients> {
+    let start = options.start.unwrap_or(job.pipeline);
+    let names = options.trainable.pick_in(start)?;
     let mut masters = match job.store.get(options.state)? {
         Some(mut stored) => {
             let carried = take_carried(&mut stored);
             if let Some(place) = options.carried {
                 place.replace(carried);
             }
-            Masters::from_stored(&stored, &names, options.trainable.component, job.pipeline)?
+            Masters::from_stored(&stored, &names, options.trainable.component, start)?
         }
-        None => Masters::fresh(&names, options.trainable.component, job.pipeline)?,
+        None => Masters::fresh(&names, options.trainable.component, start)?,
     };
     job.tell(Event::Stage { name: "training", total: options.iterations, done: masters.step })?;
 
@@ -105,7 +142,7 @@ pub fn train(
     let mut last = f32::NAN;
     while masters.step < options.iterations {
         let lr = options.schedule.at(options.lr, masters.step, options.iterations);
-        let value = masters.advance(job.pipeline, options.adam, lr, loss)?;
+        let value = masters.advance(start, &options, lr, losses, loss, combine)?;
         last = value;
         let going = job.tell(Event::Step { done: masters.step, loss: Some(value) });
         if going.is_err() || stored_at.elapsed() >= pause {
@@ -146,38 +183,41 @@ impl Masters {
         Ok(Self { component, step: 0, tensors })
     }
 
-    /// One step: forward with tracked tensors, backward, Adam. Nothing changes if the loss is not finite.
+    /// One step: the gradient of every loss, their combination, Adam. Nothing changes if a loss is not finite.
     fn advance(
         &mut self,
-        frozen: &Pipeline,
-        adam: Adam,
+        start: &Pipeline,
+        options: &Train<'_>,
         lr: f64,
-        loss: &mut dyn FnMut(&Pipeline, usize) -> Result<Tensor<1>>,
+        losses: usize,
+        loss: &mut dyn FnMut(&Pipeline, usize, usize) -> Result<Tensor<1>>,
+        combine: &mut dyn FnMut(Vec<Gradients>) -> Gradients,
     ) -> Result<f32> {
-        let mut edited = frozen.clone();
-        let mut leaves = BTreeMap::new();
-        if let Some(weights) = edited.weights_mut(self.component) {
-            for (name, (value, _)) in &self.tensors {
-                let leaf = value.clone().autodiff().require_grad();
-                weights.replace(name, leaf.clone())?;
-                leaves.insert(name, leaf);
+        let values: Gradients = self.tensors.iter().map(|(name, (value, _))| (name.clone(), value.clone())).collect();
+        let mut all = Vec::new();
+        let mut sum = 0.0;
+        for k in 0..losses {
+            let (value, found) = gradients::of(start, self.component, &values, &mut |edited| loss(edited, self.step, k))?;
+            if !value.is_finite() {
+                return Err(Error::Diverged { step: self.step + 1, loss: value });
             }
+            sum += value;
+            all.push(found);
         }
-        let loss = loss(&edited, self.step)?;
-        let value: f32 = loss.clone().inner().into_scalar();
-        if !value.is_finite() {
-            return Err(Error::Diverged { step: self.step + 1, loss: value });
+        let mut gradients = combine(all);
+        if let Some(mask) = options.mask {
+            gradients = gradients::masked(gradients, mask);
         }
-        let mut gradients = loss.backward();
-        let gradients: BTreeMap<String, Tensor<1>> =
-            leaves.into_iter().filter_map(|(name, leaf)| Some((name.clone(), leaf.grad_remove(&mut gradients)?))).collect();
+        if let Some(most) = options.clip {
+            gradients = gradients::clipped(gradients, most);
+        }
         self.step += 1;
         for (name, gradient) in gradients {
             if let Some((value, moments)) = self.tensors.get_mut(&name) {
-                *value = moments.step_with(adam, value.clone(), gradient, lr, self.step);
+                *value = moments.step_with(options.adam, value.clone(), gradient, lr, self.step);
             }
         }
-        Ok(value)
+        Ok(sum)
     }
 
     /// An error unless all numbers are finite. A loss only shows what the steps before it did: after the last one, and before

@@ -130,6 +130,11 @@ pub const ALL: [Trainable; 10] =
     [ESD_X, ESD_X_STRICT, ESD_U, ESD_ALL, SELFATTN, TEXT_ENCODER, TEXT_FIRST, TEXT_MLP, TEXT_MLP_ONLY, TEXT_ATTN];
 
 impl Trainable {
+    /// Parts of adapters of the denoiser, which no user names: they are there because a method put them there.
+    pub(crate) const fn of_adapters(name: &'static str, about: &'static str, rule: fn(&str, usize) -> bool) -> Self {
+        Self { name, aliases: &[], component: "unet", about, rule, layers_only: false }
+    }
+
     /// The choice of that name or alias; hyphen and underscore are the same.
     ///
     /// # Errors

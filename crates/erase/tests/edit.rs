@@ -38,6 +38,7 @@ fn edit_of(base: &Checkpoint, seed: u64, pick: impl Fn(&str) -> bool) -> Edit {
         options: json!({"eta": 1.0, "train_method": "esd-x"}),
         seed,
         version: "0.1.0".into(),
+        gate: None,
     };
     let picked = base.unet.tensors.iter().filter(|(name, _)| pick(name));
     let changes = picked.enumerate().map(|(i, (name, old))| {
@@ -188,11 +189,19 @@ fn differences_and_factors_are_added() {
     // Half of the matrix.
     edit.changes.insert(("unet".into(), "conv_in.weight".into()), Change::LowRank(low(6, 18)));
     assert!(edit.apply(&base, 1.0).is_err());
-    // Only plain values have a file format.
+    // Differences have no place in an edit file; factors have, and come back as they were.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("edit.safetensors");
+    edit.changes.insert(("unet".into(), "conv_in.weight".into()), Change::Difference(difference));
     assert!(edit.save(&path).unwrap_err().to_string().contains("unet.conv_in.weight"));
     assert!(!path.exists());
+    edit.changes.insert(("unet".into(), "conv_in.weight".into()), Change::LowRank(low(6, 36)));
+    edit.about.format = 1;
+    edit.save(&path).unwrap();
+    let read = Edit::open(&path).unwrap();
+    assert_eq!(read.content_hash(), edit.content_hash());
+    let again = read.apply(&base, 1.0).unwrap().unet.tensors["conv_in.weight"].to_f32().unwrap();
+    assert_eq!(again, found);
 }
 
 #[test]

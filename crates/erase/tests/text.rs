@@ -201,7 +201,7 @@ fn impossible_options_are_refused_by_name() {
 #[test]
 fn adam_takes_torchs_settings() {
     let tensor = |values: [f32; 4]| Tensor::<1>::from_data(TensorData::new(values.to_vec(), [4]), &Device::flex());
-    let adam = Adam { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.1 };
+    let adam = Adam { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 0.1, decoupled: false };
     let mut x = tensor([0.5, -1.25, 3.0, 0.001]);
     let mut moments = Moments::zeros_like(&x);
     let gradients = [[0.1, -2.0, 0.0, 1e-4], [0.3, 1.0, -0.5, 1e-4], [-0.2, 0.25, 0.5, -3e-4]];
@@ -228,7 +228,9 @@ fn few_shot_ascends_up_to_its_bound_and_retains() {
         run("few-shot", &model, all).losses().unwrap()
     };
     let (free, falling) = losses(json!({}));
-    assert!(falling[9] < falling[0], "the loss is minus the error: {falling:?}");
+    // The same examples without training: steps differ in what they draw more than in what one step does.
+    let (_, still) = losses(json!({"lr": 1e-9}));
+    assert!(falling.iter().skip(5).sum::<f32>() < still.iter().skip(5).sum::<f32>(), "minus the error: {falling:?} {still:?}");
     let bound = -falling[0] * 0.5;
     let (_, bounded) = losses(json!({"bound": bound}));
     assert!(bounded.iter().all(|loss| -loss <= bound * 1.0001), "{bounded:?}");

@@ -4,11 +4,13 @@
 
 pub mod config;
 pub mod error;
+mod evaluations;
 pub mod files;
 pub mod networks;
 pub mod tokenizer;
 pub mod weights;
 
 pub use error::{Error, Result};
-pub use networks::{Clip, ClipText, Context, UNet, Vae, Vit};
+pub use evaluations::Evaluations;
+pub use networks::{BOTTLENECK, Clip, ClipText, Context, LORA_DOWN, LORA_UP, UNet, Vae, Vit, Watch};
 pub use weights::{Manifest, Weight, Weights};

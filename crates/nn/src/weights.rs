@@ -16,6 +16,7 @@ use scumble_kernels::{self as kernels, Layouts};
 
 use crate::{
     error::{Error, Result},
+    evaluations::Evaluations,
     files::{HostTensor, Tensors, expect_names},
 };
 
@@ -74,6 +75,7 @@ impl Weight {
 pub struct Weights {
     device: Device,
     map: BTreeMap<String, Weight>,
+    evaluations: Evaluations,
 }
 
 impl Weights {
@@ -84,7 +86,7 @@ impl Weights {
     pub fn load(component: &str, tensors: &Tensors, manifest: &Manifest, device: &Device) -> Result<Self> {
         expect_names(component, tensors, manifest)?;
         let map = tensors.iter().map(|(name, tensor)| (name.clone(), Weight::filed(tensor, device)));
-        Ok(Self { device: device.clone(), map: map.collect() })
+        Ok(Self { device: device.clone(), map: map.collect(), evaluations: Evaluations::default() })
     }
 
     /// Tensors that no file holds: `make` is given each name and shape of the manifest, and returns the numbers, row-major.
@@ -97,7 +99,7 @@ impl Weights {
             let flat = Tensor::from_data(TensorData::new(make(name, shape), [count]), device);
             (name.clone(), Weight::new(shape.clone(), flat))
         };
-        Self { device: device.clone(), map: manifest.iter().map(one).collect() }
+        Self { device: device.clone(), map: manifest.iter().map(one).collect(), evaluations: Evaluations::default() }
     }
 
     /// The device the tensors live on.
@@ -113,6 +115,21 @@ impl Weights {
     /// All names and tensors, in order of name.
     pub fn iter(&self) -> impl Iterator<Item = (&String, &Weight)> {
         self.map.iter()
+    }
+
+    /// The count of what networks over these tensors were asked, clones included.
+    pub fn evaluations(&self) -> &Evaluations {
+        &self.evaluations
+    }
+
+    /// Whether any tensor takes part in a gradient.
+    pub fn tracked(&self) -> bool {
+        self.map.values().any(|weight| matches!(&weight.numbers, Numbers::Here(flat) if flat.is_autodiff()))
+    }
+
+    /// Adds a tensor that the network's own manifest does not know: a part of an adapter. What stood there goes.
+    pub fn add(&mut self, name: impl Into<String>, shape: Vec<usize>, flat: Tensor<1>) {
+        self.map.insert(name.into(), Weight::new(shape, flat));
     }
 
     /// Drops every tensor's association with gradients.
@@ -197,6 +214,14 @@ impl<'a> Params<'a> {
     /// The place `name` below this one.
     pub(crate) fn at(&self, name: impl std::fmt::Display) -> Self {
         Self { source: self.source, prefix: format!("{}{name}.", self.prefix) }
+    }
+
+    /// The shape of the tensor `name` here, if the weights hold one; none for a manifest.
+    pub(crate) fn shape(&self, name: &str) -> Option<&'a [usize]> {
+        match self.source {
+            Source::Weights(weights) => Some(&weights.map.get(&format!("{}{name}", self.prefix))?.shape),
+            Source::Manifest(_) => None,
+        }
     }
 
     /// The tensor `name` here.

@@ -127,6 +127,7 @@ pub(crate) fn edit(base: &Checkpoint, component: &str, size: f32, pick: impl Fn(
         options: serde_json::json!({"size": size}),
         seed: 3,
         version: "0".into(),
+        gate: None,
     };
     Edit { about, changes }
 }

@@ -12,9 +12,12 @@ use burn::tensor::Tensor;
 ///
 /// # Shapes
 /// - hidden states: `[n, tokens, width]`
+/// - gates: `[n, rank]`
 #[derive(Debug)]
 pub struct Context {
     hidden: Tensor<3>,
+    gates: Option<Tensor<2>>,
+    start_detached: bool,
     made: Mutex<Option<(NetworkId, Vec<KeysValues>)>>,
 }
 
@@ -23,6 +26,16 @@ pub struct Context {
 pub(crate) struct KeysValues {
     pub(crate) keys: Tensor<3>,
     pub(crate) values: Tensor<3>,
+}
+
+impl KeysValues {
+    fn with_start_detached(self) -> Self {
+        let detached = |x: Tensor<3>| {
+            let rest = x.dims()[1] - 1;
+            Tensor::cat(vec![x.clone().narrow(1, 0, 1).detach(), x.narrow(1, 1, rest)], 1)
+        };
+        Self { keys: detached(self.keys), values: detached(self.values) }
+    }
 }
 
 /// Tells one network from every other in this process.
@@ -42,13 +55,35 @@ impl Context {
         &self.hidden
     }
 
+    /// With a factor for each prompt and each column of the network's low-rank adapters; without any, all are 1.
+    #[must_use]
+    pub fn gated(mut self, gates: Option<Tensor<2>>) -> Self {
+        self.gates = gates;
+        self
+    }
+
+    /// The factors of the adapters, `[n, rank]`.
+    pub fn gates(&self) -> Option<&Tensor<2>> {
+        self.gates.as_ref()
+    }
+
+    /// With no gradient through the keys and values of the first position, the start token, which all prompts share.
+    #[must_use]
+    pub fn with_start_detached(mut self) -> Self {
+        self.start_detached = true;
+        self
+    }
+
     /// What that network made of the prompt; made now if the last to ask was another one.
     pub(crate) fn keys_values(&self, network: NetworkId, make: impl FnOnce(&Tensor<3>) -> Vec<KeysValues>) -> Vec<KeysValues> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         match &*made {
             Some((by, found)) if *by == network => found.clone(),
             _ => {
-                let new = make(&self.hidden);
+                let mut new = make(&self.hidden);
+                if self.start_detached {
+                    new = new.into_iter().map(KeysValues::with_start_detached).collect();
+                }
                 *made = Some((network, new.clone()));
                 new
             }
@@ -58,7 +93,7 @@ impl Context {
 
 impl From<Tensor<3>> for Context {
     fn from(hidden: Tensor<3>) -> Self {
-        Self { hidden, made: Mutex::new(None) }
+        Self { hidden, gates: None, start_detached: false, made: Mutex::new(None) }
     }
 }
 
@@ -71,6 +106,11 @@ impl From<&Tensor<3>> for Context {
 impl Clone for Context {
     fn clone(&self) -> Self {
         let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        Self { hidden: self.hidden.clone(), made: Mutex::new(made) }
+        Self {
+            hidden: self.hidden.clone(),
+            gates: self.gates.clone(),
+            start_detached: self.start_detached,
+            made: Mutex::new(made),
+        }
     }
 }

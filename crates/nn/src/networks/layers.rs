@@ -3,34 +3,46 @@
 use burn::tensor::Tensor;
 use scumble_kernels as kernels;
 
+use super::adapters::LowRank;
 use crate::{config::Activation, weights::Params};
 
-/// A product with a weight matrix, with or without bias.
+/// A product with a weight matrix, with or without bias, and with a low-rank path beside it where the weights hold one.
 #[derive(Debug)]
 pub(crate) struct Linear {
     weight: kernels::Weight<2>,
     bias: Option<Tensor<1>>,
+    adapter: Option<LowRank>,
 }
 
 impl Linear {
     pub(crate) fn new(p: &Params<'_>, input: usize, output: usize) -> Self {
-        Self { weight: p.weight("weight", [output, input]), bias: Some(p.get("bias", [output])) }
+        let bias = Some(p.get("bias", [output]));
+        Self { weight: p.weight("weight", [output, input]), bias, adapter: LowRank::of(p, input, output) }
     }
 
     pub(crate) fn without_bias(p: &Params<'_>, input: usize, output: usize) -> Self {
-        Self { weight: p.weight("weight", [output, input]), bias: None }
+        Self { weight: p.weight("weight", [output, input]), bias: None, adapter: LowRank::of(p, input, output) }
     }
 
     /// The same product stored as a 1x1 convolution.
     pub(crate) fn from_conv(p: &Params<'_>, input: usize, output: usize) -> Self {
         let kernels::Weight { tensor, layouts } = p.weight("weight", [output, input, 1, 1]);
         let [out, inp, ..] = tensor.dims();
-        Self { weight: kernels::Weight { tensor: tensor.reshape([out, inp]), layouts }, bias: Some(p.get("bias", [output])) }
+        let weight = kernels::Weight { tensor: tensor.reshape([out, inp]), layouts };
+        Self { weight, bias: Some(p.get("bias", [output])), adapter: LowRank::of(p, input, output) }
     }
 
     /// `[n, tokens, in]` to `[n, tokens, out]`.
     pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        kernels::linear(x, self.weight.clone(), self.bias.clone())
+        self.forward_gated(x, None)
+    }
+
+    /// The same, with a factor for each of the n and each column of its low-rank path, `[n, rank]`.
+    pub(crate) fn forward_gated(&self, x: Tensor<3>, gates: Option<&Tensor<2>>) -> Tensor<3> {
+        match &self.adapter {
+            None => kernels::linear(x, self.weight.clone(), self.bias.clone()),
+            Some(adapter) => kernels::linear(x.clone(), self.weight.clone(), self.bias.clone()) + adapter.forward(x, gates),
+        }
     }
 
     /// `[n, in]` to `[n, out]`.

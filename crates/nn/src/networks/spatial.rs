@@ -1,12 +1,14 @@
 //! The transformer between the U-Net's residual blocks (`Transformer2DModel`): self-attention over places,
 //! cross-attention to the prompt, feed-forward.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, activation::softmax};
 use scumble_kernels as kernels;
 
 use super::{
+    adapters::Bottleneck,
     context::KeysValues,
     layers::{GroupNorm, LayerNorm, Linear},
+    watch::Watch,
 };
 use crate::weights::Params;
 
@@ -29,6 +31,7 @@ struct Attention {
     to_k: Linear,
     to_v: Linear,
     to_out: Linear,
+    bottleneck: Option<Bottleneck>,
     heads: usize,
 }
 
@@ -39,17 +42,51 @@ impl Attention {
             to_k: Linear::without_bias(&p.at("to_k"), context, width),
             to_v: Linear::without_bias(&p.at("to_v"), context, width),
             to_out: Linear::new(&p.at("to_out.0"), width, width),
+            bottleneck: Bottleneck::of(p, width),
             heads,
         }
     }
 
-    fn keys_values(&self, from: &Tensor<3>) -> KeysValues {
-        KeysValues { keys: self.to_k.forward(from.clone()), values: self.to_v.forward(from.clone()) }
+    fn keys_values(&self, from: &Tensor<3>, gates: Gates<'_>) -> KeysValues {
+        let product = |layer: &Linear| layer.forward_gated(from.clone(), gates);
+        KeysValues { keys: product(&self.to_k), values: product(&self.to_v) }
     }
 
-    fn forward(&self, x: Tensor<3>, seen: KeysValues) -> Tensor<3> {
-        self.to_out.forward(kernels::attention(self.to_q.forward(x), seen.keys, seen.values, self.heads, false))
+    fn forward(&self, x: Tensor<3>, seen: KeysValues, gates: Gates<'_>, watch: Option<&mut Watch>) -> Tensor<3> {
+        let queries = self.to_q.forward_gated(x, gates);
+        let mut watch = watch;
+        let mixed = match &mut watch {
+            Some(watch) if watch.wants_maps => {
+                let (mixed, map) = attention_with_map(queries, seen, self.heads);
+                watch.maps.push(map);
+                mixed
+            }
+            _ => kernels::attention(queries, seen.keys, seen.values, self.heads, false),
+        };
+        let out = self.to_out.forward_gated(mixed, gates);
+        let Some(bottleneck) = &self.bottleneck else { return out };
+        let added = bottleneck.forward(out.clone());
+        if let Some(watch) = watch {
+            watch.added.push(added.clone());
+        }
+        out + added
     }
+}
+
+/// Factors of low-rank paths, `[n, rank]`; none where all are 1.
+type Gates<'a> = Option<&'a Tensor<2>>;
+
+/// What `kernels::attention` computes, and the weights it computed it with, `[n, heads, tokens, keys]`.
+fn attention_with_map(queries: Tensor<3>, seen: KeysValues, heads: usize) -> (Tensor<3>, Tensor<4>) {
+    let [n, tokens, c] = queries.dims();
+    let split = |x: Tensor<3>| {
+        let [n, l, c] = x.dims();
+        x.reshape([n, l, heads, c / heads]).swap_dims(1, 2)
+    };
+    let scores = split(queries).matmul(split(seen.keys).transpose()) / (c as f64 / heads as f64).sqrt();
+    let map = softmax(scores, 3);
+    let mixed = map.clone().matmul(split(seen.values)).swap_dims(1, 2).reshape([n, tokens, c]);
+    (mixed, map)
 }
 
 /// A `Transformer2DModel` with one `BasicTransformerBlock`.
@@ -89,20 +126,21 @@ impl SpatialTransformer {
     }
 
     /// What its cross-attention makes of a prompt, `[n, tokens, width of the prompt]`.
-    pub(crate) fn prompt(&self, hidden: &Tensor<3>) -> KeysValues {
-        self.attn2.keys_values(hidden)
+    pub(crate) fn prompt(&self, hidden: &Tensor<3>, gates: Gates<'_>) -> KeysValues {
+        self.attn2.keys_values(hidden, gates)
     }
 
     /// - x and result: `[n, h, w, c]`
     /// - prompt: what [`prompt`](Self::prompt) gave
-    pub(crate) fn forward(&self, x: Tensor<4>, prompt: KeysValues) -> Tensor<4> {
+    pub(crate) fn forward(&self, x: Tensor<4>, prompt: KeysValues, gates: Gates<'_>, watch: Option<&mut Watch>) -> Tensor<4> {
         let [n, h, w, c] = x.dims();
-        let mut y = self.proj_in.forward(self.norm.forward(x.clone()).reshape([n, h * w, c]));
+        let mut y = self.proj_in.forward_gated(self.norm.forward(x.clone()).reshape([n, h * w, c]), gates);
         let own = self.norm1.forward(y.clone());
-        let seen = self.attn1.keys_values(&own);
-        y = y + self.attn1.forward(own, seen);
-        y = y.clone() + self.attn2.forward(self.norm2.forward(y), prompt);
-        y = y.clone() + self.ff_out.forward(kernels::geglu(self.ff_in.forward(self.norm3.forward(y))));
-        x + self.proj_out.forward(y).reshape([n, h, w, c])
+        let seen = self.attn1.keys_values(&own, gates);
+        y = y + self.attn1.forward(own, seen, gates, None);
+        y = y.clone() + self.attn2.forward(self.norm2.forward(y), prompt, gates, watch);
+        let wide = kernels::geglu(self.ff_in.forward_gated(self.norm3.forward(y.clone()), gates));
+        y = y + self.ff_out.forward_gated(wide, gates);
+        x + self.proj_out.forward_gated(y, gates).reshape([n, h, w, c])
     }
 }

@@ -8,9 +8,11 @@ use super::{
     layers::{Conv3x3, GroupNorm, Linear},
     resnet::{Downsample, ResnetBlock, ResnetShape, Upsample},
     spatial::{SpatialShape, SpatialTransformer},
+    watch::Watch,
 };
 use crate::{
     config::UNetConfig,
+    evaluations::Evaluations,
     weights::{Manifest, Params, Weights},
 };
 
@@ -21,6 +23,9 @@ const MAX_PERIOD: f32 = 10_000.0;
 #[derive(Debug)]
 pub struct UNet {
     id: NetworkId,
+    evaluations: Evaluations,
+    /// Whether its tensors take part in a gradient.
+    moves: bool,
     conv_in: Conv3x3,
     time_linear_1: Linear,
     time_linear_2: Linear,
@@ -44,12 +49,27 @@ struct Block<R> {
 }
 
 impl<R> Block<R> {
-    /// `prompts`: one for each transformer that is still to come.
-    fn layer(&self, j: usize, x: Tensor<4>, time: &Tensor<2>, prompts: &mut impl Iterator<Item = KeysValues>) -> Tensor<4> {
+    fn layer(&self, j: usize, x: Tensor<4>, time: &Tensor<2>, prompt: &mut Prompt<'_>) -> Tensor<4> {
         let x = self.resnets[j].forward(x, Some(time));
-        let Some(attention) = self.attentions.get(j) else { return x };
-        match prompts.next() {
-            Some(prompt) => attention.forward(x, prompt),
+        match self.attentions.get(j) {
+            Some(attention) => prompt.attend(attention, x),
+            None => x,
+        }
+    }
+}
+
+/// What the transformers are told, one after the other.
+struct Prompt<'a> {
+    /// One for each transformer that is still to come.
+    seen: std::vec::IntoIter<KeysValues>,
+    gates: Option<&'a Tensor<2>>,
+    watch: Option<&'a mut Watch>,
+}
+
+impl Prompt<'_> {
+    fn attend(&mut self, attention: &SpatialTransformer, x: Tensor<4>) -> Tensor<4> {
+        match self.seen.next() {
+            Some(seen) => attention.forward(x, seen, self.gates, self.watch.as_deref_mut()),
             None => x,
         }
     }
@@ -58,7 +78,8 @@ impl<R> Block<R> {
 impl UNet {
     /// The network over its tensors.
     pub fn new(config: &UNetConfig, weights: &Weights) -> Self {
-        Self::build(config, &Params::new(weights))
+        let (evaluations, moves) = (weights.evaluations().clone(), weights.tracked());
+        Self { evaluations, moves, ..Self::build(config, &Params::new(weights)) }
     }
 
     /// The names and shapes it asks for.
@@ -114,6 +135,8 @@ impl UNet {
         let half = widths[0] / 2;
         Self {
             id: NetworkId::new(),
+            evaluations: Evaluations::default(),
+            moves: false,
             conv_in: Conv3x3::new(&p.at("conv_in"), c.in_channels, widths[0]),
             time_linear_1: Linear::new(&p.at("time_embedding.linear_1"), widths[0], time_width),
             time_linear_2: Linear::new(&p.at("time_embedding.linear_2"), time_width, time_width),
@@ -136,16 +159,28 @@ impl UNet {
     /// - timesteps: n labels, 0 to 999
     /// - context: the text encoder's hidden states, `[n, tokens, width]`
     pub fn forward(&self, sample: Tensor<4>, timesteps: &[f32], context: &Context) -> Tensor<4> {
-        let mut prompts = context
-            .keys_values(self.id, |hidden| self.attentions().map(|attention| attention.prompt(hidden)).collect())
-            .into_iter();
+        self.compute(sample, timesteps, context, None)
+    }
+
+    /// The same, with what happens on the way.
+    pub fn forward_watched(&self, sample: Tensor<4>, timesteps: &[f32], context: &Context, watch: &mut Watch) -> Tensor<4> {
+        self.compute(sample, timesteps, context, Some(watch))
+    }
+
+    fn compute(&self, sample: Tensor<4>, timesteps: &[f32], context: &Context, watch: Option<&mut Watch>) -> Tensor<4> {
+        let gradient = self.moves || sample.is_autodiff() || context.hidden().is_autodiff();
+        self.evaluations.count(sample.dims()[0], gradient);
+        let gates = context.gates();
+        let seen =
+            context.keys_values(self.id, |hidden| self.attentions().map(|attention| attention.prompt(hidden, gates)).collect());
+        let mut prompt = Prompt { seen: seen.into_iter(), gates, watch };
         let time = self.time_embedding(timesteps, &sample);
         let mut x = self.conv_in.forward(sample.permute([0, 2, 3, 1]));
 
         let mut skips = vec![x.clone()];
         for block in &self.down_blocks {
             for j in 0..block.resnets.len() {
-                x = block.layer(j, x, &time, &mut prompts);
+                x = block.layer(j, x, &time, &mut prompt);
                 skips.push(x.clone());
             }
             if let Some(down) = &block.resize {
@@ -155,15 +190,13 @@ impl UNet {
         }
 
         x = self.mid_resnet0.forward(x, Some(&time));
-        if let Some(prompt) = prompts.next() {
-            x = self.mid_attention.forward(x, prompt);
-        }
+        x = prompt.attend(&self.mid_attention, x);
         x = self.mid_resnet1.forward(x, Some(&time));
 
         for block in &self.up_blocks {
             for j in 0..block.resnets.len() {
                 let skip = skips.pop().into_iter();
-                x = block.layer(j, Tensor::cat(std::iter::once(x).chain(skip).collect(), 3), &time, &mut prompts);
+                x = block.layer(j, Tensor::cat(std::iter::once(x).chain(skip).collect(), 3), &time, &mut prompt);
             }
             if let (Some(up), Some(next)) = (&block.resize, skips.last()) {
                 // The size that the way down had there: twice this one, unless that was odd.

@@ -1,0 +1,96 @@
+//! Low-rank adapters that are trained: where they lie, how they begin, and how they become an edit.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Tensor, TensorData};
+use scumble_diffusion::{Adapter, Pipeline, TorchRng};
+use scumble_nn::files::{HostTensor, lora::LowRank};
+
+use crate::{
+    edit::Change,
+    error::{Error, Result},
+    gradients::Gradients,
+    seeds::mix,
+    train::to_host,
+    trainable::Trainable,
+};
+
+/// The factors of the denoiser's adapters.
+pub const LORA: Trainable = Trainable::of_adapters("lora", "low-rank adapters", |name, _| name.contains(".lora_"));
+
+/// Which layers get an adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layers {
+    /// Every linear layer and 1x1 convolution of the transformers: 192 in SD 1.x.
+    Transformers,
+    /// Keys and values of the cross-attention: 32 in SD 1.x.
+    KeysValues,
+}
+
+impl Layers {
+    /// Their names in a model, in order.
+    pub fn of(self, pipeline: &Pipeline) -> Vec<String> {
+        let fits = |name: &str, shape: &[usize]| match self {
+            Self::Transformers => {
+                name.contains("attentions.") && shape.len() >= 2 && shape[2..].iter().all(|&kernel| kernel == 1)
+            }
+            Self::KeysValues => name.contains("attn2.to_k") || name.contains("attn2.to_v"),
+        };
+        let modules = pipeline.unet.weights.iter().filter(|(name, weight)| fits(name, &weight.shape));
+        modules.filter_map(|(name, _)| Some(name.strip_suffix(".weight")?.to_owned())).collect()
+    }
+}
+
+/// The model with fresh adapters of rank `rank`: `down` uniform within `1 / sqrt(in)` (Kaiming with a = sqrt 5, as PyTorch begins
+/// a linear layer), `up` zero, so that it is still the same model.
+///
+/// # Errors
+/// If no layer is found or the rank is 0.
+pub fn attached(pipeline: &Pipeline, layers: Layers, rank: usize, seed: u64) -> Result<Pipeline> {
+    let modules = layers.of(pipeline);
+    if rank == 0 || modules.is_empty() {
+        return Err(Error::input(format!("an adapter of rank {rank} for {} layers is none", modules.len())));
+    }
+    let device = pipeline.device();
+    let one = |(i, module): (usize, String)| {
+        let shape = pipeline.unet.weights.get(&format!("{module}.weight")).map(|w| w.shape.clone()).unwrap_or_default();
+        let (output, input) = (shape[0], shape[1]);
+        let bound = 1.0 / (input as f32).sqrt();
+        let values: Vec<f32> = TorchRng::new(mix(seed, 0x10a0_0000 + i as u64))
+            .uniform(rank * input)
+            .into_iter()
+            .map(|u| (2.0 * u - 1.0) * bound)
+            .collect();
+        let down = Tensor::from_data(TensorData::new(values, [rank, input]), device);
+        Adapter { module, down, up: Tensor::zeros([output, rank], device) }
+    };
+    let adapters: Vec<Adapter> = modules.into_iter().enumerate().map(one).collect();
+    let mut adapted = pipeline.clone();
+    adapted.attach(&adapters, None)?;
+    Ok(adapted)
+}
+
+/// Trained factors as changes of an edit; `adapted` is the model they were trained in.
+pub fn changes(adapted: &Pipeline, mut values: Gradients) -> BTreeMap<(String, String), Change> {
+    let modules: Vec<String> =
+        values.keys().filter_map(|name| Some(name.strip_suffix(".lora_down.weight")?.to_owned())).collect();
+    let mut read = |module: &str, end: &str| -> Option<HostTensor> {
+        let name = format!("{module}.{end}");
+        let shape = adapted.unet.weights.get(&name)?.shape.clone();
+        to_host(values.remove(&name)?).reshaped(shape)
+    };
+    let one = |module: String| {
+        let (down, up) = (read(&module, "lora_down.weight")?, read(&module, "lora_up.weight")?);
+        let weight = adapted.unet.weights.get(&format!("{module}.weight"))?;
+        // Beside a 1x1 convolution the factors are 1x1 convolutions too, as in kohya's files.
+        let ones = vec![1; weight.shape.len() - 2];
+        let shaped = |factor: HostTensor| {
+            let shape = [factor.shape(), &ones[..]].concat();
+            factor.reshaped(shape)
+        };
+        let alpha = down.shape()[0] as f32;
+        let low = LowRank { component: "unet".into(), module: module.clone(), down: shaped(down)?, up: shaped(up)?, alpha };
+        Some((("unet".to_owned(), format!("{module}.weight")), Change::LowRank(low)))
+    };
+    modules.into_iter().filter_map(one).collect()
+}
