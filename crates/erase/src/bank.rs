@@ -123,6 +123,11 @@ impl Bank {
         self.t.is_empty()
     }
 
+    /// The positions of the examples that `keep` wants, by their timestep and path.
+    pub fn positions(&self, mut keep: impl FnMut(Timestep, usize) -> bool) -> Vec<usize> {
+        (0..self.len()).filter(|&i| keep(self.t[i], self.path[i])).collect()
+    }
+
     /// The examples at these positions.
     pub fn examples(&self, at: &[usize]) -> Examples {
         let index: Vec<i64> = at.iter().map(|&i| i as i64).collect();

@@ -40,6 +40,19 @@ pub fn of(
     Ok((value, taken.collect()))
 }
 
+/// Puts values in the place of a component's tensors.
+///
+/// # Errors
+/// If there is no such component or tensor.
+pub fn place(pipeline: &mut Pipeline, component: &str, values: &Gradients) -> Result<()> {
+    let weights = pipeline.weights_mut(component);
+    let weights = weights.ok_or_else(|| Error::input(format!("there is no component `{component}`")))?;
+    for (name, value) in values {
+        weights.replace(name, value.clone())?;
+    }
+    Ok(())
+}
+
 /// `a + factor b`, name by name; a name that only one has counts as 0 in the other.
 #[must_use]
 pub fn plus(mut a: Gradients, b: Gradients, factor: f64) -> Gradients {

@@ -4,6 +4,7 @@
 
 pub mod adam;
 pub mod bank;
+pub mod bottleneck;
 pub mod captions;
 mod closed_form;
 pub mod concept;
@@ -11,6 +12,7 @@ pub mod drift;
 pub mod edit;
 pub mod error;
 pub mod gradients;
+pub mod hidden_rows;
 pub mod job;
 pub mod lora;
 pub mod low_rank;
@@ -20,6 +22,7 @@ pub mod pictures;
 pub mod retain;
 mod seeds;
 pub mod soft_token;
+pub mod steering;
 pub mod train;
 pub mod trainable;
 pub mod world;

@@ -71,6 +71,16 @@ pub const SELFATTN: Trainable = Trainable {
     layers_only: true,
 };
 
+/// Self-attention, and what the cross-attention asks of the prompt with (TRCE's second stage).
+pub const SELFATTN_Q: Trainable = Trainable {
+    name: "selfattn-q",
+    aliases: &[],
+    component: "unet",
+    about: "self-attention, and queries of the cross-attention",
+    rule: |name, _| name.contains("attn1") || name.contains("attn2.to_q"),
+    layers_only: true,
+};
+
 /// The text encoder's layers and final norm; tables of words and positions stay.
 pub const TEXT_ENCODER: Trainable = Trainable {
     name: "text-encoder",
@@ -126,8 +136,8 @@ fn is_feed_forward(name: &str) -> bool {
 }
 
 /// The choices, in the order in which they are listed.
-pub const ALL: [Trainable; 10] =
-    [ESD_X, ESD_X_STRICT, ESD_U, ESD_ALL, SELFATTN, TEXT_ENCODER, TEXT_FIRST, TEXT_MLP, TEXT_MLP_ONLY, TEXT_ATTN];
+pub const ALL: [Trainable; 11] =
+    [ESD_X, ESD_X_STRICT, ESD_U, ESD_ALL, SELFATTN, SELFATTN_Q, TEXT_ENCODER, TEXT_FIRST, TEXT_MLP, TEXT_MLP_ONLY, TEXT_ATTN];
 
 impl Trainable {
     /// Parts of adapters of the denoiser, which no user names: they are there because a method put them there.

@@ -1,5 +1,6 @@
-//! TRCE, first stage: "TRCE: Towards Reliable Malicious Concept Erasure in Text-to-Image Diffusion Models", Chen et al.,
-//! ICCV 2025 (arXiv 2503.07389), section 3.2.
+//! TRCE: "TRCE: Towards Reliable Malicious Concept Erasure in Text-to-Image Diffusion Models", Chen et al., ICCV 2025
+//! (arXiv 2503.07389): a closed-form mapping of the end token (section 3.2), then steering of early denoising (section 3.3,
+//! [`steering`]).
 //!
 //! The end token gathers what a whole prompt means, so an edit of its row reaches prompts that never name the concept. With
 //! `m_i` prompts that ask for it, `s_i` the same prompts with something safe in its place, and `e` the row of the first end token:
@@ -12,6 +13,7 @@
 //! multiplies its preservation scale in twice; here positions are tokens', and `preserve_scale` is that product, the paper's eta.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     closed_form::{self, KEYS_AND_VALUES, Part, Positions, Regression},
@@ -19,13 +21,15 @@ use crate::{
     error::{Error, Result},
     job::{Event, Job},
     methods::{Method, Variant},
+    steering::{self, Steering},
+    train::LrSchedule,
 };
 
 /// What it is.
 pub const METHOD: Method = Method {
     id: "trce",
     paper: "Chen et al., TRCE: Towards Reliable Malicious Concept Erasure in Text-to-Image Diffusion Models, ICCV 2025, arXiv 2503.07389",
-    moves: "U-Net: keys and values of the cross-attention (first stage)",
+    moves: "U-Net: keys and values of the cross-attention (mapping); self-attention and the cross-attention's queries (steering)",
     needs: "nothing; keeps --captions and --preserve",
     several: true,
     preserves: true,
@@ -35,9 +39,26 @@ pub const METHOD: Method = Method {
     erase,
 };
 
-/// The options of TRCE's first stage.
+/// Which of the two stages are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stages {
+    /// The mapping, then steering.
+    Both,
+    /// The first alone.
+    Mapping,
+    /// The second alone.
+    Steering,
+}
+
+/// TRCE's options.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
+    /// `both`, `mapping` or `steering`.
+    pub stages: Stages,
+    /// The second stage's options.
+    #[serde(flatten)]
+    pub steering: Steering,
     /// Other words for the concept, each put into all of its prompts.
     pub synonyms: Vec<String>,
     /// How many compiled-in sentences a bare name is put into.
@@ -61,7 +82,25 @@ pub struct Options {
 /// The defaults for a job.
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     // The published 0.01, applied twice.
+    let steering = Steering {
+        iterations: 300,
+        lr: 1e-6,
+        lr_schedule: LrSchedule::Constant,
+        batch: 1,
+        trajectories: 5,
+        sampling_steps: 50,
+        start_guidance: 3.0,
+        early: 0.5,
+        contrast: 15.0,
+        margin: 0.01,
+        keep: 100.0,
+        keep_batch: 4,
+        keep_trajectories: 400,
+        keep_captions: false,
+    };
     let published = Options {
+        stages: Stages::Both,
+        steering: steering.clone(),
         synonyms: vec![],
         templates: 15,
         end: 1.0,
@@ -74,7 +113,21 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     };
     match variant {
         Variant::Fixed if job.miniature => {
-            Options { padding: 1.0, preserve_scale: 1.0, eta: 0.5, empty_scale: 0.1, lambda: 1e-3, ..published }
+            let steering = Steering {
+                iterations: 200,
+                lr: 2e-4,
+                lr_schedule: LrSchedule::Linear,
+                batch: 8,
+                trajectories: 4,
+                sampling_steps: 25,
+                contrast: 3.0,
+                keep_batch: 8,
+                keep_trajectories: 64,
+                keep_captions: true,
+                keep: 30.0,
+                ..steering
+            };
+            Options { steering, padding: 1.0, preserve_scale: 1.0, eta: 0.5, empty_scale: 0.1, lambda: 1e-3, ..published }
         }
         // Without it the system may be singular: captions need not use all of a text encoder's directions.
         Variant::Fixed => Options { lambda: 1e-4, ..published },
@@ -85,10 +138,27 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// Erases the job's concepts.
 ///
 /// # Errors
-/// If an option is impossible, the system is singular, nothing changes, or the caller interrupts.
+/// If an option is impossible, the system is singular, nothing changes, the loss diverges, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let options: Options = job.options(&defaults(job, variant))?;
     options.check()?;
+    let recorded = closed_form::recorded(job, &options)?;
+    let mapped = match options.stages {
+        Stages::Steering => Edit { about: job.about(METHOD.id, recorded), ..Edit::default() },
+        _ => map(job, &options, recorded)?,
+    };
+    if options.stages == Stages::Mapping {
+        return Ok(mapped);
+    }
+    let start = mapped.apply_to(job.pipeline, 1.0)?;
+    let values = steering::steer(job, &options.steering, &start)?;
+    // The stages move different tensors.
+    let steered = Edit::of_values(mapped.about.clone(), "unet", job.pipeline, values);
+    Ok(Edit { about: mapped.about, changes: mapped.changes.into_iter().chain(steered.changes).collect() })
+}
+
+/// The first stage.
+fn map(job: &mut Job<'_>, options: &Options, recorded: Value) -> Result<Edit> {
     let prior = closed_form::statistics(job, Positions::All)?;
     job.tell(Event::Stage { name: "solving", total: 1, done: 0 })?;
     let pairs = closed_form::sentences(job.concepts, &options.synonyms, options.templates);
@@ -113,7 +183,6 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     job.tell(Event::Step { done: 1, loss: None })?;
     let layers = closed_form::layers(job, KEYS_AND_VALUES);
     let new = closed_form::multiplied(&layers, &solution.map);
-    let recorded = closed_form::recorded(job, &options)?;
     closed_form::finish(job, METHOD.id, recorded, &layers, new)
 }
 
@@ -130,6 +199,7 @@ impl Options {
             ("eta", self.eta),
             ("empty_scale", self.empty_scale),
             ("lambda", self.lambda),
-        ])
+        ])?;
+        self.steering.check()
     }
 }

@@ -1,0 +1,115 @@
+//! Adversarial rows: vectors in the place of the hidden states that follow a prompt's words. They never pass the text encoder,
+//! so they reach the U-Net as it cannot be reached by any prompt (Receler).
+
+use burn::tensor::{Tensor, TensorData};
+use scumble_diffusion::{Pipeline, TorchRng};
+use scumble_nn::files::{HostTensor, Tensors};
+
+use crate::{
+    adam::{Adam, Moments},
+    bank::Examples,
+    error::{Error, Result},
+    methods::esd,
+    train::to_host,
+};
+
+/// Rows that are being learnt, with their moments: one set for all prompts.
+#[derive(Clone, Debug)]
+pub struct HiddenRows {
+    /// `[rows * width]`
+    values: Tensor<1>,
+    moments: Moments,
+    /// Steps taken.
+    step: usize,
+    width: usize,
+}
+
+impl HiddenRows {
+    /// `rows` rows, uniform in [0, 1) times `scale`.
+    pub fn fresh(pipeline: &Pipeline, rows: usize, scale: f64, seed: u64) -> Self {
+        let width = pipeline.text_encoder.config.hidden_size;
+        let values = TorchRng::new(seed).uniform(rows * width);
+        let values = Tensor::<1>::from_data(TensorData::new(values, [rows * width]), pipeline.device()) * scale;
+        Self { moments: Moments::zeros_like(&values), values, step: 0, width }
+    }
+
+    /// The hidden states of prompts with these rows behind their words, as many as fit.
+    ///
+    /// # Shapes
+    /// - hidden: `[n, tokens, width]`
+    /// - ends: for each the position behind its last word
+    pub fn behind(&self, hidden: &Tensor<3>, ends: &[usize]) -> Tensor<3> {
+        place(hidden, ends, &self.values, self.width)
+    }
+
+    /// Adam steps on the rows: the edited model, asked with them, is to predict what the frozen one predicts for the prompt.
+    ///
+    /// `next` gives the examples of a step with their hidden states and ends.
+    ///
+    /// # Errors
+    /// If the loss is not finite, or `next` fails.
+    pub fn attack(
+        &mut self,
+        edited: &Pipeline,
+        adam: Adam,
+        lr: f64,
+        steps: usize,
+        next: &mut dyn FnMut(usize) -> Result<(Examples, Tensor<3>, Vec<usize>)>,
+    ) -> Result<()> {
+        let edited = edited.without_gradients();
+        for k in 0..steps {
+            let (examples, hidden, ends) = next(k)?;
+            let leaf = self.values.clone().autodiff().require_grad();
+            let context = place(&hidden, &ends, &leaf, self.width);
+            let loss = esd::loss(&edited, &examples, &context, &examples.eps_prompt)?;
+            let value: f32 = loss.clone().inner().into_scalar();
+            if !value.is_finite() {
+                return Err(Error::Diverged { step: self.step + 1, loss: value });
+            }
+            let mut gradients = loss.backward();
+            let Some(gradient) = leaf.grad_remove(&mut gradients) else { continue };
+            self.step += 1;
+            self.values = self.moments.step_with(adam, self.values.clone(), gradient, lr, self.step);
+        }
+        Ok(())
+    }
+
+    /// Everything, for a store.
+    pub fn to_stored(&self) -> Tensors {
+        Tensors::from([
+            ("rows".to_owned(), to_host(self.values.clone())),
+            ("rows.m".to_owned(), to_host(self.moments.m.clone())),
+            ("rows.v".to_owned(), to_host(self.moments.v.clone())),
+            ("rows.step".to_owned(), HostTensor::from_i64([1], &[self.step as i64])),
+        ])
+    }
+
+    /// The same back, over fresh rows of the same shape; `None` if the store holds none.
+    pub fn from_stored(mut self, stored: &Tensors) -> Option<Self> {
+        let count = self.values.dims()[0];
+        let device = self.values.device();
+        let read = |name: &str| {
+            let values = stored.get(name)?.to_f32().filter(|values| values.len() == count)?;
+            Some(Tensor::from_data(TensorData::new(values, [count]), &device))
+        };
+        (self.values, self.moments) = (read("rows")?, Moments { m: read("rows.m")?, v: read("rows.v")? });
+        self.step = usize::try_from(*stored.get("rows.step")?.to_i64()?.first()?).ok()?;
+        Some(self)
+    }
+}
+
+fn place(hidden: &Tensor<3>, ends: &[usize], rows: &Tensor<1>, width: usize) -> Tensor<3> {
+    let tokens = hidden.dims()[1];
+    let count = rows.dims()[0] / width;
+    let rows: Tensor<3> = rows.clone().reshape([1, count, width]);
+    let one = |(i, &end): (usize, &usize)| {
+        let own = hidden.clone().narrow(0, i, 1);
+        let end = end.min(tokens);
+        let fit = count.min(tokens - end);
+        let parts = [(0, end), (end + fit, tokens - end - fit)].map(|(from, n)| (n > 0).then(|| own.clone().narrow(1, from, n)));
+        let [before, after] = parts;
+        let placed = (fit > 0).then(|| rows.clone().narrow(1, 0, fit));
+        Tensor::cat([before, placed, after].into_iter().flatten().collect(), 1)
+    };
+    Tensor::cat(ends.iter().enumerate().map(one).collect(), 0)
+}

@@ -1,0 +1,352 @@
+//! Receler: "Receler: Reliable Concept Erasing of Text-to-Image Diffusion Models via Lightweight Erasers", Huang et al.,
+//! ECCV 2024 (arXiv 2311.17717).
+//!
+//! A bottleneck after every cross-attention, `o -> o + up gelu(down o)`, learns ESD's target while everything else stays. With
+//! `c` the prompt, `p` adversarial rows behind its words, `a_l` what the bottleneck of layer `l` adds and `M` where the frozen
+//! network's cross-attention looks at the concept's words:
+//!
+//! - `erase = mean (eps(z_t, c + p) - (eps*(0) - eta (eps*(c) - eps*(0))))^2`
+//! - `local = mean_l mean (a_l (1 - M))^2`, so that a bottleneck acts where the concept is
+//! - the rows are learnt in turn: `min_p mean (eps(z_t, c + p) - eps*(z_t, c))^2`
+//!
+//! The published code samples `z_t` anew with the edited network at every step; here it comes from the
+//! [`bank`](crate::bank), with the frozen predictions. Plain checkpoints have no such layers, so the Edit cannot be exported.
+
+use std::cell::RefCell;
+
+use burn::tensor::Tensor;
+use scumble_diffusion::{Pipeline, Timestep};
+use scumble_nn::{Context, Watch, files::Tensors};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    adam::Adam,
+    bank::{Bank, Examples, Sampling},
+    bottleneck::{self, BOTTLENECKS},
+    concept::ConceptPrompt,
+    edit::Edit,
+    error::{Error, Result},
+    hidden_rows::HiddenRows,
+    job::{Event, Job},
+    methods::{
+        Method, Variant,
+        esd::{self, Away, Form},
+    },
+    seeds::{draw, mix},
+    train::{LrSchedule, Train, train},
+};
+
+/// What it is.
+pub const METHOD: Method = Method {
+    id: "receler",
+    paper: "Huang et al., Receler: Reliable Concept Erasing of Text-to-Image Diffusion Models via Lightweight Erasers, ECCV 2024, arXiv 2311.17717",
+    moves: "nothing: adds a bottleneck after every cross-attention of the U-Net",
+    needs: "nothing",
+    several: true,
+    preserves: false,
+    pictures: false,
+    seconds: None,
+    peak_mb: None,
+    erase,
+};
+
+/// Receler's options.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Training steps.
+    pub iterations: usize,
+    /// Adam's step size at the first step.
+    pub lr: f64,
+    /// `constant` or `linear` (falling to 0).
+    pub lr_schedule: LrSchedule,
+    /// Channels of a bottleneck.
+    pub inner: usize,
+    /// How far past the neutral prediction to go.
+    pub eta: f64,
+    /// The same for prompts with an anchor; what `eta` was set to, if it was set and this was not.
+    pub anchor_eta: f64,
+    /// Weight of acting where the concept is.
+    pub local: f64,
+    /// The share of the strongest attention from which on a place belongs to the concept.
+    pub mask_threshold: f64,
+    /// Adversarial rows; 0 for none.
+    pub rows: usize,
+    /// Steps they are trained for at every step.
+    pub attack_steps: usize,
+    /// Adam's step size for them, and its weight decay.
+    pub attack_lr: f64,
+    /// The share of a step's examples that is asked with them.
+    pub attacked: f64,
+    /// Examples a step.
+    pub batch: usize,
+    /// Trajectories in the bank.
+    pub trajectories: usize,
+    /// DDIM steps of a trajectory.
+    pub sampling_steps: usize,
+    /// Guidance on the trajectories.
+    pub start_guidance: f64,
+}
+
+/// The defaults for a job.
+pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+    let published = Options {
+        iterations: 500,
+        lr: 3e-4,
+        lr_schedule: LrSchedule::Constant,
+        inner: 128,
+        eta: 1.0,
+        anchor_eta: 1.0,
+        local: 0.1,
+        mask_threshold: 0.1,
+        rows: 16,
+        attack_steps: 50,
+        attack_lr: 0.1,
+        attacked: 1.0,
+        batch: 1,
+        trajectories: 8,
+        sampling_steps: 50,
+        start_guidance: 3.0,
+    };
+    let prompts: usize = job.concepts.iter().map(|c| c.prompts.len()).sum();
+    match variant {
+        Variant::Fixed if job.miniature => Options {
+            iterations: 200 * job.concepts.len().clamp(1, 5),
+            lr: 2e-3,
+            lr_schedule: LrSchedule::Linear,
+            inner: 32,
+            attack_steps: 2,
+            attacked: 0.5,
+            batch: 8,
+            trajectories: prompts.max(16),
+            ..published
+        },
+        _ => Options { trajectories: prompts.max(8), ..published },
+    }
+}
+
+/// Erases the job's concepts.
+///
+/// # Errors
+/// If an option is impossible, sampling fails, the loss diverges, or the caller interrupts.
+pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
+    let mut options: Options = job.options(&defaults(job, variant))?;
+    if job.options.contains_key("eta") && !job.options.contains_key("anchor_eta") {
+        options.anchor_eta = options.eta;
+    }
+    options.check()?;
+    let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
+    if prompts.is_empty() {
+        return Err(Error::input("there is no concept to erase"));
+    }
+    let sampling = Sampling { steps: options.sampling_steps, guidance: options.start_guidance };
+    let bank = Bank::record(job, &esd::paths(&prompts, options.trajectories, job.seed), sampling)?;
+    let start = bottleneck::attached(job.pipeline, options.inner, job.seed)?;
+    job.tell(Event::Note(&BOTTLENECKS.describe(&start)?))?;
+
+    let asked = Asked::new(job.pipeline, &prompts);
+    let away = Away { eta: options.eta, anchor_eta: options.anchor_eta, form: Form::Paper };
+    let (pipeline, seed) = (job.pipeline, job.seed);
+    let fresh = HiddenRows::fresh(pipeline, options.rows.max(1), 1.0, mix(seed, 0x4ece));
+    let carried: RefCell<Tensors> = RefCell::default();
+    let adam = Adam { weight_decay: options.attack_lr, ..Adam::default() };
+    let examples = |step: usize, stream: u64| {
+        let examples = bank.examples(&draw(bank.len(), options.batch, mix(seed, stream), step));
+        let rows: Vec<usize> = examples.path.iter().map(|path| path % prompts.len()).collect();
+        (examples, rows)
+    };
+    let steps = Train {
+        start: Some(&start),
+        carried: Some(&carried),
+        ..Train::new(BOTTLENECKS, options.iterations, options.lr, options.lr_schedule, "receler")
+    };
+    let values = train(job, steps, &mut |edited, step| {
+        let mut rows = fresh.clone().from_stored(&carried.borrow()).unwrap_or_else(|| fresh.clone());
+        if options.rows > 0 {
+            rows.attack(edited, adam, options.attack_lr, options.attack_steps, &mut |k| {
+                let (examples, of) = examples(step * options.attack_steps + k, 0xa77a);
+                Ok((examples, asked.hidden(&of), asked.ends(&of)))
+            })?;
+            carried.replace(rows.to_stored());
+        }
+        let (examples, of) = examples(step, 0xe4a5);
+        let target = esd::target(&examples, &of, &prompts, away);
+        let hidden = asked.hidden(&of);
+        let attacked = if options.rows > 0 { (of.len() as f64 * options.attacked).round() as usize } else { 0 };
+        let context = behind_some(&rows, hidden.clone(), &asked.ends(&of), attacked);
+        let mask = asked.mask(pipeline, &examples, &of, options.mask_threshold);
+        loss(edited, &examples, context, &target, &mask, options.local)
+    })?;
+    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit { about: job.about(METHOD.id, recorded), changes: bottleneck::changes(&start, values) })
+}
+
+/// The first `n` prompts with the rows behind their words, the others as they are.
+fn behind_some(rows: &HiddenRows, hidden: Tensor<3>, ends: &[usize], n: usize) -> Tensor<3> {
+    let all = hidden.dims()[0];
+    if n == 0 {
+        return hidden;
+    }
+    let changed = rows.behind(&hidden.clone().narrow(0, 0, n), &ends[..n]);
+    if n == all { changed } else { Tensor::cat(vec![changed, hidden.narrow(0, n, all - n)], 0) }
+}
+
+/// ESD's loss, and what the bottlenecks add outside the mask.
+fn loss(
+    edited: &Pipeline,
+    examples: &Examples,
+    context: Tensor<3>,
+    target: &Tensor<4>,
+    mask: &Tensor<4>,
+    local: f64,
+) -> Result<Tensor<1>> {
+    let labels = labels(&examples.t);
+    let mut watch = Watch::default();
+    let prediction = edited.unet_network().forward_watched(examples.x.clone(), &labels, &Context::from(context), &mut watch);
+    let alpha_bars = edited.schedule.alpha_bars(&examples.t);
+    let target = edited.schedule.raw_from_epsilon(target.clone(), examples.x.clone(), &alpha_bars)?;
+    let erased = (prediction - target).powi_scalar(2).mean();
+    if local == 0.0 || watch.added.is_empty() {
+        return Ok(erased);
+    }
+    let layers = watch.added.len() as f64;
+    let outside = watch.added.into_iter().map(|added| {
+        let places = added.dims()[1];
+        (added * resized(mask, places).neg().add_scalar(1.0)).powi_scalar(2).mean()
+    });
+    let sum = outside.reduce(|a, b| a + b).unwrap_or_else(|| erased.zeros_like());
+    Ok(erased + sum * (local / layers))
+}
+
+fn labels(t: &[Timestep]) -> Vec<f32> {
+    t.iter().map(|t| t.get()).collect()
+}
+
+/// A mask `[n, 1, h, w]` at a layer of so many places, `[n, places, 1]`: nearest neighbours, or the nearest of each block.
+fn resized(mask: &Tensor<4>, places: usize) -> Tensor<3> {
+    let [n, _, h, w] = mask.dims();
+    // Layers keep the picture's proportions: side by side they shrink by the same factor.
+    let (mut lh, mut lw) = (h, w);
+    while lh * lw < places {
+        (lh, lw) = (lh * 2, lw * 2);
+    }
+    while lh * lw > places && lh > 1 && lw > 1 {
+        (lh, lw) = (lh.div_ceil(2), lw.div_ceil(2));
+    }
+    let pick = |from: usize, to: usize| -> Vec<i64> { (0..to).map(|i| (i * from / to) as i64).collect() };
+    let device = mask.device();
+    let index = |list: Vec<i64>| {
+        let count = list.len();
+        Tensor::<1, burn::tensor::Int>::from_data(burn::tensor::TensorData::new(list, [count]), &device)
+    };
+    let resized = mask.clone().select(2, index(pick(h, lh))).select(3, index(pick(w, lw)));
+    resized.reshape([n, lh * lw, 1])
+}
+
+/// The trained prompts, and where their words lie.
+struct Asked {
+    /// `[prompts, tokens, width]`
+    hidden: Tensor<3>,
+    /// For each the position behind its last word.
+    ends: Vec<usize>,
+    /// For each the positions of the words that name the concept.
+    words: Vec<Vec<usize>>,
+}
+
+impl Asked {
+    fn new(pipeline: &Pipeline, prompts: &[ConceptPrompt]) -> Self {
+        let texts: Vec<String> = prompts.iter().map(|p| p.asks().to_owned()).collect();
+        let encoded: Vec<_> = texts.iter().map(|text| pipeline.tokenizer.encode(text)).collect();
+        let ends: Vec<usize> = encoded.iter().map(|e| e.length.saturating_sub(1).max(1)).collect();
+        let words = prompts.iter().zip(&encoded).zip(&ends).map(|((p, e), &end)| {
+            // What is asked beyond what stays: the words that an anchor does not share.
+            let other = pipeline.tokenizer.encode(&p.without());
+            let own = |&i: &usize| !other.ids[1..other.length.saturating_sub(1).max(1)].contains(&e.ids[i]);
+            let named: Vec<usize> = (1..end).filter(own).collect();
+            if named.is_empty() { (1..end.max(2)).collect() } else { named }
+        });
+        Self { hidden: pipeline.encode(&texts), words: words.collect(), ends }
+    }
+
+    fn hidden(&self, of: &[usize]) -> Tensor<3> {
+        esd::select(&self.hidden, of)
+    }
+
+    fn ends(&self, of: &[usize]) -> Vec<usize> {
+        of.iter().map(|&i| self.ends[i]).collect()
+    }
+
+    /// Where the frozen network looks at the concept's words, 1 or 0, `[n, 1, h, w]`: the mean over the layers of a quarter of the
+    /// latents' side (16 x 16 in SD 1.x; of all sizes, the nearest there is) and over heads and words, from the threshold's share
+    /// of its maximum on.
+    fn mask(&self, frozen: &Pipeline, examples: &Examples, of: &[usize], threshold: f64) -> Tensor<4> {
+        let mut watch = Watch::maps();
+        let context = Context::from(self.hidden(of));
+        frozen.unet_network().forward_watched(examples.x.clone(), &labels(&examples.t), &context, &mut watch);
+        let [n, _, h, w] = examples.x.dims();
+        let wanted = (h * w / 16).max(16);
+        let size = watch.maps.iter().map(|map| map.dims()[2]).min_by_key(|&places| places.abs_diff(wanted)).unwrap_or(h * w);
+        let maps: Vec<Tensor<4>> = watch.maps.into_iter().filter(|map| map.dims()[2] == size).collect();
+        let count = maps.len().max(1) as f64;
+        // [n, heads, places, tokens] to [n, places, tokens]
+        let mean = maps.into_iter().map(|map| map.mean_dim(1).squeeze_dim::<3>(1)).reduce(|a, b| a + b);
+        let mean = mean.unwrap_or_else(|| Tensor::ones([n, size, 1], &examples.x.device())) / count;
+        let rows = (0..n).map(|i| {
+            let own = mean.clone().narrow(0, i, 1);
+            let words: Vec<Tensor<3>> = self.words[of[i]].iter().map(|&word| own.clone().narrow(2, word, 1)).collect();
+            let map = Tensor::cat(words, 2).mean_dim(2);
+            let top: f32 = map.clone().max().into_scalar();
+            map.greater_equal_elem(f64::from(top) * threshold).float()
+        });
+        // The layer has the latents' proportions.
+        let factor = ((h * w) as f64 / size as f64).sqrt();
+        let (lh, lw) = ((h as f64 / factor).round() as usize, (w as f64 / factor).round() as usize);
+        Tensor::cat(rows.collect(), 0).reshape([n, 1, lh, lw])
+    }
+}
+
+impl Options {
+    fn check(&self) -> Result<()> {
+        for (name, value) in [
+            ("iterations", self.iterations),
+            ("inner", self.inner),
+            ("batch", self.batch),
+            ("trajectories", self.trajectories),
+            ("sampling_steps", self.sampling_steps),
+        ] {
+            if value == 0 || value > 1_000_000 {
+                return Err(Error::input(format!("{name} is {value}, expected 1 to 1000000")));
+            }
+        }
+        if self.rows > 1_000 || self.attack_steps > 10_000 {
+            return Err(Error::input(format!(
+                "rows is {} and attack_steps {}, expected at most 1000 and 10000",
+                self.rows, self.attack_steps
+            )));
+        }
+        for (name, value, least) in [
+            ("lr", self.lr, f64::MIN_POSITIVE),
+            ("attack_lr", self.attack_lr, f64::MIN_POSITIVE),
+            ("eta", self.eta, f64::MIN),
+            ("anchor_eta", self.anchor_eta, f64::MIN),
+            ("start_guidance", self.start_guidance, f64::MIN),
+            ("local", self.local, 0.0),
+        ] {
+            if !value.is_finite() || value < least {
+                return Err(Error::input(format!(
+                    "{name} is {value}, expected a finite number{}",
+                    match least {
+                        0.0 => " of at least 0",
+                        l if l > 0.0 => " above 0",
+                        _ => "",
+                    }
+                )));
+            }
+        }
+        for (name, share) in [("mask_threshold", self.mask_threshold), ("attacked", self.attacked)] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err(Error::input(format!("{name} is {share}, expected 0 to 1")));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,179 @@
+//! Steering of early denoising (TRCE's second stage; Chen et al., ICCV 2025, arXiv 2503.07389, section 3.3).
+//!
+//! Where a picture still takes shape, what the network predicts for a prompt `m` that asks for the concept, and for none, is to
+//! lie nearer to a safe prediction than to the concept's. With `s` what stands in for the concept, `*` the frozen network and
+//! `'` the one that steering starts from:
+//!
+//! ```text
+//! f(c)  = eps*(c) + g (eps*(c) - eps*(0))
+//! h(x)  = max(0, mean (x - f(s))^2 - mean (x - f(m))^2 + margin)
+//! loss  = (h(eps(z, t, m)) + h(eps(z, t, 0))) / 2 + keep mean (eps(y, t, r) - eps'(y, t, r))^2
+//! ```
+//!
+//! `z` lies on a frozen trajectory towards `m`, `y` on one towards a caption `r` to keep (published: towards nothing, `r` empty).
+
+use burn::tensor::Tensor;
+use scumble_diffusion::{Denoiser, Pipeline, Timestep};
+use scumble_nn::Context;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    adam::Adam,
+    bank::{Bank, Examples, Path, Sampling},
+    concept::ConceptPrompt,
+    error::{Error, Result},
+    gradients::Gradients,
+    job::Job,
+    methods::esd,
+    noised::squared_error,
+    retain::Retain,
+    seeds::{draw, mix},
+    train::{LrSchedule, Train, train},
+    trainable::SELFATTN_Q,
+};
+
+/// The options of steering.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Steering {
+    /// Training steps.
+    pub iterations: usize,
+    /// AdamW's step size.
+    pub lr: f64,
+    /// Whether it falls to 0.
+    pub lr_schedule: LrSchedule,
+    /// Examples of the concept in a step.
+    pub batch: usize,
+    /// Trajectories of each of the concept's prompts.
+    pub trajectories: usize,
+    /// DDIM steps of a trajectory.
+    pub sampling_steps: usize,
+    /// Guidance on the trajectories.
+    pub start_guidance: f64,
+    /// The share of a trajectory, from its noisy end, that is steered.
+    pub early: f64,
+    /// How far predictions are told apart: `g`.
+    pub contrast: f64,
+    /// By how much the safe one has to be nearer.
+    pub margin: f64,
+    /// Weight of what is kept.
+    pub keep: f64,
+    /// Examples to keep in a step.
+    pub keep_batch: usize,
+    /// Trajectories to keep.
+    pub keep_trajectories: usize,
+    /// Whether these follow captions to keep, half of the time, or always the empty prompt as published.
+    pub keep_captions: bool,
+}
+
+impl Steering {
+    /// An error that names an option which is impossible.
+    ///
+    /// # Errors
+    /// If there is one.
+    pub fn check(&self) -> Result<()> {
+        for (name, value) in [
+            ("iterations", self.iterations),
+            ("batch", self.batch),
+            ("trajectories", self.trajectories),
+            ("sampling_steps", self.sampling_steps),
+            ("keep_batch", self.keep_batch),
+            ("keep_trajectories", self.keep_trajectories),
+        ] {
+            if value == 0 || value > 1_000_000 {
+                return Err(Error::input(format!("{name} is {value}, expected 1 to 1000000")));
+            }
+        }
+        for (name, value, least) in [
+            ("lr", self.lr, f64::MIN_POSITIVE),
+            ("start_guidance", self.start_guidance, 0.0),
+            ("contrast", self.contrast, 0.0),
+            ("margin", self.margin, 0.0),
+            ("keep", self.keep, 0.0),
+        ] {
+            if !value.is_finite() || value < least {
+                return Err(Error::input(format!("{name} is {value}, expected a finite number of at least {least}")));
+            }
+        }
+        if !(self.early > 0.0 && self.early <= 1.0) {
+            return Err(Error::input(format!("early is {}, expected more than 0 and at most 1", self.early)));
+        }
+        Ok(())
+    }
+}
+
+/// The new values of the self-attentions and the cross-attentions' queries of `start`.
+///
+/// # Errors
+/// If sampling fails, the loss diverges, or the caller interrupts.
+pub fn steer(job: &mut Job<'_>, options: &Steering, start: &Pipeline) -> Result<Gradients> {
+    let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
+    let sampling = Sampling { steps: options.sampling_steps, guidance: options.start_guidance };
+    let toward = |i: usize| {
+        let p = &prompts[i % prompts.len()];
+        Path { prompt: p.asks().to_owned(), also: vec![p.instead()], seed: mix(job.seed, i as u64) }
+    };
+    let paths: Vec<Path> = (0..options.trajectories * prompts.len()).map(toward).collect();
+    let concept = Bank::record(job, &paths, sampling)?;
+
+    let captions = if options.keep_captions { Retain::of(job).some(options.keep_trajectories) } else { Vec::new() };
+    let along = |i: usize| match captions.len() {
+        0 => String::new(),
+        n => captions[i % n].clone(),
+    };
+    let kept: Vec<Path> = (0..options.keep_trajectories)
+        .map(|i| Path { prompt: along(i), also: Vec::new(), seed: mix(job.seed, 0x57ee_0000 + i as u64) })
+        .collect();
+    let keep = Bank::record(job, &kept, sampling)?;
+
+    // The noisy end of every trajectory: as many timesteps as their share of the steps.
+    let last = job.pipeline.schedule.num_train_timesteps() as f32;
+    let early = |t: Timestep, _: usize| t.get() >= last * (1.0 - options.early as f32);
+    let early = concept.positions(early);
+    if early.is_empty() {
+        return Err(Error::input(format!("early is {}: no step of {} is that early", options.early, options.sampling_steps)));
+    }
+    let asked: Vec<String> = prompts.iter().map(|p| p.asks().to_owned()).collect();
+    let lines: Vec<String> = kept.iter().map(|path| path.prompt.clone()).collect();
+    let (asked, lines) = (start.encode(&asked), start.encode(&lines));
+    let empty = start.encode(&[String::new()]);
+    let (frozen, seed) = (start, job.seed);
+    let steps = Train {
+        adam: Adam::decoupled(),
+        start: Some(start),
+        ..Train::new(SELFATTN_Q, options.iterations, options.lr, options.lr_schedule, "steering")
+    };
+    let prompts = prompts.len();
+    train(job, steps, &mut |edited, step| {
+        let at: Vec<usize> = draw(early.len(), options.batch, seed, step).into_iter().map(|i| early[i]).collect();
+        let examples = concept.examples(&at);
+        let rows: Vec<usize> = examples.path.iter().map(|path| path % prompts).collect();
+        let n = rows.len();
+        let guided = |eps: &Tensor<4>| eps.clone() + (eps.clone() - examples.eps_empty.clone()) * options.contrast;
+        let (unsafe_, safe) = (guided(&examples.eps_prompt), guided(&examples.eps_also[0]));
+        let context = Tensor::cat(vec![esd::select(&asked, &rows), empty.clone().repeat_dim(0, n)], 0);
+        let both = epsilon(edited, &examples.x.clone().repeat_dim(0, 2), &[&examples.t[..], &examples.t[..]].concat(), context)?;
+        let nearer = squared_error(both.clone(), safe.repeat_dim(0, 2)) - squared_error(both, unsafe_.repeat_dim(0, 2));
+        let steered = (nearer + options.margin).clamp_min(0.0).mean();
+
+        let others = keep.examples(&draw(keep.len(), options.keep_batch, mix(seed, 0x57ee), step));
+        Ok(steered + drift(frozen, edited, &others, &lines, &empty)? * options.keep)
+    })
+}
+
+/// How far predictions along kept trajectories moved: half of the examples with the trajectory's caption, half with none.
+fn drift(frozen: &Pipeline, edited: &Pipeline, kept: &Examples, lines: &Tensor<3>, empty: &Tensor<3>) -> Result<Tensor<1>> {
+    let n = kept.path.len();
+    let named = esd::select(lines, &kept.path);
+    let half = n / 2;
+    let context = match half {
+        0 => empty.clone().repeat_dim(0, n),
+        _ => Tensor::cat(vec![named.narrow(0, 0, half), empty.clone().repeat_dim(0, n - half)], 0),
+    };
+    let still = epsilon(frozen, &kept.x, &kept.t, context.clone())?;
+    Ok((epsilon(edited, &kept.x, &kept.t, context)? - still).powi_scalar(2).mean())
+}
+
+fn epsilon(model: &Pipeline, x: &Tensor<4>, t: &[Timestep], context: Tensor<3>) -> Result<Tensor<4>> {
+    let unet = model.unet_network();
+    Ok(Denoiser { unet: &unet, schedule: &model.schedule }.epsilon(x.clone(), t, &Context::from(context))?)
+}
