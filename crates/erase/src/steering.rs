@@ -10,9 +10,13 @@
 //! loss  = (h(eps(z, t, m)) + h(eps(z, t, 0))) / 2 + keep mean (eps(y, t, r) - eps'(y, t, r))^2
 //! ```
 //!
+//! Where nothing stands in for the concept, `s` would be the empty prompt and `f(s)` the prediction for it, to which every
+//! prediction is nearer than to the far `f(m)`: the hinge would never close. There the safe side is the other side of the empty
+//! prompt, `f(s) = eps*(0) - (1 + g) (eps*(m) - eps*(0))` (ours).
+//!
 //! `z` lies on a frozen trajectory towards `m`, `y` on one towards a caption `r` to keep (published: towards nothing, `r` empty).
 
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{Denoiser, Pipeline, Timestep};
 use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
@@ -142,14 +146,14 @@ pub fn steer(job: &mut Job<'_>, options: &Steering, start: &Pipeline) -> Result<
         start: Some(start),
         ..Train::new(SELFATTN_Q, options.iterations, options.lr, options.lr_schedule, "steering")
     };
+    let replaced: Vec<f32> = prompts.iter().map(|p| f32::from(u8::from(p.anchor.is_some()))).collect();
     let prompts = prompts.len();
     train(job, steps, &mut |edited, step| {
         let at: Vec<usize> = draw(early.len(), options.batch, seed, step).into_iter().map(|i| early[i]).collect();
         let examples = concept.examples(&at);
         let rows: Vec<usize> = examples.path.iter().map(|path| path % prompts).collect();
         let n = rows.len();
-        let guided = |eps: &Tensor<4>| eps.clone() + (eps.clone() - examples.eps_empty.clone()) * options.contrast;
-        let (unsafe_, safe) = (guided(&examples.eps_prompt), guided(&examples.eps_also[0]));
+        let (unsafe_, safe) = sides(&examples, &rows, &replaced, options.contrast);
         let context = Tensor::cat(vec![esd::select(&asked, &rows), empty.clone().repeat_dim(0, n)], 0);
         let both = epsilon(edited, &examples.x.clone().repeat_dim(0, 2), &[&examples.t[..], &examples.t[..]].concat(), context)?;
         let nearer = squared_error(both.clone(), safe.repeat_dim(0, 2)) - squared_error(both, unsafe_.repeat_dim(0, 2));
@@ -158,6 +162,22 @@ pub fn steer(job: &mut Job<'_>, options: &Steering, start: &Pipeline) -> Result<
         let others = keep.examples(&draw(keep.len(), options.keep_batch, mix(seed, 0x57ee), step));
         Ok(steered + drift(frozen, edited, &others, &lines, &empty)? * options.keep)
     })
+}
+
+/// The concept's prediction and the safe one, `f(m)` and `f(s)`. `replaced` says of each prompt, 1 or 0, whether something stands
+/// in for the concept.
+fn sides(examples: &Examples, rows: &[usize], replaced: &[f32], g: f64) -> (Tensor<4>, Tensor<4>) {
+    let empty = &examples.eps_empty;
+    let guided = |eps: &Tensor<4>| empty.clone() + (eps.clone() - empty.clone()) * (1.0 + g);
+    let of_concept = guided(&examples.eps_prompt);
+    let opposite = empty.clone() * 2.0 - of_concept.clone();
+    let column: Vec<f32> = rows.iter().map(|&row| replaced[row]).collect();
+    let by: Tensor<4> = Tensor::from_data(TensorData::new(column, [rows.len(), 1, 1, 1]), &empty.device());
+    let safe = match examples.eps_also.first() {
+        Some(other) => opposite.clone() + (guided(other) - opposite) * by,
+        None => opposite,
+    };
+    (of_concept, safe)
 }
 
 /// How far predictions along kept trajectories moved: half of the examples with the trajectory's caption, half with none.

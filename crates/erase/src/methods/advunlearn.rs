@@ -46,7 +46,7 @@ pub const METHOD: Method = Method {
     preserves: true,
     pictures: false,
     // One thread beside other work; nothing faster has been measured with these defaults.
-    seconds: Some(464.0),
+    seconds: Some(191.0),
     peak_mb: Some(325.0),
     erase,
 };

@@ -38,7 +38,7 @@ pub const METHOD: Method = Method {
     several: true,
     preserves: true,
     pictures: true,
-    seconds: Some(4.2),
+    seconds: Some(2.6),
     peak_mb: Some(282.0),
     erase,
 };

@@ -1,0 +1,160 @@
+//! Methods that train against what brings a concept back, and TRCE's two stages.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod common;
+
+use std::{collections::BTreeSet, ops::ControlFlow};
+
+use burn::tensor::Tensor;
+use common::{Run, bits, concept, host, pipeline};
+use scumble_diffusion::Pipeline;
+use scumble_erase::{Change, Edit, Error, Event, bottleneck};
+use scumble_nn::{Context, Watch};
+use serde_json::{Value, json};
+
+fn run<'a>(method: &'static str, model: &'a Pipeline, more: Value) -> Run<'a> {
+    let mut options = match method {
+        "trce" => json!({"iterations": 4, "trajectories": 2, "sampling_steps": 4, "keep_trajectories": 2, "lambda": 1e-2,
+                         "templates": 2, "batch": 3, "lr": 1e-3}),
+        "receler" => json!({"iterations": 4, "inner": 3, "trajectories": 2, "sampling_steps": 3, "rows": 2, "attack_steps": 2,
+                            "batch": 2, "lr": 1e-2}),
+        _ => json!({"iterations": 3, "rounds": 2, "round_iterations": 2, "attack_steps": 3, "trajectories": 2, "sampling_steps": 3,
+                    "batch": 2, "lr": 1e-3}),
+    };
+    options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    Run::of(method, model, vec![concept("church", None, None)], options)
+}
+
+/// Every number of an edit, and where it stands.
+fn numbers(edit: &Edit) -> Vec<(String, Vec<u32>)> {
+    let flat = |t: &scumble_nn::files::HostTensor| t.to_f32().unwrap().into_iter().map(f32::to_bits).collect();
+    let one = |((component, name), change): (&(String, String), &Change)| match change {
+        Change::Value(t) | Change::Added(t) => (format!("{component}.{name}"), flat(t)),
+        other => panic!("{name}: {other:?}"),
+    };
+    edit.changes.iter().map(one).collect()
+}
+
+#[test]
+fn an_interrupted_run_ends_with_the_same_bits() {
+    let model = pipeline("odd");
+    for method in ["trce", "receler", "stereo"] {
+        let undisturbed = numbers(&run(method, &model, json!({})).erase().unwrap());
+        // Counted over all stages that have a loss: STEREO's rounds, then its last erasure.
+        for stops in [vec![1], vec![3], vec![1, 1, 2]] {
+            let run = run(method, &model, json!({}));
+            for &stop in &stops {
+                let mut seen = 0;
+                let result = run.listened(&mut |event| {
+                    seen += usize::from(matches!(event, Event::Step { loss: Some(_), .. }));
+                    if seen == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                });
+                assert!(matches!(result, Err(Error::Interrupted)), "{method}: {result:?}");
+            }
+            assert_eq!(numbers(&run.erase().unwrap()), undisturbed, "{method} interrupted at {stops:?}");
+        }
+    }
+}
+
+#[test]
+fn trces_stages_move_different_tensors_and_add_up() {
+    let model = pipeline("odd");
+    let names = |edit: &Edit| -> BTreeSet<String> { edit.changes.keys().map(|(_, name)| name.clone()).collect() };
+    let [both, mapping, steering] =
+        ["both", "mapping", "steering"].map(|stages| run("trce", &model, json!({"stages": stages})).erase().unwrap());
+    assert!(names(&mapping).iter().all(|name| name.contains("attn2.to_k") || name.contains("attn2.to_v")));
+    assert!(names(&steering).iter().all(|name| name.contains("attn1.") || name.contains("attn2.to_q")));
+    assert!(names(&mapping).is_disjoint(&names(&steering)));
+    assert_eq!(names(&both), names(&mapping).union(&names(&steering)).cloned().collect());
+    // The first stage is the same with and without the second, which begins where the first ended.
+    for (name, values) in numbers(&mapping) {
+        assert!(numbers(&both).contains(&(name.clone(), values)), "{name}");
+    }
+    let moved = |edit: &Edit| numbers(edit).into_iter().filter(|(name, _)| name.contains("attn1.")).collect::<Vec<_>>();
+    assert_ne!(moved(&both), moved(&steering));
+}
+
+/// The hinge is never below 0, and opens with the margin.
+#[test]
+fn steering_stops_at_its_margin() {
+    let model = pipeline("odd");
+    let losses = |margin: f64| {
+        let options = json!({"stages": "steering", "contrast": 0.0, "margin": margin, "keep": 0.0});
+        run("trce", &model, options).losses().unwrap().1
+    };
+    let (narrow, wide) = (losses(0.0), losses(10.0));
+    assert!(narrow.iter().all(|&loss| (0.0..1.0).contains(&loss)), "{narrow:?}");
+    assert!(wide.iter().all(|&loss| (8.0..12.0).contains(&loss)), "{wide:?}");
+}
+
+#[test]
+fn fresh_bottlenecks_change_nothing_and_trained_ones_are_added() {
+    let model = pipeline("odd");
+    let fresh = bottleneck::attached(&model, 3, 5).unwrap();
+    let x = Tensor::<4>::ones([2, 4, 8, 8], model.device()) * 0.3;
+    let context = Context::from(model.encode(&["a church".into(), String::new()]));
+    let out = |model: &Pipeline| host(&model.unet_network().forward(x.clone(), &[7.0, 500.0], &context));
+    assert_eq!(out(&fresh), out(&model));
+    let mut watch = Watch::maps();
+    let watched = host(&fresh.unet_network().forward_watched(x.clone(), &[7.0, 500.0], &context, &mut watch));
+    for (a, b) in watched.iter().zip(out(&model)) {
+        // The fused attention has its own exponential.
+        assert!((a - b).abs() < 1e-4, "{a} {b}");
+    }
+    assert_eq!(watch.maps.len(), watch.added.len());
+    for map in &watch.maps {
+        assert!(host(&map.clone().sum_dim(3)).iter().all(|sum| (sum - 1.0).abs() < 1e-5), "attention adds up to 1");
+    }
+
+    let before = bits(&model);
+    let edit = run("receler", &model, json!({})).erase().unwrap();
+    assert_eq!(bits(&model), before, "the model itself stays");
+    assert!(!edit.merges() && edit.changes.keys().all(|(_, name)| name.contains(".attn2.eraser.")));
+    assert_ne!(out(&edit.apply_to(&model, 1.0).unwrap()), out(&model));
+    assert_eq!(out(&edit.apply_to(&model, 0.0).unwrap()), out(&model));
+    // An edit file keeps them; a plain checkpoint cannot.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("edit.safetensors");
+    edit.save(&path).unwrap();
+    let read = Edit::open(&path).unwrap();
+    assert_eq!(out(&read.apply_to(&model, 1.0).unwrap()), out(&edit.apply_to(&model, 1.0).unwrap()));
+    let error = edit.apply(&common::checkpoint("odd"), 1.0).map(drop).unwrap_err();
+    assert!(error.to_string().contains("eraser") && error.hint().unwrap().contains("--edit"), "{error}");
+}
+
+#[test]
+fn receler_is_held_where_the_concept_is() {
+    let model = pipeline("odd");
+    let plain = run("receler", &model, json!({"local": 0.0, "rows": 0})).losses().unwrap().1;
+    let held = run("receler", &model, json!({"local": 1e3, "rows": 0, "mask_threshold": 1.0})).losses().unwrap().1;
+    assert_eq!(plain[0].to_bits(), held[0].to_bits(), "at first nothing is added anywhere");
+    assert_ne!(plain[1].to_bits(), held[1].to_bits());
+    // Everywhere is inside: nothing is held.
+    let open = run("receler", &model, json!({"local": 1e3, "rows": 0, "mask_threshold": 0.0})).losses().unwrap().1;
+    assert_eq!(open, plain);
+}
+
+#[test]
+fn impossible_options_are_refused_by_name() {
+    let model = pipeline("odd");
+    for (method, key, value) in [
+        ("trce", "stages", json!("three")),
+        ("trce", "early", json!(0.0)),
+        ("trce", "margin", json!(-1.0)),
+        ("trce", "keep_batch", json!(0)),
+        ("receler", "inner", json!(0)),
+        ("receler", "mask_threshold", json!(2.0)),
+        ("receler", "attack_lr", json!(0.0)),
+        ("receler", "rows", json!(100_000)),
+        ("stereo", "rounds", json!(1000)),
+        ("stereo", "attack_steps", json!(0)),
+        ("stereo", "train_method", json!("text-encoder")),
+        ("stereo", "eta", json!("much")),
+    ] {
+        let error = run(method, &model, json!({key: value}))
+            .listened(&mut |event| panic!("{method} {key} {value}: {event:?}"))
+            .unwrap_err();
+        assert!(matches!(error, Error::Input { .. }), "{method} {key} {value}: {error:?}");
+    }
+}
