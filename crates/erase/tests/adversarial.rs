@@ -19,8 +19,10 @@ fn run<'a>(method: &'static str, model: &'a Pipeline, more: Value) -> Run<'a> {
                          "templates": 2, "batch": 3, "lr": 1e-3}),
         "receler" => json!({"iterations": 4, "inner": 3, "trajectories": 2, "sampling_steps": 3, "rows": 2, "attack_steps": 2,
                             "batch": 2, "lr": 1e-2}),
-        _ => json!({"iterations": 3, "rounds": 2, "round_iterations": 2, "attack_steps": 3, "trajectories": 2, "sampling_steps": 3,
-                    "batch": 2, "lr": 1e-3}),
+        _ => {
+            json!({"iterations": 3, "rounds": 2, "round_iterations": 2, "attack_steps": 3, "trajectories": 2, "sampling_steps": 3,
+                    "batch": 2, "lr": 1e-3})
+        }
     };
     options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     Run::of(method, model, vec![concept("church", None, None)], options)

@@ -137,17 +137,19 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             if !job.miniature {
                 return published;
             }
+            // Ten steps for several concepts have to be larger ones.
+            let concepts = job.concepts.len().clamp(1, 5);
             Options {
                 // With four, what they happen to show decides: one seed of three left weapons standing, another harmed the rest.
                 pictures: 8,
                 lr: 2e-3,
-                batch: 16,
+                batch: 16 * concepts,
                 sampling_steps: 20,
                 guidance: 4.0,
                 flip: false,
                 bound: 0.3,
                 retain: 1.0,
-                retain_batch: 32,
+                retain_batch: 32 * concepts.min(3),
                 ..published
             }
         }

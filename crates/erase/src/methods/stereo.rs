@@ -10,7 +10,8 @@
 //! - last: `mean (eps(z_t, c_j) - (eps*(b) - eta mean_m (eps*(c_m) - eps*(b))))^2` for every `j`
 //!
 //! The paper learns words by textual inversion of pictures, which pulls to the noise that was added; here they are pulled to the
-//! frozen prediction on recorded trajectories, whose mean it is. A word stands in the caption without the concept.
+//! frozen prediction on recorded trajectories, whose mean it is. A word stands in the caption without the concept, as published,
+//! or in front of the one with it ([`Places`]).
 
 use std::cell::RefCell;
 
@@ -50,6 +51,29 @@ pub const METHOD: Method = Method {
     erase,
 };
 
+/// Where a word stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Places {
+    /// In the caption without the concept.
+    Alone,
+    /// In front of the caption that asks for it.
+    Beside,
+    /// In front of it in the first round, alone in the second, and so on.
+    Both,
+}
+
+impl Places {
+    /// Whether the word of a round stands in front of the concept.
+    fn beside(self, round: usize) -> bool {
+        match self {
+            Self::Alone => false,
+            Self::Beside => true,
+            Self::Both => round % 2 == 0,
+        }
+    }
+}
+
 /// STEREO's options.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
@@ -75,6 +99,8 @@ pub struct Options {
     pub attack_lr: f64,
     /// Vectors of a word.
     pub attack_tokens: usize,
+    /// `alone`, `beside` or `both`: where a word stands.
+    pub attack_places: Places,
     /// Trajectories in the bank.
     pub trajectories: usize,
     /// DDIM steps of a trajectory.
@@ -98,6 +124,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         attack_steps: 3000,
         attack_lr: 5e-3,
         attack_tokens: 1,
+        attack_places: Places::Alone,
         trajectories: prompts.max(8),
         sampling_steps: 50,
         start_guidance: 3.0,
@@ -107,13 +134,14 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             let concepts = job.concepts.len().clamp(1, 5);
             Options {
                 rounds: 3,
-                round_iterations: 50 * concepts,
-                iterations: 150 * concepts,
+                round_iterations: 40 * concepts,
+                iterations: 130 * concepts,
                 lr: 1e-3,
                 lr_schedule: LrSchedule::Linear,
                 batch: 8,
-                attack_steps: 60,
+                attack_steps: 90,
                 attack_tokens: 4,
+                attack_places: Places::Both,
                 trajectories: prompts.max(16),
                 ..published
             }
@@ -140,14 +168,15 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         return Err(Error::input("there is no concept to erase"));
     }
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
-    // A word stands alone where nothing else is left of the caption.
+    let asks: Vec<String> = prompts.iter().map(|p| p.asks().to_owned()).collect();
     let rest: Vec<String> = prompts.iter().map(ConceptPrompt::without).collect();
-    let slots = Slots::new(job.pipeline, &rest, options.attack_tokens, Span::Tokens)?;
+    let slots = |captions: &[String]| Slots::new(job.pipeline, captions, options.attack_tokens, Span::Tokens);
+    let (alone, beside) = (slots(&rest)?, slots(&asks)?);
     let sampling = Sampling { steps: options.sampling_steps, guidance: options.start_guidance };
     let bank = Bank::record(job, &esd::paths(&prompts, options.trajectories, job.seed), sampling)?;
-    let asks: Vec<String> = prompts.iter().map(|p| p.asks().to_owned()).collect();
     let plain = job.pipeline.encode(&asks);
-    let search = Search { options: &options, trainable, prompts: &prompts, slots: &slots, bank: &bank, seed: job.seed };
+    let search =
+        Search { options: &options, trainable, prompts: &prompts, alone: &alone, beside: &beside, bank: &bank, seed: job.seed };
 
     let mut contexts = vec![plain];
     let mut model = job.pipeline.clone();
@@ -166,7 +195,8 @@ struct Search<'a> {
     options: &'a Options,
     trainable: Trainable,
     prompts: &'a [ConceptPrompt],
-    slots: &'a Slots,
+    alone: &'a Slots,
+    beside: &'a Slots,
     bank: &'a Bank,
     seed: u64,
 }
@@ -199,8 +229,9 @@ impl Search<'_> {
     /// The contexts of the word that brings the concept back from `model`, one for each prompt; from the store if it is there.
     fn word(&self, job: &mut Job<'_>, model: &Pipeline, round: usize) -> Result<Tensor<3>> {
         let name = format!("stereo-word-{round}");
+        let slots = if self.options.attack_places.beside(round) { self.beside } else { self.alone };
         let seed = mix(self.seed, 0x3a4d_0000 + round as u64);
-        let fresh = self.slots.random(job.pipeline, 1, seed);
+        let fresh = slots.random(job.pipeline, 1, seed);
         let stored = job.store.get(&name)?.and_then(|mut tensors| tensors.remove("word"));
         let found = match stored.and_then(|host| soft_token::from_host(&host, fresh.dims(), job.pipeline.device())) {
             Some(word) => word,
@@ -209,7 +240,7 @@ impl Search<'_> {
                 job.tell(Event::Stage { name: "searching", total, done: 0 })?;
                 let search = Attack { steps: total, lr: self.options.attack_lr, rule: Rule::Pgd, gradient: Gradient::Fresh };
                 let listener = RefCell::new(&mut *job);
-                let (word, _) = attack(model, self.slots, fresh, search, &mut |step| {
+                let (word, _) = attack(model, slots, fresh, search, &mut |step| {
                     listener.borrow_mut().tell(Event::Step { done: step, loss: None })?;
                     Ok(self.examples(step, seed))
                 })?;
@@ -218,7 +249,7 @@ impl Search<'_> {
             }
         };
         let pairs: Vec<(usize, usize)> = (0..self.prompts.len()).map(|prompt| (prompt, 0)).collect();
-        Ok(self.slots.encode(&job.pipeline.text_network(), &found, &pairs))
+        Ok(slots.encode(&job.pipeline.text_network(), &found, &pairs))
     }
 
     /// Erases the prompts and all words from the frozen model, away from their mean.

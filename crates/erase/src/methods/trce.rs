@@ -115,7 +115,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         Variant::Fixed if job.miniature => {
             let steering = Steering {
                 iterations: 200,
-                lr: 2e-4,
+                lr: 5e-4,
                 lr_schedule: LrSchedule::Linear,
                 batch: 8,
                 trajectories: 4,
