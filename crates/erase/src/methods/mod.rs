@@ -32,6 +32,10 @@ methods! {
     few_shot
     advunlearn
     hirm
+    salun
+    erasediff
+    scissorhands
+    sa
 }
 
 /// Which of a method's forms to run where paper and published code disagree.
