@@ -60,6 +60,12 @@ impl Noised {
         Ok(())
     }
 
+    /// One of the pictures alone.
+    #[must_use]
+    pub fn only(&self, picture: usize) -> Self {
+        Self { latents: self.latents.clone().narrow(0, picture, 1), range: self.range }
+    }
+
     /// How many pictures there are.
     pub fn len(&self) -> usize {
         self.latents.dims()[0]

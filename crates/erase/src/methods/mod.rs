@@ -34,6 +34,10 @@ methods! {
     hirm
     receler
     stereo
+    salun
+    erasediff
+    scissorhands
+    sa
 }
 
 /// Which of a method's forms to run where paper and published code disagree.

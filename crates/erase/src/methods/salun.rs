@@ -1,0 +1,172 @@
+//! SalUn: "SalUn: Empowering Machine Unlearning via Gradient-based Weight Saliency in Both Image Classification and Generation",
+//! Fan et al., ICLR 2024 (arXiv 2310.12508).
+//!
+//! Pictures of the concept get another prompt's prediction as their label, and only the numbers that matter for the concept
+//! move. With `x`, `y` noisy pictures to forget and to keep, `n` the noise, `c` a prompt of the concept, `p` the one that stands
+//! in for it, `r` a caption to keep:
+//!
+//! - salience: `G = sum_batches grad mean ((1 + g) net(x, t, c) - g net(x, t, 0) - n)^2`, signed; `M = 1` where `|G|` is in the
+//!   top half of all numbers together
+//! - `loss = mean (net(x, t, c) - sg net(x, t, p))^2 + alpha mean (net(y, t, r) - n)^2`, its gradient times `M`
+//!
+//! The published code takes the label from the network that is being trained; ours from the frozen one, which does not move
+//! away. So it does with what is to be kept, where the noise is a noisier target for the same thing.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    edit::Edit,
+    error::{Error, Result},
+    forget::{self, Pull, Relabel, Set, Sets, train_both},
+    gradients::{Gradients, most_salient, plus},
+    job::{Event, Job},
+    methods::{Method, Variant},
+    passes,
+    train::{LrSchedule, Train},
+};
+
+/// What it is.
+pub const METHOD: Method = Method {
+    id: "salun",
+    paper: "Fan et al., SalUn: Empowering Machine Unlearning via Gradient-based Weight Saliency in Both Image Classification and Generation, ICLR 2024, arXiv 2310.12508",
+    moves: "U-Net: the half of esd-x (or esd-x-strict, esd-u, esd-all, selfattn) that matters most for the concept",
+    needs: "pictures of the concept, drawn by the model itself unless given with --pictures; captions to keep",
+    several: true,
+    preserves: true,
+    pictures: true,
+    seconds: None,
+    peak_mb: None,
+    erase,
+};
+
+/// SalUn's options.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Which tensors move.
+    pub train_method: String,
+    /// Training steps.
+    pub iterations: usize,
+    /// Adam's step size at the first step.
+    pub lr: f64,
+    /// `constant` or `linear` (falling to 0).
+    pub lr_schedule: LrSchedule,
+    /// Weight of what is to be kept.
+    pub alpha: f64,
+    /// The share of numbers that move; 1 for all.
+    pub top: f64,
+    /// Guidance of the predictions whose gradient is the salience.
+    pub mask_guidance: f64,
+    /// How often the salience looks at each picture to forget.
+    pub mask_passes: usize,
+    /// Pictures, labels and batches.
+    #[serde(flatten)]
+    pub sets: Sets,
+}
+
+/// The defaults for a job: the published numbers, or those that work at the miniature's size.
+pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+    let published = Options {
+        train_method: "esd-all".into(),
+        iterations: 500,
+        lr: 1e-5,
+        lr_schedule: LrSchedule::Constant,
+        alpha: 0.5,
+        top: 0.5,
+        mask_guidance: 7.5,
+        mask_passes: 1,
+        sets: Sets {
+            pictures: 800,
+            retain_pictures: 800,
+            sampling_steps: 50,
+            guidance: 7.5,
+            relabel: Relabel::Random,
+            target: Pull::Current,
+            retain_target: Pull::Noise,
+            dropout: 0.0,
+            batch: 8,
+            retain_batch: 8,
+        },
+    };
+    match variant {
+        Variant::Paper => published,
+        // A fixed other class, not a random one.
+        Variant::Reference => {
+            Options { alpha: 0.1, sets: Sets { relabel: Relabel::Nearest, ..published.sets.clone() }, ..published }
+        }
+        Variant::Fixed if !job.miniature => {
+            let sets = Sets { relabel: Relabel::Nearest, target: Pull::Frozen, dropout: 0.1, ..published.sets.clone() };
+            Options { sets, ..published }
+        }
+        Variant::Fixed => Options {
+            train_method: "esd-x".into(),
+            iterations: 200,
+            lr: 1e-3,
+            lr_schedule: LrSchedule::Linear,
+            alpha: 1.0,
+            mask_passes: 4,
+            sets: Sets::miniature(),
+            ..published
+        },
+    }
+}
+
+/// Erases the job's concepts.
+///
+/// # Errors
+/// If an option is impossible, there is nothing to keep, or the caller interrupts.
+pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
+    let mut options: Options = job.options(&defaults(job, variant))?;
+    let trainable = forget::of_unet(&options.train_method, "SalUn")?;
+    options.train_method = trainable.name.into();
+    options.check()?;
+    job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
+
+    let sets = &options.sets;
+    let forgotten = Set::of_concepts(job, sets)?;
+    let kept = Set::to_keep(job, sets)?;
+    let mask = if options.top < 1.0 { Some(mask(job, &options, &forgotten)?) } else { None };
+    let steps =
+        Train { mask: mask.as_ref(), ..Train::new(trainable, options.iterations, options.lr, options.lr_schedule, "salun") };
+    let values = train_both(job, steps, sets, &forgotten, &kept, &mut |forget, keep| plus(forget, keep, options.alpha))?;
+    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit::of_values(job.about("salun", recorded), trainable.component, job.pipeline, values))
+}
+
+impl Options {
+    fn check(&self) -> Result<()> {
+        self.sets.check()?;
+        forget::check_counts(&[("iterations", self.iterations), ("mask_passes", self.mask_passes)])?;
+        if !(self.top > 0.0 && self.top <= 1.0) {
+            return Err(Error::input(format!("top is {}, expected more than 0 and at most 1", self.top))
+                .with_hint("it is the share of numbers that move; 1 is SalUn without a mask"));
+        }
+        forget::check_numbers(&[
+            ("lr", self.lr, f64::MIN_POSITIVE),
+            ("alpha", self.alpha, 0.0),
+            ("mask_guidance", self.mask_guidance, 0.0),
+        ])
+    }
+}
+
+/// 1 for the numbers that move: the share `top` of the largest sums of gradients over the pictures to forget.
+///
+/// # Errors
+/// If the caller interrupts.
+pub fn mask(job: &mut Job<'_>, options: &Options, forgotten: &Set) -> Result<Gradients> {
+    most_salient(&salience(job, options, forgotten)?, options.top)
+}
+
+/// The signed sum of gradients.
+fn salience(job: &mut Job<'_>, options: &Options, forgotten: &Set) -> Result<Gradients> {
+    let (frozen, seed) = (job.pipeline, job.seed);
+    let values = passes::values(frozen, forget::of_unet(&options.train_method, "SalUn")?)?;
+    let (guidance, batch) = (options.mask_guidance, options.sets.batch);
+    let batches = (options.mask_passes * forgotten.len()).div_ceil(batch);
+    let content = serde_json::json!({
+        "pictures": forgotten.content(), "guidance": guidance, "batch": batch, "tensors": options.train_method, "seed": seed
+    });
+    passes::sum(job, "salience", &content, batches, &mut |k| {
+        // Other noise than the training's.
+        forgotten.denoising_gradient(frozen, &values, guidance, batch, seed ^ 0x5a11, k)
+    })
+}
