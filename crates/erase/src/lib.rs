@@ -17,6 +17,7 @@ pub mod low_rank;
 pub mod methods;
 pub mod noised;
 pub mod pictures;
+mod pull;
 pub mod retain;
 mod seeds;
 pub mod soft_token;

@@ -3,6 +3,7 @@
 
 pub(crate) mod align;
 pub(crate) mod debias;
+pub(crate) mod fusion;
 mod job;
 pub(crate) mod layers;
 pub(crate) mod regression;
@@ -13,6 +14,7 @@ pub(crate) use align::{Part, align};
 pub(crate) use job::{
     EncodedPair, check, contrasts, encode_pairs, keep_empty, keep_preserved, prompt_pairs, recorded, sentences,
 };
+pub(crate) use fusion::Fusion;
 pub(crate) use layers::{KEYS_AND_VALUES, Layer, VALUES, finish, layers, multiplied};
 pub(crate) use regression::Regression;
 pub(crate) use rows::{Encoded, Positions, Statistics, caption_rows, encode, statistics};

@@ -32,6 +32,8 @@ methods! {
     few_shot
     advunlearn
     hirm
+    spm
+    ant
 }
 
 /// Which of a method's forms to run where paper and published code disagree.
