@@ -278,7 +278,8 @@ fn read(file: &Path, kind: &Kind, model: &Model, gated: bool) -> Result<(Edit, V
                     lora.notes.push(format!("an SPM: {}", describe_gate(&gate)));
                     edit.about.gate = Some(gate);
                 } else {
-                    lora.notes.push("an SPM as a plain LoRA, which acts on every prompt; with --edit it looks at the prompt".into());
+                    lora.notes
+                        .push("an SPM as a plain LoRA, which acts on every prompt; with --edit it looks at the prompt".into());
                 }
             }
             for low in lora.low_rank {

@@ -285,7 +285,10 @@ fn gates_lost(form: Form, loaded: &[Loaded]) -> Vec<String> {
     let rest = if alone { "; scumble reads the gate back" } else { "" };
     gated
         .map(|one| {
-            format!("{}: acts as far as a prompt is close to its concept; exported it acts on every prompt{rest}", one.path.display())
+            format!(
+                "{}: acts as far as a prompt is close to its concept; exported it acts on every prompt{rest}",
+                one.path.display()
+            )
         })
         .collect()
 }

@@ -33,9 +33,8 @@ fn apart<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> f32 {
 
 /// Every matrix of the transformers: 1x1 convolutions too, where the model has them.
 fn modules(model: &Pipeline) -> Vec<String> {
-    let fits = |name: &str, shape: &[usize]| {
-        name.contains("attentions.") && shape.len() >= 2 && shape[2..].iter().all(|&k| k == 1)
-    };
+    let fits =
+        |name: &str, shape: &[usize]| name.contains("attentions.") && shape.len() >= 2 && shape[2..].iter().all(|&k| k == 1);
     let all = model.unet.weights.iter().filter(|(name, w)| fits(name, &w.shape));
     all.map(|(name, _)| name.strip_suffix(".weight").unwrap().to_owned()).collect()
 }

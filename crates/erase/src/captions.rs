@@ -127,7 +127,9 @@ mod tests {
 
     #[test]
     fn names_lose_what_says_nothing() {
-        for (name, expected) in [("church", "church"), ("An Owl", "Owl"), ("ink style", "ink"), ("golf flag", "golf flag"), ("a style", "a style")] {
+        for (name, expected) in
+            [("church", "church"), ("An Owl", "Owl"), ("ink style", "ink"), ("golf flag", "golf flag"), ("a style", "a style")]
+        {
             assert_eq!(telling(name), expected);
         }
     }

@@ -98,11 +98,7 @@ pub fn changes(adapted: &Pipeline, mut values: Gradients) -> BTreeMap<(String, S
 }
 
 /// What adapters add to the matrices, in their order and shapes.
-pub(crate) fn products(
-    changes: &BTreeMap<(String, String), Change>,
-    layers: &[Layer],
-    scale: f64,
-) -> Result<Vec<Mat<f64>>> {
+pub(crate) fn products(changes: &BTreeMap<(String, String), Change>, layers: &[Layer], scale: f64) -> Result<Vec<Mat<f64>>> {
     let one = |layer: &Layer| {
         let delta = match changes.get(&("unet".to_owned(), layer.name.clone())) {
             Some(Change::LowRank(low)) => low.delta(),

@@ -102,13 +102,15 @@ fn spm_begins_at_its_formula() {
 fn spm_is_factors_with_a_gate() {
     for name in ["odd", "sd1", "sd2"] {
         let model = pipeline(name);
-        let edit = spm(&model, json!({"iterations": 3})).erase().unwrap();
+        let edit = spm(&model, json!({"iterations": 1})).erase().unwrap();
         let matrices = model.unet.weights.iter().filter(|(n, w)| n.contains("attentions.") && w.shape.len() >= 2).count();
         assert_eq!(edit.changes.len(), matrices, "{name}: every linear layer and 1x1 convolution of the transformers");
         for ((component, at), change) in &edit.changes {
             let Change::LowRank(low) = change else { panic!("{at} is no product") };
             assert_eq!((component.as_str(), low.rank(), low.scale()), ("unet", 1, 1.0));
-            assert!(low.up.to_f32().unwrap().iter().any(|v| *v != 0.0), "{at} moved");
+            // Where four levels leave a single place, self-attention has nothing to choose from, and no gradient.
+            let idle = name != "odd" && at.contains("mid_block") && (at.contains("attn1.to_q") || at.contains("attn1.to_k"));
+            assert!(idle || low.up.to_f32().unwrap().iter().any(|v| *v != 0.0), "{name}: {at} moved");
         }
         let gate = edit.about.gate.clone().unwrap();
         assert_eq!(gate.prompts, ["church"], "the article says nothing");
@@ -268,8 +270,7 @@ fn ant_moves_the_most_salient_numbers() {
         let base = json!({"iterations": 1, "lr": 1e-2, "train_method": "kv", "trajectories": 1, "salience_examples": STEPS, "keep": "nowhere"});
         moved(&model, &ant(&model, with(base, more)).erase().unwrap())
     };
-    let (most, least, all) =
-        (of(json!({"salience": "most"})), of(json!({"salience": "least"})), of(json!({"salience": "all"})));
+    let (most, least, all) = (of(json!({"salience": "most"})), of(json!({"salience": "least"})), of(json!({"salience": "all"})));
     assert!(most.is_disjoint(&least), "a number is salient or not");
     let share = most.len() as f64 / all.len() as f64;
     assert!((0.45..=0.55).contains(&share), "{share}");
@@ -281,7 +282,6 @@ fn ant_moves_the_most_salient_numbers() {
     assert!(fewer.is_subset(&most) && fewer.len() < most.len() / 3);
 }
 
-/// Prompts of a style keep their anchors: what is reversed goes past the anchor, not past the empty prompt.
 #[test]
 fn several_concepts_are_one_edit_of_keys_and_values() {
     let model = pipeline("odd");
@@ -291,13 +291,15 @@ fn several_concepts_are_one_edit_of_keys_and_values() {
     let (kv, others): (Vec<_>, Vec<_>) = edit.changes.keys().map(|(_, name)| name).partition(|n| n.contains("attn2.to_"));
     assert!(!kv.is_empty() && others.is_empty());
     assert!(kv.iter().all(|n| n.ends_with("to_k.weight") || n.ends_with("to_v.weight")));
-    let applied = edit.apply_to(&model, 1.0).unwrap();
-    let away = |prompt: &str| {
+    // What is kept when they are made one moves less the more that weighs.
+    let away = |rho: f64, prompt: &str| {
+        let run = Run { options: with(run.options.clone(), json!({"rho": rho})), store: run.store.beside(), ..run.clone() };
+        let applied = run.erase().unwrap().apply_to(&model, 1.0).unwrap();
         let pairs = predicted(&applied, prompt).into_iter().zip(predicted(&model, prompt));
         mean_of_squares(pairs.map(|(a, b)| f64::from(a) - f64::from(b)))
     };
-    let kept = away("the moon");
-    assert!(away("a church") > kept && away("a cat in ink style") > kept, "the concepts move most");
+    assert!(away(0.1, "a church") > 0.0);
+    assert!(away(1000.0, "the moon") < 0.01 * away(0.0, "the moon"));
     assert!(edit.merges());
 }
 
@@ -312,7 +314,8 @@ fn realeras_adapter_is_added_to_its_closed_form() {
     for ((key, a), b) in closed.changes.iter().zip(both.changes.values()) {
         let (Change::Value(a), Change::Value(b)) = (a, b) else { panic!("{key:?} is no value") };
         let (rows, columns) = (a.shape()[0], a.shape()[1]);
-        let delta: Vec<f64> = b.to_f32().unwrap().iter().zip(a.to_f32().unwrap()).map(|(b, a)| f64::from(*b) - f64::from(a)).collect();
+        let delta: Vec<f64> =
+            b.to_f32().unwrap().iter().zip(a.to_f32().unwrap()).map(|(b, a)| f64::from(*b) - f64::from(a)).collect();
         let size = |i: usize| (0..columns).map(|j| delta[i * columns + j].powi(2)).sum::<f64>();
         let largest = (0..rows).max_by(|&i, &j| size(i).total_cmp(&size(j))).unwrap();
         assert!(size(largest) > 1e-8, "{key:?} moved");
@@ -375,7 +378,8 @@ fn published_forms_run() {
 fn anchors_hold_what_they_name() {
     let model = pipeline("odd");
     let away = |anchors: usize| {
-        let more = json!({"anchors": anchors, "lambda": 50.0, "iterations": 60, "lr": 0.02, "batch": 4, "anchor_trajectories": 4});
+        let more =
+            json!({"anchors": anchors, "lambda": 50.0, "iterations": 40, "lr": 0.02, "batch": 2, "anchor_trajectories": 4});
         let mut edit = spm(&model, more).erase().unwrap();
         edit.about.gate = None;
         let applied = edit.apply_to(&model, 1.0).unwrap();

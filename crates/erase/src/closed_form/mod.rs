@@ -11,10 +11,10 @@ pub(crate) mod rows;
 pub(crate) mod subspace;
 
 pub(crate) use align::{Part, align};
+pub(crate) use fusion::Fusion;
 pub(crate) use job::{
     EncodedPair, check, contrasts, encode_pairs, keep_empty, keep_preserved, prompt_pairs, recorded, sentences,
 };
-pub(crate) use fusion::Fusion;
 pub(crate) use layers::{KEYS_AND_VALUES, Layer, VALUES, finish, layers, multiplied};
 pub(crate) use regression::Regression;
 pub(crate) use rows::{Encoded, Positions, Statistics, caption_rows, encode, statistics};

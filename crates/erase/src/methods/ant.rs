@@ -165,9 +165,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     match variant {
         Variant::Paper => published,
         Variant::Reference if several => published,
-        Variant::Reference => {
-            Options { keep: Keep::Late, split: 140.0, alpha_2: 0.0, salience: Salience::Least, ..published }
-        }
+        Variant::Reference => Options { keep: Keep::Late, split: 140.0, alpha_2: 0.0, salience: Salience::Least, ..published },
         // The adapters here are of the keys and values alone, so nothing of them is lost that a factor would have to make up for.
         Variant::Fixed if !job.miniature => Options { scale: 1.0, iterations: if several { 100 } else { 250 }, ..published },
         Variant::Fixed => Options {
@@ -212,9 +210,8 @@ fn in_weights(job: &mut Job<'_>, options: &Options, trainable: Trainable) -> Res
     let (batch, seed) = (options.batch, job.seed);
     let mut steps = Train::new(trainable, options.iterations, options.lr, options.lr_schedule, "ant");
     steps.mask = mask.as_ref();
-    let values = train(job, steps, &mut |edited, step| {
-        material.loss(edited, options, &draw(material.bank.len(), batch, seed, step))
-    })?;
+    let values =
+        train(job, steps, &mut |edited, step| material.loss(edited, options, &draw(material.bank.len(), batch, seed, step)))?;
     let recorded = serde_json::to_value(options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(job.about(METHOD.id, recorded), trainable.component, job.pipeline, values))
 }
@@ -231,9 +228,8 @@ fn in_adapters(job: &mut Job<'_>, options: &Options) -> Result<Edit> {
         let (batch, seed, state) = (options.batch, job.seed, format!("ant-{i}"));
         let mut steps = Train::new(LORA, options.iterations, options.lr, options.lr_schedule, &state);
         steps.start = Some(&adapted);
-        let values = train(job, steps, &mut |edited, step| {
-            material.loss(edited, options, &draw(material.bank.len(), batch, seed, step))
-        })?;
+        let values =
+            train(job, steps, &mut |edited, step| material.loss(edited, options, &draw(material.bank.len(), batch, seed, step)))?;
         let changes = lora::products(&lora::changes(&adapted, values), &layers, options.scale)?;
         let asked: Vec<String> = Concept::asked(concept).collect();
         for prompt in closed_form::encode(job, &asked)? {
@@ -336,8 +332,7 @@ impl Material {
         let data = TensorData::new(kept, [n, 1, 1, 1]);
         let kept = Tensor::<4>::from_data(data, &examples.x.device());
         let target = reverse.clone() + (examples.eps_prompt.clone() - reverse) * kept;
-        let weights: Vec<f32> =
-            keeps.iter().map(|&k| (if k { options.alpha_1 } else { 1.0 } / n as f64) as f32).collect();
+        let weights: Vec<f32> = keeps.iter().map(|&k| (if k { options.alpha_1 } else { 1.0 } / n as f64) as f32).collect();
         let mut pulls = Vec::new();
         if options.alpha_2 > 0.0 {
             let weights = weights.iter().map(|w| w * options.alpha_2 as f32).collect();
@@ -392,10 +387,15 @@ fn salient(job: &mut Job<'_>, options: &Options, trainable: Trainable, material:
     let moving = gradients::dot(&common, &common);
     let total: usize = values.values().map(|v| v.dims()[0]).sum();
     if moving == 0.0 {
-        return Err(Error::input("no number is salient on every trajectory").with_hint("raise --set salient, or take fewer trajectories"));
+        return Err(
+            Error::input("no number is salient on every trajectory").with_hint("raise --set salient, or take fewer trajectories")
+        );
     }
     let share = 100.0 * moving / total as f64;
-    job.tell(Event::Note(&format!("{share:.1}% of {total} numbers are salient on all {} trajectories and move", material.paths)))?;
+    job.tell(Event::Note(&format!(
+        "{share:.1}% of {total} numbers are salient on all {} trajectories and move",
+        material.paths
+    )))?;
     Ok(Some(common))
 }
 

@@ -291,10 +291,8 @@ impl Options {
                 return Err(Error::input(format!("{name} is {value}, expected {least} to 1000000")));
             }
         }
-        for (name, value, fits) in [
-            ("lora_lr", self.lora_lr, self.lora_lr > 0.0),
-            ("start_guidance", self.start_guidance, true),
-        ] {
+        for (name, value, fits) in [("lora_lr", self.lora_lr, self.lora_lr > 0.0), ("start_guidance", self.start_guidance, true)]
+        {
             if !(value.is_finite() && fits) {
                 let above = if name == "lora_lr" { " above 0" } else { "" };
                 return Err(Error::input(format!("{name} is {value}, expected a finite number{above}")));

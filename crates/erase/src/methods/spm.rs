@@ -184,7 +184,9 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         Latents::Edited => None,
     };
     let anchors = match options.anchoring {
-        Anchoring::Captions if options.anchors > 0 && options.lambda > 0.0 => Some(Anchors::record(job, &options, sampling, &trained)?),
+        Anchoring::Captions if options.anchors > 0 && options.lambda > 0.0 => {
+            Some(Anchors::record(job, &options, sampling, &trained)?)
+        }
         _ => None,
     };
 
@@ -253,8 +255,11 @@ impl Options {
             }
         }
         if self.gate_floor.is_some_and(|floor| !(0.0..1.0).contains(&floor)) {
-            return Err(Error::input(format!("gate_floor is {}, expected 0 to less than 1", self.gate_floor.unwrap_or_default()))
-                .with_hint("leave it out, and it is measured"));
+            return Err(Error::input(format!(
+                "gate_floor is {}, expected 0 to less than 1",
+                self.gate_floor.unwrap_or_default()
+            ))
+            .with_hint("leave it out, and it is measured"));
         }
         Ok(())
     }
@@ -308,7 +313,8 @@ impl Anchors {
             return Err(Error::input("there are no captions to draw anchors from")
                 .with_hint("give some with --captions FILE, or none are needed with --set anchors=0"));
         }
-        let path = |(i, prompt): (usize, &String)| Path { prompt: prompt.clone(), also: vec![], seed: mix(job.seed, 0xa5c0 + i as u64) };
+        let path =
+            |(i, prompt): (usize, &String)| Path { prompt: prompt.clone(), also: vec![], seed: mix(job.seed, 0xa5c0 + i as u64) };
         let paths: Vec<Path> = prompts.iter().enumerate().map(path).collect();
         Ok(Self {
             bank: Bank::record(job, &paths, sampling)?,
@@ -368,7 +374,8 @@ fn directions(frozen: &Pipeline, examples: &Examples, hidden: &Tensor<3>, option
     let device = frozen.device();
     let noise = Tensor::<1>::from_floats(&numbers[..n * tokens * width], device).reshape([n, tokens * width]);
     let norm = |x: &Tensor<2>| x.clone().powi_scalar(2).sum_dim(1).sqrt();
-    let scale = Tensor::<2>::from_data(TensorData::new(lengths.iter().map(|u| 0.8 + 0.4 * u).collect::<Vec<f32>>(), [n, 1]), device);
+    let scale =
+        Tensor::<2>::from_data(TensorData::new(lengths.iter().map(|u| 0.8 + 0.4 * u).collect::<Vec<f32>>(), [n, 1]), device);
     let own = norm(&select(hidden, &rows).reshape([n, tokens * width]));
     let mut drawn = (noise.clone() / norm(&noise) * own * scale).reshape([n, tokens, width]);
     if options.anchoring == Anchoring::GaussianAndEmpty {
