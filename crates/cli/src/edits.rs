@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use scumble_diffusion::Pipeline;
+use scumble_diffusion::{Gate, Pipeline};
 use scumble_erase::{About, Change, Edit};
 use scumble_nn::{
     config::ClipTextConfig,
@@ -178,7 +178,7 @@ pub(crate) fn open(flag: &str, text: &str, model: &Model, notes: &mut Vec<String
     }
     let file = file_of(&path).map_err(failed)?;
     let kind = identify(&file)?.kind;
-    let (edit, said) = read(&file, &kind, model).map_err(|f| match f {
+    let (edit, said) = read(&file, &kind, model, flag != "--lora").map_err(|f| match f {
         Read::Failed(failure) => failure,
         Read::Refused(problem, hint) => failed(problem).with_hint(hint),
     })?;
@@ -225,8 +225,40 @@ impl<E: Into<Failure>> From<E> for Read {
     }
 }
 
-/// Reads a file of a known kind; with notes about its reading.
-fn read(file: &Path, kind: &Kind, model: &Model) -> Result<(Edit, Vec<String>), Read> {
+/// The metadata of an adapter file that name the prompts of a gate: the published key of SPM, and all of the gate.
+const GATE_PROMPTS: &str = "prompts";
+const GATE: &str = "scumble.gate";
+
+/// What an adapter file says of an edit's gate.
+pub(crate) fn gate_metadata(edit: &Edit) -> Vec<(String, String)> {
+    let Some(gate) = &edit.about.gate else { return Vec::new() };
+    vec![(GATE_PROMPTS.to_owned(), gate.prompts.join(",")), (GATE.to_owned(), json!(gate).to_string())]
+}
+
+/// The gate of an adapter file: ours, or that of SPM's code, which scales both factors and so squares closeness.
+fn gate_of(file: &TensorFile, rank_one: bool) -> Option<Gate> {
+    if let Some(gate) = file.metadata.get(GATE).and_then(|text| serde_json::from_str(text).ok()) {
+        return Some(gate);
+    }
+    let prompts = file.metadata.get(GATE_PROMPTS)?.split(',').map(|p| p.trim().to_owned());
+    let prompts: Vec<String> = prompts.filter(|p| !p.is_empty()).collect();
+    (rank_one && !prompts.is_empty()).then_some(Gate { prompts, power: 2.0, factor: 1.0, floor: 0.0 })
+}
+
+/// What a gate does, in words.
+pub(crate) fn describe_gate(gate: &Gate) -> String {
+    let prompts: Vec<String> = gate.prompts.iter().map(|p| format!("`{p}`")).collect();
+    format!(
+        "acts as far as a prompt is close to {} (power {}, factor {}, floor {:.3})",
+        prompts.join(", "),
+        gate.power,
+        gate.factor,
+        gate.floor
+    )
+}
+
+/// Reads a file of a known kind; with notes about its reading. Without `gated`, adapters act on every prompt.
+fn read(file: &Path, kind: &Kind, model: &Model, gated: bool) -> Result<(Edit, Vec<String>), Read> {
     let base = &model.checkpoint;
     let mut edit = Edit::default();
     match kind {
@@ -238,7 +270,18 @@ fn read(file: &Path, kind: &Kind, model: &Model) -> Result<(Edit, Vec<String>), 
             Ok((edit, Vec::new()))
         }
         Kind::KohyaLora | Kind::PeftLora | Kind::Delta => {
-            let lora = read_lora(&TensorFile::open(file)?, base)?;
+            let read = TensorFile::open(file)?;
+            let mut lora = read_lora(&read, base)?;
+            let ranks_one = lora.diffs.is_empty() && lora.low_rank.iter().all(|low| low.rank() == 1 && low.component == "unet");
+            if let Some(gate) = gate_of(&read, ranks_one) {
+                if gated {
+                    lora.notes.push(format!("an SPM: {}", describe_gate(&gate)));
+                    edit.about.gate = Some(gate);
+                } else {
+                    lora.notes
+                        .push("an SPM as a plain LoRA, which acts on every prompt; with --edit it looks at the prompt".into());
+                }
+            }
             for low in lora.low_rank {
                 edit.changes.insert((low.component.clone(), format!("{}.weight", low.module)), Change::LowRank(low));
             }

@@ -40,6 +40,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<Outcome, Failure> {
     let loaded = edits::open_all(&named, &[], &model, &mut notes)?;
     edits::say(&notes, quiet);
     let edit = edits::combined(&loaded.iter().collect::<Vec<_>>(), &model.checkpoint)?;
+    edits::say(&gates_lost(args.to, &loaded), quiet);
     let target = Target::new(args, &loaded, &edit)?;
     let written = write(args, precision, &model, &loaded, &edit, &target)?;
 
@@ -181,7 +182,11 @@ fn write(
     // Everything that can be refused is refused before anything is written.
     match args.to {
         Form::Lora => {
-            let found = edit.low_rank(base, args.rank, 1.0)?;
+            // Alone, an edit of factors is written as it is.
+            let found = match loaded {
+                [one] => one.edit.low_rank(base, args.rank, one.strength)?,
+                _ => edit.low_rank(base, args.rank, 1.0)?,
+            };
             let share = found.left_out_share();
             written.low_rank = Some((args.rank, found.error));
             written.left_out = found.left_out;
@@ -250,6 +255,10 @@ fn write(
         }
         Form::Single => write_single(&edit.apply(base, 1.0)?, &target.path, precision, &about)?,
         Form::Lora | Form::Delta => {
+            let mut about = about;
+            if let (Form::Lora, [one]) = (args.to, loaded) {
+                about.extend(edits::gate_metadata(&one.edit));
+            }
             let title = target.path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
             let spec = Spec { title, extra: about, ..Spec::of(base) };
             write_kohya(&target.path, &lora, &spec)?;
@@ -267,6 +276,21 @@ fn write(
     }
     write_file(&target.card, card.as_bytes())?;
     Ok(written)
+}
+
+/// What is to be said of edits that look at the prompt: no other tool knows how.
+fn gates_lost(form: Form, loaded: &[Loaded]) -> Vec<String> {
+    let gated = loaded.iter().filter(|one| one.edit.about.gate.is_some());
+    let alone = form == Form::Lora && loaded.len() == 1;
+    let rest = if alone { "; scumble reads the gate back" } else { "" };
+    gated
+        .map(|one| {
+            format!(
+                "{}: acts as far as a prompt is close to its concept; exported it acts on every prompt{rest}",
+                one.path.display()
+            )
+        })
+        .collect()
 }
 
 /// Whether any number in it is not zero.

@@ -222,8 +222,15 @@ fn of_change(path: &Path, args: &InspectArgs, sheet: &mut Sheet) -> Result<(), F
         sheet.insert("edit".into(), json!(about));
     }
     let text = path.display().to_string();
-    let measured =
-        edits::open("PATH", &text, &model, &mut notes).and_then(|loaded| Ok((layers(&loaded, &model.checkpoint)?, loaded.hash)));
+    if let Some(gate) = about.as_ref().and_then(|about| about.gate.as_ref()) {
+        sheet.insert("gate".into(), edits::describe_gate(gate).into());
+    }
+    let measured = edits::open("PATH", &text, &model, &mut notes).and_then(|loaded| {
+        if let Some(gate) = &loaded.edit.about.gate {
+            sheet.insert("gate".into(), edits::describe_gate(gate).into());
+        }
+        Ok((layers(&loaded, &model.checkpoint)?, loaded.hash))
+    });
     match measured {
         Ok(((total, layers), hash)) => {
             sheet.insert("hash".into(), hash.into());

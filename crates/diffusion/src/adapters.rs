@@ -110,6 +110,13 @@ impl Pipeline {
         Context::from(hidden).gated(gates)
     }
 
+    /// How close each prompt comes to those of a gate, 0 to 1: the similarity that its power, factor and floor are applied to.
+    pub fn closeness(&self, gate: &Gate, prompts: &[String]) -> Vec<f64> {
+        let plain = Gate { power: 1.0, factor: 1.0, floor: 0.0, ..gate.clone() };
+        let opened = Opened::new(plain, self.encode(&gate.prompts), &self.tokenizer, 0..1);
+        opened.factors(prompts, &self.encode(prompts), &self.tokenizer).into_iter().map(f64::from).collect()
+    }
+
     /// How far prompts with these hidden states open the denoiser's adapters, `[n, rank]`; `None` if there are no gates.
     pub fn gates(&self, prompts: &[String], hidden: &Tensor<3>) -> Option<Tensor<2>> {
         gates::factors(&self.gates, prompts, hidden, &self.tokenizer)

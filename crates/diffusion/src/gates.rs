@@ -46,7 +46,7 @@ impl Opened {
     }
 
     /// The factor for each prompt, whose hidden states are `[n, tokens, width]`.
-    fn factors(&self, prompts: &[String], hidden: &Tensor<3>, tokenizer: &Tokenizer) -> Vec<f32> {
+    pub(crate) fn factors(&self, prompts: &[String], hidden: &Tensor<3>, tokenizer: &Tokenizer) -> Vec<f32> {
         let [n, tokens, width] = hidden.dims();
         let flat = hidden.clone().reshape([n, tokens * width]);
         let one = |(i, prompt): (usize, &String)| {

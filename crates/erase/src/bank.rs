@@ -128,6 +128,11 @@ impl Bank {
         (0..self.len()).filter(|&i| keep(self.t[i], self.path[i])).collect()
     }
 
+    /// The positions of one path's examples, noisiest first.
+    pub fn of_path(&self, path: usize) -> Vec<usize> {
+        (0..self.len()).filter(|&i| self.path[i] == path).collect()
+    }
+
     /// The examples at these positions.
     pub fn examples(&self, at: &[usize]) -> Examples {
         let index: Vec<i64> = at.iter().map(|&i| i as i64).collect();

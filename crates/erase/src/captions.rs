@@ -86,6 +86,13 @@ impl Captions {
 /// Words too common to say what a sentence is about.
 const COMMON: [&str; 12] = ["a", "an", "the", "of", "in", "on", "and", "with", "style", "by", "photo", "painting"];
 
+/// What is left of a name without words that say nothing by themselves: `church` of `a church`, `ink` of `ink style`. A name of
+/// nothing else stays as it is.
+pub fn telling(name: &str) -> String {
+    let words: Vec<&str> = name.split_whitespace().filter(|w| !COMMON.contains(&w.to_lowercase().as_str())).collect();
+    if words.is_empty() { name.trim().to_owned() } else { words.join(" ") }
+}
+
 /// Whether a sentence contains a word of a name, plurals included.
 fn shares_word(line: &str, name: &str) -> bool {
     let words = |text: &str| -> Vec<String> {
@@ -115,6 +122,15 @@ mod tests {
             let captions = Captions::of_world(&world, &erased(&names));
             assert_eq!(captions.lines.len(), count, "{names:?}");
             assert!(!captions.lines.iter().any(|line| line.split(' ').any(|word| word == gone)), "{names:?}");
+        }
+    }
+
+    #[test]
+    fn names_lose_what_says_nothing() {
+        for (name, expected) in
+            [("church", "church"), ("An Owl", "Owl"), ("ink style", "ink"), ("golf flag", "golf flag"), ("a style", "a style")]
+        {
+            assert_eq!(telling(name), expected);
         }
     }
 

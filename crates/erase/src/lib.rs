@@ -21,6 +21,7 @@ pub mod methods;
 pub mod noised;
 pub mod passes;
 pub mod pictures;
+mod pull;
 pub mod retain;
 mod seeds;
 pub mod soft_token;

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData};
+use faer::Mat;
 use scumble_diffusion::{Adapter, Pipeline, TorchRng};
 use scumble_nn::files::{HostTensor, lora::LowRank};
 
 use crate::{
+    closed_form::Layer,
     edit::Change,
     error::{Error, Result},
     gradients::Gradients,
@@ -93,4 +95,18 @@ pub fn changes(adapted: &Pipeline, mut values: Gradients) -> BTreeMap<(String, S
         Some((("unet".to_owned(), format!("{module}.weight")), Change::LowRank(low)))
     };
     modules.into_iter().filter_map(one).collect()
+}
+
+/// What adapters add to the matrices, in their order and shapes.
+pub(crate) fn products(changes: &BTreeMap<(String, String), Change>, layers: &[Layer], scale: f64) -> Result<Vec<Mat<f64>>> {
+    let one = |layer: &Layer| {
+        let delta = match changes.get(&("unet".to_owned(), layer.name.clone())) {
+            Some(Change::LowRank(low)) => low.delta(),
+            _ => None,
+        };
+        let delta = delta.ok_or_else(|| Error::input(format!("there is no adapter beside {}", layer.name)))?;
+        let (out, width) = (layer.matrix.nrows(), layer.matrix.ncols());
+        Ok(Mat::from_fn(out, width, |i, j| scale * f64::from(delta[i * width + j])))
+    };
+    layers.iter().map(one).collect()
 }

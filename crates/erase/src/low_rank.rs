@@ -1,10 +1,11 @@
-//! An edit as a LoRA: the best approximation of each changed matrix by one of low rank (Eckart and Young 1936).
+//! An edit as a LoRA: the edit's own factors where it has them, elsewhere the best approximation of each changed matrix by one of
+//! low rank (Eckart and Young 1936).
 
 use faer::Mat;
 use scumble_nn::files::{Checkpoint, HostTensor, lora::LowRank};
 
 use crate::{
-    edit::Edit,
+    edit::{Change, Edit},
     error::{Error, Result},
 };
 
@@ -29,6 +30,8 @@ impl Approximation {
 impl Edit {
     /// Factors of rank `rank` (less where a matrix is smaller) for every changed weight of a linear layer or convolution.
     ///
+    /// A change that is low-rank already, and not of a higher rank, keeps its own factors; `strength` goes into the second.
+    ///
     /// A kernel `[out, in, kh, kw]` becomes `down [rank, in, kh, kw]` and `up [out, rank, 1, 1]`, as kohya's scripts lay it out.
     ///
     /// # Errors
@@ -45,6 +48,10 @@ impl Edit {
             let delta: Vec<f64> = new_values.iter().zip(&old).map(|(n, o)| f64::from(*n) - f64::from(*o)).collect();
             let size: f64 = delta.iter().map(|d| d * d).sum();
             total += size;
+            if let Some(own) = self.own_factors(&component, &name, rank, strength) {
+                low_rank.push(own);
+                continue;
+            }
             match name.strip_suffix(".weight") {
                 Some(module) if is_matrix(&name, new.shape()) => {
                     let (factors, error) = factor(&component, module, &delta, new.shape(), rank)?;
@@ -61,6 +68,18 @@ impl Edit {
             error: (missed / whole).sqrt(),
             left_out: others.into_iter().map(|(name, size)| (name, size / whole)).collect(),
         })
+    }
+
+    /// The factors that a tensor's change consists of, if it does and they are of at most this rank.
+    fn own_factors(&self, component: &str, name: &str, rank: usize, strength: f64) -> Option<LowRank> {
+        match self.changes.get(&(component.to_owned(), name.to_owned()))? {
+            Change::LowRank(low) if low.rank() <= rank && strength == 1.0 => Some(low.clone()),
+            Change::LowRank(low) if low.rank() <= rank => {
+                let up: Vec<f32> = low.up.to_f32()?.iter().map(|u| (f64::from(*u) * strength) as f32).collect();
+                Some(LowRank { up: HostTensor::from_f32(low.up.shape(), &up), ..low.clone() })
+            }
+            _ => None,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod align;
 pub(crate) mod debias;
+pub(crate) mod fusion;
 mod job;
 pub(crate) mod layers;
 pub(crate) mod regression;
@@ -10,6 +11,7 @@ pub(crate) mod rows;
 pub(crate) mod subspace;
 
 pub(crate) use align::{Part, align};
+pub(crate) use fusion::Fusion;
 pub(crate) use job::{
     EncodedPair, check, contrasts, encode_pairs, keep_empty, keep_preserved, prompt_pairs, recorded, sentences,
 };

@@ -172,7 +172,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let values = train(job, steps, &mut |edited, step| {
         let examples = match &bank {
             Some(bank) => bank.examples(&draw(bank.len(), options.batch, seed, step)),
-            None => fresh(pipeline, edited, &prompts, &options, seed, step)?,
+            None => fresh(pipeline, edited, &prompts, options.fresh(), seed, step)?,
         };
         let rows: Vec<usize> = examples.path.iter().map(|path| path % prompts.len()).collect();
         let target = target(&examples, &rows, &prompts, options.away());
@@ -193,6 +193,10 @@ pub(crate) struct Away {
 impl Options {
     fn away(&self) -> Away {
         Away { eta: self.eta, anchor_eta: self.anchor_eta, form: self.form }
+    }
+
+    fn fresh(&self) -> Fresh {
+        Fresh { batch: self.batch, steps: self.sampling_steps, guidance: self.start_guidance }
     }
 
     fn sampling(&self) -> Sampling {
@@ -282,19 +286,30 @@ pub(crate) fn loss(edited: &Pipeline, examples: &Examples, contexts: &Tensor<3>,
     Ok((prediction - target).powi_scalar(2).mean())
 }
 
+/// How examples are sampled anew.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fresh {
+    /// Examples at once.
+    pub(crate) batch: usize,
+    /// DDIM steps of a whole trajectory.
+    pub(crate) steps: usize,
+    /// Guidance on the way.
+    pub(crate) guidance: f64,
+}
+
 /// Partial trajectories of the edited model, stopped at one random step, with the frozen model's predictions there.
-fn fresh(
+pub(crate) fn fresh(
     frozen: &Pipeline,
     edited: &Pipeline,
     prompts: &[ConceptPrompt],
-    options: &Options,
+    options: Fresh,
     seed: u64,
     step: usize,
 ) -> Result<Examples> {
     let edited = edited.without_gradients();
     let mut rng = TorchRng::new(mix(seed, 0x5eed ^ step as u64));
     let path: Vec<usize> = rng.integers(options.batch, 0, prompts.len() as i64).iter().map(|&i| i as usize).collect();
-    let stop = rng.integers(1, 0, options.sampling_steps as i64)[0] as usize;
+    let stop = rng.integers(1, 0, options.steps as i64)[0] as usize;
     let text = |pick: &dyn Fn(&ConceptPrompt) -> String| -> Vec<String> { path.iter().map(|&i| pick(&prompts[i])).collect() };
     let along = text(&|p| p.from.clone().unwrap_or_else(|| p.erase.clone()));
     let n = path.len();
@@ -317,9 +332,9 @@ fn fresh(
             return Ok(x);
         }
         let both = moving.epsilon_at(x.repeat_dim(0, 2), at, &pair)?;
-        Ok(guided(options.start_guidance, both.clone().narrow(0, n, n), both.narrow(0, 0, n)))
+        Ok(guided(options.guidance, both.clone().narrow(0, n, n), both.narrow(0, 0, n)))
     };
-    let run = Run::new(schedule, options.sampling_steps);
+    let run = Run::new(schedule, options.steps);
     let mut none = |shape: [usize; 4]| Tensor::zeros(shape, frozen.device());
     let mut until = |p: samplers::Progress<'_>| {
         if p.index.0 >= stop { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }

@@ -38,6 +38,8 @@ methods! {
     erasediff
     scissorhands
     sa
+    spm
+    ant
 }
 
 /// Which of a method's forms to run where paper and published code disagree.

@@ -1,4 +1,4 @@
-//! RealEra: "RealEra: Semantic-level Concept Erasure via Neighbor-Concept Mining", Liu et al. (arXiv 2410.09140), its closed form.
+//! RealEra: "RealEra: Semantic-level Concept Erasure via Neighbor-Concept Mining", Liu et al. (arXiv 2410.09140).
 //!
 //! An edit of the concept's rows alone leaves its neighbours: rows a little off still draw it. So neighbours are made by
 //! perturbing the rows and mapped with them, and rows further off are pinned:
@@ -11,25 +11,36 @@
 //! `beyond` and `near`. The paper's numbers cannot be had, so these are ours. It draws `n` isotropically; of 768 dimensions few
 //! are ever used by prompts, so most of such a perturbation means nothing to the model. Here `n` may also be drawn like the
 //! captions' rows differ (`noise=prior`), which stays among what prompts can say.
+//!
+//! A second part trains an adapter of the same matrices, now on noise (`lora_iterations`), and adds it to them:
+//!
+//! ```text
+//! L = mean (eps(z, e') - eps*(z, a))^2 + lambda_3 mean (eps(z, b) - eps*(z, b))^2
+//! ```
 
+use burn::tensor::{Tensor, TensorData};
 use faer::{Mat, Side};
-use scumble_diffusion::TorchRng;
+use scumble_diffusion::{Pipeline, TorchRng};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    closed_form::{self, KEYS_AND_VALUES, Positions, Regression, Statistics},
+    bank::{Bank, Path, Sampling},
+    closed_form::{self, EncodedPair, KEYS_AND_VALUES, Layer, Positions, Regression, Statistics},
     edit::Edit,
     error::{Error, Result},
     job::{Event, Job},
+    lora::{self, LORA, Layers},
     methods::{Method, Variant},
-    seeds::mix,
+    pull::{self, Pull},
+    seeds::{draw, mix},
+    train::{LrSchedule, Train, train},
 };
 
 /// What it is.
 pub const METHOD: Method = Method {
     id: "realera",
     paper: "Liu et al., RealEra: Semantic-level Concept Erasure via Neighbor-Concept Mining, arXiv 2410.09140",
-    moves: "U-Net: keys and values of the cross-attention (closed form, first part)",
+    moves: "U-Net: keys and values of the cross-attention (closed form, and an adapter trained on noise)",
     needs: "nothing; keeps --captions and --preserve",
     several: true,
     preserves: true,
@@ -39,7 +50,7 @@ pub const METHOD: Method = Method {
     erase,
 };
 
-/// The options of RealEra's closed form.
+/// RealEra's options.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
     /// Neighbours of each prompt.
@@ -68,6 +79,22 @@ pub struct Options {
     pub empty_scale: f64,
     /// Weight of staying as it is.
     pub lambda: f64,
+    /// Training steps of the adapter; 0 for the closed form alone.
+    pub lora_iterations: usize,
+    /// Its rank.
+    pub lora_rank: usize,
+    /// Adam's step size at the first of them; it falls to 0.
+    pub lora_lr: f64,
+    /// Weight of pinned rows in its loss.
+    pub lambda_3: f64,
+    /// Examples of the concept in one of its steps, and as many pinned ones.
+    pub batch: usize,
+    /// Trajectories of the concept that it learns on.
+    pub trajectories: usize,
+    /// DDIM steps of a trajectory.
+    pub sampling_steps: usize,
+    /// Guidance on the trajectories.
+    pub start_guidance: f64,
 }
 
 /// Where perturbations come from.
@@ -96,6 +123,14 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         eta: 0.0,
         empty_scale: 0.0,
         lambda: 0.5,
+        lora_iterations: 200,
+        lora_rank: 1,
+        lora_lr: 1e-4,
+        lambda_3: 1.0,
+        batch: 1,
+        trajectories: 8,
+        sampling_steps: 50,
+        start_guidance: 3.0,
     };
     match variant {
         Variant::Fixed => Options {
@@ -106,6 +141,9 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             empty_scale: 1.0,
             near: 0.9,
             beyond: 0.6,
+            lora_lr: if job.miniature { 1e-3 } else { published.lora_lr },
+            batch: if job.miniature { 8 } else { published.batch },
+            trajectories: if job.miniature { 16 } else { published.trajectories },
             ..published
         },
         _ => published,
@@ -131,6 +169,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     } else {
         closed_form::sentences(job.concepts, &[], options.templates)
     };
+    let texts: Vec<(String, String)> = pairs.iter().map(|pair| (pair.asks.clone(), pair.instead.clone())).collect();
     let pairs = closed_form::encode_pairs(job, &pairs, options.eta)?;
     let mut regression = Regression::new(width, options.lambda);
     // The neighbours of a prompt weigh as much as the prompt.
@@ -155,9 +194,78 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     job.tell(Event::Note(&format!("condition number {:.3e}", solution.condition)))?;
     job.tell(Event::Step { done: 1, loss: None })?;
     let layers = closed_form::layers(job, KEYS_AND_VALUES);
-    let new = closed_form::multiplied(&layers, &solution.map);
+    let mut new = closed_form::multiplied(&layers, &solution.map);
+    if options.lora_iterations > 0 {
+        let adapters = aligned(job, &options, &layers, &new, &pairs, &texts, &spread)?;
+        new.iter_mut().zip(adapters).for_each(|(matrix, adapter)| *matrix += adapter);
+    }
     let recorded = closed_form::recorded(job, &options)?;
     closed_form::finish(job, METHOD.id, recorded, &layers, new)
+}
+
+/// The second part: what adapters of the edited matrices have learned from the frozen model's predictions, one matrix for each.
+fn aligned(
+    job: &mut Job<'_>,
+    options: &Options,
+    layers: &[Layer],
+    new: &[Mat<f64>],
+    pairs: &[EncodedPair],
+    texts: &[(String, String)],
+    spread: &Mat<f64>,
+) -> Result<Vec<Mat<f64>>> {
+    let mut start = job.pipeline.clone();
+    for (layer, matrix) in layers.iter().zip(new) {
+        let width = matrix.ncols();
+        let numbers: Vec<f32> = (0..matrix.nrows() * width).map(|i| matrix[(i / width, i % width)] as f32).collect();
+        start.unet.weights.replace(&layer.name, Tensor::from_floats(&numbers[..], job.pipeline.device()))?;
+    }
+    let adapted = lora::attached(&start, Layers::KeysValues, options.lora_rank, job.seed)?;
+    let path = |i: usize| {
+        let (asks, instead) = &texts[i % texts.len()];
+        Path { prompt: asks.clone(), also: vec![instead.clone()], seed: mix(job.seed, i as u64) }
+    };
+    let paths: Vec<Path> = (0..options.trajectories.max(texts.len())).map(path).collect();
+    let bank = Bank::record(job, &paths, Sampling { steps: options.sampling_steps, guidance: options.start_guidance })?;
+    let (frozen, seed) = (job.pipeline, job.seed);
+    let unet = frozen.unet_network();
+    let mut steps = Train::new(LORA, options.lora_iterations, options.lora_lr, LrSchedule::Linear, "realera");
+    steps.start = Some(&adapted);
+    let values = train(job, steps, &mut |edited, step| {
+        let examples = bank.examples(&draw(bank.len(), options.batch, seed, step));
+        let mut rng = TorchRng::new(mix(seed, 0x4ea1_0000 + step as u64));
+        let pairs: Vec<&EncodedPair> = examples.path.iter().map(|path| &pairs[path % texts.len()]).collect();
+        let near = hidden(frozen, &pairs, spread, [options.near, options.closest], &mut rng);
+        let target = examples.eps_also.first().unwrap_or(&examples.eps_empty).clone();
+        let mut pulls = Vec::new();
+        if options.lambda_3 > 0.0 {
+            let far = hidden(frozen, &pairs, spread, [options.beyond, options.near], &mut rng);
+            let labels: Vec<f32> = examples.t.iter().map(|t| t.get()).collect();
+            let raw = unet.forward(examples.x.clone(), &labels, &far.clone().into());
+            let bars = frozen.schedule.alpha_bars(&examples.t);
+            let still = frozen.schedule.epsilon_from_raw(raw, examples.x.clone(), &bars)?;
+            pulls.push(Pull::mean(examples.x.clone(), examples.t.clone(), far, still, options.lambda_3));
+        }
+        pulls.push(Pull::mean(examples.x, examples.t, near, target, 1.0));
+        pull::loss(edited, pulls)
+    })?;
+    lora::products(&lora::changes(&adapted, values), layers, 1.0)
+}
+
+/// Hidden states of prompts with the rows perturbed that an edit of them reaches, `[n, tokens, width]`.
+fn hidden(model: &Pipeline, pairs: &[&EncodedPair], spread: &Mat<f64>, band: [f64; 2], rng: &mut TorchRng) -> Tensor<3> {
+    let (tokens, width) = pairs.first().map_or((0, 0), |pair| (pair.c.rows.nrows(), pair.c.rows.ncols()));
+    let mut numbers = Vec::with_capacity(pairs.len() * tokens * width);
+    for pair in pairs {
+        let mut rows = pair.c.rows.clone();
+        let reached: Vec<usize> = closed_form::align(&pair.c, &pair.g).iter().map(|link| link.from).collect();
+        let own = Mat::from_fn(reached.len(), width, |i, j| rows[(reached[i], j)]);
+        let moved = perturbed(&own, spread, band, rng);
+        for (i, &row) in reached.iter().enumerate() {
+            (0..width).for_each(|j| rows[(row, j)] = moved[(i, j)]);
+        }
+        numbers.extend((0..tokens * width).map(|i| rows[(i / width, i % width)] as f32));
+    }
+    Tensor::from_data(TensorData::new(numbers, [pairs.len(), tokens, width]), model.device())
 }
 
 impl Options {
@@ -172,8 +280,27 @@ impl Options {
         if self.neighbours > 10_000 || self.pinned > 10_000 {
             return Err(Error::input("neighbours and pinned are at most 10000"));
         }
+        for (name, value, least) in [
+            ("lora_iterations", self.lora_iterations, 0),
+            ("lora_rank", self.lora_rank, 1),
+            ("batch", self.batch, 1),
+            ("trajectories", self.trajectories, 1),
+            ("sampling_steps", self.sampling_steps, 1),
+        ] {
+            if value < least || value > 1_000_000 {
+                return Err(Error::input(format!("{name} is {value}, expected {least} to 1000000")));
+            }
+        }
+        for (name, value, fits) in [("lora_lr", self.lora_lr, self.lora_lr > 0.0), ("start_guidance", self.start_guidance, true)]
+        {
+            if !(value.is_finite() && fits) {
+                let above = if name == "lora_lr" { " above 0" } else { "" };
+                return Err(Error::input(format!("{name} is {value}, expected a finite number{above}")));
+            }
+        }
         closed_form::check(&[
             ("eta", self.eta),
+            ("lambda_3", self.lambda_3),
             ("empty_scale", self.empty_scale),
             ("lambda_1", self.lambda_1),
             ("lambda_2", self.lambda_2),

@@ -1,0 +1,394 @@
+//! SPM: "One-dimensional Adapter to Rule Them All", Lyu et al., CVPR 2024 (arXiv 2312.16145).
+//!
+//! One adapter of rank one ("membrane") for a concept beside every linear layer and 1x1 convolution of the transformers, which
+//! opens as far as a prompt is close to the concept. With `c` the prompt to erase, `s` its surrogate (the anchor, or the empty
+//! prompt) and `a` prompts that are to stay:
+//!
+//! ```text
+//! y = W x + gate (v^T x) u
+//! L = mean (eps(z, c) - (eps*(s) - eta (eps*(c) - eps*(s))))^2 + lambda mean (eps(z, a) - eps*(z, a))^2
+//! gate(p) = max(cos(e(p), e(c)), |tok(p) & tok(c)| / |tok(c)|)
+//! ```
+//!
+//! The paper draws anchors with probability proportional to `(1 - |cos(a, c)|)^alpha`. Published code draws Gaussian directions over
+//! all positions, whose cosine to anything is next to 0, so that the rule says nothing; and half of its batch is the empty prompt
+//! by a slip in the order. Here anchors may be captions, drawn by that rule, on their own trajectories ([`bank`](crate::bank)).
+
+use burn::tensor::{Tensor, TensorData};
+use scumble_diffusion::{Gate, Pipeline, TorchRng};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    adam::Adam,
+    bank::{Bank, Examples, Path, Sampling},
+    captions::telling,
+    concept::ConceptPrompt,
+    edit::Edit,
+    error::{Error, Result},
+    job::{Event, Job},
+    lora::{self, LORA, Layers},
+    methods::{
+        Method, Variant,
+        esd::{self, Away, Form, Latents, select},
+    },
+    pull::{self, Pull},
+    seeds::{draw, mix},
+    train::{LrSchedule, Train, train},
+};
+
+/// What it is.
+pub const METHOD: Method = Method {
+    id: "spm",
+    paper: "Lyu et al., One-dimensional Adapter to Rule Them All: Concepts, Diffusion Models and Erasing Applications, CVPR 2024, arXiv 2312.16145",
+    moves: "U-Net: an adapter of rank one beside every linear layer and 1x1 convolution of the transformers, gated by the prompt",
+    needs: "nothing; keeps --captions and --preserve",
+    several: true,
+    preserves: true,
+    pictures: false,
+    seconds: None,
+    peak_mb: None,
+    erase,
+};
+
+/// SPM's options.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Rank of the adapter; the paper's is 1.
+    pub rank: usize,
+    /// Training steps.
+    pub iterations: usize,
+    /// AdamW's step size at the first step.
+    pub lr: f64,
+    /// `constant` or `linear` (falling to 0).
+    pub lr_schedule: LrSchedule,
+    /// How far past the surrogate to go.
+    pub eta: f64,
+    /// Weight of the anchors.
+    pub lambda: f64,
+    /// How strongly captions close to the concept are left out of the anchors.
+    pub alpha: f64,
+    /// `captions`, `gaussian` or `gaussian-and-empty`: what the anchors are.
+    pub anchoring: Anchoring,
+    /// Anchors a step.
+    pub anchors: usize,
+    /// Trajectories of captions to draw anchors from.
+    pub anchor_trajectories: usize,
+    /// Examples of the concept a step.
+    pub batch: usize,
+    /// `frozen` or `edited`: whose trajectories the latents come from.
+    pub latents: Latents,
+    /// Trajectories of the concept.
+    pub trajectories: usize,
+    /// DDIM steps of a trajectory.
+    pub sampling_steps: usize,
+    /// Guidance on the trajectories.
+    pub start_guidance: f64,
+    /// What prompts are compared with; none for the concepts' names.
+    pub gate_prompts: Vec<String>,
+    /// The power to which closeness is raised.
+    pub gate_power: f64,
+    /// What the gate is multiplied by.
+    pub gate_factor: f64,
+    /// Closeness at which the gate begins to open; `null` for what the empty prompt and the average caption have.
+    pub gate_floor: Option<f64>,
+}
+
+/// What is to stay as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Anchoring {
+    /// Captions that do not name the concept, on their own trajectories, and the empty prompt there.
+    Captions,
+    /// Gaussian directions of the length of the concept's hidden states, on the concept's trajectories.
+    Gaussian,
+    /// Every second of them the empty prompt, which is what the published batch comes to.
+    GaussianAndEmpty,
+}
+
+/// Of the anchors among captions every so many-th is the empty prompt, which guidance asks at every step.
+const EMPTY_EVERY: usize = 4;
+/// Captions that are encoded at once.
+const AT_ONCE: usize = 64;
+
+/// The defaults for a job.
+pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+    let published = Options {
+        rank: 1,
+        iterations: 3000,
+        lr: 1e-4,
+        lr_schedule: LrSchedule::Constant,
+        eta: 1.0,
+        lambda: 1000.0,
+        alpha: 1.0,
+        anchoring: Anchoring::Gaussian,
+        anchors: 4,
+        anchor_trajectories: 16,
+        batch: 1,
+        latents: Latents::Frozen,
+        trajectories: 8,
+        sampling_steps: 30,
+        start_guidance: 3.0,
+        gate_prompts: Vec::new(),
+        gate_power: 1.0,
+        gate_factor: 1.0,
+        gate_floor: Some(0.0),
+    };
+    match variant {
+        Variant::Paper => published,
+        Variant::Reference => {
+            Options { anchoring: Anchoring::GaussianAndEmpty, latents: Latents::Edited, gate_power: 2.0, ..published }
+        }
+        Variant::Fixed => {
+            let fixed = Options { anchoring: Anchoring::Captions, anchors: 2, gate_floor: None, ..published };
+            if !job.miniature {
+                return fixed;
+            }
+            let prompts: usize = job.concepts.iter().map(|c| c.prompts.len()).sum();
+            Options {
+                rank: job.concepts.len().clamp(1, 8),
+                iterations: 300 * job.concepts.len().clamp(1, 5),
+                lr: 3e-3,
+                lr_schedule: LrSchedule::Linear,
+                lambda: 1.0,
+                anchors: 4,
+                anchor_trajectories: 32,
+                batch: 8,
+                trajectories: prompts.max(16),
+                sampling_steps: 50,
+                ..fixed
+            }
+        }
+    }
+}
+
+/// Erases the job's concepts.
+///
+/// # Errors
+/// If an option is impossible, there are no captions to draw anchors from, or the caller interrupts.
+pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
+    let options: Options = job.options(&defaults(job, variant))?;
+    options.check()?;
+    let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
+    if prompts.is_empty() {
+        return Err(Error::input("there is no concept to erase"));
+    }
+    let gate = gate(job, variant, &options)?;
+    let adapted = lora::attached(job.pipeline, Layers::Transformers, options.rank, job.seed)?;
+    job.tell(Event::Note(&LORA.describe(&adapted)?))?;
+
+    let trained: Vec<String> = prompts.iter().map(|p| p.asks().to_owned()).collect();
+    let contexts = job.pipeline.encode(&trained);
+    let sampling = Sampling { steps: options.sampling_steps, guidance: options.start_guidance };
+    let bank = match options.latents {
+        Latents::Frozen => Some(Bank::record(job, &esd::paths(&prompts, options.trajectories, job.seed), sampling)?),
+        Latents::Edited => None,
+    };
+    let anchors = match options.anchoring {
+        Anchoring::Captions if options.anchors > 0 && options.lambda > 0.0 => {
+            Some(Anchors::record(job, &options, sampling, &trained)?)
+        }
+        _ => None,
+    };
+
+    let (pipeline, seed) = (job.pipeline, job.seed);
+    let away = Away { eta: options.eta, anchor_eta: options.eta, form: Form::Present };
+    let fresh = esd::Fresh { batch: options.batch, steps: options.sampling_steps, guidance: options.start_guidance };
+    let mut steps = Train::new(LORA, options.iterations, options.lr, options.lr_schedule, "spm");
+    steps.adam = Adam::decoupled();
+    steps.start = Some(&adapted);
+    let values = train(job, steps, &mut |edited, step| {
+        let examples = match &bank {
+            Some(bank) => bank.examples(&draw(bank.len(), options.batch, seed, step)),
+            None => esd::fresh(pipeline, edited, &prompts, fresh, seed, step)?,
+        };
+        let rows: Vec<usize> = examples.path.iter().map(|path| path % prompts.len()).collect();
+        let target = esd::target(&examples, &rows, &prompts, away);
+        let hidden = select(&contexts, &rows);
+        let mut pulls = Vec::new();
+        if options.anchors > 0 && options.lambda > 0.0 {
+            pulls.push(match &anchors {
+                Some(anchors) => anchors.pull(&options, seed, step),
+                None => directions(pipeline, &examples, &hidden, &options, mix(seed, 0x5b3_0000 + step as u64))?,
+            });
+        }
+        pulls.push(Pull::mean(examples.x, examples.t, hidden, target, 1.0));
+        pull::loss(edited, pulls)
+    })?;
+    let mut recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    if let (Some(map), Anchoring::Captions) = (recorded.as_object_mut(), options.anchoring) {
+        map.insert("captions".into(), job.captions.about());
+    }
+    let mut about = job.about(METHOD.id, recorded);
+    about.gate = Some(gate);
+    Ok(Edit { about, changes: lora::changes(&adapted, values) })
+}
+
+impl Options {
+    fn check(&self) -> Result<()> {
+        for (name, value, least) in [
+            ("rank", self.rank, 1),
+            ("iterations", self.iterations, 1),
+            ("batch", self.batch, 1),
+            ("anchors", self.anchors, 0),
+            ("trajectories", self.trajectories, 1),
+            ("anchor_trajectories", self.anchor_trajectories, 1),
+            ("sampling_steps", self.sampling_steps, 1),
+        ] {
+            if value < least || value > 1_000_000 {
+                return Err(Error::input(format!("{name} is {value}, expected {least} to 1000000")));
+            }
+        }
+        for (name, value) in [("eta", self.eta), ("start_guidance", self.start_guidance), ("gate_factor", self.gate_factor)] {
+            if !value.is_finite() {
+                return Err(Error::input(format!("{name} is {value}, expected a finite number")));
+            }
+        }
+        for (name, value, above) in [
+            ("lr", self.lr, true),
+            ("lambda", self.lambda, false),
+            ("alpha", self.alpha, false),
+            ("gate_power", self.gate_power, false),
+        ] {
+            if !value.is_finite() || value < 0.0 || (above && value == 0.0) {
+                let expected = if above { "above 0" } else { "of 0 or more" };
+                return Err(Error::input(format!("{name} is {value}, expected a finite number {expected}")));
+            }
+        }
+        if self.gate_floor.is_some_and(|floor| !(0.0..1.0).contains(&floor)) {
+            return Err(Error::input(format!(
+                "gate_floor is {}, expected 0 to less than 1",
+                self.gate_floor.unwrap_or_default()
+            ))
+            .with_hint("leave it out, and it is measured"));
+        }
+        Ok(())
+    }
+}
+
+/// When the adapter is to act.
+///
+/// What says nothing by itself is left out of a name: `a church` shares half of its tokens with `a dog`. And what the empty
+/// prompt and the average caption have in common with the concept is no sign of it.
+fn gate(job: &mut Job<'_>, variant: Variant, options: &Options) -> Result<Gate> {
+    let name = |concept: &crate::Concept| if variant == Variant::Fixed { telling(&concept.name) } else { concept.name.clone() };
+    let prompts =
+        if options.gate_prompts.is_empty() { job.concepts.iter().map(name).collect() } else { options.gate_prompts.clone() };
+    let mut gate = Gate { prompts, power: options.gate_power, factor: options.gate_factor, floor: 0.0 };
+    gate.floor = match options.gate_floor {
+        Some(floor) => floor,
+        None => {
+            let mut sum = 0.0;
+            for lines in job.captions.lines.chunks(AT_ONCE) {
+                sum += job.pipeline.closeness(&gate, lines).iter().sum::<f64>();
+            }
+            let empty = job.pipeline.closeness(&gate, &[String::new()])[0];
+            (sum / job.captions.lines.len().max(1) as f64).max(empty).min(0.99)
+        }
+    };
+    job.tell(Event::Note(&format!(
+        "the adapter acts as far as a prompt is closer than {:.3} to {}",
+        gate.floor,
+        gate.prompts.iter().map(|p| format!("`{p}`")).collect::<Vec<_>>().join(", ")
+    )))?;
+    Ok(gate)
+}
+
+/// Captions that are to stay, with trajectories of their own.
+struct Anchors {
+    bank: Bank,
+    /// Hidden states of their prompts, `[prompts, tokens, width]`.
+    contexts: Tensor<3>,
+    /// Those of the empty prompt, `[1, tokens, width]`.
+    empty: Tensor<3>,
+}
+
+impl Anchors {
+    fn record(job: &mut Job<'_>, options: &Options, sampling: Sampling, concept: &[String]) -> Result<Self> {
+        let named = job.preserve.iter().flat_map(|c| c.prompts.iter().map(|p| p.asks().to_owned()));
+        let mut prompts: Vec<String> = named.take(options.anchor_trajectories.div_ceil(2)).collect();
+        let weights = distances(job.pipeline, &job.captions.lines, concept, options.alpha);
+        let chosen = without_replacement(&weights, options.anchor_trajectories - prompts.len(), mix(job.seed, 0x5b3));
+        prompts.extend(chosen.into_iter().map(|i| job.captions.lines[i].clone()));
+        if prompts.is_empty() {
+            return Err(Error::input("there are no captions to draw anchors from")
+                .with_hint("give some with --captions FILE, or none are needed with --set anchors=0"));
+        }
+        let path =
+            |(i, prompt): (usize, &String)| Path { prompt: prompt.clone(), also: vec![], seed: mix(job.seed, 0xa5c0 + i as u64) };
+        let paths: Vec<Path> = prompts.iter().enumerate().map(path).collect();
+        Ok(Self {
+            bank: Bank::record(job, &paths, sampling)?,
+            contexts: job.pipeline.encode(&prompts),
+            empty: job.pipeline.encode(&[String::new()]),
+        })
+    }
+
+    fn pull(&self, options: &Options, seed: u64, step: usize) -> Pull {
+        let examples = self.bank.examples(&draw(self.bank.len(), options.anchors, mix(seed, 0xa5c), step));
+        let n = options.anchors;
+        // Counted over steps, so that one anchor a step still meets it.
+        let empty = |i: usize| (step * n + i) % EMPTY_EVERY == EMPTY_EVERY - 1;
+        let parts = |i: usize| {
+            let hidden = if empty(i) { self.empty.clone() } else { select(&self.contexts, &examples.path[i..=i]) };
+            let eps = if empty(i) { &examples.eps_empty } else { &examples.eps_prompt };
+            (hidden, eps.clone().narrow(0, i, 1))
+        };
+        let (hidden, target): (Vec<_>, Vec<_>) = (0..n).map(parts).unzip();
+        Pull::mean(examples.x, examples.t, Tensor::cat(hidden, 0), Tensor::cat(target, 0), options.lambda)
+    }
+}
+
+/// `(1 - |cos|)^alpha` of each caption, the cosine being the largest to any of the concept's prompts.
+fn distances(pipeline: &Pipeline, captions: &[String], concept: &[String], alpha: f64) -> Vec<f64> {
+    let flat = |prompts: &[String]| {
+        let hidden = pipeline.encode(prompts);
+        let [n, tokens, width] = hidden.dims();
+        let flat = hidden.reshape([n, tokens * width]);
+        flat.clone() / flat.powi_scalar(2).sum_dim(1).sqrt()
+    };
+    let concept = flat(concept).transpose();
+    let cosines = captions.chunks(AT_ONCE).flat_map(|part| {
+        let all = flat(part).matmul(concept.clone()).abs().max_dim(1);
+        all.into_data().iter::<f64>().collect::<Vec<_>>()
+    });
+    cosines.map(|cosine| (1.0 - cosine.min(1.0)).powf(alpha)).collect()
+}
+
+/// At most `n` positions, one after the other with probability proportional to their weights (Efraimidis and Spirakis 2006).
+fn without_replacement(weights: &[f64], n: usize, seed: u64) -> Vec<usize> {
+    let uniform = TorchRng::new(seed).uniform(weights.len().max(1));
+    let key = |(i, w): (usize, &f64)| (f64::from(uniform[i]).max(f64::MIN_POSITIVE).ln() / w.max(f64::MIN_POSITIVE), i);
+    let mut keys: Vec<(f64, usize)> = weights.iter().enumerate().map(key).collect();
+    keys.sort_by(|a, b| b.0.total_cmp(&a.0));
+    keys.into_iter().take(n).map(|(_, i)| i).collect()
+}
+
+/// The published anchors: Gaussian directions, 0.8 to 1.2 times as long as the concept's hidden states, at the concept's latents.
+fn directions(frozen: &Pipeline, examples: &Examples, hidden: &Tensor<3>, options: &Options, seed: u64) -> Result<Pull> {
+    let [batch, tokens, width] = hidden.dims();
+    let n = options.anchors;
+    let rows: Vec<usize> = (0..n).map(|i| i % batch).collect();
+    let mut rng = TorchRng::new(seed);
+    let numbers = rng.normal((n * tokens * width).max(16));
+    let lengths = rng.uniform(n);
+    let device = frozen.device();
+    let noise = Tensor::<1>::from_floats(&numbers[..n * tokens * width], device).reshape([n, tokens * width]);
+    let norm = |x: &Tensor<2>| x.clone().powi_scalar(2).sum_dim(1).sqrt();
+    let scale =
+        Tensor::<2>::from_data(TensorData::new(lengths.iter().map(|u| 0.8 + 0.4 * u).collect::<Vec<f32>>(), [n, 1]), device);
+    let own = norm(&select(hidden, &rows).reshape([n, tokens * width]));
+    let mut drawn = (noise.clone() / norm(&noise) * own * scale).reshape([n, tokens, width]);
+    if options.anchoring == Anchoring::GaussianAndEmpty {
+        let empty = frozen.encode(&[String::new()]);
+        let each = (0..n).map(|i| if i % 2 == 0 { empty.clone() } else { drawn.clone().narrow(0, i, 1) });
+        drawn = Tensor::cat(each.collect(), 0);
+    }
+    let index: Vec<i64> = rows.iter().map(|&r| r as i64).collect();
+    let x = examples.x.clone().select(0, Tensor::from_data(TensorData::new(index, [n]), device));
+    let t: Vec<_> = rows.iter().map(|&r| examples.t[r]).collect();
+    let labels: Vec<f32> = t.iter().map(|t| t.get()).collect();
+    let unet = frozen.unet_network();
+    let raw = unet.forward(x.clone(), &labels, &drawn.clone().into());
+    let target = frozen.schedule.epsilon_from_raw(raw, x.clone(), &frozen.schedule.alpha_bars(&t))?;
+    Ok(Pull::mean(x, t, drawn, target, options.lambda))
+}
