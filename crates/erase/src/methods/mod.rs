@@ -32,6 +32,10 @@ methods! {
     few_shot
     advunlearn
     hirm
+    ac
+    all_but_one
+    doco
+    fmn
 }
 
 /// Which of a method's forms to run where paper and published code disagree.
