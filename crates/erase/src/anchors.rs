@@ -42,9 +42,12 @@ impl Pair {
         Self { target: text.clone(), anchor: text }
     }
 
-    /// At most `n` prompts that are to stay as they are: what the user named, then captions.
+    /// About `n` prompts that are to stay as they are: what the user named, then captions, and after every seventh the empty prompt,
+    /// which guidance asks at every step of sampling. None if there is nothing to keep.
     pub fn kept(job: &Job<'_>, n: usize) -> Vec<Self> {
-        Retain::of(job).some(n).into_iter().map(Self::same).collect()
+        let some = Retain::of(job).some((n - n / 8).max(1));
+        let with_empty = some.chunks(7).flat_map(|seven| seven.iter().cloned().chain((seven.len() == 7).then(String::new)));
+        with_empty.map(Self::same).collect()
     }
 }
 
@@ -117,6 +120,15 @@ impl Anchors {
 }
 
 impl Batch {
+    /// What a model predicts for the anchors' prompts, or past that: `net(z_t, a) - eta (net(z_t, c) - net(z_t, a))`.
+    pub fn anchored(&self, model: &Pipeline, eta: f64) -> Tensor<4> {
+        let anchored = self.noisy.predicted(model, &Context::from(&self.anchor));
+        if eta == 0.0 {
+            return anchored;
+        }
+        anchored.clone() * (1.0 + eta) - self.noisy.predicted(model, &Context::from(&self.target)) * eta
+    }
+
     /// The mean squared error of denoising the pictures with the prompts they were drawn from.
     ///
     /// # Errors

@@ -7,6 +7,9 @@
 //! - noise-based: `loss = mean (net(z_t, c) - n)^2`
 //! - regulariser, where an anchor's word is part of the concept's: `+ reg mean (net(z'_t, a) - n')^2` on the same kind of pictures
 //!
+//! Ours is `eta`, 0 in the paper: the teacher points past the anchor, to `teacher(z_t, a) - eta (teacher(z_t, c) - teacher(z_t, a))`.
+//! An anchor may show the concept now and then, as `a cat` is drawn in any style.
+//!
 //! The teacher is the model being trained, without gradient, in the paper and its code. Keys and values of the start token,
 //! which every prompt shares, get no gradient. The published loss sums over the four channels where ours is a mean; Adam does not
 //! see the factor, and it goes into `reg`.
@@ -58,6 +61,8 @@ pub struct Options {
     pub loss: Loss,
     /// `current` or `frozen`: who predicts for the anchor.
     pub teacher: Teacher,
+    /// How far past the anchor the teacher points, with the model-based loss.
+    pub eta: f64,
     /// Whether the start token gets no gradient.
     pub detach_start: bool,
     /// Examples a step.
@@ -105,6 +110,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         lr_schedule: LrSchedule::Constant,
         loss: Loss::Model,
         teacher: Teacher::Current,
+        eta: 0.0,
         detach_start: true,
         batch: 8,
         pictures: 200,
@@ -122,6 +128,9 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             lr: 1e-3,
             lr_schedule: LrSchedule::Linear,
             teacher: Teacher::Frozen,
+            eta: 0.5,
+            reg: 0.5,
+            reg_captions: 64,
             pictures: 64,
             sampling_steps: 20,
             guidance: 4.0,
@@ -193,7 +202,7 @@ impl Options {
             ("sampling_steps", self.sampling_steps),
         ])?;
         checks::above_zero(&[("lr", self.lr)])?;
-        checks::finite(&[("guidance", self.guidance)])?;
+        checks::finite(&[("guidance", self.guidance), ("eta", self.eta)])?;
         checks::weights(&[("reg", self.reg), ("clip", self.clip)])
     }
 }
@@ -202,7 +211,7 @@ impl Options {
 fn loss(frozen: &Pipeline, edited: &Pipeline, batch: &Batch, options: &Options) -> Result<Tensor<1>> {
     let wanted = match (options.loss, options.teacher) {
         (Loss::Noise, _) => batch.noisy.target(frozen)?,
-        (Loss::Model, Teacher::Frozen) => batch.noisy.predicted(frozen, &Context::from(&batch.anchor)),
+        (Loss::Model, Teacher::Frozen) => batch.anchored(frozen, options.eta),
         (Loss::Model, Teacher::Current) => batch.noisy.predicted(&edited.without_gradients(), &Context::from(&batch.anchor)),
     };
     let context = Context::from(&batch.target);

@@ -7,6 +7,9 @@
 //!
 //! `loss = mean (net(z_t, c) - sg[net(z_t, 0)] - (net*(z_t, a) - net*(z_t, 0)))^2 + lambda mean (net(z_t, 0) - net*(z_t, 0))^2`
 //!
+//! Ours is `eta`, 0 in the paper: what is to be added is `d(a) - eta (d(c) - d(a))` with `d(p) = net*(z_t, p) - net*(z_t, 0)`, past the
+//! replacement, as [ESD](super::esd) goes past the neutral prediction.
+//!
 //! No code was published; this is rebuilt from what the paper says of its losses. `z_t` comes from trajectories of the frozen model
 //! guided towards `c`, which hold the frozen predictions too ([`bank`](crate::bank)).
 
@@ -57,6 +60,8 @@ pub struct Options {
     pub lr: f64,
     /// `constant` or `linear` (falling to 0).
     pub lr_schedule: LrSchedule,
+    /// How far past the replacement to go.
+    pub eta: f64,
     /// Weight of the unconditional prediction's distance.
     pub lambda: f64,
     /// Examples a step.
@@ -77,6 +82,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         iterations: 1000,
         lr: 1e-5,
         lr_schedule: LrSchedule::Constant,
+        eta: 0.0,
         lambda: 1.0,
         batch: 1,
         trajectories: 8,
@@ -88,9 +94,11 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     }
     let prompts: usize = job.concepts.iter().map(|c| c.prompts.len()).sum();
     Options {
-        iterations: 200 * job.concepts.len().clamp(1, 5),
+        iterations: 300 * job.concepts.len().clamp(1, 5),
         lr: 1e-3,
         lr_schedule: LrSchedule::Linear,
+        eta: 0.25,
+        lambda: 12.0,
         batch: 8,
         trajectories: prompts.max(16),
         ..published
@@ -127,7 +135,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         let examples = bank.examples(&draw(bank.len(), options.batch, seed, step));
         let rows: Vec<usize> = examples.path.iter().map(|path| path % prompts.len()).collect();
         let replaced: Vec<bool> = rows.iter().map(|&row| prompts[row].anchor.is_some()).collect();
-        loss(edited, &examples, &select(&contexts, &rows), &empty, &replaced, options.lambda)
+        loss(edited, &examples, &select(&contexts, &rows), &empty, &replaced, &options)
     })?;
     let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(job.about(METHOD.id, recorded), trainable.component, job.pipeline, values))
@@ -142,7 +150,7 @@ impl Options {
             ("sampling_steps", self.sampling_steps),
         ])?;
         checks::above_zero(&[("lr", self.lr)])?;
-        checks::finite(&[("start_guidance", self.start_guidance)])?;
+        checks::finite(&[("start_guidance", self.start_guidance), ("eta", self.eta)])?;
         checks::weights(&[("lambda", self.lambda)])
     }
 }
@@ -155,23 +163,25 @@ fn loss(
     contexts: &Tensor<3>,
     empty: &Tensor<3>,
     replaced: &[bool],
-    lambda: f64,
+    options: &Options,
 ) -> Result<Tensor<1>> {
     let n = examples.t.len();
     let alpha_bars = edited.schedule.alpha_bars(&examples.t);
     let raw = |epsilon: &Tensor<4>| edited.schedule.raw_from_epsilon(epsilon.clone(), examples.x.clone(), &alpha_bars);
     let pinned = raw(&examples.eps_empty)?;
-    let added = match examples.eps_also.first() {
+    let own = raw(&examples.eps_prompt)? - pinned.clone();
+    let replacement = match examples.eps_also.first() {
         Some(also) => (raw(also)? - pinned.clone()) * column(replaced, also),
         None => pinned.zeros_like(),
     };
+    let added = replacement.clone() - (own - replacement) * options.eta;
 
     let labels: Vec<f32> = examples.t.iter().map(|t| t.get()).collect();
     let both = Context::from(Tensor::cat(vec![contexts.clone(), empty.clone().repeat_dim(0, n)], 0));
     let found = edited.unet_network().forward(examples.x.clone().repeat_dim(0, 2), &labels.repeat(2), &both);
     let (asked, nothing) = (found.clone().narrow(0, 0, n), found.narrow(0, n, n));
     let guidance = (asked - nothing.clone().detach() - added).powi_scalar(2).mean();
-    Ok(guidance + (nothing - pinned).powi_scalar(2).mean() * lambda)
+    Ok(guidance + (nothing - pinned).powi_scalar(2).mean() * options.lambda)
 }
 
 /// 1 for yes and 0 for no, `[n, 1, 1, 1]`.

@@ -10,6 +10,8 @@
 //! - the network learns `L_G = BCE(D(u_c), 0)`, and a prior `L_p = mean (net(y_t, r) - n)^2` on pictures `y` of captions `r` to keep
 //! - surgery: where the gradients of a tensor point against each other, `g_G <- g_G - (g_G . g_p) / |g_p|^2 g_p`
 //!
+//! Ours is `eta`, as in Ablating Concepts: `u_a = x0(net*(z_t, a) - eta (net*(z_t, c) - net*(z_t, a)))`.
+//!
 //! The published code differs in three places, all in `--variant reference`. Its surgery takes out `cos(g_G, g_p) g_p / |g_p|`, which lacks
 //! the factor `|g_G|`: as the gradient was shortened to norm 1 before, the step overshoots. With surgery on, the prior's own
 //! gradient is never applied. And what `L_G` leaves in `D`'s gradients is not cleared, so that `D` learns `BCE(D(u_c), 0) +
@@ -71,6 +73,8 @@ pub struct Options {
     pub d_width: usize,
     /// Whether the discriminator keeps what the network's loss left in its gradients, as the published code does.
     pub d_uncleared: bool,
+    /// How far past the anchor the prediction goes that the concept's is to look like.
+    pub eta: f64,
     /// Examples a step.
     pub batch: usize,
     /// Pictures of anchors; at least one for every prompt.
@@ -112,6 +116,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         d_lr: 5e-4,
         d_width: 64,
         d_uncleared: false,
+        eta: 0.0,
         batch: 8,
         pictures: 1000,
         sampling_steps: 50,
@@ -128,8 +133,9 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         Variant::Fixed => Options {
             iterations: 200 * job.concepts.len().clamp(1, 5),
             warm_up: 100,
-            lr: 3e-4,
+            lr: 5e-4,
             lr_schedule: LrSchedule::Linear,
+            eta: 0.5,
             pictures: 64,
             prior_captions: 64,
             sampling_steps: 20,
@@ -196,7 +202,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             Some(d) => d,
             None => warm.restored(&carried.borrow())?,
         };
-        let asked = implied(edited, &batch, &batch.target)?;
+        let asked = asked(edited, &batch)?;
         let fooled = cross_entropy(d.judge(asked.clone()), ANCHOR);
         teach(&mut d, pipeline, &batch, asked.detach().inner(), options.d_uncleared, &options)?;
         carried.replace(d.stored());
@@ -219,7 +225,7 @@ impl Options {
             ("prior_captions", self.prior_captions),
         ])?;
         checks::above_zero(&[("lr", self.lr), ("d_lr", self.d_lr)])?;
-        checks::finite(&[("guidance", self.guidance)])?;
+        checks::finite(&[("guidance", self.guidance), ("eta", self.eta)])?;
         checks::weights(&[("prior", self.prior), ("clip", self.clip)])
     }
 }
@@ -228,13 +234,17 @@ impl Options {
 const ANCHOR: f64 = 0.0;
 const CONCEPT: f64 = 1.0;
 
-/// The clean latents that a model's prediction for these prompts implies, `[n, channels, h, w]`.
-fn implied(model: &Pipeline, batch: &Batch, prompts: &Tensor<3>) -> Result<Tensor<4>> {
+/// The clean latents that a prediction implies, `[n, channels, h, w]`.
+fn implied(model: &Pipeline, batch: &Batch, raw: Tensor<4>) -> Result<Tensor<4>> {
     let noisy = &batch.noisy;
     let alpha_bars = model.schedule.alpha_bars(&noisy.t);
-    let raw = noisy.predicted(model, &Context::from(prompts));
     let epsilon = model.schedule.epsilon_from_raw(raw, noisy.x.clone(), &alpha_bars)?;
     Ok(model.schedule.x0_from_epsilon(epsilon, noisy.x.clone(), &alpha_bars)?)
+}
+
+/// Those of a model's prediction for the prompts that ask for the concept.
+fn asked(model: &Pipeline, batch: &Batch) -> Result<Tensor<4>> {
+    implied(model, batch, batch.noisy.predicted(model, &Context::from(&batch.target)))
 }
 
 /// One step of the discriminator against what the concept's prompts made of a batch.
@@ -246,7 +256,7 @@ fn teach(
     uncleared: bool,
     options: &Options,
 ) -> Result<f32> {
-    let anchor = Lesson { latents: implied(frozen, batch, &batch.anchor)?, label: ANCHOR, weight: 1.0 };
+    let anchor = Lesson { latents: implied(frozen, batch, batch.anchored(frozen, options.eta))?, label: ANCHOR, weight: 1.0 };
     let (label, weight) = if uncleared { (0.5, 2.0) } else { (CONCEPT, 1.0) };
     let adam = Adam { beta1: 0.5, ..Adam::default() };
     d.learn(vec![anchor, Lesson { latents: asked, label, weight }], adam, options.d_lr)
@@ -262,7 +272,7 @@ fn warm_up(job: &mut Job<'_>, anchors: &Anchors, fresh: Discriminator, options: 
     job.tell(Event::Stage { name: "warming up", total: options.warm_up, done: d.steps() })?;
     while d.steps() < options.warm_up {
         let batch = anchors.batch(job.pipeline, options.batch, d.steps())?;
-        let asked = implied(job.pipeline, &batch, &batch.target)?;
+        let asked = asked(job.pipeline, &batch)?;
         let loss = teach(&mut d, job.pipeline, &batch, asked, false, options)?;
         let going = job.tell(Event::Step { done: d.steps(), loss: Some(loss) });
         if going.is_err() || d.steps() == options.warm_up {

@@ -118,7 +118,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             pictures: 16,
             sampling_steps: 20,
             guidance: 4.0,
-            retain: 1.0,
+            retain: 20.0,
             ..published
         },
     }
