@@ -3,11 +3,14 @@
 //! Knows prompts and gradients. Does not know where files lie (a [`Store`](job::Store) does), and never prints.
 
 pub mod adam;
+pub mod anchors;
 pub mod bank;
 pub mod bottleneck;
 pub mod captions;
+mod checks;
 mod closed_form;
 pub mod concept;
+pub mod discriminator;
 pub mod drift;
 pub mod edit;
 pub mod error;

@@ -34,7 +34,7 @@ pub const ESD_X: Trainable = Trainable {
 /// Keys and values of the cross-attention.
 pub const ESD_X_STRICT: Trainable = Trainable {
     name: "esd-x-strict",
-    aliases: &["xattn-strict", "kv"],
+    aliases: &["xattn-strict", "kv", "cross-attn"],
     component: "unet",
     about: "keys and values of the cross-attention",
     rule: |name, _| name.contains("attn2.to_k") || name.contains("attn2.to_v"),
@@ -54,7 +54,7 @@ pub const ESD_U: Trainable = Trainable {
 /// Every linear layer and convolution of the U-Net.
 pub const ESD_ALL: Trainable = Trainable {
     name: "esd-all",
-    aliases: &["full"],
+    aliases: &["full", "full-weight"],
     component: "unet",
     about: "every linear layer and convolution",
     rule: |_, _| true,
@@ -78,6 +78,16 @@ pub const SELFATTN_Q: Trainable = Trainable {
     component: "unet",
     about: "self-attention, and queries of the cross-attention",
     rule: |name, _| name.contains("attn1") || name.contains("attn2.to_q"),
+    layers_only: true,
+};
+
+/// All attention of the U-Net.
+pub const ATTENTION: Trainable = Trainable {
+    name: "attention",
+    aliases: &["unet-attn"],
+    component: "unet",
+    about: "queries, keys, values and outputs of self- and cross-attention",
+    rule: |name, _| name.contains(".attn1.") || name.contains(".attn2."),
     layers_only: true,
 };
 
@@ -136,8 +146,8 @@ fn is_feed_forward(name: &str) -> bool {
 }
 
 /// The choices, in the order in which they are listed.
-pub const ALL: [Trainable; 11] =
-    [ESD_X, ESD_X_STRICT, ESD_U, ESD_ALL, SELFATTN, SELFATTN_Q, TEXT_ENCODER, TEXT_FIRST, TEXT_MLP, TEXT_MLP_ONLY, TEXT_ATTN];
+pub const ALL: [Trainable; 12] =
+    [ESD_X, ESD_X_STRICT, ESD_U, ESD_ALL, SELFATTN, SELFATTN_Q, ATTENTION, TEXT_ENCODER, TEXT_FIRST, TEXT_MLP, TEXT_MLP_ONLY, TEXT_ATTN];
 
 impl Trainable {
     /// Parts of adapters of the denoiser, which no user names: they are there because a method put them there.
@@ -155,6 +165,20 @@ impl Trainable {
             let names: Vec<_> = ALL.iter().map(|t| t.name).collect();
             Error::input(format!("there is no train method `{name}`")).with_hint(format!("choose one of {}", names.join(", ")))
         })
+    }
+
+    /// The choice of that name for a method that trains the U-Net.
+    ///
+    /// # Errors
+    /// If there is none, or it is one of another component; the error lists those of the U-Net.
+    pub(crate) fn of_unet(name: &str, method: &str) -> Result<Self> {
+        let found = Self::named(name)?;
+        if found.component == "unet" {
+            return Ok(found);
+        }
+        let names: Vec<_> = ALL.iter().filter(|t| t.component == "unet").map(|t| t.name).collect();
+        Err(Error::input(format!("`{}` moves the {}, {method} moves the unet", found.name, found.component))
+            .with_hint(format!("choose one of {}", names.join(", "))))
     }
 
     /// The names of the tensors it picks among `tensors` (name and shape), in order.

@@ -40,6 +40,10 @@ methods! {
     sa
     spm
     ant
+    ac
+    all_but_one
+    doco
+    fmn
 }
 
 /// Which of a method's forms to run where paper and published code disagree.

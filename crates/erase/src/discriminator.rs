@@ -1,0 +1,334 @@
+//! A discriminator of latents: convolutions over patches (Isola et al. 2017, arXiv 1611.07004), trained by its own Adam.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::{Device, Tensor, TensorData, activation::leaky_relu, module::conv2d, ops::ConvOptions};
+use scumble_diffusion::TorchRng;
+use scumble_nn::files::{HostTensor, Tensors};
+
+use crate::{
+    adam::{Adam, Moments},
+    error::{Error, Result},
+    gradients::Gradients,
+    seeds::mix,
+    train::to_host,
+};
+
+/// Side of every kernel.
+const KERNEL: usize = 4;
+/// Widest layer, in first layers.
+const WIDEST: usize = 8;
+/// Added to variances, as PyTorch's batch norm does.
+const EPS: f64 = 1e-5;
+
+/// One convolution, with padding 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Layer {
+    input: usize,
+    output: usize,
+    stride: usize,
+    /// Batch norm instead of a bias.
+    norm: bool,
+}
+
+/// A network from latents to a logit for each patch, and the state of its training.
+#[derive(Clone, Debug)]
+pub struct Discriminator {
+    layers: Vec<Layer>,
+    values: Gradients,
+    moments: BTreeMap<String, Moments>,
+    step: usize,
+}
+
+/// One thing to learn: latents, what they are (1 or 0, or between), and the weight of that.
+#[derive(Debug)]
+pub struct Lesson {
+    /// `[n, channels, h, w]`
+    pub latents: Tensor<4>,
+    /// What the logits should say.
+    pub label: f64,
+    /// Weight of its loss.
+    pub weight: f64,
+}
+
+impl Discriminator {
+    /// A fresh one for latents of `side` squares (the shorter side): `channels` to `width`, twice that, and so on to 8 times, then to
+    /// 1. As many layers halve the side as leave 8 of it, at most three and at least one: for Stable Diffusion's 64 the
+    /// published 4, 64, 128, 256, 512, 1.
+    ///
+    /// Kernels are drawn from a normal distribution with standard deviation 0.02, factors of norms around 1.
+    pub fn fresh(channels: usize, side: usize, width: usize, seed: u64, device: &Device) -> Self {
+        let halvings = (side.max(16) / 8).ilog2().clamp(1, 3) as usize;
+        let wide = |i: usize| width * (1 << i).min(WIDEST);
+        let mut layers = vec![Layer { input: channels, output: width, stride: 2, norm: false }];
+        for i in 1..=halvings {
+            layers.push(Layer { input: wide(i - 1), output: wide(i), stride: if i < halvings { 2 } else { 1 }, norm: true });
+        }
+        layers.push(Layer { input: wide(halvings), output: 1, stride: 1, norm: false });
+
+        let mut rng = TorchRng::new(mix(seed, 0xd15c));
+        let mut normal = |n: usize, mean: f32| -> Tensor<1> {
+            // Fewer than 16 are drawn another way.
+            let drawn: Vec<f32> = rng.normal(n.max(16)).into_iter().take(n).map(|z| mean + 0.02 * z).collect();
+            Tensor::from_data(TensorData::new(drawn, [n]), device)
+        };
+        let mut values = Gradients::new();
+        for (i, layer) in layers.iter().enumerate() {
+            values.insert(format!("{i}.weight"), normal(layer.output * layer.input * KERNEL * KERNEL, 0.0));
+            values.insert(format!("{i}.bias"), Tensor::zeros([layer.output], device));
+            if layer.norm {
+                values.insert(format!("{i}.norm"), normal(layer.output, 1.0));
+            }
+        }
+        let moments = values.iter().map(|(name, value)| (name.clone(), Moments::zeros_like(value))).collect();
+        Self { layers, values, moments, step: 0 }
+    }
+
+    /// How it was when it was stored; `self` says what shape it has.
+    ///
+    /// # Errors
+    /// If that is not the state of such a discriminator.
+    pub fn restored(&self, stored: &Tensors) -> Result<Self> {
+        let damaged = || Error::input("the stored discriminator is damaged").with_hint("start again with --overwrite");
+        let read = |kind: &str, name: &str, like: &Tensor<1>| -> Result<Tensor<1>> {
+            let values = stored.get(&format!("{kind}.{name}")).and_then(HostTensor::to_f32).ok_or_else(damaged)?;
+            let n = values.len();
+            if n != like.dims()[0] {
+                return Err(damaged());
+            }
+            Ok(Tensor::from_data(TensorData::new(values, [n]), &like.device()))
+        };
+        let step = stored.get(STEP).and_then(HostTensor::to_i64).and_then(|s| usize::try_from(*s.first()?).ok());
+        let mut new = Self { step: step.ok_or_else(damaged)?, ..self.clone() };
+        for (name, value) in &self.values {
+            new.values.insert(name.clone(), read("value", name, value)?);
+            new.moments.insert(name.clone(), Moments { m: read("m", name, value)?, v: read("v", name, value)? });
+        }
+        Ok(new)
+    }
+
+    /// All of it, to be stored.
+    pub fn stored(&self) -> Tensors {
+        let mut stored = Tensors::from([(STEP.to_owned(), HostTensor::from_i64([1], &[self.step as i64]))]);
+        for (name, value) in &self.values {
+            stored.insert(format!("value.{name}"), to_host(value.clone()));
+        }
+        for (name, moments) in &self.moments {
+            stored.insert(format!("m.{name}"), to_host(moments.m.clone()));
+            stored.insert(format!("v.{name}"), to_host(moments.v.clone()));
+        }
+        stored
+    }
+
+    /// Steps it has taken.
+    pub fn steps(&self) -> usize {
+        self.step
+    }
+
+    /// Logits `[n, 1, h', w']` of latents `[n, channels, h, w]`, differentiable in the latents.
+    pub fn judge(&self, latents: Tensor<4>) -> Tensor<4> {
+        self.forward(&self.values, latents)
+    }
+
+    /// One step of Adam on the weighted sum of lessons; the loss before it.
+    ///
+    /// # Errors
+    /// If the loss is not finite.
+    pub fn learn(&mut self, lessons: Vec<Lesson>, adam: Adam, lr: f64) -> Result<f32> {
+        let leaves: Gradients =
+            self.values.iter().map(|(name, value)| (name.clone(), value.clone().autodiff().require_grad())).collect();
+        let loss = self.loss(&leaves, lessons);
+        let value: f32 = loss.clone().inner().into_scalar();
+        if !value.is_finite() {
+            return Err(Error::Diverged { step: self.step + 1, loss: value });
+        }
+        let mut gradients = loss.backward();
+        self.step += 1;
+        for (name, leaf) in leaves {
+            let (Some(gradient), Some(moments)) = (leaf.grad_remove(&mut gradients), self.moments.get_mut(&name)) else {
+                continue;
+            };
+            if let Some(value) = self.values.get_mut(&name) {
+                *value = moments.step_with(adam, value.clone(), gradient, lr, self.step);
+            }
+        }
+        Ok(value)
+    }
+
+    fn loss(&self, values: &Gradients, lessons: Vec<Lesson>) -> Tensor<1> {
+        let one = |lesson: Lesson| cross_entropy(self.forward(values, lesson.latents), lesson.label) * lesson.weight;
+        let sum = lessons.into_iter().map(one).reduce(|a, b| a + b);
+        sum.unwrap_or_else(|| Tensor::zeros([1], &Device::flex()))
+    }
+
+    fn forward(&self, values: &Gradients, latents: Tensor<4>) -> Tensor<4> {
+        let last = self.layers.len() - 1;
+        let mut x = latents;
+        for (i, layer) in self.layers.iter().enumerate() {
+            let get = |what: &str| values[&format!("{i}.{what}")].clone();
+            let weight = get("weight").reshape([layer.output, layer.input, KERNEL, KERNEL]);
+            let options = ConvOptions::new([layer.stride; 2], [1, 1], [1, 1], 1);
+            x = conv2d(x, weight, (!layer.norm).then(|| get("bias")), options);
+            if layer.norm {
+                x = batch_norm(x, get("norm"), get("bias"));
+            }
+            if i < last {
+                x = leaky_relu(x, 0.2);
+            }
+        }
+        x
+    }
+}
+
+/// The name of the number of steps among stored tensors.
+const STEP: &str = "step";
+
+/// Every channel to mean 0 and variance 1 over the batch and its places, then scaled and moved.
+fn batch_norm(x: Tensor<4>, factor: Tensor<1>, bias: Tensor<1>) -> Tensor<4> {
+    let [_, c, _, _] = x.dims();
+    let mean = |x: Tensor<4>| x.mean_dim(0).mean_dim(2).mean_dim(3);
+    let centred = x.clone() - mean(x);
+    let variance = mean(centred.clone().powi_scalar(2));
+    centred / (variance + EPS).sqrt() * factor.reshape([1, c, 1, 1]) + bias.reshape([1, c, 1, 1])
+}
+
+/// The mean cross-entropy of logits to a label of 0 to 1, `log(1 + exp z) - label z`.
+pub fn cross_entropy(logits: Tensor<4>, label: f64) -> Tensor<1> {
+    let positive = logits.clone().clamp_min(0.0);
+    let rest = (logits.clone().abs() * -1.0).exp().log1p();
+    (positive + rest - logits * label).mean()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wave(n: usize, phase: f64, mean: f64, scale: f64) -> Tensor<1> {
+        let values: Vec<f32> = (0..n).map(|k| (mean + scale * (k as f64 * 0.7 + phase).sin()) as f32).collect();
+        Tensor::from_data(TensorData::new(values, [n]), &Device::flex())
+    }
+
+    /// Channels 4, 3, 6, 1 with numbers that PyTorch can make too.
+    fn small() -> Discriminator {
+        let mut d = Discriminator::fresh(4, 8, 3, 0, &Device::flex());
+        for (name, value) in &mut d.values {
+            let (i, what) = name.split_once('.').unwrap();
+            let i: f64 = i.parse().unwrap();
+            let n = value.dims()[0];
+            *value = match what {
+                "weight" => wave(n, i, 0.0, 0.3),
+                "norm" => wave(n, i + 5.0, 1.0, 0.1),
+                _ => wave(n, i + 7.0, 0.0, 0.1),
+            };
+        }
+        d
+    }
+
+    fn latents(phase: f64, scale: f64) -> Tensor<4> {
+        wave(2 * 4 * 8 * 8, phase, 0.0, scale).reshape([2, 4, 8, 8])
+    }
+
+    #[track_caller]
+    fn near(found: &[f32], expected: &[f64], tolerance: f64) {
+        assert_eq!(found.len(), expected.len());
+        let far = found.iter().zip(expected).any(|(&f, &e)| (f64::from(f) - e).abs() > tolerance * e.abs().max(0.01));
+        assert!(!far, "found {found:?}, expected {expected:?}");
+    }
+
+    fn read<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+        x.into_data().iter::<f32>().collect()
+    }
+
+    // Expected numbers below: torch 2.15, float64.
+    //
+    // def wave(n, phase, scale): return torch.sin(torch.arange(n) * 0.7 + phase) * scale
+    // for i, (a, b, stride, norm) in enumerate([(4, 3, 2, False), (3, 6, 1, True), (6, 1, 1, False)]):
+    //     c = nn.Conv2d(a, b, 4, stride, 1, bias=not norm)
+    //     c.weight.data = wave(b * a * 16, i, 0.3).reshape(b, a, 4, 4)
+    //     if norm: n = nn.BatchNorm2d(b); n.weight.data = 1 + wave(b, i + 5, 0.1); n.bias.data = wave(b, i + 7, 0.1)
+    //     else: c.bias.data = wave(b, i + 7, 0.1)                  # then nn.LeakyReLU(0.2), but not after the last
+    // x = wave(512, 0.5, 1.0).reshape(2, 4, 8, 8).requires_grad_(); y = wave(512, 1.5, 0.5).reshape(2, 4, 8, 8)
+    // bce = nn.BCEWithLogitsLoss(); z = d(x); z0, z1 = torch.zeros_like(z), torch.ones_like(z)
+    // bce(z, z0).backward(); x.grad.flatten()[[0, 17, 100, 400]], x.grad.norm()
+    // d.zero_grad(); loss = bce(d(y), z0) + bce(d(x.detach()), z1); loss.backward(); the first gradients and their norms
+    // torch.optim.Adam(d.parameters(), lr=5e-2, betas=(.5, .999)).step(); d(x)
+
+    #[test]
+    fn logits_and_their_gradient_are_pytorchs() {
+        let d = small();
+        let x = latents(0.5, 1.0).autodiff().require_grad();
+        let logits = d.judge(x.clone());
+        assert_eq!(logits.dims(), [2, 1, 2, 2]);
+        let expected = [-1.8843590, -0.9654409, 2.0978987, 1.5906265, 0.1184969, -0.4633264, -0.3247009, 0.2757506];
+        near(&read(logits.clone().inner()), &expected, 1e-4);
+        let loss = cross_entropy(logits, 0.0);
+        near(&read(loss.clone().inner()), &[0.88506398], 1e-5);
+        let gradient = read(x.grad_remove(&mut loss.backward()).unwrap());
+        let some: Vec<f32> = [0, 17, 100, 400].iter().map(|&i| gradient[i]).collect();
+        near(&some, &[0.0082556090, -0.049490116, 0.039073350, -0.0081765884], 1e-3);
+        near(&[gradient.iter().map(|g| g * g).sum::<f32>().sqrt()], &[0.68593164], 1e-4);
+    }
+
+    fn lessons() -> Vec<Lesson> {
+        vec![
+            Lesson { latents: latents(1.5, 0.5), label: 0.0, weight: 1.0 },
+            Lesson { latents: latents(0.5, 1.0), label: 1.0, weight: 1.0 },
+        ]
+    }
+
+    #[test]
+    fn what_it_learns_is_pytorchs() {
+        let mut d = small();
+        let leaves: Gradients = d.values.iter().map(|(n, v)| (n.clone(), v.clone().autodiff().require_grad())).collect();
+        let mut gradients = d.loss(&leaves, lessons()).backward();
+        for (name, first, norm) in [
+            ("0.bias", 0.030239809, 0.64349145),
+            ("0.weight", 0.094883890, 2.4675477),
+            ("1.bias", 0.019733255, 0.21530028),
+            ("1.norm", -0.047155846, 0.19624056),
+            ("1.weight", 0.052372619, 1.3249794),
+            ("2.bias", -0.014966510, 0.014966510),
+            ("2.weight", -3.5496174e-05, 0.84059185),
+        ] {
+            let g = read(leaves[name].grad_remove(&mut gradients).unwrap());
+            near(&[g[0], g.iter().map(|g| g * g).sum::<f32>().sqrt()], &[first, norm], 1e-3);
+        }
+        let loss = d.learn(lessons(), Adam { beta1: 0.5, ..Adam::default() }, 5e-2).unwrap();
+        near(&[loss], &[1.57498108], 1e-5);
+        let after = [2.0664180, 1.8413694, -1.5209217, -1.4290335, -0.8427757, -1.8002171, 1.0785253, 1.9278727];
+        near(&read(d.judge(latents(0.5, 1.0))), &after, 1e-3);
+        assert_eq!(d.steps(), 1);
+    }
+
+    #[test]
+    fn it_is_as_deep_as_latents_allow() {
+        let shape = |side: usize| -> Vec<(usize, usize, usize)> {
+            let d = Discriminator::fresh(4, side, 64, 0, &Device::flex());
+            d.layers.iter().map(|l| (l.input, l.output, l.stride)).collect()
+        };
+        assert_eq!(shape(64), [(4, 64, 2), (64, 128, 2), (128, 256, 2), (256, 512, 1), (512, 1, 1)]);
+        assert_eq!(shape(96), shape(64));
+        assert_eq!(shape(8), [(4, 64, 2), (64, 128, 1), (128, 1, 1)]);
+        assert_eq!(shape(5), shape(8));
+    }
+
+    #[test]
+    fn a_stored_one_goes_on_with_the_same_bits() {
+        let teach = |d: &mut Discriminator| d.learn(lessons(), Adam::default(), 1e-2).unwrap();
+        let mut d = small();
+        teach(&mut d);
+        let mut other = Discriminator::fresh(4, 8, 3, 1, &Device::flex()).restored(&d.stored()).unwrap();
+        assert_eq!(teach(&mut d).to_bits(), teach(&mut other).to_bits());
+        assert_eq!(read(d.judge(latents(0.0, 1.0))), read(other.judge(latents(0.0, 1.0))));
+        assert!(Discriminator::fresh(4, 8, 4, 1, &Device::flex()).restored(&d.stored()).is_err());
+    }
+
+    /// Gradients that were not cleared: the labels 0 and 1 together are twice the label 1/2.
+    #[test]
+    fn both_labels_are_twice_neither() {
+        let z = latents(0.3, 40.0);
+        let both: f32 = (cross_entropy(z.clone(), 0.0) + cross_entropy(z.clone(), 1.0)).into_scalar();
+        let neither: f32 = (cross_entropy(z, 0.5) * 2.0).into_scalar();
+        assert!((both - neither).abs() < 1e-4 * both.abs(), "{both} {neither}");
+    }
+}

@@ -1,0 +1,220 @@
+//! Ablating Concepts: "Ablating Concepts in Text-to-Image Diffusion Models", Kumari et al., ICCV 2023 (arXiv 2303.13516).
+//!
+//! On pictures of an anchor concept the prompt that asks for the concept learns to predict what the anchor's prompt predicts.
+//! With `x` a picture drawn by the frozen model from the anchor's prompt `a`, `n` noise, `c` the prompt that asks for the concept:
+//!
+//! - model-based: `loss = mean (net(z_t, c) - sg[teacher(z_t, a)])^2`, `z_t = sqrt(abar_t) x + sqrt(1 - abar_t) n`
+//! - noise-based: `loss = mean (net(z_t, c) - n)^2`
+//! - regulariser, where an anchor's word is part of the concept's: `+ reg mean (net(z'_t, a) - n')^2` on the same kind of pictures
+//!
+//! Ours is `eta`, 0 in the paper: the teacher points past the anchor, to `teacher(z_t, a) - eta (teacher(z_t, c) - teacher(z_t, a))`.
+//! An anchor may show the concept now and then, as `a cat` is drawn in any style.
+//!
+//! The teacher is the model being trained, without gradient, in the paper and its code. Keys and values of the start token,
+//! which every prompt shares, get no gradient. The published loss sums over the four channels where ours is a mean; Adam does not
+//! see the factor, and it goes into `reg`.
+
+use burn::tensor::Tensor;
+use scumble_diffusion::Pipeline;
+use scumble_nn::Context;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    adam::Adam,
+    anchors::{Anchors, Batch, Pair},
+    checks,
+    edit::Edit,
+    error::{Error, Result},
+    job::{Event, Job},
+    methods::{Method, Variant},
+    pictures::Drawing,
+    train::{LrSchedule, Train, train},
+    trainable::Trainable,
+};
+
+/// What it is.
+pub const METHOD: Method = Method {
+    id: "ac",
+    paper: "Kumari et al., Ablating Concepts in Text-to-Image Diffusion Models, ICCV 2023, arXiv 2303.13516",
+    moves: "U-Net: keys and values of the cross-attention (kv), all attention (attention), all layers (full)",
+    needs: "pictures of the anchor, drawn by the model itself",
+    several: true,
+    preserves: true,
+    pictures: false,
+    seconds: None,
+    peak_mb: None,
+    erase,
+};
+
+/// Ablating Concepts' options.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Which tensors move.
+    pub train_method: String,
+    /// Training steps.
+    pub iterations: usize,
+    /// AdamW's step size at the first step.
+    pub lr: f64,
+    /// `constant` or `linear` (falling to 0).
+    pub lr_schedule: LrSchedule,
+    /// `model` or `noise`.
+    pub loss: Loss,
+    /// `current` or `frozen`: who predicts for the anchor.
+    pub teacher: Teacher,
+    /// How far past the anchor the teacher points, with the model-based loss.
+    pub eta: f64,
+    /// Whether the start token gets no gradient.
+    pub detach_start: bool,
+    /// Examples a step.
+    pub batch: usize,
+    /// Pictures of anchors; at least one for every prompt.
+    pub pictures: usize,
+    /// DDIM steps of these pictures.
+    pub sampling_steps: usize,
+    /// Guidance of these pictures.
+    pub guidance: f64,
+    /// Weight of the regulariser, beside a loss that is a mean.
+    pub reg: f64,
+    /// Captions whose pictures the regulariser learns from; 0 for the anchors' own.
+    pub reg_captions: usize,
+    /// The largest norm of a step's gradient; 0 for none.
+    pub clip: f64,
+}
+
+/// What the concept's prompt is to predict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Loss {
+    /// What the teacher predicts for the anchor.
+    Model,
+    /// The noise.
+    Noise,
+}
+
+/// Who predicts for the anchor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Teacher {
+    /// The model being trained, without gradient.
+    Current,
+    /// The model as it was.
+    Frozen,
+}
+
+/// The defaults for a job.
+pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+    let published = Options {
+        train_method: "esd-x-strict".into(),
+        iterations: 100,
+        lr: 1.6e-5,
+        lr_schedule: LrSchedule::Constant,
+        loss: Loss::Model,
+        teacher: Teacher::Current,
+        eta: 0.0,
+        detach_start: true,
+        batch: 8,
+        pictures: 200,
+        sampling_steps: 50,
+        guidance: 6.0,
+        reg: 0.0,
+        reg_captions: 0,
+        clip: 1.0,
+    };
+    match variant {
+        Variant::Paper | Variant::Reference => published,
+        Variant::Fixed if !job.miniature => Options { teacher: Teacher::Frozen, ..published },
+        Variant::Fixed => Options {
+            iterations: 200 * job.concepts.len().clamp(1, 5),
+            lr: 1e-3,
+            lr_schedule: LrSchedule::Linear,
+            teacher: Teacher::Frozen,
+            eta: 0.5,
+            reg: 0.5,
+            reg_captions: 64,
+            pictures: 64,
+            sampling_steps: 20,
+            guidance: 4.0,
+            ..published
+        },
+    }
+}
+
+/// Streams of pictures.
+pub(crate) const ANCHORS: u64 = 0xac_0001;
+pub(crate) const KEPT: u64 = 0xac_0002;
+
+/// Erases the job's concepts.
+///
+/// # Errors
+/// If an option is impossible, or the caller interrupts.
+pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
+    let mut options: Options = job.options(&defaults(job, variant))?;
+    let trainable = Trainable::of_unet(&options.train_method, METHOD.id)?;
+    options.train_method = trainable.name.into();
+    options.check()?;
+    let pairs = Pair::of(job.concepts);
+    if pairs.is_empty() {
+        return Err(Error::input("there is no concept to erase"));
+    }
+    job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
+
+    let drawing = Drawing { steps: options.sampling_steps, guidance: options.guidance };
+    let anchors = Anchors::drawn(job, &pairs, options.pictures, drawing, ANCHORS)?;
+    let kept = match (options.reg > 0.0, options.reg_captions) {
+        (false, _) => None,
+        (true, 0) => Some(anchors.clone()),
+        (true, n) => {
+            let kept = Pair::kept(job, n);
+            if kept.is_empty() {
+                return Err(Error::input("reg_captions asks for captions, there are none").with_hint("give some with --captions"));
+            }
+            Some(Anchors::drawn(job, &kept, n, drawing, KEPT)?)
+        }
+    };
+
+    let pipeline = job.pipeline;
+    let steps = Train {
+        adam: Adam::decoupled(),
+        clip: (options.clip > 0.0).then_some(options.clip),
+        ..Train::new(trainable, options.iterations, options.lr, options.lr_schedule, METHOD.id)
+    };
+    let values = train(job, steps, &mut |edited, step| {
+        let batch = anchors.batch(pipeline, options.batch, step)?;
+        let loss = loss(pipeline, edited, &batch, &options)?;
+        match &kept {
+            // Other pictures, noise and timesteps than the loss's where both learn from the same set.
+            Some(kept) => {
+                Ok(loss + kept.batch(pipeline, options.batch, step + options.iterations)?.denoising(edited)? * options.reg)
+            }
+            None => Ok(loss),
+        }
+    })?;
+    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit::of_values(job.about(METHOD.id, recorded), trainable.component, job.pipeline, values))
+}
+
+impl Options {
+    fn check(&self) -> Result<()> {
+        checks::counts(&[
+            ("iterations", self.iterations),
+            ("batch", self.batch),
+            ("pictures", self.pictures),
+            ("sampling_steps", self.sampling_steps),
+        ])?;
+        checks::above_zero(&[("lr", self.lr)])?;
+        checks::finite(&[("guidance", self.guidance), ("eta", self.eta)])?;
+        checks::weights(&[("reg", self.reg), ("clip", self.clip)])
+    }
+}
+
+/// The mean squared distance of what the concept's prompt predicts to what it should, in what the network predicts.
+fn loss(frozen: &Pipeline, edited: &Pipeline, batch: &Batch, options: &Options) -> Result<Tensor<1>> {
+    let wanted = match (options.loss, options.teacher) {
+        (Loss::Noise, _) => batch.noisy.target(frozen)?,
+        (Loss::Model, Teacher::Frozen) => batch.anchored(frozen, options.eta),
+        (Loss::Model, Teacher::Current) => batch.noisy.predicted(&edited.without_gradients(), &Context::from(&batch.anchor)),
+    };
+    let context = Context::from(&batch.target);
+    let context = if options.detach_start { context.with_start_detached() } else { context };
+    Ok((batch.noisy.predicted(edited, &context) - wanted).powi_scalar(2).mean())
+}

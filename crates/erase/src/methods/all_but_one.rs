@@ -1,0 +1,191 @@
+//! All but One: "All but One: Surgical Concept Erasing with Model Preservation in Text-to-Image Diffusion Models", Hong, Lee and
+//! Woo, AAAI 2024 (arXiv 2312.12807).
+//!
+//! What guidance adds for the concept becomes what it adds for a replacement, and the unconditional prediction, which every
+//! picture shares, is pinned. With `c` the prompt that asks for the concept, `a` its replacement (the empty prompt for none, so
+//! that guidance adds nothing), `0` the empty prompt, `sg` no gradient:
+//!
+//! `loss = mean (net(z_t, c) - sg[net(z_t, 0)] - (net*(z_t, a) - net*(z_t, 0)))^2 + lambda mean (net(z_t, 0) - net*(z_t, 0))^2`
+//!
+//! Ours is `eta`, 0 in the paper: what is to be added is `d(a) - eta (d(c) - d(a))` with `d(p) = net*(z_t, p) - net*(z_t, 0)`, past the
+//! replacement, as [ESD](super::esd) goes past the neutral prediction.
+//!
+//! No code was published; this is rebuilt from what the paper says of its losses. `z_t` comes from trajectories of the frozen model
+//! guided towards `c`, which hold the frozen predictions too ([`bank`](crate::bank)).
+
+use burn::tensor::Tensor;
+use scumble_diffusion::Pipeline;
+use scumble_nn::Context;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    adam::Adam,
+    bank::{Bank, Examples, Sampling},
+    checks,
+    concept::ConceptPrompt,
+    edit::Edit,
+    error::{Error, Result},
+    job::{Event, Job},
+    methods::{
+        Method, Variant,
+        esd::{paths, select},
+    },
+    seeds::draw,
+    train::{LrSchedule, Train, train},
+    trainable::Trainable,
+};
+
+/// What it is.
+pub const METHOD: Method = Method {
+    id: "all-but-one",
+    paper: "Hong, Lee and Woo, All but One: Surgical Concept Erasing with Model Preservation, AAAI 2024, arXiv 2312.12807",
+    moves: "U-Net: cross-attention (esd-x), its keys and values (esd-x-strict), or another choice",
+    needs: "nothing; --anchor names a replacement",
+    several: true,
+    preserves: false,
+    pictures: false,
+    seconds: None,
+    peak_mb: None,
+    erase,
+};
+
+/// The options of All but One.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Which tensors move.
+    pub train_method: String,
+    /// Training steps.
+    pub iterations: usize,
+    /// AdamW's step size at the first step.
+    pub lr: f64,
+    /// `constant` or `linear` (falling to 0).
+    pub lr_schedule: LrSchedule,
+    /// How far past the replacement to go.
+    pub eta: f64,
+    /// Weight of the unconditional prediction's distance.
+    pub lambda: f64,
+    /// Examples a step.
+    pub batch: usize,
+    /// Trajectories in the bank; at least one for every prompt.
+    pub trajectories: usize,
+    /// DDIM steps of a trajectory.
+    pub sampling_steps: usize,
+    /// Guidance on the trajectories.
+    pub start_guidance: f64,
+}
+
+/// The defaults for a job. Nothing but the losses was published: the numbers beside them are those of ESD's loop, which the paper
+/// starts from.
+pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+    let published = Options {
+        train_method: "esd-x".into(),
+        iterations: 1000,
+        lr: 1e-5,
+        lr_schedule: LrSchedule::Constant,
+        eta: 0.0,
+        lambda: 1.0,
+        batch: 1,
+        trajectories: 8,
+        sampling_steps: 50,
+        start_guidance: 3.0,
+    };
+    if variant != Variant::Fixed || !job.miniature {
+        return published;
+    }
+    let prompts: usize = job.concepts.iter().map(|c| c.prompts.len()).sum();
+    Options {
+        iterations: 300 * job.concepts.len().clamp(1, 5),
+        lr: 1e-3,
+        lr_schedule: LrSchedule::Linear,
+        eta: 0.25,
+        lambda: 12.0,
+        batch: 8,
+        trajectories: prompts.max(16),
+        ..published
+    }
+}
+
+/// Erases the job's concepts.
+///
+/// # Errors
+/// If an option is impossible, or the caller interrupts.
+pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
+    let mut options: Options = job.options(&defaults(job, variant))?;
+    let trainable = Trainable::of_unet(&options.train_method, METHOD.id)?;
+    options.train_method = trainable.name.into();
+    options.check()?;
+    let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
+    if prompts.is_empty() {
+        return Err(Error::input("there is no concept to erase"));
+    }
+    job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
+
+    let asked: Vec<String> = prompts.iter().map(|p| p.asks().to_owned()).collect();
+    let (contexts, empty) = (job.pipeline.encode(&asked), job.pipeline.encode(&[String::new()]));
+    // ESD's trajectories: a run of one finds those of the other.
+    let sampling = Sampling { steps: options.sampling_steps, guidance: options.start_guidance };
+    let bank = Bank::record(job, &paths(&prompts, options.trajectories, job.seed), sampling)?;
+
+    let seed = job.seed;
+    let steps = Train {
+        adam: Adam::decoupled(),
+        ..Train::new(trainable, options.iterations, options.lr, options.lr_schedule, METHOD.id)
+    };
+    let values = train(job, steps, &mut |edited, step| {
+        let examples = bank.examples(&draw(bank.len(), options.batch, seed, step));
+        let rows: Vec<usize> = examples.path.iter().map(|path| path % prompts.len()).collect();
+        let replaced: Vec<bool> = rows.iter().map(|&row| prompts[row].anchor.is_some()).collect();
+        loss(edited, &examples, &select(&contexts, &rows), &empty, &replaced, &options)
+    })?;
+    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit::of_values(job.about(METHOD.id, recorded), trainable.component, job.pipeline, values))
+}
+
+impl Options {
+    fn check(&self) -> Result<()> {
+        checks::counts(&[
+            ("iterations", self.iterations),
+            ("batch", self.batch),
+            ("trajectories", self.trajectories),
+            ("sampling_steps", self.sampling_steps),
+        ])?;
+        checks::above_zero(&[("lr", self.lr)])?;
+        checks::finite(&[("start_guidance", self.start_guidance), ("eta", self.eta)])?;
+        checks::weights(&[("lambda", self.lambda)])
+    }
+}
+
+/// Both losses, in what the network predicts. `contexts` are the prompts' hidden states, `[n, tokens, width]`; `replaced` says of
+/// which examples the companion on the path is a replacement.
+fn loss(
+    edited: &Pipeline,
+    examples: &Examples,
+    contexts: &Tensor<3>,
+    empty: &Tensor<3>,
+    replaced: &[bool],
+    options: &Options,
+) -> Result<Tensor<1>> {
+    let n = examples.t.len();
+    let alpha_bars = edited.schedule.alpha_bars(&examples.t);
+    let raw = |epsilon: &Tensor<4>| edited.schedule.raw_from_epsilon(epsilon.clone(), examples.x.clone(), &alpha_bars);
+    let pinned = raw(&examples.eps_empty)?;
+    let own = raw(&examples.eps_prompt)? - pinned.clone();
+    let replacement = match examples.eps_also.first() {
+        Some(also) => (raw(also)? - pinned.clone()) * column(replaced, also),
+        None => pinned.zeros_like(),
+    };
+    let added = replacement.clone() - (own - replacement) * options.eta;
+
+    let labels: Vec<f32> = examples.t.iter().map(|t| t.get()).collect();
+    let both = Context::from(Tensor::cat(vec![contexts.clone(), empty.clone().repeat_dim(0, n)], 0));
+    let found = edited.unet_network().forward(examples.x.clone().repeat_dim(0, 2), &labels.repeat(2), &both);
+    let (asked, nothing) = (found.clone().narrow(0, 0, n), found.narrow(0, n, n));
+    let guidance = (asked - nothing.clone().detach() - added).powi_scalar(2).mean();
+    Ok(guidance + (nothing - pinned).powi_scalar(2).mean() * options.lambda)
+}
+
+/// 1 for yes and 0 for no, `[n, 1, 1, 1]`.
+fn column(yes: &[bool], beside: &Tensor<4>) -> Tensor<4> {
+    let values: Vec<f32> = yes.iter().map(|&yes| f32::from(u8::from(yes))).collect();
+    Tensor::<1>::from_floats(values.as_slice(), &beside.device()).reshape([yes.len(), 1, 1, 1])
+}

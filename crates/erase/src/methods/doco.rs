@@ -1,0 +1,340 @@
+//! DoCo: "Unlearning Concepts in Diffusion Model via Concept Domain Correction and Concept Preserving Gradient", Wu et al.,
+//! AAAI 2025 (arXiv 2405.15304).
+//!
+//! What the concept's prompt makes of noisy pictures of an anchor is to be told by nobody from what the anchor's prompt makes of
+//! them. With `z_t` as in Ablating Concepts, `c` and `a` the prompts, `x0(.)` the clean latents that a prediction implies, `D` a
+//! discriminator, `BCE(logits, label)` the cross-entropy:
+//!
+//! - `u_c = x0(net(z_t, c))`, `u_a = x0(net*(z_t, a))`
+//! - `D` learns `BCE(D(u_a), 0) + BCE(D(sg u_c), 1)`, alone for its warm-up, then in every step
+//! - the network learns `L_G = BCE(D(u_c), 0)`, and a prior `L_p = mean (net(y_t, r) - n)^2` on pictures `y` of captions `r` to keep
+//! - surgery: where the gradients of a tensor point against each other, `g_G <- g_G - (g_G . g_p) / |g_p|^2 g_p`
+//!
+//! Ours is `eta`, as in Ablating Concepts: `u_a = x0(net*(z_t, a) - eta (net*(z_t, c) - net*(z_t, a)))`.
+//!
+//! The published code differs in three places, all in `--variant reference`. Its surgery takes out `cos(g_G, g_p) g_p / |g_p|`, which lacks
+//! the factor `|g_G|`: as the gradient was shortened to norm 1 before, the step overshoots. With surgery on, the prior's own
+//! gradient is never applied. And what `L_G` leaves in `D`'s gradients is not cleared, so that `D` learns `BCE(D(u_c), 0) +
+//! BCE(D(u_c), 1)`, which is `2 BCE(D(u_c), 1/2)`.
+
+use std::cell::RefCell;
+
+use burn::tensor::Tensor;
+use scumble_diffusion::Pipeline;
+use scumble_nn::{Context, files::Tensors};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    adam::Adam,
+    anchors::{Anchors, Batch, Pair},
+    checks,
+    discriminator::{Discriminator, Lesson, cross_entropy},
+    edit::Edit,
+    error::{Error, Result},
+    gradients::{self, Gradients, Scope},
+    job::{Event, Job},
+    methods::{Method, Variant},
+    pictures::Drawing,
+    seeds::mix,
+    train::{LrSchedule, Train, train_several},
+    trainable::Trainable,
+};
+
+/// What it is.
+pub const METHOD: Method = Method {
+    id: "doco",
+    paper: "Wu et al., Unlearning Concepts in Diffusion Model via Concept Domain Correction and Concept Preserving Gradient, AAAI 2025, arXiv 2405.15304",
+    moves: "U-Net: keys and values of the cross-attention (kv), or another choice",
+    needs: "pictures of the anchor and of captions to keep, drawn by the model itself",
+    several: true,
+    preserves: true,
+    pictures: false,
+    seconds: None,
+    peak_mb: None,
+    erase,
+};
+
+/// DoCo's options.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Which tensors move.
+    pub train_method: String,
+    /// Training steps of the network.
+    pub iterations: usize,
+    /// Steps of the discriminator before.
+    pub warm_up: usize,
+    /// AdamW's step size for the network at the first step.
+    pub lr: f64,
+    /// `constant` or `linear` (falling to 0).
+    pub lr_schedule: LrSchedule,
+    /// Adam's step size for the discriminator.
+    pub d_lr: f64,
+    /// Width of the discriminator's first layer.
+    pub d_width: usize,
+    /// Whether the discriminator keeps what the network's loss left in its gradients, as the published code does.
+    pub d_uncleared: bool,
+    /// How far past the anchor the prediction goes that the concept's is to look like.
+    pub eta: f64,
+    /// Examples a step.
+    pub batch: usize,
+    /// Pictures of anchors; at least one for every prompt.
+    pub pictures: usize,
+    /// DDIM steps of pictures.
+    pub sampling_steps: usize,
+    /// Guidance of pictures.
+    pub guidance: f64,
+    /// `projection`, `published` or `none`.
+    pub surgery: Surgery,
+    /// Weight of the prior's own gradient.
+    pub prior: f64,
+    /// Captions whose pictures are the prior.
+    pub prior_captions: usize,
+    /// The largest norm of the network's gradient before surgery; 0 for none.
+    pub clip: f64,
+}
+
+/// What is done about conflicting gradients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Surgery {
+    /// The part against the prior's gradient is taken out.
+    Projection,
+    /// The published formula.
+    Published,
+    /// Nothing.
+    None,
+}
+
+/// The defaults for a job.
+pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+    let published = Options {
+        train_method: "esd-x-strict".into(),
+        iterations: 1000,
+        warm_up: 1000,
+        lr: 4.8e-5,
+        lr_schedule: LrSchedule::Constant,
+        d_lr: 5e-4,
+        d_width: 64,
+        d_uncleared: false,
+        eta: 0.0,
+        batch: 8,
+        pictures: 1000,
+        sampling_steps: 50,
+        guidance: 6.0,
+        surgery: Surgery::Projection,
+        prior: 1.0,
+        prior_captions: 200,
+        clip: 1.0,
+    };
+    match variant {
+        Variant::Paper => published,
+        Variant::Reference => Options { d_uncleared: true, surgery: Surgery::Published, prior: 0.0, ..published },
+        Variant::Fixed if !job.miniature => published,
+        Variant::Fixed => Options {
+            iterations: 200 * job.concepts.len().clamp(1, 5),
+            warm_up: 100,
+            lr: 5e-4,
+            lr_schedule: LrSchedule::Linear,
+            eta: 0.5,
+            pictures: 64,
+            prior_captions: 64,
+            sampling_steps: 20,
+            guidance: 4.0,
+            ..published
+        },
+    }
+}
+
+/// Streams of pictures; the anchors' are those of Ablating Concepts, so that both learn from the same.
+const ANCHORS: u64 = super::ac::ANCHORS;
+const KEPT: u64 = super::ac::KEPT;
+/// The names of stored states.
+const STATE: &str = "doco";
+const WARM_UP: &str = "doco-warm-up";
+
+/// Erases the job's concepts.
+///
+/// # Errors
+/// If an option is impossible, or the caller interrupts.
+pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
+    let mut options: Options = job.options(&defaults(job, variant))?;
+    let trainable = Trainable::of_unet(&options.train_method, METHOD.id)?;
+    options.train_method = trainable.name.into();
+    options.check()?;
+    let pairs = Pair::of(job.concepts);
+    if pairs.is_empty() {
+        return Err(Error::input("there is no concept to erase"));
+    }
+    let with_prior = options.surgery != Surgery::None || options.prior > 0.0;
+    let kept = if with_prior { Pair::kept(job, options.prior_captions) } else { Vec::new() };
+    if with_prior && kept.is_empty() {
+        return Err(Error::input("the prior needs captions, there are none")
+            .with_hint("give some with --captions, or --set surgery=none --set prior=0"));
+    }
+    job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
+
+    let drawing = Drawing { steps: options.sampling_steps, guidance: options.guidance };
+    let anchors = Anchors::drawn(job, &pairs, options.pictures, drawing, ANCHORS)?;
+    let kept = match kept.len() {
+        0 => None,
+        n => Some(Anchors::drawn(job, &kept, n, drawing, KEPT)?),
+    };
+    let [_, channels, h, w] = job.pipeline.latent_shape(1, None, None)?;
+    let fresh = Discriminator::fresh(channels, h.min(w), options.d_width, mix(job.seed, 0xd0c0), job.pipeline.device());
+    let warm = warm_up(job, &anchors, fresh, &options)?;
+
+    let pipeline = job.pipeline;
+    let carried = RefCell::new(warm.stored());
+    let mut opponent: Option<Discriminator> = None;
+    let steps = Train {
+        adam: Adam::decoupled(),
+        carried: Some(&carried),
+        ..Train::new(trainable, options.iterations, options.lr, options.lr_schedule, STATE)
+    };
+    let losses = if kept.is_some() { 2 } else { 1 };
+    let mut loss = |edited: &Pipeline, step: usize, which: usize| -> Result<Tensor<1>> {
+        if let (1, Some(kept)) = (which, &kept) {
+            return kept.batch(pipeline, options.batch, step)?.denoising(edited);
+        }
+        let batch = anchors.batch(pipeline, options.batch, options.warm_up + step)?;
+        // What was stored with the network's state was put back before the first step.
+        let mut d = match opponent.take() {
+            Some(d) => d,
+            None => warm.restored(&carried.borrow())?,
+        };
+        let asked = asked(edited, &batch)?;
+        let fooled = cross_entropy(d.judge(asked.clone()), ANCHOR);
+        teach(&mut d, pipeline, &batch, asked.detach().inner(), options.d_uncleared, &options)?;
+        carried.replace(d.stored());
+        opponent = Some(d);
+        Ok(fooled)
+    };
+    let values = train_several(job, steps, losses, &mut loss, &mut |found| combined(found, &options))?;
+    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit::of_values(job.about(METHOD.id, recorded), trainable.component, job.pipeline, values))
+}
+
+impl Options {
+    fn check(&self) -> Result<()> {
+        checks::counts(&[
+            ("iterations", self.iterations),
+            ("d_width", self.d_width),
+            ("batch", self.batch),
+            ("pictures", self.pictures),
+            ("sampling_steps", self.sampling_steps),
+            ("prior_captions", self.prior_captions),
+        ])?;
+        checks::above_zero(&[("lr", self.lr), ("d_lr", self.d_lr)])?;
+        checks::finite(&[("guidance", self.guidance), ("eta", self.eta)])?;
+        checks::weights(&[("prior", self.prior), ("clip", self.clip)])
+    }
+}
+
+/// The discriminator's labels.
+const ANCHOR: f64 = 0.0;
+const CONCEPT: f64 = 1.0;
+
+/// The clean latents that a prediction implies, `[n, channels, h, w]`.
+fn implied(model: &Pipeline, batch: &Batch, raw: Tensor<4>) -> Result<Tensor<4>> {
+    let noisy = &batch.noisy;
+    let alpha_bars = model.schedule.alpha_bars(&noisy.t);
+    let epsilon = model.schedule.epsilon_from_raw(raw, noisy.x.clone(), &alpha_bars)?;
+    Ok(model.schedule.x0_from_epsilon(epsilon, noisy.x.clone(), &alpha_bars)?)
+}
+
+/// Those of a model's prediction for the prompts that ask for the concept.
+fn asked(model: &Pipeline, batch: &Batch) -> Result<Tensor<4>> {
+    implied(model, batch, batch.noisy.predicted(model, &Context::from(&batch.target)))
+}
+
+/// One step of the discriminator against what the concept's prompts made of a batch.
+fn teach(
+    d: &mut Discriminator,
+    frozen: &Pipeline,
+    batch: &Batch,
+    asked: Tensor<4>,
+    uncleared: bool,
+    options: &Options,
+) -> Result<f32> {
+    let anchor = Lesson { latents: implied(frozen, batch, batch.anchored(frozen, options.eta))?, label: ANCHOR, weight: 1.0 };
+    let (label, weight) = if uncleared { (0.5, 2.0) } else { (CONCEPT, 1.0) };
+    let adam = Adam { beta1: 0.5, ..Adam::default() };
+    d.learn(vec![anchor, Lesson { latents: asked, label, weight }], adam, options.d_lr)
+}
+
+/// The discriminator's steps before the network's. An interruption stores it.
+fn warm_up(job: &mut Job<'_>, anchors: &Anchors, fresh: Discriminator, options: &Options) -> Result<Discriminator> {
+    let stored = job.store.get(WARM_UP)?;
+    let mut d = stored.as_ref().map_or_else(|| Ok(fresh.clone()), |stored: &Tensors| fresh.restored(stored))?;
+    if options.warm_up == 0 {
+        return Ok(d);
+    }
+    job.tell(Event::Stage { name: "warming up", total: options.warm_up, done: d.steps() })?;
+    while d.steps() < options.warm_up {
+        let batch = anchors.batch(job.pipeline, options.batch, d.steps())?;
+        let asked = asked(job.pipeline, &batch)?;
+        let loss = teach(&mut d, job.pipeline, &batch, asked, false, options)?;
+        let going = job.tell(Event::Step { done: d.steps(), loss: Some(loss) });
+        if going.is_err() || d.steps() == options.warm_up {
+            job.store.put(WARM_UP, d.stored())?;
+        }
+        going?;
+    }
+    Ok(d)
+}
+
+/// The gradient of a step from those of the network's loss and of the prior.
+fn combined(mut found: Vec<Gradients>, options: &Options) -> Gradients {
+    let prior = if found.len() > 1 { found.pop() } else { None };
+    let own = found.pop().unwrap_or_default();
+    let own = if options.clip > 0.0 { gradients::clipped(own, options.clip) } else { own };
+    let Some(prior) = prior else { return own };
+    let cut = match options.surgery {
+        Surgery::Projection => gradients::without_conflict(own, &prior, Scope::Tensor),
+        Surgery::Published => published(own, &prior),
+        Surgery::None => own,
+    };
+    if options.prior > 0.0 { gradients::plus(cut, prior, options.prior) } else { cut }
+}
+
+/// The published code's surgery: tensor by tensor `g - cos(g, p) p / |p|` where the cosine is below 0.
+fn published(own: Gradients, prior: &Gradients) -> Gradients {
+    let one = |(name, g): (String, Tensor<1>)| {
+        let Some(p) = prior.get(&name) else { return (name, g) };
+        let (along, own, length) = (gradients::inner(&g, p), gradients::inner(&g, &g).sqrt(), gradients::inner(p, p).sqrt());
+        if along >= 0.0 {
+            return (name, g);
+        }
+        let cosine = along / (own * length);
+        (name, g - p.clone() * (cosine / length))
+    };
+    own.into_iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    fn one(values: &[f32]) -> Gradients {
+        Gradients::from([("w".to_owned(), Tensor::from_floats(values, &Device::flex()))])
+    }
+
+    fn along(a: &Gradients, b: &Gradients) -> f64 {
+        gradients::dot(a, b)
+    }
+
+    #[test]
+    fn the_published_surgery_is_a_projection_of_unit_gradients_only() {
+        let prior = one(&[2.0, 0.0]);
+        // Of norm 1: nothing is left along the prior, as after a true projection.
+        assert!(along(&published(one(&[-0.6, 0.8]), &prior), &prior).abs() < 1e-6);
+        // Shorter: the part along the prior is turned round.
+        assert!(along(&published(one(&[-0.06, 0.08]), &prior), &prior) > 0.1);
+        // Longer: some conflict stays.
+        assert!(along(&published(one(&[-6.0, 8.0]), &prior), &prior) < -1.0);
+        // Without conflict nothing changes.
+        let agreed = published(one(&[6.0, 8.0]), &prior);
+        assert!((along(&agreed, &agreed) - 100.0).abs() < 1e-4);
+    }
+}

@@ -1,0 +1,252 @@
+//! Forget-Me-Not: "Forget-Me-Not: Learning to Forget in Text-to-Image Diffusion Models", Zhang et al., 2023 (arXiv 2303.17591).
+//!
+//! Attention is steered away from the concept's words. With `A_l` the maps of cross-attention `l`, `[heads, places, tokens]`, of the
+//! model being trained on noisy pictures of the concept, and `S` the positions of the concept's tokens:
+//!
+//! `loss = || concat_l A_l[:, :, S] ||_2 + retain mean (net(y_t, r) - net*(y_t, r))^2`
+//!
+//! Only the first term is the paper's: no noise is predicted, and nothing is kept; 35 steps are what spares the rest. The second
+//! is ours: pictures `y` of captions `r` that do not name the concept.
+//!
+//! The published code can take end tokens to `S` by their id. Where the padding is the end token, as in SD 1.x, that is all of the
+//! padding; `fixed` takes the first. Its first stage, which makes new words for the concept from given pictures (textual
+//! inversion) and may be skipped there, is not here: `S` is the concept's own name.
+
+use burn::tensor::{Tensor, TensorData};
+use scumble_diffusion::Pipeline;
+use scumble_nn::{Context, Watch};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    adam::Adam,
+    anchors::{Anchors, Batch, Pair},
+    checks,
+    concept::{Concept, ConceptPrompt},
+    edit::Edit,
+    error::{Error, Result},
+    job::{Event, Job},
+    methods::{Method, Variant, esd::select},
+    pictures::Drawing,
+    train::{LrSchedule, Train, train},
+    trainable::Trainable,
+};
+
+/// What it is.
+pub const METHOD: Method = Method {
+    id: "fmn",
+    paper: "Zhang et al., Forget-Me-Not: Learning to Forget in Text-to-Image Diffusion Models, 2023, arXiv 2303.17591",
+    moves: "U-Net: all layers (full), cross-attention (esd-x), or another choice",
+    needs: "a few pictures of the concept, drawn by the model itself unless given with --pictures",
+    several: true,
+    preserves: true,
+    pictures: true,
+    seconds: None,
+    peak_mb: None,
+    erase,
+};
+
+/// Forget-Me-Not's options.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Which tensors move.
+    pub train_method: String,
+    /// Training steps.
+    pub iterations: usize,
+    /// AdamW's step size at the first step.
+    pub lr: f64,
+    /// `constant` or `linear` (falling to 0).
+    pub lr_schedule: LrSchedule,
+    /// Examples a step.
+    pub batch: usize,
+    /// Whether attention leaves the concept's words.
+    pub words: bool,
+    /// Which end tokens it leaves: `none`, `first` or `all`, padding of the same id included.
+    pub end: End,
+    /// Pictures of the concepts that the model draws, where the user gave none; at least one for every prompt.
+    pub pictures: usize,
+    /// DDIM steps of pictures.
+    pub sampling_steps: usize,
+    /// Guidance of pictures.
+    pub guidance: f64,
+    /// Weight of what is kept.
+    pub retain: f64,
+    /// Captions whose pictures are kept.
+    pub retain_captions: usize,
+    /// Their examples in a step.
+    pub retain_batch: usize,
+}
+
+/// Which end tokens belong to the concept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum End {
+    /// None.
+    None,
+    /// The one after the last word, in which a prompt's meaning gathers.
+    First,
+    /// Every token of its id.
+    All,
+}
+
+/// The defaults for a job.
+pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+    let published = Options {
+        train_method: "esd-all".into(),
+        iterations: 35,
+        lr: 2e-6,
+        lr_schedule: LrSchedule::Constant,
+        batch: 1,
+        words: true,
+        end: End::All,
+        pictures: 8,
+        sampling_steps: 50,
+        guidance: 7.5,
+        retain: 0.0,
+        retain_captions: 64,
+        retain_batch: 8,
+    };
+    match variant {
+        Variant::Paper => Options { end: End::None, ..published },
+        Variant::Reference => published,
+        Variant::Fixed if !job.miniature => Options { end: End::First, ..published },
+        Variant::Fixed => Options {
+            train_method: "esd-x".into(),
+            lr: 1e-3,
+            lr_schedule: LrSchedule::Linear,
+            batch: 8,
+            end: End::All,
+            pictures: 16,
+            sampling_steps: 20,
+            guidance: 4.0,
+            retain: 20.0,
+            ..published
+        },
+    }
+}
+
+/// Streams of pictures.
+const SHOWN: u64 = 0xf3_0001;
+const KEPT: u64 = 0xf3_0002;
+
+/// Erases the job's concepts.
+///
+/// # Errors
+/// If an option is impossible, or the caller interrupts.
+pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
+    let mut options: Options = job.options(&defaults(job, variant))?;
+    let trainable = Trainable::of_unet(&options.train_method, METHOD.id)?;
+    options.train_method = trainable.name.into();
+    options.check()?;
+    let pairs = Pair::asked(job.concepts);
+    if pairs.is_empty() {
+        return Err(Error::input("there is no concept to erase"));
+    }
+    if job.pictures.is_some() && job.concepts.len() > 1 {
+        return Err(Error::input(format!("the pictures show one concept, {} were given", job.concepts.len()))
+            .with_hint("erase one at a time, or let the model draw the pictures"));
+    }
+    job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
+
+    let marks = marks(job.pipeline, job.concepts, &options)?;
+    let drawing = Drawing { steps: options.sampling_steps, guidance: options.guidance };
+    let shown = match Anchors::given(job, &pairs, SHOWN) {
+        Some(given) => given,
+        None => Anchors::drawn(job, &pairs, options.pictures, drawing, SHOWN)?,
+    };
+    let kept = if options.retain > 0.0 { Pair::kept(job, options.retain_captions) } else { Vec::new() };
+    let kept = match kept.len() {
+        0 => None,
+        n => Some(Anchors::drawn(job, &kept, n, drawing, KEPT)?),
+    };
+
+    let pipeline = job.pipeline;
+    let adam = Adam::decoupled();
+    let steps = Train { adam, ..Train::new(trainable, options.iterations, options.lr, options.lr_schedule, METHOD.id) };
+    let values = train(job, steps, &mut |edited, step| {
+        let batch = shown.batch(pipeline, options.batch, step)?;
+        let attention = attended(edited, &batch, &marks)?;
+        match &kept {
+            Some(kept) => {
+                let batch = kept.batch(pipeline, options.retain_batch, step)?;
+                let context = Context::from(&batch.target);
+                let wanted = batch.noisy.predicted(pipeline, &context);
+                Ok(attention + (batch.noisy.predicted(edited, &context) - wanted).powi_scalar(2).mean() * options.retain)
+            }
+            None => Ok(attention),
+        }
+    })?;
+    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit::of_values(job.about(METHOD.id, recorded), trainable.component, job.pipeline, values))
+}
+
+impl Options {
+    fn check(&self) -> Result<()> {
+        checks::counts(&[
+            ("iterations", self.iterations),
+            ("batch", self.batch),
+            ("pictures", self.pictures),
+            ("sampling_steps", self.sampling_steps),
+            ("retain_captions", self.retain_captions),
+            ("retain_batch", self.retain_batch),
+        ])?;
+        checks::above_zero(&[("lr", self.lr)])?;
+        checks::finite(&[("guidance", self.guidance)])?;
+        checks::weights(&[("retain", self.retain)])?;
+        if !self.words && self.end == End::None {
+            return Err(Error::input("words is false and end is none, expected some tokens that attention is to leave"));
+        }
+        Ok(())
+    }
+}
+
+/// 1 at the concept's positions in each prompt of the concepts, 0 elsewhere: `[prompts, tokens, 1]`.
+fn marks(pipeline: &Pipeline, concepts: &[Concept], options: &Options) -> Result<Tensor<3>> {
+    let tokenizer = &pipeline.tokenizer;
+    let mut rows = Vec::new();
+    for concept in concepts {
+        for prompt in &concept.prompts {
+            let encoded = tokenizer.encode(prompt.asks());
+            let mut row = vec![0.0f32; encoded.ids.len()];
+            if options.words {
+                positions(pipeline, concept, prompt)?.into_iter().for_each(|at| row[at] = 1.0);
+            }
+            let last = encoded.length - 1;
+            match options.end {
+                End::None => {}
+                End::First => row[last] = 1.0,
+                End::All => (last..row.len()).filter(|&at| encoded.ids[at] == tokenizer.end_id()).for_each(|at| row[at] = 1.0),
+            }
+            rows.push(row);
+        }
+    }
+    let (n, tokens) = (rows.len(), tokenizer.context());
+    Ok(Tensor::from_data(TensorData::new(rows.concat(), [n, tokens, 1]), pipeline.device()))
+}
+
+/// Where a prompt names the concept: by its name, else by the prompt that is taken out of it, else anywhere.
+fn positions(pipeline: &Pipeline, concept: &Concept, prompt: &ConceptPrompt) -> Result<Vec<usize>> {
+    let asks = prompt.asks();
+    for phrase in [&concept.name, &prompt.erase] {
+        let found = pipeline.tokenizer.span(asks, phrase)?;
+        if !found.is_empty() {
+            return Ok(found.into_iter().flatten().collect());
+        }
+    }
+    Ok((1..pipeline.tokenizer.encode(asks).length - 1).collect())
+}
+
+/// The mean over examples of the norm of all attention at the marked positions.
+fn attended(edited: &Pipeline, batch: &Batch, marks: &Tensor<3>) -> Result<Tensor<1>> {
+    let labels: Vec<f32> = batch.noisy.t.iter().map(|t| t.get()).collect();
+    let mut watch = Watch::maps();
+    edited.unet_network().forward_watched(batch.noisy.x.clone(), &labels, &Context::from(&batch.target), &mut watch);
+    let marks = select(marks, &batch.pairs);
+    let [n, tokens, _] = marks.dims();
+    let marks = marks.reshape([n, 1, 1, tokens]);
+    let square =
+        |map: Tensor<4>| -> Tensor<1> { (map * marks.clone()).powi_scalar(2).sum_dim(3).sum_dim(2).sum_dim(1).reshape([n]) };
+    let total = watch.maps.into_iter().map(square).reduce(|a, b| a + b);
+    // A root has no slope at 0.
+    let total = total.ok_or_else(|| Error::input("the network has no cross-attention"))?;
+    Ok((total + 1e-12).sqrt().mean())
+}

@@ -1,0 +1,343 @@
+//! Methods that learn from pictures of anchors or of the concept, on tiny models: Ablating Concepts, All but One, DoCo, Forget-Me-Not.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod common;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
+};
+
+use burn::tensor::Tensor;
+use common::{Run, concept, host, pipeline};
+use scumble_diffusion::{Noise, Pipeline};
+use scumble_erase::{Change, Concept, Edit, Error, Event, Variant, drift};
+use scumble_nn::{Context, Watch};
+use serde_json::{Value, json};
+
+const METHODS: [&str; 4] = ["ac", "all-but-one", "doco", "fmn"];
+
+/// Few, small and quick.
+fn options(method: &str, more: Value) -> Value {
+    let mut options = match method {
+        "ac" => json!({"iterations": 4, "batch": 3, "pictures": 2, "sampling_steps": 2}),
+        "all-but-one" => json!({"iterations": 4, "batch": 3, "trajectories": 2, "sampling_steps": 3}),
+        "doco" => json!({"iterations": 4, "warm_up": 3, "d_width": 4, "batch": 3, "pictures": 2, "sampling_steps": 2,
+            "prior_captions": 3}),
+        _ => json!({"iterations": 4, "batch": 3, "pictures": 2, "sampling_steps": 2, "retain": 1.0, "retain_captions": 3,
+            "retain_batch": 2}),
+    };
+    options["lr"] = json!(1e-3);
+    options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    options
+}
+
+fn church(anchor: Option<&str>) -> Vec<Concept> {
+    vec![concept("a church", anchor, None)]
+}
+
+fn run<'a>(method: &'static str, model: &'a Pipeline, concepts: Vec<Concept>, more: Value) -> Run<'a> {
+    Run::of(method, model, concepts, options(method, more))
+}
+
+fn bits(edit: &Edit) -> BTreeMap<String, Vec<u32>> {
+    let one = |((component, name), change): (&(String, String), &Change)| {
+        let Change::Value(value) = change else { panic!("{name} is no plain value") };
+        (format!("{component}.{name}"), value.to_f32().unwrap().into_iter().map(f32::to_bits).collect())
+    };
+    edit.changes.iter().map(one).collect()
+}
+
+fn first(run: &Run<'_>) -> f64 {
+    run.losses().unwrap().1[0].into()
+}
+
+#[track_caller]
+fn near(found: f64, expected: f64, tolerance: f64) {
+    assert!((found - expected).abs() <= tolerance * expected.abs(), "found {found:e}, expected {expected:e}");
+}
+
+#[test]
+fn what_should_move_moves_and_nothing_else() {
+    let model = pipeline("odd");
+    let base = common::bits(&model);
+    for (method, train_method, moves) in [
+        ("ac", None, &["attn2.to_k", "attn2.to_v"][..]),
+        ("doco", None, &["attn2.to_k", "attn2.to_v"]),
+        ("all-but-one", Some("esd-x"), &["attn2"]),
+        ("fmn", Some("attention"), &["attn1", "attn2"]),
+    ] {
+        let more = train_method.map_or(json!({}), |name| json!({"train_method": name}));
+        let edit = run(method, &model, church(Some("a house")), more).erase().unwrap();
+        assert_eq!(edit.about.method, method);
+        let expected: BTreeSet<String> = base
+            .keys()
+            .filter(|name| name.starts_with("unet.") && moves.iter().any(|part| name.contains(part)))
+            .cloned()
+            .collect();
+        let changed = bits(&edit);
+        assert_eq!(changed.keys().cloned().collect::<BTreeSet<_>>(), expected, "{method}");
+        assert!(changed.iter().any(|(name, new)| *new != base[name]), "{method} changes nothing");
+    }
+}
+
+#[test]
+fn an_interrupted_run_ends_with_the_same_bits() {
+    let model = pipeline("odd");
+    for method in METHODS {
+        let fresh = || run(method, &model, church(Some("a house")), json!({}));
+        let undisturbed = bits(&fresh().erase().unwrap());
+        // Steps with a loss: DoCo's discriminator takes three before the network begins.
+        let total = if method == "doco" { 7 } else { 4 };
+        let run = fresh();
+        for _ in 0..total {
+            let mut seen = 0;
+            let result = run.listened(&mut |event| match event {
+                Event::Step { loss: Some(_), .. } => {
+                    seen += 1;
+                    ControlFlow::Break(())
+                }
+                _ => ControlFlow::Continue(()),
+            });
+            assert!(matches!(result, Err(Error::Interrupted)) && seen == 1, "{method}: {result:?}");
+        }
+        assert_eq!(bits(&run.erase().unwrap()), undisturbed, "{method}");
+    }
+}
+
+#[test]
+fn bad_options_are_refused_by_name() {
+    let model = pipeline("odd");
+    for (method, key, value) in [
+        ("ac", "batch", json!(0)),
+        ("ac", "lr", json!(-1.0)),
+        ("ac", "loss", json!("both")),
+        ("ac", "reg", json!(-0.5)),
+        ("ac", "train_method", json!("text-attn")),
+        ("all-but-one", "lambda", json!(-1.0)),
+        ("all-but-one", "trajectories", json!(0)),
+        ("doco", "d_lr", json!(0.0)),
+        ("doco", "surgery", json!("plastic")),
+        ("doco", "d_width", json!(0)),
+        ("fmn", "end", json!("last")),
+        ("fmn", "retain", json!(-1.0)),
+        ("fmn", "pictures", json!(0)),
+    ] {
+        let error = run(method, &model, church(None), json!({key: value})).erase().unwrap_err();
+        let named = if key == "train_method" { "text-attn" } else { key };
+        assert!(error.to_string().contains(named), "{method} {key}: {error}");
+    }
+    let error = run("fmn", &model, church(None), json!({"words": false, "end": "none"})).erase().unwrap_err();
+    assert!(error.to_string().contains("words"), "{error}");
+    let mut bare = run("doco", &model, church(None), json!({}));
+    bare.captions.lines.clear();
+    assert!(bare.erase().unwrap_err().hint().unwrap().contains("--captions"));
+}
+
+#[test]
+fn variants_run() {
+    let model = pipeline("odd");
+    for method in METHODS {
+        for variant in [Variant::Paper, Variant::Reference] {
+            let run = Run { variant, ..run(method, &model, church(Some("a house")), json!({})) };
+            assert!(!run.erase().unwrap().changes.is_empty(), "{method}");
+        }
+    }
+}
+
+// Ablating Concepts.
+
+/// Twice the same tokens: nothing is to be learned from the anchor's prediction, the noise still is.
+#[test]
+fn both_prompts_see_the_same_noisy_picture() {
+    let model = pipeline("odd");
+    let same = || church(Some("a  church"));
+    for teacher in ["current", "frozen"] {
+        assert!(first(&run("ac", &model, same(), json!({"teacher": teacher}))) < 1e-9);
+        assert!(first(&run("ac", &model, church(Some("a house")), json!({"teacher": teacher}))) > 1e-9);
+    }
+    assert!(first(&run("ac", &model, same(), json!({"loss": "noise"}))) > 1e-3);
+}
+
+#[test]
+fn the_teacher_is_another_after_the_first_step_only() {
+    let model = pipeline("odd");
+    let losses =
+        |teacher: &str| run("ac", &model, church(Some("a house")), json!({"teacher": teacher, "lr": 1e-2})).losses().unwrap().1;
+    let (current, frozen) = (losses("current"), losses("frozen"));
+    assert_eq!(current[0].to_bits(), frozen[0].to_bits());
+    assert_ne!(current[2].to_bits(), frozen[2].to_bits());
+}
+
+#[test]
+fn the_start_token_is_left_alone_unless_asked() {
+    let model = pipeline("odd");
+    let with = |detach: bool| run("ac", &model, church(Some("a house")), json!({"detach_start": detach})).losses().unwrap();
+    let ((detached, a), (whole, b)) = (with(true), with(false));
+    assert_eq!(a[0].to_bits(), b[0].to_bits());
+    assert_ne!(bits(&detached), bits(&whole));
+}
+
+#[test]
+fn the_regulariser_is_denoising_and_has_its_weight() {
+    let model = pipeline("odd");
+    let with = |reg: f64, captions: usize| {
+        first(&run("ac", &model, church(Some("a house")), json!({"reg": reg, "reg_captions": captions})))
+    };
+    let plain = with(0.0, 0);
+    for captions in [0, 3] {
+        let (one, two) = (with(1.0, captions) - plain, with(2.0, captions) - plain);
+        assert!(one > 1e-3);
+        near(two, 2.0 * one, 1e-4);
+    }
+    // The anchor's own pictures, and the captions'.
+    assert!((with(1.0, 0) - with(1.0, 3)).abs() > 1e-6);
+}
+
+#[test]
+fn pictures_are_drawn_once_for_ac_and_doco() {
+    let model = pipeline("odd");
+    let one = run("ac", &model, church(Some("a house")), json!({}));
+    one.erase().unwrap();
+    assert_eq!(one.store.recorded.get(), 1);
+    let two = Run { store: one.store.beside(), ..run("doco", &model, church(Some("a house")), json!({"guidance": 6.0})) };
+    two.erase().unwrap();
+    assert_eq!(one.store.recorded.get(), 2, "the pictures of captions are new, those of anchors are not");
+}
+
+// All but One.
+
+/// At the first step the network is the frozen one: its guidance against the replacement's, and an unconditional
+/// prediction that has not moved.
+#[test]
+fn the_first_loss_is_the_formula() {
+    let model = pipeline("odd");
+    for (anchor, expected) in [(Some("a house"), 2), (None, 1)] {
+        for lambda in [0.0, 3.0] {
+            let run = run("all-but-one", &model, church(anchor), json!({"iterations": 1, "batch": 6, "lambda": lambda}));
+            let found = first(&run);
+            let group = run.store.groups().remove(0);
+            let column = |k: usize| group[&format!("eps.{k}")].to_f32().unwrap();
+            let (own, other) = (column(0), column(expected));
+            let squares = own.iter().zip(&other).map(|(a, b)| f64::from(a - b).powi(2));
+            near(found, squares.sum::<f64>() / own.len() as f64, 1e-4);
+        }
+    }
+}
+
+#[test]
+fn lambda_pins_the_unconditional_prediction() {
+    let model = pipeline("odd");
+    let moved = |lambda: f64| {
+        let more = json!({"iterations": 40, "lambda": lambda, "lr": 1e-2, "train_method": "esd-x"});
+        let edit = run("all-but-one", &model, church(Some("a house")), more).erase().unwrap();
+        drift::unconditional(&model, &edit.apply_to(&model, 1.0).unwrap()).unwrap()
+    };
+    let (free, pinned) = (moved(0.0), moved(30.0));
+    assert!(pinned < 0.5 * free, "{pinned} {free}");
+}
+
+// DoCo.
+
+#[test]
+fn surgery_and_prior_are_asked_for_apart() {
+    let model = pipeline("odd");
+    let with = |more: Value| bits(&run("doco", &model, church(Some("a house")), more).erase().unwrap());
+    let all: Vec<_> = [
+        json!({"surgery": "none", "prior": 0.0}),
+        json!({"surgery": "none", "prior": 1.0}),
+        json!({"surgery": "projection", "prior": 1.0}),
+        json!({"surgery": "published", "prior": 1.0}),
+        json!({"surgery": "projection", "prior": 1.0, "d_uncleared": true}),
+    ]
+    .map(with)
+    .into();
+    for i in 0..all.len() {
+        assert!(all[i + 1..].iter().all(|other| *other != all[i]), "{i}");
+    }
+}
+
+/// Where both prompts are the same there is nothing to tell apart: the discriminator's loss stays what guessing costs.
+#[test]
+fn the_discriminator_learns_to_tell_prompts_apart() {
+    let model = pipeline("odd");
+    let warm = |anchor: &str| {
+        let more = json!({"warm_up": 60, "iterations": 1, "d_lr": 5e-3, "batch": 4});
+        let (_, losses) = run("doco", &model, church(Some(anchor)), more).losses().unwrap();
+        losses[50..60].iter().sum::<f32>() / 10.0
+    };
+    let guessing = 2.0 * 2.0f32.ln();
+    assert!(warm("a  church") > 0.9999 * guessing, "{}", warm("a  church"));
+    assert!(warm("a red car on the moon at night") < 0.995 * guessing, "{}", warm("a red car on the moon at night"));
+}
+
+// Forget-Me-Not.
+
+/// Attention of the model at these positions, over one noisy latent: the norm over all maps.
+fn attention(model: &Pipeline, prompt: &str, at: &[usize]) -> f64 {
+    let x = Noise::each(3, 1).draw(model.latent_shape(1, None, None).unwrap(), model.device());
+    let mut watch = Watch::maps();
+    let hidden: Tensor<3> = model.encode(&[prompt.to_owned()]);
+    model.unet_network().forward_watched(x, &[500.0], &Context::from(hidden), &mut watch);
+    let mut sum = 0.0;
+    for map in watch.maps {
+        let [_, heads, places, tokens] = map.dims();
+        let values = host(&map);
+        assert_eq!(values.len(), heads * places * tokens);
+        for row in values.chunks(tokens) {
+            sum += at.iter().map(|&i| f64::from(row[i]).powi(2)).sum::<f64>();
+        }
+    }
+    sum.sqrt()
+}
+
+#[test]
+fn attention_leaves_the_concepts_tokens() {
+    let model = pipeline("odd");
+    let prompt = "a cat and a dog";
+    let concepts = vec![Concept { name: "dog".into(), ..concept(prompt, None, None) }];
+    let at: Vec<usize> = model.tokenizer.span(prompt, "dog").unwrap().into_iter().flatten().collect();
+    let end = model.tokenizer.encode(prompt).length - 1;
+    assert!(!at.is_empty() && at.iter().all(|&i| i < end));
+    let more = |end: &str, words: bool| json!({"iterations": 60, "lr": 1e-2, "retain": 0.0, "train_method": "esd-x", "end": end, "words": words});
+    let before = attention(&model, prompt, &at);
+    let edit = run("fmn", &model, concepts.clone(), more("none", true)).erase().unwrap();
+    let edited = edit.apply_to(&model, 1.0).unwrap();
+    assert!(attention(&edited, prompt, &at) < 0.7 * before, "{} {before}", attention(&edited, prompt, &at));
+    // It goes somewhere: the other positions have what these lost.
+    let others: Vec<usize> = (0..model.tokenizer.context()).filter(|i| !at.contains(i)).collect();
+    assert!(attention(&edited, prompt, &others) > attention(&model, prompt, &others));
+
+    let before = attention(&model, prompt, &[end]);
+    let edit = run("fmn", &model, concepts, more("first", false)).erase().unwrap();
+    let edited = edit.apply_to(&model, 1.0).unwrap();
+    assert!(attention(&edited, prompt, &[end]) < 0.7 * before);
+}
+
+/// The loss of the first step is the norm of the maps, example by example; what is kept adds nothing before anything moved.
+#[test]
+fn the_norm_grows_with_the_positions() {
+    let model = pipeline("odd");
+    let with = |end: &str, retain: f64| {
+        first(&run("fmn", &model, church(None), json!({"end": end, "retain": retain, "words": true, "iterations": 1})))
+    };
+    let (none, one, all) = (with("none", 0.0), with("first", 0.0), with("all", 0.0));
+    assert!(none < one && one < all, "{none} {one} {all}");
+    near(with("none", 5.0), none, 1e-6);
+}
+
+#[test]
+fn the_users_pictures_are_one_concepts() {
+    let model = pipeline("odd");
+    let pictures = Tensor::<4>::zeros([2, 3, 12, 12], model.device());
+    let shape = model.latent_shape(1, None, None).unwrap();
+    let factor = model.vae.config.factor();
+    let pictures =
+        pictures.slice([0..2, 0..3, 0..12, 0..12]).repeat_dim(2, shape[2] * factor / 12).repeat_dim(3, shape[3] * factor / 12);
+    let one = Run { pictures: Some(pictures.clone()), ..run("fmn", &model, church(None), json!({"retain": 0.0})) };
+    one.erase().unwrap();
+    assert_eq!(one.store.recorded.get(), 0, "nothing is drawn");
+    let two = Run { concepts: vec![concept("a church", None, None), concept("a dog", None, None)], ..one };
+    assert!(two.erase().unwrap_err().to_string().contains("one concept"));
+}
