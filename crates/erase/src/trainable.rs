@@ -146,8 +146,20 @@ fn is_feed_forward(name: &str) -> bool {
 }
 
 /// The choices, in the order in which they are listed.
-pub const ALL: [Trainable; 12] =
-    [ESD_X, ESD_X_STRICT, ESD_U, ESD_ALL, SELFATTN, SELFATTN_Q, ATTENTION, TEXT_ENCODER, TEXT_FIRST, TEXT_MLP, TEXT_MLP_ONLY, TEXT_ATTN];
+pub const ALL: [Trainable; 12] = [
+    ESD_X,
+    ESD_X_STRICT,
+    ESD_U,
+    ESD_ALL,
+    SELFATTN,
+    SELFATTN_Q,
+    ATTENTION,
+    TEXT_ENCODER,
+    TEXT_FIRST,
+    TEXT_MLP,
+    TEXT_MLP_ONLY,
+    TEXT_ATTN,
+];
 
 impl Trainable {
     /// Parts of adapters of the denoiser, which no user names: they are there because a method put them there.
