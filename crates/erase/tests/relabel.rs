@@ -190,16 +190,32 @@ fn impossible_options_are_named() {
 }
 
 #[test]
-fn every_variant_is_there() {
+fn every_variant_is_there_and_runs() {
     let model = pipeline("odd");
     for method in METHODS {
-        let told = |variant: Variant| {
-            let more = json!({"relabel": "instead", "iterations": 1, "train_method": "esd-all"});
-            Run { variant, ..run(method, &model, more) }.erase().unwrap().about.options
+        let defaults = |variant: Variant, miniature: bool| {
+            with_job(&model, &Memory::default(), |job| {
+                job.miniature = miniature;
+                let value = match method {
+                    "salun" => serde_json::to_value(salun::defaults(job, variant)),
+                    "erasediff" => serde_json::to_value(erasediff::defaults(job, variant)),
+                    "scissorhands" => serde_json::to_value(scissorhands::defaults(job, variant)),
+                    _ => serde_json::to_value(sa::defaults(job, variant)),
+                };
+                value.unwrap().to_string()
+            })
         };
-        let (paper, reference, fixed) = (told(Variant::Paper), told(Variant::Reference), told(Variant::Fixed));
-        assert_ne!(paper, reference, "{method}");
-        assert_ne!(paper, fixed, "{method}");
+        let all = [
+            defaults(Variant::Paper, true),
+            defaults(Variant::Reference, true),
+            defaults(Variant::Fixed, false),
+            defaults(Variant::Fixed, true),
+        ];
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "{method}: {all:?}");
+        for variant in [Variant::Paper, Variant::Reference] {
+            let more = json!({"iterations": 1, "train_method": "esd-all"});
+            assert!(!Run { variant, ..run(method, &model, more) }.erase().unwrap().changes.is_empty());
+        }
     }
 }
 

@@ -107,7 +107,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         }
         Variant::Fixed => Options {
             train_method: "esd-x".into(),
-            iterations: 200,
+            iterations: 120,
             lr: 1e-3,
             lr_schedule: LrSchedule::Linear,
             eta: 1.0,

@@ -101,12 +101,13 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         }
         Variant::Fixed => Options {
             train_method: "esd-x".into(),
-            iterations: 400,
+            iterations: 200,
             lr: 1e-3,
             lr_schedule: LrSchedule::Linear,
-            fisher_pictures: 224,
+            lambda: 0.5,
+            fisher_pictures: 64,
             fisher_timesteps: 50,
-            sets: Sets { pictures: 64, target: Pull::Noise, retain_target: Pull::Noise, ..Sets::miniature() },
+            sets: Sets { pictures: 64, ..Sets::miniature() },
             ..published
         },
     }

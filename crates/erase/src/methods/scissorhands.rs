@@ -157,9 +157,13 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             };
             Options { sets, ..published }
         }
+        // One of 200 anew, everywhere and as large as before training, leaves a network of this size in ruins.
         Variant::Fixed => Options {
-            iterations: 250,
-            lr: 5e-4,
+            train_method: "esd-x".into(),
+            sparsity: 0.99,
+            redraw: Redraw::Normal,
+            iterations: 120,
+            lr: 1e-3,
             lr_schedule: LrSchedule::Linear,
             lambda: 1.0,
             sets: Sets::miniature(),
