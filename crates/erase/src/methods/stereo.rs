@@ -133,9 +133,9 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         Variant::Fixed if job.miniature => {
             let concepts = job.concepts.len().clamp(1, 5);
             Options {
-                rounds: 3,
+                rounds: 2,
                 round_iterations: 40 * concepts,
-                iterations: 130 * concepts,
+                iterations: 180 * concepts,
                 lr: 1e-3,
                 lr_schedule: LrSchedule::Linear,
                 batch: 8,
