@@ -1,6 +1,9 @@
 //! Whether a method's options are in their ranges.
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    job::Job,
+};
 
 /// Checks counts, each 1 to a million.
 ///
@@ -44,4 +47,15 @@ pub(crate) fn finite(named: &[(&str, f64)]) -> Result<()> {
         Some((name, value)) => Err(Error::input(format!("{name} is {value}, expected a finite number"))),
         None => Ok(()),
     }
+}
+
+/// Checks that what the user wants preserved is, with the options as they are.
+///
+/// # Errors
+/// If it would not be; the hint says which options it takes.
+pub(crate) fn preserving(job: &Job<'_>, does: bool, takes: &str) -> Result<()> {
+    if does || job.preserve.is_empty() {
+        return Ok(());
+    }
+    Err(Error::input("--preserve has no effect with these options").with_hint(format!("it takes {takes}")))
 }

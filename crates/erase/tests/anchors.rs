@@ -136,6 +136,20 @@ fn bad_options_are_refused_by_name() {
 }
 
 #[test]
+fn what_would_not_be_preserved_is_refused() {
+    let model = pipeline("odd");
+    for (method, off, on) in [
+        ("ac", json!({"reg": 1.0}), json!({"reg": 1.0, "reg_captions": 3})),
+        ("doco", json!({"surgery": "none", "prior": 0.0}), json!({})),
+        ("fmn", json!({"retain": 0.0}), json!({})),
+    ] {
+        let with = |more: Value| Run { preserve: vec![concept("a dog", None, None)], ..run(method, &model, church(None), more) };
+        assert!(with(off).erase().unwrap_err().hint().unwrap().contains("--set"), "{method}");
+        with(on).erase().unwrap();
+    }
+}
+
+#[test]
 fn variants_run() {
     let model = pipeline("odd");
     for method in METHODS {
@@ -204,6 +218,16 @@ fn pictures_are_drawn_once_for_ac_and_doco() {
     let two = Run { store: one.store.beside(), ..run("doco", &model, church(Some("a house")), json!({"guidance": 6.0})) };
     two.erase().unwrap();
     assert_eq!(one.store.recorded.get(), 2, "the pictures of captions are new, those of anchors are not");
+}
+
+/// Past the anchor by eta, the distance to the teacher is 1 + eta times as long.
+#[test]
+fn eta_goes_past_the_anchor() {
+    let model = pipeline("odd");
+    for method in ["ac", "all-but-one"] {
+        let with = |eta: f64| first(&run(method, &model, church(Some("a house")), json!({"eta": eta})));
+        near(with(0.5), 2.25 * with(0.0), 1e-4);
+    }
 }
 
 // All but One.

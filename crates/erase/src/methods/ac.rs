@@ -152,6 +152,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let trainable = Trainable::of_unet(&options.train_method, METHOD.id)?;
     options.train_method = trainable.name.into();
     options.check()?;
+    checks::preserving(job, options.reg > 0.0 && options.reg_captions > 0, "--set reg=0.25 --set reg_captions=64")?;
     let pairs = Pair::of(job.concepts);
     if pairs.is_empty() {
         return Err(Error::input("there is no concept to erase"));

@@ -161,6 +161,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let trainable = Trainable::of_unet(&options.train_method, METHOD.id)?;
     options.train_method = trainable.name.into();
     options.check()?;
+    checks::preserving(job, options.surgery != Surgery::None || options.prior > 0.0, "--set surgery=projection")?;
     let pairs = Pair::of(job.concepts);
     if pairs.is_empty() {
         return Err(Error::input("there is no concept to erase"));

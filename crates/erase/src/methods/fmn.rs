@@ -140,6 +140,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let trainable = Trainable::of_unet(&options.train_method, METHOD.id)?;
     options.train_method = trainable.name.into();
     options.check()?;
+    checks::preserving(job, options.retain > 0.0, "--set retain=8")?;
     let pairs = Pair::asked(job.concepts);
     if pairs.is_empty() {
         return Err(Error::input("there is no concept to erase"));
