@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
-    concept::ConceptPrompt,
+    concept::{Concept, ConceptPrompt},
     error::{Error, Result},
     gradients::{self, Gradients, plus},
     job::Job,
@@ -36,7 +36,9 @@ pub struct Sets {
     pub relabel: Relabel,
     /// `current`, `frozen` or `noise`: what the concept's prompts are pulled to.
     pub target: Pull,
-    /// The same for what is to stay; not `current`.
+    /// How far past that, away from what the frozen model predicts for the concept's prompt; only with `frozen`.
+    pub past: f64,
+    /// What captions to keep are pulled to: `frozen` or `noise`.
     pub retain_target: Pull,
     /// The share of examples to keep whose caption is left out: guidance asks the empty prompt at every step.
     pub dropout: f64,
@@ -75,9 +77,12 @@ const MOST: usize = 100_000;
 
 impl Sets {
     /// What works at the miniature's size: few pictures drawn in few steps, and the frozen model's own predictions, which have
-    /// no noise in them, on both sides.
-    pub fn miniature() -> Self {
+    /// no noise in them, on both sides. Concepts with anchors, such as styles, are taken past them: bare objects are drawn in
+    /// every style now and then.
+    pub fn miniature(concepts: &[Concept]) -> Self {
+        let anchored = concepts.iter().any(|c| c.prompts.iter().any(|p| p.anchor.is_some()));
         Self {
+            past: if anchored { 1.0 } else { 0.0 },
             pictures: 32,
             retain_pictures: 224,
             sampling_steps: 10,
@@ -110,6 +115,11 @@ impl Sets {
         if !self.guidance.is_finite() {
             return Err(Error::input(format!("guidance is {}, expected a finite number", self.guidance)));
         }
+        check_numbers(&[("past", self.past, 0.0)])?;
+        if self.past > 0.0 && self.target != Pull::Frozen {
+            return Err(Error::input(format!("past is {}, expected 0 where target is not `frozen`", self.past))
+                .with_hint("away from what moves along there is no bound"));
+        }
         if !(0.0..=1.0).contains(&self.dropout) {
             return Err(Error::input(format!("dropout is {}, expected 0 to 1", self.dropout)));
         }
@@ -134,6 +144,7 @@ pub struct Set {
     /// The prompts whose prediction is the target, one for each picture.
     labels: Vec<String>,
     pull: Pull,
+    past: f64,
     dropout: f64,
     /// Keeps the draws of two sets apart.
     stream: u64,
@@ -187,6 +198,7 @@ impl Set {
             prompts,
             labels,
             pull: sets.target,
+            past: sets.past,
             dropout: 0.0,
             stream: 0xf046_0001,
             content,
@@ -209,6 +221,7 @@ impl Set {
             labels: prompts.clone(),
             prompts,
             pull: sets.retain_target,
+            past: 0.0,
             dropout: sets.dropout,
             stream: 0xf046_0002,
             content,
@@ -253,6 +266,10 @@ impl Set {
         let labelled = |teacher: &Pipeline| noisy.predicted(teacher, &teacher.context(&of_rows(&self.labels)));
         let target = match self.pull {
             Pull::Noise => noisy.target(edited)?,
+            Pull::Frozen if self.past > 0.0 => {
+                let own = noisy.predicted(frozen, &frozen.context(&of_rows(&self.prompts)));
+                labelled(frozen) * (1.0 + self.past) - own * self.past
+            }
             Pull::Frozen => labelled(frozen),
             Pull::Current => labelled(&edited.without_gradients()),
         };

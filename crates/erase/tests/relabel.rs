@@ -80,7 +80,7 @@ fn with_concept<T>(model: &Pipeline, store: &Memory, name: &str, body: impl FnOn
 }
 
 fn sets() -> Sets {
-    Sets { pictures: 5, retain_pictures: 4, sampling_steps: 2, batch: 2, retain_batch: 2, ..Sets::miniature() }
+    Sets { pictures: 5, retain_pictures: 4, sampling_steps: 2, batch: 2, retain_batch: 2, ..Sets::miniature(&[]) }
 }
 
 fn flat(gradients: &Gradients) -> Vec<f32> {
@@ -165,6 +165,8 @@ fn impossible_options_are_named() {
         ("salun", json!({"top": 0.0}), "top is 0"),
         ("salun", json!({"top": 1.5}), "top is 1.5"),
         ("salun", json!({"alpha": -1.0}), "alpha is -1"),
+        ("salun", json!({"past": 1.0, "target": "current"}), "past is 1"),
+        ("salun", json!({"past": -1.0}), "past is -1"),
         ("salun", json!({"dropout": 2.0}), "dropout is 2"),
         ("salun", json!({"pictures": 0}), "pictures is 0"),
         ("salun", json!({"retain_target": "current"}), "retain_target"),
@@ -236,6 +238,14 @@ fn labels_are_what_the_options_say() {
     // As long as nothing has moved, the two teachers are the same; the noise is the same target whatever the label.
     assert_eq!(loss(Relabel::Nearest, Pull::Current), all[1]);
     assert_eq!(loss(Relabel::Instead, Pull::Noise), loss(Relabel::Nearest, Pull::Noise));
+    // Past the label by as much again as it is away: twice the distance, four times the square.
+    let away = |past: f64| {
+        with_job(&model, &Memory::default(), |job| {
+            let set = Set::of_concepts(job, &Sets { past, ..sets() }).unwrap();
+            set.loss(&model, &model, 4, 1, 0).unwrap().into_scalar::<f32>()
+        })
+    };
+    assert!((away(1.0) / away(0.0) - 4.0).abs() < 1e-3);
     // What is kept begins at 0 where the frozen model is the teacher, with and without captions.
     let kept = |retain_target, dropout| {
         let sets = Sets { retain_target, dropout, ..sets() };

@@ -88,6 +88,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             guidance: 7.5,
             relabel: Relabel::Instead,
             target: Pull::Current,
+            past: 0.0,
             retain_target: Pull::Noise,
             dropout: 0.0,
             batch: 16,
@@ -112,7 +113,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             lr_schedule: LrSchedule::Linear,
             eta: 1.0,
             inner_lr: 1e-3,
-            sets: Sets::miniature(),
+            sets: Sets::miniature(job.concepts),
             ..published
         },
     }

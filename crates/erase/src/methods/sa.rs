@@ -82,6 +82,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             guidance: 7.5,
             relabel: Relabel::Instead,
             target: Pull::Noise,
+            past: 0.0,
             retain_target: Pull::Noise,
             dropout: 0.0,
             batch: 16,
@@ -107,7 +108,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             lambda: 0.5,
             fisher_pictures: 64,
             fisher_timesteps: 50,
-            sets: Sets { pictures: 64, ..Sets::miniature() },
+            sets: Sets { pictures: 64, ..Sets::miniature(job.concepts) },
             ..published
         },
     }

@@ -81,6 +81,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             guidance: 7.5,
             relabel: Relabel::Random,
             target: Pull::Current,
+            past: 0.0,
             retain_target: Pull::Noise,
             dropout: 0.0,
             batch: 8,
@@ -104,7 +105,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             lr_schedule: LrSchedule::Linear,
             alpha: 1.0,
             mask_passes: 4,
-            sets: Sets::miniature(),
+            sets: Sets::miniature(job.concepts),
             ..published
         },
     }

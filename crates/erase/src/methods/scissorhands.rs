@@ -134,6 +134,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             guidance: 7.5,
             relabel: Relabel::Instead,
             target: Pull::Current,
+            past: 0.0,
             retain_target: Pull::Noise,
             dropout: 0.0,
             batch: 16,
@@ -166,7 +167,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             lr: 1e-3,
             lr_schedule: LrSchedule::Linear,
             lambda: 1.0,
-            sets: Sets::miniature(),
+            sets: Sets::miniature(job.concepts),
             ..published
         },
     }
