@@ -169,11 +169,15 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         // The adapters here are of the keys and values alone, so nothing of them is lost that a factor would have to make up for.
         Variant::Fixed if !job.miniature => Options { scale: 1.0, iterations: if several { 100 } else { 250 }, ..published },
         Variant::Fixed => Options {
+            train_method: "esd-x".into(),
             iterations: 200,
             lr: if several { 5e-3 } else { 1e-3 },
             lr_schedule: LrSchedule::Linear,
             rank: 8,
             scale: 1.0,
+            split: 919.0,
+            // Half of the numbers on every one of 16 trajectories is too few to erase with.
+            salient: 0.8,
             batch: 8,
             trajectories: 16,
             salience_examples: 8,
