@@ -18,6 +18,7 @@ pub(crate) fn methods(args: ListArgs) -> Result<Outcome, Failure> {
                 json!({
                     "id": m.id, "paper": m.paper, "moves": m.moves, "needs": m.needs, "several": m.several,
                     "seconds": m.seconds, "peak_mb": m.peak_mb,
+                    "published_evaluations": m.published_evaluations,
                 })
             })
             .collect();

@@ -53,7 +53,7 @@ pub struct Lesson {
 
 impl Discriminator {
     /// A fresh one for latents of `side` squares (the shorter side): `channels` to `width`, twice that, and so on to 8 times, then to
-    /// 1. As many layers halve the side as leave 8 of it, at most three and at least one: for Stable Diffusion's 64 the
+    /// one channel. As many layers halve the side as leave 8 of it, at most three and at least one: for Stable Diffusion's 64 the
     /// published 4, 64, 128, 256, 512, 1.
     ///
     /// Kernels are drawn from a normal distribution with standard deviation 0.02, factors of norms around 1.

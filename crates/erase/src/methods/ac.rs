@@ -43,6 +43,7 @@ pub const METHOD: Method = Method {
     pictures: false,
     seconds: None,
     peak_mb: None,
+    published_evaluations: Some(53_200),
     erase,
 };
 

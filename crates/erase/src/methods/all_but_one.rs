@@ -46,6 +46,7 @@ pub const METHOD: Method = Method {
     pictures: false,
     seconds: None,
     peak_mb: None,
+    published_evaluations: None,
     erase,
 };
 

@@ -51,6 +51,7 @@ pub const METHOD: Method = Method {
     pictures: false,
     seconds: None,
     peak_mb: None,
+    published_evaluations: Some(272_000),
     erase,
 };
 

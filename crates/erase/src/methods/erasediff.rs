@@ -40,6 +40,7 @@ pub const METHOD: Method = Method {
     pictures: true,
     seconds: None,
     peak_mb: None,
+    published_evaluations: Some(56_000),
     erase,
 };
 

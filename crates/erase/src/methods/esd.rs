@@ -42,6 +42,7 @@ pub const METHOD: Method = Method {
     pictures: false,
     seconds: Some(10.0),
     peak_mb: Some(233.0),
+    published_evaluations: Some(10_800),
     erase,
 };
 

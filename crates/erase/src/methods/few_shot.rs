@@ -40,6 +40,7 @@ pub const METHOD: Method = Method {
     pictures: true,
     seconds: Some(2.6),
     peak_mb: Some(282.0),
+    published_evaluations: Some(448),
     erase,
 };
 

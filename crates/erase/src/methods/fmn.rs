@@ -42,6 +42,7 @@ pub const METHOD: Method = Method {
     pictures: true,
     seconds: None,
     peak_mb: None,
+    published_evaluations: Some(1_605),
     erase,
 };
 

@@ -39,6 +39,7 @@ pub const METHOD: Method = Method {
     pictures: false,
     seconds: Some(7.0),
     peak_mb: Some(162.0),
+    published_evaluations: Some(0),
     erase,
 };
 

@@ -38,6 +38,7 @@ pub const METHOD: Method = Method {
     pictures: false,
     seconds: Some(0.1),
     peak_mb: Some(100.0),
+    published_evaluations: None,
     erase,
 };
 

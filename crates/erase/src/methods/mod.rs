@@ -93,6 +93,9 @@ pub struct Method {
     pub seconds: Option<f64>,
     /// Peak memory of that run, in MiB.
     pub peak_mb: Option<f64>,
+    /// Sample-evaluations of the U-Net that the published settings ask for one object, a training sample counting 3, as the method's
+    /// page describes the published loop; pictures that the published code finds ready are not counted. `None` where no code is public.
+    pub published_evaluations: Option<u64>,
     /// The method itself.
     pub erase: fn(&mut Job<'_>, Variant) -> Result<Edit>,
 }

@@ -40,6 +40,7 @@ pub const METHOD: Method = Method {
     pictures: false,
     seconds: Some(0.1),
     peak_mb: Some(100.0),
+    published_evaluations: Some(0),
     erase,
 };
 

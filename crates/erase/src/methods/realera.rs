@@ -47,6 +47,7 @@ pub const METHOD: Method = Method {
     pictures: false,
     seconds: Some(0.1),
     peak_mb: Some(101.0),
+    published_evaluations: None,
     erase,
 };
 

@@ -47,6 +47,7 @@ pub const METHOD: Method = Method {
     pictures: false,
     seconds: None,
     peak_mb: None,
+    published_evaluations: Some(104_000),
     erase,
 };
 

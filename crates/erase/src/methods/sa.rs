@@ -37,6 +37,7 @@ pub const METHOD: Method = Method {
     pictures: false,
     seconds: None,
     peak_mb: None,
+    published_evaluations: Some(16_800_000),
     erase,
 };
 

@@ -36,6 +36,7 @@ pub const METHOD: Method = Method {
     pictures: true,
     seconds: None,
     peak_mb: None,
+    published_evaluations: Some(39_000),
     erase,
 };
 

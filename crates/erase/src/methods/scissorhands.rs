@@ -41,6 +41,7 @@ pub const METHOD: Method = Method {
     pictures: true,
     seconds: None,
     peak_mb: None,
+    published_evaluations: Some(12_800),
     erase,
 };
 

@@ -44,6 +44,7 @@ pub const METHOD: Method = Method {
     pictures: false,
     seconds: Some(0.3),
     peak_mb: Some(110.0),
+    published_evaluations: Some(0),
     erase,
 };
 

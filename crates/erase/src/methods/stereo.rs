@@ -48,6 +48,7 @@ pub const METHOD: Method = Method {
     pictures: false,
     seconds: None,
     peak_mb: None,
+    published_evaluations: Some(92_800),
     erase,
 };
 
@@ -69,7 +70,7 @@ impl Places {
         match self {
             Self::Alone => false,
             Self::Beside => true,
-            Self::Both => round % 2 == 0,
+            Self::Both => round.is_multiple_of(2),
         }
     }
 }

@@ -36,6 +36,7 @@ pub const METHOD: Method = Method {
     pictures: false,
     seconds: Some(0.1),
     peak_mb: Some(101.0),
+    published_evaluations: Some(117_500),
     erase,
 };
 

@@ -33,6 +33,7 @@ pub const METHOD: Method = Method {
     pictures: false,
     seconds: Some(0.2),
     peak_mb: Some(102.0),
+    published_evaluations: Some(0),
     erase,
 };
 
