@@ -20,7 +20,7 @@ fn church() -> Vec<Concept> {
 /// Options under which every method edits the words themselves on a model this small.
 fn options(method: &str) -> Value {
     match method {
-        "trce" => json!({"words": 1.0, "padding": 1.0, "lambda": 0.1, "preserve_scale": 0.0, "templates": 0}),
+        "trce" => json!({"stages": "mapping", "words": 1.0, "padding": 1.0, "lambda": 0.1, "preserve_scale": 0.0, "templates": 0}),
         "mace" => json!({"concept_rows": true, "lambda": 0.1, "rho": 0.0, "templates": 0}),
         "realera" => json!({"lambda": 0.1, "lambda_1": 0.0, "lambda_2": 0.0}),
         "rece" => json!({"start": {"rows": "aligned", "technique": "replace", "captions": false, "eta": 0.0, "lambda": 0.1,
@@ -143,7 +143,7 @@ fn variants_of_uce_edit_other_rows() {
     for variant in [Variant::Paper, Variant::Reference, Variant::Fixed] {
         for method in METHODS {
             // TRCE without lambda is singular unless the captions span the width: said, not hidden.
-            let more = if method == "trce" { json!({"lambda": 1e-6}) } else { json!({}) };
+            let more = if method == "trce" { json!({"lambda": 1e-6, "stages": "mapping"}) } else { json!({}) };
             let mut run = Run::of(method, &model, church(), more);
             run.variant = variant;
             run.erase().unwrap_or_else(|error| panic!("{method} {variant:?}: {error}"));
