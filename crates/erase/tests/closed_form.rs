@@ -20,7 +20,9 @@ fn church() -> Vec<Concept> {
 /// Options under which every method edits the words themselves on a model this small.
 fn options(method: &str) -> Value {
     match method {
-        "trce" => json!({"stages": "mapping", "words": 1.0, "padding": 1.0, "lambda": 0.1, "preserve_scale": 0.0, "templates": 0}),
+        "trce" => {
+            json!({"stages": "mapping", "words": 1.0, "padding": 1.0, "lambda": 0.1, "preserve_scale": 0.0, "templates": 0})
+        }
         "mace" => json!({"concept_rows": true, "lambda": 0.1, "rho": 0.0, "templates": 0}),
         "realera" => json!({"lambda": 0.1, "lambda_1": 0.0, "lambda_2": 0.0}),
         "rece" => json!({"start": {"rows": "aligned", "technique": "replace", "captions": false, "eta": 0.0, "lambda": 0.1,
