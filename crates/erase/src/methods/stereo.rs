@@ -134,7 +134,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         Variant::Fixed if job.miniature => {
             let concepts = job.concepts.len().clamp(1, 5);
             Options {
-                rounds: 2,
+                rounds: 3,
                 round_iterations: 40 * concepts,
                 iterations: 180 * concepts,
                 lr: 1e-3,
