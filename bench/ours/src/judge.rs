@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, Tensor};
-use scumble_diffusion::{ClassifierFree, Picture, Pipeline};
+use scumble_diffusion::{Picture, Pipeline};
 use scumble_erase::{Edit, World};
 use scumble_eval::{Case, Judge, Judges, JudgingSet, Rate, judging, rates::Z95};
 use scumble_nn::files::{Checkpoint, OpenOptions, Source};
@@ -94,8 +94,10 @@ pub(crate) fn set(concept: &str) -> Result<JudgingSet> {
 pub(crate) fn hits(model: &Pipeline, judges: &Judges, cases: &[Case], hidden: &dyn Fn(&[String]) -> Tensor<3>) -> Result<Rate> {
     let mut rate = Rate::default();
     for (range, request) in judging::requests(cases, BATCH) {
-        let negative = model.encode(&vec![String::new(); request.prompts.len()]);
-        let mut guidance = ClassifierFree::new(request.guidance_scale, hidden(&request.prompts), negative);
+        let negative = model.prompted(&vec![String::new(); request.prompts.len()]);
+        let mut prompt = model.prompted(&request.prompts);
+        prompt.hidden = hidden(&request.prompts);
+        let mut guidance = model.guidance(request.guidance_scale, &prompt, &negative)?;
         let latents = model.sample_guided(&request, &mut guidance, &mut |_| ControlFlow::Continue(()))?;
         let answers = judges.answers(&Picture::from_batch(model.decode(latents)));
         for (case, answer) in cases[range].iter().zip(answers) {

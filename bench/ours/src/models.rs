@@ -5,9 +5,9 @@ use std::{ops::ControlFlow, path::Path};
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, Tensor};
 use scumble_diffusion::{
-    ClassifierFree, Denoiser, Error, Guidance, Pipeline, Schedule,
+    At, Denoiser, Error, Guidance, Guided, Pipeline, Schedule,
     pipeline::Part,
-    samplers::{Run, Sampler},
+    samplers::{Run, Sampler, Step},
 };
 use scumble_erase::trainable::Trainable;
 use scumble_nn::{
@@ -128,13 +128,13 @@ impl Models {
         let noise = input::<4>("noise", [1, 4, side, side], &Device::flex()) * 3f32.sqrt();
         let outcome = || -> Result<Tensor<4>> {
             let hidden = ClipText::new(&text.config, &text.weights).forward(&ids);
-            let mut rule = ClassifierFree::new(guidance, hidden.clone().narrow(0, 0, 1), hidden.narrow(0, 1, 1));
+            let mut rule = Guided::plain(guidance, hidden.clone().narrow(0, 0, 1), hidden.narrow(0, 1, 1));
             let network = UNet::new(&unet.config, &unet.weights);
             let denoiser = Denoiser { unet: &network, schedule: &schedule };
             let latents = Sampler::Ddim.sample::<Error>(
                 &Run::new(&schedule, steps),
                 noise,
-                &mut |x, step| rule.epsilon(denoiser, x, step),
+                &mut |x: Tensor<4>, step: Step| rule.epsilon(&At::step(denoiser, step), x),
                 &mut |shape| Tensor::zeros(shape, &Device::flex()),
                 &mut |_| ControlFlow::Continue(()),
             )?;

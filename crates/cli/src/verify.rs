@@ -3,11 +3,7 @@
 use std::{ops::ControlFlow, path::Path};
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{
-    Denoiser, Guidance, Noise, Pipeline, Request, Sampler,
-    guidance::{evaluate_pair, guided},
-    samplers::Step,
-};
+use scumble_diffusion::{At, Guidance, Noise, Pipeline, Request, Sampler, guidance::guided};
 use scumble_nn::{
     Context,
     files::{HostTensor, TensorFile},
@@ -301,9 +297,9 @@ struct Formula {
 }
 
 impl Guidance for Formula {
-    fn epsilon(&mut self, denoiser: Denoiser<'_>, x: Tensor<4>, step: Step) -> scumble_diffusion::Result<Tensor<4>> {
-        let (negative, prompt) = evaluate_pair(denoiser, x, step, &self.both)?;
-        Ok(guided(self.scale, negative, prompt))
+    fn epsilon(&mut self, at: &At<'_>, x: Tensor<4>) -> scumble_diffusion::Result<Tensor<4>> {
+        let parts = at.stacked(x, &self.both, 2)?;
+        Ok(guided(self.scale, parts[0].clone(), parts[1].clone()))
     }
 }
 

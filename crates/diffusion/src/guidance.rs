@@ -1,70 +1,122 @@
 //! Run-time rules: what a sampler is told the noise is. A sampler asks the guidance and knows nothing else.
 
 use burn::tensor::Tensor;
-use scumble_nn::Context;
+use scumble_nn::{Context, Watch};
 
-use crate::{denoiser::Denoiser, error::Result, samplers::Step};
+use crate::{
+    denoiser::Denoiser,
+    error::{Error, Result},
+    samplers::Step,
+    time::{StepIndex, Timestep},
+};
 
 /// A rule that turns the network's predictions into the one a sampler follows.
 pub trait Guidance {
-    /// The guided noise in `x` at this step.
+    /// The guided noise in `x`.
     ///
     /// # Shapes
     /// - x and result: `[n, channels, h, w]`
     ///
     /// # Errors
     /// If the network cannot take `x`.
-    fn epsilon(&mut self, denoiser: Denoiser<'_>, x: Tensor<4>, step: Step) -> Result<Tensor<4>>;
-}
+    fn epsilon(&mut self, at: &At<'_>, x: Tensor<4>) -> Result<Tensor<4>>;
 
-/// Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598), `eps(neg) + g (eps(c) - eps(neg))`.
-///
-/// With a negative prompt in the place of the empty one it is the rule that web interfaces call by that name. At `g` of
-/// 1 or less only the prompt is evaluated, as diffusers does.
-#[derive(Clone, Debug)]
-pub struct ClassifierFree {
-    scale: f64,
-    prompt: Context,
-    both: Context,
-}
-
-impl ClassifierFree {
-    /// Guidance of strength `scale` from `negative` to `prompt`, hidden states `[n, tokens, width]` each.
-    pub fn new(scale: f64, prompt: Tensor<3>, negative: Tensor<3>) -> Self {
-        let both = Tensor::cat(vec![negative, prompt.clone()], 0).into();
-        Self { scale, prompt: prompt.into(), both }
+    /// Whether [`latents`](Self::latents) does anything; it is not asked otherwise.
+    fn moves_latents(&self) -> bool {
+        false
     }
 
-    /// With factors for the network's adapters, `[n, rank]`, the same with and without the prompt.
-    #[must_use]
-    pub fn gated(mut self, gates: Option<Tensor<2>>) -> Self {
-        self.both = self.both.gated(gates.clone().map(|gates| Tensor::cat(vec![gates.clone(), gates], 0)));
-        self.prompt = self.prompt.gated(gates);
-        self
+    /// The latents from which a step is to be taken instead of `x`. Asked once before each step of a sampler.
+    ///
+    /// # Shapes
+    /// - x and result: `[n, channels, h, w]`
+    ///
+    /// # Errors
+    /// If the network cannot take `x`.
+    fn latents(&mut self, _at: &At<'_>, x: Tensor<4>) -> Result<Tensor<4>> {
+        Ok(x)
     }
 }
 
-impl Guidance for ClassifierFree {
-    fn epsilon(&mut self, denoiser: Denoiser<'_>, x: Tensor<4>, step: Step) -> Result<Tensor<4>> {
-        if self.scale <= 1.0 {
-            return denoiser.epsilon_at(x, step, &self.prompt);
+/// The network, and where in time it is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct At<'a> {
+    /// The network.
+    pub denoiser: Denoiser<'a>,
+    index: StepIndex,
+    time: Time<'a>,
+}
+
+/// The timesteps of a batch.
+#[derive(Clone, Copy, Debug)]
+enum Time<'a> {
+    Same(Step),
+    Each(&'a [Timestep]),
+}
+
+impl<'a> At<'a> {
+    /// At a sampler's step, the same for the whole batch.
+    pub fn step(denoiser: Denoiser<'a>, step: Step) -> Self {
+        Self { denoiser, index: step.index, time: Time::Same(step) }
+    }
+
+    /// Each picture at its own timestep. Rules that look at the position in a run are told `index`.
+    pub fn each(denoiser: Denoiser<'a>, timesteps: &'a [Timestep], index: StepIndex) -> Self {
+        Self { denoiser, index, time: Time::Each(timesteps) }
+    }
+
+    /// The position in a run, which begins with 0.
+    pub fn index(&self) -> StepIndex {
+        self.index
+    }
+
+    /// The unguided noise in `x`. A context of `k n` prompts is one of k prompts for each picture, all the first ones first: `x`
+    /// has to be stacked likewise, the timesteps are.
+    ///
+    /// # Shapes
+    /// - x and result: `[k n, channels, h, w]`
+    ///
+    /// # Errors
+    /// If `x` is not a multiple of the timesteps.
+    pub fn epsilon(&self, x: Tensor<4>, context: &Context) -> Result<Tensor<4>> {
+        match self.time {
+            Time::Same(step) => self.denoiser.epsilon_at(x, step, context),
+            Time::Each(timesteps) => {
+                let copies = x.dims()[0].checked_div(timesteps.len()).unwrap_or(0);
+                self.denoiser.epsilon(x, &timesteps.repeat(copies), context)
+            }
         }
-        let (negative, prompt) = evaluate_pair(denoiser, x, step, &self.both)?;
-        Ok(guided(self.scale, negative, prompt))
+    }
+
+    /// The network's raw output, with what happens on the way.
+    ///
+    /// # Errors
+    /// If `x` has not as many pictures as there are timesteps.
+    pub fn watched(&self, x: Tensor<4>, context: &Context, watch: &mut Watch) -> Result<Tensor<4>> {
+        let n = x.dims()[0];
+        let labels: Vec<f32> = match self.time {
+            Time::Same(step) => vec![step.timestep.get(); n],
+            Time::Each(timesteps) => timesteps.iter().map(|t| t.get()).collect(),
+        };
+        if labels.len() != n {
+            return Err(Error::input(format!("{} timesteps for {n} pictures", labels.len())));
+        }
+        Ok(self.denoiser.unet.forward_watched(x, &labels, context, watch))
+    }
+
+    /// The predictions for `k` prompts of each picture, stacked in `context` as for [`epsilon`](Self::epsilon), in one call of
+    /// the network.
+    ///
+    /// # Errors
+    /// If the network cannot take `x`.
+    pub fn stacked(&self, x: Tensor<4>, context: &Context, k: usize) -> Result<Vec<Tensor<4>>> {
+        let n = x.dims()[0];
+        let out = self.epsilon(Tensor::cat(vec![x; k], 0), context)?;
+        Ok((0..k).map(|i| out.clone().narrow(0, i * n, n)).collect())
     }
 }
 
-/// The predictions for two contexts stacked on each other, `[2 n, tokens, width]`, in one call of the network.
-///
-/// # Errors
-/// If the network cannot take `x`.
-pub fn evaluate_pair(denoiser: Denoiser<'_>, x: Tensor<4>, step: Step, both: &Context) -> Result<(Tensor<4>, Tensor<4>)> {
-    let n = x.dims()[0];
-    let out = denoiser.epsilon_at(Tensor::cat(vec![x.clone(), x], 0), step, both)?;
-    Ok((out.clone().narrow(0, 0, n), out.narrow(0, n, n)))
-}
-
-/// `negative + scale (prompt - negative)`.
+/// `negative + scale (prompt - negative)`: classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598).
 pub fn guided(scale: f64, negative: Tensor<4>, prompt: Tensor<4>) -> Tensor<4> {
     negative.clone() + (prompt - negative) * scale
 }

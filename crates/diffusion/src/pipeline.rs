@@ -1,7 +1,6 @@
 //! From a checkpoint and prompts to pictures.
 
 use std::{
-    collections::BTreeMap,
     ops::{ControlFlow, Range},
     path::Path,
 };
@@ -19,9 +18,9 @@ use crate::{
     denoiser::Denoiser,
     error::{Error, Result},
     gates::Opened,
-    guidance::{ClassifierFree, Guidance},
+    guidance::{At, Guidance},
     rng::TorchRng,
-    samplers::{Progress, Run, Sampler},
+    samplers::{Predict, Progress, Run, Sampler, Step},
     schedule::Schedule,
 };
 
@@ -180,22 +179,7 @@ impl Pipeline {
 
     /// Hidden states of prompts, `[n, tokens, width]`. A prompt that occurs twice is encoded once.
     pub fn encode(&self, prompts: &[String]) -> Tensor<3> {
-        let mut rows = BTreeMap::new();
-        for prompt in prompts {
-            let next = rows.len();
-            rows.entry(prompt).or_insert(next);
-        }
-        let mut ids = vec![Vec::new(); rows.len()];
-        for (prompt, &row) in &rows {
-            ids[row] = self.tokenizer.encode(prompt).ids;
-        }
-        let hidden = self.text_network().forward(&ids);
-        if rows.len() == prompts.len() {
-            return hidden;
-        }
-        let index: Vec<i64> = prompts.iter().map(|prompt| rows[prompt] as i64).collect();
-        let n = index.len();
-        hidden.select(0, Tensor::from_data(TensorData::new(index, [n]), &self.device))
+        self.prompted(prompts).hidden
     }
 
     /// The shape of the latents of `n` pictures.
@@ -228,9 +212,8 @@ impl Pipeline {
     /// If the request does not fit the model.
     pub fn sample(&self, request: &Request, callback: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>) -> Result<Tensor<4>> {
         let negative = vec![request.negative_prompt.clone(); request.prompts.len()];
-        let prompts = self.encode(&request.prompts);
-        let gates = self.gates(&request.prompts, &prompts);
-        let mut guidance = ClassifierFree::new(request.guidance_scale, prompts, self.encode(&negative)).gated(gates);
+        let (prompt, negative) = (self.prompted(&request.prompts), self.prompted(&negative));
+        let mut guidance = self.guidance(request.guidance_scale, &prompt, &negative)?;
         self.sample_guided(request, &mut guidance, callback)
     }
 
@@ -260,13 +243,27 @@ impl Pipeline {
         };
         let sampler = request.sampler.map_or_else(|| self.own_sampler(), Ok)?;
         let device = &self.device;
-        sampler.sample::<Error>(
-            &run,
-            start,
-            &mut |x, step| guidance.epsilon(denoiser, x, step),
-            &mut |shape| noise.draw(shape, device),
-            callback,
-        )
+        sampler.sample::<Error>(&run, start, &mut Asked { denoiser, guidance }, &mut |shape| noise.draw(shape, device), callback)
+    }
+}
+
+/// A guidance with the network that it asks.
+struct Asked<'a> {
+    denoiser: Denoiser<'a>,
+    guidance: &'a mut dyn Guidance,
+}
+
+impl Predict<Error> for Asked<'_> {
+    fn epsilon(&mut self, x: Tensor<4>, step: Step) -> Result<Tensor<4>> {
+        self.guidance.epsilon(&At::step(self.denoiser, step), x)
+    }
+
+    fn moves_latents(&self) -> bool {
+        self.guidance.moves_latents()
+    }
+
+    fn latents(&mut self, x: Tensor<4>, step: Step) -> Result<Tensor<4>> {
+        self.guidance.latents(&At::step(self.denoiser, step), x)
     }
 }
 

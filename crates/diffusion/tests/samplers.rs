@@ -67,9 +67,13 @@ fn quiet(
     x: Tensor<4>,
     mut epsilon: impl FnMut(Tensor<4>, Step) -> Tensor<4>,
 ) -> Result<Tensor<4>> {
-    sampler.sample(run, x, &mut |x, step| Ok::<_, Error>(epsilon(x, step)), &mut |_| tensor(|_| 0.0), &mut |_| {
-        ControlFlow::Continue(())
-    })
+    sampler.sample(
+        run,
+        x,
+        &mut |x: Tensor<4>, step: Step| Ok::<_, Error>(epsilon(x, step)),
+        &mut |_| tensor(|_| 0.0),
+        &mut |_| ControlFlow::Continue(()),
+    )
 }
 
 #[test]
@@ -126,7 +130,7 @@ fn samplers_are_those_of_diffusers() {
             .sample(
                 &run,
                 x,
-                &mut |x, step| {
+                &mut |x: Tensor<4>, step: Step| {
                     assert_eq!(list[step.index.0], step.timestep);
                     labels.push(step.timestep.get());
                     schedule.epsilon_from_raw(network(x.clone(), step.timestep), x, &[step.alpha_bar])
@@ -252,7 +256,7 @@ fn a_callback_can_stop_and_sees_preserved_variance() {
                 &run,
                 fresh(0),
                 // The picture is black, so what is left is the noise, sqrt(1 - alpha_bar) of it.
-                &mut |x, step| Ok::<_, Error>(x.mul_scalar(1.0 / (1.0 - step.alpha_bar).sqrt())),
+                &mut |x: Tensor<4>, step: Step| Ok::<_, Error>(x.mul_scalar(1.0 / (1.0 - step.alpha_bar).sqrt())),
                 &mut |_| x0.clone(),
                 &mut |progress| {
                     assert_eq!(progress.len, list.len());

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use burn::tensor::Tensor;
 use scumble_diffusion::{
     Denoiser, Error, Noise, Pipeline,
-    samplers::{Run, Sampler},
+    samplers::{Run, Sampler, Step},
 };
 
 /// Trajectories of the fixed set, their seeds counted from [`SEED`].
@@ -30,7 +30,7 @@ pub fn unconditional(frozen: &Pipeline, edited: &Pipeline) -> Result<f64, Error>
     let start = Noise::each(SEED, TRAJECTORIES).draw(frozen.latent_shape(TRAJECTORIES, None, None)?, frozen.device());
     let mut ratios: Vec<f64> = Vec::new();
     let norm = |x: Tensor<4>| x.powi_scalar(2).sum_dim(1).sum_dim(2).sum_dim(3).sqrt();
-    let mut model = |x: Tensor<4>, step| -> Result<Tensor<4>, Error> {
+    let mut model = |x: Tensor<4>, step: Step| -> Result<Tensor<4>, Error> {
         let reference = still.epsilon_at(x.clone(), step, &empty)?;
         let found = moved.epsilon_at(x, step, &empty_edited)?;
         let ratio = norm(found - reference.clone()) / norm(reference.clone());

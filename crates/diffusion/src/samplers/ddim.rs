@@ -1,6 +1,6 @@
 use burn::tensor::Tensor;
 
-use super::{Callback, Model, Noise, Progress, Run, Step, draw, grid, predict};
+use super::{Callback, Model, Noise, Progress, Run, Step, draw, grid, moved, predict};
 use crate::{
     error::{Error, Result},
     time::StepIndex,
@@ -39,7 +39,9 @@ pub fn ddim<E: From<Error>>(
         let of_x = (previous / alpha_bar).sqrt();
         let of_epsilon = (1.0 - previous - sigma * sigma).max(0.0).sqrt() - of_x * (1.0 - alpha_bar).sqrt();
 
-        let epsilon = predict(model, x.clone(), Step { index, timestep, alpha_bar })?;
+        let step = Step { index, timestep, alpha_bar };
+        x = moved(model, x, 1.0, step)?;
+        let epsilon = predict(model, x.clone(), step)?;
         x = x.mul_scalar(of_x).add(epsilon.mul_scalar(of_epsilon));
         if run.eta > 0.0 {
             let fresh = draw::<E>(noise, &x)?;

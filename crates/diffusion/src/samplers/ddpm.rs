@@ -1,6 +1,6 @@
 use burn::tensor::Tensor;
 
-use super::{Callback, Model, Noise, Progress, Run, Step, draw, grid, predict};
+use super::{Callback, Model, Noise, Progress, Run, Step, draw, grid, moved, predict};
 use crate::{error::Error, time::StepIndex};
 
 /// DDPM: Ho et al. 2020, "Denoising Diffusion Probabilistic Models" (arXiv:2006.11239), equations 6 and 7 between the
@@ -32,7 +32,9 @@ pub fn ddpm<E: From<Error>>(
         let of_epsilon = -of_x0 * ((1.0 - alpha_bar) / alpha_bar).sqrt();
         let variance = (1.0 - previous) / (1.0 - alpha_bar) * (1.0 - alpha);
 
-        let epsilon = predict(model, x.clone(), Step { index, timestep, alpha_bar })?;
+        let step = Step { index, timestep, alpha_bar };
+        x = moved(model, x, 1.0, step)?;
+        let epsilon = predict(model, x.clone(), step)?;
         x = x.mul_scalar(of_x).add(epsilon.mul_scalar(of_epsilon));
         if timestep.get() > 0.0 {
             let fresh = draw::<E>(noise, &x)?;

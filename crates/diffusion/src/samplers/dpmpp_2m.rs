@@ -3,7 +3,7 @@ use burn::tensor::Tensor;
 use super::{
     Callback, Model, Progress, Run, Step,
     euler::{alpha_bar, preserving},
-    grid, predict,
+    grid, moved, predict,
 };
 use crate::{
     error::{Error, Result},
@@ -65,7 +65,9 @@ fn solve<E: From<Error>>(
         let (sigma, next) = (sigmas[i], sigmas[i + 1]);
         let alpha = preserving(sigma);
 
-        let epsilon = predict(model, x.clone(), Step { index, timestep, alpha_bar: alpha_bar(sigma) })?;
+        let step = Step { index, timestep, alpha_bar: alpha_bar(sigma) };
+        x = moved(model, x, 1.0, step)?;
+        let epsilon = predict(model, x.clone(), step)?;
         let x0 = x.clone().mul_scalar(1.0 / alpha).sub(epsilon.mul_scalar(sigma));
 
         // lambda = ln(alpha / sigma) of the paper is -ln of our sigma, so exp(-h) = next / sigma.

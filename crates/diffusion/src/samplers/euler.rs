@@ -1,6 +1,6 @@
 use burn::tensor::Tensor;
 
-use super::{Callback, Model, Progress, Run, Step, grid, predict};
+use super::{Callback, Model, Progress, Run, Step, grid, moved, predict};
 use crate::{
     error::Error,
     schedule::{Schedule, Spacing},
@@ -31,8 +31,9 @@ pub fn euler<E: From<Error>>(
         let (sigma, next) = (sigmas[i], sigmas[i + 1]);
 
         // In this scale x = x_0 + sigma epsilon, so the noise is the derivative of x by sigma.
-        let epsilon =
-            predict(model, x.clone().mul_scalar(preserving(sigma)), Step { index, timestep, alpha_bar: alpha_bar(sigma) })?;
+        let step = Step { index, timestep, alpha_bar: alpha_bar(sigma) };
+        x = moved(model, x, preserving(sigma), step)?;
+        let epsilon = predict(model, x.clone().mul_scalar(preserving(sigma)), step)?;
         x = x.add(epsilon.mul_scalar(next - sigma));
         if callback(Progress { index, timestep, len: timesteps.len(), x: &x, scale: preserving(next) }).is_break() {
             return Ok(x.mul_scalar(preserving(next)));

@@ -3,7 +3,7 @@ use burn::tensor::Tensor;
 use super::{
     Callback, Model, Noise, Progress, Run, Step, draw,
     euler::{alpha_bar, initial_scale, preserving},
-    grid, predict,
+    grid, moved, predict,
 };
 use crate::{error::Error, time::StepIndex};
 
@@ -33,8 +33,9 @@ pub fn euler_ancestral<E: From<Error>>(
         let up = next * (1.0 - (next / sigma).powi(2)).sqrt();
         let down = next * next / sigma;
 
-        let epsilon =
-            predict(model, x.clone().mul_scalar(preserving(sigma)), Step { index, timestep, alpha_bar: alpha_bar(sigma) })?;
+        let step = Step { index, timestep, alpha_bar: alpha_bar(sigma) };
+        x = moved(model, x, preserving(sigma), step)?;
+        let epsilon = predict(model, x.clone().mul_scalar(preserving(sigma)), step)?;
         let fresh = draw::<E>(noise, &x)?;
         x = x.add(epsilon.mul_scalar(down - sigma));
         if up > 0.0 {

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use super::{
     Callback, Model, Progress, Run, Step,
     euler::{alpha_bar, initial_scale, preserving},
-    grid, predict,
+    grid, moved, predict,
 };
 use crate::{error::Error, time::StepIndex};
 
@@ -37,8 +37,9 @@ pub fn lms<E: From<Error>>(
         let index = StepIndex(i);
         let (sigma, next) = (sigmas[i], sigmas[i + 1]);
 
-        let epsilon =
-            predict(model, x.clone().mul_scalar(preserving(sigma)), Step { index, timestep, alpha_bar: alpha_bar(sigma) })?;
+        let step = Step { index, timestep, alpha_bar: alpha_bar(sigma) };
+        x = moved(model, x, preserving(sigma), step)?;
+        let epsilon = predict(model, x.clone().mul_scalar(preserving(sigma)), step)?;
         derivatives.truncate(ORDER - 1);
         derivatives.push_front(epsilon);
         let nodes: Vec<f64> = (0..derivatives.len()).map(|k| sigmas[i - k]).collect();

@@ -32,9 +32,37 @@ use crate::{
     time::{StepIndex, Timestep},
 };
 
-/// The denoiser: latents as the network wants them (variance-preserving, [n, channels, height, width]) and where the
-/// sampler stands, to the noise in them, after guidance. One timestep for the whole batch.
-pub type Model<'a, E> = dyn FnMut(Tensor<4>, Step) -> Result<Tensor<4>, E> + 'a;
+/// What a sampler follows. A function of latents and step is one that leaves the latents alone.
+pub trait Predict<E> {
+    /// The noise in latents as the network wants them (variance-preserving, [n, channels, height, width]), after guidance. One
+    /// timestep for the whole batch.
+    ///
+    /// # Errors
+    /// The model's own.
+    fn epsilon(&mut self, x: Tensor<4>, step: Step) -> Result<Tensor<4>, E>;
+
+    /// Whether [`latents`](Self::latents) does anything; it is not asked otherwise.
+    fn moves_latents(&self) -> bool {
+        false
+    }
+
+    /// The latents from which a step is to be taken instead of `x`, in the same scale. Asked once before each step.
+    ///
+    /// # Errors
+    /// The model's own.
+    fn latents(&mut self, x: Tensor<4>, _step: Step) -> Result<Tensor<4>, E> {
+        Ok(x)
+    }
+}
+
+impl<E, F: FnMut(Tensor<4>, Step) -> Result<Tensor<4>, E>> Predict<E> for F {
+    fn epsilon(&mut self, x: Tensor<4>, step: Step) -> Result<Tensor<4>, E> {
+        self(x, step)
+    }
+}
+
+/// What a sampler follows, whatever it is.
+pub type Model<'a, E> = dyn Predict<E> + 'a;
 
 /// Fresh standard normal noise of a shape, on the latents' device. Asked for exactly when diffusers draws some.
 pub type Noise<'a> = dyn FnMut([usize; 4]) -> Tensor<4> + 'a;
@@ -248,11 +276,26 @@ fn name_list() -> String {
 /// Asks the model for the noise in `x`, and sees that it has `x`'s shape.
 fn predict<E: From<Error>>(model: &mut Model<'_, E>, x: Tensor<4>, step: Step) -> Result<Tensor<4>, E> {
     let shape = x.dims();
-    let epsilon = model(x, step)?;
+    let epsilon = model.epsilon(x, step)?;
     if epsilon.dims() == shape {
         Ok(epsilon)
     } else {
         Err(Error::input(format!("expected a prediction of shape {shape:?}, found {:?}", epsilon.dims())).into())
+    }
+}
+
+/// Lets the model move the latents before a step. `scale` brings `x` to the network's scale.
+fn moved<E: From<Error>>(model: &mut Model<'_, E>, x: Tensor<4>, scale: f64, step: Step) -> Result<Tensor<4>, E> {
+    if !model.moves_latents() {
+        return Ok(x);
+    }
+    let shape = x.dims();
+    let x =
+        if scale == 1.0 { model.latents(x, step)? } else { model.latents(x.mul_scalar(scale), step)?.mul_scalar(1.0 / scale) };
+    if x.dims() == shape {
+        Ok(x)
+    } else {
+        Err(Error::input(format!("expected latents of shape {shape:?}, found {:?}", x.dims())).into())
     }
 }
 

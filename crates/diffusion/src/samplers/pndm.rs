@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 
 use burn::tensor::Tensor;
 
-use super::{Callback, Model, Progress, Run, Step, grid, predict};
+use super::{Callback, Model, Progress, Run, Step, grid, moved, predict};
 use crate::{
     error::{Error, Result},
     schedule::{Prediction, Schedule},
@@ -51,7 +51,13 @@ pub fn pndm<E: From<Error>>(
         let alpha_bar = schedule.alpha_bar(timestep);
         let t = timestep.get() as i64;
 
-        let epsilon = predict(model, x.clone(), Step { index, timestep, alpha_bar })?;
+        let step = Step { index, timestep, alpha_bar };
+        // Evaluations inside a step start from its anchor again.
+        let begins = if runge_kutta && i < PRK { i % 4 == 0 } else { runge_kutta || i != 1 };
+        if begins {
+            x = moved(model, x, 1.0, step)?;
+        }
+        let epsilon = predict(model, x.clone(), step)?;
         let output = schedule.raw_from_epsilon(epsilon, x.clone(), &[alpha_bar])?;
 
         // What to follow, from which timestep to which; from the anchor unless the step is a new one.

@@ -3,7 +3,7 @@ use burn::tensor::Tensor;
 use super::{
     Callback, Model, Progress, Run, Step,
     euler::{alpha_bar, preserving},
-    grid, predict,
+    grid, moved, predict,
 };
 use crate::{error::Error, schedule::Schedule, time::StepIndex};
 
@@ -32,7 +32,12 @@ pub fn unipc<E: From<Error>>(
         let index = StepIndex(i);
         let (sigma, next) = (sigmas[i], sigmas[i + 1]);
 
-        let epsilon = predict(model, x.clone(), Step { index, timestep, alpha_bar: alpha_bar(sigma) })?;
+        let step = Step { index, timestep, alpha_bar: alpha_bar(sigma) };
+        let shift = if model.moves_latents() { Some(moved(model, x.clone(), 1.0, step)?.sub(x.clone())) } else { None };
+        if let Some(shift) = &shift {
+            x = x.add(shift.clone());
+        }
+        let epsilon = predict(model, x.clone(), step)?;
         let m = x.clone().mul_scalar(1.0 / preserving(sigma)).sub(epsilon.mul_scalar(sigma));
 
         // Corrector (algorithm 1): the last step again, now that the prediction at its end is known.
@@ -47,6 +52,9 @@ pub fn unipc<E: From<Error>>(
                 d = d.mul_scalar(0.5);
             }
             x = start.mul_scalar(step.of_x).add(m0.clone().mul_scalar(step.of_m)).add(d.mul_scalar(step.of_m));
+            if let Some(shift) = shift {
+                x = x.add(shift);
+            }
         }
 
         // Predictor (algorithm 2), of order 1 in the first and the last step.
