@@ -20,6 +20,8 @@ pub(crate) enum Command {
     Erase(EraseArgs),
     /// Draw pictures
     Generate(GenerateArgs),
+    /// Try to bring back what an edit erased
+    Attack(AttackArgs),
     /// Write an edited model, or the edit alone, in a form that other tools load
     Export(ExportArgs),
     /// Say what a file or folder is
@@ -28,6 +30,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// List the methods
     Methods(ListArgs),
+    /// List the attacks
+    Attacks(ListArgs),
 }
 
 /// Which model, and where it runs.
@@ -206,6 +210,74 @@ pub(crate) struct GenerateArgs {
     /// Pictures drawn at once; chosen by their size if absent
     #[arg(long, visible_alias = "batch-size", value_name = "N", allow_negative_numbers = true)]
     pub(crate) batch: Option<usize>,
+    /// Dtype of the computation; f32 is the only one so far
+    #[arg(long, default_value = "f32", value_parser = ["f32", "float32"], value_name = "DTYPE")]
+    pub(crate) dtype: String,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct AttackArgs {
+    /// Which attack (see `scumble attacks`)
+    #[arg(value_name = "ATTACK")]
+    pub(crate) attack: String,
+    /// The edit to attack: an edit, a partial U-Net, a LoRA or a text-encoder folder, optionally with a strength; may repeat
+    #[arg(long, value_name = "E[:STRENGTH]")]
+    pub(crate) edit: Vec<String>,
+    /// A LoRA in kohya's or PEFT's names, optionally with a weight; may repeat
+    #[arg(long, value_name = "FILE[:WEIGHT]")]
+    pub(crate) lora: Vec<String>,
+    /// What to bring back; what the edit says it erased, if absent
+    #[arg(long, value_name = "CONCEPT")]
+    pub(crate) concept: Option<String>,
+    /// The concept's word in the prompts, where an attack replaces it; the concept's name if absent
+    #[arg(long, value_name = "WORD")]
+    pub(crate) word: Option<String>,
+    /// Pictures to bring it back in: a CSV with case_number,prompt,evaluation_seed, a text file or JSON lines
+    #[arg(long, visible_aliases = ["prompts-path"], value_name = "FILE")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// How many pictures; the attack's own number if absent
+    #[arg(long, visible_aliases = ["num-samples"], value_name = "N", allow_negative_numbers = true)]
+    pub(crate) n: Option<usize>,
+    /// The most steps of the search (`scumble attacks` says what a step is); the attack's default if absent
+    #[arg(long, visible_aliases = ["iterations"], value_name = "STEPS", allow_negative_numbers = true)]
+    pub(crate) budget: Option<usize>,
+    /// Try what an earlier attack found (its folder or file) instead of searching
+    #[arg(long, value_name = "DIR|FILE")]
+    pub(crate) transfer: Option<PathBuf>,
+    /// Where paper and published code disagree: paper, reference or fixed
+    #[arg(long, default_value = "fixed", value_name = "NAME")]
+    pub(crate) variant: String,
+    /// Any option of the attack
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Denoising steps of the pictures; 50, or 20 for the miniature, if absent
+    #[arg(long, visible_alias = "num-inference-steps", value_name = "N", allow_negative_numbers = true)]
+    pub(crate) steps: Option<usize>,
+    /// Strength of classifier-free guidance; 7.5, or 4 for the miniature, if absent
+    #[arg(long, visible_alias = "cfg-scale", value_name = "X", allow_negative_numbers = true)]
+    pub(crate) guidance_scale: Option<f64>,
+    /// The sampler, as for `scumble generate`; the checkpoint's own, or ddim for the miniature, if absent
+    #[arg(long, visible_alias = "scheduler", value_name = "NAME")]
+    pub(crate) sampler: Option<String>,
+    /// Seed of everything that the attack draws
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Where to write; ./scumble-out/attack-... if absent
+    #[arg(long, visible_aliases = ["out", "save-path", "save-dir"], value_name = "DIR")]
+    pub(crate) output_dir: Option<PathBuf>,
+    /// Replace another plan's result in that folder
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Continue an unfinished run; this happens anyway
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Judge with the miniature's judges although another model was given
+    #[arg(long)]
+    pub(crate) judge: bool,
     /// Dtype of the computation; f32 is the only one so far
     #[arg(long, default_value = "f32", value_parser = ["f32", "float32"], value_name = "DTYPE")]
     pub(crate) dtype: String,

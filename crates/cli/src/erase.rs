@@ -257,7 +257,7 @@ fn make_edit(
 }
 
 /// Whether a model is of the miniature's size, where guidance and step sizes of real checkpoints do not fit.
-fn is_miniature(pipeline: &Pipeline) -> bool {
+pub(crate) fn is_miniature(pipeline: &Pipeline) -> bool {
     pipeline.unet.config.block_out_channels.iter().sum::<usize>() < 640
 }
 
@@ -359,14 +359,7 @@ fn options(args: &EraseArgs) -> Result<Map<String, Value>, Failure> {
             return Err(Failure::new(format!("--{flag}: expected a finite number")));
         }
     }
-    for text in &args.set {
-        let Some((key, value)) = text.split_once('=') else {
-            return Err(Failure::new(format!("--set {text}: expected KEY=VALUE")));
-        };
-        // Numbers, true and false as such; anything else is text.
-        let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
-        options.insert(key.trim().replace('-', "_"), value);
-    }
+    options.extend(crate::options::of_set(&args.set)?);
     if let Some(name) = options.get("train_method").and_then(Value::as_str) {
         let name = scumble_erase::Trainable::named(name)?.name;
         options.insert("train_method".into(), name.into());

@@ -1,5 +1,6 @@
-//! `scumble methods`: what there is to choose from.
+//! `scumble methods` and `scumble attacks`: what there is to choose from.
 
+use scumble_attack::attacks;
 use scumble_erase::methods;
 use serde_json::json;
 
@@ -34,6 +35,25 @@ pub(crate) fn methods(args: ListArgs) -> Result<Outcome, Failure> {
         if let (Some(seconds), Some(peak)) = (m.seconds, m.peak_mb) {
             output::data(&format!("    cost     {seconds:.1} s, {peak:.0} MiB for `church` on the miniature, 2 cores"))?;
         }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Lists the attacks as a table, or as an array of objects.
+pub(crate) fn attacks(args: ListArgs) -> Result<Outcome, Failure> {
+    if args.print.json {
+        let list: Vec<_> = attacks::ALL
+            .iter()
+            .map(|a| json!({ "id": a.id, "paper": a.paper, "access": a.access, "finds": a.finds, "step": a.step, "cases": a.cases }))
+            .collect();
+        output::json(&list.into())?;
+        return Ok(Outcome::Done);
+    }
+    for a in attacks::ALL {
+        output::data(&format!(
+            "{}\n    {}\n    access   {}\n    finds    {}\n    step     {}",
+            a.id, a.paper, a.access, a.finds, a.step
+        ))?;
     }
     Ok(Outcome::Done)
 }

@@ -4,6 +4,7 @@
 //! stdout is data, stderr is progress and logs.
 
 mod args;
+mod attack;
 mod card;
 mod device;
 mod edits;
@@ -17,6 +18,7 @@ mod judging;
 mod list;
 mod miniature;
 mod model;
+mod options;
 mod output;
 mod photos;
 mod progress;
@@ -54,6 +56,8 @@ fn run() -> Result<Outcome, Failure> {
     };
     match args.command {
         Command::Methods(args) => list::methods(args),
+        Command::Attacks(args) => list::attacks(args),
+        Command::Attack(args) => attack::run(&args),
         Command::Erase(args) => erase::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),

@@ -80,7 +80,9 @@ impl RunFolder {
         }
         if foreign || (same && overwrite) {
             // Only what runs write is taken away; a user's own file in the folder stays.
-            for name in [RECORD, "edit.safetensors", "before-after.png", "README.md"] {
+            for name in
+                [RECORD, "edit.safetensors", "before-after.png", "README.md", crate::attack::LINES, crate::attack::PICTURE]
+            {
                 remove(&path.join(name))?;
             }
             let state = path.join("state");

@@ -9,7 +9,7 @@ use crate::{
 ///
 /// # Errors
 /// If one is not; the error names it.
-pub(crate) fn counts(named: &[(&str, usize)]) -> Result<()> {
+pub fn counts(named: &[(&str, usize)]) -> Result<()> {
     match named.iter().find(|(_, value)| !(1..=1_000_000).contains(value)) {
         Some((name, value)) => Err(Error::input(format!("{name} is {value}, expected 1 to 1000000"))),
         None => Ok(()),
@@ -20,7 +20,7 @@ pub(crate) fn counts(named: &[(&str, usize)]) -> Result<()> {
 ///
 /// # Errors
 /// If one is not; the error names it.
-pub(crate) fn above_zero(named: &[(&str, f64)]) -> Result<()> {
+pub fn above_zero(named: &[(&str, f64)]) -> Result<()> {
     match named.iter().find(|(_, value)| !(value.is_finite() && *value > 0.0)) {
         Some((name, value)) => Err(Error::input(format!("{name} is {value}, expected a finite number above 0"))),
         None => Ok(()),
@@ -31,7 +31,7 @@ pub(crate) fn above_zero(named: &[(&str, f64)]) -> Result<()> {
 ///
 /// # Errors
 /// If one is not; the error names it.
-pub(crate) fn weights(named: &[(&str, f64)]) -> Result<()> {
+pub fn weights(named: &[(&str, f64)]) -> Result<()> {
     match named.iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
         Some((name, value)) => Err(Error::input(format!("{name} is {value}, expected a finite number of at least 0"))),
         None => Ok(()),
@@ -42,7 +42,7 @@ pub(crate) fn weights(named: &[(&str, f64)]) -> Result<()> {
 ///
 /// # Errors
 /// If one is not; the error names it.
-pub(crate) fn finite(named: &[(&str, f64)]) -> Result<()> {
+pub fn finite(named: &[(&str, f64)]) -> Result<()> {
     match named.iter().find(|(_, value)| !value.is_finite()) {
         Some((name, value)) => Err(Error::input(format!("{name} is {value}, expected a finite number"))),
         None => Ok(()),
@@ -53,7 +53,7 @@ pub(crate) fn finite(named: &[(&str, f64)]) -> Result<()> {
 ///
 /// # Errors
 /// If it would not be; the hint says which options it takes.
-pub(crate) fn preserving(job: &Job<'_>, does: bool, takes: &str) -> Result<()> {
+pub fn preserving(job: &Job<'_>, does: bool, takes: &str) -> Result<()> {
     if does || job.preserve.is_empty() {
         return Ok(());
     }

@@ -133,24 +133,34 @@ impl Job<'_> {
     /// # Errors
     /// If an option is unknown or has an impossible value; the error names it and lists the known ones.
     pub fn options<T: DeserializeOwned + serde::Serialize>(&self, defaults: &T) -> Result<T> {
-        let broken = |e: serde_json::Error| Error::input(format!("a method option: {e}"));
-        let Value::Object(mut all) = serde_json::to_value(defaults).map_err(broken)? else {
-            return Err(Error::input("a method's options are named values"));
-        };
-        for (key, value) in &self.options {
-            if !all.contains_key(key) {
-                let known: Vec<&String> = all.keys().collect();
-                return Err(Error::input(format!("there is no option `{key}`")).with_hint(format!(
-                    "the method's options are {}",
-                    known.iter().map(|k| k.as_str()).collect::<Vec<_>>().join(", ")
-                )));
-            }
-            all.insert(key.clone(), value.clone());
-            // One at a time, so that the error can say which.
-            if let Err(error) = serde_json::from_value::<T>(Value::Object(all.clone())) {
-                return Err(Error::input(format!("the option {key} is {value}: {error}")));
-            }
-        }
-        serde_json::from_value(Value::Object(all)).map_err(broken)
+        over_defaults(&self.options, defaults, "method")
     }
+}
+
+/// What the user set over the defaults of `what`, such as a method.
+///
+/// # Errors
+/// If an option is unknown or has an impossible value; the error names it and lists the known ones.
+pub fn over_defaults<T: DeserializeOwned + serde::Serialize>(
+    options: &Map<String, Value>,
+    defaults: &T,
+    what: &str,
+) -> Result<T> {
+    let broken = |e: serde_json::Error| Error::input(format!("an option of the {what}: {e}"));
+    let Value::Object(mut all) = serde_json::to_value(defaults).map_err(broken)? else {
+        return Err(Error::input(format!("the options of the {what} are named values")));
+    };
+    for (key, value) in options {
+        if !all.contains_key(key) {
+            let known: Vec<&str> = all.keys().map(String::as_str).collect();
+            return Err(Error::input(format!("there is no option `{key}`"))
+                .with_hint(format!("the {what}'s options are {}", known.join(", "))));
+        }
+        all.insert(key.clone(), value.clone());
+        // One at a time, so that the error can say which.
+        if let Err(error) = serde_json::from_value::<T>(Value::Object(all.clone())) {
+            return Err(Error::input(format!("the option {key} is {value}: {error}")));
+        }
+    }
+    serde_json::from_value(Value::Object(all)).map_err(broken)
 }

@@ -3,13 +3,13 @@
 use scumble_diffusion::TorchRng;
 
 /// A seed of its own for every use of the run's seed.
-pub(crate) fn mix(seed: u64, stream: u64) -> u64 {
+pub fn mix(seed: u64, stream: u64) -> u64 {
     let hash = blake3::hash(format!("{seed}/{stream}").as_bytes());
     u64::from(u32::from_le_bytes([hash.as_bytes()[0], hash.as_bytes()[1], hash.as_bytes()[2], hash.as_bytes()[3]]))
 }
 
 /// The examples of one step: epochs over a shuffled bank, so that every example is seen equally often.
-pub(crate) fn draw(len: usize, batch: usize, seed: u64, step: usize) -> Vec<usize> {
+pub fn draw(len: usize, batch: usize, seed: u64, step: usize) -> Vec<usize> {
     let mut shuffled: Option<(usize, Vec<usize>)> = None;
     (step * batch..(step + 1) * batch)
         .map(|position| {

@@ -275,7 +275,10 @@ pub fn to_host(tensor: Tensor<1>) -> HostTensor {
 }
 
 /// Turns a caller's wish to stop into an error that unwinds the method.
-pub(crate) fn flow(going: ControlFlow<()>) -> Result<()> {
+///
+/// # Errors
+/// [`Error::Interrupted`] for a wish to stop.
+pub fn flow(going: ControlFlow<()>) -> Result<()> {
     match going {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(Error::Interrupted),

@@ -2,6 +2,7 @@
 //!
 //! Knows pictures and text. Does not know how pictures were made, how a model was edited, files to write or terminals.
 
+pub mod attacked;
 pub mod error;
 pub mod judge;
 pub mod judges;

@@ -1,0 +1,32 @@
+//! The fast gradient sign method in embedding space: one step of the gradient's sign at each timestep, within a box around a random word's
+//! vectors.
+//!
+//! Goodfellow, Shlens and Szegedy, ICLR 2015 (arXiv 1412.6572); AdvUnlearn's fast variant (arXiv 2405.15234) is of this kind. It
+//! is [`pgd`](super::pgd) with other numbers.
+
+use scumble_erase::{Result, Variant};
+
+use super::{Attack, pgd};
+use crate::{
+    job::Job,
+    protocol::{Outcome, Start},
+    soft::Rule,
+};
+
+/// What it is.
+pub const ATTACK: Attack = Attack {
+    id: "fgsm",
+    paper: "Goodfellow et al., ICLR 2015, arXiv 1412.6572, on token embeddings as in Zhang et al., NeurIPS 2024, arXiv 2405.15234",
+    access: "gradients, and the text encoder's input",
+    finds: "vectors in front of each prompt",
+    step: "a gradient step for every open prompt",
+    cases: 20,
+    run,
+};
+
+fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
+    let more = pgd::defaults(job, variant);
+    let defaults = pgd::Options { iterations: 1, rule: Rule::Sign, lr: 0.01, radius: 0.1, ..more };
+    let options = job.options(&defaults)?;
+    pgd::search(job, start, &options)
+}

@@ -1,0 +1,57 @@
+//! The attacks by name.
+
+use scumble_erase::{Error, Result, Variant};
+
+use crate::{
+    job::Job,
+    protocol::{Outcome, Start},
+};
+
+/// Every attack is a file of this folder that says what it is in a constant `ATTACK`, and a word in the list below.
+macro_rules! attacks {
+    ($($name:ident)*) => {
+        $(pub mod $name;)*
+
+        /// Every attack.
+        pub const ALL: &[Attack] = &[$($name::ATTACK),*];
+    };
+}
+
+attacks! {
+    concept_inversion
+    unlearndiff
+    pgd
+    fgsm
+    random
+}
+
+/// What an attack is.
+#[derive(Clone, Copy, Debug)]
+pub struct Attack {
+    /// Its name on the command line.
+    pub id: &'static str,
+    /// The paper it comes from.
+    pub paper: &'static str,
+    /// What it may look at: pictures alone, gradients, or the weights.
+    pub access: &'static str,
+    /// What it finds.
+    pub finds: &'static str,
+    /// What a step of its budget is.
+    pub step: &'static str,
+    /// Cases that it is measured on, if nobody says otherwise.
+    pub cases: usize,
+    /// The attack itself.
+    pub run: fn(&mut Job<'_>, &Start, Variant) -> Result<Outcome>,
+}
+
+/// The attack of that name; hyphens and underscores are the same.
+///
+/// # Errors
+/// If there is none.
+pub fn named(id: &str) -> Result<&'static Attack> {
+    let plain = id.trim().to_lowercase().replace('_', "-");
+    ALL.iter().find(|attack| attack.id == plain).ok_or_else(|| {
+        let known: Vec<&str> = ALL.iter().map(|attack| attack.id).collect();
+        Error::input(format!("there is no attack `{id}`")).with_hint(format!("the attacks are {}", known.join(", ")))
+    })
+}

@@ -1,0 +1,81 @@
+//! UnlearnDiffAtk: "To Generate or Not? Safety-Driven Unlearned Diffusion Models Are Still Easy To Generate Unsafe Images ... For
+//! Now", Zhang et al., ECCV 2024 (arXiv 2310.11868).
+//!
+//! Words in front of a prompt that make the edited model a good denoiser of a picture of the concept: with `x0` such a picture,
+//! `n` noise, `d` the words and `p` the prompt,
+//!
+//! `min_d  E_n mean (n - eps(sqrt(abar_t) x0 + sqrt(1 - abar_t) n, t, f(d + p)))^2`
+//!
+//! Each word is a point of the simplex over the vocabulary ([`simplex`](crate::simplex)); timesteps come in turn, from clean to
+//! noisy, some Adam steps at each, then a picture. The search of a case ends with the first picture that shows the concept.
+//!
+//! The published loss never sees a guard, only the pictures do; here the guard's rule is inside the loss unless
+//! `guard_in_loss=false` (the `reference` and `paper` variants). The published vocabulary holds the start and end token too; ours does not.
+
+use scumble_erase::{Result, Variant, checks};
+use serde::{Deserialize, Serialize};
+
+use super::Attack;
+use crate::{
+    job::Job,
+    lockstep::{self, Lockstep, Order},
+    predict::Goal,
+    protocol::{Outcome, Start},
+    simplex::{Rule, Simplex, Vocabulary},
+};
+
+/// What it is.
+pub const ATTACK: Attack = Attack {
+    id: "unlearndiff",
+    paper: "Zhang et al., To Generate or Not? (UnlearnDiffAtk), ECCV 2024, arXiv 2310.11868",
+    access: "gradients",
+    finds: "words in front of each prompt",
+    step: "a gradient step for every open prompt",
+    cases: 20,
+    run,
+};
+
+/// The options of UnlearnDiffAtk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Words in front of the prompt (published: 3 for styles and objects, 5 for nudity).
+    pub tokens: usize,
+    /// Timesteps, from clean to noisy; a picture is drawn after each.
+    pub timesteps: usize,
+    /// Steps at each timestep.
+    pub iterations: usize,
+    /// Adam's step size.
+    pub lr: f64,
+    /// Adam's weight decay, added to the gradient.
+    pub weight_decay: f64,
+    /// Whether a guard's rule is inside the loss.
+    pub guard_in_loss: bool,
+}
+
+/// The defaults.
+pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+    let published =
+        Options { tokens: 3, timesteps: 50, iterations: 40, lr: 0.01, weight_decay: 0.1, guard_in_loss: variant == Variant::Fixed };
+    match (variant, job.miniature) {
+        (Variant::Fixed, true) => Options { timesteps: 10, iterations: 20, lr: 0.05, ..published },
+        _ => published,
+    }
+}
+
+fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
+    let options: Options = job.options(&defaults(job, variant))?;
+    checks::counts(&[("tokens", options.tokens), ("timesteps", options.timesteps), ("iterations", options.iterations)])?;
+    checks::above_zero(&[("lr", options.lr)])?;
+    checks::weights(&[("weight_decay", options.weight_decay)])?;
+    let vocabulary = Vocabulary::of(job.victim);
+    let rule = Rule { lr: options.lr, weight_decay: options.weight_decay };
+    let plan = Lockstep {
+        tokens: options.tokens,
+        rounds: options.timesteps,
+        iterations: options.iterations,
+        order: Order::InTurn,
+        goal: Goal::Noise,
+        guarded: options.guard_in_loss,
+    };
+    lockstep::search(job, start, plan, &mut |_| Simplex::new(vocabulary.clone(), options.tokens, rule))
+}

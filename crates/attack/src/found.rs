@@ -1,0 +1,115 @@
+//! What an attack found: enough to draw its pictures again, on this edit or on another.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead, BufReader, Read},
+    path::Path,
+};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use scumble_erase::{Edit, Error, Result};
+use scumble_nn::files::{Embedding, EmbeddingLayout, HostTensor, TensorFile, Tensors, read_embedding, write, write_embedding};
+use serde::{Deserialize, Serialize};
+
+use crate::job::Case;
+
+/// What brings the concept back.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// A prompt and a seed for each case.
+    Cases(Vec<Case>),
+    /// Vectors that stand before each case's prompt as if they were words, `[cases, tokens, width]`.
+    Prefixes(Tensor<3>),
+    /// Vectors for a new word in the place of the concept's (textual inversion).
+    Word(Embedding),
+    /// A change of the weights.
+    Weights(Box<Edit>),
+    /// Nothing that could be written down: the attack changes how pictures are drawn.
+    Procedure,
+}
+
+/// How a finding's files are called in a run's folder.
+const CASES: &str = "found.jsonl";
+const PREFIXES: &str = "prefixes.safetensors";
+const WEIGHTS: &str = "relearned.safetensors";
+/// The largest file of prompts that is read, in bytes.
+const MOST: u64 = 256 << 20;
+
+/// A line of a file of cases: a row of a prompt file, as `scumble generate --prompts` reads them.
+#[derive(Serialize, Deserialize)]
+struct Row {
+    case_number: usize,
+    prompt: String,
+    evaluation_seed: u64,
+}
+
+impl Found {
+    /// Writes it into a folder; the file's name, `None` for a procedure.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<Option<String>> {
+        let name = match self {
+            Self::Procedure => return Ok(None),
+            Self::Cases(cases) => {
+                let row = |(i, case): (usize, &Case)| {
+                    let row = Row { case_number: i, prompt: case.prompt.clone(), evaluation_seed: case.seed };
+                    serde_json::to_string(&row).unwrap_or_default() + "\n"
+                };
+                let text: String = cases.iter().enumerate().map(row).collect();
+                scumble_nn::files::safetensors::write_atomically(&folder.join(CASES), |file| file.write_all(text.as_bytes()))?;
+                CASES.to_owned()
+            }
+            Self::Prefixes(vectors) => {
+                let values: Vec<f32> = vectors.clone().into_data().iter::<f32>().collect();
+                let tensors = Tensors::from([("prefixes".to_owned(), HostTensor::from_f32(vectors.dims(), &values))]);
+                write(&folder.join(PREFIXES), tensors, &BTreeMap::new())?;
+                PREFIXES.to_owned()
+            }
+            Self::Word(embedding) => {
+                let name = format!("{}.safetensors", embedding.token.trim_matches(['<', '>']));
+                write_embedding(&folder.join(&name), embedding, EmbeddingLayout::Diffusers)?;
+                name
+            }
+            Self::Weights(edit) => {
+                edit.save(&folder.join(WEIGHTS))?;
+                WEIGHTS.to_owned()
+            }
+        };
+        Ok(Some(name))
+    }
+
+    /// Reads what a file of an earlier attack holds.
+    ///
+    /// # Errors
+    /// If it is not one.
+    pub fn open(path: &Path, width: usize, device: &Device) -> Result<Self> {
+        let bad = |problem: String| Error::from(scumble_nn::Error::file(path, problem));
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        match name.as_str() {
+            CASES => {
+                // The file may be anybody's: no more is read than a million prompts need.
+                let file = fs_err::File::open(path).map_err(scumble_nn::Error::from)?;
+                let lines = BufReader::new(file.take(MOST)).lines();
+                let row = |line: std::io::Result<String>| {
+                    let row: Row = serde_json::from_str(&line.map_err(scumble_nn::Error::from)?)
+                        .map_err(|e| bad(format!("holds a line that is no found prompt: {e}")))?;
+                    Ok(Case { prompt: row.prompt, seed: row.evaluation_seed })
+                };
+                Ok(Self::Cases(lines.map(row).collect::<Result<_>>()?))
+            }
+            PREFIXES => {
+                let mut file = TensorFile::open(path)?;
+                let tensor = file.tensors.remove("prefixes").ok_or_else(|| bad("holds no `prefixes`".into()))?;
+                match (tensor.shape(), tensor.to_f32()) {
+                    (&[n, tokens, w], Some(values)) if w == width => {
+                        Ok(Self::Prefixes(Tensor::from_data(TensorData::new(values, [n, tokens, w]), device)))
+                    }
+                    (shape, _) => Err(bad(format!("`prefixes`: expected floats [cases, tokens, {width}], found {shape:?}"))),
+                }
+            }
+            WEIGHTS => Ok(Self::Weights(Box::new(Edit::open(path)?))),
+            _ => Ok(Self::Word(read_embedding(&TensorFile::open(path)?, width)?)),
+        }
+    }
+}

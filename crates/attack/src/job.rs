@@ -1,0 +1,125 @@
+//! What an attack gets to work with.
+
+use std::ops::ControlFlow;
+
+use scumble_diffusion::{Picture, Pipeline, Sampler};
+use scumble_erase::{Concept, Error, Event, Result, Store, job::over_defaults, train::flow};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+/// A picture that asks for the concept: attacks have to bring it back here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Case {
+    /// The prompt.
+    pub prompt: String,
+    /// The seed of the picture's noise.
+    pub seed: u64,
+}
+
+/// How pictures are drawn for judging.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Drawing {
+    /// Denoising steps.
+    pub steps: usize,
+    /// Strength of classifier-free guidance.
+    pub guidance: f64,
+    /// The sampler; the checkpoint's own if `None`.
+    #[serde(skip)]
+    pub sampler: Option<Sampler>,
+}
+
+/// Says of each picture whether it shows the concept.
+pub type Shows<'a> = dyn Fn(&[Picture]) -> Vec<bool> + 'a;
+
+/// One attack to be done.
+pub struct Job<'a> {
+    /// The model before the erasure.
+    pub base: &'a Pipeline,
+    /// The model after it, or under a guard.
+    pub victim: &'a Pipeline,
+    /// Whether a guard's rule acts on it.
+    pub guarded: bool,
+    /// What was erased.
+    pub concept: &'a Concept,
+    /// The word for it in the prompts, which an attack may replace: `church` in `a church in ink style`.
+    pub word: &'a str,
+    /// Where it has to come back.
+    pub cases: &'a [Case],
+    /// Who says whether it has; without anybody an attack goes on to the end of its budget.
+    pub shows: Option<&'a Shows<'a>>,
+    /// How pictures are drawn for judging.
+    pub drawing: Drawing,
+    /// Whether the model is as small as the built-in miniature, for which published settings are far too many.
+    pub miniature: bool,
+    /// The attack's options: what the user set, the rest is the attack's default.
+    pub options: Map<String, Value>,
+    /// The most steps for a case; the attack's default if `None`.
+    pub budget: Option<usize>,
+    /// Seed of everything that is drawn.
+    pub seed: u64,
+    /// Where an interrupted attack keeps its state.
+    pub store: &'a dyn Store,
+    /// Who listens; `Break` asks the attack to store its state and stop.
+    pub listen: &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+}
+
+impl Job<'_> {
+    /// Tells the listener something.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] if the listener wants the attack to stop.
+    pub fn tell(&mut self, event: Event<'_>) -> Result<()> {
+        flow((self.listen)(event))
+    }
+
+    /// The attack's options over its defaults.
+    ///
+    /// # Errors
+    /// If an option is unknown or has an impossible value; the error names it and lists the known ones.
+    pub fn options<T: DeserializeOwned + Serialize>(&self, defaults: &T) -> Result<T> {
+        over_defaults(&self.options, defaults, "attack")
+    }
+
+    /// The prompt of a case with another word in the concept's place.
+    ///
+    /// # Errors
+    /// If the prompt does not hold the concept's word.
+    pub fn reworded(&self, prompt: &str, with: &str) -> Result<String> {
+        reworded(prompt, self.word, with)
+    }
+}
+
+/// A prompt with another word in a word's place; case does not matter.
+///
+/// # Errors
+/// If the word does not stand in it.
+pub fn reworded(prompt: &str, word: &str, with: &str) -> Result<String> {
+    // Lower case may be longer or shorter than the text itself, so places are compared where they lie.
+    let bounded = |from: usize, to: usize| {
+        !prompt[..from].ends_with(char::is_alphanumeric) && !prompt[to..].starts_with(char::is_alphanumeric)
+    };
+    let mut places = prompt.char_indices().filter_map(|(from, _)| {
+        let to = from + word.len();
+        let here = prompt.get(from..to)?;
+        (here.eq_ignore_ascii_case(word) && bounded(from, to)).then_some((from, to))
+    });
+    let (from, to) = places.next().ok_or_else(|| {
+        Error::input(format!("the prompt `{prompt}` does not hold the word `{word}`, which the attack is to replace"))
+            .with_hint("name the word with --word, as the prompts write it")
+    })?;
+    Ok(format!("{}{with}{}", &prompt[..from], &prompt[to..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_words_are_replaced_once() {
+        assert_eq!(reworded("a Church in ink style", "church", "<x>").unwrap(), "a <x> in ink style");
+        assert_eq!(reworded("churches, a church", "church", "<x>").unwrap(), "churches, a <x>");
+        assert_eq!(reworded("a painting by van gogh", "van gogh", "<x>").unwrap(), "a painting by <x>");
+        assert!(reworded("a cat", "church", "<x>").is_err());
+        assert!(reworded("épéechurch", "church", "<x>").is_err());
+    }
+}

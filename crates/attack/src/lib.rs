@@ -1,0 +1,23 @@
+//! Bringing erased concepts back: what an attack gets, how it is counted, and one file for each ([`attacks`]).
+//!
+//! An attack is a function from a [`Job`] to a [`Found`]: words, vectors or weights that make the edited model draw the concept
+//! again. [`protocol`] counts, the same way for all of them. Knows prompts and gradients. Does not know where files lie, and never
+//! prints.
+
+pub mod attacks;
+pub mod draw;
+pub mod found;
+pub mod job;
+pub mod lockstep;
+pub mod placed;
+pub mod predict;
+pub mod prompts;
+pub mod protocol;
+pub mod simplex;
+pub mod soft;
+
+pub use attacks::Attack;
+pub use found::Found;
+pub use job::{Case, Drawing, Job};
+pub use protocol::Report;
+pub use scumble_erase::{Error, Event, Result, Variant};

@@ -1,0 +1,34 @@
+//! Encoded prompts, several as one.
+
+use burn::tensor::{Tensor, TensorData};
+use scumble_diffusion::Prompted;
+
+/// One prompt `n` times.
+pub fn repeated(prompt: &Prompted, n: usize) -> Prompted {
+    together(&vec![prompt.clone(); n])
+}
+
+/// Several batches of prompts, one after the other; at least one.
+pub fn together(batches: &[Prompted]) -> Prompted {
+    let all = |part: fn(&Prompted) -> Tensor<3>| Tensor::cat(batches.iter().map(part).collect(), 0);
+    Prompted {
+        texts: batches.iter().flat_map(|b| b.texts.clone()).collect(),
+        embedded: all(|b| b.embedded.clone()),
+        hidden: all(|b| b.hidden.clone()),
+        lengths: batches.iter().flat_map(|b| b.lengths.clone()).collect(),
+    }
+}
+
+/// Of two batches of equal length, row by row: `yes` where `which` says so, `no` elsewhere.
+pub fn either(which: &[bool], yes: &Prompted, no: &Prompted) -> Prompted {
+    let n = which.len();
+    let index: Vec<i64> = which.iter().enumerate().map(|(i, &w)| (if w { i } else { n + i }) as i64).collect();
+    let both = together(&[yes.clone(), no.clone()]);
+    let pick = |x: &Tensor<3>| x.clone().select(0, Tensor::from_data(TensorData::new(index.clone(), [n]), &x.device()));
+    Prompted {
+        texts: index.iter().map(|&i| both.texts[i as usize].clone()).collect(),
+        embedded: pick(&both.embedded),
+        hidden: pick(&both.hidden),
+        lengths: index.iter().map(|&i| both.lengths[i as usize]).collect(),
+    }
+}
