@@ -98,7 +98,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         iterations: 300 * job.concepts.len().clamp(1, 5),
         lr: 1e-3,
         lr_schedule: LrSchedule::Linear,
-        eta: 0.5,
+        eta: 1.0,
         lambda: 50.0,
         batch: 8,
         trajectories: prompts.max(16),
