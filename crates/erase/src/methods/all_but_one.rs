@@ -94,11 +94,13 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         return published;
     }
     let prompts: usize = job.concepts.iter().map(|c| c.prompts.len()).sum();
+    // An anchor shows the concept now and then: bare objects are drawn in every style.
+    let anchored = job.concepts.iter().any(|c| c.prompts.iter().any(|p| p.anchor.is_some()));
     Options {
         iterations: 300 * job.concepts.len().clamp(1, 5),
         lr: 1e-3,
         lr_schedule: LrSchedule::Linear,
-        eta: 0.5,
+        eta: if anchored { 1.0 } else { 0.5 },
         lambda: 50.0,
         batch: 8,
         trajectories: prompts.max(16),

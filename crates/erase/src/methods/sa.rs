@@ -103,11 +103,11 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         }
         Variant::Fixed => Options {
             train_method: "esd-x".into(),
-            iterations: 200,
+            iterations: 180,
             lr: 1e-3,
             lr_schedule: LrSchedule::Linear,
-            lambda: 0.5,
-            fisher_pictures: 64,
+            lambda: 0.25,
+            fisher_pictures: 32,
             fisher_timesteps: 50,
             sets: Sets { pictures: 64, ..Sets::miniature(job.concepts) },
             ..published
