@@ -1,5 +1,6 @@
 //! `scumble methods`: what there is to choose from.
 
+use scumble_diffusion::guards::ALL;
 use scumble_erase::methods;
 use serde_json::json;
 
@@ -34,6 +35,20 @@ pub(crate) fn methods(args: ListArgs) -> Result<Outcome, Failure> {
         if let (Some(seconds), Some(peak)) = (m.seconds, m.peak_mb) {
             output::data(&format!("    cost     {seconds:.1} s, {peak:.0} MiB for `church` on the miniature, 2 cores"))?;
         }
+    }
+    Ok(Outcome::Done)
+}
+
+/// Lists the guards as a table, or as an array of objects.
+pub(crate) fn guards(args: ListArgs) -> Result<Outcome, Failure> {
+    if args.print.json {
+        let one = |g: &scumble_diffusion::guards::Known| json!({"id": g.id, "paper": g.paper, "changes": g.changes, "cost": g.cost, "needs_adapters": g.rule.is_none()});
+        output::json(&ALL.iter().map(one).collect::<Vec<_>>().into())?;
+        return Ok(Outcome::Done);
+    }
+    for g in ALL {
+        output::data(&format!("{}\n    {}\n    changes  {}", g.id, g.paper, g.changes))?;
+        output::data(&format!("    cost     {} evaluations of the U-Net a step", g.cost))?;
     }
     Ok(Outcome::Done)
 }

@@ -12,6 +12,7 @@ mod export;
 mod failure;
 mod generate;
 mod grid;
+mod guards;
 mod inspect;
 mod judging;
 mod list;
@@ -54,6 +55,7 @@ fn run() -> Result<Outcome, Failure> {
     };
     match args.command {
         Command::Methods(args) => list::methods(args),
+        Command::Guards(args) => list::guards(args),
         Command::Erase(args) => erase::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),
