@@ -37,8 +37,6 @@ pub struct Job<'a> {
     pub base: &'a Pipeline,
     /// The model after it, or under a guard.
     pub victim: &'a Pipeline,
-    /// Whether a guard's rule acts on it.
-    pub guarded: bool,
     /// What was erased.
     pub concept: &'a Concept,
     /// The word for it in the prompts, which an attack may replace: `church` in `a church in ink style`.

@@ -70,7 +70,7 @@ pub fn search<S: Search>(job: &mut Job<'_>, start: &Start, plan: Lockstep, make:
     let prompts: Vec<String> = job.cases.iter().map(|case| case.prompt.clone()).collect();
     let (base, victim) = (job.base, job.victim);
     let placed = Placed::before(victim, &prompts, plan.tokens)?;
-    let aim = Aim::new(base, victim, plan.goal, (plan.guarded && job.guarded).then_some(job.drawing.guidance));
+    let aim = Aim::new(base, victim, plan.goal, plan.guarded, job.drawing);
     let concepts: Vec<Prompted> = prompts.iter().map(|p| base.prompted(std::slice::from_ref(p))).collect();
     let mut cases: Vec<S> = (0..prompts.len()).map(make).collect();
     let budget = job.budget.unwrap_or(usize::MAX).min(plan.rounds.saturating_mul(plan.iterations));

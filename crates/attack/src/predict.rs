@@ -1,11 +1,11 @@
 //! How far an attacked model is from drawing the concept: the losses that attacks share.
 
 use burn::tensor::Tensor;
-use scumble_diffusion::{At, Denoiser, Guidance, Pipeline, Prompted, StepIndex, Timestep};
+use scumble_diffusion::{At, Denoiser, Guidance, Pipeline, Prompted, StepIndex, Timestep, guards};
 use scumble_erase::{Result, noised::squared_error};
 use serde::{Deserialize, Serialize};
 
-use crate::prompts::repeated;
+use crate::{job::Drawing, prompts::repeated};
 
 /// What an attacked model is to predict for a noisy picture of the concept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,17 +36,28 @@ pub struct Aim<'a> {
     goal: Goal,
     /// Strength of guidance in the loss; 1 for the prompt's prediction alone.
     scale: f64,
+    /// Denoising steps of the pictures.
+    steps: usize,
     empty: [Prompted; 2],
 }
 
 impl<'a> Aim<'a> {
-    /// With `guidance`, the loss compares guided predictions: what a rule such as SLD makes of the network's is then inside it,
-    /// and the goal is the unedited model's plain guidance towards the concept, `eps*(0) + g (eps*(c) - eps*(0))` (Circumventing
-    /// Concept Erasure Methods, section on inference guiding).
-    pub fn new(base: &'a Pipeline, victim: &'a Pipeline, goal: Goal, guidance: Option<f64>) -> Self {
+    /// Where a guard's rule acts on `victim` and is to be inside the loss, guided predictions are compared, and the goal is the
+    /// unedited model's plain guidance towards the concept, `eps*(0) + g (eps*(c) - eps*(0))` (Circumventing Concept Erasure
+    /// Methods, on inference guiding). What a guard makes of the prompt itself (SAFREE, AdaVD) is always inside.
+    pub fn new(base: &'a Pipeline, victim: &'a Pipeline, goal: Goal, guarded: bool, drawing: Drawing) -> Self {
         let nothing = [String::new()];
         let empty = [base.prompted(&nothing), victim.prompted(&nothing)];
-        Self { base, victim, goal, scale: guidance.unwrap_or(1.0), empty }
+        let rule = victim.guards.iter().any(|guard| matches!(guard.rule, guards::Rule::Negative | guards::Rule::Sld(_)));
+        let scale = if guarded && rule { drawing.guidance } else { 1.0 };
+        Self { base, victim, goal, scale, steps: drawing.steps, empty }
+    }
+
+    /// The position in a sampler's run at which a timestep is met: guards act by it.
+    fn position(&self, t: Option<&Timestep>) -> StepIndex {
+        let all = self.victim.schedule.num_train_timesteps() as f64;
+        let clean = t.map_or(0.0, |t| f64::from(t.get())) / all;
+        StepIndex(((1.0 - clean) * self.steps as f64).ceil() as usize - 1)
     }
 
     /// Whether guidance is inside the loss.
@@ -87,8 +98,8 @@ impl<'a> Aim<'a> {
         let negative = repeated(&self.empty[1], asked.len());
         let mut guidance = self.victim.guidance(self.scale, asked, &negative)?;
         let mut last = None;
-        for (i, noisy) in levels.iter().enumerate() {
-            let at = At::each(denoiser, &noisy.t, StepIndex(i));
+        for noisy in levels {
+            let at = At::each(denoiser, &noisy.t, self.position(noisy.t.first()));
             last = Some(guidance.epsilon(&at, noisy.x.clone())?);
         }
         let found = last.ok_or_else(|| scumble_erase::Error::input("a prediction needs at least one noise level"))?;

@@ -32,6 +32,8 @@ pub(crate) enum Command {
     Methods(ListArgs),
     /// List the attacks
     Attacks(ListArgs),
+    /// List the guards
+    Guards(ListArgs),
 }
 
 /// Which model, and where it runs.
@@ -76,7 +78,7 @@ pub(crate) struct EraseArgs {
     /// The same as a flag
     #[arg(long = "erase", value_name = "CONCEPT", visible_aliases = ["erase-concept", "edit-concepts", "concept"])]
     pub(crate) erase: Vec<String>,
-    /// Which method (see `scumble methods`)
+    /// Which method (see `scumble methods`), or a guard (see `scumble guards`)
     #[arg(long, default_value = "esd", value_name = "ID")]
     pub(crate) method: String,
     /// Which tensors move, for methods that let one choose: esd-x, esd-x-strict, esd-u, esd-all, selfattn, text-encoder, ...
@@ -168,6 +170,12 @@ pub(crate) struct GenerateArgs {
     /// A LoRA in kohya's or PEFT's names, optionally with a weight; may repeat
     #[arg(long, value_name = "FILE[:WEIGHT]")]
     pub(crate) lora: Vec<String>,
+    /// Keep the model from a concept while it draws (see `scumble guards`); `;` separates concepts, the edit's own if absent; may repeat
+    #[arg(long, value_name = "ID[=CONCEPTS]")]
+    pub(crate) guard: Vec<String>,
+    /// Any number of the guards
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
     /// A textual-inversion embedding; its token can then be used in prompts
     #[arg(long, value_name = "FILE")]
     pub(crate) embedding: Vec<PathBuf>,
@@ -230,6 +238,9 @@ pub(crate) struct AttackArgs {
     /// A LoRA in kohya's or PEFT's names, optionally with a weight; may repeat
     #[arg(long, value_name = "FILE[:WEIGHT]")]
     pub(crate) lora: Vec<String>,
+    /// A run-time guard to attack, alone or beside an edit (see `scumble guards`); may repeat
+    #[arg(long, value_name = "ID[=TEXT]")]
+    pub(crate) guard: Vec<String>,
     /// What to bring back; what the edit says it erased, if absent
     #[arg(long, value_name = "CONCEPT")]
     pub(crate) concept: Option<String>,

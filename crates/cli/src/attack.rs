@@ -7,7 +7,7 @@ use std::{
 };
 
 use scumble_attack::{Attack, Case, Drawing, Found, Job, Report, attacks, protocol};
-use scumble_diffusion::{Picture, Pipeline, Sampler};
+use scumble_diffusion::{Guard, Picture, Pipeline, Sampler, guards::check as check_guards};
 use scumble_erase::{Concept, Event, Variant, Wording, World};
 use scumble_eval::{Rate, attacked, judging, rates::Z95};
 use scumble_report::{Grid, Image, Row, png};
@@ -17,6 +17,7 @@ use crate::{
     args::AttackArgs,
     edits::{self, Loaded},
     failure::{Failure, Outcome},
+    guards,
     model::Model,
     options, output,
     progress::{self, Progress},
@@ -50,6 +51,7 @@ struct Plan {
     transfer: Option<(PathBuf, String)>,
     model: String,
     edits: Vec<Value>,
+    guards: Vec<Guard>,
 }
 
 pub(crate) fn run(args: &AttackArgs) -> Result<Outcome, Failure> {
@@ -60,11 +62,15 @@ pub(crate) fn run(args: &AttackArgs) -> Result<Outcome, Failure> {
     let quiet = args.print.quiet;
     let model = Model::open(&args.model, None, quiet)?;
     let mut notes = model.checkpoint.notes.clone();
-    let loaded = edits::open_all(&args.edit, &args.lora, &model, &mut notes)?;
+    let mut loaded = edits::open_all(&args.edit, &args.lora, &model, &mut notes)?;
+    let world = (model.builtin || args.judge).then(World::emoji);
+    let guards = guards::open_all(&args.guard, &[], &mut loaded, world.as_ref())?;
     edits::say(&notes[model.checkpoint.notes.len()..], quiet);
     let base = model.pipeline()?;
-    let victim = if loaded.is_empty() { base.clone() } else { edits::applied(&loaded, &model, &base)? };
-    let plan = plan(args, attack, &model, &base, &loaded)?;
+    let mut victim = if loaded.is_empty() { base.clone() } else { edits::applied(&loaded, &model, &base)? };
+    victim.guards.extend(guards.iter().cloned());
+    check_guards(&victim.guards)?;
+    let plan = Plan { guards, ..plan(args, attack, &model, &base, &loaded)? };
 
     let folder = args.output_dir.clone().unwrap_or_else(|| plan.default_folder());
     let run = match RunFolder::open(&folder, &plan.hash(), args.overwrite)? {
@@ -123,12 +129,14 @@ fn plan(
         transfer: args.transfer.as_deref().map(finding).transpose()?,
         model: model.hash.clone(),
         edits: loaded.iter().map(|one| json!({"hash": one.hash, "strength": one.strength})).collect(),
+        guards: Vec::new(),
     })
 }
 
 /// What was erased: what the user says, or what the edits say about themselves.
 fn concept_name(args: &AttackArgs, loaded: &[Loaded]) -> Result<String, Failure> {
-    let own = || loaded.iter().flat_map(|one| one.edit.about.concepts.first()).next().cloned();
+    let said = || args.guard.iter().find_map(|guard| guard.split_once('=')).map(|(_, text)| text.to_owned());
+    let own = || loaded.iter().flat_map(|one| one.edit.about.concepts.first()).next().cloned().or_else(said);
     args.concept.clone().map(|name| name.trim().to_owned()).or_else(own).ok_or_else(|| {
         Failure::new("no concept to bring back").with_hint("name one with --concept, or give an --edit that says what it erased")
     })
@@ -183,7 +191,7 @@ fn finding(path: &Path) -> Result<(PathBuf, String), Failure> {
 impl Plan {
     fn value(&self) -> Value {
         json!({
-            "command": "attack", "model": self.model, "edits": self.edits, "attack": self.attack.id, "variant": self.variant,
+            "command": "attack", "model": self.model, "edits": self.edits, "guards": self.guards, "attack": self.attack.id, "variant": self.variant,
             "concept": self.concept, "word": self.word, "cases": self.cases, "drawing": self.drawing,
             "sampler": self.drawing.sampler.map(|s| s.to_string()), "options": self.options, "budget": self.budget,
             "seed": self.seed, "judged": self.question.is_some(), "transfer": self.transfer.as_ref().map(|(_, hash)| hash),
@@ -239,7 +247,6 @@ fn carry_out(
     let mut job = Job {
         base,
         victim,
-        guarded: false,
         concept: &plan.concept,
         word: &plan.word,
         cases: &plan.cases,
@@ -298,7 +305,8 @@ fn result(args: &AttackArgs, plan: &Plan, came: &Report, found: Option<PathBuf>,
     let counts = came.counts();
     let fraction = |hits: usize| Rate { hits, n }.fraction();
     let interval = counts.map(|(pre, new)| Rate { hits: pre + new, n }.wilson(Z95));
-    let edits: Vec<&str> = args.edit.iter().chain(&args.lora).map(String::as_str).collect();
+    let guards = args.guard.iter().map(|guard| format!("guard {guard}"));
+    let edits: Vec<String> = args.edit.iter().chain(&args.lora).cloned().chain(guards).collect();
     json!({
         "attack": plan.attack.id,
         "edit": (!edits.is_empty()).then(|| edits.join(" + ")),

@@ -340,7 +340,7 @@ fn both(delta: &[f32], diff: &HostTensor) -> Change {
 }
 
 /// A hash over the names and numbers of all changes.
-fn hash(edit: &Edit) -> String {
+pub(crate) fn hash(edit: &Edit) -> String {
     let mut hash = blake3::Hasher::new();
     let mut field = |bytes: &[u8]| {
         hash.update(&(bytes.len() as u64).to_le_bytes());
@@ -348,6 +348,10 @@ fn hash(edit: &Edit) -> String {
     };
     if let Some(gate) = &edit.about.gate {
         field(json!(gate).to_string().as_bytes());
+    }
+    if let Some(guard) = &edit.about.guard {
+        field(b"guard");
+        field(json!(guard).to_string().as_bytes());
     }
     for ((component, name), change) in &edit.changes {
         field(component.as_bytes());

@@ -430,8 +430,9 @@ fn details(plan: &Plan, edit: &Edit, path: &std::path::Path, rates: Option<&Both
             Change::LowRank(low) => low.down.len() + low.up.len(),
         })
         .sum();
+    let guard = edit.about.guard.as_ref().map(crate::guards::describe);
     json!({
-        "tensors": edit.changes.len(), "numbers": numbers, "target_objects": objects,
+        "guard": guard, "tensors": edit.changes.len(), "numbers": numbers, "target_objects": objects,
         "grid": path.with_file_name(GRID).exists().then(|| path.with_file_name(GRID)), "options": edit.about.options, "judged": plan.judge,
         "rates": rates.map(|(b, a)| json!({ "before": b, "after": a })),
     })
@@ -444,13 +445,16 @@ fn report(args: &EraseArgs, result: &Value, details: &Value) -> Result<(), Failu
     }
     let percent = |v: &Value| v.as_f64().map_or("-".into(), |f| format!("{:.0}%", 100.0 * f));
     let concept = result["concept"].as_str().unwrap_or_default();
-    let mut lines = vec![format!(
-        "{concept}: {} tensors, {:.1} M numbers changed in {:.0} s with {}",
-        details["tensors"],
-        details["numbers"].as_f64().unwrap_or(0.0) / 1e6,
-        result["seconds"].as_f64().unwrap_or(0.0),
-        result["method"].as_str().unwrap_or_default(),
-    )];
+    let mut lines = vec![match details["guard"].as_str() {
+        Some(guard) => format!("{concept}: guarded by {guard}"),
+        None => format!(
+            "{concept}: {} tensors, {:.1} M numbers changed in {:.0} s with {}",
+            details["tensors"],
+            details["numbers"].as_f64().unwrap_or(0.0) / 1e6,
+            result["seconds"].as_f64().unwrap_or(0.0),
+            result["method"].as_str().unwrap_or_default(),
+        ),
+    }];
     if result["before"].is_null() {
         let why = if details["judged"] == true { "no judge knows this concept" } else { "not judged" };
         lines.push(format!("  before and after: {why}"));

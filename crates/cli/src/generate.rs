@@ -7,7 +7,8 @@ use std::{
     time::Instant,
 };
 
-use scumble_diffusion::{Noise, Picture, Pipeline, Request, Sampler, samplers::timesteps};
+use scumble_diffusion::{Guard, Noise, Picture, Pipeline, Request, Sampler, guards::check as check_guards, samplers::timesteps};
+use scumble_erase::World;
 use scumble_report::{Parameters, png};
 use serde_json::{Value, json};
 use sha2::Digest as _;
@@ -16,7 +17,7 @@ use crate::{
     args::GenerateArgs,
     edits::{self, Loaded},
     failure::{Failure, Outcome},
-    miniature,
+    guards, miniature,
     model::Model,
     output,
     progress::{self, Progress},
@@ -49,6 +50,7 @@ struct Plan {
     model: String,
     edits: Vec<Value>,
     embeddings: Vec<Value>,
+    guards: Vec<Guard>,
 }
 
 /// One picture.
@@ -70,13 +72,17 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<Outcome, Failure> {
     let quiet = args.print.quiet;
     let model = Model::open(&args.model, None, quiet)?;
     let mut notes = model.checkpoint.notes.clone();
-    let loaded = edits::open_all(&args.edit, &args.lora, &model, &mut notes)?;
+    let mut loaded = edits::open_all(&args.edit, &args.lora, &model, &mut notes)?;
+    let world = is_miniature(&model).then(World::emoji);
+    let guards = guards::open_all(&args.guard, &args.set, &mut loaded, world.as_ref())?;
     let mut pipeline = model.pipeline()?;
     if !loaded.is_empty() {
         pipeline = edits::applied(&loaded, &model, &pipeline)?;
     }
+    pipeline.guards.extend(guards.iter().cloned());
+    check_guards(&pipeline.guards)?;
     let embeddings = edits::add_embeddings(&args.embedding, &mut pipeline)?;
-    let plan = plan(args, cases, &model, &pipeline, &loaded, embeddings)?;
+    let plan = Plan { guards, ..plan(args, cases, &model, &pipeline, &loaded, embeddings)? };
     edits::say(&notes[model.checkpoint.notes.len()..], quiet);
     notes.extend(plan.warnings(args));
 
@@ -194,6 +200,7 @@ fn plan(
         model: model.hash.clone(),
         edits: loaded.iter().map(|one| json!({"hash": one.hash, "strength": one.strength})).collect(),
         embeddings,
+        guards: Vec::new(),
     })
 }
 
@@ -210,12 +217,16 @@ fn is_miniature(model: &Model) -> bool {
 impl Plan {
     /// What does not name each picture.
     fn settings(&self) -> Value {
-        json!({
+        let mut settings = json!({
             "format": 1, "command": "generate", "model": self.model, "edits": self.edits,
             "embeddings": self.embeddings.iter().map(|e| json!({"hash": e["hash"]})).collect::<Vec<_>>(),
             "n": self.n, "negative_prompt": self.negative_prompt, "height": self.size[0], "width": self.size[1],
             "steps": self.steps, "sampler": self.sampler.to_string(), "eta": self.eta,
-        })
+        });
+        if !self.guards.is_empty() {
+            settings["guards"] = json!(self.guards);
+        }
+        settings
     }
 
     fn hash(&self) -> String {
@@ -419,6 +430,9 @@ impl About {
             let hash = edits::short(record["hash"].as_str().unwrap_or_default());
             extra.push(("Edit".to_owned(), format!("{hash} x {}", one.strength)));
         }
+        for guard in &plan.guards {
+            extra.push(("Guard".to_owned(), format!("{} {}", guard.id, guard.texts.join("; "))));
+        }
         let records = loaded.iter().map(Loaded::record).collect();
         Ok(Self { model: name, sha256, model_hash: plan.model.clone(), edits: records, extra })
     }
@@ -439,11 +453,14 @@ impl About {
             model: Some(self.model.clone()),
             extra: self.extra.clone(),
         };
-        let own = json!({
+        let mut own = json!({
             "scumble": env!("CARGO_PKG_VERSION"), "picture": record, "negative_prompt": plan.negative_prompt, "steps": plan.steps,
             "sampler": plan.sampler.to_string(), "eta": plan.eta, "height": plan.size[0], "width": plan.size[1],
             "model": self.model, "model_hash": self.model_hash, "edits": self.edits, "embeddings": plan.embeddings,
         });
+        if !plan.guards.is_empty() {
+            own["guards"] = json!(plan.guards);
+        }
         (parameters.text(), own.to_string())
     }
 }
@@ -483,7 +500,7 @@ fn report(args: &GenerateArgs, folder: &Path, record: &Value) -> Result<(), Fail
     let plan = &record["plan"];
     output::json(&json!({
         "pictures": pictures, "output_dir": folder, "model": record["model"], "model_hash": record["model_hash"],
-        "edits": record["edits"], "sampler": plan["sampler"], "steps": plan["steps"], "negative_prompt": plan["negative_prompt"],
+        "edits": record["edits"], "guards": record["plan"]["guards"], "sampler": plan["sampler"], "steps": plan["steps"], "negative_prompt": plan["negative_prompt"],
         "width": plan["width"], "height": plan["height"], "seconds": record["seconds"], "notes": record["notes"],
     }))
 }

@@ -14,7 +14,7 @@ use crate::{
     args::InspectArgs,
     edits::{self, Loaded, file_of},
     failure::{Failure, Outcome},
-    miniature,
+    guards, miniature,
     model::Model,
     output,
     store::RECORD,
@@ -224,6 +224,12 @@ fn of_change(path: &Path, args: &InspectArgs, sheet: &mut Sheet) -> Result<(), F
     let text = path.display().to_string();
     if let Some(gate) = about.as_ref().and_then(|about| about.gate.as_ref()) {
         sheet.insert("gate".into(), edits::describe_gate(gate).into());
+    }
+    if let Some(guard) = about.as_ref().and_then(|about| about.guard.as_ref()) {
+        sheet.insert("guard".into(), guards::describe(guard).into());
+        sheet.insert("hash".into(), edits::open("PATH", &text, &model, &mut notes)?.hash.into());
+        sheet.insert("notes".into(), notes.into());
+        return Ok(());
     }
     let measured = edits::open("PATH", &text, &model, &mut notes).and_then(|loaded| {
         if let Some(gate) = &loaded.edit.about.gate {

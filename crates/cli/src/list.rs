@@ -1,6 +1,7 @@
-//! `scumble methods` and `scumble attacks`: what there is to choose from.
+//! `scumble methods`, `scumble attacks` and `scumble guards`: what there is to choose from.
 
 use scumble_attack::attacks;
+use scumble_diffusion::guards::ALL;
 use scumble_erase::methods;
 use serde_json::json;
 
@@ -54,6 +55,20 @@ pub(crate) fn attacks(args: ListArgs) -> Result<Outcome, Failure> {
             "{}\n    {}\n    access   {}\n    finds    {}\n    step     {}",
             a.id, a.paper, a.access, a.finds, a.step
         ))?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Lists the guards as a table, or as an array of objects.
+pub(crate) fn guards(args: ListArgs) -> Result<Outcome, Failure> {
+    if args.print.json {
+        let one = |g: &scumble_diffusion::guards::Known| json!({"id": g.id, "paper": g.paper, "changes": g.changes, "cost": g.cost, "needs_adapters": g.rule.is_none()});
+        output::json(&ALL.iter().map(one).collect::<Vec<_>>().into())?;
+        return Ok(Outcome::Done);
+    }
+    for g in ALL {
+        output::data(&format!("{}\n    {}\n    changes  {}", g.id, g.paper, g.changes))?;
+        output::data(&format!("    cost     {} evaluations of the U-Net a step", g.cost))?;
     }
     Ok(Outcome::Done)
 }

@@ -13,6 +13,7 @@ mod export;
 mod failure;
 mod generate;
 mod grid;
+mod guards;
 mod inspect;
 mod judging;
 mod list;
@@ -58,6 +59,7 @@ fn run() -> Result<Outcome, Failure> {
         Command::Methods(args) => list::methods(args),
         Command::Attacks(args) => list::attacks(args),
         Command::Attack(args) => attack::run(&args),
+        Command::Guards(args) => list::guards(args),
         Command::Erase(args) => erase::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),

@@ -10,6 +10,8 @@ use burn::tensor::{Tensor, TensorData};
 use scumble_nn::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 
+use crate::guards::Known;
+
 /// When an adapter acts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gate {
@@ -23,6 +25,15 @@ pub struct Gate {
     #[serde(default)]
     pub floor: f64,
 }
+
+/// The gate as a guard: low-rank adapters act as far as a prompt is close to what they erase.
+pub const KNOWN: Known = Known {
+    id: "spm",
+    paper: "Lyu et al.: One-dimensional Adapter to Rule Them All, CVPR 2024 (arXiv 2312.16145)",
+    changes: "how far low-rank adapters act: they are trained by `erase --method spm` or given with --edit or --lora",
+    cost: "2",
+    rule: None,
+};
 
 /// A gate with what it compares prompts to.
 #[derive(Clone, Debug)]

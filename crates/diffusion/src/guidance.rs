@@ -88,6 +88,14 @@ impl<'a> At<'a> {
         }
     }
 
+    /// The signal's share of the variance in each of n pictures.
+    pub fn alpha_bars(&self, n: usize) -> Vec<f64> {
+        match self.time {
+            Time::Same(step) => vec![step.alpha_bar; n],
+            Time::Each(timesteps) => self.denoiser.schedule.alpha_bars(timesteps),
+        }
+    }
+
     /// The network's raw output, with what happens on the way.
     ///
     /// # Errors

@@ -1,10 +1,11 @@
 //! The rule of a pipeline: classifier-free guidance and whatever guards it has.
 
 use burn::tensor::Tensor;
-use scumble_nn::Context;
+use scumble_nn::{Context, Removal};
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
+    guards::{Guard, Rule, Sld, a_star::Updates, adavd::Block, only, safree::Filtered},
     guidance::{At, Guidance, guided},
     pipeline::Pipeline,
     prompted::Prompted,
@@ -18,40 +19,152 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Guided {
     scale: f64,
+    negative: Tensor<3>,
+    prompt: Tensor<3>,
+    /// What stands in the prompt's place during the first steps.
+    filtered: Option<Filtered>,
+    safety: Option<Safety>,
+    gates: Option<Tensor<2>>,
+    /// What values lose: for the prompt alone, and for all that is stacked.
+    removals: Option<(Removal, Removal)>,
+    updates: Option<Updates>,
+    /// The last contexts, and which prompts were filtered in them.
+    made: Option<(Vec<bool>, Contexts)>,
+}
+
+/// SLD with its concept and its memory.
+#[derive(Clone, Debug)]
+struct Safety {
+    rule: Sld,
+    strength: f64,
+    hidden: Tensor<3>,
+    momentum: Option<Tensor<4>>,
+}
+
+#[derive(Clone, Debug)]
+struct Contexts {
+    /// The prompts alone.
     prompt: Context,
-    both: Context,
+    /// The negative prompts, the prompts, and where there is one the concept.
+    stacked: Context,
 }
 
 impl Pipeline {
-    /// The rule by which this model follows `prompt` and leaves `negative`, both of n prompts, with strength `scale`.
+    /// The rule by which this model follows `prompt` and leaves `negative`, both of n prompts, with strength `scale`: what
+    /// [`guards`](Self::guards) say is in it. A rule is for one run from its first step; it remembers.
     ///
     /// # Errors
-    /// If a guard cannot be applied to these prompts.
+    /// If two guards want one place.
     pub fn guidance(&self, scale: f64, prompt: &Prompted, negative: &Prompted) -> Result<Guided> {
-        let gates = self.gates(&prompt.texts, &prompt.hidden);
-        let both = Context::from(Tensor::cat(vec![negative.hidden.clone(), prompt.hidden.clone()], 0))
-            .gated(gates.clone().map(|gates| Tensor::cat(vec![gates.clone(), gates], 0)));
-        Ok(Guided { scale, prompt: Context::from(&prompt.hidden).gated(gates), both })
+        let n = prompt.len();
+        let rule = only(&self.guards, |rule| matches!(rule, Rule::Negative | Rule::Sld(_)).then_some(rule))?;
+        let mut guided = Guided::plain(scale, prompt.hidden.clone(), negative.hidden.clone());
+        guided.gates = self.gates(&prompt.texts, &prompt.hidden);
+        match rule {
+            Some((guard, Rule::Negative)) => guided.negative = self.negative(guard, negative),
+            Some((guard, Rule::Sld(rule))) if scale > 1.0 => {
+                let hidden = self.encode(&[guard.joined()]).repeat_dim(0, n);
+                guided.safety = Some(Safety { rule: *rule, strength: guard.strength, hidden, momentum: None });
+            }
+            _ => {}
+        }
+        let safree = only(&self.guards, |rule| if let Rule::Safree(safree) = rule { Some(safree) } else { None })?;
+        guided.filtered = safree
+            .map(|(guard, safree)| safree.filter(guard, self, prompt))
+            .filter(|filtered| filtered.steps.iter().any(|&steps| steps > 0));
+        let adavd = only(&self.guards, |rule| if let Rule::AdaVd(adavd) = rule { Some(adavd) } else { None })?;
+        guided.removals = adavd.map(|(guard, adavd)| {
+            let whole = &[Block::Empty, Block::Prompt, Block::Concept][..if guided.safety.is_some() { 3 } else { 2 }];
+            (adavd.removal(guard, self, n, &[Block::Prompt]), adavd.removal(guard, self, n, whole))
+        });
+        let a_star = only(&self.guards, |rule| if let Rule::AStar(a_star) = rule { Some(a_star) } else { None })?;
+        guided.updates = a_star.map(|(guard, a_star)| a_star.updates(guard, self, prompt)).filter(Updates::act);
+        Ok(guided)
+    }
+
+    /// The hidden states of negative prompts with a guard's texts in them; the way there at another strength than 1.
+    fn negative(&self, guard: &Guard, negative: &Prompted) -> Tensor<3> {
+        let with = |text: &String| {
+            if text.trim().is_empty() { guard.joined() } else { format!("{text}, {}", guard.joined()) }
+        };
+        let hidden = self.encode(&negative.texts.iter().map(with).collect::<Vec<_>>());
+        if guard.strength == 1.0 {
+            return hidden;
+        }
+        negative.hidden.clone() + (hidden - negative.hidden.clone()) * guard.strength
     }
 }
 
 impl Guided {
     /// Classifier-free guidance alone, from `negative` to `prompt`, hidden states `[n, tokens, width]` each.
     pub fn plain(scale: f64, prompt: Tensor<3>, negative: Tensor<3>) -> Self {
-        let both = Tensor::cat(vec![negative, prompt.clone()], 0).into();
-        Self { scale, prompt: prompt.into(), both }
+        Self { scale, negative, prompt, filtered: None, safety: None, gates: None, removals: None, updates: None, made: None }
+    }
+
+    /// What the network is told at a position in the run.
+    fn contexts(&mut self, at: &At<'_>) -> Contexts {
+        let index = at.index().0;
+        let which: Vec<bool> = self.filtered.iter().flat_map(|f| f.steps.iter().map(|&steps| index < steps)).collect();
+        if let Some((made, contexts)) = &self.made
+            && *made == which
+        {
+            return contexts.clone();
+        }
+        let prompt = match &self.filtered {
+            Some(filtered) if which.iter().all(|&on| on) => filtered.hidden.clone(),
+            Some(filtered) if which.iter().any(|&on| on) => {
+                let row = |(i, &on): (usize, &bool)| if on { &filtered.hidden } else { &self.prompt }.clone().narrow(0, i, 1);
+                Tensor::cat(which.iter().enumerate().map(row).collect(), 0)
+            }
+            _ => self.prompt.clone(),
+        };
+        let mut stacked = vec![self.negative.clone(), prompt.clone()];
+        stacked.extend(self.safety.as_ref().map(|safety| safety.hidden.clone()));
+        let gates = self.gates.clone().map(|gates| Tensor::cat(vec![gates; stacked.len()], 0));
+        let (alone, whole) = self.removals.clone().unzip();
+        let contexts = Contexts {
+            prompt: Context::from(prompt).gated(self.gates.clone()).without(alone),
+            stacked: Context::from(Tensor::cat(stacked, 0)).gated(gates).without(whole),
+        };
+        self.made = Some((which, contexts.clone()));
+        contexts
     }
 }
 
 impl Guidance for Guided {
     fn epsilon(&mut self, at: &At<'_>, x: Tensor<4>) -> Result<Tensor<4>> {
+        let contexts = self.contexts(at);
         if self.scale <= 1.0 {
-            return at.epsilon(x, &self.prompt);
+            return at.epsilon(x, &contexts.prompt);
         }
-        let mut parts = at.stacked(x, &self.both, 2)?.into_iter();
-        match (parts.next(), parts.next()) {
-            (Some(negative), Some(prompt)) => Ok(guided(self.scale, negative, prompt)),
-            _ => Err(crate::Error::input("two predictions were expected")),
+        let parts = if self.safety.is_some() { 3 } else { 2 };
+        let parts = at.stacked(x, &contexts.stacked, parts)?;
+        match (parts.as_slice(), &mut self.safety) {
+            ([negative, prompt], None) => Ok(guided(self.scale, negative.clone(), prompt.clone())),
+            ([negative, prompt, concept], Some(safety)) => {
+                let (gamma, momentum) =
+                    safety.rule.step(prompt.clone(), negative.clone(), concept.clone(), safety.momentum.take());
+                safety.momentum = Some(momentum);
+                let mut towards = prompt.clone() - negative.clone();
+                if safety.rule.acts(at.index()) {
+                    let gamma = if safety.strength == 1.0 { gamma } else { gamma * safety.strength };
+                    towards = towards - gamma;
+                }
+                Ok(negative.clone() + towards * self.scale)
+            }
+            _ => Err(Error::input("as many predictions as prompts were expected")),
+        }
+    }
+
+    fn moves_latents(&self) -> bool {
+        self.updates.is_some()
+    }
+
+    fn latents(&mut self, at: &At<'_>, x: Tensor<4>) -> Result<Tensor<4>> {
+        let context = self.contexts(at).prompt;
+        match &mut self.updates {
+            Some(updates) => updates.moved(at, x, &context),
+            None => Ok(x),
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::{
     denoiser::Denoiser,
     error::{Error, Result},
     gates::Opened,
+    guards::Guard,
     guidance::{At, Guidance},
     rng::TorchRng,
     samplers::{Predict, Progress, Run, Sampler, Step},
@@ -50,6 +51,8 @@ pub struct Pipeline {
     pub sampler: Option<Sampler>,
     /// When the denoiser's adapters act.
     pub(crate) gates: Vec<Opened>,
+    /// What keeps it from concepts while it draws.
+    pub guards: Vec<Guard>,
     device: Device,
 }
 
@@ -96,6 +99,7 @@ impl Pipeline {
             schedule: Schedule::from_config(&scheduler_path, &scheduler)?,
             sampler: Sampler::default_for(&scheduler_path, &scheduler).ok(),
             gates: Vec::new(),
+            guards: Vec::new(),
             device: device.clone(),
         })
     }

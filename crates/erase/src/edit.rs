@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{Adapter, Gate, Pipeline};
+use scumble_diffusion::{Adapter, Gate, Guard, Pipeline};
 use scumble_nn::{
     BOTTLENECK, LORA_DOWN, LORA_UP,
     files::{Checkpoint, HostTensor, TensorFile, Tensors, lora::LowRank, write},
@@ -40,6 +40,9 @@ pub struct About {
     /// When its adapters act; always, without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gate: Option<Gate>,
+    /// What keeps the model from the concepts while it draws.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
 }
 
 /// What happens to one tensor.
@@ -130,6 +133,9 @@ impl Edit {
         if let Some(gate) = &self.about.gate {
             hash.update(serde_json::to_string(gate).unwrap_or_default().as_bytes());
         }
+        if let Some(guard) = &self.about.guard {
+            hash.update(b"guard").update(serde_json::to_string(guard).unwrap_or_default().as_bytes());
+        }
         for ((component, name), change) in &self.changes {
             hash.update(format!("{component}.{name}\n").as_bytes());
             match change {
@@ -209,6 +215,9 @@ impl Edit {
                 .attach(&adapters, Some(gate.clone()))
                 .map_err(|e| Error::input(format!("the edit does not fit this model: {e}")))?;
         }
+        if let Some(guard) = &self.about.guard {
+            edited.guards.push(Guard { strength: guard.strength * strength, ..guard.clone() });
+        }
         Ok(edited)
     }
 
@@ -228,9 +237,12 @@ impl Edit {
         Ok(())
     }
 
-    /// Whether a plain checkpoint can hold what it does: not a path that looks at the prompt, nor one through new layers.
+    /// Whether a plain checkpoint can hold what it does: not a path that looks at the prompt, nor one through new layers, nor a
+    /// rule of drawing.
     pub fn merges(&self) -> bool {
-        self.about.gate.is_none() && !self.changes.values().any(|change| matches!(change, Change::Added(_)))
+        self.about.gate.is_none()
+            && self.about.guard.is_none()
+            && !self.changes.values().any(|change| matches!(change, Change::Added(_)))
     }
 
     fn adapter(&self, pipeline: &Pipeline, low: &LowRank, strength: f64) -> Result<Adapter> {
@@ -264,6 +276,10 @@ impl Edit {
     /// As [`apply_to`](Self::apply_to).
     pub fn new_values(&self, base: &Checkpoint, strength: f64) -> Result<Vec<(String, String, HostTensor, HostTensor)>> {
         let mut list = Vec::new();
+        if let Some(guard) = &self.about.guard {
+            return Err(Error::input(format!("it is the run-time guard `{}`, which no checkpoint can hold", guard.id))
+                .with_hint("use it with --edit, or erase the concept with a method (`scumble methods`)"));
+        }
         for ((component, name), change) in &self.changes {
             if let Change::Added(_) = change {
                 return Err(Error::input(format!("{component} {name} belongs to a layer that plain checkpoints do not have"))

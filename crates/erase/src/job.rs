@@ -117,6 +117,7 @@ impl Job<'_> {
             seed: self.seed,
             version: env!("CARGO_PKG_VERSION").into(),
             gate: None,
+            guard: None,
         }
     }
 

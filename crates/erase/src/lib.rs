@@ -16,6 +16,7 @@ pub mod edit;
 pub mod error;
 pub mod forget;
 pub mod gradients;
+pub mod guards;
 pub mod hidden_rows;
 pub mod job;
 pub mod lora;

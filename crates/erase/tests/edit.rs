@@ -39,6 +39,7 @@ fn edit_of(base: &Checkpoint, seed: u64, pick: impl Fn(&str) -> bool) -> Edit {
         seed,
         version: "0.1.0".into(),
         gate: None,
+        guard: None,
     };
     let picked = base.unet.tensors.iter().filter(|(name, _)| pick(name));
     let changes = picked.enumerate().map(|(i, (name, old))| {

@@ -12,5 +12,5 @@ pub mod weights;
 
 pub use error::{Error, Result};
 pub use evaluations::Evaluations;
-pub use networks::{BOTTLENECK, Clip, ClipText, Context, LORA_DOWN, LORA_UP, UNet, Vae, Vit, Watch};
+pub use networks::{BOTTLENECK, Clip, ClipText, Context, LORA_DOWN, LORA_UP, Removal, UNet, Vae, Vit, Watch, orthonormal};
 pub use weights::{Manifest, Weight, Weights};

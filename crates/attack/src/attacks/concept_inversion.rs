@@ -76,7 +76,7 @@ pub struct Options {
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     let published = Options { vectors: 1, iterations: 5000, batch: 16, lr: 8e-2, init: Init::Concept, pictures: 25, levels: 35 };
     match (variant, job.miniature) {
-        (Variant::Fixed, true) => Options { iterations: 200, batch: 8, lr: 2e-2, pictures: 48, levels: 4, ..published },
+        (Variant::Fixed, true) => Options { iterations: 200, batch: 8, lr: 0.4, pictures: 48, levels: 4, ..published },
         _ => published,
     }
 }
@@ -101,7 +101,7 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
     let (captions, pictures) = lessons(job, &options)?;
     let reworded: Vec<String> = captions.iter().map(|caption| job.reworded(caption, &token)).collect::<Result<_>>()?;
     let placed = Placed::word(job.victim, &reworded, &token, options.vectors)?;
-    let aim = Aim::new(job.base, job.victim, Goal::Noise, job.guarded.then_some(job.drawing.guidance));
+    let aim = Aim::new(job.base, job.victim, Goal::Noise, true, job.drawing);
     let concepts: Vec<Prompted> = captions.iter().map(|caption| job.base.prompted(std::slice::from_ref(caption))).collect();
 
     let start = begin(job, &options);

@@ -57,7 +57,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     let published =
         Options { tokens: 3, timesteps: 50, iterations: 40, lr: 0.01, weight_decay: 0.1, guard_in_loss: variant == Variant::Fixed };
     match (variant, job.miniature) {
-        (Variant::Fixed, true) => Options { timesteps: 10, iterations: 20, lr: 0.05, ..published },
+        (Variant::Fixed, true) => Options { timesteps: 10, iterations: 20, lr: 0.2, ..published },
         _ => published,
     }
 }

@@ -128,6 +128,7 @@ pub(crate) fn edit(base: &Checkpoint, component: &str, size: f32, pick: impl Fn(
         seed: 3,
         version: "0".into(),
         gate: None,
+        guard: None,
     };
     Edit { about, changes }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     edit::Edit,
     error::{Error, Result},
+    guards,
     job::Job,
 };
 
@@ -100,14 +101,15 @@ pub struct Method {
     pub erase: fn(&mut Job<'_>, Variant) -> Result<Edit>,
 }
 
-/// The method of that name.
+/// The method of that name; a guard counts as one.
 ///
 /// # Errors
 /// If there is none; the error lists them.
 pub fn named(id: &str) -> Result<&'static Method> {
     let plain = id.trim().to_lowercase().replace('_', "-");
-    ALL.iter().find(|m| m.id == plain).ok_or_else(|| {
-        let ids: Vec<_> = ALL.iter().map(|m| m.id).collect();
-        Error::input(format!("there is no method `{id}`")).with_hint(format!("choose one of {}", ids.join(", ")))
+    ALL.iter().chain(guards::METHODS).find(|m| m.id == plain).ok_or_else(|| {
+        let ids = |list: &[Method]| list.iter().map(|m| m.id).collect::<Vec<_>>().join(", ");
+        let hint = format!("choose one of {}, or a guard: {}", ids(ALL), ids(guards::METHODS));
+        Error::input(format!("there is no method `{id}`")).with_hint(hint)
     })
 }

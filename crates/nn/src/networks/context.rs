@@ -7,6 +7,8 @@ use std::sync::{
 
 use burn::tensor::Tensor;
 
+use super::removal::Removal;
+
 /// Hidden states of prompts, and the keys and values that a U-Net made of them: a run asks the same prompt at every step,
 /// and they do not change.
 ///
@@ -18,6 +20,7 @@ pub struct Context {
     hidden: Tensor<3>,
     gates: Option<Tensor<2>>,
     start_detached: bool,
+    removal: Option<Removal>,
     made: Mutex<Option<(NetworkId, Vec<KeysValues>)>>,
 }
 
@@ -74,6 +77,18 @@ impl Context {
         self
     }
 
+    /// With directions that the values of every cross-attention lose.
+    #[must_use]
+    pub fn without(mut self, removal: Option<Removal>) -> Self {
+        self.removal = removal;
+        self
+    }
+
+    /// The directions that values lose.
+    pub fn removal(&self) -> Option<&Removal> {
+        self.removal.as_ref()
+    }
+
     /// What that network made of the prompt; made now if the last to ask was another one.
     pub(crate) fn keys_values(&self, network: NetworkId, make: impl FnOnce(&Tensor<3>) -> Vec<KeysValues>) -> Vec<KeysValues> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,7 +108,7 @@ impl Context {
 
 impl From<Tensor<3>> for Context {
     fn from(hidden: Tensor<3>) -> Self {
-        Self { hidden, gates: None, start_detached: false, made: Mutex::new(None) }
+        Self { hidden, gates: None, start_detached: false, removal: None, made: Mutex::new(None) }
     }
 }
 
@@ -110,6 +125,7 @@ impl Clone for Context {
             hidden: self.hidden.clone(),
             gates: self.gates.clone(),
             start_detached: self.start_detached,
+            removal: self.removal.clone(),
             made: Mutex::new(made),
         }
     }

@@ -8,6 +8,7 @@ use super::{
     adapters::Bottleneck,
     context::KeysValues,
     layers::{GroupNorm, LayerNorm, Linear},
+    removal::Removal,
     watch::Watch,
 };
 use crate::weights::Params;
@@ -126,8 +127,15 @@ impl SpatialTransformer {
     }
 
     /// What its cross-attention makes of a prompt, `[n, tokens, width of the prompt]`.
-    pub(crate) fn prompt(&self, hidden: &Tensor<3>, gates: Gates<'_>) -> KeysValues {
-        self.attn2.keys_values(hidden, gates)
+    pub(crate) fn prompt(&self, hidden: &Tensor<3>, gates: Gates<'_>, removal: Option<&Removal>) -> KeysValues {
+        let seen = self.attn2.keys_values(hidden, gates);
+        match removal {
+            None => seen,
+            Some(removal) => {
+                let targets = self.attn2.to_v.forward_rows(removal.targets.clone());
+                KeysValues { values: removal.apply(seen.values, &targets), ..seen }
+            }
+        }
     }
 
     /// - x and result: `[n, h, w, c]`

@@ -171,8 +171,10 @@ impl UNet {
         let gradient = self.moves || sample.is_autodiff() || context.hidden().is_autodiff();
         self.evaluations.count(sample.dims()[0], gradient);
         let gates = context.gates();
-        let seen =
-            context.keys_values(self.id, |hidden| self.attentions().map(|attention| attention.prompt(hidden, gates)).collect());
+        let seen = context.keys_values(self.id, |hidden| {
+            let prompt = |attention: &SpatialTransformer| attention.prompt(hidden, gates, context.removal());
+            self.attentions().map(prompt).collect()
+        });
         let mut prompt = Prompt { seen: seen.into_iter(), gates, watch };
         let time = self.time_embedding(timesteps, &sample);
         let mut x = self.conv_in.forward(sample.permute([0, 2, 3, 1]));

@@ -1,0 +1,124 @@
+//! `--guard`: what keeps a model from a concept while it draws, without an edit's file.
+
+use scumble_diffusion::{
+    Gate,
+    guards::{self, Guard},
+};
+use scumble_erase::{Change, Concept, Variant, Wording, World, guards::guard};
+use serde_json::{Map, Value};
+
+use crate::{
+    edits::{self, Loaded},
+    failure::Failure,
+};
+
+/// The power, factor and floor of a gate that is put on adapters from the command line: the paper's.
+const POWER: f64 = 1.0;
+
+/// Reads every `--guard ID[=TEXT]`; one of adapters is put on those of `loaded`. `world` is that of the miniature, if it is the
+/// model.
+///
+/// # Errors
+/// If there is no such guard, it has no concept, or there are no adapters for it.
+pub(crate) fn open_all(
+    texts: &[String],
+    set: &[String],
+    loaded: &mut [Loaded],
+    world: Option<&World>,
+) -> Result<Vec<Guard>, Failure> {
+    let numbers = numbers(set)?;
+    let mut used: Vec<&str> = Vec::new();
+    let mut list = Vec::new();
+    for text in texts {
+        let failed = |failure: Failure| failure.of(&format!("--guard {text}"));
+        let (id, said) = text.split_once('=').map_or((text.as_str(), None), |(id, said)| (id, Some(said)));
+        let known = guards::named(id).map_err(|e| failed(e.into()))?;
+        let names = match said {
+            Some(said) => split(said),
+            None if known.id == guards::a_star::KNOWN.id => world.map_or_else(Vec::new, |world| world.objects.clone()),
+            None => loaded.iter().map(|one| one.edit.about.concepts.clone()).find(|c| !c.is_empty()).unwrap_or_default(),
+        };
+        if known.rule.is_none() {
+            gate(text, &names, loaded, world)?;
+            continue;
+        }
+        if names.is_empty() {
+            return Err(failed(Failure::new("there is no concept to guard against"))
+                .with_hint(format!("name one, as in `--guard {}=church`, or give an edit that has one", known.id)));
+        }
+        let concepts = concepts(&names, world)?;
+        let small = world.is_some();
+        let plain = guard(known.id, &concepts, Variant::Fixed, small, &Map::new()).map_err(|e| failed(e.into()))?;
+        let own = plain.options();
+        let options: Map<String, Value> =
+            numbers.iter().filter(|(key, _)| own.contains_key(key)).map(|(k, v)| (k.clone(), v.clone())).collect();
+        used.extend(numbers.iter().filter(|(key, _)| own.contains_key(key)).map(|(key, _)| key.as_str()));
+        list.push(guard(known.id, &concepts, Variant::Fixed, small, &options).map_err(|e| failed(e.into()))?);
+    }
+    if let Some((key, _)) = numbers.iter().find(|(key, _)| !used.contains(&key.as_str())) {
+        let known: Vec<String> = list.iter().flat_map(|guard| guard.options().into_iter().map(|(key, _)| key)).collect();
+        let hint = if known.is_empty() {
+            "--set is for the numbers of a --guard".into()
+        } else {
+            format!("known are {}", known.join(", "))
+        };
+        return Err(Failure::new(format!("--set {key}: no guard has this number")).with_hint(hint));
+    }
+    Ok(list)
+}
+
+/// `--set key=value` as named values.
+fn numbers(set: &[String]) -> Result<Vec<(String, Value)>, Failure> {
+    set.iter()
+        .map(|text| {
+            let Some((key, value)) = text.split_once('=') else {
+                return Err(Failure::new(format!("--set {text}: expected KEY=VALUE")));
+            };
+            let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
+            Ok((key.trim().replace('-', "_"), value))
+        })
+        .collect()
+}
+
+fn concepts(names: &[String], world: Option<&World>) -> Result<Vec<Concept>, Failure> {
+    Ok(names.iter().map(|name| Concept::new(name, &Wording::default(), world)).collect::<Result<_, _>>()?)
+}
+
+fn split(text: &str) -> Vec<String> {
+    text.split(';').map(str::trim).filter(|part| !part.is_empty()).map(String::from).collect()
+}
+
+/// Lets the low-rank changes of the edits act as far as a prompt is close to the concepts.
+fn gate(text: &str, names: &[String], loaded: &mut [Loaded], world: Option<&World>) -> Result<(), Failure> {
+    let low_rank =
+        |one: &Loaded| !one.edit.changes.is_empty() && one.edit.changes.values().all(|c| matches!(c, Change::LowRank(_)));
+    let mut found: Vec<&mut Loaded> = loaded.iter_mut().filter(|one| low_rank(one)).collect();
+    if found.is_empty() {
+        return Err(Failure::new(format!("--guard {text}: there are no low-rank adapters to gate"))
+            .with_hint("train some with `scumble erase CONCEPT --method spm` and give them with --edit, or give a LoRA"));
+    }
+    let prompts: Vec<String> = concepts(names, world)?.iter().flat_map(scumble_erase::guards::texts).collect();
+    for one in &mut found {
+        let gate = match &one.edit.about.gate {
+            Some(gate) if prompts.is_empty() => gate.clone(),
+            Some(gate) => Gate { prompts: prompts.clone(), ..gate.clone() },
+            None if prompts.is_empty() => {
+                return Err(Failure::new(format!("--guard {text}: {} does not say what it erases", one.path.display()))
+                    .with_hint("name it, as in `--guard spm=church`"));
+            }
+            None => Gate { prompts: prompts.clone(), power: POWER, factor: 1.0, floor: 0.0 },
+        };
+        one.edit.about.gate = Some(gate);
+        one.hash = edits::hash(&one.edit);
+    }
+    Ok(())
+}
+
+/// What a guard does, in words.
+pub(crate) fn describe(guard: &Guard) -> String {
+    let texts: Vec<String> = guard.texts.iter().map(|text| format!("`{text}`")).collect();
+    let options: Vec<String> = guard.options().iter().map(|(key, value)| format!("{key} {value}")).collect();
+    let strength = if guard.strength == 1.0 { String::new() } else { format!(", strength {}", guard.strength) };
+    let numbers = if options.is_empty() { String::new() } else { format!(" ({})", options.join(", ")) };
+    format!("{} against {}{numbers}{strength}", guard.id, texts.join(", "))
+}

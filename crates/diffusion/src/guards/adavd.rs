@@ -1,0 +1,83 @@
+//! AdaVD: Wang et al., "Precise, Fast, and Low-cost Concept Erasure in Value Space: Orthogonal Complement Matters", CVPR 2025
+//! (arXiv 2412.06143).
+//!
+//! In every cross-attention the values of the prompt's tokens lose their part along the concept's: with `v_t` the value of the
+//! last token of the concept's text, `v' = v - s (v_t . v / v_t . v_t) v_t` for every position but the start token's. Several
+//! texts are made orthogonal first (Gram and Schmidt).
+//!
+//! With `shift`, `s` of each token is `2 / (1 + exp(-a (cos(v, v_t) - b)))`, a = 100, b = 0.93: near 2 where a token is the concept's,
+//! near 0 where it is another. The published code takes all heads of the unconditional and the conditional batch for one vector
+//! and so edits the unconditional values too; here each prompt's value is a vector of its own, and `unconditional` says whether
+//! the empty prompt's are edited.
+
+use burn::tensor::{Tensor, TensorData};
+use scumble_nn::Removal;
+use serde::{Deserialize, Serialize};
+
+use super::{Form, Guard, Known, Rule};
+use crate::pipeline::Pipeline;
+
+/// The numbers of AdaVD.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AdaVd {
+    /// How much of the part along the concept goes (s).
+    pub scale: f64,
+    /// Whether each token's own nearness to the concept decides.
+    pub shift: bool,
+    /// How sharply it decides (a).
+    pub steepness: f64,
+    /// At which cosine (b).
+    pub centre: f64,
+    /// Whether the values of the empty or negative prompt lose it too.
+    pub unconditional: bool,
+}
+
+/// See the module.
+pub const KNOWN: Known = Known {
+    id: "adavd",
+    paper: "Wang et al.: Precise, Fast, and Low-cost Concept Erasure in Value Space, CVPR 2025 (arXiv 2412.06143)",
+    changes: "the values of every cross-attention: they lose their part along the concept's",
+    cost: "2",
+    rule: Some(|form, _| {
+        let unconditional = form == Form::Reference;
+        Rule::AdaVd(AdaVd { scale: 1.0, shift: false, steepness: 100.0, centre: 0.93, unconditional })
+    }),
+};
+
+/// What a block of prompts stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Block {
+    /// The empty or negative prompt.
+    Empty,
+    /// What is to be drawn.
+    Prompt,
+    /// The concept that another guard leads away from.
+    Concept,
+}
+
+impl AdaVd {
+    /// What the values lose, for the blocks of n prompts that are stacked.
+    pub(crate) fn removal(&self, guard: &Guard, pipeline: &Pipeline, n: usize, blocks: &[Block]) -> Removal {
+        let targets = pipeline.prompted(&guard.texts);
+        let width = targets.hidden.dims()[2];
+        // The last token before the end: the subject of `a church`.
+        let last = |(i, &length): (usize, &usize)| -> Tensor<2> {
+            targets.hidden.clone().slice([i..i + 1, length.max(3) - 2..length.max(3) - 1, 0..width]).reshape([1, width])
+        };
+        let rows: Vec<Tensor<2>> = targets.lengths.iter().enumerate().map(last).collect();
+        let strength = self.scale * guard.strength;
+        let of = |block: &Block| match block {
+            Block::Prompt => strength,
+            Block::Empty if self.unconditional => strength,
+            Block::Empty | Block::Concept => 0.0,
+        };
+        let values: Vec<f32> = blocks.iter().flat_map(|block| std::iter::repeat_n(of(block) as f32, n)).collect();
+        let count = values.len();
+        Removal {
+            targets: Tensor::cat(rows, 0).detach(),
+            strength: Tensor::from_data(TensorData::new(values, [count]), pipeline.device()),
+            shift: self.shift.then_some((self.steepness, self.centre)),
+        }
+    }
+}

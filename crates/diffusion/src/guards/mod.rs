@@ -1,0 +1,209 @@
+//! Guards: rules that keep a model from a concept while it draws, without changing a tensor.
+//!
+//! A guard acts in one of three places: on what the network is told of a prompt ([`safree`], [`adavd`]), in the rule that turns
+//! predictions into one ([`negative`], [`sld`]), or on the latents before each step ([`a_star`]). A [`Pipeline`] holds guards
+//! and [`Pipeline::guidance`] obeys them, so whoever draws, judges or attacks has no cases for them.
+//!
+//! [`Pipeline`]: crate::Pipeline
+//! [`Pipeline::guidance`]: crate::Pipeline::guidance
+
+pub mod a_star;
+pub mod adavd;
+pub mod negative;
+pub mod safree;
+pub mod sld;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+pub use self::{a_star::AStar, adavd::AdaVd, safree::Safree, sld::Sld};
+use crate::error::{Error, Result};
+
+/// A guard with what it keeps the model from. Data: it can be stored, named and compared.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Guard {
+    /// Its name in [`ALL`].
+    pub id: String,
+    /// What it keeps the model from, as prompts; for A-STAR, the words whose objects are all to appear.
+    pub texts: Vec<String>,
+    /// What its effect is multiplied by; 0 is no guard.
+    #[serde(default = "one")]
+    pub strength: f64,
+    /// What it does.
+    pub rule: Rule,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// What a guard does, with its numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Rule {
+    /// See [`negative`].
+    Negative,
+    /// See [`sld`].
+    Sld(Sld),
+    /// See [`safree`].
+    Safree(Safree),
+    /// See [`adavd`].
+    #[serde(rename = "adavd")]
+    AdaVd(AdaVd),
+    /// See [`a_star`].
+    AStar(AStar),
+}
+
+/// Which of a guard's forms, where paper and published code disagree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// The formulas and numbers as printed.
+    Paper,
+    /// What the published code does.
+    Reference,
+    /// What works.
+    #[default]
+    Fixed,
+}
+
+/// What there is to know of a guard before it has a concept.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// What users type.
+    pub id: &'static str,
+    /// Authors, title, venue, arXiv number.
+    pub paper: &'static str,
+    /// What it changes.
+    pub changes: &'static str,
+    /// Evaluations of the U-Net at each step for each picture; guidance without guard has 2.
+    pub cost: &'static str,
+    /// Its numbers; `None` where it is a way to use adapters that somebody has trained. The flag says whether the model is as small
+    /// as the built-in miniature.
+    pub rule: Option<fn(Form, bool) -> Rule>,
+}
+
+/// Every guard.
+pub const ALL: [Known; 9] = [
+    negative::KNOWN,
+    sld::WEAK,
+    sld::MEDIUM,
+    sld::STRONG,
+    sld::MAX,
+    crate::gates::KNOWN,
+    safree::KNOWN,
+    adavd::KNOWN,
+    a_star::KNOWN,
+];
+
+/// The guard of that name, if there is one; hyphens and underscores are the same.
+pub fn find(id: &str) -> Option<&'static Known> {
+    let plain = id.trim().to_lowercase().replace('_', "-");
+    ALL.iter().find(|known| known.id == plain)
+}
+
+/// The guard of that name.
+///
+/// # Errors
+/// If there is none; the error lists them.
+pub fn named(id: &str) -> Result<&'static Known> {
+    find(id).ok_or_else(|| {
+        let ids: Vec<_> = ALL.iter().map(|known| known.id).collect();
+        Error::input(format!("there is no guard `{id}`")).with_hint(format!("choose one of {}", ids.join(", ")))
+    })
+}
+
+impl Guard {
+    /// A guard against `texts` with the numbers of one of its forms and `options` over them.
+    ///
+    /// # Errors
+    /// If there is no such guard or option, it is one of adapters, or has nothing to guard against.
+    pub fn new(id: &str, texts: Vec<String>, form: Form, small: bool, options: &Map<String, Value>) -> Result<Self> {
+        let known = named(id)?;
+        let Some(rule) = known.rule else {
+            return Err(Error::input(format!("`{id}` is a gate on trained adapters, not a guard by itself"))
+                .with_hint("train them with `scumble erase CONCEPT --method spm`"));
+        };
+        if texts.iter().all(|text| text.trim().is_empty()) {
+            return Err(Error::input(format!("the guard `{id}` has no concept")));
+        }
+        let mut guard = Self { id: known.id.into(), texts, strength: 1.0, rule: rule(form, small) };
+        for (key, value) in options {
+            guard.set(key, value)?;
+        }
+        guard.check()?;
+        Ok(guard)
+    }
+
+    /// Its numbers by name.
+    pub fn options(&self) -> Map<String, Value> {
+        let mut options = match serde_json::to_value(&self.rule) {
+            Ok(Value::Object(map)) => map,
+            _ => Map::new(),
+        };
+        options.remove("kind");
+        options
+    }
+
+    fn set(&mut self, key: &str, value: &Value) -> Result<()> {
+        let mut all = self.options();
+        if !all.contains_key(key) {
+            let names: Vec<&str> = all.keys().map(String::as_str).collect();
+            let hint = if names.is_empty() { "it has none".to_owned() } else { format!("its options are {}", names.join(", ")) };
+            return Err(Error::input(format!("the guard `{}` has no option `{key}`", self.id)).with_hint(hint));
+        }
+        all.insert(key.into(), value.clone());
+        let Ok(Value::Object(mut rule)) = serde_json::to_value(&self.rule) else { return Ok(()) };
+        rule.extend(all);
+        self.rule =
+            serde_json::from_value(Value::Object(rule)).map_err(|e| Error::input(format!("the option {key} is {value}: {e}")))?;
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        let finite = |name: &str, value: f64, low: f64| {
+            let fine = value.is_finite() && value >= low;
+            if fine { Ok(()) } else { Err(Error::input(format!("the option {name} is {value}, expected a number from {low}"))) }
+        };
+        for (name, value) in self.options() {
+            if let Some(value) = value.as_f64() {
+                finite(&name, value, if ["threshold", "centre"].contains(&name.as_str()) { -1.0 } else { 0.0 })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Its texts as one prompt.
+    pub fn joined(&self) -> String {
+        self.texts.join(", ")
+    }
+}
+
+/// Whether these guards can act together.
+///
+/// # Errors
+/// If two want one place.
+pub fn check(guards: &[Guard]) -> Result<()> {
+    let place = |guard: &&Guard| match guard.rule {
+        Rule::Negative | Rule::Sld(_) => 0,
+        Rule::Safree(_) => 1,
+        Rule::AdaVd(_) => 2,
+        Rule::AStar(_) => 3,
+    };
+    (0..4).try_for_each(|wanted| only(guards, |rule| guards.iter().find(|g| g.rule == *rule && place(g) == wanted)).map(drop))
+}
+
+/// The one guard of `guards` that `pick` knows, with its own numbers.
+///
+/// # Errors
+/// If there are two: their concepts belong into one.
+pub(crate) fn only<'a, T>(guards: &'a [Guard], pick: impl Fn(&'a Rule) -> Option<T>) -> Result<Option<(&'a Guard, T)>> {
+    let mut found = guards.iter().filter(|guard| guard.strength != 0.0).filter_map(|guard| Some((guard, pick(&guard.rule)?)));
+    let first = found.next();
+    match (&first, found.next()) {
+        (Some((one, _)), Some((other, _))) => {
+            Err(Error::input(format!("two guards of one place: `{}` and `{}`", one.id, other.id))
+                .with_hint("name all concepts in one, as in `--guard sld-strong=a church;a truck`"))
+        }
+        _ => Ok(first),
+    }
+}
