@@ -41,6 +41,16 @@ pub const ESD_X_STRICT: Trainable = Trainable {
     layers_only: true,
 };
 
+/// Keys of the cross-attention: where it looks, and not what it finds there.
+pub const KEYS: Trainable = Trainable {
+    name: "keys",
+    aliases: &[],
+    component: "unet",
+    about: "keys of the cross-attention",
+    rule: |name, _| name.contains("attn2.to_k"),
+    layers_only: true,
+};
+
 /// Everything but the cross-attention.
 pub const ESD_U: Trainable = Trainable {
     name: "esd-u",
@@ -146,9 +156,10 @@ fn is_feed_forward(name: &str) -> bool {
 }
 
 /// The choices, in the order in which they are listed.
-pub const ALL: [Trainable; 12] = [
+pub const ALL: [Trainable; 13] = [
     ESD_X,
     ESD_X_STRICT,
+    KEYS,
     ESD_U,
     ESD_ALL,
     SELFATTN,

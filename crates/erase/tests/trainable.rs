@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use scumble_erase::trainable::{ALL, ESD_ALL, ESD_U, ESD_X, ESD_X_STRICT, SELFATTN, Trainable};
+use scumble_erase::trainable::{ALL, ESD_ALL, ESD_U, ESD_X, ESD_X_STRICT, KEYS, SELFATTN, Trainable};
 use scumble_nn::{Manifest, UNet, config::UNetConfig};
 use serde_json::json;
 
@@ -48,6 +48,7 @@ fn the_choices_divide_the_network() {
     let manifest = sd14();
     let of = |trainable| picked(&trainable, &manifest);
     assert!(of(ESD_X_STRICT).is_subset(&of(ESD_X)));
+    assert!(of(KEYS).is_subset(&of(ESD_X_STRICT)));
     assert!(of(SELFATTN).is_subset(&of(ESD_U)));
     assert!(of(ESD_X).is_disjoint(&of(ESD_U)));
     assert_eq!(&of(ESD_X) | &of(ESD_U), of(ESD_ALL));
