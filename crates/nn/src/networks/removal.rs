@@ -5,11 +5,14 @@ use burn::tensor::Tensor;
 /// What the values of each cross-attention lose: the directions of its own values of some target tokens.
 ///
 /// With `u_j` an orthonormal basis of the targets' values, every position but the first, the start token, gets
-/// `v - sum_j s_j (u_j . v) u_j`.
+/// `v - sum_j s_j (u_j . v) u_j`. With an origin, values and targets are counted from the layer's value of it, which then stays
+/// as it is.
 #[derive(Clone, Debug)]
 pub struct Removal {
     /// Hidden states of the target tokens, `[targets, width]`.
     pub targets: Tensor<2>,
+    /// A token that values are counted from, `[1, width]`.
+    pub origin: Option<Tensor<2>>,
     /// `s` of each prompt, `[n]`.
     pub strength: Tensor<1>,
     /// With `(a, b)`, `s_j` is also multiplied by `2 / (1 + exp(-a (cos(v, u_j) - b)))`.
@@ -18,14 +21,22 @@ pub struct Removal {
 
 impl Removal {
     /// - values: `[n, tokens, c]`
-    /// - targets: the layer's values of the target tokens, `[targets, c]`
-    pub(crate) fn apply(&self, values: Tensor<3>, targets: &Tensor<2>) -> Tensor<3> {
+    /// - value: what the layer makes of hidden states: `[k, width]` to `[k, c]`
+    pub(crate) fn apply(&self, values: Tensor<3>, value: impl Fn(Tensor<2>) -> Tensor<2>) -> Tensor<3> {
         let [n, tokens, c] = values.dims();
         let first = values.clone().narrow(1, 0, 1);
         let mut rest = values.narrow(1, 1, tokens - 1);
-        let basis = orthonormal(targets);
+        let origin = self.origin.clone().map(&value);
+        let targets = value(self.targets.clone());
+        let basis = orthonormal(&match &origin {
+            Some(origin) => targets - origin.clone(),
+            None => targets,
+        });
         let strength = self.strength.clone().reshape([n, 1, 1]);
-        let whole = rest.clone();
+        let whole = match origin {
+            Some(origin) => rest.clone() - origin.reshape([1, 1, c]),
+            None => rest.clone(),
+        };
         for direction in basis {
             let direction: Tensor<3> = direction.reshape([1, 1, c]);
             let along = (whole.clone() * direction.clone()).sum_dim(2);
