@@ -147,8 +147,10 @@ fn guards_say_what_is_wrong() {
     assert_eq!(serde_json::from_str::<Guard>(&serde_json::to_string(&guard).unwrap()).unwrap(), guard);
 }
 
+type Numbers = (usize, f64, f64, f64, f64);
+
 /// golden/sld.py: three steps of six numbers, guidance 4; warm-up, scale, threshold, momentum and memory in front.
-const SLD: [((usize, f64, f64, f64, f64), [f32; 18]); 3] = [
+const SLD: [(Numbers, [f32; 18]); 3] = [
     (
         (1, 200.0, 0.0, 0.0, 0.0),
         [
@@ -227,7 +229,7 @@ fn segregation_and_retention_have_the_papers_bounds() {
     assert_eq!(value(a_star::segregation(&[a.clone(), a.clone()])), 0.5, "in one place");
     let three = value(a_star::segregation(&[a.clone(), b.clone(), c.clone()]));
     assert!((0.0..=1.5).contains(&three) && three > 0.0, "{three}");
-    assert!(a_star::segregation(&[a.clone()]).is_none());
+    assert!(a_star::segregation(std::slice::from_ref(&a)).is_none());
     let all = [a.clone(), b.clone(), c.clone()];
     assert_eq!(value(a_star::retention(&all, &all)), 1.5, "kept: M / 2");
     assert_eq!(value(a_star::retention(&[a.clone(), b.clone()], &[b, a])), 2.0, "lost: M");

@@ -80,3 +80,65 @@ pub fn orthonormal(rows: &Tensor<2>) -> Vec<Tensor<1>> {
     }
     basis
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+
+    fn wave<const D: usize>(shape: [usize; D], at: f32) -> Tensor<D> {
+        let values: Vec<f32> = (0..shape.iter().product::<usize>()).map(|i| (at + 1.7 * i as f32).sin()).collect();
+        Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+    }
+
+    fn host<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
+        x.clone().into_data().iter::<f32>().collect()
+    }
+
+    fn near<const D: usize>(a: &Tensor<D>, b: &Tensor<D>) -> bool {
+        host(a).iter().zip(host(b)).all(|(a, b)| (a - b).abs() < 1e-5)
+    }
+
+    fn removal(targets: usize, strength: &[f32], origin: bool) -> Removal {
+        Removal {
+            targets: wave([targets, 6], 0.4),
+            origin: origin.then(|| wave([1, 6], 2.9)),
+            strength: Tensor::from_floats(strength, &Device::flex()),
+            shift: None,
+        }
+    }
+
+    #[test]
+    fn a_part_that_is_gone_cannot_go_again() {
+        let values = wave([2, 4, 6], 0.0);
+        for (targets, origin) in [(1, false), (2, false), (2, true)] {
+            let removal = removal(targets, &[1.0, 1.0], origin);
+            let once = removal.apply(values.clone(), |hidden| hidden);
+            assert!(near(&removal.apply(once.clone(), |hidden| hidden), &once));
+            assert!(!near(&once, &values));
+            assert_eq!(host(&once.clone().narrow(1, 0, 1)), host(&values.clone().narrow(1, 0, 1)), "the start token stays");
+            if !origin {
+                let along = once.narrow(1, 1, 3).reshape([6, 6]).matmul(removal.targets.transpose());
+                assert!(near(&along, &along.zeros_like()));
+            }
+        }
+    }
+
+    #[test]
+    fn each_prompt_has_its_strength_and_the_origin_stays() {
+        let values = wave([2, 4, 6], 0.0);
+        let half = removal(1, &[0.0, 1.0], false).apply(values.clone(), |hidden| hidden);
+        assert_eq!(host(&half.clone().narrow(0, 0, 1)), host(&values.clone().narrow(0, 0, 1)));
+        assert!(!near(&half.narrow(0, 1, 1), &values.narrow(0, 1, 1)));
+        let of_origin = wave([1, 6], 2.9).reshape([1, 1, 6]).expand([1, 3, 6]);
+        assert!(near(&removal(2, &[1.0], true).apply(of_origin.clone(), |hidden| hidden), &of_origin));
+        // Near the target the shift doubles, far from it nothing goes.
+        let target = wave([1, 6], 0.4);
+        let twice = Removal { shift: Some((100.0, 0.9)), ..removal(1, &[1.0], false) };
+        let seen = Tensor::cat(vec![target.clone(), target.clone(), target.clone() * -1.0], 0).reshape([1, 3, 6]);
+        let found = twice.apply(seen, |hidden| hidden);
+        assert!(near(&found.clone().narrow(1, 1, 1).reshape([1, 6]), &(target.clone() * -1.0)));
+        assert!(near(&found.narrow(1, 2, 1).reshape([1, 6]), &(target * -1.0)));
+    }
+}
