@@ -3,8 +3,8 @@
 //! `{"seconds": .., "fingerprint": [..]}` or `{"error": ".."}`; at the end `{"peak_bytes": ..}`. A model is made for the first
 //! cell that needs it, and kept.
 //!
-//! `scumble-bench judge` and `scumble-bench attack` are programs of their own: what a model draws, without and with soft tokens
-//! that were learned against it.
+//! `scumble-bench judge`, `scumble-bench attack` and `scumble-bench pairs` are programs of their own: what a model draws, without
+//! and with soft tokens that were learned against it, and how often it draws both of two things.
 
 mod attack;
 mod cell;
@@ -12,6 +12,7 @@ mod judge;
 mod models;
 mod numbers;
 mod operations;
+mod pairs;
 
 use std::io::{BufRead, Write};
 
@@ -24,6 +25,7 @@ fn main() -> Result<()> {
     match all.split_first() {
         Some((command, rest)) if command == "judge" => return judge::run(rest),
         Some((command, rest)) if command == "attack" => return attack::run(rest),
+        Some((command, rest)) if command == "pairs" => return pairs::run(rest),
         _ => {}
     }
     // This thread is one of the pool's: otherwise it would sleep and be woken at every parallel loop.

@@ -98,6 +98,13 @@ fn a_membrane_travels_in_kohyas_file() {
     let said = line(here, "generate dog --steps 1 --edit spm.safetensors --out edit").stderr;
     assert!(said.contains("an SPM: acts as far as a prompt is close to `church`"), "{said}");
 
+    // As a guard: the words of a gate for adapters that have none, and other words for those that have some.
+    let guarded = "--lora spm.safetensors --guard spm=church";
+    assert!(apart(&draw(here, "a church", guarded), &draw(here, "a church", "--edit church")) <= 1);
+    assert_ne!(look("a dog", guarded), look("a dog", "--lora spm.safetensors"));
+    assert_eq!(look("a church", "--edit church --guard spm=owl"), look("a church", ""));
+    assert_eq!(look("a church", "--edit church --guard spm"), look("a church", "--edit church"));
+
     // As SPM's own code writes it: its gate is the square of closeness.
     let mut published = file.clone();
     published.metadata.remove("scumble.gate");

@@ -79,6 +79,9 @@ impl Opened {
 /// The factors of all columns for some prompts, `[prompts, columns]`; columns that no gate governs are 1. `None` without gates.
 pub(crate) fn factors(gates: &[Opened], prompts: &[String], hidden: &Tensor<3>, tokenizer: &Tokenizer) -> Option<Tensor<2>> {
     let columns = gates.iter().map(|gate| gate.columns.end).max()?;
+    if hidden.is_autodiff() {
+        return Some(tracked(gates, columns, prompts, hidden, tokenizer));
+    }
     let mut values = vec![1f32; prompts.len() * columns];
     for gate in gates {
         for (row, factor) in gate.factors(prompts, hidden, tokenizer).into_iter().enumerate() {
@@ -86,6 +89,37 @@ pub(crate) fn factors(gates: &[Opened], prompts: &[String], hidden: &Tensor<3>, 
         }
     }
     Some(Tensor::from_data(TensorData::new(values, [prompts.len(), columns]), &hidden.device()))
+}
+
+/// The same as a function of the hidden states that has a gradient.
+fn tracked(gates: &[Opened], columns: usize, prompts: &[String], hidden: &Tensor<3>, tokenizer: &Tokenizer) -> Tensor<2> {
+    let [n, tokens, width] = hidden.dims();
+    let flat = hidden.clone().reshape([n, tokens * width]);
+    let length = flat.clone().powi_scalar(2).sum_dim(1).sqrt().clamp_min(f32::MIN_POSITIVE);
+    let device = hidden.device().without_autodiff();
+    let mut pieces: Vec<Tensor<2>> = vec![Tensor::ones([n, 1], &device); columns];
+    for opened in gates {
+        let gate = &opened.gate;
+        let closeness = opened.directions.iter().zip(&opened.tokens).map(|(direction, wanted)| {
+            let cosine = flat.clone().matmul(direction.clone().reshape([tokens * width, 1])) / length.clone();
+            let shared =
+                |prompt: &String| wanted.intersection(&words(tokenizer, prompt)).count() as f32 / wanted.len().max(1) as f32;
+            let shared: Vec<f32> = prompts.iter().map(shared).collect();
+            cosine.max_pair(Tensor::from_data(TensorData::new(shared, [n, 1]), &device))
+        });
+        let factor = match closeness.reduce(Tensor::max_pair) {
+            // A gate without prompts is always open.
+            _ if gate.power == 0.0 => Tensor::ones([n, 1], &device) * gate.factor,
+            None => Tensor::zeros([n, 1], &device),
+            Some(closest) => {
+                let above = (closest.clamp(0.0, 1.0) - gate.floor) / (1.0 - gate.floor).max(f64::MIN_POSITIVE);
+                // The power's slope is infinite at a closed gate for powers below 1.
+                above.clamp(1e-6, 1.0).powf_scalar(gate.power) * gate.factor
+            }
+        };
+        pieces[opened.columns.clone()].fill(factor);
+    }
+    Tensor::cat(pieces, 1)
 }
 
 fn unit(x: Tensor<1>) -> Tensor<1> {

@@ -9,6 +9,10 @@
 //! near 0 where it is another. The published code takes all heads of the unconditional and the conditional batch for one vector
 //! and so edits the unconditional values too; here each prompt's value is a vector of its own, and `unconditional` says whether
 //! the empty prompt's are edited.
+//!
+//! A text encoder may keep a concept in the end token and the pads rather than in the word: the miniature's does. With `span` the
+//! end token's and the pads' values of the concept's text are targets too, and all are counted from the empty prompt's end token, so that
+//! only what the concept adds is removed, not what all prompts share.
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_nn::Removal;
@@ -29,6 +33,8 @@ pub struct AdaVd {
     pub steepness: f64,
     /// At which cosine (b).
     pub centre: f64,
+    /// Whether what the text leaves in its end token and pads counts as the concept too.
+    pub span: bool,
     /// Whether the values of the empty or negative prompt lose it too.
     pub unconditional: bool,
 }
@@ -39,9 +45,10 @@ pub const KNOWN: Known = Known {
     paper: "Wang et al.: Precise, Fast, and Low-cost Concept Erasure in Value Space, CVPR 2025 (arXiv 2412.06143)",
     changes: "the values of every cross-attention: they lose their part along the concept's",
     cost: "2",
-    rule: Some(|form, _| {
+    rule: Some(|form, small| {
         let unconditional = form == Form::Reference;
-        Rule::AdaVd(AdaVd { scale: 1.0, shift: false, steepness: 100.0, centre: 0.93, unconditional })
+        let span = form == Form::Fixed && small;
+        Rule::AdaVd(AdaVd { scale: 1.0, shift: false, steepness: 100.0, centre: 0.93, span, unconditional })
     }),
 };
 
@@ -61,11 +68,24 @@ impl AdaVd {
     pub(crate) fn removal(&self, guard: &Guard, pipeline: &Pipeline, n: usize, blocks: &[Block]) -> Removal {
         let targets = pipeline.prompted(&guard.texts);
         let width = targets.hidden.dims()[2];
-        // The last token before the end: the subject of `a church`.
-        let last = |(i, &length): (usize, &usize)| -> Tensor<2> {
-            targets.hidden.clone().slice([i..i + 1, length.max(3) - 2..length.max(3) - 1, 0..width]).reshape([1, width])
+        let tokens = targets.hidden.dims()[1];
+        let mean = |row: usize, of: std::ops::Range<usize>| -> Tensor<2> {
+            targets.hidden.clone().slice([row..row + 1, of, 0..width]).mean_dim(1).reshape([1, width])
         };
-        let rows: Vec<Tensor<2>> = targets.lengths.iter().enumerate().map(last).collect();
+        let rows = targets.lengths.iter().enumerate().flat_map(|(row, &length)| {
+            // The last token before the end: the subject of `a church`.
+            let mut rows = vec![mean(row, length.max(3) - 2..length.max(3) - 1)];
+            if self.span {
+                rows.push(mean(row, length - 1..length));
+                rows.extend((length < tokens).then(|| mean(row, length..tokens)));
+            }
+            rows
+        });
+        let rows: Vec<Tensor<2>> = rows.collect();
+        let origin = self.span.then(|| {
+            let empty = pipeline.encode(&[String::new()]);
+            empty.slice([0..1, 1..2, 0..width]).reshape([1, width]).detach()
+        });
         let strength = self.scale * guard.strength;
         let of = |block: &Block| match block {
             Block::Prompt => strength,
@@ -76,6 +96,7 @@ impl AdaVd {
         let count = values.len();
         Removal {
             targets: Tensor::cat(rows, 0).detach(),
+            origin,
             strength: Tensor::from_data(TensorData::new(values, [count]), pipeline.device()),
             shift: self.shift.then_some((self.steepness, self.centre)),
         }

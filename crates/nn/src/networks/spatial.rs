@@ -132,8 +132,7 @@ impl SpatialTransformer {
         match removal {
             None => seen,
             Some(removal) => {
-                let targets = self.attn2.to_v.forward_rows(removal.targets.clone());
-                KeysValues { values: removal.apply(seen.values, &targets), ..seen }
+                KeysValues { values: removal.apply(seen.values, |hidden| self.attn2.to_v.forward_rows(hidden)), ..seen }
             }
         }
     }

@@ -1,0 +1,333 @@
+//! Guards: what they leave alone, what their formulas give, and that gradients pass through them.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use std::{ops::ControlFlow, path::Path};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use scumble_diffusion::{
+    At, Denoiser, Guard, Guidance, Pipeline, Prompted, Request, Sampler, StepIndex, Timestep, TorchRng,
+    guards::{ALL, Form, Rule, Sld, a_star, safree, sld::Bound},
+};
+use scumble_nn::files::{Checkpoint, OpenOptions};
+use serde_json::{Map, Value, json};
+
+/// The small model `NAME` of crates/nn/tests/golden/networks.
+fn pipeline(name: &str) -> Pipeline {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nn/tests/golden/networks").join(name).join("model");
+    Pipeline::load(&Checkpoint::open(path, &OpenOptions::default()).unwrap(), &Device::flex()).unwrap()
+}
+
+fn strings(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|&text| text.to_owned()).collect()
+}
+
+/// The model under a guard, with some of its numbers.
+fn guarded(model: &Pipeline, id: &str, texts: &[&str], options: Value) -> Pipeline {
+    let Value::Object(options) = options else { panic!("options are named") };
+    let mut guarded = model.clone();
+    guarded.guards.push(Guard::new(id, strings(texts), Form::Fixed, true, &options).unwrap());
+    guarded
+}
+
+fn host<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
+    x.clone().into_data().iter::<f32>().collect()
+}
+
+fn request(prompts: &[&str], seed: u64) -> Request {
+    let mut request = Request::new(strings(prompts), seed, 4, 3.0);
+    request.sampler = Some(Sampler::Ddim);
+    request
+}
+
+fn drawn(model: &Pipeline, prompts: &[&str], seed: u64) -> Vec<f32> {
+    host(&model.sample(&request(prompts, seed), &mut |_| ControlFlow::Continue(())).unwrap())
+}
+
+const PROMPTS: [&str; 2] = ["a cat and a dog", "a church"];
+
+#[test]
+fn neutral_numbers_are_plain_guidance_bit_for_bit() {
+    let model = pipeline("sd1");
+    let plain = drawn(&model, &PROMPTS, 5);
+    for (id, texts, options) in [
+        ("sld-max", ["a church"], json!({"scale": 0.0})),
+        ("sld-max", ["a church"], json!({"warmup": 1000})),
+        ("adavd", ["a church"], json!({"scale": 0.0})),
+        ("a-star", ["a church"], json!({"step": 0.0})),
+        ("a-star", ["a church"], json!({"segregation": false, "retention": false})),
+        ("safree", ["a church"], json!({"alpha": 1e9})),
+    ] {
+        let texts = if id == "a-star" { vec!["cat", "dog"] } else { texts.to_vec() };
+        assert_eq!(drawn(&guarded(&model, id, &texts, options.clone()), &PROMPTS, 5), plain, "{id} {options}");
+    }
+    for known in ALL.iter().filter(|known| known.rule.is_some()) {
+        let texts: &[&str] = if known.id == "a-star" { &["cat", "dog"] } else { &["a church"] };
+        let numbers = if known.id.starts_with("sld") { json!({"warmup": 0}) } else { json!({}) };
+        let mut other = guarded(&model, known.id, texts, numbers);
+        assert!(drawn(&other, &PROMPTS, 5) != plain, "{} does something", known.id);
+        other.guards[0].strength = 0.0;
+        assert_eq!(drawn(&other, &PROMPTS, 5), plain, "{} at strength 0", known.id);
+    }
+    // A negative prompt that says nothing is the empty one.
+    let mut silent = guarded(&model, "negative", &["x"], json!({}));
+    silent.guards[0].texts = vec![String::new()];
+    assert_eq!(drawn(&silent, &PROMPTS, 5), plain);
+}
+
+#[test]
+fn the_negative_guard_is_a_negative_prompt() {
+    let model = pipeline("sd1");
+    let mut asked = request(&PROMPTS, 3);
+    asked.negative_prompt = "a dog".into();
+    let expected = host(&model.sample(&asked, &mut |_| ControlFlow::Continue(())).unwrap());
+    assert_eq!(drawn(&guarded(&model, "negative", &["a dog"], json!({})), &PROMPTS, 3), expected);
+}
+
+#[test]
+fn a_picture_does_not_depend_on_its_batch() {
+    let model = pipeline("sd1");
+    for known in ALL.iter().filter(|known| known.rule.is_some()) {
+        let texts: &[&str] = if known.id == "a-star" { &["cat", "dog"] } else { &["a church"] };
+        let numbers = if known.id == "safree" { json!({"validate": true}) } else { json!({}) };
+        let model = guarded(&model, known.id, texts, numbers);
+        let together = drawn(&model, &PROMPTS, 7);
+        let apart = [drawn(&model, &PROMPTS[..1], 7), drawn(&model, &PROMPTS[1..], 8)].concat();
+        let largest = apart.iter().fold(0f32, |m, x| m.max(x.abs()));
+        for (a, b) in together.iter().zip(&apart) {
+            assert!((a - b).abs() <= 1e-5 * largest, "{}: {a} and {b}", known.id);
+        }
+    }
+}
+
+#[test]
+fn guards_of_different_places_act_together_and_two_of_one_do_not() {
+    let model = pipeline("sd1");
+    let mut all = guarded(&model, "sld-strong", &["a church"], json!({"warmup": 0}));
+    for (id, texts) in [("safree", vec!["a church"]), ("adavd", vec!["a church"]), ("a-star", vec!["cat", "dog"])] {
+        let before = drawn(&all, &PROMPTS, 5);
+        all = guarded(&all, id, &texts, json!({}));
+        assert_ne!(drawn(&all, &PROMPTS, 5), before, "{id}");
+    }
+    for other in ["negative", "sld-weak", "safree", "adavd", "a-star"] {
+        let two = guarded(&all, other, &["a dog"], json!({}));
+        let error = two.sample(&request(&PROMPTS, 5), &mut |_| ControlFlow::Continue(())).unwrap_err();
+        assert!(error.to_string().contains("two guards"), "{error}");
+        assert!(error.hint().is_some());
+    }
+}
+
+#[test]
+fn guards_say_what_is_wrong() {
+    let new = |id: &str, options: Value| {
+        let Value::Object(options) = options else { panic!("options are named") };
+        Guard::new(id, strings(&["a church"]), Form::Fixed, true, &options)
+    };
+    for (id, options, said) in [
+        ("sld", json!({}), "there is no guard `sld`"),
+        ("spm", json!({}), "trained adapters"),
+        ("sld-max", json!({"warm": 3}), "no option `warm`"),
+        ("sld-max", json!({"warmup": -3}), "warmup"),
+        ("sld-max", json!({"scale": -3.0}), "scale"),
+        ("safree", json!({"validate": 3}), "validate"),
+    ] {
+        let error = new(id, options).unwrap_err();
+        assert!(error.to_string().contains(said), "{error}");
+    }
+    assert!(Guard::new("negative", strings(&[" "]), Form::Fixed, true, &Map::new()).is_err());
+    // The scale on which paper and diffusers disagree, and the bound on which paper and code do.
+    let rule = |form| match Guard::new("sld-weak", strings(&["x"]), form, false, &Map::new()).unwrap().rule {
+        Rule::Sld(rule) => rule,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!((rule(Form::Paper).scale, rule(Form::Reference).scale, rule(Form::Fixed).scale), (200.0, 20.0, 200.0));
+    assert_eq!((rule(Form::Paper).bound, rule(Form::Fixed).bound), (Bound::Max, Bound::Min));
+    // Data: out and in again.
+    let guard = new("adavd", json!({"shift": true})).unwrap();
+    assert_eq!(serde_json::from_str::<Guard>(&serde_json::to_string(&guard).unwrap()).unwrap(), guard);
+}
+
+type Numbers = (usize, f64, f64, f64, f64);
+
+/// golden/sld.py: three steps of six numbers, guidance 4; warm-up, scale, threshold, momentum and memory in front.
+const SLD: [(Numbers, [f32; 18]); 3] = [
+    (
+        (1, 200.0, 0.0, 0.0, 0.0),
+        [
+            0.0127598, 0.0536904, 0.0693695, 0.0524231, 0.0108212, -0.03587, 0.1181519, 0.0941858, 0.0259226, -0.0545324,
+            -0.059655, -0.0077731, 0.0280545, -0.0666779, -0.1300507, -0.004166, -0.0268149, -0.0368524,
+        ],
+    ),
+    (
+        (1, 2000.0, 0.025, 0.5, 0.7),
+        [
+            0.0127598, 0.0536904, 0.0693695, 0.0524231, 0.0108212, -0.03587, 0.0029196, 0.0050825, 0.004855, 0.0023442,
+            -0.0012692, -0.0051736, 0.0160233, 0.0180226, 0.0115455, -0.0003615, -0.0120986, -0.0189002,
+        ],
+    ),
+    (
+        (0, 30.0, 0.01, 0.3, 0.4),
+        [
+            0.0124419, 0.0517851, 0.0612373, 0.0443974, 0.0090587, -0.03561, 0.1020189, 0.0745559, 0.0217068, -0.0498971,
+            -0.1022045, -0.0917915, 0.0268128, -0.0494106, -0.1286093, -0.1093644, -0.057978, 0.0099767,
+        ],
+    ),
+];
+
+#[test]
+fn the_recursion_of_sld() {
+    let wave = |seed: f64| {
+        let values: Vec<f32> = (0..6).map(|k| (0.02 * (f64::from(0.7f32) * f64::from(k) + seed).sin()) as f32).collect();
+        Tensor::<4>::from_data(TensorData::new(values, [1, 1, 2, 3]), &Device::flex())
+    };
+    for ((warmup, scale, threshold, momentum, memory), expected) in SLD {
+        let rule = Sld { warmup, scale, threshold, momentum, memory, bound: Bound::Min };
+        let mut state = None;
+        let mut found = Vec::new();
+        for i in 0..3 {
+            let f = i as f64;
+            let (prompt, empty, concept) = (wave(1.0 + f), wave(2.0 + 2.0 * f), wave(1.3 + 1.1 * f));
+            let (gamma, next) = rule.step(prompt.clone(), empty.clone(), concept, state);
+            state = Some(next);
+            let mut towards = prompt - empty.clone();
+            if rule.acts(StepIndex(i)) {
+                towards = towards - gamma;
+            }
+            found.extend(host(&(empty + towards * 4.0)));
+        }
+        for (a, b) in found.iter().zip(&expected) {
+            assert!((a - b).abs() < 2e-6, "{rule:?}: {a}, expected {b}");
+        }
+    }
+}
+
+fn rows(n: usize, width: usize, seed: u64) -> Tensor<2> {
+    let values = TorchRng::new(seed).normal((n * width).max(16));
+    Tensor::from_data(TensorData::new(values[..n * width].to_vec(), [n, width]), &Device::flex())
+}
+
+#[test]
+fn projections_are_projections() {
+    let concept = rows(3, 20, 1);
+    // A row that the others span adds nothing.
+    let twice = Tensor::cat(vec![concept.clone(), concept.clone().narrow(0, 0, 1) * 2.0], 0);
+    let p = safree::projector(&twice);
+    let near = |a: &Tensor<2>, b: &Tensor<2>| host(&(a.clone() - b.clone())).iter().all(|x| x.abs() < 1e-5);
+    assert!(near(&p.clone().matmul(p.clone()), &p), "idempotent");
+    assert!(near(&p.clone().transpose(), &p), "symmetric");
+    assert!(near(&concept.clone().matmul(p.clone()), &concept), "keeps the span");
+    let trace: f32 = (p * Tensor::eye(20, &Device::flex())).sum().into_scalar();
+    assert!((trace - 3.0).abs() < 1e-4, "of rank 3: {trace}");
+}
+
+#[test]
+fn segregation_and_retention_have_the_papers_bounds() {
+    let map = |values: &[f32]| Tensor::<1>::from_floats(values, &Device::flex());
+    let value = |loss: Option<Tensor<1>>| -> f32 { loss.unwrap().into_scalar() };
+    let (a, b, c) = (map(&[1.0, 0.0, 0.0, 0.5]), map(&[0.0, 1.0, 0.2, 0.0]), map(&[0.3, 0.1, 0.9, 0.4]));
+    assert_eq!(value(a_star::segregation(&[a.clone(), b.clone()])), 0.0, "apart");
+    assert_eq!(value(a_star::segregation(&[a.clone(), a.clone()])), 0.5, "in one place");
+    let three = value(a_star::segregation(&[a.clone(), b.clone(), c.clone()]));
+    assert!((0.0..=1.5).contains(&three) && three > 0.0, "{three}");
+    assert!(a_star::segregation(std::slice::from_ref(&a)).is_none());
+    let all = [a.clone(), b.clone(), c.clone()];
+    assert_eq!(value(a_star::retention(&all, &all)), 1.5, "kept: M / 2");
+    assert_eq!(value(a_star::retention(&[a.clone(), b.clone()], &[b, a])), 2.0, "lost: M");
+}
+
+/// A number that depends on the prediction after three steps of a run, for embedded tokens of the prompts.
+fn outcome(model: &Pipeline, prompt: &Prompted, embedded: Tensor<3>) -> Tensor<1> {
+    let n = prompt.len();
+    let prompt = model.prompted_from(&prompt.texts, embedded, prompt.lengths.clone()).unwrap();
+    let negative = model.prompted(&vec![String::new(); n]);
+    let mut rule = model.guidance(3.0, &prompt, &negative).unwrap();
+    let network = model.unet_network();
+    let denoiser = Denoiser { unet: &network, schedule: &model.schedule };
+    let shape = model.latent_shape(n, None, None).unwrap();
+    let x = Tensor::from_data(TensorData::new(TorchRng::new(9).normal(shape.iter().product()), shape), model.device());
+    let weights = Tensor::from_data(TensorData::new(TorchRng::new(4).normal(shape.iter().product()), shape), model.device());
+    let mut epsilon: Tensor<4> = x.zeros_like();
+    for (i, t) in [900u16, 600, 300].into_iter().enumerate() {
+        let timesteps = vec![Timestep::from(t); n];
+        epsilon = rule.epsilon(&At::each(denoiser, &timesteps, StepIndex(i)), x.clone()).unwrap();
+    }
+    (epsilon * weights).sum()
+}
+
+#[test]
+fn gradients_reach_the_embedded_prompt() {
+    let model = pipeline("sd1");
+    let prompt = model.prompted(&strings(&PROMPTS));
+    let momentum = json!({"scale": 0.01, "threshold": 1e9, "momentum": 0.5, "memory": 0.7, "warmup": 1});
+    for (id, texts, options) in [
+        ("negative", ["a church"], json!({})),
+        ("sld-max", ["a church"], momentum),
+        ("safree", ["a church"], json!({})),
+        ("adavd", ["a church"], json!({})),
+    ] {
+        let model = guarded(&model, id, &texts, options);
+        let leaf = prompt.embedded.clone().autodiff().require_grad();
+        let loss = outcome(&model, &prompt, leaf.clone());
+        let gradient = leaf.grad(&loss.backward()).unwrap();
+        let values = host(&gradient);
+        assert!(values.iter().all(|x| x.is_finite()) && values.iter().any(|x| x.abs() > 0.0), "{id}");
+        // Along itself, against central differences: long ones bend, short ones drown in rounding, some length between holds.
+        let size: f32 = gradient.clone().powi_scalar(2).sum().sqrt().into_scalar();
+        let direction = gradient / size;
+        let at = |h: f64| -> f64 {
+            f64::from(outcome(&model, &prompt, prompt.embedded.clone() + direction.clone() * h).into_scalar::<f32>())
+        };
+        let differences = [1e-2, 3e-3, 1e-3, 3e-4].map(|h| (at(h) - at(-h)) / (2.0 * h));
+        let near = |difference: &f64| (f64::from(size) - difference).abs() < 0.02 * difference.abs();
+        assert!(differences.iter().any(near), "{id}: {size} and {differences:?}");
+        // The plain rule has another gradient: the guard is on the path. A negative prompt adds what does not depend on the prompt.
+        if id == "negative" {
+            continue;
+        }
+        let mut bare = model.clone();
+        bare.guards.clear();
+        let loss = outcome(&bare, &prompt, leaf.clone());
+        let plain = host(&leaf.grad(&loss.backward()).unwrap());
+        assert!(plain.iter().zip(&values).any(|(a, b)| (a - b).abs() > 1e-6 * b.abs()), "{id}");
+    }
+}
+
+#[test]
+fn values_lose_their_part_along_the_concept_once() {
+    let model = pipeline("sd1");
+    let published = json!({"span": false});
+    let once = guarded(&model, "adavd", &["a church"], published.clone());
+    // Twice as strong is a reflection, and another picture; the concept given twice is one direction.
+    let twice = guarded(&model, "adavd", &["a church", "a church"], published.clone());
+    assert_eq!(drawn(&twice, &PROMPTS, 5), drawn(&once, &PROMPTS, 5));
+    let two = guarded(&model, "adavd", &["a church", "a dog"], published);
+    assert_ne!(drawn(&two, &PROMPTS, 5), drawn(&once, &PROMPTS, 5));
+}
+
+#[test]
+fn a_star_moves_the_latents_of_prompts_with_several_of_its_words() {
+    let model = pipeline("sd1");
+    let plain = drawn(&model, &["a church", "a cat"], 5);
+    let moved = guarded(&model, "a-star", &["cat", "dog"], json!({}));
+    assert_eq!(drawn(&moved, &["a church", "a cat"], 5), plain, "one word, or none, is left alone");
+    // One step along the gradient lowers the loss that it is the gradient of.
+    let prompt = model.prompted(&strings(&["a cat and a dog"]));
+    let negative = model.prompted(&strings(&[""]));
+    let network = model.unet_network();
+    let denoiser = Denoiser { unet: &network, schedule: &model.schedule };
+    let shape = model.latent_shape(1, None, None).unwrap();
+    let x = Tensor::from_data(TensorData::new(TorchRng::new(9).normal(shape.iter().product()), shape), model.device());
+    let timesteps = [Timestep::from(900)];
+    let at = At::each(denoiser, &timesteps, StepIndex(0));
+    for sampler in [Sampler::Ddim, Sampler::Euler, Sampler::UniPc, Sampler::DpmPp2m, Sampler::Pndm] {
+        let mut asked = request(&PROMPTS, 5);
+        asked.sampler = Some(sampler);
+        let run = |model: &Pipeline| host(&model.sample(&asked, &mut |_| ControlFlow::Continue(())).unwrap());
+        assert_ne!(run(&moved), run(&model), "{sampler}");
+    }
+    let mut rule = moved.guidance(3.0, &prompt, &negative).unwrap();
+    assert!(rule.moves_latents());
+    let new = rule.latents(&at, x.clone()).unwrap();
+    assert_ne!(host(&new), host(&x));
+    assert!(host(&new).iter().all(|v| v.is_finite()));
+}
