@@ -47,6 +47,8 @@ struct Plan {
     seed: u64,
     /// Whether the miniature's judges know the concept.
     question: Option<attacked::Question>,
+    /// How probable a judge must find the concept.
+    threshold: f32,
     /// A finding of an earlier attack, to be tried without any search, and its file's hash.
     transfer: Option<(PathBuf, String)>,
     model: String,
@@ -121,6 +123,7 @@ fn plan(
         options: options::of_set(&args.set)?,
         budget: args.budget,
         question: home.then(|| attacked::Question::about(&world, &name)).flatten(),
+        threshold: threshold(args)?,
         concept,
         word,
         cases,
@@ -154,6 +157,13 @@ fn of_file(path: &Path, n: Option<usize>, seed: u64) -> Result<Vec<Case>, Failur
         return Err(Failure::new(format!("--prompts {}: holds no prompt", path.display())));
     }
     Ok(cases)
+}
+
+fn threshold(args: &AttackArgs) -> Result<f32, Failure> {
+    match args.threshold.unwrap_or(attacked::THRESHOLD) {
+        given if given > 0.0 && given <= 1.0 => Ok(given),
+        given => Err(Failure::new(format!("--threshold {given}: expected a probability above 0, up to 1"))),
+    }
 }
 
 fn drawing(args: &AttackArgs, model: &Model, pipeline: &Pipeline) -> Result<Drawing, Failure> {
@@ -194,7 +204,7 @@ impl Plan {
             "command": "attack", "model": self.model, "edits": self.edits, "guards": self.guards, "attack": self.attack.id, "variant": self.variant,
             "concept": self.concept, "word": self.word, "cases": self.cases, "drawing": self.drawing,
             "sampler": self.drawing.sampler.map(|s| s.to_string()), "options": self.options, "budget": self.budget,
-            "seed": self.seed, "judged": self.question.is_some(), "transfer": self.transfer.as_ref().map(|(_, hash)| hash),
+            "seed": self.seed, "threshold": self.question.as_ref().map(|_| self.threshold), "transfer": self.transfer.as_ref().map(|(_, hash)| hash),
         })
     }
 
@@ -228,7 +238,11 @@ fn carry_out(
     let seconds_before = earlier["seconds"].as_f64().filter(|s| s.is_finite()).unwrap_or(0.0);
     let (began, asked) = (Instant::now(), base.unet.weights.evaluations().so_far());
     let judges = crate::judging::miniature_judges(&model.device)?;
-    let shows = plan.question.as_ref().map(|question| |pictures: &[Picture]| question.answers(&judges, pictures));
+    let shows = plan.question.as_ref().map(|question| {
+        |pictures: &[Picture]| -> Vec<bool> {
+            question.probabilities(&judges, pictures).into_iter().map(|p| p >= plan.threshold).collect()
+        }
+    });
     let store = RunStore { state: run.path.join("state"), shared: cache_dir().join("tensors") };
     let mut claimed = Ok(());
     let mut listen = |event: Event<'_>| {
@@ -280,7 +294,8 @@ fn carry_out(
         }
     };
     let found = came.found.save(&run.path)?;
-    let lines = lines(plan, &came);
+    let seen = plan.question.as_ref().map(|question| came.pictures.each_ref().map(|side| question.probabilities(&judges, side)));
+    let lines = lines(plan, &came, seen.as_ref());
     let text: String = lines.iter().map(|line| line.to_string() + "\n").collect();
     write_file(&run.path.join(LINES), text.as_bytes())?;
     write_file(&run.path.join(PICTURE), &picture(plan, &came)?)?;
@@ -324,7 +339,7 @@ fn result(args: &AttackArgs, plan: &Plan, came: &Report, found: Option<PathBuf>,
 }
 
 /// What is said of each case.
-fn lines(plan: &Plan, came: &Report) -> Vec<Value> {
+fn lines(plan: &Plan, came: &Report, seen: Option<&[Vec<f32>; 3]>) -> Vec<Value> {
     let line = |(i, case): (usize, &Case)| {
         let found = match &came.found {
             Found::Cases(cases) => json!(cases[i].prompt),
@@ -342,6 +357,7 @@ fn lines(plan: &Plan, came: &Report) -> Vec<Value> {
             "unedited": came.shown.as_ref().map(|shown| shown[0][i]),
             "pre": came.shown.as_ref().map(|shown| shown[1][i]),
             "post": came.shown.as_ref().map(|shown| shown[2][i]),
+            "probability": seen.map(|seen| json!({"unedited": seen[0][i], "pre": seen[1][i], "post": seen[2][i]})),
             "found": found, "found_seed": seed,
         })
     };
