@@ -310,7 +310,7 @@ fn a_star_moves_the_latents_of_prompts_with_several_of_its_words() {
     let plain = drawn(&model, &["a church", "a cat"], 5);
     let moved = guarded(&model, "a-star", &["cat", "dog"], json!({}));
     assert_eq!(drawn(&moved, &["a church", "a cat"], 5), plain, "one word, or none, is left alone");
-    // One step along the gradient lowers the loss that it is the gradient of.
+    // Whatever the sampler, and by the rule alone.
     let prompt = model.prompted(&strings(&["a cat and a dog"]));
     let negative = model.prompted(&strings(&[""]));
     let network = model.unet_network();

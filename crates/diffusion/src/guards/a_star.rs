@@ -18,7 +18,7 @@ use burn::tensor::{Tensor, activation::softmax};
 use scumble_nn::{Context, Watch};
 use serde::{Deserialize, Serialize};
 
-use super::{Guard, Known, Rule};
+use super::{Form, Guard, Known, Rule};
 use crate::{
     error::{Error, Result},
     guidance::At,
@@ -52,9 +52,10 @@ pub const KNOWN: Known = Known {
     paper: "Agarwal et al.: A-STAR, ICCV 2023 (arXiv 2306.14544)",
     changes: "the latents before each step, so that all words of a prompt keep a place of their own",
     cost: "2, and one forward and backward of prompts with several of its words",
-    rule: Some(|_, _| {
+    rule: Some(|form, small| {
         Rule::AStar(AStar {
-            step: 20.0,
+            // On latents as small as the miniature's the usual step tears pictures apart.
+            step: if small && form == Form::Fixed { 4.0 } else { 20.0 },
             segregation: true,
             retention: true,
             threshold: 0.5,

@@ -135,7 +135,7 @@ mod tests {
         assert!(near(&removal(2, &[1.0], true).apply(of_origin.clone(), |hidden| hidden), &of_origin));
         // Near the target the shift doubles, far from it nothing goes.
         let target = wave([1, 6], 0.4);
-        let twice = Removal { shift: Some((100.0, 0.9)), ..removal(1, &[1.0], false) };
+        let twice = Removal { shift: Some((100.0, 0.5)), ..removal(1, &[1.0], false) };
         let seen = Tensor::cat(vec![target.clone(), target.clone(), target.clone() * -1.0], 0).reshape([1, 3, 6]);
         let found = twice.apply(seen, |hidden| hidden);
         assert!(near(&found.clone().narrow(1, 1, 1).reshape([1, 6]), &(target.clone() * -1.0)));
