@@ -13,7 +13,7 @@ use crate::{
 /// A judge that has to choose among 32 objects calls a blot a church now and then, and an attack that draws ten pictures of a case
 /// and stops at the first hit collects such blots. The first label alone is therefore not enough here, as it is where one picture is
 /// drawn for each prompt.
-pub const THRESHOLD: f32 = 0.9;
+pub const THRESHOLD: f32 = 0.5;
 
 /// The question about every picture of an attack.
 #[derive(Clone, Debug, PartialEq, Eq)]
