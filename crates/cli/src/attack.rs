@@ -6,10 +6,12 @@ use std::{
     time::Instant,
 };
 
-use scumble_attack::{Attack, Case, Drawing, Found, Job, Report, attacks, protocol};
+use burn::tensor::Tensor;
+use scumble_attack::{Attack, Case, Checkpoint, Clip, Drawing, Found, Job, Report, attacks, protocol};
 use scumble_diffusion::{Picture, Pipeline, Sampler};
 use scumble_erase::{Concept, Event, Variant, Wording, World};
-use scumble_eval::{Rate, attacked, judging, rates::Z95};
+use scumble_eval::{ClipModel, Rate, attacked, judging, rates::Z95};
+use scumble_nn::files::Source;
 use scumble_report::{Grid, Image, Row, png};
 use serde_json::{Map, Value, json};
 
@@ -17,6 +19,7 @@ use crate::{
     args::AttackArgs,
     edits::{self, Loaded},
     failure::{Failure, Outcome},
+    miniature,
     model::Model,
     options, output,
     progress::{self, Progress},
@@ -44,10 +47,14 @@ struct Plan {
     cases: Vec<Case>,
     drawing: Drawing,
     seed: u64,
+    /// What the checkpoint is known to draw.
+    world: Option<World>,
     /// Whether the miniature's judges know the concept.
     question: Option<attacked::Question>,
     /// A finding of an earlier attack, to be tried without any search, and its file's hash.
     transfer: Option<(PathBuf, String)>,
+    /// The folder of the user's CLIP.
+    clip: Option<PathBuf>,
     model: String,
     edits: Vec<Value>,
 }
@@ -115,12 +122,14 @@ fn plan(
         options: options::of_set(&args.set)?,
         budget: args.budget,
         question: home.then(|| attacked::Question::about(&world, &name)).flatten(),
+        world: home.then_some(world),
         concept,
         word,
         cases,
         drawing: drawing(args, model, pipeline)?,
         seed: args.seed,
         transfer: args.transfer.as_deref().map(finding).transpose()?,
+        clip: args.clip.clone(),
         model: model.hash.clone(),
         edits: loaded.iter().map(|one| json!({"hash": one.hash, "strength": one.strength})).collect(),
     })
@@ -184,7 +193,7 @@ impl Plan {
     fn value(&self) -> Value {
         json!({
             "command": "attack", "model": self.model, "edits": self.edits, "attack": self.attack.id, "variant": self.variant,
-            "concept": self.concept, "word": self.word, "cases": self.cases, "drawing": self.drawing,
+            "concept": self.concept, "word": self.word, "cases": self.cases, "clip": self.clip, "drawing": self.drawing,
             "sampler": self.drawing.sampler.map(|s| s.to_string()), "options": self.options, "budget": self.budget,
             "seed": self.seed, "judged": self.question.is_some(), "transfer": self.transfer.as_ref().map(|(_, hash)| hash),
         })
@@ -221,6 +230,11 @@ fn carry_out(
     let (began, asked) = (Instant::now(), base.unet.weights.evaluations().so_far());
     let judges = crate::judging::miniature_judges(&model.device)?;
     let shows = plan.question.as_ref().map(|question| |pictures: &[Picture]| question.answers(&judges, pictures));
+    let likely = plan.question.as_ref().map(|question| {
+        |pictures: Tensor<4>| question.log_probability(&judges, pictures).map_err(|e| scumble_attack::Error::input(e.to_string()))
+    });
+    let clip = clip(args, model)?;
+    let prepared = clip.as_ref().map(|clip| |pictures: &[Picture]| clip.prepared(pictures));
     let store = RunStore { state: run.path.join("state"), shared: cache_dir().join("tensors") };
     let mut claimed = Ok(());
     let mut listen = |event: Event<'_>| {
@@ -240,10 +254,18 @@ fn carry_out(
         base,
         victim,
         guarded: false,
+        checkpoint: Checkpoint { name: &model.checkpoint.name, hash: &model.hash, family: model.checkpoint.family.name() },
         concept: &plan.concept,
         word: &plan.word,
         cases: &plan.cases,
         shows: shows.as_ref().map(|shows| shows as &scumble_attack::job::Shows<'_>),
+        likely: likely.as_ref().map(|likely| likely as &scumble_attack::job::Likely<'_>),
+        clip: clip.as_ref().zip(prepared.as_ref()).map(|(clip, prepared)| Clip {
+            network: &clip.network,
+            vocabulary: clip.vocabulary,
+            prepared,
+        }),
+        world: plan.world.as_ref(),
         drawing: plan.drawing,
         miniature: crate::erase::is_miniature(base),
         options: plan.options.clone(),
@@ -286,10 +308,21 @@ fn carry_out(
         json!({ "unedited": count(base), "edited": count(pre), "attacked": count(post) })
     }));
     record["lines"] = json!(lines);
-    record["result"] = result(args, plan, &came, found.map(|name| run.path.join(name)), seconds);
+    record["notes"] = json!(came.notes);
+    record["result"] = result(args, plan, &came, Some(run.path.join(found)), seconds);
     run.record(&record)?;
     run.forget_state()?;
     Ok(record)
+}
+
+/// The CLIP that the user gave, or the miniature's own.
+fn clip(args: &AttackArgs, model: &Model) -> Result<Option<ClipModel>, Failure> {
+    let source = match &args.clip {
+        Some(path) => Source::dir(path.clone()),
+        None if model.builtin => miniature::clip(),
+        None => return Ok(None),
+    };
+    Ok(Some(ClipModel::load(&source, &model.device).map_err(|e| Failure::from(e).of("--clip"))?))
 }
 
 /// The object that `--json` prints last.
@@ -320,6 +353,7 @@ fn lines(plan: &Plan, came: &Report) -> Vec<Value> {
     let line = |(i, case): (usize, &Case)| {
         let found = match &came.found {
             Found::Cases(cases) => json!(cases[i].prompt),
+            Found::Revival(trials) => json!(trials[i].to_string()),
             Found::Word(word) => {
                 scumble_attack::job::reworded(&case.prompt, &plan.word, &word.token).map_or(Value::Null, Value::from)
             }

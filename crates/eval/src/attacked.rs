@@ -1,9 +1,11 @@
 //! Where an attack has to bring a concept back: pictures that ask for it, and who says whether they show it.
 
+use burn::tensor::Tensor;
 use scumble_diffusion::Picture;
 use scumble_erase::{Known, World};
 
 use crate::{
+    error::Result,
     judges::Judges,
     judging::{Kind, seed},
 };
@@ -34,6 +36,18 @@ impl Question {
             Kind::Style => answer.style,
         });
         seen.map(|label| self.accepted.contains(&label)).collect()
+    }
+
+    /// The logarithm of the probability of a hit on each picture `[n, 3, h, w]` in [-1, 1], with gradients, `[n]`.
+    ///
+    /// # Errors
+    /// If the judge cannot look at pictures of this size.
+    pub fn log_probability(&self, judges: &Judges, pictures: Tensor<4>) -> Result<Tensor<1>> {
+        let judge = match self.judge {
+            Kind::Object => &judges.object,
+            Kind::Style => &judges.style,
+        };
+        judge.log_probability(pictures, &self.accepted)
     }
 }
 
