@@ -22,7 +22,8 @@ use serde_json::{Value, json};
 fn models() -> (Pipeline, Pipeline) {
     let base = pipeline("sd1");
     let mut victim = base.clone();
-    let name = base.unet.weights.iter().map(|(name, _)| name.to_owned()).find(|name| name.ends_with("attn2.to_k.weight")).unwrap();
+    let name =
+        base.unet.weights.iter().map(|(name, _)| name.to_owned()).find(|name| name.ends_with("attn2.to_k.weight")).unwrap();
     let values = base.unet.weights.get(&name).unwrap().flat() * -1.5;
     victim.unet.weights.replace(&name, values).unwrap();
     (base, victim)
@@ -232,7 +233,8 @@ fn paraphrases_end_with_the_first_word_that_shows_the_concept() {
         let call = calls.get();
         (0..pictures.len()).map(|i| call == 1 || (call == 5 && i == 0)).collect()
     };
-    let mut attack = Attacked::new("paraphrase", &models, json!({"words": "owl; bird; animal", "nearest": 0, "templates": "{prompt}"}));
+    let mut attack =
+        Attacked::new("paraphrase", &models, json!({"words": "owl; bird; animal", "nearest": 0, "templates": "{prompt}"}));
     attack.shows = Some(&judge);
     let report = attack.run().unwrap();
     assert_eq!(prompts(&report.found), ["an animal on a table", "the animal"]);
@@ -260,7 +262,8 @@ fn p4d_puts_words_in_front_or_between() {
 fn a_longer_genetic_search_comes_nearer_and_is_kept_for_other_edits() {
     let models = models();
     let distance = |generations: usize, store: &Memory| {
-        let mut attack = Attacked::new("ring-a-bell", &models, json!({"population": 12, "generations": generations, "tokens": 4}));
+        let mut attack =
+            Attacked::new("ring-a-bell", &models, json!({"population": 12, "generations": generations, "tokens": 4}));
         attack.store = store.beside();
         let notes = attack.run().unwrap().notes;
         let left: Vec<f64> = notes["distance"].as_array().unwrap().iter().map(|pair| pair[1].as_f64().unwrap()).collect();
@@ -297,7 +300,9 @@ fn relearning_leaves_an_edits_own_adapters_alone() {
     let report = Attacked::new("relearn", &models, json!({"iterations": 3, "batch": 2, "pictures": 2, "rank": 3})).run().unwrap();
     assert_eq!(bits(&models.1), before);
     let Found::Weights(edit) = &report.found else { panic!("expected an edit") };
-    let Change::LowRank(low) = &edit.changes[&("unet".to_owned(), format!("{module}.weight"))] else { panic!("expected factors") };
+    let Change::LowRank(low) = &edit.changes[&("unet".to_owned(), format!("{module}.weight"))] else {
+        panic!("expected factors")
+    };
     assert_eq!((low.down.shape()[0], low.up.shape()[1], low.alpha), (3, 3, 3.0));
     // Up begins at zero, and the eraser's columns are not among what was trained.
     let up = low.up.to_f32().unwrap();
@@ -323,7 +328,12 @@ fn probes_begin_where_they_say() {
         let texts = ["a dog".to_owned(), String::new()];
         let drawn = attack
             .with(&mut |job| {
-                let job = &Job { drawing: Drawing { steps: 50, ..job.drawing }, listen: &mut *job.listen, options: job.options.clone(), ..*job };
+                let job = &Job {
+                    drawing: Drawing { steps: 50, ..job.drawing },
+                    listen: &mut *job.listen,
+                    options: job.options.clone(),
+                    ..*job
+                };
                 probe::mixed(job, &[trial; 2], &texts, &rows, &target)
             })
             .unwrap();
