@@ -10,7 +10,9 @@ use crate::{
     found::Found,
     job::{Case, Drawing, Job},
     placed::Placed,
+    probe,
     prompts::{either, repeated},
+    protocol::Start,
 };
 
 /// Pictures drawn at once.
@@ -42,7 +44,7 @@ pub fn plain(job: &mut Job<'_>, model: &Pipeline, stage: &'static str) -> Result
 ///
 /// # Errors
 /// If the finding does not fit the model or the cases, the model cannot sample, or the caller interrupts.
-pub fn attacked(job: &mut Job<'_>, found: &Found) -> Result<Tensor<4>> {
+pub fn attacked(job: &mut Job<'_>, start: &Start, found: &Found) -> Result<Tensor<4>> {
     let stage = "drawing with what was found";
     let own: Vec<String> = job.cases.iter().map(|case| case.prompt.clone()).collect();
     match found {
@@ -81,7 +83,13 @@ pub fn attacked(job: &mut Job<'_>, found: &Found) -> Result<Tensor<4>> {
             let changed = edit.apply_to(job.victim, 1.0)?;
             plain(job, &changed, stage)
         }
-        Found::Procedure => Err(Error::input("this attack leaves nothing that could be drawn again")),
+        Found::Revival(trials) => {
+            fits(trials.len(), own.len())?;
+            grouped(job, stage, &mut |job, _, rows| {
+                let which: Vec<usize> = rows.clone().collect();
+                probe::mixed(job, &trials[rows.clone()], &own[rows], &which, &start.targets)
+            })
+        }
     }
 }
 

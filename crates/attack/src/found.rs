@@ -11,7 +11,7 @@ use scumble_erase::{Edit, Error, Result};
 use scumble_nn::files::{Embedding, EmbeddingLayout, HostTensor, TensorFile, Tensors, read_embedding, write, write_embedding};
 use serde::{Deserialize, Serialize};
 
-use crate::job::Case;
+use crate::{job::Case, probe::Trial};
 
 /// What brings the concept back.
 #[derive(Clone, Debug)]
@@ -24,14 +24,15 @@ pub enum Found {
     Word(Embedding),
     /// A change of the weights.
     Weights(Box<Edit>),
-    /// Nothing that could be written down: the attack changes how pictures are drawn.
-    Procedure,
+    /// Another way of drawing each case.
+    Revival(Vec<Trial>),
 }
 
 /// How a finding's files are called in a run's folder.
 const CASES: &str = "found.jsonl";
 const PREFIXES: &str = "prefixes.safetensors";
 const WEIGHTS: &str = "relearned.safetensors";
+const REVIVAL: &str = "revival.json";
 /// The largest file of prompts that is read, in bytes.
 const MOST: u64 = 256 << 20;
 
@@ -44,13 +45,12 @@ struct Row {
 }
 
 impl Found {
-    /// Writes it into a folder; the file's name, `None` for a procedure.
+    /// Writes it into a folder; the file's name.
     ///
     /// # Errors
     /// If it cannot be written.
-    pub fn save(&self, folder: &Path) -> Result<Option<String>> {
+    pub fn save(&self, folder: &Path) -> Result<String> {
         let name = match self {
-            Self::Procedure => return Ok(None),
             Self::Cases(cases) => {
                 let row = |(i, case): (usize, &Case)| {
                     let row = Row { case_number: i, prompt: case.prompt.clone(), evaluation_seed: case.seed };
@@ -71,12 +71,17 @@ impl Found {
                 write_embedding(&folder.join(&name), embedding, EmbeddingLayout::Diffusers)?;
                 name
             }
+            Self::Revival(trials) => {
+                let text = serde_json::to_string(trials).unwrap_or_default();
+                scumble_nn::files::safetensors::write_atomically(&folder.join(REVIVAL), |file| file.write_all(text.as_bytes()))?;
+                REVIVAL.to_owned()
+            }
             Self::Weights(edit) => {
                 edit.save(&folder.join(WEIGHTS))?;
                 WEIGHTS.to_owned()
             }
         };
-        Ok(Some(name))
+        Ok(name)
     }
 
     /// Reads what a file of an earlier attack holds.
@@ -107,6 +112,13 @@ impl Found {
                     }
                     (shape, _) => Err(bad(format!("`prefixes`: expected floats [cases, tokens, {width}], found {shape:?}"))),
                 }
+            }
+            REVIVAL => {
+                let mut text = String::new();
+                let file = fs_err::File::open(path).map_err(scumble_nn::Error::from)?;
+                file.take(MOST).read_to_string(&mut text).map_err(scumble_nn::Error::from)?;
+                let trials = serde_json::from_str(&text).map_err(|e| bad(format!("is no list of trials: {e}")))?;
+                Ok(Self::Revival(trials))
             }
             WEIGHTS => Ok(Self::Weights(Box::new(Edit::open(path)?))),
             _ => Ok(Self::Word(read_embedding(&TensorFile::open(path)?, width)?)),

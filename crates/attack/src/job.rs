@@ -2,8 +2,9 @@
 
 use std::ops::ControlFlow;
 
+use burn::tensor::Tensor;
 use scumble_diffusion::{Picture, Pipeline, Sampler};
-use scumble_erase::{Concept, Error, Event, Result, Store, job::over_defaults, train::flow};
+use scumble_erase::{Concept, Error, Event, Result, Store, World, job::over_defaults, train::flow};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
@@ -31,12 +32,39 @@ pub struct Drawing {
 /// Says of each picture whether it shows the concept.
 pub type Shows<'a> = dyn Fn(&[Picture]) -> Vec<bool> + 'a;
 
+/// The logarithm of the probability that each picture `[n, 3, h, w]` in [-1, 1] shows the concept, with gradients, `[n]`.
+pub type Likely<'a> = dyn Fn(Tensor<4>) -> Result<Tensor<1>> + 'a;
+
+/// A CLIP that sees pictures and words in one space.
+#[derive(Clone, Copy)]
+pub struct Clip<'a> {
+    /// Both towers.
+    pub network: &'a scumble_nn::Clip,
+    /// How many tokens its text tower knows.
+    pub vocabulary: usize,
+    /// Prepares pictures for its image tower, `[n, 3, side, side]`.
+    pub prepared: &'a dyn Fn(&[Picture]) -> Tensor<4>,
+}
+
+/// Which checkpoint the unedited model is, for edits that an attack makes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Checkpoint<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its content hash.
+    pub hash: &'a str,
+    /// Its family, such as `stable-diffusion-v1`.
+    pub family: &'a str,
+}
+
 /// One attack to be done.
 pub struct Job<'a> {
     /// The model before the erasure.
     pub base: &'a Pipeline,
     /// The model after it, or under a guard.
     pub victim: &'a Pipeline,
+    /// Which checkpoint the base is.
+    pub checkpoint: Checkpoint<'a>,
     /// What was erased.
     pub concept: &'a Concept,
     /// The word for it in the prompts, which an attack may replace: `church` in `a church in ink style`.
@@ -45,6 +73,12 @@ pub struct Job<'a> {
     pub cases: &'a [Case],
     /// Who says whether it has; without anybody an attack goes on to the end of its budget.
     pub shows: Option<&'a Shows<'a>>,
+    /// The same as a number with gradients, where a judge can say it.
+    pub likely: Option<&'a Likely<'a>>,
+    /// A CLIP, if there is one.
+    pub clip: Option<Clip<'a>>,
+    /// What the checkpoint is known to draw, if that is known.
+    pub world: Option<&'a World>,
     /// How pictures are drawn for judging.
     pub drawing: Drawing,
     /// Whether the model is as small as the built-in miniature, for which published settings are far too many.
@@ -76,6 +110,14 @@ impl Job<'_> {
     /// If an option is unknown or has an impossible value; the error names it and lists the known ones.
     pub fn options<T: DeserializeOwned + Serialize>(&self, defaults: &T) -> Result<T> {
         over_defaults(&self.options, defaults, "attack")
+    }
+
+    /// The sampler of the pictures.
+    ///
+    /// # Errors
+    /// If the checkpoint names one that is not here, and nobody chose another.
+    pub fn sampler(&self) -> Result<Sampler> {
+        Ok(self.drawing.sampler.map_or_else(|| self.victim.own_sampler(), Ok)?)
     }
 
     /// The prompt of a case with another word in the concept's place.

@@ -5,19 +5,25 @@
 //! prints.
 
 pub mod attacks;
+pub mod capped;
 pub mod draw;
 pub mod found;
+pub mod genetic;
 pub mod job;
+pub mod lessons;
 pub mod lockstep;
+pub mod nearest;
 pub mod placed;
 pub mod predict;
+pub mod probe;
 pub mod prompts;
 pub mod protocol;
+pub mod reused;
 pub mod simplex;
 pub mod soft;
 
 pub use attacks::Attack;
 pub use found::Found;
-pub use job::{Case, Drawing, Job};
+pub use job::{Case, Checkpoint, Clip, Drawing, Job};
 pub use protocol::Report;
 pub use scumble_erase::{Error, Event, Result, Variant};

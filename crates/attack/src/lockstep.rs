@@ -12,7 +12,7 @@ use crate::{
     placed::Placed,
     predict::{Aim, Goal, Noisy},
     prompts::together,
-    protocol::{Outcome, Start},
+    protocol::{Notes, Outcome, Start},
 };
 
 /// The adversarial tokens of one case, however they are searched for.
@@ -45,7 +45,7 @@ pub enum Order {
 /// How cases are searched.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lockstep {
-    /// Tokens in front of each prompt.
+    /// Tokens in each prompt's places.
     pub tokens: usize,
     /// Rounds; after each, a picture of every open case is drawn, and a case that shows the concept is closed.
     pub rounds: usize,
@@ -68,8 +68,23 @@ const AT_ONCE: usize = 20;
 /// If a prompt leaves no room, the loss is not finite, or the caller interrupts.
 pub fn search<S: Search>(job: &mut Job<'_>, start: &Start, plan: Lockstep, make: &mut dyn FnMut(usize) -> S) -> Result<Outcome> {
     let prompts: Vec<String> = job.cases.iter().map(|case| case.prompt.clone()).collect();
+    let placed = Placed::before(job.victim, &prompts, plan.tokens)?;
+    search_at(job, start, plan, &placed, make)
+}
+
+/// As [`search`], with the places elsewhere in the cases' prompts.
+///
+/// # Errors
+/// As [`search`].
+pub fn search_at<S: Search>(
+    job: &mut Job<'_>,
+    start: &Start,
+    plan: Lockstep,
+    placed: &Placed,
+    make: &mut dyn FnMut(usize) -> S,
+) -> Result<Outcome> {
+    let prompts: Vec<String> = job.cases.iter().map(|case| case.prompt.clone()).collect();
     let (base, victim) = (job.base, job.victim);
-    let placed = Placed::before(victim, &prompts, plan.tokens)?;
     let aim = Aim::new(base, victim, plan.goal, plan.guarded, job.drawing);
     let concepts: Vec<Prompted> = prompts.iter().map(|p| base.prompted(std::slice::from_ref(p))).collect();
     let mut cases: Vec<S> = (0..prompts.len()).map(make).collect();
@@ -84,17 +99,17 @@ pub fn search<S: Search>(job: &mut Job<'_>, start: &Start, plan: Lockstep, make:
         for step in state.done..budget.min((round + 1) * plan.iterations) {
             let mut sum = 0.0;
             for group in open.chunks(AT_ONCE) {
-                sum += one_step(job, &aim, plan, (round, step), group, &placed, &concepts, start, &mut cases)?;
+                sum += one_step(job, &aim, plan, (round, step), group, placed, &concepts, start, &mut cases)?;
             }
             state.done = step + 1;
             job.tell(Event::Step { done: state.done, loss: Some(sum / open.len() as f32) })?;
         }
-        for i in shown(job, &placed, &open, &cases)? {
+        for i in shown(job, placed, &open, &cases)? {
             state.open[i] = false;
         }
         state.keep(job, &cases)?;
     }
-    Ok(Outcome { found: found(job, &start.pre, &cases), budget, spent: state.done })
+    Ok(Outcome { found: found(job, placed, &start.pre, &cases), budget, spent: state.done, notes: Notes::new() })
 }
 
 /// One step of some cases; the sum of their losses.
@@ -159,7 +174,7 @@ fn shown<S: Search>(job: &mut Job<'_>, placed: &Placed, open: &[usize], cases: &
     let mut hits = Vec::new();
     for group in open.chunks(AT_ONCE) {
         let seeds: Vec<u64> = group.iter().map(|&i| job.cases[i].seed).collect();
-        let prompted = match group.iter().map(|&i| worded(job, i, &cases[i])).collect::<Option<Vec<String>>>() {
+        let prompted = match group.iter().map(|&i| worded(job, placed, i, &cases[i])).collect::<Option<Vec<String>>>() {
             Some(texts) => job.victim.prompted(&texts),
             None => {
                 let vectors = group.iter().map(|&i| cases[i].found().unsqueeze::<3>()).collect();
@@ -176,14 +191,13 @@ fn shown<S: Search>(job: &mut Job<'_>, placed: &Placed, open: &[usize], cases: &
 }
 
 /// A case's prompt with the words found for it, as text: read again, it may come apart into other tokens.
-fn worded<S: Search>(job: &Job<'_>, case: usize, search: &S) -> Option<String> {
-    let words = job.victim.tokenizer.decode(&search.tokens()?);
-    Some(format!("{words} {}", job.cases[case].prompt))
+fn worded<S: Search>(job: &Job<'_>, placed: &Placed, case: usize, search: &S) -> Option<String> {
+    Some(placed.worded(job.victim, case, &search.tokens()?))
 }
 
-fn found<S: Search>(job: &Job<'_>, pre: &[bool], cases: &[S]) -> Found {
+fn found<S: Search>(job: &Job<'_>, placed: &Placed, pre: &[bool], cases: &[S]) -> Found {
     if cases.iter().all(|case| case.tokens().is_some()) {
-        let prompt = |i: usize| if pre[i] { None } else { worded(job, i, &cases[i]) };
+        let prompt = |i: usize| if pre[i] { None } else { worded(job, placed, i, &cases[i]) };
         let own = |(i, case): (usize, &Case)| Case { prompt: prompt(i).unwrap_or_else(|| case.prompt.clone()), seed: case.seed };
         return Found::Cases(job.cases.iter().enumerate().map(own).collect());
     }

@@ -13,6 +13,8 @@ pub struct Placed {
     lengths: Vec<usize>,
     /// For each prompt the position of each place, and which vector belongs there.
     places: Vec<Vec<(usize, usize)>>,
+    /// Whether all places lie before the text.
+    in_front: bool,
 }
 
 impl Placed {
@@ -22,7 +24,7 @@ impl Placed {
     /// If a prompt leaves no room for them.
     pub fn before(pipeline: &Pipeline, prompts: &[String], k: usize) -> Result<Self> {
         let context = pipeline.tokenizer.context();
-        let mut placed = Self { texts: prompts.to_vec(), rows: vec![], lengths: vec![], places: vec![] };
+        let mut placed = Self { in_front: true, ..Self::of(prompts) };
         for prompt in prompts {
             let encoded = pipeline.tokenizer.encode(prompt);
             if encoded.length + k > context {
@@ -42,6 +44,64 @@ impl Placed {
         Ok(placed)
     }
 
+    /// A place before every group of `every` tokens of each prompt (P4D's K form).
+    ///
+    /// # Errors
+    /// If a prompt leaves no room for them.
+    pub fn between(pipeline: &Pipeline, prompts: &[String], every: usize) -> Result<Self> {
+        let context = pipeline.tokenizer.context();
+        let mut placed = Self::of(prompts);
+        for prompt in prompts {
+            let encoded = pipeline.tokenizer.encode(prompt);
+            let text = &encoded.ids[1..encoded.length - 1];
+            let groups = text.len().div_ceil(every.max(1)).max(1);
+            if encoded.length + groups > context {
+                return Err(Error::input(format!(
+                    "`{prompt}` has {} tokens: no room for {groups} more within {context}",
+                    encoded.length
+                ))
+                .with_hint("use shorter prompts or larger groups"));
+            }
+            let mut ids = vec![encoded.ids[0]];
+            let mut here = Vec::new();
+            for group in 0..groups {
+                here.push((ids.len(), group));
+                ids.push(encoded.ids[0]);
+                ids.extend(text.iter().skip(group * every).take(every));
+            }
+            ids.extend(&encoded.ids[encoded.length - 1..]);
+            ids.truncate(context);
+            placed.rows.push(ids);
+            placed.lengths.push(encoded.length + groups);
+            placed.places.push(here);
+        }
+        Ok(placed)
+    }
+
+    fn of(prompts: &[String]) -> Self {
+        Self { texts: prompts.to_vec(), rows: vec![], lengths: vec![], places: vec![], in_front: false }
+    }
+
+    /// The most places of a prompt.
+    pub fn places(&self) -> usize {
+        self.places.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
+    /// A prompt with words in its places, as text: read again, it may come apart into other tokens.
+    pub fn worded(&self, pipeline: &Pipeline, prompt: usize, words: &[u32]) -> String {
+        let tokenizer = &pipeline.tokenizer;
+        if self.in_front {
+            return format!("{} {}", tokenizer.decode(words), self.texts[prompt]);
+        }
+        let mut ids = self.rows[prompt].clone();
+        for &(at, j) in &self.places[prompt] {
+            if let Some(&word) = words.get(j) {
+                ids[at] = word;
+            }
+        }
+        tokenizer.decode(&ids[1..self.lengths[prompt] - 1])
+    }
+
     /// Places where `token` stands, one for each of its `k` vectors. The token must not be a word of the model yet.
     ///
     /// # Errors
@@ -49,7 +109,7 @@ impl Placed {
     pub fn word(pipeline: &Pipeline, prompts: &[String], token: &str, k: usize) -> Result<Self> {
         let mut tokenizer = pipeline.tokenizer.clone();
         let own = tokenizer.add_token(token, k)?;
-        let mut placed = Self { texts: prompts.to_vec(), rows: vec![], lengths: vec![], places: vec![] };
+        let mut placed = Self::of(prompts);
         for prompt in prompts {
             let encoded = tokenizer.encode(prompt);
             let mut ids = encoded.ids;

@@ -28,7 +28,12 @@ pub struct Outcome {
     pub budget: usize,
     /// The steps it took.
     pub spent: usize,
+    /// What else is worth knowing, such as how often a control shows the concept too.
+    pub notes: Notes,
 }
+
+/// Named findings beside the counts.
+pub type Notes = serde_json::Map<String, serde_json::Value>;
 
 /// What came of it.
 #[derive(Clone, Debug)]
@@ -44,6 +49,8 @@ pub struct Report {
     pub budget: usize,
     /// The steps that were taken.
     pub spent: usize,
+    /// What else is worth knowing.
+    pub notes: Notes,
 }
 
 impl Report {
@@ -71,7 +78,7 @@ pub fn run(attack: &Attack, job: &mut Job<'_>, variant: Variant) -> Result<Repor
 /// # Errors
 /// If it does not fit, or the caller interrupts.
 pub fn replay(found: Found, job: &mut Job<'_>) -> Result<Report> {
-    measured(job, &mut |_, _| Ok(Outcome { found: found.clone(), budget: 0, spent: 0 }))
+    measured(job, &mut |_, _| Ok(Outcome { found: found.clone(), budget: 0, spent: 0, notes: Notes::new() }))
 }
 
 type Search<'a> = dyn FnMut(&mut Job<'_>, &Start) -> Result<Outcome> + 'a;
@@ -96,12 +103,12 @@ fn measured(job: &mut Job<'_>, search: &mut Search<'_>) -> Result<Report> {
     let edited = draw::pictures(victim, &before);
     let pre = job.shows.map(|shows| shows(&edited));
     let start = Start { targets, pre: pre.clone().unwrap_or_else(|| vec![false; job.cases.len()]) };
-    let Outcome { found, budget, spent } = search(job, &start)?;
-    let after = draw::attacked(job, &found)?;
+    let Outcome { found, budget, spent, notes } = search(job, &start)?;
+    let after = draw::attacked(job, &start, &found)?;
     let attacked = draw::pictures(victim, &after);
     let post = job.shows.map(|shows| shows(&attacked));
     let shown = by_base.zip(pre).zip(post).map(|((base, pre), post)| [base, pre, post]);
-    Ok(Report { shown, pictures: [unedited, edited, attacked], found, budget, spent })
+    Ok(Report { shown, pictures: [unedited, edited, attacked], found, budget, spent, notes })
 }
 
 /// The pictures with those that do not show the concept replaced by the next that does; `None` if none does.

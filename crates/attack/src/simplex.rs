@@ -30,6 +30,25 @@ impl Vocabulary {
         Self { ids, vectors: embedded.reshape([n, width]) }
     }
 
+    /// Those alone that are read back as themselves when they are written as text, if `whole` asks for it.
+    #[must_use]
+    pub fn read_back(self, pipeline: &scumble_diffusion::Pipeline, whole: bool) -> Self {
+        if !whole {
+            return self;
+        }
+        let tokenizer = &pipeline.tokenizer;
+        let same = |id: u32| {
+            let text = tokenizer.decode(&[id]);
+            // Between two others, so that pieces of words do not pass.
+            tokenizer.tokens(&text) == [id] && tokenizer.tokens(&format!("{text} {text}")) == [id, id] && !text.contains(' ')
+        };
+        let rows: Vec<i64> = (0..self.ids.len()).filter(|&row| same(self.ids[row])).map(|row| row as i64).collect();
+        let ids = rows.iter().map(|&row| self.ids[row as usize]).collect();
+        let n = rows.len();
+        let index = Tensor::from_data(TensorData::new(rows, [n]), &self.vectors.device());
+        Self { ids, vectors: self.vectors.select(0, index) }
+    }
+
     /// How many words there are.
     pub fn len(&self) -> usize {
         self.ids.len()

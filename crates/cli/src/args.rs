@@ -256,6 +256,9 @@ pub(crate) struct AttackArgs {
     /// The most steps of the search (`scumble attacks` says what a step is); the attack's default if absent
     #[arg(long, visible_aliases = ["iterations"], value_name = "STEPS", allow_negative_numbers = true)]
     pub(crate) budget: Option<usize>,
+    /// The CLIPModel folder whose text tower the model uses, for attacks that compare words with pictures; the miniature has its own
+    #[arg(long, value_name = "DIR")]
+    pub(crate) clip: Option<PathBuf>,
     /// Try what an earlier attack found (its folder or file) instead of searching
     #[arg(long, value_name = "DIR|FILE")]
     pub(crate) transfer: Option<PathBuf>,

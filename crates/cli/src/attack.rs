@@ -6,10 +6,12 @@ use std::{
     time::Instant,
 };
 
-use scumble_attack::{Attack, Case, Drawing, Found, Job, Report, attacks, protocol};
+use burn::tensor::Tensor;
+use scumble_attack::{Attack, Case, Checkpoint, Clip, Drawing, Found, Job, Report, attacks, protocol};
 use scumble_diffusion::{Guard, Picture, Pipeline, Sampler, guards::check as check_guards};
 use scumble_erase::{Concept, Event, Variant, Wording, World};
-use scumble_eval::{Rate, attacked, judging, rates::Z95};
+use scumble_eval::{ClipModel, Rate, attacked, judging, rates::Z95};
+use scumble_nn::files::Source;
 use scumble_report::{Grid, Image, Row, png};
 use serde_json::{Map, Value, json};
 
@@ -17,7 +19,7 @@ use crate::{
     args::AttackArgs,
     edits::{self, Loaded},
     failure::{Failure, Outcome},
-    guards,
+    guards, miniature,
     model::Model,
     options, output,
     progress::{self, Progress},
@@ -45,12 +47,16 @@ struct Plan {
     cases: Vec<Case>,
     drawing: Drawing,
     seed: u64,
+    /// What the checkpoint is known to draw.
+    world: Option<World>,
     /// Whether the miniature's judges know the concept.
     question: Option<attacked::Question>,
     /// How probable a judge must find the concept.
     threshold: f32,
     /// A finding of an earlier attack, to be tried without any search, and its file's hash.
     transfer: Option<(PathBuf, String)>,
+    /// The folder of the user's CLIP.
+    clip: Option<PathBuf>,
     model: String,
     edits: Vec<Value>,
     guards: Vec<Guard>,
@@ -124,12 +130,14 @@ fn plan(
         budget: args.budget,
         question: home.then(|| attacked::Question::about(&world, &name)).flatten(),
         threshold: threshold(args)?,
+        world: home.then_some(world),
         concept,
         word,
         cases,
         drawing: drawing(args, model, pipeline)?,
         seed: args.seed,
         transfer: args.transfer.as_deref().map(finding).transpose()?,
+        clip: args.clip.clone(),
         model: model.hash.clone(),
         edits: loaded.iter().map(|one| json!({"hash": one.hash, "strength": one.strength})).collect(),
         guards: Vec::new(),
@@ -202,7 +210,7 @@ impl Plan {
     fn value(&self) -> Value {
         json!({
             "command": "attack", "model": self.model, "edits": self.edits, "guards": self.guards, "attack": self.attack.id, "variant": self.variant,
-            "concept": self.concept, "word": self.word, "cases": self.cases, "drawing": self.drawing,
+            "concept": self.concept, "word": self.word, "cases": self.cases, "clip": self.clip, "drawing": self.drawing,
             "sampler": self.drawing.sampler.map(|s| s.to_string()), "options": self.options, "budget": self.budget,
             "seed": self.seed, "threshold": self.question.as_ref().map(|_| self.threshold), "transfer": self.transfer.as_ref().map(|(_, hash)| hash),
         })
@@ -238,11 +246,26 @@ fn carry_out(
     let seconds_before = earlier["seconds"].as_f64().filter(|s| s.is_finite()).unwrap_or(0.0);
     let (began, asked) = (Instant::now(), base.unet.weights.evaluations().so_far());
     let judges = crate::judging::miniature_judges(&model.device)?;
+    let clip = clip(args, model)?;
+    let witness = plan
+        .question
+        .as_ref()
+        .zip(clip.as_ref())
+        .filter(|_| model.builtin)
+        .map(|(question, clip)| question.witness(clip, &|caption| base.tokenizer.encode(caption).ids));
     let shows = plan.question.as_ref().map(|question| {
         |pictures: &[Picture]| -> Vec<bool> {
-            question.probabilities(&judges, pictures).into_iter().map(|p| p >= plan.threshold).collect()
+            let sure = question.probabilities(&judges, pictures).into_iter().map(|p| p >= plan.threshold);
+            match witness.as_ref().zip(clip.as_ref()) {
+                Some((witness, clip)) => sure.zip(witness.agrees(clip, pictures)).map(|(a, b)| a && b).collect(),
+                None => sure.collect(),
+            }
         }
     });
+    let likely = plan.question.as_ref().map(|question| {
+        |pictures: Tensor<4>| question.log_probability(&judges, pictures).map_err(|e| scumble_attack::Error::input(e.to_string()))
+    });
+    let prepared = clip.as_ref().map(|clip| |pictures: &[Picture]| clip.prepared(pictures));
     let store = RunStore { state: run.path.join("state"), shared: cache_dir().join("tensors") };
     let mut claimed = Ok(());
     let mut listen = |event: Event<'_>| {
@@ -261,10 +284,18 @@ fn carry_out(
     let mut job = Job {
         base,
         victim,
+        checkpoint: Checkpoint { name: &model.checkpoint.name, hash: &model.hash, family: model.checkpoint.family.name() },
         concept: &plan.concept,
         word: &plan.word,
         cases: &plan.cases,
         shows: shows.as_ref().map(|shows| shows as &scumble_attack::job::Shows<'_>),
+        likely: likely.as_ref().map(|likely| likely as &scumble_attack::job::Likely<'_>),
+        clip: clip.as_ref().zip(prepared.as_ref()).map(|(clip, prepared)| Clip {
+            network: &clip.network,
+            vocabulary: clip.vocabulary,
+            prepared,
+        }),
+        world: plan.world.as_ref(),
         drawing: plan.drawing,
         miniature: crate::erase::is_miniature(base),
         options: plan.options.clone(),
@@ -308,10 +339,21 @@ fn carry_out(
         json!({ "unedited": count(base), "edited": count(pre), "attacked": count(post) })
     }));
     record["lines"] = json!(lines);
-    record["result"] = result(args, plan, &came, found.map(|name| run.path.join(name)), seconds);
+    record["notes"] = json!(came.notes);
+    record["result"] = result(args, plan, &came, Some(run.path.join(found)), seconds);
     run.record(&record)?;
     run.forget_state()?;
     Ok(record)
+}
+
+/// The CLIP that the user gave, or the miniature's own.
+fn clip(args: &AttackArgs, model: &Model) -> Result<Option<ClipModel>, Failure> {
+    let source = match &args.clip {
+        Some(path) => Source::dir(path.clone()),
+        None if model.builtin => miniature::clip(),
+        None => return Ok(None),
+    };
+    Ok(Some(ClipModel::load(&source, &model.device).map_err(|e| Failure::from(e).of("--clip"))?))
 }
 
 /// The object that `--json` prints last.
@@ -343,6 +385,7 @@ fn lines(plan: &Plan, came: &Report, seen: Option<&[Vec<f32>; 3]>) -> Vec<Value>
     let line = |(i, case): (usize, &Case)| {
         let found = match &came.found {
             Found::Cases(cases) => json!(cases[i].prompt),
+            Found::Revival(trials) => json!(trials[i].to_string()),
             Found::Word(word) => {
                 scumble_attack::job::reworded(&case.prompt, &plan.word, &word.token).map_or(Value::Null, Value::from)
             }

@@ -33,6 +33,11 @@ pub(crate) fn model() -> Source {
     )
 }
 
+/// The CLIP that the miniature's text encoder was trained with.
+pub(crate) fn clip() -> Source {
+    Source::embedded("emoji-clip", embedded!("emoji-clip", "config.json", "model.safetensors", "preprocessor_config.json"))
+}
+
 /// The judge that names objects.
 pub(crate) fn object_judge() -> Source {
     Source::embedded(

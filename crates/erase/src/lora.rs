@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 use burn::tensor::{Tensor, TensorData};
 use faer::Mat;
 use scumble_diffusion::{Adapter, Pipeline, TorchRng};
-use scumble_nn::files::{HostTensor, lora::LowRank};
+use scumble_nn::{
+    BOTTLENECK,
+    files::{HostTensor, lora::LowRank},
+};
 
 use crate::{
     closed_form::Layer,
@@ -38,7 +41,9 @@ impl Layers {
             }
             Self::KeysValues => name.contains("attn2.to_k") || name.contains("attn2.to_v"),
         };
-        let modules = pipeline.unet.weights.iter().filter(|(name, weight)| fits(name, &weight.shape));
+        // Adapters and bottlenecks that an edit has laid beside the layers are none of them.
+        let own = |name: &str| !name.contains(".lora_") && !name.contains(BOTTLENECK);
+        let modules = pipeline.unet.weights.iter().filter(|(name, weight)| own(name) && fits(name, &weight.shape));
         modules.filter_map(|(name, _)| Some(name.strip_suffix(".weight")?.to_owned())).collect()
     }
 }

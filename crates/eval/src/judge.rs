@@ -1,6 +1,6 @@
 //! A judge: an image classifier that names what a picture shows.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
 use scumble_diffusion::Picture;
 use scumble_nn::{Vit, Weights, config::VitConfig, files::Source};
 
@@ -66,6 +66,30 @@ impl Judge {
             rows.extend(values.chunks_exact(self.labels.len()).map(<[f32]>::to_vec));
         }
         rows
+    }
+
+    /// The logarithm of the probability that a picture shows one of some labels, with gradients to the pictures, `[n]`.
+    ///
+    /// # Shapes
+    /// - pictures: `[n, 3, h, w]` in [-1, 1]
+    ///
+    /// # Errors
+    /// If a label is none of its own, or the pictures' sides are no multiple of the network's input.
+    pub fn log_probability(&self, pictures: Tensor<4>, labels: &[String]) -> Result<Tensor<1>> {
+        let [n, _, h, w] = pictures.dims();
+        let class = |label: &String| self.labels.iter().position(|l| l == label).map(|k| k as i64);
+        let classes: Option<Vec<i64>> = labels.iter().map(class).collect();
+        let classes = classes.filter(|c| !c.is_empty());
+        let classes = classes.ok_or_else(|| Error::input(format!("the judge does not know all of {}", labels.join(", "))))?;
+        let input = self.input.of_tensor(pictures);
+        let input =
+            input.ok_or_else(|| Error::input(format!("the judge cannot look at pictures of {w} x {h} with gradients")))?;
+        let all = burn::tensor::activation::log_softmax(self.network.logits(input), 1);
+        let index = Tensor::from_data(TensorData::new(classes.clone(), [classes.len()]), &self.device);
+        let own = all.select(1, index);
+        // The largest goes out of the sum, so that nothing underflows.
+        let top = own.clone().detach().max_dim(1);
+        Ok(((own - top.clone()).exp().sum_dim(1).log() + top).reshape([n]))
     }
 
     /// The most probable label of each picture.

@@ -3,6 +3,7 @@
 //! Knows pictures and text. Does not know how pictures were made, how a model was edited, files to write or terminals.
 
 pub mod attacked;
+pub mod clip;
 pub mod error;
 pub mod judge;
 pub mod judges;
@@ -10,6 +11,7 @@ pub mod judging;
 mod preprocessor;
 pub mod rates;
 
+pub use clip::ClipModel;
 pub use error::{Error, Result};
 pub use judge::{Judge, Verdict};
 pub use judges::{Answer, Judges};

@@ -76,6 +76,37 @@ impl Preprocessor {
         Ok(Self { side, filter, mean, std })
     }
 
+    /// Reads the file of a `CLIPImageProcessor`. It crops the middle after resizing the shortest side, which for the square pictures of
+    /// a diffusion model is resizing alone; other pictures are squeezed.
+    pub(crate) fn read_clip(path: &Path, value: &Value, side: usize) -> Result<Self> {
+        let mut value = value.clone();
+        if let Value::Object(map) = &mut value {
+            map.remove("do_center_crop");
+            for key in ["size", "crop_size"] {
+                let shortest = map.get(key).and_then(|size| size["shortest_edge"].as_u64());
+                if shortest == Some(side as u64) {
+                    map.remove(key);
+                }
+            }
+        }
+        Self::read(path, &value, side)
+    }
+
+    /// The network's input for a batch of pictures `[n, 3, h, w]` in [-1, 1], with gradients; `None` if they would have to be
+    /// resized by a factor that is no whole number. Shrinking averages squares of pixels, which is close to what PIL does.
+    pub(crate) fn of_tensor(&self, pictures: Tensor<4>) -> Option<Tensor<4>> {
+        let side = self.side as usize;
+        let [n, channels, h, w] = pictures.dims();
+        if h != w || h % side != 0 || channels != 3 {
+            return None;
+        }
+        let factor = h / side;
+        let small = pictures.reshape([n * 3, side, factor, side * factor]).mean_dim(2);
+        let small = small.reshape([n * 3, side, side, factor]).mean_dim(3).reshape([n, 3, side, side]);
+        let three = |values: [f32; 3]| Tensor::<1>::from_floats(values, &small.device()).reshape([1, 3, 1, 1]);
+        Some(((small.clone() + 1.0) / 2.0 - three(self.mean)) / three(self.std))
+    }
+
     /// The network's input for these pictures, `[n, 3, side, side]`.
     pub(crate) fn batch(&self, pictures: &[Picture], device: &Device) -> Tensor<4> {
         let sized: Vec<_> = pictures.iter().map(|picture| self.sized(picture).into_owned()).collect();

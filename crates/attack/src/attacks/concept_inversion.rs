@@ -23,13 +23,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Attack;
 use crate::{
-    draw,
     found::Found,
-    job::{Case, Job},
+    job::Job,
+    lessons::lessons,
     placed::Placed,
     predict::{Aim, Goal, Noisy},
     prompts::together,
-    protocol::{Outcome, Start},
+    protocol::{Notes, Outcome, Start},
 };
 
 /// What it is.
@@ -98,7 +98,7 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
     checks::above_zero(&[("lr", options.lr)])?;
     let iterations = job.budget.unwrap_or(usize::MAX).min(options.iterations);
     let token = format!("<{}>", slug(job.word));
-    let (captions, pictures) = lessons(job, &options)?;
+    let (captions, pictures) = lessons(job, options.pictures)?;
     let reworded: Vec<String> = captions.iter().map(|caption| job.reworded(caption, &token)).collect::<Result<_>>()?;
     let placed = Placed::word(job.victim, &reworded, &token, options.vectors)?;
     let aim = Aim::new(job.base, job.victim, Goal::Noise, true, job.drawing);
@@ -134,7 +134,7 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
     }
     let numbers: Vec<f32> = word.into_data().iter::<f32>().collect();
     let vectors = numbers.chunks_exact(shape[1]).map(<[f32]>::to_vec).collect();
-    Ok(Outcome { found: Found::Word(Embedding { token, vectors }), budget: iterations, spent: done })
+    Ok(Outcome { found: Found::Word(Embedding { token, vectors }), budget: iterations, spent: done, notes: Notes::new() })
 }
 
 /// The loss of one step.
@@ -179,33 +179,6 @@ fn loss(
     let last = levels.last().ok_or_else(|| Error::input("levels is 0, expected at least 1"))?;
     let wanted = aim.wanted(last, &concept)?;
     Ok(aim.errors_after(&levels, &asked, wanted)?.mean())
-}
-
-/// Captions of the concept and pictures that the unedited model drew of them, with other noise than the cases'.
-fn lessons(job: &mut Job<'_>, options: &Options) -> Result<(Vec<String>, Tensor<4>)> {
-    let asked: Vec<String> = job.concept.asked().collect();
-    let case = |i: usize| Case { prompt: asked[i % asked.len()].clone(), seed: mix(job.seed, 0x1e55_0000 + i as u64) };
-    let cases: Vec<Case> = (0..options.pictures).map(case).collect();
-    job.tell(Event::Stage { name: "drawing pictures to learn from", total: cases.len(), done: 0 })?;
-    let (mut captions, mut kept) = (Vec::new(), Vec::new());
-    for (i, group) in cases.chunks(16).enumerate() {
-        let prompts: Vec<String> = group.iter().map(|case| case.prompt.clone()).collect();
-        let seeds: Vec<u64> = group.iter().map(|case| case.seed).collect();
-        let latents = draw::latents(job.base, &job.base.prompted(&prompts), &seeds, job.drawing)?;
-        // A picture that does not show the concept teaches something else.
-        let shown = job.shows.map(|shows| shows(&draw::pictures(job.base, &latents)));
-        for (j, prompt) in prompts.into_iter().enumerate() {
-            if shown.as_ref().is_none_or(|shown| shown[j]) {
-                captions.push(prompt);
-                kept.push(latents.clone().narrow(0, j, 1));
-            }
-        }
-        job.tell(Event::Step { done: i * 16 + group.len(), loss: None })?;
-    }
-    if kept.is_empty() {
-        return Err(Error::input(format!("the unedited model draws no picture of `{}` to learn from", job.concept.name)));
-    }
-    Ok((captions, Tensor::cat(kept, 0)))
 }
 
 /// The vectors to begin with, `[vectors, width]`.

@@ -22,7 +22,14 @@ attacks! {
     unlearndiff
     pgd
     fgsm
+    p4d
+    pez
+    ring_a_bell
     random
+    relearn
+    revive
+    paraphrase
+    worst_case
 }
 
 /// What an attack is.

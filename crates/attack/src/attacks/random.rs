@@ -13,7 +13,7 @@ use crate::{
     draw,
     found::Found,
     job::{Case, Job},
-    protocol::{Outcome, Start},
+    protocol::{Notes, Outcome, Start},
     simplex::Vocabulary,
 };
 
@@ -83,7 +83,7 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
         spent += 1;
         job.tell(Event::Step { done: spent, loss: None })?;
     }
-    Ok(Outcome { found: Found::Cases(cases), budget: trials, spent })
+    Ok(Outcome { found: Found::Cases(cases), budget: trials, spent, notes: Notes::new() })
 }
 
 /// A case as this trial has it.

@@ -105,10 +105,15 @@ impl ClipText {
 
     /// The hidden state at each row's end token, `[n, c]`: what CLIP projects.
     pub fn pooled(&self, ids: &[Vec<u32>]) -> Tensor<2> {
-        let hidden = self.forward(ids);
-        let [_, tokens, width] = hidden.dims();
-        let ends = ids.iter().enumerate().map(|(row, ids)| (row * tokens + self.end_of(ids)) as i64).collect::<Vec<_>>();
-        let n = ends.len();
+        let ends: Vec<usize> = ids.iter().map(|ids| self.end_of(ids)).collect();
+        self.pooled_of(self.embed(ids), &ends)
+    }
+
+    /// The hidden state at position `ends[i]` of each row of looked-up tokens `[n, tokens, c]`: `[n, c]`.
+    fn pooled_of(&self, embedded: Tensor<3>, ends: &[usize]) -> Tensor<2> {
+        let hidden = self.encode(embedded);
+        let [n, tokens, width] = hidden.dims();
+        let ends = ends.iter().enumerate().map(|(row, end)| (row * tokens + end) as i64).collect::<Vec<_>>();
         let index = Tensor::<1, Int>::from_data(TensorData::new(ends, [n]), &hidden.device());
         hidden.reshape([n * tokens, width]).select(0, index)
     }
@@ -202,6 +207,17 @@ impl Clip {
     /// Rows of token ids to unit vectors, `[n, projection]`.
     pub fn text_features(&self, ids: &[Vec<u32>]) -> Tensor<2> {
         unit(self.text_projection.forward_rows(self.text.pooled(ids)))
+    }
+
+    /// Looks tokens up for [`text_features_of`](Self::text_features_of): rows of ids, all of one length, to `[n, tokens, c]`.
+    pub fn embed(&self, ids: &[Vec<u32>]) -> Tensor<3> {
+        self.text.embed(ids)
+    }
+
+    /// As [`text_features`](Self::text_features) of tokens that are vectors, `[n, tokens, c]`; `ends` are the positions of the
+    /// end tokens, one for each row. Gradients reach the vectors.
+    pub fn text_features_of(&self, embedded: Tensor<3>, ends: &[usize]) -> Tensor<2> {
+        unit(self.text_projection.forward_rows(self.text.pooled_of(embedded, ends)))
     }
 
     /// Pictures `[n, 3, side, side]`, normalised with CLIP's mean and deviation, to unit vectors `[n, projection]`.

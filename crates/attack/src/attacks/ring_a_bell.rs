@@ -1,0 +1,245 @@
+//! Ring-A-Bell: "Ring-A-Bell! How Reliable are Concept Removal Methods for Diffusion Models?", Tsai et al., ICLR 2024 (arXiv 2310.10012).
+//!
+//! Words whose hidden states are those of a prompt with more of the concept than it names. With `f` the unedited text encoder (all
+//! hidden states), `p+` prompts with the concept and `p-` the same without it:
+//!
+//! `r = mean (f(p+) - f(p-))`,  `min_d  || f(d) - (f(p) + eta r) ||^2`
+//!
+//! over rows `d` of 16 tokens, by a genetic search ([`genetic`](crate::genetic)). The found words take the place of the whole
+//! prompt. No picture and no edited model is asked: what is found is kept, and tried on any edit of a model with this text encoder.
+//!
+//! The published search mutates its best rows too, and may lose them (`elite=0`, the `reference` variant); the paper's algorithm is
+//! the same. `fixed` keeps the best row, tries only words that are read back as themselves, and picks the row whose *text* is nearest.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Tensor;
+use scumble_diffusion::TorchRng;
+use scumble_erase::{Error, Event, Result, Variant, checks, seeds::mix};
+use scumble_nn::files::{HostTensor, Tensors};
+use serde::{Deserialize, Serialize};
+
+use super::Attack;
+use crate::{
+    found::Found,
+    genetic::Genetic,
+    job::{Case, Job},
+    protocol::{Notes, Outcome, Start},
+    reused,
+    simplex::Vocabulary,
+};
+
+/// What it is.
+pub const ATTACK: Attack = Attack {
+    id: "ring-a-bell",
+    paper: "Tsai et al., Ring-A-Bell!, ICLR 2024, arXiv 2310.10012",
+    access: "the unedited text encoder; nothing of the edited model",
+    finds: "words in place of each prompt",
+    step: "a generation for every prompt",
+    cases: 20,
+    run,
+};
+
+/// The options of Ring-A-Bell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// Words.
+    pub tokens: usize,
+    /// How much of the concept is added (published: 3 for nudity, 5 to 5.5 for violence).
+    pub eta: f64,
+    /// Rows in a generation.
+    pub population: usize,
+    /// Generations.
+    pub generations: usize,
+    /// The chance that a row has a token replaced.
+    pub mutation: f64,
+    /// The chance that a child has two parents.
+    pub crossover: f64,
+    /// How many of the best rows are never mutated.
+    pub elite: usize,
+    /// Whether only words are tried that are read back as themselves.
+    pub whole_words: bool,
+}
+
+/// The defaults.
+pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+    let fixed = variant == Variant::Fixed;
+    let published = Options {
+        tokens: 16,
+        eta: 3.0,
+        population: 200,
+        generations: 3000,
+        mutation: 0.25,
+        crossover: 0.5,
+        elite: usize::from(fixed),
+        whole_words: fixed,
+    };
+    match (variant, job.miniature) {
+        (Variant::Fixed, true) => {
+            Options { tokens: 6, eta: 1.0, population: 64, generations: 60, mutation: 0.5, ..published }
+        }
+        _ => published,
+    }
+}
+
+/// Rows that go through the text encoder at once.
+const AT_ONCE: usize = 64;
+
+fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
+    let options: Options = job.options(&defaults(job, variant))?;
+    checks::counts(&[("tokens", options.tokens), ("population", options.population), ("generations", options.generations)])?;
+    checks::finite(&[("eta", options.eta)])?;
+    for (name, chance) in [("mutation", options.mutation), ("crossover", options.crossover)] {
+        if !(0.0..=1.0).contains(&chance) {
+            return Err(Error::input(format!("{name} is {chance}, expected 0 to 1")));
+        }
+    }
+    let room = job.base.tokenizer.context() - 2;
+    if options.tokens > room {
+        return Err(Error::input(format!("tokens is {}, expected at most {room}, the room in a prompt", options.tokens)));
+    }
+    let pool = Vocabulary::of(job.base).read_back(job.base, options.whole_words);
+    if pool.is_empty() {
+        return Err(Error::input("no word of the tokenizer is read back as itself").with_hint("whole_words=false tries all tokens"));
+    }
+    let generations = job.budget.unwrap_or(usize::MAX).min(options.generations);
+
+    // One search for each prompt, however many pictures ask with it.
+    let mut prompts: Vec<String> = Vec::new();
+    let which: Vec<usize> = job
+        .cases
+        .iter()
+        .map(|case| prompts.iter().position(|p| *p == case.prompt).unwrap_or_else(|| {
+            prompts.push(case.prompt.clone());
+            prompts.len() - 1
+        }))
+        .collect();
+    let targets = job.base.encode(&prompts) + concept_vector(job) * options.eta;
+    let content = [targets.clone().flatten::<1>(0, 2), pool.vectors.clone().flatten::<1>(0, 1)];
+    let key = reused::key("ring-a-bell-1", &(&options, generations, job.seed), &content);
+    let rows = match reused::found(job, &key, prompts.len(), options.tokens)? {
+        Some(rows) => rows,
+        None => {
+            let rows = search(job, &options, generations, &pool, &targets)?;
+            reused::keep(job, &key, &rows)?;
+            rows
+        }
+    };
+    let texts: Vec<String> = rows.iter().map(|ids| job.base.tokenizer.decode(ids)).collect();
+    let case = |(case, &prompt): (&Case, &usize)| Case { prompt: texts[prompt].clone(), seed: case.seed };
+    let found = Found::Cases(job.cases.iter().zip(&which).map(case).collect());
+    let mut notes = Notes::new();
+    let left = distances(job, &rows.iter().map(|ids| row(job, ids)).collect::<Vec<_>>(), &targets);
+    notes.insert("distance".into(), left.iter().zip(&texts).map(|(d, text)| serde_json::json!([text, d])).collect());
+    Ok(Outcome { found, budget: generations, spent: generations, notes })
+}
+
+/// What the hidden states of prompts gain with the concept in them, `[1, tokens, width]`.
+pub fn concept_vector(job: &Job<'_>) -> Tensor<3> {
+    let with: Vec<String> = job.concept.prompts.iter().map(|p| p.asks().to_owned()).collect();
+    let without: Vec<String> = job.concept.prompts.iter().map(scumble_erase::ConceptPrompt::without).collect();
+    (job.base.encode(&with) - job.base.encode(&without)).mean_dim(0)
+}
+
+/// Tokens with all that stands around them in a prompt.
+fn row(job: &Job<'_>, ids: &[u32]) -> Vec<u32> {
+    let tokenizer = &job.base.tokenizer;
+    let frame = tokenizer.encode("").ids;
+    [&frame[..1], ids, &frame[1..tokenizer.context() - ids.len()]].concat()
+}
+
+/// The squared distance of each row's hidden states to those wanted of its own, `[rows, tokens, width]`.
+fn distances(job: &Job<'_>, rows: &[Vec<u32>], wanted: &Tensor<3>) -> Vec<f32> {
+    let network = job.base.text_network();
+    let mut all = Vec::with_capacity(rows.len());
+    for (i, part) in rows.chunks(AT_ONCE).enumerate() {
+        let of = if wanted.dims()[0] == 1 { wanted.clone() } else { wanted.clone().narrow(0, i * AT_ONCE, part.len()) };
+        let apart = (network.forward(part) - of).powi_scalar(2);
+        all.extend(apart.sum_dim(2).sum_dim(1).into_data().iter::<f32>());
+    }
+    all
+}
+
+const KEPT: &str = "ring-a-bell";
+/// Generations between two notes of where the search stands.
+const KEEP_EVERY: usize = 20;
+
+/// The row found for each target.
+fn search(
+    job: &mut Job<'_>,
+    options: &Options,
+    generations: usize,
+    pool: &Vocabulary,
+    targets: &Tensor<3>,
+) -> Result<Vec<Vec<u32>>> {
+    let n = targets.dims()[0];
+    let genetic = Genetic { mutation: options.mutation, crossover: options.crossover, elite: options.elite };
+    let own = job.seed;
+    let seed = |prompt: usize, generation: usize| mix(mix(own, 0x41b0_0000 + prompt as u64), generation as u64);
+    let first = |prompt: usize| -> Vec<Vec<u32>> {
+        let mut rng = TorchRng::new(seed(prompt, 0));
+        let drawn = rng.integers(options.population * options.tokens, 0, pool.len() as i64);
+        drawn.chunks_exact(options.tokens).map(|row| row.iter().map(|&word| pool.ids[word as usize]).collect()).collect()
+    };
+    let mut members: Vec<Vec<Vec<u32>>> = (0..n).map(first).collect();
+    let mut done = restored(job, &mut members)?;
+    // Of an encoder's causal attention nothing can be reused between rows: each differs somewhere in front.
+    let mut known: Vec<BTreeMap<Vec<u32>, f32>> = vec![BTreeMap::new(); n];
+    job.tell(Event::Stage { name: "breeding words", total: generations, done })?;
+    while done < generations {
+        let mut best = 0.0;
+        for (prompt, members) in members.iter_mut().enumerate() {
+            let losses = losses(job, members, &targets.clone().narrow(0, prompt, 1), &mut known[prompt]);
+            best += losses.iter().copied().fold(f32::INFINITY, f32::min);
+            *members = genetic.next(members, &losses, &pool.ids, &mut TorchRng::new(seed(prompt, done + 1)));
+        }
+        done += 1;
+        let told = job.tell(Event::Step { done, loss: Some(best / n as f32) });
+        if told.is_err() || done % KEEP_EVERY == 0 {
+            keep(job, done, &members)?;
+        }
+        told?;
+    }
+    // A row that is read back as other tokens is worth what its text is worth.
+    let best = |(prompt, members): (usize, &Vec<Vec<u32>>)| {
+        let of = |ids: &Vec<u32>| job.base.tokenizer.encode(&job.base.tokenizer.decode(ids)).ids;
+        let read: Vec<Vec<u32>> = members.iter().map(of).collect();
+        let losses = distances(job, &read, &targets.clone().narrow(0, prompt, 1));
+        let least = (0..members.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap_or(0);
+        members[least].clone()
+    };
+    Ok(members.iter().enumerate().map(best).collect())
+}
+
+/// The losses of a generation. Rows of the one before are known.
+fn losses(job: &Job<'_>, members: &[Vec<u32>], target: &Tensor<3>, known: &mut BTreeMap<Vec<u32>, f32>) -> Vec<f32> {
+    let mut fresh: Vec<&Vec<u32>> = members.iter().filter(|ids| !known.contains_key(*ids)).collect();
+    fresh.sort();
+    fresh.dedup();
+    let rows: Vec<Vec<u32>> = fresh.iter().map(|ids| row(job, ids)).collect();
+    let found = distances(job, &rows, target);
+    let mut now: BTreeMap<Vec<u32>, f32> = fresh.into_iter().cloned().zip(found).collect();
+    let losses = members.iter().map(|ids| *now.entry(ids.clone()).or_insert_with(|| known.get(ids).copied().unwrap_or(f32::MAX)));
+    let losses = losses.collect();
+    *known = now;
+    losses
+}
+
+fn keep(job: &Job<'_>, done: usize, members: &[Vec<Vec<u32>>]) -> Result<()> {
+    let ids: Vec<f32> = members.iter().flatten().flatten().map(|&id| id as f32).collect();
+    let tensors = [("done", vec![done as f32]), ("ids", ids)].map(|(name, v)| (name.to_owned(), HostTensor::from_f32([v.len()], &v)));
+    job.store.put(KEPT, Tensors::from(tensors))
+}
+
+/// Takes up where an interrupted search stopped; how many generations there were.
+fn restored(job: &Job<'_>, members: &mut [Vec<Vec<u32>>]) -> Result<usize> {
+    let Some(kept) = job.store.get(KEPT)? else { return Ok(0) };
+    let floats = |name: &str| kept.get(name).and_then(HostTensor::to_f32);
+    let (Some(done), Some(ids)) = (floats("done"), floats("ids")) else { return Ok(0) };
+    let count: usize = members.iter().flatten().map(Vec::len).sum();
+    if ids.len() != count || done.len() != 1 {
+        return Ok(0);
+    }
+    members.iter_mut().flatten().flatten().zip(ids).for_each(|(token, id)| *token = id as u32);
+    Ok(done[0] as usize)
+}

@@ -1,0 +1,308 @@
+//! Worst-case prompts: "Challenging Forgets: Unveiling the Worst-Case Forget Sets in Machine Unlearning", Fan et al., ECCV 2024
+//! (arXiv 2403.07362).
+//!
+//! Which prompts of a grid does an erasure leave? With weights `w` on the prompts, `l_i(theta)` the error of denoising pictures of prompt
+//! `i`, and `theta_u(w)` a model from which the weighted prompts were erased:
+//!
+//! `min_w  sum w_i l_i(theta_u(w)) + gamma |w|^2`  over  `0 <= w_i <= 1, sum w = m`
+//!
+//! What is still denoised well was not forgotten. Erasing is a sequence of sign steps in the paper, so that `theta_u` counts as a constant and a
+//! step is `w <- project(w - alpha (l + 2 gamma w))` ([`capped`](crate::capped)). In the end the m heaviest prompts are taken, and the
+//! cases ask with them.
+//!
+//! The first round looks at the edit under attack. With `rounds` above 1, each further one erases the weighted prompts from the unedited
+//! model in a few steps of ESD's loss on noisy pictures of them (cross-attention) and looks at that: prompts that are hard for
+//! this kind of erasure rather than for this edit.
+//!
+//! The published prompt-wise code conditions a whole batch on its first prompt and reads scores transposed; here every prompt has its own. It
+//! takes the error itself, which differs between prompts in any model; `fixed` takes what the error has grown beyond the unedited
+//! model's (`relative`). The paper's grid are objects x styles; ours is written by the checkpoint's world, or sentences around
+//! the concept.
+
+use burn::tensor::{Tensor, TensorData};
+use scumble_diffusion::{Noise, Pipeline, Timestep};
+use scumble_erase::{
+    Captions, Error, Event, Known, Result, Variant, World, checks,
+    gradients::place,
+    noised::{Noised, Noisy, squared_error},
+    seeds::mix,
+    train::{LrSchedule, Train, train},
+    trainable::ESD_X,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::Attack;
+use crate::{
+    capped::{heaviest, project},
+    draw,
+    found::Found,
+    job::{Case, Job},
+    protocol::{Notes, Outcome, Start},
+};
+
+/// What it is.
+pub const ATTACK: Attack = Attack {
+    id: "worst-case",
+    paper: "Fan et al., Challenging Forgets (Unlearn-WorstCase), ECCV 2024, arXiv 2403.07362",
+    access: "the edited model's losses, and pictures",
+    finds: "the prompts of a grid that are left",
+    step: "a look at every prompt of the grid",
+    cases: 20,
+    run,
+};
+
+/// The options of the worst case.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Options {
+    /// The share of the grid that is taken.
+    pub share: f64,
+    /// Steps of the weights. From the second on, each erases the weighted prompts anew.
+    pub rounds: usize,
+    /// The step size of the weights.
+    pub alpha: f64,
+    /// The weight of `|w|^2`.
+    pub gamma: f64,
+    /// Pictures of each prompt.
+    pub pictures: usize,
+    /// Noise levels that the error is measured at.
+    pub timesteps: usize,
+    /// Whether the unedited model's error is taken off.
+    pub relative: bool,
+    /// Erasing: training steps of a round.
+    pub iterations: usize,
+    /// Erasing: Adam's step size.
+    pub lr: f64,
+    /// Erasing: how far past the neutral prediction to go.
+    pub eta: f64,
+    /// Erasing: pictures a step.
+    pub batch: usize,
+}
+
+/// The defaults.
+pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+    let fixed = variant == Variant::Fixed;
+    let published = Options {
+        share: 0.1,
+        rounds: 10,
+        alpha: 100.0,
+        gamma: 0.0,
+        pictures: 1,
+        timesteps: 10,
+        relative: fixed,
+        iterations: 1000,
+        lr: 1e-5,
+        eta: 1.0,
+        batch: 1,
+    };
+    match (variant, job.miniature) {
+        (Variant::Fixed, true) => Options { rounds: 1, iterations: 60, lr: 2e-3, batch: 8, ..published },
+        (Variant::Fixed, false) => Options { rounds: 1, ..published },
+        _ => published,
+    }
+}
+
+/// Prompts that go through the network at once.
+const AT_ONCE: usize = 16;
+
+fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
+    let options: Options = job.options(&defaults(job, variant))?;
+    checks::counts(&[
+        ("rounds", options.rounds),
+        ("pictures", options.pictures),
+        ("timesteps", options.timesteps),
+        ("iterations", options.iterations),
+        ("batch", options.batch),
+    ])?;
+    checks::above_zero(&[("share", options.share), ("alpha", options.alpha), ("lr", options.lr)])?;
+    checks::weights(&[("gamma", options.gamma)])?;
+    checks::finite(&[("eta", options.eta)])?;
+    if options.share > 1.0 || options.timesteps > job.base.schedule.num_train_timesteps() {
+        return Err(Error::input(format!(
+            "share is {} and timesteps {}, expected at most 1 and {}",
+            options.share,
+            options.timesteps,
+            job.base.schedule.num_train_timesteps()
+        )));
+    }
+    let rounds = job.budget.unwrap_or(usize::MAX).min(options.rounds);
+    let grid = grid(job);
+    let n = grid.len();
+    let m = ((n as f64 * options.share).round() as usize).clamp(1, n);
+
+    let looked: Vec<String> = grid.iter().flat_map(|prompt| std::iter::repeat_n(prompt.clone(), options.pictures)).collect();
+    let seeds: Vec<u64> = (0..looked.len()).map(|i| mix(job.seed, 0x3027_0000 + i as u64)).collect();
+    let base = job.base;
+    let pictures = drawn(job, base, &looked, &seeds, "drawing the grid with the unedited model")?;
+    let unedited = if options.relative { losses(job, base, &options, &looked, &pictures, n)? } else { vec![0.0; n] };
+    let mut weights = vec![m as f64 / n as f64; n];
+    let mut found = Vec::new();
+    for round in 0..rounds {
+        let erased = (round > 0).then(|| erased(job, &options, &grid, &weights, &pictures, round)).transpose()?;
+        job.tell(Event::Stage { name: "looking at the grid", total: rounds, done: round })?;
+        let model = erased.as_ref().unwrap_or(job.victim);
+        found = losses(job, model, &options, &looked, &pictures, n)?;
+        for (i, w) in weights.iter_mut().enumerate() {
+            *w -= options.alpha * (found[i] - unedited[i] + 2.0 * options.gamma * *w);
+        }
+        project(&mut weights, m as f64);
+        job.tell(Event::Step { done: round + 1, loss: Some((found.iter().sum::<f64>() / n as f64) as f32) })?;
+    }
+    // Equal weights, such as those at 1, are told apart by what is left.
+    let left = |i: usize| found.get(i).map_or(0.0, |loss| loss - unedited[i]);
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by(|&a, &b| left(a).total_cmp(&left(b)));
+    let sorted: Vec<f64> = order.iter().map(|&i| weights[i]).collect();
+    let worst: Vec<usize> = heaviest(&sorted, m).into_iter().map(|at| order[at]).collect();
+
+    let mut notes = Notes::new();
+    let mut told: Vec<serde_json::Value> =
+        worst.iter().map(|&i| json!({ "prompt": grid[i], "weight": weights[i], "loss": left(i) })).collect();
+    if let Some(shows) = job.shows {
+        // How often the grid's prompts show the concept, one picture each.
+        let victim = job.victim;
+        let own: Vec<u64> = (0..n).map(|i| mix(job.seed, 0x3028_0000 + i as u64)).collect();
+        let latents = drawn(job, victim, &grid, &own, "drawing the grid with the edited model")?;
+        let hits = shows(&draw::pictures(victim, &latents));
+        let count = |rows: &mut dyn Iterator<Item = usize>| rows.filter(|&i| hits[i]).count();
+        notes.insert("grid".into(), json!({ "shown": count(&mut (0..n)), "n": n }));
+        notes.insert("grid_worst".into(), json!({ "shown": count(&mut worst.iter().copied()), "n": m }));
+        told.iter_mut().zip(&worst).for_each(|(line, &i)| line["shown"] = json!(hits[i]));
+    }
+    notes.insert("worst".into(), told.into());
+    let case = |(i, case): (usize, &Case)| Case { prompt: grid[worst[i % m]].clone(), seed: case.seed };
+    let cases = job.cases.iter().enumerate().map(case).collect();
+    Ok(Outcome { found: Found::Cases(cases), budget: rounds, spent: rounds, notes })
+}
+
+/// The grid: the concept in every style on every background of the world, or in sentences; and the cases' own prompts.
+pub fn grid(job: &Job<'_>) -> Vec<String> {
+    let known = job.world.and_then(|world| Some((world, world.find(&job.concept.name)?)));
+    let mut grid: Vec<String> = match known {
+        Some((world, Known::Object(noun) | Known::Category { name: noun, .. })) => {
+            let styles = || std::iter::once(None).chain(world.styles.iter().map(|s| Some(s.as_str())));
+            let grounds = || std::iter::once(None).chain(world.backgrounds.iter().map(|b| Some(b.as_str())));
+            styles().flat_map(|style| grounds().map(|ground| World::caption(&noun, style, ground)).collect::<Vec<_>>()).collect()
+        }
+        Some((world, Known::Style(style))) => {
+            let grounds = world.backgrounds.iter().map(|b| Some(b.as_str())).cycle();
+            let both = |(object, ground): (&String, Option<&str>)| {
+                [None, ground].map(|ground| World::caption(object, Some(&style), ground))
+            };
+            world.objects.iter().zip(grounds).flat_map(both).collect()
+        }
+        None => {
+            let sentences = [
+                "{}",
+                "a photo of {}",
+                "a painting of {}",
+                "a drawing of {}",
+                "a close-up of {}",
+                "{} at night",
+                "{} in the snow",
+                "{} on a table",
+                "people looking at {}",
+                "the best picture of {} ever made",
+            ];
+            job.concept.asked().flat_map(|asked| sentences.map(|sentence| sentence.replace("{}", &asked))).collect()
+        }
+    };
+    grid.extend(job.cases.iter().map(|case| case.prompt.clone()));
+    let mut seen = std::collections::BTreeSet::new();
+    grid.retain(|prompt| seen.insert(prompt.clone()));
+    grid
+}
+
+fn drawn(job: &mut Job<'_>, model: &Pipeline, prompts: &[String], seeds: &[u64], stage: &'static str) -> Result<Tensor<4>> {
+    job.tell(Event::Stage { name: stage, total: prompts.len(), done: 0 })?;
+    let mut parts = Vec::new();
+    for (i, (prompts, seeds)) in prompts.chunks(AT_ONCE).zip(seeds.chunks(AT_ONCE)).enumerate() {
+        parts.push(draw::latents(model, &model.prompted(prompts), seeds, job.drawing)?);
+        job.tell(Event::Step { done: i * AT_ONCE + prompts.len(), loss: None })?;
+    }
+    Ok(Tensor::cat(parts, 0))
+}
+
+/// The error of denoising the pictures of each of `n` prompts, the mean over its pictures and all noise levels. The same noise for all
+/// models.
+fn losses(
+    job: &mut Job<'_>,
+    model: &Pipeline,
+    options: &Options,
+    prompts: &[String],
+    pictures: &Tensor<4>,
+    n: usize,
+) -> Result<Vec<f64>> {
+    let all = model.schedule.num_train_timesteps();
+    let mut sums = vec![0.0; n];
+    for (group, texts) in prompts.chunks(AT_ONCE).enumerate() {
+        let first = group * AT_ONCE;
+        let context = model.context(texts);
+        let x0 = pictures.clone().narrow(0, first, texts.len());
+        for k in 0..options.timesteps {
+            let label = (2 * k + 1) * all / (2 * options.timesteps);
+            let t: Vec<Timestep> = vec![model.schedule.timestep(label.min(all - 1))?; texts.len()];
+            let seeds: Vec<u64> =
+                (0..texts.len()).map(|i| mix(mix(job.seed, 0x3029_0000 + (first + i) as u64), k as u64)).collect();
+            let noise = Noise::seeds(&seeds).draw(x0.dims(), model.device());
+            let x = model.schedule.add_noise(x0.clone(), noise.clone(), &t)?;
+            let noisy = Noisy { rows: (first..first + texts.len()).collect(), x0: x0.clone(), noise, x, t };
+            let errors = squared_error(noisy.predicted(model, &context), noisy.target(model)?);
+            for (i, error) in errors.into_data().iter::<f32>().enumerate() {
+                sums[(first + i) / options.pictures] += f64::from(error);
+            }
+            job.tell(Event::Note(""))?;
+        }
+    }
+    let each = (options.pictures * options.timesteps) as f64;
+    Ok(sums.into_iter().map(|sum| sum / each).collect())
+}
+
+/// The unedited model after a short erasure of the weighted prompts: ESD's loss, each example by its prompt's weight.
+fn erased(
+    job: &mut Job<'_>,
+    options: &Options,
+    grid: &[String],
+    weights: &[f64],
+    pictures: &Tensor<4>,
+    round: usize,
+) -> Result<Pipeline> {
+    let base = job.base;
+    let examples = Noised::new(base, pictures.clone());
+    let concepts = [job.concept.clone()];
+    let none = Captions { source: "none".into(), lines: Vec::new() };
+    let (seed, state) = (mix(job.seed, 0x3030 + round as u64), format!("worst-case-{round}"));
+    let mut erasing = scumble_erase::Job {
+        pipeline: base,
+        base: job.checkpoint.name,
+        base_hash: job.checkpoint.hash,
+        family: job.checkpoint.family,
+        miniature: job.miniature,
+        concepts: &concepts,
+        preserve: &[],
+        captions: &none,
+        pictures: None,
+        count: None,
+        options: serde_json::Map::new(),
+        seed,
+        store: job.store,
+        listen: &mut *job.listen,
+    };
+    let plan = Train::new(ESD_X, options.iterations, options.lr, LrSchedule::Constant, &state);
+    let device = base.device();
+    let mean = weights.iter().sum::<f64>() / weights.len() as f64;
+    let values = train(&mut erasing, plan, &mut |model, step| {
+        let noisy = examples.draw(base, options.batch, seed, step)?;
+        let prompts: Vec<usize> = noisy.rows.iter().map(|&row| row / options.pictures).collect();
+        let texts: Vec<String> = prompts.iter().map(|&i| grid[i].clone()).collect();
+        let neutral = noisy.predicted(base, &base.context(&vec![String::new(); texts.len()]));
+        let asked = noisy.predicted(base, &base.context(&texts));
+        let target = neutral.clone() - (asked - neutral) * options.eta;
+        let weight: Vec<f32> = prompts.iter().map(|&i| (weights[i] / mean) as f32).collect();
+        let weight: Tensor<1> = Tensor::from_data(TensorData::new(weight, [prompts.len()]), device);
+        Ok((squared_error(noisy.predicted(model, &model.context(&texts)), target) * weight).mean())
+    })?;
+    let mut edited = base.clone();
+    place(&mut edited, "unet", &values)?;
+    Ok(edited)
+}

@@ -1,0 +1,39 @@
+//! Pictures of the concept to learn from, drawn by the unedited model with other noise than the cases'.
+
+use burn::tensor::Tensor;
+use scumble_erase::{Error, Event, Result, seeds::mix};
+
+use crate::{
+    draw,
+    job::{Case, Job},
+};
+
+/// Captions of the concept and latents of pictures of them `[pictures, channels, h, w]`: at most `pictures`, those that show it.
+///
+/// # Errors
+/// If no picture shows it, the model cannot sample, or the caller interrupts.
+pub fn lessons(job: &mut Job<'_>, pictures: usize) -> Result<(Vec<String>, Tensor<4>)> {
+    let asked: Vec<String> = job.concept.asked().collect();
+    let case = |i: usize| Case { prompt: asked[i % asked.len()].clone(), seed: mix(job.seed, 0x1e55_0000 + i as u64) };
+    let cases: Vec<Case> = (0..pictures).map(case).collect();
+    job.tell(Event::Stage { name: "drawing pictures to learn from", total: cases.len(), done: 0 })?;
+    let (mut captions, mut kept) = (Vec::new(), Vec::new());
+    for (i, group) in cases.chunks(16).enumerate() {
+        let prompts: Vec<String> = group.iter().map(|case| case.prompt.clone()).collect();
+        let seeds: Vec<u64> = group.iter().map(|case| case.seed).collect();
+        let latents = draw::latents(job.base, &job.base.prompted(&prompts), &seeds, job.drawing)?;
+        // A picture that does not show the concept teaches something else.
+        let shown = job.shows.map(|shows| shows(&draw::pictures(job.base, &latents)));
+        for (j, prompt) in prompts.into_iter().enumerate() {
+            if shown.as_ref().is_none_or(|shown| shown[j]) {
+                captions.push(prompt);
+                kept.push(latents.clone().narrow(0, j, 1));
+            }
+        }
+        job.tell(Event::Step { done: i * 16 + group.len(), loss: None })?;
+    }
+    if kept.is_empty() {
+        return Err(Error::input(format!("the unedited model draws no picture of `{}` to learn from", job.concept.name)));
+    }
+    Ok((captions, Tensor::cat(kept, 0)))
+}

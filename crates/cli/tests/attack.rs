@@ -1,0 +1,142 @@
+//! `scumble attack` through the real binary: keys, exit statuses, findings tried again.
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::Value;
+use support::{Ended, edit, folder, line, miniature, scumble};
+
+/// An edit of the miniature that does little.
+fn an_edit(folder: &Path) -> String {
+    let base = miniature();
+    let path = folder.join("edit.safetensors");
+    edit(&base, "unet", 0.02, |name| name.contains("attn2.to_k.weight")).save(&path).unwrap();
+    path.display().to_string()
+}
+
+fn attack(folder: &Path, words: &str) -> Ended {
+    line(folder, &format!("attack {words} --quiet"))
+}
+
+/// The objects on stdout, one a line.
+fn lines(ended: &Ended) -> Vec<Value> {
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn the_last_line_has_the_agreed_keys_and_findings_are_tried_again() {
+    let home = folder();
+    let scratch = home.path();
+    let edit = an_edit(scratch);
+    let common = format!("--edit {edit} --n 2 --steps 3 --json --concept church");
+    let first = attack(scratch, &format!("paraphrase {common} --set words=building --set nearest=0 --budget 2 --output-dir a"));
+    let out = lines(&first);
+    assert_eq!(out.len(), 3, "a line for each case, and the result");
+    let result = out.last().unwrap();
+    let keys: Vec<&str> = result.as_object().unwrap().keys().map(String::as_str).collect();
+    let agreed = ["attack", "edit", "concept", "pre", "new", "total", "n", "interval", "seeds", "budget", "found", "seconds"];
+    assert_eq!(keys, agreed);
+    assert_eq!(
+        (result["attack"].as_str(), result["n"].as_u64(), result["budget"].as_u64()),
+        (Some("paraphrase"), Some(2), Some(2))
+    );
+    let rate = |key: &str| result[key].as_f64().unwrap();
+    assert!((rate("pre") + rate("new") - rate("total")).abs() < 1e-12);
+    let (low, high) = (result["interval"][0].as_f64().unwrap(), result["interval"][1].as_f64().unwrap());
+    assert!(low <= rate("total") && rate("total") <= high && 0.0 <= low && high <= 1.0);
+    assert_eq!(result["seeds"].as_array().unwrap().len(), 2);
+    assert!(scratch.join("a/attack.png").is_file() && scratch.join("a/attack.jsonl").is_file());
+
+    // Again: the stored result, at once.
+    assert_eq!(
+        lines(&attack(scratch, &format!("paraphrase {common} --set words=building --set nearest=0 --budget 2 --output-dir a"))),
+        out
+    );
+
+    // What was found, on the same edit: the same pictures, without a search.
+    let again = attack(scratch, &format!("paraphrase {common} --transfer a --output-dir b"));
+    let again = lines(&again);
+    assert_eq!(again.last().unwrap()["budget"], 0);
+    for key in ["pre", "new", "total"] {
+        assert_eq!(again.last().unwrap()[key], result[key], "{key}");
+    }
+    assert_eq!(fs_err::read(scratch.join("a/attack.png")).unwrap(), fs_err::read(scratch.join("b/attack.png")).unwrap());
+}
+
+#[test]
+fn the_miniatures_clip_reads_words_that_lie_ready_for_the_next_edit() {
+    let home = folder();
+    let scratch = home.path();
+    let edit = an_edit(scratch);
+    let search = "--n 2 --steps 3 --json --concept church --set iterations=6";
+    let first = lines(&attack(scratch, &format!("pez --edit {edit} {search} --output-dir a")));
+    let found = |out: &[Value]| out[..2].iter().map(|line| line["found"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
+    assert!(found(&first).iter().all(|prompt| prompt.split(' ').count() >= 4), "{first:?}");
+    // The unedited model's own pictures are the same, so the words are too, and nothing is searched.
+    let cached: Vec<_> = fs_err::read_dir(scratch.join("cache/tensors")).unwrap().collect();
+    assert_eq!(cached.len(), 1);
+    assert_eq!(found(&lines(&attack(scratch, &format!("pez {search} --output-dir b")))), found(&first));
+    assert_eq!(fs_err::read_dir(scratch.join("cache/tensors")).unwrap().count(), 1);
+}
+
+#[test]
+fn a_judges_gradient_leads_and_controls_are_recorded() {
+    let home = folder();
+    let scratch = home.path();
+    let edit = an_edit(scratch);
+    let out = attack(
+        scratch,
+        &format!(
+            "revive --edit {edit} --n 2 --steps 2 --json --concept church --set probe=classifier --set scales=[0.2] --output-dir a"
+        ),
+    );
+    lines(&out);
+    let record: Value = serde_json::from_slice(&fs_err::read(scratch.join("a/run.json")).unwrap()).unwrap();
+    let probes = record["notes"]["probes"].as_array().unwrap();
+    // No case may be left to be probed; if one is, both sides are counted.
+    assert!(probes.iter().all(|probe| probe["control"].as_u64() <= probe["n"].as_u64()), "{record}");
+}
+
+#[test]
+fn attacks_are_listed() {
+    let home = folder();
+    let list = line(home.path(), "attacks --json").json();
+    let listed = list.as_array().cloned().unwrap_or_else(|| list["attacks"].as_array().cloned().unwrap_or_default());
+    let ids: Vec<&str> = listed.iter().filter_map(|attack| attack["attack"].as_str().or(attack["id"].as_str())).collect();
+    for id in ["p4d", "pez", "ring-a-bell", "relearn", "revive", "paraphrase", "worst-case", "random", "unlearndiff"] {
+        assert!(ids.contains(&id), "{id} is missing in {list}");
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_said_with_status_2() {
+    let home = folder();
+    let scratch = home.path();
+    let golden = support::golden("sd1").join("model").display().to_string();
+    let cases = [
+        ("magic --concept church", vec!["magic", "worst-case"]),
+        ("paraphrase --concept church --budget 0", vec!["budget"]),
+        ("paraphrase --concept church --n 0", vec!["--n 0"]),
+        ("paraphrase", vec!["no concept"]),
+        ("paraphrase --concept church --n 2 --steps 2 --set sentences=3", vec!["sentences", "templates"]),
+        ("paraphrase --concept church --variant best", vec!["best"]),
+        ("pez --concept church --clip nowhere --n 2 --steps 2", vec!["--clip"]),
+        ("paraphrase --concept church --transfer nowhere", vec!["--transfer"]),
+        // Noise shows nothing: there is no rate to report.
+        ("paraphrase --concept church --n 2 --steps 1 --guidance-scale 0", vec!["none of 2 pictures"]),
+    ];
+    for (i, (words, said)) in cases.into_iter().enumerate() {
+        // Each in a folder of its own: what fails after the first pictures leaves a record there.
+        attack(scratch, &format!("{words} --output-dir bad-{i}")).refused(&said);
+    }
+    // An edit for another architecture.
+    let edit = an_edit(scratch);
+    attack(scratch, &format!("random --edit {edit} --model {golden} --concept dog --output-dir bad")).refused(&["does not fit"]);
+    scumble(
+        scratch,
+        ["attack", "pez", "--model", &golden, "--concept", "dog", "--n", "1", "--steps", "2", "--output-dir", "bad"],
+    )
+    .refused(&["CLIP", "--clip"]);
+}
