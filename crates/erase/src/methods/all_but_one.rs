@@ -94,13 +94,14 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         return published;
     }
     let prompts: usize = job.concepts.iter().map(|c| c.prompts.len()).sum();
-    // An anchor shows the concept now and then: bare objects are drawn in every style.
-    let anchored = job.concepts.iter().any(|c| c.prompts.iter().any(|p| p.anchor.is_some()));
+    // A prompt's own bare object shows a style now and then; another replacement does not show the concept.
+    let bare = |p: &ConceptPrompt| p.anchor.as_deref().is_some_and(|anchor| p.erase.contains(anchor));
+    let past = job.concepts.iter().any(|c| c.prompts.iter().any(bare));
     Options {
         iterations: 300 * job.concepts.len().clamp(1, 5),
         lr: 1e-3,
         lr_schedule: LrSchedule::Linear,
-        eta: if anchored { 1.0 } else { 0.5 },
+        eta: if past { 1.0 } else { 0.5 },
         lambda: 50.0,
         batch: 8,
         trajectories: prompts.max(16),

@@ -140,11 +140,10 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
                 lr: 1e-3,
                 lr_schedule: LrSchedule::Linear,
                 batch: 8,
-                attack_steps: 80,
+                attack_steps: 90,
                 attack_tokens: 4,
                 attack_places: Places::Both,
                 trajectories: prompts.max(16),
-                sampling_steps: 25,
                 ..published
             }
         }
