@@ -15,6 +15,7 @@ use crate::{job::Case, probe::Trial};
 
 /// What brings the concept back.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "there is one of them in a run")]
 pub enum Found {
     /// A prompt and a seed for each case.
     Cases(Vec<Case>),
@@ -63,7 +64,7 @@ impl Found {
             Self::Prefixes(vectors) => {
                 let values: Vec<f32> = vectors.clone().into_data().iter::<f32>().collect();
                 let tensors = Tensors::from([("prefixes".to_owned(), HostTensor::from_f32(vectors.dims(), &values))]);
-                write(&folder.join(PREFIXES), tensors, &BTreeMap::new())?;
+                write(folder.join(PREFIXES), tensors, &BTreeMap::new())?;
                 PREFIXES.to_owned()
             }
             Self::Word(embedding) => {

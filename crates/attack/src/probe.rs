@@ -158,6 +158,7 @@ struct Drawn<'a> {
 
 /// What happens at every step.
 #[derive(Clone)]
+#[allow(clippy::large_enum_variant, reason = "there is one of them in a drawing")]
 enum Hook<'a> {
     None,
     /// Where the mask is 1, the latents are those of the picture at the step's noise.

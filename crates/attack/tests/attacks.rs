@@ -1,5 +1,7 @@
 //! What every attack has to keep: the victim's weights, its budget, the same result after an interruption, and what it found.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 #[path = "../../erase/tests/common/mod.rs"]
 mod common;
 
@@ -10,7 +12,7 @@ use common::{Memory, bits, concept, host, pipeline};
 use scumble_attack::{
     Case, Drawing, Error, Event, Found, Job, Report, Result, Variant,
     attacks::{self, named, ring_a_bell, worst_case},
-    job::Checkpoint,
+    job::{Checkpoint, Shows},
     probe::{self, Probe, Trial},
     protocol,
 };
@@ -38,7 +40,7 @@ struct Attacked<'a> {
     options: Value,
     budget: Option<usize>,
     store: Memory,
-    shows: Option<&'a dyn Fn(&[Picture]) -> Vec<bool>>,
+    shows: Option<&'a Shows<'a>>,
     /// Interrupts after so many steps of a loss.
     stop_after: Option<usize>,
 }

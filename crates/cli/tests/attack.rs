@@ -1,5 +1,7 @@
 //! `scumble attack` through the real binary: keys, exit statuses, findings tried again.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod support;
 
 use std::path::Path;
