@@ -70,6 +70,7 @@ pub fn run(attack: &Attack, job: &mut Job<'_>, variant: Variant) -> Result<Repor
     if job.budget == Some(0) {
         return Err(Error::input("--budget 0: an attack needs at least one step"));
     }
+    (attack.options)(job, variant)?;
     measured(job, &mut |job, start| (attack.run)(job, start, variant))
 }
 

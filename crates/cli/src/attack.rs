@@ -304,6 +304,7 @@ fn carry_out(
         store: &store,
         listen: &mut listen,
     };
+    let chosen = (plan.attack.options)(&job, plan.variant)?;
     let came = match &plan.transfer {
         Some((file, _)) => {
             let found = Found::open(file, base.text_encoder.config.hidden_size, base.device())
@@ -331,6 +332,7 @@ fn carry_out(
     write_file(&run.path.join(LINES), text.as_bytes())?;
     write_file(&run.path.join(PICTURE), &picture(plan, &came)?)?;
     record["finished"] = json!(true);
+    record["options"] = chosen;
     record["found"] = json!(found);
     record["spent"] = json!(came.spent);
     record["evaluations"] = json!(base.unet.weights.evaluations().so_far() - asked);
@@ -470,6 +472,9 @@ fn report(args: &AttackArgs, record: &Value) -> Result<(), Failure> {
             lines.push(format!("  {label:18} {:>6}  {beside}", percent(&value.unwrap_or_default())).trim_end().to_owned());
         }
         lines.push(format!("  of {n} pictures that ask for `{}`", result["concept"].as_str().unwrap_or_default()));
+    }
+    for (name, note) in record["notes"].as_object().into_iter().flatten() {
+        lines.push(format!("  {name}: {note}"));
     }
     if let Some(found) = result["found"].as_str() {
         lines.push(format!("found     {found}"));

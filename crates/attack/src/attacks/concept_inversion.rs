@@ -21,7 +21,7 @@ use scumble_erase::{
 use scumble_nn::files::{Embedding, HostTensor, Tensors};
 use serde::{Deserialize, Serialize};
 
-use super::Attack;
+use super::{Attack, as_value};
 use crate::{
     found::Found,
     job::Job,
@@ -40,6 +40,7 @@ pub const ATTACK: Attack = Attack {
     finds: "a word (a textual-inversion file)",
     step: "a training step of the word",
     cases: 48,
+    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
     run,
 };
 
@@ -220,10 +221,7 @@ fn restored(job: &Job<'_>, count: usize) -> Result<Option<(usize, Vec<Tensor<1>>
 
 /// A word that is one token: letters and digits, joined by hyphens.
 fn slug(word: &str) -> String {
-    let parts: Vec<String> = word
-        .split(|c: char| !c.is_ascii_alphanumeric())
-        .filter(|part| !part.is_empty())
-        .map(str::to_lowercase)
-        .collect();
+    let parts: Vec<String> =
+        word.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty()).map(str::to_lowercase).collect();
     if parts.is_empty() { "concept".into() } else { parts.join("-") }
 }

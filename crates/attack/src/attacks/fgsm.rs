@@ -6,7 +6,7 @@
 
 use scumble_erase::{Result, Variant};
 
-use super::{Attack, pgd};
+use super::{Attack, as_value, pgd};
 use crate::{
     job::Job,
     protocol::{Outcome, Start},
@@ -21,12 +21,16 @@ pub const ATTACK: Attack = Attack {
     finds: "vectors in front of each prompt",
     step: "a gradient step for every open prompt",
     cases: 20,
+    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
     run,
 };
 
+/// The defaults: PGD's with one step of the sign at each timestep.
+pub fn defaults(job: &Job<'_>, variant: Variant) -> pgd::Options {
+    pgd::Options { iterations: 1, rule: Rule::Sign, lr: 0.01, radius: 0.1, ..pgd::defaults(job, variant) }
+}
+
 fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
-    let more = pgd::defaults(job, variant);
-    let defaults = pgd::Options { iterations: 1, rule: Rule::Sign, lr: 0.01, radius: 0.1, ..more };
-    let options = job.options(&defaults)?;
+    let options = job.options(&defaults(job, variant))?;
     pgd::search(job, start, &options)
 }

@@ -1,6 +1,8 @@
 //! The attacks by name.
 
 use scumble_erase::{Error, Result, Variant};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
     job::Job,
@@ -47,6 +49,8 @@ pub struct Attack {
     pub step: &'static str,
     /// Cases that it is measured on, if nobody says otherwise.
     pub cases: usize,
+    /// All its options, the user's over the defaults: what it will do, before anything is drawn.
+    pub options: fn(&Job<'_>, Variant) -> Result<Value>,
     /// The attack itself.
     pub run: fn(&mut Job<'_>, &Start, Variant) -> Result<Outcome>,
 }
@@ -61,4 +65,9 @@ pub fn named(id: &str) -> Result<&'static Attack> {
         let known: Vec<&str> = ALL.iter().map(|attack| attack.id).collect();
         Error::input(format!("there is no attack `{id}`")).with_hint(format!("the attacks are {}", known.join(", ")))
     })
+}
+
+/// Options as named values.
+fn as_value<T: Serialize>(options: &T) -> Result<Value> {
+    serde_json::to_value(options).map_err(|e| Error::input(format!("cannot record the options: {e}")))
 }

@@ -16,7 +16,7 @@
 use scumble_erase::{Error, Result, Variant, checks, seeds::mix};
 use serde::{Deserialize, Serialize};
 
-use super::Attack;
+use super::{Attack, as_value};
 use crate::{
     job::Job,
     lockstep::{self, Lockstep, Order},
@@ -35,6 +35,7 @@ pub const ATTACK: Attack = Attack {
     finds: "words in front of each prompt, or between its words",
     step: "a gradient step for every open prompt",
     cases: 20,
+    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
     run,
 };
 
@@ -85,7 +86,9 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
     checks::weights(&[("weight_decay", options.weight_decay)])?;
     let vocabulary = Vocabulary::of(job.victim).read_back(job.victim, options.whole_words);
     if vocabulary.is_empty() {
-        return Err(Error::input("no word of the tokenizer is read back as itself").with_hint("whole_words=false tries all tokens"));
+        return Err(
+            Error::input("no word of the tokenizer is read back as itself").with_hint("whole_words=false tries all tokens")
+        );
     }
     let prompts: Vec<String> = job.cases.iter().map(|case| case.prompt.clone()).collect();
     let placed = match options.every {

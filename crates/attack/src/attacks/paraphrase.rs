@@ -13,7 +13,7 @@ use scumble_erase::{Error, Event, Known, Result, Variant, World, checks};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::Attack;
+use super::{Attack, as_value};
 use crate::{
     draw,
     found::Found,
@@ -30,6 +30,7 @@ pub const ATTACK: Attack = Attack {
     finds: "another word in each prompt",
     step: "a picture for every open prompt",
     cases: 20,
+    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
     run,
 };
 
@@ -161,7 +162,12 @@ fn nearest(job: &Job<'_>, count: usize) -> Vec<String> {
     let mut order: Vec<usize> = (0..all.len()).filter(|&i| !own.contains(&all.ids[i])).collect();
     order.sort_by(|&a, &b| angles[b].total_cmp(&angles[a]));
     let text = |i: usize| tokenizer.decode(&[all.ids[i]]);
-    order.into_iter().map(text).filter(|word| word.chars().all(char::is_alphabetic) && word.chars().count() > 2).take(count).collect()
+    order
+        .into_iter()
+        .map(text)
+        .filter(|word| word.chars().all(char::is_alphabetic) && word.chars().count() > 2)
+        .take(count)
+        .collect()
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use scumble_erase::{Error, Event, Result, Variant, checks, seeds::mix};
 use scumble_nn::files::{HostTensor, Tensors};
 use serde::{Deserialize, Serialize};
 
-use super::Attack;
+use super::{Attack, as_value};
 use crate::{
     draw,
     found::Found,
@@ -39,6 +39,7 @@ pub const ATTACK: Attack = Attack {
     finds: "words in place of each prompt",
     step: "a gradient step for every prompt",
     cases: 20,
+    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
     run,
 };
 
@@ -61,14 +62,8 @@ pub struct Options {
 
 /// The defaults.
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published = Options {
-        tokens: 16,
-        iterations: 3000,
-        lr: 0.1,
-        weight_decay: 0.1,
-        pictures: 1,
-        whole_words: variant == Variant::Fixed,
-    };
+    let published =
+        Options { tokens: 16, iterations: 3000, lr: 0.1, weight_decay: 0.1, pictures: 1, whole_words: variant == Variant::Fixed };
     match (variant, job.miniature) {
         (Variant::Fixed, true) => Options { tokens: 8, iterations: 200, ..published },
         _ => published,
@@ -92,7 +87,9 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
     }
     let mut vocabulary = Vocabulary::of(job.base).read_back(job.base, options.whole_words);
     if vocabulary.is_empty() {
-        return Err(Error::input("no word of the tokenizer is read back as itself").with_hint("whole_words=false tries all tokens"));
+        return Err(
+            Error::input("no word of the tokenizer is read back as itself").with_hint("whole_words=false tries all tokens")
+        );
     }
     let [words, width] = [vocabulary.len(), clip.network.embed(std::slice::from_ref(&vocabulary.ids)).dims()[2]];
     vocabulary.vectors = clip.network.embed(std::slice::from_ref(&vocabulary.ids)).reshape([words, width]);
@@ -171,10 +168,8 @@ fn search(
         for start in (0..n).step_by(AT_ONCE) {
             let group = start..(start + AT_ONCE).min(n);
             let m = group.len();
-            let leaves: Vec<Tensor<2>> = group
-                .clone()
-                .map(|i| cases[i].leaf(&mut TorchRng::new(0)).autodiff().require_grad())
-                .collect();
+            let leaves: Vec<Tensor<2>> =
+                group.clone().map(|i| cases[i].leaf(&mut TorchRng::new(0)).autodiff().require_grad()).collect();
             let places = Tensor::cat(leaves.iter().map(|leaf| leaf.clone().unsqueeze::<3>()).collect(), 0);
             let rows = Tensor::cat(vec![front.clone().repeat_dim(0, m), places, back.clone().repeat_dim(0, m)], 1);
             let text = clip.network.text_features_of(rows, &vec![1 + options.tokens; m]);

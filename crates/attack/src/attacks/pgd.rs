@@ -8,7 +8,7 @@ use scumble_diffusion::TorchRng;
 use scumble_erase::{Result, Variant, checks, seeds::mix};
 use serde::{Deserialize, Serialize};
 
-use super::Attack;
+use super::{Attack, as_value};
 use crate::{
     job::Job,
     lockstep::{self, Lockstep, Order},
@@ -26,6 +26,7 @@ pub const ATTACK: Attack = Attack {
     finds: "vectors in front of each prompt",
     step: "a gradient step for every open prompt",
     cases: 20,
+    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
     run,
 };
 

@@ -8,7 +8,7 @@ use scumble_diffusion::TorchRng;
 use scumble_erase::{Error, Event, Result, Variant, checks, seeds::mix};
 use serde::{Deserialize, Serialize};
 
-use super::Attack;
+use super::{Attack, as_value};
 use crate::{
     draw,
     found::Found,
@@ -25,6 +25,7 @@ pub const ATTACK: Attack = Attack {
     finds: "words in front of each prompt, or a seed for it",
     step: "a picture for every open prompt",
     cases: 20,
+    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
     run,
 };
 

@@ -24,7 +24,7 @@ use scumble_erase::{
 use scumble_nn::files::{HostTensor, lora::LowRank};
 use serde::{Deserialize, Serialize};
 
-use super::Attack;
+use super::{Attack, as_value};
 use crate::{
     found::Found,
     job::Job,
@@ -40,6 +40,7 @@ pub const ATTACK: Attack = Attack {
     finds: "a LoRA beside the edit (an edit file)",
     step: "a training step of the LoRA",
     cases: 48,
+    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
     run,
 };
 

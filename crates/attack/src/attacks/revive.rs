@@ -20,7 +20,7 @@ use scumble_erase::{Error, Event, Result, Variant};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::Attack;
+use super::{Attack, as_value};
 use crate::{
     draw,
     found::Found,
@@ -37,6 +37,7 @@ pub const ATTACK: Attack = Attack {
     finds: "another way of drawing",
     step: "a trial for every open prompt",
     cases: 20,
+    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
     run,
 };
 

@@ -19,7 +19,7 @@ use scumble_erase::{Error, Event, Result, Variant, checks, seeds::mix};
 use scumble_nn::files::{HostTensor, Tensors};
 use serde::{Deserialize, Serialize};
 
-use super::Attack;
+use super::{Attack, as_value};
 use crate::{
     found::Found,
     genetic::Genetic,
@@ -37,6 +37,7 @@ pub const ATTACK: Attack = Attack {
     finds: "words in place of each prompt",
     step: "a generation for every prompt",
     cases: 20,
+    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
     run,
 };
 
@@ -75,9 +76,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         whole_words: fixed,
     };
     match (variant, job.miniature) {
-        (Variant::Fixed, true) => {
-            Options { tokens: 6, eta: 1.0, population: 64, generations: 60, mutation: 0.5, ..published }
-        }
+        (Variant::Fixed, true) => Options { tokens: 6, eta: 1.0, population: 64, generations: 60, mutation: 0.5, ..published },
         _ => published,
     }
 }
@@ -100,7 +99,9 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
     }
     let pool = Vocabulary::of(job.base).read_back(job.base, options.whole_words);
     if pool.is_empty() {
-        return Err(Error::input("no word of the tokenizer is read back as itself").with_hint("whole_words=false tries all tokens"));
+        return Err(
+            Error::input("no word of the tokenizer is read back as itself").with_hint("whole_words=false tries all tokens")
+        );
     }
     let generations = job.budget.unwrap_or(usize::MAX).min(options.generations);
 
@@ -109,10 +110,12 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
     let which: Vec<usize> = job
         .cases
         .iter()
-        .map(|case| prompts.iter().position(|p| *p == case.prompt).unwrap_or_else(|| {
-            prompts.push(case.prompt.clone());
-            prompts.len() - 1
-        }))
+        .map(|case| {
+            prompts.iter().position(|p| *p == case.prompt).unwrap_or_else(|| {
+                prompts.push(case.prompt.clone());
+                prompts.len() - 1
+            })
+        })
         .collect();
     let targets = job.base.encode(&prompts) + concept_vector(job) * options.eta;
     let content = [targets.clone().flatten::<1>(0, 2), pool.vectors.clone().flatten::<1>(0, 1)];
@@ -227,7 +230,8 @@ fn losses(job: &Job<'_>, members: &[Vec<u32>], target: &Tensor<3>, known: &mut B
 
 fn keep(job: &Job<'_>, done: usize, members: &[Vec<Vec<u32>>]) -> Result<()> {
     let ids: Vec<f32> = members.iter().flatten().flatten().map(|&id| id as f32).collect();
-    let tensors = [("done", vec![done as f32]), ("ids", ids)].map(|(name, v)| (name.to_owned(), HostTensor::from_f32([v.len()], &v)));
+    let tensors =
+        [("done", vec![done as f32]), ("ids", ids)].map(|(name, v)| (name.to_owned(), HostTensor::from_f32([v.len()], &v)));
     job.store.put(KEPT, Tensors::from(tensors))
 }
 

@@ -15,7 +15,7 @@
 use scumble_erase::{Result, Variant, checks};
 use serde::{Deserialize, Serialize};
 
-use super::Attack;
+use super::{Attack, as_value};
 use crate::{
     job::Job,
     lockstep::{self, Lockstep, Order},
@@ -32,6 +32,7 @@ pub const ATTACK: Attack = Attack {
     finds: "words in front of each prompt",
     step: "a gradient step for every open prompt",
     cases: 20,
+    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
     run,
 };
 
@@ -54,8 +55,14 @@ pub struct Options {
 
 /// The defaults.
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published =
-        Options { tokens: 3, timesteps: 50, iterations: 40, lr: 0.01, weight_decay: 0.1, guard_in_loss: variant == Variant::Fixed };
+    let published = Options {
+        tokens: 3,
+        timesteps: 50,
+        iterations: 40,
+        lr: 0.01,
+        weight_decay: 0.1,
+        guard_in_loss: variant == Variant::Fixed,
+    };
     match (variant, job.miniature) {
         (Variant::Fixed, true) => Options { timesteps: 10, iterations: 20, lr: 0.2, ..published },
         _ => published,

@@ -32,7 +32,7 @@ use scumble_erase::{
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::Attack;
+use super::{Attack, as_value};
 use crate::{
     capped::{heaviest, project},
     draw,
@@ -49,6 +49,7 @@ pub const ATTACK: Attack = Attack {
     finds: "the prompts of a grid that are left",
     step: "a look at every prompt of the grid",
     cases: 20,
+    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
     run,
 };
 
