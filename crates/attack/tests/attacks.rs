@@ -68,7 +68,6 @@ impl<'a> Attacked<'a> {
         let mut job = Job {
             base: self.base,
             victim: self.victim,
-            guarded: false,
             checkpoint: Checkpoint { name: "tiny", hash: "hash", family: "stable-diffusion-custom" },
             concept: &concept,
             word: "dog",
