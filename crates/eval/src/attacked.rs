@@ -62,16 +62,18 @@ impl Question {
     /// object), as CLIP's text tower sees them. `ids` encodes a caption.
     pub fn witness(&self, clip: &ClipModel, ids: &dyn Fn(&str) -> Vec<u32>) -> Witness {
         let world = World::emoji();
-        let (labels, of): (&[String], fn(&World, &str) -> Vec<String>) = match self.judge {
-            Kind::Object => (&world.objects, |world, object| {
-                world.styles.iter().map(|style| World::caption(object, Some(style), None)).collect()
-            }),
-            Kind::Style => (&world.styles, |world, style| {
-                world.objects.iter().map(|object| World::caption(object, Some(style), None)).collect()
-            }),
+        let labels = match self.judge {
+            Kind::Object => &world.objects,
+            Kind::Style => &world.styles,
+        };
+        let captions = |label: &String| -> Vec<String> {
+            match self.judge {
+                Kind::Object => world.styles.iter().map(|style| World::caption(label, Some(style), None)).collect(),
+                Kind::Style => world.objects.iter().map(|object| World::caption(object, Some(label), None)).collect(),
+            }
         };
         let vector = |label: &String| {
-            let rows: Vec<Vec<u32>> = of(&world, label).iter().map(|caption| ids(caption)).collect();
+            let rows: Vec<Vec<u32>> = captions(label).iter().map(|caption| ids(caption)).collect();
             let mean = clip.network.text_features(&rows).mean_dim(0);
             let norm = mean.clone().powi_scalar(2).sum_dim(1).sqrt();
             mean / norm
