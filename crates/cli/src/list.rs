@@ -34,7 +34,7 @@ pub(crate) fn methods(args: ListArgs) -> Result<Outcome, Failure> {
             if m.several { "takes several concepts at once" } else { "one concept at a time" }
         ))?;
         if let (Some(seconds), Some(peak)) = (m.seconds, m.peak_mb) {
-            output::data(&format!("    cost     {seconds:.1} s, {peak:.0} MiB for `church` on the miniature, 2 cores"))?;
+            output::data(&format!("    cost     {seconds:.1} s, {peak:.0} MiB for `church` on the miniature, on the CPU"))?;
         }
     }
     Ok(Outcome::Done)

@@ -41,8 +41,8 @@ pub const METHOD: Method = Method {
     several: true,
     preserves: true,
     pictures: false,
-    seconds: None,
-    peak_mb: None,
+    seconds: Some(50.0),
+    peak_mb: Some(241.0),
     published_evaluations: Some(53_200),
     erase,
 };

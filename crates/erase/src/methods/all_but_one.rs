@@ -44,8 +44,8 @@ pub const METHOD: Method = Method {
     several: true,
     preserves: false,
     pictures: false,
-    seconds: None,
-    peak_mb: None,
+    seconds: Some(43.0),
+    peak_mb: Some(263.0),
     published_evaluations: None,
     erase,
 };

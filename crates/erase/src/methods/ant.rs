@@ -49,8 +49,8 @@ pub const METHOD: Method = Method {
     several: true,
     preserves: true,
     pictures: false,
-    seconds: None,
-    peak_mb: None,
+    seconds: Some(33.0),
+    peak_mb: Some(264.0),
     published_evaluations: Some(25_650),
     erase,
 };

@@ -49,8 +49,8 @@ pub const METHOD: Method = Method {
     several: true,
     preserves: true,
     pictures: false,
-    seconds: None,
-    peak_mb: None,
+    seconds: Some(54.0),
+    peak_mb: Some(230.0),
     published_evaluations: Some(272_000),
     erase,
 };

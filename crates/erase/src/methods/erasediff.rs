@@ -38,8 +38,8 @@ pub const METHOD: Method = Method {
     several: true,
     preserves: true,
     pictures: true,
-    seconds: None,
-    peak_mb: None,
+    seconds: Some(51.0),
+    peak_mb: Some(255.0),
     published_evaluations: Some(56_000),
     erase,
 };

@@ -40,8 +40,8 @@ pub const METHOD: Method = Method {
     several: true,
     preserves: true,
     pictures: true,
-    seconds: None,
-    peak_mb: None,
+    seconds: Some(32.0),
+    peak_mb: Some(280.0),
     published_evaluations: Some(1_605),
     erase,
 };

@@ -45,8 +45,8 @@ pub const METHOD: Method = Method {
     several: true,
     preserves: false,
     pictures: false,
-    seconds: None,
-    peak_mb: None,
+    seconds: Some(80.0),
+    peak_mb: Some(227.0),
     published_evaluations: Some(104_000),
     erase,
 };

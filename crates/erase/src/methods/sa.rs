@@ -35,8 +35,8 @@ pub const METHOD: Method = Method {
     several: true,
     preserves: true,
     pictures: false,
-    seconds: None,
-    peak_mb: None,
+    seconds: Some(86.0),
+    peak_mb: Some(281.0),
     published_evaluations: Some(16_800_000),
     erase,
 };

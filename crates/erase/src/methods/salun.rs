@@ -34,8 +34,8 @@ pub const METHOD: Method = Method {
     several: true,
     preserves: true,
     pictures: true,
-    seconds: None,
-    peak_mb: None,
+    seconds: Some(58.0),
+    peak_mb: Some(258.0),
     published_evaluations: Some(39_000),
     erase,
 };

@@ -39,8 +39,8 @@ pub const METHOD: Method = Method {
     several: true,
     preserves: true,
     pictures: true,
-    seconds: None,
-    peak_mb: None,
+    seconds: Some(47.0),
+    peak_mb: Some(259.0),
     published_evaluations: Some(12_800),
     erase,
 };

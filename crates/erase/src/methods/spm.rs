@@ -45,8 +45,8 @@ pub const METHOD: Method = Method {
     several: true,
     preserves: true,
     pictures: false,
-    seconds: None,
-    peak_mb: None,
+    seconds: Some(48.0),
+    peak_mb: Some(260.0),
     published_evaluations: Some(216_000),
     erase,
 };

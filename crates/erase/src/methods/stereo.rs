@@ -46,8 +46,8 @@ pub const METHOD: Method = Method {
     several: true,
     preserves: false,
     pictures: false,
-    seconds: None,
-    peak_mb: None,
+    seconds: Some(90.0),
+    peak_mb: Some(248.0),
     published_evaluations: Some(92_800),
     erase,
 };

@@ -34,8 +34,8 @@ pub const METHOD: Method = Method {
     several: true,
     preserves: true,
     pictures: false,
-    seconds: Some(0.1),
-    peak_mb: Some(101.0),
+    seconds: Some(102.0),
+    peak_mb: Some(300.0),
     published_evaluations: Some(117_500),
     erase,
 };
