@@ -8,7 +8,7 @@ use scumble_erase::{Error, Event, Result};
 
 use crate::{
     found::Found,
-    job::{Case, Drawing, Job},
+    job::{Case, Drawing, Job, Shows},
     placed::Placed,
     probe,
     prompts::{either, repeated},
@@ -36,7 +36,7 @@ pub fn latents(model: &Pipeline, prompted: &Prompted, seeds: &[u64], drawing: Dr
 /// # Errors
 /// If the model cannot sample, or the caller interrupts.
 pub fn plain(job: &mut Job<'_>, model: &Pipeline, stage: &'static str) -> Result<Tensor<4>> {
-    let prompts: Vec<String> = job.cases.iter().map(|case| case.prompt.clone()).collect();
+    let prompts: Vec<String> = job.prompts();
     grouped(job, stage, &mut |job, cases, rows| latents(model, &model.prompted(&prompts[rows]), &seeds(cases), job.drawing))
 }
 
@@ -46,7 +46,7 @@ pub fn plain(job: &mut Job<'_>, model: &Pipeline, stage: &'static str) -> Result
 /// If the finding does not fit the model or the cases, the model cannot sample, or the caller interrupts.
 pub fn attacked(job: &mut Job<'_>, start: &Start, found: &Found) -> Result<Tensor<4>> {
     let stage = "drawing with what was found";
-    let own: Vec<String> = job.cases.iter().map(|case| case.prompt.clone()).collect();
+    let own: Vec<String> = job.prompts();
     match found {
         Found::Cases(found) => {
             fits(found.len(), own.len())?;
@@ -120,6 +120,22 @@ fn grouped(job: &mut Job<'_>, stage: &'static str, draw: &mut Group<'_>) -> Resu
         return Err(Error::input("there is no picture to attack"));
     }
     Ok(Tensor::cat(parts, 0))
+}
+
+/// Which cases show the concept when the attacked model draws them as they are.
+///
+/// # Errors
+/// If the model cannot sample, or the caller interrupts.
+pub fn shown(job: &mut Job<'_>, cases: &[Case], shows: &Shows<'_>) -> Result<Vec<bool>> {
+    let mut hits = Vec::with_capacity(cases.len());
+    for group in cases.chunks(AT_ONCE) {
+        let prompts: Vec<String> = group.iter().map(|case| case.prompt.clone()).collect();
+        let latents = latents(job.victim, &job.victim.prompted(&prompts), &seeds(group), job.drawing)?;
+        hits.extend(shows(&pictures(job.victim, &latents)));
+        // Lets the caller interrupt between groups.
+        job.tell(Event::Note(""))?;
+    }
+    Ok(hits)
 }
 
 /// The pictures of latents.

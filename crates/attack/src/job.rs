@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use burn::tensor::Tensor;
 use scumble_diffusion::{Picture, Pipeline, Sampler};
-use scumble_erase::{Concept, Error, Event, Result, Store, World, job::over_defaults, train::flow};
+use scumble_erase::{Captions, Concept, Error, Event, Result, Store, World, job::over_defaults, train::flow};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
@@ -118,6 +118,31 @@ impl Job<'_> {
     /// If the checkpoint names one that is not here, and nobody chose another.
     pub fn sampler(&self) -> Result<Sampler> {
         Ok(self.drawing.sampler.map_or_else(|| self.victim.own_sampler(), Ok)?)
+    }
+
+    /// What an eraser's training loop is given, for attacks that train: one of the job's models, with the job's store and listener.
+    pub fn training<'b>(&'b mut self, pipeline: &'b Pipeline, seed: u64, nothing: &'b Captions) -> scumble_erase::Job<'b> {
+        scumble_erase::Job {
+            pipeline,
+            base: self.checkpoint.name,
+            base_hash: self.checkpoint.hash,
+            family: self.checkpoint.family,
+            miniature: self.miniature,
+            concepts: std::slice::from_ref(self.concept),
+            preserve: &[],
+            captions: nothing,
+            pictures: None,
+            count: None,
+            options: Map::new(),
+            seed,
+            store: self.store,
+            listen: &mut *self.listen,
+        }
+    }
+
+    /// The prompts of the cases.
+    pub fn prompts(&self) -> Vec<String> {
+        self.cases.iter().map(|case| case.prompt.clone()).collect()
     }
 
     /// The prompt of a case with another word in the concept's place.

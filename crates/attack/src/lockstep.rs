@@ -67,7 +67,7 @@ const AT_ONCE: usize = 20;
 /// # Errors
 /// If a prompt leaves no room, the loss is not finite, or the caller interrupts.
 pub fn search<S: Search>(job: &mut Job<'_>, start: &Start, plan: Lockstep, make: &mut dyn FnMut(usize) -> S) -> Result<Outcome> {
-    let prompts: Vec<String> = job.cases.iter().map(|case| case.prompt.clone()).collect();
+    let prompts: Vec<String> = job.prompts();
     let placed = Placed::before(job.victim, &prompts, plan.tokens)?;
     search_at(job, start, plan, &placed, make)
 }
@@ -83,7 +83,7 @@ pub fn search_at<S: Search>(
     placed: &Placed,
     make: &mut dyn FnMut(usize) -> S,
 ) -> Result<Outcome> {
-    let prompts: Vec<String> = job.cases.iter().map(|case| case.prompt.clone()).collect();
+    let prompts: Vec<String> = job.prompts();
     let (base, victim) = (job.base, job.victim);
     let aim = Aim::new(base, victim, plan.goal, plan.guarded, job.drawing);
     let concepts: Vec<Prompted> = prompts.iter().map(|p| base.prompted(std::slice::from_ref(p))).collect();

@@ -5,7 +5,10 @@
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::TorchRng;
-use scumble_erase::adam::{Adam, Moments};
+use scumble_erase::{
+    Error, Result,
+    adam::{Adam, Moments},
+};
 
 use crate::lockstep::Search;
 
@@ -28,6 +31,20 @@ impl Vocabulary {
         let embedded = pipeline.text_network().embed(std::slice::from_ref(&ids));
         let width = embedded.dims()[2];
         Self { ids, vectors: embedded.reshape([n, width]) }
+    }
+
+    /// The words of a model, all or only those that are read back as themselves.
+    ///
+    /// # Errors
+    /// If none is.
+    pub fn words(pipeline: &scumble_diffusion::Pipeline, whole: bool) -> Result<Self> {
+        let words = Self::of(pipeline).read_back(pipeline, whole);
+        if words.is_empty() {
+            return Err(
+                Error::input("no word of the tokenizer is read back as itself").with_hint("whole_words=false tries all tokens")
+            );
+        }
+        Ok(words)
     }
 
     /// Those alone that are read back as themselves when they are written as text, if `whole` asks for it.

@@ -50,7 +50,7 @@ pub(crate) fn run(args: &EraseArgs) -> Result<Outcome, Failure> {
     let world = World::emoji();
     let wording = Wording {
         template: args.template.clone(),
-        objects: args.objects.iter().flat_map(|o| split(o)).collect(),
+        objects: args.objects.iter().flat_map(|o| crate::options::listed(o)).collect(),
         anchor: args.anchor.clone(),
         from: args.from.clone(),
     };
@@ -285,7 +285,7 @@ impl Plan {
 /// The concepts of all arguments, each once.
 fn concept_names(args: &EraseArgs) -> Result<Vec<String>, Failure> {
     let mut names: Vec<String> = Vec::new();
-    for name in args.concepts.iter().chain(&args.erase).flat_map(|text| split(text)) {
+    for name in args.concepts.iter().chain(&args.erase).flat_map(|text| crate::options::listed(text)) {
         if !names.iter().any(|n| n.eq_ignore_ascii_case(&name)) {
             names.push(name);
         }
@@ -310,7 +310,7 @@ fn preserved(args: &EraseArgs, method: &methods::Method, world: Option<&World>) 
         return Err(Failure::new(format!("--pictures: `{}` does not learn from pictures", method.id))
             .with_hint(format!("methods that do: {}", able(|m| m.pictures))));
     }
-    let names = args.preserve.iter().flat_map(|p| split(p));
+    let names = args.preserve.iter().flat_map(|p| crate::options::listed(p));
     Ok(names.map(|name| Concept::new(&name, &Wording::default(), world)).collect::<Result<_, _>>()?)
 }
 
@@ -333,11 +333,6 @@ fn captions(args: &EraseArgs, names: &[String], world: Option<&World>) -> Result
         (None, Some(world)) => Captions::of_world(world, names),
         (None, None) => Captions::of_nouns(names, CAPTIONS),
     })
-}
-
-/// The parts of a `;` list, without empty ones.
-fn split(text: &str) -> Vec<String> {
-    text.split(';').map(str::trim).filter(|part| !part.is_empty()).map(String::from).collect()
 }
 
 /// The method's options: flags first, then `--set`, which reaches every one.

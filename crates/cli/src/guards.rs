@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::{
     edits::{self, Loaded},
     failure::Failure,
+    options,
 };
 
 /// The power, factor and floor of a gate that is put on adapters from the command line: the paper's.
@@ -26,15 +27,15 @@ pub(crate) fn open_all(
     loaded: &mut [Loaded],
     world: Option<&World>,
 ) -> Result<Vec<Guard>, Failure> {
-    let numbers = numbers(set)?;
-    let mut used: Vec<&str> = Vec::new();
+    let numbers = options::of_set(set)?;
+    let mut used: Vec<String> = Vec::new();
     let mut list = Vec::new();
     for text in texts {
         let failed = |failure: Failure| failure.of(&format!("--guard {text}"));
         let (id, said) = text.split_once('=').map_or((text.as_str(), None), |(id, said)| (id, Some(said)));
         let known = guards::named(id).map_err(|e| failed(e.into()))?;
         let names = match said {
-            Some(said) => split(said),
+            Some(said) => options::listed(said),
             None if known.id == guards::a_star::KNOWN.id => world.map_or_else(Vec::new, |world| world.objects.clone()),
             None => loaded.iter().map(|one| one.edit.about.concepts.clone()).find(|c| !c.is_empty()).unwrap_or_default(),
         };
@@ -51,11 +52,11 @@ pub(crate) fn open_all(
         let plain = guard(known.id, &concepts, Variant::Fixed, small, &Map::new()).map_err(|e| failed(e.into()))?;
         let own = plain.options();
         let options: Map<String, Value> =
-            numbers.iter().filter(|(key, _)| own.contains_key(key)).map(|(k, v)| (k.clone(), v.clone())).collect();
-        used.extend(numbers.iter().filter(|(key, _)| own.contains_key(key)).map(|(key, _)| key.as_str()));
+            numbers.iter().filter(|(key, _)| own.contains_key(*key)).map(|(k, v)| (k.clone(), v.clone())).collect();
+        used.extend(options.keys().cloned());
         list.push(guard(known.id, &concepts, Variant::Fixed, small, &options).map_err(|e| failed(e.into()))?);
     }
-    if let Some((key, _)) = numbers.iter().find(|(key, _)| !used.contains(&key.as_str())) {
+    if let Some(key) = numbers.keys().find(|key| !used.contains(key)) {
         let known: Vec<String> = list.iter().flat_map(|guard| guard.options().into_iter().map(|(key, _)| key)).collect();
         let hint = if known.is_empty() {
             "--set is for the numbers of a --guard".into()
@@ -67,25 +68,8 @@ pub(crate) fn open_all(
     Ok(list)
 }
 
-/// `--set key=value` as named values.
-fn numbers(set: &[String]) -> Result<Vec<(String, Value)>, Failure> {
-    set.iter()
-        .map(|text| {
-            let Some((key, value)) = text.split_once('=') else {
-                return Err(Failure::new(format!("--set {text}: expected KEY=VALUE")));
-            };
-            let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
-            Ok((key.trim().replace('-', "_"), value))
-        })
-        .collect()
-}
-
 fn concepts(names: &[String], world: Option<&World>) -> Result<Vec<Concept>, Failure> {
     Ok(names.iter().map(|name| Concept::new(name, &Wording::default(), world)).collect::<Result<_, _>>()?)
-}
-
-fn split(text: &str) -> Vec<String> {
-    text.split(';').map(str::trim).filter(|part| !part.is_empty()).map(String::from).collect()
 }
 
 /// Lets the low-rank changes of the edits act as far as a prompt is close to the concepts.

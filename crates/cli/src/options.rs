@@ -1,4 +1,4 @@
-//! `--set KEY=VALUE`, which reaches every option of a method or an attack.
+//! What several commands read in the same way: `--set KEY=VALUE`, which reaches every option of a method, an attack or a guard, and lists.
 
 use serde_json::{Map, Value};
 
@@ -16,4 +16,9 @@ pub(crate) fn of_set(set: &[String]) -> Result<Map<String, Value>, Failure> {
         Ok((key.trim().replace('-', "_"), value))
     };
     set.iter().map(one).collect()
+}
+
+/// The parts of a `;` list, without empty ones.
+pub(crate) fn listed(text: &str) -> Vec<String> {
+    text.split(';').map(str::trim).filter(|part| !part.is_empty()).map(String::from).collect()
 }

@@ -13,7 +13,7 @@
 //! case ends with the first picture that shows the concept, as in UnlearnDiffAtk, and no CLIP is asked. Its search under SLD leaves the unconditional
 //! prediction out of the guided one; here the guard's own rule is in the loss (`guard_in_loss`).
 
-use scumble_erase::{Error, Result, Variant, checks, seeds::mix};
+use scumble_erase::{Result, Variant, checks, seeds::mix};
 use serde::{Deserialize, Serialize};
 
 use super::{Attack, as_value};
@@ -84,13 +84,8 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
     checks::counts(&[("tokens", options.tokens), ("rounds", options.rounds), ("iterations", options.iterations)])?;
     checks::above_zero(&[("lr", options.lr)])?;
     checks::weights(&[("weight_decay", options.weight_decay)])?;
-    let vocabulary = Vocabulary::of(job.victim).read_back(job.victim, options.whole_words);
-    if vocabulary.is_empty() {
-        return Err(
-            Error::input("no word of the tokenizer is read back as itself").with_hint("whole_words=false tries all tokens")
-        );
-    }
-    let prompts: Vec<String> = job.cases.iter().map(|case| case.prompt.clone()).collect();
+    let vocabulary = Vocabulary::words(job.victim, options.whole_words)?;
+    let prompts: Vec<String> = job.prompts();
     let placed = match options.every {
         0 => Placed::before(job.victim, &prompts, options.tokens)?,
         every => Placed::between(job.victim, &prompts, every)?,

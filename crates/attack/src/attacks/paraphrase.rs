@@ -17,7 +17,7 @@ use super::{Attack, as_value};
 use crate::{
     draw,
     found::Found,
-    job::{Job, reworded},
+    job::{Case, Job, reworded},
     protocol::{Notes, Outcome, Start},
     simplex::Vocabulary,
 };
@@ -83,14 +83,8 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
         for &i in &open {
             cases[i].prompt = phrased(&job.cases[i].prompt, job.word, template, word)?;
         }
-        let mut hits = Vec::new();
-        for group in open.chunks(20) {
-            let (prompts, seeds): (Vec<String>, Vec<u64>) =
-                group.iter().map(|&i| (cases[i].prompt.clone(), cases[i].seed)).unzip();
-            let latents = draw::latents(job.victim, &job.victim.prompted(&prompts), &seeds, job.drawing)?;
-            hits.extend(shows(&draw::pictures(job.victim, &latents)));
-            job.tell(Event::Note(""))?;
-        }
+        let tried: Vec<Case> = open.iter().map(|&i| cases[i].clone()).collect();
+        let hits = draw::shown(job, &tried, shows)?;
         let count = hits.iter().filter(|&&hit| hit).count();
         brought.push((template.replace("{word}", word).replace("{prompt}", &format!("... {word} ...")), count, open.len()));
         open = open.iter().zip(hits).filter(|(_, hit)| !hit).map(|(&i, _)| i).collect();

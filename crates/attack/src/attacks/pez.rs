@@ -85,12 +85,7 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
     if options.tokens > room {
         return Err(Error::input(format!("tokens is {}, expected at most {room}, the room in a prompt", options.tokens)));
     }
-    let mut vocabulary = Vocabulary::of(job.base).read_back(job.base, options.whole_words);
-    if vocabulary.is_empty() {
-        return Err(
-            Error::input("no word of the tokenizer is read back as itself").with_hint("whole_words=false tries all tokens")
-        );
-    }
+    let mut vocabulary = Vocabulary::words(job.base, options.whole_words)?;
     let [words, width] = [vocabulary.len(), clip.network.embed(std::slice::from_ref(&vocabulary.ids)).dims()[2]];
     vocabulary.vectors = clip.network.embed(std::slice::from_ref(&vocabulary.ids)).reshape([words, width]);
 

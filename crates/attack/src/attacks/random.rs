@@ -73,13 +73,7 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
             cases[i] = trial(job, &options, &vocabulary, i, spent);
         }
         let tried: Vec<Case> = open.iter().map(|&i| cases[i].clone()).collect();
-        let mut hits = Vec::new();
-        for group in tried.chunks(20) {
-            let prompts: Vec<String> = group.iter().map(|case| case.prompt.clone()).collect();
-            let seeds: Vec<u64> = group.iter().map(|case| case.seed).collect();
-            let latents = draw::latents(job.victim, &job.victim.prompted(&prompts), &seeds, job.drawing)?;
-            hits.extend(shows(&draw::pictures(job.victim, &latents)));
-        }
+        let hits = draw::shown(job, &tried, shows)?;
         open = open.iter().zip(hits).filter(|(_, hit)| !hit).map(|(&i, _)| i).collect();
         spent += 1;
         job.tell(Event::Step { done: spent, loss: None })?;

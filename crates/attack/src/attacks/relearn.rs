@@ -103,24 +103,8 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
     let described = serde_json::to_value(&options).unwrap_or_default();
     let (seed, batch) = (job.seed, options.batch);
 
-    let concepts = [job.concept.clone()];
-    let none = Captions { source: "none".into(), lines: Vec::new() };
-    let mut training = scumble_erase::Job {
-        pipeline: victim,
-        base: job.checkpoint.name,
-        base_hash: job.checkpoint.hash,
-        family: job.checkpoint.family,
-        miniature: job.miniature,
-        concepts: &concepts,
-        preserve: &[],
-        captions: &none,
-        pictures: None,
-        count: None,
-        options: serde_json::Map::new(),
-        seed,
-        store: job.store,
-        listen: &mut *job.listen,
-    };
+    let nothing = Captions { source: "none".into(), lines: Vec::new() };
+    let mut training = job.training(victim, seed, &nothing);
     let plan = Train {
         start: Some(&adapted),
         mask: mask.as_ref(),

@@ -270,25 +270,9 @@ fn erased(
 ) -> Result<Pipeline> {
     let base = job.base;
     let examples = Noised::new(base, pictures.clone());
-    let concepts = [job.concept.clone()];
-    let none = Captions { source: "none".into(), lines: Vec::new() };
+    let nothing = Captions { source: "none".into(), lines: Vec::new() };
     let (seed, state) = (mix(job.seed, 0x3030 + round as u64), format!("worst-case-{round}"));
-    let mut erasing = scumble_erase::Job {
-        pipeline: base,
-        base: job.checkpoint.name,
-        base_hash: job.checkpoint.hash,
-        family: job.checkpoint.family,
-        miniature: job.miniature,
-        concepts: &concepts,
-        preserve: &[],
-        captions: &none,
-        pictures: None,
-        count: None,
-        options: serde_json::Map::new(),
-        seed,
-        store: job.store,
-        listen: &mut *job.listen,
-    };
+    let mut erasing = job.training(base, seed, &nothing);
     let plan = Train::new(ESD_X, options.iterations, options.lr, LrSchedule::Constant, &state);
     let device = base.device();
     let mean = weights.iter().sum::<f64>() / weights.len() as f64;
