@@ -4,12 +4,14 @@
 
 pub mod attacked;
 pub mod clip;
+pub mod distribution;
 pub mod error;
 pub mod judge;
 pub mod judges;
 pub mod judging;
 mod preprocessor;
 pub mod rates;
+pub mod statistics;
 
 pub use clip::ClipModel;
 pub use error::{Error, Result};
