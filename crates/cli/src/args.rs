@@ -22,6 +22,8 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Try to bring back what an edit erased
     Attack(AttackArgs),
+    /// Judge models, edits, guards and attacks on the same pictures
+    Evaluate(EvaluateArgs),
     /// Write an edited model, or the edit alone, in a form that other tools load
     Export(ExportArgs),
     /// Say what a file or folder is
@@ -34,6 +36,8 @@ pub(crate) enum Command {
     Attacks(ListArgs),
     /// List the guards
     Guards(ListArgs),
+    /// List the metrics
+    Metrics(ListArgs),
 }
 
 /// Which model, and where it runs.
@@ -42,6 +46,13 @@ pub(crate) struct ModelArgs {
     /// A diffusers folder or a single .safetensors checkpoint; the built-in miniature if absent
     #[arg(long, value_name = "DIR|FILE", visible_aliases = ["pretrained-model-name-or-path", "model-id", "base-model"])]
     pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
+}
+
+/// How a model is read, and where it runs.
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct ReadingArgs {
     /// A diffusers folder whose configurations and tokenizer describe a single file
     #[arg(long, value_name = "DIR")]
     pub(crate) config: Option<PathBuf>,
@@ -302,6 +313,90 @@ pub(crate) struct AttackArgs {
     pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) print: PrintArgs,
+}
+
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct EvaluateArgs {
+    /// A diffusers folder or a single .safetensors checkpoint; may repeat; the built-in miniature if absent
+    #[arg(long = "model", value_name = "DIR|FILE", visible_aliases = ["pretrained-model-name-or-path", "base-model"])]
+    pub(crate) models: Vec<PathBuf>,
+    /// An edit to judge, optionally with a strength; may repeat
+    #[arg(long, value_name = "E[:STRENGTH]")]
+    pub(crate) edit: Vec<String>,
+    /// A run-time guard to judge; against --concept, if it names none; may repeat
+    #[arg(long, value_name = "ID[=TEXT]")]
+    pub(crate) guard: Vec<String>,
+    /// An attack to try on every edit and guard (see `scumble attacks`); may repeat
+    #[arg(long, value_name = "ID")]
+    pub(crate) attack: Vec<String>,
+    /// What to ask about, of everything; what each edit says it erased, if absent; `;` separates
+    #[arg(long, value_name = "CONCEPT")]
+    pub(crate) concept: Vec<String>,
+    /// A checkpoint that never saw the concept, as the gold standard
+    #[arg(long, value_name = "DIR|FILE")]
+    pub(crate) oracle: Option<PathBuf>,
+    /// Erase every concept (or each --concept) in turn, and map what depends on what
+    #[arg(long)]
+    pub(crate) impact: bool,
+    /// The method that erases them
+    #[arg(long, default_value = "uce", value_name = "ID", visible_alias = "method")]
+    pub(crate) impact_method: String,
+    /// Further pictures to judge: a CSV with case_number,prompt,evaluation_seed, a text file or JSON lines; may repeat
+    #[arg(long, visible_aliases = ["prompts-path"], value_name = "FILE")]
+    pub(crate) prompts: Vec<PathBuf>,
+    /// Only these sets: target, others, paraphrase, implicit, pairs, background, prompts
+    #[arg(long, value_name = "SETS")]
+    pub(crate) sets: Vec<String>,
+    /// Pictures of a concept that no judge knows, and of each prompt file; 24 and all if absent
+    #[arg(long, visible_aliases = ["num-samples"], value_name = "N")]
+    pub(crate) n: Option<usize>,
+    /// Pictures of an attack; its own number if absent
+    #[arg(long, value_name = "N")]
+    pub(crate) attack_n: Option<usize>,
+    /// The most steps of an attack; its own number if absent
+    #[arg(long, value_name = "STEPS")]
+    pub(crate) budget: Option<usize>,
+    /// Denoising steps; 50, or 20 for the miniature, if absent
+    #[arg(long, visible_alias = "num-inference-steps", value_name = "N")]
+    pub(crate) steps: Option<usize>,
+    /// Strength of classifier-free guidance; 7.5, or 4 for the miniature, if absent
+    #[arg(long, visible_alias = "cfg-scale", value_name = "X", allow_negative_numbers = true)]
+    pub(crate) guidance_scale: Option<f64>,
+    /// The sampler, as for `scumble generate`
+    #[arg(long, visible_alias = "scheduler", value_name = "NAME")]
+    pub(crate) sampler: Option<String>,
+    /// Seed of attacks, and of pictures whose prompts have none; judged pictures have their own
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    /// Only part I of N, such as 2/4; parts write into one folder and the last one gathers
+    #[arg(long, value_name = "I/N")]
+    pub(crate) shard: Option<String>,
+    /// Where to write; ./scumble-out/evaluate-... if absent
+    #[arg(long, visible_aliases = ["out", "save-path", "save-dir"], value_name = "DIR")]
+    pub(crate) output_dir: Option<PathBuf>,
+    /// Replace another plan's result in that folder; pictures that both plans have are kept
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Continue an unfinished run; this happens anyway
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Judge with the miniature's judges although another model was given
+    #[arg(long)]
+    pub(crate) judge: bool,
+    /// Dtype of the computation; f32 is the only one so far
+    #[arg(long, default_value = "f32", value_parser = ["f32", "float32"], value_name = "DTYPE")]
+    pub(crate) dtype: String,
+    #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+impl EvaluateArgs {
+    /// The arguments of one of its models; the miniature without a path.
+    pub(crate) fn model(&self, path: Option<&PathBuf>) -> ModelArgs {
+        ModelArgs { model: path.cloned(), reading: self.reading.clone() }
+    }
 }
 
 /// The forms an edit can be written in.

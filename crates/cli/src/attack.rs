@@ -63,6 +63,19 @@ struct Plan {
 }
 
 pub(crate) fn run(args: &AttackArgs) -> Result<Outcome, Failure> {
+    progress::listen_for_interrupts()?;
+    let progress = Progress::new(args.print.quiet);
+    let record = perform(args, &progress);
+    progress.finish();
+    report(args, &record?)?;
+    Ok(Outcome::Done)
+}
+
+/// Attacks, or finds that it has been done; the run's record.
+///
+/// # Errors
+/// If the arguments do not fit together, or the attack fails.
+pub(crate) fn perform(args: &AttackArgs, progress: &Progress) -> Result<Value, Failure> {
     let attack = attacks::named(&args.attack)?;
     if args.budget == Some(0) {
         return Err(Failure::new("--budget 0: an attack needs at least one step").with_hint(format!("a step is {}", attack.step)));
@@ -81,22 +94,15 @@ pub(crate) fn run(args: &AttackArgs) -> Result<Outcome, Failure> {
     let plan = Plan { guards, ..plan(args, attack, &model, &base, &loaded)? };
 
     let folder = args.output_dir.clone().unwrap_or_else(|| plan.default_folder());
-    let run = match RunFolder::open(&folder, &plan.hash(), args.overwrite)? {
+    match RunFolder::open(&folder, &plan.hash(), args.overwrite)? {
         Folder::Finished(record) => {
             if !quiet {
                 output::note(&format!("{} is finished; here is its result", folder.display()));
             }
-            report(args, &record)?;
-            return Ok(Outcome::Done);
+            Ok(record)
         }
-        Folder::ToDo(run) => run,
-    };
-    progress::listen_for_interrupts()?;
-    let progress = Progress::new(quiet);
-    let finished = carry_out(args, &plan, &model, &base, &victim, &run, &progress);
-    progress.finish();
-    report(args, &finished?)?;
-    Ok(Outcome::Done)
+        Folder::ToDo(run) => carry_out(args, &plan, &model, &base, &victim, &run, progress),
+    }
 }
 
 fn plan(

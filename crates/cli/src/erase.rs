@@ -41,6 +41,20 @@ struct Plan {
 }
 
 pub(crate) fn run(args: &EraseArgs) -> Result<Outcome, Failure> {
+    progress::listen_for_interrupts()?;
+    let progress = Progress::new(args.print.quiet);
+    let finished = perform(args, &progress);
+    progress.finish();
+    let (result, details) = finished?;
+    report(args, &result, &details)?;
+    Ok(Outcome::Done)
+}
+
+/// Erases, or finds that it has been done; the result and its details.
+///
+/// # Errors
+/// If the arguments do not fit together, or the method fails.
+pub(crate) fn perform(args: &EraseArgs, progress: &Progress) -> Result<(Value, Value), Failure> {
     let names = concept_names(args)?;
     let method = methods::named(&args.method)?;
     let quiet = args.print.quiet;
@@ -79,23 +93,15 @@ pub(crate) fn run(args: &EraseArgs) -> Result<Outcome, Failure> {
     }
 
     let folder = args.output_dir.clone().unwrap_or_else(|| plan.default_folder());
-    let run = match RunFolder::open(&folder, &plan.hash(), args.overwrite)? {
+    match RunFolder::open(&folder, &plan.hash(), args.overwrite)? {
         Found::Finished(record) => {
             if !quiet {
                 output::note(&format!("{} is finished; here is its result", folder.display()));
             }
-            report(args, &record["result"], &record["details"])?;
-            return Ok(Outcome::Done);
+            Ok((record["result"].clone(), record["details"].clone()))
         }
-        Found::ToDo(run) => run,
-    };
-    progress::listen_for_interrupts()?;
-    let progress = Progress::new(quiet);
-    let finished = carry_out(args, &plan, &model, &pipeline, &run, &progress);
-    progress.finish();
-    let (result, details) = finished?;
-    report(args, &result, &details)?;
-    Ok(Outcome::Done)
+        Found::ToDo(run) => carry_out(args, &plan, &model, &pipeline, &run, progress),
+    }
 }
 
 /// Runs the plan from wherever an earlier run of it stopped.

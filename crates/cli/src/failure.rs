@@ -58,6 +58,11 @@ impl Failure {
         Self { message: "interrupted".into(), hint: Some("the same command continues from here".into()), status: 130 }
     }
 
+    /// Whether the user stopped the program.
+    pub(crate) fn is_interrupt(&self) -> bool {
+        self.status == 130
+    }
+
     pub(crate) fn report(&self) -> ExitCode {
         output::error(&self.message, self.hint.as_deref());
         ExitCode::from(self.status)

@@ -162,7 +162,7 @@ fn of_file(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
         Kind::DiffusersFolder | Kind::SingleFile(_) => match of_model(Some(path), args) {
             Ok(sheet) => Ok(sheet),
             // A single file of unusual widths is still what it is.
-            Err(why) if path.is_file() && args.model.config.is_none() => {
+            Err(why) if path.is_file() && args.model.reading.config.is_none() => {
                 let mut sheet = named(path, &kind);
                 sheet.insert("parts".into(), found.parts.iter().map(of_part).collect());
                 sheet.insert("notes".into(), vec![format!("cannot be opened as a model: {why}")].into());

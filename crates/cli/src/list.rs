@@ -1,8 +1,9 @@
-//! `scumble methods`, `scumble attacks` and `scumble guards`: what there is to choose from.
+//! `scumble methods`, `scumble attacks`, `scumble guards` and `scumble metrics`: what there is to choose from.
 
 use scumble_attack::attacks;
 use scumble_diffusion::guards::ALL;
 use scumble_erase::methods;
+use scumble_eval::metrics::{self, Metric};
 use serde_json::json;
 
 use crate::{
@@ -69,6 +70,25 @@ pub(crate) fn guards(args: ListArgs) -> Result<Outcome, Failure> {
     for g in ALL {
         output::data(&format!("{}\n    {}\n    changes  {}", g.id, g.paper, g.changes))?;
         output::data(&format!("    cost     {} evaluations of the U-Net a step", g.cost))?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Lists the metrics as a table, or as an array of objects.
+pub(crate) fn metrics(args: ListArgs) -> Result<Outcome, Failure> {
+    if args.print.json {
+        let one = |m: &Metric| {
+            json!({
+                "id": m.id, "name": m.name, "meaning": m.meaning, "unit": m.unit, "better": m.better, "axis": m.axis,
+                "convention": m.convention, "source": m.source,
+            })
+        };
+        output::json(&metrics::ALL.iter().map(one).collect::<Vec<_>>().into())?;
+        return Ok(Outcome::Done);
+    }
+    for m in metrics::ALL {
+        output::data(&format!("{}\n    {}\n    {}, {} is better; {}", m.id, m.meaning, m.unit, m.better, m.axis))?;
+        output::data(&format!("    counted  {}\n    after    {}", m.convention, m.source))?;
     }
     Ok(Outcome::Done)
 }

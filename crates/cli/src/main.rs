@@ -9,6 +9,7 @@ mod card;
 mod device;
 mod edits;
 mod erase;
+mod evaluate;
 mod export;
 mod failure;
 mod generate;
@@ -60,6 +61,8 @@ fn run() -> Result<Outcome, Failure> {
         Command::Attacks(args) => list::attacks(args),
         Command::Attack(args) => attack::run(&args),
         Command::Guards(args) => list::guards(args),
+        Command::Metrics(args) => list::metrics(args),
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Erase(args) => erase::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),

@@ -24,13 +24,13 @@ impl Model {
     pub(crate) fn open(args: &ModelArgs, path: Option<&Path>, quiet: bool) -> Result<Self, Failure> {
         // This thread is one of the pool's: otherwise it would sleep and be woken at every parallel loop. Fails only if the
         // pool is already there, and then keeps its size.
-        let pool = rayon::ThreadPoolBuilder::new().use_current_thread().num_threads(args.threads.unwrap_or(0).into());
+        let pool = rayon::ThreadPoolBuilder::new().use_current_thread().num_threads(args.reading.threads.unwrap_or(0).into());
         let _ = pool.build_global();
-        let (device, device_name) = device::open(&args.device)?;
+        let (device, device_name) = device::open(&args.reading.device)?;
         let options = OpenOptions {
-            config: args.config.clone(),
-            prediction_type: args.prediction_type.as_deref().map(prediction).transpose()?,
-            variant: args.variant_files.clone(),
+            config: args.reading.config.clone(),
+            prediction_type: args.reading.prediction_type.as_deref().map(prediction).transpose()?,
+            variant: args.reading.variant_files.clone(),
         };
         let (checkpoint, builtin) = match path.or(args.model.as_deref()) {
             Some(path) if path.as_os_str() != miniature::NAME && !path.exists() => {

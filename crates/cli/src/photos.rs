@@ -70,7 +70,11 @@ impl Photos {
     }
 }
 
-fn open(path: &Path) -> Result<image::RgbImage, Failure> {
+/// Reads one picture, on white where it is transparent.
+///
+/// # Errors
+/// If it is no picture, or too large to read.
+pub(crate) fn open(path: &Path) -> Result<image::RgbImage, Failure> {
     let broken = |e: String| {
         Failure::new(format!("{}: is not a picture that can be read: {e}", path.display()))
             .with_hint("PNG, JPEG and WebP are read; remove or convert the file")

@@ -42,6 +42,11 @@ impl Progress {
         Self { bar, quiet }
     }
 
+    /// A bar that nobody sees, for work that is a step of a larger one.
+    pub(crate) fn silent() -> Self {
+        Self::new(true)
+    }
+
     /// Begins a stage of `total` steps, of which `done` need no work.
     pub(crate) fn stage(&self, name: &str, total: usize, done: usize) {
         if let Ok(style) =

@@ -6,12 +6,18 @@ pub mod attacked;
 pub mod clip;
 pub mod distribution;
 pub mod error;
+pub mod facts;
+pub mod instruments;
 pub mod judge;
 pub mod judges;
 pub mod judging;
+pub mod metrics;
 mod preprocessor;
+pub mod protocol;
 pub mod rates;
+pub mod seriation;
 pub mod statistics;
+pub mod tally;
 
 pub use clip::ClipModel;
 pub use error::{Error, Result};

@@ -1,0 +1,168 @@
+//! Pictures and what was read off them, by content: each is drawn once, in whatever run.
+
+use std::{
+    ops::ControlFlow,
+    path::{Path, PathBuf},
+};
+
+use scumble_diffusion::{Noise, Picture, Pipeline, Request, Sampler};
+use scumble_eval::{
+    facts::{Column, Facts},
+    instruments::Instrument,
+    protocol::Asked,
+};
+use scumble_nn::files::{HostTensor, TensorFile, write};
+use scumble_report::png;
+
+use super::subjects::digest;
+use crate::{
+    failure::Failure,
+    photos, progress,
+    store::{cache_dir, write_file},
+};
+
+/// Part of every name: raise it when drawing or looking changes.
+const VERSION: &str = "evaluated-1";
+
+/// How pictures are drawn.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Drawing {
+    pub(crate) steps: usize,
+    pub(crate) guidance: f64,
+    pub(crate) sampler: Option<Sampler>,
+}
+
+impl Drawing {
+    fn text(&self) -> String {
+        format!("{} {} {}", self.steps, self.guidance, self.sampler.map_or_else(|| "own".into(), |s| s.to_string()))
+    }
+}
+
+/// One picture to draw.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Shot {
+    pub(crate) prompt: String,
+    pub(crate) seed: u64,
+}
+
+/// The folder of an evaluation's pictures and facts, with the cache behind it.
+pub(crate) struct Gallery {
+    folder: PathBuf,
+    cache: PathBuf,
+}
+
+impl Gallery {
+    pub(crate) fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), cache: cache_dir().join("evaluated") }
+    }
+
+    /// The file of a picture, relative to the evaluation's folder.
+    pub(crate) fn picture_name(subject: &str, drawing: &Drawing, shot: &Shot) -> String {
+        format!("pictures/{}.png", digest(&[VERSION, subject, &drawing.text(), &shot.prompt, &shot.seed.to_string()]))
+    }
+
+    fn facts_name(subject: &str, drawing: &Drawing, shots: &[Shot], instruments: &str) -> String {
+        let shots: String = shots.iter().map(|shot| format!("{} {}\n", shot.seed, shot.prompt)).collect();
+        format!("facts/{}.safetensors", digest(&[VERSION, subject, &drawing.text(), instruments, &shots]))
+    }
+
+    /// The place of a file: here already, or linked from the cache, or nowhere yet.
+    fn find(&self, name: &str) -> Option<PathBuf> {
+        let here = self.folder.join(name);
+        if here.is_file() {
+            return Some(here);
+        }
+        let there = self.cache.join(name);
+        if !there.is_file() || here.parent().is_none_or(|folder| fs_err::create_dir_all(folder).is_err()) {
+            return None;
+        }
+        // Across file systems there are no links.
+        (fs_err::hard_link(&there, &here).is_ok() || fs_err::copy(&there, &here).is_ok()).then_some(here)
+    }
+
+    /// Leaves a file to later evaluations. One that finds no room there is drawn again then.
+    fn share(&self, name: &str) {
+        let (here, there) = (self.folder.join(name), self.cache.join(name));
+        if let Some(folder) = there.parent()
+            && !there.exists()
+            && fs_err::create_dir_all(folder).is_ok()
+        {
+            let _ = fs_err::hard_link(&here, &there);
+        }
+    }
+
+    /// A picture that was drawn, if it is there and whole.
+    pub(crate) fn picture(&self, name: &str) -> Option<Picture> {
+        let picture = photos::open(&self.find(name)?).ok()?;
+        Some(Picture { width: picture.width() as usize, height: picture.height() as usize, rgb: picture.into_raw() })
+    }
+
+    /// The facts about some shots of a subject, if they are there.
+    pub(crate) fn facts(&self, subject: &str, drawing: &Drawing, shots: &[Shot], instruments: &str) -> Option<Facts> {
+        let file = TensorFile::open(self.find(&Self::facts_name(subject, drawing, shots, instruments))?).ok()?;
+        let column = |(name, tensor): (String, HostTensor)| {
+            let &[rows, width] = tensor.shape() else { return None };
+            (rows == shots.len()).then_some((name, Column { width, values: tensor.to_f32()? }))
+        };
+        file.tensors.into_iter().map(column).collect()
+    }
+
+    /// Draws what is not there, lets the instruments look at all of it, and keeps both.
+    pub(crate) fn fill(
+        &self,
+        subject: &str,
+        pipeline: &dyn Fn() -> Result<Pipeline, Failure>,
+        drawing: &Drawing,
+        shots: &[Shot],
+        asked: &[&Asked],
+        kit: &[Box<dyn Instrument + '_>],
+        instruments: &str,
+    ) -> Result<(), Failure> {
+        let names: Vec<String> = shots.iter().map(|shot| Self::picture_name(subject, drawing, shot)).collect();
+        let mut pictures: Vec<Option<Picture>> = names.iter().map(|name| self.picture(name)).collect();
+        let missing: Vec<usize> = (0..shots.len()).filter(|&i| pictures[i].is_none()).collect();
+        if !missing.is_empty() {
+            let of: Vec<&Shot> = missing.iter().map(|&i| &shots[i]).collect();
+            for (&i, picture) in missing.iter().zip(draw(&pipeline()?, drawing, &of)?) {
+                let bytes = png::encode_png(picture.width, picture.height, &picture.rgb, &[])?;
+                write_file(&self.place(&names[i])?, &bytes)?;
+                self.share(&names[i]);
+                pictures[i] = Some(picture);
+            }
+        }
+        let pictures: Vec<Picture> = pictures.into_iter().flatten().collect();
+        let mut facts = Facts::new();
+        for instrument in kit {
+            facts.extend(instrument.look(&pictures, asked)?);
+        }
+        let tensors =
+            facts.into_iter().map(|(name, column)| (name, HostTensor::from_f32([shots.len(), column.width], &column.values)));
+        let name = Self::facts_name(subject, drawing, shots, instruments);
+        write(self.place(&name)?, tensors.collect::<Vec<_>>(), &Default::default())?;
+        self.share(&name);
+        Ok(())
+    }
+
+    fn place(&self, name: &str) -> Result<PathBuf, Failure> {
+        let path = self.folder.join(name);
+        if let Some(folder) = path.parent() {
+            fs_err::create_dir_all(folder)?;
+        }
+        Ok(path)
+    }
+}
+
+fn draw(pipeline: &Pipeline, drawing: &Drawing, shots: &[&Shot]) -> Result<Vec<Picture>, Failure> {
+    let seeds: Vec<u64> = shots.iter().map(|shot| shot.seed).collect();
+    let prompts = shots.iter().map(|shot| shot.prompt.clone()).collect();
+    let mut request = Request::new(prompts, 0, drawing.steps, drawing.guidance);
+    request.noise = Noise::seeds(&seeds);
+    request.sampler = drawing.sampler;
+    let latents = pipeline.sample(&request, &mut |_| {
+        if progress::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    if progress::interrupted() {
+        return Err(Failure::interrupted());
+    }
+    Ok(Picture::from_batch(pipeline.decode(latents)))
+}

@@ -1,0 +1,483 @@
+//! From what was drawn, seen and attacked to rows and everything a report shows.
+
+use std::{collections::BTreeMap, path::Path};
+
+use scumble_erase::drift;
+use scumble_eval::{
+    Rate,
+    distribution::{self, Gaussian},
+    facts::{self, Facts},
+    instruments::{CLIP, CLIP_SCORE},
+    metrics,
+    protocol::Set,
+    rates::Z95,
+    statistics::Paired,
+    tally::{About, Measured, Sheet, Shot},
+};
+use scumble_report::{Evaluation, evaluation as out};
+use serde_json::Value;
+
+use super::{
+    gallery::Gallery,
+    kit::Kit,
+    plan::{Plan, kind_of},
+    subjects::{Kind, Subject, digest},
+};
+use crate::{failure::Failure, store::RECORD};
+
+/// Metrics whose answers are compared between subjects, picture by picture.
+const COMPARED: [&str; 6] = ["target", "others", "binding", "pairs", "background", "paraphrase"];
+/// Groups of pictures that the jackknife leaves out in turn.
+const GROUPS: usize = 10;
+/// Pictures of each set and concept that a report may choose from.
+const SHOWN: usize = 12;
+
+/// What is known about one subject.
+struct Known {
+    sheet: Option<Sheet>,
+    rows: Vec<Measured>,
+}
+
+/// Everything that has run, as an evaluation; what has not is said in its `missing`.
+pub(crate) fn gather(plan: &Plan, kit: &Kit, folder: &Path, gallery: &Gallery) -> Result<Evaluation, Failure> {
+    let mut evaluation = Evaluation {
+        model: plan.bases[0].model.checkpoint.name.clone(),
+        concepts: plan
+            .concepts
+            .iter()
+            .map(|name| out::Concept { name: name.clone(), kind: kind_of(kit.world.as_ref(), name).map(Into::into) })
+            .collect(),
+        subjects: plan.subjects.iter().map(|subject| described(subject, plan)).collect(),
+        ..Evaluation::default()
+    };
+    let mut known: Vec<Known> = Vec::new();
+    for (i, subject) in plan.subjects.iter().enumerate() {
+        let sheet = sheet(plan, kit, gallery, i);
+        if sheet.is_none() {
+            missing(&mut evaluation, subject, None, None, "its pictures have not all been drawn");
+        }
+        let mut rows = Vec::new();
+        if let Some(sheet) = &sheet {
+            rows.extend(sheet.rates());
+            if let Some((_, name)) = kit.clip() {
+                for set in [Set::Target, Set::Others, Set::Prompts] {
+                    rows.extend(sheet.means(CLIP_SCORE, set, &format!("clip-score-{name}:{}", set.id()))?);
+                }
+            }
+        }
+        rows.extend(cost(subject));
+        known.push(Known { sheet, rows });
+    }
+    against_base(plan, kit, &mut known)?;
+    drifts(plan, gallery, folder, &mut known)?;
+    attacks(plan, folder, &mut evaluation, &mut known)?;
+    compare(plan, &known, &mut evaluation)?;
+    chance(plan, kit, &known, &mut evaluation);
+    for (subject, known) in plan.subjects.iter().zip(&known) {
+        for measured in &known.rows {
+            evaluation.rows.push(row(subject, measured, plan));
+        }
+        if let Some(sheet) = &known.sheet {
+            show(plan, subject, sheet, &mut evaluation);
+        }
+    }
+    matrix(plan, kit, folder, gallery, &mut evaluation);
+    let used: std::collections::BTreeSet<&str> = evaluation.rows.iter().map(|row| row.metric.as_str()).collect();
+    evaluation.metrics = described_metrics(used, plan);
+    Ok(evaluation)
+}
+
+fn missing(evaluation: &mut Evaluation, subject: &Subject, concept: Option<&str>, metric: Option<&str>, why: &str) {
+    evaluation.missing.push(out::Missing {
+        subject: Some(subject.id.clone()),
+        concept: concept.map(Into::into),
+        metric: metric.map(Into::into),
+        why: why.to_owned(),
+    });
+}
+
+fn described(subject: &Subject, plan: &Plan) -> out::Subject {
+    out::Subject {
+        id: subject.id.clone(),
+        label: subject.label.clone(),
+        kind: subject.kind.name().into(),
+        model: Some(plan.bases[subject.base].model.checkpoint.name.clone()),
+        path: subject.argument.clone().filter(|_| subject.kind == Kind::Edit),
+        method: subject.method.clone(),
+        concepts: subject.erased.clone(),
+        hash: subject.hash.clone(),
+        settings: subject.settings.clone(),
+        seconds: subject.seconds,
+        size: subject.size,
+    }
+}
+
+fn row(subject: &Subject, measured: &Measured, plan: &Plan) -> out::Row {
+    let finite = |value: f64| value.is_finite().then_some(value);
+    let seeds = format!("{:?}", measured.seeds);
+    out::Row {
+        subject: subject.id.clone(),
+        concept: measured.concept.clone(),
+        metric: measured.metric.clone(),
+        value: finite(measured.value),
+        n: Some(measured.n as u64),
+        low: measured.interval.and_then(|(low, _)| finite(low)),
+        high: measured.interval.and_then(|(_, high)| finite(high)),
+        seeds: measured.seeds.clone(),
+        hash: digest(&[
+            &subject.hash,
+            &plan.instruments,
+            &format!("{:?}", plan.drawing),
+            measured.concept.as_deref().unwrap_or_default(),
+            &measured.metric,
+            &seeds,
+        ])[..16]
+            .to_owned(),
+    }
+}
+
+/// The questions and the facts of a subject, if all its pictures have been looked at.
+fn sheet(plan: &Plan, kit: &Kit, gallery: &Gallery, i: usize) -> Option<Sheet> {
+    let (subject, album) = (&plan.subjects[i], &plan.albums[i]);
+    let mut all = Facts::new();
+    for start in (0..album.shots.len()).step_by(plan.batch) {
+        let shots = &album.shots[start..(start + plan.batch).min(album.shots.len())];
+        facts::append(&mut all, gallery.facts(&subject.hash, &plan.drawing, shots, &plan.instruments)?);
+    }
+    Some(Sheet { asked: album.asked.clone(), facts: all, names: kit.names() })
+}
+
+fn cost(subject: &Subject) -> Vec<Measured> {
+    let one =
+        |metric: &str, value: f64| Measured { concept: None, metric: metric.into(), value, n: 1, interval: None, seeds: vec![] };
+    let seconds = subject.seconds.map(|seconds| one("seconds", seconds));
+    seconds.into_iter().chain(subject.size.map(|size| one("size", size as f64))).collect()
+}
+
+/// The base model that a subject is compared with: the plain one of the same checkpoint, for an oracle the first.
+fn base_of(plan: &Plan, i: usize) -> Option<usize> {
+    let subject = &plan.subjects[i];
+    let wanted = if subject.kind == Kind::Oracle { 0 } else { subject.base };
+    (subject.kind != Kind::Base).then(|| plan.subjects.iter().position(|s| s.kind == Kind::Base && s.base == wanted))?
+}
+
+/// What is measured between a subject's others and the base model's on the same prompts and seeds.
+fn against_base(plan: &Plan, kit: &Kit, known: &mut [Known]) -> Result<(), Failure> {
+    let Some((_, name)) = kit.clip() else { return Ok(()) };
+    for i in 0..known.len() {
+        let Some(base) = base_of(plan, i) else { continue };
+        let (Some(own), Some(theirs)) = (&known[i].sheet, &known[base].sheet) else { continue };
+        let mut found = Vec::new();
+        for concept in plan.concepts.iter().map(|name| Some(name.as_str())).chain([None]) {
+            let set = if concept.is_some() { Set::Others } else { Set::Prompts };
+            let (x, y) = shared(&theirs.rows(CLIP, set, concept), &own.rows(CLIP, set, concept));
+            let seeds: Vec<u64> = own.rows(CLIP, set, concept).iter().map(|((_, seed), _)| *seed).collect();
+            // Fewer pictures than this say nothing about a distribution.
+            if x.len() < 2 * GROUPS {
+                continue;
+            }
+            let mut add = |metric: String,
+                           statistic: &dyn Fn(&[Vec<f32>], &[Vec<f32>]) -> scumble_eval::Result<f64>|
+             -> Result<(), Failure> {
+                let (value, interval) = jackknife(&x, &y, statistic)?;
+                let concept = concept.map(Into::into);
+                found.push(Measured { concept, metric, value, n: x.len(), interval: Some(interval), seeds: seeds.clone() });
+                Ok(())
+            };
+            add(format!("frechet-clip-{name}"), &|x, y| {
+                Ok(distribution::frechet(&Gaussian::of(x)?, &Gaussian::of(y)?)?.distance)
+            })?;
+            add(format!("kid-clip-{name}"), &|x, y| Ok(distribution::kid(x, y)?.value))?;
+            add(format!("precision-clip-{name}"), &|x, y| Ok(distribution::precision_recall(x, y, 3)?.precision))?;
+            add(format!("recall-clip-{name}"), &|x, y| Ok(distribution::precision_recall(x, y, 3)?.recall))?;
+        }
+        known[i].rows.extend(found);
+    }
+    Ok(())
+}
+
+/// Says where the base model itself does no better than chance: nothing can be lost there, and the rates of edits mean nothing.
+fn chance(plan: &Plan, kit: &Kit, known: &[Known], evaluation: &mut Evaluation) {
+    let Some(world) = &kit.world else { return };
+    let chance = 1.0 / world.backgrounds.len() as f64;
+    for (subject, known) in plan.subjects.iter().zip(known).filter(|(subject, _)| subject.kind == Kind::Base) {
+        for measured in known.rows.iter().filter(|m| m.metric == "background" && m.interval.is_some_and(|(low, _)| low <= chance))
+        {
+            let why = format!(
+                "the model itself has the right background in {:.0}% of {} pictures, where chance is {:.0}%: rates of edits say nothing here",
+                100.0 * measured.value,
+                measured.n,
+                100.0 * chance
+            );
+            missing(evaluation, subject, measured.concept.as_deref(), Some("background"), &why);
+        }
+    }
+}
+
+/// The rows that two subjects have of the same shots.
+fn shared(a: &[(Shot<'_>, &[f32])], b: &[(Shot<'_>, &[f32])]) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
+    let of: BTreeMap<Shot<'_>, &[f32]> = a.iter().copied().collect();
+    b.iter().filter_map(|(shot, row)| Some((of.get(shot)?.to_vec(), row.to_vec()))).unzip()
+}
+
+/// A statistic of two sets on the same shots, and its interval by a jackknife over ten groups of pictures. A bootstrap would repeat
+/// pictures, which distances between distributions take for less variety.
+fn jackknife(
+    x: &[Vec<f32>],
+    y: &[Vec<f32>],
+    statistic: &dyn Fn(&[Vec<f32>], &[Vec<f32>]) -> scumble_eval::Result<f64>,
+) -> Result<(f64, (f64, f64)), Failure> {
+    let value = statistic(x, y)?;
+    let without = |set: &[Vec<f32>], group: usize| -> Vec<Vec<f32>> {
+        set.iter().enumerate().filter(|(i, _)| i % GROUPS != group).map(|(_, row)| row.clone()).collect()
+    };
+    let parts = (0..GROUPS).map(|group| statistic(&without(x, group), &without(y, group)));
+    let parts: Vec<f64> = parts.collect::<scumble_eval::Result<_>>()?;
+    let g = GROUPS as f64;
+    let mean = parts.iter().sum::<f64>() / g;
+    let error = ((g - 1.0) / g * parts.iter().map(|part| (part - mean).powi(2)).sum::<f64>()).sqrt();
+    Ok((value, (value - Z95 * error, value + Z95 * error)))
+}
+
+/// The unconditional drift of every edit of the miniature; for larger models only where it was computed before.
+fn drifts(plan: &Plan, gallery: &Gallery, folder: &Path, known: &mut [Known]) -> Result<(), Failure> {
+    let _ = gallery;
+    for (i, subject) in plan.subjects.iter().enumerate() {
+        let base = &plan.bases[subject.base];
+        if subject.kind == Kind::Base || !crate::erase::is_miniature(&base.pipeline) {
+            continue;
+        }
+        let path = folder.join("facts").join(format!("drift-{}.json", subject.hash));
+        let stored = fs_err::read_to_string(&path).ok().and_then(|text| text.trim().parse::<f64>().ok());
+        let value = match stored {
+            Some(value) => value,
+            None => {
+                // An oracle's frozen counterpart is the model that learned everything.
+                let frozen = &plan.bases[if subject.kind == Kind::Oracle { 0 } else { subject.base }].pipeline;
+                let value = drift::unconditional(frozen, &subject.pipeline(&plan.bases)?)?;
+                crate::store::write_file(&path, value.to_string().as_bytes())?;
+                value
+            }
+        };
+        known[i].rows.push(Measured { concept: None, metric: "drift".into(), value, n: 160, interval: None, seeds: vec![] });
+    }
+    Ok(())
+}
+
+fn attacks(plan: &Plan, folder: &Path, evaluation: &mut Evaluation, known: &mut [Known]) -> Result<(), Failure> {
+    for item in &plan.attacks {
+        let subject = &plan.subjects[item.subject];
+        let record: Value = fs_err::read(folder.join(&item.folder).join(RECORD))
+            .ok()
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        let metric = format!("asr:{}", item.attack.id);
+        if record["finished"] != true {
+            let why = record["failed"].as_str().unwrap_or("has not run").to_owned();
+            missing(evaluation, subject, Some(&item.concept), Some(&metric), &why);
+            continue;
+        }
+        let result = &record["result"];
+        let number = |key: &str| result[key].as_f64();
+        let n = result["n"].as_u64().unwrap_or(0);
+        let seeds: Vec<u64> = result["seeds"].as_array().into_iter().flatten().filter_map(Value::as_u64).collect();
+        let interval = |key: &str| {
+            let hits = (number(key)? * n as f64).round() as usize;
+            Some(Rate { hits, n: n as usize }.wilson(Z95))
+        };
+        if number("total").is_none() {
+            missing(evaluation, subject, Some(&item.concept), Some(&metric), "no judge knows the concept");
+            continue;
+        }
+        evaluation.attacks.push(out::Attacked {
+            subject: subject.id.clone(),
+            concept: Some(item.concept.clone()),
+            attack: item.attack.id.into(),
+            pre: number("pre"),
+            new: number("new"),
+            total: number("total"),
+            n: Some(n),
+            low: interval("total").map(|(low, _)| low),
+            high: interval("total").map(|(_, high)| high),
+            seconds: number("seconds"),
+            budget: result["budget"].as_u64(),
+            found: record["found"].as_str().map(|name| format!("{}/{name}", item.folder)),
+        });
+        for (key, family) in [("total", "asr"), ("pre", "asr-pre"), ("new", "asr-new")] {
+            known[item.subject].rows.push(Measured {
+                concept: Some(item.concept.clone()),
+                metric: format!("{family}:{}", item.attack.id),
+                value: number(key).unwrap_or(f64::NAN),
+                n: n as usize,
+                interval: interval(key),
+                seeds: seeds.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A subject's answers, by what was asked and which picture was asked about.
+type Hits<'a> = BTreeMap<About, BTreeMap<Shot<'a>, bool>>;
+
+fn hits(known: &Known) -> Hits<'_> {
+    let all = known.sheet.as_ref().map(Sheet::answers).unwrap_or_default();
+    all.into_iter().map(|(about, answers)| (about, answers.into_iter().collect())).collect()
+}
+
+/// Every two subjects on the same pictures; and against the oracle, the gap as a row.
+fn compare(plan: &Plan, known: &[Known], evaluation: &mut Evaluation) -> Result<(), Failure> {
+    let all: Vec<Hits<'_>> = known.iter().map(hits).collect();
+    for a in 0..all.len() {
+        for b in a + 1..all.len() {
+            for (about, first) in &all[a] {
+                let Some(second) = all[b].get(about).filter(|_| COMPARED.contains(&about.1.as_str())) else { continue };
+                let both: Vec<(bool, bool)> = first.iter().filter_map(|(shot, hit)| Some((*hit, *second.get(shot)?))).collect();
+                if both.is_empty() {
+                    continue;
+                }
+                let (one, other): (Vec<bool>, Vec<bool>) = both.into_iter().unzip();
+                let table = Paired::of(&one, &other)?;
+                let difference = table.difference()?;
+                let (concept, metric) = about.clone();
+                evaluation.paired.push(out::Paired {
+                    concept: concept.clone(),
+                    metric: metric.clone(),
+                    a: plan.subjects[a].id.clone(),
+                    b: plan.subjects[b].id.clone(),
+                    n: Some(table.n() as u64),
+                    only_a: Some(table.first as u64),
+                    only_b: Some(table.second as u64),
+                    difference: Some(difference.value),
+                    low: Some(difference.low),
+                    high: Some(difference.high),
+                    p: Some(table.mcnemar()),
+                });
+                if plan.subjects[b].kind == Kind::Oracle && plan.subjects[a].kind != Kind::Oracle {
+                    let gap = Measured {
+                        concept,
+                        metric: format!("oracle-gap:{metric}"),
+                        value: difference.value,
+                        n: table.n(),
+                        interval: Some((difference.low, difference.high)),
+                        seeds: first.keys().map(|(_, seed)| *seed).collect(),
+                    };
+                    evaluation.rows.push(row(&plan.subjects[a], &gap, plan));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Pictures, curves and confusion of one subject.
+fn show(plan: &Plan, subject: &Subject, sheet: &Sheet, evaluation: &mut Evaluation) {
+    let mut counts: BTreeMap<(Option<&str>, &str), usize> = BTreeMap::new();
+    for (asked, picture) in &sheet.asked {
+        let shown = counts.entry((asked.concept.as_deref(), asked.set.id())).or_default();
+        *shown += 1;
+        // Of the others every sixteenth, so that most objects are among them.
+        let every = if asked.set == Set::Others { 16 } else { 1 };
+        if (*shown - 1) % every != 0 || (*shown - 1) / every >= SHOWN {
+            continue;
+        }
+        let shot = super::gallery::Shot { prompt: asked.prompt.clone(), seed: asked.seed };
+        evaluation.pictures.push(out::Picture {
+            file: Gallery::picture_name(&subject.hash, &plan.drawing, &shot),
+            subject: subject.id.clone(),
+            concept: asked.concept.clone(),
+            set: asked.set.id().into(),
+            prompt: asked.prompt.clone(),
+            seed: asked.seed,
+            hit: asked.asks.first().and_then(|ask| sheet.shows(*picture, &ask.wanted)),
+            seen: Some(sheet.seen(*picture)).filter(|seen| !seen.is_empty()),
+            sensitive: false,
+        });
+    }
+    for curve in sheet.curves() {
+        evaluation.curves.push(out::Curve {
+            subject: subject.id.clone(),
+            name: format!("{}, {}", curve.metric, curve.concept.as_deref().unwrap_or("all prompts")),
+            concept: curve.concept,
+            metric: curve.metric,
+            thresholds: curve.thresholds.into_iter().map(Some).collect(),
+            values: curve.values.into_iter().map(Some).collect(),
+        });
+    }
+    let counts = sheet.confusion();
+    if counts.iter().flatten().any(|&count| count > 0) {
+        evaluation.confusion.push(out::Confusion {
+            subject: subject.id.clone(),
+            concept: None,
+            kind: "object".into(),
+            labels: sheet.names.objects.clone(),
+            counts: counts.into_iter().map(|row| row.into_iter().map(Some).collect()).collect(),
+        });
+    }
+}
+
+fn matrix(plan: &Plan, kit: &Kit, folder: &Path, gallery: &Gallery, evaluation: &mut Evaluation) {
+    let Some(impact) = &plan.impact else { return };
+    let (before, after) = impact.rates(folder, &plan.bases[0], gallery, &plan.drawing, kit, &plan.instruments);
+    for (erased, row) in impact.erased.iter().zip(&after) {
+        if row.iter().all(Option::is_none) {
+            let why = "has not run".into();
+            let metric = Some("impact".into());
+            evaluation.missing.push(out::Missing { subject: None, concept: Some(erased.clone()), metric, why });
+        }
+        for (affected, value) in impact.affected.iter().zip(row) {
+            let Some(value) = value else { continue };
+            let styles = kit.world.as_ref().is_some_and(|world| world.styles.contains(affected));
+            let n = if styles { impact.album.shots.len() / 6 } else { 6 };
+            let (low, high) = Rate { hits: (value * n as f64).round() as usize, n }.wilson(Z95);
+            evaluation.rows.push(out::Row {
+                subject: format!("impact:{}", impact.method.id),
+                concept: Some(erased.clone()),
+                metric: format!("impact:{affected}"),
+                value: Some(*value),
+                n: Some(n as u64),
+                low: Some(low),
+                high: Some(high),
+                seeds: vec![],
+                hash: digest(&[&plan.hash(), erased, affected])[..16].to_owned(),
+            });
+        }
+    }
+    evaluation.impact = Some(out::Impact {
+        method: impact.method.id.into(),
+        erased: impact.erased.clone(),
+        affected: impact.affected.clone(),
+        before,
+        after,
+        n: Some(6),
+        similarity: impact.similarity.iter().map(|row| row.iter().copied().map(Some).collect()).collect(),
+    });
+}
+
+fn described_metrics(used: std::collections::BTreeSet<&str>, plan: &Plan) -> Vec<out::Metric> {
+    let mut all: Vec<out::Metric> = Vec::new();
+    let mut order: Vec<&str> = used.into_iter().collect();
+    order.sort_by_key(|id| metrics::of(id).and_then(|m| metrics::ALL.iter().position(|other| other.id == m.id)));
+    let drawn = format!("; {} steps, guidance {}", plan.drawing.steps, plan.drawing.guidance);
+    for id in order {
+        let Some(metric) = metrics::of(id) else { continue };
+        // One entry for a family, under the name that its rows begin with.
+        let own = id.split(':').next().unwrap_or(id);
+        if all.iter().any(|known| known.id == own) {
+            continue;
+        }
+        let drawing = if metric.axis == "cost" || metric.convention.contains("steps") { "" } else { drawn.as_str() };
+        all.push(out::Metric {
+            id: own.into(),
+            name: metric.name.into(),
+            meaning: metric.meaning.into(),
+            unit: metric.unit.into(),
+            better: metric.better.into(),
+            axis: metric.axis.into(),
+            convention: format!("{}{drawing}", metric.convention),
+            source: metric.source.into(),
+            sensitive: false,
+        });
+    }
+    all
+}

@@ -1,0 +1,310 @@
+//! What an evaluation has to do: every picture of every subject, every attack, as items that are known by their content.
+
+use std::{
+    collections::HashMap,
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use scumble_attack::{Attack, attacks};
+use scumble_diffusion::Sampler;
+use scumble_erase::{Concept, Known, Wording, World};
+use scumble_eval::{
+    judging,
+    protocol::{self, Asked, Set, UNKNOWN_TARGETS},
+};
+use serde_json::{Value, json};
+
+use super::{
+    gallery::{Drawing, Shot},
+    impact::Impact,
+    kit::Kit,
+    subjects::{Base, Kind, Subject, digest},
+};
+use crate::{
+    args::EvaluateArgs,
+    failure::Failure,
+    options, output,
+    prompts::{self, Seeds},
+};
+
+/// Pictures of the miniature drawn at once, and of anything larger.
+const BATCH: (usize, usize) = (32, 4);
+/// What an attack and an erasure count for in the progress bar, in pictures.
+const ATTACK_WEIGHT: usize = 250;
+
+/// The pictures of one subject.
+pub(crate) struct Album {
+    /// Each picture once.
+    pub(crate) shots: Vec<Shot>,
+    /// Every question, with its picture.
+    pub(crate) asked: Vec<(Asked, usize)>,
+}
+
+impl Album {
+    /// The pictures that some questions are about, each once.
+    pub(crate) fn of(asked: Vec<Asked>) -> Self {
+        let mut places: HashMap<(String, u64), usize> = HashMap::new();
+        let mut shots = Vec::new();
+        let asked = asked
+            .into_iter()
+            .map(|one| {
+                let place = *places.entry((one.prompt.clone(), one.seed)).or_insert_with(|| {
+                    shots.push(Shot { prompt: one.prompt.clone(), seed: one.seed });
+                    shots.len() - 1
+                });
+                (one, place)
+            })
+            .collect();
+        Self { shots, asked }
+    }
+
+    /// For each picture of a range, one of the questions that it was drawn for.
+    pub(crate) fn first_asked(&self, range: Range<usize>) -> Vec<&Asked> {
+        let mut first: Vec<Option<&Asked>> = vec![None; range.len()];
+        for (asked, picture) in &self.asked {
+            if range.contains(picture) {
+                first[picture - range.start].get_or_insert(asked);
+            }
+        }
+        first.into_iter().flatten().collect()
+    }
+}
+
+/// An attack on a subject.
+pub(crate) struct AttackItem {
+    pub(crate) attack: &'static Attack,
+    pub(crate) subject: usize,
+    pub(crate) concept: String,
+    /// Its run's folder, relative to the evaluation's.
+    pub(crate) folder: String,
+}
+
+/// A piece of work that is done whole or not at all.
+pub(crate) enum Item {
+    /// Draw and look at some pictures of a subject.
+    Draw(usize, Range<usize>),
+    /// The attack at this position.
+    Attack(usize),
+    /// The erasure at this position of the impact matrix, and its pictures.
+    Impact(usize),
+}
+
+/// Everything that decides the result.
+pub(crate) struct Plan {
+    pub(crate) bases: Vec<Base>,
+    pub(crate) subjects: Vec<Subject>,
+    /// What is asked about, each with what is judged of it.
+    pub(crate) concepts: Vec<String>,
+    pub(crate) albums: Vec<Album>,
+    pub(crate) attacks: Vec<AttackItem>,
+    pub(crate) impact: Option<Impact>,
+    pub(crate) drawing: Drawing,
+    pub(crate) batch: usize,
+    pub(crate) instruments: String,
+    attack_settings: Value,
+}
+
+impl Plan {
+    pub(crate) fn make(args: &EvaluateArgs, bases: Vec<Base>, subjects: Vec<Subject>, kit: &Kit) -> Result<Self, Failure> {
+        let concepts = concepts(args, &subjects)?;
+        let sets = sets(args)?;
+        let explicit = !args.concept.is_empty();
+        let similarity = kit.similarity();
+        let similar = |a: &str, b: &str| similarity.as_ref().map_or(0.0, |s| s.between(a, b));
+        let own_prompts = prompt_files(args)?;
+        let mut albums = Vec::new();
+        let mut attacks = Vec::new();
+        let chosen = args.attack.iter().flat_map(|text| options::listed(text));
+        let chosen = chosen.map(|id| Ok(attacks::named(&id)?)).collect::<Result<Vec<_>, Failure>>()?;
+        for (i, subject) in subjects.iter().enumerate() {
+            let asks_for = |concept: &&String| explicit || subject.erased.is_empty() || contains(&subject.erased, concept);
+            let about: Vec<&String> = concepts.iter().filter(asks_for).collect();
+            let mut asked = Vec::new();
+            for concept in &about {
+                let own = match kit.world.as_ref() {
+                    Some(world) => protocol::of_world(world, concept, &subject.erased, &similar),
+                    None => None,
+                };
+                match own {
+                    Some(own) => asked.extend(own),
+                    None if own_prompts.is_empty() => asked.extend(unknown(concept, args, kit.world.as_ref())?),
+                    None => {}
+                }
+            }
+            asked.retain(|one| sets.contains(&one.set));
+            asked.extend(own_prompts.iter().cloned());
+            albums.push(Album::of(asked));
+            if matches!(subject.kind, Kind::Edit | Kind::Guard) {
+                for attack in &chosen {
+                    for concept in about.iter().filter(|c| subject.erased.is_empty() || contains(&subject.erased, c)) {
+                        let key = digest(&[&subject.hash, attack.id, concept, &settings(args).to_string()]);
+                        let name =
+                            format!("{}-{}-{}-{}", attack.id, output::slug(&subject.label), output::slug(concept), &key[..8]);
+                        let folder = format!("attacks/{name}");
+                        attacks.push(AttackItem { attack, subject: i, concept: (*concept).clone(), folder });
+                    }
+                }
+            }
+        }
+        let builtin = bases[0].model.builtin;
+        let plan = Self {
+            impact: args.impact.then(|| Impact::plan(args, kit, &bases[0])).transpose()?,
+            drawing: drawing(args, &bases[0])?,
+            batch: if builtin { BATCH.0 } else { BATCH.1 },
+            instruments: kit.hash(),
+            attack_settings: settings(args),
+            bases,
+            subjects,
+            concepts,
+            albums,
+            attacks,
+        };
+        if plan.albums.iter().all(|album| album.shots.is_empty()) && plan.impact.is_none() {
+            return Err(Failure::new("there is nothing to draw")
+                .with_hint("name a --concept, give an --edit that has one, or --prompts FILE"));
+        }
+        Ok(plan)
+    }
+
+    /// All work, widest first: pictures of every subject, then attacks, then the matrix.
+    pub(crate) fn items(&self) -> Vec<Item> {
+        let mut items = Vec::new();
+        for (subject, album) in self.albums.iter().enumerate() {
+            let n = album.shots.len();
+            items.extend((0..n).step_by(self.batch).map(|start| Item::Draw(subject, start..(start + self.batch).min(n))));
+        }
+        items.extend((0..self.attacks.len()).map(Item::Attack));
+        items.extend((0..self.impact.as_ref().map_or(0, |impact| impact.erased.len())).map(Item::Impact));
+        items
+    }
+
+    /// How long an item takes, in pictures.
+    pub(crate) fn weight(&self, item: &Item) -> usize {
+        match item {
+            Item::Draw(_, range) => range.len(),
+            Item::Attack(_) => ATTACK_WEIGHT,
+            Item::Impact(_) => self.impact.as_ref().map_or(0, |impact| impact.album.shots.len()),
+        }
+    }
+
+    pub(crate) fn value(&self) -> Value {
+        let subjects: Vec<Value> = self
+            .subjects
+            .iter()
+            .zip(&self.albums)
+            .map(|(subject, album)| {
+                let asked: String = album.asked.iter().map(|(one, _)| format!("{one:?}")).collect();
+                json!({"subject": subject.id, "kind": subject.kind.name(), "hash": subject.hash, "pictures": album.shots.len(), "asked": digest(&[&asked])})
+            })
+            .collect();
+        let attacks: Vec<&str> = self.attacks.iter().map(|item| item.folder.as_str()).collect();
+        json!({
+            "command": "evaluate", "subjects": subjects, "concepts": self.concepts, "attacks": attacks, "attack_settings": self.attack_settings,
+            "steps": self.drawing.steps, "guidance": self.drawing.guidance, "sampler": self.drawing.sampler.map(|s| s.to_string()),
+            "instruments": self.instruments, "impact": self.impact.as_ref().map(Impact::value),
+        })
+    }
+
+    pub(crate) fn hash(&self) -> String {
+        blake3::hash(self.value().to_string().as_bytes()).to_hex()[..16].to_owned()
+    }
+
+    pub(crate) fn default_folder(&self) -> PathBuf {
+        let what = if self.concepts.is_empty() { "impact".into() } else { output::slug(&self.concepts.join("-")) };
+        Path::new("scumble-out").join(format!("evaluate-{what}-{}", &self.hash()[..8]))
+    }
+}
+
+fn contains(names: &[String], name: &str) -> bool {
+    names.iter().any(|other| other.eq_ignore_ascii_case(name))
+}
+
+/// What the user asks about, or what the edits and guards say they are against.
+fn concepts(args: &EvaluateArgs, subjects: &[Subject]) -> Result<Vec<String>, Failure> {
+    let said = args.concept.iter().flat_map(|text| options::listed(text));
+    let own = subjects.iter().flat_map(|subject| subject.erased.iter().cloned());
+    let mut all: Vec<String> = Vec::new();
+    for name in if args.concept.is_empty() { own.collect::<Vec<_>>() } else { said.collect() } {
+        if !contains(&all, &name) {
+            all.push(name);
+        }
+    }
+    if all.is_empty() && args.prompts.is_empty() && !args.impact {
+        return Err(Failure::new("there is no concept to ask about")
+            .with_hint("name one with --concept, or give an --edit that says what it erased"));
+    }
+    Ok(all)
+}
+
+fn sets(args: &EvaluateArgs) -> Result<Vec<Set>, Failure> {
+    if args.sets.is_empty() {
+        return Ok(Set::ALL.to_vec());
+    }
+    let names = args.sets.iter().flat_map(|text| text.split([',', ';'])).map(str::trim).filter(|name| !name.is_empty());
+    let one = |name: &str| {
+        Set::ALL.into_iter().find(|set| set.id() == name).ok_or_else(|| {
+            let known = Set::ALL.map(Set::id).join(", ");
+            Failure::new(format!("--sets {name}: there is no such set")).with_hint(format!("known are {known}"))
+        })
+    };
+    names.map(one).collect()
+}
+
+/// Pictures of a concept that no judge knows.
+fn unknown(concept: &str, args: &EvaluateArgs, world: Option<&World>) -> Result<Vec<Asked>, Failure> {
+    let concept = Concept::new(concept, &Wording::default(), world)?;
+    let prompts: Vec<String> = concept.asked().collect();
+    let one = |i: usize| Asked {
+        set: Set::Target,
+        prompt: prompts[i % prompts.len()].clone(),
+        seed: args.seed + i as u64,
+        concept: Some(concept.name.clone()),
+        asks: vec![],
+        names: None,
+    };
+    Ok((0..args.n.unwrap_or(UNKNOWN_TARGETS)).map(one).collect())
+}
+
+/// The pictures of the user's prompt files.
+fn prompt_files(args: &EvaluateArgs) -> Result<Vec<Asked>, Failure> {
+    let mut all = Vec::new();
+    for path in &args.prompts {
+        for row in prompts::read(path, args.seed)?.into_iter().take(args.n.unwrap_or(usize::MAX)) {
+            let (Seeds::Each(seed) | Seeds::Block(seed)) = row.seeds;
+            all.push(Asked { set: Set::Prompts, prompt: row.prompt, seed, concept: None, asks: vec![], names: None });
+        }
+    }
+    Ok(all)
+}
+
+fn drawing(args: &EvaluateArgs, base: &Base) -> Result<Drawing, Failure> {
+    let builtin = base.model.builtin;
+    let sampler = match &args.sampler {
+        Some(name) => Some(name.parse::<Sampler>().map_err(|e| Failure::from(e).of("--sampler"))?),
+        None => builtin.then_some(Sampler::Ddim),
+    };
+    let guidance = args.guidance_scale.unwrap_or(if builtin { judging::GUIDANCE_SCALE } else { 7.5 });
+    if !guidance.is_finite() || guidance < 0.0 {
+        return Err(Failure::new(format!("--guidance-scale {guidance}: expected a finite number from 0")));
+    }
+    let steps = args.steps.unwrap_or(if builtin { judging::STEPS } else { 50 });
+    let sampler = sampler.map_or_else(|| base.pipeline.own_sampler(), Ok)?;
+    scumble_diffusion::samplers::timesteps(sampler, &base.pipeline.schedule, steps)
+        .map_err(|e| Failure::from(e).of(&format!("--steps {steps}")))?;
+    Ok(Drawing { steps, guidance, sampler: Some(sampler) })
+}
+
+/// What decides an attack besides its target.
+fn settings(args: &EvaluateArgs) -> Value {
+    json!({"seed": args.seed, "n": args.attack_n, "budget": args.budget, "steps": args.steps, "guidance": args.guidance_scale, "sampler": args.sampler})
+}
+
+/// What kind of word a concept is.
+pub(crate) fn kind_of(world: Option<&World>, concept: &str) -> Option<&'static str> {
+    Some(match world?.find(concept)? {
+        Known::Object(_) => "object",
+        Known::Style(_) => "style",
+        Known::Category { .. } => "category",
+    })
+}

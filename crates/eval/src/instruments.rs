@@ -1,0 +1,225 @@
+//! What looks at pictures: each instrument reads some columns of facts off every picture, whatever is asked later.
+
+use burn::tensor::Tensor;
+use scumble_diffusion::Picture;
+use scumble_erase::World;
+use scumble_nn::tokenizer::Tokenizer;
+
+use crate::{
+    clip::ClipModel,
+    facts::{Column, Facts, largest},
+    judges::Judges,
+    protocol::Asked,
+};
+
+/// Probabilities of the objects, in the judge's order.
+pub const OBJECT: &str = "object";
+/// Probabilities of the styles.
+pub const STYLE: &str = "style";
+/// The objects seen in the upper left and the lower right corner, as positions in the judge's labels.
+pub const CORNERS: &str = "corners";
+/// The background, as a position in the world's.
+pub const GROUND: &str = "ground";
+/// CLIP's image features, unit vectors.
+pub const CLIP: &str = "clip";
+/// Cosine between picture and prompt.
+pub const CLIP_SCORE: &str = "clip-score";
+
+/// The colours of the miniature's backgrounds, as `assets/emoji-world/world.py` has them, in the world's order.
+const COLOURS: [[u8; 3]; 6] =
+    [[255, 255, 255], [255, 236, 170], [178, 212, 255], [255, 200, 214], [190, 234, 190], [205, 205, 210]];
+/// The share of a picture's side that each object of a pair is drawn in.
+const BOX: f64 = 0.6;
+
+/// Something that reads facts off pictures. What it says of a picture must not depend on the others.
+pub trait Instrument {
+    /// The content hash of its weights and settings.
+    fn hash(&self) -> String;
+
+    /// Facts about each picture; `asked` says what it was drawn for.
+    ///
+    /// # Errors
+    /// If it cannot look at such pictures.
+    fn look(&self, pictures: &[Picture], asked: &[&Asked]) -> crate::Result<Facts>;
+}
+
+/// The miniature's two judges: objects, styles, the corners of pairs and the background.
+pub struct WorldJudges<'a> {
+    /// Both judges.
+    pub judges: &'a Judges,
+    /// Their content hash.
+    pub hash: String,
+}
+
+impl Instrument for WorldJudges<'_> {
+    fn hash(&self) -> String {
+        format!("judges-1-{}", self.hash)
+    }
+
+    fn look(&self, pictures: &[Picture], _: &[&Asked]) -> crate::Result<Facts> {
+        let shares = |scores: Vec<Vec<f32>>| Column::of(scores.into_iter().map(|row| softmax(&row)).collect());
+        let corners: Vec<Picture> = pictures.iter().flat_map(corners).collect();
+        let seen: Vec<f32> =
+            self.judges.object.logits(&corners).iter().map(|row| largest(row).map_or(-1.0, |i| i as f32)).collect();
+        let grounds = pictures.iter().map(|picture| ground(picture) as f32).collect();
+        Ok(Facts::from([
+            (OBJECT.into(), shares(self.judges.object.logits(pictures))),
+            (STYLE.into(), shares(self.judges.style.logits(pictures))),
+            (CORNERS.into(), Column { width: 2, values: seen }),
+            (GROUND.into(), Column { width: 1, values: grounds }),
+        ]))
+    }
+}
+
+/// A CLIP: features of the pictures, and how near each is to its prompt.
+pub struct ClipScore<'a> {
+    /// The model.
+    pub clip: &'a ClipModel,
+    /// The tokenizer of its text tower.
+    pub tokenizer: &'a Tokenizer,
+    /// Its content hash.
+    pub hash: String,
+}
+
+impl ClipScore<'_> {
+    /// Unit features of texts, one row each.
+    pub fn texts(&self, texts: &[String]) -> Tensor<2> {
+        let ids: Vec<Vec<u32>> = texts.iter().map(|text| self.tokenizer.encode(text).ids).collect();
+        self.clip.network.text_features(&ids)
+    }
+}
+
+impl Instrument for ClipScore<'_> {
+    fn hash(&self) -> String {
+        format!("clip-1-{}", self.hash)
+    }
+
+    fn look(&self, pictures: &[Picture], asked: &[&Asked]) -> crate::Result<Facts> {
+        let seen = self.clip.network.image_features(self.clip.prepared(pictures));
+        let prompts: Vec<String> = asked.iter().map(|one| one.prompt.clone()).collect();
+        let near = (self.texts(&prompts) * seen.clone()).sum_dim(1);
+        let width = seen.dims()[1];
+        Ok(Facts::from([
+            (CLIP.into(), Column { width, values: seen.into_data().iter::<f32>().collect() }),
+            (CLIP_SCORE.into(), Column { width: 1, values: near.into_data().iter::<f32>().collect() }),
+        ]))
+    }
+}
+
+/// How similar two words of a world are: the cosine between the means of their captions' CLIP features, objects over all styles
+/// and styles over all objects.
+pub struct Similarity {
+    words: Vec<String>,
+    cosines: Vec<f32>,
+}
+
+impl Similarity {
+    /// Compares every word of a world with every other.
+    pub fn of(world: &World, clip: &ClipScore<'_>) -> Self {
+        let categories = world.categories.iter().map(|(_, category)| category);
+        let mut words: Vec<String> = world.objects.iter().chain(&world.styles).chain(categories).cloned().collect();
+        words.sort();
+        words.dedup();
+        let rows = words.iter().map(|word| {
+            let captions: Vec<String> = if world.styles.contains(word) {
+                world.objects.iter().map(|object| World::caption(object, Some(word), None)).collect()
+            } else {
+                world.styles.iter().map(|style| World::caption(word, Some(style), None)).collect()
+            };
+            let mean = clip.texts(&captions).mean_dim(0);
+            let norm = mean.clone().powi_scalar(2).sum_dim(1).sqrt();
+            mean / norm
+        });
+        let rows = Tensor::cat(rows.collect(), 0);
+        let cosines = rows.clone().matmul(rows.transpose()).into_data().iter::<f32>().collect();
+        Self { words, cosines }
+    }
+
+    /// The cosine of two words; 0 if either is none of the world's.
+    pub fn between(&self, a: &str, b: &str) -> f64 {
+        let place = |word: &str| self.words.iter().position(|w| w == word);
+        match (place(a), place(b)) {
+            (Some(a), Some(b)) => f64::from(self.cosines[a * self.words.len() + b]),
+            _ => 0.0,
+        }
+    }
+}
+
+fn softmax(scores: &[f32]) -> Vec<f32> {
+    let most = scores.iter().copied().fold(f32::MIN, f32::max);
+    let weights: Vec<f32> = scores.iter().map(|s| (s - most).exp()).collect();
+    let sum: f32 = weights.iter().sum();
+    weights.into_iter().map(|w| w / sum).collect()
+}
+
+/// The two squares on the diagonal where the miniature was taught to draw two objects.
+pub fn corners(picture: &Picture) -> [Picture; 2] {
+    let side = ((picture.width.min(picture.height) as f64 * BOX) as usize).max(1);
+    [cut(picture, 0, 0, side), cut(picture, picture.width - side, picture.height - side, side)]
+}
+
+fn cut(picture: &Picture, left: usize, top: usize, side: usize) -> Picture {
+    let rows = (top..top + side).flat_map(|y| {
+        let start = 3 * (y * picture.width + left);
+        picture.rgb[start..start + 3 * side].to_vec()
+    });
+    Picture { width: side, height: side, rgb: rows.collect() }
+}
+
+/// The background that the median colour of the outermost pixels is nearest to.
+fn ground(picture: &Picture) -> usize {
+    let (w, h) = (picture.width, picture.height);
+    let edge: Vec<usize> =
+        (0..w * h).filter(|i| i % w == 0 || i % w == w - 1 || *i < w || i / w == h - 1).map(|i| 3 * i).collect();
+    let median = |channel: usize| {
+        let mut values: Vec<u8> = edge.iter().map(|i| picture.rgb[i + channel]).collect();
+        values.sort_unstable();
+        f64::from(values[values.len() / 2])
+    };
+    let colour = [median(0), median(1), median(2)];
+    let apart = |k: usize| (0..3).map(|c| (colour[c] - f64::from(COLOURS[k][c])).powi(2)).sum::<f64>();
+    (0..COLOURS.len()).min_by(|&a, &b| apart(a).total_cmp(&apart(b))).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ground_is_what_surrounds_the_object() {
+        for (k, colour) in COLOURS.iter().enumerate() {
+            let mut picture = Picture { width: 8, height: 8, rgb: colour.repeat(64) };
+            // An object in the middle that touches one side does not change the answer.
+            for y in 2..6 {
+                for x in 2..8 {
+                    picture.rgb[3 * (8 * y + x)..][..3].copy_from_slice(&[10, 20, 30]);
+                }
+            }
+            assert_eq!(ground(&picture), k);
+        }
+    }
+
+    #[test]
+    fn the_colours_are_the_artworks() {
+        let text = include_str!("../../../assets/emoji-world/world.py");
+        for (name, colour) in World::emoji().backgrounds.iter().zip(COLOURS) {
+            let said = format!("'{name}': ({}, {}, {})", colour[0], colour[1], colour[2]);
+            assert!(text.contains(&said), "{said}");
+        }
+    }
+
+    #[test]
+    fn corners_are_the_two_ends_of_the_diagonal() {
+        let rgb = (0..100u8).flat_map(|i| [i, i, i]).collect();
+        let [a, b] = corners(&Picture { width: 10, height: 10, rgb });
+        assert_eq!((a.width, a.height, a.rgb[0], a.rgb[3 * 35]), (6, 6, 0, 55));
+        assert_eq!((b.rgb[0], b.rgb[3 * 35]), (44, 99));
+    }
+
+    #[test]
+    fn softmax_adds_up_and_survives_large_scores() {
+        let shares = softmax(&[1000.0, 999.0, -1000.0]);
+        assert!((shares.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        assert!((shares[0] - 0.731_058_6).abs() < 1e-6 && shares[2] == 0.0);
+    }
+}
