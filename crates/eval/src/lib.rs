@@ -7,21 +7,29 @@ pub mod clip;
 pub mod distribution;
 pub mod error;
 pub mod facts;
+pub mod inception;
 pub mod instruments;
 pub mod judge;
 pub mod judges;
 pub mod judging;
+pub mod lpips;
 pub mod metrics;
 mod preprocessor;
 pub mod protocol;
 pub mod rates;
+<<<<<<< HEAD
 pub mod seriation;
+=======
+mod resize;
+>>>>>>> wE
 pub mod statistics;
 pub mod tally;
 
 pub use clip::ClipModel;
 pub use error::{Error, Result};
+pub use inception::Inception;
 pub use judge::{Judge, Verdict};
 pub use judges::{Answer, Judges};
 pub use judging::{Case, JudgingSet, Kind, Role, requests};
+pub use lpips::Lpips;
 pub use rates::{Rate, Rates};

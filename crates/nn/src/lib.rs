@@ -12,5 +12,8 @@ pub mod weights;
 
 pub use error::{Error, Result};
 pub use evaluations::Evaluations;
-pub use networks::{BOTTLENECK, Clip, ClipText, Context, LORA_DOWN, LORA_UP, Removal, UNet, Vae, Vit, Watch, orthonormal};
+pub use networks::{
+    AlexNet, BOTTLENECK, Clip, ClipText, Context, FidInception, LORA_DOWN, LORA_UP, Removal, ResNet, ResNetKind, UNet, Vae,
+    Vgg16, Vit, Watch, orthonormal,
+};
 pub use weights::{Manifest, Weight, Weights};

@@ -1,0 +1,60 @@
+//! Weights and pictures that a formula determines, the same here and in golden/networks.py.
+
+#![allow(dead_code, reason = "each test uses a part")]
+
+use burn::tensor::Device;
+use scumble_diffusion::Picture;
+use scumble_nn::{
+    Manifest, Weights,
+    files::{HostTensor, Tensors},
+};
+
+/// The numbers of bench/formula.py: uniform in [-1, 1) by a hash of the name and the position.
+pub(crate) fn uniform(name: &str, count: usize) -> impl Iterator<Item = f32> {
+    let seed = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    (0..count as u32).map(move |i| {
+        let x = i.wrapping_mul(2_654_435_761).wrapping_add(seed);
+        let x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
+        let x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
+        ((x ^ (x >> 16)) >> 8) as f32 * 2f32.powi(-23) - 1.0
+    })
+}
+
+/// A weight by its name: `r scale + offset`, scaled so that activations keep their size through ReLUs.
+pub(crate) fn weight(name: &str, shape: &[usize]) -> Vec<f32> {
+    let is_head = name.starts_with("lin");
+    let (scale, offset) = match shape {
+        [_] if name.ends_with("running_var") => (0.5, 1.0),
+        [_] if name.ends_with("weight") => (0.1, 1.0),
+        [_] => (0.1, 0.0),
+        _ if is_head => (0.5, 0.5),
+        [_, rest @ ..] => ((6.0 / rest.iter().product::<usize>() as f64).sqrt() as f32, 0.0),
+        [] => (0.0, 0.0),
+    };
+    uniform(name, shape.iter().product()).map(|r| r * scale + offset).collect()
+}
+
+pub(crate) fn weights(manifest: &Manifest) -> Weights {
+    Weights::generate(manifest, &Device::flex(), weight)
+}
+
+pub(crate) fn tensors(manifest: &Manifest) -> Tensors {
+    manifest.iter().map(|(name, shape)| (name.clone(), HostTensor::from_f32(shape.clone(), &weight(name, shape)))).collect()
+}
+
+/// A picture of curves and slopes: smooth in some places, rough in others.
+pub(crate) fn picture(k: usize, width: usize, height: usize) -> Picture {
+    let byte =
+        |x: usize, y: usize, c: usize| ((x * x * (k + 1) / 8 + y * (13 - k) / 3 + x * y / 16 + c * 101 + k * 37) % 256) as u8;
+    let rgb = (0..height).flat_map(|y| (0..width).flat_map(move |x| (0..3).map(move |c| byte(x, y, c)))).collect();
+    Picture { width, height, rgb }
+}
+
+#[track_caller]
+pub(crate) fn near(found: &[f32], expected: &[f32], tolerance: f32) {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
+    let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    // Written so that NaN fails.
+    assert!(worst <= tolerance * largest, "{worst} apart of {largest}: {found:?}, expected {expected:?}");
+}
