@@ -4,16 +4,23 @@ use burn::tensor::Tensor;
 use scumble_erase::{Error, Event, Result, seeds::mix};
 
 use crate::{
+    attacks::paraphrase::with_article,
     draw,
     job::{Case, Job},
 };
 
-/// Captions of the concept and latents of pictures of them `[pictures, channels, h, w]`: at most `pictures`, those that show it.
+/// Captions of the concept and latents of pictures of them `[pictures, channels, h, w]`: at most `pictures`, those that show it. With
+/// a word `instead` of none, that word stands in the concept's place, and all pictures count that do not show the concept.
 ///
 /// # Errors
-/// If no picture shows it, the model cannot sample, or the caller interrupts.
-pub fn lessons(job: &mut Job<'_>, pictures: usize) -> Result<(Vec<String>, Tensor<4>)> {
-    let asked: Vec<String> = job.concept.asked().collect();
+/// If no picture is left, a prompt has no place for the word, the model cannot sample, or the caller interrupts.
+pub fn lessons(job: &mut Job<'_>, pictures: usize, instead: &str) -> Result<(Vec<String>, Tensor<4>)> {
+    let mut asked: Vec<String> = job.concept.asked().collect();
+    if !instead.is_empty() {
+        for prompt in &mut asked {
+            *prompt = with_article(&job.reworded(prompt, instead)?, instead);
+        }
+    }
     let case = |i: usize| Case { prompt: asked[i % asked.len()].clone(), seed: mix(job.seed, 0x1e55_0000 + i as u64) };
     let cases: Vec<Case> = (0..pictures).map(case).collect();
     job.tell(Event::Stage { name: "drawing pictures to learn from", total: cases.len(), done: 0 })?;
@@ -25,7 +32,7 @@ pub fn lessons(job: &mut Job<'_>, pictures: usize) -> Result<(Vec<String>, Tenso
         // A picture that does not show the concept teaches something else.
         let shown = job.shows.map(|shows| shows(&draw::pictures(job.base, &latents)));
         for (j, prompt) in prompts.into_iter().enumerate() {
-            if shown.as_ref().is_none_or(|shown| shown[j]) {
+            if shown.as_ref().is_none_or(|shown| shown[j] == instead.is_empty()) {
                 captions.push(prompt);
                 kept.push(latents.clone().narrow(0, j, 1));
             }

@@ -10,16 +10,16 @@ use burn::tensor::Tensor;
 use scumble_attack::{Attack, Case, Checkpoint, Clip, Drawing, Found, Job, Report, attacks, protocol};
 use scumble_diffusion::{Guard, Picture, Pipeline, Sampler, guards::check as check_guards};
 use scumble_erase::{Concept, Event, Variant, Wording, World};
-use scumble_eval::{ClipModel, Rate, attacked, judging, rates::Z95};
-use scumble_nn::files::Source;
+use scumble_eval::{Rate, attacked, judging, rates::Z95};
 use scumble_report::{Grid, Image, Row, png};
 use serde_json::{Map, Value, json};
 
 use crate::{
     args::AttackArgs,
+    clip,
     edits::{self, Loaded},
     failure::{Failure, Outcome},
-    guards, miniature,
+    guards,
     model::Model,
     options, output,
     progress::{self, Progress},
@@ -55,8 +55,8 @@ struct Plan {
     threshold: f32,
     /// A finding of an earlier attack, to be tried without any search, and its file's hash.
     transfer: Option<(PathBuf, String)>,
-    /// The folder of the user's CLIP.
-    clip: Option<PathBuf>,
+    /// The hash of the files of the user's CLIP.
+    clip: Option<String>,
     model: String,
     edits: Vec<Value>,
     guards: Vec<Guard>,
@@ -143,7 +143,7 @@ fn plan(
         drawing: drawing(args, model, pipeline)?,
         seed: args.seed,
         transfer: args.transfer.as_deref().map(finding).transpose()?,
-        clip: args.clip.clone(),
+        clip: args.clip.as_deref().map(clip::hash).transpose()?,
         model: model.hash.clone(),
         edits: loaded.iter().map(|one| json!({"hash": one.hash, "strength": one.strength})).collect(),
         guards: Vec::new(),
@@ -251,25 +251,27 @@ fn carry_out(
         fs_err::read(run.path.join(RECORD)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let seconds_before = earlier["seconds"].as_f64().filter(|s| s.is_finite()).unwrap_or(0.0);
     let (began, asked) = (Instant::now(), base.unet.weights.evaluations().so_far());
-    let judges = crate::judging::miniature_judges(&model.device)?;
-    let clip = clip(args, model)?;
+    let judged =
+        plan.question.as_ref().map(|question| Ok::<_, Failure>((question, crate::judging::miniature_judges(&model.device)?)));
+    let judged = judged.transpose()?;
+    let clip = clip::open(args.clip.as_deref(), model)?;
     let witness = plan
         .question
         .as_ref()
         .zip(clip.as_ref())
         .filter(|_| model.builtin)
         .map(|(question, clip)| question.witness(clip, &|caption| base.tokenizer.encode(caption).ids));
-    let shows = plan.question.as_ref().map(|question| {
+    let shows = judged.as_ref().map(|(question, judges)| {
         |pictures: &[Picture]| -> Vec<bool> {
-            let sure = question.probabilities(&judges, pictures).into_iter().map(|p| p >= plan.threshold);
+            let sure = question.probabilities(judges, pictures).into_iter().map(|p| p >= plan.threshold);
             match witness.as_ref().zip(clip.as_ref()) {
                 Some((witness, clip)) => sure.zip(witness.agrees(clip, pictures)).map(|(a, b)| a && b).collect(),
                 None => sure.collect(),
             }
         }
     });
-    let likely = plan.question.as_ref().map(|question| {
-        |pictures: Tensor<4>| question.log_probability(&judges, pictures).map_err(|e| scumble_attack::Error::input(e.to_string()))
+    let likely = judged.as_ref().map(|(question, judges)| {
+        |pictures: Tensor<4>| question.log_probability(judges, pictures).map_err(|e| scumble_attack::Error::input(e.to_string()))
     });
     let prepared = clip.as_ref().map(|clip| |pictures: &[Picture]| clip.prepared(pictures));
     let store = RunStore { state: run.path.join("state"), shared: cache_dir().join("tensors") };
@@ -332,7 +334,8 @@ fn carry_out(
         }
     };
     let found = came.found.save(&run.path)?;
-    let seen = plan.question.as_ref().map(|question| came.pictures.each_ref().map(|side| question.probabilities(&judges, side)));
+    let seen =
+        judged.as_ref().map(|(question, judges)| came.pictures.each_ref().map(|side| question.probabilities(judges, side)));
     let lines = lines(plan, &came, seen.as_ref());
     let text: String = lines.iter().map(|line| line.to_string() + "\n").collect();
     write_file(&run.path.join(LINES), text.as_bytes())?;
@@ -352,16 +355,6 @@ fn carry_out(
     run.record(&record)?;
     run.forget_state()?;
     Ok(record)
-}
-
-/// The CLIP that the user gave, or the miniature's own.
-fn clip(args: &AttackArgs, model: &Model) -> Result<Option<ClipModel>, Failure> {
-    let source = match &args.clip {
-        Some(path) => Source::dir(path.clone()),
-        None if model.builtin => miniature::clip(),
-        None => return Ok(None),
-    };
-    Ok(Some(ClipModel::load(&source, &model.device).map_err(|e| Failure::from(e).of("--clip"))?))
 }
 
 /// The object that `--json` prints last.

@@ -6,6 +6,7 @@
 mod args;
 mod attack;
 mod card;
+mod clip;
 mod device;
 mod edits;
 mod erase;

@@ -99,7 +99,7 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
     checks::above_zero(&[("lr", options.lr)])?;
     let iterations = job.budget.unwrap_or(usize::MAX).min(options.iterations);
     let token = format!("<{}>", slug(job.word));
-    let (captions, pictures) = lessons(job, options.pictures)?;
+    let (captions, pictures) = lessons(job, options.pictures, "")?;
     let reworded: Vec<String> = captions.iter().map(|caption| job.reworded(caption, &token)).collect::<Result<_>>()?;
     let placed = Placed::word(job.victim, &reworded, &token, options.vectors)?;
     let aim = Aim::new(job.base, job.victim, Goal::Noise, true, job.drawing);

@@ -109,7 +109,7 @@ fn phrased(prompt: &str, own: &str, template: &str, word: &str) -> Result<String
 }
 
 /// The article before a word as the word wants it: `an animal`, not `a animal`.
-fn with_article(prompt: &str, word: &str) -> String {
+pub(crate) fn with_article(prompt: &str, word: &str) -> String {
     let right = World::article(word);
     ["a ", "an "].iter().fold(prompt.to_owned(), |text, article| {
         let wrong = format!("{article}{word}");

@@ -61,7 +61,9 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
     checks::counts(&[("tokens", options.tokens), ("trials", options.trials)])?;
     let trials = job.budget.unwrap_or(usize::MAX).min(options.trials);
     let Some(shows) = job.shows else {
-        return Err(Error::input("a random attack needs a judge, who says when it has found something"));
+        return Err(Error::input("a random attack needs a judge, who says when it has found something").with_hint(
+            "name a concept that the miniature's judges know, such as church, or choose an attack that draws nothing on the way, such as pez",
+        ));
     };
     let vocabulary = Vocabulary::of(job.victim);
     let mut cases = job.cases.to_vec();

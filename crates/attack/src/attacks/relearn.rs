@@ -63,6 +63,9 @@ pub struct Options {
     pub layers: Where,
     /// Pictures to learn from, drawn by the unedited model.
     pub pictures: usize,
+    /// What they show: a word in the concept's place; empty for the concept itself. Another one is the control: what comes back
+    /// without a picture of the concept.
+    pub lesson: String,
     /// Training steps.
     pub iterations: usize,
     /// Pictures a step.
@@ -73,7 +76,7 @@ pub struct Options {
 
 /// The defaults.
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let plain = Options { rank: 4, layers: Where::Transformers, pictures: 10, iterations: 100, batch: 4, lr: 1e-4 };
+    let plain = Options { rank: 4, layers: Where::Transformers, pictures: 10, lesson: String::new(), iterations: 100, batch: 4, lr: 1e-4 };
     match (variant, job.miniature) {
         (Variant::Fixed, true) => Options { batch: 8, lr: 5e-3, ..plain },
         _ => plain,
@@ -90,7 +93,7 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
     ])?;
     checks::above_zero(&[("lr", options.lr)])?;
     let iterations = job.budget.unwrap_or(usize::MAX).min(options.iterations);
-    let (captions, pictures) = lessons(job, options.pictures)?;
+    let (captions, pictures) = lessons(job, options.pictures, options.lesson.trim())?;
     let layers = match options.layers {
         Where::Transformers => Layers::Transformers,
         Where::KeysValues => Layers::KeysValues,
