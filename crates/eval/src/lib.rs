@@ -17,11 +17,8 @@ pub mod metrics;
 mod preprocessor;
 pub mod protocol;
 pub mod rates;
-<<<<<<< HEAD
-pub mod seriation;
-=======
 mod resize;
->>>>>>> wE
+pub mod seriation;
 pub mod statistics;
 pub mod tally;
 
