@@ -331,3 +331,20 @@ fn a_star_moves_the_latents_of_prompts_with_several_of_its_words() {
     assert_ne!(host(&new), host(&x));
     assert!(host(&new).iter().all(|v| v.is_finite()));
 }
+
+#[test]
+fn a_star_on_prompts_of_one_concept_minds_no_neighbour() {
+    let model = pipeline("sd1");
+    let moved = guarded(&model, "a-star", &["cat", "dog", "church"], json!({"maps": "prompts", "sharpness": 5.0}));
+    let beside = |model: &Pipeline, other: &str| drawn(model, &["a cat and a dog", other], 3);
+    let half = |values: Vec<f32>| values[..values.len() / 2].to_vec();
+    let (with_one, with_three) = (beside(&moved, "a church"), beside(&moved, "a cat and a dog and a church"));
+    assert!(with_one.iter().all(|v| v.is_finite()));
+    assert_eq!(half(with_one.clone()), half(with_three.clone()), "a prompt of three concepts is looked at by itself");
+    let plain = beside(&model, "a church");
+    assert_ne!(half(with_one.clone()), half(plain.clone()));
+    assert_eq!(with_one[plain.len() / 2..], plain[plain.len() / 2..], "one word is left alone");
+    assert_ne!(with_three, beside(&model, "a cat and a dog and a church"));
+    let words = guarded(&model, "a-star", &["cat", "dog", "church"], json!({"sharpness": 5.0}));
+    assert_ne!(beside(&words, "a church"), with_one, "other maps");
+}

@@ -14,6 +14,8 @@
 //! maps compete over the words of the prompt (`softmax(100 A)` without the start token and what follows the last word) and
 //! `alpha_t` falls like the square root of a line from 1 to 1/2, here over the signal's share instead of the step's number.
 
+use std::collections::BTreeSet;
+
 use burn::tensor::{Tensor, activation::softmax};
 use scumble_nn::{Context, Watch};
 use serde::{Deserialize, Serialize};
@@ -38,12 +40,27 @@ pub struct AStar {
     pub retention: bool,
     /// Where a map between its least and its greatest value is 1 (0 to 1).
     pub threshold: f64,
-    /// Sharpness of the competition between words.
+    /// Sharpness of the competition between words; with [`Maps::Prompts`] between the concepts, where about 5 does what 100 does for words.
     pub sharpness: f64,
     /// Largest side of the maps looked at; the largest maps up to there are taken.
     pub side: usize,
+    /// What is looked at for a concept.
+    #[serde(default)]
+    pub maps: Maps,
     /// Steps during which the latents are moved.
     pub steps: usize,
+}
+
+/// What the map of a concept is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Maps {
+    /// The attention to the concept's word in the prompt, as in the paper.
+    #[default]
+    Words,
+    /// The attention to the end token and the pads of a prompt of the concept alone, where all concepts' stand side by side. Some text
+    /// encoders keep there what a prompt says.
+    Prompts,
 }
 
 /// See the module.
@@ -61,6 +78,7 @@ pub const KNOWN: Known = Known {
             threshold: 0.5,
             sharpness: 100.0,
             side: 16,
+            maps: Maps::Words,
             steps: 1000,
         })
     }),
@@ -99,10 +117,22 @@ fn binary(map: &Tensor<1>, threshold: f64) -> Tensor<1> {
 #[derive(Clone, Debug)]
 pub(crate) struct Updates {
     rule: AStar,
-    /// Of each prompt with several concepts: its row, its number of tokens, and the positions of each concept's tokens.
-    prompts: Vec<(usize, usize, Vec<Vec<usize>>)>,
+    prompts: Vec<Several>,
     /// `B` of each of those prompts, once there was a step.
     before: Vec<Vec<Tensor<1>>>,
+    /// What is looked at instead of the prompts' own words, for each number of concepts that a prompt has.
+    alone: Vec<(usize, Tensor<3>)>,
+}
+
+/// A prompt with several concepts.
+#[derive(Clone, Debug)]
+struct Several {
+    /// Its row in the batch.
+    row: usize,
+    /// Its tokens, start and end included.
+    length: usize,
+    /// The positions of each concept's tokens.
+    concepts: Vec<Vec<usize>>,
 }
 
 impl AStar {
@@ -111,19 +141,55 @@ impl AStar {
             let encoded = pipeline.tokenizer.encode(text);
             encoded.ids[1..encoded.length - 1].to_vec()
         };
-        let wanted: Vec<Vec<u32>> = guard.texts.iter().map(|text| words(text)).filter(|ids| !ids.is_empty()).collect();
+        let wanted: Vec<(&String, Vec<u32>)> =
+            guard.texts.iter().map(|text| (text, words(text))).filter(|(_, ids)| !ids.is_empty()).collect();
+        let mut named = Vec::new();
         let one = |(row, text): (usize, &String)| {
             let ids = words(text);
-            let place = |wanted: &Vec<u32>| -> Option<Vec<usize>> {
+            let place = |(text, wanted): &(&String, Vec<u32>)| -> Option<(String, Vec<usize>)> {
                 let at = ids.windows(wanted.len()).position(|window| window == wanted)?;
-                Some((at + 1..at + 1 + wanted.len()).collect())
+                let article = at.checked_sub(1).map(|i| pipeline.tokenizer.decode(&ids[i..=i])).unwrap_or_default();
+                let article = Some(article.trim()).filter(|word| ["a", "an", "the"].contains(word));
+                Some((
+                    article.into_iter().chain([text.trim()]).collect::<Vec<_>>().join(" "),
+                    (at + 1..at + 1 + wanted.len()).collect(),
+                ))
             };
-            let concepts: Vec<Vec<usize>> = wanted.iter().filter_map(place).collect();
-            (concepts.len() > 1).then(|| (row, ids.len() + 2, concepts))
+            let (texts, concepts): (Vec<String>, Vec<Vec<usize>>) = wanted.iter().filter_map(place).unzip();
+            (concepts.len() > 1).then(|| {
+                named.push(texts);
+                Several { row, length: ids.len() + 2, concepts }
+            })
         };
-        let prompts = prompt.texts.iter().enumerate().filter_map(one).collect();
-        Updates { rule: Self { step: self.step * guard.strength, ..*self }, prompts, before: Vec::new() }
+        let prompts: Vec<Several> = prompt.texts.iter().enumerate().filter_map(one).collect();
+        let alone = if self.maps == Maps::Prompts { alone(pipeline, prompt, &prompts, &named) } else { Vec::new() };
+        Updates { rule: Self { step: self.step * guard.strength, ..*self }, prompts, before: Vec::new(), alone }
     }
+}
+
+/// For each number of concepts the hidden states `[n, 1 + concepts rows, width]` of prompts that name one concept each: the start token,
+/// then the end token and the pads of each, as many rows for all. Prompts with another number of concepts keep zeros.
+fn alone(pipeline: &Pipeline, prompt: &Prompted, prompts: &[Several], named: &[Vec<String>]) -> Vec<(usize, Tensor<3>)> {
+    let counts: BTreeSet<usize> = named.iter().map(Vec::len).collect();
+    let one = |count: usize| {
+        let of: Vec<(&Several, &Vec<String>)> = prompts.iter().zip(named).filter(|(_, texts)| texts.len() == count).collect();
+        let texts: Vec<String> = of.iter().flat_map(|(_, texts)| texts.iter().cloned()).collect();
+        let encoded = pipeline.prompted(&texts);
+        let [_, tokens, width] = encoded.hidden.dims();
+        // The end token is the last of `length`.
+        let rows = encoded.lengths.iter().map(|length| tokens + 1 - length).min().unwrap_or(1);
+        let none = Tensor::<3>::zeros([1, 1 + count * rows, width], &encoded.hidden.device());
+        let mut all = vec![none; prompt.len()];
+        for (k, (several, _)) in of.iter().enumerate() {
+            let mut parts = vec![prompt.hidden.clone().inner().narrow(0, several.row, 1).narrow(1, 0, 1)];
+            for i in k * count..(k + 1) * count {
+                parts.push(encoded.hidden.clone().inner().narrow(0, i, 1).narrow(1, encoded.lengths[i] - 1, rows));
+            }
+            all[several.row] = Tensor::cat(parts, 1);
+        }
+        (count, Tensor::cat(all, 0))
+    };
+    counts.into_iter().map(one).collect()
 }
 
 impl Updates {
@@ -140,32 +206,54 @@ impl Updates {
         let n = x.dims()[0];
         // The gradient is that of these latents alone: no graph of the caller's is entered, and none is left to it.
         let leaf = x.clone().inner().autodiff().require_grad();
-        let mut watch = Watch::maps();
-        let hidden = context.hidden().clone().inner();
-        let plain =
-            Context::from(hidden).gated(context.gates().cloned().map(|gates| gates.inner())).without(context.removal().cloned());
-        at.watched(leaf.clone(), &plain, &mut watch)?;
-        let [_, _, h, w] = x.dims();
-        let maps = self.averaged(&watch, h * w)?;
-
+        let found = self.found(at, &leaf, context)?;
         let mut loss: Option<Tensor<1>> = None;
-        let mut seen = Vec::with_capacity(self.prompts.len());
-        for (k, (row, length, concepts)) in self.prompts.iter().enumerate() {
-            let found = self.concept_maps(&maps, *row, *length, concepts);
+        for (k, found) in found.iter().enumerate() {
             let parts = [
-                if self.rule.segregation { segregation(&found) } else { None },
-                if self.rule.retention { self.before.get(k).and_then(|before| retention(&found, before)) } else { None },
+                if self.rule.segregation { segregation(found) } else { None },
+                if self.rule.retention { self.before.get(k).and_then(|before| retention(found, before)) } else { None },
             ];
             loss = parts.into_iter().flatten().chain(loss).reduce(|a, b| a + b);
-            seen.push(found.iter().map(|map| binary(map, self.rule.threshold).inner()).collect());
         }
-        self.before = seen;
+        let binaries = |found: &Vec<Tensor<1>>| found.iter().map(|map| binary(map, self.rule.threshold).inner()).collect();
+        self.before = found.iter().map(binaries).collect();
         let Some(loss) = loss else { return Ok(x) };
         let Some(gradient) = leaf.grad(&loss.backward()) else { return Ok(x) };
         let sizes: Vec<f32> =
             at.alpha_bars(n).into_iter().map(|share| (self.rule.step * (1.0 - (1.0 - LAST) * share).sqrt()) as f32).collect();
         let sizes = Tensor::<1>::from_floats(sizes.as_slice(), &gradient.device()).reshape([n, 1, 1, 1]);
         Ok(x - gradient * sizes)
+    }
+
+    /// The maps of each prompt's concepts, `[places]` each, in [0, 1].
+    fn found(&self, at: &At<'_>, leaf: &Tensor<4>, context: &Context) -> Result<Vec<Vec<Tensor<1>>>> {
+        let [_, _, h, w] = leaf.dims();
+        let maps = |hidden: Tensor<3>, removal| -> Result<Tensor<3>> {
+            let context = Context::from(hidden).gated(context.gates().cloned().map(|gates| gates.inner())).without(removal);
+            let mut watch = Watch::maps();
+            at.watched(leaf.clone(), &context, &mut watch)?;
+            self.averaged(&watch, h * w)
+        };
+        if self.rule.maps == Maps::Words {
+            let maps = maps(context.hidden().clone().inner(), context.removal().cloned())?;
+            return Ok(self.prompts.iter().map(|several| self.concept_maps(&maps, several)).collect());
+        }
+        let mut found = vec![Vec::new(); self.prompts.len()];
+        for (count, hidden) in &self.alone {
+            let maps = maps(hidden.clone(), None)?;
+            for (of, several) in found.iter_mut().zip(&self.prompts).filter(|(_, several)| several.concepts.len() == *count) {
+                *of = self.competing(&maps, several.row, *count);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The maps of `count` concepts that stand side by side after the start token.
+    fn competing(&self, maps: &Tensor<3>, row: usize, count: usize) -> Vec<Tensor<1>> {
+        let [_, places, tokens] = maps.dims();
+        let masses = maps.clone().narrow(0, row, 1).narrow(2, 1, tokens - 1).reshape([places, count, (tokens - 1) / count]);
+        let shares = softmax(masses.sum_dim(2).reshape([places, count]) * self.rule.sharpness, 1);
+        (0..count).map(|i| shares.clone().narrow(1, i, 1).reshape([places])).collect()
     }
 
     /// The maps of one size, averaged over heads and layers: `[n, places, tokens]`.
@@ -182,15 +270,15 @@ impl Updates {
     }
 
     /// One map for each concept of a prompt, `[places]`, in [0, 1].
-    fn concept_maps(&self, maps: &Tensor<3>, row: usize, length: usize, concepts: &[Vec<usize>]) -> Vec<Tensor<1>> {
+    fn concept_maps(&self, maps: &Tensor<3>, several: &Several) -> Vec<Tensor<1>> {
         let [_, places, _] = maps.dims();
-        let words = maps.clone().narrow(0, row, 1).narrow(2, 1, length - 2) * self.rule.sharpness;
+        let words = maps.clone().narrow(0, several.row, 1).narrow(2, 1, several.length - 2) * self.rule.sharpness;
         let words = softmax(words, 2);
         let of = |token: usize| -> Tensor<1> { words.clone().narrow(2, token - 1, 1).reshape([places]) };
         let mean = |tokens: &Vec<usize>| {
             let sum = tokens.iter().map(|&token| of(token)).reduce(|a, b| a + b);
             sum.map(|sum| sum / tokens.len() as f64)
         };
-        concepts.iter().filter_map(mean).collect()
+        several.concepts.iter().filter_map(mean).collect()
     }
 }
