@@ -1,0 +1,6 @@
+//! What other programs read: Markdown, CSV, TensorBoard's events, a model card's results.
+
+pub(crate) mod csv;
+pub(crate) mod events;
+pub(crate) mod markdown;
+pub(crate) mod model_index;
