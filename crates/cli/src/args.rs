@@ -368,6 +368,9 @@ pub(crate) struct EvaluateArgs {
     /// Seed of attacks, and of pictures whose prompts have none; judged pictures have their own
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) seed: u64,
+    /// Only list the work: what there is to draw and to attack, and what has been done
+    #[arg(long)]
+    pub(crate) plan: bool,
     /// Only part I of N, such as 2/4; parts write into one folder and the last one gathers
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<String>,

@@ -43,6 +43,9 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<Outcome, Failure> {
     let kit = Kit::load(args, &bases[0])?;
     let plan = Plan::make(args, bases, subjects, &kit)?;
     let folder = args.output_dir.clone().unwrap_or_else(|| plan.default_folder());
+    if args.plan {
+        return list(args, &plan, &kit, &folder);
+    }
     let own = shard.as_ref().map_or_else(|| folder.clone(), |shard| folder.join("shards").join(shard.name()));
     if shard.is_some() {
         foreign(&folder, &plan.hash(), args.overwrite)?;
@@ -63,6 +66,36 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<Outcome, Failure> {
     progress.finish();
     finished?;
     report(args, &folder)?;
+    Ok(Outcome::Done)
+}
+
+/// Prints every item of the plan and whether it has been done.
+fn list(args: &EvaluateArgs, plan: &Plan, kit: &Kit, folder: &Path) -> Result<Outcome, Failure> {
+    let work = Work { args, plan, kit, folder, gallery: &Gallery::new(folder) };
+    for (i, item) in plan.items().iter().enumerate() {
+        let done = work.done(item);
+        if !args.print.json {
+            let mark = if done { "done" } else { "to do" };
+            output::data(&format!("{:>5}  {mark:5}  {}", i + 1, work.describe(item)))?;
+            continue;
+        }
+        output::json(&match item {
+            Item::Draw(k, range) => {
+                json!({"item": i + 1, "kind": "draw", "subject": plan.subjects[*k].id, "pictures": range.len(), "done": done})
+            }
+            Item::Attack(k) => {
+                let attack = &plan.attacks[*k];
+                json!({
+                    "item": i + 1, "kind": "attack", "subject": plan.subjects[attack.subject].id, "attack": attack.attack.id,
+                    "concept": attack.concept, "folder": folder.join(&attack.folder), "done": done,
+                })
+            }
+            Item::Impact(k) => {
+                let erased = plan.impact.as_ref().map(|impact| &impact.erased[*k]);
+                json!({"item": i + 1, "kind": "impact", "concept": erased, "done": done})
+            }
+        })?;
+    }
     Ok(Outcome::Done)
 }
 

@@ -59,11 +59,7 @@ pub(crate) fn trade_offs(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> 
         (points.len() > 1).then(|| {
             let read = points.iter().map(|p| format!("{} at {:.0}%, {:.0}%", p.label, 100.0 * p.x.value, 100.0 * p.y.value));
             let label = format!("{title}. {}", read.collect::<Vec<_>>().join("; "));
-            Figure {
-                title: title.into(),
-                svg: scatter::draw(&points, (x.0, y.0), better, &label),
-                caption: caption.into(),
-            }
+            Figure { title: title.into(), svg: scatter::draw(&points, (x.0, y.0), better, &label), caption: caption.into() }
         })
     };
     let kept: (&str, Get) = ("others kept", |s| s.kept);
@@ -113,7 +109,8 @@ pub(crate) fn attacks<'a>(view: &View<'a>, concept: Option<&str>) -> Vec<Figure>
             }
         };
         let lines: Vec<_> = subjects.iter().map(line).collect();
-        let label = format!("Share of cases that show the concept, without and with {name}, for each subject; the table has the numbers");
+        let label =
+            format!("Share of cases that show the concept, without and with {name}, for each subject; the table has the numbers");
         Figure {
             title: (*name).to_owned(),
             svg: panel::draw(&lines, "fraction", panel::As::Dots, &label),
@@ -142,7 +139,8 @@ pub(crate) fn curves(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> {
                 values: &c.values,
             })
             .collect();
-        let label = format!("{name}: the fraction of pictures at or above each threshold, a line for each of {} subjects", lines.len());
+        let label =
+            format!("{name}: the fraction of pictures at or above each threshold, a line for each of {} subjects", lines.len());
         Figure {
             title: (*name).to_owned(),
             svg: curves::draw(&lines, &label),
@@ -178,7 +176,12 @@ pub(crate) fn composition<'a>(view: &View<'a>, concept: Option<&str>) -> Vec<Fig
         let lines: Vec<_> = subjects_of(view.evaluation, concept).iter().map(line).collect();
         let title = name(metric, id);
         Figure {
-            svg: panel::draw(&lines, unit(metric), panel::As::Bars, &format!("{title}, for each subject; all numbers are in the table below")),
+            svg: panel::draw(
+                &lines,
+                unit(metric),
+                panel::As::Bars,
+                &format!("{title}, for each subject; all numbers are in the table below"),
+            ),
             title,
             caption: metric.map(|m| m.meaning.clone()).unwrap_or_default(),
         }

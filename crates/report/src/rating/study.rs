@@ -95,8 +95,10 @@ pub(crate) fn study(evaluation: &Evaluation, folder: &Path, seed: u64) -> Result
         });
         items.push(Item { id, subject: picture.subject.clone(), concept: picture.concept.clone(), file: picture.file.clone() });
     }
-    let html = Shell::new("rating.js", "rating.css")
-        .render("rating.html", context! { title => "Rating pictures", study => study.clone(), shown => value(&shown), format => RATINGS_FORMAT })?;
+    let html = Shell::new("rating.js", "rating.css").render(
+        "rating.html",
+        context! { title => "Rating pictures", study => study.clone(), shown => value(&shown), format => RATINGS_FORMAT },
+    )?;
     let key = Key { format: KEY_FORMAT.into(), study, seed, items };
     let mut key = serde_json::to_vec_pretty(&key).map_err(std::io::Error::from)?;
     key.push(b'\n');
