@@ -473,7 +473,12 @@ fn report(args: &AttackArgs, record: &Value) -> Result<(), Failure> {
         lines.push(format!("  of {n} pictures that ask for `{}`", result["concept"].as_str().unwrap_or_default()));
     }
     for (name, note) in record["notes"].as_object().into_iter().flatten() {
-        lines.push(format!("  {name}: {note}"));
+        match output::columns(note) {
+            Some(table) => {
+                lines.extend(std::iter::once(format!("  {name}")).chain(table.into_iter().map(|row| format!("    {row}"))))
+            }
+            None => lines.push(format!("  {name}: {note}")),
+        }
     }
     if let Some(found) = result["found"].as_str() {
         lines.push(format!("found     {found}"));

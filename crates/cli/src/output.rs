@@ -68,3 +68,38 @@ pub(crate) fn slug(text: &str) -> String {
     let slug = slug.trim_matches('-');
     if slug.is_empty() { "concept".into() } else { slug.into() }
 }
+
+/// A list of objects with the same keys as lines of a table, the keys first; `None` for anything else.
+pub(crate) fn columns(list: &Value) -> Option<Vec<String>> {
+    let rows: Vec<&serde_json::Map<String, Value>> = list.as_array()?.iter().map(Value::as_object).collect::<Option<_>>()?;
+    let keys: Vec<&String> = rows.first()?.keys().collect();
+    let cell = |value: Option<&Value>| match value {
+        None | Some(Value::Null) => "-".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+    };
+    let mut table = vec![keys.iter().map(|key| (*key).clone()).collect::<Vec<String>>()];
+    table.extend(rows.iter().map(|row| keys.iter().map(|key| cell(row.get(*key))).collect()));
+    let widths: Vec<usize> = (0..keys.len()).map(|i| table.iter().map(|row| row[i].chars().count()).max().unwrap_or(0)).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    Some(table.iter().map(line).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_objects_become_tables() {
+        let rows = serde_json::json!([{"trial": "noisier 1", "n": 11, "control": null}, {"trial": "x", "n": 3, "control": 2}]);
+        let table = columns(&rows).unwrap();
+        assert_eq!(table.len(), 3);
+        assert!(table.iter().all(|line| line.split("  ").filter(|cell| !cell.is_empty()).count() == 3), "{table:?}");
+        assert!(table[1].contains("noisier 1") && table[1].contains('-'));
+        assert!(columns(&serde_json::json!([])).is_none() && columns(&serde_json::json!([1])).is_none());
+        assert!(columns(&serde_json::json!({"a": 1})).is_none());
+    }
+}
