@@ -344,6 +344,18 @@ pub(crate) struct EvaluateArgs {
     /// Further pictures to judge: a CSV with case_number,prompt,evaluation_seed, a text file or JSON lines; may repeat
     #[arg(long, visible_aliases = ["prompts-path"], value_name = "FILE")]
     pub(crate) prompts: Vec<PathBuf>,
+    /// Weights of FID's Inception, as safetensors (docs/metrics.md says how to make them)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) inception: Option<PathBuf>,
+    /// Weights of LPIPS, as safetensors: backbone and heads in one file or two
+    #[arg(long, value_name = "FILE")]
+    pub(crate) lpips: Vec<PathBuf>,
+    /// What FID compares with: a folder of pictures, or statistics in pytorch-fid's .npz; the unedited model if absent
+    #[arg(long, value_name = "DIR|NPZ")]
+    pub(crate) reference: Option<PathBuf>,
+    /// Write each subject's statistics as .npz, for pytorch-fid and clean-fid
+    #[arg(long)]
+    pub(crate) save_stats: bool,
     /// Only these sets: target, others, paraphrase, implicit, pairs, background, prompts
     #[arg(long, value_name = "SETS")]
     pub(crate) sets: Vec<String>,

@@ -54,6 +54,16 @@ impl Photos {
         self.pictures.len()
     }
 
+    /// The pictures as they are.
+    pub(crate) fn pictures(&self) -> Vec<Picture> {
+        let plain = |picture: &image::RgbImage| Picture {
+            width: picture.width() as usize,
+            height: picture.height() as usize,
+            rgb: picture.as_raw().clone(),
+        };
+        self.pictures.iter().map(plain).collect()
+    }
+
     /// The middle square of each, in the model's size: `[n, 3, h, w]` in [-1, 1].
     pub(crate) fn batch(&self, pipeline: &Pipeline) -> Result<Tensor<4>, Failure> {
         let [_, _, h, w] = pipeline.latent_shape(1, None, None)?;

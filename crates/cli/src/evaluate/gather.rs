@@ -5,25 +5,27 @@ use std::{collections::BTreeMap, path::Path};
 use scumble_erase::drift;
 use scumble_eval::{
     Rate,
-    distribution::{self, Gaussian},
+    distribution::{self, Gaussian, npz},
     facts::{self, Facts},
+    inception::Convention,
     instruments::{CLIP, CLIP_SCORE},
     metrics,
     protocol::Set,
     rates::Z95,
-    statistics::Paired,
-    tally::{About, Measured, Sheet, Shot},
+    statistics::{self, Paired},
+    tally::{About, Measured, Sheet, Shot as Place},
 };
 use scumble_report::{Evaluation, evaluation as out};
 use serde_json::Value;
 
 use super::{
-    gallery::Gallery,
+    gallery::{Gallery, Shot},
+    inception::{self, Reference},
     kit::Kit,
     plan::{Plan, kind_of},
     subjects::{Kind, Subject, digest},
 };
-use crate::{failure::Failure, store::RECORD};
+use crate::{args::EvaluateArgs, failure::Failure, output, progress, store::RECORD};
 
 /// Metrics whose answers are compared between subjects, picture by picture.
 const COMPARED: [&str; 6] = ["target", "others", "binding", "pairs", "background", "paraphrase"];
@@ -39,7 +41,7 @@ struct Known {
 }
 
 /// Everything that has run, as an evaluation; what has not is said in its `missing`.
-pub(crate) fn gather(plan: &Plan, kit: &Kit, folder: &Path, gallery: &Gallery) -> Result<Evaluation, Failure> {
+pub(crate) fn gather(args: &EvaluateArgs, plan: &Plan, kit: &Kit, folder: &Path, gallery: &Gallery) -> Result<Evaluation, Failure> {
     let mut evaluation = Evaluation {
         model: plan.bases[0].model.checkpoint.name.clone(),
         concepts: plan
@@ -69,7 +71,9 @@ pub(crate) fn gather(plan: &Plan, kit: &Kit, folder: &Path, gallery: &Gallery) -
         known.push(Known { sheet, rows });
     }
     against_base(plan, kit, &mut known)?;
-    drifts(plan, gallery, folder, &mut known)?;
+    beside_base(plan, kit, gallery, folder, &mut known)?;
+    inception_distances(args, plan, kit, folder, &mut known)?;
+    drifts(plan, folder, &mut known)?;
     attacks(plan, folder, &mut evaluation, &mut known)?;
     compare(plan, &known, &mut evaluation)?;
     chance(plan, kit, &known, &mut evaluation);
@@ -214,9 +218,104 @@ fn chance(plan: &Plan, kit: &Kit, known: &[Known], evaluation: &mut Evaluation) 
     }
 }
 
+/// The pictures that a subject has in common with the base model, of the others and of the user's prompts.
+fn paired_shots(plan: &Plan, i: usize, concept: Option<&str>) -> Vec<Shot> {
+    let set = if concept.is_some() { Set::Others } else { Set::Prompts };
+    let of = plan.albums[i].asked.iter().filter(|(asked, _)| asked.set == set && asked.concept.as_deref() == concept);
+    of.map(|(asked, _)| Shot { prompt: asked.prompt.clone(), seed: asked.seed }).collect()
+}
+
+/// What is measured picture by picture between a subject and the base model; kept beside the facts.
+fn beside_base(plan: &Plan, kit: &Kit, gallery: &Gallery, folder: &Path, known: &mut [Known]) -> Result<(), Failure> {
+    for i in 0..known.len() {
+        let Some(base) = base_of(plan, i).filter(|_| !progress::interrupted()) else { continue };
+        for one in kit.beside() {
+            for concept in plan.concepts.iter().map(|name| Some(name.as_str())).chain([None]) {
+                let shots = paired_shots(plan, i, concept);
+                let name = |subject: usize, shot: &Shot| Gallery::picture_name(&plan.subjects[subject].hash, &plan.drawing, shot);
+                let pairs: Option<Vec<_>> =
+                    shots.iter().map(|shot| Some((gallery.picture(&name(base, shot))?, gallery.picture(&name(i, shot))?))).collect();
+                let Some((theirs, own)) = pairs.filter(|pairs| !pairs.is_empty()).map(|pairs| pairs.into_iter().unzip::<_, _, Vec<_>, Vec<_>>())
+                else {
+                    continue;
+                };
+                let shot_names: String = shots.iter().map(|shot| name(i, shot)).collect();
+                let key = digest(&[one.metric, one.hash, &plan.subjects[base].hash, &shot_names]);
+                let path = folder.join("facts").join(format!("beside-{key}.json"));
+                let stored = fs_err::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Vec<f32>>(&bytes).ok());
+                let values = match stored {
+                    Some(values) if values.len() == shots.len() => values,
+                    _ => {
+                        let values = (one.measure)(&theirs, &own)?;
+                        crate::store::write_file(&path, serde_json::to_string(&values).unwrap_or_default().as_bytes())?;
+                        values
+                    }
+                };
+                let values: Vec<f64> = values.into_iter().map(f64::from).collect();
+                let mean = statistics::mean(&values, 0)?;
+                known[i].rows.push(Measured {
+                    concept: concept.map(Into::into),
+                    metric: one.metric.into(),
+                    value: mean.value,
+                    n: values.len(),
+                    interval: Some((mean.low, mean.high)),
+                    seeds: shots.iter().map(|shot| shot.seed).collect(),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// FID and KID under the user's Inception: against the reference, and against the base model's pictures of the same prompts.
+fn inception_distances(args: &EvaluateArgs, plan: &Plan, kit: &Kit, folder: &Path, known: &mut [Known]) -> Result<(), Failure> {
+    let Some(features) = kit.features() else { return Ok(()) };
+    let reference = args.reference.as_deref().map(|path| Reference::open(path, &features)).transpose()?;
+    for i in 0..known.len() {
+        let mut found = Vec::new();
+        for concept in plan.concepts.iter().map(|name| Some(name.as_str())).chain([None]) {
+            let set = if concept.is_some() { Set::Others } else { Set::Prompts };
+            for convention in Convention::ALL {
+                let column = inception::column(convention);
+                let rows = known[i].sheet.as_ref().map(|sheet| sheet.rows(&column, set, concept)).unwrap_or_default();
+                if rows.len() < 2 {
+                    continue;
+                }
+                let seeds: Vec<u64> = rows.iter().map(|((_, seed), _)| *seed).collect();
+                let own: Vec<Vec<f32>> = rows.iter().map(|(_, row)| row.to_vec()).collect();
+                let mut add = |metric: String, value: f64| {
+                    let concept = concept.map(Into::into);
+                    found.push(Measured { concept, metric, value, n: own.len(), interval: None, seeds: seeds.clone() });
+                };
+                let id = convention.id();
+                if let Some((fid, kid)) = reference.as_ref().map(|r| r.distances(convention, &own)).transpose()?.flatten() {
+                    add(format!("fid-{id}:reference"), fid);
+                    kid.into_iter().for_each(|kid| add(format!("kid-{id}:reference"), kid));
+                }
+                if let Some(base) = base_of(plan, i) {
+                    let theirs = known[base].sheet.as_ref().map(|sheet| sheet.rows(&column, set, concept)).unwrap_or_default();
+                    let (x, y) = shared(&theirs, &rows);
+                    if x.len() >= 2 {
+                        add(format!("fid-{id}:base"), distribution::frechet(&Gaussian::of(&x)?, &Gaussian::of(&y)?)?.distance);
+                        add(format!("kid-{id}:base"), distribution::kid(&x, &y)?.value);
+                    }
+                }
+                if args.save_stats {
+                    let name = format!("{}-{}-{id}.npz", output::slug(&plan.subjects[i].label), output::slug(concept.unwrap_or("prompts")));
+                    let place = folder.join("stats");
+                    fs_err::create_dir_all(&place)?;
+                    crate::store::write_file(&place.join(name), &npz::bytes(&Gaussian::of(&own)?)?)?;
+                }
+            }
+        }
+        known[i].rows.extend(found);
+    }
+    Ok(())
+}
+
 /// The rows that two subjects have of the same shots.
-fn shared(a: &[(Shot<'_>, &[f32])], b: &[(Shot<'_>, &[f32])]) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
-    let of: BTreeMap<Shot<'_>, &[f32]> = a.iter().copied().collect();
+fn shared(a: &[(Place<'_>, &[f32])], b: &[(Place<'_>, &[f32])]) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
+    let of: BTreeMap<Place<'_>, &[f32]> = a.iter().copied().collect();
     b.iter().filter_map(|(shot, row)| Some((of.get(shot)?.to_vec(), row.to_vec()))).unzip()
 }
 
@@ -240,8 +339,7 @@ fn jackknife(
 }
 
 /// The unconditional drift of every edit of the miniature; for larger models only where it was computed before.
-fn drifts(plan: &Plan, gallery: &Gallery, folder: &Path, known: &mut [Known]) -> Result<(), Failure> {
-    let _ = gallery;
+fn drifts(plan: &Plan, folder: &Path, known: &mut [Known]) -> Result<(), Failure> {
     for (i, subject) in plan.subjects.iter().enumerate() {
         let base = &plan.bases[subject.base];
         if subject.kind == Kind::Base || !crate::erase::is_miniature(&base.pipeline) {
@@ -251,6 +349,7 @@ fn drifts(plan: &Plan, gallery: &Gallery, folder: &Path, known: &mut [Known]) ->
         let stored = fs_err::read_to_string(&path).ok().and_then(|text| text.trim().parse::<f64>().ok());
         let value = match stored {
             Some(value) => value,
+            None if progress::interrupted() => continue,
             None => {
                 // An oracle's frozen counterpart is the model that learned everything.
                 let frozen = &plan.bases[if subject.kind == Kind::Oracle { 0 } else { subject.base }].pipeline;
@@ -318,7 +417,7 @@ fn attacks(plan: &Plan, folder: &Path, evaluation: &mut Evaluation, known: &mut 
 }
 
 /// A subject's answers, by what was asked and which picture was asked about.
-type Hits<'a> = BTreeMap<About, BTreeMap<Shot<'a>, bool>>;
+type Hits<'a> = BTreeMap<About, BTreeMap<Place<'a>, bool>>;
 
 fn hits(known: &Known) -> Hits<'_> {
     let all = known.sheet.as_ref().map(Sheet::answers).unwrap_or_default();
@@ -381,7 +480,7 @@ fn show(plan: &Plan, subject: &Subject, sheet: &Sheet, evaluation: &mut Evaluati
         if (*shown - 1) % every != 0 || (*shown - 1) / every >= SHOWN {
             continue;
         }
-        let shot = super::gallery::Shot { prompt: asked.prompt.clone(), seed: asked.seed };
+        let shot = Shot { prompt: asked.prompt.clone(), seed: asked.seed };
         evaluation.pictures.push(out::Picture {
             file: Gallery::picture_name(&subject.hash, &plan.drawing, &shot),
             subject: subject.id.clone(),

@@ -1,22 +1,35 @@
 //! The instruments of an evaluation, loaded once.
 
 use scumble_erase::World;
+use scumble_diffusion::Picture;
 use scumble_eval::{
-    ClipModel, Judges,
+    ClipModel, Inception, Judges, Lpips,
     instruments::{ClipScore, Instrument, Similarity, WorldJudges},
     tally::Names,
 };
 use scumble_nn::tokenizer::Tokenizer;
 
-use super::subjects::Base;
+use super::{inception::Features, subjects::Base};
 use crate::{args::EvaluateArgs, failure::Failure, judging, miniature};
 
 /// Who looks at pictures.
 pub(crate) struct Kit {
     judges: Option<Judges>,
     clip: Option<(ClipModel, Tokenizer, String)>,
+    inception: Option<(Inception, String)>,
+    lpips: Option<(Lpips, String)>,
     /// What the judges' words are.
     pub(crate) world: Option<World>,
+}
+
+/// Something measured between two pictures on the same prompt and seed.
+pub(crate) struct Beside<'a> {
+    /// The metric's id.
+    pub(crate) metric: &'static str,
+    /// Content hash of its weights.
+    pub(crate) hash: &'a str,
+    /// The measure of each pair.
+    pub(crate) measure: Box<dyn Fn(&[Picture], &[Picture]) -> scumble_eval::Result<Vec<f32>> + 'a>,
 }
 
 impl Kit {
@@ -28,7 +41,19 @@ impl Kit {
             true => Some((ClipModel::load(&miniature::clip(), device)?, base.pipeline.tokenizer.clone(), "emoji".to_owned())),
             false => None,
         };
-        Ok(Self { judges: home.then(|| judging::miniature_judges(device)).transpose()?, clip, world: home.then(World::emoji) })
+        let inception = match &args.inception {
+            Some(path) => Some((Inception::open(path, device).map_err(|e| Failure::from(e).of("--inception"))?, file_hash(path)?)),
+            None => None,
+        };
+        let lpips = match args.lpips.as_slice() {
+            [] => None,
+            files => {
+                let hashes = files.iter().map(|path| file_hash(path)).collect::<Result<Vec<_>, _>>()?;
+                Some((Lpips::open(files, device).map_err(|e| Failure::from(e).of("--lpips"))?, hashes.join("+")))
+            }
+        };
+        let judges = home.then(|| judging::miniature_judges(device)).transpose()?;
+        Ok(Self { judges, clip, inception, lpips, world: home.then(World::emoji) })
     }
 
     /// The CLIP as an instrument, and its name.
@@ -45,6 +70,23 @@ impl Kit {
         }
         if let Some((clip, _)) = self.clip() {
             all.push(Box::new(clip));
+        }
+        if let Some(features) = self.features() {
+            all.push(Box::new(features));
+        }
+        all
+    }
+
+    /// FID's features.
+    pub(crate) fn features(&self) -> Option<Features<'_>> {
+        self.inception.as_ref().map(|(network, hash)| Features { network, hash })
+    }
+
+    /// What is measured between a subject's picture and the base model's.
+    pub(crate) fn beside(&self) -> Vec<Beside<'_>> {
+        let mut all = Vec::new();
+        if let Some((lpips, hash)) = &self.lpips {
+            all.push(Beside { metric: lpips.id(), hash, measure: Box::new(|a, b| lpips.distances(a, b)) });
         }
         all
     }
@@ -68,4 +110,11 @@ impl Kit {
     pub(crate) fn similarity(&self) -> Option<Similarity> {
         Some(Similarity::of(self.world.as_ref()?, &self.clip()?.0))
     }
+}
+
+/// The content hash of a file of weights.
+fn file_hash(path: &std::path::Path) -> Result<String, Failure> {
+    let mut hash = blake3::Hasher::new();
+    hash.update_reader(fs_err::File::open(path)?)?;
+    Ok(hash.finalize().to_hex()[..16].to_owned())
 }

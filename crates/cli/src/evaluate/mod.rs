@@ -6,6 +6,7 @@
 mod gallery;
 mod gather;
 mod impact;
+mod inception;
 mod kit;
 mod parquet;
 mod plan;
@@ -165,22 +166,25 @@ fn carry_out(
     progress.stage("evaluating", total, done);
     for item in todo {
         progress.step(done, Some(work.describe(item)));
-        work.perform(item, progress)?;
-        done += plan.weight(item);
-        if progress::interrupted() {
-            return Err(Failure::interrupted());
+        let came = work.perform(item, progress);
+        if came.as_ref().is_err_and(Failure::is_interrupt) || (came.is_ok() && progress::interrupted()) {
+            break;
         }
+        came?;
+        done += plan.weight(item);
     }
     progress.step(done, Some("counting".into()));
     record["seconds"] = json!(before + began.elapsed().as_secs_f64());
-    if shard.is_some() {
+    // What has been done by then is gathered all the same.
+    let stopped = progress::interrupted();
+    if shard.is_some() && !stopped {
         record["finished"] = json!(true);
         run.record(&record)?;
         if !items.iter().all(|item| work.done(item)) {
             progress.note("the other parts have not finished; what there is so far is gathered");
         }
     }
-    let mut evaluation = gather::gather(plan, kit, folder, &gallery)?;
+    let mut evaluation = gather::gather(args, plan, kit, folder, &gallery)?;
     FORMAT.clone_into(&mut evaluation.format);
     env!("CARGO_PKG_VERSION").clone_into(&mut evaluation.version);
     evaluation.created = record["created"].as_str().unwrap_or_default().to_owned();
@@ -189,6 +193,10 @@ fn carry_out(
     evaluation.finished = evaluation.missing.is_empty();
     evaluation.write(folder)?;
     write_file(&folder.join(PARQUET), &parquet::bytes(&evaluation.rows)?)?;
+    if stopped {
+        run.record(&record)?;
+        return Err(Failure::interrupted());
+    }
     record["finished"] = json!(true);
     record["missing"] = json!(evaluation.missing.len());
     let text = serde_json::to_string_pretty(&record).unwrap_or_default() + "\n";
