@@ -41,7 +41,13 @@ struct Known {
 }
 
 /// Everything that has run, as an evaluation; what has not is said in its `missing`.
-pub(crate) fn gather(args: &EvaluateArgs, plan: &Plan, kit: &Kit, folder: &Path, gallery: &Gallery) -> Result<Evaluation, Failure> {
+pub(crate) fn gather(
+    args: &EvaluateArgs,
+    plan: &Plan,
+    kit: &Kit,
+    folder: &Path,
+    gallery: &Gallery,
+) -> Result<Evaluation, Failure> {
     let mut evaluation = Evaluation {
         model: plan.bases[0].model.checkpoint.name.clone(),
         concepts: plan
@@ -233,9 +239,12 @@ fn beside_base(plan: &Plan, kit: &Kit, gallery: &Gallery, folder: &Path, known: 
             for concept in plan.concepts.iter().map(|name| Some(name.as_str())).chain([None]) {
                 let shots = paired_shots(plan, i, concept);
                 let name = |subject: usize, shot: &Shot| Gallery::picture_name(&plan.subjects[subject].hash, &plan.drawing, shot);
-                let pairs: Option<Vec<_>> =
-                    shots.iter().map(|shot| Some((gallery.picture(&name(base, shot))?, gallery.picture(&name(i, shot))?))).collect();
-                let Some((theirs, own)) = pairs.filter(|pairs| !pairs.is_empty()).map(|pairs| pairs.into_iter().unzip::<_, _, Vec<_>, Vec<_>>())
+                let pairs: Option<Vec<_>> = shots
+                    .iter()
+                    .map(|shot| Some((gallery.picture(&name(base, shot))?, gallery.picture(&name(i, shot))?)))
+                    .collect();
+                let Some((theirs, own)) =
+                    pairs.filter(|pairs| !pairs.is_empty()).map(|pairs| pairs.into_iter().unzip::<_, _, Vec<_>, Vec<_>>())
                 else {
                     continue;
                 };
@@ -301,7 +310,11 @@ fn inception_distances(args: &EvaluateArgs, plan: &Plan, kit: &Kit, folder: &Pat
                     }
                 }
                 if args.save_stats {
-                    let name = format!("{}-{}-{id}.npz", output::slug(&plan.subjects[i].label), output::slug(concept.unwrap_or("prompts")));
+                    let name = format!(
+                        "{}-{}-{id}.npz",
+                        output::slug(&plan.subjects[i].label),
+                        output::slug(concept.unwrap_or("prompts"))
+                    );
                     let place = folder.join("stats");
                     fs_err::create_dir_all(&place)?;
                     crate::store::write_file(&place.join(name), &npz::bytes(&Gaussian::of(&own)?)?)?;

@@ -62,7 +62,11 @@ impl Reference {
     }
 
     /// FID and, where there are pictures, KID of some features in a convention; `None` where the reference is of another.
-    pub(crate) fn distances(&self, convention: Convention, rows: &[Vec<f32>]) -> scumble_eval::Result<Option<(f64, Option<f64>)>> {
+    pub(crate) fn distances(
+        &self,
+        convention: Convention,
+        rows: &[Vec<f32>],
+    ) -> scumble_eval::Result<Option<(f64, Option<f64>)>> {
         Ok(match self {
             Self::Pictures(all) => {
                 let Some((_, theirs)) = all.iter().find(|(own, _)| *own == convention) else { return Ok(None) };

@@ -1,7 +1,7 @@
 //! The instruments of an evaluation, loaded once.
 
-use scumble_erase::World;
 use scumble_diffusion::Picture;
+use scumble_erase::World;
 use scumble_eval::{
     ClipModel, Inception, Judges, Lpips,
     instruments::{ClipScore, Instrument, Similarity, WorldJudges},
@@ -42,7 +42,9 @@ impl Kit {
             false => None,
         };
         let inception = match &args.inception {
-            Some(path) => Some((Inception::open(path, device).map_err(|e| Failure::from(e).of("--inception"))?, file_hash(path)?)),
+            Some(path) => {
+                Some((Inception::open(path, device).map_err(|e| Failure::from(e).of("--inception"))?, file_hash(path)?))
+            }
             None => None,
         };
         let lpips = match args.lpips.as_slice() {

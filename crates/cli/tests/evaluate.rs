@@ -1,0 +1,166 @@
+//! `scumble evaluate` through the real binary: rows, items that are not done twice, parts, bad input.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::Value;
+use support::{Ended, edit, folder, line, miniature};
+
+fn evaluate(folder: &Path, words: &str) -> Ended {
+    line(folder, &format!("evaluate --steps 2 --sets implicit {words} --quiet"))
+}
+
+/// The rows on stdout.
+fn rows(ended: &Ended) -> Vec<Value> {
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    ended.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn files(folder: &Path) -> usize {
+    fs_err::read_dir(folder).map_or(0, Iterator::count)
+}
+
+fn an_edit(folder: &Path) {
+    let base = miniature();
+    edit(&base, "unet", 0.02, |name| name.contains("attn2.to_k.weight")).save(folder.join("edit.safetensors")).unwrap();
+}
+
+#[test]
+fn rows_have_the_agreed_keys_and_the_folder_the_agreed_files() {
+    let home = folder();
+    let scratch = home.path();
+    an_edit(scratch);
+    let words = "--edit edit.safetensors --guard negative=church --concept church --json --output-dir a";
+    let first = rows(&evaluate(scratch, words));
+    let keys: Vec<&str> = first[0].as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(keys, ["subject", "concept", "metric", "value", "n", "low", "high", "seeds", "hash"]);
+    for subject in ["base", "edit.safetensors", "negative=church"] {
+        let row = first.iter().find(|row| row["subject"] == subject && row["metric"] == "category-word").unwrap();
+        assert_eq!((row["concept"].as_str(), row["n"].as_u64()), (Some("church"), Some(12)));
+        assert_eq!(row["seeds"].as_array().unwrap().len(), 12);
+        let (low, value, high) = (row["low"].as_f64().unwrap(), row["value"].as_f64().unwrap(), row["high"].as_f64().unwrap());
+        assert!(0.0 <= low && low <= value && value <= high && high <= 1.0);
+    }
+    for file in ["results.jsonl", "results.parquet", "evaluation.json", "run.json"] {
+        assert!(scratch.join("a").join(file).is_file(), "{file}");
+    }
+    assert_eq!(files(&scratch.join("a/pictures")), 36);
+    assert!(fs_err::read(scratch.join("a/results.parquet")).unwrap().starts_with(b"PAR1"));
+    let stored = fs_err::read_to_string(scratch.join("a/results.jsonl")).unwrap();
+    assert_eq!(stored.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>(), first);
+
+    // Again: the same rows, at once. Another plan in that folder is refused, and may replace it.
+    assert_eq!(rows(&evaluate(scratch, words)), first);
+    let other = "--concept dog --json --output-dir a";
+    let refused = evaluate(scratch, other);
+    assert_eq!(refused.status, Some(2));
+    assert!(refused.stderr.contains("another plan") && refused.stderr.contains("--overwrite"), "{}", refused.stderr);
+    let replaced = rows(&evaluate(scratch, &format!("{other} --overwrite")));
+    assert!(replaced.iter().all(|row| row["subject"] == "base"));
+}
+
+#[test]
+fn what_a_killed_run_has_drawn_is_not_drawn_again_and_changes_nothing() {
+    let home = folder();
+    let scratch = home.path();
+    let whole = rows(&evaluate(scratch, "--concept church --json --output-dir a"));
+    // As if killed after the pictures: no facts, no results, one picture torn, and nothing in the cache.
+    let drawn = scratch.join("a/pictures");
+    let mut names: Vec<_> = fs_err::read_dir(&drawn).unwrap().map(|entry| entry.unwrap().path()).collect();
+    names.sort();
+    fs_err::write(&names[0], b"\x89PNG\r\n\x1a\n").unwrap();
+    let kept = fs_err::metadata(&names[1]).unwrap().modified().unwrap();
+    fs_err::remove_dir_all(scratch.join("a/facts")).unwrap();
+    fs_err::remove_dir_all(scratch.join("cache/evaluated")).unwrap();
+    fs_err::remove_file(scratch.join("a/run.json")).unwrap();
+    fs_err::remove_file(scratch.join("a/results.jsonl")).unwrap();
+    let plan = rows(&evaluate(scratch, "--concept church --json --plan --output-dir b"));
+    assert!(plan.iter().all(|item| item["done"] == false && item["kind"] == "draw"), "{plan:?}");
+    let again = rows(&evaluate(scratch, "--concept church --json --overwrite --output-dir a"));
+    assert_eq!(again, whole);
+    assert_eq!(fs_err::metadata(&names[1]).unwrap().modified().unwrap(), kept, "a whole picture is left alone");
+    assert!(fs_err::metadata(&names[0]).unwrap().len() > 100, "a torn one is drawn again");
+}
+
+#[test]
+fn parts_gather_by_themselves() {
+    let home = folder();
+    let scratch = home.path();
+    an_edit(scratch);
+    let words = "--edit edit.safetensors --concept church --json --output-dir a";
+    let whole = rows(&evaluate(scratch, &words.replace("-dir a", "-dir whole")));
+    fs_err::remove_dir_all(scratch.join("cache/evaluated")).unwrap();
+    let first = rows(&evaluate(scratch, &format!("{words} --shard 1/2")));
+    assert!(first.len() < whole.len(), "a part is not the whole");
+    let second = rows(&evaluate(scratch, &format!("{words} --shard 2/2")));
+    assert_eq!(second, whole);
+    let bad = evaluate(scratch, &format!("{words} --shard 3/2"));
+    assert_eq!(bad.status, Some(2));
+    assert!(bad.stderr.contains("--shard 3/2: expected I/N"), "{}", bad.stderr);
+}
+
+#[test]
+fn the_users_prompts_are_drawn_with_their_seeds() {
+    let home = folder();
+    let scratch = home.path();
+    // A byte order mark, an index column, a column that nobody knows.
+    fs_err::write(scratch.join("p.csv"), "\u{feff},case_number,prompt,evaluation_seed,kind\n0,3,an owl,77,x\n1,4,a cat,78,y\n")
+        .unwrap();
+    let out = rows(&line(scratch, "evaluate --steps 2 --prompts p.csv --json --quiet --output-dir a"));
+    let score = out.iter().find(|row| row["metric"] == "clip-score-emoji:prompts").unwrap();
+    assert_eq!((score["n"].as_u64(), &score["seeds"]), (Some(2), &serde_json::json!([77, 78])));
+    for (text, said) in [
+        ("case_number,text\n1,a\n", "no column `prompt`"),
+        ("case_number,prompt\n1,a\n1,b\n", "occurs twice"),
+        ("", "holds no prompt"),
+    ] {
+        fs_err::write(scratch.join("bad.csv"), text).unwrap();
+        let bad = line(scratch, "evaluate --prompts bad.csv --quiet --output-dir b");
+        assert_eq!(bad.status, Some(2));
+        assert!(bad.stderr.contains("bad.csv") && bad.stderr.contains(said), "{}", bad.stderr);
+    }
+}
+
+#[test]
+fn the_map_of_what_depends_on_what_has_a_row_for_each_erasure() {
+    let home = folder();
+    let scratch = home.path();
+    let out =
+        rows(&line(scratch, "evaluate --impact --concept church;ink --steps 2 --sets prompts --json --quiet --output-dir a"));
+    let impact: Vec<&Value> = out.iter().filter(|row| row["subject"] == "impact:uce").collect();
+    assert_eq!(impact.len(), 2 * 38);
+    let stored: Value = serde_json::from_slice(&fs_err::read(scratch.join("a/evaluation.json")).unwrap()).unwrap();
+    let matrix = &stored["impact"];
+    assert_eq!(matrix["affected"].as_array().unwrap().len(), 38);
+    assert_eq!(matrix["before"].as_array().unwrap().len(), 38);
+    assert_eq!(matrix["after"].as_array().unwrap().iter().map(|row| row.as_array().unwrap().len()).collect::<Vec<_>>(), [38, 38]);
+    // A word is most similar to itself.
+    let own = matrix["affected"].as_array().unwrap().iter().position(|word| *word == matrix["erased"][0]).unwrap();
+    assert!((matrix["similarity"][0][own].as_f64().unwrap() - 1.0).abs() < 1e-4);
+}
+
+#[test]
+fn bad_input_is_named() {
+    let home = folder();
+    let scratch = home.path();
+    for (words, said) in [
+        ("", "there is no concept to ask about"),
+        ("--concept church --sets beauty", "--sets beauty: there is no such set"),
+        ("--concept church --edit none", "--edit none: there is no such file"),
+        ("--concept church --attack magic", "magic"),
+        ("--concept church --guard negative --guard negative", "are the same"),
+        ("--impact --concept rembrandt", "`rembrandt` is no object or style"),
+        ("--concept church --guidance-scale nan", "--guidance-scale"),
+        ("--concept church --steps 0", "--steps 0"),
+    ] {
+        let ended = line(scratch, &format!("evaluate {words} --quiet --output-dir x"));
+        assert_eq!(ended.status, Some(2), "{words}: {ended:?}");
+        assert!(ended.stderr.contains(said), "{words}: {}", ended.stderr);
+    }
+    let list = line(scratch, "metrics --json");
+    let list: Vec<Value> = serde_json::from_str(&list.stdout).unwrap();
+    assert!(list.iter().any(|metric| metric["id"] == "target" && metric["better"] == "lower"));
+}
