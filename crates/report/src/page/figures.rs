@@ -8,7 +8,7 @@ use crate::{
     format::unit,
     plot::{
         curves, panel,
-        scatter::{self, Better, Point},
+        scatter::{self, Better, Point, Reference},
     },
     summary::{Measure, Standing, standings, subjects_of},
     svg,
@@ -43,7 +43,10 @@ pub(crate) fn legend(view: &View<'_>, concept: Option<&str>) -> Vec<Key> {
 
 /// Erased against kept; kept against the worst attack.
 pub(crate) fn trade_offs(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> {
-    let standings = standings(view.evaluation, concept);
+    let (base, standings): (Vec<_>, Vec<_>) =
+        standings(view.evaluation, concept).into_iter().partition(|s| s.subject.kind == "base");
+    // The base erases nothing: as a point it would only push the others into a corner. What it keeps is what they are held against.
+    let base = base.first().and_then(|s| Some(Reference { label: view.evaluation.label(&s.subject.id), x: s.kept?.value }));
     type Get = fn(&Standing<'_>) -> Option<Measure>;
     let plot = |title: &str, x: (&str, Get), y: (&str, Get), better, caption: &str| {
         let point = |s: &Standing<'_>| {
@@ -61,7 +64,7 @@ pub(crate) fn trade_offs(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> 
             let label = format!("{title}. {}", read.collect::<Vec<_>>().join("; "));
             Figure {
                 title: title.into(),
-                svg: scatter::draw(&points, (x.0, y.0), better, &label),
+                svg: scatter::draw(&points, base.as_ref(), (x.0, y.0), better, &label),
                 caption: caption.into(),
             }
         })
@@ -75,7 +78,7 @@ pub(crate) fn trade_offs(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> 
             kept,
             erased,
             Better::Up,
-            "Better is up and to the right. The axes begin where the numbers do.",
+            "Better is up and to the right. Dashed: what the base keeps. The axes begin where the numbers do.",
         ),
         plot(
             "What stays against what comes back",
