@@ -95,7 +95,7 @@ macro_rules! from_library {
     )*};
 }
 
-from_library!(scumble_nn::Error, scumble_diffusion::Error, scumble_eval::Error);
+from_library!(scumble_nn::Error, scumble_diffusion::Error, scumble_eval::Error, scumble_report::Error);
 
 impl From<scumble_erase::Error> for Failure {
     fn from(error: scumble_erase::Error) -> Self {
@@ -105,11 +105,5 @@ impl From<scumble_erase::Error> for Failure {
             _ => BAD_INPUT,
         };
         Self { message: error.to_string(), hint: error.hint().map(String::from), status }
-    }
-}
-
-impl From<scumble_report::Error> for Failure {
-    fn from(error: scumble_report::Error) -> Self {
-        Self::new(error.to_string())
     }
 }

@@ -26,6 +26,7 @@ mod output;
 mod photos;
 mod progress;
 mod prompts;
+mod report;
 mod store;
 mod verify;
 
@@ -67,6 +68,7 @@ fn run() -> Result<Outcome, Failure> {
         Command::Erase(args) => erase::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Verify(args) => verify::run(&args),
     }

@@ -8,6 +8,14 @@ pub(crate) const NONE: &str = "–";
 /// A number in its unit: fractions as per cent, seconds and bytes with the unit that suits their size.
 pub(crate) fn number(value: Option<f64>, unit: &str) -> String {
     let Some(x) = value.filter(|x| x.is_finite()) else { return NONE.into() };
+    let text = plain(x, unit);
+    match text.strip_prefix('-') {
+        Some(rest) => format!("−{rest}"),
+        None => text,
+    }
+}
+
+fn plain(x: f64, unit: &str) -> String {
     match unit {
         "fraction" => percent(x),
         "seconds" => seconds(x),
@@ -43,6 +51,8 @@ pub(crate) fn seconds(x: f64) -> String {
     let whole = x.round();
     if x < 0.0 {
         format!("{x} s")
+    } else if x < 0.995 && x > 0.0 {
+        format!("{x:.2} s")
     } else if x < 9.95 {
         format!("{x:.1} s")
     } else if whole < 60.0 {
@@ -154,7 +164,8 @@ mod tests {
             (-0.0001, "fraction", "0.0%"),
             (1.0, "fraction", "100.0%"),
             (16.14, "seconds", "16 s"),
-            (0.52, "seconds", "0.5 s"),
+            (0.52, "seconds", "0.52 s"),
+            (-0.0625, "fraction", "−6.3%"),
             (59.7, "seconds", "1 min 00 s"),
             (3725.0, "seconds", "1 h 02 min"),
             (1_500_000.0, "bytes", "1.5 MB"),

@@ -8,7 +8,7 @@ use crate::{
     format::unit,
     plot::{
         curves, panel,
-        scatter::{self, Better, Point},
+        scatter::{self, Better, Point, Reference},
     },
     summary::{Measure, Standing, standings, subjects_of},
     svg,
@@ -43,7 +43,10 @@ pub(crate) fn legend(view: &View<'_>, concept: Option<&str>) -> Vec<Key> {
 
 /// Erased against kept; kept against the worst attack.
 pub(crate) fn trade_offs(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> {
-    let standings = standings(view.evaluation, concept);
+    let (base, standings): (Vec<_>, Vec<_>) =
+        standings(view.evaluation, concept).into_iter().partition(|s| s.subject.kind == "base");
+    // The base erases nothing: as a point it would only push the others into a corner. What it keeps is what they are held against.
+    let base = base.first().and_then(|s| Some(Reference { label: view.evaluation.label(&s.subject.id), x: s.kept?.value }));
     type Get = fn(&Standing<'_>) -> Option<Measure>;
     let plot = |title: &str, x: (&str, Get), y: (&str, Get), better, caption: &str| {
         let point = |s: &Standing<'_>| {
@@ -59,7 +62,11 @@ pub(crate) fn trade_offs(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> 
         (points.len() > 1).then(|| {
             let read = points.iter().map(|p| format!("{} at {:.0}%, {:.0}%", p.label, 100.0 * p.x.value, 100.0 * p.y.value));
             let label = format!("{title}. {}", read.collect::<Vec<_>>().join("; "));
-            Figure { title: title.into(), svg: scatter::draw(&points, (x.0, y.0), better, &label), caption: caption.into() }
+            Figure {
+                title: title.into(),
+                svg: scatter::draw(&points, base.as_ref(), (x.0, y.0), better, &label),
+                caption: caption.into(),
+            }
         })
     };
     let kept: (&str, Get) = ("others kept", |s| s.kept);
@@ -71,7 +78,7 @@ pub(crate) fn trade_offs(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> 
             kept,
             erased,
             Better::Up,
-            "Better is up and to the right. The axes begin where the numbers do.",
+            "Better is up and to the right. Dashed: what the base keeps. The axes begin where the numbers do.",
         ),
         plot(
             "What stays against what comes back",
@@ -109,8 +116,7 @@ pub(crate) fn attacks<'a>(view: &View<'a>, concept: Option<&str>) -> Vec<Figure>
             }
         };
         let lines: Vec<_> = subjects.iter().map(line).collect();
-        let label =
-            format!("Share of cases that show the concept, without and with {name}, for each subject; the table has the numbers");
+        let label = format!("Share of cases that show the concept, without and with {name}, for each subject; the table has the numbers");
         Figure {
             title: (*name).to_owned(),
             svg: panel::draw(&lines, "fraction", panel::As::Dots, &label),
@@ -139,8 +145,7 @@ pub(crate) fn curves(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> {
                 values: &c.values,
             })
             .collect();
-        let label =
-            format!("{name}: the fraction of pictures at or above each threshold, a line for each of {} subjects", lines.len());
+        let label = format!("{name}: the fraction of pictures at or above each threshold, a line for each of {} subjects", lines.len());
         Figure {
             title: (*name).to_owned(),
             svg: curves::draw(&lines, &label),
@@ -176,12 +181,7 @@ pub(crate) fn composition<'a>(view: &View<'a>, concept: Option<&str>) -> Vec<Fig
         let lines: Vec<_> = subjects_of(view.evaluation, concept).iter().map(line).collect();
         let title = name(metric, id);
         Figure {
-            svg: panel::draw(
-                &lines,
-                unit(metric),
-                panel::As::Bars,
-                &format!("{title}, for each subject; all numbers are in the table below"),
-            ),
+            svg: panel::draw(&lines, unit(metric), panel::As::Bars, &format!("{title}, for each subject; all numbers are in the table below")),
             title,
             caption: metric.map(|m| m.meaning.clone()).unwrap_or_default(),
         }

@@ -59,8 +59,8 @@ pub(crate) fn impact(evaluation: &Evaluation) -> Option<ImpactView> {
     falls.sort_by(|a, b| b.0.total_cmp(&a.0));
     let n = impact.n.map(|n| format!(" Each rate is of {}.", counted(n as usize, "picture", "pictures"))).unwrap_or_default();
     let about = format!(
-        "{} erased each of {} in turn; each square says how far the rate of another fell (dark) or rose (other colour). \
-         Similar ones stand together. Outlined: the erased concept itself.{n}",
+        "{} erased each of {} in turn; each square says how far the rate of another fell (brown) or rose (blue); \
+         full colour is a hundred points. Similar ones stand together. Outlined: the erased concept itself.{n}",
         if impact.method.is_empty() { "One method" } else { &impact.method },
         counted(rows.len(), "concept", "concepts")
     );

@@ -18,6 +18,8 @@ pub(crate) struct Cell {
     text: String,
     /// The interval, or another small remark.
     note: String,
+    /// One more.
+    more: String,
     spark: String,
     /// What to sort by; empty: the text.
     sort: String,
@@ -103,19 +105,16 @@ fn kind(subject: &crate::evaluation::Subject) -> String {
 pub(crate) fn ranking(view: &View<'_>, concept: Option<&str>) -> Ranking {
     let evaluation = view.evaluation;
     let mut about = Vec::new();
-    for (column, id, axis) in
-        [("Erased", "target", "erasure"), ("Others kept", "others", "retention"), ("Composition", "composition", "composition")]
-    {
+    for (column, id, axis) in [
+        ("Erased", "target", "erasure"),
+        ("Others kept", "others", "retention"),
+        ("Composition", "composition", "composition"),
+    ] {
         about.push(match metric_of_axis(evaluation, concept, id, axis) {
             Some((id, metric)) => {
-                let less = if metric.better == "lower" { "1 less " } else { "" };
-                let text = format!(
-                    "{column}: {less}{} ({id}). {} {}",
-                    figures::name(Some(metric), id),
-                    metric.meaning,
-                    metric.convention
-                );
-                text.trim().to_owned()
+                let less = if metric.better == "lower" { "1 − " } else { "" };
+                let convention = if metric.convention.is_empty() { String::new() } else { format!(" Convention: {}.", metric.convention) };
+                format!("{column}: {less}{} ({id}). {}{convention}", figures::name(Some(metric), id), metric.meaning)
             }
             None => format!("{column}: has not run for this concept."),
         });
@@ -125,9 +124,8 @@ pub(crate) fn ranking(view: &View<'_>, concept: Option<&str>) -> Ranking {
     let line = |s: &crate::summary::Standing<'_>| {
         let worst = match &s.worst {
             Some(w) => {
-                let cell = Cell::measure(Some(w.total));
-                let note = format!("{} {}, of {}", cell.note, w.attack, w.of);
-                Cell { note: note.trim().to_owned(), ..cell }
+                let more = if w.of > 1 { format!("{}, worst of {}", w.attack, w.of) } else { w.attack.clone() };
+                Cell { more, ..Cell::measure(Some(w.total)) }
             }
             None => Cell::number(NONE.into(), None),
         };
@@ -194,6 +192,9 @@ pub(crate) fn attacks(view: &View<'_>, concept: Option<&str>) -> Table {
 /// Tests of pairs of subjects.
 pub(crate) fn paired(view: &View<'_>, concept: Option<&str>) -> Table {
     let of_concept = view.evaluation.paired.iter().filter(|p| p.concept.as_deref() == concept);
+    // One scale for the whole table, as wide as its widest interval.
+    let ends = of_concept.clone().flat_map(|p| [p.difference, p.low, p.high]).flatten().filter(|x| x.is_finite());
+    let widest = ends.fold(0.05, |widest: f64, x| widest.max(x.abs()));
     let line = |p: &crate::evaluation::Paired| {
         let difference = Measure::new(p.difference, p.low, p.high, p.n);
         Line {
@@ -208,7 +209,7 @@ pub(crate) fn paired(view: &View<'_>, concept: Option<&str>) -> Table {
                 Cell::whole(p.only_b),
                 Cell {
                     note: interval(p.low, p.high, "fraction"),
-                    spark: difference.map(|m| panel::spark(m, (-1.0, 1.0))).unwrap_or_default(),
+                    spark: difference.map(|m| panel::spark(m, (-widest, widest))).unwrap_or_default(),
                     ..Cell::number(number(p.difference, "fraction"), p.difference)
                 },
                 Cell::number(probability(p.p), p.p),

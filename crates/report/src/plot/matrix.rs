@@ -18,7 +18,7 @@ pub(crate) struct Cell {
 pub(crate) const MOST: usize = 200;
 
 /// Side of a square.
-const SIDE: f64 = 15.0;
+const SIDE: f64 = 16.0;
 /// Letters of a label.
 const LETTERS: usize = 18;
 

@@ -14,6 +14,12 @@ pub(crate) struct Point<'a> {
     pub(crate) y: Measure,
 }
 
+/// A place on the horizontal axis to compare with, such as the base's.
+pub(crate) struct Reference<'a> {
+    pub(crate) label: &'a str,
+    pub(crate) x: f64,
+}
+
 /// Where it is better.
 #[derive(Clone, Copy)]
 pub(crate) enum Better {
@@ -33,11 +39,18 @@ const HEIGHT: f64 = 334.0;
 const LETTER: f64 = 6.6;
 
 /// Draws fractions against each other; `names` are those of the axes.
-pub(crate) fn draw(points: &[Point<'_>], names: (&str, &str), better: Better, label: &str) -> String {
+pub(crate) fn draw(
+    points: &[Point<'_>],
+    reference: Option<&Reference<'_>>,
+    names: (&str, &str),
+    better: Better,
+    label: &str,
+) -> String {
     let mut svg = Svg::new(WIDTH, HEIGHT, "plot", label);
     let spread = |m: &Measure| [Some(m.value), m.low, m.high].into_iter().flatten().collect::<Vec<_>>();
     let unit = Some((0.0, 1.0));
-    let x = Scale::new(range(points.iter().flat_map(|p| spread(&p.x)), unit, 0.1), (LEFT + 8.0, RIGHT - 8.0));
+    let across = points.iter().flat_map(|p| spread(&p.x)).chain(reference.map(|r| r.x));
+    let x = Scale::new(range(across, unit, 0.1), (LEFT + 8.0, RIGHT - 8.0));
     let y = Scale::new(range(points.iter().flat_map(|p| spread(&p.y)), unit, 0.1), (BOTTOM - 8.0, TOP + 8.0));
     axis_below(&mut svg, x, (TOP, BOTTOM), 5, "fraction");
     axis_left(&mut svg, y, (LEFT, RIGHT), 5, "fraction");
@@ -50,6 +63,14 @@ pub(crate) fn draw(points: &[Point<'_>], names: (&str, &str), better: Better, la
     };
     svg.text("name", Anchor::Start, (2.0, 14.0), &format!("{arrow} {}", names.1));
     let mut labels = Labels::default();
+    if let Some(r) = reference {
+        let (at, name) = (x.at(r.x), short(r.label, 12));
+        svg.line("reference", (at, TOP), (at, BOTTOM));
+        let width = LETTER * name.chars().count() as f64;
+        let left = if at + width + 6.0 > RIGHT { at - width - 5.0 } else { at + 5.0 };
+        labels.block((left, BOTTOM - 17.0, width, 13.0));
+        svg.text("name", Anchor::Start, (left, BOTTOM - 7.0), &name);
+    }
     for p in points {
         labels.block((x.at(p.x.value) - 6.0, y.at(p.y.value) - 6.0, 12.0, 12.0));
     }
@@ -124,9 +145,9 @@ mod tests {
 
     #[test]
     fn nothing_to_draw_is_an_empty_plot() {
-        let text = draw(&[], ("a", "b"), Better::Up, "nothing");
+        let text = draw(&[], None, ("a", "b"), Better::Up, "nothing");
         assert!(text.starts_with("<svg") && !text.contains("point"));
         let m = Measure { value: 0.5, ..Measure::default() };
-        assert!(draw(&[Point { label: "<x>", style: 3, x: m, y: m }], ("a", "b"), Better::Down, "").contains("&lt;x&gt;"));
+        assert!(draw(&[Point { label: "<x>", style: 3, x: m, y: m }], Some(&Reference { label: "base", x: 1.0 }), ("a", "b"), Better::Down, "").contains("&lt;x&gt;"));
     }
 }

@@ -71,6 +71,7 @@ pub(crate) fn study(evaluation: &Evaluation, folder: &Path, seed: u64) -> Result
         return Ok(None);
     }
     shuffle(&mut pictures, seed);
+    let sensitive = pictures.iter().any(|(p, _)| p.sensitive);
     // The page's name: another picture or another order is another study, whose ratings do not mix with these.
     let mut hasher = Sha256::new();
     hasher.update(seed.to_le_bytes());
@@ -95,10 +96,8 @@ pub(crate) fn study(evaluation: &Evaluation, folder: &Path, seed: u64) -> Result
         });
         items.push(Item { id, subject: picture.subject.clone(), concept: picture.concept.clone(), file: picture.file.clone() });
     }
-    let html = Shell::new("rating.js", "rating.css").render(
-        "rating.html",
-        context! { title => "Rating pictures", study => study.clone(), shown => value(&shown), format => RATINGS_FORMAT },
-    )?;
+    let html = Shell::new("rating.js", "rating.css")
+        .render("rating.html", context! { title => "Rating pictures", study => study.clone(), shown => value(&shown), format => RATINGS_FORMAT, sensitive })?;
     let key = Key { format: KEY_FORMAT.into(), study, seed, items };
     let mut key = serde_json::to_vec_pretty(&key).map_err(std::io::Error::from)?;
     key.push(b'\n');

@@ -294,7 +294,7 @@
   all("main > section").forEach((section) => watch.observe(section));
 
   // A link into something closed opens it; paper has everything open.
-  const unfold = () => { const target = location.hash && document.getElementById(location.hash.slice(1)); if (target?.matches("details")) target.open = true; };
+  const unfold = () => { const target = document.getElementById(location.hash.slice(1)); if (target?.matches("details")) target.open = true; };
   addEventListener("hashchange", unfold);
   unfold();
   let closed = [];
