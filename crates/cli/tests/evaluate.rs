@@ -25,7 +25,7 @@ fn files(folder: &Path) -> usize {
 
 fn an_edit(folder: &Path) {
     let base = miniature();
-    edit(&base, "unet", 0.02, |name| name.contains("attn2.to_k.weight")).save(folder.join("edit.safetensors")).unwrap();
+    edit(&base, "unet", 0.02, |name| name.contains("attn2.to_k.weight")).save(&folder.join("edit.safetensors")).unwrap();
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn the_users_prompts_are_drawn_with_their_seeds() {
     for (text, said) in [
         ("case_number,text\n1,a\n", "no column `prompt`"),
         ("case_number,prompt\n1,a\n1,b\n", "occurs twice"),
-        ("", "holds no prompt"),
+        ("case_number,prompt\n", "holds no prompt"),
     ] {
         fs_err::write(scratch.join("bad.csv"), text).unwrap();
         let bad = line(scratch, "evaluate --prompts bad.csv --quiet --output-dir b");
