@@ -328,8 +328,8 @@ pub(crate) struct EvaluateArgs {
     /// A run-time guard to judge; against --concept, if it names none; may repeat
     #[arg(long, value_name = "ID[=TEXT]")]
     pub(crate) guard: Vec<String>,
-    /// An attack to try on every edit and guard (see `scumble attacks`); may repeat
-    #[arg(long, value_name = "ID")]
+    /// An attack to try on every edit and guard (see `scumble attacks`); `,` separates, and the flag may repeat
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
     pub(crate) attack: Vec<String>,
     /// What to ask about, of everything; what each edit says it erased, if absent; `;` separates
     #[arg(long, value_name = "CONCEPT")]
@@ -340,9 +340,12 @@ pub(crate) struct EvaluateArgs {
     /// Erase every concept (or each --concept) in turn, and map what depends on what
     #[arg(long)]
     pub(crate) impact: bool,
-    /// The method that erases them
-    #[arg(long, default_value = "uce", value_name = "ID", visible_alias = "method")]
+    /// The method that erases them for the map
+    #[arg(long, default_value = "uce", value_name = "ID")]
     pub(crate) impact_method: String,
+    /// Erase each --concept with these methods first, by their defaults, and judge the edits; `,` separates, and the flag may repeat
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    pub(crate) method: Vec<String>,
     /// Further pictures to judge: a CSV with case_number,prompt,evaluation_seed, a text file or JSON lines; may repeat
     #[arg(long, visible_aliases = ["prompts-path"], value_name = "FILE")]
     pub(crate) prompts: Vec<PathBuf>,
@@ -382,6 +385,9 @@ pub(crate) struct EvaluateArgs {
     /// Seed of attacks, and of pictures whose prompts have none; judged pictures have their own
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) seed: u64,
+    /// Write a report too, into the same folder (see `scumble report`)
+    #[arg(long)]
+    pub(crate) report: bool,
     /// Only list the work: what there is to draw and to attack, and what has been done
     #[arg(long)]
     pub(crate) plan: bool,

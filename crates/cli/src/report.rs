@@ -1,5 +1,7 @@
 //! `scumble report`: what an evaluation found, as a page to look at and as tables for other programs.
 
+use std::path::PathBuf;
+
 use scumble_report::{Blur, Evaluation, Options, report};
 use serde_json::json;
 
@@ -13,6 +15,18 @@ use crate::{
 const FOLDER: &str = "report";
 
 pub(crate) fn run(args: &ReportArgs) -> Result<Outcome, Failure> {
+    let page = perform(args)?;
+    if !args.print.json {
+        output::data(&page.display().to_string())?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Writes a report; its page.
+///
+/// # Errors
+/// If the folder holds no evaluation, or the report cannot be written.
+pub(crate) fn perform(args: &ReportArgs) -> Result<PathBuf, Failure> {
     let evaluation = Evaluation::read(&args.folder)?;
     let out = args.output_dir.clone().unwrap_or_else(|| args.folder.join(FOLDER));
     if out.is_file() {
@@ -41,15 +55,13 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Outcome, Failure> {
     if args.print.json {
         output::json(&json!({
             "report": written.files.first(),
-            "files": written.files,
+            "files": &written.files,
             "rows": evaluation.rows.len(),
             "pictures": written.pictures,
             "absent": written.absent,
             "ratings": written.ratings,
             "finished": evaluation.finished,
         }))?;
-    } else if let Some(page) = written.files.first() {
-        output::data(&page.display().to_string())?;
     }
-    Ok(Outcome::Done)
+    Ok(written.files.into_iter().next().unwrap_or(out))
 }

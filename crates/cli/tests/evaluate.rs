@@ -143,12 +143,29 @@ fn the_map_of_what_depends_on_what_has_a_row_for_each_erasure() {
 }
 
 #[test]
+fn methods_are_run_on_the_way_and_the_report_is_written() {
+    let home = folder();
+    let scratch = home.path();
+    let ended = evaluate(scratch, "--concept church --method uce,rece --report --output-dir a");
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("report    a/report/index.html"), "{}", ended.stdout);
+    let page = fs_err::read_to_string(scratch.join("a/report/index.html")).unwrap();
+    assert!(page.contains("uce") && page.contains("rece"));
+    let stored: Value = serde_json::from_slice(&fs_err::read(scratch.join("a/evaluation.json")).unwrap()).unwrap();
+    let labels: Vec<&str> = stored["subjects"].as_array().unwrap().iter().map(|s| s["label"].as_str().unwrap()).collect();
+    assert_eq!(labels, ["base", "uce", "rece"]);
+    assert!(stored["subjects"][1]["seconds"].as_f64().is_some_and(|seconds| seconds > 0.0));
+    assert_eq!(stored["finished"], true);
+}
+
+#[test]
 fn bad_input_is_named() {
     let home = folder();
     let scratch = home.path();
     for (words, said) in [
         ("", "there is no concept to ask about"),
         ("--concept church --sets beauty", "--sets beauty: there is no such set"),
+        ("--method uce", "--method: there is no concept to erase"),
         ("--concept church --edit none", "--edit none: there is no such file"),
         ("--concept church --attack magic", "magic"),
         ("--concept church --guard negative --guard negative", "are the same"),

@@ -484,13 +484,15 @@ fn compare(plan: &Plan, known: &[Known], evaluation: &mut Evaluation) -> Result<
 
 /// Pictures, curves and confusion of one subject.
 fn show(plan: &Plan, subject: &Subject, sheet: &Sheet, evaluation: &mut Evaluation) {
-    let mut counts: BTreeMap<(Option<&str>, &str), usize> = BTreeMap::new();
+    let mut sizes: BTreeMap<(Option<&str>, &str), (usize, usize)> = BTreeMap::new();
+    for (asked, _) in &sheet.asked {
+        sizes.entry((asked.concept.as_deref(), asked.set.id())).or_default().0 += 1;
+    }
     for (asked, picture) in &sheet.asked {
-        let shown = counts.entry((asked.concept.as_deref(), asked.set.id())).or_default();
-        *shown += 1;
-        // Of the others every sixteenth, so that most objects are among them.
-        let every = if asked.set == Set::Others { 16 } else { 1 };
-        if (*shown - 1) % every != 0 || (*shown - 1) / every >= SHOWN {
+        // At equal steps through each set, whatever they show.
+        let (n, place) = sizes.entry((asked.concept.as_deref(), asked.set.id())).or_default();
+        *place += 1;
+        if *n > SHOWN && (*place * SHOWN) / *n == ((*place - 1) * SHOWN) / *n {
             continue;
         }
         let shot = Shot { prompt: asked.prompt.clone(), seed: asked.seed };

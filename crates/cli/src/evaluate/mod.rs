@@ -3,6 +3,7 @@
 //! The plan is a list of items known by their content. What an earlier run, or another one elsewhere, has drawn or seen is not done
 //! again; a run that is killed loses the item it was at.
 
+mod erased;
 mod gallery;
 mod gather;
 mod impact;
@@ -26,7 +27,7 @@ use self::{
     subjects::Kind,
 };
 use crate::{
-    args::{Args, AttackArgs, Command, EvaluateArgs},
+    args::{Args, AttackArgs, Command, EvaluateArgs, PrintArgs},
     attack,
     failure::{Failure, Outcome},
     output,
@@ -40,6 +41,8 @@ const PARQUET: &str = "results.parquet";
 pub(crate) fn run(args: &EvaluateArgs) -> Result<Outcome, Failure> {
     let quiet = args.print.quiet;
     let shard = args.shard.as_deref().map(Shard::parse).transpose()?;
+    progress::listen_for_interrupts()?;
+    let args = &erased::with_edits(args)?;
     let (bases, subjects) = subjects::open(args)?;
     let kit = Kit::load(args, &bases[0])?;
     let plan = Plan::make(args, bases, subjects, &kit)?;
@@ -56,18 +59,34 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<Outcome, Failure> {
             if !quiet {
                 output::note(&format!("{} is finished; here is its result", own.display()));
             }
-            report(args, &folder)?;
-            return Ok(Outcome::Done);
+            return said(args, &folder);
         }
         Found::ToDo(run) => run,
     };
-    progress::listen_for_interrupts()?;
     let progress = Progress::new(quiet);
     let finished = carry_out(args, &plan, &kit, &folder, &run, shard.as_ref(), &progress);
     progress.finish();
     finished?;
-    report(args, &folder)?;
-    Ok(Outcome::Done)
+    said(args, &folder)
+}
+
+/// Prints the result, and writes the report if it is wanted.
+fn said(args: &EvaluateArgs, folder: &Path) -> Result<Outcome, Failure> {
+    report(args, folder)?;
+    if !args.report {
+        return Ok(Outcome::Done);
+    }
+    let line = ["scumble", "report"].into_iter().map(Into::into).chain([folder.as_os_str().to_owned()]);
+    match Args::try_parse_from(line).map_err(|e| Failure::new(e.to_string()))?.command {
+        // The page's path is no row.
+        Command::Report(mut parsed) => {
+            parsed.print = PrintArgs { json: false, quiet: true };
+            let page = crate::report::perform(&parsed)?;
+            if args.print.json { Ok(()) } else { output::data(&format!("report    {}", page.display())) }?;
+            Ok(Outcome::Done)
+        }
+        _ => Err(Failure::new("expected the arguments of a report")),
+    }
 }
 
 /// Prints every item of the plan and whether it has been done.
@@ -184,13 +203,14 @@ fn carry_out(
             progress.note("the other parts have not finished; what there is so far is gathered");
         }
     }
+    let complete = items.iter().all(|item| work.done(item));
     let mut evaluation = gather::gather(args, plan, kit, folder, &gallery)?;
     FORMAT.clone_into(&mut evaluation.format);
     env!("CARGO_PKG_VERSION").clone_into(&mut evaluation.version);
     evaluation.created = record["created"].as_str().unwrap_or_default().to_owned();
     evaluation.seconds = record["seconds"].as_f64();
     evaluation.machine = output::machine();
-    evaluation.finished = evaluation.missing.is_empty();
+    evaluation.finished = complete;
     evaluation.write(folder)?;
     write_file(&folder.join(PARQUET), &parquet::bytes(&evaluation.rows)?)?;
     if stopped {
@@ -321,5 +341,8 @@ fn report(args: &EvaluateArgs, folder: &Path) -> Result<(), Failure> {
     }
     output::data(&summary::text(&evaluation))?;
     output::data(&format!("rows      {}", folder.join("results.jsonl").display()))?;
+    if args.report {
+        return Ok(());
+    }
     output::data(&format!("look at   scumble report {}", folder.display()))
 }

@@ -148,6 +148,15 @@ mod tests {
         let text = draw(&[], None, ("a", "b"), Better::Up, "nothing");
         assert!(text.starts_with("<svg") && !text.contains("point"));
         let m = Measure { value: 0.5, ..Measure::default() };
-        assert!(draw(&[Point { label: "<x>", style: 3, x: m, y: m }], Some(&Reference { label: "base", x: 1.0 }), ("a", "b"), Better::Down, "").contains("&lt;x&gt;"));
+        assert!(
+            draw(
+                &[Point { label: "<x>", style: 3, x: m, y: m }],
+                Some(&Reference { label: "base", x: 1.0 }),
+                ("a", "b"),
+                Better::Down,
+                ""
+            )
+            .contains("&lt;x&gt;")
+        );
     }
 }
