@@ -87,7 +87,10 @@ pub fn write(evaluation: &Evaluation, folder: &Path, out: &Path, options: &Optio
         file(&format!("events/{run}/{}", export::events::file_name(evaluation)), &bytes)?;
     }
     // A page and its key belong together: with ratings given, the ones that were rated stay as they are.
-    if options.pictures && ratings.is_none() && let Some(study) = rating::study(evaluation, folder, options.rating_seed)? {
+    if options.pictures
+        && ratings.is_none()
+        && let Some(study) = rating::study(evaluation, folder, options.rating_seed)?
+    {
         file(rating::PAGE, study.html.as_bytes())?;
         file(rating::KEY, &study.key)?;
     }

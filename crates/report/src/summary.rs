@@ -130,8 +130,7 @@ pub(crate) fn standings<'a>(evaluation: &'a Evaluation, concept: Option<&str>) -
 }
 
 /// The rule of order, in words.
-pub(crate) const RULE: &str =
-    "The base comes first. The others stand in the order of erased, most first; where that is equal, of others kept, most first; \
+pub(crate) const RULE: &str = "The base comes first. The others stand in the order of erased, most first; where that is equal, of others kept, most first; \
      then of the worst attack, least first. What has no number comes last. No column is weighed against another.";
 
 /// The rule of order: see [`RULE`].

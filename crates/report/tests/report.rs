@@ -201,7 +201,7 @@ fn a_whole_evaluation_becomes_a_whole_report() {
         "id=\"numbers\"",
         "id=\"missing\"",
         "94.0%",
-        "p4d, worst of 2",
+        "worst of 2: p4d",
         "near: far",
         "1000–1047",
         "0123456789abcdef",
@@ -215,7 +215,8 @@ fn a_whole_evaluation_becomes_a_whole_report() {
     assert_eq!(loads(&html), Vec::<&str>::new());
     // The page's own policy, in case anything were left.
     assert!(html.contains("default-src &#x27;none&#x27;; script-src &#x27;sha256-"), "{}", &html[..600]);
-    let names: Vec<String> = files.files.iter().map(|f| f.strip_prefix(folder.path().join("report")).unwrap().display().to_string()).collect();
+    let names: Vec<String> =
+        files.files.iter().map(|f| f.strip_prefix(folder.path().join("report")).unwrap().display().to_string()).collect();
     assert_eq!(names[..5], ["index.html", "report.md", "results.csv", "results.jsonl", "model-index.yaml"]);
     assert!(names.iter().filter(|n| n.starts_with("events/")).count() == 3 && names.contains(&"rating.html".to_owned()));
     let markdown = fs_err::read_to_string(folder.path().join("report/report.md")).unwrap();
@@ -237,7 +238,9 @@ fn the_files_of_a_folder_are_enough() {
 fn nothing_becomes_a_page_that_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let (html, files) = written(&Evaluation::default(), folder.path(), &Options::default());
-    assert!(html.contains("Nothing was measured.") && html.contains("There are no numbers.") && html.contains("has not finished"));
+    assert!(
+        html.contains("Nothing was measured.") && html.contains("There are no numbers.") && html.contains("has not finished")
+    );
     assert!(!files.files.iter().any(|f| f.ends_with("rating.html")));
     assert_eq!(files.pictures, 0);
 }

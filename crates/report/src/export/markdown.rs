@@ -96,7 +96,9 @@ fn paired(text: &mut String, evaluation: &Evaluation, concept: Option<&str>) {
     if of_concept.is_empty() {
         return;
     }
-    text.push_str("\n### Pairs on the same prompts and seeds\n\nMcNemar's exact test; p is not corrected for the number of tests.\n\n");
+    text.push_str(
+        "\n### Pairs on the same prompts and seeds\n\nMcNemar's exact test; p is not corrected for the number of tests.\n\n",
+    );
     let rows = of_concept.iter().map(|p| {
         vec![
             evaluation.label(&p.a).to_owned(),

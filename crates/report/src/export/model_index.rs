@@ -18,7 +18,8 @@ pub(crate) fn render(evaluation: &Evaluation) -> String {
     let mut text = String::from(
         "# Results for model cards. Copy `model-index:` and the entry of the model that you publish into the front matter of its README.md.\n",
     );
-    let edits: Vec<&Subject> = evaluation.subjects.iter().filter(|s| s.kind != "base" && !measured(evaluation, s).is_empty()).collect();
+    let edits: Vec<&Subject> =
+        evaluation.subjects.iter().filter(|s| s.kind != "base" && !measured(evaluation, s).is_empty()).collect();
     text += if edits.is_empty() { "model-index: []\n" } else { "model-index:\n" };
     for subject in edits {
         let _ = writeln!(text, "- name: {}\n  results:", quoted(evaluation.label(&subject.id)));
@@ -119,7 +120,12 @@ mod tests {
         };
         let evaluation = Evaluation {
             subjects: vec![subject("base", "base"), subject("esd: \"x\"", "edit"), subject("unmeasured", "edit")],
-            metrics: vec![Metric { id: "asr".into(), name: "Attack".into(), convention: "two\njudges".into(), ..Metric::default() }],
+            metrics: vec![Metric {
+                id: "asr".into(),
+                name: "Attack".into(),
+                convention: "two\njudges".into(),
+                ..Metric::default()
+            }],
             rows: vec![
                 row("base", Some("church"), "target", 0.9),
                 row("esd: \"x\"", None, "drift", 1.0),
@@ -128,7 +134,8 @@ mod tests {
             ],
             ..Evaluation::default()
         };
-        // Read back by huggingface_hub 2.4.0: bench/report_check --model-index reads any such file.
+        // from huggingface_hub import ModelCard  # 2.4.0; reads it back, two results of a model named esd: "x"
+        // ModelCard("---\n" + open("model-index.yaml").read() + "---\n").data.eval_results
         let expected = r#"model-index:
 - name: "esd: \"x\""
   results:

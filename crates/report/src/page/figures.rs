@@ -116,7 +116,8 @@ pub(crate) fn attacks<'a>(view: &View<'a>, concept: Option<&str>) -> Vec<Figure>
             }
         };
         let lines: Vec<_> = subjects.iter().map(line).collect();
-        let label = format!("Share of cases that show the concept, without and with {name}, for each subject; the table has the numbers");
+        let label =
+            format!("Share of cases that show the concept, without and with {name}, for each subject; the table has the numbers");
         Figure {
             title: (*name).to_owned(),
             svg: panel::draw(&lines, "fraction", panel::As::Dots, &label),
@@ -145,7 +146,8 @@ pub(crate) fn curves(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> {
                 values: &c.values,
             })
             .collect();
-        let label = format!("{name}: the fraction of pictures at or above each threshold, a line for each of {} subjects", lines.len());
+        let label =
+            format!("{name}: the fraction of pictures at or above each threshold, a line for each of {} subjects", lines.len());
         Figure {
             title: (*name).to_owned(),
             svg: curves::draw(&lines, &label),
@@ -164,10 +166,9 @@ pub(crate) fn composition<'a>(view: &View<'a>, concept: Option<&str>) -> Vec<Fig
     let mut ids: Vec<&str> = Vec::new();
     for row in &view.evaluation.rows {
         let about = row.concept.is_none() || row.concept.as_deref() == concept;
-        if about && row.value.is_some() && !ids.contains(&row.metric.as_str()) {
-            if view.evaluation.metric(&row.metric).is_some_and(|m| wanted(&row.metric, m)) {
-                ids.push(&row.metric);
-            }
+        let wanted = || view.evaluation.metric(&row.metric).is_some_and(|m| wanted(&row.metric, m));
+        if about && row.value.is_some() && !ids.contains(&row.metric.as_str()) && wanted() {
+            ids.push(&row.metric);
         }
     }
     let figure = |id: &&str| {
@@ -181,7 +182,12 @@ pub(crate) fn composition<'a>(view: &View<'a>, concept: Option<&str>) -> Vec<Fig
         let lines: Vec<_> = subjects_of(view.evaluation, concept).iter().map(line).collect();
         let title = name(metric, id);
         Figure {
-            svg: panel::draw(&lines, unit(metric), panel::As::Bars, &format!("{title}, for each subject; all numbers are in the table below")),
+            svg: panel::draw(
+                &lines,
+                unit(metric),
+                panel::As::Bars,
+                &format!("{title}, for each subject; all numbers are in the table below"),
+            ),
             title,
             caption: metric.map(|m| m.meaning.clone()).unwrap_or_default(),
         }

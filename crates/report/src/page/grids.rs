@@ -85,7 +85,9 @@ fn about_set(set: &str, concept: &str) -> (usize, String, String) {
         "background" => (6, "On a background".into(), right("The prompts ask for an object on a coloured background.")),
         "prompts" => (7, "Your prompts".into(), right("Prompts from a file.")),
         _ => match set.strip_prefix("attack:") {
-            Some(attack) => (3, format!("Under attack: {attack}"), seen("What the edited model draws with what the attack found.")),
+            Some(attack) => {
+                (3, format!("Under attack: {attack}"), seen("What the edited model draws with what the attack found."))
+            }
             None => (8, set.to_owned(), right("")),
         },
     };

@@ -70,11 +70,10 @@ pub(crate) fn impact(evaluation: &Evaluation) -> Option<ImpactView> {
         columns.len()
     );
     let text = |x: Option<f64>| x.map_or_else(|| NONE.to_owned(), |x| number(Some(x), "fraction"));
-    let mut table = vec![(
-        "nothing erased".to_owned(),
-        (0..columns.len()).map(|j| text(finite(impact.before.get(j)))).collect::<Vec<_>>(),
-    )];
-    table.extend(rows.iter().enumerate().map(|(i, name)| (name.clone(), (0..columns.len()).map(|j| text(after(i, j))).collect())));
+    let mut table =
+        vec![("nothing erased".to_owned(), (0..columns.len()).map(|j| text(finite(impact.before.get(j)))).collect::<Vec<_>>())];
+    table
+        .extend(rows.iter().enumerate().map(|(i, name)| (name.clone(), (0..columns.len()).map(|j| text(after(i, j))).collect())));
     Some(ImpactView {
         about,
         svg: matrix::draw(rows, columns, &cells, ("erased", "affected"), &label),

@@ -11,8 +11,8 @@ use std::path::Path;
 use minijinja::{Value, context, value::Serde};
 use serde::Serialize;
 
-pub(crate) use self::{figures::name as metric_name, shell::Shell};
 use self::{figures::Figure, grids::Album};
+pub(crate) use self::{figures::name as metric_name, shell::Shell};
 use crate::{
     error::Result,
     evaluation::Evaluation,

@@ -105,15 +105,14 @@ fn kind(subject: &crate::evaluation::Subject) -> String {
 pub(crate) fn ranking(view: &View<'_>, concept: Option<&str>) -> Ranking {
     let evaluation = view.evaluation;
     let mut about = Vec::new();
-    for (column, id, axis) in [
-        ("Erased", "target", "erasure"),
-        ("Others kept", "others", "retention"),
-        ("Composition", "composition", "composition"),
-    ] {
+    for (column, id, axis) in
+        [("Erased", "target", "erasure"), ("Others kept", "others", "retention"), ("Composition", "composition", "composition")]
+    {
         about.push(match metric_of_axis(evaluation, concept, id, axis) {
             Some((id, metric)) => {
                 let less = if metric.better == "lower" { "1 − " } else { "" };
-                let convention = if metric.convention.is_empty() { String::new() } else { format!(" Convention: {}.", metric.convention) };
+                let convention =
+                    if metric.convention.is_empty() { String::new() } else { format!(" Convention: {}.", metric.convention) };
                 format!("{column}: {less}{} ({id}). {}{convention}", figures::name(Some(metric), id), metric.meaning)
             }
             None => format!("{column}: has not run for this concept."),
@@ -124,7 +123,7 @@ pub(crate) fn ranking(view: &View<'_>, concept: Option<&str>) -> Ranking {
     let line = |s: &crate::summary::Standing<'_>| {
         let worst = match &s.worst {
             Some(w) => {
-                let more = if w.of > 1 { format!("{}, worst of {}", w.attack, w.of) } else { w.attack.clone() };
+                let more = if w.of > 1 { format!("worst of {}: {}", w.of, w.attack) } else { w.attack.clone() };
                 Cell { more, ..Cell::measure(Some(w.total)) }
             }
             None => Cell::number(NONE.into(), None),

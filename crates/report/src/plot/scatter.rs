@@ -112,9 +112,10 @@ impl Labels {
         for (dx, dy) in beside.into_iter().chain([(9.0, 27.0), (-9.0 - width, 27.0)]) {
             let area = (x + dx, y + dy - 10.0, width, 13.0);
             let inside = area.0 >= LEFT + 2.0 && area.0 + width <= WIDTH - 2.0 && area.1 >= TOP - 6.0 && area.1 + 13.0 <= BOTTOM;
-            let free = self.taken.iter().all(|t| {
-                area.0 + area.2 <= t.0 || t.0 + t.2 <= area.0 || area.1 + area.3 <= t.1 || t.1 + t.3 <= area.1
-            });
+            let free = self
+                .taken
+                .iter()
+                .all(|t| area.0 + area.2 <= t.0 || t.0 + t.2 <= area.0 || area.1 + area.3 <= t.1 || t.1 + t.3 <= area.1);
             if inside && free {
                 self.taken.push(area);
                 return Some((x + dx, y + dy));
@@ -147,6 +148,15 @@ mod tests {
         let text = draw(&[], None, ("a", "b"), Better::Up, "nothing");
         assert!(text.starts_with("<svg") && !text.contains("point"));
         let m = Measure { value: 0.5, ..Measure::default() };
-        assert!(draw(&[Point { label: "<x>", style: 3, x: m, y: m }], Some(&Reference { label: "base", x: 1.0 }), ("a", "b"), Better::Down, "").contains("&lt;x&gt;"));
+        assert!(
+            draw(
+                &[Point { label: "<x>", style: 3, x: m, y: m }],
+                Some(&Reference { label: "base", x: 1.0 }),
+                ("a", "b"),
+                Better::Down,
+                ""
+            )
+            .contains("&lt;x&gt;")
+        );
     }
 }

@@ -73,8 +73,9 @@ impl Ratings {
     /// or twice; the message names the file.
     pub fn read(key_path: &Path, files: &[PathBuf]) -> Result<Self> {
         if !key_path.is_file() {
-            return Err(Error::file(key_path, "there is no key to the ratings")
-                .with_hint("write the report with pictures first: its rating.html is what raters rate, and the key lies beside it"));
+            return Err(Error::file(key_path, "there is no key to the ratings").with_hint(
+                "write the report with pictures first: its rating.html is what raters rate, and the key lies beside it",
+            ));
         }
         let key: Key = broken(json(key_path, &read_text(key_path)?, None))?;
         if key.format != KEY_FORMAT {
@@ -135,7 +136,8 @@ impl Ratings {
     /// The mean of every subject and concept: by concept, the highest first.
     pub fn by_subject(&self) -> Vec<Rated> {
         let one = |((_, concept), of): (&(usize, Option<String>), &Of)| {
-            let mean = |ratings: &Vec<(usize, u8)>| ratings.iter().map(|(_, r)| f64::from(*r)).sum::<f64>() / ratings.len() as f64;
+            let mean =
+                |ratings: &Vec<(usize, u8)>| ratings.iter().map(|(_, r)| f64::from(*r)).sum::<f64>() / ratings.len() as f64;
             let means: Vec<f64> = of.pictures.values().map(mean).collect();
             let interval = student(&means);
             Rated {
@@ -158,11 +160,9 @@ impl Ratings {
 /// The hint of an evaluation's file does not suit a rater's.
 fn broken<T>(result: Result<T>) -> Result<T> {
     result.map_err(|error| match error {
-        Error::File { path, problem, .. } => Error::File {
-            path,
-            problem,
-            hint: Some("expected a file as rating.html or the report wrote it".into()),
-        },
+        Error::File { path, problem, .. } => {
+            Error::File { path, problem, hint: Some("expected a file as rating.html or the report wrote it".into()) }
+        }
         other => other,
     })
 }
@@ -174,7 +174,12 @@ mod tests {
 
     fn rated(files: &[&str]) -> Result<Vec<Rated>> {
         let folder = tempfile::tempdir().unwrap();
-        let item = |id: &str, subject: &str| Item { id: id.into(), subject: subject.into(), concept: Some("church".into()), file: String::new() };
+        let item = |id: &str, subject: &str| Item {
+            id: id.into(),
+            subject: subject.into(),
+            concept: Some("church".into()),
+            file: String::new(),
+        };
         let items = ["1", "2", "3", "4", "5"].map(|i| item(&format!("p{i}"), "esd")).into_iter().chain([item("p6", "base")]);
         let key = Key { format: KEY_FORMAT.into(), study: "s".into(), seed: 0, items: items.collect() };
         fs_err::write(folder.path().join(KEY), serde_json::to_vec(&key).unwrap()).unwrap();
@@ -193,7 +198,10 @@ mod tests {
 
     #[test]
     fn ratings_come_together_by_picture() {
-        let a = file("a", r#"{"id":"p1","rating":1},{"id":"p2","rating":2},{"id":"p3","rating":3},{"id":"p4","rating":2},{"id":"p6","rating":5}"#);
+        let a = file(
+            "a",
+            r#"{"id":"p1","rating":1},{"id":"p2","rating":2},{"id":"p3","rating":3},{"id":"p4","rating":2},{"id":"p6","rating":5}"#,
+        );
         let b = file("b", r#"{"id":"p3","rating":1},{"id":"p4","rating":4},{"id":"p5","rating":5},{"id":"p6","rating":null}"#);
         let rated = rated(&[&a, &b]).unwrap();
         assert_eq!((rated[0].subject.as_str(), rated[0].mean, rated[0].low, rated[0].ratings), ("base", 5.0, None, 1));
