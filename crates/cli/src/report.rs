@@ -46,7 +46,8 @@ pub(crate) fn perform(args: &ReportArgs) -> Result<PathBuf, Failure> {
     let written = report::write(&evaluation, &args.folder, &out, &options)?;
     if !args.print.quiet {
         if written.absent > 0 {
-            output::note(&format!("{} pictures are missing or broken; their places in the page say so", written.absent));
+            let are = if written.absent == 1 { "picture is" } else { "pictures are" };
+            output::note(&format!("{} {are} missing or broken; the page says which", written.absent));
         }
         if !evaluation.finished {
             output::note("the evaluation has not finished; the report says what has not run");

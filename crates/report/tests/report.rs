@@ -201,7 +201,7 @@ fn a_whole_evaluation_becomes_a_whole_report() {
         "id=\"numbers\"",
         "id=\"missing\"",
         "94.0%",
-        "p4d, worst of 2",
+        "worst of 2: p4d",
         "near: far",
         "1000–1047",
         "0123456789abcdef",

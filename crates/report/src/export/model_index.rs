@@ -134,7 +134,8 @@ mod tests {
             ],
             ..Evaluation::default()
         };
-        // Read back by huggingface_hub 2.4.0: bench/report_check --model-index reads any such file.
+        // from huggingface_hub import ModelCard  # 2.4.0; reads it back, two results of a model named esd: "x"
+        // ModelCard("---\n" + open("model-index.yaml").read() + "---\n").data.eval_results
         let expected = r#"model-index:
 - name: "esd: \"x\""
   results:

@@ -166,10 +166,9 @@ pub(crate) fn composition<'a>(view: &View<'a>, concept: Option<&str>) -> Vec<Fig
     let mut ids: Vec<&str> = Vec::new();
     for row in &view.evaluation.rows {
         let about = row.concept.is_none() || row.concept.as_deref() == concept;
-        if about && row.value.is_some() && !ids.contains(&row.metric.as_str()) {
-            if view.evaluation.metric(&row.metric).is_some_and(|m| wanted(&row.metric, m)) {
-                ids.push(&row.metric);
-            }
+        let wanted = || view.evaluation.metric(&row.metric).is_some_and(|m| wanted(&row.metric, m));
+        if about && row.value.is_some() && !ids.contains(&row.metric.as_str()) && wanted() {
+            ids.push(&row.metric);
         }
     }
     let figure = |id: &&str| {

@@ -123,7 +123,7 @@ pub(crate) fn ranking(view: &View<'_>, concept: Option<&str>) -> Ranking {
     let line = |s: &crate::summary::Standing<'_>| {
         let worst = match &s.worst {
             Some(w) => {
-                let more = if w.of > 1 { format!("{}, worst of {}", w.attack, w.of) } else { w.attack.clone() };
+                let more = if w.of > 1 { format!("worst of {}: {}", w.of, w.attack) } else { w.attack.clone() };
                 Cell { more, ..Cell::measure(Some(w.total)) }
             }
             None => Cell::number(NONE.into(), None),

@@ -232,8 +232,7 @@
     [over, edge, slider].forEach((element) => { element.hidden = !base; });
     over.style.visibility = edge.style.visibility = base ? "visible" : "hidden";
     dialog.querySelector(".stage").classList.toggle("blur", shot.classList.contains("blur"));
-    const row = shot.closest("tr").cells[0];
-    part("prompt").textContent = row.textContent.trim();
+    part("prompt").textContent = picture.alt;
     part("left").textContent = base ? `← ${names(base)}` : "";
     part("right").textContent = `${names(shot)}${base ? " →" : ""}`;
     const seen = (of) => of.parentElement.querySelector(".seen bdi")?.textContent || "nothing noted";
