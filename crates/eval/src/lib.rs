@@ -4,6 +4,7 @@
 
 pub mod attacked;
 pub mod clip;
+pub mod detectors;
 pub mod distribution;
 pub mod error;
 pub mod inception;
@@ -15,8 +16,10 @@ mod preprocessor;
 pub mod rates;
 mod resize;
 pub mod statistics;
+pub mod structure;
 
 pub use clip::ClipModel;
+pub use detectors::{Detector, Sighting};
 pub use error::{Error, Result};
 pub use inception::Inception;
 pub use judge::{Judge, Verdict};
