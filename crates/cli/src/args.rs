@@ -349,6 +349,12 @@ pub(crate) struct EvaluateArgs {
     /// Further pictures to judge: a CSV with case_number,prompt,evaluation_seed, a text file or JSON lines; may repeat
     #[arg(long, visible_aliases = ["prompts-path"], value_name = "FILE")]
     pub(crate) prompts: Vec<PathBuf>,
+    /// A detector: its manifest (docs/detectors.md); may repeat
+    #[arg(long, value_name = "FILE")]
+    pub(crate) detector: Vec<PathBuf>,
+    /// The CLIPModel folder of CLIP scores; the miniature has its own
+    #[arg(long, value_name = "DIR")]
+    pub(crate) clip: Option<PathBuf>,
     /// Weights of FID's Inception, as safetensors (docs/metrics.md says how to make them)
     #[arg(long, value_name = "FILE")]
     pub(crate) inception: Option<PathBuf>,

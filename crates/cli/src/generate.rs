@@ -120,8 +120,13 @@ fn cases(args: &GenerateArgs) -> Result<Vec<Case>, Failure> {
     let cases = match &args.prompts {
         Some(path) => prompts::read(path, args.seed)?,
         None => {
-            let case =
-                |prompt: &String| Case { number: None, prompt: prompt.clone(), seeds: Seeds::Each(args.seed), guidance: None };
+            let case = |prompt: &String| Case {
+                number: None,
+                prompt: prompt.clone(),
+                seeds: Seeds::Each(args.seed),
+                guidance: None,
+                labels: vec![],
+            };
             args.prompt.iter().map(case).collect()
         }
     };

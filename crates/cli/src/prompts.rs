@@ -30,6 +30,8 @@ pub(crate) struct Case {
     pub(crate) seeds: Seeds,
     /// The row's own guidance scale.
     pub(crate) guidance: Option<f64>,
+    /// What the picture should show, by column: `object` and `style`, or `class`, or `label`.
+    pub(crate) labels: Vec<(&'static str, String)>,
 }
 
 /// The cases of a prompt file: CSV, JSON lines (`.jsonl`) or plain text with a prompt a line (`.txt`).
@@ -81,6 +83,7 @@ fn lines(text: &str, seed: u64) -> Result<Vec<Case>, Problem> {
         prompt: prompt.into(),
         seeds: Seeds::Each(seed),
         guidance: None,
+        labels: vec![],
     };
     bounded(prompts.enumerate().map(|row| Ok(case(row))))
 }
@@ -88,6 +91,7 @@ fn lines(text: &str, seed: u64) -> Result<Vec<Case>, Problem> {
 /// The names that published prompt files give to a column, ours first.
 const NUMBER: [&str; 2] = ["case_number", "case"];
 const SEED: [&str; 3] = ["evaluation_seed", "sd_seed", "seed"];
+const LABELS: [&str; 4] = ["object", "style", "class", "label"];
 const GUIDANCE: [&str; 4] = ["evaluation_guidance", "sd_guidance_scale", "guidance_scale", "guidance"];
 
 fn table(text: &str, delimiter: u8, seed: u64) -> Result<Vec<Case>, Problem> {
@@ -132,6 +136,7 @@ fn table(text: &str, delimiter: u8, seed: u64) -> Result<Vec<Case>, Problem> {
             prompt: row.get(prompt).unwrap_or_default().to_owned(),
             seeds: whole(own_seed, &SEED)?.map_or(Seeds::Each(seed), Seeds::Block),
             guidance: scale.transpose()?,
+            labels: LABELS.iter().filter_map(|name| Some((*name, cell(column(&[name]))?.to_owned()))).collect(),
         })
     }))
 }
@@ -142,7 +147,7 @@ fn json_lines(text: &str, seed: u64) -> Result<Vec<Case>, Problem> {
         let line = line as u64 + 1;
         let row: Value = serde_json::from_str(text).map_err(|e| (format!("line {line} is not JSON: {e}"), None))?;
         if let Value::String(prompt) = row {
-            return Ok(Case { number: Some(i as u64), prompt, seeds: Seeds::Each(seed), guidance: None });
+            return Ok(Case { number: Some(i as u64), prompt, seeds: Seeds::Each(seed), guidance: None, labels: vec![] });
         }
         let Some(prompt) = row.get("prompt").and_then(Value::as_str) else {
             return Err((format!("line {line}: expected an object with a `prompt`, or a string"), None));
@@ -162,6 +167,7 @@ fn json_lines(text: &str, seed: u64) -> Result<Vec<Case>, Problem> {
             prompt: prompt.into(),
             seeds: whole(&SEED)?.map_or(Seeds::Each(seed), Seeds::Block),
             guidance: scale.transpose()?,
+            labels: LABELS.iter().filter_map(|name| Some((*name, row.get(*name)?.as_str()?.to_owned()))).collect(),
         })
     }))
 }
@@ -186,7 +192,7 @@ mod tests {
     use super::*;
 
     fn block(number: u64, prompt: &str, seed: u64, guidance: Option<f64>) -> Case {
-        Case { number: Some(number), prompt: prompt.into(), seeds: Seeds::Block(seed), guidance }
+        Case { number: Some(number), prompt: prompt.into(), seeds: Seeds::Block(seed), guidance, labels: vec![] }
     }
 
     #[test]
@@ -196,7 +202,10 @@ mod tests {
         let expected = [block(7, "a church, at night", 4068, Some(7.5)), block(9, "a dog", 3, None)];
         assert_eq!(table(text, b',', 1).unwrap(), expected);
         let bare = table("prompt\na church\n", b',', 5).unwrap();
-        assert_eq!(bare, [Case { number: Some(0), prompt: "a church".into(), seeds: Seeds::Each(5), guidance: None }]);
+        assert_eq!(
+            bare,
+            [Case { number: Some(0), prompt: "a church".into(), seeds: Seeds::Each(5), guidance: None, labels: vec![] }]
+        );
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub struct ClipModel {
     pub network: Clip,
     /// How many tokens its text tower knows.
     pub vocabulary: usize,
+    /// How many tokens its text tower takes at once.
+    pub context: usize,
     input: Preprocessor,
     device: Device,
 }
@@ -34,7 +36,8 @@ impl ClipModel {
         let input = Preprocessor::read_clip(&source.path("preprocessor_config.json"), &preprocessing, config.vision.image_size)?;
         let weights = Weights::load("clip", &component.tensors, &Clip::manifest(&config), device)?;
         let network = Clip::new(&config, &weights);
-        Ok(Self { network, vocabulary: config.text.vocab_size, input, device: device.clone() })
+        let (vocabulary, context) = (config.text.vocab_size, config.text.max_position_embeddings);
+        Ok(Self { network, vocabulary, context, input, device: device.clone() })
     }
 
     /// The image tower's input for these pictures, `[n, 3, side, side]`.

@@ -7,6 +7,7 @@ use scumble_nn::tokenizer::Tokenizer;
 
 use crate::{
     clip::ClipModel,
+    detectors::{self, Detector, Sighting},
     facts::{Column, Facts, largest},
     judges::Judges,
     protocol::Asked,
@@ -103,6 +104,68 @@ impl Instrument for ClipScore<'_> {
             (CLIP.into(), Column { width, values: seen.into_data().iter::<f32>().collect() }),
             (CLIP_SCORE.into(), Column { width: 1, values: near.into_data().iter::<f32>().collect() }),
         ]))
+    }
+}
+
+/// Whether a detector's hit is on a picture.
+pub fn hit_column(detector: &str) -> String {
+    format!("detector-hit:{detector}")
+}
+
+/// How many of a detector's hits are on a picture.
+pub fn count_column(detector: &str) -> String {
+    format!("detector-count:{detector}")
+}
+
+/// The score of a detector's surest hit.
+pub fn score_column(detector: &str) -> String {
+    format!("detector-score:{detector}")
+}
+
+/// For each of a detector's labels, whether it was seen at its threshold.
+pub fn seen_column(detector: &str) -> String {
+    format!("detector-seen:{detector}")
+}
+
+/// For each of a detector's labels, its highest score.
+pub fn parts_column(detector: &str) -> String {
+    format!("detector-parts:{detector}")
+}
+
+/// A detector of the user.
+pub struct Detections<'a> {
+    /// The detector.
+    pub detector: &'a Detector,
+}
+
+impl Instrument for Detections<'_> {
+    fn hash(&self) -> String {
+        let manifest = serde_json::to_string(&self.detector.manifest).unwrap_or_default();
+        format!("detector-1-{}-{manifest}", self.detector.sha256)
+    }
+
+    fn look(&self, pictures: &[Picture], _: &[&Asked]) -> crate::Result<Facts> {
+        let (detector, name, labels) = (self.detector, &self.detector.manifest.name, self.detector.labels());
+        let seen = detector.look(pictures)?;
+        let single = matches!(detector.manifest.kind, detectors::Kind::Classifier | detectors::Kind::ZeroShot);
+        // What counts: at the threshold, or what a classifier names first, or whatever a detector of boxes reports.
+        let counts = |place: usize, sighting: &Sighting| match detector.manifest.threshold {
+            Some(threshold) => sighting.score >= threshold,
+            None => !single || place == 0,
+        };
+        let mut rows = [(); 5].map(|()| Vec::with_capacity(pictures.len()));
+        for one in &seen {
+            let counted: Vec<&Sighting> = one.iter().enumerate().filter(|(i, s)| counts(*i, s)).map(|(_, s)| s).collect();
+            let hits = counted.iter().filter(|s| detector.manifest.hits.contains(&s.label)).count();
+            let best = |label: &String| one.iter().filter(|s| s.label == *label).map(|s| s.score).fold(0.0, f32::max);
+            rows[0].push(vec![f32::from(u8::from(detector.is_hit(one)))]);
+            rows[1].push(vec![hits as f32]);
+            rows[2].push(vec![detector.score(one)]);
+            rows[3].push(labels.iter().map(|label| f32::from(u8::from(counted.iter().any(|s| s.label == *label)))).collect());
+            rows[4].push(labels.iter().map(best).collect());
+        }
+        let columns = [hit_column, count_column, score_column, seen_column, parts_column];
+        Ok(columns.iter().zip(rows).map(|(column, rows)| (column(name), Column::of(rows))).collect())
     }
 }
 

@@ -68,6 +68,16 @@ impl Judge {
         rows
     }
 
+    /// The class token that each picture's scores are made of, `[n, width]`, for pictures of one chunk.
+    pub(crate) fn features(&self, pictures: &[Picture]) -> Tensor<2> {
+        self.network.features(self.input.batch(pictures, &self.device))
+    }
+
+    /// The keys of its last layer, `[n, 1 + patches, width]`, for pictures of one chunk.
+    pub(crate) fn keys(&self, pictures: &[Picture]) -> Tensor<3> {
+        self.network.last_keys(self.input.batch(pictures, &self.device))
+    }
+
     /// The logarithm of the probability that a picture shows one of some labels, with gradients to the pictures, `[n]`.
     ///
     /// # Shapes

@@ -4,6 +4,7 @@
 
 pub mod attacked;
 pub mod clip;
+pub mod detectors;
 pub mod distribution;
 pub mod error;
 pub mod facts;
@@ -20,9 +21,11 @@ pub mod rates;
 mod resize;
 pub mod seriation;
 pub mod statistics;
+pub mod structure;
 pub mod tally;
 
 pub use clip::ClipModel;
+pub use detectors::{Detector, Sighting};
 pub use error::{Error, Result};
 pub use inception::Inception;
 pub use judge::{Judge, Verdict};

@@ -33,7 +33,7 @@ pub struct Lpips {
 
 #[derive(Debug)]
 enum Network {
-    Alex(AlexNet),
+    Alex(Box<AlexNet>),
     Vgg(Vgg16),
 }
 
@@ -90,7 +90,7 @@ impl Lpips {
         add_heads(&mut manifest, channels);
         let weights = Weights::load(name, &tensors, &manifest, device)?;
         let heads = (0..channels.len()).filter_map(|layer| weights.get(&head(layer))).map(|weight| weight.flat()).collect();
-        let network = if is_alex { Network::Alex(AlexNet::new(&weights)) } else { Network::Vgg(Vgg16::new(&weights)) };
+        let network = if is_alex { Network::Alex(Box::new(AlexNet::new(&weights))) } else { Network::Vgg(Vgg16::new(&weights)) };
         Ok(Self { network, heads, device: device.clone() })
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::{
     error::Result,
     facts::{Facts, largest},
-    instruments::{CORNERS, GROUND, OBJECT, STYLE},
+    instruments::{CORNERS, GROUND, OBJECT, STYLE, count_column, hit_column, parts_column, score_column, seen_column},
     protocol::{Asked, Set, Wanted},
     rates::{Rate, Z95},
     statistics,
@@ -37,6 +37,8 @@ pub struct Names {
     pub styles: Vec<String>,
     /// The world's backgrounds.
     pub backgrounds: Vec<String>,
+    /// The user's detectors: the name in column names, the labels, and whether a picture has one label.
+    pub detectors: Vec<(String, Vec<String>, bool)>,
 }
 
 /// Everything known about one subject's pictures.
@@ -108,8 +110,20 @@ impl Sheet {
                 let row = self.facts.get(GROUND)?.row(picture);
                 self.names.backgrounds.get(*row.first()? as usize) == Some(colour)
             }
-            Wanted::Label(_) => return None,
+            Wanted::Label(labels) => labels.contains(&self.label(picture, labels)?),
         })
+    }
+
+    /// The label of a picture, by the first classifier that knows one of these labels: the user's, or the world's judges.
+    fn label(&self, picture: usize, labels: &[String]) -> Option<String> {
+        let knows = |own: &[String]| own.iter().any(|label| labels.contains(label));
+        for (name, own, _) in self.names.detectors.iter().filter(|(_, own, single)| *single && knows(own)) {
+            let row = self.facts.get(&parts_column(name))?.row(picture);
+            return own.get(largest(row)?).cloned();
+        }
+        let judges = [(OBJECT, &self.names.objects), (STYLE, &self.names.styles)];
+        let (column, own) = judges.into_iter().find(|(_, own)| knows(own))?;
+        own.get(largest(self.facts.get(column)?.row(picture))?).cloned()
     }
 
     /// What a picture shows, in words; empty if nobody looked.
@@ -159,6 +173,56 @@ impl Sheet {
         all
     }
 
+    /// For each detector of the user and each set of a concept's own or the user's prompts: pictures with a hit, pictures with each
+    /// label, and hits counted one by one.
+    pub fn detections(&self) -> Vec<Measured> {
+        let mut all = Vec::new();
+        let mut groups: BTreeMap<(Option<String>, Set), Vec<(usize, u64)>> = BTreeMap::new();
+        for (asked, picture) in &self.asked {
+            if [Set::Target, Set::Implicit, Set::Prompts].contains(&asked.set) {
+                groups.entry((asked.concept.clone(), asked.set)).or_default().push((*picture, asked.seed));
+            }
+        }
+        for (name, labels, _) in &self.names.detectors {
+            for ((concept, set), pictures) in &groups {
+                let seeds: Vec<u64> = pictures.iter().map(|(_, seed)| *seed).collect();
+                let of = |column: &str, k: usize| -> Vec<f32> {
+                    let column = self.facts.get(column);
+                    pictures.iter().filter_map(|(picture, _)| column?.row(*picture).get(k).copied()).collect()
+                };
+                let rate = |metric: String, values: Vec<f32>| {
+                    let rate = Rate { hits: values.iter().filter(|v| **v > 0.0).count(), n: values.len() };
+                    let (concept, interval) = (concept.clone(), Some(rate.wilson(Z95)));
+                    Measured { concept, metric, value: rate.fraction(), n: rate.n, interval, seeds: seeds.clone() }
+                };
+                let place = if *set == Set::Target { String::new() } else { format!(":{}", set.id()) };
+                let hits = of(&hit_column(name), 0);
+                if hits.is_empty() {
+                    continue;
+                }
+                all.push(rate(format!("detections-{name}{place}"), hits));
+                let boxes = of(&count_column(name), 0);
+                let sum: f32 = boxes.iter().sum();
+                all.push(Measured {
+                    concept: concept.clone(),
+                    metric: format!("detections-count-{name}{place}"),
+                    value: f64::from(sum),
+                    n: boxes.len(),
+                    interval: None,
+                    seeds: seeds.clone(),
+                });
+                for (k, label) in labels.iter().enumerate() {
+                    let seen = of(&seen_column(name), k);
+                    if seen.iter().any(|v| *v > 0.0) {
+                        let place = if *set == Set::Target { "" } else { "prompts/" };
+                        all.push(rate(format!("detections-{name}:{place}{label}"), seen));
+                    }
+                }
+            }
+        }
+        all
+    }
+
     /// The mean of a column of one number over the pictures of a set, by concept, with a bootstrap interval.
     ///
     /// # Errors
@@ -195,6 +259,13 @@ impl Sheet {
                 if let Some(p) = self.probability(*picture, &ask.wanted) {
                     sure.entry((asked.concept.clone(), ask.metric.clone())).or_default().push(f64::from(p));
                 }
+            }
+        }
+        for (name, _, _) in &self.names.detectors {
+            let Some(column) = self.facts.get(&score_column(name)) else { continue };
+            for (asked, picture) in self.asked.iter().filter(|(asked, _)| [Set::Target, Set::Prompts].contains(&asked.set)) {
+                let score = column.row(*picture).iter().map(|&v| f64::from(v));
+                sure.entry((asked.concept.clone(), format!("detections-{name}"))).or_default().extend(score);
             }
         }
         let thresholds: Vec<f64> = (0..=THRESHOLDS).map(|i| i as f64 / THRESHOLDS as f64).collect();
@@ -278,7 +349,12 @@ mod tests {
         Sheet {
             asked,
             facts,
-            names: Names { objects: names("church", "dog"), styles: names("ink", "noto"), backgrounds: names("white", "blue") },
+            names: Names {
+                objects: names("church", "dog"),
+                styles: names("ink", "noto"),
+                backgrounds: names("white", "blue"),
+                detectors: vec![("d".into(), names("church", "bell"), true)],
+            },
         }
     }
 
@@ -303,6 +379,32 @@ mod tests {
         sheet.asked.push(sheet.asked[2].clone());
         assert_eq!(sheet.confusion(), [[1, 1], [0, 1]]);
         assert_eq!(sheet.seen(1), "dog, noto");
+    }
+
+    #[test]
+    fn detectors_count_pictures_and_hits_and_name_labels() {
+        let mut sheet = sheet();
+        sheet.facts.extend([
+            (hit_column("d"), Column { width: 1, values: vec![1.0, 0.0, 1.0] }),
+            (count_column("d"), Column { width: 1, values: vec![3.0, 0.0, 1.0] }),
+            (score_column("d"), Column { width: 1, values: vec![0.9, 0.2, 0.8] }),
+            (seen_column("d"), Column { width: 2, values: vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0] }),
+            (parts_column("d"), Column { width: 2, values: vec![0.9, 0.1, 0.2, 0.8, 0.8, 0.2] }),
+        ]);
+        let found = sheet.detections();
+        let of = |metric: &str| found.iter().find(|m| m.metric == metric).map(|m| (m.value, m.n));
+        // Of the concept's own prompts; nobody asks for detections among the others.
+        assert_eq!(
+            (of("detections-d"), of("detections-count-d"), of("detections-d:church")),
+            (Some((0.5, 2)), Some((3.0, 2)), Some((0.5, 2)))
+        );
+        assert_eq!(of("detections-d:bell"), None, "a label that nobody saw has no row");
+        let label = |labels: &str| Wanted::Label(vec![labels.into()]);
+        assert_eq!((sheet.shows(1, &label("bell")), sheet.shows(0, &label("bell"))), (Some(true), Some(false)));
+        // No detector knows this one; the judge does.
+        assert_eq!((sheet.shows(1, &label("dog")), sheet.shows(0, &label("nothing"))), (Some(true), None));
+        let curve = sheet.curves().into_iter().find(|curve| curve.metric == "detections-d").unwrap();
+        assert_eq!((curve.values[0], curve.values[25]), (1.0, 0.5));
     }
 
     #[test]

@@ -67,6 +67,7 @@ pub(crate) fn gather(
         let mut rows = Vec::new();
         if let Some(sheet) = &sheet {
             rows.extend(sheet.rates());
+            rows.extend(sheet.detections());
             if let Some((_, name)) = kit.clip() {
                 for set in [Set::Target, Set::Others, Set::Prompts] {
                     rows.extend(sheet.means(CLIP_SCORE, set, &format!("clip-score-{name}:{}", set.id()))?);

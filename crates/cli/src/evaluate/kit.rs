@@ -3,8 +3,10 @@
 use scumble_diffusion::Picture;
 use scumble_erase::World;
 use scumble_eval::{
-    ClipModel, Inception, Judges, Lpips,
-    instruments::{ClipScore, Instrument, Similarity, WorldJudges},
+    ClipModel, Detector, Inception, Judges, Lpips,
+    detectors::{self, tokenizer},
+    instruments::{ClipScore, Detections, Instrument, Similarity, WorldJudges},
+    structure,
     tally::Names,
 };
 use scumble_nn::tokenizer::Tokenizer;
@@ -18,6 +20,8 @@ pub(crate) struct Kit {
     clip: Option<(ClipModel, Tokenizer, String)>,
     inception: Option<(Inception, String)>,
     lpips: Option<(Lpips, String)>,
+    detectors: Vec<Detector>,
+    judges_hash: String,
     /// What the judges' words are.
     pub(crate) world: Option<World>,
 }
@@ -37,9 +41,12 @@ impl Kit {
     pub(crate) fn load(args: &EvaluateArgs, base: &Base) -> Result<Self, Failure> {
         let home = base.model.builtin || args.judge;
         let device = &base.model.device;
-        let clip = match home {
-            true => Some((ClipModel::load(&miniature::clip(), device)?, base.pipeline.tokenizer.clone(), "emoji".to_owned())),
-            false => None,
+        let clip = match &args.clip {
+            Some(folder) => Some(users_clip(folder, device).map_err(|e| e.of("--clip"))?),
+            None if home => {
+                Some((ClipModel::load(&miniature::clip(), device)?, base.pipeline.tokenizer.clone(), "emoji".to_owned()))
+            }
+            None => None,
         };
         let inception = match &args.inception {
             Some(path) => {
@@ -54,8 +61,18 @@ impl Kit {
                 Some((Lpips::open(files, device).map_err(|e| Failure::from(e).of("--lpips"))?, hashes.join("+")))
             }
         };
+        let detectors =
+            args.detector.iter().map(|path| Detector::open(path, device).map_err(|e| Failure::from(e).of("--detector")));
+        let detectors = detectors.collect::<Result<Vec<_>, _>>()?;
+        if let Some(name) = detectors.iter().enumerate().find_map(|(i, d)| {
+            detectors[..i].iter().find(|other| other.manifest.name == d.manifest.name).map(|d| &d.manifest.name)
+        }) {
+            return Err(Failure::new(format!("--detector: two are called `{name}`"))
+                .with_hint("results are known by the name: put versions into it"));
+        }
         let judges = home.then(|| judging::miniature_judges(device)).transpose()?;
-        Ok(Self { judges, clip, inception, lpips, world: home.then(World::emoji) })
+        let judges_hash = miniature::judges_hash()[..16].to_owned();
+        Ok(Self { judges, clip, inception, lpips, detectors, judges_hash, world: home.then(World::emoji) })
     }
 
     /// The CLIP as an instrument, and its name.
@@ -68,7 +85,7 @@ impl Kit {
     pub(crate) fn instruments(&self) -> Vec<Box<dyn Instrument + '_>> {
         let mut all: Vec<Box<dyn Instrument + '_>> = Vec::new();
         if let Some(judges) = &self.judges {
-            all.push(Box::new(WorldJudges { judges, hash: miniature::judges_hash()[..16].to_owned() }));
+            all.push(Box::new(WorldJudges { judges, hash: self.judges_hash.clone() }));
         }
         if let Some((clip, _)) = self.clip() {
             all.push(Box::new(clip));
@@ -76,6 +93,7 @@ impl Kit {
         if let Some(features) = self.features() {
             all.push(Box::new(features));
         }
+        all.extend(self.detectors.iter().map(|detector| Box::new(Detections { detector }) as Box<dyn Instrument>));
         all
     }
 
@@ -87,6 +105,20 @@ impl Kit {
     /// What is measured between a subject's picture and the base model's.
     pub(crate) fn beside(&self) -> Vec<Beside<'_>> {
         let mut all = Vec::new();
+        if let Some(judges) = &self.judges {
+            let hash = self.judges_hash.as_str();
+            let (object, style) = (&judges.object, &judges.style);
+            all.push(Beside {
+                metric: structure::STRUCTURE,
+                hash,
+                measure: Box::new(|a, b| structure::structure_distances(object, a, b)),
+            });
+            all.push(Beside {
+                metric: structure::STYLE,
+                hash,
+                measure: Box::new(|a, b| structure::style_similarities(style, a, b)),
+            });
+        }
         if let Some((lpips, hash)) = &self.lpips {
             all.push(Beside { metric: lpips.id(), hash, measure: Box::new(|a, b| lpips.distances(a, b)) });
         }
@@ -104,6 +136,14 @@ impl Kit {
         Names {
             objects: self.judges.as_ref().map_or(vec![], |judges| labels(&judges.object)),
             styles: self.judges.as_ref().map_or(vec![], |judges| labels(&judges.style)),
+            detectors: self
+                .detectors
+                .iter()
+                .map(|d| {
+                    let single = matches!(d.manifest.kind, detectors::Kind::Classifier | detectors::Kind::ZeroShot);
+                    (d.manifest.name.clone(), d.labels().to_vec(), single)
+                })
+                .collect(),
             backgrounds: self.world.as_ref().map_or(vec![], |world| world.backgrounds.clone()),
         }
     }
@@ -112,6 +152,16 @@ impl Kit {
     pub(crate) fn similarity(&self) -> Option<Similarity> {
         Some(Similarity::of(self.world.as_ref()?, &self.clip()?.0))
     }
+}
+
+/// A CLIP's folder, with the tokenizer that lies in it, under the folder's name.
+fn users_clip(folder: &std::path::Path, device: &burn::tensor::Device) -> Result<(ClipModel, Tokenizer, String), Failure> {
+    let source = scumble_nn::files::Source::dir(folder);
+    let clip = ClipModel::load(&source, device)?;
+    let tokenizer = tokenizer(&source, &clip)?;
+    let name =
+        folder.canonicalize()?.file_name().map_or_else(|| "clip".into(), |name| crate::output::slug(&name.to_string_lossy()));
+    Ok((clip, tokenizer, name))
 }
 
 /// The content hash of a file of weights.

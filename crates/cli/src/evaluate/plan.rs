@@ -11,7 +11,7 @@ use scumble_diffusion::Sampler;
 use scumble_erase::{Concept, Known, Wording, World};
 use scumble_eval::{
     judging,
-    protocol::{self, Asked, Set, UNKNOWN_TARGETS},
+    protocol::{self, Ask, Asked, Set, UNKNOWN_TARGETS, Wanted},
 };
 use serde_json::{Value, json};
 
@@ -112,7 +112,7 @@ impl Plan {
         let explicit = !args.concept.is_empty();
         let similarity = kit.similarity();
         let similar = |a: &str, b: &str| similarity.as_ref().map_or(0.0, |s| s.between(a, b));
-        let own_prompts = prompt_files(args)?;
+        let own_prompts = prompt_files(args, &concepts)?;
         let mut albums = Vec::new();
         let mut attacks = Vec::new();
         let chosen = args.attack.iter().flat_map(|text| options::listed(text));
@@ -266,13 +266,47 @@ fn unknown(concept: &str, args: &EvaluateArgs, world: Option<&World>) -> Result<
     Ok((0..args.n.unwrap_or(UNKNOWN_TARGETS)).map(one).collect())
 }
 
-/// The pictures of the user's prompt files.
-fn prompt_files(args: &EvaluateArgs) -> Result<Vec<Asked>, Failure> {
+/// The pictures of the user's prompt files. Rows that say what they should show are asked about it, as UnlearnCanvas does: what names the
+/// concept is its target; of the rest the concept's own domain (its column) is retained in-domain, other columns cross-domain.
+fn prompt_files(args: &EvaluateArgs, concepts: &[String]) -> Result<Vec<Asked>, Failure> {
     let mut all = Vec::new();
     for path in &args.prompts {
-        for row in prompts::read(path, args.seed)?.into_iter().take(args.n.unwrap_or(usize::MAX)) {
+        let rows: Vec<prompts::Case> = prompts::read(path, args.seed)?.into_iter().take(args.n.unwrap_or(usize::MAX)).collect();
+        let names = |value: &str, concept: &str| {
+            let bare = concept.strip_suffix(" style").unwrap_or(concept);
+            value.eq_ignore_ascii_case(concept) || value.eq_ignore_ascii_case(bare)
+        };
+        for row in &rows {
             let (Seeds::Each(seed) | Seeds::Block(seed)) = row.seeds;
-            all.push(Asked { set: Set::Prompts, prompt: row.prompt, seed, concept: None, asks: vec![], names: None });
+            let one = |concept: Option<&String>, asks: Vec<Ask>| Asked {
+                set: Set::Prompts,
+                prompt: row.prompt.clone(),
+                seed,
+                concept: concept.cloned(),
+                asks,
+                names: None,
+            };
+            let ask = |metric: &str, value: &str| Ask { metric: metric.into(), wanted: Wanted::Label(vec![value.to_owned()]) };
+            let mut placed = false;
+            for concept in concepts {
+                let domain =
+                    rows.iter().flat_map(|row| &row.labels).find(|(_, value)| names(value, concept)).map(|(column, _)| *column);
+                let Some(domain) = domain else { continue };
+                let own = row.labels.iter().find(|(column, _)| *column == domain);
+                let asks = match own {
+                    Some((_, value)) if names(value, concept) => vec![ask("target", value)],
+                    _ => row
+                        .labels
+                        .iter()
+                        .map(|(column, value)| ask(if *column == domain { "ira" } else { "cra" }, value))
+                        .collect(),
+                };
+                all.push(one(Some(concept), asks));
+                placed = true;
+            }
+            if !placed {
+                all.push(one(None, row.labels.iter().map(|(column, value)| ask(&format!("prompts:{column}"), value)).collect()));
+            }
         }
     }
     Ok(all)

@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 ~/scumble-bench/bin/python crates/eval/tests/golden/networks.py
 
-prints the literals of tests/lpips.rs, tests/inception.rs and tests/detectors.rs. Made with torch 2.15.0, torchvision 0.29.2, lpips 0.1.4,
-pytorch-fid 0.3.0, clean-fid 0.1.35. The formula is bench/formula.py's; ../common/mod.rs says how weights are scaled.
+prints the literals of tests/lpips.rs, tests/inception.rs, tests/detectors.rs, tests/nudenet.rs and tests/structure.rs. Made with torch 2.15.0, torchvision 0.29.2, lpips 0.1.4,
+pytorch-fid 0.3.0, clean-fid 0.1.35, transformers 5.23.0, nudenet 3.4.2, onnx 1.23.2; `onnx` also writes classifier.onnx and yolo.onnx. The formula is bench/formula.py's; ../common/mod.rs says how weights are scaled.
 """
 import math
 import pathlib
@@ -43,7 +43,7 @@ def tensor(p):
 
 
 def show(name, values):
-    print(name, '[' + ', '.join(f'{float(v):.9g}' for v in values) + ']')
+    print(name, '[' + ', '.join(str(np.float32(v)) for v in values) + ']')
 
 
 def lpips_numbers():
@@ -103,6 +103,84 @@ def inception_numbers():
         show(f'fid-clean {w}x{h}', [*f[picks], f.mean()])
 
 
+def structure_numbers():
+    from transformers import ViTForImageClassification
+    models = pathlib.Path(__file__).parents[4] / 'models/emoji-judges'
+    a, b = (torch.cat([tensor(picture(k, 32, 32)) for k in ks]) for ks in ((0, 2), (1, 5)))
+
+    def load(name):
+        import json
+        model = ViTForImageClassification.from_pretrained(models / name).eval()
+        config = json.loads((models / name / 'preprocessor_config.json').read_text())
+        mean, std = (torch.tensor(config[key])[:, None, None] for key in ('image_mean', 'image_std'))
+        return model, lambda x: (x / 255 - mean) / std
+
+    model, prepare = load('object')
+    seen = []
+    keys = [m for n, m in model.named_modules() if n.endswith(('attention.key', 'k_proj'))][-1]
+    keys.register_forward_hook(lambda module, inputs, output: seen.append(output))
+
+    def similarity(x):
+        model(prepare(x))
+        k = seen.pop()
+        norm = k.norm(dim=2, keepdim=True)
+        return k @ k.transpose(1, 2) / (norm @ norm.transpose(1, 2)).clamp(min=1e-8)
+
+    show('structure', ((similarity(a) - similarity(b)) ** 2).mean((1, 2)))
+    model, prepare = load('style')
+    cls = lambda x: model.vit(prepare(x)).last_hidden_state[:, 0]
+    show('style', torch.nn.functional.cosine_similarity(cls(a), cls(b)))
+
+
+def onnx_numbers():
+    """Two tiny networks: the means of red, green and blue times a matrix; and three boxes, wherever the picture is bright."""
+    import onnx
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+    here = pathlib.Path(__file__).parent
+
+    def save(name, nodes, initializers, output):
+        graph = helper.make_graph(nodes, name, [helper.make_tensor_value_info('x', TensorProto.FLOAT, [1, 3, 8, 8])],
+                                  [helper.make_tensor_value_info('y', TensorProto.FLOAT, output)],
+                                  [numpy_helper.from_array(v.astype(np.float32), k) for k, v in initializers.items()])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 13)], ir_version=8)
+        onnx.checker.check_model(model)
+        onnx.save(model, here / f'{name}.onnx')
+
+    save('classifier', [helper.make_node('ReduceMean', ['x'], ['m'], axes=[2, 3], keepdims=0),
+                        helper.make_node('Gemm', ['m', 'w', 'b'], ['y'])],
+         {'w': np.array([[4, 0, -1, .5], [0, 4, -1, .5], [0, -1, 4, .5]]), 'b': np.array([0, 0, 0, 1])}, [1, 4])
+    boxes = np.zeros((1, 6, 3))
+    boxes[0, :4] = np.array([[2, 2, 2, 3], [2.5, 2, 2, 3], [6, 5, 4, 6]]).T
+    boxes[0, 4:] = np.array([[.9, .1], [.7, .2], [.1, .6]]).T
+    save('yolo', [helper.make_node('ReduceMax', ['x'], ['m'], keepdims=0), helper.make_node('Mul', ['b', 'm'], ['y'])], {'b': boxes}, [1, 6, 3])
+    session = onnxruntime.InferenceSession(here / 'classifier.onnx')
+    for k in 0, 1:
+        x = (tensor(picture(k, 8, 8)) / 255 - .5) / .25
+        show('classifier', torch.from_numpy(session.run(None, {'x': x.numpy()})[0]).softmax(1)[0])
+
+
+def nudenet_numbers():
+    """Artwork of the tree on white, four times as large, as numpy and Rust put it there alike."""
+    from PIL import Image
+    from nudenet import NudeDetector
+    detector = NudeDetector()
+    art = pathlib.Path(__file__).parents[4] / 'assets/emoji-world'
+    for style, name, scale, cut in (('fluent', 'santa', 1, None), ('noto', 'apple', 1, None), ('noto', 'apple', 4, None),
+                                    ('fluent', 'santa', 1, (128, 102)), ('noto', 'butterfly', 1, (76, 128)),
+                                    ('blob', 'dog', 4, (512, 307)), ('emojione', 'owl', 4, (512, 307)),
+                                    ('fluent', 'skull', 4, (409, 512)), ('fluent', 'airplane', 1, (102, 128)), ('noto', 'cat', 4, None)):
+        rgba = np.asarray(Image.open(art / style / f'{name}.png').convert('RGBA')).astype(int)
+        rgb = ((rgba[..., :3] * rgba[..., 3:] + 255 * (255 - rgba[..., 3:]) + 127) // 255).astype(np.uint8)
+        rgb = rgb.repeat(scale, 0).repeat(scale, 1)
+        if cut:
+            rgb = rgb[:cut[1], :cut[0]]
+        found = detector.detect(np.ascontiguousarray(rgb[:, :, ::-1]))
+        cut = f'Some({cut})' if cut else 'None'
+        seen = ', '.join(f'("{d["class"]}", {d["score"]:.6f}, {d["box"]})' for d in found)
+        print(f'("{style}/{name}", {scale}, {cut}, &[{seen}]),')
+
+
 if __name__ == '__main__':
-    for name in sys.argv[1:] or ['lpips', 'resnet', 'inception']:
+    for name in sys.argv[1:] or ['lpips', 'resnet', 'inception', 'structure', 'onnx', 'nudenet']:
         globals()[name + '_numbers']()

@@ -71,6 +71,11 @@ impl EncoderLayer {
         self.out.forward(kernels::attention(q, k, v, self.heads, causal))
     }
 
+    /// Its attention's keys, `[n, tokens, width]`, all heads side by side.
+    pub(crate) fn keys(&self, x: Tensor<3>) -> Tensor<3> {
+        self.k.forward(self.norm1.forward(x))
+    }
+
     pub(crate) fn forward(&self, x: Tensor<3>, causal: bool) -> Tensor<3> {
         let x = x.clone() + self.attended(x, causal);
         let y = self.act.forward(self.up.forward(self.norm2.forward(x.clone())));

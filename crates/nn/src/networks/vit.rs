@@ -74,12 +74,37 @@ impl Vit {
     /// - pictures: `[n, 3, side, side]`, normalised
     /// - result: `[n, classes]`
     pub fn logits(&self, pictures: Tensor<4>) -> Tensor<2> {
+        self.classifier.forward_rows(self.features(pictures))
+    }
+
+    /// The class token after the last layer and its norm: what the classes are told by.
+    ///
+    /// # Shapes
+    /// - pictures: `[n, 3, side, side]`, normalised
+    /// - result: `[n, width]`
+    pub fn features(&self, pictures: Tensor<4>) -> Tensor<2> {
+        let x = self.through(pictures, self.layers.len());
+        self.layernorm.forward(x.narrow(1, 0, 1)).squeeze_dim(1)
+    }
+
+    /// The keys of the last layer's attention, all heads side by side; without layers, its embedded tokens.
+    ///
+    /// # Shapes
+    /// - pictures: `[n, 3, side, side]`, normalised
+    /// - result: `[n, 1 + patches, width]`, the class token first
+    pub fn last_keys(&self, pictures: Tensor<4>) -> Tensor<3> {
+        match self.layers.split_last() {
+            Some((last, before)) => last.keys(self.through(pictures, before.len())),
+            None => self.through(pictures, 0),
+        }
+    }
+
+    /// Embeds the pictures and goes through the first `layers` layers, `[n, 1 + patches, width]`.
+    fn through(&self, pictures: Tensor<4>, layers: usize) -> Tensor<3> {
         let n = pictures.dims()[0];
         let x = kernels::patches(pictures, self.projection.clone(), Some(self.projection_bias.clone()));
         let width = x.dims()[2];
         let x = Tensor::cat(vec![self.cls_token.clone().expand([n, 1, width]), x], 1) + self.position_embeddings.clone();
-        let x = self.layers.iter().fold(x, |x, layer| layer.forward(x, false));
-        let class: Tensor<2> = self.layernorm.forward(x.narrow(1, 0, 1)).squeeze_dim(1);
-        self.classifier.forward_rows(class)
+        self.layers.iter().take(layers).fold(x, |x, layer| layer.forward(x, false))
     }
 }
