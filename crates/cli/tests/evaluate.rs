@@ -125,6 +125,24 @@ fn the_users_prompts_are_drawn_with_their_seeds() {
 }
 
 #[test]
+fn rows_that_say_what_they_show_are_counted_as_unlearncanvas_does() {
+    let home = folder();
+    let scratch = home.path();
+    let table = "case_number,prompt,evaluation_seed,object,style\n1,a church in ink style,5,church,ink\n2,an owl in noto style,6,owl,noto\n\
+                 3,a cat in ink style,7,cat,ink\n";
+    fs_err::write(scratch.join("p.csv"), table).unwrap();
+    let out = rows(&line(scratch, "evaluate --prompts p.csv --concept church --sets prompts --json --quiet --output-dir a"));
+    let of = |metric: &str| out.iter().find(|row| row["metric"] == metric).map(|row| (row["n"].as_u64().unwrap(), row["seeds"].to_string()));
+    assert_eq!(of("ua"), Some((1, "[5]".into())));
+    assert_eq!(of("ira"), Some((2, "[6,7]".into())));
+    assert_eq!(of("cra"), Some((2, "[6,7]".into())));
+    // A style's own domain is the other column.
+    let out = rows(&line(scratch, "evaluate --prompts p.csv --concept ink --sets prompts --json --quiet --output-dir b"));
+    let of = |metric: &str| out.iter().find(|row| row["metric"] == metric).map(|row| row["n"].as_u64().unwrap());
+    assert_eq!((of("ua"), of("ira"), of("cra")), (Some(2), Some(1), Some(1)));
+}
+
+#[test]
 fn the_map_of_what_depends_on_what_has_a_row_for_each_erasure() {
     let home = folder();
     let scratch = home.path();
