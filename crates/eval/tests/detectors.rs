@@ -270,3 +270,15 @@ fn damaged_onnx_files_are_errors() {
         }
     }
 }
+
+#[test]
+fn the_manifests_of_the_document_are_manifests() {
+    let text = fs_err::read_to_string(root().join("docs/detectors.md")).unwrap();
+    let blocks: Vec<&str> = text.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        let (_dir, path) = written(&serde_json::from_str(block).unwrap());
+        let manifest = scumble_eval::detectors::Manifest::read(&path).unwrap();
+        assert_eq!(manifest.file.parent(), path.parent());
+    }
+}

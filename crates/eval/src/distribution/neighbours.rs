@@ -1,5 +1,7 @@
 //! Precision and recall by nearest neighbours (Kynkäänniemi et al. 2019, arXiv 1904.06991).
 
+use faer::Mat;
+
 use super::common_width;
 use crate::error::{Error, Result};
 
@@ -26,38 +28,73 @@ pub fn precision_recall(real: &[Vec<f32>], drawn: &[Vec<f32>], k: usize) -> Resu
     if k == 0 {
         return Err(Error::input("precision and recall need at least 1 neighbour, found 0"));
     }
-    common_width(real, drawn, "precision and recall", k + 1)?;
-    Ok(PrecisionRecall { precision: covered(drawn, real, &radii(real, k)), recall: covered(real, drawn, &radii(drawn, k)) })
+    let width = common_width(real, drawn, "precision and recall", k + 1)?;
+    let (real, drawn) = (Set::new(real, width), Set::new(drawn, width));
+    let (of_real, of_drawn) = (real.radii(k), drawn.radii(k));
+    Ok(PrecisionRecall { precision: drawn.covered_by(&real, &of_real), recall: real.covered_by(&drawn, &of_drawn) })
 }
 
-/// The squared distance to the `k`-th nearest other of each.
-fn radii(set: &[Vec<f32>], k: usize) -> Vec<f64> {
-    let of = |(i, one): (usize, &Vec<f32>)| {
-        let mut distances: Vec<f64> =
-            set.iter().enumerate().filter(|(j, _)| *j != i).map(|(_, other)| apart(one, other)).collect();
-        let (_, radius, _) = distances.select_nth_unstable_by(k - 1, f64::total_cmp);
-        *radius
-    };
-    set.iter().enumerate().map(of).collect()
+/// Rows whose distances are looked at together: one block of them against 50,000 has 200 MB.
+const BLOCK: usize = 512;
+
+/// Squared distances come from products, and are off by so much of the squared lengths: a picture must not lie outside of the ball around
+/// its copy for that. What f32 can tell apart is further apart.
+const SLACK: f64 = 1e-11;
+
+/// Features with their squared lengths.
+struct Set {
+    rows: Mat<f64>,
+    squares: Vec<f64>,
 }
 
-/// The fraction of `pictures` within a ball.
-fn covered(pictures: &[Vec<f32>], centres: &[Vec<f32>], radii: &[f64]) -> f64 {
-    let inside = |one: &Vec<f32>| centres.iter().zip(radii).any(|(centre, radius)| apart(one, centre) <= *radius);
-    pictures.iter().filter(|one| inside(one)).count() as f64 / pictures.len() as f64
-}
+impl Set {
+    fn new(features: &[Vec<f32>], width: usize) -> Self {
+        let rows = Mat::from_fn(features.len(), width, |i, j| f64::from(features[i][j]));
+        let square = |row: &Vec<f32>| row.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+        Self { rows, squares: features.iter().map(square).collect() }
+    }
 
-/// The squared distance, from the differences: from products, a picture would not be at 0 from its copy.
-fn apart(a: &[f32], b: &[f32]) -> f64 {
-    // Sixteen sums side by side, which the compiler turns into vectors; a single one it may not reorder.
-    let mut sums = [0.0f64; 16];
-    for (a, b) in a.chunks(16).zip(b.chunks(16)) {
-        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
-            let difference = f64::from(a - b);
-            *sum += difference * difference;
+    fn len(&self) -> usize {
+        self.squares.len()
+    }
+
+    /// Gives each row's squared distances to all rows of another set to `each`, in order.
+    fn distances(&self, other: &Self, mut each: impl FnMut(usize, &[f64])) {
+        for start in (0..self.len()).step_by(BLOCK) {
+            let count = BLOCK.min(self.len() - start);
+            // Transposed, so that one row's distances lie side by side.
+            let products = &other.rows * self.rows.subrows(start, count).transpose();
+            let mut distances = vec![0.0; other.len()];
+            for i in 0..count {
+                let all = products.col(i).iter().zip(&other.squares);
+                for (distance, (product, square)) in distances.iter_mut().zip(all) {
+                    *distance = (self.squares[start + i] + square - 2.0 * product).max(0.0);
+                }
+                each(start + i, &distances);
+            }
         }
     }
-    sums.iter().sum()
+
+    /// The squared distance to the `k`-th nearest other of each row.
+    fn radii(&self, k: usize) -> Vec<f64> {
+        let mut radii = Vec::with_capacity(self.len());
+        self.distances(self, |at, distances| {
+            let mut others = [&distances[..at], &distances[at + 1..]].concat();
+            let (_, radius, _) = others.select_nth_unstable_by(k - 1, f64::total_cmp);
+            radii.push(*radius);
+        });
+        radii
+    }
+
+    /// The fraction of its rows within a ball around another set's.
+    fn covered_by(&self, other: &Self, radii: &[f64]) -> f64 {
+        let mut covered = 0;
+        self.distances(other, |at, distances| {
+            let within = |i: usize| distances[i] <= radii[i] + SLACK * (self.squares[at] + other.squares[i]);
+            covered += usize::from((0..distances.len()).any(within));
+        });
+        covered as f64 / self.len() as f64
+    }
 }
 
 #[cfg(test)]
@@ -89,6 +126,26 @@ mod tests {
         // Copies of one picture: radius 0, and yet it covers itself.
         let same = vec![vec![0.1f32, 0.7]; 5];
         assert_eq!(precision_recall(&same, &same, 3).unwrap(), PrecisionRecall { precision: 1.0, recall: 1.0 });
+    }
+
+    #[test]
+    fn blocks_make_no_difference() {
+        let (x, y) = (waves(BLOCK + 40, 5, 0.37, 0.5, 0.0), waves(700, 5, 0.53, 0.2, 0.15));
+        let found = precision_recall(&x, &y, 3).unwrap();
+        // The same from the definition, one pair at a time.
+        let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>();
+        let covered = |a: &[Vec<f32>], b: &[Vec<f32>]| {
+            let radius = |c: &Vec<f32>| {
+                let mut all: Vec<f64> = b.iter().map(|other| apart(c, other)).collect();
+                all.sort_by(f64::total_cmp);
+                all[3]
+            };
+            let radii: Vec<f64> = b.iter().map(radius).collect();
+            let inside = |one: &&Vec<f32>| b.iter().zip(&radii).any(|(c, r)| apart(one, c) <= *r);
+            a.iter().filter(inside).count() as f64 / a.len() as f64
+        };
+        assert_eq!((found.precision, found.recall), (covered(&y, &x), covered(&x, &y)));
+        assert!(found.precision > 0.0 && found.precision < 1.0, "{found:?}");
     }
 
     // from scipy.spatial.distance import cdist; x, y as in gaussian.rs, in f64
