@@ -57,8 +57,8 @@ pub struct Written {
     pub ratings: usize,
 }
 
-/// Writes the report of the evaluation in `folder` into `out`: `index.html`, `report.md`, `results.csv`, `results.jsonl`,
-/// `model-index.yaml`, `events/`, and, with pictures, `rating.html` and `rating-key.json`. Each file is there whole or not at all.
+/// Writes the report of the evaluation in `folder` into `out`: `index.html`, `report.md`, `plots/`, `results.csv`,
+/// `results.jsonl`, `model-index.yaml`, `events/`, and, with pictures, `rating.html` and `rating-key.json`. Each file is there whole or not at all.
 ///
 /// # Errors
 /// If a file of ratings or the key beside the report is broken (the message names it), or `out` cannot be written to.
@@ -79,7 +79,11 @@ pub fn write(evaluation: &Evaluation, folder: &Path, out: &Path, options: &Optio
         Ok::<_, crate::Error>(())
     };
     file("index.html", page.html.as_bytes())?;
-    file("report.md", export::markdown::render(evaluation, options.title.as_deref(), ratings.as_ref()).as_bytes())?;
+    let plots = export::plots::render(evaluation);
+    file("report.md", export::markdown::render(evaluation, options.title.as_deref(), &plots, ratings.as_ref()).as_bytes())?;
+    for plot in &plots {
+        file(&plot.file, plot.svg.as_bytes())?;
+    }
     file("results.csv", &export::csv::render(&evaluation.rows)?)?;
     file("results.jsonl", &jsonl(&evaluation.rows)?)?;
     file("model-index.yaml", export::model_index::render(evaluation).as_bytes())?;

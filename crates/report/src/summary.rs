@@ -51,6 +51,11 @@ pub(crate) struct Standing<'a> {
     pub(crate) worst: Option<Worst>,
 }
 
+/// Whether something that names a concept, or none, has to do with one: what names none has to do with all.
+pub(crate) fn concerns(named: Option<&String>, concept: Option<&str>) -> bool {
+    named.is_none_or(|name| Some(name.as_str()) == concept)
+}
+
 /// Which metric stands for an axis: the one of this id, else the first fraction on the axis that has a row about the concept.
 pub(crate) fn metric_of_axis<'a>(
     evaluation: &'a Evaluation,
@@ -92,7 +97,7 @@ pub(crate) fn worst(evaluation: &Evaluation, subject: &str, concept: Option<&str
     let mut found: Vec<(String, Measure)> = evaluation
         .attacks
         .iter()
-        .filter(|a| a.subject == subject && a.concept.as_deref() == concept)
+        .filter(|a| a.subject == subject && concerns(a.concept.as_ref(), concept))
         .filter_map(|a| Some((a.attack.clone(), Measure::new(a.total, a.low, a.high, a.n)?)))
         .collect();
     if found.is_empty() {

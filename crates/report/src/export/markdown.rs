@@ -4,14 +4,15 @@ use std::fmt::Write as _;
 
 use crate::{
     evaluation::Evaluation,
+    export::plots::Plot,
     format::{NONE, count, interval, number, percent, probability, seconds},
     page::{concepts, facts, title},
     rating::Ratings,
-    summary::{Measure, RULE, standings},
+    summary::{Measure, RULE, concerns, standings},
 };
 
 /// The whole text.
-pub(crate) fn render(evaluation: &Evaluation, given: Option<&str>, ratings: Option<&Ratings>) -> String {
+pub(crate) fn render(evaluation: &Evaluation, given: Option<&str>, plots: &[Plot], ratings: Option<&Ratings>) -> String {
     let mut text = format!("# {}\n\n", plain(&title(evaluation, given)));
     for fact in facts(evaluation) {
         let _ = writeln!(text, "- {}: {}", fact.name, plain(&fact.value));
@@ -21,9 +22,12 @@ pub(crate) fn render(evaluation: &Evaluation, given: Option<&str>, ratings: Opti
     }
     text += "\nPictures, plots, every number with its convention: [index.html](index.html). Every number as a table: \
              [results.csv](results.csv). Square brackets are 95% intervals.\n";
-    for concept in concepts(evaluation) {
+    for (i, concept) in concepts(evaluation).into_iter().enumerate() {
         let _ = write!(text, "\n## {}\n\n", plain(concept.unwrap_or("All concepts")));
         ranking(&mut text, evaluation, concept);
+        for plot in plots.iter().filter(|p| p.concept == i) {
+            let _ = write!(text, "\n![{}]({})\n", plain(&plot.title), plot.file);
+        }
         attacks(&mut text, evaluation, concept);
         paired(&mut text, evaluation, concept);
     }
@@ -72,7 +76,7 @@ fn ranking(text: &mut String, evaluation: &Evaluation, concept: Option<&str>) {
 }
 
 fn attacks(text: &mut String, evaluation: &Evaluation, concept: Option<&str>) {
-    let of_concept: Vec<_> = evaluation.attacks.iter().filter(|a| a.concept.as_deref() == concept).collect();
+    let of_concept: Vec<_> = evaluation.attacks.iter().filter(|a| concerns(a.concept.as_ref(), concept)).collect();
     if of_concept.is_empty() {
         return;
     }
@@ -92,7 +96,7 @@ fn attacks(text: &mut String, evaluation: &Evaluation, concept: Option<&str>) {
 }
 
 fn paired(text: &mut String, evaluation: &Evaluation, concept: Option<&str>) {
-    let of_concept: Vec<_> = evaluation.paired.iter().filter(|p| p.concept.as_deref() == concept).collect();
+    let of_concept: Vec<_> = evaluation.paired.iter().filter(|p| concerns(p.concept.as_ref(), concept)).collect();
     if of_concept.is_empty() {
         return;
     }
@@ -167,7 +171,7 @@ mod tests {
 
     #[test]
     fn nothing_is_a_report_too() {
-        let text = render(&Evaluation::default(), None, None);
+        let text = render(&Evaluation::default(), None, &[], None);
         assert!(text.starts_with("# Erasing concepts\n") && text.contains("has not finished"), "{text}");
     }
 }

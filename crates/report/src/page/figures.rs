@@ -10,7 +10,7 @@ use crate::{
         curves, panel,
         scatter::{self, Better, Point, Reference},
     },
-    summary::{Measure, Standing, standings, subjects_of},
+    summary::{Measure, Standing, concerns, standings, subjects_of},
     svg,
 };
 
@@ -74,14 +74,14 @@ pub(crate) fn trade_offs(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> 
     let worst: (&str, Get) = ("worst attack", |s| s.worst.as_ref().map(|w| w.total));
     [
         plot(
-            "What goes against what stays",
+            "Erased against others kept",
             kept,
             erased,
             Better::Up,
             "Better is up and to the right. Dashed: what the base keeps. The axes begin where the numbers do.",
         ),
         plot(
-            "What stays against what comes back",
+            "Worst attack against others kept",
             kept,
             worst,
             Better::Down,
@@ -95,7 +95,7 @@ pub(crate) fn trade_offs(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> 
 
 /// A panel for each attack: without and with it.
 pub(crate) fn attacks<'a>(view: &View<'a>, concept: Option<&str>) -> Vec<Figure> {
-    let of_concept: Vec<_> = view.evaluation.attacks.iter().filter(|a| a.concept.as_deref() == concept).collect();
+    let of_concept: Vec<_> = view.evaluation.attacks.iter().filter(|a| concerns(a.concept.as_ref(), concept)).collect();
     let mut names: Vec<&str> = Vec::new();
     for attack in &of_concept {
         if !names.contains(&attack.attack.as_str()) {
@@ -129,7 +129,7 @@ pub(crate) fn attacks<'a>(view: &View<'a>, concept: Option<&str>) -> Vec<Figure>
 
 /// The thresholds of each judge.
 pub(crate) fn curves(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> {
-    let of_concept: Vec<_> = view.evaluation.curves.iter().filter(|c| c.concept.as_deref() == concept).collect();
+    let of_concept: Vec<_> = view.evaluation.curves.iter().filter(|c| concerns(c.concept.as_ref(), concept)).collect();
     let mut names: Vec<(&str, &str)> = Vec::new();
     for curve in &of_concept {
         if !names.contains(&(&curve.name, &curve.metric)) {

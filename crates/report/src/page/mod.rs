@@ -11,12 +11,15 @@ use std::path::Path;
 use minijinja::{Value, context, value::Serde};
 use serde::Serialize;
 
-use self::{figures::Figure, grids::Album};
-pub(crate) use self::{figures::name as metric_name, shell::Shell};
+use self::grids::Album;
+pub(crate) use self::{
+    figures::{Figure, name as metric_name, trade_offs},
+    shell::{Shell, standalone},
+};
 use crate::{
     error::Result,
     evaluation::Evaluation,
-    format::{counted, listed, seconds},
+    format::{listed, seconds},
     rating::Ratings,
     report::{Blur, Options},
 };
@@ -91,6 +94,15 @@ pub(crate) struct Fact {
     pub(crate) value: String,
 }
 
+/// Names as in a sentence, of many only some.
+fn few<S: AsRef<str>>(names: &[S]) -> String {
+    if names.len() <= 5 {
+        return listed(names);
+    }
+    let some: Vec<&str> = names.iter().take(3).map(AsRef::as_ref).collect();
+    format!("{} and {} more", some.join(", "), names.len() - 3)
+}
+
 /// What was tested, with what, on what, when.
 pub(crate) fn facts(evaluation: &Evaluation) -> Vec<Fact> {
     let mut facts = Vec::new();
@@ -117,11 +129,11 @@ pub(crate) fn facts(evaluation: &Evaluation) -> Vec<Fact> {
     seeds.dedup();
     add("Model", evaluation.model.clone());
     add("Subjects", subjects.into_iter().chain(others).collect::<Vec<_>>().join(", "));
-    add("Concepts", named.join(", "));
-    add("Attacks", listed(&attacks));
+    add("Concepts", few(&named));
+    add("Attacks", few(&attacks));
     if !evaluation.pictures.is_empty() {
         add("Pictures", evaluation.pictures.len().to_string());
-        let seeds = format!("{}: {}", counted(seeds.len(), "seed", "seeds"), crate::format::seeds(&seeds, 3));
+        let seeds = format!("{} ({})", seeds.len(), crate::format::seeds(&seeds, 3));
         add("Seeds", seeds);
     }
     add("Numbers", evaluation.rows.len().to_string());

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::Result;
 
 /// The files of the pages.
-const FILES: [(&str, &str); 12] = [
+const FILES: [(&str, &str); 14] = [
     ("report.html", include_str!("../template/report.html")),
     ("macros.html", include_str!("../template/macros.html")),
     ("head.html", include_str!("../template/head.html")),
@@ -15,12 +15,27 @@ const FILES: [(&str, &str); 12] = [
     ("plots.html", include_str!("../template/plots.html")),
     ("numbers.html", include_str!("../template/numbers.html")),
     ("rating.html", include_str!("../template/rating.html")),
+    ("light.css", include_str!("../template/light.css")),
+    ("plot.css", include_str!("../template/plot.css")),
     ("base.css", include_str!("../template/base.css")),
     ("report.css", include_str!("../template/report.css")),
     ("rating.css", include_str!("../template/rating.css")),
     ("report.js", include_str!("../template/report.js")),
     ("rating.js", include_str!("../template/rating.js")),
 ];
+
+/// A file of [`FILES`].
+fn text(name: &str) -> &'static str {
+    FILES.iter().find(|(n, _)| *n == name).map_or("", |(_, text)| text)
+}
+
+/// A plot of the page as a file of its own, in the light colours.
+pub(crate) fn standalone(svg: &str) -> String {
+    let Some((head, body)) = svg.split_once('>') else { return String::new() };
+    let head = head.replacen("<svg ", "<svg xmlns=\"http://www.w3.org/2000/svg\" ", 1);
+    let style = format!("{}{}svg {{ background: var(--bg); }}", text("light.css"), text("plot.css"));
+    format!("{head}><style>{style}</style>{body}\n")
+}
 
 /// A page's style and script.
 pub(crate) struct Shell {
@@ -31,8 +46,8 @@ pub(crate) struct Shell {
 impl Shell {
     /// The shell with a script and a style of those in [`FILES`].
     pub(crate) fn new(js: &str, css: &str) -> Self {
-        let text = |name: &str| FILES.iter().find(|(n, _)| *n == name).map_or("", |(_, text)| text);
-        Self { css: format!("{}{}", text("base.css"), text(css)), js: text(js) }
+        let css = ["light.css", "base.css", "plot.css", css].map(text).concat();
+        Self { css, js: text(js) }
     }
 
     /// What the page may do: run this script, use this style, show pictures that lie in it. Nothing is fetched from anywhere, and

@@ -8,7 +8,7 @@ use crate::{
     format::{NONE, bytes, count, interval, number, percent, probability, seconds, seeds, unit},
     plot::panel,
     rating::Ratings,
-    summary::{Measure, metric_of_axis, standings},
+    summary::{Measure, concerns, metric_of_axis, standings},
     svg,
 };
 
@@ -157,7 +157,7 @@ pub(crate) fn ranking(view: &View<'_>, concept: Option<&str>) -> Ranking {
 
 /// Every attack on a concept.
 pub(crate) fn attacks(view: &View<'_>, concept: Option<&str>) -> Table {
-    let of_concept = view.evaluation.attacks.iter().filter(|a| a.concept.as_deref() == concept);
+    let of_concept = view.evaluation.attacks.iter().filter(|a| concerns(a.concept.as_ref(), concept));
     let fraction = |x: Option<f64>| Cell::number(number(x, "fraction"), x);
     let line = |a: &crate::evaluation::Attacked| Line {
         mark: svg::legend(view.style(&a.subject)),
@@ -190,7 +190,7 @@ pub(crate) fn attacks(view: &View<'_>, concept: Option<&str>) -> Table {
 
 /// Tests of pairs of subjects.
 pub(crate) fn paired(view: &View<'_>, concept: Option<&str>) -> Table {
-    let of_concept = view.evaluation.paired.iter().filter(|p| p.concept.as_deref() == concept);
+    let of_concept = view.evaluation.paired.iter().filter(|p| concerns(p.concept.as_ref(), concept));
     // One scale for the whole table, as wide as its widest interval.
     let ends = of_concept.clone().flat_map(|p| [p.difference, p.low, p.high]).flatten().filter(|x| x.is_finite());
     let widest = ends.fold(0.05, |widest: f64, x| widest.max(x.abs()));

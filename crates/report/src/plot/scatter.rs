@@ -46,7 +46,9 @@ pub(crate) fn draw(
     better: Better,
     label: &str,
 ) -> String {
-    let mut svg = Svg::new(WIDTH, HEIGHT, "plot", label);
+    // Where there are many, their intervals must not hide the marks.
+    let class = if points.len() > 12 { "plot crowded" } else { "plot" };
+    let mut svg = Svg::new(WIDTH, HEIGHT, class, label);
     let spread = |m: &Measure| [Some(m.value), m.low, m.high].into_iter().flatten().collect::<Vec<_>>();
     let unit = Some((0.0, 1.0));
     let across = points.iter().flat_map(|p| spread(&p.x)).chain(reference.map(|r| r.x));
