@@ -132,7 +132,9 @@ fn rows_that_say_what_they_show_are_counted_as_unlearncanvas_does() {
                  3,a cat in ink style,7,cat,ink\n";
     fs_err::write(scratch.join("p.csv"), table).unwrap();
     let out = rows(&line(scratch, "evaluate --prompts p.csv --concept church --sets prompts --json --quiet --output-dir a"));
-    let of = |metric: &str| out.iter().find(|row| row["metric"] == metric).map(|row| (row["n"].as_u64().unwrap(), row["seeds"].to_string()));
+    let of = |metric: &str| {
+        out.iter().find(|row| row["metric"] == metric).map(|row| (row["n"].as_u64().unwrap(), row["seeds"].to_string()))
+    };
     assert_eq!(of("ua"), Some((1, "[5]".into())));
     assert_eq!(of("ira"), Some((2, "[6,7]".into())));
     assert_eq!(of("cra"), Some((2, "[6,7]".into())));

@@ -77,7 +77,7 @@ pub(crate) fn gather(
         rows.extend(cost(subject));
         known.push(Known { sheet, rows });
     }
-    against_base(plan, kit, &mut known)?;
+    against_base(plan, kit, &mut evaluation, &mut known)?;
     beside_base(plan, kit, gallery, folder, &mut known)?;
     inception_distances(args, plan, kit, folder, &mut known)?;
     drifts(plan, folder, &mut known)?;
@@ -173,7 +173,7 @@ fn base_of(plan: &Plan, i: usize) -> Option<usize> {
 }
 
 /// What is measured between a subject's others and the base model's on the same prompts and seeds.
-fn against_base(plan: &Plan, kit: &Kit, known: &mut [Known]) -> Result<(), Failure> {
+fn against_base(plan: &Plan, kit: &Kit, evaluation: &mut Evaluation, known: &mut [Known]) -> Result<(), Failure> {
     let Some((_, name)) = kit.clip() else { return Ok(()) };
     for i in 0..known.len() {
         let Some(base) = base_of(plan, i) else { continue };
@@ -185,6 +185,14 @@ fn against_base(plan: &Plan, kit: &Kit, known: &mut [Known]) -> Result<(), Failu
             let seeds: Vec<u64> = own.rows(CLIP, set, concept).iter().map(|((_, seed), _)| *seed).collect();
             // Fewer pictures than this say nothing about a distribution.
             if x.len() < 2 * GROUPS {
+                if !x.is_empty() {
+                    let why = format!(
+                        "distances between distributions need {} pictures on the same seeds, there are {}",
+                        2 * GROUPS,
+                        x.len()
+                    );
+                    missing(evaluation, &plan.subjects[i], concept, Some(&format!("frechet-clip-{name}")), &why);
+                }
                 continue;
             }
             let mut add = |metric: String,
