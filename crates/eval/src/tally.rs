@@ -56,6 +56,9 @@ pub type About = (Option<String>, String);
 /// Which picture, by prompt and seed.
 pub type Shot<'a> = (&'a str, u64);
 
+/// Positions of pictures and their seeds.
+type Shots = Vec<(usize, u64)>;
+
 /// How a rate depends on how sure the judge must be.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Curve {
@@ -117,7 +120,7 @@ impl Sheet {
     /// The label of a picture, by the first classifier that knows one of these labels: the user's, or the world's judges.
     fn label(&self, picture: usize, labels: &[String]) -> Option<String> {
         let knows = |own: &[String]| own.iter().any(|label| labels.contains(label));
-        for (name, own, _) in self.names.detectors.iter().filter(|(_, own, single)| *single && knows(own)) {
+        if let Some((name, own, _)) = self.names.detectors.iter().find(|(_, own, single)| *single && knows(own)) {
             let row = self.facts.get(&parts_column(name))?.row(picture);
             return own.get(largest(row)?).cloned();
         }
@@ -177,7 +180,7 @@ impl Sheet {
     /// label, and hits counted one by one.
     pub fn detections(&self) -> Vec<Measured> {
         let mut all = Vec::new();
-        let mut groups: BTreeMap<(Option<String>, Set), Vec<(usize, u64)>> = BTreeMap::new();
+        let mut groups: BTreeMap<(Option<String>, Set), Shots> = BTreeMap::new();
         for (asked, picture) in &self.asked {
             if [Set::Target, Set::Implicit, Set::Prompts].contains(&asked.set) {
                 groups.entry((asked.concept.clone(), asked.set)).or_default().push((*picture, asked.seed));

@@ -49,21 +49,24 @@ pub(crate) struct Shot {
 pub(crate) struct Gallery {
     folder: PathBuf,
     cache: PathBuf,
+    drawing: Drawing,
+    /// The hash of everything that looks.
+    instruments: String,
 }
 
 impl Gallery {
-    pub(crate) fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), cache: cache_dir().join("evaluated") }
+    pub(crate) fn new(folder: &Path, drawing: Drawing, instruments: &str) -> Self {
+        Self { folder: folder.to_owned(), cache: cache_dir().join("evaluated"), drawing, instruments: instruments.to_owned() }
     }
 
     /// The file of a picture, relative to the evaluation's folder.
-    pub(crate) fn picture_name(subject: &str, drawing: &Drawing, shot: &Shot) -> String {
-        format!("pictures/{}.png", digest(&[VERSION, subject, &drawing.text(), &shot.prompt, &shot.seed.to_string()]))
+    pub(crate) fn picture_name(&self, subject: &str, shot: &Shot) -> String {
+        format!("pictures/{}.png", digest(&[VERSION, subject, &self.drawing.text(), &shot.prompt, &shot.seed.to_string()]))
     }
 
-    fn facts_name(subject: &str, drawing: &Drawing, shots: &[Shot], instruments: &str) -> String {
+    fn facts_name(&self, subject: &str, shots: &[Shot]) -> String {
         let shots: String = shots.iter().map(|shot| format!("{} {}\n", shot.seed, shot.prompt)).collect();
-        format!("facts/{}.safetensors", digest(&[VERSION, subject, &drawing.text(), instruments, &shots]))
+        format!("facts/{}.safetensors", digest(&[VERSION, subject, &self.drawing.text(), &self.instruments, &shots]))
     }
 
     /// The place of a file: here already, or linked from the cache, or nowhere yet.
@@ -98,8 +101,8 @@ impl Gallery {
     }
 
     /// The facts about some shots of a subject, if they are there.
-    pub(crate) fn facts(&self, subject: &str, drawing: &Drawing, shots: &[Shot], instruments: &str) -> Option<Facts> {
-        let file = TensorFile::open(self.find(&Self::facts_name(subject, drawing, shots, instruments))?).ok()?;
+    pub(crate) fn facts(&self, subject: &str, shots: &[Shot]) -> Option<Facts> {
+        let file = TensorFile::open(self.find(&self.facts_name(subject, shots))?).ok()?;
         let column = |(name, tensor): (String, HostTensor)| {
             let &[rows, width] = tensor.shape() else { return None };
             (rows == shots.len()).then_some((name, Column { width, values: tensor.to_f32()? }))
@@ -112,18 +115,16 @@ impl Gallery {
         &self,
         subject: &str,
         pipeline: &dyn Fn() -> Result<Pipeline, Failure>,
-        drawing: &Drawing,
         shots: &[Shot],
         asked: &[&Asked],
         kit: &[Box<dyn Instrument + '_>],
-        instruments: &str,
     ) -> Result<(), Failure> {
-        let names: Vec<String> = shots.iter().map(|shot| Self::picture_name(subject, drawing, shot)).collect();
+        let names: Vec<String> = shots.iter().map(|shot| self.picture_name(subject, shot)).collect();
         let mut pictures: Vec<Option<Picture>> = names.iter().map(|name| self.picture(name)).collect();
         let missing: Vec<usize> = (0..shots.len()).filter(|&i| pictures[i].is_none()).collect();
         if !missing.is_empty() {
             let of: Vec<&Shot> = missing.iter().map(|&i| &shots[i]).collect();
-            for (&i, picture) in missing.iter().zip(draw(&pipeline()?, drawing, &of)?) {
+            for (&i, picture) in missing.iter().zip(draw(&pipeline()?, &self.drawing, &of)?) {
                 let bytes = png::encode_png(picture.width, picture.height, &picture.rgb, &[])?;
                 write_file(&self.place(&names[i])?, &bytes)?;
                 self.share(&names[i]);
@@ -137,7 +138,7 @@ impl Gallery {
         }
         let tensors =
             facts.into_iter().map(|(name, column)| (name, HostTensor::from_f32([shots.len(), column.width], &column.values)));
-        let name = Self::facts_name(subject, drawing, shots, instruments);
+        let name = self.facts_name(subject, shots);
         write(self.place(&name)?, tensors.collect::<Vec<_>>(), &Default::default())?;
         self.share(&name);
         Ok(())

@@ -89,7 +89,7 @@ pub(crate) fn gather(
             evaluation.rows.push(row(subject, measured, plan));
         }
         if let Some(sheet) = &known.sheet {
-            show(plan, subject, sheet, &mut evaluation);
+            show(gallery, subject, sheet, &mut evaluation);
         }
     }
     matrix(plan, kit, folder, gallery, &mut evaluation);
@@ -153,7 +153,7 @@ fn sheet(plan: &Plan, kit: &Kit, gallery: &Gallery, i: usize) -> Option<Sheet> {
     let mut all = Facts::new();
     for start in (0..album.shots.len()).step_by(plan.batch) {
         let shots = &album.shots[start..(start + plan.batch).min(album.shots.len())];
-        facts::append(&mut all, gallery.facts(&subject.hash, &plan.drawing, shots, &plan.instruments)?);
+        facts::append(&mut all, gallery.facts(&subject.hash, shots)?);
     }
     Some(Sheet { asked: album.asked.clone(), facts: all, names: kit.names() })
 }
@@ -195,9 +195,7 @@ fn against_base(plan: &Plan, kit: &Kit, evaluation: &mut Evaluation, known: &mut
                 }
                 continue;
             }
-            let mut add = |metric: String,
-                           statistic: &dyn Fn(&[Vec<f32>], &[Vec<f32>]) -> scumble_eval::Result<f64>|
-             -> Result<(), Failure> {
+            let mut add = |metric: String, statistic: &Statistic| -> Result<(), Failure> {
                 let (value, interval) = jackknife(&x, &y, statistic)?;
                 let concept = concept.map(Into::into);
                 found.push(Measured { concept, metric, value, n: x.len(), interval: Some(interval), seeds: seeds.clone() });
@@ -242,12 +240,12 @@ fn paired_shots(plan: &Plan, i: usize, concept: Option<&str>) -> Vec<Shot> {
 
 /// What is measured picture by picture between a subject and the base model; kept beside the facts.
 fn beside_base(plan: &Plan, kit: &Kit, gallery: &Gallery, folder: &Path, known: &mut [Known]) -> Result<(), Failure> {
-    for i in 0..known.len() {
+    for (i, known) in known.iter_mut().enumerate() {
         let Some(base) = base_of(plan, i).filter(|_| !progress::interrupted()) else { continue };
         for one in kit.beside() {
             for concept in plan.concepts.iter().map(|name| Some(name.as_str())).chain([None]) {
                 let shots = paired_shots(plan, i, concept);
-                let name = |subject: usize, shot: &Shot| Gallery::picture_name(&plan.subjects[subject].hash, &plan.drawing, shot);
+                let name = |subject: usize, shot: &Shot| gallery.picture_name(&plan.subjects[subject].hash, shot);
                 let pairs: Option<Vec<_>> = shots
                     .iter()
                     .map(|shot| Some((gallery.picture(&name(base, shot))?, gallery.picture(&name(i, shot))?)))
@@ -271,7 +269,7 @@ fn beside_base(plan: &Plan, kit: &Kit, gallery: &Gallery, folder: &Path, known: 
                 };
                 let values: Vec<f64> = values.into_iter().map(f64::from).collect();
                 let mean = statistics::mean(&values, 0)?;
-                known[i].rows.push(Measured {
+                known.rows.push(Measured {
                     concept: concept.map(Into::into),
                     metric: one.metric.into(),
                     value: mean.value,
@@ -341,13 +339,12 @@ fn shared(a: &[(Place<'_>, &[f32])], b: &[(Place<'_>, &[f32])]) -> (Vec<Vec<f32>
     b.iter().filter_map(|(shot, row)| Some((of.get(shot)?.to_vec(), row.to_vec()))).unzip()
 }
 
+/// A number of two sets of features.
+type Statistic = dyn Fn(&[Vec<f32>], &[Vec<f32>]) -> scumble_eval::Result<f64>;
+
 /// A statistic of two sets on the same shots, and its interval by a jackknife over ten groups of pictures. A bootstrap would repeat
 /// pictures, which distances between distributions take for less variety.
-fn jackknife(
-    x: &[Vec<f32>],
-    y: &[Vec<f32>],
-    statistic: &dyn Fn(&[Vec<f32>], &[Vec<f32>]) -> scumble_eval::Result<f64>,
-) -> Result<(f64, (f64, f64)), Failure> {
+fn jackknife(x: &[Vec<f32>], y: &[Vec<f32>], statistic: &Statistic) -> Result<(f64, (f64, f64)), Failure> {
     let value = statistic(x, y)?;
     let without = |set: &[Vec<f32>], group: usize| -> Vec<Vec<f32>> {
         set.iter().enumerate().filter(|(i, _)| i % GROUPS != group).map(|(_, row)| row.clone()).collect()
@@ -492,7 +489,7 @@ fn compare(plan: &Plan, known: &[Known], evaluation: &mut Evaluation) -> Result<
 }
 
 /// Pictures, curves and confusion of one subject.
-fn show(plan: &Plan, subject: &Subject, sheet: &Sheet, evaluation: &mut Evaluation) {
+fn show(gallery: &Gallery, subject: &Subject, sheet: &Sheet, evaluation: &mut Evaluation) {
     let mut sizes: BTreeMap<(Option<&str>, &str), (usize, usize)> = BTreeMap::new();
     for (asked, _) in &sheet.asked {
         sizes.entry((asked.concept.as_deref(), asked.set.id())).or_default().0 += 1;
@@ -506,7 +503,7 @@ fn show(plan: &Plan, subject: &Subject, sheet: &Sheet, evaluation: &mut Evaluati
         }
         let shot = Shot { prompt: asked.prompt.clone(), seed: asked.seed };
         evaluation.pictures.push(out::Picture {
-            file: Gallery::picture_name(&subject.hash, &plan.drawing, &shot),
+            file: gallery.picture_name(&subject.hash, &shot),
             subject: subject.id.clone(),
             concept: asked.concept.clone(),
             set: asked.set.id().into(),
@@ -541,7 +538,7 @@ fn show(plan: &Plan, subject: &Subject, sheet: &Sheet, evaluation: &mut Evaluati
 
 fn matrix(plan: &Plan, kit: &Kit, folder: &Path, gallery: &Gallery, evaluation: &mut Evaluation) {
     let Some(impact) = &plan.impact else { return };
-    let (before, after) = impact.rates(folder, &plan.bases[0], gallery, &plan.drawing, kit, &plan.instruments);
+    let (before, after) = impact.rates(folder, &plan.bases[0], gallery, kit);
     for (erased, row) in impact.erased.iter().zip(&after) {
         if row.iter().all(Option::is_none) {
             let why = "has not run".into();

@@ -14,7 +14,7 @@ use scumble_eval::{
 use serde_json::{Value, json};
 
 use super::{
-    gallery::{Drawing, Gallery},
+    gallery::Gallery,
     kit::Kit,
     plan::Album,
     subjects::{Base, digest},
@@ -89,9 +89,7 @@ impl Impact {
         folder: &Path,
         base: &Base,
         gallery: &Gallery,
-        drawing: &Drawing,
         kit: &[Box<dyn Instrument + '_>],
-        instruments: &str,
     ) -> Result<(), Failure> {
         let word = &self.erased[i];
         let concept = if World::emoji().styles.contains(word) { format!("{word} style") } else { word.clone() };
@@ -106,7 +104,7 @@ impl Impact {
             let one = edits::open("--edit", &run.display().to_string(), &base.model, &mut Vec::new())?;
             edits::applied(&[one], &base.model, &base.pipeline)
         };
-        self.draw(&subject, &pipeline, gallery, drawing, kit, instruments)
+        self.draw(&subject, &pipeline, gallery, kit)
     }
 
     /// Draws everything with one model.
@@ -115,32 +113,21 @@ impl Impact {
         subject: &str,
         pipeline: &dyn Fn() -> Result<scumble_diffusion::Pipeline, Failure>,
         gallery: &Gallery,
-        drawing: &Drawing,
         kit: &[Box<dyn Instrument + '_>],
-        instruments: &str,
     ) -> Result<(), Failure> {
         for chunk in chunks(self.album.shots.len()) {
             let shots = &self.album.shots[chunk.clone()];
-            if gallery.facts(subject, drawing, shots, instruments).is_none() {
-                gallery.fill(subject, pipeline, drawing, shots, &self.album.first_asked(chunk), kit, instruments)?;
+            if gallery.facts(subject, shots).is_none() {
+                gallery.fill(subject, pipeline, shots, &self.album.first_asked(chunk), kit)?;
             }
         }
         Ok(())
     }
 
     /// Whether a concept's row of the matrix can be read.
-    pub(crate) fn done(
-        &self,
-        i: usize,
-        folder: &Path,
-        base: &Base,
-        gallery: &Gallery,
-        drawing: &Drawing,
-        instruments: &str,
-    ) -> bool {
+    pub(crate) fn done(&self, i: usize, folder: &Path, base: &Base, gallery: &Gallery) -> bool {
         self.subject(folder, base, i).is_some_and(|subject| {
-            chunks(self.album.shots.len())
-                .all(|chunk| gallery.facts(&subject, drawing, &self.album.shots[chunk], instruments).is_some())
+            chunks(self.album.shots.len()).all(|chunk| gallery.facts(&subject, &self.album.shots[chunk]).is_some())
         })
     }
 
@@ -150,15 +137,13 @@ impl Impact {
         folder: &Path,
         base: &Base,
         gallery: &Gallery,
-        drawing: &Drawing,
         kit: &Kit,
-        instruments: &str,
     ) -> (Vec<Option<f64>>, Vec<Vec<Option<f64>>>) {
         let of = |subject: Option<String>| -> Vec<Option<f64>> {
             let facts = subject.and_then(|subject| {
                 let mut all = scumble_eval::facts::Facts::new();
                 for chunk in chunks(self.album.shots.len()) {
-                    let part = gallery.facts(&subject, drawing, &self.album.shots[chunk], instruments)?;
+                    let part = gallery.facts(&subject, &self.album.shots[chunk])?;
                     scumble_eval::facts::append(&mut all, part);
                 }
                 Some(all)

@@ -26,6 +26,9 @@ pub(crate) struct Kit {
     pub(crate) world: Option<World>,
 }
 
+/// A number for each pair of pictures.
+pub(crate) type Measure<'a> = Box<dyn Fn(&[Picture], &[Picture]) -> scumble_eval::Result<Vec<f32>> + 'a>;
+
 /// Something measured between two pictures on the same prompt and seed.
 pub(crate) struct Beside<'a> {
     /// The metric's id.
@@ -33,7 +36,7 @@ pub(crate) struct Beside<'a> {
     /// Content hash of its weights.
     pub(crate) hash: &'a str,
     /// The measure of each pair.
-    pub(crate) measure: Box<dyn Fn(&[Picture], &[Picture]) -> scumble_eval::Result<Vec<f32>> + 'a>,
+    pub(crate) measure: Measure<'a>,
 }
 
 impl Kit {

@@ -91,7 +91,7 @@ fn said(args: &EvaluateArgs, folder: &Path) -> Result<Outcome, Failure> {
 
 /// Prints every item of the plan and whether it has been done.
 fn list(args: &EvaluateArgs, plan: &Plan, kit: &Kit, folder: &Path) -> Result<Outcome, Failure> {
-    let work = Work { args, plan, kit, folder, gallery: &Gallery::new(folder) };
+    let work = Work { args, plan, kit, folder, gallery: &Gallery::new(folder, plan.drawing, &plan.instruments) };
     for (i, item) in plan.items().iter().enumerate() {
         let done = work.done(item);
         if !args.print.json {
@@ -174,7 +174,7 @@ fn carry_out(
         "threads": rayon::current_num_threads(), "seconds": before,
     });
     run.record(&record)?;
-    let gallery = Gallery::new(folder);
+    let gallery = Gallery::new(folder, plan.drawing, &plan.instruments);
     let work = Work { args, plan, kit, folder, gallery: &gallery };
     let items = plan.items();
     let mine: Vec<&Item> =
@@ -249,16 +249,16 @@ impl Work<'_> {
         match item {
             Item::Draw(i, range) => {
                 let shots = &plan.albums[*i].shots[range.clone()];
-                self.gallery.facts(&plan.subjects[*i].hash, &plan.drawing, shots, &plan.instruments).is_some()
+                self.gallery.facts(&plan.subjects[*i].hash, shots).is_some()
             }
             Item::Attack(k) => {
                 let record = fs_err::read(self.folder.join(&plan.attacks[*k].folder).join(RECORD)).unwrap_or_default();
                 let record: serde_json::Value = serde_json::from_slice(&record).unwrap_or_default();
                 record["finished"] == true || record["failed"].is_string()
             }
-            Item::Impact(k) => plan.impact.as_ref().is_none_or(|impact| {
-                impact.done(*k, self.folder, &plan.bases[0], self.gallery, &plan.drawing, &plan.instruments)
-            }),
+            Item::Impact(k) => {
+                plan.impact.as_ref().is_none_or(|impact| impact.done(*k, self.folder, &plan.bases[0], self.gallery))
+            }
         }
     }
 
@@ -271,15 +271,15 @@ impl Work<'_> {
                 let shots = &album.shots[range.clone()];
                 let asked = album.first_asked(range.clone());
                 let pipeline = || subject.pipeline(&plan.bases);
-                self.gallery.fill(&subject.hash, &pipeline, &plan.drawing, shots, &asked, &kit, &plan.instruments)
+                self.gallery.fill(&subject.hash, &pipeline, shots, &asked, &kit)
             }
             Item::Attack(k) => self.attack(&plan.attacks[*k], progress),
             Item::Impact(k) => {
                 let Some(impact) = &plan.impact else { return Ok(()) };
                 let base = &plan.bases[0];
                 let own = || Ok(base.pipeline.clone());
-                impact.draw(&base.model.hash, &own, self.gallery, &plan.drawing, &kit, &plan.instruments)?;
-                impact.run(*k, self.folder, base, self.gallery, &plan.drawing, &kit, &plan.instruments)
+                impact.draw(&base.model.hash, &own, self.gallery, &kit)?;
+                impact.run(*k, self.folder, base, self.gallery, &kit)
             }
         }
     }

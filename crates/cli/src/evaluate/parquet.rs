@@ -109,6 +109,13 @@ mod tests {
 
     use super::*;
 
+    /// The bytes as a file that can be read at several places.
+    fn file(bytes: &[u8]) -> std::fs::File {
+        let mut file = tempfile::tempfile().unwrap();
+        std::io::Write::write_all(&mut file, bytes).unwrap();
+        file
+    }
+
     #[test]
     fn rows_come_back_as_they_were_written() {
         let full = Row {
@@ -124,7 +131,7 @@ mod tests {
         };
         let bare = Row { concept: None, value: None, n: None, low: None, high: None, seeds: vec![], ..full.clone() };
         let bytes = bytes(&[full, bare]).unwrap();
-        let reader = SerializedFileReader::new(bytes::Bytes::from(bytes)).unwrap();
+        let reader = SerializedFileReader::new(file(&bytes)).unwrap();
         let rows: Vec<_> = reader.get_row_iter(None).unwrap().map(Result::unwrap).collect();
         assert_eq!(rows.len(), 2);
         assert_eq!((rows[0].get_string(0).unwrap().as_str(), rows[0].get_double(3).unwrap()), ("esd", 0.25));
@@ -139,7 +146,7 @@ mod tests {
     #[test]
     fn no_rows_are_a_table_too() {
         let bytes = bytes(&[]).unwrap();
-        let reader = SerializedFileReader::new(bytes::Bytes::from(bytes)).unwrap();
+        let reader = SerializedFileReader::new(file(&bytes)).unwrap();
         assert_eq!(reader.metadata().file_metadata().num_rows(), 0);
     }
 }
