@@ -42,6 +42,11 @@ impl Progress {
         Self { bar, quiet }
     }
 
+    /// A bar without notes, for work whose details nobody asked for.
+    pub(crate) fn plain(quiet: bool) -> Self {
+        Self { quiet: true, ..Self::new(quiet) }
+    }
+
     /// A bar that nobody sees, for work that is a step of a larger one.
     pub(crate) fn silent() -> Self {
         Self::new(true)

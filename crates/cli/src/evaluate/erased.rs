@@ -7,7 +7,7 @@ use crate::{
     args::{Args, Command, EvaluateArgs},
     erase,
     failure::Failure,
-    options,
+    options, output,
     progress::Progress,
 };
 
@@ -26,10 +26,12 @@ pub(super) fn with_edits(args: &EvaluateArgs) -> Result<EvaluateArgs, Failure> {
             .with_hint("erase first, and name the edits with --edit"));
     }
     let chosen: Vec<&methods::Method> = args.method.iter().map(|id| methods::named(id.trim())).collect::<Result<_, _>>()?;
-    let progress = Progress::new(args.print.quiet);
+    let progress = Progress::plain(args.print.quiet);
     for method in chosen {
         for concept in &concepts {
-            progress.note(&format!("erasing {concept} with {}", method.id));
+            if !args.print.quiet {
+                output::note(&format!("erasing {concept} with {}", method.id));
+            }
             let line = ["scumble", "erase", concept, "--method", method.id, "--no-judge", "--quiet"];
             let Command::Erase(mut parsed) = Args::try_parse_from(line).map_err(|e| Failure::new(e.to_string()))?.command else {
                 return Err(Failure::new("expected the arguments of an erasure"));

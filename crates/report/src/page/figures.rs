@@ -164,7 +164,7 @@ pub(crate) fn composition<'a>(view: &View<'a>, concept: Option<&str>) -> Vec<Fig
         metric.axis == "composition" || parted && !id.starts_with("accuracy:")
     };
     let mut ids: Vec<&str> = Vec::new();
-    for row in &view.evaluation.rows {
+    for row in view.evaluation.rows.iter().filter(|row| view.evaluation.subject(&row.subject).is_some()) {
         let about = row.concept.is_none() || row.concept.as_deref() == concept;
         let wanted = || view.evaluation.metric(&row.metric).is_some_and(|m| wanted(&row.metric, m));
         if about && row.value.is_some() && !ids.contains(&row.metric.as_str()) && wanted() {
