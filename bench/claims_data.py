@@ -31,9 +31,9 @@ def pooled(rates):
     return functools.reduce(lambda a, b: a + b, rates) if rates else None
 
 
-def newcombe(a, b):
+def newcombe(a, b, z=1.96):
     """95% interval of a's share minus b's, independent pictures (Newcombe 1998, method 10: from both Wilson intervals)."""
-    (al, ah), (bl, bh), d = wilson(a.hits, a.n), wilson(b.hits, b.n), a.value - b.value
+    (al, ah), (bl, bh), d = wilson(a.hits, a.n, z), wilson(b.hits, b.n, z), a.value - b.value
     return (d - math.hypot(a.value - al, bh - b.value), d + math.hypot(ah - a.value, b.value - bl))
 
 
@@ -90,9 +90,10 @@ class Data:
     # bench/methods
 
     def method(self, method, column):
-        """Finished cells of a method, by seed."""
+        """Finished cells of a method, by seed; an edit that came out the same again (closed forms draw nothing at random) counts once."""
         found = [load(os.path.join(self.data, 'methods', 'cells', f"{method}-{column.replace(' ', '-')}-{seed}.json")) for seed in range(3)]
-        return [cell for cell in found if cell and 'error' not in cell]
+        different = {json.dumps([cell['rates'], cell['uncond_drift']]): cell for cell in reversed(found) if cell and 'error' not in cell}
+        return list(different.values())[::-1]
 
     def own(self, name, count=None):
         """A cell of bench/claims, or those of `name`-0, `name`-1, ... together."""
