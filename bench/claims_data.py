@@ -15,7 +15,7 @@ class Rate:
         self.hits, self.n, self.seeds = round(hits), n, seeds
 
     def __add__(self, other):
-        return Rate(self.hits + other.hits, self.n + other.n, self.seeds)
+        return Rate(self.hits + other.hits, self.n + other.n, max(self.seeds, other.seeds))
 
     @property
     def value(self):
@@ -92,8 +92,13 @@ class Data:
     def method(self, method, column):
         """Finished cells of a method, by seed; an edit that came out the same again (closed forms draw nothing at random) counts once."""
         found = [load(os.path.join(self.data, 'methods', 'cells', f"{method}-{column.replace(' ', '-')}-{seed}.json")) for seed in range(3)]
-        different = {json.dumps([cell['rates'], cell['uncond_drift']]): cell for cell in reversed(found) if cell and 'error' not in cell}
-        return list(different.values())[::-1]
+        out = []
+        for cell in found:
+            # A drift of 0 is no mark of an edit: SPM's closed gate gives it to all of them.
+            alike = lambda other: cell['uncond_drift'] and (cell['rates'], cell['uncond_drift']) == (other['rates'], other['uncond_drift'])
+            if cell and 'error' not in cell and not any(map(alike, out)):
+                out.append(cell)
+        return out
 
     def own(self, name, count=None):
         """A cell of bench/claims, or those of `name`-0, `name`-1, ... together."""
