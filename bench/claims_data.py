@@ -15,7 +15,7 @@ class Rate:
         self.hits, self.n, self.seeds = round(hits), n, seeds
 
     def __add__(self, other):
-        return Rate(self.hits + other.hits, self.n + other.n, self.seeds)
+        return Rate(self.hits + other.hits, self.n + other.n, max(self.seeds, other.seeds))
 
     @property
     def value(self):
@@ -31,9 +31,9 @@ def pooled(rates):
     return functools.reduce(lambda a, b: a + b, rates) if rates else None
 
 
-def newcombe(a, b):
+def newcombe(a, b, z=1.96):
     """95% interval of a's share minus b's, independent pictures (Newcombe 1998, method 10: from both Wilson intervals)."""
-    (al, ah), (bl, bh), d = wilson(a.hits, a.n), wilson(b.hits, b.n), a.value - b.value
+    (al, ah), (bl, bh), d = wilson(a.hits, a.n, z), wilson(b.hits, b.n, z), a.value - b.value
     return (d - math.hypot(a.value - al, bh - b.value), d + math.hypot(ah - a.value, b.value - bl))
 
 
@@ -90,9 +90,15 @@ class Data:
     # bench/methods
 
     def method(self, method, column):
-        """Finished cells of a method, by seed."""
+        """Finished cells of a method, by seed; an edit that came out the same again (closed forms draw nothing at random) counts once."""
         found = [load(os.path.join(self.data, 'methods', 'cells', f"{method}-{column.replace(' ', '-')}-{seed}.json")) for seed in range(3)]
-        return [cell for cell in found if cell and 'error' not in cell]
+        out = []
+        for cell in found:
+            # A drift of 0 is no mark of an edit: SPM's closed gate gives it to all of them.
+            alike = lambda other: cell['uncond_drift'] and (cell['rates'], cell['uncond_drift']) == (other['rates'], other['uncond_drift'])
+            if cell and 'error' not in cell and not any(map(alike, out)):
+                out.append(cell)
+        return out
 
     def own(self, name, count=None):
         """A cell of bench/claims, or those of `name`-0, `name`-1, ... together."""

@@ -1,109 +1,8 @@
 """The claims, one function each: the parts that can be counted, and a stated rule that turns counts into a verdict."""
+from statistics import NormalDist
+
 from claims_data import Rate, newcombe, points, pooled, sign_test, spearman
-
-HOLDS, NOT, UNSEEN, MISSING, CONTEXT = 'holds', 'does not hold', 'cannot be seen at this size', 'not run', ''
-MAIN = ['church', 'ink style', 'weapon']
-CLAIMS = {}
-
-
-class Part:
-    """One countable statement of a claim. `main`: without it there is no verdict."""
-
-    def __init__(self, says, verdict, numbers='', main=False):
-        self.says, self.verdict, self.numbers, self.main = says, verdict, numbers, main
-
-
-def every(parts):
-    """A claim's verdict from its parts: all must hold, one that does not is enough against it."""
-    states = [p.verdict for p in parts if p.verdict != CONTEXT]
-    run = [s for s in states if s != MISSING]
-    if not run or any(p.main and p.verdict == MISSING for p in parts):
-        return MISSING
-    return NOT if NOT in run else UNSEEN if UNSEEN in run else HOLDS
-
-
-def most(parts):
-    """For claims about methods in general: more than half of the parts that have run must hold, and none the other way round."""
-    run = [p.verdict for p in parts if p.verdict not in (CONTEXT, MISSING)]
-    if not run or any(p.main and p.verdict == MISSING for p in parts):
-        return MISSING
-    return NOT if NOT in run else HOLDS if run.count(HOLDS) > len(run) / 2 else UNSEEN
-
-
-def claim(text, source, rule, command, why=None, picture=None, verdict=every):
-    def keep(function):
-        CLAIMS[function.__name__.upper()] = dict(text=text, source=source, rule=rule, command=command, why=why or {}, picture=picture, verdict=verdict,
-                                                 parts=function)
-        return function
-    return keep
-
-
-def state(low, high):
-    """Of a difference that is claimed to be below 0."""
-    return HOLDS if high < 0 else NOT if low > 0 else UNSEEN
-
-
-def seeds(*rates):
-    known = [r.seeds for r in rates]
-    return f"{known[0]} seed{'s' * (known[0] != 1)}" if len(set(known)) == 1 else ' and '.join(map(str, known)) + ' seeds'
-
-
-def lower(says, a, b, main=False, note=''):
-    """`a` is claimed to be below `b`."""
-    if not a or not b:
-        return Part(says, MISSING, main=main)
-    verdict = state(*newcombe(a, b))
-    return Part(says, verdict, f"{a} against {b}: {points(a, b)}{', not separated' if verdict == UNSEEN else ''} ({seeds(a, b)}){note}", main)
-
-
-def small(says, a, b, margin=.05, main=False):
-    """`a` is claimed to be at most `margin` below `b`."""
-    if not a or not b:
-        return Part(says, MISSING, main=main)
-    low, high = newcombe(a, b)
-    return Part(says, HOLDS if low > -margin else NOT if high < -margin else UNSEEN, f'{a} against {b}: {points(a, b)} ({seeds(a, b)})', main)
-
-
-def raised(says, before, after, margin=.1, note=''):
-    """`after` is claimed to be above `before`; a gain whose interval stays below `margin` is none."""
-    if not before or not after:
-        return Part(says, MISSING)
-    low, high = newcombe(after, before)
-    verdict = HOLDS if low > 0 else NOT if high < margin else UNSEEN
-    return Part(says, verdict, f"{before} → {after}: {points(after, before)}{', not separated' if verdict == UNSEEN else ''} ({seeds(after)}){note}")
-
-
-def context(says, numbers):
-    return Part(says, CONTEXT, numbers)
-
-
-def quote(d, key):
-    entry = d.page(key)
-    entry['rate'].seeds = entry['seeds']
-    return entry['rate']
-
-
-def said(d, key):
-    page = d.page(key)['page']
-    return f'; measured before, quoted from [{page}]({page.removeprefix("docs/")})'
-
-
-def over(d, method, what='others', side='after', columns=MAIN):
-    """A method over several concepts."""
-    cells = [d.method(method, column) for column in columns]
-    out = pooled(d.rate(found, what, side) for found in cells if found)
-    if out:
-        out.seeds = max(len(found) for found in cells)
-    return out
-
-
-def evaluated(cells, metric, name):
-    """A metric of subjects whose path holds `name`, from cells of `scumble evaluate`, seeds together."""
-    rows = [row for cell in cells for row in cell['rows'] if row['metric'] == metric and name in row['subject']]
-    out = pooled(Rate(row['value'] * row['n'], row['n']) for row in rows)
-    if out:
-        out.seeds = len(rows)
-    return out
+from claims_parts import (HOLDS, MAIN, MISSING, NOT, UNSEEN, Part, claim, context, evaluated, lower, most, over, plural, quote, raised, said, small, state)
 
 
 @claim('Erasing a style with ESD-x changes other styles less than ESD-u does', 'ESD',
@@ -140,13 +39,13 @@ def c3(d):
     for eta, cells in at.items():
         if cells:
             drift = d.drift(cells)
-            parts.append(context(f'eta {eta}: church, others, drift', f"{d.rate(cells)}; {d.rate(cells, 'others')}; {100 * sum(drift) / len(drift):.1f}% ({len(cells)} seeds)"))
+            parts.append(context(f'eta {eta}: church, others, drift', f"{d.rate(cells)}; {d.rate(cells, 'others')}; {100 * sum(drift) / len(drift):.1f}% ({plural(len(cells), 'seed')})"))
     return parts
 
 
 @claim('ESD erases the target better than SLD and the negative prompt at comparable harm', 'ESD',
        'ESD leaves fewer churches than the guard, and its others are not below the guard\'s. A guard that leaves less but keeps fewer others is not at comparable harm and is not counted',
-       'bench/field --only church', {HOLDS: 'Under a prompt that is the concept\'s own text the negative prompt begins at the concept and weak SLD does nothing; SLD-max erases by taking all pictures apart.'},
+       'bench/field --only church; bench/methods', {HOLDS: 'Under a prompt that is the concept\'s own text the negative prompt begins at the concept and weak SLD does nothing; SLD-max erases by taking all pictures apart.'},
        'guard-church-sld-max.png')
 def c4(d):
     esd = d.method('esd', 'church')
@@ -175,7 +74,7 @@ def c5(d):
     import random
     found = {c: (d.method('esd', c) if c in ('church', 'truck') else []) + d.own(f'esd-{c}', 3) for c in ('church', 'truck', 'owl', 'guitar', 'dog', 'car')}
     runs = {c: [d.rate([cell]).value for cell in cells] for c, cells in found.items() if len(cells) > 1}
-    parts = [context(f'{c} left', f'{d.rate(cells)} ({len(cells)} seeds: ' + ', '.join(f'{100 * d.rate([x]).value:.0f}%' for x in cells) + ')') for c, cells in found.items() if cells]
+    parts = [context(f'{c} left', f"{d.rate(cells)} ({plural(len(cells), 'seed')}: " + ', '.join(f'{100 * d.rate([x]).value:.0f}%' for x in cells) + ')') for c, cells in found.items() if cells]
     if len(runs) < 3:
         return [Part('spread over classes', MISSING)] + parts
     def between(groups):
@@ -200,14 +99,15 @@ def c5(d):
 
 @claim('Erasing several concepts at once harms the rest more, growing with their number', 'ESD',
        'for each method: of the others fewer are right after 20 objects than after one. It holds if it does so for more than half of the methods, and for none the other way round', "bench/methods --only '*-objects-*'",
-       {HOLDS: 'Closed forms have 128 directions of the text encoder to share among all concepts. SPEED sets aside the used directions first and does not pay.'}, verdict=most)
+       {UNSEEN: 'UCE and OCE pay with many concepts: closed forms have 128 directions of the text encoder to share. SPEED sets aside the used directions first and does not pay; few-shot leaves most of its 20 objects unerased. ESD, which the claim is about, has not run with several.',
+        HOLDS: 'Closed forms have 128 directions of the text encoder to share among all concepts. SPEED sets aside the used directions first and does not pay.'}, verdict=most)
 def c6(d):
     parts, wide = [], lambda cells: d.rate([{'rates': {'after': [c['rates']['after'][0]]}} for c in cells], 'others')
     for method in ('esd', 'few-shot', 'uce', 'speed', 'oce', 'spm', 'mace', 'rece'):
         one, many = d.method(method, 'church'), d.method(method, '20 objects')
         if one and many:
             parts.append(lower(f'{method}: others, 20 objects against 1', wide(many), d.rate(one, 'others')))
-            parts += [context(f'{method}, {n} objects: others', f"{wide(cells)} ({len(cells)} seed{'s' * (len(cells) > 1)})") for n in (5, 10) if (cells := d.method(method, f'{n} objects'))]
+            parts += [context(f'{method}, {n} objects: others', f"{wide(cells)} ({plural(len(cells), 'seed')})") for n in (5, 10) if (cells := d.method(method, f'{n} objects'))]
     for method in ('uce', 'oce', 'speed'):
         if not any(p.says.startswith(method + ':') for p in parts):
             parts.append(lower(f'{method}: others, 20 objects against 1', quote(d, f'many-{method}-20'), quote(d, f'many-{method}-1'), note=said(d, f'many-{method}-20')))
@@ -236,7 +136,8 @@ def c7(d):
 
 
 @claim('The learned word works on prompts it was not trained with, without any change of weights', 'Circumventing',
-       '24 prompts with coloured backgrounds, none of which the word was learned on: with the word more churches than without, for each method', 'bench/claims --run C8', verdict=most)
+       '24 prompts with coloured backgrounds, none of which the word was learned on: with the word more churches than without, for each method', 'bench/claims --run C8',
+       {HOLDS: 'The word stands for the concept itself, not for the captions it was learned in. Backgrounds that it never saw take away a part of its effect at most.'})
 def c8(d):
     parts = []
     for subject in ('esd', 'esd-u', 'uce', 'rece', 'sa', 'spm', 'fmn', 'ac'):
@@ -252,8 +153,9 @@ def c8(d):
 
 
 @claim('Under UnlearnDiffAtk: FMN and SPM fall most, then ESD and UCE, then SalUn, EraseDiff, ScissorHands; AdvUnlearn keeps both robustness and quality', 'UnlearnDiffAtk, AdvUnlearn',
-       'pooled attack success of each group is above the next one\'s; AdvUnlearn\'s is below every other edit\'s group; its others are at most 5 points below ESD\'s', "bench/attacks --only 'unlearndiff-*' (SalUn, EraseDiff and ScissorHands: bench/field --only church)",
-       {NOT: 'The closed form UCE falls more easily here than SPM and ESD. AdvUnlearn pays with its others on church, and an attack it was not trained on ([Concept Inversion](attack-concept-inversion.md)) gets through.'})
+       'pooled attack success of each group is above the next one\'s; AdvUnlearn\'s is below every other edit\'s group; its others are at most 5 points below ESD\'s', "bench/attacks --only 'unlearndiff-*'; bench/field --only church",
+       {UNSEEN: 'Methods of one group differ more than groups do (FMN from SPM, UCE from ESD), at 40 pictures each. What AdvUnlearn holds against this attack it does not hold against [Concept Inversion](attack-concept-inversion.md).',
+        NOT: 'AdvUnlearn pays with its others on church, and an attack it was not trained on ([Concept Inversion](attack-concept-inversion.md)) gets through.'})
 def c9(d):
     def group(*subjects):
         found = [d.attack('unlearndiff', s) or d.metric(s, 'asr:unlearndiff') for s in subjects]
@@ -342,7 +244,7 @@ def c18(d):
     nearest = min(((min(d.drift(c)), m) for m, c in cells.items() if m in rest), default=None)
     mine = max(d.drift(cells.get('spm') or []), default=None)
     parts = [Part('drift: SPM\'s largest against the smallest of all other trained methods', MISSING if mine is None or not nearest else HOLDS if mine < nearest[0] else NOT,
-                  '' if mine is None or not nearest else f"{100 * mine:.2f}% against {100 * nearest[0]:.2f}% ({nearest[1]}); {len(rest)} methods, {len(cells['spm'])} runs of SPM")]
+                  '' if mine is None or not nearest else f"{100 * mine:.2f}% against {100 * nearest[0]:.2f}% ({nearest[1]}); {len(rest)} methods, {len(cells['spm'])} runs of SPM", True)]
     for thing in ('church', 'owl'):
         parts.append(lower(f'two membranes: {thing} left, with against without', quote(d, f'spm-two-{thing}'), quote(d, f'spm-two-{thing}-before'), note=said(d, f'spm-two-{thing}')))
     parts.append(context('dogs and houses that are the same files with both', f"{quote(d, 'spm-two-rest')}{said(d, 'spm-two-rest')}"))
@@ -361,7 +263,7 @@ def c19(d):
 
 
 @claim('TRCE\'s two stages together beat either; stage 1 alone beats stage 2 alone', 'TRCE', 'members of weapon, asked for by their own names: fewer left with both stages than with either, and with stage 1 than with stage 2', 'see [trce.md](trce.md#what-each-stage-does)',
-       {UNSEEN: 'The order is as the paper has it; the step from stage 1 to both is nine points in 144 pictures.'}, 'erase-church-trce.png')
+       {UNSEEN: 'The order is as the paper has it; the step from stage 1 to both is too small for 144 pictures.'}, 'erase-church-trce.png')
 def c20(d):
     both, one, two = (quote(d, f'trce-{s}') for s in ('both', 'mapping', 'steering'))
     note = said(d, 'trce-both')
@@ -384,7 +286,7 @@ def c22(d):
     pairs = [(a['uncond_drift'], e['uncond_drift']) for column in MAIN for a, e in zip(d.method('all-but-one', column), d.method('esd', column))]
     won, p = sum(a < e for a, e in pairs), sign_test(sum(a < e for a, e in pairs), sum(a > e for a, e in pairs))
     parts = [Part('drift, All but One against ESD', MISSING if not pairs else UNSEEN if p >= .05 else HOLDS if won > len(pairs) / 2 else NOT,
-                  '' if not pairs else f'{100 * min(a for a, _ in pairs):.1f} to {100 * max(a for a, _ in pairs):.1f}% against {100 * min(e for _, e in pairs):.1f} to {100 * max(e for _, e in pairs):.1f}%; below in {won} of {len(pairs)} pairs, sign test p = {p:.3f}')]
+                  '' if not pairs else f'{100 * min(a for a, _ in pairs):.1f} to {100 * max(a for a, _ in pairs):.1f}% against {100 * min(e for _, e in pairs):.1f} to {100 * max(e for _, e in pairs):.1f}%; below in {won} of {len(pairs)} pairs, sign test p = {p:.3f}', True)]
     parts.append(small('others right, All but One against ESD, three concepts', over(d, 'all-but-one'), over(d, 'esd')))
     a, e = d.page('layout-all-but-one'), d.page('layout-esd')
     gap, error = a['value'] - e['value'], 1.96 * (a['error'] ** 2 + e['error'] ** 2) ** .5
@@ -478,12 +380,12 @@ def c27(d):
                 sums.setdefault('near' if name == near else name, []).append(cells[name][0])
     return [lower('others right, empty prompt against near anchor', d.rate(sums.get('empty', []), 'others'), d.rate(sums.get('near', []), 'others')),
             lower('concept left, near anchor against category word', d.rate(sums.get('near', [])), d.rate(sums.get('word', [])))] + parts + \
-           ([context('seeds', f"{len(sums['near'])} concepts, 1 seed: UCE draws nothing at random")] if sums else [])
+           ([context('seeds', f"{plural(len(sums['near']), 'concept')}, 1 seed: UCE draws nothing at random")] if sums else [])
 
 
 @claim('Strong erasers lose composition (both objects of a pair, the right background colour, the right style on the right object) even where single objects survive; what keeps composition erases weakly', 'Erasure or Erosion (2604.04575, 16 methods)',
        'among edits that leave at most 10% of church and whose others are not below the base (McNemar, p ≥ 0.05): at least half lose pairs or style on object (p < 0.05); none of them losing any is against it. And over all subjects churches left and pairs kept go together (rank correlation above 0)', 'bench/field --only church',
-       {UNSEEN: 'The unedited model itself has both objects in about half of its pairs by this judge, 48 pairs; and it paints the asked background no better than chance, so that metric says nothing.'})
+       {UNSEEN: 'By this judge the unedited model itself has both objects in fewer than half of 48 pairs, and it paints the asked background no better than chance. What does lose composition are the weak guards, which take pictures apart without erasing.'})
 def c28(d):
     strong, lost = [], []
     for s in d.subjects():
@@ -511,7 +413,7 @@ def c28(d):
 
 
 @claim('Some methods steer guidance away, others remove: with a picture of the concept as context, a noisier trajectory or classifier guidance the first kind brings it back, the second less, at more harm nearby', 'When Are Concepts Erased (2505.17013)',
-       'a probe tells something about an edit only where the prompt brings church back more often than the empty prompt does on the same noise (the control). Holds if it does so for some edits and not for others', "bench/attacks --only 'revive-*'",
+       'a probe tells something about an edit only where the prompt brings church back more often than the empty prompt does on the same noise (the control). Holds if it does so for some edits and not for others, by intervals widened for the number of edits and probes (Bonferroni)', "bench/attacks --only 'revive-*'",
        {UNSEEN: 'A half-noised church is finished as a church by nearly every edited model, without being asked for one: the knowledge is in the denoiser, and so the probe cannot tell two kinds of edits apart. Only under guards, whose network is whole, does the prompt add much.'})
 def c29(d):
     edits, guards = ('esd', 'esd-u', 'uce', 'rece', 'oce', 'ac', 'fmn', 'sa', 'spm', 'advunlearn', 'hirm'), ('sld-strong', 'sld-max', 'negative')
@@ -522,8 +424,10 @@ def c29(d):
     found = {(s, k): c for s in edits + guards for k in kinds if (c := counts(s, k))}
     if not found:
         return [Part('prompt against control', MISSING)]
-    above = [(s, k) for (s, k), (shown, control) in found.items() if s in edits and newcombe(shown, control)[0] > 0]
     tried = sum(s in edits for s, _ in found)
+    # One in forty of true nothings would lie above 95% intervals: among so many pairs that is one.
+    z = NormalDist().inv_cdf(1 - .025 / max(tried, 1))
+    above = [(s, k) for (s, k), (shown, control) in found.items() if s in edits and newcombe(shown, control, z)[0] > 0]
     parts = [Part('edits and probes in which the prompt adds to the control', HOLDS if above and len(above) < tried else UNSEEN, f"{len(above)} of {tried}{': ' + ', '.join(f'{s} ({k})' for s, k in above) if above else ''} (1 seed)")]
     for group, name in ((edits, 'edits'), (guards, 'guards')):
         for kind in kinds:
@@ -534,7 +438,8 @@ def c29(d):
 
 
 @claim('Sequential erasures of ten concepts erode the rest more than erasing the same ten at once', 'continual-erasure literature, GS-LoRA++', 'with UCE, ten objects: of the 22 other objects fewer are right after ten erasures in a row than after one of all ten', 'bench/claims --run C30',
-       {HOLDS: 'Each erasure in a row keeps what the model before it draws, not what the original drew, so losses add up.'})
+       {HOLDS: 'Each erasure in a row keeps what the model before it draws, not what the original drew, so losses add up.',
+        NOT: 'Our guess: UCE weighs staying as it was once for each erasure, so ten in a row are held back ten times, and ten at once only once. The model is given as a folder here, so UCE keeps sentences about nouns, not the captions of the miniature (with those, ten at once keep 85%, [oce.md](oce.md#measured)), and the verdict may hang on that. Methods that train were not tried.'})
 def c30(d):
     cell = d.own('sequence-10-uce')
     if not cell:
@@ -545,4 +450,7 @@ def c30(d):
         return pooled(Rate(r['value'] * r['n'], r['n']) for r in rows if (r['metric'][9:] in erased) is wanted)
     row, joint = (cell['ends'][k].rstrip('/').rsplit('/', 1)[1] for k in ('sequence', 'joint'))
     parts = [lower('22 other objects right, in a row against at once', rate(row, False), rate(joint, False))]
+    before = pooled(d.metric('base', key) for subject, key in d.field if subject == 'base' and key.startswith('accuracy:') and key[9:] not in STYLES | erased)
+    if before:
+        parts.append(context('the same objects before', str(before)))
     return parts + [context('erased objects left (9 of the 10, six pictures each), in a row and at once', f'{rate(row, True)} and {rate(joint, True)}')]
