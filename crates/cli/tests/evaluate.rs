@@ -179,6 +179,26 @@ fn methods_are_run_on_the_way_and_the_report_is_written() {
 }
 
 #[test]
+fn an_oracle_is_what_everything_is_held_against() {
+    let home = folder();
+    let scratch = home.path();
+    an_edit(scratch);
+    let exported = line(scratch, "export edit.safetensors --to diffusers --output-dir oracle --quiet");
+    assert_eq!(exported.status, Some(0), "{exported:?}");
+    let out = rows(&evaluate(scratch, "--edit edit.safetensors --oracle oracle --concept church --json --output-dir a"));
+    let gap =
+        |subject: &str| out.iter().find(|row| row["subject"] == subject && row["metric"] == "oracle-gap:category-word").unwrap();
+    let rate = |subject: &str| {
+        let row = out.iter().find(|row| row["subject"] == subject && row["metric"] == "category-word").unwrap();
+        row["value"].as_f64().unwrap()
+    };
+    // The edit and the checkpoint that holds it draw the same pictures.
+    assert_eq!(gap("edit.safetensors")["value"], 0.0);
+    assert!((gap("base")["value"].as_f64().unwrap() - (rate("base") - rate("oracle"))).abs() < 1e-12);
+    assert!(gap("base")["low"].as_f64().unwrap() <= gap("base")["high"].as_f64().unwrap());
+}
+
+#[test]
 fn bad_input_is_named() {
     let home = folder();
     let scratch = home.path();

@@ -28,7 +28,7 @@ use super::{
 use crate::{args::EvaluateArgs, failure::Failure, output, progress, store::RECORD};
 
 /// Metrics whose answers are compared between subjects, picture by picture.
-const COMPARED: [&str; 6] = ["target", "others", "binding", "pairs", "background", "paraphrase"];
+const COMPARED: [&str; 8] = ["target", "others", "binding", "pairs", "background", "paraphrase", "implicit", "category-word"];
 /// Groups of pictures that the jackknife leaves out in turn.
 const GROUPS: usize = 10;
 /// Pictures of each set and concept that a report may choose from.
