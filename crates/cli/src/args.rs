@@ -305,7 +305,7 @@ pub(crate) struct AttackArgs {
     /// Judge with the miniature's judges although another model was given
     #[arg(long)]
     pub(crate) judge: bool,
-    /// How probable the judge must find the concept for a picture to count, 0 to 1; 0.9 if absent
+    /// How probable the judge must find the concept for a picture to count, 0 to 1; 0.5 if absent
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub(crate) threshold: Option<f32>,
     /// Dtype of the computation; f32 is the only one so far

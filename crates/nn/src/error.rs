@@ -77,6 +77,9 @@ impl Error {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::File { hint, .. } | Self::Input { hint, .. } => hint.as_deref(),
+            Self::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => {
+                Some("free some space and run the same command again")
+            }
             _ => None,
         }
     }
