@@ -76,7 +76,15 @@ pub struct Options {
 
 /// The defaults.
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let plain = Options { rank: 4, layers: Where::Transformers, pictures: 10, lesson: String::new(), iterations: 100, batch: 4, lr: 1e-4 };
+    let plain = Options {
+        rank: 4,
+        layers: Where::Transformers,
+        pictures: 10,
+        lesson: String::new(),
+        iterations: 100,
+        batch: 4,
+        lr: 1e-4,
+    };
     match (variant, job.miniature) {
         (Variant::Fixed, true) => Options { batch: 8, lr: 5e-3, ..plain },
         _ => plain,
