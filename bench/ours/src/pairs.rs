@@ -26,8 +26,6 @@ use crate::judge::{Flags, Pair, judges, shown};
 
 /// Pictures drawn at once.
 const BATCH: usize = 24;
-/// The box of one object, as a share of the picture's side.
-const BOX: f64 = 0.6;
 /// How probable an object has to be for `both_likely`.
 const LIKELY: f32 = 0.1;
 /// Seeds of the pictures; no other command uses them.
@@ -38,16 +36,6 @@ fn pair(objects: &[String], k: usize) -> [String; 2] {
     let n = objects.len();
     let (first, apart) = (5 * k % n, 1 + 6 * (k % 5));
     [objects[first].clone(), objects[(first + apart) % n].clone()]
-}
-
-/// A square of a picture.
-fn cut(picture: &Picture, corner: usize, side: usize) -> Picture {
-    let rows = corner..corner + side;
-    let rgb = rows.flat_map(|y| {
-        let start = 3 * (y * picture.width + corner);
-        picture.rgb[start..start + 3 * side].to_vec()
-    });
-    Picture { width: side, height: side, rgb: rgb.collect() }
 }
 
 /// What a picture's two boxes show of some objects.
@@ -155,13 +143,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         let mut guidance = model.guidance(request.guidance_scale, &prompted, &negative)?;
         let latents = model.sample_guided(&request, &mut guidance, &mut |_| ControlFlow::Continue(()))?;
         let pictures = Picture::from_batch(model.decode(latents));
-        let boxes: Vec<Picture> = pictures
-            .iter()
-            .flat_map(|picture| {
-                let side = (picture.width as f64 * BOX) as usize;
-                [cut(picture, 0, side), cut(picture, picture.width - side, side)]
-            })
-            .collect();
+        let boxes: Vec<Picture> = pictures.iter().flat_map(scumble_eval::instruments::corners).collect();
         for (&(k, _), seen) in chunk.iter().zip(judges.object.classify(&boxes).chunks(2)) {
             let hits = pair(&world.objects, k).iter().filter(|object| shows(seen, object)).count();
             both.add(hits == 2);

@@ -56,17 +56,7 @@ fn ignore_broken_pipe(result: std::io::Result<()>) -> Result<(), Failure> {
 
 /// A name that is safe in a path: lower case, words joined by hyphens, not too long.
 pub(crate) fn slug(text: &str) -> String {
-    let mut slug = String::new();
-    for c in text.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }) {
-        if c != '-' || !(slug.is_empty() || slug.ends_with('-')) {
-            slug.push(c);
-        }
-        if slug.len() >= 40 {
-            break;
-        }
-    }
-    let slug = slug.trim_matches('-');
-    if slug.is_empty() { "concept".into() } else { slug.into() }
+    scumble_report::slug_or(text, "concept")
 }
 
 /// A list of objects with the same keys as lines of a table, the keys first; `None` for anything else.

@@ -138,8 +138,13 @@ pub(crate) fn unit(metric: Option<&Metric>) -> &str {
     metric.map_or("", |m| m.unit.as_str())
 }
 
-/// A name that is safe in a path: lower case, words joined by hyphens, not too long.
+/// A name that is safe in a path, whatever the text.
 pub(crate) fn slug(text: &str) -> String {
+    slug_or(text, "x")
+}
+
+/// A name that is safe in a path: lower case, words joined by hyphens, not too long; `nothing` where no letter or digit is left.
+pub fn slug_or(text: &str, nothing: &str) -> String {
     let mut slug = String::new();
     for c in text.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }) {
         if c != '-' || !(slug.is_empty() || slug.ends_with('-')) {
@@ -150,7 +155,7 @@ pub(crate) fn slug(text: &str) -> String {
         }
     }
     let slug = slug.trim_matches('-');
-    if slug.is_empty() { "x".into() } else { slug.into() }
+    if slug.is_empty() { nothing.into() } else { slug.into() }
 }
 
 #[cfg(test)]

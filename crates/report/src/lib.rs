@@ -23,5 +23,6 @@ pub use a1111::Parameters;
 pub use error::{Error, Result};
 pub use evaluation::Evaluation;
 pub use folder::{EVALUATION, RESULTS, jsonl};
+pub use format::slug_or;
 pub use grid::{Grid, Image, Row};
 pub use report::{Blur, Options, Written, write};

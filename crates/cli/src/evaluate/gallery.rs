@@ -7,7 +7,7 @@ use std::{
 
 use scumble_diffusion::{Noise, Picture, Pipeline, Request, Sampler};
 use scumble_eval::{
-    facts::{Column, Facts},
+    facts::{self, Column, Facts},
     instruments::Instrument,
     protocol::Asked,
 };
@@ -108,6 +108,15 @@ impl Gallery {
             (rows == shots.len()).then_some((name, Column { width, values: tensor.to_f32()? }))
         };
         file.tensors.into_iter().map(column).collect()
+    }
+
+    /// The facts about all shots of a subject, which were looked at `batch` at a time; `None` if some have not been.
+    pub(crate) fn all_facts(&self, subject: &str, shots: &[Shot], batch: usize) -> Option<Facts> {
+        let mut all = Facts::new();
+        for chunk in shots.chunks(batch) {
+            facts::append(&mut all, self.facts(subject, chunk)?);
+        }
+        Some(all)
     }
 
     /// Draws what is not there, lets the instruments look at all of it, and keeps both.

@@ -6,7 +6,6 @@ use scumble_erase::drift;
 use scumble_eval::{
     Rate,
     distribution::{self, Gaussian, npz},
-    facts::{self, Facts},
     inception::Convention,
     instruments::{CLIP, CLIP_SCORE},
     metrics,
@@ -150,12 +149,8 @@ fn row(subject: &Subject, measured: &Measured, plan: &Plan) -> out::Row {
 /// The questions and the facts of a subject, if all its pictures have been looked at.
 fn sheet(plan: &Plan, kit: &Kit, gallery: &Gallery, i: usize) -> Option<Sheet> {
     let (subject, album) = (&plan.subjects[i], &plan.albums[i]);
-    let mut all = Facts::new();
-    for start in (0..album.shots.len()).step_by(plan.batch) {
-        let shots = &album.shots[start..(start + plan.batch).min(album.shots.len())];
-        facts::append(&mut all, gallery.facts(&subject.hash, shots)?);
-    }
-    Some(Sheet { asked: album.asked.clone(), facts: all, names: kit.names() })
+    let facts = gallery.all_facts(&subject.hash, &album.shots, plan.batch)?;
+    Some(Sheet { asked: album.asked.clone(), facts, names: kit.names() })
 }
 
 fn cost(subject: &Subject) -> Vec<Measured> {
@@ -538,6 +533,7 @@ fn show(gallery: &Gallery, subject: &Subject, sheet: &Sheet, evaluation: &mut Ev
 
 fn matrix(plan: &Plan, kit: &Kit, folder: &Path, gallery: &Gallery, evaluation: &mut Evaluation) {
     let Some(impact) = &plan.impact else { return };
+    let plan_hash = plan.hash();
     let (before, after) = impact.rates(folder, &plan.bases[0], gallery, kit);
     for (erased, row) in impact.erased.iter().zip(&after) {
         if row.iter().all(Option::is_none) {
@@ -559,7 +555,7 @@ fn matrix(plan: &Plan, kit: &Kit, folder: &Path, gallery: &Gallery, evaluation: 
                 low: Some(low),
                 high: Some(high),
                 seeds: vec![],
-                hash: digest(&[&plan.hash(), erased, affected])[..16].to_owned(),
+                hash: digest(&[&plan_hash, erased, affected])[..16].to_owned(),
             });
         }
     }

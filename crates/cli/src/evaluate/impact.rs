@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Parser;
 use scumble_erase::{World, methods};
 use scumble_eval::{
-    instruments::Instrument,
+    instruments::{Instrument, Similarity},
     judging,
     protocol::{Ask, Asked, Set, Wanted},
     seriation,
@@ -27,6 +27,9 @@ use crate::{
     progress::Progress,
 };
 
+/// Pictures drawn at once.
+const BATCH: usize = 32;
+
 /// The matrix's plan.
 pub(crate) struct Impact {
     pub(crate) method: &'static methods::Method,
@@ -42,8 +45,8 @@ pub(crate) struct Impact {
 }
 
 impl Impact {
-    pub(crate) fn plan(args: &EvaluateArgs, kit: &Kit, base: &Base) -> Result<Self, Failure> {
-        let (Some(world), Some(similarity)) = (&kit.world, kit.similarity()) else {
+    pub(crate) fn plan(args: &EvaluateArgs, kit: &Kit, similarity: Option<&Similarity>, base: &Base) -> Result<Self, Failure> {
+        let (Some(world), Some(similarity)) = (&kit.world, similarity) else {
             return Err(Failure::new("--impact: only the miniature's judges know enough words").with_hint("leave --model out"));
         };
         let method = methods::named(&args.impact_method)?;
@@ -115,10 +118,10 @@ impl Impact {
         gallery: &Gallery,
         kit: &[Box<dyn Instrument + '_>],
     ) -> Result<(), Failure> {
-        for chunk in chunks(self.album.shots.len()) {
-            let shots = &self.album.shots[chunk.clone()];
+        for (k, shots) in self.album.shots.chunks(BATCH).enumerate() {
             if gallery.facts(subject, shots).is_none() {
-                gallery.fill(subject, pipeline, shots, &self.album.first_asked(chunk), kit)?;
+                let range = k * BATCH..k * BATCH + shots.len();
+                gallery.fill(subject, pipeline, shots, &self.album.first_asked(range), kit)?;
             }
         }
         Ok(())
@@ -126,9 +129,7 @@ impl Impact {
 
     /// Whether a concept's row of the matrix can be read.
     pub(crate) fn done(&self, i: usize, folder: &Path, base: &Base, gallery: &Gallery) -> bool {
-        self.subject(folder, base, i).is_some_and(|subject| {
-            chunks(self.album.shots.len()).all(|chunk| gallery.facts(&subject, &self.album.shots[chunk]).is_some())
-        })
+        self.subject(folder, base, i).is_some_and(|subject| gallery.all_facts(&subject, &self.album.shots, BATCH).is_some())
     }
 
     /// The rates of every affected word: of the base model and, where it has run, after each erasure.
@@ -140,14 +141,7 @@ impl Impact {
         kit: &Kit,
     ) -> (Vec<Option<f64>>, Vec<Vec<Option<f64>>>) {
         let of = |subject: Option<String>| -> Vec<Option<f64>> {
-            let facts = subject.and_then(|subject| {
-                let mut all = scumble_eval::facts::Facts::new();
-                for chunk in chunks(self.album.shots.len()) {
-                    let part = gallery.facts(&subject, &self.album.shots[chunk])?;
-                    scumble_eval::facts::append(&mut all, part);
-                }
-                Some(all)
-            });
+            let facts = subject.and_then(|subject| gallery.all_facts(&subject, &self.album.shots, BATCH));
             let Some(facts) = facts else { return vec![None; self.affected.len()] };
             let sheet = Sheet { asked: self.album.asked.clone(), facts, names: kit.names() };
             let answers = sheet.answers();
@@ -160,10 +154,6 @@ impl Impact {
         let after = (0..self.erased.len()).map(|i| of(self.subject(folder, base, i))).collect();
         (of(Some(self.base.clone())), after)
     }
-}
-
-fn chunks(n: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
-    (0..n).step_by(32).map(move |start| start..(start + 32).min(n))
 }
 
 /// One picture of every object in every style; each answers for both.

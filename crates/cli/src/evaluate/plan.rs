@@ -149,7 +149,7 @@ impl Plan {
         }
         let builtin = bases[0].model.builtin;
         let plan = Self {
-            impact: args.impact.then(|| Impact::plan(args, kit, &bases[0])).transpose()?,
+            impact: args.impact.then(|| Impact::plan(args, kit, similarity.as_ref(), &bases[0])).transpose()?,
             drawing: drawing(args, &bases[0])?,
             batch: if builtin { BATCH.0 } else { BATCH.1 },
             instruments: kit.hash(),
