@@ -198,21 +198,53 @@ def c12(d):
     return [lower('church under attack, text encoder against U-Net', quote(d, 'adv-text'), quote(d, 'adv-unet'), note=said(d, 'adv-text'))]
 
 
-@claim('More attack steps in training: more robust, slightly worse pictures; the fast variant: cheaper, less robust', 'AdvUnlearn', 'attack success falls and others fall with attack_steps; the fast variant is above',
-       '`scumble erase church --method advunlearn --set attack_steps=N` and `--set attack=fast`, then `scumble attack unlearndiff --edit E`: about 5 minutes a run')
+def came_back(d, name, attack='concept-inversion'):
+    """Pictures that an attack brought church back in, all seeds of an adversarial training of bench/claims."""
+    cells = d.own(f'advunlearn-{name}-church', 3)
+    out = pooled(Rate(cell[attack]['total'] * cell[attack]['n'], cell[attack]['n']) for cell in cells)
+    if out:
+        out.seeds = len(cells)
+    return out
+
+
+def both_attacks(d, says, a, b):
+    """`a` is claimed to resist better than `b`."""
+    return [lower(f'church under {attack}, {says}', came_back(d, a, attack), came_back(d, b, attack)) for attack in ('unlearndiff', 'concept-inversion')]
+
+
+def kept(d, name):
+    cells = d.own(f'advunlearn-{name}-church', 3)
+    return d.rate(cells, 'others') if cells else None
+
+
+def settings(d, names):
+    """What each training left of church and of the others, and its seconds, for context."""
+    for name in names:
+        cells = d.own(f'advunlearn-{name}-church', 3)
+        if cells:
+            seconds = sum(cell['seconds'] for cell in cells) / len(cells)
+            yield Part(f'{name}: church, others, seconds', CONTEXT, f"{d.rate(cells, 'target')}; {d.rate(cells, 'others')}; {seconds:.0f} ({len(cells)} seed{'s' * (len(cells) != 1)})")
+
+
+@claim('More attack steps in training: more robust, slightly worse pictures; the fast variant: cheaper, less robust', 'AdvUnlearn',
+       'fewer churches come back with 40 steps than with 5, and fewer others are right; more come back from the fast variant (sign steps, as many) than from the default', 'bench/claims --run C13')
 def c13(d):
-    return [Part('attack steps 7, 20, 30 and the fast variant', MISSING)]
+    return [*both_attacks(d, '40 steps against 5', 'steps-40', 'steps-5'), lower('others right, 40 steps against 5', kept(d, 'steps-40'), kept(d, 'steps-5')),
+            *both_attacks(d, 'default against fast', 'default', 'fast'), *settings(d, ('steps-5', 'default', 'steps-40', 'fast'))]
 
 
-@claim('More trained text-encoder layers: lower attack success, lower CLIP score', 'AdvUnlearn', 'attack success and CLIP score fall with the number of layers', '`scumble erase church --method advunlearn --train-method text-...`, then `scumble attack unlearndiff`: about 5 minutes a run')
+@claim('More trained text-encoder layers: lower attack success, lower CLIP score', 'AdvUnlearn',
+       'with all layers trained (the default) fewer churches come back than with the first alone, and fewer others are right (the judges stand for the CLIP score)', 'bench/claims --run C13 C14')
 def c14(d):
-    return [Part('one layer against all', MISSING)]
+    return [*both_attacks(d, 'all layers against the first', 'default', 'first-layer'),
+            lower('others right, all layers against the first', kept(d, 'default'), kept(d, 'first-layer')), *settings(d, ('first-layer', 'default'))]
 
 
-@claim('A retain set of object prompts without the concept\'s neighbours serves better than one that contains them', 'AdvUnlearn', 'attack success with the first is below that with the second, at no fewer others',
-       '`scumble erase church --method advunlearn --captions FILE`, with and without buildings, then `scumble attack unlearndiff`: about 5 minutes a run')
+@claim('A retain set of object prompts without the concept\'s neighbours serves better than one that contains them', 'AdvUnlearn',
+       'twelve objects in six styles to keep, with or without the other building among them: fewer churches come back without it, at no fewer others (difference not above 5 points)', 'bench/claims --run C15')
 def c15(d):
-    return [Part('retain sets with and without neighbours', MISSING)]
+    return [*both_attacks(d, 'without against with the neighbour', 'retain-others', 'retain-neighbours'),
+            small('others right, without against with', kept(d, 'retain-others'), kept(d, 'retain-neighbours')), *settings(d, ('retain-others', 'retain-neighbours'))]
 
 
 @claim('The robust text encoder keeps its effect in another checkpoint with the same encoder', 'AdvUnlearn', 'on a checkpoint whose U-Net has lost the dog fewer churches are left with the edit than without', 'see [advunlearn.md](advunlearn.md#on-another-checkpoint)',

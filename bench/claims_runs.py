@@ -16,6 +16,15 @@ UNTRAINED = [f'a church on a {colour} background' for colour in COLOURS] + \
             [f'a church in {style} style on a {COLOURS[(n + k) % 6]} background' for n, style in enumerate(STYLES) for k in (1, 2, 4)]
 ETAS = (0, 3)
 ANCHORS = {'house': 'a house', 'car': 'a car', 'word': 'a building'}
+# What the adversarial trainings of C13 to C15 are told besides; `default` is the training that they are compared with.
+ADVERSARIAL = {
+    'C13': {'default': [], 'steps-5': ['--set', 'attack_steps=5'], 'steps-40': ['--set', 'attack_steps=40'], 'fast': ['--set', 'attack=fast']},
+    'C14': {'first-layer': ['--train-method', 'text-first']},
+    'C15': {'retain-neighbours': ['--captions', 'WITH'], 'retain-others': ['--captions', 'WITHOUT']},
+}
+# Retain sets of C15, of one size: the other buildings are among the first and not among the second.
+RETAINED = {'WITH': 'house tree car dog owl guitar pizza rocket rose radio crown butterfly'.split(),
+            'WITHOUT': 'apple tree car dog owl guitar pizza rocket rose radio crown butterfly'.split()}
 WORDS = ('esd', 'uce', 'sa', 'spm', 'esd-u', 'fmn', 'ac', 'rece')
 
 
@@ -37,6 +46,9 @@ def cells():
                   for seed in range(3)}
     for seed in range(3):
         out['C11'][f'advunlearn-no-retain-church-{seed}'] = erase('church', seed, '--method', 'advunlearn', '--set', 'retain=0')
+        for claim, names in ADVERSARIAL.items():
+            out[claim] |= {f'advunlearn-{name}-church-{seed}': erase('church', seed, '--method', 'advunlearn', *options) | {'kind': 'attacked'}
+                           for name, options in names.items()}
     out['C8'] = {f'word-{subject}-{seed}': {'kind': 'word', 'subject': subject, 'seed': seed} for seed in range(2) for subject in WORDS}
     out['C23'] = {f'outside-church-{seed}': {'kind': 'evaluate', 'sets': 'paraphrase', 'edits': [f'methods/runs/{m}-church-{seed}' for m in ('ac', 'doco')]}
                   for seed in range(3)}
@@ -77,6 +89,23 @@ class Runner:
         result = self.call('erase', what['concept'], *what['options'], '--seed', str(what['seed']), '--json', '--quiet', '--output-dir', folder)
         with open(os.path.join(folder, 'run.json')) as file:
             return result | {'rates': json.load(file)['details']['rates']}
+
+    def attacked(self, folder, what):
+        """An erasure, and what two attacks with their defaults bring back from it."""
+        options = [self.captions(folder, option) if option in RETAINED else option for option in what['options']]
+        result = self.erase(os.path.join(folder, 'edit'), what | {'options': options})
+        for attack in ('unlearndiff', 'concept-inversion'):
+            result[attack] = self.call('attack', attack, '--edit', os.path.join(folder, 'edit'), '--concept', what['concept'], '--seed', str(what['seed']),
+                                       '--json', '--quiet', '--output-dir', os.path.join(folder, attack))
+        return result
+
+    @staticmethod
+    def captions(folder, which):
+        os.makedirs(folder, exist_ok=True)
+        path = os.path.join(folder, 'captions.txt')
+        with open(path, 'w') as file:
+            file.writelines(f"{'an' if name[0] in 'aeiou' else 'a'} {name} in {style} style\n" for name in RETAINED[which] for style in STYLES)
+        return path
 
     def word(self, folder, what):
         """Draws with a word that bench/attacks has learned, in prompts it was not learned on; and those prompts without it."""
