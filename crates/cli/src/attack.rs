@@ -31,6 +31,10 @@ use crate::{
 pub(crate) const LINES: &str = "attack.jsonl";
 /// The unedited model, the edited one, and the edited one under attack.
 pub(crate) const PICTURE: &str = "attack.png";
+/// Single pictures of some cases.
+const PICTURES: &str = "pictures";
+/// How many cases keep their pictures.
+const KEPT: usize = 12;
 /// Most cases of one attack.
 const MOST: usize = 10_000;
 /// Rows and columns of the picture.
@@ -340,6 +344,7 @@ fn carry_out(
     let text: String = lines.iter().map(|line| line.to_string() + "\n").collect();
     write_file(&run.path.join(LINES), text.as_bytes())?;
     write_file(&run.path.join(PICTURE), &picture(plan, &came)?)?;
+    record["pictures"] = json!(keep_pictures(&run.path, &came)?);
     record["finished"] = json!(true);
     record["options"] = chosen;
     record["found"] = json!(found);
@@ -406,6 +411,24 @@ fn lines(plan: &Plan, came: &Report, seen: Option<&[Vec<f32>; 3]>) -> Vec<Value>
         })
     };
     plan.cases.iter().enumerate().map(line).collect()
+}
+
+/// Writes the pictures of some cases, at equal steps through all of them; what was written.
+fn keep_pictures(folder: &Path, came: &Report) -> Result<Vec<Value>, Failure> {
+    let n = came.pictures[0].len();
+    fs_err::create_dir_all(folder.join(PICTURES))?;
+    let keep = |i: usize, side: usize, name: &str| -> Result<String, Failure> {
+        let picture = &came.pictures[side][i];
+        let file = format!("{PICTURES}/{i:05}-{name}.png");
+        write_file(&folder.join(&file), &png::encode_png(picture.width, picture.height, &picture.rgb, &[])?)?;
+        Ok(file)
+    };
+    let kept = n.min(KEPT);
+    let one = |k: usize| {
+        let i = k * n / kept;
+        Ok(json!({"case": i, "unedited": keep(i, 0, "unedited")?, "edited": keep(i, 1, "edited")?, "attacked": keep(i, 2, "attacked")?}))
+    };
+    (0..kept).map(one).collect()
 }
 
 /// The pictures of the three sides, a row for each prompt.

@@ -16,6 +16,7 @@ use crate::{
     model::Model,
     output,
     photos::Photos,
+    memory,
     progress::{self, Progress},
     store::{Found, RunFolder, RunStore},
 };
@@ -183,6 +184,9 @@ struct Cost {
     seconds: f64,
     /// Sample-evaluations of the U-Net, a training sample counting 3; what was found in the cache counts nothing.
     evaluations: u64,
+    /// The most bytes that the process held meanwhile, where the system says.
+    #[serde(default)]
+    memory: Option<u64>,
 }
 
 /// The edit of a run that was interrupted after it, with what it cost.
@@ -208,6 +212,7 @@ fn make_edit(
     let store = RunStore::new(&run.path);
     let bill = run.path.join("state").join("cost.json");
     let before: Cost = fs_err::read_to_string(&bill).ok().and_then(|s| serde_json::from_str(&s).ok()).unwrap_or_default();
+    memory::forget_peak();
     let (began, asked) = (Instant::now(), pipeline.unet.weights.evaluations().so_far());
     // The folder becomes this plan's once the method has accepted its options and begins to work.
     let mut claimed = Ok(());
@@ -255,6 +260,7 @@ fn make_edit(
     let cost = Cost {
         seconds: before.seconds + began.elapsed().as_secs_f64(),
         evaluations: before.evaluations + pipeline.unet.weights.evaluations().so_far() - asked,
+        memory: memory::peak().max(before.memory),
     };
     if made.is_err() && store.state.is_dir() {
         crate::store::write_file(&bill, json!(cost).to_string().as_bytes())?;

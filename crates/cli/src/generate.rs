@@ -126,6 +126,7 @@ fn cases(args: &GenerateArgs) -> Result<Vec<Case>, Failure> {
                 seeds: Seeds::Each(args.seed),
                 guidance: None,
                 labels: vec![],
+                scene: None,
             };
             args.prompt.iter().map(case).collect()
         }

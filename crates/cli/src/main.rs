@@ -19,6 +19,7 @@ mod guards;
 mod inspect;
 mod judging;
 mod list;
+mod memory;
 mod miniature;
 mod model;
 mod options;

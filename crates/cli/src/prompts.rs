@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
+use scumble_eval::scene::{COLOURS, Scene, Side, Thing};
 use serde_json::Value;
 
 use crate::failure::Failure;
@@ -32,6 +33,8 @@ pub(crate) struct Case {
     pub(crate) guidance: Option<f64>,
     /// What the picture should show, by column: `object` and `style`, or `class`, or `label`.
     pub(crate) labels: Vec<(&'static str, String)>,
+    /// What it should show by a GenEval-like description, and the kind of prompt that it is.
+    pub(crate) scene: Option<(Scene, Option<String>)>,
 }
 
 /// The cases of a prompt file: CSV, JSON lines (`.jsonl`) or plain text with a prompt a line (`.txt`).
@@ -84,6 +87,7 @@ fn lines(text: &str, seed: u64) -> Result<Vec<Case>, Problem> {
         seeds: Seeds::Each(seed),
         guidance: None,
         labels: vec![],
+        scene: None,
     };
     bounded(prompts.enumerate().map(|row| Ok(case(row))))
 }
@@ -137,6 +141,7 @@ fn table(text: &str, delimiter: u8, seed: u64) -> Result<Vec<Case>, Problem> {
             seeds: whole(own_seed, &SEED)?.map_or(Seeds::Each(seed), Seeds::Block),
             guidance: scale.transpose()?,
             labels: LABELS.iter().filter_map(|name| Some((*name, cell(column(&[name]))?.to_owned()))).collect(),
+            scene: None,
         })
     }))
 }
@@ -147,7 +152,7 @@ fn json_lines(text: &str, seed: u64) -> Result<Vec<Case>, Problem> {
         let line = line as u64 + 1;
         let row: Value = serde_json::from_str(text).map_err(|e| (format!("line {line} is not JSON: {e}"), None))?;
         if let Value::String(prompt) = row {
-            return Ok(Case { number: Some(i as u64), prompt, seeds: Seeds::Each(seed), guidance: None, labels: vec![] });
+            return Ok(Case { number: Some(i as u64), prompt, seeds: Seeds::Each(seed), guidance: None, labels: vec![], scene: None });
         }
         let Some(prompt) = row.get("prompt").and_then(Value::as_str) else {
             return Err((format!("line {line}: expected an object with a `prompt`, or a string"), None));
@@ -168,8 +173,52 @@ fn json_lines(text: &str, seed: u64) -> Result<Vec<Case>, Problem> {
             seeds: whole(&SEED)?.map_or(Seeds::Each(seed), Seeds::Block),
             guidance: scale.transpose()?,
             labels: LABELS.iter().filter_map(|name| Some((*name, row.get(*name)?.as_str()?.to_owned()))).collect(),
+            scene: scene(line, &row)?,
         })
     }))
+}
+
+/// Most objects of a kind that a scene may ask for.
+const CROWD: u64 = 32;
+
+/// `include` and `exclude` of GenEval's metadata, and the `tag`.
+fn scene(line: u64, row: &Value) -> Result<Option<(Scene, Option<String>)>, Problem> {
+    let things = |key: &str| -> Result<Vec<Thing>, Problem> {
+        let list = match row.get(key) {
+            None | Some(Value::Null) => return Ok(vec![]),
+            Some(list) => list.as_array().ok_or_else(|| bad(line, key, "a list of objects", &list.to_string()))?,
+        };
+        list.iter().map(|one| thing(line, key, one, list.len())).collect()
+    };
+    let scene = Scene { include: things("include")?, exclude: things("exclude")? };
+    let tag = row.get("tag").and_then(Value::as_str).map(str::to_owned);
+    Ok((scene != Scene::default()).then_some((scene, tag)))
+}
+
+fn thing(line: u64, key: &str, one: &Value, entries: usize) -> Result<Thing, Problem> {
+    let wrong = |field: &str, expected: &str| bad(line, &format!("{key}.{field}"), expected, &one[field].to_string());
+    let class = one["class"].as_str().ok_or_else(|| wrong("class", "a label"))?.to_owned();
+    let count = match &one["count"] {
+        Value::Null => 1,
+        n => n.as_u64().filter(|n| (1..=CROWD).contains(n)).ok_or_else(|| wrong("count", "a whole number from 1 to 32"))?,
+    };
+    let colour = match &one["color"] {
+        Value::Null => None,
+        given => {
+            let known = given.as_str().filter(|c| COLOURS.contains(c));
+            Some(known.ok_or_else(|| wrong("color", &format!("one of {}", COLOURS.join(", "))))?.to_owned())
+        }
+    };
+    let place = match &one["position"] {
+        Value::Null => None,
+        given => {
+            let side = given[0].as_str().and_then(Side::parse);
+            let other = given[1].as_u64().map(|i| i as usize).filter(|&i| i < entries);
+            let expected = "a list such as [\"left of\", 0] of left of, right of, above or below and the position of another entry";
+            Some(side.zip(other).ok_or_else(|| wrong("position", expected))?)
+        }
+    };
+    Ok(Thing { class, count: count as usize, colour, place })
 }
 
 fn bad(line: u64, column: &str, expected: &str, found: &str) -> Problem {
@@ -192,7 +241,7 @@ mod tests {
     use super::*;
 
     fn block(number: u64, prompt: &str, seed: u64, guidance: Option<f64>) -> Case {
-        Case { number: Some(number), prompt: prompt.into(), seeds: Seeds::Block(seed), guidance, labels: vec![] }
+        Case { number: Some(number), prompt: prompt.into(), seeds: Seeds::Block(seed), guidance, labels: vec![], scene: None }
     }
 
     #[test]
@@ -204,7 +253,7 @@ mod tests {
         let bare = table("prompt\na church\n", b',', 5).unwrap();
         assert_eq!(
             bare,
-            [Case { number: Some(0), prompt: "a church".into(), seeds: Seeds::Each(5), guidance: None, labels: vec![] }]
+            [Case { number: Some(0), prompt: "a church".into(), seeds: Seeds::Each(5), guidance: None, labels: vec![], scene: None }]
         );
     }
 
@@ -219,6 +268,28 @@ mod tests {
         assert!(said("case_number,prompt\n1,a,b\n").contains("line 2: expected 2 fields, found 3"));
         assert!(json_lines("{\"prompt\": 3}\n", 0).unwrap_err().0.contains("line 1"));
         assert!(json_lines("\n{\"a\"\n", 0).unwrap_err().0.contains("line 2"));
+    }
+
+    #[test]
+    fn scenes_are_read_as_geneval_writes_them() {
+        let read = |text: &str| json_lines(text, 0);
+        let text = r#"{"tag": "position", "include": [{"class": "bench", "count": 1}, {"class": "dog", "count": 2, "color": "red", "position": ["right of", 0]}], "exclude": [{"class": "dog", "count": 3}], "prompt": "p"}"#;
+        let (scene, tag) = read(text).unwrap().remove(0).scene.unwrap();
+        let thing = |class: &str, count| Thing { class: class.into(), count, colour: None, place: None };
+        let dogs = Thing { colour: Some("red".into()), place: Some((Side::Right, 0)), ..thing("dog", 2) };
+        assert_eq!(scene, Scene { include: vec![thing("bench", 1), dogs], exclude: vec![thing("dog", 3)] });
+        assert_eq!(tag.as_deref(), Some("position"));
+        for (include, named) in [
+            (r#"3"#, "include: expected a list"),
+            (r#"[{"count": 1}]"#, "include.class"),
+            (r#"[{"class": "dog", "count": 4000000000}]"#, "include.count"),
+            (r#"[{"class": "dog", "color": "beige"}]"#, "include.color: expected one of red"),
+            (r#"[{"class": "dog", "position": ["near", 0]}]"#, "include.position"),
+            (r#"[{"class": "dog", "position": ["above", 7]}]"#, "include.position"),
+        ] {
+            let problem = read(&format!(r#"{{"prompt": "p", "include": {include}}}"#)).unwrap_err().0;
+            assert!(problem.contains(named), "{problem}");
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What looks at pictures: each instrument reads some columns of facts off every picture, whatever is asked later.
 
+use std::ops::Range;
+
 use burn::tensor::Tensor;
 use scumble_diffusion::Picture;
 use scumble_erase::World;
@@ -7,7 +9,6 @@ use scumble_nn::tokenizer::Tokenizer;
 
 use crate::{
     clip::ClipModel,
-    detectors::{self, Detector, Sighting},
     facts::{Column, Facts, largest},
     judges::Judges,
     protocol::Asked,
@@ -107,68 +108,6 @@ impl Instrument for ClipScore<'_> {
     }
 }
 
-/// Whether a detector's hit is on a picture.
-pub fn hit_column(detector: &str) -> String {
-    format!("detector-hit:{detector}")
-}
-
-/// How many of a detector's hits are on a picture.
-pub fn count_column(detector: &str) -> String {
-    format!("detector-count:{detector}")
-}
-
-/// The score of a detector's surest hit.
-pub fn score_column(detector: &str) -> String {
-    format!("detector-score:{detector}")
-}
-
-/// For each of a detector's labels, whether it was seen at its threshold.
-pub fn seen_column(detector: &str) -> String {
-    format!("detector-seen:{detector}")
-}
-
-/// For each of a detector's labels, its highest score.
-pub fn parts_column(detector: &str) -> String {
-    format!("detector-parts:{detector}")
-}
-
-/// A detector of the user.
-pub struct Detections<'a> {
-    /// The detector.
-    pub detector: &'a Detector,
-}
-
-impl Instrument for Detections<'_> {
-    fn hash(&self) -> String {
-        let manifest = serde_json::to_string(&self.detector.manifest).unwrap_or_default();
-        format!("detector-1-{}-{manifest}", self.detector.sha256)
-    }
-
-    fn look(&self, pictures: &[Picture], _: &[&Asked]) -> crate::Result<Facts> {
-        let (detector, name, labels) = (self.detector, &self.detector.manifest.name, self.detector.labels());
-        let seen = detector.look(pictures)?;
-        let single = matches!(detector.manifest.kind, detectors::Kind::Classifier | detectors::Kind::ZeroShot);
-        // What counts: at the threshold, or what a classifier names first, or whatever a detector of boxes reports.
-        let counts = |place: usize, sighting: &Sighting| match detector.manifest.threshold {
-            Some(threshold) => sighting.score >= threshold,
-            None => !single || place == 0,
-        };
-        let mut rows = [(); 5].map(|()| Vec::with_capacity(pictures.len()));
-        for one in &seen {
-            let counted: Vec<&Sighting> = one.iter().enumerate().filter(|(i, s)| counts(*i, s)).map(|(_, s)| s).collect();
-            let hits = counted.iter().filter(|s| detector.manifest.hits.contains(&s.label)).count();
-            let best = |label: &String| one.iter().filter(|s| s.label == *label).map(|s| s.score).fold(0.0, f32::max);
-            rows[0].push(vec![f32::from(u8::from(detector.is_hit(one)))]);
-            rows[1].push(vec![hits as f32]);
-            rows[2].push(vec![detector.score(one)]);
-            rows[3].push(labels.iter().map(|label| f32::from(u8::from(counted.iter().any(|s| s.label == *label)))).collect());
-            rows[4].push(labels.iter().map(best).collect());
-        }
-        let columns = [hit_column, count_column, score_column, seen_column, parts_column];
-        Ok(columns.iter().zip(rows).map(|(column, rows)| (column(name), Column::of(rows))).collect())
-    }
-}
-
 /// How similar two words of a world are: the cosine between the means of their captions' CLIP features, objects over all styles
 /// and styles over all objects.
 pub struct Similarity {
@@ -218,15 +157,16 @@ fn softmax(scores: &[f32]) -> Vec<f32> {
 /// The two squares on the diagonal where the miniature was taught to draw two objects.
 pub fn corners(picture: &Picture) -> [Picture; 2] {
     let side = ((picture.width.min(picture.height) as f64 * BOX) as usize).max(1);
-    [cut(picture, 0, 0, side), cut(picture, picture.width - side, picture.height - side, side)]
+    [
+        cut(picture, 0..side, 0..side),
+        cut(picture, picture.width - side..picture.width, picture.height - side..picture.height),
+    ]
 }
 
-fn cut(picture: &Picture, left: usize, top: usize, side: usize) -> Picture {
-    let rows = (top..top + side).flat_map(|y| {
-        let start = 3 * (y * picture.width + left);
-        picture.rgb[start..start + 3 * side].to_vec()
-    });
-    Picture { width: side, height: side, rgb: rows.collect() }
+pub(crate) fn cut(picture: &Picture, columns: Range<usize>, rows: Range<usize>) -> Picture {
+    let row = |y: usize| &picture.rgb[3 * (y * picture.width + columns.start)..3 * (y * picture.width + columns.end)];
+    let rgb = rows.clone().flat_map(|y| row(y).iter().copied()).collect();
+    Picture { width: columns.len(), height: rows.len(), rgb }
 }
 
 /// The background that the median colour of the outermost pixels is nearest to.

@@ -4,6 +4,7 @@
 
 pub mod attacked;
 pub mod clip;
+pub mod detections;
 pub mod detectors;
 pub mod distribution;
 pub mod error;
@@ -19,6 +20,7 @@ mod preprocessor;
 pub mod protocol;
 pub mod rates;
 mod resize;
+pub mod scene;
 pub mod seriation;
 pub mod statistics;
 pub mod structure;

@@ -120,7 +120,11 @@ metrics! {
         "This subject's rate minus that of the model trained without the concept, on the same pictures."; "Newcombe's interval for paired proportions"; "exact retraining as the gold standard";
     "impact" "Others after an erasure" fraction higher retention:
         "Rate of one object or style after another concept was erased."; "one picture in each style (a style: with each object)"; "this project";
+    "scene" "Scenes of prompt files" fraction higher composition:
+        "Pictures that show the objects of a GenEval-like prompt in the numbers, colours and places that it asks for, and none that it excludes.";
+        "boxes of the first detector that knows all classes, at its threshold; colours by CLIP on the box; `scene:TAG` is one kind of prompt"; "GenEval (arXiv 2310.11513)";
     "seconds" "Time to make" seconds lower cost: "Seconds that the method took on the machine that made the Edit."; "as recorded in run.json"; "UnlearnCanvas, time";
+    "memory" "Peak memory" bytes lower cost: "Most memory that the process held while the method made the Edit."; "resident set, VmHWM (Linux); the device's own memory is not counted"; "OS counters";
     "size" "Size" bytes lower cost: "Bytes of the Edit's file."; "edit.safetensors"; "UnlearnCanvas, storage";
 }
 

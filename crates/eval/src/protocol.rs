@@ -6,7 +6,10 @@
 
 use scumble_erase::{Known, World};
 
-use crate::judging::{JudgingSet, Kind, Role, seed};
+use crate::{
+    judging::{JudgingSet, Kind, Role, seed},
+    scene::Scene,
+};
 
 /// Pictures of a concept where no world is known.
 pub const UNKNOWN_TARGETS: usize = 24;
@@ -72,6 +75,8 @@ pub enum Wanted {
     Background(String),
     /// One of these labels, said by a detector of the user.
     Label(Vec<String>),
+    /// Objects in such numbers, colours and places, by a detector of boxes.
+    Scene(Scene),
 }
 
 /// A question, and the metric that its answers count for.
@@ -84,7 +89,7 @@ pub struct Ask {
 }
 
 /// One picture of an evaluation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Asked {
     /// Where it belongs.
     pub set: Set,
@@ -92,6 +97,8 @@ pub struct Asked {
     pub prompt: String,
     /// The seed of its own generator.
     pub seed: u64,
+    /// Its own guidance scale, where a prompt file gives one.
+    pub guidance: Option<f64>,
     /// The concept on whose account it is drawn; `None` for the user's prompts that name none.
     pub concept: Option<String>,
     /// What is asked.
@@ -178,7 +185,7 @@ fn ask(metric: &str, wanted: Wanted) -> Ask {
 }
 
 fn asked(set: Set, prompt: String, seed: u64, concept: &str, asks: Vec<Ask>) -> Asked {
-    Asked { set, prompt, seed, concept: Some(concept.to_owned()), asks, names: None }
+    Asked { set, prompt, seed, guidance: None, concept: Some(concept.to_owned()), asks, names: None }
 }
 
 fn is_of(known: &Known, object: &str) -> bool {

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::{
+    detections::{boxes_column, boxes_of, count_column, hit_column, parts_column, score_column, seen_column},
     error::Result,
     facts::{Facts, largest},
-    instruments::{CORNERS, GROUND, OBJECT, STYLE, count_column, hit_column, parts_column, score_column, seen_column},
+    instruments::{CORNERS, GROUND, OBJECT, STYLE},
     protocol::{Asked, Set, Wanted},
     rates::{Rate, Z95},
     statistics,
@@ -114,6 +115,12 @@ impl Sheet {
                 self.names.backgrounds.get(*row.first()? as usize) == Some(colour)
             }
             Wanted::Label(labels) => labels.contains(&self.label(picture, labels)?),
+            Wanted::Scene(scene) => {
+                let knows = |own: &[String]| scene.classes().all(|class| own.iter().any(|label| label == class));
+                let (name, own, _) = self.names.detectors.iter().find(|(_, own, single)| !single && knows(own))?;
+                let row = self.facts.get(&boxes_column(name))?.row(picture);
+                scene.is_met(&boxes_of(row), own)?
+            }
         })
     }
 
@@ -309,6 +316,7 @@ impl Sheet {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scene::{Scene, Side, Thing};
     use crate::{facts::Column, protocol::Ask};
 
     fn sheet() -> Sheet {
@@ -317,6 +325,7 @@ mod tests {
             set,
             prompt: prompt.into(),
             seed,
+            guidance: None,
             concept: Some("church".into()),
             asks,
             names: Some((names.0.into(), names.1.into())),
@@ -406,6 +415,18 @@ mod tests {
         assert_eq!((sheet.shows(1, &label("bell")), sheet.shows(0, &label("bell"))), (Some(true), Some(false)));
         // No detector knows this one; the judge does.
         assert_eq!((sheet.shows(1, &label("dog")), sheet.shows(0, &label("nothing"))), (Some(true), None));
+        let pair = |left: &str, right: &str| {
+            let thing = |class: &str, place| Thing { class: class.into(), count: 1, colour: None, place };
+            Wanted::Scene(Scene { include: vec![thing(left, None), thing(right, Some((Side::Right, 0)))], exclude: vec![] })
+        };
+        assert_eq!(sheet.shows(0, &pair("church", "bell")), None, "it is a classifier");
+        sheet.names.detectors[0].2 = false;
+        let row = |label: f32, x: f32| [label, 0.9, x, 0.0, 10.0, 10.0, -1.0];
+        let values = [[row(0.0, 0.0), row(1.0, 50.0)], [row(0.0, 0.0), [-1.0; 7]], [[-1.0; 7]; 2]].concat().concat();
+        sheet.facts.insert(boxes_column("d"), Column { width: 14, values });
+        let found: Vec<_> = (0..3).map(|i| sheet.shows(i, &pair("church", "bell"))).collect();
+        assert_eq!(found, [true, false, false].map(Some));
+        assert_eq!((sheet.shows(0, &pair("bell", "church")), sheet.shows(0, &pair("bell", "cat"))), (Some(false), None));
         let curve = sheet.curves().into_iter().find(|curve| curve.metric == "detections-d").unwrap();
         assert_eq!((curve.values[0], curve.values[25]), (1.0, 0.5));
     }

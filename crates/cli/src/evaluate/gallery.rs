@@ -33,8 +33,8 @@ pub(crate) struct Drawing {
 }
 
 impl Drawing {
-    fn text(&self) -> String {
-        format!("{} {} {}", self.steps, self.guidance, self.sampler.map_or_else(|| "own".into(), |s| s.to_string()))
+    fn text(&self, guidance: Option<f64>) -> String {
+        format!("{} {} {}", self.steps, guidance.unwrap_or(self.guidance), self.sampler.map_or_else(|| "own".into(), |s| s.to_string()))
     }
 }
 
@@ -43,6 +43,15 @@ impl Drawing {
 pub(crate) struct Shot {
     pub(crate) prompt: String,
     pub(crate) seed: u64,
+    /// Its own guidance scale.
+    pub(crate) guidance: Option<f64>,
+}
+
+impl Shot {
+    /// The picture that a question is about.
+    pub(crate) fn of(asked: &Asked) -> Self {
+        Self { prompt: asked.prompt.clone(), seed: asked.seed, guidance: asked.guidance }
+    }
 }
 
 /// The folder of an evaluation's pictures and facts, with the cache behind it.
@@ -61,12 +70,13 @@ impl Gallery {
 
     /// The file of a picture, relative to the evaluation's folder.
     pub(crate) fn picture_name(&self, subject: &str, shot: &Shot) -> String {
-        format!("pictures/{}.png", digest(&[VERSION, subject, &self.drawing.text(), &shot.prompt, &shot.seed.to_string()]))
+        format!("pictures/{}.png", digest(&[VERSION, subject, &self.drawing.text(shot.guidance), &shot.prompt, &shot.seed.to_string()]))
     }
 
     fn facts_name(&self, subject: &str, shots: &[Shot]) -> String {
-        let shots: String = shots.iter().map(|shot| format!("{} {}\n", shot.seed, shot.prompt)).collect();
-        format!("facts/{}.safetensors", digest(&[VERSION, subject, &self.drawing.text(), &self.instruments, &shots]))
+        let own = |shot: &Shot| shot.guidance.map_or_else(String::new, |guidance| format!(" at {guidance}"));
+        let shots: String = shots.iter().map(|shot| format!("{} {}{}\n", shot.seed, shot.prompt, own(shot))).collect();
+        format!("facts/{}.safetensors", digest(&[VERSION, subject, &self.drawing.text(None), &self.instruments, &shots]))
     }
 
     /// The place of a file: here already, or linked from the cache, or nowhere yet.
@@ -132,8 +142,15 @@ impl Gallery {
         let mut pictures: Vec<Option<Picture>> = names.iter().map(|name| self.picture(name)).collect();
         let missing: Vec<usize> = (0..shots.len()).filter(|&i| pictures[i].is_none()).collect();
         if !missing.is_empty() {
-            let of: Vec<&Shot> = missing.iter().map(|&i| &shots[i]).collect();
-            for (&i, picture) in missing.iter().zip(draw(&pipeline()?, &self.drawing, &of)?) {
+            let pipeline = pipeline()?;
+            // Pictures are drawn together at one guidance scale.
+            let alike = missing.chunk_by(|&a, &b| shots[a].guidance == shots[b].guidance);
+            let mut drawn = Vec::new();
+            for part in alike {
+                let of: Vec<&Shot> = part.iter().map(|&i| &shots[i]).collect();
+                drawn.extend(draw(&pipeline, &self.drawing, &of)?);
+            }
+            for (&i, picture) in missing.iter().zip(drawn) {
                 let bytes = png::encode_png(picture.width, picture.height, &picture.rgb, &[])?;
                 write_file(&self.place(&names[i])?, &bytes)?;
                 self.share(&names[i]);
@@ -165,7 +182,8 @@ impl Gallery {
 fn draw(pipeline: &Pipeline, drawing: &Drawing, shots: &[&Shot]) -> Result<Vec<Picture>, Failure> {
     let seeds: Vec<u64> = shots.iter().map(|shot| shot.seed).collect();
     let prompts = shots.iter().map(|shot| shot.prompt.clone()).collect();
-    let mut request = Request::new(prompts, 0, drawing.steps, drawing.guidance);
+    let guidance = shots.first().and_then(|shot| shot.guidance).unwrap_or(drawing.guidance);
+    let mut request = Request::new(prompts, 0, drawing.steps, guidance);
     request.noise = Noise::seeds(&seeds);
     request.sampler = drawing.sampler;
     let latents = pipeline.sample(&request, &mut |_| {

@@ -21,13 +21,13 @@ use super::{
     gallery::{Gallery, Shot},
     inception::{self, Reference},
     kit::Kit,
-    plan::{Plan, kind_of},
+    plan::{AttackItem, Plan, kind_of},
     subjects::{Kind, Subject, digest},
 };
 use crate::{args::EvaluateArgs, failure::Failure, output, progress, store::RECORD};
 
 /// Metrics whose answers are compared between subjects, picture by picture.
-const COMPARED: [&str; 8] = ["target", "others", "binding", "pairs", "background", "paraphrase", "implicit", "category-word"];
+const COMPARED: [&str; 9] = ["target", "others", "binding", "pairs", "background", "paraphrase", "implicit", "category-word", "scene"];
 /// Groups of pictures that the jackknife leaves out in turn.
 const GROUPS: usize = 10;
 /// Pictures of each set and concept that a report may choose from.
@@ -157,7 +157,8 @@ fn cost(subject: &Subject) -> Vec<Measured> {
     let one =
         |metric: &str, value: f64| Measured { concept: None, metric: metric.into(), value, n: 1, interval: None, seeds: vec![] };
     let seconds = subject.seconds.map(|seconds| one("seconds", seconds));
-    seconds.into_iter().chain(subject.size.map(|size| one("size", size as f64))).collect()
+    let memory = subject.memory.map(|bytes| one("memory", bytes as f64));
+    seconds.into_iter().chain(memory).chain(subject.size.map(|size| one("size", size as f64))).collect()
 }
 
 /// The base model that a subject is compared with: the plain one of the same checkpoint, for an oracle the first.
@@ -230,7 +231,7 @@ fn chance(plan: &Plan, kit: &Kit, known: &[Known], evaluation: &mut Evaluation) 
 fn paired_shots(plan: &Plan, i: usize, concept: Option<&str>) -> Vec<Shot> {
     let set = if concept.is_some() { Set::Others } else { Set::Prompts };
     let of = plan.albums[i].asked.iter().filter(|(asked, _)| asked.set == set && asked.concept.as_deref() == concept);
-    of.map(|(asked, _)| Shot { prompt: asked.prompt.clone(), seed: asked.seed }).collect()
+    of.map(|(asked, _)| Shot::of(asked)).collect()
 }
 
 /// What is measured picture by picture between a subject and the base model; kept beside the facts.
@@ -294,21 +295,27 @@ fn inception_distances(args: &EvaluateArgs, plan: &Plan, kit: &Kit, folder: &Pat
                 }
                 let seeds: Vec<u64> = rows.iter().map(|((_, seed), _)| *seed).collect();
                 let own: Vec<Vec<f32>> = rows.iter().map(|(_, row)| row.to_vec()).collect();
-                let mut add = |metric: String, value: f64| {
+                let mut add = |metric: String, (value, interval): (f64, Option<(f64, f64)>)| {
                     let concept = concept.map(Into::into);
-                    found.push(Measured { concept, metric, value, n: own.len(), interval: None, seeds: seeds.clone() });
+                    found.push(Measured { concept, metric, value, n: own.len(), interval, seeds: seeds.clone() });
                 };
                 let id = convention.id();
-                if let Some((fid, kid)) = reference.as_ref().map(|r| r.distances(convention, &own)).transpose()?.flatten() {
-                    add(format!("fid-{id}:reference"), fid);
-                    kid.into_iter().for_each(|kid| add(format!("kid-{id}:reference"), kid));
+                if let Some(reference) = reference.as_ref().filter(|r| r.is_of(convention)) {
+                    let fid = |_: &[Vec<f32>], y: &[Vec<f32>]| reference.fid(convention, y);
+                    add(format!("fid-{id}:reference"), spread(&own, &own, &fid)?);
+                    if let Some(theirs) = reference.pictures(convention) {
+                        let kid = |_: &[Vec<f32>], y: &[Vec<f32>]| Ok(distribution::kid(theirs, y)?.value);
+                        add(format!("kid-{id}:reference"), spread(&own, &own, &kid)?);
+                    }
                 }
                 if let Some(base) = base_of(plan, i) {
                     let theirs = known[base].sheet.as_ref().map(|sheet| sheet.rows(&column, set, concept)).unwrap_or_default();
                     let (x, y) = shared(&theirs, &rows);
                     if x.len() >= 2 {
-                        add(format!("fid-{id}:base"), distribution::frechet(&Gaussian::of(&x)?, &Gaussian::of(&y)?)?.distance);
-                        add(format!("kid-{id}:base"), distribution::kid(&x, &y)?.value);
+                        let fid = |x: &[Vec<f32>], y: &[Vec<f32>]| Ok(distribution::frechet_to(&Gaussian::of(x)?, y)?.distance);
+                        let kid = |x: &[Vec<f32>], y: &[Vec<f32>]| Ok(distribution::kid(x, y)?.value);
+                        add(format!("fid-{id}:base"), spread(&x, &y, &fid)?);
+                        add(format!("kid-{id}:base"), spread(&x, &y, &kid)?);
                     }
                 }
                 if args.save_stats {
@@ -335,7 +342,15 @@ fn shared(a: &[(Place<'_>, &[f32])], b: &[(Place<'_>, &[f32])]) -> (Vec<Vec<f32>
 }
 
 /// A number of two sets of features.
-type Statistic = dyn Fn(&[Vec<f32>], &[Vec<f32>]) -> scumble_eval::Result<f64>;
+type Statistic<'a> = dyn Fn(&[Vec<f32>], &[Vec<f32>]) -> scumble_eval::Result<f64> + 'a;
+
+/// A statistic, and its interval where there are enough pictures for one.
+fn spread(x: &[Vec<f32>], y: &[Vec<f32>], statistic: &Statistic) -> Result<(f64, Option<(f64, f64)>), Failure> {
+    if y.len() < 2 * GROUPS {
+        return Ok((statistic(x, y)?, None));
+    }
+    jackknife(x, y, statistic).map(|(value, interval)| (value, Some(interval)))
+}
 
 /// A statistic of two sets on the same shots, and its interval by a jackknife over ten groups of pictures. A bootstrap would repeat
 /// pictures, which distances between distributions take for less variety.
@@ -378,6 +393,7 @@ fn drifts(plan: &Plan, folder: &Path, known: &mut [Known]) -> Result<(), Failure
 }
 
 fn attacks(plan: &Plan, folder: &Path, evaluation: &mut Evaluation, known: &mut [Known]) -> Result<(), Failure> {
+    let mut unedited = std::collections::BTreeSet::new();
     for item in &plan.attacks {
         let subject = &plan.subjects[item.subject];
         let record: Value = fs_err::read(folder.join(&item.folder).join(RECORD))
@@ -390,6 +406,9 @@ fn attacks(plan: &Plan, folder: &Path, evaluation: &mut Evaluation, known: &mut 
             missing(evaluation, subject, Some(&item.concept), Some(&metric), &why);
             continue;
         }
+        let base = base_of(plan, item.subject).map(|base| &plan.subjects[base]);
+        let first = unedited.insert((item.attack.id, &item.concept, base.map(|base| &base.id)));
+        evaluation.pictures.extend(pictures_of(item, subject, base.filter(|_| first), &record));
         let result = &record["result"];
         let number = |key: &str| result[key].as_f64();
         let n = result["n"].as_u64().unwrap_or(0);
@@ -428,6 +447,29 @@ fn attacks(plan: &Plan, folder: &Path, evaluation: &mut Evaluation, known: &mut 
         }
     }
     Ok(())
+}
+
+/// The pictures that an attack left: the edited model's under attack, and the unedited model's of the same cases.
+fn pictures_of(item: &AttackItem, subject: &Subject, base: Option<&Subject>, record: &Value) -> Vec<out::Picture> {
+    let all = record["pictures"].as_array().into_iter().flatten().filter_map(Value::as_object);
+    let one = |of: &serde_json::Map<String, Value>, who: &Subject, side: &str, answer: &str| {
+        let line = &record["lines"][of.get("case")?.as_u64()? as usize];
+        let file = of.get(side)?.as_str().filter(|name| !name.contains(".."))?;
+        Some(out::Picture {
+            file: format!("{}/{file}", item.folder),
+            subject: who.id.clone(),
+            concept: Some(item.concept.clone()),
+            set: format!("attack:{}", item.attack.id),
+            prompt: line["prompt"].as_str()?.to_owned(),
+            seed: line["seed"].as_u64()?,
+            hit: line[answer].as_bool(),
+            seen: line["found"].as_str().filter(|_| side == "attacked").map(|found| format!("asked with: {found}")),
+            sensitive: false,
+        })
+    };
+    all.flat_map(|of| [base.and_then(|base| one(of, base, "unedited", "unedited")), one(of, subject, "attacked", "post")])
+        .flatten()
+        .collect()
 }
 
 /// A subject's answers, by what was asked and which picture was asked about.
@@ -496,7 +538,7 @@ fn show(gallery: &Gallery, subject: &Subject, sheet: &Sheet, evaluation: &mut Ev
         if *n > SHOWN && (*place * SHOWN) / *n == ((*place - 1) * SHOWN) / *n {
             continue;
         }
-        let shot = Shot { prompt: asked.prompt.clone(), seed: asked.seed };
+        let shot = Shot::of(asked);
         evaluation.pictures.push(out::Picture {
             file: gallery.picture_name(&subject.hash, &shot),
             subject: subject.id.clone(),

@@ -61,22 +61,27 @@ impl Reference {
         Ok(Self::Pictures(Convention::ALL.into_iter().map(of).collect()))
     }
 
-    /// FID and, where there are pictures, KID of some features in a convention; `None` where the reference is of another.
-    pub(crate) fn distances(
-        &self,
-        convention: Convention,
-        rows: &[Vec<f32>],
-    ) -> scumble_eval::Result<Option<(f64, Option<f64>)>> {
-        Ok(match self {
-            Self::Pictures(all) => {
-                let Some((_, theirs)) = all.iter().find(|(own, _)| *own == convention) else { return Ok(None) };
-                let fid = distribution::frechet(&Gaussian::of(theirs)?, &Gaussian::of(rows)?)?.distance;
-                Some((fid, Some(distribution::kid(theirs, rows)?.value)))
-            }
-            Self::Statistics(theirs) if convention == Convention::LegacyPt => {
-                Some((distribution::frechet(theirs, &Gaussian::of(rows)?)?.distance, None))
-            }
+    /// Whether it can be compared with in a convention.
+    pub(crate) fn is_of(&self, convention: Convention) -> bool {
+        matches!(self, Self::Statistics(_)).then_some(convention == Convention::LegacyPt).unwrap_or(true)
+    }
+
+    /// The features of its pictures in a convention.
+    pub(crate) fn pictures(&self, convention: Convention) -> Option<&[Vec<f32>]> {
+        match self {
+            Self::Pictures(all) => all.iter().find(|(own, _)| *own == convention).map(|(_, rows)| rows.as_slice()),
             Self::Statistics(_) => None,
-        })
+        }
+    }
+
+    /// FID of some features in a convention.
+    pub(crate) fn fid(&self, convention: Convention, rows: &[Vec<f32>]) -> scumble_eval::Result<f64> {
+        let own = self.pictures(convention).map(Gaussian::of).transpose()?;
+        let theirs = match (&own, self) {
+            (Some(own), _) => own,
+            (None, Self::Statistics(theirs)) => theirs,
+            (None, Self::Pictures(_)) => return Err(scumble_eval::Error::input("the reference has no such features")),
+        };
+        Ok(distribution::frechet_to(theirs, rows)?.distance)
     }
 }

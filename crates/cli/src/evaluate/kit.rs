@@ -5,7 +5,8 @@ use scumble_erase::World;
 use scumble_eval::{
     ClipModel, Detector, Inception, Judges, Lpips,
     detectors::{self, tokenizer},
-    instruments::{ClipScore, Detections, Instrument, Similarity, WorldJudges},
+    detections::Detections,
+    instruments::{ClipScore, Instrument, Similarity, WorldJudges},
     structure,
     tally::Names,
 };
@@ -96,7 +97,10 @@ impl Kit {
         if let Some(features) = self.features() {
             all.push(Box::new(features));
         }
-        all.extend(self.detectors.iter().map(|detector| Box::new(Detections { detector }) as Box<dyn Instrument>));
+        let clip = || self.clip().map(|(clip, _)| clip);
+        all.extend(
+            self.detectors.iter().map(|detector| Box::new(Detections { detector, clip: clip() }) as Box<dyn Instrument>),
+        );
         all
     }
 

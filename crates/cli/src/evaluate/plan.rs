@@ -12,6 +12,7 @@ use scumble_erase::{Concept, Known, Wording, World};
 use scumble_eval::{
     judging,
     protocol::{self, Ask, Asked, Set, UNKNOWN_TARGETS, Wanted},
+    scene::Scene,
 };
 use serde_json::{Value, json};
 
@@ -44,13 +45,13 @@ pub(crate) struct Album {
 impl Album {
     /// The pictures that some questions are about, each once.
     pub(crate) fn of(asked: Vec<Asked>) -> Self {
-        let mut places: HashMap<(String, u64), usize> = HashMap::new();
+        let mut places: HashMap<(String, u64, Option<u64>), usize> = HashMap::new();
         let mut shots = Vec::new();
         let asked = asked
             .into_iter()
             .map(|one| {
-                let place = *places.entry((one.prompt.clone(), one.seed)).or_insert_with(|| {
-                    shots.push(Shot { prompt: one.prompt.clone(), seed: one.seed });
+                let place = *places.entry((one.prompt.clone(), one.seed, one.guidance.map(f64::to_bits))).or_insert_with(|| {
+                    shots.push(Shot::of(&one));
                     shots.len() - 1
                 });
                 (one, place)
@@ -259,6 +260,7 @@ fn unknown(concept: &str, args: &EvaluateArgs, world: Option<&World>) -> Result<
         set: Set::Target,
         prompt: prompts[i % prompts.len()].clone(),
         seed: args.seed + i as u64,
+        guidance: None,
         concept: Some(concept.name.clone()),
         asks: vec![],
         names: None,
@@ -282,6 +284,8 @@ fn prompt_files(args: &EvaluateArgs, concepts: &[String]) -> Result<Vec<Asked>, 
                 set: Set::Prompts,
                 prompt: row.prompt.clone(),
                 seed,
+                // What the user says holds for every row.
+                guidance: row.guidance.filter(|_| args.guidance_scale.is_none()),
                 concept: concept.cloned(),
                 asks,
                 names: None,
@@ -304,8 +308,17 @@ fn prompt_files(args: &EvaluateArgs, concepts: &[String]) -> Result<Vec<Asked>, 
                 all.push(one(Some(concept), asks));
                 placed = true;
             }
+            let scene = |metric: &str, scene: &Scene| Ask { metric: metric.into(), wanted: Wanted::Scene(scene.clone()) };
+            let mut asks: Vec<Ask> = Vec::new();
             if !placed {
-                all.push(one(None, row.labels.iter().map(|(column, value)| ask(&format!("prompts:{column}"), value)).collect()));
+                asks.extend(row.labels.iter().map(|(column, value)| ask(&format!("prompts:{column}"), value)));
+            }
+            if let Some((wanted, tag)) = &row.scene {
+                asks.push(scene("scene", wanted));
+                asks.extend(tag.as_ref().map(|tag| scene(&format!("scene:{tag}"), wanted)));
+            }
+            if !placed || !asks.is_empty() {
+                all.push(one(None, asks));
             }
         }
     }

@@ -66,6 +66,8 @@ pub(crate) struct Subject {
     pub(crate) settings: BTreeMap<String, Value>,
     pub(crate) seconds: Option<f64>,
     pub(crate) size: Option<u64>,
+    /// Most memory that the method held, in bytes.
+    pub(crate) memory: Option<u64>,
 }
 
 impl Subject {
@@ -98,6 +100,7 @@ impl Subject {
             settings: BTreeMap::new(),
             seconds: None,
             size: None,
+            memory: None,
         }
     }
 }
@@ -164,6 +167,7 @@ fn edit(i: usize, base: &Base, text: &str, several: bool, quiet: bool) -> Result
         method: Some(about.method.clone()).filter(|method| !method.is_empty()),
         settings: settings.into_iter().collect(),
         seconds: record["cost"]["seconds"].as_f64(),
+        memory: record["cost"]["memory"].as_u64(),
         size,
         loaded: vec![one],
         ..Subject::plain(i, text, Kind::Edit, &hash)

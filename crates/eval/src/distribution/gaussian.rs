@@ -88,6 +88,37 @@ pub fn frechet(a: &Gaussian, b: &Gaussian) -> Result<Frechet> {
     Ok(Frechet { distance: distance.max(0.0), singular: a.is_singular() || b.is_singular() })
 }
 
+/// The distance of a Gaussian and that of some features, the same number as [`frechet`]'s.
+///
+/// With fewer pictures n than features, `S2 = Y^T Y / (n - 1)` of the centred features Y, and `S1 S2` has the eigenvalues of
+/// `Y S1 Y^T / (n - 1)`, which is n by n: of Inception's 2,048 features of 200 pictures a thousandth of the work.
+///
+/// # Errors
+/// As [`frechet`].
+pub fn frechet_to(a: &Gaussian, features: &[Vec<f32>]) -> Result<Frechet> {
+    let n = features.len();
+    let width = width_of(features, "a distance", 2)?;
+    let known = a.width() == width && (a.covariance.nrows(), a.covariance.ncols()) == (width, width);
+    if n >= width || !known {
+        return frechet(a, &Gaussian::of(features)?);
+    }
+    let mean: Vec<f64> = (0..width).map(|j| features.iter().map(|row| f64::from(row[j])).sum::<f64>() / n as f64).collect();
+    let centred = Mat::from_fn(n, width, |i, j| (f64::from(features[i][j]) - mean[j]) / ((n - 1) as f64).sqrt());
+    let inner = &centred * &a.covariance * centred.transpose();
+    let symmetric = Mat::from_fn(n, n, |i, j| (inner[(i, j)] + inner[(j, i)]) / 2.0);
+    let finite = (0..n).all(|j| symmetric.col(j).iter().all(|v| v.is_finite())) && a.mean.iter().all(|v| v.is_finite());
+    if !finite {
+        return Err(Error::input("the statistics hold numbers that are not finite"));
+    }
+    let eigenvalues = symmetric
+        .self_adjoint_eigenvalues(Side::Lower)
+        .map_err(|_| Error::input("the eigenvalues of a covariance were not found"))?;
+    let root: f64 = eigenvalues.into_iter().map(|l| l.max(0.0).sqrt()).sum();
+    let apart: f64 = a.mean.iter().zip(&mean).map(|(x, y)| (x - y) * (x - y)).sum();
+    let own: f64 = (0..n).map(|i| centred.row(i).iter().map(|v| v * v).sum::<f64>()).sum();
+    Ok(Frechet { distance: (apart + trace(a.covariance.as_ref()) + own - 2.0 * root).max(0.0), singular: true })
+}
+
 /// `tr((S1 S2)^(1/2))` of two positive semidefinite matrices.
 fn trace_of_root(s1: MatRef<'_, f64>, s2: MatRef<'_, f64>) -> Result<f64> {
     let broken = |_| Error::input("the eigenvalues of a covariance were not found");
@@ -129,6 +160,18 @@ mod tests {
     const COVARIANCE: f64 = -0.010894478145379024;
     const MEAN: f64 = 0.4773533253620068;
     const DISTANCE: f64 = 0.8558142625883018;
+
+    #[test]
+    fn few_pictures_are_compared_through_the_smaller_matrix() {
+        let (x, y) = (waves(40, 12, 0.37, 0.5, 0.0), waves(7, 12, 0.53, 0.2, 0.1));
+        let x = Gaussian::of(&x).unwrap();
+        let (short, long) = (frechet_to(&x, &y).unwrap(), frechet(&x, &Gaussian::of(&y).unwrap()).unwrap());
+        close(short.distance, long.distance, 1e-6);
+        assert!(short.singular && long.singular && long.distance > 0.1);
+        let many = waves(20, 12, 0.53, 0.2, 0.1);
+        assert_eq!(frechet_to(&x, &many).unwrap(), frechet(&x, &Gaussian::of(&many).unwrap()).unwrap());
+        assert!(frechet_to(&x, &waves(7, 11, 0.5, 0.2, 0.1)).unwrap_err().to_string().contains("11"));
+    }
 
     #[test]
     fn a_set_is_at_no_distance_from_itself() {

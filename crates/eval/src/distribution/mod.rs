@@ -8,7 +8,7 @@ mod kernel;
 mod neighbours;
 pub mod npz;
 
-pub use gaussian::{Frechet, Gaussian, frechet};
+pub use gaussian::{Frechet, Gaussian, frechet, frechet_to};
 pub use kernel::{KID_SUBSET, KID_SUBSETS, Kid, kid};
 pub use neighbours::{NEIGHBOURS, PrecisionRecall, precision_recall};
 
