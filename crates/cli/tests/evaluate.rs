@@ -6,7 +6,7 @@ mod support;
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::{Ended, edit, folder, line, miniature};
 
 fn evaluate(folder: &Path, words: &str) -> Ended {
@@ -142,6 +142,68 @@ fn rows_that_say_what_they_show_are_counted_as_unlearncanvas_does() {
     let out = rows(&line(scratch, "evaluate --prompts p.csv --concept ink --sets prompts --json --quiet --output-dir b"));
     let of = |metric: &str| out.iter().find(|row| row["metric"] == metric).map(|row| row["n"].as_u64().unwrap());
     assert_eq!((of("ua"), of("ira"), of("cra")), (Some(2), Some(1), Some(1)));
+}
+
+#[test]
+fn prompts_that_describe_scenes_are_judged_by_the_users_detector() {
+    let home = folder();
+    let scratch = home.path();
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../eval/tests/golden/yolo.onnx");
+    // The tiny network sees an `a` in the upper left of anything bright and a `b` to its right.
+    let manifest = json!({"name": "tiny", "file": golden, "kind": "yolo", "labels": ["a", "b"], "hits": ["b"],
+        "preprocessing": {"size": 8}, "threshold": 0.01, "floor": 0.001, "licence": "MIT"});
+    fs_err::write(scratch.join("detector.json"), manifest.to_string()).unwrap();
+    let row = |tag: &str, include: &str, exclude: &str| {
+        format!(r#"{{"tag": "{tag}", "prompt": "a church", "include": {include}, "exclude": {exclude}}}"#) + "\n"
+    };
+    let text = row("single_object", r#"[{"class": "a", "count": 1}]"#, "[]")
+        + &row("position", r#"[{"class": "a", "count": 1}, {"class": "b", "count": 1, "position": ["left of", 0]}]"#, "[]")
+        + &row("counting", r#"[{"class": "a", "count": 1}]"#, r#"[{"class": "a", "count": 1}]"#);
+    fs_err::write(scratch.join("scenes.jsonl"), text).unwrap();
+    let words = "--prompts scenes.jsonl --sets prompts --detector detector.json --json --output-dir a";
+    let all = rows(&line(scratch, &format!("evaluate --steps 2 {words} --quiet")));
+    let of = |metric: &str| all.iter().find(|row| row["metric"] == metric).map(|row| (row["value"].as_f64().unwrap(), row["n"].as_u64()));
+    assert_eq!(of("scene:single_object"), Some((1.0, Some(1))));
+    assert_eq!((of("scene:position"), of("scene:counting")), (Some((0.0, Some(1))), Some((0.0, Some(1)))));
+    assert_eq!(of("scene").unwrap().1, Some(3));
+    assert_eq!(files(&scratch.join("a/pictures")), 1, "one prompt and one seed are one picture");
+    // Without such a detector nobody can tell.
+    let all = rows(&line(scratch, "evaluate --steps 2 --prompts scenes.jsonl --sets prompts --json --output-dir b --quiet"));
+    assert!(all.iter().all(|row| row["metric"] != "scene"));
+}
+
+#[test]
+fn rows_of_a_prompt_file_are_drawn_at_their_own_guidance() {
+    let home = folder();
+    let scratch = home.path();
+    let text = "case_number,prompt,evaluation_seed,evaluation_guidance\n0,a church,3,0\n1,a church,3,9\n2,a church,3,\n";
+    fs_err::write(scratch.join("own.csv"), text).unwrap();
+    let count = |words: &str, folder: &str| {
+        rows(&line(scratch, &format!("evaluate --steps 2 --prompts own.csv --sets prompts --json --output-dir {folder} --quiet {words}")));
+        files(&scratch.join(folder).join("pictures"))
+    };
+    assert_eq!((count("", "a"), count("--guidance-scale 4", "b")), (3, 1), "the flag holds for every row");
+}
+
+#[test]
+fn attacks_leave_pictures_and_erasures_what_they_took() {
+    let home = folder();
+    let scratch = home.path();
+    let words = "evaluate --steps 2 --sets implicit --concept church --method uce --attack random --attack-n 3 --budget 1 --output-dir a --json --quiet";
+    let all = rows(&line(scratch, words));
+    let evaluation: Value = serde_json::from_slice(&fs_err::read(scratch.join("a/evaluation.json")).unwrap()).unwrap();
+    let pictures = evaluation["pictures"].as_array().unwrap();
+    let attacked: Vec<&Value> = pictures.iter().filter(|p| p["set"] == "attack:random").collect();
+    let base = attacked.iter().filter(|p| p["subject"] == "base").count();
+    assert_eq!((attacked.len(), base), (6, 3));
+    for picture in &attacked {
+        assert!(scratch.join("a").join(picture["file"].as_str().unwrap()).is_file(), "{picture}");
+        assert!(picture["hit"].is_boolean() && picture["prompt"].as_str().unwrap().contains("church"), "{picture}");
+    }
+    if cfg!(target_os = "linux") {
+        let memory = all.iter().find(|row| row["metric"] == "memory").unwrap();
+        assert!(memory["value"].as_f64().unwrap() > 1e7, "{memory}");
+    }
 }
 
 #[test]
