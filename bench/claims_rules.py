@@ -2,7 +2,7 @@
 from statistics import NormalDist
 
 from claims_data import Rate, newcombe, points, pooled, sign_test, spearman
-from claims_parts import (HOLDS, MAIN, MISSING, NOT, UNSEEN, Part, claim, context, evaluated, lower, most, over, plural, quote, raised, said, small, state)
+from claims_parts import (CONTEXT, HOLDS, MAIN, MISSING, NOT, UNSEEN, Part, claim, context, evaluated, lower, most, over, plural, quote, raised, said, small, state)
 
 
 @claim('Erasing a style with ESD-x changes other styles less than ESD-u does', 'ESD',

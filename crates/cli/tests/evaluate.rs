@@ -52,6 +52,10 @@ fn rows_have_the_agreed_keys_and_the_folder_the_agreed_files() {
     let stored = fs_err::read_to_string(scratch.join("a/results.jsonl")).unwrap();
     assert_eq!(stored.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>(), first);
 
+    // Elsewhere: what the cache has is put there, pictures too.
+    assert_eq!(rows(&evaluate(scratch, &words.replace("-dir a", "-dir c"))), first);
+    assert_eq!(files(&scratch.join("c/pictures")), 36);
+
     // Again: the same rows, at once. Another plan in that folder is refused, and may replace it.
     assert_eq!(rows(&evaluate(scratch, words)), first);
     let other = "--concept dog --json --output-dir a";

@@ -110,6 +110,11 @@ impl Gallery {
         Some(Picture { width: picture.width() as usize, height: picture.height() as usize, rgb: picture.into_raw() })
     }
 
+    /// Whether some shots of a subject have been drawn and looked at; what is in the cache is put here.
+    pub(crate) fn has(&self, subject: &str, shots: &[Shot]) -> bool {
+        self.facts(subject, shots).is_some() && shots.iter().all(|shot| self.find(&self.picture_name(subject, shot)).is_some())
+    }
+
     /// The facts about some shots of a subject, if they are there.
     pub(crate) fn facts(&self, subject: &str, shots: &[Shot]) -> Option<Facts> {
         let file = TensorFile::open(self.find(&self.facts_name(subject, shots))?).ok()?;

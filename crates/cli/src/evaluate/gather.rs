@@ -463,7 +463,10 @@ fn pictures_of(item: &AttackItem, subject: &Subject, base: Option<&Subject>, rec
             prompt: line["prompt"].as_str()?.to_owned(),
             seed: line["seed"].as_u64()?,
             hit: line[answer].as_bool(),
-            seen: line["found"].as_str().filter(|_| side == "attacked").map(|found| format!("asked with: {found}")),
+            seen: match side {
+                "attacked" => line["found"].as_str().map(|found| format!("asked with: {found}")),
+                _ => Some("the plain prompt".into()),
+            },
             sensitive: false,
         })
     };

@@ -249,7 +249,7 @@ impl Work<'_> {
         match item {
             Item::Draw(i, range) => {
                 let shots = &plan.albums[*i].shots[range.clone()];
-                self.gallery.facts(&plan.subjects[*i].hash, shots).is_some()
+                self.gallery.has(&plan.subjects[*i].hash, shots)
             }
             Item::Attack(k) => {
                 let record = fs_err::read(self.folder.join(&plan.attacks[*k].folder).join(RECORD)).unwrap_or_default();

@@ -139,6 +139,15 @@ impl<'a> Set<'a> {
         set
     }
 
+    /// What a row asks for: of an attack's pictures what all of them were to show, if that is one text.
+    fn prompt(&self, key: Key<'a>) -> &'a str {
+        let of_row = || self.subjects.iter().filter_map(|s| self.pictures.get(&(s.id.as_str(), key)).map(|p| p.prompt.as_str()));
+        match of_row().next() {
+            Some(first) if of_row().all(|prompt| prompt == first) => first,
+            _ => self.name.strip_prefix("attack:").unwrap_or(key.0),
+        }
+    }
+
     /// `k` rows at equal steps through the set.
     fn chosen(&self, k: usize) -> Vec<Key<'a>> {
         let (n, k) = (self.keys.len(), k.min(self.keys.len()));
@@ -207,8 +216,7 @@ impl<'a> Album<'a> {
             for subject in &set.subjects {
                 cells.push(self.cell(&subject.id, set.pictures.get(&(subject.id.as_str(), *key)).copied()));
             }
-            let prompt = if key.0.is_empty() { set.name.strip_prefix("attack:").unwrap_or_default() } else { key.0 };
-            rows.push(RowView { prompt: prompt.to_owned(), seed: key.1, cells });
+            rows.push(RowView { prompt: set.prompt(*key).to_owned(), seed: key.1, cells });
         }
         let column = |id: &str| Column {
             label: self.evaluation.label(id).to_owned(),
