@@ -426,7 +426,9 @@ fn keep_pictures(folder: &Path, came: &Report) -> Result<Vec<Value>, Failure> {
     let kept = n.min(KEPT);
     let one = |k: usize| {
         let i = k * n / kept;
-        Ok(json!({"case": i, "unedited": keep(i, 0, "unedited")?, "edited": keep(i, 1, "edited")?, "attacked": keep(i, 2, "attacked")?}))
+        Ok(
+            json!({"case": i, "unedited": keep(i, 0, "unedited")?, "edited": keep(i, 1, "edited")?, "attacked": keep(i, 2, "attacked")?}),
+        )
     };
     (0..kept).map(one).collect()
 }

@@ -13,10 +13,10 @@ use crate::{
     failure::{Failure, Outcome},
     grid,
     judging::{Judging, pooled},
+    memory,
     model::Model,
     output,
     photos::Photos,
-    memory,
     progress::{self, Progress},
     store::{Found, RunFolder, RunStore},
 };

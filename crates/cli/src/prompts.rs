@@ -152,7 +152,14 @@ fn json_lines(text: &str, seed: u64) -> Result<Vec<Case>, Problem> {
         let line = line as u64 + 1;
         let row: Value = serde_json::from_str(text).map_err(|e| (format!("line {line} is not JSON: {e}"), None))?;
         if let Value::String(prompt) = row {
-            return Ok(Case { number: Some(i as u64), prompt, seeds: Seeds::Each(seed), guidance: None, labels: vec![], scene: None });
+            return Ok(Case {
+                number: Some(i as u64),
+                prompt,
+                seeds: Seeds::Each(seed),
+                guidance: None,
+                labels: vec![],
+                scene: None,
+            });
         }
         let Some(prompt) = row.get("prompt").and_then(Value::as_str) else {
             return Err((format!("line {line}: expected an object with a `prompt`, or a string"), None));
@@ -214,7 +221,8 @@ fn thing(line: u64, key: &str, one: &Value, entries: usize) -> Result<Thing, Pro
         given => {
             let side = given[0].as_str().and_then(Side::parse);
             let other = given[1].as_u64().map(|i| i as usize).filter(|&i| i < entries);
-            let expected = "a list such as [\"left of\", 0] of left of, right of, above or below and the position of another entry";
+            let expected =
+                "a list such as [\"left of\", 0] of left of, right of, above or below and the position of another entry";
             Some(side.zip(other).ok_or_else(|| wrong("position", expected))?)
         }
     };
@@ -253,7 +261,14 @@ mod tests {
         let bare = table("prompt\na church\n", b',', 5).unwrap();
         assert_eq!(
             bare,
-            [Case { number: Some(0), prompt: "a church".into(), seeds: Seeds::Each(5), guidance: None, labels: vec![], scene: None }]
+            [Case {
+                number: Some(0),
+                prompt: "a church".into(),
+                seeds: Seeds::Each(5),
+                guidance: None,
+                labels: vec![],
+                scene: None
+            }]
         );
     }
 

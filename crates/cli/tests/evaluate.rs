@@ -155,7 +155,7 @@ fn prompts_that_describe_scenes_are_judged_by_the_users_detector() {
     let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../eval/tests/golden/yolo.onnx");
     // The tiny network sees an `a` in the upper left of anything bright and a `b` to its right.
     let manifest = json!({"name": "tiny", "file": golden, "kind": "yolo", "labels": ["a", "b"], "hits": ["b"],
-        "preprocessing": {"size": 8}, "threshold": 0.01, "floor": 0.001, "licence": "MIT"});
+        "preprocessing": {"size": 8}, "threshold": 0.01, "floor": 0.001, "sensitive": true, "licence": "MIT"});
     fs_err::write(scratch.join("detector.json"), manifest.to_string()).unwrap();
     let row = |tag: &str, include: &str, exclude: &str| {
         format!(r#"{{"tag": "{tag}", "prompt": "a church", "include": {include}, "exclude": {exclude}}}"#) + "\n"
@@ -166,10 +166,14 @@ fn prompts_that_describe_scenes_are_judged_by_the_users_detector() {
     fs_err::write(scratch.join("scenes.jsonl"), text).unwrap();
     let words = "--prompts scenes.jsonl --sets prompts --detector detector.json --json --output-dir a";
     let all = rows(&line(scratch, &format!("evaluate --steps 2 {words} --quiet")));
-    let of = |metric: &str| all.iter().find(|row| row["metric"] == metric).map(|row| (row["value"].as_f64().unwrap(), row["n"].as_u64()));
+    let of = |metric: &str| {
+        all.iter().find(|row| row["metric"] == metric).map(|row| (row["value"].as_f64().unwrap(), row["n"].as_u64()))
+    };
     assert_eq!(of("scene:single_object"), Some((1.0, Some(1))));
     assert_eq!((of("scene:position"), of("scene:counting")), (Some((0.0, Some(1))), Some((0.0, Some(1)))));
     assert_eq!(of("scene").unwrap().1, Some(3));
+    let evaluation: Value = serde_json::from_slice(&fs_err::read(scratch.join("a/evaluation.json")).unwrap()).unwrap();
+    assert!(evaluation["pictures"].as_array().unwrap().iter().any(|p| p["sensitive"] == true), "a hit of a sensitive detector");
     assert_eq!(files(&scratch.join("a/pictures")), 1, "one prompt and one seed are one picture");
     // Without such a detector nobody can tell.
     let all = rows(&line(scratch, "evaluate --steps 2 --prompts scenes.jsonl --sets prompts --json --output-dir b --quiet"));
@@ -183,7 +187,10 @@ fn rows_of_a_prompt_file_are_drawn_at_their_own_guidance() {
     let text = "case_number,prompt,evaluation_seed,evaluation_guidance\n0,a church,3,0\n1,a church,3,9\n2,a church,3,\n";
     fs_err::write(scratch.join("own.csv"), text).unwrap();
     let count = |words: &str, folder: &str| {
-        rows(&line(scratch, &format!("evaluate --steps 2 --prompts own.csv --sets prompts --json --output-dir {folder} --quiet {words}")));
+        rows(&line(
+            scratch,
+            &format!("evaluate --steps 2 --prompts own.csv --sets prompts --json --output-dir {folder} --quiet {words}"),
+        ));
         files(&scratch.join(folder).join("pictures"))
     };
     assert_eq!((count("", "a"), count("--guidance-scale 4", "b")), (3, 1), "the flag holds for every row");

@@ -68,7 +68,8 @@ impl Detections<'_> {
             Wanted::Scene(scene) => Some(scene),
             _ => None,
         });
-        let coloured: Vec<&str> = scenes.flat_map(|s| &s.include).filter(|t| t.colour.is_some()).map(|t| t.class.as_str()).collect();
+        let coloured: Vec<&str> =
+            scenes.flat_map(|s| &s.include).filter(|t| t.colour.is_some()).map(|t| t.class.as_str()).collect();
         let labels = self.detector.labels();
         for (place, one) in row.chunks_exact_mut(OF_BOX).zip(counted) {
             let (Some(area), Some(label)) = (one.area, labels.iter().position(|l| *l == one.label)) else { continue };
@@ -98,7 +99,9 @@ fn inside(picture: &Picture, area: [f32; 4]) -> Option<Picture> {
 fn colour(clip: &ClipScore<'_>, part: &Picture, class: &str) -> Option<usize> {
     let captions: Vec<String> = scene::COLOURS
         .iter()
-        .flat_map(|c| [format!("a photo of a {c} {class}"), format!("a photo of a {c}-colored {class}"), format!("a photo of a {c} object")])
+        .flat_map(|c| {
+            [format!("a photo of a {c} {class}"), format!("a photo of a {c}-colored {class}"), format!("a photo of a {c} object")]
+        })
         .collect();
     let seen = clip.clip.network.image_features(clip.clip.prepared(std::slice::from_ref(part)));
     let near: Vec<f32> = (clip.texts(&captions) * seen).sum_dim(1).into_data().iter::<f32>().collect();

@@ -157,10 +157,7 @@ fn softmax(scores: &[f32]) -> Vec<f32> {
 /// The two squares on the diagonal where the miniature was taught to draw two objects.
 pub fn corners(picture: &Picture) -> [Picture; 2] {
     let side = ((picture.width.min(picture.height) as f64 * BOX) as usize).max(1);
-    [
-        cut(picture, 0..side, 0..side),
-        cut(picture, picture.width - side..picture.width, picture.height - side..picture.height),
-    ]
+    [cut(picture, 0..side, 0..side), cut(picture, picture.width - side..picture.width, picture.height - side..picture.height)]
 }
 
 pub(crate) fn cut(picture: &Picture, columns: Range<usize>, rows: Range<usize>) -> Picture {

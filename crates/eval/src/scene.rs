@@ -100,7 +100,8 @@ impl Scene {
 
     /// Whether boxes, the surest first, are such a scene; `None` where a colour is asked for that nobody looked for.
     pub fn is_met(&self, boxes: &[Found], labels: &[String]) -> Option<bool> {
-        let all = |class: &str| boxes.iter().filter(|found| labels.get(found.label).is_some_and(|l| l == class)).collect::<Vec<_>>();
+        let all =
+            |class: &str| boxes.iter().filter(|found| labels.get(found.label).is_some_and(|l| l == class)).collect::<Vec<_>>();
         let chosen: Vec<Vec<&Found>> =
             self.include.iter().map(|thing| all(&thing.class).into_iter().take(thing.count).collect()).collect();
         for (thing, own) in self.include.iter().zip(&chosen) {

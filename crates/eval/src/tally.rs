@@ -40,6 +40,8 @@ pub struct Names {
     pub backgrounds: Vec<String>,
     /// The user's detectors: the name in column names, the labels, and whether a picture has one label.
     pub detectors: Vec<(String, Vec<String>, bool)>,
+    /// Those of them whose hits should not be shown unasked.
+    pub sensitive: Vec<String>,
 }
 
 /// Everything known about one subject's pictures.
@@ -134,6 +136,12 @@ impl Sheet {
         let judges = [(OBJECT, &self.names.objects), (STYLE, &self.names.styles)];
         let (column, own) = judges.into_iter().find(|(_, own)| knows(own))?;
         own.get(largest(self.facts.get(column)?.row(picture))?).cloned()
+    }
+
+    /// Whether a detector saw on a picture what should not be shown unasked.
+    pub fn is_sensitive(&self, picture: usize) -> bool {
+        let hit = |name: &String| self.facts.get(&hit_column(name)).is_some_and(|column| column.row(picture).contains(&1.0));
+        self.names.sensitive.iter().any(hit)
     }
 
     /// What a picture shows, in words; empty if nobody looked.
@@ -364,6 +372,7 @@ mod tests {
             names: Names {
                 objects: names("church", "dog"),
                 styles: names("ink", "noto"),
+                sensitive: vec![],
                 backgrounds: names("white", "blue"),
                 detectors: vec![("d".into(), names("church", "bell"), true)],
             },
@@ -411,6 +420,9 @@ mod tests {
             (Some((0.5, 2)), Some((3.0, 2)), Some((0.5, 2)))
         );
         assert_eq!(of("detections-d:bell"), None, "a label that nobody saw has no row");
+        assert!(!sheet.is_sensitive(0));
+        sheet.names.sensitive = vec!["d".into()];
+        assert_eq!([0, 1, 2].map(|i| sheet.is_sensitive(i)), [true, false, true]);
         let label = |labels: &str| Wanted::Label(vec![labels.into()]);
         assert_eq!((sheet.shows(1, &label("bell")), sheet.shows(0, &label("bell"))), (Some(true), Some(false)));
         // No detector knows this one; the judge does.

@@ -8,11 +8,17 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use common::{near, picture, tensors};
-use scumble_diffusion::Picture;
-use scumble_eval::{Detector, Judge, Sighting};
+use scumble_diffusion::{Picture, Pipeline};
+use scumble_eval::{
+    ClipModel, Detector, Judge, Sighting,
+    detections::{self, Detections},
+    instruments::{ClipScore, Instrument},
+    protocol::{Ask, Asked, Set, Wanted},
+    scene::{Scene, Thing},
+};
 use scumble_nn::{
     ResNet, ResNetKind,
-    files::{HostTensor, Source, write},
+    files::{Checkpoint, HostTensor, OpenOptions, Source, write},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -107,6 +113,33 @@ fn an_onnx_detector_of_boxes() {
     padded["preprocessing"]["resize"] = json!("pad-square");
     let seen = open(&padded).unwrap().look(&[white(16, 8)]).unwrap();
     near(&seen[0][0].area.unwrap(), &[2.0, 1.0, 4.0, 6.0], 1e-6);
+}
+
+#[test]
+fn boxes_get_a_colour_where_a_scene_asks_for_one() {
+    let manifest = json!({"name": "tiny", "file": golden("yolo.onnx"), "kind": "yolo", "labels": ["a", "b"], "hits": ["b"],
+        "preprocessing": {"size": 8}, "threshold": 0.5, "licence": "MIT"});
+    let detector = open(&manifest).unwrap();
+    let clip = ClipModel::load(&Source::dir(root().join("models/emoji-clip")), &Device::flex()).unwrap();
+    let checkpoint = Checkpoint::open(root().join("models/emoji-sd"), &OpenOptions::default()).unwrap();
+    let pipeline = Pipeline::load(&checkpoint, &Device::flex()).unwrap();
+    let asked = |colour: Option<&str>| {
+        let thing = Thing { class: "a".into(), count: 1, colour: colour.map(Into::into), place: None };
+        let wanted = Wanted::Scene(Scene { include: vec![thing], exclude: vec![] });
+        let asks = vec![Ask { metric: "scene".into(), wanted }];
+        Asked { set: Set::Prompts, prompt: "an a".into(), seed: 0, guidance: None, concept: None, asks, names: None }
+    };
+    let white = [Picture { width: 16, height: 8, rgb: vec![255; 3 * 16 * 8] }];
+    let boxes = |colour: Option<&str>, with: bool| {
+        let clip = with.then(|| ClipScore { clip: &clip, tokenizer: &pipeline.tokenizer, hash: "c".into() });
+        let facts = Detections { detector: &detector, clip }.look(&white, &[&asked(colour)]).unwrap();
+        facts[&detections::boxes_column("tiny")].row(0).to_vec()
+    };
+    let row = boxes(Some("red"), true);
+    // Label, score, the box; a colour for what was asked about alone; nothing after the second box.
+    near(&row[..6], &[0.0, 0.9, 2.0, 0.5, 4.0, 3.0], 1e-6);
+    assert!((0.0..10.0).contains(&row[6]) && row[7] == 1.0 && row[13] == -1.0 && row[14..].iter().all(|&v| v == -1.0), "{row:?}");
+    assert_eq!((boxes(None, true)[6], boxes(Some("red"), false)[6]), (-1.0, -1.0));
 }
 
 #[test]

@@ -34,7 +34,12 @@ pub(crate) struct Drawing {
 
 impl Drawing {
     fn text(&self, guidance: Option<f64>) -> String {
-        format!("{} {} {}", self.steps, guidance.unwrap_or(self.guidance), self.sampler.map_or_else(|| "own".into(), |s| s.to_string()))
+        format!(
+            "{} {} {}",
+            self.steps,
+            guidance.unwrap_or(self.guidance),
+            self.sampler.map_or_else(|| "own".into(), |s| s.to_string())
+        )
     }
 }
 
@@ -70,7 +75,10 @@ impl Gallery {
 
     /// The file of a picture, relative to the evaluation's folder.
     pub(crate) fn picture_name(&self, subject: &str, shot: &Shot) -> String {
-        format!("pictures/{}.png", digest(&[VERSION, subject, &self.drawing.text(shot.guidance), &shot.prompt, &shot.seed.to_string()]))
+        format!(
+            "pictures/{}.png",
+            digest(&[VERSION, subject, &self.drawing.text(shot.guidance), &shot.prompt, &shot.seed.to_string()])
+        )
     }
 
     fn facts_name(&self, subject: &str, shots: &[Shot]) -> String {

@@ -27,7 +27,8 @@ use super::{
 use crate::{args::EvaluateArgs, failure::Failure, output, progress, store::RECORD};
 
 /// Metrics whose answers are compared between subjects, picture by picture.
-const COMPARED: [&str; 9] = ["target", "others", "binding", "pairs", "background", "paraphrase", "implicit", "category-word", "scene"];
+const COMPARED: [&str; 9] =
+    ["target", "others", "binding", "pairs", "background", "paraphrase", "implicit", "category-word", "scene"];
 /// Groups of pictures that the jackknife leaves out in turn.
 const GROUPS: usize = 10;
 /// Pictures of each set and concept that a report may choose from.
@@ -80,7 +81,7 @@ pub(crate) fn gather(
     beside_base(plan, kit, gallery, folder, &mut known)?;
     inception_distances(args, plan, kit, folder, &mut known)?;
     drifts(plan, folder, &mut known)?;
-    attacks(plan, folder, &mut evaluation, &mut known)?;
+    attacks(plan, kit, folder, &mut evaluation, &mut known)?;
     compare(plan, &known, &mut evaluation)?;
     chance(plan, kit, &known, &mut evaluation);
     for (subject, known) in plan.subjects.iter().zip(&known) {
@@ -93,7 +94,7 @@ pub(crate) fn gather(
     }
     matrix(plan, kit, folder, gallery, &mut evaluation);
     let used: std::collections::BTreeSet<&str> = evaluation.rows.iter().map(|row| row.metric.as_str()).collect();
-    evaluation.metrics = described_metrics(used, plan);
+    evaluation.metrics = described_metrics(used, plan, &kit.names().sensitive);
     Ok(evaluation)
 }
 
@@ -392,7 +393,8 @@ fn drifts(plan: &Plan, folder: &Path, known: &mut [Known]) -> Result<(), Failure
     Ok(())
 }
 
-fn attacks(plan: &Plan, folder: &Path, evaluation: &mut Evaluation, known: &mut [Known]) -> Result<(), Failure> {
+fn attacks(plan: &Plan, kit: &Kit, folder: &Path, evaluation: &mut Evaluation, known: &mut [Known]) -> Result<(), Failure> {
+    let doubtful = !kit.names().sensitive.is_empty();
     let mut unedited = std::collections::BTreeSet::new();
     for item in &plan.attacks {
         let subject = &plan.subjects[item.subject];
@@ -408,7 +410,7 @@ fn attacks(plan: &Plan, folder: &Path, evaluation: &mut Evaluation, known: &mut 
         }
         let base = base_of(plan, item.subject).map(|base| &plan.subjects[base]);
         let first = unedited.insert((item.attack.id, &item.concept, base.map(|base| &base.id)));
-        evaluation.pictures.extend(pictures_of(item, subject, base.filter(|_| first), &record));
+        evaluation.pictures.extend(pictures_of(item, subject, base.filter(|_| first), &record, doubtful));
         let result = &record["result"];
         let number = |key: &str| result[key].as_f64();
         let n = result["n"].as_u64().unwrap_or(0);
@@ -450,7 +452,13 @@ fn attacks(plan: &Plan, folder: &Path, evaluation: &mut Evaluation, known: &mut 
 }
 
 /// The pictures that an attack left: the edited model's under attack, and the unedited model's of the same cases.
-fn pictures_of(item: &AttackItem, subject: &Subject, base: Option<&Subject>, record: &Value) -> Vec<out::Picture> {
+fn pictures_of(
+    item: &AttackItem,
+    subject: &Subject,
+    base: Option<&Subject>,
+    record: &Value,
+    doubtful: bool,
+) -> Vec<out::Picture> {
     let all = record["pictures"].as_array().into_iter().flatten().filter_map(Value::as_object);
     let one = |of: &serde_json::Map<String, Value>, who: &Subject, side: &str, answer: &str| {
         let line = &record["lines"][of.get("case")?.as_u64()? as usize];
@@ -467,7 +475,8 @@ fn pictures_of(item: &AttackItem, subject: &Subject, base: Option<&Subject>, rec
                 "attacked" => line["found"].as_str().map(|found| format!("asked with: {found}")),
                 _ => Some("the plain prompt".into()),
             },
-            sensitive: false,
+            // Nobody has looked at them.
+            sensitive: doubtful,
         })
     };
     all.flat_map(|of| [base.and_then(|base| one(of, base, "unedited", "unedited")), one(of, subject, "attacked", "post")])
@@ -551,7 +560,7 @@ fn show(gallery: &Gallery, subject: &Subject, sheet: &Sheet, evaluation: &mut Ev
             seed: asked.seed,
             hit: asked.asks.first().and_then(|ask| sheet.shows(*picture, &ask.wanted)),
             seen: Some(sheet.seen(*picture)).filter(|seen| !seen.is_empty()),
-            sensitive: false,
+            sensitive: sheet.is_sensitive(*picture),
         });
     }
     for curve in sheet.curves() {
@@ -615,7 +624,7 @@ fn matrix(plan: &Plan, kit: &Kit, folder: &Path, gallery: &Gallery, evaluation: 
     });
 }
 
-fn described_metrics(used: std::collections::BTreeSet<&str>, plan: &Plan) -> Vec<out::Metric> {
+fn described_metrics(used: std::collections::BTreeSet<&str>, plan: &Plan, sensitive: &[String]) -> Vec<out::Metric> {
     let mut all: Vec<out::Metric> = Vec::new();
     let mut order: Vec<&str> = used.into_iter().collect();
     order.sort_by_key(|id| metrics::of(id).and_then(|m| metrics::ALL.iter().position(|other| other.id == m.id)));
@@ -637,7 +646,7 @@ fn described_metrics(used: std::collections::BTreeSet<&str>, plan: &Plan) -> Vec
             axis: metric.axis.into(),
             convention: format!("{}{drawing}", metric.convention),
             source: metric.source.into(),
-            sensitive: false,
+            sensitive: sensitive.iter().any(|name| own.ends_with(&format!("-{name}"))),
         });
     }
     all

@@ -165,7 +165,15 @@ fn grid(world: &World) -> Vec<Asked> {
             Ask { metric: format!("impact:{style}"), wanted: Wanted::Style(style.clone()) },
         ];
         let seed = judging::seed(&prompt, 0);
-        Asked { set: Set::Others, prompt, seed, guidance: None, concept: None, asks, names: Some((object.clone(), style.clone())) }
+        Asked {
+            set: Set::Others,
+            prompt,
+            seed,
+            guidance: None,
+            concept: None,
+            asks,
+            names: Some((object.clone(), style.clone())),
+        }
     };
     world.objects.iter().flat_map(|object| world.styles.iter().map(move |style| one(object, style))).collect()
 }

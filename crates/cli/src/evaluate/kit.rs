@@ -4,8 +4,8 @@ use scumble_diffusion::Picture;
 use scumble_erase::World;
 use scumble_eval::{
     ClipModel, Detector, Inception, Judges, Lpips,
-    detectors::{self, tokenizer},
     detections::Detections,
+    detectors::{self, tokenizer},
     instruments::{ClipScore, Instrument, Similarity, WorldJudges},
     structure,
     tally::Names,
@@ -98,9 +98,7 @@ impl Kit {
             all.push(Box::new(features));
         }
         let clip = || self.clip().map(|(clip, _)| clip);
-        all.extend(
-            self.detectors.iter().map(|detector| Box::new(Detections { detector, clip: clip() }) as Box<dyn Instrument>),
-        );
+        all.extend(self.detectors.iter().map(|detector| Box::new(Detections { detector, clip: clip() }) as Box<dyn Instrument>));
         all
     }
 
@@ -151,6 +149,7 @@ impl Kit {
                     (d.manifest.name.clone(), d.labels().to_vec(), single)
                 })
                 .collect(),
+            sensitive: self.detectors.iter().filter(|d| d.is_sensitive()).map(|d| d.manifest.name.clone()).collect(),
             backgrounds: self.world.as_ref().map_or(vec![], |world| world.backgrounds.clone()),
         }
     }

@@ -45,7 +45,7 @@ pub struct Manifest {
     /// For boxes: how much two may overlap (intersection over union) before the weaker one goes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overlap: Option<f32>,
-    /// Whether pictures it looks for should be blurred in reports.
+    /// Whether pictures on which it hits should be blurred in reports. NudeNet's are in any case.
     #[serde(default)]
     pub sensitive: bool,
     /// The network's licence.

@@ -127,6 +127,11 @@ impl Detector {
         Ok(detector)
     }
 
+    /// Whether its hits should not be shown unasked: NudeNet's never are.
+    pub fn is_sensitive(&self) -> bool {
+        self.manifest.sensitive || self.manifest.kind == Kind::Nudenet
+    }
+
     /// What it can see.
     pub fn labels(&self) -> &[String] {
         &self.labels
