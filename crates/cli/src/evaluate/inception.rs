@@ -5,7 +5,7 @@ use std::path::Path;
 use scumble_diffusion::Picture;
 use scumble_eval::{
     Inception,
-    distribution::{self, Gaussian, npz},
+    distribution::{Gaussian, npz},
     facts::{Column, Facts},
     inception::Convention,
     instruments::Instrument,
@@ -40,48 +40,38 @@ impl Instrument for Features<'_> {
 }
 
 /// What drawn pictures are compared with.
-pub(crate) enum Reference {
-    /// Features of pictures, by convention.
-    Pictures(Vec<(Convention, Vec<Vec<f32>>)>),
-    /// Statistics alone; whose convention they are of, the file does not say: they are taken for pytorch-fid's, which writes such files.
-    Statistics(Gaussian),
+pub(crate) struct Reference {
+    conventions: Vec<OfConvention>,
+}
+
+/// A reference as one convention sees it.
+struct OfConvention {
+    convention: Convention,
+    statistics: Gaussian,
+    /// The features behind the statistics; a file of statistics has none.
+    features: Option<Vec<Vec<f32>>>,
 }
 
 impl Reference {
-    /// Reads `--reference`.
+    /// Reads `--reference`. Whose convention an `.npz` is of it does not say: it is taken for pytorch-fid's, which writes such files.
     pub(crate) fn open(path: &Path, features: &Features<'_>) -> Result<Self, Failure> {
         if path.extension().is_some_and(|kind| kind == "npz") {
-            return Ok(Self::Statistics(npz::read(path).map_err(|e| Failure::from(e).of("--reference"))?));
+            let statistics = npz::read(path).map_err(|e| Failure::from(e).of("--reference"))?;
+            return Ok(Self { conventions: vec![OfConvention { convention: Convention::LegacyPt, statistics, features: None }] });
         }
         let pictures = Photos::read(path).map_err(|e| e.of("--reference"))?.pictures();
         let of = |convention| {
-            let rows = pictures.chunks(BATCH).flat_map(|chunk| features.network.features(chunk, convention)).collect();
-            (convention, rows)
+            let rows: Vec<Vec<f32>> =
+                pictures.chunks(BATCH).flat_map(|chunk| features.network.features(chunk, convention)).collect();
+            let statistics = Gaussian::of(&rows).map_err(|e| Failure::from(e).of("--reference"))?;
+            Ok(OfConvention { convention, statistics, features: Some(rows) })
         };
-        Ok(Self::Pictures(Convention::ALL.into_iter().map(of).collect()))
+        Ok(Self { conventions: Convention::ALL.into_iter().map(of).collect::<Result<_, Failure>>()? })
     }
 
-    /// Whether it can be compared with in a convention.
-    pub(crate) fn is_of(&self, convention: Convention) -> bool {
-        matches!(self, Self::Statistics(_)).then_some(convention == Convention::LegacyPt).unwrap_or(true)
-    }
-
-    /// The features of its pictures in a convention.
-    pub(crate) fn pictures(&self, convention: Convention) -> Option<&[Vec<f32>]> {
-        match self {
-            Self::Pictures(all) => all.iter().find(|(own, _)| *own == convention).map(|(_, rows)| rows.as_slice()),
-            Self::Statistics(_) => None,
-        }
-    }
-
-    /// FID of some features in a convention.
-    pub(crate) fn fid(&self, convention: Convention, rows: &[Vec<f32>]) -> scumble_eval::Result<f64> {
-        let own = self.pictures(convention).map(Gaussian::of).transpose()?;
-        let theirs = match (&own, self) {
-            (Some(own), _) => own,
-            (None, Self::Statistics(theirs)) => theirs,
-            (None, Self::Pictures(_)) => return Err(scumble_eval::Error::input("the reference has no such features")),
-        };
-        Ok(distribution::frechet_to(theirs, rows)?.distance)
+    /// The statistics in a convention, and the features where there are some.
+    pub(crate) fn of(&self, convention: Convention) -> Option<(&Gaussian, Option<&[Vec<f32>]>)> {
+        let own = self.conventions.iter().find(|own| own.convention == convention)?;
+        Some((&own.statistics, own.features.as_deref()))
     }
 }

@@ -151,10 +151,10 @@ pub(super) fn inception_distances(
                     found.push(Measured { concept, metric, value, n: own.len(), interval, seeds: seeds.clone() });
                 };
                 let id = convention.id();
-                if let Some(reference) = reference.as_ref().filter(|r| r.is_of(convention)) {
-                    let fid = |_: &[Vec<f32>], y: &[Vec<f32>]| reference.fid(convention, y);
+                if let Some((statistics, features)) = reference.as_ref().and_then(|r| r.of(convention)) {
+                    let fid = |_: &[Vec<f32>], y: &[Vec<f32>]| Ok(distribution::frechet_to(statistics, y)?.distance);
                     add(format!("fid-{id}:reference"), spread(&own, &own, &fid)?);
-                    if let Some(theirs) = reference.pictures(convention) {
+                    if let Some(theirs) = features {
                         let kid = |_: &[Vec<f32>], y: &[Vec<f32>]| Ok(distribution::kid(theirs, y)?.value);
                         add(format!("kid-{id}:reference"), spread(&own, &own, &kid)?);
                     }
