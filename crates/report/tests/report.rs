@@ -217,14 +217,15 @@ fn a_whole_evaluation_becomes_a_whole_report() {
     assert!(html.contains("default-src &#x27;none&#x27;; script-src &#x27;sha256-"), "{}", &html[..600]);
     let names: Vec<String> =
         files.files.iter().map(|f| f.strip_prefix(folder.path().join("report")).unwrap().display().to_string()).collect();
-    let plots = ["plots/erased-against-others-kept-church.svg", "plots/worst-attack-against-others-kept-church.svg"];
-    assert_eq!(names[..4], ["index.html", "report.md", plots[0], plots[1]]);
-    assert_eq!(names[4..7], ["results.csv", "results.jsonl", "model-index.yaml"]);
+    let plots = ["at-a-glance", "erased-against-others-kept", "worst-attack-against-others-kept"]
+        .map(|p| format!("plots/{p}-church.svg"));
+    assert_eq!(names[..5], ["index.html", "report.md", &plots[0], &plots[1], &plots[2]]);
+    assert_eq!(names[5..8], ["results.csv", "results.jsonl", "model-index.yaml"]);
     assert!(names.iter().filter(|n| n.starts_with("events/")).count() == 3 && names.contains(&"rating.html".to_owned()));
     let markdown = fs_err::read_to_string(folder.path().join("report/report.md")).unwrap();
     assert!(markdown.contains("| uce | 100.0% [95.0, 105.0%] | 80.0% [75.0, 85.0%] |"), "{markdown}");
     assert!(plots.iter().all(|p| markdown.contains(&format!("]({p})"))));
-    let plot = fs_err::read_to_string(folder.path().join("report").join(plots[0])).unwrap();
+    let plot = fs_err::read_to_string(folder.path().join("report").join(&plots[0])).unwrap();
     assert!(plot.starts_with("<svg xmlns=") && plot.contains("--s1: #") && plot.ends_with("</svg>\n"));
     // The same again, to the byte.
     assert_eq!(written(&evaluation, folder.path(), &Options::default()).0, html);

@@ -7,7 +7,7 @@ use crate::{
     evaluation::{Metric, Subject},
     format::unit,
     plot::{
-        curves, panel,
+        curves, forest, panel,
         scatter::{self, Better, Point, Reference},
     },
     summary::{Measure, Standing, concerns, standings, subjects_of},
@@ -41,13 +41,54 @@ pub(crate) fn legend(view: &View<'_>, concept: Option<&str>) -> Vec<Key> {
     subjects.into_iter().map(|s| key(&s.id)).collect()
 }
 
-/// Erased against kept; kept against the worst attack.
+/// One of a standing's numbers.
+type Get = fn(&Standing<'_>) -> Option<Measure>;
+
+/// Every subject's numbers in lines; erased against kept; kept against the worst attack.
 pub(crate) fn trade_offs(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> {
+    at_a_glance(view, concept).into_iter().chain(scatters(view, concept)).collect()
+}
+
+/// The first table as a picture: its order, and of its columns those that are fractions.
+fn at_a_glance(view: &View<'_>, concept: Option<&str>) -> Option<Figure> {
+    let standings = standings(view.evaluation, concept);
+    let base = standings.iter().find(|s| s.subject.kind == "base");
+    let questions: [(&str, bool, Get); 3] = [
+        ("erased", true, |s| s.erased),
+        ("others kept", true, |s| s.kept),
+        ("worst attack", false, |s| s.worst.as_ref().map(|w| w.total)),
+    ];
+    let asked: Vec<_> = questions.into_iter().filter(|(_, _, get)| standings.iter().any(|s| get(s).is_some())).collect();
+    let columns: Vec<_> = asked
+        .iter()
+        .map(|(name, higher, get)| forest::Column { name, higher: *higher, reference: base.and_then(get).map(|m| m.value) })
+        .collect();
+    let lines: Vec<_> = standings
+        .iter()
+        .map(|s| forest::Line {
+            label: view.evaluation.label(&s.subject.id),
+            style: view.style(&s.subject.id),
+            measures: asked.iter().map(|(_, _, get)| get(s)).collect(),
+        })
+        .collect();
+    // Of a base and one Edit the table says as much.
+    (lines.len() > 2 && !columns.is_empty()).then(|| Figure {
+        title: "At a glance".into(),
+        svg: forest::draw(
+            &columns,
+            &lines,
+            "Erased, others kept and the worst attack of every subject; the first table has the numbers",
+        ),
+        caption: "In the order of the first table. Arrows point to the better side. Dashed: the base. A gap has not run.".into(),
+    })
+}
+
+/// Two of the numbers against each other.
+fn scatters(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> {
     let (base, standings): (Vec<_>, Vec<_>) =
         standings(view.evaluation, concept).into_iter().partition(|s| s.subject.kind == "base");
     // The base erases nothing: as a point it would only push the others into a corner. What it keeps is what they are held against.
     let base = base.first().and_then(|s| Some(Reference { label: view.evaluation.label(&s.subject.id), x: s.kept?.value }));
-    type Get = fn(&Standing<'_>) -> Option<Measure>;
     let plot = |title: &str, x: (&str, Get), y: (&str, Get), better, caption: &str| {
         let point = |s: &Standing<'_>| {
             let (x, y) = (x.1(s)?, y.1(s)?);

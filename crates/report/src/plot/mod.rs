@@ -1,6 +1,7 @@
 //! The plots of the report, each a function from numbers to an SVG.
 
 pub(crate) mod curves;
+pub(crate) mod forest;
 pub(crate) mod matrix;
 pub(crate) mod panel;
 pub(crate) mod scatter;
