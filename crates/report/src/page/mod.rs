@@ -133,7 +133,7 @@ pub(crate) fn facts(evaluation: &Evaluation) -> Vec<Fact> {
     add("Concepts", few(&named));
     add("Attacks", few(&attacks));
     if !evaluation.pictures.is_empty() {
-        add("Pictures", evaluation.pictures.len().to_string());
+        add("Pictures shown", evaluation.pictures.len().to_string());
         let seeds = format!("{} ({})", seeds.len(), crate::format::seeds(&seeds, 3));
         add("Seeds", seeds);
     }

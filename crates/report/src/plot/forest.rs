@@ -22,7 +22,9 @@ pub(crate) struct Line<'a> {
 }
 
 const LEFT: f64 = 98.0;
-const GAP: f64 = 16.0;
+/// Between two columns: wide enough that one's `100%` and the next's `0%` stand apart.
+const GAP: f64 = 28.0;
+const RIGHT: f64 = 16.0;
 const ROW: f64 = 17.0;
 const TOP: f64 = 22.0;
 /// Letters of a label.
@@ -33,7 +35,7 @@ pub(crate) fn draw(columns: &[Column<'_>], lines: &[Line<'_>], label: &str) -> S
     let bottom = TOP + ROW * lines.len() as f64 + 4.0;
     let mut svg = Svg::new(WIDTH, bottom + 20.0, "plot", label);
     let count = columns.len().max(1) as f64;
-    let width = (WIDTH - LEFT - GAP - GAP * (count - 1.0)) / count;
+    let width = (WIDTH - LEFT - RIGHT - GAP * (count - 1.0)) / count;
     let scale = |i: usize| {
         let left = LEFT + (width + GAP) * i as f64;
         Scale::new((0.0, 1.0), (left, left + width))
