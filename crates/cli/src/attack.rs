@@ -8,15 +8,16 @@ use std::{
 
 use burn::tensor::Tensor;
 use scumble_attack::{Attack, Case, Checkpoint, Clip, Drawing, Found, Job, Report, attacks, protocol};
-use scumble_diffusion::{Guard, Picture, Pipeline, Sampler, guards::check as check_guards};
+use scumble_diffusion::{Guard, Picture, Pipeline, guards::check as check_guards};
 use scumble_erase::{Concept, Event, Variant, Wording, World};
-use scumble_eval::{Rate, attacked, judging, rates::Z95};
+use scumble_eval::{Rate, attacked, rates::Z95};
 use scumble_report::{Grid, Image, Row, png};
 use serde_json::{Map, Value, json};
 
 use crate::{
     args::AttackArgs,
     clip,
+    drawing::drawing,
     edits::{self, Loaded},
     failure::{Failure, Outcome},
     guards,
@@ -97,8 +98,8 @@ pub(crate) fn perform(args: &AttackArgs, progress: &Progress) -> Result<Value, F
     check_guards(&victim.guards)?;
     let plan = Plan { guards, ..plan(args, attack, &model, &base, &loaded)? };
 
-    let folder = args.output_dir.clone().unwrap_or_else(|| plan.default_folder());
-    match RunFolder::open(&folder, &plan.hash(), args.overwrite)? {
+    let folder = args.output.output_dir.clone().unwrap_or_else(|| plan.default_folder());
+    match RunFolder::open(&folder, &plan.hash(), args.output.overwrite)? {
         Folder::Finished(record) => {
             if !quiet {
                 output::note(&format!("{} is finished; here is its result", folder.display()));
@@ -144,7 +145,7 @@ fn plan(
         concept,
         word,
         cases,
-        drawing: drawing(args, model, pipeline)?,
+        drawing: drawing(&args.drawing, model, pipeline)?,
         seed: args.seed,
         transfer: args.transfer.as_deref().map(finding).transpose()?,
         clip: args.clip.as_deref().map(clip::hash).transpose()?,
@@ -182,22 +183,6 @@ fn threshold(args: &AttackArgs) -> Result<f32, Failure> {
         given if given > 0.0 && given <= 1.0 => Ok(given),
         given => Err(Failure::new(format!("--threshold {given}: expected a probability above 0, up to 1"))),
     }
-}
-
-fn drawing(args: &AttackArgs, model: &Model, pipeline: &Pipeline) -> Result<Drawing, Failure> {
-    let sampler: Option<Sampler> = match &args.sampler {
-        Some(name) => Some(name.parse().map_err(|e: scumble_diffusion::Error| Failure::from(e).of("--sampler"))?),
-        None => model.builtin.then_some(Sampler::Ddim),
-    };
-    let sampler = sampler.map_or_else(|| pipeline.own_sampler(), Ok)?;
-    let guidance = args.guidance_scale.unwrap_or(if model.builtin { judging::GUIDANCE_SCALE } else { 7.5 });
-    if !guidance.is_finite() || guidance < 0.0 {
-        return Err(Failure::new(format!("--guidance-scale {guidance}: expected a finite number from 0")));
-    }
-    let steps = args.steps.unwrap_or(if model.builtin { judging::STEPS } else { 50 });
-    scumble_diffusion::samplers::timesteps(sampler, &pipeline.schedule, steps)
-        .map_err(|e| Failure::from(e).of(&format!("--steps {steps}")))?;
-    Ok(Drawing { steps, guidance, sampler: Some(sampler) })
 }
 
 /// The file that an earlier attack found, and its hash.

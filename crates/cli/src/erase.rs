@@ -93,8 +93,8 @@ pub(crate) fn perform(args: &EraseArgs, progress: &Progress) -> Result<(Value, V
         concept.fits(&pipeline.tokenizer)?;
     }
 
-    let folder = args.output_dir.clone().unwrap_or_else(|| plan.default_folder());
-    match RunFolder::open(&folder, &plan.hash(), args.overwrite)? {
+    let folder = args.output.output_dir.clone().unwrap_or_else(|| plan.default_folder());
+    match RunFolder::open(&folder, &plan.hash(), args.output.overwrite)? {
         Found::Finished(record) => {
             if !quiet {
                 output::note(&format!("{} is finished; here is its result", folder.display()));

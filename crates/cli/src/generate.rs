@@ -86,8 +86,8 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<Outcome, Failure> {
     edits::say(&notes[model.checkpoint.notes.len()..], quiet);
     notes.extend(plan.warnings(args));
 
-    let folder = args.output_dir.clone().unwrap_or_else(|| plan.default_folder(args));
-    let Some((run, resumed)) = open_folder(&folder, &plan, args.overwrite)? else {
+    let folder = args.output.output_dir.clone().unwrap_or_else(|| plan.default_folder(args));
+    let Some((run, resumed)) = open_folder(&folder, &plan, args.output.overwrite)? else {
         if !quiet {
             output::note(&format!("{} is finished; here is its result", folder.display()));
         }

@@ -8,6 +8,7 @@ mod attack;
 mod card;
 mod clip;
 mod device;
+mod drawing;
 mod edits;
 mod erase;
 mod evaluate;

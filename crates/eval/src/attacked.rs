@@ -7,6 +7,7 @@ use scumble_erase::{Known, World};
 use crate::{
     clip::ClipModel,
     error::Result,
+    judge::softmax,
     judges::Judges,
     judging::{Kind, seed},
 };
@@ -44,17 +45,9 @@ impl Question {
     /// How probable the judge finds it that each picture shows the concept: the softmax of its scores, summed over the accepted
     /// labels.
     pub fn probabilities(&self, judges: &Judges, pictures: &[Picture]) -> Vec<f32> {
-        let judge = match self.judge {
-            Kind::Object => &judges.object,
-            Kind::Style => &judges.style,
-        };
+        let judge = judges.of(self.judge);
         let accepted: Vec<bool> = judge.labels().iter().map(|label| self.accepted.contains(label)).collect();
-        let share = |scores: Vec<f32>| {
-            let most = scores.iter().copied().fold(f32::MIN, f32::max);
-            let weights: Vec<f64> = scores.iter().map(|s| f64::from(s - most).exp()).collect();
-            let own: f64 = weights.iter().zip(&accepted).filter(|(_, own)| **own).map(|(w, _)| w).sum();
-            (own / weights.iter().sum::<f64>()) as f32
-        };
+        let share = |scores: Vec<f32>| softmax(&scores).iter().zip(&accepted).filter(|(_, own)| **own).map(|(p, _)| p).sum();
         judge.logits(pictures).into_iter().map(share).collect()
     }
 
@@ -89,10 +82,7 @@ impl Question {
     /// # Errors
     /// If the judge cannot look at pictures of this size.
     pub fn log_probability(&self, judges: &Judges, pictures: Tensor<4>) -> Result<Tensor<1>> {
-        let judge = match self.judge {
-            Kind::Object => &judges.object,
-            Kind::Style => &judges.style,
-        };
+        let judge = judges.of(self.judge);
         judge.log_probability(pictures, &self.accepted)
     }
 }

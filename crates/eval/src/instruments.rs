@@ -10,6 +10,7 @@ use scumble_nn::tokenizer::Tokenizer;
 use crate::{
     clip::ClipModel,
     facts::{Column, Facts, largest},
+    judge::softmax,
     judges::Judges,
     protocol::Asked,
 };
@@ -147,13 +148,6 @@ impl Similarity {
     }
 }
 
-fn softmax(scores: &[f32]) -> Vec<f32> {
-    let most = scores.iter().copied().fold(f32::MIN, f32::max);
-    let weights: Vec<f32> = scores.iter().map(|s| (s - most).exp()).collect();
-    let sum: f32 = weights.iter().sum();
-    weights.into_iter().map(|w| w / sum).collect()
-}
-
 /// The two squares on the diagonal where the miniature was taught to draw two objects.
 pub fn corners(picture: &Picture) -> [Picture; 2] {
     let side = ((picture.width.min(picture.height) as f64 * BOX) as usize).max(1);
@@ -214,12 +208,5 @@ mod tests {
         let [a, b] = corners(&Picture { width: 10, height: 10, rgb });
         assert_eq!((a.width, a.height, a.rgb[0], a.rgb[3 * 35]), (6, 6, 0, 55));
         assert_eq!((b.rgb[0], b.rgb[3 * 35]), (44, 99));
-    }
-
-    #[test]
-    fn softmax_adds_up_and_survives_large_scores() {
-        let shares = softmax(&[1000.0, 999.0, -1000.0]);
-        assert!((shares.iter().sum::<f32>() - 1.0).abs() < 1e-6);
-        assert!((shares[0] - 0.731_058_6).abs() < 1e-6 && shares[2] == 0.0);
     }
 }

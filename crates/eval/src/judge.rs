@@ -113,3 +113,23 @@ impl Judge {
         Verdict { label: self.labels[best].clone(), probability: (1.0 / total) as f32 }
     }
 }
+
+/// Probabilities of a row of scores; the largest goes out first, so that nothing overflows.
+pub(crate) fn softmax(scores: &[f32]) -> Vec<f32> {
+    let most = scores.iter().copied().fold(f32::MIN, f32::max);
+    let weights: Vec<f32> = scores.iter().map(|s| (s - most).exp()).collect();
+    let sum: f32 = weights.iter().sum();
+    weights.into_iter().map(|w| w / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn softmax_adds_up_and_survives_large_scores() {
+        let shares = softmax(&[1000.0, 999.0, -1000.0]);
+        assert!((shares.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        assert!((shares[0] - 0.731_058_6).abs() < 1e-6 && shares[2] == 0.0);
+    }
+}

@@ -75,7 +75,8 @@ impl Judges {
         Ok(rates)
     }
 
-    fn of(&self, kind: Kind) -> &Judge {
+    /// The judge that answers this kind of question.
+    pub fn of(&self, kind: Kind) -> &Judge {
         match kind {
             Kind::Object => &self.object,
             Kind::Style => &self.style,

@@ -5,7 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use scumble_diffusion::{Noise, Picture, Pipeline, Request, Sampler};
+use scumble_attack::Drawing;
+use scumble_diffusion::{Noise, Picture, Pipeline, Request};
 use scumble_eval::{
     facts::{self, Column, Facts},
     instruments::Instrument,
@@ -23,25 +24,6 @@ use crate::{
 
 /// Part of every name: raise it when drawing or looking changes.
 const VERSION: &str = "evaluated-1";
-
-/// How pictures are drawn.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Drawing {
-    pub(crate) steps: usize,
-    pub(crate) guidance: f64,
-    pub(crate) sampler: Option<Sampler>,
-}
-
-impl Drawing {
-    fn text(&self, guidance: Option<f64>) -> String {
-        format!(
-            "{} {} {}",
-            self.steps,
-            guidance.unwrap_or(self.guidance),
-            self.sampler.map_or_else(|| "own".into(), |s| s.to_string())
-        )
-    }
-}
 
 /// One picture to draw.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,14 +59,14 @@ impl Gallery {
     pub(crate) fn picture_name(&self, subject: &str, shot: &Shot) -> String {
         format!(
             "pictures/{}.png",
-            digest(&[VERSION, subject, &self.drawing.text(shot.guidance), &shot.prompt, &shot.seed.to_string()])
+            digest(&[VERSION, subject, &text(&self.drawing, shot.guidance), &shot.prompt, &shot.seed.to_string()])
         )
     }
 
     fn facts_name(&self, subject: &str, shots: &[Shot]) -> String {
         let own = |shot: &Shot| shot.guidance.map_or_else(String::new, |guidance| format!(" at {guidance}"));
         let shots: String = shots.iter().map(|shot| format!("{} {}{}\n", shot.seed, shot.prompt, own(shot))).collect();
-        format!("facts/{}.safetensors", digest(&[VERSION, subject, &self.drawing.text(None), &self.instruments, &shots]))
+        format!("facts/{}.safetensors", digest(&[VERSION, subject, &text(&self.drawing, None), &self.instruments, &shots]))
     }
 
     /// The place of a file: here already, or linked from the cache, or nowhere yet.
@@ -190,6 +172,12 @@ impl Gallery {
         }
         Ok(path)
     }
+}
+
+/// How pictures are drawn, as part of their names; `guidance` is a picture's own.
+fn text(drawing: &Drawing, guidance: Option<f64>) -> String {
+    let sampler = drawing.sampler.map_or_else(|| "own".into(), |s| s.to_string());
+    format!("{} {} {sampler}", drawing.steps, guidance.unwrap_or(drawing.guidance))
 }
 
 fn draw(pipeline: &Pipeline, drawing: &Drawing, shots: &[&Shot]) -> Result<Vec<Picture>, Failure> {

@@ -46,15 +46,15 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<Outcome, Failure> {
     let (bases, subjects) = subjects::open(args)?;
     let kit = Kit::load(args, &bases[0])?;
     let plan = Plan::make(args, bases, subjects, &kit)?;
-    let folder = args.output_dir.clone().unwrap_or_else(|| plan.default_folder());
+    let folder = args.output.output_dir.clone().unwrap_or_else(|| plan.default_folder());
     if args.plan {
         return list(args, &plan, &kit, &folder);
     }
     let own = shard.as_ref().map_or_else(|| folder.clone(), |shard| folder.join("shards").join(shard.name()));
     if shard.is_some() {
-        foreign(&folder, &plan.hash(), args.overwrite)?;
+        foreign(&folder, &plan.hash(), args.output.overwrite)?;
     }
-    let run = match RunFolder::open(&own, &plan.hash(), args.overwrite)? {
+    let run = match RunFolder::open(&own, &plan.hash(), args.output.overwrite)? {
         Found::Finished(_) => {
             if !quiet {
                 output::note(&format!("{} is finished; here is its result", own.display()));
@@ -312,9 +312,9 @@ impl Work<'_> {
         flag("seed", Some(args.seed.to_string()));
         flag("n", args.attack_n.map(|n| n.to_string()));
         flag("budget", args.budget.map(|n| n.to_string()));
-        flag("steps", args.steps.map(|n| n.to_string()));
-        flag("guidance-scale", args.guidance_scale.map(|x| x.to_string()));
-        flag("sampler", args.sampler.clone());
+        flag("steps", args.drawing.steps.map(|n| n.to_string()));
+        flag("guidance-scale", args.drawing.guidance_scale.map(|x| x.to_string()));
+        flag("sampler", args.drawing.sampler.clone());
         if args.judge {
             line.push("--judge".into());
         }

@@ -6,24 +6,24 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use scumble_attack::Drawing;
 use scumble_attack::{Attack, attacks};
-use scumble_diffusion::Sampler;
 use scumble_erase::{Concept, Known, Wording, World};
 use scumble_eval::{
-    judging,
     protocol::{self, Ask, Asked, Set, UNKNOWN_TARGETS, Wanted},
     scene::Scene,
 };
 use serde_json::{Value, json};
 
 use super::{
-    gallery::{Drawing, Shot},
+    gallery::Shot,
     impact::Impact,
     kit::Kit,
     subjects::{Base, Kind, Subject, digest},
 };
 use crate::{
     args::EvaluateArgs,
+    drawing::drawing,
     failure::Failure,
     options, output,
     prompts::{self, Seeds},
@@ -151,7 +151,7 @@ impl Plan {
         let builtin = bases[0].model.builtin;
         let plan = Self {
             impact: args.impact.then(|| Impact::plan(args, kit, similarity.as_ref(), &bases[0])).transpose()?,
-            drawing: drawing(args, &bases[0])?,
+            drawing: drawing(&args.drawing, &bases[0].model, &bases[0].pipeline)?,
             batch: if builtin { BATCH.0 } else { BATCH.1 },
             instruments: kit.hash(),
             attack_settings: settings(args),
@@ -285,7 +285,7 @@ fn prompt_files(args: &EvaluateArgs, concepts: &[String]) -> Result<Vec<Asked>, 
                 prompt: row.prompt.clone(),
                 seed,
                 // What the user says holds for every row.
-                guidance: row.guidance.filter(|_| args.guidance_scale.is_none()),
+                guidance: row.guidance.filter(|_| args.drawing.guidance_scale.is_none()),
                 concept: concept.cloned(),
                 asks,
                 names: None,
@@ -325,26 +325,9 @@ fn prompt_files(args: &EvaluateArgs, concepts: &[String]) -> Result<Vec<Asked>, 
     Ok(all)
 }
 
-fn drawing(args: &EvaluateArgs, base: &Base) -> Result<Drawing, Failure> {
-    let builtin = base.model.builtin;
-    let sampler = match &args.sampler {
-        Some(name) => Some(name.parse::<Sampler>().map_err(|e| Failure::from(e).of("--sampler"))?),
-        None => builtin.then_some(Sampler::Ddim),
-    };
-    let guidance = args.guidance_scale.unwrap_or(if builtin { judging::GUIDANCE_SCALE } else { 7.5 });
-    if !guidance.is_finite() || guidance < 0.0 {
-        return Err(Failure::new(format!("--guidance-scale {guidance}: expected a finite number from 0")));
-    }
-    let steps = args.steps.unwrap_or(if builtin { judging::STEPS } else { 50 });
-    let sampler = sampler.map_or_else(|| base.pipeline.own_sampler(), Ok)?;
-    scumble_diffusion::samplers::timesteps(sampler, &base.pipeline.schedule, steps)
-        .map_err(|e| Failure::from(e).of(&format!("--steps {steps}")))?;
-    Ok(Drawing { steps, guidance, sampler: Some(sampler) })
-}
-
 /// What decides an attack besides its target.
 fn settings(args: &EvaluateArgs) -> Value {
-    json!({"seed": args.seed, "n": args.attack_n, "budget": args.budget, "steps": args.steps, "guidance": args.guidance_scale, "sampler": args.sampler})
+    json!({"seed": args.seed, "n": args.attack_n, "budget": args.budget, "steps": args.drawing.steps, "guidance": args.drawing.guidance_scale, "sampler": args.drawing.sampler})
 }
 
 /// What kind of word a concept is.

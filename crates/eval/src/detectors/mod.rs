@@ -23,7 +23,7 @@ pub use self::zero_shot::tokenizer;
 use self::{boxes::Choice, onnx::Onnx, zero_shot::ZeroShot};
 use crate::{
     error::{Error, Result},
-    judge::Judge,
+    judge::{Judge, softmax},
 };
 
 /// Pictures that go through a ResNet at once.
@@ -209,7 +209,7 @@ impl Detector {
     /// All labels with their scores, the highest first; of equal ones the first label.
     fn ranked(&self, mut scores: Vec<f32>) -> Vec<Sighting> {
         match self.manifest.scores {
-            Scores::Softmax => softmax(&mut scores),
+            Scores::Softmax => scores = softmax(&scores),
             Scores::Sigmoid => scores.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
             Scores::AsIs => {}
         }
@@ -218,13 +218,6 @@ impl Detector {
         all.sort_by(|a, b| b.score.total_cmp(&a.score));
         all
     }
-}
-
-fn softmax(scores: &mut [f32]) {
-    let top = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    scores.iter_mut().for_each(|v| *v = (*v - top).exp());
-    let total: f32 = scores.iter().sum();
-    scores.iter_mut().for_each(|v| *v /= total);
 }
 
 /// A ResNet of torchvision's; which one is told by its blocks.

@@ -1,0 +1,85 @@
+//! What `scumble erase` takes.
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+
+use super::groups::{DtypeArgs, ModelArgs, OutputArgs, PrintArgs};
+
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct EraseArgs {
+    /// What to erase; `;` separates several concepts, and the argument may repeat
+    #[arg(value_name = "CONCEPT")]
+    pub(crate) concepts: Vec<String>,
+    /// The same as a flag
+    #[arg(long = "erase", value_name = "CONCEPT", visible_aliases = ["erase-concept", "edit-concepts", "concept"])]
+    pub(crate) erase: Vec<String>,
+    /// Which method (see `scumble methods`), or a guard (see `scumble guards`)
+    #[arg(long, default_value = "esd", value_name = "ID")]
+    pub(crate) method: String,
+    /// Which tensors move, for methods that let one choose: esd-x, esd-x-strict, esd-u, esd-all, selfattn, text-encoder, ...
+    #[arg(long, value_name = "NAME")]
+    pub(crate) train_method: Option<String>,
+    /// Training steps
+    #[arg(long, visible_alias = "steps", value_name = "N")]
+    pub(crate) iterations: Option<u64>,
+    /// Step size of the optimiser
+    #[arg(long, visible_aliases = ["learning-rate"], value_name = "X", allow_negative_numbers = true)]
+    pub(crate) lr: Option<f64>,
+    /// How far past the neutral prediction to go, in the paper's counting
+    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) eta: Option<f64>,
+    /// The same in the counting of ESD's present code: eta + 1
+    #[arg(long, value_name = "X", conflicts_with = "eta", allow_negative_numbers = true)]
+    pub(crate) negative_guidance: Option<f64>,
+    /// Guidance on the trajectories that are trained on
+    #[arg(long, visible_alias = "guidance-scale", value_name = "X", allow_negative_numbers = true)]
+    pub(crate) start_guidance: Option<f64>,
+    /// Examples in a training step
+    #[arg(long, visible_aliases = ["batch-size", "train-batch-size"], value_name = "N")]
+    pub(crate) batch: Option<u64>,
+    /// Erase the concept from this prompt only ({object} and {concept} are filled in)
+    #[arg(long, visible_alias = "erase-from", value_name = "PROMPT")]
+    pub(crate) from: Option<String>,
+    /// What to draw instead of the concept ({object} and {concept} are filled in)
+    #[arg(long, visible_aliases = ["guide", "guide-concepts", "mapping-concept"], value_name = "PROMPT")]
+    pub(crate) anchor: Option<String>,
+    /// Concepts to keep; `;` separates
+    #[arg(long, visible_aliases = ["preserve-concepts"], value_name = "CONCEPTS")]
+    pub(crate) preserve: Vec<String>,
+    /// What the model should go on drawing: a file of prompts (CSV, JSON lines or text) in place of the built-in ones
+    #[arg(long, visible_aliases = ["retain", "prior"], value_name = "FILE")]
+    pub(crate) captions: Option<PathBuf>,
+    /// Pictures of the concept for methods that learn from some; the model draws them itself if absent
+    #[arg(long, visible_aliases = ["images", "instance-data-dir", "train-data-dir"], value_name = "DIR")]
+    pub(crate) pictures: Option<PathBuf>,
+    /// The concept's prompts, with the places {concept} and {object}
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) template: Option<String>,
+    /// What {object} stands for; `;` separates
+    #[arg(long, value_name = "OBJECTS")]
+    pub(crate) objects: Vec<String>,
+    /// Where paper and published code disagree: paper, reference or fixed
+    #[arg(long, default_value = "fixed", value_name = "NAME")]
+    pub(crate) variant: String,
+    /// Any option of the method
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// Seed of everything that is drawn for training
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    /// Erase only: draw no pictures, judge nothing
+    #[arg(long)]
+    pub(crate) no_judge: bool,
+    /// Judge with the miniature's judges although another model was given
+    #[arg(long, conflicts_with = "no_judge")]
+    pub(crate) judge: bool,
+    #[command(flatten)]
+    pub(crate) dtype: DtypeArgs,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}

@@ -1,0 +1,54 @@
+//! What `scumble export` takes.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, ValueEnum};
+
+use super::groups::{ModelArgs, PrintArgs};
+
+/// The forms an edit can be written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Form {
+    /// A whole diffusers folder
+    Diffusers,
+    /// One .safetensors file in the original (LDM) layout
+    Single,
+    /// A LoRA in kohya's names
+    Lora,
+    /// The changed tensors of the U-Net, as ESD and UCE publish them
+    Partial,
+    /// The exact difference (.diff / .diff_b), which ComfyUI loads as a LoRA
+    Delta,
+}
+
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct ExportArgs {
+    /// An edit, optionally with a strength
+    #[arg(value_name = "E[:STRENGTH]")]
+    pub(crate) edit: Option<String>,
+    /// The same as a flag; several are put on top of each other
+    #[arg(long = "edit", value_name = "E[:STRENGTH]")]
+    pub(crate) edits: Vec<String>,
+    /// The form to write
+    #[arg(long, value_enum)]
+    pub(crate) to: Form,
+    /// Where to write; beside the edit if absent
+    #[arg(long, visible_alias = "out", short, value_name = "DIR|FILE")]
+    pub(crate) output_dir: Option<PathBuf>,
+    /// Rank of a LoRA
+    #[arg(long, visible_aliases = ["dim", "network-dim"], default_value_t = 16, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) rank: usize,
+    /// Write a LoRA although it cannot carry more than 1% of the change
+    #[arg(long)]
+    pub(crate) allow_partial: bool,
+    /// Dtype of what is written: keep, f16, bf16 or f32
+    #[arg(long, default_value = "keep", visible_alias = "save-precision", value_name = "DTYPE")]
+    pub(crate) dtype: String,
+    /// Replace what is there
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}

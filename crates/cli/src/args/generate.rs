@@ -1,0 +1,70 @@
+//! What `scumble generate` takes.
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+
+use super::groups::{DtypeArgs, ModelArgs, OutputArgs, PrintArgs};
+
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct GenerateArgs {
+    /// What to draw; `;` does not separate here, but the argument may repeat
+    #[arg(value_name = "PROMPT")]
+    pub(crate) prompt: Vec<String>,
+    /// A CSV with case_number,prompt,evaluation_seed[,evaluation_guidance], a text file (a prompt a line) or JSON lines
+    #[arg(long, visible_aliases = ["prompts-path"], value_name = "FILE", conflicts_with = "prompt")]
+    pub(crate) prompts: Option<PathBuf>,
+    /// An edit, a partial U-Net, a LoRA or a text-encoder folder, optionally with a strength; may repeat
+    #[arg(long, value_name = "E[:STRENGTH]")]
+    pub(crate) edit: Vec<String>,
+    /// A LoRA in kohya's or PEFT's names, optionally with a weight; may repeat
+    #[arg(long, value_name = "FILE[:WEIGHT]")]
+    pub(crate) lora: Vec<String>,
+    /// Keep the model from a concept while it draws (see `scumble guards`); `;` separates concepts, the edit's own if absent; may repeat
+    #[arg(long, value_name = "ID[=CONCEPTS]")]
+    pub(crate) guard: Vec<String>,
+    /// Any number of the guards
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// A textual-inversion embedding; its token can then be used in prompts
+    #[arg(long, value_name = "FILE")]
+    pub(crate) embedding: Vec<PathBuf>,
+    /// Denoising steps
+    #[arg(long, visible_alias = "num-inference-steps", default_value_t = 30, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) steps: usize,
+    /// Strength of classifier-free guidance; 7.5, or 4 for the miniature, if absent
+    #[arg(long, visible_alias = "cfg-scale", value_name = "X", allow_negative_numbers = true)]
+    pub(crate) guidance_scale: Option<f64>,
+    /// ddim, ddpm, pndm, lms, euler, euler-a, dpm++2m, dpm++2m-karras or unipc; the checkpoint's own if absent
+    #[arg(long, visible_alias = "scheduler", value_name = "NAME")]
+    pub(crate) sampler: Option<String>,
+    /// DDIM's share of fresh noise, 0 to 1
+    #[arg(long, default_value_t = 0.0, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) eta: f64,
+    /// What to steer away from
+    #[arg(long, default_value = "", value_name = "TEXT")]
+    pub(crate) negative_prompt: String,
+    /// Width in pixels
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) width: Option<usize>,
+    /// Height in pixels
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) height: Option<usize>,
+    /// Pictures of each prompt
+    #[arg(long, visible_aliases = ["num-samples", "num-images-per-prompt"], default_value_t = 1, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) n: usize,
+    /// Seed of the first picture; picture i of a prompt uses seed + i
+    #[arg(long, default_value_t = 0, value_name = "N", allow_negative_numbers = true)]
+    pub(crate) seed: u64,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+    /// Pictures drawn at once; chosen by their size if absent
+    #[arg(long, visible_alias = "batch-size", value_name = "N", allow_negative_numbers = true)]
+    pub(crate) batch: Option<usize>,
+    #[command(flatten)]
+    pub(crate) dtype: DtypeArgs,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}

@@ -1,0 +1,88 @@
+//! Flags that several commands have, defined once.
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+
+/// Which model, and where it runs.
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct ModelArgs {
+    /// A diffusers folder or a single .safetensors checkpoint; the built-in miniature if absent
+    #[arg(long, value_name = "DIR|FILE", visible_aliases = ["pretrained-model-name-or-path", "model-id", "base-model"])]
+    pub(crate) model: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
+}
+
+/// How a model is read, and where it runs.
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct ReadingArgs {
+    /// A diffusers folder whose configurations and tokenizer describe a single file
+    #[arg(long, value_name = "DIR")]
+    pub(crate) config: Option<PathBuf>,
+    /// What the U-Net predicts, where a single file cannot say it: epsilon or v_prediction
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) prediction_type: Option<String>,
+    /// Variant of a folder's weight files, such as fp16
+    #[arg(long, value_name = "NAME")]
+    pub(crate) variant_files: Option<String>,
+    /// cpu, cuda[:N], vulkan[:N], metal[:N] or rocm[:N]; all but cpu are cargo features
+    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    pub(crate) device: String,
+    /// Number of CPU threads; all cores if absent
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
+}
+
+/// How to print.
+#[derive(ClapArgs, Clone, Copy, Debug)]
+pub(crate) struct PrintArgs {
+    /// Print the result as JSON on stdout
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print no progress
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+/// Where a run's result lies.
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct OutputArgs {
+    /// Where to write; a folder in ./scumble-out named after the plan if absent
+    #[arg(long, visible_aliases = ["out", "save-path", "save-dir"], value_name = "DIR")]
+    pub(crate) output_dir: Option<PathBuf>,
+    /// Replace another plan's result in that folder
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Continue an unfinished run; this happens anyway
+    #[arg(long)]
+    pub(crate) resume: bool,
+}
+
+/// In what numbers is computed.
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct DtypeArgs {
+    /// Dtype of the computation; f32 is the only one so far
+    #[arg(long, default_value = "f32", value_parser = ["f32", "float32"], value_name = "DTYPE")]
+    pub(crate) dtype: String,
+}
+
+/// How pictures are drawn that are then judged.
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct DrawingArgs {
+    /// Denoising steps; 50, or 20 for the miniature, if absent
+    #[arg(long, visible_alias = "num-inference-steps", value_name = "N", allow_negative_numbers = true)]
+    pub(crate) steps: Option<usize>,
+    /// Strength of classifier-free guidance; 7.5, or 4 for the miniature, if absent
+    #[arg(long, visible_alias = "cfg-scale", value_name = "X", allow_negative_numbers = true)]
+    pub(crate) guidance_scale: Option<f64>,
+    /// The sampler, as for `scumble generate`; the checkpoint's own, or ddim for the miniature, if absent
+    #[arg(long, visible_alias = "scheduler", value_name = "NAME")]
+    pub(crate) sampler: Option<String>,
+}
+
+#[derive(ClapArgs, Clone, Copy, Debug)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}

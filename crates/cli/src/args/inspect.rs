@@ -1,0 +1,40 @@
+//! What `scumble inspect` and `scumble verify` take.
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+
+use super::groups::{DtypeArgs, ModelArgs, PrintArgs};
+
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct InspectArgs {
+    /// A checkpoint, an edit, a LoRA, an embedding, a picture; the built-in miniature if absent
+    #[arg(value_name = "PATH")]
+    pub(crate) path: Option<PathBuf>,
+    /// List every tensor
+    #[arg(long)]
+    pub(crate) tensors: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct VerifyArgs {
+    /// A diffusers folder or a single file; the built-in miniature if absent
+    #[arg(value_name = "MODEL")]
+    pub(crate) path: Option<PathBuf>,
+    /// Reference tensors made elsewhere
+    #[arg(long, value_name = "FILE")]
+    pub(crate) reference: PathBuf,
+    /// Largest max|a-b| / max|b| that passes
+    #[arg(long, default_value_t = 1e-4, value_name = "X", allow_negative_numbers = true)]
+    pub(crate) tolerance: f64,
+    #[command(flatten)]
+    pub(crate) dtype: DtypeArgs,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}

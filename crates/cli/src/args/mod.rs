@@ -1,0 +1,80 @@
+//! What a user can type: one definition for parsing, help and the list of flags. A file a command; `groups` has what they share.
+//!
+//! Hyphen and underscore are the same in every flag, and the flag names of the published tools are aliases.
+
+mod attack;
+mod erase;
+mod evaluate;
+mod export;
+mod generate;
+mod groups;
+mod inspect;
+mod report;
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+
+pub(crate) use self::{
+    attack::AttackArgs,
+    erase::EraseArgs,
+    evaluate::EvaluateArgs,
+    export::{ExportArgs, Form},
+    generate::GenerateArgs,
+    groups::{DrawingArgs, ListArgs, ModelArgs, PrintArgs},
+    inspect::{InspectArgs, VerifyArgs},
+    report::{Blurred, ReportArgs},
+};
+
+/// Erase concepts from text-to-image diffusion models, and try to bring them back.
+#[derive(Debug, Parser)]
+#[command(name = "scumble", version, long_version = crate::device::version(), max_term_width = 110)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Erase concepts from a model; without --model from the built-in miniature
+    Erase(EraseArgs),
+    /// Draw pictures
+    Generate(GenerateArgs),
+    /// Try to bring back what an edit erased
+    Attack(AttackArgs),
+    /// Judge models, edits, guards and attacks on the same pictures
+    Evaluate(EvaluateArgs),
+    /// Make a page, tables and a rating page of what `scumble evaluate` found
+    Report(ReportArgs),
+    /// Write an edited model, or the edit alone, in a form that other tools load
+    Export(ExportArgs),
+    /// Say what a file or folder is
+    Inspect(InspectArgs),
+    /// Compare a model with reference tensors made elsewhere
+    Verify(VerifyArgs),
+    /// List the methods
+    Methods(ListArgs),
+    /// List the attacks
+    Attacks(ListArgs),
+    /// List the guards
+    Guards(ListArgs),
+    /// List the metrics
+    Metrics(ListArgs),
+}
+
+/// Arguments with every long flag in hyphens: `--erase_concept` and `--erase-concept` are the same.
+pub(crate) fn normalised(args: impl Iterator<Item = OsString>) -> Vec<OsString> {
+    let mut rest = false;
+    args.map(|arg| {
+        rest |= arg == "--";
+        match arg.to_str() {
+            Some(text) if text.starts_with("--") && !rest => {
+                let (flag, value) = text.split_once('=').map_or((text, None), |(f, v)| (f, Some(v)));
+                let flag = flag.replace('_', "-");
+                value.map_or(flag.clone(), |v| format!("{flag}={v}")).into()
+            }
+            _ => arg,
+        }
+    })
+    .collect()
+}
