@@ -88,7 +88,7 @@ pub(crate) fn perform(args: &AttackArgs, progress: &Progress) -> Result<Value, F
     let quiet = args.print.quiet;
     let model = Model::open(&args.model, None, quiet)?;
     let mut notes = model.checkpoint.notes.clone();
-    let mut loaded = edits::open_all(&args.edit, &args.lora, &model, &mut notes)?;
+    let mut loaded = edits::open_all(&args.edits.edit, &args.edits.lora, &model, &mut notes)?;
     let world = (model.builtin || args.judge).then(World::emoji);
     let guards = guards::open_all(&args.guard, &[], &mut loaded, world.as_ref())?;
     edits::say(&notes[model.checkpoint.notes.len()..], quiet);
@@ -354,7 +354,7 @@ fn result(args: &AttackArgs, plan: &Plan, came: &Report, found: Option<PathBuf>,
     let fraction = |hits: usize| Rate { hits, n }.fraction();
     let interval = counts.map(|(pre, new)| Rate { hits: pre + new, n }.wilson(Z95));
     let guards = args.guard.iter().map(|guard| format!("guard {guard}"));
-    let edits: Vec<String> = args.edit.iter().chain(&args.lora).cloned().chain(guards).collect();
+    let edits: Vec<String> = args.edits.edit.iter().chain(&args.edits.lora).cloned().chain(guards).collect();
     json!({
         "attack": plan.attack.id,
         "edit": (!edits.is_empty()).then(|| edits.join(" + ")),

@@ -7,7 +7,7 @@ use std::{
     time::Instant,
 };
 
-use scumble_diffusion::{Guard, Noise, Picture, Pipeline, Request, Sampler, guards::check as check_guards, samplers::timesteps};
+use scumble_diffusion::{Guard, Noise, Picture, Pipeline, Request, Sampler, guards::check as check_guards};
 use scumble_erase::World;
 use scumble_report::{Parameters, png};
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use sha2::Digest as _;
 
 use crate::{
     args::GenerateArgs,
+    drawing,
     edits::{self, Loaded},
     failure::{Failure, Outcome},
     guards, miniature,
@@ -72,7 +73,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<Outcome, Failure> {
     let quiet = args.print.quiet;
     let model = Model::open(&args.model, None, quiet)?;
     let mut notes = model.checkpoint.notes.clone();
-    let mut loaded = edits::open_all(&args.edit, &args.lora, &model, &mut notes)?;
+    let mut loaded = edits::open_all(&args.edits.edit, &args.edits.lora, &model, &mut notes)?;
     let world = is_miniature(&model).then(World::emoji);
     let guards = guards::open_all(&args.guard, &args.set, &mut loaded, world.as_ref())?;
     let mut pipeline = model.pipeline()?;
@@ -167,11 +168,7 @@ fn plan(
     loaded: &[Loaded],
     embeddings: Vec<Value>,
 ) -> Result<Plan, Failure> {
-    let sampler = match &args.sampler {
-        Some(name) => name.parse().map_err(|e: scumble_diffusion::Error| Failure::from(e).of("--sampler"))?,
-        None => pipeline.own_sampler()?,
-    };
-    timesteps(sampler, &pipeline.schedule, args.steps).map_err(|e| Failure::from(e).of(&format!("--steps {}", args.steps)))?;
+    let sampler = drawing::sampler(args.sampler.as_deref(), None, args.steps, pipeline)?;
     if args.eta > 0.0 && sampler != Sampler::Ddim {
         return Err(Failure::new(format!("--eta {}: only ddim has it, the sampler is {sampler}", args.eta))
             .with_hint("add --sampler ddim"));

@@ -47,7 +47,10 @@ impl Question {
     pub fn probabilities(&self, judges: &Judges, pictures: &[Picture]) -> Vec<f32> {
         let judge = judges.of(self.judge);
         let accepted: Vec<bool> = judge.labels().iter().map(|label| self.accepted.contains(label)).collect();
-        let share = |scores: Vec<f32>| softmax(&scores).iter().zip(&accepted).filter(|(_, own)| **own).map(|(p, _)| p).sum();
+        let share = |scores: Vec<f32>| {
+            let own: f64 = softmax(&scores).iter().zip(&accepted).filter(|(_, own)| **own).map(|(p, _)| p).sum();
+            own as f32
+        };
         judge.logits(pictures).into_iter().map(share).collect()
     }
 
@@ -82,8 +85,7 @@ impl Question {
     /// # Errors
     /// If the judge cannot look at pictures of this size.
     pub fn log_probability(&self, judges: &Judges, pictures: Tensor<4>) -> Result<Tensor<1>> {
-        let judge = judges.of(self.judge);
-        judge.log_probability(pictures, &self.accepted)
+        judges.of(self.judge).log_probability(pictures, &self.accepted)
     }
 }
 

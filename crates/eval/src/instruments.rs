@@ -60,7 +60,8 @@ impl Instrument for WorldJudges<'_> {
     }
 
     fn look(&self, pictures: &[Picture], _: &[&Asked]) -> crate::Result<Facts> {
-        let shares = |scores: Vec<Vec<f32>>| Column::of(scores.into_iter().map(|row| softmax(&row)).collect());
+        let row = |scores: Vec<f32>| softmax(&scores).into_iter().map(|p| p as f32).collect();
+        let shares = |scores: Vec<Vec<f32>>| Column::of(scores.into_iter().map(row).collect());
         let corners: Vec<Picture> = pictures.iter().flat_map(corners).collect();
         let seen: Vec<f32> =
             self.judges.object.logits(&corners).iter().map(|row| largest(row).map_or(-1.0, |i| i as f32)).collect();

@@ -109,16 +109,15 @@ impl Judge {
 
     fn verdict(&self, scores: &[f32]) -> Verdict {
         let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap_or_default();
-        let total: f64 = scores.iter().map(|score| f64::from(score - scores[best]).exp()).sum();
-        Verdict { label: self.labels[best].clone(), probability: (1.0 / total) as f32 }
+        Verdict { label: self.labels[best].clone(), probability: softmax(scores)[best] as f32 }
     }
 }
 
-/// Probabilities of a row of scores; the largest goes out first, so that nothing overflows.
-pub(crate) fn softmax(scores: &[f32]) -> Vec<f32> {
+/// Probabilities of a row of scores; the largest goes out first, so that nothing overflows. In f64, since some callers add them up.
+pub(crate) fn softmax(scores: &[f32]) -> Vec<f64> {
     let most = scores.iter().copied().fold(f32::MIN, f32::max);
-    let weights: Vec<f32> = scores.iter().map(|s| (s - most).exp()).collect();
-    let sum: f32 = weights.iter().sum();
+    let weights: Vec<f64> = scores.iter().map(|s| f64::from(s - most).exp()).collect();
+    let sum: f64 = weights.iter().sum();
     weights.into_iter().map(|w| w / sum).collect()
 }
 
@@ -129,7 +128,7 @@ mod tests {
     #[test]
     fn softmax_adds_up_and_survives_large_scores() {
         let shares = softmax(&[1000.0, 999.0, -1000.0]);
-        assert!((shares.iter().sum::<f32>() - 1.0).abs() < 1e-6);
+        assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-6);
         assert!((shares[0] - 0.731_058_6).abs() < 1e-6 && shares[2] == 0.0);
     }
 }

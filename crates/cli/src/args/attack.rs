@@ -4,19 +4,15 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::groups::{DrawingArgs, DtypeArgs, ModelArgs, OutputArgs, PrintArgs};
+use super::groups::{DrawingArgs, DtypeArgs, EditsArgs, ModelArgs, OutputArgs, PrintArgs};
 
 #[derive(ClapArgs, Clone, Debug)]
 pub(crate) struct AttackArgs {
     /// Which attack (see `scumble attacks`)
     #[arg(value_name = "ATTACK")]
     pub(crate) attack: String,
-    /// The edit to attack: an edit, a partial U-Net, a LoRA or a text-encoder folder, optionally with a strength; may repeat
-    #[arg(long, value_name = "E[:STRENGTH]")]
-    pub(crate) edit: Vec<String>,
-    /// A LoRA in kohya's or PEFT's names, optionally with a weight; may repeat
-    #[arg(long, value_name = "FILE[:WEIGHT]")]
-    pub(crate) lora: Vec<String>,
+    #[command(flatten)]
+    pub(crate) edits: EditsArgs,
     /// A run-time guard to attack, alone or beside an edit (see `scumble guards`); may repeat
     #[arg(long, value_name = "ID[=TEXT]")]
     pub(crate) guard: Vec<String>,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::groups::{DtypeArgs, ModelArgs, OutputArgs, PrintArgs};
+use super::groups::{DtypeArgs, EditsArgs, ModelArgs, OutputArgs, PrintArgs};
 
 #[derive(ClapArgs, Clone, Debug)]
 pub(crate) struct GenerateArgs {
@@ -14,12 +14,8 @@ pub(crate) struct GenerateArgs {
     /// A CSV with case_number,prompt,evaluation_seed[,evaluation_guidance], a text file (a prompt a line) or JSON lines
     #[arg(long, visible_aliases = ["prompts-path"], value_name = "FILE", conflicts_with = "prompt")]
     pub(crate) prompts: Option<PathBuf>,
-    /// An edit, a partial U-Net, a LoRA or a text-encoder folder, optionally with a strength; may repeat
-    #[arg(long, value_name = "E[:STRENGTH]")]
-    pub(crate) edit: Vec<String>,
-    /// A LoRA in kohya's or PEFT's names, optionally with a weight; may repeat
-    #[arg(long, value_name = "FILE[:WEIGHT]")]
-    pub(crate) lora: Vec<String>,
+    #[command(flatten)]
+    pub(crate) edits: EditsArgs,
     /// Keep the model from a concept while it draws (see `scumble guards`); `;` separates concepts, the edit's own if absent; may repeat
     #[arg(long, value_name = "ID[=CONCEPTS]")]
     pub(crate) guard: Vec<String>,

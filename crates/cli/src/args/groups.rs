@@ -45,6 +45,17 @@ pub(crate) struct PrintArgs {
     pub(crate) quiet: bool,
 }
 
+/// What lies over the model.
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct EditsArgs {
+    /// An edit, a partial U-Net, a LoRA or a text-encoder folder, optionally with a strength; may repeat
+    #[arg(long, value_name = "E[:STRENGTH]")]
+    pub(crate) edit: Vec<String>,
+    /// A LoRA in kohya's or PEFT's names, optionally with a weight; may repeat
+    #[arg(long, value_name = "FILE[:WEIGHT]")]
+    pub(crate) lora: Vec<String>,
+}
+
 /// Where a run's result lies.
 #[derive(ClapArgs, Clone, Debug)]
 pub(crate) struct OutputArgs {

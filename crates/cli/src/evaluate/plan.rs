@@ -6,8 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use scumble_attack::Drawing;
-use scumble_attack::{Attack, attacks};
+use scumble_attack::{Attack, Drawing, attacks};
 use scumble_erase::{Concept, Known, Wording, World};
 use scumble_eval::{
     protocol::{self, Ask, Asked, Set, UNKNOWN_TARGETS, Wanted},

@@ -209,7 +209,7 @@ impl Detector {
     /// All labels with their scores, the highest first; of equal ones the first label.
     fn ranked(&self, mut scores: Vec<f32>) -> Vec<Sighting> {
         match self.manifest.scores {
-            Scores::Softmax => scores = softmax(&scores),
+            Scores::Softmax => scores = softmax(&scores).into_iter().map(|p| p as f32).collect(),
             Scores::Sigmoid => scores.iter_mut().for_each(|v| *v = 1.0 / (1.0 + (-*v).exp())),
             Scores::AsIs => {}
         }
