@@ -1,7 +1,7 @@
 //! Pictures of the concept to learn from, drawn by the unedited model with other noise than the cases'.
 
 use burn::tensor::Tensor;
-use scumble_erase::{Error, Event, Result, seeds::mix};
+use scumble_erase::{Error, Event, Result, seeds::stream};
 
 use crate::{
     attacks::paraphrase::with_article,
@@ -21,7 +21,7 @@ pub fn lessons(job: &mut Job<'_>, pictures: usize, instead: &str) -> Result<(Vec
             *prompt = with_article(&job.reworded(prompt, instead)?, instead);
         }
     }
-    let case = |i: usize| Case { prompt: asked[i % asked.len()].clone(), seed: mix(job.seed, 0x1e55_0000 + i as u64) };
+    let case = |i: usize| Case { prompt: asked[i % asked.len()].clone(), seed: stream(job.seed, "lessons").at(i) };
     let cases: Vec<Case> = (0..pictures).map(case).collect();
     job.tell(Event::Stage { name: "drawing pictures to learn from", total: cases.len(), done: 0 })?;
     let (mut captions, mut kept) = (Vec::new(), Vec::new());

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{Noise, Prompted, Timestep, TorchRng};
-use scumble_erase::{Error, Event, Result, seeds::mix};
+use scumble_erase::{Error, Event, Result, seeds::stream};
 use scumble_nn::files::{HostTensor, Tensors};
 
 use crate::{
@@ -128,7 +128,7 @@ fn one_step<S: Search>(
     let leaves: Vec<Tensor<2>> = group
         .iter()
         .map(|&i| {
-            let mut rng = TorchRng::new(mix(mix(job.seed, 0xa77a_0000 + i as u64), step as u64));
+            let mut rng = stream(job.seed, "lockstep/leaves").within(i).rng(step);
             cases[i].leaf(&mut rng).autodiff().require_grad()
         })
         .collect();
@@ -157,13 +157,14 @@ fn noisy(job: &Job<'_>, plan: Lockstep, (round, step): (usize, usize), group: &[
     let all = schedule.num_train_timesteps();
     let label = match plan.order {
         Order::InTurn => ((2 * round + 1) * all / (2 * plan.rounds)).min(all - 1),
-        Order::Random => TorchRng::new(mix(job.seed, 0x7157_0000 + step as u64)).integers(1, 0, all as i64)[0] as usize,
+        Order::Random => stream(job.seed, "lockstep/timesteps").rng(step).integers(1, 0, all as i64)[0] as usize,
     };
     let t: Vec<Timestep> = vec![schedule.timestep(label)?; group.len()];
     let index: Vec<i64> = group.iter().map(|&i| i as i64).collect();
     let device = job.victim.device();
     let x0 = start.targets.clone().select(0, Tensor::from_data(TensorData::new(index, [group.len()]), device));
-    let seeds: Vec<u64> = group.iter().map(|&i| mix(mix(job.seed, job.cases[i].seed), 0x0153_0000 + step as u64)).collect();
+    let noises = stream(job.seed, "lockstep/noise");
+    let seeds: Vec<u64> = group.iter().map(|&i| noises.within(job.cases[i].seed as usize).at(step)).collect();
     let noise = Noise::seeds(&seeds).draw(x0.dims(), device);
     Ok(Noisy { x: schedule.add_noise(x0, noise.clone(), &t)?, noise, t })
 }

@@ -7,7 +7,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use scumble_diffusion::TorchRng;
 use scumble_erase::{
     adam::{Adam, Moments},
-    seeds::mix,
+    seeds::stream,
 };
 
 use crate::{
@@ -30,7 +30,7 @@ pub struct Nearest {
 impl Nearest {
     /// `tokens` places that begin at words drawn from the seed, moved by AdamW.
     pub fn new(vocabulary: Vocabulary, tokens: usize, rule: Rule, seed: u64) -> Self {
-        let first = TorchRng::new(mix(seed, 0x9ea2)).integers(tokens, 0, vocabulary.len() as i64);
+        let first = stream(seed, "nearest/start").rng(0).integers(tokens, 0, vocabulary.len() as i64);
         let free = pick(&vocabulary.vectors, first);
         let width = free.dims()[1];
         let moments = Moments::zeros_like(&free.clone().reshape([tokens * width]));

@@ -8,7 +8,7 @@ use scumble_diffusion::{
     samplers::{Predict, Run, Step, timesteps},
     time::StepIndex,
 };
-use scumble_erase::{Error, Result, seeds::mix};
+use scumble_erase::{Error, Result, seeds::stream};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -95,7 +95,7 @@ pub fn latents(job: &Job<'_>, trial: Trial, prompted: &Prompted, seeds: &[u64], 
             let columns = ((trial.amount * w as f64).round() as usize).clamp(1, w - 1);
             let values: Vec<f32> = (0..h * w).map(|i| f32::from(u8::from(i % w < columns))).collect();
             let mask: Tensor<4> = Tensor::from_data(TensorData::new(values, [1, 1, h, w]), model.device());
-            let other = Noise::seeds(&seeds.iter().map(|&seed| mix(seed, 0x1a9a)).collect::<Vec<_>>());
+            let other = Noise::seeds(&seeds.iter().map(|&seed| stream(seed, "revive/other half").seed()).collect::<Vec<_>>());
             let mut given = targets.clone();
             for (mask, noise) in [(mask.clone(), noise), (mask.neg() + 1.0, other)] {
                 let x = first(&noise);
@@ -106,7 +106,7 @@ pub fn latents(job: &Job<'_>, trial: Trial, prompted: &Prompted, seeds: &[u64], 
             Ok(given)
         }
         Probe::Noisier => {
-            let fresh = Noise::seeds(&seeds.iter().map(|&seed| mix(seed, 0x201e)).collect::<Vec<_>>());
+            let fresh = Noise::seeds(&seeds.iter().map(|&seed| stream(seed, "revive/fresh noise").seed()).collect::<Vec<_>>());
             let drawing = Drawing { sampler: Some(Sampler::Ddim), ..job.drawing };
             let hook = Hook::Noisier { eta: trial.amount, fresh, before: None };
             Drawn { drawing, hook, eta: 1.0, ..plain }.draw(first(&noise), noise)

@@ -14,7 +14,7 @@ use crate::{
     noised::{Noised, Noisy},
     pictures::{self, Drawing},
     retain::Retain,
-    seeds::mix,
+    seeds::{Stream, stream},
 };
 
 /// Two prompts beside one picture.
@@ -76,24 +76,33 @@ pub struct Batch {
     pub anchor: Tensor<3>,
 }
 
+/// The noise of the anchors' pictures: one stream for the methods that draw them alike.
+pub fn shown(seed: u64) -> Stream {
+    stream(seed, "anchors")
+}
+
+/// The noise of pictures of what is kept.
+pub fn kept(seed: u64) -> Stream {
+    stream(seed, "anchors/kept")
+}
+
 impl Anchors {
-    /// Pictures drawn by the frozen model: at least one for every pair, of which there is at least one. `stream` tells one set of
+    /// Pictures drawn by the frozen model: at least one for every pair, of which there is at least one. `of` tells one set of
     /// pictures of a job from another.
     ///
     /// # Errors
     /// If the model cannot sample, or the caller interrupts.
-    pub fn drawn(job: &mut Job<'_>, pairs: &[Pair], pictures: usize, drawing: Drawing, stream: u64) -> Result<Self> {
-        let seed = mix(job.seed, stream);
+    pub fn drawn(job: &mut Job<'_>, pairs: &[Pair], pictures: usize, drawing: Drawing, of: Stream) -> Result<Self> {
         let count = pictures.max(pairs.len());
         let prompts: Vec<String> = pairs.iter().cycle().take(count).map(|pair| pair.anchor.clone()).collect();
-        let seeds: Vec<u64> = (0..count).map(|i| mix(seed, i as u64)).collect();
+        let seeds: Vec<u64> = (0..count).map(|i| of.at(i)).collect();
         let latents = pictures::drawn(job, &prompts, &seeds, drawing)?;
-        Ok(Self::of(job, pairs, latents, seed))
+        Ok(Self::of(job, pairs, latents, of.seed()))
     }
 
     /// The user's pictures, `None` if there are none; each belongs to one of the pairs, of which there is at least one.
-    pub fn given(job: &Job<'_>, pairs: &[Pair], stream: u64) -> Option<Self> {
-        Some(Self::of(job, pairs, pictures::given(job)?, mix(job.seed, stream)))
+    pub fn given(job: &Job<'_>, pairs: &[Pair], of: Stream) -> Option<Self> {
+        Some(Self::of(job, pairs, pictures::given(job)?, of.seed()))
     }
 
     fn of(job: &Job<'_>, pairs: &[Pair], latents: Tensor<4>, seed: u64) -> Self {

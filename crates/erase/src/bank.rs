@@ -20,6 +20,7 @@ use serde::Serialize;
 use crate::{
     error::{Error, Result},
     job::{Event, Job},
+    seeds::{Stream, stream},
 };
 
 /// One trajectory to be recorded.
@@ -31,6 +32,12 @@ pub struct Path {
     pub also: Vec<String>,
     /// Seed of its starting noise.
     pub seed: u64,
+}
+
+/// The start noise of trajectories along a concept's prompts: one stream for all methods, so that a bank recorded for one of them
+/// serves the next.
+pub fn trajectories(seed: u64) -> Stream {
+    stream(seed, "trajectories")
 }
 
 /// How trajectories are sampled.

@@ -10,7 +10,7 @@ use crate::{
     edit::Change,
     error::{Error, Result},
     gradients::Gradients,
-    seeds::mix,
+    seeds::stream,
     train::to_host,
     trainable::Trainable,
 };
@@ -37,7 +37,7 @@ pub fn attached(pipeline: &Pipeline, inner: usize, seed: u64) -> Result<Pipeline
     let mut adapted = pipeline.clone();
     let device = pipeline.device().clone();
     for (i, (block, width)) in outputs.into_iter().enumerate() {
-        let mut rng = TorchRng::new(mix(seed, 0xb077_0000 + i as u64));
+        let mut rng = stream(seed, "bottleneck").rng(i);
         let bound = 1.0 / (width as f32).sqrt();
         let mut uniform = |n: usize| -> Vec<f32> { rng.uniform(n).into_iter().map(|u| (2.0 * u - 1.0) * bound).collect() };
         let parts = [

@@ -10,7 +10,7 @@ use crate::{
     adam::{Adam, Moments},
     error::{Error, Result},
     gradients::Gradients,
-    seeds::mix,
+    seeds::stream,
     train::to_host,
 };
 
@@ -66,7 +66,7 @@ impl Discriminator {
         }
         layers.push(Layer { input: wide(halvings), output: 1, stride: 1, norm: false });
 
-        let mut rng = TorchRng::new(mix(seed, 0xd15c));
+        let mut rng = stream(seed, "discriminator").rng(0);
         let mut normal = |n: usize, mean: f32| -> Tensor<1> {
             // Fewer than 16 are drawn another way.
             let drawn: Vec<f32> = rng.normal(n.max(16)).into_iter().take(n).map(|z| mean + 0.02 * z).collect();

@@ -16,7 +16,7 @@ use crate::{
     noised::{Noised, Noisy},
     pictures::{self, Drawing},
     retain::Retain,
-    seeds::mix,
+    seeds::{Stream, stream},
     train::{Train, train_several},
     trainable::Trainable,
 };
@@ -147,7 +147,7 @@ pub struct Set {
     past: f64,
     dropout: f64,
     /// Keeps the draws of two sets apart.
-    stream: u64,
+    purpose: &'static str,
     /// All that decides the pictures.
     content: Value,
 }
@@ -191,7 +191,7 @@ impl Set {
                 let bytes: Vec<u8> = latents.clone().into_data().iter::<f32>().flat_map(f32::to_le_bytes).collect();
                 (latents, json!({ "given": blake3::hash(&bytes).to_hex().to_string(), "prompts": prompts }))
             }
-            None => drawn(job, shown, sets, 0xf0_4600)?,
+            None => drawn(job, shown, sets, stream(job.seed, "forget/pictures"))?,
         };
         Ok(Self {
             noised: Noised::new(job.pipeline, latents),
@@ -200,7 +200,7 @@ impl Set {
             pull: sets.target,
             past: sets.past,
             dropout: 0.0,
-            stream: 0xf046_0001,
+            purpose: "forget",
             content,
         })
     }
@@ -215,7 +215,7 @@ impl Set {
             return Err(Error::input("there are no captions of what is to stay").with_hint("give some with --captions FILE"));
         }
         let prompts: Vec<String> = known.iter().cycle().take(sets.retain_pictures).cloned().collect();
-        let (latents, content) = drawn(job, &prompts, sets, 0xee_7000)?;
+        let (latents, content) = drawn(job, &prompts, sets, stream(job.seed, "remain/pictures"))?;
         Ok(Self {
             noised: Noised::new(job.pipeline, latents),
             labels: prompts.clone(),
@@ -223,7 +223,7 @@ impl Set {
             pull: sets.retain_target,
             past: 0.0,
             dropout: sets.dropout,
-            stream: 0xf046_0002,
+            purpose: "remain",
             content,
         })
     }
@@ -254,9 +254,9 @@ impl Set {
     /// # Errors
     /// If the schedule has no such timestep.
     pub fn loss(&self, frozen: &Pipeline, edited: &Pipeline, n: usize, seed: u64, step: usize) -> Result<Tensor<1>> {
-        let seed = mix(seed, self.stream);
+        let seed = stream(seed, self.purpose).seed();
         let noisy = self.noised.draw(edited, n, seed, step)?;
-        let tossed = TorchRng::new(mix(seed, 0xd509 << 32 | step as u64)).uniform(n);
+        let tossed = stream(seed, "forget/dropout").rng(step).uniform(n);
         let of_rows = |list: &[String]| -> Vec<String> {
             let one = |(&row, &tossed): (&usize, &f32)| {
                 if f64::from(tossed) < self.dropout { String::new() } else { list[row].clone() }
@@ -291,7 +291,7 @@ impl Set {
         seed: u64,
         step: usize,
     ) -> Result<Gradients> {
-        let noisy = self.noised.draw(frozen, n, mix(seed, self.stream), step)?;
+        let noisy = self.noised.draw(frozen, n, stream(seed, self.purpose).seed(), step)?;
         let prompts: Vec<String> = noisy.rows.iter().map(|&row| self.prompts[row].clone()).collect();
         denoising_gradient(frozen, values, guidance, &noisy, &prompts)
     }
@@ -317,7 +317,7 @@ impl Set {
             let from = |share: usize, of: usize| share * of / parts;
             let n = from(part + 1, timesteps) - from(part, timesteps);
             let alone = self.noised.only(picture).within(frozen, from(part, all), from(part + 1, all) - 1)?;
-            let noisy = alone.draw(frozen, n, mix(seed, 0xf15e << 32 | picture as u64), part)?;
+            let noisy = alone.draw(frozen, n, stream(seed, "forget/over time").at(picture), part)?;
             sum = plus(sum, denoising_gradient(frozen, values, 0.0, &noisy, &prompts[..n])?, n as f64);
         }
         Ok(sum)
@@ -393,8 +393,8 @@ pub fn check_counts(counts: &[(&str, usize)]) -> Result<()> {
 }
 
 /// Pictures of the prompts, and what decides them.
-fn drawn(job: &mut Job<'_>, prompts: &[String], sets: &Sets, stream: u64) -> Result<(Tensor<4>, Value)> {
-    let seeds: Vec<u64> = (0..prompts.len()).map(|i| mix(job.seed, stream << 32 | i as u64)).collect();
+fn drawn(job: &mut Job<'_>, prompts: &[String], sets: &Sets, of: Stream) -> Result<(Tensor<4>, Value)> {
+    let seeds: Vec<u64> = (0..prompts.len()).map(|i| of.at(i)).collect();
     let content = json!({ "prompts": prompts, "seeds": seeds, "drawing": sets.drawing() });
     Ok((pictures::drawn(job, prompts, &seeds, sets.drawing())?, content))
 }
@@ -403,7 +403,7 @@ fn drawn(job: &mut Job<'_>, prompts: &[String], sets: &Sets, stream: u64) -> Res
 fn instead(job: &Job<'_>, prompts: &[&ConceptPrompt], relabel: Relabel) -> Result<Vec<String>> {
     let mut kept = Retain::of(job).some(usize::MAX);
     kept.sort();
-    let any = TorchRng::new(mix(job.seed, 0xabe1)).permutation(kept.len());
+    let any = stream(job.seed, "relabel").rng(0).permutation(kept.len());
     let mut found: BTreeMap<&str, String> = BTreeMap::new();
     let missing =
         || Error::input("there are no captions to relabel to").with_hint("give some with --captions FILE, or an --anchor");

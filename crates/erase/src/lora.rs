@@ -15,7 +15,7 @@ use crate::{
     edit::Change,
     error::{Error, Result},
     gradients::Gradients,
-    seeds::mix,
+    seeds::stream,
     train::to_host,
     trainable::Trainable,
 };
@@ -63,7 +63,7 @@ pub fn attached(pipeline: &Pipeline, layers: Layers, rank: usize, seed: u64) -> 
         let shape = pipeline.unet.weights.get(&format!("{module}.weight")).map(|w| w.shape.clone()).unwrap_or_default();
         let (output, input) = (shape[0], shape[1]);
         let bound = 1.0 / (input as f32).sqrt();
-        let values: Vec<f32> = TorchRng::new(mix(seed, 0x10a0_0000 + i as u64))
+        let values: Vec<f32> = stream(seed, "lora/down").rng(i)
             .uniform(rank * input)
             .into_iter()
             .map(|u| (2.0 * u - 1.0) * bound)

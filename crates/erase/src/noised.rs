@@ -6,7 +6,7 @@ use scumble_nn::Context;
 
 use crate::{
     error::{Error, Result},
-    seeds::{draw, mix},
+    seeds::{draw, stream},
 };
 
 /// Latents of pictures, from which every step draws some and adds noise.
@@ -82,8 +82,8 @@ impl Noised {
     /// # Errors
     /// If the schedule has no such timestep.
     pub fn draw(&self, pipeline: &Pipeline, n: usize, seed: u64, step: usize) -> Result<Noisy> {
-        let mut rng = TorchRng::new(mix(seed, 0x2015_0000 + step as u64));
-        let rows = draw(self.len(), n, mix(seed, 0x2015), step);
+        let mut rng = stream(seed, "noised/times and noise").rng(step);
+        let rows = draw(self.len(), n, stream(seed, "noised/rows").seed(), step);
         let (least, most) = self.range;
         let width = (most + 1 - least) as f64 / n as f64;
         let within = rng.uniform(n);

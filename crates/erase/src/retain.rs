@@ -5,7 +5,7 @@ use scumble_diffusion::Pipeline;
 
 use crate::{
     job::Job,
-    seeds::{draw, mix},
+    seeds::{Stream, draw, stream},
 };
 
 /// The prompts to keep: the job's captions, and what the user named.
@@ -40,13 +40,15 @@ impl Retain {
             (false, true) => n,
             (false, false) => n.div_ceil(2),
         };
-        let part = |lines: &[String], n: usize, stream: u64| -> Vec<String> {
+        let part = |lines: &[String], n: usize, of: Stream| -> Vec<String> {
             if lines.is_empty() || n == 0 {
                 return Vec::new();
             }
-            draw(lines.len(), n, mix(self.seed, stream), step).into_iter().map(|i| lines[i].clone()).collect()
+            draw(lines.len(), n, of.seed(), step).into_iter().map(|i| lines[i].clone()).collect()
         };
-        [vec![String::new()], part(&self.named, of_named, 0x4e7a_0001), part(&self.captions, n - of_named, 0x4e7a_0002)].concat()
+        let named = part(&self.named, of_named, stream(self.seed, "retain/named"));
+        let captions = part(&self.captions, n - of_named, stream(self.seed, "retain/captions"));
+        [vec![String::new()], named, captions].concat()
     }
 
     /// At most `n` of the prompts, those the user named first.
@@ -54,7 +56,7 @@ impl Retain {
         let captions = if self.captions.is_empty() {
             Vec::new()
         } else {
-            draw(self.captions.len(), self.captions.len(), mix(self.seed, 0x4e7a_0003), 0)
+            draw(self.captions.len(), self.captions.len(), stream(self.seed, "retain/some").seed(), 0)
         };
         let captions = captions.into_iter().map(|i| self.captions[i].clone());
         self.named.iter().cloned().chain(captions).take(n).collect()

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     adam::Adam,
-    bank::{Bank, Examples, Path, Sampling},
+    bank::{self, Bank, Examples, Path, Sampling},
     concept::ConceptPrompt,
     error::{Error, Result},
     gradients::Gradients,
@@ -31,7 +31,7 @@ use crate::{
     methods::esd,
     noised::squared_error,
     retain::Retain,
-    seeds::{draw, mix},
+    seeds::{draw, stream},
     train::{LrSchedule, Train, train},
     trainable::SELFATTN_Q,
 };
@@ -112,9 +112,10 @@ impl Steering {
 pub fn steer(job: &mut Job<'_>, options: &Steering, start: &Pipeline) -> Result<Gradients> {
     let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
     let sampling = Sampling { steps: options.sampling_steps, guidance: options.start_guidance };
+    let (trajectories, kept_trajectories) = (bank::trajectories(job.seed), stream(job.seed, "steering/kept trajectories"));
     let toward = |i: usize| {
         let p = &prompts[i % prompts.len()];
-        Path { prompt: p.asks().to_owned(), also: vec![p.instead()], seed: mix(job.seed, i as u64) }
+        Path { prompt: p.asks().to_owned(), also: vec![p.instead()], seed: trajectories.at(i) }
     };
     let paths: Vec<Path> = (0..options.trajectories * prompts.len()).map(toward).collect();
     let concept = Bank::record(job, &paths, sampling)?;
@@ -125,7 +126,7 @@ pub fn steer(job: &mut Job<'_>, options: &Steering, start: &Pipeline) -> Result<
         n => captions[i % n].clone(),
     };
     let kept: Vec<Path> = (0..options.keep_trajectories)
-        .map(|i| Path { prompt: along(i), also: Vec::new(), seed: mix(job.seed, 0x57ee_0000 + i as u64) })
+        .map(|i| Path { prompt: along(i), also: Vec::new(), seed: kept_trajectories.at(i) })
         .collect();
     let keep = Bank::record(job, &kept, sampling)?;
 
@@ -159,7 +160,7 @@ pub fn steer(job: &mut Job<'_>, options: &Steering, start: &Pipeline) -> Result<
         let nearer = squared_error(both.clone(), safe.repeat_dim(0, 2)) - squared_error(both, unsafe_.repeat_dim(0, 2));
         let steered = (nearer + options.margin).clamp_min(0.0).mean();
 
-        let others = keep.examples(&draw(keep.len(), options.keep_batch, mix(seed, 0x57ee), step));
+        let others = keep.examples(&draw(keep.len(), options.keep_batch, stream(seed, "steering/kept").seed(), step));
         Ok(steered + drift(frozen, edited, &others, &lines, &empty)? * options.keep)
     })
 }

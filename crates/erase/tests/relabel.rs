@@ -19,6 +19,7 @@ use scumble_erase::{
     job::Job,
     methods::{erasediff, sa, salun, scissorhands},
     passes,
+    seeds::stream,
 };
 use serde_json::{Value, json};
 
@@ -294,7 +295,7 @@ fn the_mask_is_the_most_salient_half() {
         let mask = salun::mask(job, &options, &set).unwrap();
         let at = passes::values(&model, Trainable::named("esd-x").unwrap()).unwrap();
         // Two passes over three pictures, two at a time.
-        let batches = (0..3).map(|k| set.denoising_gradient(&model, &at, 7.5, 2, job.seed ^ 0x5a11, k).unwrap());
+        let batches = (0..3).map(|k| set.denoising_gradient(&model, &at, 7.5, 2, stream(job.seed, "salun/salience").seed(), k).unwrap());
         (mask, batches.fold(Gradients::new(), |sum, g| plus(sum, g, 1.0)))
     });
     let (mask, sum) = (flat(&mask), flat(&sum));

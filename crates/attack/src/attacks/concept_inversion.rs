@@ -16,7 +16,7 @@ use scumble_erase::{
     Error, Event, Result, Variant,
     adam::{Adam, Moments},
     checks,
-    seeds::{draw as epochs, mix},
+    seeds::{draw as epochs, stream},
 };
 use scumble_nn::files::{Embedding, HostTensor, Tensors};
 use serde::{Deserialize, Serialize};
@@ -151,13 +151,13 @@ fn loss(
     step: usize,
 ) -> Result<Tensor<1>> {
     let n = options.batch;
-    let rows = epochs(placed.len(), n, mix(job.seed, 0x1297), step);
+    let rows = epochs(placed.len(), n, stream(job.seed, "concept-inversion/pictures").seed(), step);
     let asked = placed.filled(job.victim, &rows, &vectors.unsqueeze::<3>())?;
     let concept = together(&rows.iter().map(|&i| concepts[i].clone()).collect::<Vec<_>>());
     let device = job.victim.device();
     let index: Vec<i64> = rows.iter().map(|&i| i as i64).collect();
     let x0 = pictures.clone().select(0, Tensor::<1, Int>::from_data(TensorData::new(index, [n]), device));
-    let mut rng = TorchRng::new(mix(job.seed, 0x1298_0000 + step as u64));
+    let mut rng = stream(job.seed, "concept-inversion/noise").rng(step);
     let seeds: Vec<u64> = rng.integers(n, 0, i64::from(i32::MAX)).iter().map(|&seed| seed as u64).collect();
     let noise = Noise::seeds(&seeds).draw(x0.dims(), device);
     let schedule = &job.victim.schedule;
@@ -190,7 +190,7 @@ fn begin(job: &Job<'_>, options: &Options) -> Tensor<2> {
         Init::Concept if !own.is_empty() => own.iter().copied().cycle().take(options.vectors).collect(),
         _ => {
             let first_special = i64::from(tokenizer.start_id().max(1));
-            let drawn = TorchRng::new(mix(job.seed, 0x1299)).integers(options.vectors, 0, first_special);
+            let drawn = stream(job.seed, "concept-inversion/start").rng(0).integers(options.vectors, 0, first_special);
             drawn.iter().map(|&id| id as u32).collect()
         }
     };

@@ -13,7 +13,7 @@
 //! case ends with the first picture that shows the concept, as in UnlearnDiffAtk, and no CLIP is asked. Its search under SLD leaves the unconditional
 //! prediction out of the guided one; here the guard's own rule is in the loss (`guard_in_loss`).
 
-use scumble_erase::{Result, Variant, checks, seeds::mix};
+use scumble_erase::{Result, Variant, checks, seeds::stream};
 use serde::{Deserialize, Serialize};
 
 use super::{Attack, as_value};
@@ -101,6 +101,6 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
     };
     let seed = job.seed;
     lockstep::search_at(job, start, plan, &placed, &mut |case| {
-        Nearest::new(vocabulary.clone(), plan.tokens, rule, mix(seed, 0x94d0_0000 + case as u64))
+        Nearest::new(vocabulary.clone(), plan.tokens, rule, stream(seed, "p4d").at(case))
     })
 }

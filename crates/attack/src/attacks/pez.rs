@@ -15,7 +15,7 @@
 
 use burn::tensor::Tensor;
 use scumble_diffusion::TorchRng;
-use scumble_erase::{Error, Event, Result, Variant, checks, seeds::mix};
+use scumble_erase::{Error, Event, Result, Variant, checks, seeds::stream};
 use scumble_nn::files::{HostTensor, Tensors};
 use serde::{Deserialize, Serialize};
 
@@ -147,7 +147,7 @@ fn search(
     let n = job.cases.len();
     let rule = Rule { lr: options.lr, weight_decay: options.weight_decay };
     let seed = job.seed;
-    let one = |case: usize| Nearest::new(vocabulary.clone(), options.tokens, rule, mix(seed, 0x9e20_0000 + case as u64));
+    let one = |case: usize| Nearest::new(vocabulary.clone(), options.tokens, rule, stream(seed, "pez").at(case));
     let mut cases: Vec<Nearest> = (0..n).map(one).collect();
     let mut best: Vec<(f32, Vec<u32>)> = cases.iter().map(|case| (f32::INFINITY, case.tokens().unwrap_or_default())).collect();
     let mut done = restored(job, &mut cases, &mut best)?;

@@ -5,7 +5,7 @@
 //! above what words can do.
 
 use scumble_diffusion::TorchRng;
-use scumble_erase::{Result, Variant, checks, seeds::mix};
+use scumble_erase::{Result, Variant, checks, seeds::stream};
 use serde::{Deserialize, Serialize};
 
 use super::{Attack, as_value};
@@ -90,7 +90,7 @@ pub fn search(job: &mut Job<'_>, start: &Start, options: &Options) -> Result<Out
     let vocabulary = Vocabulary::of(job.victim);
     let (seed, radius) = (job.seed, (options.radius > 0.0).then_some(options.radius));
     lockstep::search(job, start, plan, &mut |case| {
-        let words = TorchRng::new(mix(seed, 0x50f7_0000 + case as u64)).integers(options.tokens, 0, vocabulary.len() as i64);
+        let words = stream(seed, "pgd/start").rng(case).integers(options.tokens, 0, vocabulary.len() as i64);
         let device = vocabulary.vectors.device();
         let start = vocabulary.vectors.clone().select(0, burn::tensor::Tensor::from_data(words.as_slice(), &device));
         Soft::new(start, options.rule, options.lr, radius)

@@ -5,7 +5,7 @@
 //! past these has found luck, not the concept.
 
 use scumble_diffusion::TorchRng;
-use scumble_erase::{Error, Event, Result, Variant, checks, seeds::mix};
+use scumble_erase::{Error, Event, Result, Variant, checks, seeds::stream};
 use serde::{Deserialize, Serialize};
 
 use super::{Attack, as_value};
@@ -86,7 +86,7 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
 /// A case as this trial has it.
 fn trial(job: &Job<'_>, options: &Options, vocabulary: &Vocabulary, i: usize, trial: usize) -> Case {
     let own = &job.cases[i];
-    let mut rng = TorchRng::new(mix(mix(job.seed, own.seed), 0x7a1d_0000 + (i * options.trials + trial) as u64));
+    let mut rng = stream(job.seed, "random").within(own.seed as usize).within(i).rng(trial);
     match options.what {
         What::Seeds => Case { prompt: own.prompt.clone(), seed: rng.integers(1, 0, i64::from(i32::MAX))[0] as u64 },
         What::Words => {

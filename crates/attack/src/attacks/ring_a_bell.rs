@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 use scumble_diffusion::TorchRng;
-use scumble_erase::{Error, Event, Result, Variant, checks, seeds::mix};
+use scumble_erase::{Error, Event, Result, Variant, checks, seeds::stream};
 use scumble_nn::files::{HostTensor, Tensors};
 use serde::{Deserialize, Serialize};
 
@@ -173,7 +173,7 @@ fn search(
     let n = targets.dims()[0];
     let genetic = Genetic { mutation: options.mutation, crossover: options.crossover, elite: options.elite };
     let own = job.seed;
-    let seed = |prompt: usize, generation: usize| mix(mix(own, 0x41b0_0000 + prompt as u64), generation as u64);
+    let seed = |prompt: usize, generation: usize| stream(own, "ring-a-bell").within(prompt).at(generation);
     let first = |prompt: usize| -> Vec<Vec<u32>> {
         let mut rng = TorchRng::new(seed(prompt, 0));
         let drawn = rng.integers(options.population * options.tokens, 0, pool.len() as i64);

@@ -25,7 +25,7 @@ use scumble_erase::{
     Captions, Error, Event, Known, Result, Variant, World, checks,
     gradients::place,
     noised::{Noised, Noisy, squared_error},
-    seeds::mix,
+    seeds::stream,
     train::{LrSchedule, Train, train},
     trainable::ESD_X,
 };
@@ -132,7 +132,7 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
     let m = ((n as f64 * options.share).round() as usize).clamp(1, n);
 
     let looked: Vec<String> = grid.iter().flat_map(|prompt| std::iter::repeat_n(prompt.clone(), options.pictures)).collect();
-    let seeds: Vec<u64> = (0..looked.len()).map(|i| mix(job.seed, 0x3027_0000 + i as u64)).collect();
+    let seeds: Vec<u64> = (0..looked.len()).map(|i| stream(job.seed, "worst-case/grid of the base").at(i)).collect();
     let base = job.base;
     let pictures = drawn(job, base, &looked, &seeds, "drawing the grid with the unedited model")?;
     let unedited = if options.relative { losses(job, base, &options, &looked, &pictures, n)? } else { vec![0.0; n] };
@@ -162,7 +162,7 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
     if let Some(shows) = job.shows {
         // How often the grid's prompts show the concept, one picture each.
         let victim = job.victim;
-        let own: Vec<u64> = (0..n).map(|i| mix(job.seed, 0x3028_0000 + i as u64)).collect();
+        let own: Vec<u64> = (0..n).map(|i| stream(job.seed, "worst-case/grid of the edit").at(i)).collect();
         let latents = drawn(job, victim, &grid, &own, "drawing the grid with the edited model")?;
         let hits = shows(&draw::pictures(victim, &latents));
         let count = |rows: &mut dyn Iterator<Item = usize>| rows.filter(|&i| hits[i]).count();
@@ -244,7 +244,7 @@ fn losses(
             let label = (2 * k + 1) * all / (2 * options.timesteps);
             let t: Vec<Timestep> = vec![model.schedule.timestep(label.min(all - 1))?; texts.len()];
             let seeds: Vec<u64> =
-                (0..texts.len()).map(|i| mix(mix(job.seed, 0x3029_0000 + (first + i) as u64), k as u64)).collect();
+                (0..texts.len()).map(|i| stream(job.seed, "worst-case/noise").within(first + i).at(k)).collect();
             let noise = Noise::seeds(&seeds).draw(x0.dims(), model.device());
             let x = model.schedule.add_noise(x0.clone(), noise.clone(), &t)?;
             let noisy = Noisy { rows: (first..first + texts.len()).collect(), x0: x0.clone(), noise, x, t };
@@ -271,7 +271,7 @@ fn erased(
     let base = job.base;
     let examples = Noised::new(base, pictures.clone());
     let nothing = Captions { source: "none".into(), lines: Vec::new() };
-    let (seed, state) = (mix(job.seed, 0x3030 + round as u64), format!("worst-case-{round}"));
+    let (seed, state) = (stream(job.seed, "worst-case/rounds").at(round), format!("worst-case-{round}"));
     let mut erasing = job.training(base, seed, &nothing);
     let plan = Train::new(ESD_X, options.iterations, options.lr, LrSchedule::Constant, &state);
     let device = base.device();

@@ -16,7 +16,7 @@ use super::{Encoded, Layer, Regression, encode, multiplied};
 use crate::{
     error::{Error, Result},
     job::{Event, Job},
-    seeds::mix,
+    seeds::stream,
 };
 
 /// What to balance, and how long to try.
@@ -65,7 +65,7 @@ pub(crate) fn balanced(
     let mut best: Option<(f64, Vec<Mat<f64>>)> = None;
     job.tell(Event::Stage { name: "balancing", total: balance.rounds, done: 0 })?;
     // The same noise in every round: what changes is what the edit does.
-    let seed = mix(job.seed, 0xba1a);
+    let seed = stream(job.seed, "uce/debiasing").seed();
     for round in 0..=balance.rounds {
         let mut regression = kept.clone();
         regression.pull(c.as_ref(), g.as_ref(), 1.0);

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     adam::Adam,
-    anchors::{Anchors, Batch, Pair},
+    anchors::{self, Anchors, Batch, Pair},
     checks,
     edit::Edit,
     error::{Error, Result},
@@ -140,9 +140,6 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     }
 }
 
-/// Streams of pictures.
-pub(crate) const ANCHORS: u64 = 0xac_0001;
-pub(crate) const KEPT: u64 = 0xac_0002;
 
 /// Erases the job's concepts.
 ///
@@ -161,7 +158,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
 
     let drawing = Drawing { steps: options.sampling_steps, guidance: options.guidance };
-    let anchors = Anchors::drawn(job, &pairs, options.pictures, drawing, ANCHORS)?;
+    let anchors = Anchors::drawn(job, &pairs, options.pictures, drawing, anchors::shown(job.seed))?;
     let kept = match (options.reg > 0.0, options.reg_captions) {
         (false, _) => None,
         (true, 0) => Some(anchors.clone()),
@@ -170,7 +167,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             if kept.is_empty() {
                 return Err(Error::input("reg_captions asks for captions, there are none").with_hint("give some with --captions"));
             }
-            Some(Anchors::drawn(job, &kept, n, drawing, KEPT)?)
+            Some(Anchors::drawn(job, &kept, n, drawing, anchors::kept(job.seed))?)
         }
     };
 

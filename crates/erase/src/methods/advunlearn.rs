@@ -30,7 +30,7 @@ use crate::{
         esd::{self, Away, Form},
     },
     retain::Retain,
-    seeds::{draw, mix},
+    seeds::{Stream, draw, stream},
     soft_token::{self, Attack, Gradient, Rule, Slots, Span},
     train::{LrSchedule, Train, train},
     trainable::Trainable,
@@ -220,7 +220,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let kept_paths: Vec<Path> = kept
         .iter()
         .enumerate()
-        .map(|(i, prompt)| Path { prompt: prompt.clone(), also: vec![], seed: mix(seed, 0xadd_0000 + i as u64) })
+        .map(|(i, prompt)| Path { prompt: prompt.clone(), also: vec![], seed: stream(seed, "advunlearn/kept trajectories").at(i) })
         .collect();
     let kept_bank = if kept.is_empty() { None } else { Some(Bank::record(job, &kept_paths, sampling)?) };
 
@@ -231,7 +231,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let steps = Train::new(trainable, steps, options.lr, options.lr_schedule, "advunlearn");
     let values = train(job, Train { carried: Some(&latest), ..steps }, &mut |edited, step| {
         let retained = |step: usize| match &kept_bank {
-            Some(bank) => retained(edited, bank, &kept, options.retain_batch, mix(seed, 0x7e7a), step).map(Some),
+            Some(bank) => retained(edited, bank, &kept, options.retain_batch, stream(seed, "advunlearn/retain").seed(), step).map(Some),
             None => Ok(None),
         };
         if alone {
@@ -264,8 +264,8 @@ struct Levels<'a> {
 
 impl Levels<'_> {
     /// Examples drawn from the bank for one use in one step, and the prompt of each.
-    fn examples(&self, n: usize, stream: u64, step: usize) -> (Examples, Vec<usize>) {
-        let examples = self.bank.examples(&draw(self.bank.len(), n, mix(self.seed, stream), step));
+    fn examples(&self, n: usize, of: Stream, step: usize) -> (Examples, Vec<usize>) {
+        let examples = self.bank.examples(&draw(self.bank.len(), n, of.seed(), step));
         let rows = examples.path.iter().map(|path| path % self.prompts.len()).collect();
         (examples, rows)
     }
@@ -277,7 +277,7 @@ impl Levels<'_> {
         let before = self.latest.borrow().get("soft").cloned();
         let before =
             before.and_then(|host| soft_token::from_host(&host, [o.attack_batch, o.attack_tokens, width], edited.device()));
-        let fresh = self.slots.random(&edited.without_gradients(), o.attack_batch, mix(self.seed, 0xa77a_0000 + step as u64));
+        let fresh = self.slots.random(&edited.without_gradients(), o.attack_batch, stream(self.seed, "advunlearn/fresh soft tokens").at(step));
         let start = match (o.attack_init, before) {
             (Init::Latest, Some(before)) => before,
             (Init::Rolling, Some(before)) => {
@@ -288,7 +288,8 @@ impl Levels<'_> {
             _ => fresh,
         };
         let attack = Attack { steps: o.attack_steps, lr: o.attack_lr, rule: o.attack, gradient: o.attack_gradient };
-        let mut next = |k: usize| Ok(self.examples(o.attack_batch, 0xa77b, step * o.attack_steps + k));
+        let attacked = stream(self.seed, "advunlearn/attack");
+        let mut next = |k: usize| Ok(self.examples(o.attack_batch, attacked, step * o.attack_steps + k));
         let (soft, _) = soft_token::attack(edited, self.slots, start, attack, &mut next)?;
         if o.attack_init != Init::Random {
             self.latest.borrow_mut().insert("soft".into(), soft_token::to_host(&soft));
@@ -299,7 +300,7 @@ impl Levels<'_> {
     /// The upper level: ESD's distance for attacked prompts.
     fn forget(&self, edited: &Pipeline, step: usize) -> Result<Tensor<1>> {
         let o = self.options;
-        let (examples, rows) = self.examples(o.batch, 0, step);
+        let (examples, rows) = self.examples(o.batch, stream(self.seed, "advunlearn/forget"), step);
         let away = Away { eta: o.eta, anchor_eta: o.anchor_eta, form: o.form };
         let target = esd::target(&examples, &rows, self.prompts, away);
         let clean = if step < o.warmup { o.batch } else { o.clean };

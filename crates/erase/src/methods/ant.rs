@@ -35,7 +35,7 @@ use crate::{
         esd::{self, Away, Form, select},
     },
     pull::{self, Pull},
-    seeds::{draw, mix},
+    seeds::{draw, stream},
     train::{LrSchedule, Train, train},
     trainable::Trainable,
 };
@@ -229,7 +229,7 @@ fn in_adapters(job: &mut Job<'_>, options: &Options) -> Result<Edit> {
     let concepts = job.concepts;
     for (i, concept) in concepts.iter().enumerate() {
         let material = Material::record(job, &concept.prompts, options)?;
-        let adapted = lora::attached(job.pipeline, Layers::KeysValues, options.rank, mix(job.seed, i as u64))?;
+        let adapted = lora::attached(job.pipeline, Layers::KeysValues, options.rank, stream(job.seed, "ant/adapters").at(i))?;
         let (batch, seed, state) = (options.batch, job.seed, format!("ant-{i}"));
         let mut steps = Train::new(LORA, options.iterations, options.lr, options.lr_schedule, &state);
         steps.start = Some(&adapted);

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     adam::Adam,
-    anchors::{Anchors, Batch, Pair},
+    anchors::{self, Anchors, Batch, Pair},
     checks,
     discriminator::{Discriminator, Lesson, cross_entropy},
     edit::Edit,
@@ -35,7 +35,7 @@ use crate::{
     job::{Event, Job},
     methods::{Method, Variant},
     pictures::Drawing,
-    seeds::mix,
+    seeds::stream,
     train::{LrSchedule, Train, train_several},
     trainable::Trainable,
 };
@@ -147,8 +147,6 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 }
 
 /// Streams of pictures; the anchors' are those of Ablating Concepts, so that both learn from the same.
-const ANCHORS: u64 = super::ac::ANCHORS;
-const KEPT: u64 = super::ac::KEPT;
 /// The names of stored states.
 const STATE: &str = "doco";
 const WARM_UP: &str = "doco-warm-up";
@@ -176,13 +174,13 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
 
     let drawing = Drawing { steps: options.sampling_steps, guidance: options.guidance };
-    let anchors = Anchors::drawn(job, &pairs, options.pictures, drawing, ANCHORS)?;
+    let anchors = Anchors::drawn(job, &pairs, options.pictures, drawing, anchors::shown(job.seed))?;
     let kept = match kept.len() {
         0 => None,
-        n => Some(Anchors::drawn(job, &kept, n, drawing, KEPT)?),
+        n => Some(Anchors::drawn(job, &kept, n, drawing, anchors::kept(job.seed))?),
     };
     let [_, channels, h, w] = job.pipeline.latent_shape(1, None, None)?;
-    let fresh = Discriminator::fresh(channels, h.min(w), options.d_width, mix(job.seed, 0xd0c0), job.pipeline.device());
+    let fresh = Discriminator::fresh(channels, h.min(w), options.d_width, stream(job.seed, "doco/discriminator").seed(), job.pipeline.device());
     let warm = warm_up(job, &anchors, fresh, &options)?;
 
     let pipeline = job.pipeline;

@@ -20,13 +20,13 @@ use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bank::{Bank, Examples, Path, Sampling},
+    bank::{self, Bank, Examples, Path, Sampling},
     concept::ConceptPrompt,
     edit::Edit,
     error::{Error, Result},
     job::{Event, Job},
     methods::{Method, Variant},
-    seeds::{draw, mix},
+    seeds::{draw, stream},
     train::{LrSchedule, Train, train},
     trainable::Trainable,
 };
@@ -232,11 +232,12 @@ impl Options {
 /// Trajectory i follows prompt i, over and over, each from its own seed. If some prompts have a companion, all get one.
 pub(crate) fn paths(prompts: &[ConceptPrompt], trajectories: usize, seed: u64) -> Vec<Path> {
     let companions = prompts.iter().any(|p| p.also().is_some());
+    let seeds = bank::trajectories(seed);
     let one = |i: usize| {
         let p = &prompts[i % prompts.len()];
         let along = p.from.as_ref().unwrap_or(&p.erase);
         let also = companions.then(|| p.also().cloned().unwrap_or_default()).into_iter().collect();
-        Path { prompt: along.clone(), also, seed: mix(seed, i as u64) }
+        Path { prompt: along.clone(), also, seed: seeds.at(i) }
     };
     (0..trajectories.max(prompts.len())).map(one).collect()
 }
@@ -308,7 +309,7 @@ pub(crate) fn fresh(
     step: usize,
 ) -> Result<Examples> {
     let edited = edited.without_gradients();
-    let mut rng = TorchRng::new(mix(seed, 0x5eed ^ step as u64));
+    let mut rng = stream(seed, "esd/fresh").rng(step);
     let path: Vec<usize> = rng.integers(options.batch, 0, prompts.len() as i64).iter().map(|&i| i as usize).collect();
     let stop = rng.integers(1, 0, options.steps as i64)[0] as usize;
     let text = |pick: &dyn Fn(&ConceptPrompt) -> String| -> Vec<String> { path.iter().map(|&i| pick(&prompts[i])).collect() };

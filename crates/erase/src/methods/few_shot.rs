@@ -24,7 +24,7 @@ use crate::{
     noised::{Noised, squared_error},
     pictures::{self, Drawing},
     retain::{Retain, hidden_drift},
-    seeds::mix,
+    seeds::stream,
     train::{LrSchedule, Train, train},
     trainable::Trainable,
 };
@@ -266,7 +266,7 @@ impl Pictures {
                         drawn.push(own);
                     }
                 }
-                let seeds: Vec<u64> = (0..drawn.len()).map(|i| mix(job.seed, 0xf0_0000 + i as u64)).collect();
+                let seeds: Vec<u64> = (0..drawn.len()).map(|i| stream(job.seed, "few-shot/pictures").at(i)).collect();
                 let drawing = Drawing { steps: options.sampling_steps, guidance: options.guidance };
                 (pictures::drawn(job, &drawn, &seeds, drawing)?, beside)
             }
@@ -289,7 +289,7 @@ fn prompts(concept: &Concept, templates: Templates) -> Vec<String> {
 
 /// Each picture mirrored or not, by the toss of a coin. Latents of a mirrored picture are nearly the mirrored latents.
 fn mirrored(latents: Tensor<4>, seed: u64) -> Tensor<4> {
-    let coins = TorchRng::new(mix(seed, 0xf11b)).integers(latents.dims()[0], 0, 2);
+    let coins = stream(seed, "few-shot/mirrors").rng(0).integers(latents.dims()[0], 0, 2);
     let one = |(i, coin): (usize, &i64)| {
         let picture = latents.clone().narrow(0, i, 1);
         if *coin == 1 { picture.flip([3]) } else { picture }
@@ -305,7 +305,7 @@ fn driven(errors: Tensor<1>, bound: f64) -> Tensor<1> {
 /// The mean squared error of denoising each of a step's examples, in what the network predicts: `[batch]`.
 fn denoising(edited: &Pipeline, pictures: &Pictures, options: &Options, seed: u64, step: usize) -> Result<Tensor<1>> {
     let noisy = pictures.noised.draw(edited, options.batch, seed, step)?;
-    let chosen = TorchRng::new(mix(seed, 0xfe55_0000 + step as u64)).integers(options.batch, 0, i64::from(i32::MAX));
+    let chosen = stream(seed, "few-shot/prompts").rng(step).integers(options.batch, 0, i64::from(i32::MAX));
     let one = |(&row, &c): (&usize, &i64)| {
         let list = &pictures.prompts[row];
         list[c as usize % list.len()].clone()

@@ -27,6 +27,7 @@ use crate::{
     job::{Event, Job},
     methods::{Method, Variant, esd::select},
     pictures::Drawing,
+    seeds::stream,
     train::{LrSchedule, Train, train},
     trainable::Trainable,
 };
@@ -134,8 +135,6 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 }
 
 /// Streams of pictures.
-const SHOWN: u64 = 0xf3_0001;
-const KEPT: u64 = 0xf3_0002;
 
 /// Erases the job's concepts.
 ///
@@ -159,14 +158,15 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
 
     let marks = marks(job.pipeline, job.concepts, &options)?;
     let drawing = Drawing { steps: options.sampling_steps, guidance: options.guidance };
-    let shown = match Anchors::given(job, &pairs, SHOWN) {
+    let of = stream(job.seed, "fmn/shown");
+    let shown = match Anchors::given(job, &pairs, of) {
         Some(given) => given,
-        None => Anchors::drawn(job, &pairs, options.pictures, drawing, SHOWN)?,
+        None => Anchors::drawn(job, &pairs, options.pictures, drawing, of)?,
     };
     let kept = if options.retain > 0.0 { Pair::kept(job, options.retain_captions) } else { Vec::new() };
     let kept = match kept.len() {
         0 => None,
-        n => Some(Anchors::drawn(job, &kept, n, drawing, KEPT)?),
+        n => Some(Anchors::drawn(job, &kept, n, drawing, stream(job.seed, "fmn/kept"))?),
     };
 
     let pipeline = job.pipeline;

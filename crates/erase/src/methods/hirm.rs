@@ -23,7 +23,7 @@ use crate::{
     job::{Event, Job},
     methods::{Method, Variant},
     retain::{Retain, hidden_drift},
-    seeds::{draw, mix},
+    seeds::{draw, stream},
     train::{LrSchedule, Train, train},
     trainable::Trainable,
 };
@@ -242,7 +242,7 @@ impl Aim {
 
 /// The random target, `[1, tokens, width]`.
 fn random(tokens: usize, width: usize, options: &Options, seed: u64, frozen: &Pipeline) -> Tensor<3> {
-    let mut rng = TorchRng::new(mix(seed, 0x41e4));
+    let mut rng = stream(seed, "hirm/direction").rng(0);
     let values = match options.direction {
         Direction::Each => rng.normal(width),
         Direction::Whole => rng.uniform(tokens * width),

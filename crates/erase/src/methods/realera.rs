@@ -24,7 +24,7 @@ use scumble_diffusion::{Pipeline, TorchRng};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bank::{Bank, Path, Sampling},
+    bank::{self, Bank, Path, Sampling},
     closed_form::{self, EncodedPair, KEYS_AND_VALUES, Layer, Positions, Regression, Statistics},
     edit::Edit,
     error::{Error, Result},
@@ -32,7 +32,7 @@ use crate::{
     lora::{self, LORA, Layers},
     methods::{Method, Variant},
     pull::{self, Pull},
-    seeds::{draw, mix},
+    seeds::{draw, stream},
     train::{LrSchedule, Train, train},
 };
 
@@ -180,7 +180,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     for (i, pair) in pairs.iter().enumerate() {
         let (e, a) = pair.rows(&closed_form::align(&pair.c, &pair.g));
         regression.pull(e.as_ref(), a.as_ref(), 1.0);
-        let mut rng = TorchRng::new(mix(job.seed, i as u64));
+        let mut rng = stream(job.seed, "realera/perturbations").rng(i);
         for _ in 0..options.neighbours {
             let near = perturbed(&e, &spread, [options.near, options.closest], &mut rng);
             regression.pull(near.as_ref(), a.as_ref(), share);
@@ -223,9 +223,10 @@ fn aligned(
         start.unet.weights.replace(&layer.name, Tensor::from_floats(&numbers[..], job.pipeline.device()))?;
     }
     let adapted = lora::attached(&start, Layers::KeysValues, options.lora_rank, job.seed)?;
+    let trajectories = bank::trajectories(job.seed);
     let path = |i: usize| {
         let (asks, instead) = &texts[i % texts.len()];
-        Path { prompt: asks.clone(), also: vec![instead.clone()], seed: mix(job.seed, i as u64) }
+        Path { prompt: asks.clone(), also: vec![instead.clone()], seed: trajectories.at(i) }
     };
     let paths: Vec<Path> = (0..options.trajectories.max(texts.len())).map(path).collect();
     let bank = Bank::record(job, &paths, Sampling { steps: options.sampling_steps, guidance: options.start_guidance })?;
@@ -235,7 +236,7 @@ fn aligned(
     steps.start = Some(&adapted);
     let values = train(job, steps, &mut |edited, step| {
         let examples = bank.examples(&draw(bank.len(), options.batch, seed, step));
-        let mut rng = TorchRng::new(mix(seed, 0x4ea1_0000 + step as u64));
+        let mut rng = stream(seed, "realera/neighbours").rng(step);
         let pairs: Vec<&EncodedPair> = examples.path.iter().map(|path| &pairs[path % texts.len()]).collect();
         let near = hidden(frozen, &pairs, spread, [options.near, options.closest], &mut rng);
         let target = examples.eps_also.first().unwrap_or(&examples.eps_empty).clone();

@@ -32,7 +32,7 @@ use crate::{
         Method, Variant,
         esd::{self, Away, Form},
     },
-    seeds::{draw, mix},
+    seeds::{Stream, draw, stream},
     train::{LrSchedule, Train, train},
 };
 
@@ -147,11 +147,11 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let asked = Asked::new(job.pipeline, &prompts);
     let away = Away { eta: options.eta, anchor_eta: options.anchor_eta, form: Form::Paper };
     let (pipeline, seed) = (job.pipeline, job.seed);
-    let fresh = HiddenRows::fresh(pipeline, options.rows.max(1), 1.0, mix(seed, 0x4ece));
+    let fresh = HiddenRows::fresh(pipeline, options.rows.max(1), 1.0, stream(seed, "receler/rows").seed());
     let carried: RefCell<Tensors> = RefCell::default();
     let adam = Adam { weight_decay: options.attack_lr, ..Adam::default() };
-    let examples = |step: usize, stream: u64| {
-        let examples = bank.examples(&draw(bank.len(), options.batch, mix(seed, stream), step));
+    let examples = |step: usize, of: Stream| {
+        let examples = bank.examples(&draw(bank.len(), options.batch, of.seed(), step));
         let rows: Vec<usize> = examples.path.iter().map(|path| path % prompts.len()).collect();
         (examples, rows)
     };
@@ -164,12 +164,12 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         let mut rows = fresh.clone().from_stored(&carried.borrow()).unwrap_or_else(|| fresh.clone());
         if options.rows > 0 {
             rows.attack(edited, adam, options.attack_lr, options.attack_steps, &mut |k| {
-                let (examples, of) = examples(step * options.attack_steps + k, 0xa77a);
+                let (examples, of) = examples(step * options.attack_steps + k, stream(seed, "receler/attack"));
                 Ok((examples, asked.hidden(&of), asked.ends(&of)))
             })?;
             carried.replace(rows.to_stored());
         }
-        let (examples, of) = examples(step, 0xe4a5);
+        let (examples, of) = examples(step, stream(seed, "receler/erase"));
         let target = esd::target(&examples, &of, &prompts, away);
         let hidden = asked.hidden(&of);
         let attacked = if options.rows > 0 { (of.len() as f64 * options.attacked).round() as usize } else { 0 };

@@ -22,6 +22,7 @@ use crate::{
     job::{Event, Job},
     methods::{Method, Variant},
     passes,
+    seeds::stream,
     train::{LrSchedule, Train},
 };
 
@@ -169,6 +170,6 @@ fn salience(job: &mut Job<'_>, options: &Options, forgotten: &Set) -> Result<Gra
     });
     passes::sum(job, "salience", &content, batches, &mut |k| {
         // Other noise than the training's.
-        forgotten.denoising_gradient(frozen, &values, guidance, batch, seed ^ 0x5a11, k)
+        forgotten.denoising_gradient(frozen, &values, guidance, batch, stream(seed, "salun/salience").seed(), k)
     })
 }

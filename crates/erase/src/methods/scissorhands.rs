@@ -25,7 +25,7 @@ use crate::{
     job::{Event, Job},
     methods::{Method, Variant},
     passes,
-    seeds::mix,
+    seeds::stream,
     train::{LrSchedule, Train},
     trainable::Trainable,
 };
@@ -236,7 +236,7 @@ pub fn trimmed(job: &mut Job<'_>, options: &Options, trainable: Trainable, forgo
         "pictures": forgotten.content(), "guidance": guidance, "batch": batch, "tensors": options.train_method, "seed": seed
     });
     let summed = passes::sum(job, "sensitivity", &content, options.draws, &mut |k| {
-        let gradient = forgotten.denoising_gradient(frozen, &values, guidance, batch, seed ^ 0x5c15, k)?;
+        let gradient = forgotten.denoising_gradient(frozen, &values, guidance, batch, stream(seed, "scissorhands/sensitivity").seed(), k)?;
         Ok(gradient.into_iter().map(|(name, g)| (name, g.abs())).collect())
     })?;
     let sensitivity = summed.into_iter().filter_map(|(name, s)| Some((name.clone(), (s * values.get(&name)?.clone()).abs())));
@@ -252,7 +252,7 @@ pub fn trimmed(job: &mut Job<'_>, options: &Options, trainable: Trainable, forgo
         };
         let (true, Some(old), Some(weight)) = (here, values.get(&name), frozen.unet.weights.get(&name)) else { continue };
         places += 1;
-        let drawn = drawn(options.redraw, &weight.shape, mix(seed, 0x5c15_0000 + i as u64));
+        let drawn = drawn(options.redraw, &weight.shape, stream(seed, "scissorhands/redrawn").at(i));
         let new = Tensor::<1>::from_data(TensorData::new(drawn, old.dims()), frozen.device());
         count += mask.clone().sum().into_scalar::<f32>() as usize;
         let value = old.clone() * (mask.clone() * -1.0 + 1.0) + new * mask;

@@ -30,7 +30,7 @@ use crate::{
     error::{Error, Result},
     job::{Event, Job},
     methods::{Method, Variant},
-    seeds::mix,
+    seeds::stream,
 };
 
 /// What it is.
@@ -48,8 +48,6 @@ pub const METHOD: Method = Method {
     erase,
 };
 
-/// Stream of the seeds of the perturbations.
-const PERTURBING: u64 = 0x59eed;
 /// Rounds of k-means at most; a few dozen rows settle much sooner.
 const ROUNDS: usize = 100;
 
@@ -144,7 +142,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         let basis = match &retained {
             Retained::All(basis) => basis.clone(),
             Retained::Refined(plain) => {
-                let seed = mix(job.seed, PERTURBING + index as u64);
+                let seed = stream(job.seed, "speed/perturbations").at(index);
                 free(&parts.refined(&layer.matrix, plain, &options, seed)?, options.threshold)?
             }
         };

@@ -32,7 +32,7 @@ use crate::{
         esd::{self, Away, Form, Latents, select},
     },
     pull::{self, Pull},
-    seeds::{draw, mix},
+    seeds::{draw, stream},
     train::{LrSchedule, Train, train},
 };
 
@@ -209,7 +209,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         if options.anchors > 0 && options.lambda > 0.0 {
             pulls.push(match &anchors {
                 Some(anchors) => anchors.pull(&options, seed, step),
-                None => directions(pipeline, &examples, &hidden, &options, mix(seed, 0x5b3_0000 + step as u64))?,
+                None => directions(pipeline, &examples, &hidden, &options, stream(seed, "spm/directions").at(step))?,
             });
         }
         pulls.push(Pull::mean(examples.x, examples.t, hidden, target, 1.0));
@@ -308,14 +308,14 @@ impl Anchors {
         let named = job.preserve.iter().flat_map(|c| c.prompts.iter().map(|p| p.asks().to_owned()));
         let mut prompts: Vec<String> = named.take(options.anchor_trajectories.div_ceil(2)).collect();
         let weights = distances(job.pipeline, &job.captions.lines, concept, options.alpha);
-        let chosen = without_replacement(&weights, options.anchor_trajectories - prompts.len(), mix(job.seed, 0x5b3));
+        let chosen = without_replacement(&weights, options.anchor_trajectories - prompts.len(), stream(job.seed, "spm/anchors").seed());
         prompts.extend(chosen.into_iter().map(|i| job.captions.lines[i].clone()));
         if prompts.is_empty() {
             return Err(Error::input("there are no captions to draw anchors from")
                 .with_hint("give some with --captions FILE, or none are needed with --set anchors=0"));
         }
         let path =
-            |(i, prompt): (usize, &String)| Path { prompt: prompt.clone(), also: vec![], seed: mix(job.seed, 0xa5c0 + i as u64) };
+            |(i, prompt): (usize, &String)| Path { prompt: prompt.clone(), also: vec![], seed: stream(job.seed, "spm/anchor trajectories").at(i) };
         let paths: Vec<Path> = prompts.iter().enumerate().map(path).collect();
         Ok(Self {
             bank: Bank::record(job, &paths, sampling)?,
@@ -325,7 +325,7 @@ impl Anchors {
     }
 
     fn pull(&self, options: &Options, seed: u64, step: usize) -> Pull {
-        let examples = self.bank.examples(&draw(self.bank.len(), options.anchors, mix(seed, 0xa5c), step));
+        let examples = self.bank.examples(&draw(self.bank.len(), options.anchors, stream(seed, "spm/anchor examples").seed(), step));
         let n = options.anchors;
         // Counted over steps, so that one anchor a step still meets it.
         let empty = |i: usize| (step * n + i) % EMPTY_EVERY == EMPTY_EVERY - 1;

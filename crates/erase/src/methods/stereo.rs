@@ -31,7 +31,7 @@ use crate::{
         Method, Variant,
         esd::{self, Away, Form},
     },
-    seeds::{draw, mix},
+    seeds::{Stream, draw, stream},
     soft_token::{self, Attack, Gradient, Rule, Slots, Span, attack},
     train::{LrSchedule, Train, train},
     trainable::Trainable,
@@ -203,8 +203,8 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn examples(&self, step: usize, stream: u64) -> (Examples, Vec<usize>) {
-        let examples = self.bank.examples(&draw(self.bank.len(), self.options.batch, mix(self.seed, stream), step));
+    fn examples(&self, step: usize, of: Stream) -> (Examples, Vec<usize>) {
+        let examples = self.bank.examples(&draw(self.bank.len(), self.options.batch, of.seed(), step));
         let rows = examples.path.iter().map(|path| path % self.prompts.len()).collect();
         (examples, rows)
     }
@@ -219,8 +219,9 @@ impl Search<'_> {
         let away = Away { eta: self.options.eta, anchor_eta: self.options.eta, form: Form::Paper };
         let state = format!("stereo-round-{round}");
         let steps = self.train(self.options.round_iterations, &state, model);
+        let of_round = stream(self.seed, "stereo/rounds").within(round);
         train(job, steps, &mut |edited, step| {
-            let (examples, rows) = self.examples(step, 0x57e0 + round as u64);
+            let (examples, rows) = self.examples(step, of_round);
             let target = esd::target(&examples, &rows, self.prompts, away);
             let said = |i: usize| if i % 2 == 1 { contexts.len() - 1 } else { 0 };
             esd::loss(edited, &examples, &mixed(contexts, &rows, said), &target)
@@ -231,8 +232,8 @@ impl Search<'_> {
     fn word(&self, job: &mut Job<'_>, model: &Pipeline, round: usize) -> Result<Tensor<3>> {
         let name = format!("stereo-word-{round}");
         let slots = if self.options.attack_places.beside(round) { self.beside } else { self.alone };
-        let seed = mix(self.seed, 0x3a4d_0000 + round as u64);
-        let fresh = slots.random(job.pipeline, 1, seed);
+        let of_word = stream(self.seed, "stereo/words").within(round);
+        let fresh = slots.random(job.pipeline, 1, of_word.at(0));
         let stored = job.store.get(&name)?.and_then(|mut tensors| tensors.remove("word"));
         let found = match stored.and_then(|host| soft_token::from_host(&host, fresh.dims(), job.pipeline.device())) {
             Some(word) => word,
@@ -243,7 +244,7 @@ impl Search<'_> {
                 let listener = RefCell::new(&mut *job);
                 let (word, _) = attack(model, slots, fresh, search, &mut |step| {
                     listener.borrow_mut().tell(Event::Step { done: step, loss: None })?;
-                    Ok(self.examples(step, seed))
+                    Ok(self.examples(step, of_word))
                 })?;
                 job.store.put(&name, Tensors::from([("word".to_owned(), soft_token::to_host(&word))]))?;
                 word
@@ -259,7 +260,7 @@ impl Search<'_> {
         let steps = self.train(self.options.iterations, "stereo", frozen);
         let words = contexts.len() - 1;
         train(job, steps, &mut |edited, step| {
-            let (examples, rows) = self.examples(step, 0x57e0_1a57);
+            let (examples, rows) = self.examples(step, stream(self.seed, "stereo/last"));
             let n = rows.len();
             let mut asked = examples.eps_prompt.clone();
             if words > 0 {
