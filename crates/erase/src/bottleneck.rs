@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{Pipeline, TorchRng};
+use scumble_diffusion::Pipeline;
 use scumble_nn::BOTTLENECK;
 
 use crate::{

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::{Device, Tensor, TensorData, activation::leaky_relu, module::conv2d, ops::ConvOptions};
-use scumble_diffusion::TorchRng;
 use scumble_nn::files::{HostTensor, Tensors};
 
 use crate::{

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
-use scumble_diffusion::{Pipeline, TorchRng};
+use scumble_diffusion::Pipeline;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData};
 use faer::Mat;
-use scumble_diffusion::{Adapter, Pipeline, TorchRng};
+use scumble_diffusion::{Adapter, Pipeline};
 use scumble_nn::{
     BOTTLENECK,
     files::{HostTensor, lora::LowRank},
@@ -63,11 +63,8 @@ pub fn attached(pipeline: &Pipeline, layers: Layers, rank: usize, seed: u64) -> 
         let shape = pipeline.unet.weights.get(&format!("{module}.weight")).map(|w| w.shape.clone()).unwrap_or_default();
         let (output, input) = (shape[0], shape[1]);
         let bound = 1.0 / (input as f32).sqrt();
-        let values: Vec<f32> = stream(seed, "lora/down").rng(i)
-            .uniform(rank * input)
-            .into_iter()
-            .map(|u| (2.0 * u - 1.0) * bound)
-            .collect();
+        let values: Vec<f32> =
+            stream(seed, "lora/down").rng(i).uniform(rank * input).into_iter().map(|u| (2.0 * u - 1.0) * bound).collect();
         let down = Tensor::from_data(TensorData::new(values, [rank, input]), device);
         Adapter { module, down, up: Tensor::zeros([output, rank], device) }
     };

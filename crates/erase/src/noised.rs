@@ -1,7 +1,7 @@
 //! Noisy examples of pictures: what methods learn from that do not follow a sampler's trajectory.
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{Noise, Pipeline, Timestep, TorchRng};
+use scumble_diffusion::{Noise, Pipeline, Timestep};
 use scumble_nn::Context;
 
 use crate::{

@@ -295,7 +295,8 @@ fn the_mask_is_the_most_salient_half() {
         let mask = salun::mask(job, &options, &set).unwrap();
         let at = passes::values(&model, Trainable::named("esd-x").unwrap()).unwrap();
         // Two passes over three pictures, two at a time.
-        let batches = (0..3).map(|k| set.denoising_gradient(&model, &at, 7.5, 2, stream(job.seed, "salun/salience").seed(), k).unwrap());
+        let batches =
+            (0..3).map(|k| set.denoising_gradient(&model, &at, 7.5, 2, stream(job.seed, "salun/salience").seed(), k).unwrap());
         (mask, batches.fold(Gradients::new(), |sum, g| plus(sum, g, 1.0)))
     });
     let (mask, sum) = (flat(&mask), flat(&sum));

@@ -140,7 +140,6 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     }
 }
 
-
 /// Erases the job's concepts.
 ///
 /// # Errors

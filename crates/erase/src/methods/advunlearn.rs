@@ -220,7 +220,11 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let kept_paths: Vec<Path> = kept
         .iter()
         .enumerate()
-        .map(|(i, prompt)| Path { prompt: prompt.clone(), also: vec![], seed: stream(seed, "advunlearn/kept trajectories").at(i) })
+        .map(|(i, prompt)| Path {
+            prompt: prompt.clone(),
+            also: vec![],
+            seed: stream(seed, "advunlearn/kept trajectories").at(i),
+        })
         .collect();
     let kept_bank = if kept.is_empty() { None } else { Some(Bank::record(job, &kept_paths, sampling)?) };
 
@@ -231,7 +235,9 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let steps = Train::new(trainable, steps, options.lr, options.lr_schedule, "advunlearn");
     let values = train(job, Train { carried: Some(&latest), ..steps }, &mut |edited, step| {
         let retained = |step: usize| match &kept_bank {
-            Some(bank) => retained(edited, bank, &kept, options.retain_batch, stream(seed, "advunlearn/retain").seed(), step).map(Some),
+            Some(bank) => {
+                retained(edited, bank, &kept, options.retain_batch, stream(seed, "advunlearn/retain").seed(), step).map(Some)
+            }
             None => Ok(None),
         };
         if alone {
@@ -277,7 +283,11 @@ impl Levels<'_> {
         let before = self.latest.borrow().get("soft").cloned();
         let before =
             before.and_then(|host| soft_token::from_host(&host, [o.attack_batch, o.attack_tokens, width], edited.device()));
-        let fresh = self.slots.random(&edited.without_gradients(), o.attack_batch, stream(self.seed, "advunlearn/fresh soft tokens").at(step));
+        let fresh = self.slots.random(
+            &edited.without_gradients(),
+            o.attack_batch,
+            stream(self.seed, "advunlearn/fresh soft tokens").at(step),
+        );
         let start = match (o.attack_init, before) {
             (Init::Latest, Some(before)) => before,
             (Init::Rolling, Some(before)) => {

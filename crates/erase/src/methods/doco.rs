@@ -180,7 +180,13 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         n => Some(Anchors::drawn(job, &kept, n, drawing, anchors::kept(job.seed))?),
     };
     let [_, channels, h, w] = job.pipeline.latent_shape(1, None, None)?;
-    let fresh = Discriminator::fresh(channels, h.min(w), options.d_width, stream(job.seed, "doco/discriminator").seed(), job.pipeline.device());
+    let fresh = Discriminator::fresh(
+        channels,
+        h.min(w),
+        options.d_width,
+        stream(job.seed, "doco/discriminator").seed(),
+        job.pipeline.device(),
+    );
     let warm = warm_up(job, &anchors, fresh, &options)?;
 
     let pipeline = job.pipeline;

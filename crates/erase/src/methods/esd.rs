@@ -12,7 +12,7 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 use scumble_diffusion::{
-    Denoiser, Noise, Pipeline, TorchRng,
+    Denoiser, Noise, Pipeline,
     guidance::guided,
     samplers::{self, Run, Sampler},
 };

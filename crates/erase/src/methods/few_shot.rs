@@ -11,7 +11,7 @@
 //! do not name the concept, and of the empty prompt. It is 0 at the first step; once examples reach the bound it repairs.
 
 use burn::tensor::Tensor;
-use scumble_diffusion::{Pipeline, TorchRng};
+use scumble_diffusion::Pipeline;
 use serde::{Deserialize, Serialize};
 
 use crate::{

@@ -13,7 +13,7 @@
 //! No picture is looked at and the U-Net is never asked.
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{Pipeline, TorchRng};
+use scumble_diffusion::Pipeline;
 use serde::{Deserialize, Serialize};
 
 use crate::{

@@ -236,7 +236,8 @@ pub fn trimmed(job: &mut Job<'_>, options: &Options, trainable: Trainable, forgo
         "pictures": forgotten.content(), "guidance": guidance, "batch": batch, "tensors": options.train_method, "seed": seed
     });
     let summed = passes::sum(job, "sensitivity", &content, options.draws, &mut |k| {
-        let gradient = forgotten.denoising_gradient(frozen, &values, guidance, batch, stream(seed, "scissorhands/sensitivity").seed(), k)?;
+        let gradient =
+            forgotten.denoising_gradient(frozen, &values, guidance, batch, stream(seed, "scissorhands/sensitivity").seed(), k)?;
         Ok(gradient.into_iter().map(|(name, g)| (name, g.abs())).collect())
     })?;
     let sensitivity = summed.into_iter().filter_map(|(name, s)| Some((name.clone(), (s * values.get(&name)?.clone()).abs())));

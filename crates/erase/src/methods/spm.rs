@@ -308,14 +308,18 @@ impl Anchors {
         let named = job.preserve.iter().flat_map(|c| c.prompts.iter().map(|p| p.asks().to_owned()));
         let mut prompts: Vec<String> = named.take(options.anchor_trajectories.div_ceil(2)).collect();
         let weights = distances(job.pipeline, &job.captions.lines, concept, options.alpha);
-        let chosen = without_replacement(&weights, options.anchor_trajectories - prompts.len(), stream(job.seed, "spm/anchors").seed());
+        let chosen =
+            without_replacement(&weights, options.anchor_trajectories - prompts.len(), stream(job.seed, "spm/anchors").seed());
         prompts.extend(chosen.into_iter().map(|i| job.captions.lines[i].clone()));
         if prompts.is_empty() {
             return Err(Error::input("there are no captions to draw anchors from")
                 .with_hint("give some with --captions FILE, or none are needed with --set anchors=0"));
         }
-        let path =
-            |(i, prompt): (usize, &String)| Path { prompt: prompt.clone(), also: vec![], seed: stream(job.seed, "spm/anchor trajectories").at(i) };
+        let path = |(i, prompt): (usize, &String)| Path {
+            prompt: prompt.clone(),
+            also: vec![],
+            seed: stream(job.seed, "spm/anchor trajectories").at(i),
+        };
         let paths: Vec<Path> = prompts.iter().enumerate().map(path).collect();
         Ok(Self {
             bank: Bank::record(job, &paths, sampling)?,
@@ -325,7 +329,8 @@ impl Anchors {
     }
 
     fn pull(&self, options: &Options, seed: u64, step: usize) -> Pull {
-        let examples = self.bank.examples(&draw(self.bank.len(), options.anchors, stream(seed, "spm/anchor examples").seed(), step));
+        let examples =
+            self.bank.examples(&draw(self.bank.len(), options.anchors, stream(seed, "spm/anchor examples").seed(), step));
         let n = options.anchors;
         // Counted over steps, so that one anchor a step still meets it.
         let empty = |i: usize| (step * n + i) % EMPTY_EVERY == EMPTY_EVERY - 1;
