@@ -29,7 +29,7 @@ pub fn quick_gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 }
 
 fn elementwise<const D: usize>(x: Tensor<D>, activation: Activation, composed: impl FnOnce(Tensor<D>) -> Tensor<D>) -> Tensor<D> {
-    if fuses(&x.device()) {
+    if fuses(&x.device(), [x.dtype()]) {
         return Tensor::from_dispatch(<Dispatch as Fused>::fused_activation(x.into_dispatch(), activation));
     }
     composed(x)
@@ -41,7 +41,7 @@ fn elementwise<const D: usize>(x: Tensor<D>, activation: Activation, composed: i
 /// - x: `[n, tokens, 2 * c]`
 /// - result: `[n, tokens, c]`
 pub fn geglu(x: Tensor<3>) -> Tensor<3> {
-    if fuses(&x.device()) {
+    if fuses(&x.device(), [x.dtype()]) {
         return Tensor::from_dispatch(<Dispatch as Fused>::fused_geglu(x.into_dispatch()));
     }
     let [_, _, c2] = x.dims();

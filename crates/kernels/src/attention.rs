@@ -17,7 +17,7 @@ use crate::{fuses, ops::Fused};
 /// # Panics
 /// If `heads` does not divide `c`.
 pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize, causal: bool) -> Tensor<3> {
-    if fuses(&q.device()) {
+    if fuses(&q.device(), [q.dtype(), k.dtype(), v.dtype()]) {
         let (q, k, v) = (q.into_dispatch(), k.into_dispatch(), v.into_dispatch());
         return Tensor::from_dispatch(<Dispatch as Fused>::fused_attention(q, k, v, heads, causal));
     }

@@ -32,7 +32,7 @@ pub enum Padding {
 /// - result: `[n, h / stride, w / stride, out]`, rounded up for [`Padding::Around`] and down for [`Padding::BelowRight`]
 pub fn conv3x3(x: Tensor<4>, weight: impl Into<Weight<4>>, bias: Tensor<1>, stride: usize, padding: Padding) -> Tensor<4> {
     let Weight { tensor: weight, layouts } = weight.into();
-    if fuses(&x.device()) {
+    if fuses(&x.device(), [x.dtype(), weight.dtype(), bias.dtype()]) {
         let before = usize::from(padding == Padding::Around);
         let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
         let how = Convolution { stride, before, enlarged: None, layouts };
@@ -56,7 +56,7 @@ pub fn conv3x3(x: Tensor<4>, weight: impl Into<Weight<4>>, bias: Tensor<1>, stri
 /// - result: `[n, size[0], size[1], out]`
 pub fn upsample_conv3x3(x: Tensor<4>, weight: impl Into<Weight<4>>, bias: Tensor<1>, size: [usize; 2]) -> Tensor<4> {
     let Weight { tensor: weight, layouts } = weight.into();
-    if fuses(&x.device()) {
+    if fuses(&x.device(), [x.dtype(), weight.dtype(), bias.dtype()]) {
         let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
         let how = Convolution { stride: 1, before: 1, enlarged: Some(size), layouts };
         return Tensor::from_dispatch(<Dispatch as Fused>::fused_conv3x3(x.into_dispatch(), weight, bias, how));

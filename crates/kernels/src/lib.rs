@@ -20,7 +20,10 @@ mod memory;
 mod norm;
 pub mod ops;
 
-use burn::{backend::DispatchDevice, tensor::Device};
+use burn::{
+    backend::DispatchDevice,
+    tensor::{DType, Device},
+};
 
 pub use activation::{geglu, gelu, quick_gelu, silu};
 pub use attention::attention;
@@ -31,14 +34,16 @@ pub use linear::linear;
 pub use memory::keep_freed_memory;
 pub use norm::{group_norm, layer_norm};
 
-/// Whether the fused operations run on a device, with or without gradients.
-fn fuses(device: &Device) -> bool {
-    match device.as_dispatch() {
+/// Whether the fused operations run on a device, with or without gradients, for tensors of these kinds of numbers. They compute in f32;
+/// other kinds go through the composed operations.
+fn fuses<const N: usize>(device: &Device, dtypes: [DType; N]) -> bool {
+    let cpu = match device.as_dispatch() {
         DispatchDevice::Flex(_) => true,
         DispatchDevice::Autodiff(device) => matches!(**device, DispatchDevice::Flex(_)),
         #[allow(unreachable_patterns, reason = "other devices are there with their features only")]
         _ => false,
-    }
+    };
+    cpu && dtypes.iter().all(|dtype| *dtype == DType::F32)
 }
 
 #[cfg(test)]
@@ -48,6 +53,8 @@ mod tests {
     /// A device with gradients is another device to Burn; the fused operations have gradients of their own.
     #[test]
     fn the_cpu_fuses_with_and_without_gradients() {
-        assert!(fuses(&Device::flex()) && fuses(&Device::flex().autodiff()));
+        let f32s = [DType::F32; 2];
+        assert!(fuses(&Device::flex(), f32s) && fuses(&Device::flex().autodiff(), f32s));
+        assert!(!fuses(&Device::flex(), [DType::F32, DType::F16]));
     }
 }

@@ -16,7 +16,8 @@ pub fn linear(x: Tensor<3>, weight: impl Into<Weight<2>>, bias: Option<Tensor<1>
     let [n, tokens, width] = x.dims();
     let out = weight.dims()[0];
     let x = x.reshape([n * tokens, width]);
-    if fuses(&x.device()) {
+    let third = bias.as_ref().map_or_else(|| weight.dtype(), Tensor::dtype);
+    if fuses(&x.device(), [x.dtype(), weight.dtype(), third]) {
         let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
         let y = match bias {
             Some(bias) => <Dispatch as Fused>::fused_linear(x, weight, bias.into_dispatch(), layouts),

@@ -13,7 +13,7 @@ use crate::{fuses, ops::Fused, silu};
 /// # Panics
 /// If `groups` does not divide `c`.
 pub fn group_norm(x: Tensor<4>, groups: usize, gamma: Tensor<1>, beta: Tensor<1>, eps: f64, then_silu: bool) -> Tensor<4> {
-    if fuses(&x.device()) {
+    if fuses(&x.device(), [x.dtype(), gamma.dtype(), beta.dtype()]) {
         let (gamma, beta) = (gamma.into_dispatch(), beta.into_dispatch());
         return Tensor::from_dispatch(<Dispatch as Fused>::fused_group_norm(
             x.into_dispatch(),
@@ -40,7 +40,7 @@ pub fn group_norm(x: Tensor<4>, groups: usize, gamma: Tensor<1>, beta: Tensor<1>
 /// - x and result: `[n, tokens, c]`
 /// - gamma, beta: `[c]`
 pub fn layer_norm(x: Tensor<3>, gamma: Tensor<1>, beta: Tensor<1>, eps: f64) -> Tensor<3> {
-    if fuses(&x.device()) {
+    if fuses(&x.device(), [x.dtype(), gamma.dtype(), beta.dtype()]) {
         let (gamma, beta) = (gamma.into_dispatch(), beta.into_dispatch());
         return Tensor::from_dispatch(<Dispatch as Fused>::fused_layer_norm(x.into_dispatch(), gamma, beta, eps));
     }

@@ -336,7 +336,7 @@ impl Operation<3> for Attention {
 
 #[derive(Clone, Debug)]
 struct Conv3x3 {
-    sizes: cpu::conv::Sizes,
+    sizes: cpu::conv_sizes::Sizes,
     layouts: Layouts,
 }
 
@@ -345,7 +345,7 @@ impl Conv3x3 {
         let (x, w) = (dims(x), dims(weight));
         let Convolution { stride, before, enlarged, layouts } = how;
         let [n, height, width, input] = [x[0], x[1], x[2], x[3]];
-        Self { sizes: cpu::conv::Sizes { n, height, width, input, output: w[0], stride, before, enlarged }, layouts }
+        Self { sizes: cpu::conv_sizes::Sizes { n, height, width, input, output: w[0], stride, before, enlarged }, layouts }
     }
 }
 

@@ -2,7 +2,7 @@
 //! shapes that are not round. Burn's operations are tested against PyTorch by Burn, and by our networks' parity tests.
 
 use burn::tensor::{
-    Device, Tensor, activation,
+    DType, Device, Tensor, activation,
     module::{conv2d, interpolate},
     ops::{ConvOptions, InterpolateMode, InterpolateOptions},
 };
@@ -235,6 +235,34 @@ fn activations() {
     agree!("silu", [leaf], kernels::silu(scaled()), activation::silu(scaled()));
     agree!("gelu", [leaf], kernels::gelu(scaled()), activation::gelu(scaled()));
     agree!("quick_gelu", [leaf], kernels::quick_gelu(scaled()), scaled() * activation::sigmoid(scaled() * 1.702));
+}
+
+/// The fused operations compute in f32; other kinds of numbers are not theirs, and no reason to panic.
+#[test]
+fn half_precision_goes_through_the_composed_operations() {
+    for dtype in [DType::F16, DType::BF16] {
+        macro_rules! near {
+            ($name:expr, [$($x:ident: $shape:expr),*], $of:expr) => {{
+                $(let $x = random($shape, 7 + stringify!($x).len() as u64).inner();)*
+                let whole = { let of = |$($x),*| $of; of($($x.clone()),*) };
+                let half = { let of = |$($x),*| $of; of($($x.cast(dtype)),*) };
+                assert_eq!(half.dtype(), dtype, "{}", $name);
+                let off = distance(half.cast(DType::F32), whole);
+                assert!(off < 0.03, "{} in {dtype:?}: off by {off}", $name);
+            }};
+        }
+        near!("linear", [x: [1, 4, 6], ww: [5, 6], bbb: [5]], kernels::linear(x, ww, Some(bbb)));
+        near!("product", [x: [1, 4, 6], ww: [5, 6]], kernels::linear(x, ww, None));
+        near!("group norm", [x: [1, 3, 3, 4], gg: [4], bbb: [4]], kernels::group_norm(x, 2, gg, bbb, 1e-3, true));
+        near!("layer norm", [x: [1, 3, 8], gg: [8], bbb: [8]], kernels::layer_norm(x, gg, bbb, 1e-3));
+        near!("silu", [x: [2, 9]], kernels::silu(x));
+        near!("gelu", [x: [2, 9]], kernels::gelu(x));
+        near!("quick gelu", [x: [2, 9]], kernels::quick_gelu(x));
+        near!("geglu", [x: [1, 2, 8]], kernels::geglu(x));
+        near!("attention", [q: [1, 5, 8], kk: [1, 7, 8], vvv: [1, 7, 8]], kernels::attention(q, kk, vvv, 2, false));
+        near!("conv3x3", [x: [1, 5, 4, 3], kk: [2, 3, 3, 3], bbb: [2]], kernels::conv3x3(x, kk, bbb, 1, kernels::Padding::Around));
+        near!("upsample", [x: [1, 2, 3, 3], kk: [2, 3, 3, 3], bbb: [2]], kernels::upsample_conv3x3(x, kk, bbb, [4, 6]));
+    }
 }
 
 #[test]

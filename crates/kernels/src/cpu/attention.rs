@@ -6,7 +6,8 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::{
-    gathered::{Gathered, product as gathered, written},
+    area::{Area, Cut, Order, written},
+    gathered::{Gathered, product as gathered},
     layer_norm::{sum, sum_pairs},
     math::exp,
     panels::{Layout, Packed, Plain, Weights},
@@ -49,31 +50,32 @@ impl Sizes {
 /// - q and result: `[n, queries, width]`; k, v: `[n, keys, width]`
 pub(crate) fn forward(q: &[f32], k: &[f32], v: &[f32], s: Sizes) -> Vec<f32> {
     let (d, block) = (s.head(), s.block());
-    let firsts: Vec<usize> = (0..s.queries).step_by(block).collect();
-    written(s.n * s.queries * s.width, |y| {
-        (0..s.n * s.heads).into_par_iter().for_each(|i| {
-            let (n, h) = (i / s.heads, i % s.heads);
+    written(s.n * s.queries * s.width, s.width, |y| {
+        let mut heads = y.cells(Cut::every(s.queries.max(1)), Cut::every(d), Order::Rows);
+        heads.shared(heads.len()).for_each(|y| {
+            let (n, h) = (y.rows().start / s.queries, y.columns().start / d);
             // The head's keys and values, laid out once for all queries.
             let keys = head(k, n * s.keys..(n + 1) * s.keys, h, s, s.scale());
             let keys = Packed::new(Plain::Kernel(&keys), Layout::new(1, d, s.keys));
             let values = head(v, n * s.keys..(n + 1) * s.keys, h, s, 1.0);
             let values = Packed::new(Plain::Rows(&values), Layout::new(1, s.keys, d));
-            firsts.par_iter().for_each(|&first| {
-                let rows = block.min(s.queries - first);
-                let at = n * s.queries + first;
+            let mut blocks = y.cells(Cut::every(block), Cut::WHOLE, Order::Rows);
+            blocks.shared(blocks.len()).for_each(|mut y| {
+                let (at, rows) = (y.rows(), y.height());
                 let sources: Vec<u32> = (0..rows as u32).collect();
                 let multiply = |x: &[f32], packed: &Packed, to: &mut [f32]| {
                     let weights = Weights::Packed(packed);
-                    gathered(to.into(), Gathered { x, sources: &sources, places: None, weights, bias: None, shared: false });
+                    let p = Gathered { x, sources: &sources, weights, bias: None, shared: false };
+                    gathered(Area::of(to, packed.layout.n), p);
                 };
                 let (mut scores, mut out) = (Scratch::of(rows * s.keys), Scratch::of(rows * d));
-                multiply(&head(q, at..at + rows, h, s, 1.0), &keys, &mut scores);
+                multiply(&head(q, at.clone(), h, s, 1.0), &keys, &mut scores);
                 for (i, row) in scores.chunks_exact_mut(s.keys).enumerate() {
-                    normalise(row, first + i, s);
+                    normalise(row, at.start - n * s.queries + i, s);
                 }
                 multiply(&scores, &values, &mut out);
-                for (row, out) in out.chunks_exact(d).enumerate() {
-                    y.put((at + row) * s.width + h * d, out);
+                for out in out.chunks_exact(d) {
+                    y.append(out);
                 }
             });
         });

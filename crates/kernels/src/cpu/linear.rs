@@ -4,7 +4,8 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::{
-    gathered::{Gathered, product, written},
+    area::written,
+    gathered::{Gathered, product},
     group_norm::sum_rows,
     layer_norm::sum_pairs,
     outer::{Outer, outer},
@@ -70,8 +71,8 @@ fn multiply(
     // Every row comes from itself.
     let sources: Vec<u32> = (0..rows as u32).collect();
     laid_out(plain, layout, room, way, |weights| {
-        let p = Gathered { x, sources: &sources, places: None, weights, bias, shared: true };
-        written(rows * layout.n, |y| product(y, p))
+        let p = Gathered { x, sources: &sources, weights, bias, shared: true };
+        written(rows * layout.n, layout.n, |y| product(y, p))
     })
 }
 

@@ -4,8 +4,10 @@
 //! one runs is decided at run time. Sums are taken in an order that does not depend on the number of threads.
 
 pub(crate) mod activation;
+pub(crate) mod area;
 pub(crate) mod attention;
 pub(crate) mod conv;
+pub(crate) mod conv_sizes;
 pub(crate) mod gathered;
 pub(crate) mod geglu;
 pub(crate) mod group_norm;
@@ -17,6 +19,7 @@ pub(crate) mod panels;
 pub(crate) mod product;
 pub(crate) mod scratch;
 pub(crate) mod winograd;
+pub(crate) mod winograd_transforms;
 
 /// How many pieces of `size` numbers one task takes at least: waking a thread costs as much as some ten thousand numbers.
 fn pieces(size: usize) -> usize {

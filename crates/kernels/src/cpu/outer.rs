@@ -6,13 +6,12 @@
     reason = "indices into fixed arrays become registers; adapters that are not inlined lose the instructions"
 )]
 
-use std::ops::Range;
-
 use pulp::Simd;
 use rayon::prelude::*;
 
 use super::{
-    gathered::{NOWHERE, Output, written},
+    area::{Area, Cut, Order, written},
+    gathered::NOWHERE,
     panels::{Layout, SIDE, Tiled, by_tiles, transpose},
     scratch::Scratch,
 };
@@ -69,27 +68,29 @@ pub(crate) fn outer_on(layout: Layout, p: Outer<'_>) -> Vec<f32> {
         .collect();
 
     // A task has some columns of dy and some of x, and so a part of the gradient of its own.
-    let spans = p.k.div_ceil(SPAN);
-    written(length, |to| {
-        (0..layout.panels() * spans).into_par_iter().for_each(|task| {
-            let (panel, first) = (task / spans, task % spans * SPAN);
+    written(length, p.k * p.taps, |to| {
+        let mut cells = to.cells(Cut::every(width), Cut::every(SPAN * p.taps), Order::Rows);
+        cells.shared(cells.len()).for_each(|to| {
+            let (panel, first) = (to.rows().start / width, to.columns().start / p.taps);
             let dy = &panels[panel * rows * width..][..rows * width];
-            let rows = first..(first + SPAN).min(p.k);
-            let sums = by_tiles(Task { p, layout, dy, blocks: &blocks, first, count: rows.len() });
-            spread(to, &sums, &layout, layout.columns(panel), rows);
+            let count = to.width() / p.taps;
+            let sums = by_tiles(Task { p, layout, dy, blocks: &blocks, first, count });
+            spread(to, &sums, &layout);
         });
     })
 }
 
-/// Some rows `[taps, count, width]` to their places in `[n, k, taps]`, by squares.
-fn spread(to: Output<'_>, sums: &[f32], layout: &Layout, columns: Range<usize>, rows: Range<usize>) {
-    let (taps, width, count) = (layout.taps, layout.width(), rows.len());
-    let run = count * taps;
+/// Some rows `[taps, count, width]` to their places `[columns, count, taps]`, by squares.
+fn spread(to: Area<'_>, sums: &[f32], layout: &Layout) {
+    let (taps, width) = (layout.taps, layout.width());
+    let run = to.width();
+    let count = run / taps;
+    let columns = to.height();
     let row = |at: usize| &sums[(at % taps * count + at / taps) * width..][..width];
-    for at in (0..run).step_by(SIDE) {
-        let size = SIDE.min(run - at);
+    for (i, mut to) in to.cells(Cut::WHOLE, Cut::every(SIDE), Order::Rows).in_order().enumerate() {
+        let (at, size) = (i * SIDE, to.width());
         let from: [&[f32]; SIDE] = std::array::from_fn(|i| row(at + i.min(size - 1)));
-        for column in (0..columns.len()).step_by(SIDE) {
+        for column in (0..columns).step_by(SIDE) {
             let mut square = [[0.0; SIDE]; SIDE];
             if column + SIDE <= width {
                 transpose(&mut square, &from, column);
@@ -100,8 +101,8 @@ fn spread(to: Output<'_>, sums: &[f32], layout: &Layout, columns: Range<usize>, 
                     }
                 }
             }
-            for (n, line) in (columns.start + column..columns.end).zip(&square) {
-                to.put((n * layout.k + rows.start) * taps + at, &line[..size]);
+            for line in &square[..SIDE.min(columns - column)] {
+                to.append(&line[..size]);
             }
         }
     }
@@ -129,7 +130,7 @@ impl Tiled for Task<'_> {
     }
 
     #[inline(always)]
-    fn run<S: Simd, const M: usize, const V: usize>(&self, simd: S) -> Scratch {
+    fn run<S: Simd, const M: usize, const V: usize>(self, simd: S) -> Scratch {
         let Outer { x, taps, k, .. } = self.p;
         let width = V * S::F32_LANES;
         let mut sums = Scratch::of(taps * self.count * width);

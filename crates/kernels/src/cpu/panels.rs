@@ -9,7 +9,7 @@ use std::{
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{scratch::Scratch, winograd::kernel_transform};
+use super::{scratch::Scratch, winograd_transforms::kernel_transform};
 
 /// A product's weights: one matrix `[k, n]` for each tap.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +68,7 @@ impl Layout {
 }
 
 /// Work that goes by tiles of M rows and V vectors of sums.
-pub(crate) trait Tiled {
+pub(crate) trait Tiled: Sized {
     /// What comes out.
     type Output;
 
@@ -76,7 +76,7 @@ pub(crate) trait Tiled {
     fn layout(&self) -> Layout;
 
     /// The work itself; to be inlined, as everything that is to be compiled for those instructions.
-    fn run<S: Simd, const M: usize, const V: usize>(&self, simd: S) -> Self::Output;
+    fn run<S: Simd, const M: usize, const V: usize>(self, simd: S) -> Self::Output;
 }
 
 /// Does some work in tiles of as many sums as there are registers for, beside one row of vectors and one number.
