@@ -102,14 +102,14 @@ impl<'a> At<'a> {
     /// If `x` has not as many pictures as there are timesteps.
     pub fn watched(&self, x: Tensor<4>, context: &Context, watch: &mut Watch) -> Result<Tensor<4>> {
         let n = x.dims()[0];
-        let labels: Vec<f32> = match self.time {
-            Time::Same(step) => vec![step.timestep.get(); n],
-            Time::Each(timesteps) => timesteps.iter().map(|t| t.get()).collect(),
+        let timesteps = match self.time {
+            Time::Same(step) => vec![step.timestep; n],
+            Time::Each(timesteps) => timesteps.to_vec(),
         };
-        if labels.len() != n {
-            return Err(Error::input(format!("{} timesteps for {n} pictures", labels.len())));
+        if timesteps.len() != n {
+            return Err(Error::input(format!("{} timesteps for {n} pictures", timesteps.len())));
         }
-        Ok(self.denoiser.unet.forward_watched(x, &labels, context, watch))
+        Ok(self.denoiser.predict_watched(x, &timesteps, context, watch)?.raw())
     }
 
     /// The predictions for `k` prompts of each picture, stacked in `context` as for [`epsilon`](Self::epsilon), in one call of

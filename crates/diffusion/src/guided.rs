@@ -69,13 +69,21 @@ impl Pipeline {
             _ => {}
         }
         let safree = only(&self.guards, |rule| if let Rule::Safree(safree) = rule { Some(safree) } else { None })?;
+        if let Some((guard, _)) = safree.filter(|(_, safree)| safree.negative) {
+            if let Some((other, Rule::Negative)) = rule {
+                return Err(Error::input(format!("both guards `{}` and `{}` are the negative prompt", other.id, guard.id))
+                    .with_hint("leave one out, or set negative=false for safree"));
+            }
+            guided.negative = self.negative(guard, negative);
+        }
         guided.filtered = safree
             .map(|(guard, safree)| safree.filter(guard, self, prompt))
             .filter(|filtered| filtered.steps.iter().any(|&steps| steps > 0));
         let adavd = only(&self.guards, |rule| if let Rule::AdaVd(adavd) = rule { Some(adavd) } else { None })?;
         guided.removals = adavd.map(|(guard, adavd)| {
             let whole = &[Block::Empty, Block::Prompt, Block::Concept][..if guided.safety.is_some() { 3 } else { 2 }];
-            (adavd.removal(guard, self, n, &[Block::Prompt]), adavd.removal(guard, self, n, whole))
+            let removal = |blocks| adavd.removal(guard, self, &guided.negative, blocks);
+            (removal(&[Block::Prompt]), removal(whole))
         });
         let a_star = only(&self.guards, |rule| if let Rule::AStar(a_star) = rule { Some(a_star) } else { None })?;
         guided.updates = a_star.map(|(guard, a_star)| a_star.updates(guard, self, prompt)).filter(Updates::act);

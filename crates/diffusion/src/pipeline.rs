@@ -59,6 +59,8 @@ pub struct Pipeline {
 impl Pipeline {
     /// Moves a checkpoint to a device. Every tensor is checked against the configurations.
     ///
+    /// A scheduler's configuration that is not supported is an error where the schedule is first used ([`Schedule::refused`]).
+    ///
     /// # Errors
     /// If a configuration is not supported or the tensors are not exactly the ones it asks for.
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
@@ -66,6 +68,10 @@ impl Pipeline {
         let (text, unet, vae) = (&checkpoint.text_encoder, &checkpoint.unet, &checkpoint.vae);
         let text_config = ClipTextConfig::read(&name.join("text_encoder/config.json"), &text.config)?;
         let unet_config = UNetConfig::read(&name.join("unet/config.json"), &unet.config)?;
+        if unet_config.text_time.is_some() {
+            let problem = "added conditioning (SDXL) is not supported";
+            return Err(Error::config(name.join("unet/config.json"), "addition_embed_type", problem));
+        }
         let vae_config = VaeConfig::read(&name.join("vae/config.json"), &vae.config)?;
         if unet_config.cross_attention_dim != text_config.hidden_size {
             return Err(Error::config(
@@ -96,7 +102,8 @@ impl Pipeline {
             },
             unet: Part { weights: load("unet", &unet.tensors, &UNet::manifest(&unet_config))?, config: unet_config },
             vae: Part { weights: load("vae", &vae.tensors, &Vae::manifest(&vae_config))?, config: vae_config },
-            schedule: Schedule::from_config(&scheduler_path, &scheduler)?,
+            // What asks for no timestep works without one: a closed form has no use for the schedule.
+            schedule: Schedule::from_config(&scheduler_path, &scheduler).unwrap_or_else(|error| Schedule::refused(&error)),
             sampler: Sampler::default_for(&scheduler_path, &scheduler).ok(),
             gates: Vec::new(),
             guards: Vec::new(),
@@ -158,8 +165,12 @@ impl Pipeline {
     /// The sampler that the checkpoint itself names.
     ///
     /// # Errors
-    /// If there is no such sampler here.
+    /// If there is no such sampler here, or it does not do what the configuration asks.
     pub fn own_sampler(&self) -> Result<Sampler> {
+        match self.sampler {
+            Some(sampler) => self.schedule.usable_by(sampler)?,
+            None => self.schedule.usable()?,
+        }
         let missing = || {
             Error::input("the checkpoint's scheduler has no sampler here").with_hint("choose one with --sampler, such as ddim")
         };

@@ -4,11 +4,13 @@
 //! `x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps`.
 
 mod config;
+mod options;
 
 use burn::tensor::{Tensor, TensorData};
 
 use crate::{
     error::{Error, Result},
+    samplers::Sampler,
     time::Timestep,
 };
 
@@ -47,6 +49,30 @@ pub struct Schedule {
     use_karras_sigmas: bool,
     /// The cosine schedule, whose Karras timesteps diffusers does not round.
     cosine: bool,
+    /// UniPC's B(h) = h instead of e^h - 1.
+    bh1: bool,
+    /// What the configuration asks for and is not implemented.
+    refusals: Vec<Refusal>,
+}
+
+/// Who would have to obey.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Of {
+    /// Whoever asks for a timestep or a sampler.
+    Everything,
+    /// Whoever asks for a timestep of training.
+    Training,
+    /// Who draws with this sampler.
+    Sampler(Sampler),
+}
+
+/// Something that a configuration asks for and that is not implemented.
+#[derive(Clone, Debug)]
+struct Refusal {
+    of: Of,
+    /// Which key asks for what.
+    problem: String,
+    hint: String,
 }
 
 impl Schedule {
@@ -58,13 +84,6 @@ impl Schedule {
     /// What the network predicts.
     pub fn prediction(&self) -> Prediction {
         self.prediction
-    }
-
-    /// The same schedule for a network that predicts something else: a single-file checkpoint does not say.
-    #[must_use]
-    pub fn with_prediction(mut self, prediction: Prediction) -> Self {
-        self.prediction = prediction;
-        self
     }
 
     /// What is added to every timestep of the `leading` spacing.
@@ -97,6 +116,34 @@ impl Schedule {
         self.cosine
     }
 
+    /// Whether UniPC is asked to use B(h) = h.
+    pub(crate) fn is_bh1(&self) -> bool {
+        self.bh1
+    }
+
+    /// Whether the configuration can be obeyed at all: its timesteps have their levels of noise.
+    ///
+    /// # Errors
+    /// If it asks for a schedule that is not implemented, by key.
+    pub fn usable(&self) -> Result<()> {
+        self.meets(&[Of::Everything, Of::Training])
+    }
+
+    /// Whether a sampler does what the configuration asks of its class.
+    ///
+    /// # Errors
+    /// If it asks for something that is not implemented, by key.
+    pub fn usable_by(&self, sampler: Sampler) -> Result<()> {
+        self.meets(&[Of::Everything, Of::Sampler(sampler)])
+    }
+
+    fn meets(&self, concerned: &[Of]) -> Result<()> {
+        match self.refusals.iter().find(|refusal| concerned.contains(&refusal.of)) {
+            None => Ok(()),
+            Some(refusal) => Err(Error::input(refusal.problem.clone()).with_hint(refusal.hint.clone())),
+        }
+    }
+
     /// `alpha_bar` of every training timestep, from the least noise to the most.
     pub fn alphas_cumprod(&self) -> &[f64] {
         &self.alphas_cumprod
@@ -105,8 +152,9 @@ impl Schedule {
     /// The timestep `t` of training.
     ///
     /// # Errors
-    /// If the model was trained on fewer timesteps.
+    /// If the model was trained on fewer timesteps, or its schedule is not implemented.
     pub fn timestep(&self, t: usize) -> Result<Timestep> {
+        self.usable()?;
         if t < self.num_train_timesteps() {
             Ok(Timestep::from_grid(t as f64))
         } else {
@@ -157,8 +205,9 @@ impl Schedule {
     /// **Shapes**: `x0`, `noise` and the result [n, channels, height, width]; `t` one timestep, or n.
     ///
     /// # Errors
-    /// If there are neither one nor n timesteps.
+    /// If there are neither one nor n timesteps, or the schedule is not implemented.
     pub fn add_noise(&self, x0: Tensor<4>, noise: Tensor<4>, t: &[Timestep]) -> Result<Tensor<4>> {
+        self.usable()?;
         let alpha_bar = self.alpha_bars(t);
         combine(x0, noise, &alpha_bar, |a| (a.sqrt(), (1.0 - a).sqrt()))
     }

@@ -7,9 +7,12 @@ use std::{ops::ControlFlow, path::Path};
 use burn::tensor::{Device, Tensor, TensorData};
 use scumble_diffusion::{
     At, Denoiser, Guard, Guidance, Pipeline, Prompted, Request, Sampler, StepIndex, Timestep, TorchRng,
-    guards::{ALL, Form, Rule, Sld, a_star, safree, sld::Bound},
+    guards::{ALL, Form, Rule, Safree, Sld, a_star, adavd::Joint, safree, sld::Bound},
 };
-use scumble_nn::files::{Checkpoint, OpenOptions};
+use scumble_nn::{
+    files::{Checkpoint, OpenOptions},
+    orthonormal,
+};
 use serde_json::{Map, Value, json};
 
 /// The small model `NAME` of crates/nn/tests/golden/networks.
@@ -89,7 +92,13 @@ fn a_picture_does_not_depend_on_its_batch() {
     let model = pipeline("sd1");
     for known in ALL.iter().filter(|known| known.rule.is_some()) {
         let texts: &[&str] = if known.id == "a-star" { &["cat", "dog"] } else { &["a church"] };
-        let numbers = if known.id == "safree" { json!({"validate": true}) } else { json!({}) };
+        let numbers = match known.id {
+            "safree" => json!({"validate": true}),
+            "adavd" => {
+                json!({"shift": true, "joint": "whole", "unconditional": true, "span": false, "centre": 0.2, "steepness": 5.0})
+            }
+            _ => json!({}),
+        };
         let model = guarded(&model, known.id, texts, numbers);
         let together = drawn(&model, &PROMPTS, 7);
         let apart = [drawn(&model, &PROMPTS[..1], 7), drawn(&model, &PROMPTS[1..], 8)].concat();
@@ -211,13 +220,135 @@ fn projections_are_projections() {
     let concept = rows(3, 20, 1);
     // A row that the others span adds nothing.
     let twice = Tensor::cat(vec![concept.clone(), concept.clone().narrow(0, 0, 1) * 2.0], 0);
-    let p = safree::projector(&twice);
+    let p = safree::onto(Tensor::eye(20, &Device::flex()), &orthonormal(&twice));
     let near = |a: &Tensor<2>, b: &Tensor<2>| host(&(a.clone() - b.clone())).iter().all(|x| x.abs() < 1e-5);
     assert!(near(&p.clone().matmul(p.clone()), &p), "idempotent");
     assert!(near(&p.clone().transpose(), &p), "symmetric");
     assert!(near(&concept.clone().matmul(p.clone()), &concept), "keeps the span");
     let trace: f32 = (p * Tensor::eye(20, &Device::flex())).sum().into_scalar();
     assert!((trace - 3.0).abs() < 1e-4, "of rank 3: {trace}");
+}
+
+/// Where a guard says that it has no effect, the picture is the plain one bit for bit; where it does not, it is another.
+#[test]
+fn guards_say_when_they_have_no_effect() {
+    let model = pipeline("sd1");
+    let words = ["cat", "dog"];
+    for (id, options, guidance, because) in [
+        ("sld-max", json!({"warmup": 4}), 3.0, Some("its warm-up of 4 steps outlasts the run's 4")),
+        ("sld-weak", json!({}), 3.0, Some("warm-up of 15")),
+        ("sld-max", json!({"warmup": 3}), 3.0, None),
+        ("sld-max", json!({}), 1.0, Some("the guidance scale is 1")),
+        ("sld-max", json!({"scale": 0.0}), 3.0, Some("its scale is 0")),
+        ("sld-max", json!({"scale": 0.0, "bound": "max"}), 3.0, None),
+        ("negative", json!({}), 0.5, Some("at 1 or less only the prompt")),
+        ("negative", json!({}), 1.5, None),
+        ("safree", json!({}), 1.0, None),
+        ("adavd", json!({"scale": 0.0}), 3.0, Some("its scale is 0")),
+        ("adavd", json!({}), 1.0, None),
+        ("a-star", json!({"step": 0.0}), 3.0, Some("its step is 0")),
+        ("a-star", json!({"steps": 0}), 3.0, Some("of no step")),
+        ("a-star", json!({"segregation": false, "retention": false}), 3.0, Some("neither")),
+        ("a-star", json!({"segregation": false, "steps": 1}), 3.0, Some("the step before")),
+        ("a-star", json!({"segregation": false, "steps": 2}), 3.0, None),
+        ("a-star", json!({}), 1.0, None),
+    ] {
+        let guarded = guarded(&model, id, &words, options.clone());
+        let said = guarded.guards[0].no_effect(4, guidance);
+        assert_eq!(said.is_some(), because.is_some(), "{id} {options}: {said:?}");
+        assert!(said.iter().zip(because).all(|(said, because)| said.contains(because)), "{said:?}");
+        let mut asked = request(&PROMPTS, 5);
+        asked.guidance_scale = guidance;
+        let run = |model: &Pipeline| host(&model.sample(&asked, &mut |_| ControlFlow::Continue(())).unwrap());
+        assert_eq!(run(&guarded) == run(&model), because.is_some(), "{id} {options} at {guidance}");
+    }
+    let mut off = guarded(&model, "adavd", &words, json!({}));
+    off.guards[0].strength = 0.0;
+    assert_eq!(off.guards[0].no_effect(4, 3.0).as_deref(), Some("its strength is 0"));
+    assert!(guarded(&model, "a-star", &["cat", "Cat "], json!({})).guards[0].no_effect(4, 3.0).is_some());
+}
+
+type SafreeCase = ((usize, usize, usize, usize, f64, f64), f64, usize, [f32; 3]);
+
+/// golden/safree.py: tokens, width, words, concepts, how near the states lie to the masked prompts', seed; then beta, the number of
+/// filtered steps, and the first numbers of the first token filtered.
+const SAFREE: [SafreeCase; 3] = [
+    ((8, 24, 3, 1, 0.15, 0.0), 0.3833426, 1, [-0.127089, 0.096205, 0.240819]),
+    ((10, 24, 3, 5, 0.04, 1.0), 0.4261799, 1, [0.219976, 0.205400, -0.030012]),
+    ((6, 24, 2, 3, 0.06, 2.0), 0.5341957, 6, [0.031559, -0.022433, -0.161191]),
+];
+
+#[test]
+fn safree_measures_every_token_and_filters_as_many_steps() {
+    let wave = |n: usize, width: usize, seed: f64| {
+        let values: Vec<f32> = (0..n * width).map(|i| (0.37 * (i * i) as f64 + seed).sin() as f32).collect();
+        Tensor::<2>::from_data(TensorData::new(values, [n, width]), &Device::flex())
+    };
+    let Rule::Safree(rule) = ALL.iter().find(|known| known.id == "safree").unwrap().rule.unwrap()(Form::Paper, false) else {
+        panic!("safree is a rule of its own")
+    };
+    for ((tokens, width, words, concepts, near, seed), beta, steps, first) in SAFREE {
+        let masked = wave(words, width, seed);
+        let states = wave(tokens, words, seed + 0.4).matmul(masked.clone()) * near + wave(tokens, width, seed + 0.9) * 0.3;
+        let filtered = safree::filtered(&states, &orthonormal(&masked), &orthonormal(&wave(concepts, width, seed + 2.3)));
+        for (a, b) in host(&filtered).iter().zip(&first) {
+            assert!((a - b).abs() < 1e-5, "{a}, expected {b}");
+        }
+        let found = safree::turned(&states, &filtered, words + 2);
+        assert!((found - beta).abs() < 1e-5, "{found}, expected {beta}");
+        assert_eq!(rule.steps(found), steps, "beta {found}");
+    }
+}
+
+/// A prompt's number of filtered steps: of all its tokens turned, however few are triggers, and whatever the guard's strength.
+#[test]
+fn safree_validates_before_triggers_are_chosen() {
+    let model = pipeline("sd1");
+    let alone = |alpha: f64, strength: f64| {
+        let numbers = json!({"validate": true, "alpha": alpha, "tau": 0.0, "most": 40.0});
+        let mut model = guarded(&model, "safree", &["a church"], numbers);
+        model.guards[0].strength = strength;
+        let prompt = model.prompted(&strings(&["a cat and a dog"]));
+        let network = model.unet_network();
+        let denoiser = Denoiser { unet: &network, schedule: &model.schedule };
+        let shape = model.latent_shape(1, None, None).unwrap();
+        let x = Tensor::from_data(TensorData::new(TorchRng::new(9).normal(shape.iter().product()), shape), model.device());
+        let mut rule = model.guidance(3.0, &prompt, &model.prompted(&strings(&[""]))).unwrap();
+        let mut plain = pipeline("sd1").guidance(3.0, &prompt, &model.prompted(&strings(&[""]))).unwrap();
+        let timesteps = [Timestep::from(500)];
+        // The first step at which the prediction is the plain one.
+        (0..60).find(|&i| {
+            let at = At::each(denoiser, &timesteps, StepIndex(i));
+            host(&rule.epsilon(&at, x.clone()).unwrap()) == host(&plain.epsilon(&at, x.clone()).unwrap())
+        })
+    };
+    let whole = alone(0.0, 1.0);
+    assert!(whole.is_some_and(|steps| steps > 1), "{whole:?}");
+    assert_eq!(alone(0.01, 1.0), whole, "fewer triggers");
+    assert_eq!(alone(0.0, 0.5), whole, "half the strength");
+}
+
+#[test]
+fn the_published_negative_prompt_of_safree() {
+    let model = pipeline("sd1");
+    let both = guarded(&model, "safree", &["a church", "a dog"], json!({"negative": true}));
+    let plain = guarded(&model, "safree", &["a church", "a dog"], json!({}));
+    let mut asked = request(&PROMPTS, 3);
+    asked.negative_prompt = "a church, a dog".into();
+    let expected = host(&plain.sample(&asked, &mut |_| ControlFlow::Continue(())).unwrap());
+    assert_eq!(drawn(&both, &PROMPTS, 3), expected);
+    let two = guarded(&both, "negative", &["a cat"], json!({}));
+    let error = two.sample(&request(&PROMPTS, 5), &mut |_| ControlFlow::Continue(())).unwrap_err();
+    assert!(error.to_string().contains("negative prompt"), "{error}");
+    let of = |form| match Guard::new("safree", strings(&["x"]), form, false, &Map::new()).unwrap().rule {
+        Rule::Safree(Safree { negative, .. }) => negative,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!([Form::Paper, Form::Reference, Form::Fixed].map(of), [false, true, false]);
+    // Edits of before have no such number.
+    let before = json!({"id": "safree", "texts": ["x"], "rule": {"kind": "safree", "alpha": 0.01, "validate": true, "most": 10.0,
+        "sharpness": 2.5, "tau": 5.333, "pads": false}});
+    assert!(serde_json::from_value::<Guard>(before).is_ok());
 }
 
 #[test]
@@ -302,6 +433,32 @@ fn values_lose_their_part_along_the_concept_once() {
     assert_eq!(drawn(&twice, &PROMPTS, 5), drawn(&once, &PROMPTS, 5));
     let two = guarded(&model, "adavd", &["a church", "a dog"], published);
     assert_ne!(drawn(&two, &PROMPTS, 5), drawn(&once, &PROMPTS, 5));
+}
+
+/// The shift is in every form but the miniature's; what it is measured on is the joint vector, for which its centre is meant.
+#[test]
+fn adavd_shifts_as_published() {
+    let of = |form, small| match Guard::new("adavd", strings(&["x"]), form, small, &Map::new()).unwrap().rule {
+        Rule::AdaVd(rule) => (rule.shift, rule.joint, rule.unconditional, rule.span),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(of(Form::Paper, true), (true, Joint::Cosine, false, false));
+    assert_eq!(of(Form::Reference, true), (true, Joint::Whole, true, false));
+    assert_eq!(of(Form::Fixed, false), of(Form::Paper, true));
+    assert_eq!(of(Form::Fixed, true), (false, Joint::None, false, true));
+    let model = pipeline("sd1");
+    let with = |joint: &str, unconditional: bool, scale: f64| {
+        let numbers =
+            json!({"shift": true, "joint": joint, "unconditional": unconditional, "span": false, "centre": 0.5, "scale": scale});
+        drawn(&guarded(&model, "adavd", &["a church", "a dog"], numbers), &PROMPTS, 5)
+    };
+    let all = [with("none", false, 1.0), with("cosine", false, 1.0), with("whole", false, 1.0), with("whole", true, 1.0)];
+    assert!((0..4).all(|i| (0..i).all(|k| all[i] != all[k])), "four rules, four pictures");
+    assert_eq!(with("whole", true, 0.0), drawn(&model, &PROMPTS, 5));
+    // Edits of before have no such number.
+    let before = json!({"id": "adavd", "texts": ["x"], "rule": {"kind": "adavd", "scale": 1.0, "shift": false, "steepness": 100.0,
+        "centre": 0.93, "span": false, "unconditional": false}});
+    assert!(serde_json::from_value::<Guard>(before).is_ok());
 }
 
 #[test]

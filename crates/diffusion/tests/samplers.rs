@@ -275,12 +275,44 @@ fn a_callback_can_stop_and_sees_preserved_variance() {
     }
 }
 
+/// Noise beyond DDPM's, where `1 - abar' - sigma^2` is below 0 in every step. In numpy:
+///
+/// ```python
+/// bars = np.cumprod(1 - np.linspace(0.00085**0.5, 0.012**0.5, 1000) ** 2)
+/// i = np.arange(120)
+/// x = 1.4 * np.sin(0.7 * i + 0.3)
+/// for k, t in enumerate([801, 601, 401, 201, 1]):
+///     a, b = bars[t], bars[t - 200] if t >= 200 else bars[0]
+///     e = 0.3 * np.sin(1.7 * x) + 0.1 * x + 0.2 * np.sin(0.01 * t)
+///     sigma = 1.5 * np.sqrt((1 - b) / (1 - a) * (1 - a / b))
+///     x0 = (x - np.sqrt(1 - a) * e) / np.sqrt(a)
+///     x = np.sqrt(b) * x0 + np.sqrt(abs(1 - b - sigma**2)) * e + sigma * np.cos(1.3 * i + 2.1 * k)
+/// print(x[:6])
+/// ```
+#[test]
+fn ddim_takes_more_noise_than_ddpm() {
+    let schedule = schedule(&sd14(json!({}))).unwrap();
+    let run = Run { eta: 1.5, ..Run::new(&schedule, 5) };
+    let mut drawn = 0;
+    let epsilon = &mut |x: Tensor<4>, step: Step| {
+        let shift = 0.2 * (0.01 * f64::from(step.timestep.get())).sin();
+        Ok::<_, Error>(x.clone().mul_scalar(1.7).sin().mul_scalar(0.3).add(x.mul_scalar(0.1)).add_scalar(shift))
+    };
+    let mut noise = |_| {
+        drawn += 1;
+        fresh(drawn - 1)
+    };
+    let found = Sampler::Ddim.sample(&run, initial(), epsilon, &mut noise, &mut |_| ControlFlow::Continue(())).unwrap();
+    let expected = [2.332_312, 3.960_307, 2.896_405_2, 1.539_883_3, 0.44281305, -1.256_355_6];
+    assert!(distance(&values(found)[..6], &expected) < 1e-5);
+}
+
 #[test]
 fn bad_requests_are_errors() {
     let schedule = schedule(&sd14(json!({}))).unwrap();
     let message = |run: &Run<'_>| quiet(Sampler::Ddim, run, initial(), |x, _| x).unwrap_err().to_string();
-    for eta in [-0.1, 1.5, f64::NAN] {
-        assert!(message(&Run { eta, ..Run::new(&schedule, 5) }).contains("expected 0 to 1"));
+    for eta in [-0.1, f64::INFINITY, f64::NAN] {
+        assert!(message(&Run { eta, ..Run::new(&schedule, 5) }).contains("expected a number from 0"));
     }
     let run = Run { start: Some(StepIndex(5)), ..Run::new(&schedule, 5) };
     assert!(message(&run).contains("the list has 5 steps"));
@@ -298,8 +330,9 @@ fn bad_requests_are_errors() {
 
 #[test]
 fn each_picture_has_its_own_timestep() {
-    for prediction in [Prediction::Epsilon, Prediction::V] {
-        let schedule = schedule(&sd14(json!({}))).unwrap().with_prediction(prediction);
+    for (name, prediction) in [("epsilon", Prediction::Epsilon), ("v_prediction", Prediction::V)] {
+        let schedule = schedule(&sd14(json!({"prediction_type": name}))).unwrap();
+        assert_eq!(schedule.prediction(), prediction);
         let (x0, noise) = (initial(), fresh(0));
         let t = [Timestep::from(50), Timestep::from(900)];
         let x = schedule.add_noise(x0.clone(), noise.clone(), &t).unwrap();
@@ -324,8 +357,6 @@ fn each_picture_has_its_own_timestep() {
 #[test]
 fn what_is_not_supported_is_refused_by_name() {
     for (key, value) in [
-        ("thresholding", json!(true)),
-        ("rescale_betas_zero_snr", json!(true)),
         ("clip_sample", json!(true)),
         ("clip_sample", json!("no")),
         ("prediction_type", json!("sample")),
@@ -346,20 +377,7 @@ fn what_is_not_supported_is_refused_by_name() {
         ("trained_betas", json!([0.1, 0.2])),
         ("trained_betas", json!(vec![json!("x"); 1000])),
         ("trained_betas", json!(vec![0.0; 1000])),
-        ("use_beta_sigmas", json!(true)),
-        ("use_flow_sigmas", json!(true)),
         ("use_karras_sigmas", json!("yes")),
-        ("shift_terminal", json!(0.1)),
-        ("algorithm_type", json!("sde-dpmsolver++")),
-        ("solver_order", json!(3)),
-        ("solver_type", json!("heun")),
-        ("final_sigmas_type", json!("sigma_min")),
-        ("lambda_min_clipped", json!(-5.1)),
-        ("lower_order_final", json!(false)),
-        ("predict_x0", json!(false)),
-        ("disable_corrector", json!([0])),
-        ("sigma_max", json!(700.0)),
-        ("variance_type", json!("learned_range")),
         ("_class_name", json!("FlowMatchEulerDiscreteScheduler")),
     ] {
         let error = schedule(&sd14(json!({key: value}))).unwrap_err();
@@ -370,6 +388,120 @@ fn what_is_not_supported_is_refused_by_name() {
     }
     assert!(schedule(&json!([1])).is_err());
 }
+
+/// What each class reads is what its `__init__` takes in diffusers 0.42.1:
+/// `inspect.signature(getattr(diffusers, NAME + "Scheduler").__init__).parameters`
+#[test]
+fn options_matter_to_the_classes_that_have_them_and_only_when_they_draw() {
+    use Sampler::*;
+    const KARRAS: Sampler = DpmPp2mKarras;
+    let cases: [(&str, Value, &[Sampler]); 22] = [
+        ("thresholding", json!(true), &[Ddim, Ddpm, DpmPp2m, KARRAS, UniPc]),
+        ("rescale_betas_zero_snr", json!(true), &[Ddim, Ddpm, Euler, EulerAncestral, DpmPp2m, KARRAS, UniPc]),
+        ("use_exponential_sigmas", json!(true), &[Lms, Euler, DpmPp2m, KARRAS, UniPc]),
+        ("use_beta_sigmas", json!(true), &[Lms, Euler, DpmPp2m, KARRAS, UniPc]),
+        ("use_flow_sigmas", json!(true), &[DpmPp2m, KARRAS, UniPc]),
+        ("use_lu_lambdas", json!(true), &[DpmPp2m, KARRAS]),
+        ("use_dynamic_shifting", json!(true), &[DpmPp2m, KARRAS, UniPc]),
+        ("euler_at_final", json!(true), &[DpmPp2m, KARRAS]),
+        ("shift_terminal", json!(0.1), &[UniPc]),
+        ("algorithm_type", json!("sde-dpmsolver++"), &[DpmPp2m, KARRAS]),
+        ("solver_order", json!(3), &[DpmPp2m, KARRAS, UniPc]),
+        // UniPC takes the name of another class's solver for its own default.
+        ("solver_type", json!("heun"), &[DpmPp2m, KARRAS]),
+        ("final_sigmas_type", json!("sigma_min"), &[Euler, DpmPp2m, KARRAS, UniPc]),
+        ("lambda_min_clipped", json!(-5.1), &[DpmPp2m, KARRAS]),
+        ("lower_order_final", json!(false), &[DpmPp2m, KARRAS, UniPc]),
+        ("predict_x0", json!(false), &[UniPc]),
+        ("disable_corrector", json!([0]), &[UniPc]),
+        ("sigma_max", json!(700.0), &[Euler, UniPc]),
+        ("interpolation_type", json!("log_linear"), &[Euler]),
+        ("timestep_type", json!("continuous"), &[Euler]),
+        ("variance_type", json!("learned_range"), &[Ddpm, DpmPp2m, KARRAS]),
+        ("variance_type", json!("fixed_large"), &[Ddpm]),
+    ];
+    for (key, value, concerned) in cases {
+        // A PNDM folder has none of them, so it is read whatever they say, and trained on.
+        let read = schedule(&sd14(json!({key: value}))).unwrap();
+        assert!(read.usable().is_ok() && read.timestep(5).is_ok());
+        for sampler in Sampler::ALL {
+            let run = Run::new(&read, 5);
+            let answers = [
+                read.usable_by(sampler).map(|()| 0),
+                timesteps(sampler, &read, 5).map(|list| list.len()),
+                quiet(sampler, &run, initial(), |x, step| network(x, step.timestep)).map(|_| 0),
+            ];
+            for answer in answers {
+                assert_eq!(answer.is_err(), concerned.contains(&sampler), "{key}: {value} with {sampler}");
+                if let Err(error) = answer {
+                    let text = error.to_string();
+                    assert!(
+                        text.starts_with("scheduler/scheduler_config.json: ") && text.contains(&format!("`{key}`")),
+                        "{text}"
+                    );
+                    assert!(error.hint().unwrap().contains("--sampler"), "{text}");
+                }
+            }
+        }
+        let notes = Schedule::passed_over(&sd14(json!({key: value})));
+        assert_eq!(notes, [format!("scheduler: PNDMScheduler has no option `{key}`, so {value} is passed over")]);
+    }
+    assert!(Schedule::passed_over(&sd14(json!({"lower_order_final": true, "solver_order": 2, "unknown": 7}))).is_empty());
+    assert!(Schedule::passed_over(&json!({"thresholding": true})).is_empty(), "DDIM has it, and refuses it");
+    // A model of DDIM's whose schedule ends without signal was trained on another one than is implemented.
+    let zero = schedule(&sd14(json!({"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": true}))).unwrap();
+    let error = zero.timestep(5).unwrap_err().to_string();
+    assert!(error.contains("`rescale_betas_zero_snr`"), "{error}");
+    assert!(zero.add_noise(initial(), fresh(0), &[]).is_err() && zero.usable_by(Sampler::Ddim).is_err());
+}
+
+/// A method that needs no timestep works on a model whose schedule nobody here knows.
+#[test]
+fn a_refused_schedule_answers_whoever_asks_it_for_something() {
+    let error = schedule(&json!({"_class_name": "FlowMatchEulerDiscreteScheduler"})).unwrap_err();
+    let refused = Schedule::refused(&error);
+    assert_eq!(refused.alphas_cumprod(), schedule(&sd14(json!({}))).unwrap().alphas_cumprod());
+    for sampler in Sampler::ALL {
+        let found = quiet(sampler, &Run::new(&refused, 5), initial(), |x, _| x).unwrap_err();
+        assert!(
+            found.to_string().contains("FlowMatchEulerDiscreteScheduler") && found.hint().unwrap().contains("DDIM"),
+            "{found}"
+        );
+        assert!(timesteps(sampler, &refused, 5).is_err());
+    }
+    assert!(refused.usable().is_err() && refused.timestep(0).is_err() && refused.add_noise(initial(), fresh(0), &[]).is_err());
+}
+
+/// diffusers 0.42.1, torch 2.15, in run(scheduler, 7) of golden/samplers.py; numbers 0, 1, 2, 30 and 119 of x. By itself diffusers
+/// ends in NaN with bh1: its last step, to sigma 0, multiplies an infinite B by differences of 0. So that step is taken by
+///
+///     class First(UniPCMultistepScheduler):
+///         def multistep_uni_p_bh_update(self, *a, order=None, **k):
+///             last = self.sigmas[self.step_index + 1] == 0
+///             return self.model_outputs[-1] if last else super().multistep_uni_p_bh_update(*a, order=order, **k)
+///     First.from_config(SD1, solver_type="bh1", use_karras_sigmas=KARRAS)
+///
+/// which changes nothing with bh2.
+#[test]
+fn unipc_takes_both_of_its_solvers() {
+    for (karras, expected) in BH1 {
+        let read = schedule(&sd14(json!({"solver_type": "bh1", "use_karras_sigmas": karras}))).unwrap();
+        let found = values(quiet(Sampler::UniPc, &Run::new(&read, 7), initial(), |x, step| network(x, step.timestep)).unwrap());
+        let other = schedule(&sd14(json!({"solver_type": "bh2", "use_karras_sigmas": karras}))).unwrap();
+        let plain = values(quiet(Sampler::UniPc, &Run::new(&other, 7), initial(), |x, step| network(x, step.timestep)).unwrap());
+        let picked: Vec<f32> = [0, 1, 2, 30, 119].map(|i| found[i]).to_vec();
+        assert!(distance(&picked, &expected) < 1e-5, "{karras}: {picked:?}");
+        assert!(distance(&found, &plain) > 1e-4, "the two differ");
+        let unnamed = schedule(&sd14(json!({"solver_type": "midpoint", "use_karras_sigmas": karras}))).unwrap();
+        let same = values(quiet(Sampler::UniPc, &Run::new(&unnamed, 7), initial(), |x, step| network(x, step.timestep)).unwrap());
+        assert_eq!(same, plain, "a name of another class's solver is bh2");
+    }
+}
+
+const BH1: [(bool, [f32; 5]); 2] = [
+    (false, [1.0629486, 11.496263, 14.440573, 7.7988644, 13.234185]),
+    (true, [0.6241138, 10.41872, 14.29137, 7.419_276, 11.8955]),
+];
 
 #[test]
 fn the_rest_of_a_configuration_is_read() {

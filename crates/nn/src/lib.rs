@@ -13,7 +13,7 @@ pub mod weights;
 pub use error::{Error, Result};
 pub use evaluations::Evaluations;
 pub use networks::{
-    AlexNet, BOTTLENECK, Clip, ClipText, Context, FidInception, LORA_DOWN, LORA_UP, Removal, ResNet, ResNetKind, UNet, Vae,
-    Vgg16, Vit, Watch, orthonormal,
+    Added, AlexNet, BOTTLENECK, Beside, Clip, ClipText, ClipTextWithProjection, Context, FidInception, LORA_DOWN, LORA_UP,
+    Removal, ResNet, ResNetKind, UNet, Vae, Vgg16, Vit, Watch, orthonormal,
 };
 pub use weights::{Manifest, Weight, Weights};

@@ -11,8 +11,9 @@ use std::{
 
 use common::{Lcg, miniature};
 use scumble_nn::files::{
-    Bytes, Checkpoint, Diff, Dtype, Embedding, EmbeddingLayout, HostTensor, Kind, Lora, LowRank, Spec, TensorFile, Tensors,
-    identify, module_names, read_embedding, read_lora, read_partial, write, write_embedding, write_kohya, write_peft,
+    Bytes, Checkpoint, Diff, Dtype, Embedding, EmbeddingLayout, Family, HostTensor, Kind, Lora, LowRank, Spec, TensorFile,
+    Tensors, identify, module_names, read_embedding, read_lora, read_partial, write, write_delta, write_embedding, write_kohya,
+    write_peft,
 };
 
 const ATTN: &str = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k";
@@ -155,24 +156,84 @@ fn whole_differences_are_written_and_read_back() {
         let shape = base.component(component).unwrap().tensors[name].shape().to_vec();
         lora.diffs.push(Diff { component: component.into(), name: name.into(), diff: random(&mut rng, &shape) });
     }
-    write_kohya(&path, &lora, &Spec::of(&base)).unwrap();
+    write_delta(&path, &lora.diffs, &base, &Spec::of(&base)).unwrap();
     assert_eq!(identify(&path).unwrap().kind, Kind::Delta);
     let file = TensorFile::open(&path).unwrap();
-    assert_eq!(
-        file.tensors.keys().collect::<Vec<_>>(),
-        ["lora_te_text_model_encoder_layers_1_mlp_fc1.diff_b", "lora_unet_conv_norm_out.diff", &format!("{FLAT}.diff"),]
-    );
+    // A1111 wants a weight beside every bias, and takes `out_0` for the last norm, as ComfyUI does.
+    let fc1 = "lora_te_text_model_encoder_layers_1_mlp_fc1";
+    let mut keys = vec![format!("{fc1}.diff"), format!("{fc1}.diff_b"), format!("{FLAT}.diff"), "lora_unet_out_0.diff".into()];
+    keys.sort();
+    assert_eq!(file.tensors.keys().cloned().collect::<Vec<_>>(), keys);
+    assert!(file.tensors[&format!("{fc1}.diff")].to_f32().unwrap().iter().all(|v| *v == 0.0));
     let again = read_lora(&file, &base).unwrap();
-    for (a, b) in lora.diffs.iter().zip(&again.diffs) {
-        assert_eq!((&a.component, &a.name, a.diff.bytes()), (&b.component, &b.name, b.diff.bytes()));
+    for a in &lora.diffs {
+        let b = again.diffs.iter().find(|b| (&a.component, &a.name) == (&b.component, &b.name)).unwrap();
+        assert_eq!(a.diff.bytes(), b.diff.bytes());
     }
-    assert_eq!(again.diffs.len(), 3);
+    assert_eq!(again.diffs.len(), 4);
 
     let vae = Diff { component: "vae".into(), name: "quant_conv.weight".into(), diff: random(&mut rng, &[1]) };
-    let error = write_kohya(&path, &Lora { diffs: vec![vae], ..Lora::default() }, &Spec::default()).unwrap_err();
+    let error = write_delta(&path, &[vae], &base, &Spec::default()).unwrap_err();
     assert!(error.to_string().contains("no name in a LoRA file: vae quant_conv.weight"), "{error}");
     assert!(write_peft(&path, &lora, &BTreeMap::new()).unwrap_err().to_string().contains("whole change"));
+    assert!(write_kohya(&path, &lora, &Spec::default()).unwrap_err().to_string().contains("whole change"));
     assert!(write_kohya(&path, &Lora::default(), &Spec::default()).is_err());
+}
+
+/// What ComfyUI 0.12 and A1111 1.8 load was tried in them: ComfyUI has no kohya name for the text encoder's norms and tables.
+#[test]
+fn the_text_encoders_norms_and_tables_carry_the_names_of_both_programs() {
+    let (folder, mut base) = (tempfile::tempdir().unwrap(), miniature());
+    let path = folder.path().join("delta.safetensors");
+    let mut rng = Lcg(19);
+    let names = [
+        "text_model.encoder.layers.0.layer_norm1.weight",
+        "text_model.encoder.layers.0.layer_norm1.bias",
+        "text_model.final_layer_norm.weight",
+        "text_model.embeddings.token_embedding.weight",
+        "text_model.encoder.layers.0.self_attn.q_proj.weight",
+    ];
+    let diffs: Vec<Diff> = names
+        .iter()
+        .map(|name| {
+            let shape = base.text_encoder.tensors[*name].shape().to_vec();
+            Diff { component: "text_encoder".into(), name: (*name).into(), diff: random(&mut rng, &shape) }
+        })
+        .collect();
+    let comfy = "text_encoders.clip_l.transformer.text_model";
+    let layer = "lora_te_text_model_encoder_layers_0";
+    let first = vec![
+        format!("{layer}_layer_norm1.diff"),
+        format!("{layer}_layer_norm1.diff_b"),
+        format!("{layer}_self_attn_q_proj.diff"),
+        "lora_te1_text_model_final_layer_norm.diff".into(),
+        format!("{comfy}.embeddings.token_embedding.diff"),
+        format!("{comfy}.encoder.layers.0.layer_norm1.diff"),
+        format!("{comfy}.encoder.layers.0.layer_norm1.diff_b"),
+        format!("{comfy}.final_layer_norm.diff"),
+    ];
+    // A1111 does not find the norms of OpenCLIP under any of these names.
+    let second: Vec<String> = first
+        .iter()
+        .filter(|key| key.starts_with("text_encoders") || key.contains("q_proj"))
+        .map(|key| key.replace("clip_l", "clip_h"))
+        .collect();
+    for (family, mut keys) in [(Family::Custom, first.clone()), (Family::Sd1, first), (Family::Sd2, second)] {
+        base.family = family;
+        write_delta(&path, &diffs, &base, &Spec::of(&base)).unwrap();
+        let file = TensorFile::open(&path).unwrap();
+        keys.sort();
+        assert_eq!(file.tensors.keys().cloned().collect::<Vec<_>>(), keys, "{family:?}");
+        // Two spellings of one change are one change.
+        assert_eq!(identify(&path).unwrap().kind, Kind::Delta);
+        let again = read_lora(&file, &base).unwrap();
+        assert_eq!(again.diffs.len(), diffs.len());
+        assert!(diffs.iter().all(|a| again.diffs.iter().any(|b| a.name == b.name && a.diff.bytes() == b.diff.bytes())));
+    }
+    let mut other = TensorFile::open(&path).unwrap();
+    let key = "lora_te_text_model_encoder_layers_0_layer_norm1.diff";
+    other.tensors.insert(key.into(), random(&mut rng, base.text_encoder.tensors[names[0]].shape()));
+    assert!(problem(read_lora(&other, &base)).contains("there twice"));
 }
 
 #[test]
@@ -202,6 +263,13 @@ fn every_dialect_names_the_same_module() {
         assert_eq!((lora.low_rank.len(), lora.low_rank[0].scale()), (1, 1.0));
         assert_eq!(lora.notes, ["1 module(s) without alpha: scale 1"]);
     }
+    // Modules without a block in their path are the U-Net's too.
+    let shape = base.unet.tensors["conv_in.weight"].shape().to_vec();
+    let conv = file([
+        ("base_model.model.conv_in.lora_A.weight".to_owned(), random(&mut rng, &[2, shape[1], 3, 3])),
+        ("base_model.model.conv_in.lora_B.weight".to_owned(), random(&mut rng, &[shape[0], 2, 1, 1])),
+    ]);
+    assert_eq!(read_lora(&conv, &base).unwrap().low_rank[0].component, "unet");
     let (down, up) = (random(&mut rng, &[2, 128]), random(&mut rng, &[128, 2]));
     let module = "text_model.encoder.layers.2.self_attn.out_proj";
     for key in [
@@ -246,11 +314,33 @@ fn alpha_comes_from_the_tensor_the_metadata_or_the_file_beside() {
         (r#"{"unet.lora_alpha": 2, "unet.use_rslora": true}"#, 1.0),
         (r#"{"unet.lora_alpha": 2, "unet.alpha_pattern": {"attn2.to_k": 12}}"#, 3.0),
         (r#"{"unet.lora_alpha": 2, "unet.alpha_pattern": {"ttn2.to_k": 12}}"#, 0.5),
+        // Regular expressions, the first in the file's order: peft.utils.other.get_pattern_key(patterns, module) of PEFT 0.21 is
+        // "down_blocks\\..*attn2\\.to_k", "to_k", "attn2.to_k", the module itself (none), "^down_blocks.*to_k", "(a|b)ttn2.to_(k|v)".
+        (r#"{"unet.lora_alpha": 2, "unet.alpha_pattern": {"down_blocks\\..*attn2\\.to_k": 16}}"#, 4.0),
+        (r#"{"unet.lora_alpha": 2, "unet.alpha_pattern": {"to_k": 16, "attn2.to_k": 1}}"#, 4.0),
+        (r#"{"unet.lora_alpha": 2, "unet.alpha_pattern": {"attn2.to_k": 1, "to_k": 16}}"#, 0.25),
+        (r#"{"unet.lora_alpha": 2, "unet.alpha_pattern": {"to_": 16, "down_blocks": 16, "attn2": 16}}"#, 0.5),
+        (r#"{"unet.lora_alpha": 2, "unet.alpha_pattern": {"^down_blocks.*to_k": 16}}"#, 4.0),
+        (r#"{"unet.lora_alpha": 2, "unet.alpha_pattern": {"(a|b)ttn2.to_(k|v)": 16}}"#, 4.0),
+        (r#"{"unet.lora_alpha": 2, "unet.alpha_pattern": {"attn(?!1).*": 16}, "unet.use_rslora": true}"#, 8.0),
         (r#"{"text_encoder.lora_alpha": 2}"#, 1.0),
     ] {
         let mut lora = peft();
         lora.metadata.insert("lora_adapter_metadata".into(), json.into());
         assert_eq!(read_lora(&lora, &base).unwrap().low_rank[0].scale(), expected, "{json}");
+    }
+    for (pattern, said) in [
+        (r#"{"(": 1}"#, "is not a regular expression"),
+        (r#"{"to_k": "16"}"#, "expected a number"),
+        (r#"{"to_k": NaN}"#, "expected a number"),
+        (&format!(r#"{{"{}": 1}}"#, "a".repeat(2000)), "at most 1000 bytes"),
+        (r#"{"(.*)(.*)(.*)(.*)(.*)\\3zzz": 1}"#, "backtrack"),
+    ] {
+        let mut lora = peft();
+        lora.metadata
+            .insert("lora_adapter_metadata".into(), format!(r#"{{"unet.lora_alpha": 2, "unet.alpha_pattern": {pattern}}}"#));
+        let error = problem(read_lora(&lora, &base));
+        assert!(error.contains("`alpha_pattern`") && error.contains(said), "{pattern}: {error}");
     }
     let mut lora = peft();
     lora.metadata.insert("lora_adapter_metadata".into(), "[]".into());
@@ -295,11 +385,21 @@ fn adapters_that_do_not_fit_are_refused_with_every_misfit() {
         "stray",
         &format!("{FLAT}.dora_scale"),
         "lora_unet_conv_in.hada_w1_a",
+        "lora_unet_conv_in.oft_blocks",
+        "lora_unet_conv_in.a1.weight",
     ] {
         lora.tensors.insert(key.into(), down.clone());
     }
     let error = problem(read_lora(&lora, &base));
-    for part in ["no_such_module", "layers_9_mlp_fc1", "left over: stray", "`dora_scale`", "`hada_w1_a`"] {
+    for part in [
+        "no_such_module",
+        "layers_9_mlp_fc1",
+        "left over: stray",
+        "its magnitudes are [2, 128]",
+        "unet conv_in: the factor hada_w1_b",
+        "oft_blocks: OFT",
+        "a1.weight: GLoRA",
+    ] {
         assert!(error.contains(part), "{part} in {error}");
     }
     let half = named([(&format!("{FLAT}.lora_down.weight"), down.clone())]);
@@ -307,7 +407,7 @@ fn adapters_that_do_not_fit_are_refused_with_every_misfit() {
     let twice = named([
         (&format!("{FLAT}.lora_down.weight"), down.clone()),
         (&format!("{FLAT}.lora_up.weight"), up.clone()),
-        ("lora_unet_input_blocks_1_1_transformer_blocks_0_attn2_to_k.lora_up.weight", up.clone()),
+        ("lora_unet_input_blocks_1_1_transformer_blocks_0_attn2_to_k.lora_up.weight", random(&mut rng, &[96, 2])),
     ]);
     assert!(problem(read_lora(&twice, &base)).contains("there twice"));
     let sdxl = named([("lora_te2_text_model_encoder_layers_0_mlp_fc1.lora_down.weight", down.clone())]);
@@ -369,7 +469,9 @@ fn embeddings_are_written_and_read_in_both_layouts() {
     let one = read_embedding(&named([("<cat>", random(&mut rng, &[128]))]), 128).unwrap();
     assert_eq!((one.token.as_str(), one.vectors.len()), ("<cat>", 1));
     // Without a name in the metadata, A1111 takes the file's.
-    assert_eq!(read_embedding(&named([("*", random(&mut rng, &[2, 128]))]), 128).unwrap().token, "test");
+    for key in ["*", "emb_params", "string_to_param.*", "clip_l"] {
+        assert_eq!(read_embedding(&named([(key, random(&mut rng, &[2, 128]))]), 128).unwrap().token, "test", "{key}");
+    }
     for (tensors, expected) in [
         (named([("a", random(&mut rng, &[128])), ("b", random(&mut rng, &[128]))]), "expected one tensor"),
         (named([]), "expected one tensor"),
@@ -378,7 +480,7 @@ fn embeddings_are_written_and_read_in_both_layouts() {
         (named([("a", random(&mut rng, &[2, 2, 128]))]), "expected shape"),
         (named([("a", random(&mut rng, &[]))]), "expected shape"),
         (named([("a", HostTensor::from_i64([128], &[0; 128]))]), "found I64"),
-        (named([("a", HostTensor::from_f32([128], &[f32::INFINITY; 128]))]), "not finite"),
+        (named([("a", HostTensor::from_f32([128], &[f32::INFINITY; 128]))]), "not finite: `a`: 128 of 128"),
     ] {
         let error = read_embedding(&tensors, 128).unwrap_err().to_string();
         assert!(error.contains(expected), "{expected} in {error}");

@@ -5,8 +5,10 @@
 use std::path::Path;
 
 use scumble_nn::{
-    Clip, ClipText, Error, Manifest, UNet, Vae, Vit,
-    config::{Activation, ClipConfig, ClipTextConfig, UNetConfig, VaeConfig, VitConfig},
+    Clip, ClipText, ClipTextWithProjection, Error, Manifest, UNet, Vae, Vit,
+    config::{
+        Activation, ClipConfig, ClipTextConfig, ClipTextWithProjectionConfig, TextTimeConfig, UNetConfig, VaeConfig, VitConfig,
+    },
 };
 use serde_json::{Value, json};
 
@@ -55,6 +57,38 @@ fn with_every_default(mut unet: Value) -> Value {
         unet.as_object_mut().unwrap().entry(key).or_insert(value.clone());
     }
     unet
+}
+
+/// unet/config.json of stabilityai/stable-diffusion-xl-base-1.0.
+fn sdxl_unet() -> Value {
+    json!({
+        "_class_name": "UNet2DConditionModel", "_diffusers_version": "0.19.0.dev0", "act_fn": "silu", "addition_embed_type": "text_time",
+        "addition_embed_type_num_heads": 64, "addition_time_embed_dim": 256, "attention_head_dim": [5, 10, 20],
+        "block_out_channels": [320, 640, 1280], "center_input_sample": false, "class_embed_type": null,
+        "class_embeddings_concat": false, "conv_in_kernel": 3, "conv_out_kernel": 3, "cross_attention_dim": 2048,
+        "cross_attention_norm": null, "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+        "downsample_padding": 1, "dual_cross_attention": false, "encoder_hid_dim": null, "encoder_hid_dim_type": null,
+        "flip_sin_to_cos": true, "freq_shift": 0, "in_channels": 4, "layers_per_block": 2, "mid_block_only_cross_attention": null,
+        "mid_block_scale_factor": 1, "mid_block_type": "UNetMidBlock2DCrossAttn", "norm_eps": 1e-05, "norm_num_groups": 32,
+        "num_attention_heads": null, "num_class_embeds": null, "only_cross_attention": false, "out_channels": 4,
+        "projection_class_embeddings_input_dim": 2816, "resnet_out_scale_factor": 1.0, "resnet_skip_time_act": false,
+        "resnet_time_scale_shift": "default", "sample_size": 128, "time_cond_proj_dim": null, "time_embedding_act_fn": null,
+        "time_embedding_dim": null, "time_embedding_type": "positional", "timestep_post_act": null,
+        "transformer_layers_per_block": [1, 2, 10],
+        "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"], "upcast_attention": null,
+        "use_linear_projection": true
+    })
+}
+
+/// text_encoder_2/config.json of stabilityai/stable-diffusion-xl-base-1.0.
+fn sdxl_text_2() -> Value {
+    json!({
+        "architectures": ["CLIPTextModelWithProjection"], "attention_dropout": 0.0, "bos_token_id": 0, "dropout": 0.0,
+        "eos_token_id": 2, "hidden_act": "gelu", "hidden_size": 1280, "initializer_factor": 1.0, "initializer_range": 0.02,
+        "intermediate_size": 5120, "layer_norm_eps": 1e-05, "max_position_embeddings": 77, "model_type": "clip_text_model",
+        "num_attention_heads": 20, "num_hidden_layers": 32, "pad_token_id": 1, "projection_dim": 1280, "torch_dtype": "float16",
+        "transformers_version": "4.32.0.dev0", "vocab_size": 49408
+    })
 }
 
 /// vae/config.json of CompVis/stable-diffusion-v1-4.
@@ -169,6 +203,62 @@ fn stable_diffusion_2_has_its_numbers() {
 }
 
 #[test]
+fn sdxl_has_its_numbers() {
+    let config = unet(&sdxl_unet()).unwrap();
+    assert_eq!(config.heads, [5, 10, 20]);
+    assert_eq!(config.down_transformer_layers, [vec![], vec![2, 2], vec![10, 10]]);
+    assert_eq!((config.mid_transformer_layers, config.cross_attention_dim), (10, 2048));
+    assert_eq!(config.up_transformer_layers, [vec![10, 10, 10], vec![2, 2, 2], vec![]]);
+    let added = TextTimeConfig { addition_time_embed_dim: 256, projection_class_embeddings_input_dim: 2816 };
+    assert_eq!(config.text_time, Some(added));
+    let manifest = UNet::manifest(&config);
+    assert_eq!(size(&manifest), (1680, 2_567_463_684));
+    for (name, shape) in [
+        ("add_embedding.linear_1.weight", vec![1280, 2816]),
+        ("add_embedding.linear_2.bias", vec![1280]),
+        ("mid_block.attentions.0.transformer_blocks.9.attn2.to_v.weight", vec![1280, 2048]),
+        ("down_blocks.1.attentions.0.proj_in.weight", vec![640, 640]),
+        ("up_blocks.1.attentions.2.transformer_blocks.1.ff.net.2.bias", vec![640]),
+    ] {
+        assert_eq!(manifest.get(name), Some(&shape), "{name}");
+    }
+    assert!(!manifest.contains_key("down_blocks.0.attentions.0.norm.weight"));
+    assert!(!manifest.contains_key("down_blocks.1.attentions.0.transformer_blocks.2.norm1.weight"));
+
+    let second = ClipTextWithProjectionConfig::read(Path::new("text_encoder_2/config.json"), &sdxl_text_2()).unwrap();
+    assert_eq!((second.projection_dim, second.text.hidden_act, second.text.eos_token_id), (1280, Activation::Gelu, 2));
+    assert_eq!(size(&ClipTextWithProjection::manifest(&second)), (517, 694_659_840));
+}
+
+#[test]
+fn depths_are_those_of_diffusers() {
+    let depths = |key: &[(&str, Value)]| {
+        let mut config = sdxl_unet();
+        for (key, value) in key {
+            config[*key] = value.clone();
+        }
+        let config = unet(&config)?;
+        Ok((config.down_transformer_layers, config.mid_transformer_layers, config.up_transformer_layers))
+    };
+    let (one, two) = ("transformer_layers_per_block", "reverse_transformer_layers_per_block");
+    let found = depths(&[(one, json!(3))]).unwrap();
+    assert_eq!(found, (vec![vec![], vec![3, 3], vec![3, 3]], 3, vec![vec![3; 3], vec![3; 3], vec![]]));
+    let found = depths(&[(one, json!([0, [2, 1], [4, 0]])), (two, json!([[4, 4, 10], 1, 7]))]).unwrap();
+    assert_eq!(found, (vec![vec![], vec![2, 1], vec![4, 0]], 4, vec![vec![4, 4, 10], vec![1; 3], vec![]]));
+    assert_eq!(depths(&[(one, Value::Null)]).unwrap().1, 1);
+    for (keys, wrong) in [
+        // As diffusers: up levels have one transformer more, so a list within the list has no mirror image.
+        (vec![(one, json!([1, [2, 2], 10]))], two),
+        (vec![(one, json!([1, [2, 2, 2], 10])), (two, json!([10, 2, 1]))], one),
+        (vec![(two, json!([10, [2, 2], 1]))], two),
+        (vec![(two, json!([10, 2]))], two),
+        (vec![(one, json!([1, 2, []])), (two, json!([10, 2, 1]))], one),
+    ] {
+        refused::<(Vec<Vec<usize>>, usize, Vec<Vec<usize>>)>(depths(&keys), wrong);
+    }
+}
+
+#[test]
 fn the_autoencoders_have_their_numbers() {
     let old = vae(&sd14_vae()).unwrap();
     assert_eq!((old.scaling_factor, old.factor(), old.norm_num_groups), (0.18215, 8, 32));
@@ -253,11 +343,16 @@ fn what_changes_the_unet_is_refused_by_name() {
         ("only_cross_attention", json!([true, true, true, false])),
         ("only_cross_attention", json!(true)),
         ("mid_block_only_cross_attention", json!(true)),
-        ("addition_embed_type", json!("text_time")),
+        ("addition_embed_type", json!("text")),
+        ("addition_embed_type", json!(true)),
         ("addition_time_embed_dim", json!(256)),
-        ("transformer_layers_per_block", json!(2)),
         ("transformer_layers_per_block", json!([1, 2, 10])),
+        ("transformer_layers_per_block", json!([1, 2, 10, 65])),
+        ("transformer_layers_per_block", json!(65)),
+        ("transformer_layers_per_block", json!(-1)),
+        ("transformer_layers_per_block", json!("2")),
         ("reverse_transformer_layers_per_block", json!([[1], [2]])),
+        ("reverse_transformer_layers_per_block", json!(2)),
         ("act_fn", json!("gelu")),
         ("mid_block_type", json!("UNetMidBlock2DSimpleCrossAttn")),
         ("mid_block_scale_factor", json!(2)),
@@ -282,15 +377,29 @@ fn what_changes_the_unet_is_refused_by_name() {
         refused(unet(&with(sd14_unet(), key, value.clone())), key);
         refused(unet(&with(with_every_default(sd21_unet()), key, value)), key);
     }
-    // SDXL, as published.
-    let sdxl = json!({"addition_embed_type": "text_time", "block_out_channels": [320, 640, 1280], "cross_attention_dim": 2048,
-        "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
-        "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"]});
-    refused(unet(&sdxl), "addition_embed_type");
     // Harmless spellings of the same network.
     assert!(unet(&with(sd14_unet(), "only_cross_attention", json!([false, false, false, false]))).is_ok());
     assert!(unet(&with(sd14_unet(), "a_key_of_next_year", json!(false))).is_ok());
     assert!(unet(&with(sd14_unet(), "_what_a_trainer_noted", json!(7))).is_ok());
+}
+
+#[test]
+fn added_conditioning_must_make_sense() {
+    for (key, value) in [
+        ("addition_time_embed_dim", Value::Null),
+        ("addition_time_embed_dim", json!(255)),
+        ("addition_time_embed_dim", json!(0)),
+        ("projection_class_embeddings_input_dim", Value::Null),
+        ("projection_class_embeddings_input_dim", json!(256)),
+        ("projection_class_embeddings_input_dim", json!("2816")),
+        ("addition_embed_type", json!("image")),
+    ] {
+        refused(unet(&with(sdxl_unet(), key, value)), key);
+    }
+    refused(unet(&with(with(sdxl_unet(), "addition_time_embed_dim", json!(2)), "freq_shift", json!(1))), "freq_shift");
+    // The number of heads of a level without a transformer is nobody's.
+    assert!(unet(&with(sdxl_unet(), "attention_head_dim", json!([7, 10, 20]))).is_ok());
+    refused(unet(&with(sdxl_unet(), "attention_head_dim", json!([5, 10, 7]))), "attention_head_dim");
 }
 
 #[test]
@@ -357,6 +466,11 @@ fn a_small_file_cannot_ask_for_a_large_network() {
     refused(vae(&with(sd14_vae(), "block_out_channels", json!(levels))), "block_out_channels");
     refused(unet(&with(sd14_unet(), "layers_per_block", json!(1_000_000))), "layers_per_block");
     refused(vae(&with(sd14_vae(), "layers_per_block", json!(65))), "layers_per_block");
+    let deep = with(sd14_unet(), "layers_per_block", json!(64));
+    refused(unet(&with(deep, "transformer_layers_per_block", json!(64))), "transformer_layers_per_block");
+    let long = vec![json!(1); 1_000_000];
+    refused(unet(&with(sd14_unet(), "transformer_layers_per_block", json!(long))), "transformer_layers_per_block");
+    refused(unet(&with(sd14_unet(), "transformer_layers_per_block", json!([1, 1, 1, long]))), "transformer_layers_per_block");
     refused(text(&with(sd14_text(), "num_hidden_layers", json!(1_000_000))), "num_hidden_layers");
     let vision = json!({"text_config": {}, "vision_config": {"num_hidden_layers": 1_000_000}});
     refused(ClipConfig::read(Path::new("clip"), &vision), "num_hidden_layers");

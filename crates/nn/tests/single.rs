@@ -176,7 +176,14 @@ fn a_folder_is_given_clips_vocabulary_where_the_checkpoint_brings_none() {
 
 /// A file with these f16 tensors whose numbers are a hole: gigabytes long, without taking any room.
 fn sparse(path: &Path, tensors: &BTreeMap<String, Vec<usize>>) {
+    sparse_with(path, tensors, &BTreeMap::new());
+}
+
+fn sparse_with(path: &Path, tensors: &BTreeMap<String, Vec<usize>>, metadata: &BTreeMap<&str, &str>) {
     let mut header = serde_json::Map::new();
+    if !metadata.is_empty() {
+        header.insert("__metadata__".into(), json!(metadata));
+    }
     let mut end = 0usize;
     for (name, shape) in tensors {
         let start = end;
@@ -274,6 +281,23 @@ fn a_published_sd2_file_is_known_by_its_shapes_and_its_prediction_by_its_neighbo
     fs_err::write(&yaml, "parameterization: x0").unwrap();
     assert!(open(&path).unwrap_err().contains("`x0` is not supported"));
     fs_err::remove_file(&yaml).unwrap();
+    // What other programs say in the file itself: ComfyUI's empty tensor, and its key beside the specification's.
+    for (metadata, mark, prediction) in [
+        (("modelspec.predict_key", "epsilon"), false, "epsilon"),
+        (("modelspec.predict_key", "v"), false, "v_prediction"),
+        (("modelspec.prediction_type", "epsilon"), false, "epsilon"),
+        (("modelspec.predict_key", "epsilon"), true, "v_prediction"),
+    ] {
+        let mut marked = tensors.clone();
+        if mark {
+            marked.insert("v_pred".into(), vec![0]);
+        }
+        sparse_with(&path, &marked, &BTreeMap::from([metadata]));
+        let model = open(&path).unwrap();
+        assert_eq!(model.scheduler["prediction_type"], prediction, "{metadata:?} {mark}");
+        assert!(!model.notes.iter().any(|n| n.starts_with("warning")), "{:?}", model.notes);
+    }
+    sparse(&path, &tensors);
     let asked = OpenOptions { prediction_type: Some(Prediction::Epsilon), ..OpenOptions::default() };
     let model = Checkpoint::open(&path, &asked).unwrap();
     assert_eq!((&model.scheduler["prediction_type"], &model.unet.config["sample_size"]), (&json!("epsilon"), &json!(64)));

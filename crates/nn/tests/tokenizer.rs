@@ -117,6 +117,41 @@ fn clip_from_files_pads_as_its_family_does() {
     assert_eq!(Tokenizer::new(Path::new("m"), &data, 77).unwrap().pad_id(), 0);
 }
 
+/// SDXL's first tokenizer pads with its end token, its second with id 0: as published, and as transformers writes it today. transformers
+/// itself gives SD 2.x's ids for the second (`case(CLIPTokenizer.from_pretrained(folder)) == golden["sd2"]` in golden/tokenizer.py).
+#[test]
+fn the_two_tokenizers_of_sdxl_pad_differently() {
+    let golden = golden();
+    let (vocab, merges) = clip_files();
+    let plain = TokenizerData { vocab_json: Some(&vocab), merges: Some(&merges), ..Default::default() };
+    let typed = |token: &str| {
+        let mut word = word(token);
+        word["__type"] = "AddedToken".into();
+        word
+    };
+    for (pad, case) in [("<|endoftext|>", "sd1"), ("!", "sd2")] {
+        let published = json!({"add_prefix_space": false, "bos_token": typed("<|startoftext|>"), "clean_up_tokenization_spaces": true,
+            "do_lower_case": true, "eos_token": typed("<|endoftext|>"), "errors": "replace", "model_max_length": 77, "pad_token": pad,
+            "tokenizer_class": "CLIPTokenizer", "unk_token": typed("<|endoftext|>")});
+        let (config, map) = (published.to_string().into_bytes(), special_map(pad));
+        let data = TokenizerData { tokenizer_config: Some(&config), special_tokens_map: Some(&map), ..plain };
+        same(&Tokenizer::new(Path::new("tokenizer"), &data, 77).unwrap(), &golden["prompts"], &golden[case]);
+    }
+    let entry = |token: &str, normalized: bool| {
+        let mut word = word(token);
+        word["normalized"] = normalized.into();
+        word["special"] = true.into();
+        word
+    };
+    let today = json!({"add_prefix_space": false, "added_tokens_decoder": {"0": entry("!", false), "49406": entry("<|startoftext|>", true),
+            "49407": entry("<|endoftext|>", true)}, "bos_token": "<|startoftext|>", "clean_up_tokenization_spaces": true,
+        "do_lower_case": true, "eos_token": "<|endoftext|>", "errors": "replace", "model_max_length": 77, "pad_token": "!",
+        "tokenizer_class": "CLIPTokenizer", "unk_token": "<|endoftext|>"});
+    let config = today.to_string().into_bytes();
+    let data = TokenizerData { tokenizer_config: Some(&config), ..plain };
+    same(&Tokenizer::new(Path::new("tokenizer_2"), &data, 77).unwrap(), &golden["prompts"], &golden["sd2"]);
+}
+
 #[test]
 fn miniature_reads_the_same_from_both_kinds_of_files() {
     let golden = golden();
@@ -354,6 +389,21 @@ fn configurations_that_contradict_the_vocabulary_are_refused() {
     let tokenizer = Tokenizer::new(&folder(), &TokenizerData { tokenizer_config: Some(&text), ..files }, 32).unwrap();
     assert_eq!((tokenizer.pad_id(), tokenizer.vocab_size()), (726, 728));
     assert_eq!(tokenizer.tokens("<Y>"), [727]);
+
+    // Words of several vectors, as diffusers saves them; the ids need not follow each other.
+    let text = json!({"added_tokens_decoder": {
+        "726": {"content": "<two>", "normalized": true}, "727": {"content": "<one>", "normalized": true},
+        "728": {"content": "<two>_1", "normalized": true}, "729": {"content": "<two>_3", "normalized": true}}});
+    let text = text.to_string().into_bytes();
+    let tokenizer = Tokenizer::new(&folder(), &TokenizerData { tokenizer_config: Some(&text), ..files }, 32).unwrap();
+    assert_eq!(tokenizer.tokens("<two>"), [726, 728]);
+    assert_eq!(tokenizer.tokens("<two> <one> <two>"), [726, 728, 727, 726, 728]);
+    // Written out they are there once.
+    assert_eq!(tokenizer.tokens("<two> <two>_1"), [726, 728]);
+    assert_eq!(tokenizer.tokens("<two>_3"), [729]);
+    let mut more = tokenizer.clone();
+    assert_eq!(more.add_token("<three>", 3).unwrap(), 730..733);
+    assert_eq!(more.tokens("<three> <two>"), [730, 731, 732, 726, 728]);
 
     for context in [0, 2, usize::MAX] {
         let error = Tokenizer::new(Path::new("m"), &files, context).unwrap_err().to_string();

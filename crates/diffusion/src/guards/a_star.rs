@@ -136,6 +136,22 @@ struct Several {
 }
 
 impl AStar {
+    /// See [`Guard::no_effect`].
+    pub(super) fn no_effect(&self, texts: &[String], steps: usize) -> Option<String> {
+        let words: BTreeSet<String> =
+            texts.iter().map(|text| text.trim().to_lowercase()).filter(|text| !text.is_empty()).collect();
+        let moved = self.steps.min(steps);
+        let reason = match (self.segregation, self.retention) {
+            _ if words.len() < 2 => "it has fewer than two words to keep apart",
+            _ if self.step == 0.0 => "its step is 0",
+            _ if moved == 0 => "it moves the latents of no step",
+            (false, false) => "neither segregation nor retention counts",
+            (false, true) if moved == 1 => "retention compares with the step before, and it moves the latents of one step only",
+            _ => return None,
+        };
+        Some(reason.into())
+    }
+
     pub(crate) fn updates(&self, guard: &Guard, pipeline: &Pipeline, prompt: &Prompted) -> Updates {
         let words = |text: &str| {
             let encoded = pipeline.tokenizer.encode(text);

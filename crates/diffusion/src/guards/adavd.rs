@@ -6,16 +6,21 @@
 //! texts are made orthogonal first (Gram and Schmidt).
 //!
 //! With `shift`, `s` of each token is `2 / (1 + exp(-a (cos(v, v_t) - b)))`, a = 100, b = 0.93: near 2 where a token is the concept's,
-//! near 0 where it is another. The published code takes all heads of the unconditional and the conditional batch for one vector
-//! and so edits the unconditional values too; here each prompt's value is a vector of its own, and `unconditional` says whether
-//! the empty prompt's are edited.
+//! near 0 where it is another. The published code takes all heads of the unconditional and the conditional batch for one vector:
+//! with `w` the empty prompt's value at the same position, `[w; v]` and `[w; v_t]`, which have `w` in common, so that their cosines are
+//! larger than those of `v` and `v_t`. Its `b` is meant for these. `joint` says where they count; with the projection of the joint
+//! vectors and `unconditional` the empty prompt's values change too, by `-s (dot / dot) w`: that is the published code.
+//!
+//! Several texts: with `c_j` the factors that make the projection of `v` onto the span of all `v_tj`, `v' = v - sum_j s_j c_j v_tj`. The
+//! published code subtracts projections onto the targets as they are instead of onto what Gram and Schmidt have made of them, which
+//! is the same for two targets and no projection for three or more.
 //!
 //! A text encoder may keep a concept in the end token and the pads rather than in the word: the miniature's does. With `span` the
 //! end token's and the pads' values of the concept's text are targets too, and all are counted from the empty prompt's end token, so that
 //! only what the concept adds is removed, not what all prompts share.
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_nn::Removal;
+use scumble_nn::{Beside, Removal};
 use serde::{Deserialize, Serialize};
 
 use super::{Form, Guard, Known, Rule};
@@ -33,10 +38,26 @@ pub struct AdaVd {
     pub steepness: f64,
     /// At which cosine (b).
     pub centre: f64,
+    /// What is counted of the joint vectors of the empty prompt's value and a token's own.
+    #[serde(default)]
+    pub joint: Joint,
     /// Whether what the text leaves in its end token and pads counts as the concept too.
     pub span: bool,
     /// Whether the values of the empty or negative prompt lose it too.
     pub unconditional: bool,
+}
+
+/// What is counted of joint vectors `[w; v]`, with `w` the value of the empty or negative prompt at the same position.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Joint {
+    /// Nothing: every prompt's value is a vector of its own.
+    #[default]
+    None,
+    /// The shift's cosines, for which the published centre is meant; what goes is the prompt's own part along the concept.
+    Cosine,
+    /// The projection too.
+    Whole,
 }
 
 /// See the module.
@@ -46,9 +67,14 @@ pub const KNOWN: Known = Known {
     changes: "the values of every cross-attention: they lose their part along the concept's",
     cost: "2",
     rule: Some(|form, small| {
+        let works = form == Form::Fixed && small;
         let unconditional = form == Form::Reference;
-        let span = form == Form::Fixed && small;
-        Rule::AdaVd(AdaVd { scale: 1.0, shift: false, steepness: 100.0, centre: 0.93, span, unconditional })
+        let joint = match form {
+            Form::Reference => Joint::Whole,
+            _ if works => Joint::None,
+            _ => Joint::Cosine,
+        };
+        Rule::AdaVd(AdaVd { scale: 1.0, shift: !works, steepness: 100.0, centre: 0.93, joint, span: works, unconditional })
     }),
 };
 
@@ -64,8 +90,10 @@ pub(crate) enum Block {
 }
 
 impl AdaVd {
-    /// What the values lose, for the blocks of n prompts that are stacked.
-    pub(crate) fn removal(&self, guard: &Guard, pipeline: &Pipeline, n: usize, blocks: &[Block]) -> Removal {
+    /// What the values lose, for the blocks of n prompts that are stacked; `negative` are the hidden states that guidance leads away from,
+    /// `[n, tokens, width]`.
+    pub(crate) fn removal(&self, guard: &Guard, pipeline: &Pipeline, negative: &Tensor<3>, blocks: &[Block]) -> Removal {
+        let n = negative.dims()[0];
         let targets = pipeline.prompted(&guard.texts);
         let width = targets.hidden.dims()[2];
         let tokens = targets.hidden.dims()[1];
@@ -94,11 +122,18 @@ impl AdaVd {
         };
         let values: Vec<f32> = blocks.iter().flat_map(|block| std::iter::repeat_n(of(block) as f32, n)).collect();
         let count = values.len();
+        // Without a shift nothing asks for cosines.
+        let projected = self.joint == Joint::Whole;
+        let beside = (projected || self.joint == Joint::Cosine && self.shift).then(|| {
+            let halves = if projected && blocks.first() == Some(&Block::Empty) { n } else { 0 };
+            Beside { hidden: negative.clone().detach().repeat_dim(0, blocks.len()), projected, halves }
+        });
         Removal {
             targets: Tensor::cat(rows, 0).detach(),
             origin,
             strength: Tensor::from_data(TensorData::new(values, [count]), pipeline.device()),
             shift: self.shift.then_some((self.steepness, self.centre)),
+            beside,
         }
     }
 }

@@ -95,6 +95,14 @@ pub const ALL: [Known; 9] = [
     a_star::KNOWN,
 ];
 
+/// The sources of the guards, where the meaning of their numbers stands, by what a guard's name begins with.
+pub const SOURCES: [(&str, &str); 4] = [
+    ("sld", include_str!("sld.rs")),
+    ("safree", include_str!("safree.rs")),
+    ("adavd", include_str!("adavd.rs")),
+    ("a-star", include_str!("a_star.rs")),
+];
+
 /// The guard of that name, if there is one; hyphens and underscores are the same.
 pub fn find(id: &str) -> Option<&'static Known> {
     let plain = id.trim().to_lowercase().replace('_', "-");
@@ -157,6 +165,33 @@ impl Guard {
         self.rule =
             serde_json::from_value(Value::Object(rule)).map_err(|e| Error::input(format!("the option {key} is {value}: {e}")))?;
         Ok(())
+    }
+
+    /// Whether it changes how predictions are led apart, and so acts only where there is guidance: in part or, as all but SAFREE, wholly.
+    pub fn acts_on_guidance(&self) -> bool {
+        match &self.rule {
+            Rule::Negative | Rule::Sld(_) => true,
+            Rule::Safree(safree) => safree.negative,
+            Rule::AdaVd(_) | Rule::AStar(_) => false,
+        }
+    }
+
+    /// Why it changes nothing in a run of `steps` steps at that guidance scale, if that can be told beforehand: a clause that follows "because".
+    /// `None` if it may act; whether it does may depend on the prompt.
+    pub fn no_effect(&self, steps: usize, guidance: f64) -> Option<String> {
+        if self.strength == 0.0 {
+            return Some("its strength is 0".into());
+        }
+        let needs_guidance = matches!(self.rule, Rule::Negative | Rule::Sld(_));
+        if needs_guidance && guidance <= 1.0 {
+            return Some(format!("the guidance scale is {guidance}, and at 1 or less only the prompt is evaluated"));
+        }
+        match &self.rule {
+            Rule::Sld(sld) => sld.no_effect(steps),
+            Rule::AdaVd(adavd) => (adavd.scale == 0.0).then(|| "its scale is 0".into()),
+            Rule::AStar(a_star) => a_star.no_effect(&self.texts, steps),
+            Rule::Negative | Rule::Safree(_) => None,
+        }
     }
 
     fn check(&self) -> Result<()> {

@@ -5,8 +5,11 @@
 //! Token `i` is a trigger where the prompt without it lies further from the concept's span than the others do on average:
 //! `d_i > (1 + alpha) mean_{j != i} d_j` with `d_i = |(1 - P_C) p_i|`. A trigger's hidden state becomes `(1 - P_C) P_I e_i`.
 //!
-//! Self-validation: with `beta = 1 - mean cos(e, e')` over the prompt's tokens, the filtered prompt is used at step 0 to
-//! `round(most sigmoid(2 k (10 beta - tau)))`, then the plain one.
+//! Self-validation: with `beta = 1 - mean cos(e_i, (1 - P_C) P_I e_i)` over every token of the prompt, triggers or not, start and end
+//! included, the filtered prompt is used at step 0 to `round(most sigmoid(2 k (10 beta - tau)))`, then the plain one.
+//!
+//! The pooled output is the hidden state at the end token after the last layer norm, as in the published code. The text encoder of SD 2.x
+//! has 23 layers in its files, so there too it is that of the states which the denoiser reads.
 //!
 //! Which tokens are triggers and how many steps are filtered is decided for each prompt, without a gradient; the projections have one. Left out:
 //! the re-weighting of skip features in the frequency domain.
@@ -36,6 +39,9 @@ pub struct Safree {
     pub tau: f64,
     /// Whether the end token and the pads of a prompt with a trigger are projected too.
     pub pads: bool,
+    /// Whether the concept's texts are also the negative prompt, as in the published runs (which draw their baselines with it, too).
+    #[serde(default)]
+    pub negative: bool,
 }
 
 /// See the module.
@@ -46,7 +52,8 @@ pub const KNOWN: Known = Known {
     cost: "2",
     rule: Some(|form, small| {
         let works = form == Form::Fixed && small;
-        Rule::Safree(Safree { alpha: 0.01, validate: !works, most: 10.0, sharpness: 2.5, tau: 5.333, pads: works })
+        let (validate, negative) = (!works, form == Form::Reference);
+        Rule::Safree(Safree { alpha: 0.01, validate, most: 10.0, sharpness: 2.5, tau: 5.333, pads: works, negative })
     }),
 };
 
@@ -60,18 +67,12 @@ pub(crate) struct Filtered {
 }
 
 /// The projection of rows `[k, width]` onto the span of orthonormal vectors.
-fn onto(rows: Tensor<2>, basis: &[Tensor<1>]) -> Tensor<2> {
+pub fn onto(rows: Tensor<2>, basis: &[Tensor<1>]) -> Tensor<2> {
     if basis.is_empty() {
         return rows.zeros_like();
     }
     let span: Tensor<2> = Tensor::stack(basis.to_vec(), 0);
     rows.matmul(span.clone().transpose()).matmul(span)
-}
-
-/// The projection onto the span of `rows`, `[k, width]`, as a matrix `[width, width]`.
-pub fn projector(rows: &Tensor<2>) -> Tensor<2> {
-    let width = rows.dims()[1];
-    onto(Tensor::eye(width, &rows.device()), &orthonormal(rows))
 }
 
 /// The hidden states at the end tokens, `[n, width]`.
@@ -151,26 +152,40 @@ impl Safree {
             triggers.extend(length - 1..tokens);
         }
         let rows: Tensor<2> = hidden.clone().reshape([tokens, width]);
-        let inside = onto(rows.clone(), &orthonormal(&without));
-        let projected = inside.clone() - onto(inside, concept);
+        let projected = filtered(&rows, &orthonormal(&without), concept);
+        let steps = if self.validate { self.steps(turned(&rows, &projected, length)) } else { usize::MAX };
         let projected = if strength == 1.0 { projected } else { rows.clone() + (projected - rows.clone()) * strength };
         let row = |token: usize| {
             let from = if triggers.contains(&token) { &projected } else { &rows };
             from.clone().narrow(0, token, 1)
         };
         let new = Tensor::cat((0..tokens).map(row).collect(), 0);
-        let steps = if self.validate { self.steps(&rows, &new, length) } else { usize::MAX };
         (new.reshape([1, tokens, width]), steps)
     }
 
-    /// How many steps are filtered, by how much the tokens of the prompt turned.
-    fn steps(&self, old: &Tensor<2>, new: &Tensor<2>, length: usize) -> usize {
-        let (old, new) = (old.clone().detach().narrow(0, 1, length - 2), new.clone().detach().narrow(0, 1, length - 2));
-        let products: Vec<f64> = (old.clone() * new.clone()).sum_dim(1).into_data().iter::<f64>().collect();
-        let sizes = norms(old).into_iter().zip(norms(new)).map(|(a, b)| (a * b).max(f64::MIN_POSITIVE));
-        let cosines: Vec<f64> = products.iter().zip(sizes).map(|(p, s)| p / s).collect();
-        let beta = 1.0 - cosines.iter().sum::<f64>() / cosines.len().max(1) as f64;
+    /// How many steps are filtered, by how far the prompt's tokens turn (beta).
+    ///
+    /// Published: `f_beta` of jaehong31/SAFREE, whose test `step <= round(..)` filters step 0 always.
+    pub fn steps(&self, beta: f64) -> usize {
         let share = 1.0 / (1.0 + (-2.0 * self.sharpness * (10.0 * beta - self.tau)).exp());
-        (self.most * share).round() as usize + 1
+        // Python's round takes halves to the even number.
+        (self.most * share).round_ties_even() as usize + 1
     }
+}
+
+/// `(1 - P_C) P_I e` of rows `[k, width]`, with orthonormal bases of what the prompt's pooled outputs with one token masked each span (`P_I`),
+/// and of what those of the concept's texts do (`P_C`).
+pub fn filtered(rows: &Tensor<2>, input: &[Tensor<1>], concept: &[Tensor<1>]) -> Tensor<2> {
+    let inside = onto(rows.clone(), input);
+    inside.clone() - onto(inside, concept)
+}
+
+/// How far the tokens of a prompt turn when every one of them is filtered (beta): `1 - mean cos(e_i, e_i')` over the first `length` rows,
+/// which are all that are no pads, start and end included. The rows that are no triggers count too, though their states stay.
+pub fn turned(states: &Tensor<2>, filtered: &Tensor<2>, length: usize) -> f64 {
+    let (old, new) = (states.clone().detach().narrow(0, 0, length), filtered.clone().detach().narrow(0, 0, length));
+    let products: Vec<f64> = (old.clone() * new.clone()).sum_dim(1).into_data().iter::<f64>().collect();
+    let sizes = norms(old).into_iter().zip(norms(new)).map(|(a, b)| (a * b).max(f64::MIN_POSITIVE));
+    let cosines: f64 = products.iter().zip(sizes).map(|(p, s)| p / s).sum();
+    1.0 - cosines / length.max(1) as f64
 }

@@ -56,6 +56,15 @@ impl Sld {
         Rule::Sld(Self { bound: if form == Form::Paper { Bound::Max } else { Bound::Min }, ..self })
     }
 
+    /// See [`Guard::no_effect`](super::Guard::no_effect).
+    pub(super) fn no_effect(&self, steps: usize) -> Option<String> {
+        if self.warmup >= steps {
+            return Some(format!("its warm-up of {} steps outlasts the run's {steps}", self.warmup));
+        }
+        // At least 1, as the paper prints it, whatever the scale.
+        (self.scale == 0.0 && self.bound == Bound::Min).then(|| "its scale is 0".into())
+    }
+
     /// One step: what is taken from the guidance, and the next momentum.
     ///
     /// # Shapes

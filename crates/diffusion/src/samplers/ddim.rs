@@ -11,6 +11,10 @@ use crate::{
 /// diffusers: `DDIMScheduler`. The previous timestep is always `t - num_train_timesteps / steps`, even where the spacing of
 /// the list is another. Draws noise in every step if `run.eta` is above 0.
 ///
+/// Above 1, where the root of equation 12 may be of a negative number, it is that of the number's size, `sqrt(|1 - abar' - sigma^2|)`, as in
+/// the noise-based probe of Lu et al. 2025, "When Are Concepts Erased From Diffusion Models?" (arXiv:2505.17013); the probe's scale of the
+/// variance is a factor on the numbers that `noise` gives.
+///
 /// **Shapes**: `x` and the result [n, channels, height, width].
 ///
 /// # Errors
@@ -23,8 +27,8 @@ pub fn ddim<E: From<Error>>(
     callback: &mut Callback<'_>,
 ) -> Result<Tensor<4>, E> {
     let timesteps = grid::strided(run.schedule, run.steps)?;
-    if !(0.0..=1.0).contains(&run.eta) {
-        return Err(Error::input(format!("eta is {}, expected 0 to 1", run.eta)).into());
+    if !(run.eta >= 0.0 && run.eta.is_finite()) {
+        return Err(Error::input(format!("eta is {}, expected a number from 0", run.eta)).into());
     }
     let to_one = run.schedule.set_alpha_to_one().unwrap_or(true);
     let stride = (run.schedule.num_train_timesteps() / run.steps) as i64;
@@ -37,7 +41,7 @@ pub fn ddim<E: From<Error>>(
         let variance = (1.0 - previous) / (1.0 - alpha_bar) * (1.0 - alpha_bar / previous);
         let sigma = run.eta * variance.max(0.0).sqrt();
         let of_x = (previous / alpha_bar).sqrt();
-        let of_epsilon = (1.0 - previous - sigma * sigma).max(0.0).sqrt() - of_x * (1.0 - alpha_bar).sqrt();
+        let of_epsilon = (1.0 - previous - sigma * sigma).abs().sqrt() - of_x * (1.0 - alpha_bar).sqrt();
 
         let step = Step { index, timestep, alpha_bar };
         x = moved(model, x, 1.0, step)?;

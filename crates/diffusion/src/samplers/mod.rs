@@ -12,6 +12,9 @@ mod ddpm;
 mod dpmpp_2m;
 mod euler;
 mod euler_ancestral;
+mod flow;
+mod flow_match_euler;
+mod flow_match_heun;
 mod grid;
 mod lms;
 mod pndm;
@@ -24,6 +27,7 @@ use serde_json::Value;
 
 pub use self::{
     ddim::ddim, ddpm::ddpm, dpmpp_2m::dpmpp_2m, dpmpp_2m::dpmpp_2m_karras, euler::euler, euler_ancestral::euler_ancestral,
+    flow::FlowRun, flow::FlowStep, flow::Velocity, flow_match_euler::flow_match_euler, flow_match_heun::flow_match_heun,
     lms::lms, pndm::pndm, unipc::unipc,
 };
 use crate::{
@@ -108,7 +112,7 @@ pub struct Run<'a> {
     pub schedule: &'a Schedule,
     /// Number of denoising steps, 1 to the schedule's number of timesteps.
     pub steps: usize,
-    /// DDIM's share of fresh noise, 0 (deterministic) to 1 (as much as DDPM); no other sampler reads it.
+    /// DDIM's share of fresh noise, 0 (deterministic) to 1 (as much as DDPM) and beyond; no other sampler reads it.
     pub eta: f64,
     /// `None`: the latents are pure noise. `Some`: they are noised pictures at the level of this position in the list.
     pub start: Option<StepIndex>,
@@ -210,8 +214,8 @@ impl Sampler {
     /// **Shapes**: `x` and the result [n, channels, height, width].
     ///
     /// # Errors
-    /// If the number of steps, `start` or `eta` does not fit the schedule, a prediction has another shape than the latents, or
-    /// the model fails.
+    /// If the number of steps, `start` or `eta` does not fit the schedule, the schedule's configuration asks for what is not
+    /// implemented, a prediction has another shape than the latents, or the model fails.
     pub fn sample<E: From<Error>>(
         self,
         run: &Run<'_>,
@@ -220,6 +224,7 @@ impl Sampler {
         noise: &mut Noise<'_>,
         callback: &mut Callback<'_>,
     ) -> Result<Tensor<4>, E> {
+        run.schedule.usable_by(self)?;
         match self {
             Self::Ddim => ddim(run, x, model, noise, callback),
             Self::Ddpm => ddpm(run, x, model, noise, callback),
@@ -237,8 +242,9 @@ impl Sampler {
 /// The timesteps a sampler visits, in its order: one for every prediction it asks for.
 ///
 /// # Errors
-/// If the number of steps does not fit the schedule.
+/// If the number of steps does not fit the schedule, or its configuration asks for what is not implemented.
 pub fn timesteps(sampler: Sampler, schedule: &Schedule, steps: usize) -> Result<Vec<Timestep>> {
+    schedule.usable_by(sampler)?;
     match sampler {
         Sampler::Ddim | Sampler::Ddpm => grid::strided(schedule, steps),
         Sampler::Pndm => pndm::list(schedule, steps),

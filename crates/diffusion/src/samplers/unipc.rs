@@ -8,7 +8,8 @@ use super::{
 use crate::{error::Error, schedule::Schedule, time::StepIndex};
 
 /// UniPC: Zhao et al. 2023, "UniPC: A Unified Predictor-Corrector Framework for Fast Sampling of Diffusion Models"
-/// (arXiv:2302.04867), algorithms 1 and 2, on the prediction of x_0, of order 2 with B(h) = e^h - 1 ("bh2").
+/// (arXiv:2302.04867), algorithms 1 and 2, on the prediction of x_0, of order 2 with B(h) = e^h - 1 ("bh2"), or B(h) = h where
+/// the configuration says `solver_type` "bh1".
 ///
 /// diffusers: `UniPCMultistepScheduler`. The corrector costs no evaluation: it improves the last step with the prediction
 /// made for the next. With Karras' noise levels where the configuration says `use_karras_sigmas`.
@@ -25,6 +26,7 @@ pub fn unipc<E: From<Error>>(
 ) -> Result<Tensor<4>, E> {
     let grid::Levels { timesteps, sigmas } = grid::solver(run.schedule, run.steps, karras(run.schedule))?;
     let first = run.first(timesteps.len())?;
+    let bh1 = run.schedule.is_bh1();
     // The predictions of x_0 one and two steps back, and the latents the last step started from.
     let (mut m0, mut m1): (Option<Tensor<4>>, Option<Tensor<4>>) = (None, None);
     let mut from: Option<Tensor<4>> = None;
@@ -42,7 +44,7 @@ pub fn unipc<E: From<Error>>(
 
         // Corrector (algorithm 1): the last step again, now that the prediction at its end is known.
         if let (Some(start), Some(m0)) = (from.take(), &m0) {
-            let step = Half::new(sigmas[i - 1], sigma);
+            let step = Half::new(sigmas[i - 1], sigma, bh1);
             let mut d = m.clone().sub(m0.clone());
             if let Some(m1) = &m1 {
                 let r = step.ratio(sigmas[i - 2]);
@@ -51,7 +53,7 @@ pub fn unipc<E: From<Error>>(
             } else {
                 d = d.mul_scalar(0.5);
             }
-            x = start.mul_scalar(step.of_x).add(m0.clone().mul_scalar(step.of_m)).add(d.mul_scalar(step.of_m));
+            x = start.mul_scalar(step.of_x).add(m0.clone().mul_scalar(step.of_m)).add(d.mul_scalar(step.of_d));
             if let Some(shift) = shift {
                 x = x.add(shift);
             }
@@ -60,13 +62,13 @@ pub fn unipc<E: From<Error>>(
         // Predictor (algorithm 2), of order 1 in the first and the last step.
         (m1, m0) = (m0, Some(m.clone()));
         from = Some(x.clone());
-        let step = Half::new(sigma, next);
+        let step = Half::new(sigma, next, bh1);
         x = x.mul_scalar(step.of_x).add(m.clone().mul_scalar(step.of_m));
         if let Some(m1) = &m1
             && i + 1 < timesteps.len()
         {
             let r = step.ratio(sigmas[i - 1]);
-            x = x.add(m1.clone().sub(m).mul_scalar(step.of_m * 0.5 / r));
+            x = x.add(m1.clone().sub(m).mul_scalar(step.of_d * 0.5 / r));
         }
         if callback(Progress { index, timestep, len: timesteps.len(), x: &x, scale: 1.0 }).is_break() {
             break;
@@ -86,15 +88,20 @@ struct Half {
     of_x: f64,
     /// The weight of the prediction of x_0: `alpha (1 - e^-h)`.
     of_m: f64,
+    /// The weight of differences of predictions: `-alpha B(-h)`.
+    of_d: f64,
     /// The step in `lambda = ln(alpha / sigma)`, infinite at the clean end.
     h: f64,
     sigma: f64,
+    bh1: bool,
 }
 
 impl Half {
-    fn new(sigma: f64, next: f64) -> Self {
-        let (alpha, alpha_next) = (preserving(sigma), preserving(next));
-        Self { of_x: next * alpha_next / (sigma * alpha), of_m: alpha_next * (1.0 - next / sigma), h: (sigma / next).ln(), sigma }
+    fn new(sigma: f64, next: f64, bh1: bool) -> Self {
+        let (alpha, alpha_next, h) = (preserving(sigma), preserving(next), (sigma / next).ln());
+        let of_m = alpha_next * (1.0 - next / sigma);
+        let of_d = if bh1 { alpha_next * h } else { of_m };
+        Self { of_x: next * alpha_next / (sigma * alpha), of_m, of_d, h, sigma, bh1 }
     }
 
     /// Where an older noise level lies, in steps from the start of this one: negative.
@@ -104,9 +111,11 @@ impl Half {
 
     /// The weights of the older and the newest difference that match the expansion to order 2: equation 9 of the paper.
     fn solve(&self, r: f64) -> (f64, f64) {
-        // With z = -h: b_1 = phi_1 / B, b_2 = 2 phi_2 / B, where phi_1 = (e^z - 1) / z - 1, phi_2 = phi_1 / z - 1/2, B = e^z - 1.
-        let (z, b) = (-self.h, (-self.h).exp_m1());
-        let phi_1 = b / z - 1.0;
+        // With z = -h: b_1 = phi_1 / B, b_2 = 2 phi_2 / B, where phi_1 = (e^z - 1) / z - 1, phi_2 = phi_1 / z - 1/2, and B is z (bh1)
+        // or e^z - 1 (bh2).
+        let z = -self.h;
+        let b = if self.bh1 { z } else { z.exp_m1() };
+        let phi_1 = z.exp_m1() / z - 1.0;
         let phi_2 = phi_1 / z - 0.5;
         let (b_1, b_2) = (phi_1 / b, 2.0 * phi_2 / b);
         let rho_1 = (b_1 - b_2) / (1.0 - r);

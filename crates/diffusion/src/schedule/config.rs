@@ -1,14 +1,21 @@
 //! Reading a diffusers `scheduler_config.json`.
 //!
-//! A key absent from the file has diffusers' default. A key that would change the computation in a way that is not
-//! implemented is an error by name; a key that no scheduler here reads is passed over, as diffusers passes it over.
+//! A key absent from the file has diffusers' default. A key of the schedule that is impossible or asks for something that is not
+//! implemented is an error by name. Options of single samplers (`options.rs`) are kept, and are an error where the sampler is
+//! used; a key that its class does not read is passed over, as diffusers passes it over.
 
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::{Prediction, Schedule, Spacing};
-use crate::error::{Error, Result};
+use super::{
+    Of, Prediction, Refusal, Schedule, Spacing,
+    options::{passed_over, unmet},
+};
+use crate::{
+    error::{Error, Result},
+    samplers::Sampler,
+};
 
 /// More training timesteps than this is a mistake, or a hostile file.
 const MOST_TIMESTEPS: u64 = 100_000;
@@ -31,36 +38,6 @@ const CLASSES: [&str; 15] = [
     "PNDMScheduler",
     "UniPCMultistepScheduler",
 ];
-
-/// Switches that must be off.
-const OFF: [&str; 9] = [
-    "rescale_betas_zero_snr",
-    "thresholding",
-    "use_exponential_sigmas",
-    "use_beta_sigmas",
-    "use_lu_lambdas",
-    "use_flow_sigmas",
-    "use_dynamic_shifting",
-    "euler_at_final",
-    "shift_terminal",
-];
-
-/// Switches that must be on.
-const ON: [&str; 2] = ["lower_order_final", "predict_x0"];
-
-/// Keys with the only values that are implemented. diffusers reads the solver names of one class as another's default.
-const CHOICES: [(&str, &[&str]); 6] = [
-    ("algorithm_type", &["dpmsolver++", "deis"]),
-    ("final_sigmas_type", &["zero"]),
-    ("interpolation_type", &["linear"]),
-    ("solver_type", &["midpoint", "bh2", "logrho"]),
-    ("timestep_type", &["discrete"]),
-    ("variance_type", &["fixed_small"]),
-];
-
-/// diffusers writes `"lambda_min_clipped": -Infinity`, which is Python's JSON and nobody else's; a reader that wants to keep
-/// it can hand it over as this string.
-const MINUS_INFINITY: &str = "-Infinity";
 
 struct Keys<'a> {
     path: &'a Path,
@@ -118,43 +95,10 @@ impl<'a> Keys<'a> {
                 .error("_class_name", format!("the noise schedule of `{class}` is not supported"))
                 .with_hint(format!("supported are {}", CLASSES.join(", "))));
         }
-        for key in OFF {
-            if self.get(key).is_some_and(|value| value != &Value::Bool(false)) {
-                return Err(self.error(key, format!("{} is not supported, only false", self.map[key])));
-            }
-        }
-        for key in ON {
-            if !self.flag(key, true)? {
-                return Err(self.error(key, "false is not supported, only true"));
-            }
-        }
-        for (key, values) in CHOICES {
-            if let Some(value) = self.text(key)?
-                && !values.contains(&value)
-            {
-                return Err(self.error(key, format!("`{value}` is not supported, only `{}`", values[0])));
-            }
-        }
         if self.flag("clip_sample", false)? {
             return Err(self
                 .error("clip_sample", "true is not supported: latents are not bounded, so clipping them damages pictures")
                 .with_hint("set it to false, as diffusers' StableDiffusionPipeline does when it loads such a file"));
-        }
-        if self.get("solver_order").is_some_and(|order| order != &Value::from(2)) {
-            return Err(self.error("solver_order", format!("{} is not supported, only 2", self.map["solver_order"])));
-        }
-        for key in ["solver_p", "sigma_min", "sigma_max"] {
-            if let Some(value) = self.get(key) {
-                return Err(self.error(key, format!("{value} is not supported, only null")));
-            }
-        }
-        if let Some(value) = self.get("lambda_min_clipped")
-            && value != MINUS_INFINITY
-        {
-            return Err(self.error("lambda_min_clipped", format!("{value} is not supported, only -Infinity")));
-        }
-        if self.get("disable_corrector").is_some_and(|list| list.as_array().is_none_or(|list| !list.is_empty())) {
-            return Err(self.error("disable_corrector", "is not supported, only an empty list"));
         }
         Ok(())
     }
@@ -206,6 +150,22 @@ impl Schedule {
             .ok_or_else(|| scumble_nn::Error::file(path, "expected a JSON object with a scheduler's configuration"))?;
         let keys = Keys { path, map };
         keys.refuse_unsupported()?;
+        let own = Sampler::default_for(path, config).ok();
+        let refusal = |sampler: Sampler| {
+            let (key, problem) = unmet(sampler, map).into_iter().next()?;
+            Some(Refusal {
+                of: Of::Sampler(sampler),
+                problem: keys.error(key, problem).to_string(),
+                hint: format!("choose another sampler than {sampler} with --sampler, such as ddim"),
+            })
+        };
+        let mut refusals: Vec<Refusal> = Sampler::ALL.into_iter().filter_map(refusal).collect();
+        // A schedule without signal at its end is the model's, not its sampler's: it was trained that way.
+        if own.is_some_and(|own| unmet(own, map).iter().any(|(key, _)| *key == ZERO_SNR)) {
+            let problem = "true is not supported, only false: the last timestep would have no signal";
+            let hint = "only methods that never ask for a timestep can work on this model".to_owned();
+            refusals.push(Refusal { of: Of::Training, problem: keys.error(ZERO_SNR, problem).to_string(), hint });
+        }
 
         let prediction = match keys.text("prediction_type")? {
             None | Some("epsilon") => Prediction::Epsilon,
@@ -254,6 +214,46 @@ impl Schedule {
             timestep_spacing,
             use_karras_sigmas: keys.flag("use_karras_sigmas", false)?,
             cosine: beta_schedule == "squaredcos_cap_v2",
+            bh1: keys.text("solver_type").is_ok_and(|kind| kind == Some("bh1")),
+            refusals,
         })
     }
+
+    /// The schedule of a configuration that [`from_config`](Self::from_config) refuses, for what needs none: everything that asks it
+    /// for a timestep or samples by it gets the error.
+    ///
+    /// Its numbers are Stable Diffusion's.
+    #[must_use]
+    pub fn refused(error: &Error) -> Self {
+        let betas = linspace(0.00085f64.sqrt() as f32, 0.012f64.sqrt() as f32, 1000).into_iter().map(|b| b * b);
+        let alphas = betas.scan(1.0, |product, beta| {
+            *product *= f64::from(1.0 - beta);
+            Some(f64::from(*product as f32))
+        });
+        let hint = error.hint().unwrap_or("methods that never ask for a timestep still work on this model").to_owned();
+        Self {
+            alphas_cumprod: alphas.collect(),
+            prediction: Prediction::Epsilon,
+            steps_offset: 1,
+            set_alpha_to_one: None,
+            skip_prk_steps: true,
+            timestep_spacing: None,
+            use_karras_sigmas: false,
+            cosine: false,
+            bh1: false,
+            refusals: vec![Refusal { of: Of::Everything, problem: error.to_string(), hint }],
+        }
+    }
+
+    /// What diffusers passes over in a configuration, and so is passed over here: options that its class does not have but
+    /// another would obey.
+    pub fn passed_over(config: &Value) -> Vec<String> {
+        let (Some(map), Ok(own)) = (config.as_object(), Sampler::default_for(Path::new(""), config)) else { return Vec::new() };
+        let class = map.get("_class_name").and_then(Value::as_str).unwrap_or("DDIMScheduler");
+        let line = |(key, value): (&str, &Value)| format!("scheduler: {class} has no option `{key}`, so {value} is passed over");
+        passed_over(own, map).into_iter().map(line).collect()
+    }
 }
+
+/// The key of a schedule whose last timestep has no signal (Lin et al. 2023, arXiv:2305.08891).
+const ZERO_SNR: &str = "rescale_betas_zero_snr";

@@ -8,9 +8,10 @@ use std::{
 use serde_json::Value;
 
 use super::{
+    finite::problem,
     folder, single,
     source::Source,
-    tensor::{Bytes, Tensors},
+    tensor::{Bytes, HostTensor, Tensors},
 };
 use crate::error::{Error, Result};
 pub use crate::tokenizer::Pad;
@@ -238,6 +239,20 @@ impl Checkpoint {
     ///
     /// What only describes (`_class_name`, `_diffusers_version`, `transformers_version`, ...) is left out.
     pub fn hash(&self) -> String {
+        self.hashed(&mut |_, _, _| ())
+    }
+
+    /// The same hash, looking at every number on the way: weights are read once for both.
+    ///
+    /// # Errors
+    /// If some numbers are NaN or infinite: a line for each such tensor.
+    pub fn checked_hash(&self) -> Result<String> {
+        let mut problems = Vec::new();
+        let hash = self.hashed(&mut |component, name, tensor| problems.extend(problem(&format!("{component} {name}"), tensor)));
+        if problems.is_empty() { Ok(hash) } else { Err(tensor_error(&self.name, problems)) }
+    }
+
+    fn hashed(&self, look: &mut dyn FnMut(&str, &str, &HostTensor)) -> String {
         let mut hash = blake3::Hasher::new();
         let mut field = |bytes: &[u8]| {
             hash.update(&(bytes.len() as u64).to_le_bytes());
@@ -248,15 +263,16 @@ impl Checkpoint {
                 hash.update_rayon(bytes);
             }
         };
-        for name in COMPONENTS {
+        for part in COMPONENTS {
             // The three names are the three components.
-            let Ok(component) = self.component(name) else { continue };
-            field(name.as_bytes());
+            let Ok(component) = self.component(part) else { continue };
+            field(part.as_bytes());
             field(canonical(&component.config).to_string().as_bytes());
             for (name, tensor) in &component.tensors {
                 field(name.as_bytes());
                 field(format!("{tensor:?}").as_bytes());
                 field(tensor.bytes());
+                look(part, name, tensor);
             }
         }
         field(canonical(&self.scheduler).to_string().as_bytes());
@@ -283,16 +299,23 @@ impl Checkpoint {
         let channels = self.unet.config.get("in_channels").and_then(Value::as_u64).unwrap_or(4);
         let latents = self.vae.config.get("latent_channels").and_then(Value::as_u64).unwrap_or(4);
         if channels != latents {
-            return Err(Error::file(
-                &self.name,
-                format!(
-                    "the U-Net takes {channels} channels and the latents have {latents}: inpainting, depth and upscaling models \
-                     are not supported"
-                ),
-            ));
+            return Err(other_channels(&self.name, channels, latents));
         }
         Ok(self)
     }
+}
+
+/// Refuses a U-Net that takes more than the latents, by the name of the models with that many channels.
+pub(super) fn other_channels(path: &str, channels: u64, latents: u64) -> Error {
+    let what = match (channels, latents) {
+        (9, 4) => "this is an inpainting model",
+        (8, 4) => "this is a model for editing by instructions (InstructPix2Pix)",
+        (7, 4) => "this is an upscaler",
+        (5, 4) => "this is a depth model",
+        _ => "models that see more than their latents",
+    };
+    let verb = if what.starts_with("this") { "; such models are" } else { " are" };
+    Error::file(path, format!("the U-Net takes {channels} channels and the latents have {latents}: {what}{verb} not supported"))
 }
 
 fn unknown_component(name: &str) -> Error {

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, path::Path};
 
 use super::{
     checkpoint::tame,
+    finite,
+    lora::pieces::BUNDLED,
     safetensors::{TensorFile, write},
     tensor::HostTensor,
 };
@@ -30,19 +32,57 @@ pub enum EmbeddingLayout {
     A1111,
 }
 
+/// Keys that say nothing about the token: A1111's, those of its dumped dictionaries, and those of trainers for several text
+/// encoders.
+const NAMELESS: [&str; 5] = ["emb_params", "string_to_param.*", "string_to_param", "*", "clip_l"];
+
 /// Reads an embedding of vectors of `width` numbers.
 ///
-/// Both layouts are read: one tensor named by its token (diffusers), or `emb_params` or `*` with the token in the metadata
-/// or else the file's name (A1111).
+/// Either one tensor named by its token (diffusers), or one under a key that says nothing (`emb_params`, `*`, `string_to_param.*`,
+/// `clip_l`): the token then stands in the metadata, or is the file's name, as in A1111 and ComfyUI.
 ///
 /// # Errors
-/// If there is not exactly one float tensor of shape [n, width] or [width].
+/// If there is not exactly one float tensor of shape [n, width] or [width], or a number is not finite.
 pub fn read_embedding(file: &TensorFile, width: usize) -> Result<Embedding> {
-    let bad = |problem: String| Error::file(&file.path, tame(&problem));
     let mut names = file.tensors.iter();
     let (Some((key, tensor)), None) = (names.next(), names.next()) else {
-        return Err(bad(format!("expected one tensor, the vectors of a token, found {}", file.tensors.len())));
+        let problem = format!("expected one tensor, the vectors of a token, found {}", file.tensors.len());
+        return Err(Error::file(&file.path, problem));
     };
+    let vectors = vectors(&file.path, key, tensor, width)?;
+    let token = if NAMELESS.contains(&key.as_str()) {
+        let named = file.metadata.get("name").filter(|n| !n.is_empty()).cloned();
+        let stem = || file.path.file_stem().map(|s| s.to_string_lossy().into_owned());
+        named.or_else(stem).ok_or_else(|| Error::file(&file.path, "the file's name does not say the token"))?
+    } else {
+        key.clone()
+    };
+    Ok(Embedding { token, vectors })
+}
+
+/// Reads the embeddings that travel in a LoRA file, `bundle_emb.WORD.string_to_param.*`; none if there are none.
+///
+/// # Errors
+/// If one is not of shape [n, width] or [width], or a word has two tensors.
+pub fn read_bundled(file: &TensorFile, width: usize) -> Result<Vec<Embedding>> {
+    let mut found: Vec<Embedding> = Vec::new();
+    for (key, tensor) in &file.tensors {
+        let Some(rest) = key.strip_prefix(BUNDLED) else { continue };
+        let Some(token) = NAMELESS.iter().find_map(|end| rest.strip_suffix(end)?.strip_suffix('.')) else {
+            let problem = format!("`{key}`: expected bundle_emb.WORD.string_to_param.*");
+            return Err(Error::file(&file.path, tame(&problem)));
+        };
+        if token.is_empty() || found.iter().any(|known| known.token == token) {
+            return Err(Error::file(&file.path, tame(&format!("`{key}`: the word `{token}` is empty or there twice"))));
+        }
+        found.push(Embedding { token: token.into(), vectors: vectors(&file.path, key, tensor, width)? });
+    }
+    Ok(found)
+}
+
+/// The rows of a tensor of shape [n, width] or [width].
+fn vectors(path: &Path, key: &str, tensor: &HostTensor, width: usize) -> Result<Vec<Vec<f32>>> {
+    let bad = |problem: String| Error::file(path, tame(&problem));
     let (count, found) = match *tensor.shape() {
         [d] => (1, d),
         [n, d] => (n, d),
@@ -57,18 +97,10 @@ pub fn read_embedding(file: &TensorFile, width: usize) -> Result<Embedding> {
     }
     let numbers =
         tensor.to_f32().ok_or_else(|| bad(format!("`{key}`: expected F16, BF16 or F32, found {:?}", tensor.dtype())))?;
-    if numbers.iter().any(|v| !v.is_finite()) {
-        return Err(bad(format!("`{key}`: some numbers are not finite")));
+    if let Some(problem) = finite::problem(&format!("`{key}`"), tensor) {
+        return Err(bad(problem));
     }
-    let token = match key.as_str() {
-        "emb_params" | "*" => {
-            let named = file.metadata.get("name").filter(|n| !n.is_empty()).cloned();
-            let stem = || file.path.file_stem().map(|s| s.to_string_lossy().into_owned());
-            named.or_else(stem).ok_or_else(|| bad("the file's name does not say the token".into()))?
-        }
-        _ => key.clone(),
-    };
-    Ok(Embedding { token, vectors: numbers.chunks_exact(width).map(<[f32]>::to_vec).collect() })
+    Ok(numbers.chunks_exact(width).map(<[f32]>::to_vec).collect())
 }
 
 /// Writes an embedding in f32; in A1111's layout the reader takes the token from the file's name.

@@ -8,6 +8,7 @@ use super::{
     checkpoint::{Checkpoint, Pad, Passenger},
     safetensors::{write_as, write_atomically},
     single,
+    source::config_text,
     tensor::Dtype,
 };
 use crate::{
@@ -176,8 +177,7 @@ fn model_index(checkpoint: &Checkpoint) -> Value {
 }
 
 fn pretty(value: &Value) -> Vec<u8> {
-    // Writing a value that was parsed or built cannot fail; a line end as diffusers puts it.
-    format!("{value:#}\n").into_bytes()
+    config_text(value).into_bytes()
 }
 
 /// Writes a single file in the LDM layout, with the configurations (and a tokenizer that is not CLIP's) in its metadata.

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{
     checkpoint::{Checkpoint, Component, Family, OpenOptions, Pad, Passenger, TokenizerFiles, tensor_error},
+    finite::expect_finite,
     names,
     safetensors::pickle_error,
     source::{LONGEST_TOKENIZER, Source},
@@ -86,6 +87,7 @@ pub fn read_text_encoder(path: &Path) -> Result<(Component, Vec<String>)> {
     let config = source.need_json("config.json")?;
     let mut notes = Vec::new();
     let tensors = weights(&source, "", "model", None, &mut notes)?;
+    expect_finite(&source.name(), "text_encoder", &tensors)?;
     Ok((Component { config, tensors }, notes))
 }
 
@@ -142,6 +144,7 @@ pub fn read_network(source: &Source, folder: &str, stem: &str) -> Result<Compone
     let config = source.need_json(&joined(folder, "config.json"))?;
     let mut tensors = published(source, folder, stem, None, &mut Vec::new())?;
     tensors.retain(|name, _| name.rsplit('.').next() != Some("position_ids"));
+    expect_finite(&source.path(folder).display().to_string(), "", &tensors)?;
     Ok(Component { config, tensors })
 }
 
@@ -234,7 +237,7 @@ fn choose(
         }
         if others.len() > 1 {
             return Err(Error::file(folder, format!("no {stem}.safetensors, but the variants {}", others.join(", ")))
-                .with_hint("say which one with --variant"));
+                .with_hint("say which one with --variant-files"));
         }
     }
     if files.iter().any(|f| f.contains("-of-") && f.ends_with(".safetensors")) {

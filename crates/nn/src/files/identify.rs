@@ -7,6 +7,11 @@ use serde_json::Value;
 use super::{
     checkpoint::Family,
     ldm,
+    lora::{
+        kohya::{is_comfy, is_kohya},
+        pieces::{self, Content},
+    },
+    names,
     safetensors::{TensorFile, is_pickle, map},
     source::Source,
     tensor::Tensors,
@@ -22,14 +27,20 @@ pub enum Kind {
     TextEncoderFolder,
     /// A whole checkpoint in one file, in the LDM layout.
     SingleFile(Family),
+    /// A U-Net alone, or some tensors of one, in the LDM layout.
+    LdmUNet,
     /// Some tensors of a U-Net under diffusers names, as ESD and UCE publish them.
     PartialUNet,
-    /// A LoRA under kohya's names.
+    /// A LoRA, LoHa or LoKr under kohya's names.
     KohyaLora,
+    /// The same under ComfyUI's own names.
+    ComfyLora,
     /// A LoRA under PEFT's or diffusers' names.
     PeftLora,
-    /// Whole differences (`.diff`, `.diff_b`) under kohya's names.
+    /// Whole differences (`.diff`, `.diff_b`) under kohya's or ComfyUI's names.
     Delta,
+    /// An adapter that is not read, by name.
+    OtherAdapter(&'static str),
     /// A textual-inversion embedding.
     TextualInversion,
     /// An edit of our own.
@@ -49,10 +60,13 @@ impl Kind {
             Self::DiffusersFolder => "diffusers folder".into(),
             Self::TextEncoderFolder => "text encoder folder".into(),
             Self::SingleFile(family) => format!("single-file checkpoint ({})", family.name()),
+            Self::LdmUNet => "U-Net alone (LDM layout)".into(),
             Self::PartialUNet => "partial U-Net".into(),
             Self::KohyaLora => "LoRA (kohya)".into(),
+            Self::ComfyLora => "LoRA (ComfyUI)".into(),
             Self::PeftLora => "LoRA (PEFT)".into(),
             Self::Delta => "weight differences (.diff)".into(),
+            Self::OtherAdapter(name) => format!("{name} (not supported)"),
             Self::TextualInversion => "textual inversion".into(),
             Self::ScumbleEdit => "scumble edit".into(),
             Self::Pickle => "pickle (never read)".into(),
@@ -117,12 +131,15 @@ pub fn identify(path: impl AsRef<Path>) -> Result<Identity> {
     let file = TensorFile::from_bytes(path, bytes)?;
     let kind = kind_of(&file);
     let parts = if let Kind::SingleFile(_) = kind {
-        let prefixes = [("unet", ldm::UNET), ("vae", ldm::VAE), ("text_encoder", "cond_stage_model.")];
+        let prefixes =
+            [("unet", ldm::UNET), ("vae", ldm::VAE), ("text_encoder", "cond_stage_model."), ("text_encoder", "conditioner.")];
         let mut rest = file.tensors;
         let mut parts = Vec::new();
         for (name, prefix) in prefixes {
             let (mine, others): (Tensors, Tensors) = rest.into_iter().partition(|(key, _)| key.starts_with(prefix));
-            parts.push(Part::of(name, &mine));
+            if !mine.is_empty() || name != "text_encoder" {
+                parts.push(Part::of(name, &mine));
+            }
             rest = others;
         }
         if !rest.is_empty() {
@@ -167,9 +184,7 @@ fn folder(path: &Path) -> Result<Identity> {
 }
 
 /// Key beginnings that only other families have.
-const FOREIGN: [(&str, &str); 12] = [
-    ("conditioner.embedders.", "SDXL"),
-    ("text_encoders.", "a checkpoint with several text encoders, such as SD3 or Flux"),
+const FOREIGN: [(&str, &str); 16] = [
     ("joint_blocks.", "SD3"),
     ("model.diffusion_model.joint_blocks.", "SD3"),
     ("double_blocks.", "Flux"),
@@ -178,47 +193,57 @@ const FOREIGN: [(&str, &str); 12] = [
     ("control_model.", "ControlNet"),
     ("controlnet_cond_embedding.", "ControlNet"),
     ("lora_te2_", "a LoRA for SDXL"),
+    ("lora_unet_double_blocks_", "a LoRA for Flux"),
+    ("lora_unet_joint_blocks_", "a LoRA for SD3"),
+    ("diffusion_model.double_blocks.", "a LoRA for Flux"),
+    ("diffusion_model.joint_blocks.", "a LoRA for SD3"),
+    ("text_encoders.clip_g.", "SDXL, or a LoRA for it"),
+    ("text_encoders.t5xxl.", "a checkpoint with several text encoders, such as SD3 or Flux"),
     ("add_embedding.", "SDXL"),
     ("clip_g", "a textual inversion for SDXL"),
 ];
 
+/// Whether a file has a name that begins like this.
+fn begins(tensors: &Tensors, prefix: &str) -> bool {
+    // Keys are sorted, so the first one from the prefix on tells.
+    tensors.range(prefix.to_owned()..).next().is_some_and(|(name, _)| name.starts_with(prefix))
+}
+
 /// What a file is, by its names and shapes.
 pub fn kind_of(file: &TensorFile) -> Kind {
-    let any = |test: &dyn Fn(&str) -> bool| file.tensors.keys().any(|name| test(name));
+    let tensors = &file.tensors;
+    let any = |test: &dyn Fn(&str) -> bool| tensors.keys().any(|name| test(name));
     if file.metadata.contains_key("scumble.edit") {
         return Kind::ScumbleEdit;
     }
-    for (prefix, family) in FOREIGN {
-        // Keys are sorted, so the first one from the prefix on tells.
-        if file.tensors.range(prefix.to_owned()..).next().is_some_and(|(name, _)| name.starts_with(prefix)) {
-            return Kind::OtherFamily(family);
-        }
+    if let Some((_, family)) = FOREIGN.iter().find(|(prefix, _)| begins(tensors, prefix)) {
+        return Kind::OtherFamily(family);
     }
-    if any(&|name| name.starts_with(ldm::UNET)) {
-        // The probe that tells SD 2.x from SD 1.x: the width of the context.
-        let width = |key: &str| file.tensors.get(&format!("{}{key}", ldm::UNET)).and_then(|t| t.shape().get(1).copied());
-        let context = width("input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight");
-        let stock =
-            file.tensors.get(&format!("{}input_blocks.0.0.weight", ldm::UNET)).is_some_and(|t| t.shape().first() == Some(&320));
-        return Kind::SingleFile(match (stock, context) {
-            (true, Some(768)) => Family::Sd1,
-            (true, Some(1024)) => Family::Sd2,
-            _ => Family::Custom,
-        });
+    if begins(tensors, "conditioner.embedders.") && !is_sgm_sd(tensors) {
+        return Kind::OtherFamily("SDXL, or another model of several conditions");
     }
-    let kohya = |name: &str| name.starts_with("lora_unet_") || name.starts_with("lora_te_") || name.starts_with("lora_te1_");
-    if any(&|name| kohya(name) && (name.ends_with(".lora_down.weight") || name.ends_with(".lora_up.weight"))) {
-        return Kind::KohyaLora;
+    if begins(tensors, ldm::UNET) {
+        let beside = |name: &str| !name.starts_with(ldm::UNET) && !names::is_idle(name);
+        return if any(&beside) { Kind::SingleFile(family_of(tensors)) } else { Kind::LdmUNet };
     }
-    if any(&|name| kohya(name) && (name.ends_with(".diff") || name.ends_with(".diff_b"))) {
-        return Kind::Delta;
+    let comfy = pieces::content(tensors, is_comfy);
+    match comfy.or_else(|| pieces::content(tensors, is_kohya)) {
+        // Differences may carry the names of both.
+        Some(Content::Differences) if pieces::content(tensors, is_kohya) == Some(Content::Factors) => return Kind::KohyaLora,
+        Some(Content::Differences) => return Kind::Delta,
+        Some(Content::Factors) => return if comfy.is_some() { Kind::ComfyLora } else { Kind::KohyaLora },
+        Some(Content::Other(name)) => return Kind::OtherAdapter(name),
+        None => {}
     }
-    if any(&|name| {
-        [".lora_A.", ".lora_B.", ".lora.down.", ".lora.up.", "_lora.down.", "_lora.up.", ".lora_linear_layer."]
-            .iter()
-            .any(|p| name.contains(p))
-    }) {
-        return Kind::PeftLora;
+    if begins(tensors, "text_encoders.") {
+        return Kind::OtherFamily("a checkpoint with several text encoders, such as SD3 or Flux");
+    }
+    let ours = |name: &str| !is_kohya(name) && !is_comfy(name) && !name.starts_with(pieces::BUNDLED);
+    // A token may end like a key of an adapter; an adapter's keys are paths.
+    match pieces::content(tensors, |name| ours(name) && name.contains('.') && !name.starts_with("string_to_param")) {
+        Some(Content::Factors) => return Kind::PeftLora,
+        Some(Content::Other(name)) => return Kind::OtherAdapter(name),
+        _ => {}
     }
     let unet = |name: &str| {
         let name = name.strip_prefix("unet.").unwrap_or(name);
@@ -226,22 +251,55 @@ pub fn kind_of(file: &TensorFile) -> Kind {
             .iter()
             .any(|p| name.starts_with(p))
     };
-    if !file.tensors.is_empty() && file.tensors.keys().all(|name| unet(name)) {
+    if !tensors.is_empty() && tensors.keys().all(|name| unet(name)) {
         return Kind::PartialUNet;
     }
-    let vectors = file.tensors.values().all(|t| t.is_float() && matches!(t.shape().len(), 1 | 2));
-    if file.tensors.len() == 1 && vectors {
+    let vectors = tensors.values().all(|t| t.is_float() && matches!(t.shape().len(), 1 | 2));
+    if tensors.len() == 1 && vectors {
         return Kind::TextualInversion;
     }
     Kind::Unknown
+}
+
+/// The family of a single file: the probe that tells SD 2.x from SD 1.x is the width of the context.
+fn family_of(tensors: &Tensors) -> Family {
+    let shape = |key: &str| tensors.get(&format!("{}{key}", ldm::UNET)).map(|t| t.shape());
+    let context = shape("input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight").and_then(|s| s.get(1).copied());
+    let stock = shape("input_blocks.0.0.weight").is_some_and(|s| s.first() == Some(&320));
+    match (stock, context) {
+        (true, Some(768)) => Family::Sd1,
+        (true, Some(1024)) => Family::Sd2,
+        _ => Family::Custom,
+    }
+}
+
+/// Whether a file in the layout of sgm is a Stable Diffusion 1.x or 2.x: one text encoder and no further condition.
+fn is_sgm_sd(tensors: &Tensors) -> bool {
+    let one = |name: &str| [ldm::SGM_CLIP, ldm::SGM_OPEN_CLIP].iter().any(|p| name.starts_with(p));
+    tensors.keys().filter(|name| name.starts_with("conditioner.")).all(|name| one(name)) && begins(tensors, ldm::UNET)
 }
 
 /// Refuses what is not a whole Stable Diffusion checkpoint, naming what it is.
 pub(super) fn refuse_other_families(file: &TensorFile) -> Result<()> {
     match kind_of(file) {
         Kind::SingleFile(_) => Ok(()),
+        Kind::LdmUNet => {
+            let problem = "expected a whole checkpoint, found a U-Net alone, with neither autoencoder nor text encoder";
+            Err(Error::file(&file.path, problem)
+                .with_hint("give it with --edit, and the checkpoint that it belongs to with --model"))
+        }
         Kind::OtherFamily(name) => {
             Err(Error::file(&file.path, format!("this is {name}; only Stable Diffusion 1.x and 2.x are supported")))
+        }
+        Kind::Unknown if begins(&file.tensors, names::EMA) => {
+            let (ema, others) = (file.tensors.keys().filter(|n| n.starts_with(names::EMA)).count(), file.tensors.len());
+            let problem = format!(
+                "expected a checkpoint in the LDM layout ({}...), found EMA copies only ({ema} of {others} tensors are {}...)",
+                ldm::UNET,
+                names::EMA
+            );
+            Err(Error::file(&file.path, problem)
+                .with_hint("EMA copies carry other names and are not read; convert them to weights"))
         }
         Kind::Unknown => Err(Error::file(
             &file.path,

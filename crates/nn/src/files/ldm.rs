@@ -19,6 +19,9 @@ pub(crate) const VAE: &str = "first_stage_model.";
 pub(crate) const CLIP: &str = "cond_stage_model.transformer.";
 /// Where the text encoder lies in an SD 2.x file, under OpenCLIP's names.
 pub(crate) const OPEN_CLIP: &str = "cond_stage_model.model.";
+/// The same two in the layout of Stability's sgm, as SD-Turbo is published.
+pub(crate) const SGM_CLIP: &str = "conditioner.embedders.0.transformer.";
+pub(crate) const SGM_OPEN_CLIP: &str = "conditioner.embedders.0.model.";
 
 /// A one-to-one map between the paths of two layouts.
 pub(crate) struct Paths {

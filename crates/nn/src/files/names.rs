@@ -3,11 +3,14 @@
 use super::tensor::{HostTensor, Tensors};
 use crate::error::{Error, Result};
 
+/// Where the EMA copies lie in a single file.
+pub(super) const EMA: &str = "model_ema.";
+
 /// Beginnings of keys in LDM files that carry no weight: EMA copies, the training loss, schedule buffers.
-const IDLE_PREFIXES: [&str; 3] = ["model_ema.", "first_stage_model.loss.", "first_stage_model.model_ema."];
+const IDLE_PREFIXES: [&str; 3] = [EMA, "first_stage_model.loss.", "first_stage_model.model_ema."];
 
 /// Keys of LDM files that carry no weight.
-const IDLE_KEYS: [&str; 19] = [
+const IDLE_KEYS: [&str; 22] = [
     "betas",
     "alphas_cumprod",
     "alphas_cumprod_prev",
@@ -27,7 +30,16 @@ const IDLE_KEYS: [&str; 19] = [
     "epoch",
     "cond_stage_model.model.attn_mask",
     "cond_stage_model.attn_mask",
+    "denoiser.sigmas",
+    // Empty marks of ComfyUI; what they say is read before they are dropped.
+    V_PRED,
+    ZTSNR,
 ];
+
+/// ComfyUI's mark of a model that predicts v.
+pub(super) const V_PRED: &str = "v_pred";
+/// ComfyUI's mark of a schedule with zero signal at its end.
+pub(super) const ZTSNR: &str = "ztsnr";
 
 /// Last parts of keys that carry no weight, in every layout.
 const IDLE_ENDS: [&str; 2] = ["position_ids", "logit_scale"];

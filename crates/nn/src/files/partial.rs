@@ -1,26 +1,42 @@
-//! Some tensors of a U-Net under diffusers names, as ESD and UCE publish their results.
+//! Some tensors of a U-Net, or all of them: under diffusers names, as ESD and UCE publish their results, or under LDM's, as
+//! their first code and UnlearnCanvas did.
+
+use std::path::Path;
 
 use super::{
     checkpoint::{Checkpoint, tensor_error},
+    finite,
+    ldm::{self, Paths},
+    names,
     safetensors::TensorFile,
     tensor::Tensors,
 };
-use crate::error::{Error, Result};
+use crate::{
+    config::UNetConfig,
+    error::{Error, Result},
+};
 
 /// Reads a partial U-Net: each tensor replaces the one of its name in the component `unet` of `base`.
 ///
-/// Names may carry the prefix `unet.`.
+/// Names may carry the prefix `unet.`, or be LDM's behind `model.diffusion_model.`
 ///
 /// # Errors
-/// If a name is not in the base's U-Net, or a shape or dtype differs; all of them are listed.
+/// If a name is not in the base's U-Net, a shape or dtype differs, or a number is not finite; all of them are listed.
 pub fn read_partial(file: TensorFile, base: &Checkpoint) -> Result<Tensors> {
     if file.tensors.is_empty() {
         return Err(Error::file(&file.path, "holds no tensor"));
     }
     let mut found = Tensors::new();
     let mut problems = Vec::new();
+    let paths = Paths::unet(&UNetConfig::read(Path::new("unet"), &base.unet.config)?);
     for (name, tensor) in file.tensors {
-        let name = name.strip_prefix("unet.").map(str::to_owned).unwrap_or(name);
+        if names::is_idle(&name) {
+            continue;
+        }
+        let name = match name.strip_prefix(ldm::UNET) {
+            Some(old) => paths.diffusers(old).unwrap_or(name),
+            None => name.strip_prefix("unet.").map(str::to_owned).unwrap_or(name),
+        };
         match base.unet.tensors.get(&name) {
             None => problems.push(format!("left over: {name} {:?} is not in the U-Net", tensor.shape())),
             Some(old) if old.shape() != tensor.shape() => {
@@ -30,8 +46,9 @@ pub fn read_partial(file: TensorFile, base: &Checkpoint) -> Result<Tensors> {
                 problems.push(format!("dtype: unet {name}: expected F16, BF16 or F32, found {:?}", tensor.dtype()));
             }
             Some(_) => {
+                problems.extend(finite::problem(&format!("unet {name}"), &tensor));
                 if found.insert(name.clone(), tensor).is_some() {
-                    problems.push(format!("there twice: unet {name}, with and without `unet.`"));
+                    problems.push(format!("there twice: unet {name}, under two names"));
                 }
             }
         }

@@ -246,7 +246,7 @@ pub fn write(
 /// Like [`write`], with float tensors rounded to `dtype` while they are written, one at a time.
 ///
 /// # Errors
-/// As [`write`]; and if `dtype` is none of f16, bf16 and f32.
+/// As [`write`]; if `dtype` is none of f16, bf16 and f32; or if it cannot hold a number that the tensor's own could.
 pub fn write_as(
     path: &Path,
     tensors: impl IntoIterator<Item = (String, HostTensor)>,
@@ -278,17 +278,25 @@ pub fn write_as(
     let mut header = serde_json::Value::Object(header).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
 
-    write_atomically(path, |out| {
+    let mut lost = None;
+    let written = write_atomically(path, |out| {
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
-        for (_, tensor) in &tensors {
-            match tensor.cast(target(tensor)) {
-                Some(cast) => out.write_all(cast.bytes())?,
-                None => return Err(io::Error::other("a tensor could not be rounded to the dtype asked for")),
+        for (name, tensor) in &tensors {
+            match tensor.rounded(target(tensor)) {
+                Ok(cast) => out.write_all(cast.bytes())?,
+                Err(problem) => {
+                    lost = Some(format!("{name}: {problem}"));
+                    return Err(io::Error::other("a tensor could not be rounded to the dtype asked for"));
+                }
             }
         }
         Ok(())
-    })
+    });
+    match lost {
+        Some(problem) => Err(Error::file(path, problem).with_hint("f32 and bf16 hold what f16 cannot")),
+        None => written,
+    }
 }
 
 /// Writes a file through a temporary one beside it, so that it is there whole or not at all.

@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, path::Path};
 use serde_json::Value;
 
 use super::{
-    checkpoint::{Checkpoint, Component, Family, OpenOptions, Pad, Prediction, TokenizerFiles, tensor_error},
+    checkpoint::{Checkpoint, Component, Family, OpenOptions, Pad, Prediction, TokenizerFiles, other_channels, tensor_error},
     folder, identify,
     ldm::{self, Paths},
     names,
     safetensors::TensorFile,
-    source::{LONGEST_CONFIG, LONGEST_TOKENIZER, Source, parse_object, read_file},
+    source::{LONGEST_CONFIG, LONGEST_TOKENIZER, Source, parse_config, read_file},
     stock::{self, Configs},
     tensor::{Bytes, HostTensor, Tensors},
 };
@@ -37,14 +37,27 @@ pub(super) fn read(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
     let TensorFile { tensors, metadata, .. } = file;
     let mut parts: BTreeMap<&str, Tensors> = BTreeMap::new();
     let (mut idle, mut left_over, mut step) = (0, Vec::new(), None);
+    let marks = Marks { v_pred: tensors.contains_key(names::V_PRED), ztsnr: tensors.contains_key(names::ZTSNR) };
     for (name, tensor) in tensors {
         if name == "global_step" {
             step = tensor.to_i64().and_then(|v| v.first().copied());
         }
-        let prefix = [ldm::UNET, ldm::VAE, ldm::CLIP, ldm::OPEN_CLIP].into_iter().find(|p| name.starts_with(p));
-        match prefix {
+        let places = [
+            (ldm::UNET, ldm::UNET),
+            (ldm::VAE, ldm::VAE),
+            (ldm::CLIP, ldm::CLIP),
+            (ldm::OPEN_CLIP, ldm::OPEN_CLIP),
+            (ldm::SGM_CLIP, ldm::CLIP),
+            (ldm::SGM_OPEN_CLIP, ldm::OPEN_CLIP),
+        ];
+        match places.into_iter().find(|(p, _)| name.starts_with(p)) {
             _ if names::is_idle(&name) => idle += 1,
-            Some(prefix) => drop(parts.entry(prefix).or_default().insert(name[prefix.len()..].to_owned(), tensor)),
+            Some((prefix, part)) => {
+                let inside = name[prefix.len()..].to_owned();
+                if parts.entry(part).or_default().insert(inside, tensor).is_some() {
+                    left_over.push(format!("there twice: {name}, also in the layout of cond_stage_model"));
+                }
+            }
             None => left_over.push(format!("left over: {name} {:?}", tensor.shape())),
         }
     }
@@ -64,8 +77,19 @@ pub(super) fn read(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
         return Err(Error::file(path, format!("expected one text encoder in cond_stage_model, found {found}")));
     }
 
-    let hints = Hints { path, metadata: &metadata, step, unet: &unet, open_clip: !open_clip.is_empty() };
-    let (configs, tokenizer) = hints.configs(options, &mut notes)?;
+    let hints = Hints { path, metadata: &metadata, step, marks, unet: &unet, open_clip: !open_clip.is_empty() };
+    let (mut configs, tokenizer) = hints.configs(options, &mut notes)?;
+    if marks.ztsnr {
+        // What diffusers calls it; the schedule says whether it can be drawn with.
+        configs.scheduler["rescale_betas_zero_snr"] = true.into();
+        notes.push("`ztsnr`: the schedule ends without signal (rescale_betas_zero_snr)".into());
+    }
+    // Before the names are compared: a U-Net for other inputs is another kind of model, not a misfit.
+    let channels = unet.get("input_blocks.0.0.weight").and_then(|t| t.shape().get(1).copied());
+    let latents = configs.vae.get("latent_channels").and_then(Value::as_u64).unwrap_or(4);
+    if let Some(channels) = channels.filter(|&c| c as u64 != latents) {
+        return Err(other_channels(&path.display().to_string(), channels as u64, latents));
+    }
 
     let place = |name: &str| Path::new(path).join(name);
     let unet_paths = Paths::unet(&UNetConfig::read(&place("unet"), &configs.unet)?);
@@ -117,11 +141,19 @@ pub(super) fn read(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
     .finished(options)
 }
 
+/// The empty tensors by which ComfyUI says what a model is.
+#[derive(Clone, Copy)]
+struct Marks {
+    v_pred: bool,
+    ztsnr: bool,
+}
+
 /// What a single file and its neighbours say about its configuration.
 struct Hints<'a> {
     path: &'a Path,
     metadata: &'a BTreeMap<String, String>,
     step: Option<i64>,
+    marks: Marks,
     unet: &'a Tensors,
     open_clip: bool,
 }
@@ -180,7 +212,7 @@ impl Hints<'_> {
             if text.len() as u64 > LONGEST_CONFIG {
                 return Err(Error::file(self.path, format!("metadata `{key}` has {} bytes", text.len())));
             }
-            parse_object(&self.path.join(key), text.as_bytes())
+            parse_config(&self.path.join(key), text.as_bytes())
         };
         let [unet, vae, text_encoder, scheduler] = CONFIGS.map(json);
         let mut configs = Configs { unet: unet?, vae: vae?, text_encoder: text_encoder?, scheduler: scheduler? };
@@ -212,14 +244,20 @@ impl Hints<'_> {
             notes.push(format!("prediction type {} from the YAML beside the file", found.name()));
             return Ok(found);
         }
-        let spec = self.metadata.get("modelspec.prediction_type").map(String::as_str);
-        match spec {
-            Some("epsilon") => return Ok(Prediction::Epsilon),
-            Some("v" | "v_prediction") => {
-                notes.push("prediction type v_prediction from the file's metadata".into());
-                return Ok(Prediction::V);
+        if self.marks.v_pred {
+            notes.push("prediction type v_prediction, as the mark `v_pred` in the file says".into());
+            return Ok(Prediction::V);
+        }
+        // The specification's key, and that of ComfyUI.
+        for key in ["modelspec.prediction_type", "modelspec.predict_key"] {
+            match self.metadata.get(key).map(String::as_str) {
+                Some("epsilon" | "eps") => return Ok(Prediction::Epsilon),
+                Some("v" | "v_prediction") => {
+                    notes.push("prediction type v_prediction from the file's metadata".into());
+                    return Ok(Prediction::V);
+                }
+                _ => {}
             }
-            _ => {}
         }
         if !second {
             return Ok(Prediction::Epsilon);

@@ -87,13 +87,13 @@ impl Source {
         }
     }
 
-    /// A JSON object of configuration size; `None` if there is no such file.
+    /// A JSON object of configuration size, Python's dialect included ([`parse_config`]); `None` if there is no such file.
     ///
     /// # Errors
     /// If it is too long, not JSON, or not an object.
     pub fn json(&self, rel: &str) -> Result<Option<Value>> {
         let bytes = self.read(rel, LONGEST_CONFIG)?;
-        bytes.map(|bytes| parse_object(&self.path(rel), &bytes)).transpose()
+        bytes.map(|bytes| parse_config(&self.path(rel), &bytes)).transpose()
     }
 
     /// A JSON object that must be there.
@@ -199,5 +199,84 @@ pub fn parse_object(path: &Path, bytes: &[u8]) -> Result<Value> {
             Err(Error::file(path, format!("expected a JSON object, found {kind}")))
         }
         Err(e) => Err(Error::file(path, format!("expected a JSON object: {e}"))),
+    }
+}
+
+/// Numbers that Python's `json` writes and JSON does not have.
+const BARE: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
+
+/// Parses the JSON object of a configuration, which Python may have written: its bare `NaN`, `Infinity` and `-Infinity`
+/// become strings of these letters. diffusers writes `"lambda_min_clipped": -Infinity` with every DPM-Solver.
+///
+/// # Errors
+/// As [`parse_object`].
+pub fn parse_config(path: &Path, bytes: &[u8]) -> Result<Value> {
+    parse_object(path, bytes).or_else(|strict| match quoted_numbers(bytes) {
+        Some(quoted) => parse_object(path, &quoted),
+        None => Err(strict),
+    })
+}
+
+/// The text with the bare numbers in quotes; `None` if there is none outside of its strings.
+fn quoted_numbers(bytes: &[u8]) -> Option<Vec<u8>> {
+    let (mut out, mut at, mut inside, mut any) = (Vec::with_capacity(bytes.len() + 16), 0, false, false);
+    while let Some(&byte) = bytes.get(at) {
+        let rest = &bytes[at..];
+        // A number follows a bracket, a colon, a comma or white space; `xNaN` stays the error that it is.
+        let begins = !inside && out.last().is_none_or(|b| b"[:, \t\r\n".contains(b));
+        let bare = BARE.iter().find(|word| begins && rest.starts_with(word.as_bytes()));
+        if let Some(word) = bare {
+            out.push(b'"');
+            out.extend_from_slice(word.as_bytes());
+            out.push(b'"');
+            at += word.len();
+            any = true;
+        } else if inside && byte == b'\\' && rest.len() > 1 {
+            out.extend_from_slice(&rest[..2]);
+            at += 2;
+        } else {
+            inside ^= byte == b'"';
+            out.push(byte);
+            at += 1;
+        }
+    }
+    any.then_some(out)
+}
+
+/// A configuration as Python reads it back: indented, with the three numbers bare again.
+pub fn config_text(value: &Value) -> String {
+    let mut text = String::new();
+    for line in format!("{value:#}").lines() {
+        // Inside a string a quote has a backslash before it, so a line that ends like this is a whole value.
+        let bare = BARE.iter().find_map(|word| {
+            let (head, comma) = line.strip_suffix(',').map_or((line, ""), |head| (head, ","));
+            let head = head.strip_suffix(&format!("\"{word}\""))?;
+            (head.ends_with(": ") || head.trim().is_empty()).then(|| format!("{head}{word}{comma}"))
+        });
+        text += bare.as_deref().unwrap_or(line);
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_of_python_is_read_and_written_back() {
+        let text = r#"{"a": -Infinity, "b": [NaN, Infinity,-Infinity], "c": "a \" NaN, Infinity", "d": ": -Infinity", "e":NaN}"#;
+        let value = parse_config(Path::new("x"), text.as_bytes()).unwrap();
+        assert_eq!(value["a"], "-Infinity");
+        assert_eq!(value["b"], serde_json::json!(["NaN", "Infinity", "-Infinity"]));
+        assert_eq!((&value["c"], &value["d"]), (&"a \" NaN, Infinity".into(), &": -Infinity".into()));
+        let back = config_text(&value);
+        assert!(back.contains("\"a\": -Infinity,\n") && back.contains("    NaN,\n") && back.contains("\"e\": NaN\n"), "{back}");
+        assert_eq!(parse_config(Path::new("x"), back.as_bytes()).unwrap(), value);
+        for broken in ["{\"a\": -Inf}", "{\"a\": xNaN}", "{\"a\": NaNs}", "{NaN: 1", "{\"a\": Infinity", "\"\\", "[NaN]", ""] {
+            assert!(parse_config(Path::new("x"), broken.as_bytes()).is_err(), "{broken}");
+        }
+        // Other files than configurations stay JSON.
+        assert!(parse_object(Path::new("x"), text.as_bytes()).is_err());
     }
 }

@@ -183,6 +183,21 @@ impl HostTensor {
         };
         Self::new(dtype, self.shape.clone(), Bytes::Owned(bytes.into()))
     }
+
+    /// As [`cast`](Self::cast), and no number may be lost: f16 ends at 65504.
+    ///
+    /// # Errors
+    /// What was lost, in words; or that these dtypes are not rounded into each other.
+    pub fn rounded(&self, dtype: Dtype) -> Result<Self, String> {
+        let cast = self.cast(dtype).ok_or_else(|| format!("{:?} cannot be written as {dtype:?}", self.dtype))?;
+        if dtype == self.dtype {
+            return Ok(cast);
+        }
+        match (cast.not_finite(), self.not_finite()) {
+            (Some(found), None) => Err(format!("beyond what {dtype:?} can hold: {found} as {dtype:?}")),
+            _ => Ok(cast),
+        }
+    }
 }
 
 /// Halves as f32. A block at a time is copied to where it is aligned, so that the processor's own conversion can be used: one

@@ -1,4 +1,4 @@
-//! CLIP: the text encoder of Stable Diffusion, and the whole two-tower model (Radford et al. 2021, arXiv 2103.00020).
+//! CLIP: the text encoders of Stable Diffusion and SDXL, and the whole two-tower model (Radford et al. 2021, arXiv 2103.00020).
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use scumble_kernels as kernels;
@@ -8,7 +8,7 @@ use super::{
     transformer::{EncoderLayer, LayerNames, LayerShape},
 };
 use crate::{
-    config::{ClipConfig, ClipTextConfig, ClipVisionConfig},
+    config::{ClipConfig, ClipTextConfig, ClipTextWithProjectionConfig, ClipVisionConfig},
     weights::{Manifest, Params, Weights},
 };
 
@@ -103,15 +103,29 @@ impl ClipText {
         self.encode(self.embed(ids))
     }
 
+    /// Hidden states of looked-up tokens before the last layer, `[n, tokens, c]`, without the final layer norm: what SDXL's U-Net
+    /// attends to (`hidden_states[-2]` of transformers).
+    pub fn penultimate(&self, embedded: Tensor<3>) -> Tensor<3> {
+        self.through(embedded, self.layers.len().saturating_sub(1))
+    }
+
     /// The hidden state at each row's end token, `[n, c]`: what CLIP projects.
     pub fn pooled(&self, ids: &[Vec<u32>]) -> Tensor<2> {
-        let ends: Vec<usize> = ids.iter().map(|ids| self.end_of(ids)).collect();
-        self.pooled_of(self.embed(ids), &ends)
+        self.pooled_of(self.embed(ids), &self.ends(ids))
+    }
+
+    /// The position of the first end token of each row of ids; 0 where there is none, as transformers has it.
+    pub fn ends(&self, ids: &[Vec<u32>]) -> Vec<usize> {
+        ids.iter().map(|ids| self.end_of(ids)).collect()
     }
 
     /// The hidden state at position `ends[i]` of each row of looked-up tokens `[n, tokens, c]`: `[n, c]`.
     fn pooled_of(&self, embedded: Tensor<3>, ends: &[usize]) -> Tensor<2> {
-        let hidden = self.encode(embedded);
+        Self::rows_at(self.encode(embedded), ends)
+    }
+
+    /// Row `ends[i]` of each of `[n, tokens, c]`: `[n, c]`.
+    fn rows_at(hidden: Tensor<3>, ends: &[usize]) -> Tensor<2> {
         let [n, tokens, width] = hidden.dims();
         let ends = ends.iter().enumerate().map(|(row, end)| (row * tokens + end) as i64).collect::<Vec<_>>();
         let index = Tensor::<1, Int>::from_data(TensorData::new(ends, [n]), &hidden.device());
@@ -125,6 +139,61 @@ impl ClipText {
             id => id as u32,
         };
         ids.iter().position(|&id| id == end).unwrap_or(0)
+    }
+}
+
+/// A CLIP text encoder with its projection (`CLIPTextModelWithProjection`): the second of SDXL.
+#[derive(Debug)]
+pub struct ClipTextWithProjection {
+    text: ClipText,
+    text_projection: Linear,
+}
+
+impl ClipTextWithProjection {
+    /// The encoder over its tensors.
+    pub fn new(config: &ClipTextWithProjectionConfig, weights: &Weights) -> Self {
+        Self::build(&config.text, config.projection_dim, &Params::new(weights))
+    }
+
+    /// The names and shapes it asks for.
+    pub fn manifest(config: &ClipTextWithProjectionConfig) -> Manifest {
+        Params::manifest(|p| Self::build(&config.text, config.projection_dim, &p))
+    }
+
+    fn build(c: &ClipTextConfig, projection_dim: usize, p: &Params<'_>) -> Self {
+        let text_projection = Linear::without_bias(&p.at("text_projection"), c.hidden_size, projection_dim);
+        Self { text: ClipText::build(c, p), text_projection }
+    }
+
+    /// The encoder without its projection.
+    pub fn text(&self) -> &ClipText {
+        &self.text
+    }
+
+    /// The projected hidden state at each row's end token, `[n, projection]` (`text_embeds` of transformers).
+    pub fn text_embeds(&self, ids: &[Vec<u32>]) -> Tensor<2> {
+        self.text_embeds_of(self.text.embed(ids), &self.text.ends(ids))
+    }
+
+    /// The same of looked-up tokens `[n, tokens, c]`, whose end tokens are at the positions `ends`.
+    fn text_embeds_of(&self, embedded: Tensor<3>, ends: &[usize]) -> Tensor<2> {
+        self.text_projection.forward_rows(self.text.pooled_of(embedded, ends))
+    }
+
+    /// Both things that SDXL takes from its second encoder, in one pass: the hidden states of [`ClipText::penultimate`],
+    /// `[n, tokens, c]`, and the projection of [`text_embeds`](Self::text_embeds), `[n, projection]`.
+    ///
+    /// # Shapes
+    /// - embedded: looked-up tokens, `[n, tokens, c]`
+    /// - ends: the position of the end token in each of the n rows ([`ClipText::ends`])
+    pub fn penultimate_and_text_embeds(&self, embedded: Tensor<3>, ends: &[usize]) -> (Tensor<3>, Tensor<2>) {
+        let penultimate = self.text.penultimate(embedded);
+        let last = match self.text.layers.last() {
+            Some(layer) => layer.forward(penultimate.clone(), true),
+            None => penultimate.clone(),
+        };
+        let pooled = ClipText::rows_at(self.text.final_layer_norm.forward(last), ends);
+        (penultimate, self.text_projection.forward_rows(pooled))
     }
 }
 
@@ -176,9 +245,8 @@ impl ClipVision {
 /// A whole CLIP (`CLIPModel`): both towers and their projections into one space.
 #[derive(Debug)]
 pub struct Clip {
-    text: ClipText,
+    text: ClipTextWithProjection,
     vision: ClipVision,
-    text_projection: Linear,
     visual_projection: Linear,
 }
 
@@ -197,27 +265,26 @@ impl Clip {
 
     fn build(c: &ClipConfig, p: &Params<'_>) -> Self {
         Self {
-            text: ClipText::build(&c.text, p),
+            text: ClipTextWithProjection::build(&c.text, c.projection_dim, p),
             vision: ClipVision::build(&c.vision, p),
-            text_projection: Linear::without_bias(&p.at("text_projection"), c.text.hidden_size, c.projection_dim),
             visual_projection: Linear::without_bias(&p.at("visual_projection"), c.vision.hidden_size, c.projection_dim),
         }
     }
 
     /// Rows of token ids to unit vectors, `[n, projection]`.
     pub fn text_features(&self, ids: &[Vec<u32>]) -> Tensor<2> {
-        unit(self.text_projection.forward_rows(self.text.pooled(ids)))
+        unit(self.text.text_embeds(ids))
     }
 
     /// Looks tokens up for [`text_features_of`](Self::text_features_of): rows of ids, all of one length, to `[n, tokens, c]`.
     pub fn embed(&self, ids: &[Vec<u32>]) -> Tensor<3> {
-        self.text.embed(ids)
+        self.text.text.embed(ids)
     }
 
     /// As [`text_features`](Self::text_features) of tokens that are vectors, `[n, tokens, c]`; `ends` are the positions of the
     /// end tokens, one for each row. Gradients reach the vectors.
     pub fn text_features_of(&self, embedded: Tensor<3>, ends: &[usize]) -> Tensor<2> {
-        unit(self.text_projection.forward_rows(self.text.pooled_of(embedded, ends)))
+        unit(self.text.text_embeds_of(embedded, ends))
     }
 
     /// Pictures `[n, 3, side, side]`, normalised with CLIP's mean and deviation, to unit vectors `[n, projection]`.

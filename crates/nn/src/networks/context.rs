@@ -7,7 +7,7 @@ use std::sync::{
 
 use burn::tensor::Tensor;
 
-use super::removal::Removal;
+use super::{added::Added, removal::Removal};
 
 /// Hidden states of prompts, and the keys and values that a U-Net made of them: a run asks the same prompt at every step,
 /// and they do not change.
@@ -19,6 +19,7 @@ use super::removal::Removal;
 pub struct Context {
     hidden: Tensor<3>,
     gates: Option<Tensor<2>>,
+    added: Option<Added>,
     start_detached: bool,
     removal: Option<Removal>,
     made: Mutex<Option<(NetworkId, Vec<KeysValues>)>>,
@@ -70,6 +71,18 @@ impl Context {
         self.gates.as_ref()
     }
 
+    /// With added conditioning, which SDXL's U-Net asks for and others refuse.
+    #[must_use]
+    pub fn with_added(mut self, added: Option<Added>) -> Self {
+        self.added = added;
+        self
+    }
+
+    /// The added conditioning.
+    pub fn added(&self) -> Option<&Added> {
+        self.added.as_ref()
+    }
+
     /// With no gradient through the keys and values of the first position, the start token, which all prompts share.
     #[must_use]
     pub fn with_start_detached(mut self) -> Self {
@@ -108,7 +121,7 @@ impl Context {
 
 impl From<Tensor<3>> for Context {
     fn from(hidden: Tensor<3>) -> Self {
-        Self { hidden, gates: None, start_detached: false, removal: None, made: Mutex::new(None) }
+        Self { hidden, gates: None, added: None, start_detached: false, removal: None, made: Mutex::new(None) }
     }
 }
 
@@ -124,6 +137,7 @@ impl Clone for Context {
         Self {
             hidden: self.hidden.clone(),
             gates: self.gates.clone(),
+            added: self.added.clone(),
             start_detached: self.start_detached,
             removal: self.removal.clone(),
             made: Mutex::new(made),

@@ -1,6 +1,7 @@
 //! The networks, each a plain struct of tensors under their Hugging Face names.
 
 mod adapters;
+mod added;
 mod alexnet;
 mod clip;
 mod cnn;
@@ -10,8 +11,9 @@ mod inception;
 mod layers;
 mod removal;
 mod resnet;
-mod spatial;
+mod time_embedding;
 mod transformer;
+mod transformer_2d;
 mod unet;
 mod vae;
 mod vgg;
@@ -19,12 +21,13 @@ mod vit;
 mod watch;
 
 pub use adapters::{BOTTLENECK, LORA_DOWN, LORA_UP};
+pub use added::Added;
 pub use alexnet::AlexNet;
-pub use clip::{Clip, ClipText};
+pub use clip::{Clip, ClipText, ClipTextWithProjection};
 pub use context::Context;
 pub use image_resnet::{ResNet, ResNetKind};
 pub use inception::FidInception;
-pub use removal::{Removal, orthonormal};
+pub use removal::{Beside, Removal, orthonormal};
 pub use unet::UNet;
 pub use vae::Vae;
 pub use vgg::Vgg16;

@@ -5,8 +5,11 @@ use burn::tensor::Tensor;
 /// What the values of each cross-attention lose: the directions of its own values of some target tokens.
 ///
 /// With `u_j` an orthonormal basis of the targets' values, every position but the first, the start token, gets
-/// `v - sum_j s_j (u_j . v) u_j`. With an origin, values and targets are counted from the layer's value of it, which then stays
+/// `v - sum_j s (u_j . v) u_j`. With an origin, values and targets are counted from the layer's value of it, which then stays
 /// as it is.
+///
+/// With a shift or beside other values the targets `t_j` keep a factor each: `v - sum_j s f_j c_j t_j`, where `sum_j c_j t_j` is the
+/// projection of `v` onto the targets' span, so that `f_j = 1` is the same as above.
 #[derive(Clone, Debug)]
 pub struct Removal {
     /// Hidden states of the target tokens, `[targets, width]`.
@@ -15,8 +18,23 @@ pub struct Removal {
     pub origin: Option<Tensor<2>>,
     /// `s` of each prompt, `[n]`.
     pub strength: Tensor<1>,
-    /// With `(a, b)`, `s_j` is also multiplied by `2 / (1 + exp(-a (cos(v, u_j) - b)))`.
+    /// With `(a, b)`, `f_j = 2 / (1 + exp(-a (cos(v, t_j) - b)))`.
     pub shift: Option<(f64, f64)>,
+    /// What values and targets stand beside.
+    pub beside: Option<Beside>,
+}
+
+/// Hidden states whose values lengthen all others to joint vectors: at position `l`, with `w_l` the value of its own, `v` becomes
+/// `[w_l; v]` and `t_j` becomes `[w_l; t_j]`.
+#[derive(Clone, Debug)]
+pub struct Beside {
+    /// For each prompt, `[n, tokens, width]`.
+    pub hidden: Tensor<3>,
+    /// Whether the projection is that of the joint vectors; else only the shift's cosines are.
+    pub projected: bool,
+    /// Prompts at the front of the batch that are those other halves themselves, of as many that follow them: they lose
+    /// `sum_j s f_j c_j w_l`, with the factors of the prompts that they are halves of. Counts where `projected`.
+    pub halves: usize,
 }
 
 impl Removal {
@@ -25,32 +43,97 @@ impl Removal {
     pub(crate) fn apply(&self, values: Tensor<3>, value: impl Fn(Tensor<2>) -> Tensor<2>) -> Tensor<3> {
         let [n, tokens, c] = values.dims();
         let first = values.clone().narrow(1, 0, 1);
-        let mut rest = values.narrow(1, 1, tokens - 1);
+        let rest = values.narrow(1, 1, tokens - 1);
         let origin = self.origin.clone().map(&value);
+        let from = |x: Tensor<3>| match &origin {
+            Some(origin) => x - origin.clone().reshape([1, 1, c]),
+            None => x,
+        };
         let targets = value(self.targets.clone());
-        let basis = orthonormal(&match &origin {
+        let targets = match &origin {
             Some(origin) => targets - origin.clone(),
             None => targets,
-        });
-        let strength = self.strength.clone().reshape([n, 1, 1]);
-        let whole = match origin {
-            Some(origin) => rest.clone() - origin.reshape([1, 1, c]),
-            None => rest.clone(),
         };
-        for direction in basis {
-            let direction: Tensor<3> = direction.reshape([1, 1, c]);
-            let along = (whole.clone() * direction.clone()).sum_dim(2);
-            let mut share = along.clone() * strength.clone();
-            if let Some((steepness, centre)) = self.shift {
-                let norm = whole.clone().powi_scalar(2).sum_dim(2).sqrt().clamp_min(f32::MIN_POSITIVE);
-                let cosine = along / norm;
-                let gate = ((cosine - centre) * -steepness).exp().add_scalar(1.0).recip() * 2.0;
-                share = share * gate;
-            }
-            rest = rest - share * direction;
-        }
+        let strength = self.strength.clone().reshape([n, 1, 1]);
+        let whole = from(rest.clone());
+        let rest = if self.shift.is_none() && self.beside.is_none() {
+            projected(rest, &whole, &targets, &strength)
+        } else {
+            let beside = self.beside.as_ref().map(|beside| {
+                let [n, tokens, width] = beside.hidden.dims();
+                let hidden = beside.hidden.clone().narrow(1, 1, tokens - 1).reshape([n * (tokens - 1), width]);
+                (beside, from(value(hidden).reshape([n, tokens - 1, c])))
+            });
+            rest - self.weighed(whole, targets, strength, beside)
+        };
         Tensor::cat(vec![first, rest], 1)
     }
+
+    /// The parts along each target, times its factor.
+    fn weighed(
+        &self,
+        whole: Tensor<3>,
+        targets: Tensor<2>,
+        strength: Tensor<3>,
+        beside: Option<(&Beside, Tensor<3>)>,
+    ) -> Tensor<3> {
+        let [n, tokens, c] = whole.dims();
+        let (basis, of_targets) = gram_schmidt(&targets);
+        if basis.is_empty() {
+            return whole.zeros_like();
+        }
+        let k = targets.dims()[0];
+        let flat: Tensor<2> = whole.clone().reshape([n * tokens, c]);
+        let squares = |x: &Tensor<2>| x.clone().powi_scalar(2).sum_dim(1);
+        // v . t_j, |v|^2 and |t_j|^2, and the same of the joint vectors.
+        let plain = flat.clone().matmul(targets.clone().transpose());
+        let (size, sizes) = (squares(&flat), squares(&targets).transpose());
+        let other = beside.as_ref().map(|(_, other)| squares(&other.clone().reshape([n * tokens, c])));
+        let (dots, size, sizes) = match &other {
+            Some(other) => (plain.clone() + other.clone(), size + other.clone(), sizes + other.clone()),
+            None => (plain.clone(), size, sizes),
+        };
+        // The inverse of the targets' products with each other; of dependent ones only the first count.
+        let of_targets: Tensor<2> = Tensor::stack(of_targets, 0);
+        let inverse = of_targets.clone().transpose().matmul(of_targets);
+        let mut shares = match (&other, &beside) {
+            (Some(other), Some((Beside { projected: true, .. }, _))) => {
+                // Every product has grown by |w|^2: the inverse by Sherman and Morrison.
+                let ones: Tensor<2> = Tensor::ones([k, 1], &targets.device());
+                let (alone, of_ones) = (dots.clone().matmul(inverse.clone()), inverse.matmul(ones.clone()));
+                let total: Tensor<2> = of_ones.clone().sum_dim(0).reshape([1, 1]);
+                let less = alone.clone().matmul(ones) * other.clone() / (other.clone() * total + 1.0);
+                alone - less.matmul(of_ones.transpose())
+            }
+            _ => plain.matmul(inverse),
+        };
+        if let Some((steepness, centre)) = self.shift {
+            let cosine = dots / (size * sizes).clamp_min(f32::MIN_POSITIVE).sqrt();
+            shares = shares * (((cosine - centre) * -steepness).exp().add_scalar(1.0).recip() * 2.0);
+        }
+        let along = shares.clone().matmul(targets).reshape([n, tokens, c]);
+        let along = match beside {
+            Some((Beside { projected: true, halves, .. }, other)) if *halves > 0 => {
+                // What these values lose lies along themselves, as far as their other halves say.
+                let halves = *halves;
+                let theirs = shares.sum_dim(1).reshape([n, tokens, 1]).narrow(0, halves, halves);
+                let lost = other.narrow(0, 0, halves) * theirs;
+                Tensor::cat(vec![lost, along.narrow(0, halves, n - halves)], 0)
+            }
+            _ => along,
+        };
+        along * strength
+    }
+}
+
+/// `rest` without the parts of `whole` along an orthonormal basis of the targets, times the strength.
+fn projected(rest: Tensor<3>, whole: &Tensor<3>, targets: &Tensor<2>, strength: &Tensor<3>) -> Tensor<3> {
+    let c = targets.dims()[1];
+    orthonormal(targets).into_iter().fold(rest, |rest, direction| {
+        let direction: Tensor<3> = direction.reshape([1, 1, c]);
+        let along = (whole.clone() * direction.clone()).sum_dim(2);
+        rest - along * strength.clone() * direction
+    })
 }
 
 /// The smallest part of a vector outside the span of those before that is a direction of its own and not rounding.
@@ -58,27 +141,37 @@ const OUTSIDE: f32 = 1e-3;
 
 /// An orthonormal basis of the rows of `[k, c]` (Gram and Schmidt, twice over), as `[c]` each.
 pub fn orthonormal(rows: &Tensor<2>) -> Vec<Tensor<1>> {
+    gram_schmidt(rows).0
+}
+
+/// An orthonormal basis, and the factors `[k]` with which the rows make each of its vectors.
+fn gram_schmidt(rows: &Tensor<2>) -> (Vec<Tensor<1>>, Vec<Tensor<1>>) {
     let [k, c] = rows.dims();
     let mut basis: Vec<Tensor<1>> = Vec::with_capacity(k);
+    let mut factors: Vec<Tensor<1>> = Vec::with_capacity(k);
+    let unit: Tensor<2> = Tensor::eye(k, &rows.device());
     for i in 0..k {
         let row: Tensor<1> = rows.clone().narrow(0, i, 1).reshape([c]);
         let norm = |x: &Tensor<1>| x.clone().powi_scalar(2).sum().sqrt();
         let size: f32 = norm(&row).into_scalar();
-        let mut left = row;
+        let (mut left, mut of_rows) = (row, unit.clone().narrow(0, i, 1).reshape([k]));
         if !basis.is_empty() {
             let span: Tensor<2> = Tensor::stack(basis.clone(), 0);
+            let spans: Tensor<2> = Tensor::stack(factors.clone(), 0);
             for _ in 0..2 {
                 let along = span.clone().matmul(left.clone().reshape([c, 1]));
-                left = left - span.clone().transpose().matmul(along).reshape([c]);
+                left = left - span.clone().transpose().matmul(along.clone()).reshape([c]);
+                of_rows = of_rows - spans.clone().transpose().matmul(along).reshape([k]);
             }
         }
         let outside: f32 = norm(&left).into_scalar();
         if outside > OUTSIDE * size && outside > 0.0 {
             let length = norm(&left);
-            basis.push(left / length);
+            basis.push(left / length.clone());
+            factors.push(of_rows / length);
         }
     }
-    basis
+    (basis, factors)
 }
 
 #[cfg(test)]
@@ -106,6 +199,7 @@ mod tests {
             origin: origin.then(|| wave([1, 6], 2.9)),
             strength: Tensor::from_floats(strength, &Device::flex()),
             shift: None,
+            beside: None,
         }
     }
 
@@ -140,5 +234,62 @@ mod tests {
         let found = twice.apply(seen, |hidden| hidden);
         assert!(near(&found.clone().narrow(1, 1, 1).reshape([1, 6]), &(target.clone() * -1.0)));
         assert!(near(&found.narrow(1, 2, 1).reshape([1, 6]), &(target * -1.0)));
+    }
+
+    /// Factors of 1 are the projection, whichever way it is computed; of dependent targets only the first count.
+    #[test]
+    fn without_a_shift_the_factors_say_the_projection() {
+        let values = wave([2, 4, 6], 0.0);
+        let plain = removal(2, &[1.0, 0.5], false);
+        let open = Removal { shift: Some((0.0, 0.0)), ..plain.clone() };
+        let expected = plain.apply(values.clone(), |hidden| hidden);
+        assert!(near(&open.apply(values.clone(), |hidden| hidden), &expected));
+        let targets = Tensor::cat(vec![plain.targets.clone(), plain.targets.clone().narrow(0, 0, 1) * 3.0], 0);
+        assert!(near(&Removal { targets, ..open }.apply(values, |hidden| hidden), &expected));
+    }
+
+    /// The published rule, with joint vectors written out: `[w; v] - s f (dot / dot) [w; t]` of one target.
+    #[test]
+    fn beside_the_empty_prompt_values_are_joint_vectors() {
+        let (empty, prompt, target) = (wave([1, 4, 6], 0.0), wave([1, 4, 6], 5.1), wave([1, 6], 0.4));
+        let (a, b, s) = (10.0, 0.2, 0.8f32);
+        let removal = Removal {
+            shift: Some((a, b)),
+            beside: Some(Beside { hidden: Tensor::cat(vec![empty.clone(), empty.clone()], 0), projected: true, halves: 1 }),
+            ..removal(1, &[s, s], false)
+        };
+        let found = host(&removal.apply(Tensor::cat(vec![empty.clone(), prompt.clone()], 0), |hidden| hidden));
+        let (w, v, t) = (host(&empty), host(&prompt), host(&target));
+        let mut expected = [w.clone(), v.clone()].concat();
+        for l in 1..4 {
+            let at = 6 * l..6 * l + 6;
+            let joint = |x: &[f32]| -> Vec<f64> { w[at.clone()].iter().chain(x).map(|x| f64::from(*x)).collect() };
+            let (own, other) = (joint(&v[at.clone()]), joint(&t));
+            let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+            let cosine = dot(&own, &other) / (dot(&own, &own) * dot(&other, &other)).sqrt();
+            let factor = 2.0 / (1.0 + (-a * (cosine - b)).exp());
+            let share = f64::from(s) * factor * dot(&own, &other) / dot(&other, &other);
+            for (i, of) in other.iter().enumerate() {
+                let place = if i < 6 { 6 * l + i } else { 24 + 6 * l + i - 6 };
+                expected[place] -= (share * of) as f32;
+            }
+        }
+        for (found, expected) in found.iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-5, "{found}, expected {expected}");
+        }
+        // The cosine alone: another factor, the projection of the prompt's own values, and the empty prompt's stay.
+        let beside = removal.beside.clone().map(|beside| Beside { projected: false, halves: 0, ..beside });
+        let one = Tensor::from_floats([0.0, s], &Device::flex());
+        let cosine = Removal { beside, strength: one, ..removal.clone() };
+        let found = cosine.apply(Tensor::cat(vec![empty.clone(), prompt.clone()], 0), |hidden| hidden);
+        assert_eq!(host(&found.clone().narrow(0, 0, 1)), w);
+        let apart = host(&(prompt - found.narrow(0, 1, 1)));
+        let along = |l: usize| apart[6 * l] / t[0];
+        let own: f32 = (0..6).map(|i| v[12 + i] * t[i]).sum::<f32>() / t.iter().map(|t| t * t).sum::<f32>();
+        let w2: f32 = (0..6).map(|i| w[12 + i] * w[12 + i]).sum();
+        let (v2, t2): (f32, f32) = ((0..6).map(|i| v[12 + i] * v[12 + i]).sum(), t.iter().map(|t| t * t).sum());
+        let cosine = (w2 + own * t2) / ((w2 + v2) * (w2 + t2)).sqrt();
+        let expected = s * own * 2.0 / (1.0 + (-a as f32 * (cosine - b as f32)).exp());
+        assert!((along(2) - expected).abs() < 1e-5, "{} {expected}", along(2));
     }
 }

@@ -1,23 +1,24 @@
-//! The denoiser of Stable Diffusion 1.x and 2.x (`UNet2DConditionModel`; Rombach et al. 2022, arXiv 2112.10752).
+//! The denoiser of Stable Diffusion 1.x and 2.x (`UNet2DConditionModel`; Rombach et al. 2022, arXiv 2112.10752) and of SDXL (Podell
+//! et al. 2023, arXiv 2307.01952), whose transformers have several blocks and whose time embedding takes added conditioning.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use scumble_kernels as kernels;
 
 use super::{
+    added::AddedEmbedding,
     context::{Context, KeysValues, NetworkId},
-    layers::{Conv3x3, GroupNorm, Linear},
+    layers::{Conv3x3, GroupNorm},
     resnet::{Downsample, ResnetBlock, ResnetShape, Upsample},
-    spatial::{SpatialShape, SpatialTransformer},
+    time_embedding::{TimestepEmbedding, Timesteps},
+    transformer_2d::{Transformer2DModel, TransformerShape},
     watch::Watch,
 };
 use crate::{
     config::UNetConfig,
+    error::{Error, Result},
     evaluations::Evaluations,
     weights::{Manifest, Params, Weights},
 };
-
-/// Longest period of the time embedding, in timesteps.
-const MAX_PERIOD: f32 = 10_000.0;
 
 /// A `UNet2DConditionModel`.
 #[derive(Debug)]
@@ -27,13 +28,13 @@ pub struct UNet {
     /// Whether its tensors take part in a gradient.
     moves: bool,
     conv_in: Conv3x3,
-    time_linear_1: Linear,
-    time_linear_2: Linear,
-    frequencies: Vec<f32>,
-    cosine_first: bool,
+    time_proj: Timesteps,
+    time_embedding: TimestepEmbedding,
+    /// SDXL's added conditioning.
+    added: Option<AddedEmbedding>,
     down_blocks: Vec<Block<Downsample>>,
     mid_resnet0: ResnetBlock,
-    mid_attention: SpatialTransformer,
+    mid_attention: Transformer2DModel,
     mid_resnet1: ResnetBlock,
     up_blocks: Vec<Block<Upsample>>,
     conv_norm_out: GroupNorm,
@@ -44,7 +45,7 @@ pub struct UNet {
 #[derive(Debug)]
 struct Block<R> {
     resnets: Vec<ResnetBlock>,
-    attentions: Vec<SpatialTransformer>,
+    attentions: Vec<Transformer2DModel>,
     resize: Option<R>,
 }
 
@@ -60,18 +61,15 @@ impl<R> Block<R> {
 
 /// What the transformers are told, one after the other.
 struct Prompt<'a> {
-    /// One for each transformer that is still to come.
+    /// One for each `BasicTransformerBlock` that is still to come.
     seen: std::vec::IntoIter<KeysValues>,
     gates: Option<&'a Tensor<2>>,
     watch: Option<&'a mut Watch>,
 }
 
 impl Prompt<'_> {
-    fn attend(&mut self, attention: &SpatialTransformer, x: Tensor<4>) -> Tensor<4> {
-        match self.seen.next() {
-            Some(seen) => attention.forward(x, seen, self.gates, self.watch.as_deref_mut()),
-            None => x,
-        }
+    fn attend(&mut self, attention: &Transformer2DModel, x: Tensor<4>) -> Tensor<4> {
+        attention.forward(x, &mut self.seen, self.gates, self.watch.as_deref_mut())
     }
 }
 
@@ -92,14 +90,15 @@ impl UNet {
         let last = widths.len() - 1;
         let time_width = 4 * widths[0];
         let resnet = ResnetShape { groups: c.norm_num_groups, eps: c.norm_eps, time: Some(time_width) };
-        let spatial = SpatialShape {
+        let shape = TransformerShape {
             groups: c.norm_num_groups,
             context: c.cross_attention_dim,
             linear_projection: c.use_linear_projection,
         };
-        let attentions = |p: &Params<'_>, on: bool, count: usize, width: usize, heads: usize| -> Vec<_> {
-            let count = if on { count } else { 0 };
-            (0..count).map(|j| SpatialTransformer::new(&p.at("attentions").at(j), spatial, width, heads)).collect()
+        // A level without a transformer has no depths.
+        let attentions = |p: &Params<'_>, depths: &[usize], width: usize, heads: usize| -> Vec<_> {
+            let one = |(j, &layers)| Transformer2DModel::new(&p.at("attentions").at(j), shape, width, heads, layers);
+            depths.iter().enumerate().map(one).collect()
         };
 
         let down_blocks = (0..=last).map(|i| {
@@ -109,7 +108,7 @@ impl UNet {
                 resnets: (0..c.layers_per_block)
                     .map(|j| ResnetBlock::new(&p.at("resnets").at(j), resnet, if j == 0 { input } else { width }, width))
                     .collect(),
-                attentions: attentions(&p, c.down_cross_attention[i], c.layers_per_block, width, c.heads[i]),
+                attentions: attentions(&p, &c.down_transformer_layers[i], width, c.heads[i]),
                 resize: (i != last).then(|| Downsample::new(&p, width, kernels::Padding::Around)),
             }
         });
@@ -127,24 +126,28 @@ impl UNet {
                         ResnetBlock::new(&p.at("resnets").at(j), resnet, input + skip, width)
                     })
                     .collect(),
-                attentions: attentions(&p, c.up_cross_attention[i], layers, width, c.heads[level]),
+                attentions: attentions(&p, &c.up_transformer_layers[i], width, c.heads[level]),
                 resize: (i != last).then(|| Upsample::new(&p, width)),
             }
         });
         let mid = p.at("mid_block");
-        let half = widths[0] / 2;
         Self {
             id: NetworkId::new(),
             evaluations: Evaluations::default(),
             moves: false,
             conv_in: Conv3x3::new(&p.at("conv_in"), c.in_channels, widths[0]),
-            time_linear_1: Linear::new(&p.at("time_embedding.linear_1"), widths[0], time_width),
-            time_linear_2: Linear::new(&p.at("time_embedding.linear_2"), time_width, time_width),
-            frequencies: (0..half).map(|i| (-MAX_PERIOD.ln() * i as f32 / (half as f32 - c.freq_shift as f32)).exp()).collect(),
-            cosine_first: c.flip_sin_to_cos,
+            time_proj: Timesteps::new(widths[0], c.flip_sin_to_cos, c.freq_shift),
+            time_embedding: TimestepEmbedding::new(&p.at("time_embedding"), widths[0], time_width),
+            added: c.text_time.map(|added| AddedEmbedding::new(p, c, added, time_width)),
             down_blocks: down_blocks.collect(),
             mid_resnet0: ResnetBlock::new(&mid.at("resnets.0"), resnet, widths[last], widths[last]),
-            mid_attention: SpatialTransformer::new(&mid.at("attentions.0"), spatial, widths[last], c.heads[last]),
+            mid_attention: Transformer2DModel::new(
+                &mid.at("attentions.0"),
+                shape,
+                widths[last],
+                c.heads[last],
+                c.mid_transformer_layers,
+            ),
             mid_resnet1: ResnetBlock::new(&mid.at("resnets.1"), resnet, widths[last], widths[last]),
             up_blocks: up_blocks.collect(),
             conv_norm_out: GroupNorm::new(&p.at("conv_norm_out"), c.norm_num_groups, widths[0], c.norm_eps),
@@ -158,25 +161,41 @@ impl UNet {
     /// - sample and result: `[n, 4, h, w]`
     /// - timesteps: n labels, 0 to 999
     /// - context: the text encoder's hidden states, `[n, tokens, width]`
+    ///
+    /// # Panics
+    /// Where [`try_forward`](Self::try_forward) is an error.
     pub fn forward(&self, sample: Tensor<4>, timesteps: &[f32], context: &Context) -> Tensor<4> {
-        self.compute(sample, timesteps, context, None)
+        self.try_forward(sample, timesteps, context, None).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// The same, with what happens on the way.
+    ///
+    /// # Panics
+    /// As [`forward`](Self::forward).
     pub fn forward_watched(&self, sample: Tensor<4>, timesteps: &[f32], context: &Context, watch: &mut Watch) -> Tensor<4> {
-        self.compute(sample, timesteps, context, Some(watch))
+        self.try_forward(sample, timesteps, context, Some(watch)).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    fn compute(&self, sample: Tensor<4>, timesteps: &[f32], context: &Context, watch: Option<&mut Watch>) -> Tensor<4> {
-        let gradient = self.moves || sample.is_autodiff() || context.hidden().is_autodiff();
+    /// As [`forward`](Self::forward), for a network that may be SDXL's.
+    ///
+    /// # Errors
+    /// If the context's added conditioning is missing, does not fit, or has no place in this network.
+    pub fn try_forward(
+        &self,
+        sample: Tensor<4>,
+        timesteps: &[f32],
+        context: &Context,
+        watch: Option<&mut Watch>,
+    ) -> Result<Tensor<4>> {
+        let time = self.time_embedding(timesteps, &sample, context)?;
+        let told = context.hidden().is_autodiff() || context.added().is_some_and(|added| added.pooled.is_autodiff());
+        let gradient = self.moves || sample.is_autodiff() || told;
         self.evaluations.count(sample.dims()[0], gradient);
         let gates = context.gates();
         let seen = context.keys_values(self.id, |hidden| {
-            let prompt = |attention: &SpatialTransformer| attention.prompt(hidden, gates, context.removal());
-            self.attentions().map(prompt).collect()
+            self.attentions().flat_map(|attention| attention.prompt(hidden, gates, context.removal())).collect()
         });
         let mut prompt = Prompt { seen: seen.into_iter(), gates, watch };
-        let time = self.time_embedding(timesteps, &sample);
         let mut x = self.conv_in.forward(sample.permute([0, 2, 3, 1]));
 
         let mut skips = vec![x.clone()];
@@ -206,35 +225,32 @@ impl UNet {
                 x = up.forward(x, [h, w]);
             }
         }
-        self.conv_out.forward(self.conv_norm_out.forward_silu(x)).permute([0, 3, 1, 2])
+        Ok(self.conv_out.forward(self.conv_norm_out.forward_silu(x)).permute([0, 3, 1, 2]))
     }
 
     /// All transformers, in the order in which a picture meets them.
-    fn attentions(&self) -> impl Iterator<Item = &SpatialTransformer> {
+    fn attentions(&self) -> impl Iterator<Item = &Transformer2DModel> {
         let down = self.down_blocks.iter().flat_map(|block| &block.attentions);
         down.chain([&self.mid_attention]).chain(self.up_blocks.iter().flat_map(|block| &block.attentions))
     }
 
     /// The SiLU of the time embedding, `[n, 4 c]`: every residual block wants it so. One row if all timesteps are the same,
-    /// as in sampling.
-    fn time_embedding(&self, timesteps: &[f32], sample: &Tensor<4>) -> Tensor<2> {
+    /// as in sampling, and nothing is added.
+    fn time_embedding(&self, timesteps: &[f32], sample: &Tensor<4>, context: &Context) -> Result<Tensor<2>> {
         let same = timesteps.windows(2).all(|pair| pair[0] == pair[1]);
         let timesteps = if same { &timesteps[..timesteps.len().min(1)] } else { timesteps };
-        let (n, half) = (timesteps.len(), self.frequencies.len());
-        let mut values = Vec::with_capacity(n * 2 * half);
-        for &t in timesteps {
-            let angles = self.frequencies.iter().map(|f| t * f);
-            if self.cosine_first {
-                values.extend(angles.clone().map(f32::cos));
-                values.extend(angles.map(f32::sin));
-            } else {
-                values.extend(angles.clone().map(f32::sin));
-                values.extend(angles.map(f32::cos));
-            }
-        }
         let device = sample.device().without_autodiff();
-        let embedding = Tensor::<2>::from_data(TensorData::new(values, [n, 2 * half]), &device);
-        let hidden = kernels::silu(self.time_linear_1.forward_rows(embedding));
-        kernels::silu(self.time_linear_2.forward_rows(hidden))
+        let time = self.time_embedding.forward(self.time_proj.forward(timesteps, &device));
+        let time = match (&self.added, context.added()) {
+            (None, None) => time,
+            (Some(embedding), Some(added)) => time + embedding.forward(sample.dims()[0], added)?,
+            (Some(_), None) => {
+                return Err(Error::input(
+                    "this U-Net needs added conditioning (pooled prompt embeddings and time ids), and there is none",
+                ));
+            }
+            (None, Some(_)) => return Err(Error::input("this U-Net has no place for added conditioning")),
+        };
+        Ok(kernels::silu(time))
     }
 }

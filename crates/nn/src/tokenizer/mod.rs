@@ -93,8 +93,8 @@ struct Core {
     pipeline: Pipeline,
     /// Index: id.
     tokens: Vec<String>,
-    /// Words of several vectors: their first id and the number of vectors.
-    groups: BTreeMap<u32, usize>,
+    /// Words of several vectors: the word's own id, and the ids of `WORD_1`, `WORD_2`, ...
+    groups: BTreeMap<u32, Vec<u32>>,
     start: u32,
     end: u32,
     pad: u32,
@@ -142,9 +142,10 @@ impl Core {
         // All at once: each call goes through every token added before.
         let added: Vec<AddedToken> = specials.added.into_iter().map(|(_, token)| token).collect();
         pipeline.add_tokens(&added);
+        let groups = groups(&added, &pipeline);
         let id = |what: &str, token: &str| pipeline.token_to_id(token).ok_or_else(|| absent(what, token));
         let [start, end, pad] = [id("start", &specials.start)?, id("end", &specials.end)?, id("pad", &specials.pad)?];
-        Ok(Self { pipeline, tokens, groups: BTreeMap::new(), start, end, pad })
+        Ok(Self { pipeline, tokens, groups, start, end, pad })
     }
 
     fn is_added(&self, id: u32) -> bool {
@@ -245,7 +246,15 @@ impl Tokenizer {
         if groups.is_empty() {
             return ids.to_vec();
         }
-        ids.iter().flat_map(|&id| id..=id + (groups.get(&id).copied().unwrap_or(1) - 1) as u32).collect()
+        let mut all = Vec::with_capacity(ids.len());
+        for (at, id) in ids.iter().enumerate() {
+            all.push(*id);
+            // Who writes the other vectors out, `<word> <word>_1`, has them once.
+            if let Some(others) = groups.get(id).filter(|others| !ids[at + 1..].starts_with(&others[..1])) {
+                all.extend(others);
+            }
+        }
+        all
     }
 
     /// A prompt for the text encoder. Where it is too long, its first `context - 2` tokens stay, as in diffusers.
@@ -335,7 +344,7 @@ impl Tokenizer {
         core.pipeline.add_tokens(&added);
         core.tokens.extend(names);
         if vectors > 1 {
-            core.groups.insert(first, vectors);
+            core.groups.insert(first, (first + 1..last).collect());
         }
         Ok(first..last)
     }
@@ -383,6 +392,15 @@ impl Tokenizer {
     pub fn vocabulary(&self) -> impl Iterator<Item = (u32, &str)> {
         (0..).zip(self.core.tokens.iter().map(String::as_str))
     }
+}
+
+/// The words of several vectors among added tokens: diffusers saves `<word>`, `<word>_1`, `<word>_2`, ... and puts all of them
+/// where a prompt says `<word>` (`TextualInversionLoaderMixin.maybe_convert_prompt`).
+fn groups(added: &[AddedToken], pipeline: &Pipeline) -> BTreeMap<u32, Vec<u32>> {
+    let known: BTreeMap<&str, u32> =
+        added.iter().filter_map(|token| Some((token.content.as_str(), pipeline.token_to_id(&token.content)?))).collect();
+    let others = |word: &str| (1..).map_while(|i| known.get(format!("{word}_{i}").as_str()).copied()).collect::<Vec<u32>>();
+    known.iter().map(|(word, id)| (*id, others(word))).filter(|(_, others)| !others.is_empty()).collect()
 }
 
 fn check_context(path: &Path, context: usize) -> Result<()> {

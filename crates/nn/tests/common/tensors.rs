@@ -28,10 +28,12 @@ pub(crate) fn small(name: &str) -> Checkpoint {
 
 /// The numbers of golden/gradients.py: in [-1, 1], as if random.
 pub(crate) fn numbers<const D: usize>(shape: [usize; D], stream: i64) -> Tensor<D> {
-    let count = shape.iter().product::<usize>() as i64;
-    let values: Vec<f32> =
-        (0..count).map(|i| (((i * i + i * 7919 + stream * 104_729) % 1009) as f64 / 504.0 - 1.0) as f32).collect();
-    Tensor::from_data(TensorData::new(values, shape), &Device::flex())
+    Tensor::from_data(TensorData::new(values(shape.iter().product(), stream), shape), &Device::flex())
+}
+
+/// The same without a shape.
+pub(crate) fn values(count: usize, stream: i64) -> Vec<f32> {
+    (0..count as i64).map(|i| (((i * i + i * 7919 + stream * 104_729) % 1009) as f64 / 504.0 - 1.0) as f32).collect()
 }
 
 pub(crate) fn tensor<const D: usize>(host: &HostTensor) -> Tensor<D> {

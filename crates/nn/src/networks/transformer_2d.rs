@@ -1,5 +1,6 @@
-//! The transformer between the U-Net's residual blocks (`Transformer2DModel`): self-attention over places,
-//! cross-attention to the prompt, feed-forward.
+//! The transformer between the U-Net's residual blocks (`Transformer2DModel`), and the `BasicTransformerBlock`s it is made of:
+//! self-attention over places, cross-attention to the prompt, feed-forward. Stable Diffusion 1.x and 2.x have one block in
+//! each, SDXL up to ten.
 
 use burn::tensor::{Tensor, activation::softmax};
 use scumble_kernels as kernels;
@@ -19,7 +20,7 @@ const LAYER_NORM_EPS: f64 = 1e-5;
 
 /// What the transformers of one U-Net have in common.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct SpatialShape {
+pub(crate) struct TransformerShape {
     pub(crate) groups: usize,
     pub(crate) context: usize,
     pub(crate) linear_projection: bool,
@@ -90,11 +91,9 @@ fn attention_with_map(queries: Tensor<3>, seen: KeysValues, heads: usize) -> (Te
     (mixed, map)
 }
 
-/// A `Transformer2DModel` with one `BasicTransformerBlock`.
+/// A `BasicTransformerBlock`: each part after a layer norm and added to its input.
 #[derive(Debug)]
-pub(crate) struct SpatialTransformer {
-    norm: GroupNorm,
-    proj_in: Linear,
+struct BasicTransformerBlock {
     norm1: LayerNorm,
     attn1: Attention,
     norm2: LayerNorm,
@@ -102,32 +101,23 @@ pub(crate) struct SpatialTransformer {
     norm3: LayerNorm,
     ff_in: Linear,
     ff_out: Linear,
-    proj_out: Linear,
 }
 
-impl SpatialTransformer {
-    pub(crate) fn new(p: &Params<'_>, s: SpatialShape, width: usize, heads: usize) -> Self {
-        let projection = |name| {
-            let p = p.at(name);
-            if s.linear_projection { Linear::new(&p, width, width) } else { Linear::from_conv(&p, width, width) }
-        };
-        let b = p.at("transformer_blocks.0");
+impl BasicTransformerBlock {
+    fn new(p: &Params<'_>, s: TransformerShape, width: usize, heads: usize) -> Self {
         Self {
-            norm: GroupNorm::new(&p.at("norm"), s.groups, width, GROUP_NORM_EPS),
-            proj_in: projection("proj_in"),
-            norm1: LayerNorm::new(&b.at("norm1"), width, LAYER_NORM_EPS),
-            attn1: Attention::new(&b.at("attn1"), width, width, heads),
-            norm2: LayerNorm::new(&b.at("norm2"), width, LAYER_NORM_EPS),
-            attn2: Attention::new(&b.at("attn2"), width, s.context, heads),
-            norm3: LayerNorm::new(&b.at("norm3"), width, LAYER_NORM_EPS),
-            ff_in: Linear::new(&b.at("ff.net.0.proj"), width, 8 * width),
-            ff_out: Linear::new(&b.at("ff.net.2"), 4 * width, width),
-            proj_out: projection("proj_out"),
+            norm1: LayerNorm::new(&p.at("norm1"), width, LAYER_NORM_EPS),
+            attn1: Attention::new(&p.at("attn1"), width, width, heads),
+            norm2: LayerNorm::new(&p.at("norm2"), width, LAYER_NORM_EPS),
+            attn2: Attention::new(&p.at("attn2"), width, s.context, heads),
+            norm3: LayerNorm::new(&p.at("norm3"), width, LAYER_NORM_EPS),
+            ff_in: Linear::new(&p.at("ff.net.0.proj"), width, 8 * width),
+            ff_out: Linear::new(&p.at("ff.net.2"), 4 * width, width),
         }
     }
 
     /// What its cross-attention makes of a prompt, `[n, tokens, width of the prompt]`.
-    pub(crate) fn prompt(&self, hidden: &Tensor<3>, gates: Gates<'_>, removal: Option<&Removal>) -> KeysValues {
+    fn prompt(&self, hidden: &Tensor<3>, gates: Gates<'_>, removal: Option<&Removal>) -> KeysValues {
         let seen = self.attn2.keys_values(hidden, gates);
         match removal {
             None => seen,
@@ -137,17 +127,67 @@ impl SpatialTransformer {
         }
     }
 
-    /// - x and result: `[n, h, w, c]`
+    /// - y and result: `[n, places, c]`
     /// - prompt: what [`prompt`](Self::prompt) gave
-    pub(crate) fn forward(&self, x: Tensor<4>, prompt: KeysValues, gates: Gates<'_>, watch: Option<&mut Watch>) -> Tensor<4> {
-        let [n, h, w, c] = x.dims();
-        let mut y = self.proj_in.forward_gated(self.norm.forward(x.clone()).reshape([n, h * w, c]), gates);
+    fn forward(&self, y: Tensor<3>, prompt: KeysValues, gates: Gates<'_>, watch: Option<&mut Watch>) -> Tensor<3> {
         let own = self.norm1.forward(y.clone());
         let seen = self.attn1.keys_values(&own, gates);
-        y = y + self.attn1.forward(own, seen, gates, None);
-        y = y.clone() + self.attn2.forward(self.norm2.forward(y), prompt, gates, watch);
+        let y = y + self.attn1.forward(own, seen, gates, None);
+        let y = y.clone() + self.attn2.forward(self.norm2.forward(y), prompt, gates, watch);
         let wide = kernels::geglu(self.ff_in.forward_gated(self.norm3.forward(y.clone()), gates));
-        y = y + self.ff_out.forward_gated(wide, gates);
+        y + self.ff_out.forward_gated(wide, gates)
+    }
+}
+
+/// A `Transformer2DModel`: a projection, `BasicTransformerBlock`s one after the other, and a projection, added to the input.
+#[derive(Debug)]
+pub(crate) struct Transformer2DModel {
+    norm: GroupNorm,
+    proj_in: Linear,
+    transformer_blocks: Vec<BasicTransformerBlock>,
+    proj_out: Linear,
+}
+
+impl Transformer2DModel {
+    /// A transformer with `layers` blocks.
+    pub(crate) fn new(p: &Params<'_>, s: TransformerShape, width: usize, heads: usize, layers: usize) -> Self {
+        let projection = |name| {
+            let p = p.at(name);
+            if s.linear_projection { Linear::new(&p, width, width) } else { Linear::from_conv(&p, width, width) }
+        };
+        let blocks = p.at("transformer_blocks");
+        Self {
+            norm: GroupNorm::new(&p.at("norm"), s.groups, width, GROUP_NORM_EPS),
+            proj_in: projection("proj_in"),
+            transformer_blocks: (0..layers).map(|i| BasicTransformerBlock::new(&blocks.at(i), s, width, heads)).collect(),
+            proj_out: projection("proj_out"),
+        }
+    }
+
+    /// What the cross-attention of each of its blocks makes of a prompt, `[n, tokens, width of the prompt]`.
+    pub(crate) fn prompt<'a>(
+        &'a self,
+        hidden: &'a Tensor<3>,
+        gates: Gates<'a>,
+        removal: Option<&'a Removal>,
+    ) -> impl Iterator<Item = KeysValues> + 'a {
+        self.transformer_blocks.iter().map(move |block| block.prompt(hidden, gates, removal))
+    }
+
+    /// - x and result: `[n, h, w, c]`
+    /// - seen: what [`prompt`](Self::prompt) gave; as much as it has blocks is taken
+    pub(crate) fn forward(
+        &self,
+        x: Tensor<4>,
+        seen: &mut impl Iterator<Item = KeysValues>,
+        gates: Gates<'_>,
+        mut watch: Option<&mut Watch>,
+    ) -> Tensor<4> {
+        let [n, h, w, c] = x.dims();
+        let mut y = self.proj_in.forward_gated(self.norm.forward(x.clone()).reshape([n, h * w, c]), gates);
+        for (block, prompt) in self.transformer_blocks.iter().zip(seen) {
+            y = block.forward(y, prompt, gates, watch.as_deref_mut());
+        }
         x + self.proj_out.forward_gated(y, gates).reshape([n, h, w, c])
     }
 }
