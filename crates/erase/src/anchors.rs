@@ -7,6 +7,7 @@ use scumble_diffusion::Pipeline;
 use scumble_nn::Context;
 
 use crate::{
+    augment::{Augment, Change},
     concept::Concept,
     error::Result,
     job::Job,
@@ -17,11 +18,11 @@ use crate::{
     seeds::{Stream, stream},
 };
 
-/// Two prompts beside one picture.
+/// The prompts beside one picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
-    /// Asks for the concept.
-    pub target: String,
+    /// Prompts that ask for the concept, of which every use takes one; at least one.
+    pub targets: Vec<String>,
     /// What the picture was drawn from.
     pub anchor: String,
 }
@@ -30,19 +31,15 @@ impl Pair {
     /// Every prompt of the concepts, and what is drawn instead: its anchor, or nothing in particular.
     pub fn of(concepts: &[Concept]) -> Vec<Self> {
         let prompts = concepts.iter().flat_map(|concept| &concept.prompts);
-        prompts.map(|p| Self { target: p.asks().to_owned(), anchor: p.instead() }).collect()
+        prompts.map(|p| Self { targets: vec![p.asks().to_owned()], anchor: p.instead() }).collect()
     }
 
-    /// Every prompt of the concepts beside pictures of the concepts themselves.
-    pub fn asked(concepts: &[Concept]) -> Vec<Self> {
-        concepts.iter().flat_map(Concept::asked).map(Self::same).collect()
+    /// The same prompt on both sides.
+    pub fn same(text: String) -> Self {
+        Self { targets: vec![text.clone()], anchor: text }
     }
 
-    fn same(text: String) -> Self {
-        Self { target: text.clone(), anchor: text }
-    }
-
-    /// About `n` prompts that are to stay as they are: what the user named, then captions, and after every seventh the empty prompt,
+    /// About `n` prompts that are to stay as they are: all that the user named, then captions, and after every seventh the empty prompt,
     /// which guidance asks at every step of sampling. None if there is nothing to keep.
     pub fn kept(job: &Job<'_>, n: usize) -> Vec<Self> {
         let some = Retain::of(job).some((n - n / 8).max(1));
@@ -55,12 +52,16 @@ impl Pair {
 #[derive(Clone, Debug)]
 pub struct Anchors {
     noised: Noised,
-    /// How many pairs there are; picture i belongs to pair i modulo that.
-    pairs: usize,
-    /// Hidden states, `[pairs, tokens, width]`.
+    /// Picture i belongs to pair i modulo their number.
+    pairs: Vec<Pair>,
+    /// Where each pair's targets begin among all.
+    first: Vec<usize>,
+    /// Hidden states of all targets, `[targets, tokens, width]`.
     targets: Tensor<3>,
+    /// Those of the anchors, `[pairs, tokens, width]`.
     anchors: Tensor<3>,
     seed: u64,
+    augment: Augment,
 }
 
 /// Some of them with noise.
@@ -74,6 +75,8 @@ pub struct Batch {
     pub target: Tensor<3>,
     /// Hidden states of the prompts the pictures were drawn from, like `target`.
     pub anchor: Tensor<3>,
+    /// 1 where a picture that was made smaller is, 0 around it, `[n, 1, h, w]`; `None` if all are whole.
+    pub valid: Option<Tensor<4>>,
 }
 
 /// The noise of the anchors' pictures: one stream for the methods that draw them alike.
@@ -106,15 +109,36 @@ impl Anchors {
     }
 
     fn of(job: &Job<'_>, pairs: &[Pair], latents: Tensor<4>, seed: u64) -> Self {
-        let side =
-            |text: &dyn Fn(&Pair) -> &String| job.pipeline.encode(&pairs.iter().map(|p| text(p).clone()).collect::<Vec<_>>());
+        let targets: Vec<String> = pairs.iter().flat_map(|pair| pair.targets.clone()).collect();
+        let anchors: Vec<String> = pairs.iter().map(|pair| pair.anchor.clone()).collect();
+        let first = pairs.iter().scan(0, |next, pair| Some(std::mem::replace(next, *next + pair.targets.len())));
         Self {
             noised: Noised::new(job.pipeline, latents),
-            pairs: pairs.len(),
-            targets: side(&|pair| &pair.target),
-            anchors: side(&|pair| &pair.anchor),
+            first: first.collect(),
+            pairs: pairs.to_vec(),
+            targets: job.pipeline.encode(&targets),
+            anchors: job.pipeline.encode(&anchors),
             seed,
+            augment: Augment::None,
         }
+    }
+
+    /// The same pictures, changed anew for every use.
+    #[must_use]
+    pub fn augmented(self, augment: Augment) -> Self {
+        Self { augment, ..self }
+    }
+
+    /// The same pictures with other hidden states of the prompts that ask for the concept, `[pairs, tokens, width]`: one for each pair.
+    #[must_use]
+    pub fn with_targets(self, targets: Tensor<3>) -> Self {
+        Self { first: (0..self.pairs.len()).collect(), targets, ..self }
+    }
+
+    /// The pictures that belong to some of the pairs.
+    pub(crate) fn noised_of(&self, pairs: &[usize]) -> Noised {
+        let rows: Vec<usize> = (0..self.noised.len()).filter(|row| pairs.contains(&(row % self.pairs.len()))).collect();
+        self.noised.some(&rows)
     }
 
     /// `n` examples for a step.
@@ -122,10 +146,40 @@ impl Anchors {
     /// # Errors
     /// If the schedule has no such timestep.
     pub fn batch(&self, pipeline: &Pipeline, n: usize, step: usize) -> Result<Batch> {
-        let noisy = self.noised.draw(pipeline, n, self.seed, step)?;
-        let pairs: Vec<usize> = noisy.rows.iter().map(|row| row % self.pairs).collect();
-        Ok(Batch { target: select(&self.targets, &pairs), anchor: select(&self.anchors, &pairs), pairs, noisy })
+        let mut rng = stream(self.seed, "anchors/changes").rng(step);
+        let changes: Vec<Change> = (0..n).map(|_| Change::drawn(self.augment, &mut rng)).collect();
+        let mut valid = None;
+        let noisy = self.noised.draw_changed(pipeline, n, self.seed, step, &mut |latents| {
+            if self.augment == Augment::None {
+                return latents;
+            }
+            let changed = changes.iter().enumerate().map(|(i, change)| change.apply(pipeline, latents.clone().narrow(0, i, 1)));
+            let (latents, masks): (Vec<_>, Vec<_>) = changed.unzip();
+            valid = (self.augment == Augment::Resize).then(|| Tensor::cat(masks, 0));
+            Tensor::cat(latents, 0)
+        })?;
+        let pairs: Vec<usize> = noisy.rows.iter().map(|row| row % self.pairs.len()).collect();
+        let chosen = stream(self.seed, "anchors/wordings").rng(step).uniform(n);
+        let one = |(&pair, u): (&usize, f32)| ((u * self.pairs[pair].targets.len() as f32) as usize, pair);
+        let wording: Vec<(usize, usize)> = pairs.iter().zip(chosen).map(one).collect();
+        let target = if changes.iter().any(|change| !change.says.is_empty()) {
+            let said = wording.iter().zip(&changes).map(|(&(k, pair), c)| format!("{}{}", c.says, self.pairs[pair].targets[k]));
+            pipeline.encode(&said.collect::<Vec<_>>())
+        } else {
+            select(&self.targets, &wording.iter().map(|&(k, pair)| self.first[pair] + k).collect::<Vec<_>>())
+        };
+        Ok(Batch { target, anchor: select(&self.anchors, &pairs), pairs, noisy, valid })
     }
+}
+
+/// The mean squared difference of predictions, `[n, channels, h, w]`, over what is valid of each example.
+pub fn masked_error(a: Tensor<4>, b: Tensor<4>, valid: Option<&Tensor<4>>) -> Tensor<1> {
+    let [n, channels, h, w] = a.dims();
+    let squares = (a - b).powi_scalar(2);
+    let Some(valid) = valid else { return squares.mean() };
+    let sum = |x: Tensor<4>, each: usize| x.reshape([n, each]).sum_dim(1);
+    let whole = sum(squares * valid.clone(), channels * h * w);
+    (whole / (sum(valid.clone(), h * w) * channels as f64)).mean()
 }
 
 impl Batch {
@@ -138,12 +192,15 @@ impl Batch {
         anchored.clone() * (1.0 + eta) - self.noisy.predicted(model, &Context::from(&self.target)) * eta
     }
 
-    /// The mean squared error of denoising the pictures with the prompts they were drawn from.
+    /// The mean squared error of denoising the pictures with the prompts they were drawn from; `detach` leaves the start token without
+    /// a gradient.
     ///
     /// # Errors
     /// If the schedule cannot say what the network should predict.
-    pub fn denoising(&self, model: &Pipeline) -> Result<Tensor<1>> {
-        let prediction = self.noisy.predicted(model, &Context::from(&self.anchor));
+    pub fn denoising(&self, model: &Pipeline, detach: bool) -> Result<Tensor<1>> {
+        let context = Context::from(&self.anchor);
+        let context = if detach { context.with_start_detached() } else { context };
+        let prediction = self.noisy.predicted(model, &context);
         Ok((prediction - self.noisy.target(model)?).powi_scalar(2).mean())
     }
 }

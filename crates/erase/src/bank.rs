@@ -5,6 +5,8 @@
 //! prompt and for the empty prompt. The bank keeps them all: every step of every trajectory is one training example, from
 //! the same distribution as the published ones, and every timestep is used equally often.
 
+use std::time::{Duration, Instant};
+
 use burn::tensor::{Int, Tensor, TensorData};
 use scumble_diffusion::{
     Denoiser, Noise, Pipeline, Timestep,
@@ -85,12 +87,25 @@ const PIXELS_AT_ONCE: usize = 1024;
 impl Bank {
     /// Records the paths (at least one), or takes from the store what was recorded before. All paths have equally many other prompts.
     ///
-    /// Trajectories are kept in groups under the hash of the model, the sampling and the group's paths, so that an interrupted
-    /// recording continues and other methods on the same concept find them.
+    /// Trajectories are kept in groups under the hash of the model, the sampling and the group's paths, so that other methods on the
+    /// same concept find them. The steps of a group that is interrupted are kept in the job's own state, and the recording goes on
+    /// after them with the same bits: a group on the miniature, one trajectory on a full-size model.
     ///
     /// # Errors
     /// If the paths differ in how many other prompts they have, sampling fails, or the caller interrupts.
     pub fn record(job: &mut Job<'_>, paths: &[Path], sampling: Sampling) -> Result<Self> {
+        Self::record_by(job, paths, sampling, Sampler::Ddim)
+    }
+
+    /// The same by another sampler than DDIM, of those that draw no noise on the way.
+    ///
+    /// # Errors
+    /// As [`record`](Self::record), and if the sampler draws noise.
+    pub fn record_by(job: &mut Job<'_>, paths: &[Path], sampling: Sampling, sampler: Sampler) -> Result<Self> {
+        if matches!(sampler, Sampler::Ddpm | Sampler::EulerAncestral) {
+            return Err(Error::input(format!("{sampler} draws noise at every step, so its trajectories are not their start's"))
+                .with_hint("record them with ddim or pndm"));
+        }
         if paths.is_empty() {
             return Err(Error::input("a bank needs at least one trajectory"));
         }
@@ -99,23 +114,31 @@ impl Bank {
         }
         let [_, _, h, w] = job.pipeline.latent_shape(1, None, None)?;
         let group = (PIXELS_AT_ONCE / (h * w)).clamp(1, paths.len().max(1));
-        let total = paths.len() * sampling.steps;
-        job.tell(Event::Stage { name: "recording trajectories", total, done: 0 })?;
-        let mut groups = Vec::new();
-        for (i, chunk) in paths.chunks(group).enumerate() {
-            let hash = key(job.base_hash, chunk, sampling);
-            let done = i * group * sampling.steps;
-            let tensors = match job.store.get_shared(&hash)? {
-                Some(tensors) => tensors,
-                None => {
-                    let tensors = record_group(job, chunk, sampling, done)?;
-                    job.store.put_shared(&hash, tensors.clone())?;
-                    tensors
-                }
-            };
-            job.tell(Event::Step { done: done + chunk.len() * sampling.steps, loss: None })?;
-            groups.push(tensors);
+        // PNDM asks more than once at some of its steps.
+        let each = samplers::timesteps(sampler, &job.pipeline.schedule, sampling.steps)?.len();
+        let hashes: Vec<String> = paths.chunks(group).map(|chunk| key(job.base_hash, chunk, sampling, sampler)).collect();
+        let mut groups: Vec<Option<Tensors>> = hashes.iter().map(|hash| job.store.get_shared(hash)).collect::<Result<_>>()?;
+        let steps_of = |chunk: &[Path]| chunk.len() * each;
+        let mut done: usize =
+            paths.chunks(group).zip(&groups).filter(|(_, there)| there.is_some()).map(|(chunk, _)| steps_of(chunk)).sum();
+        let begun = hashes.iter().zip(&groups).find(|(_, there)| there.is_none()).map(|(hash, _)| hash);
+        let mut partial = match begun {
+            Some(hash) => Recording::stored(job, hash)?,
+            None => None,
+        };
+        let total = paths.len() * each;
+        let taken_up = done + partial.as_ref().map_or(0, |recording| recording.labels.len());
+        job.tell(Event::Stage { name: "recording trajectories", total, done: taken_up })?;
+        for ((chunk, hash), place) in paths.chunks(group).zip(&hashes).zip(&mut groups) {
+            if place.is_none() {
+                let tensors = record_group(job, chunk, sampling, sampler, hash, partial.take(), done)?;
+                job.store.put_shared(hash, tensors.clone())?;
+                *place = Some(tensors);
+                done += steps_of(chunk);
+                job.tell(Event::Step { done, loss: None })?;
+            }
         }
+        let groups: Vec<Tensors> = groups.into_iter().flatten().collect();
         let also = paths.first().map_or(0, |p| p.also.len());
         Self::assemble(job.pipeline, &groups, paths.len(), also, group)
     }
@@ -138,6 +161,11 @@ impl Bank {
     /// The positions of one path's examples, noisiest first.
     pub fn of_path(&self, path: usize) -> Vec<usize> {
         (0..self.len()).filter(|&i| self.path[i] == path).collect()
+    }
+
+    /// The timestep of the example at a position.
+    pub fn timestep(&self, at: usize) -> Timestep {
+        self.t[at]
     }
 
     /// The examples at these positions.
@@ -190,13 +218,96 @@ impl Bank {
     }
 }
 
-fn key(base_hash: &str, paths: &[Path], sampling: Sampling) -> String {
-    let content = serde_json::json!({ "kind": "bank-1", "base": base_hash, "paths": paths, "sampling": sampling });
+fn key(base_hash: &str, paths: &[Path], sampling: Sampling, sampler: Sampler) -> String {
+    let mut content = serde_json::json!({ "kind": "bank-1", "base": base_hash, "paths": paths, "sampling": sampling });
+    if sampler != Sampler::Ddim {
+        content["sampler"] = sampler.to_string().into();
+    }
     blake3::hash(content.to_string().as_bytes()).to_hex().to_string()
 }
 
-/// Samples some trajectories together and keeps every step of them.
-fn record_group(job: &mut Job<'_>, paths: &[Path], sampling: Sampling, done: usize) -> Result<Tensors> {
+/// The name under which a job keeps the steps of a group that is not finished.
+const STATE: &str = "trajectories";
+/// How the tensor begins that says which group they are of.
+const OF: &str = "group.";
+/// Between two stored states at least this much time passes, and storing takes at most a twentieth of it.
+const STORE_EVERY: Duration = Duration::from_secs(10);
+
+/// What a group's steps have given so far, step by step; each tensor `[n, channels, h, w]`.
+struct Recording {
+    /// Noisy latents.
+    x: Vec<Tensor<4>>,
+    /// Frozen epsilons: for the paths' prompts, for the empty prompt, then for the others.
+    eps: Vec<Vec<Tensor<4>>>,
+    /// The timestep of each latent, n for each step.
+    labels: Vec<f32>,
+}
+
+impl Recording {
+    /// Nothing yet, for paths with so many other prompts.
+    fn new(also: usize) -> Self {
+        Self { x: Vec::new(), eps: vec![Vec::new(); 2 + also], labels: Vec::new() }
+    }
+
+    /// What an interrupted run of this job kept of the group with this hash.
+    fn stored(job: &Job<'_>, hash: &str) -> Result<Option<Self>> {
+        let damaged = || Error::input("the stored trajectories are damaged").with_hint("start again with --overwrite");
+        let Some(tensors) = job.store.get(STATE)? else { return Ok(None) };
+        // What lies there may be another bank's: its name says which.
+        if !tensors.contains_key(&format!("{OF}{hash}")) {
+            return Ok(None);
+        }
+        let [_, channels, h, w] = job.pipeline.latent_shape(1, None, None)?;
+        let labels = tensors.get("t").and_then(HostTensor::to_f32).ok_or_else(damaged)?;
+        let of = tensors.get("path").and_then(HostTensor::to_i64).filter(|of| of.len() == labels.len()).ok_or_else(damaged)?;
+        let n = of.iter().max().and_then(|&most| usize::try_from(most).ok()).ok_or_else(damaged)? + 1;
+        if !labels.len().is_multiple_of(n) {
+            return Err(damaged());
+        }
+        let read = |name: &str| -> Result<Vec<Tensor<4>>> {
+            let host = tensors.get(name).filter(|host| host.shape() == [labels.len(), channels, h, w]).ok_or_else(damaged)?;
+            let values = host.to_f32().ok_or_else(damaged)?;
+            let step =
+                |part: &[f32]| Tensor::from_data(TensorData::new(part.to_vec(), [n, channels, h, w]), job.pipeline.device());
+            Ok(values.chunks_exact(n * channels * h * w).map(step).collect())
+        };
+        let kinds = tensors.keys().filter(|name| name.starts_with("eps.")).count();
+        let eps = (0..kinds).map(|k| read(&format!("eps.{k}"))).collect::<Result<Vec<_>>>()?;
+        Ok(Some(Self { x: read("x")?, eps, labels }))
+    }
+
+    /// As it is stored: `x`, `eps.0`, `eps.1` and so on, `t`, and `path`, the position of each among the group's `n` paths.
+    fn tensors(&self, n: usize) -> Tensors {
+        let host = |list: &[Tensor<4>]| {
+            let all = Tensor::cat(list.to_vec(), 0);
+            let values: Vec<f32> = all.clone().into_data().iter::<f32>().collect();
+            HostTensor::from_f32(all.dims(), &values)
+        };
+        let mut tensors = Tensors::from([("x".to_owned(), host(&self.x))]);
+        tensors.extend(self.eps.iter().enumerate().map(|(k, list)| (format!("eps.{k}"), host(list))));
+        tensors.insert("t".into(), HostTensor::from_f32([self.labels.len()], &self.labels));
+        let path: Vec<i64> = (0..self.x.len()).flat_map(|_| 0..n as i64).collect();
+        tensors.insert("path".into(), HostTensor::from_i64([path.len()], &path));
+        tensors
+    }
+
+    /// The epsilons of a step that was recorded, in the order of [`eps`](Self::eps).
+    fn step(&self, step: usize) -> Option<Vec<Tensor<4>>> {
+        self.eps.iter().map(|list| list.get(step).cloned()).collect()
+    }
+}
+
+/// Samples some trajectories together and keeps every step of them; `earlier` are the steps that were recorded before. These are
+/// walked through again without the network: the sampler has no noise of its own, so it arrives at the same bits.
+fn record_group(
+    job: &mut Job<'_>,
+    paths: &[Path],
+    sampling: Sampling,
+    sampler: Sampler,
+    hash: &str,
+    earlier: Option<Recording>,
+    done: usize,
+) -> Result<Tensors> {
     let pipeline = job.pipeline;
     let n = paths.len();
     let also = paths.first().map_or(0, |p| p.also.len());
@@ -206,40 +317,39 @@ fn record_group(job: &mut Job<'_>, paths: &[Path], sampling: Sampling, done: usi
     let seeds: Vec<u64> = paths.iter().map(|p| p.seed).collect();
     let start = Noise::seeds(&seeds).draw(pipeline.latent_shape(n, None, None)?, pipeline.device());
 
-    let mut xs = Vec::new();
-    let mut eps = vec![Vec::new(); 2 + also];
-    let mut labels = Vec::new();
+    let fits = |r: &Recording| r.eps.len() == 2 + also && r.labels.len() == r.x.len() * n;
+    let mut recording = earlier.filter(fits).unwrap_or_else(|| Recording::new(also));
+    let known = recording.x.len();
+    let (mut at, mut stored_at, mut pause) = (0, Instant::now(), STORE_EVERY);
     let mut model = |x: Tensor<4>, step: samplers::Step| -> Result<Tensor<4>> {
+        at += 1;
+        if at <= known
+            && let Some(parts) = recording.step(at - 1)
+        {
+            return Ok(guided(sampling.guidance, parts[1].clone(), parts[0].clone()));
+        }
         let stacked = denoiser.epsilon_at(x.clone().repeat_dim(0, 2 + also), step, &contexts)?;
         let parts: Vec<Tensor<4>> = (0..2 + also).map(|k| stacked.clone().narrow(0, k * n, n)).collect();
         let prediction = guided(sampling.guidance, parts[1].clone(), parts[0].clone());
-        xs.push(x);
-        for (list, part) in eps.iter_mut().zip(parts) {
-            list.push(part);
+        recording.x.push(x);
+        recording.eps.iter_mut().zip(parts).for_each(|(list, part)| list.push(part));
+        recording.labels.extend(std::iter::repeat_n(step.timestep.get(), n));
+        let going = job.tell(Event::Step { done: done + recording.labels.len(), loss: None });
+        if going.is_err() || stored_at.elapsed() >= pause {
+            let began = Instant::now();
+            let mut tensors = recording.tensors(n);
+            tensors.insert(format!("{OF}{hash}"), HostTensor::from_i64([1], &[recording.x.len() as i64]));
+            job.store.put(STATE, tensors)?;
+            pause = STORE_EVERY.max(began.elapsed() * 20);
+            stored_at = Instant::now();
         }
-        labels.extend(std::iter::repeat_n(step.timestep.get(), n));
-        job.tell(Event::Step { done: done + xs.len() * n, loss: None })?;
+        going?;
         Ok(prediction)
     };
     let run = Run::new(&pipeline.schedule, sampling.steps);
     let mut none = |shape: [usize; 4]| Tensor::zeros(shape, pipeline.device());
-    Sampler::Ddim.sample::<Error>(&run, start, &mut model, &mut none, &mut |_| std::ops::ControlFlow::Continue(()))?;
-
-    let host = |list: Vec<Tensor<4>>| {
-        let all = Tensor::cat(list, 0);
-        let values: Vec<f32> = all.clone().into_data().iter::<f32>().collect();
-        HostTensor::from_f32(all.dims(), &values)
-    };
-    let mut tensors = Tensors::new();
-    let steps = xs.len();
-    tensors.insert("x".into(), host(xs));
-    for (k, list) in eps.into_iter().enumerate() {
-        tensors.insert(format!("eps.{k}"), host(list));
-    }
-    tensors.insert("t".into(), HostTensor::from_f32([labels.len()], &labels));
-    let path: Vec<i64> = (0..steps).flat_map(|_| 0..n as i64).collect();
-    tensors.insert("path".into(), HostTensor::from_i64([path.len()], &path));
-    Ok(tensors)
+    sampler.sample::<Error>(&run, start, &mut model, &mut none, &mut |_| std::ops::ControlFlow::Continue(()))?;
+    Ok(recording.tensors(n))
 }
 
 /// The hidden states a group needs, stacked: the paths' prompts, empty prompts, then each further prompt.

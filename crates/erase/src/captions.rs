@@ -10,6 +10,10 @@ use crate::world::{Known, World};
 /// Common nouns, one a line (`assets/nouns.txt`, written for this project).
 const NOUNS: &str = include_str!("../assets/nouns.txt");
 
+/// The sources of captions that nobody gave.
+const WORLD: &str = "emoji-world";
+const WORDS: &str = "nouns";
+
 /// What a noun is put into: plain names, pictures of it, and the places and company that captions of photographs mention.
 const FORMS: [&str; 8] = [
     "{a}",
@@ -29,6 +33,8 @@ pub struct Captions {
     pub source: String,
     /// The prompts.
     pub lines: Vec<String>,
+    /// Whether the user gave them: then a method that would not look at them refuses.
+    pub given: bool,
 }
 
 impl Captions {
@@ -47,7 +53,7 @@ impl Captions {
         let styles: Vec<Option<&str>> =
             [None].into_iter().chain(world.styles.iter().filter(|s| !style_gone(s)).map(|s| Some(s.as_str()))).collect();
         let lines = styles.iter().flat_map(|style| objects.iter().map(|object| World::caption(object, *style, None)));
-        Self { source: "emoji-world".into(), lines: lines.collect() }
+        Self { source: WORLD.into(), lines: lines.collect(), given: false }
     }
 
     /// Captions over the compiled-in nouns, every noun once before any twice; without those that share a word with an erased
@@ -63,13 +69,13 @@ impl Captions {
             })
         });
         let lines = all.filter(|line| !erased.iter().any(|name| shares_word(line, name))).take(count).collect();
-        Self { source: "nouns".into(), lines }
+        Self { source: WORDS.into(), lines, given: false }
     }
 
     /// The user's own.
     pub fn of_user(source: impl Into<String>, lines: Vec<String>, erased: &[String]) -> Self {
         let lines = lines.into_iter().filter(|line| !erased.iter().any(|name| shares_word(line, name))).collect();
-        Self { source: source.into(), lines }
+        Self { source: source.into(), lines, given: true }
     }
 
     /// The hash of the prompts.

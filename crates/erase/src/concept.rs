@@ -147,6 +147,18 @@ impl Concept {
         self.prompts.iter().map(|p| p.asks().to_owned())
     }
 
+    /// Whether the user named the prompts that it is to leave (`--from`), so that none of its prompts asks for the concept alone.
+    /// The captions of a world have a `from` too, beside a prompt that has none.
+    pub fn leaves_prompts(&self) -> bool {
+        self.prompts.iter().all(|p| p.from.is_some())
+    }
+
+    /// A prompt without the words that name the concept: its own prompt (`a church`), or else its name; `None` if neither stands in it.
+    pub fn taken_out_of(&self, text: &str) -> Option<String> {
+        let prompts = self.prompts.iter().map(|p| p.erase.as_str());
+        prompts.chain([self.name.as_str()]).find_map(|words| without_words(text, words))
+    }
+
     /// What is to be kept beside what is to be erased: preserved concepts without the prompts that an erased one asks for too,
     /// such as `a church in ink style` where ink is erased and the church kept.
     ///
@@ -185,5 +197,43 @@ impl Concept {
             }
         }
         Ok(())
+    }
+}
+
+/// A text without some words, which stand in it as a whole; capitals do not matter.
+fn without_words(text: &str, words: &str) -> Option<String> {
+    let words = words.trim();
+    let at = text.char_indices().map(|(at, _)| at).find(|&at| {
+        let Some(here) = text.get(at..at + words.len()) else { return false };
+        here.eq_ignore_ascii_case(words)
+            && !text[..at].ends_with(char::is_alphanumeric)
+            && !text[at + words.len()..].starts_with(char::is_alphanumeric)
+    });
+    let at = at.filter(|_| !words.is_empty())?;
+    let rest = format!("{} {}", &text[..at], &text[at + words.len()..]);
+    Some(rest.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_taken_out_as_a_whole() {
+        for (text, words, rest) in [
+            ("a Church in ink style", "a church", Some("in ink style")),
+            ("people before a church at night", "a church", Some("people before at night")),
+            ("a churchyard", "a church", None),
+            ("a dog", "a church", None),
+            ("a dog", " ", None),
+            ("Straße church", "church", Some("Straße")),
+        ] {
+            assert_eq!(without_words(text, words).as_deref(), rest, "{text}");
+        }
+        let wording = Wording { from: Some("people before the church".into()), ..Wording::default() };
+        let concept = Concept::new("church", &wording, Some(&World::emoji())).unwrap();
+        assert!(concept.leaves_prompts());
+        assert_eq!(concept.taken_out_of("people before the church").unwrap(), "people before the", "by its name");
+        assert!(!Concept::new("church", &Wording::default(), Some(&World::emoji())).unwrap().leaves_prompts());
     }
 }

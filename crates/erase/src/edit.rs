@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{Adapter, Gate, Guard, Pipeline};
 use scumble_nn::{
     BOTTLENECK, LORA_DOWN, LORA_UP,
-    files::{Checkpoint, HostTensor, TensorFile, Tensors, lora::LowRank, write},
+    files::{Checkpoint, HostTensor, NotFinite, TensorFile, Tensors, finite::expect_finite, lora::LowRank, write},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -86,7 +86,7 @@ impl Edit {
     /// Reads an edit file.
     ///
     /// # Errors
-    /// If it is not one, or from a later version.
+    /// If it is not one, from a later version, or holds numbers that are not finite.
     pub fn open(path: &Path) -> Result<Self> {
         let file = TensorFile::open(path)?;
         let about = file.metadata.get(METADATA).ok_or_else(|| scumble_nn::Error::file(path, "is not an edit of scumble"))?;
@@ -96,6 +96,7 @@ impl Edit {
             let problem = format!("is an edit of format {}, this version reads format 1", about.format);
             return Err(scumble_nn::Error::file(path, problem).into());
         }
+        expect_finite(&path.display().to_string(), "", &file.tensors)?;
         let mut changes = BTreeMap::new();
         let mut factors: BTreeMap<(String, String), [Option<HostTensor>; 3]> = BTreeMap::new();
         for (key, tensor) in file.tensors {
@@ -126,26 +127,37 @@ impl Edit {
         Ok(Self { about, changes })
     }
 
-    /// The hash of what it changes; two edits that make the same model of the same base have the same, whatever they say of
+    /// The hash of what it changes: blake3 over the gate, the guard, and the component, name, kind, dtype, shape and bytes of every
+    /// change, each field behind its length. Two edits that make the same model of the same base have the same, whatever they say of
     /// themselves.
     pub fn content_hash(&self) -> String {
         let mut hash = blake3::Hasher::new();
-        if let Some(gate) = &self.about.gate {
-            hash.update(serde_json::to_string(gate).unwrap_or_default().as_bytes());
-        }
-        if let Some(guard) = &self.about.guard {
-            hash.update(b"guard").update(serde_json::to_string(guard).unwrap_or_default().as_bytes());
+        // A field cannot run over into the next one.
+        let mut field = |bytes: &[u8]| {
+            hash.update(&(bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        let (gate, guard) = (self.about.gate.as_ref(), self.about.guard.as_ref());
+        for part in [gate.map(serde_json::to_string), guard.map(serde_json::to_string)] {
+            field(part.and_then(Result::ok).unwrap_or_default().as_bytes());
         }
         for ((component, name), change) in &self.changes {
-            hash.update(format!("{component}.{name}\n").as_bytes());
-            match change {
-                Change::Value(value) => hash.update(b"value").update(value.bytes()),
-                Change::Added(value) => hash.update(b"added").update(value.bytes()),
-                Change::Difference(difference) => hash.update(b"difference").update(difference.bytes()),
+            field(component.as_bytes());
+            field(name.as_bytes());
+            let tensors = match change {
+                Change::Value(tensor) => vec![("value", tensor)],
+                Change::Difference(tensor) => vec![("difference", tensor)],
+                Change::Added(tensor) => vec![("added", tensor)],
                 Change::LowRank(low) => {
-                    hash.update(b"low rank").update(&low.alpha.to_le_bytes()).update(low.up.bytes()).update(low.down.bytes())
+                    field(&low.alpha.to_le_bytes());
+                    vec![("down", &low.down), ("up", &low.up)]
                 }
             };
+            for (kind, tensor) in tensors {
+                field(kind.as_bytes());
+                field(format!("{:?} {:?}", tensor.dtype(), tensor.shape()).as_bytes());
+                field(tensor.bytes());
+            }
         }
         hash.finalize().to_hex().to_string()
     }
@@ -204,6 +216,9 @@ impl Edit {
             let base: Vec<f32> = weight.flat().into_data().iter::<f32>().collect();
             let new = change.over(&base, &weight.shape).map_err(|problem| self.foreign(component, name, &problem))?;
             let values = blend(&base, new, strength)?;
+            if let Some(found) = HostTensor::from_f32(weight.shape.clone(), &values).not_finite() {
+                return Err(beyond(component, name, strength, &found));
+            }
             let count = values.len();
             let flat = Tensor::from_data(TensorData::new(values, [count]), pipeline.device());
             if let Some(weights) = edited.weights_mut(component) {
@@ -289,39 +304,45 @@ impl Edit {
             let old = old.ok_or_else(|| self.foreign(component, name, "is not in the model"))?;
             let values = old.to_f32().ok_or_else(|| self.foreign(component, name, "does not hold floats in the model"))?;
             let new = change.over(&values, old.shape()).map_err(|problem| self.foreign(component, name, &problem))?;
-            let new = blend(&values, new, strength)?;
-            list.push((component.clone(), name.clone(), old.clone(), HostTensor::from_f32(old.shape(), &new)));
+            let new = HostTensor::from_f32(old.shape(), &blend(&values, new, strength)?);
+            if let Some(found) = new.not_finite() {
+                return Err(beyond(component, name, strength, &found));
+            }
+            list.push((component.clone(), name.clone(), old.clone(), new));
         }
         Ok(list)
     }
 
-    /// Puts this edit on top of another: where both change a tensor, the differences to `base` are added.
+    /// Several edits at their strengths as one of plain values: where two change a tensor, their differences to `base` are added, so
+    /// that none undoes another. It keeps no gate: merged, adapters act on every prompt.
     ///
     /// # Errors
-    /// As [`apply_to`](Self::apply_to).
-    pub fn merge(&self, other: &Self, base: &Checkpoint) -> Result<Self> {
-        let mut merged = self.clone();
-        for (component, name, old, new) in other.new_values(base, 1.0)? {
-            let key = (component, name);
-            let value = match self.changes.get(&key) {
-                None => new,
-                Some(change) => {
-                    let (old, new) = (old.to_f32().unwrap_or_default(), new.to_f32().unwrap_or_default());
-                    let mine = change
-                        .over(&old, other.shape_of(&key, base))
-                        .map_err(|problem| self.foreign(&key.0, &key.1, &problem))?;
-                    let sum: Vec<f32> = mine.iter().zip(&new).zip(&old).map(|((m, n), o)| m + (n - o)).collect();
-                    HostTensor::from_f32(other.shape_of(&key, base), &sum)
+    /// As [`apply_to`](Self::apply_to); the position of the edit that does not fit stands before the error.
+    pub fn combined(edits: &[(&Self, f64)], base: &Checkpoint) -> std::result::Result<Self, (usize, Error)> {
+        let mut values: BTreeMap<(String, String), (HostTensor, Vec<f32>)> = BTreeMap::new();
+        for (i, (edit, strength)) in edits.iter().enumerate() {
+            for (component, name, old, new) in edit.new_values(base, *strength).map_err(|error| (i, error))? {
+                let new = new.to_f32().unwrap_or_default();
+                match values.get_mut(&(component.clone(), name.clone())) {
+                    None => drop(values.insert((component, name), (old, new))),
+                    Some((old, sum)) => {
+                        let old = old.to_f32().unwrap_or_default();
+                        for ((sum, new), old) in sum.iter_mut().zip(new).zip(old) {
+                            *sum += new - old;
+                        }
+                    }
                 }
-            };
-            merged.changes.insert(key, Change::Value(value));
+            }
         }
-        merged.about.concepts.extend(other.about.concepts.iter().cloned());
-        Ok(merged)
-    }
-
-    fn shape_of<'a>(&self, key: &(String, String), base: &'a Checkpoint) -> &'a [usize] {
-        base.component(&key.0).ok().and_then(|c| c.tensors.get(&key.1)).map_or(&[], HostTensor::shape)
+        let changes = values.into_iter().map(|(key, (old, new))| (key, Change::Value(HostTensor::from_f32(old.shape(), &new))));
+        let mut about = edits.first().map(|(edit, _)| edit.about.clone()).unwrap_or_default();
+        for (other, _) in edits.iter().skip(1) {
+            about.concepts.extend(other.about.concepts.iter().cloned());
+            if other.about.method != about.method {
+                about.method = format!("{} + {}", about.method, other.about.method);
+            }
+        }
+        Ok(Self { about: About { gate: None, ..about }, changes: changes.collect() })
     }
 
     fn foreign(&self, component: &str, name: &str, problem: &str) -> Error {
@@ -358,6 +379,11 @@ impl Change {
             }
         }
     }
+}
+
+/// An edit whose numbers are finite and whose result is not.
+fn beyond(component: &str, name: &str, strength: f64, found: &NotFinite) -> Error {
+    Error::input(format!("{component} {name} at strength {strength}: {found}")).with_hint("try a smaller strength")
 }
 
 /// `base + strength (new - base)`: the base's own bits at 0, the new ones' at 1.

@@ -131,7 +131,7 @@ impl Sets {
     }
 
     fn drawing(&self) -> Drawing {
-        Drawing { steps: self.sampling_steps, guidance: self.guidance }
+        Drawing::new(self.sampling_steps, self.guidance)
     }
 }
 
@@ -214,7 +214,8 @@ impl Set {
         if known.is_empty() {
             return Err(Error::input("there are no captions of what is to stay").with_hint("give some with --captions FILE"));
         }
-        let prompts: Vec<String> = known.iter().cycle().take(sets.retain_pictures).cloned().collect();
+        let count = sets.retain_pictures.max(known.len());
+        let prompts: Vec<String> = known.iter().cycle().take(count).cloned().collect();
         let (latents, content) = drawn(job, &prompts, sets, stream(job.seed, "remain/pictures"))?;
         Ok(Self {
             noised: Noised::new(job.pipeline, latents),
@@ -310,9 +311,11 @@ impl Set {
         picture: usize,
     ) -> Result<Gradients> {
         let all = frozen.schedule.num_train_timesteps();
-        let prompts = vec![self.prompts[picture].clone(); TIMESTEPS_AT_ONCE];
+        let [_, _, h, w] = frozen.latent_shape(1, None, None)?;
+        let at_once = (PIXELS_AT_ONCE / (h * w)).clamp(1, TIMESTEPS_AT_ONCE);
+        let prompts = vec![self.prompts[picture].clone(); at_once];
         let mut sum = Gradients::new();
-        let parts = timesteps.div_ceil(TIMESTEPS_AT_ONCE);
+        let parts = timesteps.div_ceil(at_once);
         for part in 0..parts {
             let from = |share: usize, of: usize| share * of / parts;
             let n = from(part + 1, timesteps) - from(part, timesteps);
@@ -324,8 +327,10 @@ impl Set {
     }
 }
 
-/// Timesteps of one picture that go through the network together.
+/// Timesteps of one picture that go through the network together at most, and their latent pixels: every one is a graph of its own
+/// to go back through, so more only costs memory.
 const TIMESTEPS_AT_ONCE: usize = 25;
+const PIXELS_AT_ONCE: usize = 1600;
 
 fn denoising_gradient(
     frozen: &Pipeline,

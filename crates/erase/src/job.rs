@@ -49,6 +49,8 @@ pub trait Store {
 pub enum Event<'a> {
     /// Something a person should know about the run, such as what moves.
     Note(&'a str),
+    /// Something for a person who wants to know more, such as a condition number.
+    Detail(&'a str),
     /// A stage begins, of which some steps may be done already.
     Stage {
         /// Its name, such as `training`.
@@ -91,6 +93,8 @@ pub struct Job<'a> {
     pub captions: &'a Captions,
     /// The user's pictures of the concept, `[n, 3, h, w]` in [-1, 1] and in the model's size, if any were given.
     pub pictures: Option<&'a Tensor<4>>,
+    /// Where those pictures show the concept, `[n, 1, h, w]`, 1 there and 0 elsewhere, if the user said.
+    pub masks: Option<&'a Tensor<4>>,
     /// Draws and counts pictures, where somebody can judge them.
     pub count: Option<&'a Count<'a>>,
     /// The method's options: what the user set, the rest is the method's default.
@@ -129,6 +133,19 @@ impl Job<'_> {
         flow((self.listen)(event))
     }
 
+    /// The value of one option that decides the defaults of others, such as a preset; `default` if the user did not set it.
+    ///
+    /// # Errors
+    /// If it is none of the possible ones; the error names it and lists them.
+    pub fn preset<T: DeserializeOwned + serde::Serialize>(&self, key: &str, default: T) -> Result<T> {
+        match self.options.get(key) {
+            None => Ok(default),
+            Some(value) => {
+                serde_json::from_value(value.clone()).map_err(|e| unfit(key, value, &serde_json::to_value(&default), &e))
+            }
+        }
+    }
+
     /// The method's options over its defaults.
     ///
     /// # Errors
@@ -157,11 +174,107 @@ pub fn over_defaults<T: DeserializeOwned + serde::Serialize>(
             return Err(Error::input(format!("there is no option `{key}`"))
                 .with_hint(format!("the {what}'s options are {}", known.join(", "))));
         }
+        let default = all.get(key).cloned().unwrap_or_default();
+        // Of an option that is an object the user may set a part.
+        let value = &match (&default, value) {
+            (Value::Object(default), Value::Object(part)) => {
+                if let Some(unknown) = part.keys().find(|key| !default.contains_key(*key)) {
+                    let known: Vec<&str> = default.keys().map(String::as_str).collect();
+                    return Err(Error::input(format!("the option {key} has no `{unknown}`"))
+                        .with_hint(format!("it has {}", known.join(", "))));
+                }
+                Value::Object(default.clone().into_iter().chain(part.clone()).collect())
+            }
+            _ => value.clone(),
+        };
         all.insert(key.clone(), value.clone());
         // One at a time, so that the error can say which.
         if let Err(error) = serde_json::from_value::<T>(Value::Object(all.clone())) {
-            return Err(Error::input(format!("the option {key} is {value}: {error}")));
+            return Err(unfit(key, value, &Ok(default), &error));
         }
     }
     serde_json::from_value(Value::Object(all)).map_err(broken)
+}
+
+/// What is wrong with the value of an option, what it should be, and what it is by default.
+fn unfit(key: &str, value: &Value, default: &serde_json::Result<Value>, error: &serde_json::Error) -> Error {
+    let default = default.as_ref().unwrap_or(&Value::Null);
+    // What serde expects of an object is said by its fields.
+    let expected = kind(default).map_or_else(|| error.to_string(), |kind| format!("expected {kind}"));
+    let text = error.to_string();
+    let expected = match text.split_once("expected one of ").or_else(|| text.split_once(", expected `")) {
+        Some(_) => text[text.find("expected").unwrap_or(0)..].to_owned(),
+        None => expected,
+    };
+    Error::input(format!("the option {key} is {value}, {expected}")).with_hint(format!("its default is {default}"))
+}
+
+/// What a value has to be, in words, as far as its default tells.
+pub fn kind(default: &Value) -> Option<&'static str> {
+    match default {
+        Value::Bool(_) => Some("true or false"),
+        Value::Number(number) if number.is_f64() => Some("a number"),
+        Value::Number(_) => Some("a whole number, 0 or more"),
+        Value::Array(_) => Some("a list, such as [\"a\", \"b\"]"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+
+    #[derive(Debug, Serialize, Deserialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Rows {
+        Tail,
+        Last,
+        All,
+    }
+
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Options {
+        lambda: f64,
+        iterations: usize,
+        keys: bool,
+        words: Vec<String>,
+        rows: Rows,
+        name: String,
+        start: Start,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Start {
+        eta: f64,
+        captions: bool,
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_what_was_expected_and_its_default() {
+        let start = Start { eta: 0.0, captions: true };
+        let defaults =
+            Options { lambda: 0.5, iterations: 7, keys: false, words: vec![], rows: Rows::Tail, name: "x".into(), start };
+        let partial = Map::from_iter([("start".to_owned(), serde_json::json!({"eta": 2.0}))]);
+        assert_eq!(over_defaults(&partial, &defaults, "method").unwrap().start, Start { eta: 2.0, captions: true });
+        let unknown = Map::from_iter([("start".to_owned(), serde_json::json!({"etas": 2.0}))]);
+        let error = over_defaults(&unknown, &defaults, "method").unwrap_err();
+        assert!(error.to_string().contains("the option start has no `etas`"), "{error}");
+        assert_eq!(error.hint(), Some("it has eta, captions"));
+        for (key, value, says, default) in [
+            ("lambda", Value::from("abc"), "the option lambda is \"abc\", expected a number", "0.5"),
+            ("iterations", Value::from(1.5), "the option iterations is 1.5, expected a whole number, 0 or more", "7"),
+            ("iterations", Value::from(-1), "expected a whole number, 0 or more", "7"),
+            ("keys", Value::from(1), "the option keys is 1, expected true or false", "false"),
+            ("words", Value::from("a"), "the option words is \"a\", expected a list", "[]"),
+            ("rows", Value::from("some"), "the option rows is \"some\", expected one of `tail`, `last`, `all`", "\"tail\""),
+            ("name", Value::from(3), "the option name is 3, ", "\"x\""),
+        ] {
+            let options = Map::from_iter([(key.to_owned(), value)]);
+            let error = over_defaults(&options, &defaults, "method").unwrap_err();
+            assert!(error.to_string().contains(says), "{error}");
+            assert_eq!(error.hint(), Some(&*format!("its default is {default}")), "{error}");
+        }
+    }
 }

@@ -99,6 +99,27 @@ pub fn changes(adapted: &Pipeline, mut values: Gradients) -> BTreeMap<(String, S
     modules.into_iter().filter_map(one).collect()
 }
 
+/// The model with its adapters' products multiplied by `share`, differentiable as before: `alpha / rank` of kohya's files.
+///
+/// # Errors
+/// If a factor has no place.
+pub(crate) fn scaled(adapted: &Pipeline, share: f64) -> Result<Pipeline> {
+    let mut scaled = adapted.clone();
+    if share == 1.0 {
+        return Ok(scaled);
+    }
+    let ups: Vec<String> = adapted.unet.weights.iter().map(|(name, _)| name.clone()).filter(|n| n.ends_with(UP)).collect();
+    for name in ups {
+        if let Some(up) = adapted.unet.weights.get(&name) {
+            scaled.unet.weights.replace(&name, up.flat() * share)?;
+        }
+    }
+    Ok(scaled)
+}
+
+/// How the name of a factor's second matrix ends.
+const UP: &str = ".lora_up.weight";
+
 /// What adapters add to the matrices, in their order and shapes.
 pub(crate) fn products(changes: &BTreeMap<(String, String), Change>, layers: &[Layer], scale: f64) -> Result<Vec<Mat<f64>>> {
     let one = |layer: &Layer| {

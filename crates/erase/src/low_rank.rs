@@ -37,37 +37,60 @@ impl Edit {
     /// # Errors
     /// If the rank is 0, the edit does not fit the checkpoint, or a decomposition fails.
     pub fn low_rank(&self, base: &Checkpoint, rank: usize, strength: f64) -> Result<Approximation> {
-        if rank == 0 {
-            return Err(Error::input("--rank is 0, expected at least 1"));
+        Ok(self.low_rank_within(base, rank, rank, 0.0, strength)?.1)
+    }
+
+    /// The lowest of the ranks `from`, `2 from`, `4 from`, ... up to `most` that misses at most the share `missed` of the squared
+    /// change within the matrices, or else `most`; with the factors of that rank. Each matrix is decomposed once.
+    ///
+    /// # Errors
+    /// As [`low_rank`](Self::low_rank).
+    pub fn low_rank_within(
+        &self,
+        base: &Checkpoint,
+        from: usize,
+        most: usize,
+        missed: f64,
+        strength: f64,
+    ) -> Result<(usize, Approximation)> {
+        if from == 0 || most < from {
+            return Err(Error::input(format!("--rank is {from}, expected at least 1")));
         }
-        let mut low_rank = Vec::new();
+        let mut own = Vec::new();
+        let mut found = Vec::new();
         let mut others = Vec::new();
-        let (mut missed, mut total) = (0.0f64, 0.0f64);
+        let mut total = 0.0f64;
         for (component, name, old, new) in self.new_values(base, strength)? {
             let (old, new_values) = (old.to_f32().unwrap_or_default(), new.to_f32().unwrap_or_default());
             let delta: Vec<f64> = new_values.iter().zip(&old).map(|(n, o)| f64::from(*n) - f64::from(*o)).collect();
             let size: f64 = delta.iter().map(|d| d * d).sum();
             total += size;
-            if let Some(own) = self.own_factors(&component, &name, rank, strength) {
-                low_rank.push(own);
+            if let Some(factors) = self.own_factors(&component, &name, most, strength) {
+                own.push(factors);
                 continue;
             }
             match name.strip_suffix(".weight") {
                 Some(module) if is_matrix(&name, new.shape()) => {
-                    let (factors, error) = factor(&component, module, &delta, new.shape(), rank)?;
-                    missed += error;
-                    low_rank.push(factors);
+                    found.push(Decomposed::of(&component, module, &delta, new.shape(), most)?);
                 }
                 _ if size > 0.0 => others.push((format!("{component} {name}"), size)),
                 _ => {}
             }
         }
         let whole = total.max(f64::MIN_POSITIVE);
-        Ok(Approximation {
-            low_rank,
-            error: (missed / whole).sqrt(),
-            left_out: others.into_iter().map(|(name, size)| (name, size / whole)).collect(),
-        })
+        let beyond = |rank: usize| found.iter().map(|matrix| matrix.beyond(rank)).sum::<f64>() / whole;
+        // Factors of the edit's own need their own rank.
+        let least = own.iter().map(LowRank::rank).max().unwrap_or(0);
+        let mut rank = from;
+        while rank < most && (beyond(rank) > missed || rank < least) {
+            rank = (2 * rank).min(most);
+        }
+        let mut low_rank = own;
+        low_rank.extend(found.iter().map(|matrix| matrix.factors(rank)));
+        low_rank.sort_by(|a, b| (&a.component, &a.module).cmp(&(&b.component, &b.module)));
+        let left_out = others.into_iter().map(|(name, size)| (name, size / whole)).collect();
+        // The sum of nothing is -0.
+        Ok((rank, Approximation { low_rank, error: (beyond(rank) + 0.0).sqrt(), left_out }))
     }
 
     /// The factors that a tensor's change consists of, if it does and they are of at most this rank.
@@ -88,35 +111,59 @@ fn is_matrix(name: &str, shape: &[usize]) -> bool {
     matches!(shape.len(), 2 | 4) && !name.contains("token_embedding") && !name.contains("position_embedding")
 }
 
-/// The factors of one matrix, and the squared norm of what they miss.
-fn factor(component: &str, module: &str, delta: &[f64], shape: &[usize], rank: usize) -> Result<(LowRank, f64)> {
-    let (rows, columns) = (shape[0], delta.len() / shape[0].max(1));
-    let matrix = Mat::from_fn(rows, columns, |i, j| delta[i * columns + j]);
-    let svd = matrix.thin_svd().map_err(|_| Error::input(format!("the change of {component} {module} has no decomposition")))?;
-    let (u, s, v) = (svd.U(), svd.S().column_vector(), svd.V());
-    let kept = rank.min(s.nrows());
-    let missed: f64 = (kept..s.nrows()).map(|k| s[k] * s[k]).sum();
-    // Each factor gets the root of the singular values, so that neither is lost in f16.
-    let mut up = vec![0f32; rows * kept];
-    let mut down = vec![0f32; kept * columns];
-    for k in 0..kept {
-        let root = s[k].max(0.0).sqrt();
-        for i in 0..rows {
-            up[i * kept + k] = (u[(i, k)] * root) as f32;
+/// A matrix taken apart: its strongest directions, and the squares of all singular values.
+struct Decomposed {
+    component: String,
+    module: String,
+    shape: Vec<usize>,
+    /// The left directions, `[rank, out]`, each with the root of its singular value in it.
+    up: Vec<f32>,
+    /// The right directions, `[rank, in ...]`, the same.
+    down: Vec<f32>,
+    squares: Vec<f64>,
+}
+
+impl Decomposed {
+    /// Decomposes a change, keeping `most` directions.
+    fn of(component: &str, module: &str, delta: &[f64], shape: &[usize], most: usize) -> Result<Self> {
+        let (rows, columns) = (shape[0], delta.len() / shape[0].max(1));
+        let matrix = Mat::from_fn(rows, columns, |i, j| delta[i * columns + j]);
+        let svd =
+            matrix.thin_svd().map_err(|_| Error::input(format!("the change of {component} {module} has no decomposition")))?;
+        let (u, s, v) = (svd.U(), svd.S().column_vector(), svd.V());
+        let (mut up, mut down) = (Vec::new(), Vec::new());
+        for k in 0..most.min(s.nrows()) {
+            // Each factor gets the root of the singular values, so that neither is lost in f16.
+            let root = s[k].max(0.0).sqrt();
+            up.extend((0..rows).map(|i| (u[(i, k)] * root) as f32));
+            down.extend((0..columns).map(|j| (v[(j, k)] * root) as f32));
         }
-        for j in 0..columns {
-            down[k * columns + j] = (v[(j, k)] * root) as f32;
+        let squares = (0..s.nrows()).map(|k| s[k] * s[k]).collect();
+        Ok(Self { component: component.into(), module: module.into(), shape: shape.to_vec(), up, down, squares })
+    }
+
+    /// The squared norm of what a rank misses.
+    fn beyond(&self, rank: usize) -> f64 {
+        self.squares.iter().skip(rank).sum()
+    }
+
+    /// The factors of a rank, or of the matrix's own if that is smaller.
+    fn factors(&self, rank: usize) -> LowRank {
+        let (rows, columns) = (self.shape[0], self.shape[1..].iter().product::<usize>());
+        let kept = rank.min(self.squares.len());
+        let mut up = vec![0f32; rows * kept];
+        for (k, direction) in self.up.chunks_exact(rows.max(1)).take(kept).enumerate() {
+            direction.iter().enumerate().for_each(|(i, value)| up[i * kept + k] = *value);
+        }
+        let (mut up_shape, mut down_shape) = (vec![rows, kept], vec![kept]);
+        down_shape.extend(&self.shape[1..]);
+        up_shape.extend(self.shape[2..].iter().map(|_| 1));
+        LowRank {
+            component: self.component.clone(),
+            module: self.module.clone(),
+            down: HostTensor::from_f32(down_shape, &self.down[..kept * columns]),
+            up: HostTensor::from_f32(up_shape, &up),
+            alpha: kept as f32,
         }
     }
-    let (mut up_shape, mut down_shape) = (vec![rows, kept], vec![kept]);
-    down_shape.extend(&shape[1..]);
-    up_shape.extend(shape[2..].iter().map(|_| 1));
-    let low = LowRank {
-        component: component.into(),
-        module: module.into(),
-        down: HostTensor::from_f32(down_shape, &down),
-        up: HostTensor::from_f32(up_shape, &up),
-        alpha: kept as f32,
-    };
-    Ok((low, missed))
 }

@@ -66,6 +66,14 @@ impl Noised {
         Self { latents: self.latents.clone().narrow(0, picture, 1), range: self.range }
     }
 
+    /// Some of the pictures.
+    #[must_use]
+    pub(crate) fn some(&self, rows: &[usize]) -> Self {
+        let index: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
+        let index = Tensor::from_data(TensorData::new(index, [rows.len()]), &self.latents.device());
+        Self { latents: self.latents.clone().select(0, index), range: self.range }
+    }
+
     /// How many pictures there are.
     pub fn len(&self) -> usize {
         self.latents.dims()[0]
@@ -82,6 +90,21 @@ impl Noised {
     /// # Errors
     /// If the schedule has no such timestep.
     pub fn draw(&self, pipeline: &Pipeline, n: usize, seed: u64, step: usize) -> Result<Noisy> {
+        self.draw_changed(pipeline, n, seed, step, &mut |latents| latents)
+    }
+
+    /// The same, with latents that `change` makes of the drawn pictures', `[n, channels, h, w]`.
+    ///
+    /// # Errors
+    /// As [`draw`](Self::draw).
+    pub(crate) fn draw_changed(
+        &self,
+        pipeline: &Pipeline,
+        n: usize,
+        seed: u64,
+        step: usize,
+        change: &mut dyn FnMut(Tensor<4>) -> Tensor<4>,
+    ) -> Result<Noisy> {
         let mut rng = stream(seed, "noised/times and noise").rng(step);
         let rows = draw(self.len(), n, stream(seed, "noised/rows").seed(), step);
         let (least, most) = self.range;
@@ -92,7 +115,7 @@ impl Noised {
             rng.permutation(n).iter().map(|&i| Ok(pipeline.schedule.timestep(at(i))?)).collect::<Result<_>>()?;
         let seeds: Vec<u64> = rng.integers(n, 0, i64::from(i32::MAX)).iter().map(|&s| s as u64).collect();
         let index: Vec<i64> = rows.iter().map(|&r| r as i64).collect();
-        let x0 = self.latents.clone().select(0, Tensor::from_data(TensorData::new(index, [n]), pipeline.device()));
+        let x0 = change(self.latents.clone().select(0, Tensor::from_data(TensorData::new(index, [n]), pipeline.device())));
         let noise = Noise::seeds(&seeds).draw(x0.dims(), pipeline.device());
         let x = pipeline.schedule.add_noise(x0.clone(), noise.clone(), &t)?;
         Ok(Noisy { rows, x0, noise, x, t })

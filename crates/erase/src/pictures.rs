@@ -18,10 +18,39 @@ const AT_ONCE: usize = 16;
 /// How the model draws them.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Drawing {
-    /// DDIM steps.
+    /// Steps.
     pub steps: usize,
     /// Strength of classifier-free guidance.
     pub guidance: f64,
+    /// The sampler.
+    #[serde(skip_serializing_if = "is_ddim", serialize_with = "by_name")]
+    pub sampler: Sampler,
+    /// DDIM's share of fresh noise.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub noise: f64,
+}
+
+impl Drawing {
+    /// With DDIM, without fresh noise.
+    pub fn new(steps: usize, guidance: f64) -> Self {
+        Self { steps, guidance, sampler: Sampler::Ddim, noise: 0.0 }
+    }
+}
+
+// What is as it always was is not written, so that pictures kept under the hash of a drawing stay theirs.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_ddim(sampler: &Sampler) -> bool {
+    *sampler == Sampler::Ddim
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_zero(noise: &f64) -> bool {
+    *noise == 0.0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn by_name<S: serde::Serializer>(sampler: &Sampler, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(sampler)
 }
 
 /// Latents of pictures of these prompts, `[prompts, channels, h, w]`, picture i from seed `seeds[i]`; drawn by the frozen
@@ -36,13 +65,14 @@ pub fn drawn(job: &mut Job<'_>, prompts: &[String], seeds: &[u64], drawing: Draw
     job.tell(Event::Stage { name: "drawing pictures", total: prompts.len(), done: 0 })?;
     let mut parts = Vec::new();
     for (i, (prompts, seeds)) in prompts.chunks(AT_ONCE).zip(seeds.chunks(AT_ONCE)).enumerate() {
-        parts.push(group(job, prompts, seeds, drawing)?);
+        parts.push(group(job, prompts, seeds, drawing, i * AT_ONCE)?);
         job.tell(Event::Step { done: i * AT_ONCE + prompts.len(), loss: None })?;
     }
     Ok(Tensor::cat(parts, 0))
 }
 
-fn group(job: &mut Job<'_>, prompts: &[String], seeds: &[u64], drawing: Drawing) -> Result<Tensor<4>> {
+/// Some pictures that are drawn together, after `done` others.
+fn group(job: &mut Job<'_>, prompts: &[String], seeds: &[u64], drawing: Drawing, done: usize) -> Result<Tensor<4>> {
     let content =
         serde_json::json!({ "kind": "drawn-1", "base": job.base_hash, "prompts": prompts, "seeds": seeds, "drawing": drawing });
     let hash = blake3::hash(content.to_string().as_bytes()).to_hex().to_string();
@@ -53,8 +83,14 @@ fn group(job: &mut Job<'_>, prompts: &[String], seeds: &[u64], drawing: Drawing)
     }
     let mut request = Request::new(prompts.to_vec(), 0, drawing.steps, drawing.guidance);
     request.noise = Noise::seeds(seeds);
-    request.sampler = Some(Sampler::Ddim);
-    let latents = job.pipeline.sample(&request, &mut |_| ControlFlow::Continue(()))?;
+    request.eta = drawing.noise;
+    request.sampler = Some(drawing.sampler);
+    let (pipeline, mut going) = (job.pipeline, Ok(()));
+    let latents = pipeline.sample(&request, &mut |_| {
+        going = job.tell(Event::Step { done, loss: None });
+        if going.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    })?;
+    going?;
     let values: Vec<f32> = latents.clone().into_data().iter::<f32>().collect();
     job.store.put_shared(&hash, Tensors::from([("latents".to_owned(), HostTensor::from_f32(shape, &values))]))?;
     Ok(latents)

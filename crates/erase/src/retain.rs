@@ -6,7 +6,11 @@ use scumble_diffusion::Pipeline;
 use crate::{
     job::Job,
     seeds::{Stream, draw, stream},
+    turns,
 };
+
+/// Where a step has a single prompt every so many-th is the empty one.
+const EMPTY_EVERY: usize = 4;
 
 /// The prompts to keep: the job's captions, and what the user named.
 #[derive(Clone, Debug, Default)]
@@ -28,31 +32,41 @@ impl Retain {
         self.captions.is_empty() && self.named.is_empty()
     }
 
-    /// `n` prompts for a step: the empty one, which guidance asks at every step of sampling; of the rest half what the user
-    /// named, if anything; each part in shuffled epochs.
+    /// `n` prompts for a step: the empty one, which guidance asks at every step of sampling (every fourth time where a step has a
+    /// single prompt), and others: in turn what the user named and captions, each in shuffled epochs.
     pub fn batch(&self, n: usize, step: usize) -> Vec<String> {
         if n == 0 || self.is_empty() {
             return Vec::new();
         }
-        let n = n - 1;
-        let of_named = match (self.named.is_empty(), self.captions.is_empty()) {
-            (true, _) => 0,
-            (false, true) => n,
-            (false, false) => n.div_ceil(2),
-        };
-        let part = |lines: &[String], n: usize, of: Stream| -> Vec<String> {
-            if lines.is_empty() || n == 0 {
-                return Vec::new();
-            }
-            draw(lines.len(), n, of.seed(), step).into_iter().map(|i| lines[i].clone()).collect()
-        };
-        let named = part(&self.named, of_named, stream(self.seed, "retain/named"));
-        let captions = part(&self.captions, n - of_named, stream(self.seed, "retain/captions"));
-        [vec![String::new()], named, captions].concat()
+        if n == 1 {
+            let empty = turns::taken(step, 1, 0, EMPTY_EVERY) == EMPTY_EVERY - 1;
+            return vec![if empty { String::new() } else { self.other(step - step / EMPTY_EVERY) }];
+        }
+        let others = step * (n - 1)..(step + 1) * (n - 1);
+        std::iter::once(String::new()).chain(others.map(|i| self.other(i))).collect()
     }
 
-    /// At most `n` of the prompts, those the user named first.
+    /// Prompt `i` of a run, not counting the empty ones.
+    fn other(&self, i: usize) -> String {
+        let of = |lines: &[String], of: Stream, i: usize| lines[draw(lines.len(), 1, of.seed(), i)[0]].clone();
+        let named = |i: usize| of(&self.named, stream(self.seed, "retain/named"), i);
+        let captions = |i: usize| of(&self.captions, stream(self.seed, "retain/captions"), i);
+        match (self.named.is_empty(), self.captions.is_empty()) {
+            (true, _) => captions(i),
+            (false, true) => named(i),
+            (false, false) => {
+                if i.is_multiple_of(2) {
+                    named(i / 2)
+                } else {
+                    captions(i / 2)
+                }
+            }
+        }
+    }
+
+    /// What the user named, all of it, then captions up to `n` prompts, and at least as many of them as were named.
     pub fn some(&self, n: usize) -> Vec<String> {
+        let n = n.max(self.named.len().saturating_mul(2));
         let captions = if self.captions.is_empty() {
             Vec::new()
         } else {

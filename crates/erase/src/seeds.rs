@@ -1,5 +1,5 @@
 //! Random streams: every draw depends on the run's seed, the stream's name and an index (a step, a trajectory), and on nothing
-//! else, so a continued run repeats it. A name stands at one place of the workspace only (`crates/cli/tests/tidy.rs` looks).
+//! else, so a continued run repeats it. A name stands at one place of the workspace only (`crates/cli/tests/invariants.rs` looks).
 
 use scumble_diffusion::TorchRng;
 

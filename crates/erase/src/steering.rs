@@ -24,16 +24,17 @@ use serde::{Deserialize, Serialize};
 use crate::{
     adam::Adam,
     bank::{self, Bank, Examples, Path, Sampling},
-    concept::ConceptPrompt,
+    concept::{Concept, ConceptPrompt},
     error::{Error, Result},
     gradients::Gradients,
-    job::Job,
+    job::{Event, Job},
     methods::esd,
     noised::squared_error,
     retain::Retain,
     seeds::{draw, stream},
     train::{LrSchedule, Train, train},
     trainable::SELFATTN_Q,
+    turns,
 };
 
 /// The options of steering.
@@ -43,12 +44,16 @@ pub struct Steering {
     pub iterations: usize,
     /// AdamW's step size.
     pub lr: f64,
+    /// Whether gradients add up over the whole run, as in the published code, which never zeroes them.
+    pub accumulate: bool,
     /// Whether it falls to 0.
     pub lr_schedule: LrSchedule,
     /// Examples of the concept in a step.
     pub batch: usize,
     /// Trajectories of each of the concept's prompts.
     pub trajectories: usize,
+    /// The sentence that a bare name, or a synonym of one, is put into, at `{}`.
+    pub sentence: String,
     /// DDIM steps of a trajectory.
     pub sampling_steps: usize,
     /// Guidance on the trajectories.
@@ -98,6 +103,9 @@ impl Steering {
                 return Err(Error::input(format!("{name} is {value}, expected a finite number of at least {least}")));
             }
         }
+        if !self.sentence.contains("{}") {
+            return Err(Error::input(format!("sentence is `{}`, expected one with {{}} in the concept's place", self.sentence)));
+        }
         if !(self.early > 0.0 && self.early <= 1.0) {
             return Err(Error::input(format!("early is {}, expected more than 0 and at most 1", self.early)));
         }
@@ -105,17 +113,57 @@ impl Steering {
     }
 }
 
+/// What is steered: a prompt that asks for the concept, and the safe one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Side {
+    asks: String,
+    instead: String,
+    /// Whether something stands in for the concept.
+    replaced: bool,
+}
+
+/// The prompts of the concepts, bare names in the sentence; then the same with each synonym in the place of a concept's name.
+fn asked(concepts: &[Concept], synonyms: &[String], sentence: &str) -> Vec<Side> {
+    let mut all = Vec::new();
+    for concept in concepts {
+        let own = |name: &str| -> Vec<Side> {
+            let one = |p: &ConceptPrompt| {
+                let said = p.asks().replace(&concept.name, name);
+                let bare = concept.prompts.len() == 1 && p.asks() == concept.name;
+                let put = |text: &str| if bare { sentence.replace("{}", text) } else { text.to_owned() };
+                let instead = p.anchor.as_deref().map(put).unwrap_or_default();
+                Side { asks: put(&said), instead, replaced: p.anchor.is_some() }
+            };
+            concept.prompts.iter().map(one).collect()
+        };
+        all.extend(own(&concept.name));
+        all.extend(synonyms.iter().flat_map(|synonym| own(synonym)));
+    }
+    all
+}
+
+/// The least that a run's steps have to add up to before it is expected to show (a weight of SD 1.x is about 0.03).
+const LEAST_MOVE: f64 = 1e-3;
+
 /// The new values of the self-attentions and the cross-attentions' queries of `start`.
 ///
 /// # Errors
 /// If sampling fails, the loss diverges, or the caller interrupts.
-pub fn steer(job: &mut Job<'_>, options: &Steering, start: &Pipeline) -> Result<Gradients> {
-    let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
+pub fn steer(job: &mut Job<'_>, options: &Steering, synonyms: &[String], start: &Pipeline) -> Result<Gradients> {
+    let prompts = asked(job.concepts, synonyms, &options.sentence);
+    let most = options.iterations as f64 * options.lr;
+    if !options.accumulate && most < LEAST_MOVE {
+        job.tell(Event::Note(&format!(
+            "steering hardly moves: {} steps of {} add up to {most:.0e} at most; the published code's gradients add up over the run \
+             (--set accumulate=true), otherwise take a larger --lr",
+            options.iterations, options.lr
+        )))?;
+    }
     let sampling = Sampling { steps: options.sampling_steps, guidance: options.start_guidance };
     let (trajectories, kept_trajectories) = (bank::trajectories(job.seed), stream(job.seed, "steering/kept trajectories"));
     let toward = |i: usize| {
         let p = &prompts[i % prompts.len()];
-        Path { prompt: p.asks().to_owned(), also: vec![p.instead()], seed: trajectories.at(i) }
+        Path { prompt: p.asks.clone(), also: vec![p.instead.clone()], seed: trajectories.at(i) }
     };
     let paths: Vec<Path> = (0..options.trajectories * prompts.len()).map(toward).collect();
     let concept = Bank::record(job, &paths, sampling)?;
@@ -125,7 +173,7 @@ pub fn steer(job: &mut Job<'_>, options: &Steering, start: &Pipeline) -> Result<
         0 => String::new(),
         n => captions[i % n].clone(),
     };
-    let kept: Vec<Path> = (0..options.keep_trajectories)
+    let kept: Vec<Path> = (0..options.keep_trajectories.max(captions.len()))
         .map(|i| Path { prompt: along(i), also: Vec::new(), seed: kept_trajectories.at(i) })
         .collect();
     let keep = Bank::record(job, &kept, sampling)?;
@@ -137,7 +185,7 @@ pub fn steer(job: &mut Job<'_>, options: &Steering, start: &Pipeline) -> Result<
     if early.is_empty() {
         return Err(Error::input(format!("early is {}: no step of {} is that early", options.early, options.sampling_steps)));
     }
-    let asked: Vec<String> = prompts.iter().map(|p| p.asks().to_owned()).collect();
+    let asked: Vec<String> = prompts.iter().map(|p| p.asks.clone()).collect();
     let lines: Vec<String> = kept.iter().map(|path| path.prompt.clone()).collect();
     let (asked, lines) = (start.encode(&asked), start.encode(&lines));
     let empty = start.encode(&[String::new()]);
@@ -145,9 +193,10 @@ pub fn steer(job: &mut Job<'_>, options: &Steering, start: &Pipeline) -> Result<
     let steps = Train {
         adam: Adam::decoupled(),
         start: Some(start),
+        accumulate: options.accumulate,
         ..Train::new(SELFATTN_Q, options.iterations, options.lr, options.lr_schedule, "steering")
     };
-    let replaced: Vec<f32> = prompts.iter().map(|p| f32::from(u8::from(p.anchor.is_some()))).collect();
+    let replaced: Vec<f32> = prompts.iter().map(|p| f32::from(u8::from(p.replaced))).collect();
     let prompts = prompts.len();
     train(job, steps, &mut |edited, step| {
         let at: Vec<usize> = draw(early.len(), options.batch, seed, step).into_iter().map(|i| early[i]).collect();
@@ -161,7 +210,8 @@ pub fn steer(job: &mut Job<'_>, options: &Steering, start: &Pipeline) -> Result<
         let steered = (nearer + options.margin).clamp_min(0.0).mean();
 
         let others = keep.examples(&draw(keep.len(), options.keep_batch, stream(seed, "steering/kept").seed(), step));
-        Ok(steered + drift(frozen, edited, &others, &lines, &empty)? * options.keep)
+        let named = turns::part(step, options.keep_batch, 0.5);
+        Ok(steered + drift(frozen, edited, &others, &lines, &empty, named)? * options.keep)
     })
 }
 
@@ -181,15 +231,24 @@ fn sides(examples: &Examples, rows: &[usize], replaced: &[f32], g: f64) -> (Tens
     (of_concept, safe)
 }
 
-/// How far predictions along kept trajectories moved: half of the examples with the trajectory's caption, half with none.
-fn drift(frozen: &Pipeline, edited: &Pipeline, kept: &Examples, lines: &Tensor<3>, empty: &Tensor<3>) -> Result<Tensor<1>> {
+/// How far predictions along kept trajectories moved: so many of the examples with the trajectory's caption, the rest with none.
+fn drift(
+    frozen: &Pipeline,
+    edited: &Pipeline,
+    kept: &Examples,
+    lines: &Tensor<3>,
+    empty: &Tensor<3>,
+    named: usize,
+) -> Result<Tensor<1>> {
     let n = kept.path.len();
-    let named = esd::select(lines, &kept.path);
-    let half = n / 2;
-    let context = match half {
-        0 => empty.clone().repeat_dim(0, n),
-        _ => Tensor::cat(vec![named.narrow(0, 0, half), empty.clone().repeat_dim(0, n - half)], 0),
-    };
+    let mut parts = Vec::new();
+    if named > 0 {
+        parts.push(esd::select(lines, &kept.path[..named]));
+    }
+    if named < n {
+        parts.push(empty.clone().repeat_dim(0, n - named));
+    }
+    let context = Tensor::cat(parts, 0);
     let still = epsilon(frozen, &kept.x, &kept.t, context.clone())?;
     Ok((epsilon(edited, &kept.x, &kept.t, context)? - still).powi_scalar(2).mean())
 }

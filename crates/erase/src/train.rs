@@ -46,6 +46,12 @@ pub struct Train<'a> {
     pub mask: Option<&'a Gradients>,
     /// The largest norm of a step's whole gradient; it is shortened to it.
     pub clip: Option<f64>,
+    /// Whether each step's gradient is added to those of all steps before, as in code that never zeroes it.
+    pub accumulate: bool,
+    /// Steps over which the step size rises from 0.
+    pub warm_up: usize,
+    /// How often a cosine begins anew.
+    pub cycles: usize,
 }
 
 impl<'a> Train<'a> {
@@ -62,6 +68,9 @@ impl<'a> Train<'a> {
             start: None,
             mask: None,
             clip: None,
+            accumulate: false,
+            warm_up: 0,
+            cycles: 1,
         }
     }
 }
@@ -74,14 +83,22 @@ pub enum LrSchedule {
     Constant,
     /// It falls to 0 in a straight line: the last steps settle instead of wandering, which spares what is not to be erased.
     Linear,
+    /// It falls to 0 along half a cosine, some times anew (`cosine_with_restarts` of transformers).
+    Cosine,
 }
 
 impl LrSchedule {
-    /// The step size at `step`, counted from 0, of `iterations`.
-    fn at(self, lr: f64, step: usize, iterations: usize) -> f64 {
+    /// The step size at `step`, counted from 0.
+    fn at(self, options: &Train<'_>, step: usize) -> f64 {
+        let Train { lr, iterations, warm_up, cycles, .. } = *options;
+        if step < warm_up {
+            return lr * step as f64 / warm_up as f64;
+        }
+        let progress = (step - warm_up) as f64 / iterations.saturating_sub(warm_up).max(1) as f64;
         match self {
             Self::Constant => lr,
-            Self::Linear => lr * (1.0 - step as f64 / iterations as f64),
+            Self::Linear => lr * (1.0 - progress),
+            Self::Cosine => lr * 0.5 * (1.0 + (std::f64::consts::PI * (cycles as f64 * progress).fract()).cos()),
         }
     }
 }
@@ -91,6 +108,8 @@ struct Masters {
     component: &'static str,
     step: usize,
     tensors: BTreeMap<String, (Tensor<1>, Moments)>,
+    /// What gradients have added up to, where they do.
+    sums: Option<Gradients>,
 }
 
 /// Between two stored states at least this much time passes, and storing takes at most a twentieth of it.
@@ -131,9 +150,9 @@ pub fn train_several(
             if let Some(place) = options.carried {
                 place.replace(carried);
             }
-            Masters::from_stored(&stored, &names, options.trainable.component, start)?
+            Masters::from_stored(&stored, &names, options.trainable.component, start, options.accumulate)?
         }
-        None => Masters::fresh(&names, options.trainable.component, start)?,
+        None => Masters::fresh(&names, options.trainable.component, start, options.accumulate)?,
     };
     job.tell(Event::Stage { name: "training", total: options.iterations, done: masters.step })?;
 
@@ -141,7 +160,7 @@ pub fn train_several(
     let mut pause = STORE_EVERY;
     let mut last = f32::NAN;
     while masters.step < options.iterations {
-        let lr = options.schedule.at(options.lr, masters.step, options.iterations);
+        let lr = options.schedule.at(&options, masters.step);
         let value = masters.advance(start, &options, lr, losses, loss, combine)?;
         last = value;
         let going = job.tell(Event::Step { done: masters.step, loss: Some(value) });
@@ -172,7 +191,7 @@ fn take_carried(stored: &mut Tensors) -> Tensors {
 }
 
 impl Masters {
-    fn fresh(names: &[String], component: &'static str, pipeline: &Pipeline) -> Result<Self> {
+    fn fresh(names: &[String], component: &'static str, pipeline: &Pipeline, accumulate: bool) -> Result<Self> {
         let mut tensors = BTreeMap::new();
         for name in names {
             let value = pipeline.weights(component).and_then(|w| w.get(name)).map(|w| w.flat());
@@ -180,7 +199,8 @@ impl Masters {
             let moments = Moments::zeros_like(&value);
             tensors.insert(name.clone(), (value, moments));
         }
-        Ok(Self { component, step: 0, tensors })
+        let sums = accumulate.then(|| tensors.iter().map(|(name, (value, _))| (name.clone(), value.zeros_like())).collect());
+        Ok(Self { component, step: 0, tensors, sums })
     }
 
     /// One step: the gradient of every loss, their combination, Adam. Nothing changes if a loss is not finite.
@@ -205,6 +225,10 @@ impl Masters {
             all.push(found);
         }
         let mut gradients = combine(all);
+        if let Some(sums) = &mut self.sums {
+            *sums = gradients::plus(std::mem::take(sums), gradients, 1.0);
+            gradients = sums.clone();
+        }
         if let Some(mask) = options.mask {
             gradients = gradients::masked(gradients, mask);
         }
@@ -242,14 +266,24 @@ impl Masters {
                 stored.insert(format!("{kind}.{name}"), to_host(tensor.clone()));
             }
         }
+        for (name, sum) in self.sums.iter().flatten() {
+            stored.insert(format!("sum.{name}"), to_host(sum.clone()));
+        }
         stored
     }
 
-    fn from_stored(stored: &Tensors, names: &[String], component: &'static str, pipeline: &Pipeline) -> Result<Self> {
+    fn from_stored(
+        stored: &Tensors,
+        names: &[String],
+        component: &'static str,
+        pipeline: &Pipeline,
+        accumulate: bool,
+    ) -> Result<Self> {
         let damaged = || Error::input("the stored state is damaged").with_hint("start again with --overwrite");
         let step = stored.get("step").and_then(HostTensor::to_i64).and_then(|s| usize::try_from(*s.first()?).ok());
         let mut tensors = BTreeMap::new();
-        if stored.len() != 1 + 3 * names.len() {
+        let mut sums = accumulate.then(Gradients::new);
+        if stored.len() != 1 + names.len() * if accumulate { 4 } else { 3 } {
             return Err(damaged());
         }
         for name in names {
@@ -263,8 +297,11 @@ impl Masters {
                 Ok(Tensor::from_data(TensorData::new(values, [count]), pipeline.device()))
             };
             tensors.insert(name.to_owned(), (read("value")?, Moments { m: read("m")?, v: read("v")? }));
+            if let Some(sums) = &mut sums {
+                sums.insert(name.to_owned(), read("sum")?);
+            }
         }
-        Ok(Self { component, step: step.ok_or_else(damaged)?, tensors })
+        Ok(Self { component, step: step.ok_or_else(damaged)?, tensors, sums })
     }
 }
 
@@ -282,5 +319,40 @@ pub fn flow(going: ControlFlow<()>) -> Result<()> {
     match going {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(()) => Err(Error::Interrupted),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trainable::ESD_X;
+
+    fn at(schedule: LrSchedule, warm_up: usize, step: usize) -> f64 {
+        let options = Train { warm_up, cycles: 3, ..Train::new(ESD_X, 3000, 1e-4, schedule, "state") };
+        schedule.at(&options, step) / 1e-4
+    }
+
+    // transformers 5.23:
+    // o = torch.optim.AdamW([torch.zeros(1)], lr=1.)
+    // s = get_cosine_with_hard_restarts_schedule_with_warmup(o, 500, 3000, num_cycles=3); [s.lr_lambdas[0](k) for k in (...)]
+    // which is max(0, .5 * (1 + cos(pi * ((3 * (k - 500) / 2500) % 1)))) from step 500 on, k / 500 before.
+    #[test]
+    fn a_cosine_with_restarts_is_transformers() {
+        for (step, expected) in [
+            (0, 0.0),
+            (250, 0.5),
+            (500, 1.0),
+            (1000, 0.34549150281252633),
+            (1334, 0.999998420864127),
+            (2000, 0.09549150281252627),
+            (2999, 3.5530533763483696e-6),
+        ] {
+            let found = at(LrSchedule::Cosine, 500, step);
+            assert!((found - expected).abs() < 1e-9, "step {step}: {found} {expected}");
+        }
+        assert!((at(LrSchedule::Linear, 0, 1500) - 0.5).abs() < 1e-12);
+        assert!(
+            (at(LrSchedule::Constant, 100, 50) - 0.5).abs() < 1e-12 && (at(LrSchedule::Constant, 100, 2000) - 1.0).abs() < 1e-12
+        );
     }
 }

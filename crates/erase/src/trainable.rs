@@ -121,6 +121,16 @@ pub const TEXT_FIRST: Trainable = Trainable {
     layers_only: false,
 };
 
+/// The first layer of the text encoder without its norms (HiRM's published code).
+pub const TEXT_FIRST_LINEAR: Trainable = Trainable {
+    name: "text-first-linear",
+    aliases: &["first-attn"],
+    component: "text_encoder",
+    about: "attention and feed-forward of the first transformer layer; norms stay",
+    rule: |name, _| name.contains("encoder.layers.0."),
+    layers_only: true,
+};
+
 /// The text encoder's feed-forward layers and the last layer's attention ("mlp-final-attn" of few-shot unlearning).
 pub const TEXT_MLP: Trainable = Trainable {
     name: "text-mlp",
@@ -156,7 +166,7 @@ fn is_feed_forward(name: &str) -> bool {
 }
 
 /// The choices, in the order in which they are listed.
-pub const ALL: [Trainable; 13] = [
+pub const ALL: [Trainable; 14] = [
     ESD_X,
     ESD_X_STRICT,
     KEYS,
@@ -167,6 +177,7 @@ pub const ALL: [Trainable; 13] = [
     ATTENTION,
     TEXT_ENCODER,
     TEXT_FIRST,
+    TEXT_FIRST_LINEAR,
     TEXT_MLP,
     TEXT_MLP_ONLY,
     TEXT_ATTN,

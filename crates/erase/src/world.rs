@@ -68,6 +68,10 @@ const EMOJI: [(&str, &str); 32] = [
     ("swords", "weapon"),
 ];
 
+/// How alike a word must be to be suggested, and how many are.
+const ALIKE: f64 = 0.6;
+const SUGGESTIONS: usize = 3;
+
 impl World {
     /// The world of the built-in miniature.
     pub fn emoji() -> Self {
@@ -123,6 +127,52 @@ impl World {
         Some(Known::Category { name: category.clone(), members })
     }
 
+    /// The categories, each once, in the order of their first members.
+    pub fn category_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for (_, category) in &self.categories {
+            if !names.contains(&category.as_str()) {
+                names.push(category);
+            }
+        }
+        names
+    }
+
+    /// The words of this world that look most like `name`, the likest first; none if nothing does.
+    ///
+    /// Likeness is the normalised Damerau-Levenshtein similarity, so that a slip of the fingers or a plural is found.
+    pub fn nearest(&self, name: &str) -> Vec<String> {
+        let name = plain(name);
+        let bare = name.strip_prefix("a ").or_else(|| name.strip_prefix("an ")).or_else(|| name.strip_prefix("the "));
+        let bare = bare.unwrap_or(&name);
+        let bare = bare.strip_suffix(" style").unwrap_or(bare);
+        let words = self.objects.iter().chain(&self.styles).map(String::as_str).chain(self.category_names());
+        let mut ranked: Vec<(f64, &str)> =
+            words.map(|word| (strsim::normalized_damerau_levenshtein(bare, &plain(word)), word)).collect();
+        ranked.retain(|(likeness, _)| *likeness >= ALIKE);
+        ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+        ranked.into_iter().take(SUGGESTIONS).map(|(_, word)| word.to_owned()).collect()
+    }
+
+    /// Whether a text says nothing but what this world's captions are made of: `a church in ink style` does, `a castle` does not.
+    pub fn is_caption(&self, text: &str) -> bool {
+        const FRAME: [&str; 7] = ["a", "an", "the", "in", "on", "style", "background"];
+        let known = self.objects.iter().chain(&self.styles).chain(&self.backgrounds).map(String::as_str);
+        let mut phrases: Vec<String> = known.chain(self.category_names()).chain(FRAME).map(plain).collect();
+        // `golf flag` before a word that it begins with.
+        phrases.sort_by_key(|phrase| std::cmp::Reverse(phrase.len()));
+        let text = plain(text);
+        let mut rest = text.as_str();
+        while !rest.is_empty() {
+            let next = phrases
+                .iter()
+                .find_map(|phrase| rest.strip_prefix(phrase.as_str()).filter(|after| after.is_empty() || after.starts_with(' ')));
+            let Some(after) = next else { return false };
+            rest = after.trim_start();
+        }
+        !text.is_empty()
+    }
+
     /// The objects of a category, in the world's order; empty if there is no such category.
     pub fn members(&self, category: &str) -> Vec<&str> {
         self.categories.iter().filter(|(_, its)| its == category).map(|(object, _)| object.as_str()).collect()
@@ -172,6 +222,38 @@ mod tests {
         assert_eq!(world.find("a weapon"), Some(Known::Category { name: "weapon".into(), members }));
         assert_eq!(world.members("person"), ["santa"]);
         assert!(world.members("church").is_empty());
+    }
+
+    #[test]
+    fn slips_and_plurals_are_recognised() {
+        let world = World::emoji();
+        for (typed, meant) in [
+            ("chruch", "church"),
+            ("Churches", "church"),
+            ("a buterfly", "butterfly"),
+            ("gaspump", "gas pump"),
+            ("golf flags", "golf flag"),
+            ("twemojis", "twemoji"),
+            ("weapons", "weapon"),
+            ("inks style", "ink"),
+        ] {
+            assert_eq!(world.nearest(typed).first().map(String::as_str), Some(meant), "{typed}");
+        }
+        for typed in ["banana", "van gogh", "", "x"] {
+            assert!(world.nearest(typed).is_empty(), "{typed}: {:?}", world.nearest(typed));
+        }
+    }
+
+    #[test]
+    fn captions_are_made_of_known_words() {
+        let world = World::emoji();
+        for text in ["a church in ink style", "an owl", "A Golf-Flag on a blue background", "a weapon in noto style", "ink style"]
+        {
+            assert!(world.is_caption(text), "{text}");
+        }
+        for text in ["a castle", "church, house", "van gogh", "a churches", "", "a church in ink styles"] {
+            assert!(!world.is_caption(text), "{text}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use common::{bits, checkpoint, host};
@@ -205,11 +205,44 @@ fn differences_and_factors_are_added() {
     assert_eq!(again, found);
 }
 
+/// What a change is, and where one field of it ends, is in the hash: bytes that only stand elsewhere make another edit.
+#[test]
+fn the_content_hash_tells_changes_apart() {
+    let of = |changes: Vec<(&str, &str, Change)>| {
+        let changes = changes.into_iter().map(|(component, name, change)| ((component.into(), name.into()), change));
+        Edit { about: About::default(), changes: changes.collect() }.content_hash()
+    };
+    let numbers = |shape: [usize; 2]| HostTensor::from_f32(shape, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+    let value = |shape| Change::Value(numbers(shape));
+    let one = of(vec![("unet", "a", value([2, 3]))]);
+    let low = |down: [usize; 2], up: [usize; 2]| {
+        let tensor = |[r, c]: [usize; 2], from: usize| {
+            HostTensor::from_f32([r, c], &(from..from + r * c).map(|v| v as f32).collect::<Vec<_>>())
+        };
+        // The bytes of both factors together are the same for every way to cut them.
+        let (down, up) = (tensor(down, 0), tensor(up, down[0] * down[1]));
+        Change::LowRank(LowRank { component: "unet".into(), module: "a".into(), down, up, alpha: 1.0 })
+    };
+    let others = [
+        of(vec![("unet", "a", value([3, 2]))]),
+        of(vec![("unet", "b", value([2, 3]))]),
+        of(vec![("vae", "a", value([2, 3]))]),
+        of(vec![("une", "ta", value([2, 3]))]),
+        of(vec![("unet", "a", Change::Difference(numbers([2, 3])))]),
+        of(vec![("unet", "a", Change::Added(numbers([2, 3])))]),
+        of(vec![("unet", "a", low([1, 2], [4, 1]))]),
+        of(vec![("unet", "a", low([1, 4], [2, 1]))]),
+    ];
+    let all: BTreeSet<&String> = others.iter().chain([&one]).collect();
+    assert_eq!(all.len(), others.len() + 1);
+    assert_eq!(one, of(vec![("unet", "a", value([2, 3]))]), "the same changes have the same hash");
+}
+
 #[test]
 fn edits_of_other_tensors_lie_beside_each_other() {
     let base = checkpoint("odd");
     let (x, s) = (edit_of(&base, 10, cross), edit_of(&base, 20, |name| name.contains("attn1")));
-    let merged = x.merge(&s, &base).unwrap();
+    let merged = Edit::combined(&[(&x, 1.0), (&s, 1.0)], &base).unwrap();
     assert_eq!(merged.changes.len(), x.changes.len() + s.changes.len());
     for (_, name) in merged.changes.keys() {
         assert_eq!(value(&merged, name), value(if cross(name) { &x } else { &s }, name), "{name}");
@@ -222,7 +255,8 @@ fn edits_of_the_same_tensors_add_up() {
     let base = checkpoint("odd");
     let (a, b) = (edit_of(&base, 10, cross), edit_of(&base, 20, |name| name.contains("attn2.to_k")));
     let near = |found: &[f32], expected: &[f32]| found.iter().zip(expected).for_each(|(f, e)| assert!((f - e).abs() < 1e-6));
-    let (ab, ba) = (a.merge(&b, &base).unwrap(), b.merge(&a, &base).unwrap());
+    let both = |one: &Edit, other: &Edit| Edit::combined(&[(one, 1.0), (other, 1.0)], &base).unwrap();
+    let (ab, ba) = (both(&a, &b), both(&b, &a));
     assert_eq!(ab.changes.keys().collect::<Vec<_>>(), ba.changes.keys().collect::<Vec<_>>());
     for (_, name) in ab.changes.keys() {
         let old = base.unet.tensors[name].to_f32().unwrap();
@@ -239,7 +273,7 @@ fn edits_of_the_same_tensors_add_up() {
     for (component, name, _, new) in a.new_values(&base, -1.0).unwrap() {
         opposite.changes.insert((component, name), Change::Value(new));
     }
-    let nothing = a.merge(&opposite, &base).unwrap();
+    let nothing = both(&a, &opposite);
     for (_, name) in nothing.changes.keys() {
         near(&value(&nothing, name), &base.unet.tensors[name].to_f32().unwrap());
     }
@@ -253,7 +287,7 @@ fn an_edit_of_another_architecture_is_refused() {
         edit.apply(&sd1, 1.0).unwrap_err().to_string(),
         edit.apply_to(&load(&sd1), 1.0).map(drop).unwrap_err().to_string(),
         edit.low_rank(&sd1, 1, 1.0).unwrap_err().to_string(),
-        edit_of(&sd1, 2, cross).merge(&edit, &sd1).unwrap_err().to_string(),
+        Edit::combined(&[(&edit_of(&sd1, 2, cross), 1.0), (&edit, 1.0)], &sd1).unwrap_err().1.to_string(),
     ];
     for text in texts {
         assert!(text.contains("does not fit") && text.contains("attn2") && text.contains("tiny"), "{text}");

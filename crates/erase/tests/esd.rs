@@ -281,7 +281,7 @@ fn impossible_options_are_refused_before_anything_is_computed() {
         ("trajectories", json!(0)),
         ("sampling_steps", json!(0)),
         ("form", json!("future")),
-        ("lr_schedule", json!("cosine")),
+        ("lr_schedule", json!("wave")),
         ("latents", json!("fresh")),
         ("train_method", json!("esd-y")),
         ("train_method", json!(5)),
@@ -354,6 +354,7 @@ fn bank(model: &Pipeline, paths: &[Path], store: &Memory) -> Bank {
         preserve: &[],
         captions: &Default::default(),
         pictures: None,
+        masks: None,
         count: None,
         options: Default::default(),
         seed: 0,
@@ -588,7 +589,7 @@ fn an_interrupted_recording_continues() {
     let fresh = || Run::new(&model, church(), options(json!({"trajectories": 30, "sampling_steps": 2, "iterations": 3})));
     let whole = fresh();
     let undisturbed = values(&whole.erase().unwrap());
-    for (stops, recorded) in [(vec![28], 0), (vec![28, 28], 0), (vec![58], 1), (vec![28, 58], 1)] {
+    for (stops, recorded) in [(vec![28], 0), (vec![28, 56], 0), (vec![58], 1), (vec![28, 58], 1)] {
         let run = fresh();
         for &step in &stops {
             interrupted(&run, recording(step));
@@ -714,4 +715,34 @@ fn a_concept_is_worded() {
 #[test]
 fn the_small_model_is_as_small_as_assumed() {
     assert_eq!(pipeline("odd").latent_shape(1, None, None).unwrap(), [1, 4, 6, 6]);
+}
+
+/// Trajectories by the checkpoint's own scheduler, as the code of 2025 samples: kept apart from DDIM's.
+#[test]
+fn trajectories_may_be_another_samplers() {
+    let model = pipeline("odd");
+    let few = |more: Value| {
+        let mut options = json!({"iterations": 2, "trajectories": 2, "sampling_steps": 4, "batch": 2});
+        options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        Run::new(&model, vec![concept("a church", None, None)], options)
+    };
+    let ddim = few(json!({}));
+    let (_, first) = ddim.losses().unwrap();
+    let pndm = Run { store: ddim.store.beside(), ..few(json!({"sampler": "pndm"})) };
+    let (_, other) = pndm.losses().unwrap();
+    assert_ne!(first, other);
+    let examples = |store: &Memory| store.groups().iter().map(|g| g["t"].shape()[0]).collect::<Vec<_>>();
+    let mut lengths = examples(&pndm.store);
+    lengths.sort_unstable();
+    // Two trajectories of four steps; the first steps of PNDM take four predictions each (one is taken twice in SD 1.4's form).
+    assert_eq!(lengths, [8, 26]);
+    few(json!({"sampler": "own"})).erase().unwrap();
+    for (more, says) in [
+        (json!({"sampler": "euler-a"}), "draws noise"),
+        (json!({"sampler": "brush"}), "no sampler"),
+        (json!({"sampler": "pndm", "latents": "edited"}), "edited"),
+    ] {
+        let error = few(more).erase().map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+    }
 }

@@ -30,7 +30,11 @@ fn norm(numbers: &[f32]) -> f64 {
 
 /// The options that leave some room in a text encoder of few numbers.
 fn room(method: &str, more: Value) -> Value {
-    let mut options = if method == "speed" { json!({"threshold": 1.0, "centroids": 0, "refine": false}) } else { json!({}) };
+    let mut options = match method {
+        "speed" => json!({"threshold": 1.0, "centroids": 0, "refine": false}),
+        // Six wordings span all of six dimensions.
+        _ => json!({"expand_prompts": "none"}),
+    };
     options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     options
 }
@@ -53,7 +57,7 @@ fn only_values_move_and_keys_on_request() {
 #[test]
 fn oce_keeps_the_size_of_every_matrix() {
     let model = pipeline("odd");
-    for options in [json!({}), json!({"subspace": "contrast", "rank": 2, "whiten": 1.0})] {
+    for options in [json!({"expand_prompts": "none"}), json!({"subspace": "contrast", "rank": 2, "whiten": 1.0})] {
         let edit = run("oce", &model, &["a church", "a dog"], options).erase().unwrap();
         for (name, new) in values(&edit) {
             let old = host(&model.unet.weights.get(&name).unwrap().flat());
@@ -84,7 +88,7 @@ fn the_same_seed_is_the_same_edit() {
     assert_eq!(edit(7, refined()), edit(7, refined()));
     assert_ne!(edit(7, refined()), edit(8, refined()), "perturbations are drawn");
     assert_eq!(edit(7, json!({})), edit(8, json!({})), "nothing else is");
-    let oce = |seed: u64| values(&Run { seed, ..run("oce", &model, &["a church"], json!({})) }.erase().unwrap());
+    let oce = |seed: u64| values(&Run { seed, ..run("oce", &model, &["a church"], room("oce", json!({}))) }.erase().unwrap());
     assert_eq!(oce(7), oce(8));
     // What was kept from the first run serves the next.
     let first = run("speed", &model, &["a church"], room("speed", json!({})));
@@ -114,7 +118,8 @@ fn speed_goes_past_the_anchor_in_proportion() {
 #[test]
 fn the_variants_are_recorded() {
     let model = pipeline("odd");
-    let edit = |variant| Run { variant, ..run("oce", &model, &["a church"], json!({})) }.erase().unwrap().about.options;
+    let edit =
+        |variant| Run { variant, ..run("oce", &model, &["a church"], room("oce", json!({}))) }.erase().unwrap().about.options;
     assert_eq!(edit(Variant::Paper)["sign"], "column");
     assert_eq!(edit(Variant::Fixed)["sign"], "least");
     assert_eq!(edit(Variant::Fixed)["subspace"], "words", "off the miniature the published form");
@@ -148,8 +153,51 @@ fn impossible_requests_are_refused() {
         alone.preserve = vec![concept("a dog", None, None)];
         alone.options = room(method, json!({}));
         if method == "oce" {
-            alone.options = json!({"general_scale": 0.0});
+            alone.options = room(method, json!({"general_scale": 0.0}));
         }
         alone.erase().unwrap();
+    }
+}
+
+/// The rows of the published scripts.
+#[test]
+fn the_tasks_are_the_published_settings() {
+    let model = pipeline("odd");
+    let options = |method: &'static str, names: &[&str], task: &str| {
+        let mut run = run(method, &model, names, json!({"task": task}));
+        run.variant = Variant::Reference;
+        if method == "speed" {
+            // A model this small has no direction that is used so little.
+            run.options["threshold"] = json!(1.0);
+            run.options["centroids"] = json!(0);
+        } else {
+            // Words in six wordings would span all of six dimensions.
+            run.options["subspace"] = json!("contrast");
+        }
+        run.erase().unwrap_or_else(|error| panic!("{method} {task}: {error}")).about.options
+    };
+    for (task, weights, expand) in [
+        ("object", [2000.0, 10.0, 0.0, 10.0], "object"),
+        ("style", [500.0, 10.0, 1.0, 10.0], "art"),
+        ("nudity", [3000.0, 20.0, 0.0, 10.0], "object"),
+        ("celebrity", [3500.0, 50.0, 5.0, 10.0], "none"),
+    ] {
+        let found = options("oce", &["a church"], task);
+        let keys = ["erase_scale", "general_scale", "preserve_scale", "lambda"];
+        assert_eq!(keys.map(|key| found[key].as_f64().unwrap()), weights, "{task}");
+        assert_eq!(found["expand_prompts"], expand, "{task}");
+    }
+    for (task, lambda, ridge, filter, rows, retained) in [
+        ("few", 1.0, 0.0, true, "last", "last"),
+        ("celebrity", 0.05, 0.0, false, "last", "last"),
+        ("nudity", 0.7, 0.5, true, "all", "empty"),
+    ] {
+        let found = options("speed", &["a church"], task);
+        assert_eq!((found["lambda"].as_f64(), found["ridge"].as_f64()), (Some(lambda), Some(ridge)), "{task}");
+        assert_eq!(
+            (&found["filter"], &found["rows"], &found["retained"]),
+            (&json!(filter), &json!(rows), &json!(retained)),
+            "{task}"
+        );
     }
 }

@@ -61,7 +61,8 @@ fn with_job<T>(model: &Pipeline, store: &Memory, body: impl FnOnce(&mut Job<'_>)
 
 fn with_concept<T>(model: &Pipeline, store: &Memory, name: &str, body: impl FnOnce(&mut Job<'_>) -> T) -> T {
     let concepts = vec![concept(name, None, None)];
-    let captions = Captions { source: "test".into(), lines: ["a dog", "a red car", "the moon"].map(String::from).to_vec() };
+    let captions =
+        Captions { source: "test".into(), lines: ["a dog", "a red car", "the moon"].map(String::from).to_vec(), given: false };
     body(&mut Job {
         pipeline: model,
         base: "tiny",
@@ -72,6 +73,7 @@ fn with_concept<T>(model: &Pipeline, store: &Memory, name: &str, body: impl FnOn
         preserve: &[],
         captions: &captions,
         pictures: None,
+        masks: None,
         count: None,
         options: serde_json::Map::new(),
         seed: 7,

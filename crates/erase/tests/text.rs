@@ -55,12 +55,13 @@ fn near(found: f32, expected: f32, tolerance: f32) {
 }
 
 /// Every method with every choice of tensors it allows.
-const CHOICES: [(&str, &str); 12] = [
+const CHOICES: [(&str, &str); 13] = [
     ("few-shot", "text-mlp"),
     ("few-shot", "text-mlp-only"),
     ("few-shot", "text-attn"),
     ("few-shot", "text-encoder"),
     ("hirm", "text-first"),
+    ("hirm", "text-first-linear"),
     ("hirm", "text-encoder"),
     ("hirm", "text-attn"),
     ("advunlearn", "text-encoder"),
@@ -328,6 +329,13 @@ fn the_retain_set_is_what_was_said() {
     let named = of(&[concept("a mosque", None, None)]);
     assert_eq!(named.batch(5, 3).iter().filter(|p| *p == "a mosque").count(), 2);
     assert_eq!(named.some(2)[0], "a mosque");
+    // What was named is all there, with as many captions beside it.
+    let many = of(&["a mosque", "a tree", "a fish"].map(|name| concept(name, None, None)));
+    let some = many.some(2);
+    assert_eq!((some.len(), &some[..3]), (6, &["a mosque", "a tree", "a fish"].map(String::from)[..]));
+    // A step of one prompt: everything in turn.
+    let single: BTreeSet<String> = (0..12).flat_map(|step| named.batch(1, step)).collect();
+    assert_eq!(single.len(), 6, "{single:?}: the empty prompt, the name, four captions");
     assert!(Retain::default().is_empty() && Retain::default().batch(4, 0).is_empty());
 }
 
@@ -349,6 +357,7 @@ fn job<'a>(
         preserve,
         captions: &run.captions,
         pictures: None,
+        masks: None,
         count: None,
         options: Default::default(),
         seed: 7,

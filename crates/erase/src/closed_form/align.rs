@@ -7,6 +7,8 @@ use super::Encoded;
 /// What a position of the first prompt is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Part {
+    /// The start token, or a word that both prompts have, before the difference.
+    Before,
     /// A token of the words in which the prompts differ.
     Concept,
     /// A word that both prompts have, after the difference.
@@ -25,12 +27,16 @@ pub(crate) struct Link {
     pub(crate) part: Part,
 }
 
-/// Links the positions of two prompts from the first token in which they differ.
+/// Links all positions of two prompts.
 ///
-/// Words after the difference that both have correspond one to one, and so do the end tokens and the padding. Every token of
-/// the first prompt's differing words corresponds to the last of the second's, or to the token before them if the second has none.
-/// Attention is causal, so positions before the difference have the same rows and need no link.
-pub(crate) fn align(a: &Encoded, b: &Encoded) -> Vec<Link> {
+/// Words that both have correspond one to one, before the difference and after it, and so do the start tokens, the end tokens and
+/// the padding. Every token of the first prompt's differing words corresponds to the last of the second's, or to the token before
+/// them if the second has none.
+///
+/// Attention is causal, so positions before the difference have the same rows: a regression that is given their links keeps them.
+/// MACE needs that (its prior may weigh nothing, and then nothing else holds the start token, which draws most of the attention);
+/// [`align`] leaves them out.
+pub(crate) fn align_all(a: &Encoded, b: &Encoded) -> Vec<Link> {
     let (words_a, words_b) = (&a.ids[..=a.last], &b.ids[..=b.last]);
     let prefix = words_a.iter().zip(words_b).take_while(|(x, y)| x == y).count();
     let (rest_a, rest_b) = (&words_a[prefix..], &words_b[prefix..]);
@@ -38,13 +44,20 @@ pub(crate) fn align(a: &Encoded, b: &Encoded) -> Vec<Link> {
     let (middle_a, middle_b) = (rest_a.len() - suffix, rest_b.len() - suffix);
     // The start token is always shared, so there is a token before the difference.
     let stands_in = (prefix + middle_b).saturating_sub(1);
+    let before = (0..prefix).map(|i| Link { from: i, to: i, part: Part::Before });
     let concept = (prefix..prefix + middle_a).map(|from| Link { from, to: stands_in, part: Part::Concept });
     let shared = (0..suffix).map(|i| Link { from: prefix + middle_a + i, to: prefix + middle_b + i, part: Part::Shared });
     let end = Link { from: a.end(), to: b.end(), part: Part::End };
     let tokens = a.rows.nrows().min(b.rows.nrows());
     let padding =
         (1..tokens - a.end().max(b.end()).min(tokens)).map(|i| Link { from: a.end() + i, to: b.end() + i, part: Part::Padding });
-    concept.chain(shared).chain([end]).chain(padding).collect()
+    before.chain(concept).chain(shared).chain([end]).chain(padding).collect()
+}
+
+/// The links of [`align_all`] from the first token on in which the prompts differ, for methods that keep the start token and what
+/// stands before the difference by terms of their own.
+pub(crate) fn align(a: &Encoded, b: &Encoded) -> Vec<Link> {
+    align_all(a, b).into_iter().filter(|link| link.part != Part::Before).collect()
 }
 
 /// The rows on both sides of some links, `[links, width]` each.
@@ -67,7 +80,17 @@ mod tests {
     }
 
     fn pairs(a: &[u32], b: &[u32], part: Part) -> Vec<(usize, usize)> {
-        align(&encoded(a), &encoded(b)).iter().filter(|l| l.part == part).map(|l| (l.from, l.to)).collect()
+        align_all(&encoded(a), &encoded(b)).iter().filter(|l| l.part == part).map(|l| (l.from, l.to)).collect()
+    }
+
+    #[test]
+    fn what_stands_before_the_difference_is_linked_to_itself() {
+        assert_eq!(pairs(&[1, 2, 3], &[1, 4], Part::Before), [(0, 0), (1, 1)]);
+        assert_eq!(pairs(&[2], &[], Part::Before), [(0, 0)], "the start token");
+        // Every position of the first prompt has one link, but for padding that the other has no room for.
+        let links = align_all(&encoded(&[1, 2, 3]), &encoded(&[1, 4]));
+        assert_eq!(links.iter().map(|l| l.from).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(align(&encoded(&[1, 2, 3]), &encoded(&[1, 4])), links[2..]);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! UCE's debiasing: the model's own pictures of a concept are counted by what they show, and the concept's rows are moved towards
 //! what is shown too seldom, until the shares are as wanted.
 //!
-//! With `c` the concept's rows, `a_j` the rows of its prompt with attribute j, and `W` the matrices of the round (code of 2025):
+//! With `c` the concept's rows, `a_j` the rows of its prompt with attribute j, and `W` the matrices of the round (code of 2025; it has
+//! no `- W0 c`, so that the row grows with every round):
 //!
 //! ```text
-//! v <- v + step sum_j (desired_j - measured_j) W0 a_j,     W = argmin |W c - v|^2 + preserved + lambda |W - W0|^2
+//! v <- v + step sum_j (desired_j - measured_j) (W0 a_j - W0 c),     W = argmin |W c - v|^2 + preserved + lambda |W - W0|^2
 //! ```
 //!
 //! Since `v = W0 g` for a row `g` throughout, it is `g` that moves.
@@ -24,6 +25,8 @@ use crate::{
 pub(crate) struct Balance {
     /// The concept's prompt with each attribute, such as `a church in ink style`.
     pub(crate) attributes: Vec<String>,
+    /// Which row of the attribute's prompt belongs to which of the concept's: positions in the first and in the second prompt.
+    pub(crate) rows: fn(&Encoded, &Encoded) -> Vec<(usize, usize)>,
     /// The share that each attribute is to have.
     pub(crate) desired: Vec<f64>,
     /// Rounds at most.
@@ -36,6 +39,24 @@ pub(crate) struct Balance {
     pub(crate) step: f64,
     /// Whether steps get smaller, round by round.
     pub(crate) damped: bool,
+}
+
+/// The concept's rows that every attribute's prompt has a counterpart of, and those counterparts, `[n, width]` each.
+fn rows_of(
+    concept: &Encoded,
+    attributes: &[Encoded],
+    rows: fn(&Encoded, &Encoded) -> Vec<(usize, usize)>,
+) -> (Mat<f64>, Vec<Mat<f64>>) {
+    let links: Vec<Vec<(usize, usize)>> = attributes.iter().map(|attribute| rows(concept, attribute)).collect();
+    let counterpart = |links: &[(usize, usize)], at: usize| links.iter().find(|(from, _)| *from == at).map(|(_, to)| *to);
+    let common: Vec<usize> =
+        (0..concept.rows.nrows()).filter(|&at| links.iter().all(|links| counterpart(links, at).is_some())).collect();
+    let picked = |e: &Encoded, at: &[usize]| Mat::from_fn(at.len(), e.rows.ncols(), |i, j| e.rows[(at[i], j)]);
+    let theirs = attributes.iter().zip(&links).map(|(attribute, links)| {
+        let at: Vec<usize> = common.iter().filter_map(|&from| counterpart(links, from)).collect();
+        picked(attribute, &at)
+    });
+    (picked(concept, &common), theirs.collect())
 }
 
 /// The matrices of the round whose shares came closest to what is desired.
@@ -56,11 +77,8 @@ pub(crate) fn balanced(
     let prompts: Vec<String> = std::iter::once(prompt.to_owned()).chain(balance.attributes.iter().cloned()).collect();
     let encoded = encode(job, &prompts)?;
     let (concept, attributes) = encoded.split_first().ok_or_else(|| Error::input("there is no concept to balance"))?;
-    // The same number of rows for all: from the last word on.
-    let most = encoded.iter().map(|e| e.last).max().unwrap_or(0);
-    let rows = |e: &Encoded| e.at(e.last..e.last + e.rows.nrows() - most);
-    let c = rows(concept);
-    let attributes: Vec<Mat<f64>> = attributes.iter().map(|a| rows(a) - &c).collect();
+    let (c, attributes) = rows_of(concept, attributes, balance.rows);
+    let attributes: Vec<Mat<f64>> = attributes.iter().map(|a| a - &c).collect();
     let mut g = c.clone();
     let mut best: Option<(f64, Vec<Mat<f64>>)> = None;
     job.tell(Event::Stage { name: "balancing", total: balance.rounds, done: 0 })?;
@@ -97,4 +115,25 @@ pub(crate) fn balanced(
         }
     }
     Ok(best.map(|(_, new)| new).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(last: usize) -> Encoded {
+        Encoded { rows: Mat::from_fn(8, 1, |i, _| (10 * last + i) as f64), ids: vec![], last }
+    }
+
+    #[test]
+    fn only_rows_that_all_attributes_have_are_balanced() {
+        let (concept, attributes) = (encoded(2), [encoded(5), encoded(3)]);
+        let tail = |a: &Encoded, b: &Encoded| (0..8 - a.last.max(b.last)).map(|i| (a.last + i, b.last + i)).collect();
+        let (c, found) = rows_of(&concept, &attributes, tail);
+        let column = |m: &Mat<f64>| (0..m.nrows()).map(|i| m[(i, 0)]).collect::<Vec<_>>();
+        assert_eq!(column(&c), [22.0, 23.0, 24.0]);
+        assert_eq!((column(&found[0]), column(&found[1])), (vec![55.0, 56.0, 57.0], vec![33.0, 34.0, 35.0]));
+        let (c, found) = rows_of(&concept, &attributes, |a, b| vec![(a.last, b.last)]);
+        assert_eq!((column(&c), column(&found[0]), column(&found[1])), (vec![22.0], vec![55.0], vec![33.0]));
+    }
 }

@@ -41,6 +41,14 @@ impl Fusion {
         self.seen += own;
     }
 
+    /// As [`add`](Self::add) for rows of which the sum of `k k^T` is known, `[width, width]`, each with that weight.
+    pub(crate) fn add_sum(&mut self, sum: MatRef<'_, f64>, weight: f64, changes: &[Mat<f64>]) {
+        for (moved, change) in self.moved.iter_mut().zip(changes) {
+            *moved += faer::Scale(weight) * (change * sum);
+        }
+        self.seen += faer::Scale(weight) * sum;
+    }
+
     /// Rows whose sum of `k k^T` this is are to be seen as before.
     pub(crate) fn keep_sum(&mut self, sum: MatRef<'_, f64>, weight: f64) {
         self.seen += faer::Scale(weight) * sum;

@@ -5,24 +5,15 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    Encoded, Regression,
+    Encoded, Pair, Regression,
     align::{Link, linked},
     encode,
 };
 use crate::{
-    concept::{Concept, ConceptPrompt},
+    concept::Concept,
     error::{Error, Result},
     job::Job,
 };
-
-/// A prompt that asks for a concept, and what the model should make of it instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pair {
-    pub(crate) asks: String,
-    pub(crate) instead: String,
-    /// Whether the user or the concept's kind said what to draw instead.
-    pub(crate) anchored: bool,
-}
 
 /// The same through the text encoder.
 #[derive(Clone, Debug)]
@@ -49,85 +40,6 @@ impl EncodedPair {
     }
 }
 
-impl Pair {
-    fn of(prompt: &ConceptPrompt) -> Self {
-        Self { asks: prompt.asks().to_owned(), instead: prompt.instead(), anchored: prompt.anchor.is_some() }
-    }
-}
-
-/// The pairs of some concepts: with `captions` of all prompts, otherwise of those that are not captions that say more.
-pub(crate) fn prompt_pairs(concepts: &[Concept], captions: bool) -> Vec<Pair> {
-    let prompts = concepts.iter().flat_map(|concept| &concept.prompts);
-    prompts.filter(|p| captions || p.from.is_none()).map(Pair::of).collect()
-}
-
-/// All prompts of some concepts, each with the one that differs from it in the concept alone.
-pub(crate) fn contrasts(concepts: &[Concept]) -> Vec<Pair> {
-    let prompts = concepts.iter().flat_map(|concept| &concept.prompts);
-    prompts.map(|p| Pair { instead: p.without(), ..Pair::of(p) }).collect()
-}
-
-/// Sentences that a bare name is put into, so that more than one wording is edited.
-const SENTENCES: [&str; 30] = [
-    "{}",
-    "a photo of {}",
-    "a picture of {}",
-    "an image of {}",
-    "a drawing of {}",
-    "a painting of {}",
-    "a close up of {}",
-    "a photo of the {}",
-    "{} in the background",
-    "a small {}",
-    "a large {}",
-    "the {} in a city",
-    "a beautiful picture of {}",
-    "a black and white photo of {}",
-    "people looking at {}",
-    "a sketch of {}",
-    "{} at night",
-    "a bright photo of {}",
-    "a blurry photo of {}",
-    "many pictures of {}",
-    "a poster with {}",
-    "{} seen from above",
-    "a postcard of {}",
-    "a detailed rendering of {}",
-    "{} on a white background",
-    "a cartoon of {}",
-    "{} in the morning light",
-    "a film still with {}",
-    "a print of {}",
-    "a story about {}",
-];
-
-/// Pairs of sentences: all of a concept's prompts where it has several, otherwise its prompt in `templates` of the compiled-in
-/// sentences. Then the same with each synonym in the place of the concept's name.
-pub(crate) fn sentences(concepts: &[Concept], synonyms: &[String], templates: usize) -> Vec<Pair> {
-    let mut pairs = Vec::new();
-    for concept in concepts {
-        let own = prompt_pairs(std::slice::from_ref(concept), true);
-        let own: Vec<Pair> = match own.as_slice() {
-            [one] if templates > 0 => {
-                let put = |form: &&str| Pair {
-                    asks: form.replace("{}", &one.asks),
-                    instead: if one.anchored { form.replace("{}", &one.instead) } else { String::new() },
-                    anchored: one.anchored,
-                };
-                SENTENCES.iter().take(templates).map(put).collect()
-            }
-            _ => own,
-        };
-        let renamed = |synonym: &String| -> Vec<Pair> {
-            own.iter().map(|pair| Pair { asks: pair.asks.replace(&concept.name, synonym), ..pair.clone() }).collect()
-        };
-        let others: Vec<Pair> = synonyms.iter().flat_map(renamed).collect();
-        pairs.extend(own);
-        pairs.extend(others);
-    }
-    pairs
-}
-
 /// Keeps all positions of what the user wants kept, with this weight for each prompt.
 ///
 /// # Errors
@@ -143,8 +55,15 @@ pub(crate) fn keep_preserved(job: &mut Job<'_>, regression: &mut Regression, wei
 /// Both sides of every pair through the text encoder, to go `eta` past the guide.
 ///
 /// # Errors
-/// If the caller interrupts.
+/// If a prompt that a concept is to leave does not name it, or the caller interrupts.
 pub(crate) fn encode_pairs(job: &mut Job<'_>, pairs: &[Pair], eta: f64) -> Result<Vec<EncodedPair>> {
+    for concept in job.concepts.iter().filter(|concept| concept.leaves_prompts()) {
+        if let Some(prompt) = concept.prompts.iter().find(|prompt| concept.taken_out_of(prompt.asks()).is_none()) {
+            let (from, name) = (prompt.asks(), &concept.name);
+            return Err(Error::input(format!("--from `{from}` does not name `{name}`, so there are no words to take out of it"))
+                .with_hint("a closed form moves rows of words; methods that train predictions, such as esd, take any prompt"));
+        }
+    }
     let both: Vec<String> = pairs.iter().flat_map(|pair| [pair.asks.clone(), pair.instead.clone()]).collect();
     let mut encoded = encode(job, &both)?.into_iter();
     Ok(std::iter::from_fn(|| Some(EncodedPair { c: encoded.next()?, g: encoded.next()?, eta })).collect())

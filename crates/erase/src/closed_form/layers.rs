@@ -68,7 +68,7 @@ pub(crate) fn finish(job: &mut Job<'_>, method: &str, options: Value, old: &[Lay
         return Err(Error::input("the edit changes nothing").with_hint("the anchor may be what the model draws already"));
     }
     for (module, kinds) in moved {
-        job.tell(Event::Note(&format!("relative change of {module}: {}", kinds.join(", "))))?;
+        job.tell(Event::Detail(&format!("relative change of {module}: {}", kinds.join(", "))))?;
     }
     Ok(Edit::of_values(job.about(method, options), "unet", job.pipeline, values))
 }

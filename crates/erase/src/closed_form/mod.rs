@@ -8,13 +8,14 @@ mod job;
 pub(crate) mod layers;
 pub(crate) mod regression;
 pub(crate) mod rows;
+mod sentences;
 pub(crate) mod subspace;
 
-pub(crate) use align::{Part, align};
+pub(crate) use align::{Part, align, align_all};
 pub(crate) use fusion::Fusion;
-pub(crate) use job::{
-    EncodedPair, check, contrasts, encode_pairs, keep_empty, keep_preserved, prompt_pairs, recorded, sentences,
-};
+pub(crate) use job::{EncodedPair, check, encode_pairs, keep_empty, keep_preserved, recorded};
 pub(crate) use layers::{KEYS_AND_VALUES, Layer, VALUES, finish, layers, multiplied};
 pub(crate) use regression::Regression;
 pub(crate) use rows::{Encoded, Positions, Statistics, caption_rows, encode, statistics};
+pub use sentences::Expand;
+pub(crate) use sentences::{Kind, Pair, contrasts, expanded, in_sentences, prompt_pairs, sentences};

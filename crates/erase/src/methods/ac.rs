@@ -11,23 +11,28 @@
 //! An anchor may show the concept now and then, as `a cat` is drawn in any style.
 //!
 //! The teacher is the model being trained, without gradient, in the paper and its code. Keys and values of the start token,
-//! which every prompt shares, get no gradient. The published loss sums over the four channels where ours is a mean; Adam does not
-//! see the factor, and it goes into `reg`.
+//! which every prompt shares, get no gradient, in the regulariser neither. The published loss sums over the four channels where ours
+//! is a mean; Adam does not see the factor, and it goes into `reg` and `clip`.
+//!
+//! Anchors are drawn from prompts of their own, which are reworded for the concept ([`rewording`]), and seen from nearer or farther
+//! ([`augment`](crate::augment)). The paper's numbers come from the code on CompVis' library (`paper`); `reference` is the one on diffusers.
 
 use burn::tensor::Tensor;
-use scumble_diffusion::Pipeline;
+use scumble_diffusion::{Pipeline, Sampler};
 use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     adam::Adam,
-    anchors::{self, Anchors, Batch, Pair},
+    anchors::{self, Anchors, Batch, Pair, masked_error},
+    augment::Augment,
     checks,
     edit::Edit,
     error::{Error, Result},
     job::{Event, Job},
     methods::{Method, Variant},
     pictures::Drawing,
+    rewording::{self, Kind},
     train::{LrSchedule, Train, train},
     trainable::Trainable,
 };
@@ -68,10 +73,22 @@ pub struct Options {
     pub detach_start: bool,
     /// Examples a step.
     pub batch: usize,
+    /// `object`, `style`, `content` or `memorized`: how prompts of the anchor are reworded.
+    pub kind: Kind,
+    /// Prompts of the anchor; none for the concept's own, or for compiled-in sentences.
+    pub prompts: Vec<String>,
+    /// How many compiled-in sentences a bare name is put into.
+    pub templates: usize,
+    /// `none`, `flip` or `resize`: what is done to a picture before every use.
+    pub augment: Augment,
     /// Pictures of anchors; at least one for every prompt.
     pub pictures: usize,
-    /// DDIM steps of these pictures.
+    /// The sampler of these pictures.
+    pub sampler: String,
+    /// Its steps.
     pub sampling_steps: usize,
+    /// DDIM's share of fresh noise.
+    pub sampling_eta: f64,
     /// Guidance of these pictures.
     pub guidance: f64,
     /// Weight of the regulariser, beside a loss that is a mean.
@@ -104,7 +121,12 @@ pub enum Teacher {
 
 /// The defaults for a job.
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+    let kind = Kind::of(job.concepts);
     let published = Options {
+        kind,
+        prompts: Vec::new(),
+        templates: 30,
+        augment: if kind == Kind::Object { Augment::Resize } else { Augment::Flip },
         train_method: "esd-x-strict".into(),
         iterations: 100,
         lr: 1.6e-5,
@@ -115,15 +137,26 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         detach_start: true,
         batch: 8,
         pictures: 200,
-        sampling_steps: 50,
+        sampler: Sampler::Ddim.to_string(),
+        sampling_steps: 200,
+        sampling_eta: 1.0,
         guidance: 6.0,
         reg: 0.0,
         reg_captions: 0,
-        clip: 1.0,
+        // 1 where the loss is four times as large.
+        clip: 0.25,
+    };
+    let diffusers = Options {
+        pictures: 1000,
+        sampler: Sampler::DpmPp2m.to_string(),
+        sampling_steps: 25,
+        sampling_eta: 0.0,
+        ..published.clone()
     };
     match variant {
-        Variant::Paper | Variant::Reference => published,
-        Variant::Fixed if !job.miniature => Options { teacher: Teacher::Frozen, ..published },
+        Variant::Paper => published,
+        Variant::Reference => diffusers,
+        Variant::Fixed if !job.miniature => Options { teacher: Teacher::Frozen, pictures: 200, ..diffusers },
         Variant::Fixed => Options {
             iterations: 200 * job.concepts.len().clamp(1, 5),
             lr: 1e-3,
@@ -132,9 +165,13 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             eta: 0.5,
             reg: 0.5,
             reg_captions: 64,
+            augment: Augment::None,
             pictures: 64,
+            sampler: Sampler::Ddim.to_string(),
             sampling_steps: 20,
+            sampling_eta: 0.0,
             guidance: 4.0,
+            clip: 1.0,
             ..published
         },
     }
@@ -149,17 +186,23 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let trainable = Trainable::of_unet(&options.train_method, METHOD.id)?;
     options.train_method = trainable.name.into();
     options.check()?;
-    checks::preserving(job, options.reg > 0.0 && options.reg_captions > 0, "--set reg=0.25 --set reg_captions=64")?;
-    let pairs = Pair::of(job.concepts);
+    checks::keeping(job, options.reg > 0.0 && options.reg_captions > 0, "--set reg=0.25 --set reg_captions=64")?;
+    let pairs = rewording::pairs(job.concepts, options.kind, &options.prompts, options.templates)?;
     if pairs.is_empty() {
         return Err(Error::input("there is no concept to erase"));
     }
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
 
-    let drawing = Drawing { steps: options.sampling_steps, guidance: options.guidance };
-    let anchors = Anchors::drawn(job, &pairs, options.pictures, drawing, anchors::shown(job.seed))?;
+    let drawing = Drawing {
+        sampler: options.sampler.parse()?,
+        noise: options.sampling_eta,
+        ..Drawing::new(options.sampling_steps, options.guidance)
+    };
+    let anchors = Anchors::drawn(job, &pairs, options.pictures, drawing, anchors::shown(job.seed))?.augmented(options.augment);
     let kept = match (options.reg > 0.0, options.reg_captions) {
         (false, _) => None,
+        // The published regulariser's pictures are mirrored and no more.
+        (true, 0) if options.augment == Augment::Resize => Some(anchors.clone().augmented(Augment::Flip)),
         (true, 0) => Some(anchors.clone()),
         (true, n) => {
             let kept = Pair::kept(job, n);
@@ -182,7 +225,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         match &kept {
             // Other pictures, noise and timesteps than the loss's where both learn from the same set.
             Some(kept) => {
-                Ok(loss + kept.batch(pipeline, options.batch, step + options.iterations)?.denoising(edited)? * options.reg)
+                let batch = kept.batch(pipeline, options.batch, step + options.iterations)?;
+                Ok(loss + batch.denoising(edited, options.detach_start)? * options.reg)
             }
             None => Ok(loss),
         }
@@ -201,6 +245,7 @@ impl Options {
         ])?;
         checks::above_zero(&[("lr", self.lr)])?;
         checks::finite(&[("guidance", self.guidance), ("eta", self.eta)])?;
+        checks::sampling(&self.sampler, self.sampling_eta)?;
         checks::weights(&[("reg", self.reg), ("clip", self.clip)])
     }
 }
@@ -214,5 +259,5 @@ fn loss(frozen: &Pipeline, edited: &Pipeline, batch: &Batch, options: &Options) 
     };
     let context = Context::from(&batch.target);
     let context = if options.detach_start { context.with_start_detached() } else { context };
-    Ok((batch.noisy.predicted(edited, &context) - wanted).powi_scalar(2).mean())
+    Ok(masked_error(batch.noisy.predicted(edited, &context), wanted, batch.valid.as_ref()))
 }

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bank::{Bank, Examples, Path, Sampling},
+    checks,
     concept::ConceptPrompt,
     edit::Edit,
     error::{Error, Result},
@@ -34,6 +35,7 @@ use crate::{
     soft_token::{self, Attack, Gradient, Rule, Slots, Span},
     train::{LrSchedule, Train, train},
     trainable::Trainable,
+    turns,
 };
 
 /// What it is.
@@ -203,6 +205,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         options.anchor_eta = options.eta;
     }
     options.check()?;
+    checks::keeping(job, options.retains(), "--set retain=0.5, and retain_batch and retain_trajectories above 0")?;
     let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
     if prompts.is_empty() {
         return Err(Error::input("there is no concept to erase"));
@@ -321,8 +324,8 @@ impl Levels<'_> {
         }
         if clean < o.batch {
             let soft = self.attack(edited, step)?;
-            let pairs: Vec<(usize, usize)> =
-                rows[clean..].iter().enumerate().map(|(i, &row)| (row, i % o.attack_batch)).collect();
+            let soft_of = |i: usize| turns::taken(step, o.batch - clean, i, o.attack_batch);
+            let pairs: Vec<(usize, usize)> = rows[clean..].iter().enumerate().map(|(i, &row)| (row, soft_of(i))).collect();
             contexts.push(self.slots.encode(&edited.text_network(), &soft, &pairs));
         }
         esd::loss(edited, &examples, &Tensor::cat(contexts, 0), &target)

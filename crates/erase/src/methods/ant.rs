@@ -11,18 +11,22 @@
 //! L = L_reverse + alpha_2 L_reverse,0 + alpha_1 (L_keep + alpha_2 L_keep,0)
 //! ```
 //!
-//! Each is a mean squared error to targets of the frozen model. For one concept those weights move that are most salient on every
-//! trajectory; for several each trains a low-rank adapter of the keys and values, and MACE's closed form makes one edit of them.
+//! Each is a mean squared error to targets of the frozen model, and a mean over examples of its own side of the split: every step
+//! draws `batch` examples to reverse and `keep_batch` to keep. For one concept those weights move that are most salient on every
+//! trajectory; for several each trains a low-rank adapter, and MACE's closed form makes one edit of what these do to keys and values.
 //!
-//! The published code for one concept takes its sampler's first index for the noisiest, so that it keeps late and reverses early;
-//! computes the unconditional terms without a gradient; and moves the *least* salient half. That is `reference`.
+//! The published code for one concept (`reference`) keeps late and reverses early, computes the unconditional terms without a gradient,
+//! and moves the *least* salient half. The one for several compares guided predictions on both sides and swaps `alpha_1` and `alpha_2`.
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::Pipeline;
+use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    adam::Adam,
     bank::{Bank, Sampling},
+    checks,
     closed_form::{self, Fusion, KEYS_AND_VALUES, Positions},
     concept::{Concept, ConceptPrompt},
     edit::Edit,
@@ -34,7 +38,7 @@ use crate::{
         Method, Variant,
         esd::{self, Away, Form, select},
     },
-    pull::{self, Pull},
+    noised::squared_error,
     seeds::{draw, stream},
     train::{LrSchedule, Train, train},
     trainable::Trainable,
@@ -78,22 +82,34 @@ pub struct Options {
     pub alpha_1: f64,
     /// Weight of the empty prompt's prediction.
     pub alpha_2: f64,
+    /// Guidance of the predictions that are compared; 1 for the prompt's own.
+    pub guidance: f64,
     /// `most`, `least` or `all`: which numbers move.
     pub salience: Salience,
     /// The share that one trajectory picks; what all pick moves.
     pub salient: f64,
     /// Examples of a trajectory that its salience is measured on.
     pub salience_examples: usize,
+    /// `keys-values` or `transformers`: the layers that adapters lie beside.
+    pub layers: Beside,
     /// Rank of the adapters.
     pub rank: usize,
-    /// What the adapters are multiplied by before they are made one.
+    /// Their alpha: they are multiplied by `alpha / rank`.
+    pub alpha: f64,
+    /// What they are multiplied by once more before they are made one.
     pub scale: f64,
+    /// How many compiled-in sentences a bare name is put into where they are made one.
+    pub templates: usize,
     /// Weight of the captions to keep when they are, per caption.
     pub rho: f64,
+    /// Weight of what the user wants preserved when they are, per prompt.
+    pub rho_preserve: f64,
     /// Weight of staying as it is when they are.
     pub lambda: f64,
-    /// Examples a step.
+    /// Examples to reverse in a step.
     pub batch: usize,
+    /// Examples to keep in a step.
+    pub keep_batch: usize,
     /// Trajectories, for each concept with adapters.
     pub trajectories: usize,
     /// DDIM steps of a trajectory.
@@ -110,6 +126,22 @@ pub enum Moves {
     Weights,
     /// A low-rank adapter for each concept.
     Adapters,
+}
+
+/// The layers that adapters lie beside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Beside {
+    /// Keys and values of the cross-attention, which is all that is left of them in the end.
+    KeysValues,
+    /// Every linear layer and 1x1 convolution of the transformers.
+    Transformers,
+}
+
+impl From<Beside> for Layers {
+    fn from(beside: Beside) -> Self {
+        if beside == Beside::KeysValues { Self::KeysValues } else { Self::Transformers }
+    }
 }
 
 /// Where the concept's own prediction is kept.
@@ -149,41 +181,61 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         // Seven of 50 steps; four where there are several concepts.
         split: if several { 919.0 } else { 859.0 },
         eta: 1.0,
-        alpha_1: 1.0,
-        alpha_2: 0.5,
+        alpha_1: if several { 0.5 } else { 1.0 },
+        alpha_2: if several { 2.5 } else { 0.5 },
+        guidance: if several { 7.5 } else { 1.0 },
         salience: Salience::Most,
         salient: 0.5,
         salience_examples: 10,
+        layers: Beside::Transformers,
         rank: 64,
-        scale: if several { 4.3 } else { 1.0 },
-        rho: 0.1,
-        lambda: 0.1,
+        alpha: 1.0,
+        scale: 4.3,
+        templates: 30,
+        // A domain's cache weighs 1e13 times as much as COCO's; where nothing is preserved captions are the only domain there is.
+        rho: if job.preserve.is_empty() { 20.0 } else { 2e-12 },
+        rho_preserve: 20.0,
+        lambda: 0.0,
         batch: if several { 2 } else { 1 },
+        keep_batch: if several { 2 } else { 1 },
         trajectories: 20,
         sampling_steps: 50,
         start_guidance: if several { 7.5 } else { 3.0 },
+    };
+    // Adapters of the keys and values alone, of which nothing is lost that a factor would have to make up for.
+    let plain = Options {
+        alpha_1: 1.0,
+        alpha_2: 0.5,
+        guidance: 1.0,
+        layers: Beside::KeysValues,
+        alpha: 64.0,
+        scale: 1.0,
+        rho: 0.1,
+        rho_preserve: 0.1,
+        lambda: 0.1,
+        ..published.clone()
     };
     match variant {
         Variant::Paper => published,
         Variant::Reference if several => published,
         Variant::Reference => Options { keep: Keep::Late, split: 140.0, alpha_2: 0.0, salience: Salience::Least, ..published },
-        // The adapters here are of the keys and values alone, so nothing of them is lost that a factor would have to make up for.
-        Variant::Fixed if !job.miniature => Options { scale: 1.0, iterations: if several { 100 } else { 250 }, ..published },
+        Variant::Fixed if !job.miniature => Options { iterations: if several { 100 } else { 250 }, ..plain },
         Variant::Fixed => Options {
             train_method: "esd-x".into(),
             iterations: 200,
             lr: if several { 5e-3 } else { 1e-3 },
             lr_schedule: LrSchedule::Linear,
             rank: 8,
-            scale: 1.0,
+            alpha: 8.0,
             split: 919.0,
             // Half of the numbers on every one of 16 trajectories is too few to erase with.
             salient: 0.8,
             batch: 8,
+            keep_batch: 2,
             trajectories: 16,
             salience_examples: 8,
             start_guidance: 3.0,
-            ..published
+            ..plain
         },
     }
 }
@@ -208,35 +260,43 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
 
 /// All concepts in the network's own numbers.
 fn in_weights(job: &mut Job<'_>, options: &Options, trainable: Trainable) -> Result<Edit> {
+    checks::keeping(job, false, "several concepts, or --set form=adapters")?;
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
     let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
     let material = Material::record(job, &prompts, options)?;
     let mask = salient(job, options, trainable, &material)?;
-    let (batch, seed) = (options.batch, job.seed);
+    let seed = job.seed;
     let mut steps = Train::new(trainable, options.iterations, options.lr, options.lr_schedule, "ant");
     steps.mask = mask.as_ref();
-    let values =
-        train(job, steps, &mut |edited, step| material.loss(edited, options, &draw(material.bank.len(), batch, seed, step)))?;
+    let values = train(job, steps, &mut |edited, step| material.loss(edited, options, &material.drawn(options, seed, step)))?;
     let recorded = serde_json::to_value(options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(job.about(METHOD.id, recorded), trainable.component, job.pipeline, values))
 }
 
 /// An adapter for each concept, and one edit of the keys and values that does to each concept's rows what its own adapter does.
 fn in_adapters(job: &mut Job<'_>, options: &Options) -> Result<Edit> {
+    checks::preserving(job, options.rho_preserve > 0.0, "--set rho_preserve=0.1")?;
+    checks::captioned(job, options.rho > 0.0, "--set rho=0.1")?;
+    // PyTorch's way of writing it: factors of any rank, their product times alpha / rank.
+    let share = options.alpha / options.rank as f64;
     let layers = closed_form::layers(job, KEYS_AND_VALUES);
     let width = job.pipeline.text_encoder.config.hidden_size;
     let mut fusion = Fusion::new(&layers, width, options.lambda);
     let concepts = job.concepts;
     for (i, concept) in concepts.iter().enumerate() {
         let material = Material::record(job, &concept.prompts, options)?;
-        let adapted = lora::attached(job.pipeline, Layers::KeysValues, options.rank, stream(job.seed, "ant/adapters").at(i))?;
-        let (batch, seed, state) = (options.batch, job.seed, format!("ant-{i}"));
+        let from = stream(job.seed, "ant/adapters").at(i);
+        let adapted = lora::attached(job.pipeline, options.layers.into(), options.rank, from)?;
+        let (seed, state) = (job.seed, format!("ant-{i}"));
         let mut steps = Train::new(LORA, options.iterations, options.lr, options.lr_schedule, &state);
+        steps.adam = Adam::decoupled();
         steps.start = Some(&adapted);
-        let values =
-            train(job, steps, &mut |edited, step| material.loss(edited, options, &draw(material.bank.len(), batch, seed, step)))?;
-        let changes = lora::products(&lora::changes(&adapted, values), &layers, options.scale)?;
-        let asked: Vec<String> = Concept::asked(concept).collect();
+        let values = train(job, steps, &mut |edited, step| {
+            material.loss(&lora::scaled(edited, share)?, options, &material.drawn(options, seed, step))
+        })?;
+        let changes = lora::products(&lora::changes(&adapted, values), &layers, options.scale * share)?;
+        let sentences = closed_form::sentences(std::slice::from_ref(concept), &[], options.templates);
+        let asked: Vec<String> = sentences.into_iter().map(|pair| pair.asks).collect();
         for prompt in closed_form::encode(job, &asked)? {
             fusion.add(prompt.rows.as_ref(), &changes);
         }
@@ -244,13 +304,13 @@ fn in_adapters(job: &mut Job<'_>, options: &Options) -> Result<Edit> {
     if options.rho > 0.0 {
         let prior = closed_form::statistics(job, Positions::All)?;
         fusion.keep_sum(prior.sum.as_ref(), options.rho);
-        let kept: Vec<String> = job.preserve.iter().flat_map(Concept::asked).collect();
-        for prompt in closed_form::encode(job, &kept)? {
-            fusion.keep_sum((prompt.rows.transpose() * &prompt.rows).as_ref(), options.rho);
-        }
+    }
+    let kept: Vec<String> = job.preserve.iter().flat_map(Concept::asked).collect();
+    for prompt in closed_form::encode(job, &kept)? {
+        fusion.keep_sum((prompt.rows.transpose() * &prompt.rows).as_ref(), options.rho_preserve);
     }
     let (new, condition) = fusion.solve(&layers)?;
-    job.tell(Event::Note(&format!("fused: condition number {condition:.3e}")))?;
+    job.tell(Event::Detail(&format!("fused: condition number {condition:.3e}")))?;
     let recorded = closed_form::recorded(job, options)?;
     closed_form::finish(job, METHOD.id, recorded, &layers, new)
 }
@@ -261,26 +321,18 @@ impl Options {
             return Err(Error::input(format!("`{}` moves the {}, ANT moves the U-Net", trainable.name, trainable.component))
                 .with_hint("choose one of esd-x, esd-x-strict, esd-u, esd-all, selfattn"));
         }
-        for (name, value) in [
+        checks::counts(&[
             ("iterations", self.iterations),
             ("batch", self.batch),
             ("trajectories", self.trajectories),
             ("sampling_steps", self.sampling_steps),
             ("salience_examples", self.salience_examples),
             ("rank", self.rank),
-        ] {
-            if value == 0 || value > 1_000_000 {
-                return Err(Error::input(format!("{name} is {value}, expected 1 to 1000000")));
-            }
-        }
-        for (name, value) in [("eta", self.eta), ("scale", self.scale), ("start_guidance", self.start_guidance)] {
-            if !value.is_finite() {
-                return Err(Error::input(format!("{name} is {value}, expected a finite number")));
-            }
-        }
-        if !(self.lr.is_finite() && self.lr > 0.0) {
-            return Err(Error::input(format!("lr is {}, expected a finite number above 0", self.lr)));
-        }
+            ("keep_batch", self.keep_batch),
+        ])?;
+        checks::finite(&[("eta", self.eta), ("scale", self.scale)])?;
+        checks::finite(&[("guidance", self.guidance), ("start_guidance", self.start_guidance)])?;
+        checks::above_zero(&[("lr", self.lr), ("alpha", self.alpha)])?;
         if !(self.salient > 0.0 && self.salient <= 1.0) {
             return Err(Error::input(format!("salient is {}, expected a share above 0 and up to 1", self.salient)));
         }
@@ -289,6 +341,7 @@ impl Options {
             ("alpha_1", self.alpha_1),
             ("alpha_2", self.alpha_2),
             ("rho", self.rho),
+            ("rho_preserve", self.rho_preserve),
             ("lambda", self.lambda),
         ])
     }
@@ -308,6 +361,9 @@ struct Material {
     bank: Bank,
     /// How many trajectories it has.
     paths: usize,
+    /// Positions of the examples that are reversed, and of those that are kept.
+    reversed: Vec<usize>,
+    kept: Vec<usize>,
     /// Of the prompts, then of the empty one.
     contexts: Tensor<3>,
 }
@@ -317,38 +373,72 @@ impl Material {
         let sampling = Sampling { steps: options.sampling_steps, guidance: options.start_guidance };
         let paths = esd::paths(prompts, options.trajectories, job.seed);
         let texts: Vec<String> = prompts.iter().map(|p| p.asks().to_owned()).chain([String::new()]).collect();
-        Ok(Self {
-            prompts: prompts.to_vec(),
-            bank: Bank::record(job, &paths, sampling)?,
-            paths: paths.len(),
-            contexts: job.pipeline.encode(&texts),
-        })
+        let bank = Bank::record(job, &paths, sampling)?;
+        let (kept, reversed): (Vec<usize>, Vec<usize>) =
+            (0..bank.len()).partition(|&i| options.keeps(f64::from(bank.timestep(i).get())));
+        if reversed.is_empty() {
+            return Err(Error::input(format!("with the split at {} nothing is reversed", options.split))
+                .with_hint("timesteps go from 999, where pictures are noise, to 0"));
+        }
+        Ok(Self { prompts: prompts.to_vec(), bank, paths: paths.len(), reversed, kept, contexts: job.pipeline.encode(&texts) })
     }
 
-    /// The loss over the examples at these positions.
+    /// The positions of a step's examples, those to be reversed first.
+    fn drawn(&self, options: &Options, seed: u64, step: usize) -> Vec<usize> {
+        let from = |list: &[usize], n: usize, seed: u64| -> Vec<usize> {
+            if list.is_empty() { Vec::new() } else { draw(list.len(), n, seed, step).into_iter().map(|i| list[i]).collect() }
+        };
+        let mut all = from(&self.reversed, options.batch, seed);
+        all.extend(from(&self.kept, options.keep_batch, stream(seed, "ant/kept").seed()));
+        all
+    }
+
+    /// The loss over the examples at these positions: a mean over those that are reversed, and one over those that are kept.
     fn loss(&self, edited: &Pipeline, options: &Options, at: &[usize]) -> Result<Tensor<1>> {
         let examples = self.bank.examples(at);
         let rows: Vec<usize> = examples.path.iter().map(|path| path % self.prompts.len()).collect();
         let away = Away { eta: options.eta, anchor_eta: options.eta, form: Form::Present };
         let reverse = esd::target(&examples, &rows, &self.prompts, away);
         let keeps: Vec<bool> = examples.t.iter().map(|t| options.keeps(f64::from(t.get()))).collect();
-        let kept: Vec<f32> = keeps.iter().map(|&k| if k { 1.0 } else { 0.0 }).collect();
+        let device = examples.x.device();
         let n = at.len();
-        let data = TensorData::new(kept, [n, 1, 1, 1]);
-        let kept = Tensor::<4>::from_data(data, &examples.x.device());
+        let kept: Vec<f32> = keeps.iter().map(|&k| f32::from(u8::from(k))).collect();
+        let kept = Tensor::<4>::from_data(TensorData::new(kept, [n, 1, 1, 1]), &device);
         let target = reverse.clone() + (examples.eps_prompt.clone() - reverse) * kept;
-        let weights: Vec<f32> = keeps.iter().map(|&k| (if k { options.alpha_1 } else { 1.0 } / n as f64) as f32).collect();
-        let mut pulls = Vec::new();
-        if options.alpha_2 > 0.0 {
-            let weights = weights.iter().map(|w| w * options.alpha_2 as f32).collect();
-            let hidden = select(&self.contexts, &vec![self.prompts.len(); n]);
-            let (x, t) = (examples.x.clone(), examples.t.clone());
-            pulls.push(Pull { x, t, hidden, target: examples.eps_empty, weights });
+        let weights = Tensor::<1>::from_data(TensorData::new(weights(&keeps, options.alpha_1), [n]), &device);
+
+        let guided = |empty: &Tensor<4>, asked: Tensor<4>| match options.guidance {
+            1.0 => asked,
+            g => empty.clone() + (asked - empty.clone()) * g,
+        };
+        let alpha_bars = edited.schedule.alpha_bars(&examples.t);
+        let raw = |epsilon: Tensor<4>| edited.schedule.raw_from_epsilon(epsilon, examples.x.clone(), &alpha_bars);
+        let empty = raw(examples.eps_empty.clone())?;
+        let target = guided(&empty, raw(target)?);
+        let labels: Vec<f32> = examples.t.iter().map(|t| t.get()).collect();
+        if options.alpha_2 == 0.0 && options.guidance == 1.0 {
+            let context = Context::from(select(&self.contexts, &rows));
+            let asked = edited.unet_network().forward(examples.x.clone(), &labels, &context);
+            return Ok((squared_error(asked, target) * weights).sum());
         }
-        pulls.push(Pull { x: examples.x, t: examples.t, hidden: select(&self.contexts, &rows), target, weights });
-        pull::loss(edited, pulls)
+        let both = [rows, vec![self.prompts.len(); n]].concat();
+        let context = Context::from(select(&self.contexts, &both));
+        let found = edited.unet_network().forward(examples.x.clone().repeat_dim(0, 2), &labels.repeat(2), &context);
+        let (asked, nothing) = (found.clone().narrow(0, 0, n), found.narrow(0, n, n));
+        let errors = squared_error(guided(&nothing, asked), target) + squared_error(nothing, empty) * options.alpha_2;
+        Ok((errors * weights).sum())
     }
 }
+
+/// The weights of examples of which these are kept: those of each side add up to `alpha_1` and to 1, however many there are.
+fn weights(keeps: &[bool], alpha_1: f64) -> Vec<f32> {
+    let kept = keeps.iter().filter(|&&k| k).count();
+    let one = |&k: &bool| if k { alpha_1 / kept as f64 } else { 1.0 / (keeps.len() - kept) as f64 };
+    keeps.iter().map(|k| one(k) as f32).collect()
+}
+
+/// Latent pixels whose gradient is taken in one graph; more only costs memory.
+const PIXELS_AT_ONCE: usize = 1024;
 
 /// The numbers that every trajectory finds salient, as factors of 0 and 1; `None` if all are to move.
 fn salient(job: &mut Job<'_>, options: &Options, trainable: Trainable, material: &Material) -> Result<Option<Gradients>> {
@@ -362,22 +452,20 @@ fn salient(job: &mut Job<'_>, options: &Options, trainable: Trainable, material:
         .filter_map(|name| Some((name.clone(), weights?.get(&name)?.flat())))
         .collect();
     job.tell(Event::Stage { name: "finding salient weights", total: material.paths, done: 0 })?;
+    let [_, _, h, w] = job.pipeline.latent_shape(1, None, None)?;
+    let at_once = (PIXELS_AT_ONCE / (h * w)).max(1);
     let mut common: Option<Gradients> = None;
     for path in 0..material.paths {
         // What is kept has no gradient yet.
-        let all: Vec<usize> = material.bank.of_path(path);
-        let reversed: Vec<usize> = all
-            .into_iter()
-            .filter(|&i| material.bank.examples(&[i]).t.iter().all(|t| !options.keeps(f64::from(t.get()))))
-            .collect();
-        if reversed.is_empty() {
-            return Err(Error::input(format!("with the split at {} nothing is reversed", options.split))
-                .with_hint("timesteps go from 999, where pictures are noise, to 0"));
-        }
+        let reversed = material.bank.positions(|t, of| of == path && !options.keeps(f64::from(t.get())));
         let k = options.salience_examples.min(reversed.len());
         let some: Vec<usize> = (0..k).map(|i| reversed[i * reversed.len() / k]).collect();
-        let (_, gradient) =
-            gradients::of(job.pipeline, trainable.component, &values, &mut |edited| material.loss(edited, options, &some))?;
+        let mut gradient = Gradients::new();
+        for part in some.chunks(at_once) {
+            let (_, own) =
+                gradients::of(job.pipeline, trainable.component, &values, &mut |edited| material.loss(edited, options, part))?;
+            gradient = gradients::plus(gradient, own, part.len() as f64 / k as f64);
+        }
         let found = match options.salience {
             Salience::Least => opposite(gradients::most_salient(&gradient, 1.0 - options.salient * (1.0 - f64::EPSILON))?),
             _ => gradients::most_salient(&gradient, options.salient)?,
@@ -406,4 +494,21 @@ fn salient(job: &mut Job<'_>, options: &Options, trainable: Trainable, material:
 
 fn opposite(mask: Gradients) -> Gradients {
     mask.into_iter().map(|(name, m)| (name, m.neg() + 1.0)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Published: one example of each side in every iteration, `L_reverse + alpha_1 L_keep`, however the split divides a trajectory.
+    #[test]
+    fn each_side_is_a_mean_of_its_own() {
+        for (kept, reversed) in [(1, 1), (2, 8), (7, 43), (4, 46)] {
+            let keeps = [vec![false; reversed], vec![true; kept]].concat();
+            let found = weights(&keeps, 0.5);
+            let sum = |side: bool| found.iter().zip(&keeps).filter(|(_, k)| **k == side).map(|(w, _)| w).sum::<f32>();
+            assert!((sum(false) - 1.0).abs() < 1e-6 && (sum(true) - 0.5).abs() < 1e-6, "{kept} {reversed}");
+        }
+        assert_eq!(weights(&[false, false], 3.0), [0.5, 0.5]);
+    }
 }

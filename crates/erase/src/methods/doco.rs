@@ -20,13 +20,14 @@
 use std::cell::RefCell;
 
 use burn::tensor::Tensor;
-use scumble_diffusion::Pipeline;
+use scumble_diffusion::{Pipeline, Sampler};
 use scumble_nn::{Context, files::Tensors};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     adam::Adam,
     anchors::{self, Anchors, Batch, Pair},
+    augment::Augment,
     checks,
     discriminator::{Discriminator, Lesson, cross_entropy},
     edit::Edit,
@@ -35,6 +36,7 @@ use crate::{
     job::{Event, Job},
     methods::{Method, Variant},
     pictures::Drawing,
+    rewording::{self, Kind},
     seeds::stream,
     train::{LrSchedule, Train, train_several},
     trainable::Trainable,
@@ -78,9 +80,19 @@ pub struct Options {
     pub eta: f64,
     /// Examples a step.
     pub batch: usize,
+    /// `object`, `style`, `content` or `memorized`: how prompts of the anchor are reworded.
+    pub kind: Kind,
+    /// Prompts of the anchor; none for the concept's own, or for compiled-in sentences.
+    pub prompts: Vec<String>,
+    /// How many compiled-in sentences a bare name is put into.
+    pub templates: usize,
+    /// `none`, `flip` or `resize`: what is done to a picture before every use.
+    pub augment: Augment,
     /// Pictures of anchors; at least one for every prompt.
     pub pictures: usize,
-    /// DDIM steps of pictures.
+    /// The sampler of pictures.
+    pub sampler: String,
+    /// Its steps.
     pub sampling_steps: usize,
     /// Guidance of pictures.
     pub guidance: f64,
@@ -88,7 +100,7 @@ pub struct Options {
     pub surgery: Surgery,
     /// Weight of the prior's own gradient.
     pub prior: f64,
-    /// Captions whose pictures are the prior.
+    /// Captions whose pictures are the prior; 0 for the anchors' own pictures and prompts.
     pub prior_captions: usize,
     /// The largest norm of the network's gradient before surgery; 0 for none.
     pub clip: f64,
@@ -108,31 +120,40 @@ pub enum Surgery {
 
 /// The defaults for a job.
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+    let kind = Kind::of(job.concepts);
     let published = Options {
+        kind,
+        prompts: Vec::new(),
+        templates: 30,
+        augment: if kind == Kind::Style { Augment::Flip } else { Augment::Resize },
         train_method: "esd-x-strict".into(),
         iterations: 1000,
         warm_up: 1000,
         lr: 4.8e-5,
         lr_schedule: LrSchedule::Constant,
-        d_lr: 5e-4,
+        d_lr: if kind == Kind::Style { 5e-4 } else { 1e-4 },
         d_width: 64,
         d_uncleared: false,
         eta: 0.0,
         batch: 8,
         pictures: 1000,
-        sampling_steps: 50,
+        sampler: Sampler::DpmPp2m.to_string(),
+        sampling_steps: 25,
         guidance: 6.0,
         surgery: Surgery::Projection,
         prior: 1.0,
-        prior_captions: 200,
+        prior_captions: 0,
         clip: 1.0,
     };
     match variant {
         Variant::Paper => published,
         Variant::Reference => Options { d_uncleared: true, surgery: Surgery::Published, prior: 0.0, ..published },
-        Variant::Fixed if !job.miniature => published,
+        Variant::Fixed if !job.miniature => Options { prior_captions: 200, ..published },
         Variant::Fixed => Options {
             iterations: 200 * job.concepts.len().clamp(1, 5),
+            augment: Augment::None,
+            d_lr: 5e-4,
+            sampler: Sampler::Ddim.to_string(),
             warm_up: 100,
             lr: 5e-4,
             lr_schedule: LrSchedule::Linear,
@@ -146,7 +167,6 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     }
 }
 
-/// Streams of pictures; the anchors' are those of Ablating Concepts, so that both learn from the same.
 /// The names of stored states.
 const STATE: &str = "doco";
 const WARM_UP: &str = "doco-warm-up";
@@ -160,22 +180,30 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let trainable = Trainable::of_unet(&options.train_method, METHOD.id)?;
     options.train_method = trainable.name.into();
     options.check()?;
-    checks::preserving(job, options.surgery != Surgery::None || options.prior > 0.0, "--set surgery=projection")?;
-    let pairs = Pair::of(job.concepts);
+    let with_prior = options.surgery != Surgery::None || options.prior > 0.0;
+    checks::keeping(
+        job,
+        with_prior && options.prior_captions > 0,
+        "--set prior_captions=64, and --set surgery=projection or a prior above 0",
+    )?;
+    let pairs = rewording::pairs(job.concepts, options.kind, &options.prompts, options.templates)?;
     if pairs.is_empty() {
         return Err(Error::input("there is no concept to erase"));
     }
-    let with_prior = options.surgery != Surgery::None || options.prior > 0.0;
-    let kept = if with_prior { Pair::kept(job, options.prior_captions) } else { Vec::new() };
-    if with_prior && kept.is_empty() {
+    let of_captions = with_prior && options.prior_captions > 0;
+    let kept = if of_captions { Pair::kept(job, options.prior_captions) } else { Vec::new() };
+    if of_captions && kept.is_empty() {
         return Err(Error::input("the prior needs captions, there are none")
             .with_hint("give some with --captions, or --set surgery=none --set prior=0"));
     }
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
 
-    let drawing = Drawing { steps: options.sampling_steps, guidance: options.guidance };
-    let anchors = Anchors::drawn(job, &pairs, options.pictures, drawing, anchors::shown(job.seed))?;
+    // Anchors are those of Ablating Concepts, so that both learn from the same.
+    let drawing = Drawing { sampler: options.sampler.parse()?, ..Drawing::new(options.sampling_steps, options.guidance) };
+    let anchors = Anchors::drawn(job, &pairs, options.pictures, drawing, anchors::shown(job.seed))?.augmented(options.augment);
+    let mirrored = if options.augment == Augment::None { Augment::None } else { Augment::Flip };
     let kept = match kept.len() {
+        0 if with_prior => Some(anchors.clone().augmented(mirrored)),
         0 => None,
         n => Some(Anchors::drawn(job, &kept, n, drawing, anchors::kept(job.seed))?),
     };
@@ -200,7 +228,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let losses = if kept.is_some() { 2 } else { 1 };
     let mut loss = |edited: &Pipeline, step: usize, which: usize| -> Result<Tensor<1>> {
         if let (1, Some(kept)) = (which, &kept) {
-            return kept.batch(pipeline, options.batch, step)?.denoising(edited);
+            // Other pictures, noise and timesteps than the loss's where both learn from the same set.
+            return kept.batch(pipeline, options.batch, options.warm_up + options.iterations + step)?.denoising(edited, false);
         }
         let batch = anchors.batch(pipeline, options.batch, options.warm_up + step)?;
         // What was stored with the network's state was put back before the first step.
@@ -228,8 +257,8 @@ impl Options {
             ("batch", self.batch),
             ("pictures", self.pictures),
             ("sampling_steps", self.sampling_steps),
-            ("prior_captions", self.prior_captions),
         ])?;
+        checks::sampling(&self.sampler, 0.0)?;
         checks::above_zero(&[("lr", self.lr), ("d_lr", self.d_lr)])?;
         checks::finite(&[("guidance", self.guidance), ("eta", self.eta)])?;
         checks::weights(&[("prior", self.prior), ("clip", self.clip)])

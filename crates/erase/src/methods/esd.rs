@@ -69,7 +69,9 @@ pub struct Options {
     pub batch: usize,
     /// Trajectories in the bank.
     pub trajectories: usize,
-    /// DDIM steps of a trajectory.
+    /// The sampler of frozen trajectories, or `own` for the checkpoint's.
+    pub sampler: String,
+    /// Steps of a trajectory.
     pub sampling_steps: usize,
     /// Guidance on the trajectories.
     pub start_guidance: f64,
@@ -108,6 +110,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Option
         latents: Latents::Frozen,
         batch: 1,
         trajectories: 8,
+        sampler: Sampler::Ddim.to_string(),
         sampling_steps: 50,
         start_guidance: 3.0,
     };
@@ -150,8 +153,13 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         options.anchor_eta = options.eta;
     }
     options.check()?;
+    let sampler = if options.sampler == "own" { job.pipeline.own_sampler()? } else { options.sampler.parse()? };
+    if sampler != Sampler::Ddim && options.latents == Latents::Edited {
+        return Err(Error::input(format!("the edited model's trajectories are sampled with ddim, not {sampler}"))
+            .with_hint("--set latents=frozen, or leave the sampler out"));
+    }
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
-    job.tell(Event::Note(&format!(
+    job.tell(Event::Detail(&format!(
         "eta {} (negative guidance {} in the present code's counting)",
         options.eta,
         options.eta + 1.0
@@ -164,7 +172,10 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let trained: Vec<String> = prompts.iter().map(|p| p.from.clone().unwrap_or_else(|| p.erase.clone())).collect();
     let contexts = job.pipeline.encode(&trained);
     let bank = match options.latents {
-        Latents::Frozen => Some(Bank::record(job, &paths(&prompts, options.trajectories, job.seed), options.sampling())?),
+        Latents::Frozen => {
+            let paths = paths(&prompts, options.trajectories, job.seed);
+            Some(Bank::record_by(job, &paths, options.sampling(), sampler)?)
+        }
         Latents::Edited => None,
     };
 

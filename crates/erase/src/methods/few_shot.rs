@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     adam::Adam,
+    checks,
     concept::Concept,
     edit::Edit,
     error::{Error, Result},
@@ -93,7 +94,7 @@ pub enum Templates {
 }
 
 /// In the manner of textual inversion's lists (Gal et al. 2022), whose sentences say no more than that there is a picture.
-const OBJECT: [&str; 6] = [
+pub(crate) const OBJECT: [&str; 6] = [
     "a photo of a {}",
     "a close-up photo of the {}",
     "a picture of one {}",
@@ -173,6 +174,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         .with_hint("choose text-mlp, text-mlp-only, text-attn or text-encoder"));
     }
     options.check()?;
+    checks::keeping(job, options.retain > 0.0, "--set retain=1 --set retain_batch=32")?;
     Noised::check_range(job.pipeline, options.t_min, options.t_max)?;
     if job.concepts.is_empty() {
         return Err(Error::input("there is no concept to erase"));
@@ -193,7 +195,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         if kept.is_empty() { Ok(loss) } else { Ok(loss + hidden_drift(pipeline, edited, &kept) * options.retain) }
     })?;
     let shown: Vec<String> = errors.iter().map(|error| format!("{error:.3}")).collect();
-    job.tell(Event::Note(&format!("error of denoising the pictures, step by step: {}", shown.join(" "))))?;
+    job.tell(Event::Detail(&format!("error of denoising the pictures, step by step: {}", shown.join(" "))))?;
     let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(job.about("few-shot", recorded), trainable.component, job.pipeline, values))
 }
@@ -261,13 +263,13 @@ impl Pictures {
                     let all = prompts(concept, options.templates);
                     for i in 0..options.pictures {
                         // Spread over the prompts, so that few pictures show many of them.
-                        let own = all[i * all.len() / options.pictures.max(all.len()).min(options.pictures) % all.len()].clone();
+                        let own = all[i * all.len() / options.pictures % all.len()].clone();
                         beside.push(if options.templates == Templates::Words { vec![own.clone()] } else { all.clone() });
                         drawn.push(own);
                     }
                 }
                 let seeds: Vec<u64> = (0..drawn.len()).map(|i| stream(job.seed, "few-shot/pictures").at(i)).collect();
-                let drawing = Drawing { steps: options.sampling_steps, guidance: options.guidance };
+                let drawing = Drawing::new(options.sampling_steps, options.guidance);
                 (pictures::drawn(job, &drawn, &seeds, drawing)?, beside)
             }
         };

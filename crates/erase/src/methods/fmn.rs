@@ -9,8 +9,9 @@
 //! is ours: pictures `y` of captions `r` that do not name the concept.
 //!
 //! The published code can take end tokens to `S` by their id. Where the padding is the end token, as in SD 1.x, that is all of the
-//! padding; `fixed` takes the first. Its first stage, which makes new words for the concept from given pictures (textual
-//! inversion) and may be skipped there, is not here: `S` is the concept's own name.
+//! padding; `fixed` takes the first. Its first stage makes new words for the concept from the pictures ([`inversion`]), each
+//! step pulling their lengths to 0.4; the prompt then says these, and `S` are their places. It may be skipped there and here (`ti`): `S` is
+//! then the concept's own name.
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::Pipeline;
@@ -24,9 +25,11 @@ use crate::{
     concept::{Concept, ConceptPrompt},
     edit::Edit,
     error::{Error, Result},
+    inversion::{self, Inversion, Sentences},
     job::{Event, Job},
     methods::{Method, Variant, esd::select},
     pictures::Drawing,
+    rewording::Kind,
     seeds::stream,
     train::{LrSchedule, Train, train},
     trainable::Trainable,
@@ -60,6 +63,20 @@ pub struct Options {
     pub lr_schedule: LrSchedule,
     /// Examples a step.
     pub batch: usize,
+    /// `words`, `object` or `style`: the concept's own prompts, `a photo of {}`, or `a photo in the style of {}`.
+    pub templates: Templates,
+    /// Whether the concept gets new words, learnt from its pictures; not with `templates=words`.
+    pub ti: bool,
+    /// How many.
+    pub ti_words: usize,
+    /// Steps of learning them.
+    pub ti_iterations: usize,
+    /// AdamW's step size there.
+    pub ti_lr: f64,
+    /// Its weight decay.
+    pub ti_weight_decay: f64,
+    /// The length that their vectors are pulled to; 0 for none.
+    pub ti_length: f64,
     /// Whether attention leaves the concept's words.
     pub words: bool,
     /// Which end tokens it leaves: `none`, `first` or `all`, padding of the same id included.
@@ -90,6 +107,29 @@ pub enum End {
     All,
 }
 
+/// Where prompts come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Templates {
+    /// The concept's own prompts.
+    Words,
+    /// A photo of an object.
+    Object,
+    /// A photo in a style.
+    Style,
+}
+
+impl Templates {
+    /// The sentence, where it is one for all.
+    fn sentence(self) -> Option<&'static str> {
+        match self {
+            Self::Words => None,
+            Self::Object => Some("a photo of {}"),
+            Self::Style => Some("a photo in the style of {}"),
+        }
+    }
+}
+
 /// The defaults for a job.
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     let published = Options {
@@ -98,6 +138,13 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         lr: 2e-6,
         lr_schedule: LrSchedule::Constant,
         batch: 1,
+        templates: if Kind::of(job.concepts) == Kind::Style { Templates::Style } else { Templates::Object },
+        ti: false,
+        ti_words: 4,
+        ti_iterations: 500,
+        ti_lr: 1e-3,
+        ti_weight_decay: 0.1,
+        ti_length: 0.4,
         words: true,
         end: End::All,
         pictures: 8,
@@ -115,7 +162,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     let (moves, iterations, lr) = if styles { ("keys", 250, 5e-3) } else { ("esd-x", 100, 1e-3) };
     match variant {
         Variant::Paper => Options { end: End::None, ..published },
-        Variant::Reference => published,
+        Variant::Reference => Options { ti: true, ..published },
         Variant::Fixed if !job.miniature => Options { end: End::First, ..published },
         Variant::Fixed => Options {
             train_method: moves.into(),
@@ -123,6 +170,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             lr,
             lr_schedule: LrSchedule::Linear,
             batch: 8,
+            templates: Templates::Words,
             end: End::All,
             pictures: 16,
             sampling_steps: 20,
@@ -134,8 +182,6 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     }
 }
 
-/// Streams of pictures.
-
 /// Erases the job's concepts.
 ///
 /// # Errors
@@ -145,8 +191,9 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let trainable = Trainable::of_unet(&options.train_method, METHOD.id)?;
     options.train_method = trainable.name.into();
     options.check()?;
-    checks::preserving(job, options.retain > 0.0, "--set retain=8")?;
-    let pairs = Pair::asked(job.concepts);
+    checks::keeping(job, options.retain > 0.0, "--set retain=8")?;
+    let said = said(job.pipeline, job.concepts, options.templates)?;
+    let pairs: Vec<Pair> = said.iter().map(|s| Pair::same(s.text.clone())).collect();
     if pairs.is_empty() {
         return Err(Error::input("there is no concept to erase"));
     }
@@ -156,12 +203,18 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     }
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
 
-    let marks = marks(job.pipeline, job.concepts, &options)?;
-    let drawing = Drawing { steps: options.sampling_steps, guidance: options.guidance };
+    let drawing = Drawing::new(options.sampling_steps, options.guidance);
     let of = stream(job.seed, "fmn/shown");
     let shown = match Anchors::given(job, &pairs, of) {
         Some(given) => given,
         None => Anchors::drawn(job, &pairs, options.pictures, drawing, of)?,
+    };
+    let (shown, marks) = match options.templates.sentence().filter(|_| options.ti) {
+        Some(sentence) => with_words(job, shown, &said, sentence, &options)?,
+        None => {
+            let marks = marks(job.pipeline, &said, &options);
+            (shown, marks)
+        }
     };
     let kept = if options.retain > 0.0 { Pair::kept(job, options.retain_captions) } else { Vec::new() };
     let kept = match kept.len() {
@@ -198,10 +251,16 @@ impl Options {
             ("sampling_steps", self.sampling_steps),
             ("retain_captions", self.retain_captions),
             ("retain_batch", self.retain_batch),
+            ("ti_words", self.ti_words),
+            ("ti_iterations", self.ti_iterations),
         ])?;
-        checks::above_zero(&[("lr", self.lr)])?;
+        checks::above_zero(&[("lr", self.lr), ("ti_lr", self.ti_lr)])?;
         checks::finite(&[("guidance", self.guidance)])?;
-        checks::weights(&[("retain", self.retain)])?;
+        checks::weights(&[("retain", self.retain), ("ti_weight_decay", self.ti_weight_decay), ("ti_length", self.ti_length)])?;
+        if self.ti && self.templates == Templates::Words {
+            return Err(Error::input("ti needs a sentence to put new words into, and templates is words")
+                .with_hint("--set templates=object, or templates=style"));
+        }
         if !self.words && self.end == End::None {
             return Err(Error::input("words is false and end is none, expected some tokens that attention is to leave"));
         }
@@ -209,28 +268,104 @@ impl Options {
     }
 }
 
-/// 1 at the concept's positions in each prompt of the concepts, 0 elsewhere: `[prompts, tokens, 1]`.
-fn marks(pipeline: &Pipeline, concepts: &[Concept], options: &Options) -> Result<Tensor<3>> {
-    let tokenizer = &pipeline.tokenizer;
-    let mut rows = Vec::new();
-    for concept in concepts {
-        for prompt in &concept.prompts {
-            let encoded = tokenizer.encode(prompt.asks());
-            let mut row = vec![0.0f32; encoded.ids.len()];
-            if options.words {
-                positions(pipeline, concept, prompt)?.into_iter().for_each(|at| row[at] = 1.0);
+/// A prompt, whose concept it names, and where.
+#[derive(Debug)]
+struct Said {
+    concept: usize,
+    /// The concept's name.
+    name: String,
+    text: String,
+    positions: Vec<usize>,
+}
+
+/// The prompts: the concepts' own, or one sentence for each concept.
+fn said(pipeline: &Pipeline, concepts: &[Concept], templates: Templates) -> Result<Vec<Said>> {
+    let mut all = Vec::new();
+    for (i, concept) in concepts.iter().enumerate() {
+        let name = concept.name.clone();
+        let Some(sentence) = templates.sentence() else {
+            for prompt in &concept.prompts {
+                let positions = positions(pipeline, concept, prompt)?;
+                all.push(Said { concept: i, name: name.clone(), text: prompt.asks().to_owned(), positions });
             }
-            let last = encoded.length - 1;
-            match options.end {
-                End::None => {}
-                End::First => row[last] = 1.0,
-                End::All => (last..row.len()).filter(|&at| encoded.ids[at] == tokenizer.end_id()).for_each(|at| row[at] = 1.0),
-            }
-            rows.push(row);
+            continue;
+        };
+        let text = sentence.replace("{}", &name);
+        if let Some(lost) = pipeline.tokenizer.encode(&text).lost {
+            return Err(Error::input(format!("`{text}` does not fit the text encoder: `{lost}` would be lost"))
+                .with_hint("use fewer words, or --set templates=words"));
         }
+        let positions = pipeline.tokenizer.span(&text, &name)?.into_iter().flatten().collect();
+        all.push(Said { concept: i, name, text, positions });
     }
-    let (n, tokens) = (rows.len(), tokenizer.context());
-    Ok(Tensor::from_data(TensorData::new(rows.concat(), [n, tokens, 1]), pipeline.device()))
+    Ok(all)
+}
+
+/// 1 at the concept's positions in each prompt, 0 elsewhere: `[prompts, tokens, 1]`.
+fn marks(pipeline: &Pipeline, said: &[Said], options: &Options) -> Tensor<3> {
+    let one = |said: &Said| {
+        let encoded = pipeline.tokenizer.encode(&said.text);
+        marked(&encoded.ids, encoded.length - 1, &said.positions, pipeline.tokenizer.end_id(), options)
+    };
+    column(pipeline, said.iter().map(one).collect())
+}
+
+/// One prompt's marks: its ids, the position of its first end token, the concept's positions.
+fn marked(ids: &[u32], end: usize, positions: &[usize], end_id: u32, options: &Options) -> Vec<f32> {
+    let mut row = vec![0.0f32; ids.len()];
+    if options.words {
+        positions.iter().for_each(|&at| row[at] = 1.0);
+    }
+    match options.end {
+        End::None => {}
+        End::First => row[end] = 1.0,
+        End::All => (end..row.len()).filter(|&at| ids[at] == end_id).for_each(|at| row[at] = 1.0),
+    }
+    row
+}
+
+/// Rows of marks, `[rows, tokens, 1]`.
+fn column(pipeline: &Pipeline, rows: Vec<Vec<f32>>) -> Tensor<3> {
+    let (n, tokens) = (rows.len(), pipeline.tokenizer.context());
+    Tensor::from_data(TensorData::new(rows.concat(), [n, tokens, 1]), pipeline.device())
+}
+
+/// Textual inversion: new words for each concept, learnt from its pictures, and the same pictures with prompts that say them.
+fn with_words(
+    job: &mut Job<'_>,
+    shown: Anchors,
+    said: &[Said],
+    sentence: &str,
+    options: &Options,
+) -> Result<(Anchors, Tensor<3>)> {
+    let pipeline = job.pipeline;
+    let sentences = Sentences::new(pipeline, &[sentence.to_owned()], options.ti_words)?;
+    let width = pipeline.text_encoder.config.hidden_size;
+    let how = Inversion {
+        steps: options.ti_iterations,
+        batch: options.batch,
+        lr: options.ti_lr,
+        weight_decay: options.ti_weight_decay,
+        length: (options.ti_length > 0.0).then_some(options.ti_length),
+    };
+    let (mut hidden, mut rows) = (Vec::new(), Vec::new());
+    for (i, own) in said.iter().enumerate() {
+        let pictures = shown.noised_of(&[i]);
+        let (begun, learnt) = (stream(job.seed, "fmn/new words").at(i), stream(job.seed, "fmn/inversions").at(i));
+        let name = format!("fmn-words-{}", own.concept);
+        let words = inversion::kept(job, &name, [options.ti_words, width], &mut |job| {
+            job.tell(Event::Stage { name: "learning words", total: how.steps, done: 0 })?;
+            let start = inversion::begin(pipeline, &own.name, options.ti_words, 1.0, begun);
+            inversion::invert(pipeline, &pictures, &sentences, start, how, learnt, &mut |done, loss| {
+                job.tell(Event::Step { done, loss: Some(loss) })
+            })
+        })?;
+        hidden.push(sentences.encode(&pipeline.text_network(), &words, &[0]));
+        let positions: Vec<usize> = sentences.places(0).collect();
+        let ids = sentences.ids(0, pipeline.tokenizer.pad_id());
+        rows.push(marked(&ids, sentences.end(0), &positions, pipeline.tokenizer.end_id(), options));
+    }
+    Ok((shown.with_targets(Tensor::cat(hidden, 0)), column(pipeline, rows)))
 }
 
 /// Where a prompt names the concept: by its name, else by the prompt that is taken out of it, else anywhere.

@@ -8,7 +8,8 @@
 //!
 //! Ours is a second term, `w mean |h_t(k) - h*_t(k)|^2` over captions `k` that do not name the concept. The published code
 //! looks at the output of the last layer's attention instead, and its `c r` is one array of uniform numbers over all positions
-//! and channels, scaled to the norm `c` as a whole.
+//! and channels, scaled to the norm `c` as a whole. Its AdamW gets weight decay and eps in each other's place (1e-6 and 1e-8). That code
+//! was read in a third party's port (fmp453/erase-eval).
 //!
 //! No picture is looked at and the U-Net is never asked.
 
@@ -17,6 +18,8 @@ use scumble_diffusion::Pipeline;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    adam::Adam,
+    checks,
     concept::ConceptPrompt,
     edit::Edit,
     error::{Error, Result},
@@ -50,8 +53,12 @@ pub struct Options {
     pub train_method: String,
     /// Training steps.
     pub iterations: usize,
-    /// Adam's step size at the first step.
+    /// AdamW's step size at the first step.
     pub lr: f64,
+    /// AdamW's second beta.
+    pub beta2: f64,
+    /// AdamW's weight decay; with 0 it is Adam.
+    pub weight_decay: f64,
     /// `constant` or `linear` (falling to 0).
     pub lr_schedule: LrSchedule,
     /// `random` or `anchor`.
@@ -118,6 +125,8 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         train_method: "text-first".into(),
         iterations: 50,
         lr: 1e-4,
+        beta2: 0.98,
+        weight_decay: 1e-6,
         lr_schedule: LrSchedule::Constant,
         towards: Towards::Random,
         coefficient: 500.0,
@@ -130,13 +139,21 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     };
     match variant {
         Variant::Paper => paper,
-        Variant::Reference => Options { coefficient: 5000.0, direction: Direction::Whole, at: At::Attention, ..paper },
+        Variant::Reference => Options {
+            train_method: "text-first-linear".into(),
+            coefficient: 5000.0,
+            direction: Direction::Whole,
+            at: At::Attention,
+            ..paper
+        },
         Variant::Fixed if !job.miniature => {
             Options { towards: Towards::Anchor, positions: Positions::Concept, retain: 1.0, retain_batch: 4, ..paper }
         }
         Variant::Fixed => Options {
             iterations: 60,
             lr: 1e-3,
+            beta2: 0.999,
+            weight_decay: 0.0,
             lr_schedule: LrSchedule::Linear,
             towards: Towards::Anchor,
             positions: Positions::Concept,
@@ -158,9 +175,10 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     options.train_method = trainable.name.into();
     if trainable.component != "text_encoder" {
         return Err(Error::input(format!("`{}` moves the {}, HiRM moves the text encoder", trainable.name, trainable.component))
-            .with_hint("choose text-first, text-encoder, text-mlp, text-mlp-only or text-attn"));
+            .with_hint("choose text-first, text-first-linear, text-encoder, text-mlp, text-mlp-only or text-attn"));
     }
     options.check()?;
+    checks::keeping(job, options.retain > 0.0, "--set retain=1 --set retain_batch=4")?;
     let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
     if prompts.is_empty() {
         return Err(Error::input("there is no concept to erase"));
@@ -170,7 +188,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let aims: Vec<Aim> = prompts.iter().map(|p| Aim::of(job.pipeline, p, &options, job.seed)).collect::<Result<_>>()?;
     let retain = if options.retain > 0.0 { Retain::of(job) } else { Retain::default() };
     let (pipeline, seed) = (job.pipeline, job.seed);
-    let steps = Train::new(trainable, options.iterations, options.lr, options.lr_schedule, "hirm");
+    let adam = Adam { beta2: options.beta2, weight_decay: options.weight_decay, decoupled: true, ..Adam::default() };
+    let steps = Train { adam, ..Train::new(trainable, options.iterations, options.lr, options.lr_schedule, "hirm") };
     let values = train(job, steps, &mut |edited, step| {
         let rows = draw(aims.len(), options.batch, seed, step);
         let chosen: Vec<&Aim> = rows.iter().map(|&row| &aims[row]).collect();
@@ -189,13 +208,19 @@ impl Options {
                 return Err(Error::input(format!("{name} is {value}, expected 1 to 1000000")));
             }
         }
-        for (name, value, above) in
-            [("lr", self.lr, true), ("coefficient", self.coefficient, true), ("retain", self.retain, false)]
-        {
+        for (name, value, above) in [
+            ("lr", self.lr, true),
+            ("coefficient", self.coefficient, true),
+            ("retain", self.retain, false),
+            ("weight_decay", self.weight_decay, false),
+        ] {
             if !value.is_finite() || value < 0.0 || (above && value == 0.0) {
                 let least = if above { "above 0" } else { "of at least 0" };
                 return Err(Error::input(format!("{name} is {value}, expected a finite number {least}")));
             }
+        }
+        if !(0.0..1.0).contains(&self.beta2) {
+            return Err(Error::input(format!("beta2 is {}, expected 0 to less than 1", self.beta2)));
         }
         if self.retain > 0.0 && self.retain_batch == 0 {
             return Err(Error::input("retain_batch is 0, expected at least 1 where retain is not 0"));

@@ -3,35 +3,50 @@
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::{
     edit::Edit,
     error::{Error, Result},
     guards,
     job::Job,
+    trainable,
 };
 
-/// Every method is a file of this folder that says what it is in a constant `METHOD`, and a line in the list below.
+/// Every method is a file of this folder that says what it is in a constant `METHOD`, and a line in the list below. Its `defaults` take
+/// a job and a variant; where they take or give something else, the line says how.
 macro_rules! methods {
-    ($($name:ident)*) => {
+    (@defaults $name:ident) => { |job, variant| as_value(&$name::defaults(job, variant)) };
+    (@defaults $name:ident $defaults:expr) => { $defaults };
+    ($($name:ident $(=> $defaults:expr;)?)*) => {
         $(pub mod $name;)*
 
         /// Every method.
         pub const ALL: &[Method] = &[$($name::METHOD),*];
+
+        /// Of every method its name, its source and its defaults.
+        const KNOWN: &[(&str, &str, Defaults)] = &[$((
+            $name::METHOD.id,
+            include_str!(concat!(stringify!($name), ".rs")),
+            methods!(@defaults $name $($defaults)?),
+        )),*];
     };
 }
 
+/// A method's default options for a job, as named values.
+type Defaults = fn(&Job<'_>, Variant) -> Result<Value>;
+
 methods! {
-    esd
+    esd => |job, variant| as_value(&esd::defaults(job, variant, trainable::ESD_X));
     uce
-    rece
+    rece => |job, variant| as_value(&rece::defaults(job, variant)?);
     realera
     trce
-    mace
-    speed
-    oce
+    mace => |job, variant| as_value(&mace::defaults(job, variant)?);
+    speed => |job, variant| as_value(&speed::defaults(job, variant)?);
+    oce => |job, variant| as_value(&oce::defaults(job, variant)?);
     few_shot
-    advunlearn
+    advunlearn => |job, variant| as_value(&advunlearn::defaults(job, variant, trainable::TEXT_ENCODER));
     hirm
     receler
     stereo
@@ -45,6 +60,31 @@ methods! {
     all_but_one
     doco
     fmn
+}
+
+/// Methods that can be told where pictures show the concept (`--masks`).
+pub const MASKED: &[&str] = &[mace::METHOD.id];
+
+/// Options that several methods have stand in these.
+const SHARED: [&str; 2] = [include_str!("../forget.rs"), include_str!("../steering.rs")];
+
+fn as_value<T: Serialize>(options: &T) -> Result<Value> {
+    serde_json::to_value(options).map_err(|e| Error::input(format!("cannot record the options: {e}")))
+}
+
+/// The default options of a method for a job, as named values; none for what is no method of the list.
+///
+/// # Errors
+/// If the job asks for a preset that there is not.
+pub(crate) fn defaults(id: &str, job: &Job<'_>, variant: Variant) -> Result<Value> {
+    let known = KNOWN.iter().find(|(known, ..)| *known == id);
+    known.map_or_else(|| Ok(Value::Object(Map::new())), |(_, _, defaults)| defaults(job, variant))
+}
+
+/// The sources in which a method's options are declared, its own first.
+pub(crate) fn sources(id: &str) -> Vec<&'static str> {
+    let own = KNOWN.iter().filter(|(known, ..)| *known == id).map(|(_, source, _)| *source);
+    own.chain(SHARED).collect()
 }
 
 /// Which of a method's forms to run where paper and published code disagree.

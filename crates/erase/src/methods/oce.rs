@@ -15,13 +15,16 @@
 //! same.
 //!
 //! `Q` is to be a rotation. The published code negates its last column if its determinant is negative, which mirrors one of
-//! the output's coordinates for all prompts; mirroring the direction of the least singular value is the best rotation.
+//! the output's coordinates for all prompts; mirroring the direction of the least singular value is the best rotation. Where a
+//! matrix has more rows than columns (the 1280 wide layers of SD 1.x) the published determinant's sign is that of directions which no
+//! value has: rounding decides it. There no column is negated.
 
 use faer::{Mat, MatRef};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    closed_form::{self, Encoded, EncodedPair, KEYS_AND_VALUES, Positions, VALUES, subspace},
+    checks,
+    closed_form::{self, Encoded, EncodedPair, Expand, KEYS_AND_VALUES, Positions, VALUES, subspace},
     concept::Concept,
     edit::Edit,
     error::{Error, Result},
@@ -50,6 +53,10 @@ const SINGULAR: f64 = 1e-13;
 /// OCE's options.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
+    /// Which of the published settings: it decides the four weights and `expand_prompts`.
+    pub task: Task,
+    /// Further wordings that span the concept and its anchor, for `words`: five for an `object` or for `art`, or `none`.
+    pub expand_prompts: Expand,
     /// What spans the concept.
     pub subspace: Subspace,
     /// Directions of each concept, for `contrast`.
@@ -68,6 +75,20 @@ pub struct Options {
     pub sign: Sign,
     /// Whether keys are turned too.
     pub keys: bool,
+}
+
+/// The published settings, of the scripts for SD 1.4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// 2000, 10, 0, 10 in the order of the formula, five wordings.
+    Object,
+    /// 500, 10, 1, 10, five wordings for artists.
+    Style,
+    /// 3000, 20, 0, 10, five wordings.
+    Nudity,
+    /// 3500, 50, 5, 10 for ten, 1500, 70, 2.5, 10 for fifty, 800, 70, 2, 10 for a hundred; names alone.
+    Celebrity,
 }
 
 /// What is taken for the concept's subspace.
@@ -90,27 +111,51 @@ pub enum Sign {
     Least,
 }
 
-/// The defaults for a job.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+/// The defaults for a job: the published ones of a task, for objects unless the user chose another.
+///
+/// # Errors
+/// If there is no such task.
+pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
+    let task = job.preset("task", Task::Object)?;
+    let (expand_prompts, erase_scale, general_scale, preserve_scale) = match (task, job.concepts.len()) {
+        (Task::Object, _) => (Expand::Object, 2000.0, 10.0, 0.0),
+        (Task::Style, _) => (Expand::Art, 500.0, 10.0, 1.0),
+        (Task::Nudity, _) => (Expand::Object, 3000.0, 20.0, 0.0),
+        (Task::Celebrity, 0..=10) => (Expand::None, 3500.0, 50.0, 5.0),
+        (Task::Celebrity, 11..=50) => (Expand::None, 1500.0, 70.0, 2.5),
+        (Task::Celebrity, _) => (Expand::None, 800.0, 70.0, 2.0),
+    };
     let published = Options {
+        task,
+        expand_prompts,
         subspace: Subspace::Words,
         rank: 1,
         whiten: 0.0,
-        erase_scale: 1000.0,
-        general_scale: 30.0,
-        preserve_scale: 1.0,
+        erase_scale,
+        general_scale,
+        preserve_scale,
         lambda: 10.0,
-        sign: Sign::Least,
+        sign: Sign::Column,
         keys: false,
     };
-    match variant {
-        Variant::Reference | Variant::Paper => Options { sign: Sign::Column, ..published },
-        Variant::Fixed if !job.miniature => published,
+    Ok(match variant {
+        Variant::Reference | Variant::Paper => published,
+        // What the user wants kept is kept.
+        Variant::Fixed if !job.miniature => Options { sign: Sign::Least, preserve_scale: preserve_scale.max(1.0), ..published },
         Variant::Fixed => {
             let concepts = job.concepts.len().max(1) as f64;
-            Options { subspace: Subspace::Contrast, whiten: 0.3, erase_scale: 600.0 / concepts.sqrt(), ..published }
+            Options {
+                expand_prompts: Expand::None,
+                subspace: Subspace::Contrast,
+                whiten: 0.3,
+                erase_scale: 600.0 / concepts.sqrt(),
+                general_scale: 30.0,
+                preserve_scale: 1.0,
+                sign: Sign::Least,
+                ..published
+            }
         }
-    }
+    })
 }
 
 /// Erases the job's concepts.
@@ -118,8 +163,11 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// # Errors
 /// If an option is impossible, the concepts leave nothing to turn to, M is singular, nothing changes, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let options: Options = job.options(&defaults(job, variant))?;
+    let options: Options = job.options(&defaults(job, variant)?)?;
     options.check()?;
+    checks::preserving(job, options.preserve_scale > 0.0, "--set preserve_scale=1")?;
+    let whitened = options.subspace == Subspace::Contrast && options.whiten > 0.0;
+    checks::captioned(job, options.general_scale > 0.0 || whitened, "--set general_scale=30")?;
     let rows = Rows::of(job, &options)?;
     let layers = closed_form::layers(job, if options.keys { KEYS_AND_VALUES } else { VALUES });
     job.tell(Event::Stage { name: "solving", total: layers.len(), done: 0 })?;
@@ -130,7 +178,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         worst = worst.max(condition);
         job.tell(Event::Step { done: done + 1, loss: None })?;
     }
-    job.tell(Event::Note(&format!("condition number {worst:.3e}")))?;
+    job.tell(Event::Detail(&format!("condition number {worst:.3e}")))?;
     let recorded = closed_form::recorded(job, &options)?;
     closed_form::finish(job, METHOD.id, recorded, &layers, new)
 }
@@ -172,7 +220,10 @@ impl Rows {
         for concept in job.concepts {
             let contrast = options.subspace == Subspace::Contrast;
             let one = std::slice::from_ref(concept);
-            let pairs = if contrast { closed_form::contrasts(one) } else { closed_form::prompt_pairs(one, false) };
+            let pairs = match contrast {
+                true => closed_form::contrasts(one),
+                false => closed_form::expanded(closed_form::prompt_pairs(one, false), options.expand_prompts),
+            };
             let pairs = closed_form::encode_pairs(job, &pairs, 0.0)?;
             if contrast {
                 concepts.push(stack(pairs.iter().map(difference).collect()));
@@ -317,6 +368,8 @@ mod tests {
 
     fn options() -> Options {
         Options {
+            task: Task::Object,
+            expand_prompts: Expand::None,
             subspace: Subspace::Words,
             rank: 1,
             whiten: 0.0,

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     bank::{self, Bank, Path, Sampling},
+    checks,
     closed_form::{self, EncodedPair, KEYS_AND_VALUES, Layer, Positions, Regression, Statistics},
     edit::Edit,
     error::{Error, Result},
@@ -72,7 +73,8 @@ pub struct Options {
     pub templates: usize,
     /// Weight of pinned rows.
     pub lambda_1: f64,
-    /// Weight of the prior, per caption.
+    /// Weight of the prior, for each caption: the same number keeps the more the more captions there are (1000 compiled-in ones for a
+    /// checkpoint, 217 on the miniature for one object).
     pub lambda_2: f64,
     /// How far past what stands in for it a row goes: `g + eta (g - c)` (ours; 0 is published).
     pub eta: f64,
@@ -160,6 +162,9 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let options: Options = job.options(&defaults(job, variant))?;
     options.check()?;
+    checks::preserving(job, options.lambda_2 > 0.0, "--set lambda_2=0.1")?;
+    let used = options.lambda_2 > 0.0 || options.noise == Perturbation::Prior;
+    checks::captioned(job, used, "--set lambda_2=0.1, or --set noise=prior")?;
     let prior = closed_form::statistics(job, Positions::All)?;
     job.tell(Event::Stage { name: "solving", total: 1, done: 0 })?;
     let width = job.pipeline.text_encoder.config.hidden_size;
@@ -194,7 +199,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     closed_form::keep_preserved(job, &mut regression, options.lambda_2)?;
     closed_form::keep_empty(job, &mut regression, options.empty_scale)?;
     let solution = regression.solve()?;
-    job.tell(Event::Note(&format!("condition number {:.3e}", solution.condition)))?;
+    job.tell(Event::Detail(&format!("condition number {:.3e}", solution.condition)))?;
     job.tell(Event::Step { done: 1, loss: None })?;
     let layers = closed_form::layers(job, KEYS_AND_VALUES);
     let mut new = closed_form::multiplied(&layers, &solution.map);

@@ -9,14 +9,18 @@
 //!
 //! Then UCE maps all `e*` to what the present matrices make of the neutral prompt, regularised towards the present matrices.
 //!
+//! The published code maps all rows of `e*` position by position onto those of the neutral prompt, start token onto start token, where
+//! UCE's own slices begin at the last word. It also picks the round by generating pictures; here the number of rounds is `epochs`.
+//!
 //! All matrices stay of the form `W_j0 M`, so with `S = sum_j W_j0^T W_j0` the first step is `(lambda_r I + M^T S M)^-1 M^T S e`:
 //! nothing has to be summed over layers twice.
 
 use faer::{Mat, linalg::solvers::Solve};
 use serde::{Deserialize, Serialize};
 
-use super::uce;
+use super::uce::{self, EditedRows};
 use crate::{
+    checks,
     closed_form::{self, EncodedPair, KEYS_AND_VALUES, Layer, regression},
     edit::Edit,
     error::{Error, Result},
@@ -42,50 +46,92 @@ pub const METHOD: Method = Method {
 /// RECE's options; those of the UCE edit it starts from carry UCE's names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
-    /// Rounds of deriving an embedding and editing it away.
+    /// Which row of the published settings: it decides `epochs`, `lambda_r` and `empty_per_concept`.
+    pub task: Task,
+    /// Rounds of deriving an embedding and editing it away, 0 to 100.
     pub epochs: usize,
     /// Pull of the derived embedding towards zero.
     pub lambda_r: f64,
+    /// Which rows of the derived embedding are edited.
+    pub rows: EditedRows,
     /// Weight of staying as it is in the rounds.
     pub lambda: f64,
     /// Weight of the derived rows in the rounds.
     pub erase_scale: f64,
-    /// Weight of the empty prompt and of each preserved one in the rounds.
+    /// Weight of the empty prompt and of each preserved one in the rounds; 0 for UCE's rule.
     pub preserve_scale: f64,
+    /// Whether the rounds keep the empty prompt once for every concept instead of once (published for nudity and unsafe content).
+    pub empty_per_concept: bool,
     /// Weight of each of the job's captions in the rounds.
     pub prior_scale: f64,
     /// Whether the rounds keep what the edits before them made of the concept's own rows (ours): without it an edit of the
     /// derived rows undoes some of the first.
     pub keep_erased: bool,
-    /// The UCE edit it starts from.
+    /// The UCE edit it starts from, an object of all of UCE's options.
     pub start: uce::Options,
 }
 
-/// The defaults for a job: the published ones for objects that are hard to erase.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let start = uce::defaults(job, if variant == Variant::Reference { Variant::Paper } else { variant });
+/// A row of the published settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Task {
+    /// Three rounds, lambda_r 0.1.
+    Nudity,
+    /// Two rounds, lambda_r 0.1 (the eleven words of I2P).
+    Unsafe,
+    /// One round, lambda_r 1e-3; give `--anchor art`, and artists to keep.
+    Style,
+    /// Objects of which UCE leaves something (church, garbage truck): one round, lambda_r 1e-3.
+    HardObject,
+    /// Objects of which UCE leaves little (springer, golf ball, parachute): one round, lambda_r 0.1.
+    EasyObject,
+    /// Objects of which UCE leaves nothing: no round.
+    Object,
+}
+
+/// The defaults for a job: the published ones for objects that are hard to erase, unless the user chose another task.
+///
+/// # Errors
+/// If there is no such task.
+pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
+    let task = job.preset("task", Task::HardObject)?;
+    let (epochs, lambda_r) = match task {
+        Task::Nudity => (3, 1e-1),
+        Task::Unsafe => (2, 1e-1),
+        Task::Style | Task::HardObject => (1, 1e-3),
+        Task::EasyObject => (1, 1e-1),
+        Task::Object => (0, 1e-3),
+    };
+    let start = uce::edit_defaults(job, if variant == Variant::Reference { Variant::Paper } else { variant });
+    // The scripts start from checkpoints of UCE's own defaults (`...-1-1.0.pt`: erase 1, preserve by its rule).
     let published = Options {
-        epochs: 1,
-        lambda_r: 1e-3,
+        task,
+        epochs,
+        lambda_r,
+        rows: EditedRows::All,
         lambda: 0.1,
         erase_scale: 1.0,
         preserve_scale: 0.1,
+        empty_per_concept: matches!(task, Task::Nudity | Task::Unsafe),
         prior_scale: 0.0,
         keep_erased: false,
-        start: uce::Options { lambda: 0.1, preserve_scale: 0.1, ..start.clone() },
+        start: start.clone(),
     };
-    match variant {
+    Ok(match variant {
+        // "For all concepts lambda_1 = 0.1 and lambda_2 = 0.1".
+        Variant::Paper => Options { start: uce::Options { lambda: 0.1, preserve_scale: 0.1, ..start }, ..published },
         Variant::Fixed if job.miniature => Options {
-            epochs: 3,
-            lambda_r: 1e-1,
+            epochs: if job.options.contains_key("task") { epochs } else { 3 },
+            lambda_r: if job.options.contains_key("task") { lambda_r } else { 1e-1 },
+            rows: start.rows,
             preserve_scale: 1.0,
+            empty_per_concept: false,
             prior_scale: start.prior_scale,
             keep_erased: true,
-            start,
             ..published
         },
         _ => published,
-    }
+    })
 }
 
 /// Erases the job's concepts.
@@ -93,18 +139,21 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// # Errors
 /// If an option is impossible, a system is singular, nothing changes, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let options: Options = job.options(&defaults(job, variant))?;
+    let options: Options = job.options(&defaults(job, variant)?)?;
     options.check()?;
+    let kept = options.prior_scale > 0.0 || options.start.prior_scale > 0.0;
+    checks::captioned(job, kept, "--set prior_scale=0.1, and the same in start")?;
     job.tell(Event::Stage { name: "solving", total: options.epochs + 1, done: 0 })?;
     let layers = closed_form::layers(job, KEYS_AND_VALUES);
     let gram = gram(&layers);
     let pairs = uce::encoded_pairs(job, &options.start)?;
     let kept = uce::kept(job, &options.start)?;
     let mut solution = uce::regression(&pairs, &kept, &options.start).solve()?;
-    job.tell(Event::Note(&format!("UCE: condition number {:.3e}", solution.condition)))?;
+    job.tell(Event::Detail(&format!("UCE: condition number {:.3e}", solution.condition)))?;
     job.tell(Event::Step { done: 1, loss: None })?;
 
     let round = uce::Options {
+        rows: options.rows,
         lambda: options.lambda,
         erase_scale: options.erase_scale,
         preserve_scale: options.preserve_scale,
@@ -112,8 +161,12 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         ..options.start.clone()
     };
     let mut kept = uce::kept(job, &round)?;
+    if options.empty_per_concept && job.concepts.len() > 1 {
+        let more = (job.concepts.len() - 1) as f64;
+        closed_form::keep_empty(job, &mut kept, more * uce::preserve_weight(job, &round))?;
+    }
     if options.keep_erased {
-        pairs.iter().for_each(|pair| kept.keep(uce::edited(pair, round.rows).0.as_ref(), round.erase_scale));
+        pairs.iter().for_each(|pair| kept.keep(uce::edited(pair, options.start.rows).0.as_ref(), round.erase_scale));
     }
     let mut map = solution.map;
     for epoch in 1..=options.epochs {
@@ -124,7 +177,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         // In rows that the present matrices see; what it finds is put behind what they are.
         solution = uce::regression(&revived, &kept, &round).solve()?;
         map = &map * &solution.map;
-        job.tell(Event::Note(&format!("round {epoch}: condition number {:.3e}", solution.condition)))?;
+        job.tell(Event::Detail(&format!("round {epoch}: condition number {:.3e}", solution.condition)))?;
         job.tell(Event::Step { done: epoch + 1, loss: None })?;
     }
     let new = closed_form::multiplied(&layers, &map);

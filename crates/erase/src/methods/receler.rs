@@ -6,11 +6,14 @@
 //! network's cross-attention looks at the concept's words:
 //!
 //! - `erase = mean (eps(z_t, c + p) - (eps*(0) - eta (eps*(c) - eps*(0))))^2`
-//! - `local = mean_l mean (a_l (1 - M))^2`, so that a bottleneck acts where the concept is
-//! - the rows are learnt in turn: `min_p mean (eps(z_t, c + p) - eps*(z_t, c))^2`
+//! - `local = mean_l sum (a_l (1 - M))^2 / sum (1 - M)`, the mean over channels and over the places outside, so that a bottleneck
+//!   acts where the concept is
+//! - the rows are learnt in turn: `min_p mean (eps(z_t, c + p) - eps*(z_t, c))^2`, all steps on the `z_t` of the erasure
 //!
 //! The published code samples `z_t` anew with the edited network at every step; here it comes from the
-//! [`bank`](crate::bank), with the frozen predictions. Plain checkpoints have no such layers, so the Edit cannot be exported.
+//! [`bank`](crate::bank), with the frozen predictions. In that code the rows are written to a copy of the hidden states, so that the
+//! network never sees them and its adversarial training does nothing; here they are seen, as in the paper. Plain checkpoints have
+//! no such layers, so the Edit cannot be exported.
 
 use std::cell::RefCell;
 
@@ -34,6 +37,7 @@ use crate::{
     },
     seeds::{Stream, draw, stream},
     train::{LrSchedule, Train, train},
+    turns,
 };
 
 /// What it is.
@@ -68,7 +72,7 @@ pub struct Options {
     pub anchor_eta: f64,
     /// Weight of acting where the concept is.
     pub local: f64,
-    /// The share of the strongest attention from which on a place belongs to the concept.
+    /// From which attention on a place belongs to the concept, between the weakest (0) and the strongest (1) of its map.
     pub mask_threshold: f64,
     /// Adversarial rows; 0 for none.
     pub rows: usize,
@@ -76,6 +80,8 @@ pub struct Options {
     pub attack_steps: usize,
     /// Adam's step size for them, and its weight decay.
     pub attack_lr: f64,
+    /// `same` or `fresh`: whether all of these steps look at the examples of the step, or each at others.
+    pub attack_examples: Seen,
     /// The share of a step's examples that is asked with them.
     pub attacked: f64,
     /// Examples a step.
@@ -86,6 +92,16 @@ pub struct Options {
     pub sampling_steps: usize,
     /// Guidance on the trajectories.
     pub start_guidance: f64,
+}
+
+/// What adversarial rows are learnt on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Seen {
+    /// The examples that the step erases on.
+    Same,
+    /// Others in each of their steps.
+    Fresh,
 }
 
 /// The defaults for a job.
@@ -102,6 +118,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         rows: 16,
         attack_steps: 50,
         attack_lr: 0.1,
+        attack_examples: Seen::Same,
         attacked: 1.0,
         batch: 1,
         trajectories: 8,
@@ -116,6 +133,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             lr_schedule: LrSchedule::Linear,
             inner: 32,
             attack_steps: 2,
+            attack_examples: Seen::Fresh,
             attacked: 0.5,
             batch: 8,
             trajectories: prompts.max(16),
@@ -155,6 +173,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         let rows: Vec<usize> = examples.path.iter().map(|path| path % prompts.len()).collect();
         (examples, rows)
     };
+    let erased = stream(seed, "receler/erase");
     let steps = Train {
         start: Some(&start),
         carried: Some(&carried),
@@ -164,15 +183,18 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         let mut rows = fresh.clone().from_stored(&carried.borrow()).unwrap_or_else(|| fresh.clone());
         if options.rows > 0 {
             rows.attack(edited, adam, options.attack_lr, options.attack_steps, &mut |k| {
-                let (examples, of) = examples(step * options.attack_steps + k, stream(seed, "receler/attack"));
+                let (examples, of) = match options.attack_examples {
+                    Seen::Same => examples(step, erased),
+                    Seen::Fresh => examples(step * options.attack_steps + k, stream(seed, "receler/attack")),
+                };
                 Ok((examples, asked.hidden(&of), asked.ends(&of)))
             })?;
             carried.replace(rows.to_stored());
         }
-        let (examples, of) = examples(step, stream(seed, "receler/erase"));
+        let (examples, of) = examples(step, erased);
         let target = esd::target(&examples, &of, &prompts, away);
         let hidden = asked.hidden(&of);
-        let attacked = if options.rows > 0 { (of.len() as f64 * options.attacked).round() as usize } else { 0 };
+        let attacked = if options.rows > 0 { turns::part(step, of.len(), options.attacked) } else { 0 };
         let context = behind_some(&rows, hidden.clone(), &asked.ends(&of), attacked);
         let mask = asked.mask(pipeline, &examples, &of, options.mask_threshold);
         loss(edited, &examples, context, &target, &mask, options.local)
@@ -210,12 +232,26 @@ fn loss(
         return Ok(erased);
     }
     let layers = watch.added.len() as f64;
-    let outside = watch.added.into_iter().map(|added| {
-        let places = added.dims()[1];
-        (added * resized(mask, places).neg().add_scalar(1.0)).powi_scalar(2).mean()
-    });
+    let outside = watch.added.into_iter().map(|added| outside(added, mask));
     let sum = outside.reduce(|a, b| a + b).unwrap_or_else(|| erased.zeros_like());
     Ok(erased + sum * (local / layers))
+}
+
+/// The mean square, over channels and over the places outside the mask, of what a layer adds, `[n, places, channels]`; 0 where the
+/// mask leaves no place out.
+fn outside(added: Tensor<3>, mask: &Tensor<4>) -> Tensor<1> {
+    let places = added.dims()[1];
+    let out = resized(mask, places).neg().add_scalar(1.0);
+    let count = out.clone().sum().add_scalar(1e-9);
+    (added * out).powi_scalar(2).mean_dim(2).sum() / count
+}
+
+/// 1 where a map, `[1, places, 1]`, lies at `threshold` or above between its weakest and its strongest place. A map that is the same
+/// everywhere tells no place from another: all belong to the concept.
+fn attended(map: Tensor<3>, threshold: f64) -> Tensor<3> {
+    let least: f32 = map.clone().min().into_scalar();
+    let most: f32 = map.clone().max().into_scalar();
+    map.greater_equal_elem(f64::from(least) + f64::from(most - least) * threshold).float()
 }
 
 fn labels(t: &[Timestep]) -> Vec<f32> {
@@ -277,8 +313,8 @@ impl Asked {
     }
 
     /// Where the frozen network looks at the concept's words, 1 or 0, `[n, 1, h, w]`: the mean over the layers of a quarter of the
-    /// latents' side (16 x 16 in SD 1.x; of all sizes, the nearest there is) and over heads and words, from the threshold's share
-    /// of its maximum on.
+    /// latents' side (16 x 16 in SD 1.x; of all sizes, the nearest there is) and over heads and words, from the threshold's share of
+    /// the way from its minimum to its maximum on.
     fn mask(&self, frozen: &Pipeline, examples: &Examples, of: &[usize], threshold: f64) -> Tensor<4> {
         let mut watch = Watch::maps();
         let context = Context::from(self.hidden(of));
@@ -294,9 +330,7 @@ impl Asked {
         let rows = (0..n).map(|i| {
             let own = mean.clone().narrow(0, i, 1);
             let words: Vec<Tensor<3>> = self.words[of[i]].iter().map(|&word| own.clone().narrow(2, word, 1)).collect();
-            let map = Tensor::cat(words, 2).mean_dim(2);
-            let top: f32 = map.clone().max().into_scalar();
-            map.greater_equal_elem(f64::from(top) * threshold).float()
+            attended(Tensor::cat(words, 2).mean_dim(2), threshold)
         });
         // The layer has the latents' proportions.
         let factor = ((h * w) as f64 / size as f64).sqrt();
@@ -349,5 +383,48 @@ impl Options {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    fn places<const D: usize>(values: &[f32], shape: [usize; D]) -> Tensor<D> {
+        Tensor::<1>::from_floats(values, &Device::flex()).reshape(shape)
+    }
+
+    fn read<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+        x.into_data().iter::<f32>().collect()
+    }
+
+    // attn = torch.tensor([.50, .52, .54, .60]); m = (attn - attn.min()) / (attn.max() - attn.min())
+    // (m >= .1), (m >= .3), (m >= 1.)
+
+    /// Attention has a high floor: a share of the maximum alone would take all of these.
+    #[test]
+    fn a_mask_lies_between_the_weakest_and_the_strongest_place() {
+        let map = || places(&[0.50, 0.52, 0.54, 0.60], [1, 4, 1]);
+        assert_eq!(read(attended(map(), 0.1)), [0.0, 1.0, 1.0, 1.0]);
+        assert_eq!(read(attended(map(), 0.3)), [0.0, 0.0, 1.0, 1.0]);
+        assert_eq!(read(attended(map(), 1.0)), [0.0, 0.0, 0.0, 1.0]);
+        assert_eq!(read(attended(map(), 0.0)), [1.0; 4]);
+        assert_eq!(read(attended(places(&[0.25; 4], [1, 4, 1]), 0.5)), [1.0; 4], "flat");
+    }
+
+    // out = torch.tensor([[1., 2.], [3., 4.], [5., 6.], [7., 8.]]).T.reshape(1, 2, 2, 2)      # (1, dim, h, w)
+    // flip = torch.tensor([[1., 0.], [0., 1.]]).reshape(1, 1, 2, 2)
+    // ((out * flip) ** 2).mean(1).sum() / (flip.sum() + 1e-9)                                 # 29.5
+
+    #[test]
+    fn what_is_added_outside_is_a_mean_over_the_places_outside() {
+        let added = || places(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], [1, 4, 2]);
+        let mask = places(&[0.0, 1.0, 1.0, 0.0], [1, 1, 2, 2]);
+        assert_eq!(read(outside(added(), &mask)), [29.5]);
+        // However few those are.
+        let mask = places(&[0.0, 1.0, 1.0, 1.0], [1, 1, 2, 2]);
+        assert_eq!(read(outside(added(), &mask)), [2.5]);
+        assert_eq!(read(outside(added(), &places(&[1.0; 4], [1, 1, 2, 2]))), [0.0]);
     }
 }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     adam::Adam,
+    checks,
     edit::Edit,
     error::{Error, Result},
     forget::{self, Pull, Relabel, Set, Sets},
@@ -124,6 +125,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let trainable = forget::of_unet(&options.train_method, "Selective Amnesia")?;
     options.train_method = trainable.name.into();
     options.check(job)?;
+    checks::keeping(job, options.gamma > 0.0 || options.lambda > 0.0, "a gamma or a lambda above 0")?;
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
 
     let sets = &options.sets;

@@ -15,6 +15,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    checks,
     edit::Edit,
     error::{Error, Result},
     forget::{self, Pull, Relabel, Set, Sets, train_both},
@@ -122,6 +123,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let trainable = forget::of_unet(&options.train_method, "SalUn")?;
     options.train_method = trainable.name.into();
     options.check()?;
+    checks::keeping(job, options.alpha > 0.0, "an alpha above 0")?;
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
 
     let sets = &options.sets;

@@ -11,7 +11,11 @@
 //! exactly: the start token and three centroids of the empty prompt's other rows.
 //!
 //! The retain set is refined for every matrix, since what is never reached needs no protection: rows stay that the edit
-//! without `P` moves more than the mean, and of each some perturbations along the direction that `W` sees least, chosen the same way.
+//! without `P`, `W (C_at - C_tt) (C_tt + I)^-1`, moves more than the mean, and of each some perturbations along the direction that `W`
+//! sees least, chosen the same way.
+//!
+//! For nudity the published script edits all rows but the start token's, keeps nothing but the empty prompt, and weakens the
+//! equalities by a ridge: `(K^T P M K + ridge I)^-1`.
 //!
 //! With `P = N N^T` the addition is `Y N^T`, where `Y = (B N - L (N^T K)^T) m`, `B = W (C_at - C_tt)` and `m = (N^T C_tt N + lambda I)^-1`.
 //! That is the same with a symmetric matrix to invert, and it needs no care where `P K` has fewer directions than `K`.
@@ -24,6 +28,7 @@ use scumble_diffusion::TorchRng;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    checks,
     closed_form::{self, KEYS_AND_VALUES, Positions, VALUES, regression, subspace},
     concept::Concept,
     edit::Edit,
@@ -54,6 +59,8 @@ const ROUNDS: usize = 100;
 /// SPEED's options.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
+    /// Which of the published settings: it decides `rows`, `retained`, `lambda`, `threshold`, `filter` and `ridge`.
+    pub task: Task,
     /// Which rows of a prompt are edited.
     pub rows: EditedRows,
     /// Which rows of a caption are kept.
@@ -66,12 +73,28 @@ pub struct Options {
     pub threshold: f64,
     /// Whether the retain set is refined.
     pub refine: bool,
+    /// Whether a refined set leaves out the rows that the edit hardly moves, or only adds perturbations.
+    pub filter: bool,
     /// Perturbations of each row of the refined set.
     pub perturbations: usize,
     /// Centroids of the empty prompt that are kept exactly, beside its start token.
     pub centroids: usize,
+    /// How much the equalities may give way; 0 for not at all.
+    pub ridge: f64,
     /// Whether keys are edited too.
     pub keys: bool,
+}
+
+/// The published settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// A few instances or styles.
+    Few,
+    /// Many celebrities: lambda 0.05, threshold 1e-4, no filter; give `--anchor person`, and the others to keep.
+    Celebrity,
+    /// Nudity: lambda 0.7, ridge 0.5, all rows, and nothing kept but the empty prompt.
+    Nudity,
 }
 
 /// Which rows are edited.
@@ -82,6 +105,8 @@ pub enum EditedRows {
     Last,
     /// From the first token in which the concept's captions and what is left without it differ (ours).
     Aligned,
+    /// All but the start token's, each with the same position of the anchor's prompt (published for nudity).
+    All,
 }
 
 /// Which rows of a caption are retained.
@@ -92,23 +117,37 @@ pub enum RetainedRows {
     Last,
     /// All, padding too.
     All,
+    /// No caption: those of the empty prompt but its start token (published for nudity).
+    Empty,
 }
 
-/// The defaults for a job.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published = Options {
+/// The defaults for a job: the published ones of a task, for a few concepts unless the user chose another.
+///
+/// # Errors
+/// If there is no such task.
+pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
+    let task = job.preset("task", Task::Few)?;
+    let few = Options {
+        task,
         rows: EditedRows::Last,
         retained: RetainedRows::Last,
         lambda: 1.0,
         overshoot: 0.0,
         threshold: 0.1,
         refine: true,
+        filter: true,
         perturbations: 10,
         centroids: 3,
+        ridge: 0.0,
         keys: false,
     };
-    match variant {
-        Variant::Fixed if job.miniature => Options {
+    let published = match task {
+        Task::Few => few,
+        Task::Celebrity => Options { lambda: 0.05, threshold: 1e-4, filter: false, ..few },
+        Task::Nudity => Options { rows: EditedRows::All, retained: RetainedRows::Empty, lambda: 0.7, ridge: 0.5, ..few },
+    };
+    Ok(match variant {
+        Variant::Fixed if job.miniature && task == Task::Few => Options {
             rows: EditedRows::Aligned,
             retained: RetainedRows::All,
             lambda: 0.1,
@@ -118,7 +157,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             ..published
         },
         _ => published,
-    }
+    })
 }
 
 /// Erases the job's concepts.
@@ -127,8 +166,9 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// If an option is impossible, there is nothing to retain or no free direction, the system is singular, nothing changes, or the
 /// caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let options: Options = job.options(&defaults(job, variant))?;
+    let options: Options = job.options(&defaults(job, variant)?)?;
     options.check()?;
+    checks::captioned(job, options.retained != RetainedRows::Empty, "--set retained=last or retained=all")?;
     let parts = Parts::of(job, &options)?;
     let layers = closed_form::layers(job, if options.keys { KEYS_AND_VALUES } else { VALUES });
     job.tell(Event::Stage { name: "solving", total: layers.len(), done: 0 })?;
@@ -154,14 +194,23 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     }
     let (least, most) = (room.iter().min().copied().unwrap_or(0), room.iter().max().copied().unwrap_or(0));
     let width = parts.targets.nrows();
-    job.tell(Event::Note(&format!("condition number {worst:.3e}; {least} to {most} of {width} directions are free")))?;
+    job.tell(Event::Detail(&format!("condition number {worst:.3e}; {least} to {most} of {width} directions are free")))?;
     let recorded = closed_form::recorded(job, &options)?;
     closed_form::finish(job, METHOD.id, recorded, &layers, new)
 }
 
 impl Options {
     fn check(&self) -> Result<()> {
-        closed_form::check(&[("lambda", self.lambda), ("threshold", self.threshold), ("overshoot", self.overshoot)])
+        closed_form::check(&[
+            ("lambda", self.lambda),
+            ("threshold", self.threshold),
+            ("overshoot", self.overshoot),
+            ("ridge", self.ridge),
+        ])?;
+        if self.perturbations > 10_000 {
+            return Err(Error::input(format!("perturbations is {}, expected 0 to 10000", self.perturbations)));
+        }
+        Ok(())
     }
 }
 
@@ -180,6 +229,8 @@ struct Parts {
     /// `C_at - C_tt`, `[width, width]`.
     moves: Mat<f64>,
     lambda: f64,
+    /// How much what is kept exactly may give way.
+    ridge: f64,
     /// What is kept exactly, `[n, width]`.
     fixed: Mat<f64>,
     /// What the user wants kept, `[n, width]`: never left out.
@@ -197,10 +248,13 @@ impl Parts {
         let rows = pairs.iter().map(|pair| match options.rows {
             EditedRows::Last => (pair.c.word(), pair.g.word()),
             EditedRows::Aligned => pair.rows(&closed_form::align(&pair.c, &pair.g)),
+            EditedRows::All => (pair.c.at(1..pair.c.rows.nrows()), pair.g.at(1..pair.g.rows.nrows())),
         });
         let (t, a): (Vec<_>, Vec<_>) = rows.unzip();
         let (t, a) = (subspace::stacked(&t, width), subspace::stacked(&a, width));
-        let mean = faer::Scale(1.0 / t.nrows().max(1) as f64);
+        // The published mean is over concepts; ours, of aligned rows, over all of them.
+        let count = if options.rows == EditedRows::Aligned { t.nrows() } else { pairs.len() };
+        let mean = 1.0 / count.max(1) as f64;
 
         let empty = closed_form::encode(job, &[String::new()])?;
         let fixed = empty.iter().map(|empty| {
@@ -209,18 +263,25 @@ impl Parts {
         });
         let fixed = subspace::stacked(&fixed.collect::<Vec<_>>(), width);
         let prompts: Vec<String> = job.preserve.iter().flat_map(Concept::asked).collect();
-        let all = options.retained == RetainedRows::All;
+        let all = options.retained != RetainedRows::Last;
         let preserved = closed_form::encode(job, &prompts)?.into_iter().map(|p| if all { p.rows } else { p.word() });
         let preserved = subspace::stacked(&preserved.collect::<Vec<_>>(), width);
-        let retained = closed_form::caption_rows(job, if all { Positions::All } else { Positions::LastWord })?;
+        let retained = match options.retained {
+            RetainedRows::Last => closed_form::caption_rows(job, Positions::LastWord)?,
+            RetainedRows::All => closed_form::caption_rows(job, Positions::All)?,
+            RetainedRows::Empty => {
+                subspace::stacked(&empty.iter().map(|empty| empty.at(1..empty.rows.nrows())).collect::<Vec<_>>(), width)
+            }
+        };
         if retained.nrows() + preserved.nrows() == 0 {
             return Err(Error::input("the retain set is empty")
                 .with_hint("say what to keep with --preserve or --captions; without it UCE is the same"));
         }
         Ok(Self {
-            moves: faer::Scale((1.0 + options.overshoot) / t.nrows().max(1) as f64) * ((&a - &t).transpose() * &t),
-            targets: mean * (t.transpose() * &t),
+            moves: faer::Scale((1.0 + options.overshoot) * mean) * ((&a - &t).transpose() * &t),
+            targets: faer::Scale(mean) * (t.transpose() * &t),
             lambda: options.lambda,
+            ridge: options.ridge,
             fixed,
             preserved,
             retained,
@@ -234,9 +295,9 @@ impl Parts {
         faer::Scale(1.0 / n.max(1) as f64) * sum
     }
 
-    /// What the edit without the projection divides by, the same for all matrices.
+    /// What the edit without the projection divides by, the same for all matrices: `C_tt + I`, whatever lambda is.
     fn plain(&self) -> Result<Llt<f64>> {
-        Ok(regression::factor(&regression::ridge(&self.targets, self.lambda), self.lambda)?.0)
+        Ok(regression::factor(&regression::ridge(&self.targets, 1.0), 1.0)?.0)
     }
 
     /// The mean of `k k^T` of the refined retain set of one matrix.
@@ -245,7 +306,7 @@ impl Parts {
         let edit = plain.solve((matrix * &self.moves).transpose());
         let moved = &self.retained * &edit;
         let lengths: Vec<f64> = (0..moved.nrows()).map(|i| moved.row(i).squared_norm_l2().sqrt()).collect();
-        let kept = above_mean(&lengths);
+        let kept = if options.filter { above_mean(&lengths) } else { (0..lengths.len()).collect() };
 
         let (_, seen) = subspace::eigen(&(matrix.transpose() * matrix))?;
         let blind = seen.get(.., 0..1).to_owned();
@@ -293,10 +354,15 @@ impl Parts {
         let (factor, condition) = regression::factor(&inner, self.lambda)?;
         // All transposed, so that solving from the left will do.
         let mut wanted = (matrix * &self.moves * basis).transpose().to_owned();
-        let fixed = subspace::span(&(&self.fixed * basis))?;
+        // Without a ridge any basis of what is fixed demands the same; with one the rows' own lengths count.
+        let fixed = match self.ridge == 0.0 {
+            true => subspace::span(&(&self.fixed * basis))?,
+            false => (&self.fixed * basis).transpose().to_owned(),
+        };
         if fixed.ncols() > 0 {
             let reached = factor.solve(&fixed);
-            let (constraint, _) = regression::factor(&(fixed.transpose() * &reached), self.lambda)?;
+            let inner = regression::ridge(&(fixed.transpose() * &reached), self.ridge);
+            let (constraint, _) = regression::factor(&inner, self.lambda)?;
             let multiplier = constraint.solve(reached.transpose() * &wanted);
             wanted -= fixed * multiplier;
         }
@@ -360,14 +426,17 @@ mod tests {
 
     fn options() -> Options {
         Options {
+            task: Task::Few,
             rows: EditedRows::Last,
             retained: RetainedRows::Last,
             lambda: 0.3,
             overshoot: 0.0,
             threshold: 0.1,
             refine: true,
+            filter: true,
             perturbations: 10,
             centroids: 3,
+            ridge: 0.0,
             keys: false,
         }
     }
@@ -379,6 +448,7 @@ mod tests {
             targets: t.transpose() * &t,
             moves: (&a - &t).transpose() * &t,
             lambda,
+            ridge: 0.0,
             fixed: random(4, 12, 3),
             preserved: random(1, 12, 4),
             retained: random(5, 12, 5),
@@ -402,22 +472,25 @@ mod tests {
 
     #[test]
     fn the_addition_is_the_printed_one() {
-        let (parts, ..) = parts(0.3);
+        let (mut parts, ..) = parts(0.3);
         let w = random(7, 12, 6);
         let basis = free(&parts.covariance_of_all(), 2.0).unwrap();
-        let p = subspace::projector(basis.as_ref());
-        let k = parts.fixed.transpose().to_owned();
-        let inverse = |a: &Mat<f64>| a.partial_piv_lu().solve(Mat::<f64>::identity(a.nrows(), a.nrows()));
-        let m = inverse(&regression::ridge(&(&parts.targets * &p), parts.lambda));
-        let core = inverse(&(k.transpose() * &p * &m * &k));
-        let q = Mat::<f64>::identity(12, 12) - &m * &k * core * k.transpose() * &p;
-        let printed = &w * &parts.moves * &p * q * m;
-        let (found, condition) = parts.addition(&w, basis.as_ref()).unwrap();
-        assert!((&found - &printed).norm_l2() < 1e-9 * printed.norm_l2(), "{}", (&found - &printed).norm_l2());
-        assert!(printed.norm_l2() > 0.1 && condition > 1.0);
-        // What is fixed stays, and nothing happens outside of the free directions.
-        assert!((&found * &k).norm_l2() < 1e-10);
-        assert!((&found * &p - &found).norm_l2() < 1e-12);
+        for ridge in [0.5, 0.0] {
+            parts.ridge = ridge;
+            let p = subspace::projector(basis.as_ref());
+            let k = parts.fixed.transpose().to_owned();
+            let inverse = |a: &Mat<f64>| a.partial_piv_lu().solve(Mat::<f64>::identity(a.nrows(), a.nrows()));
+            let m = inverse(&regression::ridge(&(&parts.targets * &p), parts.lambda));
+            let core = inverse(&regression::ridge(&(k.transpose() * &p * &m * &k), ridge));
+            let q = Mat::<f64>::identity(12, 12) - &m * &k * core * k.transpose() * &p;
+            let printed = &w * &parts.moves * &p * q * m;
+            let (found, condition) = parts.addition(&w, basis.as_ref()).unwrap();
+            assert!((&found - &printed).norm_l2() < 1e-9 * printed.norm_l2(), "{}", (&found - &printed).norm_l2());
+            assert!(printed.norm_l2() > 0.1 && condition > 1.0);
+            // What is fixed stays unless it may give way, and nothing happens outside of the free directions.
+            assert_eq!((&found * &k).norm_l2() < 1e-10, ridge == 0.0);
+            assert!((&found * &p - &found).norm_l2() < 1e-12);
+        }
     }
 
     #[test]
@@ -450,7 +523,8 @@ mod tests {
         let found = parts.refined(&w, &parts.plain().unwrap(), &options, 77).unwrap();
 
         // The rows one by one.
-        let inverse = regression::ridge(&parts.targets, 0.3).partial_piv_lu().solve(Mat::<f64>::identity(12, 12));
+        // The published edit without the projection divides by C_tt + I at every lambda.
+        let inverse = regression::ridge(&parts.targets, 1.0).partial_piv_lu().solve(Mat::<f64>::identity(12, 12));
         let edit = &w * &parts.moves * inverse;
         let reach = |row: &Mat<f64>| (row * edit.transpose()).norm_l2();
         let row = |i: usize| parts.retained.get(i..i + 1, ..).to_owned();
@@ -474,6 +548,10 @@ mod tests {
             (parts.refined(&w, &parts.plain().unwrap(), &options, 78).unwrap() - &found).norm_l2() > 1e-6,
             "another seed, other perturbations"
         );
+        // Without the filter all rows, and perturbations of all; without those, the mean of what is retained.
+        let unfiltered = Options { filter: false, perturbations: 0, ..options.clone() };
+        let found = parts.refined(&w, &parts.plain().unwrap(), &unfiltered, 77).unwrap();
+        assert!((found - parts.covariance_of_all()).norm_l2() < 1e-9);
         // Without perturbations the rows alone.
         let plain = parts.refined(&w, &parts.plain().unwrap(), &Options { perturbations: 0, ..options }, 77).unwrap();
         let all = subspace::stacked(&kept.into_iter().chain([parts.preserved.clone()]).collect::<Vec<_>>(), 12);
@@ -501,6 +579,7 @@ mod tests {
             targets: t.transpose() * &t,
             moves: (random(1, 768, 2) - &t).transpose() * &t,
             lambda: 1.0,
+            ridge: 0.0,
             fixed: random(4, 768, 3),
             preserved: random(1, 768, 4),
             retained: random(1000, 300, 5) * random(300, 768, 7),

@@ -22,6 +22,7 @@ use crate::{
     adam::Adam,
     bank::{Bank, Examples, Path, Sampling},
     captions::telling,
+    checks,
     concept::ConceptPrompt,
     edit::Edit,
     error::{Error, Result},
@@ -32,8 +33,9 @@ use crate::{
         esd::{self, Away, Form, Latents, select},
     },
     pull::{self, Pull},
-    seeds::{draw, stream},
+    seeds::{Stream, draw, stream},
     train::{LrSchedule, Train, train},
+    turns,
 };
 
 /// What it is.
@@ -60,8 +62,12 @@ pub struct Options {
     pub iterations: usize,
     /// AdamW's step size at the first step.
     pub lr: f64,
-    /// `constant` or `linear` (falling to 0).
+    /// `constant`, `linear` (falling to 0) or `cosine` (falling along half a cosine).
     pub lr_schedule: LrSchedule,
+    /// Steps over which the step size rises from 0.
+    pub warm_up: usize,
+    /// How often the cosine begins anew.
+    pub cycles: usize,
     /// How far past the surrogate to go.
     pub eta: f64,
     /// Weight of the anchors.
@@ -117,7 +123,9 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         rank: 1,
         iterations: 3000,
         lr: 1e-4,
-        lr_schedule: LrSchedule::Constant,
+        lr_schedule: LrSchedule::Cosine,
+        warm_up: 500,
+        cycles: 3,
         eta: 1.0,
         lambda: 1000.0,
         alpha: 1.0,
@@ -150,6 +158,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
                 iterations: 300 * job.concepts.len().clamp(1, 5),
                 lr: 3e-3,
                 lr_schedule: LrSchedule::Linear,
+                warm_up: 0,
                 lambda: 1.0,
                 anchors: 4,
                 anchor_trajectories: 32,
@@ -173,6 +182,9 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     if prompts.is_empty() {
         return Err(Error::input("there is no concept to erase"));
     }
+    let anchored = options.anchors > 0 && options.lambda > 0.0 && options.anchoring == Anchoring::Captions;
+    checks::preserving(job, anchored, "--set anchoring=captions")?;
+    checks::captioned(job, anchored || options.gate_floor.is_none(), "--set anchoring=captions")?;
     let gate = gate(job, variant, &options)?;
     let adapted = lora::attached(job.pipeline, Layers::Transformers, options.rank, job.seed)?;
     job.tell(Event::Note(&LORA.describe(&adapted)?))?;
@@ -184,18 +196,15 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         Latents::Frozen => Some(Bank::record(job, &esd::paths(&prompts, options.trajectories, job.seed), sampling)?),
         Latents::Edited => None,
     };
-    let anchors = match options.anchoring {
-        Anchoring::Captions if options.anchors > 0 && options.lambda > 0.0 => {
-            Some(Anchors::record(job, &options, sampling, &trained)?)
-        }
-        _ => None,
-    };
+    let anchors = if anchored { Some(Anchors::record(job, &options, sampling, &trained)?) } else { None };
 
     let (pipeline, seed) = (job.pipeline, job.seed);
     let away = Away { eta: options.eta, anchor_eta: options.eta, form: Form::Present };
     let fresh = esd::Fresh { batch: options.batch, steps: options.sampling_steps, guidance: options.start_guidance };
     let mut steps = Train::new(LORA, options.iterations, options.lr, options.lr_schedule, "spm");
     steps.adam = Adam::decoupled();
+    steps.warm_up = options.warm_up;
+    steps.cycles = options.cycles;
     steps.start = Some(&adapted);
     let values = train(job, steps, &mut |edited, step| {
         let examples = match &bank {
@@ -209,7 +218,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         if options.anchors > 0 && options.lambda > 0.0 {
             pulls.push(match &anchors {
                 Some(anchors) => anchors.pull(&options, seed, step),
-                None => directions(pipeline, &examples, &hidden, &options, stream(seed, "spm/directions").at(step))?,
+                None => directions(pipeline, &examples, &hidden, &options, stream(seed, "spm/directions"), step)?,
             });
         }
         pulls.push(Pull::mean(examples.x, examples.t, hidden, target, 1.0));
@@ -234,6 +243,8 @@ impl Options {
             ("trajectories", self.trajectories, 1),
             ("anchor_trajectories", self.anchor_trajectories, 1),
             ("sampling_steps", self.sampling_steps, 1),
+            ("warm_up", self.warm_up, 0),
+            ("cycles", self.cycles, 1),
         ] {
             if value < least || value > 1_000_000 {
                 return Err(Error::input(format!("{name} is {value}, expected {least} to 1000000")));
@@ -305,11 +316,12 @@ struct Anchors {
 
 impl Anchors {
     fn record(job: &mut Job<'_>, options: &Options, sampling: Sampling, concept: &[String]) -> Result<Self> {
+        // All that the user named, and at least as many captions.
         let named = job.preserve.iter().flat_map(|c| c.prompts.iter().map(|p| p.asks().to_owned()));
-        let mut prompts: Vec<String> = named.take(options.anchor_trajectories.div_ceil(2)).collect();
+        let mut prompts: Vec<String> = named.collect();
         let weights = distances(job.pipeline, &job.captions.lines, concept, options.alpha);
-        let chosen =
-            without_replacement(&weights, options.anchor_trajectories - prompts.len(), stream(job.seed, "spm/anchors").seed());
+        let others = options.anchor_trajectories.max(2 * prompts.len()) - prompts.len();
+        let chosen = without_replacement(&weights, others, stream(job.seed, "spm/anchors").seed());
         prompts.extend(chosen.into_iter().map(|i| job.captions.lines[i].clone()));
         if prompts.is_empty() {
             return Err(Error::input("there are no captions to draw anchors from")
@@ -333,7 +345,7 @@ impl Anchors {
             self.bank.examples(&draw(self.bank.len(), options.anchors, stream(seed, "spm/anchor examples").seed(), step));
         let n = options.anchors;
         // Counted over steps, so that one anchor a step still meets it.
-        let empty = |i: usize| (step * n + i) % EMPTY_EVERY == EMPTY_EVERY - 1;
+        let empty = |i: usize| turns::taken(step, n, i, EMPTY_EVERY) == EMPTY_EVERY - 1;
         let parts = |i: usize| {
             let hidden = if empty(i) { self.empty.clone() } else { select(&self.contexts, &examples.path[i..=i]) };
             let eps = if empty(i) { &examples.eps_empty } else { &examples.eps_prompt };
@@ -370,11 +382,18 @@ fn without_replacement(weights: &[f64], n: usize, seed: u64) -> Vec<usize> {
 }
 
 /// The published anchors: Gaussian directions, 0.8 to 1.2 times as long as the concept's hidden states, at the concept's latents.
-fn directions(frozen: &Pipeline, examples: &Examples, hidden: &Tensor<3>, options: &Options, seed: u64) -> Result<Pull> {
+fn directions(
+    frozen: &Pipeline,
+    examples: &Examples,
+    hidden: &Tensor<3>,
+    options: &Options,
+    of: Stream,
+    step: usize,
+) -> Result<Pull> {
     let [batch, tokens, width] = hidden.dims();
     let n = options.anchors;
     let rows: Vec<usize> = (0..n).map(|i| i % batch).collect();
-    let mut rng = TorchRng::new(seed);
+    let mut rng = of.rng(step);
     let numbers = rng.normal((n * tokens * width).max(16));
     let lengths = rng.uniform(n);
     let device = frozen.device();
@@ -386,7 +405,8 @@ fn directions(frozen: &Pipeline, examples: &Examples, hidden: &Tensor<3>, option
     let mut drawn = (noise.clone() / norm(&noise) * own * scale).reshape([n, tokens, width]);
     if options.anchoring == Anchoring::GaussianAndEmpty {
         let empty = frozen.encode(&[String::new()]);
-        let each = (0..n).map(|i| if i % 2 == 0 { empty.clone() } else { drawn.clone().narrow(0, i, 1) });
+        let turn = |i: usize| turns::taken(step, n, i, 2) == 0;
+        let each = (0..n).map(|i| if turn(i) { empty.clone() } else { drawn.clone().narrow(0, i, 1) });
         drawn = Tensor::cat(each.collect(), 0);
     }
     let index: Vec<i64> = rows.iter().map(|&r| r as i64).collect();

@@ -1,17 +1,19 @@
 //! STEREO: "STEREO: A Two-Stage Framework for Adversarially Robust Concept Erasing from Text-to-Image Diffusion Models",
-//! Srivatsan et al., CVPR 2025 (arXiv 2408.16807). No usable code is public; the formulas follow the paper's text.
+//! Srivatsan et al., CVPR 2025 (arXiv 2408.16807). The authors' repository holds no training code; the formulas follow the paper's
+//! text, and where it is silent a third party's port (fmp453/erase-eval).
 //!
 //! First a search: erase, learn a word that brings the concept back, erase that too, and so on; only the words are kept. Then one
 //! erasure of the frozen model against the prompt `c_0` and all words `c_1 .. c_k` together. With `b` the anchor, or the empty
-//! prompt:
+//! prompt `0`, and `z_t` on trajectories towards `c_0`:
 //!
-//! - search, round `i`: `mean (eps(z_t, c) - (eps*(b) - eta (eps*(c) - eps*(b))))^2` with `c` the prompt or the last word
-//! - word `i`: `min_w mean (eps_i(z_t, w) - eps*(z_t, c_0))^2` on the model of round `i`
-//! - last: `mean (eps(z_t, c_j) - (eps*(b) - eta mean_m (eps*(c_m) - eps*(b))))^2` for every `j`
+//! - search, round `i`: `mean (eps(z_t, c) - (eps*(b) - eta (eps*(c_0) - eps*(b))))^2` with `c` the prompt at first, then the word
+//!   found last (or, ours, both in turn: [`Says`])
+//! - word `i`, on the model of round `i`: textual inversion of pictures, `min_w mean (eps_i(x_t, s(w)) - n)^2` ([`inversion`]);
+//!   or, ours, `min_w mean (eps_i(z_t, w) - eps*(z_t, c_0))^2` ([`Attacked`])
+//! - last, for every `j`: `mean (eps(z_t, c_j) - (eps*(b) - eta mean_m (eps*(c_m) - eps*(0))))^2`, or from `b` on instead of `0`
+//!   ([`Past`])
 //!
-//! The paper learns words by textual inversion of pictures, which pulls to the noise that was added; here they are pulled to the
-//! frozen prediction on recorded trajectories, whose mean it is. A word stands in the caption without the concept, as published,
-//! or in front of the one with it ([`Places`]).
+//! A word stands in the caption without the concept, as published, or in front of the one with it ([`Places`]).
 
 use std::cell::RefCell;
 
@@ -21,20 +23,27 @@ use scumble_nn::{Context, files::Tensors};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    adam::Adam,
     bank::{Bank, Examples, Sampling},
-    concept::ConceptPrompt,
+    checks,
+    concept::{Concept, ConceptPrompt},
     edit::Edit,
     error::{Error, Result},
     gradients::{self, Gradients},
+    inversion::{self, Inversion, Sentences},
     job::{Event, Job},
     methods::{
         Method, Variant,
         esd::{self, Away, Form},
+        few_shot::OBJECT,
     },
+    noised::Noised,
+    pictures::{self, Drawing},
     seeds::{Stream, draw, stream},
     soft_token::{self, Attack, Gradient, Rule, Slots, Span, attack},
     train::{LrSchedule, Train, train},
     trainable::Trainable,
+    turns,
 };
 
 /// What it is.
@@ -42,10 +51,10 @@ pub const METHOD: Method = Method {
     id: "stereo",
     paper: "Srivatsan et al., STEREO: A Two-Stage Framework for Adversarially Robust Concept Erasing from Text-to-Image Diffusion Models, CVPR 2025, arXiv 2408.16807",
     moves: "U-Net: cross-attention (esd-x), or as --train-method says",
-    needs: "nothing",
+    needs: "nothing; pictures of the concept for attack=pictures, drawn by the model itself unless given with --pictures",
     several: true,
     preserves: false,
-    pictures: false,
+    pictures: true,
     seconds: Some(90.0),
     peak_mb: Some(248.0),
     published_evaluations: Some(92_800),
@@ -75,6 +84,36 @@ impl Places {
     }
 }
 
+/// What a round erases once a word has been found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Says {
+    /// The word found last.
+    Newest,
+    /// The prompt and the word found last, in turn.
+    Both,
+}
+
+/// What words are learnt from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Attacked {
+    /// Pictures of the concept, whose noise the word is to predict.
+    Pictures,
+    /// Recorded trajectories, on which it is to predict what the frozen network did: free, and without the noise's scatter.
+    Trajectories,
+}
+
+/// From where on the last erasure goes away from the concept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Past {
+    /// From the empty prompt.
+    Empty,
+    /// From the anchor, so that what concept and anchor share is not taken away.
+    Anchor,
+}
+
 /// STEREO's options.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
@@ -86,22 +125,44 @@ pub struct Options {
     pub round_iterations: usize,
     /// Training steps of the last erasure.
     pub iterations: usize,
-    /// Adam's step size at the first step, in rounds and at the end.
+    /// AdamW's step size at the first step of a round.
     pub lr: f64,
+    /// The same for the last erasure.
+    pub last_lr: f64,
+    /// AdamW's weight decay; with 0 it is Adam.
+    pub weight_decay: f64,
     /// `constant` or `linear` (falling to 0).
     pub lr_schedule: LrSchedule,
     /// How far past the neutral prediction to go.
     pub eta: f64,
+    /// `newest` or `both`: what a round erases.
+    pub round_says: Says,
+    /// `empty` or `anchor`: from where on the last erasure goes away.
+    pub past: Past,
+    /// Prompts that the last erasure pulls to instead of the concept's anchor, one after the other.
+    pub anchors: Vec<String>,
     /// Examples a step.
     pub batch: usize,
+    /// `pictures` or `trajectories`: what words are learnt from.
+    pub attack: Attacked,
     /// Steps of learning a word.
     pub attack_steps: usize,
-    /// Adam's step size there.
+    /// The step size there, of AdamW with pictures and Adam with trajectories.
     pub attack_lr: f64,
     /// Vectors of a word.
     pub attack_tokens: usize,
     /// `alone`, `beside` or `both`: where a word stands.
     pub attack_places: Places,
+    /// The word whose vector a learnt word begins with; empty for any word.
+    pub attack_begin: String,
+    /// Sentences that words are learnt in, `{}` in their place; with pictures alone.
+    pub attack_sentences: Vec<String>,
+    /// Pictures that the model draws where the user gave none; each round learns from its part of them.
+    pub pictures: usize,
+    /// DDIM steps of these pictures.
+    pub picture_steps: usize,
+    /// Guidance of these pictures.
+    pub picture_guidance: f64,
     /// Trajectories in the bank.
     pub trajectories: usize,
     /// DDIM steps of a trajectory.
@@ -119,13 +180,24 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         round_iterations: 200,
         iterations: 200,
         lr: 5e-6,
+        last_lr: 2e-5,
+        weight_decay: 1e-2,
         lr_schedule: LrSchedule::Constant,
         eta: 1.0,
+        round_says: Says::Newest,
+        past: Past::Empty,
+        anchors: Vec::new(),
         batch: 1,
+        attack: Attacked::Pictures,
         attack_steps: 3000,
         attack_lr: 5e-3,
         attack_tokens: 1,
         attack_places: Places::Alone,
+        attack_begin: "object".into(),
+        attack_sentences: OBJECT.map(String::from).to_vec(),
+        pictures: 20,
+        picture_steps: 50,
+        picture_guidance: 7.5,
         trajectories: prompts.max(8),
         sampling_steps: 50,
         start_guidance: 3.0,
@@ -138,11 +210,17 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
                 round_iterations: 40 * concepts,
                 iterations: 180 * concepts,
                 lr: 1e-3,
+                last_lr: 1e-3,
+                weight_decay: 0.0,
                 lr_schedule: LrSchedule::Linear,
+                round_says: Says::Both,
+                past: Past::Anchor,
                 batch: 8,
+                attack: Attacked::Trajectories,
                 attack_steps: 90,
                 attack_tokens: 4,
                 attack_places: Places::Both,
+                attack_begin: String::new(),
                 trajectories: prompts.max(16),
                 ..published
             }
@@ -163,7 +241,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             .with_hint("choose esd-x, esd-u or esd-all"));
     }
     options.train_method = trainable.name.into();
-    options.check()?;
+    options.check(job)?;
     let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
     if prompts.is_empty() {
         return Err(Error::input("there is no concept to erase"));
@@ -175,9 +253,20 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let (alone, beside) = (slots(&rest)?, slots(&asks)?);
     let sampling = Sampling { steps: options.sampling_steps, guidance: options.start_guidance };
     let bank = Bank::record(job, &esd::paths(&prompts, options.trajectories, job.seed), sampling)?;
+    let shown = if options.attack == Attacked::Pictures && options.rounds > 0 { Some(shown(job, &options)?) } else { None };
     let plain = job.pipeline.encode(&asks);
-    let search =
-        Search { options: &options, trainable, prompts: &prompts, alone: &alone, beside: &beside, bank: &bank, seed: job.seed };
+    let anchors = (!options.anchors.is_empty()).then(|| job.pipeline.encode(&options.anchors));
+    let search = Search {
+        options: &options,
+        trainable,
+        prompts: &prompts,
+        alone: &alone,
+        beside: &beside,
+        bank: &bank,
+        shown: shown.as_ref(),
+        anchors: anchors.as_ref(),
+        seed: job.seed,
+    };
 
     let mut contexts = vec![plain];
     let mut model = job.pipeline.clone();
@@ -199,7 +288,23 @@ struct Search<'a> {
     alone: &'a Slots,
     beside: &'a Slots,
     bank: &'a Bank,
+    /// Latents of pictures of the concept, where words are learnt from some.
+    shown: Option<&'a Tensor<4>>,
+    /// Hidden states of the anchors, `[anchors, tokens, width]`, where the options name some.
+    anchors: Option<&'a Tensor<3>>,
     seed: u64,
+}
+
+/// Latents of pictures of the concepts: the user's, or drawn ones.
+fn shown(job: &mut Job<'_>, options: &Options) -> Result<Tensor<4>> {
+    if let Some(given) = pictures::given(job) {
+        return Ok(given);
+    }
+    let asked: Vec<String> = job.concepts.iter().flat_map(Concept::asked).collect();
+    let count = options.pictures.max(asked.len());
+    let prompts: Vec<String> = asked.iter().cycle().take(count).cloned().collect();
+    let seeds: Vec<u64> = (0..count).map(|i| stream(job.seed, "stereo/pictures").at(i)).collect();
+    pictures::drawn(job, &prompts, &seeds, Drawing::new(options.picture_steps, options.picture_guidance))
 }
 
 impl Search<'_> {
@@ -209,21 +314,26 @@ impl Search<'_> {
         (examples, rows)
     }
 
-    fn train<'t>(&self, iterations: usize, state: &'t str, start: &'t Pipeline) -> Train<'t> {
+    fn train<'t>(&self, iterations: usize, lr: f64, state: &'t str, start: &'t Pipeline) -> Train<'t> {
         let options = self.options;
-        Train { start: Some(start), ..Train::new(self.trainable, iterations, options.lr, options.lr_schedule, state) }
+        let adam = Adam { weight_decay: options.weight_decay, decoupled: true, ..Adam::default() };
+        Train { start: Some(start), adam, ..Train::new(self.trainable, iterations, lr, options.lr_schedule, state) }
     }
 
-    /// Erases the prompts, and in their second half the last word found, from the model of the round before.
+    /// Erases the last word found, or the prompts and it, from the model of the round before.
     fn round(&self, job: &mut Job<'_>, model: &Pipeline, contexts: &[Tensor<3>], round: usize) -> Result<Gradients> {
         let away = Away { eta: self.options.eta, anchor_eta: self.options.eta, form: Form::Paper };
         let state = format!("stereo-round-{round}");
-        let steps = self.train(self.options.round_iterations, &state, model);
+        let steps = self.train(self.options.round_iterations, self.options.lr, &state, model);
         let of_round = stream(self.seed, "stereo/rounds").within(round);
         train(job, steps, &mut |edited, step| {
             let (examples, rows) = self.examples(step, of_round);
             let target = esd::target(&examples, &rows, self.prompts, away);
-            let said = |i: usize| if i % 2 == 1 { contexts.len() - 1 } else { 0 };
+            let newest = contexts.len() - 1;
+            let said = |i: usize| match self.options.round_says {
+                Says::Both if turns::taken(step, rows.len(), i, 2) == 0 => 0,
+                _ => newest,
+            };
             esd::loss(edited, &examples, &mixed(contexts, &rows, said), &target)
         })
     }
@@ -233,11 +343,24 @@ impl Search<'_> {
         let name = format!("stereo-word-{round}");
         let slots = if self.options.attack_places.beside(round) { self.beside } else { self.alone };
         let of_word = stream(self.seed, "stereo/words").within(round);
-        let fresh = slots.random(job.pipeline, 1, of_word.at(0));
+        let fresh = match self.options.attack_begin.as_str() {
+            "" => slots.random(job.pipeline, 1, of_word.at(0)),
+            word => {
+                let begun = inversion::begin(job.pipeline, word, self.options.attack_tokens, 1.0, of_word.at(0));
+                let [tokens, width] = begun.dims();
+                begun.reshape([1, tokens, width])
+            }
+        };
         let stored = job.store.get(&name)?.and_then(|mut tensors| tensors.remove("word"));
-        let found = match stored.and_then(|host| soft_token::from_host(&host, fresh.dims(), job.pipeline.device())) {
-            Some(word) => word,
-            None => {
+        let found = match (stored.and_then(|host| soft_token::from_host(&host, fresh.dims(), job.pipeline.device())), self.shown)
+        {
+            (Some(word), _) => word,
+            (None, Some(shown)) => {
+                let word = self.inverted(job, model, round, shown, fresh)?;
+                job.store.put(&name, Tensors::from([("word".to_owned(), soft_token::to_host(&word))]))?;
+                word
+            }
+            (None, None) => {
                 let total = self.options.attack_steps;
                 job.tell(Event::Stage { name: "searching", total, done: 0 })?;
                 let search = Attack { steps: total, lr: self.options.attack_lr, rule: Rule::Pgd, gradient: Gradient::Fresh };
@@ -254,10 +377,42 @@ impl Search<'_> {
         Ok(slots.encode(&job.pipeline.text_network(), &found, &pairs))
     }
 
+    /// A word that round's part of the pictures are denoised with, `[1, tokens, width]`.
+    fn inverted(
+        &self,
+        job: &mut Job<'_>,
+        model: &Pipeline,
+        round: usize,
+        shown: &Tensor<4>,
+        fresh: Tensor<3>,
+    ) -> Result<Tensor<3>> {
+        let options = self.options;
+        let [_, tokens, width] = fresh.dims();
+        let all = shown.dims()[0];
+        let each = (all / options.rounds.max(1)).max(1);
+        let own = shown.clone().narrow(0, (round * each) % all, each.min(all - (round * each) % all));
+        let sentences = Sentences::new(job.pipeline, &options.attack_sentences, tokens)?;
+        let how = Inversion {
+            steps: options.attack_steps,
+            batch: options.batch,
+            lr: options.attack_lr,
+            weight_decay: Adam::decoupled().weight_decay,
+            length: None,
+        };
+        job.tell(Event::Stage { name: "searching", total: how.steps, done: 0 })?;
+        let pictures = Noised::new(job.pipeline, own);
+        let seed = stream(self.seed, "stereo/inversions").at(round);
+        let start = fresh.reshape([tokens, width]);
+        let word = inversion::invert(model, &pictures, &sentences, start, how, seed, &mut |done, _| {
+            job.tell(Event::Step { done, loss: None })
+        })?;
+        Ok(word.reshape([1, tokens, width]))
+    }
+
     /// Erases the prompts and all words from the frozen model, away from their mean.
     fn last(&self, job: &mut Job<'_>, contexts: &[Tensor<3>]) -> Result<Gradients> {
         let frozen = job.pipeline;
-        let steps = self.train(self.options.iterations, "stereo", frozen);
+        let steps = self.train(self.options.iterations, self.options.last_lr, "stereo", frozen);
         let words = contexts.len() - 1;
         train(job, steps, &mut |edited, step| {
             let (examples, rows) = self.examples(step, stream(self.seed, "stereo/last"));
@@ -274,17 +429,28 @@ impl Search<'_> {
                 }
             }
             let mean = asked / contexts.len() as f64;
-            let base = self.base(&examples, &rows);
-            let target = base.clone() - (mean - base) * self.options.eta;
+            let base = self.base(frozen, &examples, &rows, step)?;
+            let from = match self.options.past {
+                Past::Empty => examples.eps_empty.clone(),
+                Past::Anchor => base.clone(),
+            };
+            let target = base - (mean - from) * self.options.eta;
             let said = |i: usize| (i + step) % contexts.len();
             esd::loss(edited, &examples, &mixed(contexts, &rows, said), &target)
         })
     }
 
     /// The frozen prediction for the anchor, or for nothing.
-    fn base(&self, examples: &Examples, rows: &[usize]) -> Tensor<4> {
-        // ESD's target with eta 0 is the same with both of its forms.
-        esd::target(examples, rows, self.prompts, Away { eta: 0.0, anchor_eta: 0.0, form: Form::Paper })
+    fn base(&self, frozen: &Pipeline, examples: &Examples, rows: &[usize], step: usize) -> Result<Tensor<4>> {
+        let Some(anchors) = self.anchors else {
+            // ESD's target with eta 0 is the same with both of its forms.
+            return Ok(esd::target(examples, rows, self.prompts, Away { eta: 0.0, anchor_eta: 0.0, form: Form::Paper }));
+        };
+        let n = rows.len();
+        let which: Vec<usize> = (0..n).map(|i| turns::taken(step, n, i, anchors.dims()[0])).collect();
+        let unet = frozen.unet_network();
+        let denoiser = Denoiser { unet: &unet, schedule: &frozen.schedule };
+        Ok(denoiser.epsilon(examples.x.clone(), &examples.t, &Context::from(esd::select(anchors, &which)))?)
     }
 }
 
@@ -301,8 +467,22 @@ fn placed(model: &Pipeline, values: &Gradients) -> Result<Pipeline> {
 }
 
 impl Options {
-    fn check(&self) -> Result<()> {
-        for (name, value) in [
+    fn check(&self, job: &Job<'_>) -> Result<()> {
+        checks::counts(&[("pictures", self.pictures), ("picture_steps", self.picture_steps)])?;
+        checks::weights(&[("weight_decay", self.weight_decay)])?;
+        checks::finite(&[("picture_guidance", self.picture_guidance)])?;
+        if job.pictures.is_some() && self.attack == Attacked::Trajectories {
+            return Err(Error::input("--pictures has no effect with attack=trajectories")
+                .with_hint("--set attack=pictures learns words from them"));
+        }
+        if job.pictures.is_some() && job.concepts.len() > 1 {
+            return Err(Error::input(format!("the pictures show one concept, {} were given", job.concepts.len()))
+                .with_hint("erase one at a time, or let the model draw the pictures"));
+        }
+        if self.attack == Attacked::Pictures && self.attack_sentences.is_empty() {
+            return Err(Error::input("attack_sentences is empty, expected at least one sentence such as `a photo of a {}`"));
+        }
+        checks::counts(&[
             ("round_iterations", self.round_iterations),
             ("iterations", self.iterations),
             ("batch", self.batch),
@@ -310,25 +490,11 @@ impl Options {
             ("attack_tokens", self.attack_tokens),
             ("trajectories", self.trajectories),
             ("sampling_steps", self.sampling_steps),
-        ] {
-            if value == 0 || value > 1_000_000 {
-                return Err(Error::input(format!("{name} is {value}, expected 1 to 1000000")));
-            }
-        }
+        ])?;
         if self.rounds > 100 {
             return Err(Error::input(format!("rounds is {}, expected at most 100", self.rounds)));
         }
-        for (name, value, positive) in [
-            ("lr", self.lr, true),
-            ("attack_lr", self.attack_lr, true),
-            ("eta", self.eta, false),
-            ("start_guidance", self.start_guidance, false),
-        ] {
-            if !value.is_finite() || (positive && value <= 0.0) {
-                let more = if positive { " above 0" } else { "" };
-                return Err(Error::input(format!("{name} is {value}, expected a finite number{more}")));
-            }
-        }
-        Ok(())
+        checks::above_zero(&[("lr", self.lr), ("last_lr", self.last_lr), ("attack_lr", self.attack_lr)])?;
+        checks::finite(&[("eta", self.eta), ("start_guidance", self.start_guidance)])
     }
 }

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
+    checks,
     closed_form::{self, KEYS_AND_VALUES, Part, Positions, Regression},
     edit::Edit,
     error::{Error, Result},
@@ -82,13 +83,14 @@ pub struct Options {
 
 /// The defaults for a job.
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    // The published 0.01, applied twice.
     let steering = Steering {
         iterations: 300,
         lr: 1e-6,
+        accumulate: false,
         lr_schedule: LrSchedule::Constant,
         batch: 1,
         trajectories: 5,
+        sentence: "a photo of {}".into(),
         sampling_steps: 50,
         start_guidance: 3.0,
         early: 0.5,
@@ -107,6 +109,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         end: 1.0,
         padding: 0.0,
         words: 0.0,
+        // The published 0.01, applied twice.
         preserve_scale: 1e-4,
         eta: 0.0,
         empty_scale: 0.0,
@@ -120,6 +123,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
                 lr_schedule: LrSchedule::Linear,
                 batch: 8,
                 trajectories: 4,
+                sentence: "{}".into(),
                 sampling_steps: 25,
                 contrast: 3.0,
                 keep_batch: 8,
@@ -131,8 +135,9 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             Options { steering, padding: 1.0, preserve_scale: 1.0, eta: 0.5, empty_scale: 0.1, lambda: 1e-3, ..published }
         }
         // Without it the system may be singular: captions need not use all of a text encoder's directions.
-        Variant::Fixed => Options { lambda: 1e-4, ..published },
-        _ => published,
+        Variant::Fixed => Options { lambda: 1e-4, steering: Steering { lr: 1e-5, ..steering }, ..published },
+        Variant::Reference => Options { steering: Steering { accumulate: true, ..steering }, ..published },
+        Variant::Paper => published,
     }
 }
 
@@ -143,6 +148,9 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let options: Options = job.options(&defaults(job, variant))?;
     options.check()?;
+    let mapped = options.stages != Stages::Steering && options.preserve_scale > 0.0;
+    let steered = options.stages != Stages::Mapping && options.steering.keep_captions && options.steering.keep > 0.0;
+    checks::keeping(job, mapped || steered, "--set stages=both, or --set keep_captions=true")?;
     let recorded = closed_form::recorded(job, &options)?;
     let mapped = match options.stages {
         Stages::Steering => Edit { about: job.about(METHOD.id, recorded), ..Edit::default() },
@@ -152,7 +160,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         return Ok(mapped);
     }
     let start = mapped.apply_to(job.pipeline, 1.0)?;
-    let values = steering::steer(job, &options.steering, &start)?;
+    let values = steering::steer(job, &options.steering, &options.synonyms, &start)?;
     // The stages move different tensors.
     let steered = Edit::of_values(mapped.about.clone(), "unet", job.pipeline, values);
     Ok(Edit { about: mapped.about, changes: mapped.changes.into_iter().chain(steered.changes).collect() })
@@ -168,6 +176,7 @@ fn map(job: &mut Job<'_>, options: &Options, recorded: Value) -> Result<Edit> {
     for pair in &pairs {
         for link in closed_form::align(&pair.c, &pair.g) {
             let weight = match link.part {
+                Part::Before => continue,
                 Part::Concept | Part::Shared => options.words,
                 Part::End => options.end,
                 Part::Padding => options.padding,
@@ -180,7 +189,7 @@ fn map(job: &mut Job<'_>, options: &Options, recorded: Value) -> Result<Edit> {
     closed_form::keep_preserved(job, &mut regression, options.preserve_scale)?;
     closed_form::keep_empty(job, &mut regression, options.empty_scale)?;
     let solution = regression.solve()?;
-    job.tell(Event::Note(&format!("{} pairs of prompts, condition number {:.3e}", pairs.len(), solution.condition)))?;
+    job.tell(Event::Detail(&format!("{} pairs of prompts, condition number {:.3e}", pairs.len(), solution.condition)))?;
     job.tell(Event::Step { done: 1, loss: None })?;
     let layers = closed_form::layers(job, KEYS_AND_VALUES);
     let new = closed_form::multiplied(&layers, &solution.map);

@@ -14,7 +14,8 @@ use faer::Mat;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    closed_form::{self, EncodedPair, KEYS_AND_VALUES, Regression, debias},
+    checks,
+    closed_form::{self, Encoded, EncodedPair, Expand, KEYS_AND_VALUES, Regression, debias},
     concept::Concept,
     edit::Edit,
     error::{Error, Result},
@@ -46,6 +47,8 @@ pub struct Options {
     pub technique: Technique,
     /// Whether the concept's longer captions are edited too, or only the prompts that name it alone.
     pub captions: bool,
+    /// Further wordings of every prompt that are edited: five for an `object` or for `art` (`expand_prompts` of 2025), or `none`.
+    pub expand_prompts: Expand,
     /// How far past what stands in for it a row goes: `g + eta (g - c)` (ours; 0 is published).
     pub eta: f64,
     /// Weight of staying as it is.
@@ -110,6 +113,23 @@ pub enum EditedRows {
     Last,
     /// From the first token in which the two prompts differ, each with its counterpart (ours).
     Aligned,
+    /// All positions, each with the same position of the other prompt (RECE's rounds).
+    All,
+}
+
+impl EditedRows {
+    /// The positions in both prompts.
+    fn links(self) -> fn(&Encoded, &Encoded) -> Vec<(usize, usize)> {
+        match self {
+            Self::Last => |c, g| vec![(c.last, g.last)],
+            Self::Tail => |c, g| {
+                let n = c.rows.nrows().min(g.rows.nrows()) - c.last.max(g.last);
+                (0..n).map(|i| (c.last + i, g.last + i)).collect()
+            },
+            Self::Aligned => |c, g| closed_form::align(c, g).iter().map(|link| (link.from, link.to)).collect(),
+            Self::All => |c, g| (0..c.rows.nrows().min(g.rows.nrows())).map(|i| (i, i)).collect(),
+        }
+    }
 }
 
 /// What the concept's rows become.
@@ -123,11 +143,28 @@ pub enum Technique {
 }
 
 /// The defaults for a job.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+pub fn defaults(job: &Job<'_>, variant: Variant) -> All {
+    let fixed = variant == Variant::Fixed;
+    let task = Task {
+        mode: Mode::Erase,
+        attributes: vec![],
+        desired: vec![],
+        rounds: if fixed { 10 } else { 30 },
+        pictures: if fixed { 64 } else { 10 },
+        tolerance: 0.05,
+        step: if fixed { 0.4 } else { 1.0 },
+        damped: fixed,
+    };
+    All { edit: edit_defaults(job, variant), task }
+}
+
+/// How rows are edited by default.
+pub(super) fn edit_defaults(job: &Job<'_>, variant: Variant) -> Options {
     let published = Options {
         rows: EditedRows::Tail,
         technique: Technique::Replace,
         captions: false,
+        expand_prompts: Expand::None,
         eta: 0.0,
         lambda: 0.5,
         erase_scale: 1.0,
@@ -147,20 +184,10 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// # Errors
 /// If an option is impossible, the system is singular, nothing changes, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let fixed = variant == Variant::Fixed;
-    let task = Task {
-        mode: Mode::Erase,
-        attributes: vec![],
-        desired: vec![],
-        rounds: if fixed { 10 } else { 30 },
-        pictures: if fixed { 64 } else { 32 },
-        tolerance: 0.05,
-        step: if fixed { 0.4 } else { 1.0 },
-        damped: fixed,
-    };
-    let all: All = job.options(&All { edit: defaults(job, variant), task })?;
+    let all: All = job.options(&defaults(job, variant))?;
     let options = &all.edit;
     options.check()?;
+    checks::captioned(job, options.prior_scale > 0.0, "--set prior_scale=0.1")?;
     if all.task.mode == Mode::Debias {
         return debias(job, &all);
     }
@@ -192,7 +219,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             (layers.iter().map(one).collect::<Result<_>>()?, condition)
         }
     };
-    job.tell(Event::Note(&format!("condition number {condition:.3e}")))?;
+    job.tell(Event::Detail(&format!("condition number {condition:.3e}")))?;
     job.tell(Event::Step { done: 1, loss: None })?;
     let recorded = closed_form::recorded(job, &all)?;
     closed_form::finish(job, METHOD.id, recorded, &layers, new)
@@ -216,6 +243,7 @@ fn debias(job: &mut Job<'_>, all: &All) -> Result<Edit> {
     let prompt = concept.prompts.first().map(|p| p.erase.clone()).unwrap_or_default();
     let balance = debias::Balance {
         attributes: options.attributes.clone(),
+        rows: all.edit.rows.links(),
         desired,
         rounds: options.rounds.min(1000),
         pictures: options.pictures.clamp(1, 10_000),
@@ -245,9 +273,10 @@ impl Options {
 /// The concepts' prompts and what stands in for them, through the text encoder.
 ///
 /// # Errors
-/// If the caller interrupts.
+/// If a prompt to leave does not name its concept, or the caller interrupts.
 pub(super) fn encoded_pairs(job: &mut Job<'_>, options: &Options) -> Result<Vec<EncodedPair>> {
-    closed_form::encode_pairs(job, &closed_form::prompt_pairs(job.concepts, options.captions), options.eta)
+    let pairs = closed_form::prompt_pairs(job.concepts, options.captions);
+    closed_form::encode_pairs(job, &closed_form::expanded(pairs, options.expand_prompts), options.eta)
 }
 
 /// What is kept, and every pair pulled to what stands in for it.
@@ -260,17 +289,13 @@ pub(super) fn regression(pairs: &[EncodedPair], kept: &Regression, options: &Opt
     all
 }
 
-/// The rows to edit and what each is to become.
+/// The rows to edit and what each is to become, `[n, width]` each.
 pub(super) fn edited(pair: &EncodedPair, rows: EditedRows) -> (Mat<f64>, Mat<f64>) {
-    let (c, g) = (&pair.c, &pair.g);
-    match rows {
-        EditedRows::Last => pair.past(c.word(), g.word()),
-        EditedRows::Tail => {
-            let n = c.rows.nrows().min(g.rows.nrows()) - c.last.max(g.last);
-            pair.past(c.at(c.last..c.last + n), g.at(g.last..g.last + n))
-        }
-        EditedRows::Aligned => pair.rows(&closed_form::align(c, g)),
-    }
+    let links = rows.links()(&pair.c, &pair.g);
+    let width = pair.c.rows.ncols();
+    let c = Mat::from_fn(links.len(), width, |i, j| pair.c.rows[(links[i].0, j)]);
+    let g = Mat::from_fn(links.len(), width, |i, j| pair.g.rows[(links[i].1, j)]);
+    pair.past(c, g)
 }
 
 /// Only what is kept: preserved prompts with all their positions (code of 2023) or their last word (code of 2025), the empty
@@ -281,9 +306,8 @@ pub(super) fn edited(pair: &EncodedPair, rows: EditedRows) -> (Mat<f64>, Mat<f64
 pub(super) fn kept(job: &mut Job<'_>, options: &Options) -> Result<Regression> {
     let mut regression = Regression::new(job.pipeline.text_encoder.config.hidden_size, options.lambda);
     let last = options.rows == EditedRows::Last;
-    let mut prompts: Vec<String> = if last { vec![] } else { vec![String::new()] };
-    prompts.extend(job.preserve.iter().flat_map(Concept::asked));
-    let weight = if options.preserve_scale > 0.0 { options.preserve_scale } else { (1.0 / prompts.len().max(1) as f64).max(0.1) };
+    let prompts = kept_prompts(job, options.rows);
+    let weight = preserve_weight(job, options);
     for prompt in closed_form::encode(job, &prompts)? {
         let rows = if last { prompt.word() } else { prompt.rows };
         regression.keep(rows.as_ref(), weight);
@@ -294,6 +318,18 @@ pub(super) fn kept(job: &mut Job<'_>, options: &Options) -> Result<Regression> {
         regression.keep_sum(prior.sum.as_ref(), options.prior_scale);
     }
     Ok(regression)
+}
+
+/// The prompts that are kept: the empty one (not in the code of 2025) and the user's.
+fn kept_prompts(job: &Job<'_>, rows: EditedRows) -> Vec<String> {
+    let empty = (rows != EditedRows::Last).then(String::new);
+    empty.into_iter().chain(job.preserve.iter().flat_map(Concept::asked)).collect()
+}
+
+/// The weight of each of them.
+pub(super) fn preserve_weight(job: &Job<'_>, options: &Options) -> f64 {
+    let n = kept_prompts(job, options.rows).len();
+    if options.preserve_scale > 0.0 { options.preserve_scale } else { (1.0 / n.max(1) as f64).max(0.1) }
 }
 
 fn inner(a: &Mat<f64>, b: &Mat<f64>) -> f64 {
