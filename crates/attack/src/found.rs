@@ -7,11 +7,16 @@ use std::{
 };
 
 use burn::tensor::{Device, Tensor, TensorData};
+use scumble_diffusion::Picture;
 use scumble_erase::{Edit, Error, Result};
 use scumble_nn::files::{Embedding, EmbeddingLayout, HostTensor, TensorFile, Tensors, read_embedding, write, write_embedding};
 use serde::{Deserialize, Serialize};
 
-use crate::{job::Case, probe::Trial};
+use crate::{
+    job::{Case, Job},
+    latent_classifier::{self, LatentClassifier, Teaching},
+    probe::Trial,
+};
 
 /// What brings the concept back.
 #[derive(Clone, Debug)]
@@ -26,7 +31,32 @@ pub enum Found {
     /// A change of the weights.
     Weights(Box<Edit>),
     /// Another way of drawing each case.
-    Revival(Vec<Trial>),
+    Revival(Revival),
+}
+
+/// Another way of drawing each case.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Revival {
+    /// What is different for each case.
+    pub trials: Vec<Trial>,
+    /// How the classifier was taught that some of them are led by: enough to teach it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classifier: Option<Teaching>,
+}
+
+impl Revival {
+    /// The classifier, if a trial needs it: from the cache, or taught.
+    ///
+    /// # Errors
+    /// If a trial needs it and nothing says how it was taught, there is nothing to teach it from, or the caller interrupts.
+    pub fn classifier(&self, job: &mut Job<'_>) -> Result<Option<LatentClassifier>> {
+        if !self.trials.iter().any(Trial::wants_classifier) {
+            return Ok(None);
+        }
+        let teaching =
+            self.classifier.ok_or_else(|| Error::input("a trial is led by a classifier, and nothing says how it was taught"))?;
+        Ok(Some(latent_classifier::taught(job, &teaching)?))
+    }
 }
 
 /// How a finding's files are called in a run's folder.
@@ -43,9 +73,18 @@ struct Row {
     case_number: usize,
     prompt: String,
     evaluation_seed: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    evaluation_guidance: Option<f64>,
 }
 
 impl Found {
+    /// The pictures of these latents as a judge is to see them: of an inpainting trial the part alone that was drawn anew.
+    pub fn looked_at(&self, latents: &Tensor<4>, pictures: &[Picture]) -> Vec<Picture> {
+        let Self::Revival(revival) = self else { return pictures.to_vec() };
+        let [_, _, h, w] = latents.dims();
+        pictures.iter().zip(&revival.trials).map(|(picture, trial)| trial.looked_at(picture, [h, w])).collect()
+    }
+
     /// Writes it into a folder; the file's name.
     ///
     /// # Errors
@@ -54,7 +93,8 @@ impl Found {
         let name = match self {
             Self::Cases(cases) => {
                 let row = |(i, case): (usize, &Case)| {
-                    let row = Row { case_number: i, prompt: case.prompt.clone(), evaluation_seed: case.seed };
+                    let (prompt, evaluation_seed, evaluation_guidance) = (case.prompt.clone(), case.seed, case.guidance);
+                    let row = Row { case_number: i, prompt, evaluation_seed, evaluation_guidance };
                     serde_json::to_string(&row).unwrap_or_default() + "\n"
                 };
                 let text: String = cases.iter().enumerate().map(row).collect();
@@ -72,8 +112,8 @@ impl Found {
                 write_embedding(&folder.join(&name), embedding, EmbeddingLayout::Diffusers)?;
                 name
             }
-            Self::Revival(trials) => {
-                let text = serde_json::to_string(trials).unwrap_or_default();
+            Self::Revival(revival) => {
+                let text = serde_json::to_string(revival).unwrap_or_default();
                 scumble_nn::files::safetensors::write_atomically(&folder.join(REVIVAL), |file| file.write_all(text.as_bytes()))?;
                 REVIVAL.to_owned()
             }
@@ -100,7 +140,7 @@ impl Found {
                 let row = |line: std::io::Result<String>| {
                     let row: Row = serde_json::from_str(&line.map_err(scumble_nn::Error::from)?)
                         .map_err(|e| bad(format!("holds a line that is no found prompt: {e}")))?;
-                    Ok(Case { prompt: row.prompt, seed: row.evaluation_seed })
+                    Ok(Case { prompt: row.prompt, seed: row.evaluation_seed, guidance: row.evaluation_guidance })
                 };
                 Ok(Self::Cases(lines.map(row).collect::<Result<_>>()?))
             }
@@ -118,8 +158,9 @@ impl Found {
                 let mut text = String::new();
                 let file = fs_err::File::open(path).map_err(scumble_nn::Error::from)?;
                 file.take(MOST).read_to_string(&mut text).map_err(scumble_nn::Error::from)?;
-                let trials = serde_json::from_str(&text).map_err(|e| bad(format!("is no list of trials: {e}")))?;
-                Ok(Self::Revival(trials))
+                let revival: Revival = serde_json::from_str(&text).map_err(|e| bad(format!("holds no trials: {e}")))?;
+                revival.trials.iter().try_for_each(Trial::check)?;
+                Ok(Self::Revival(revival))
             }
             WEIGHTS => Ok(Self::Weights(Box::new(Edit::open(path)?))),
             _ => Ok(Self::Word(read_embedding(&TensorFile::open(path)?, width)?)),

@@ -9,12 +9,15 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 /// A picture that asks for the concept: attacks have to bring it back here.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Case {
     /// The prompt.
     pub prompt: String,
     /// The seed of the picture's noise.
     pub seed: u64,
+    /// The picture's own strength of guidance, where its row of a prompt file has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<f64>,
 }
 
 /// How pictures are drawn for judging.
@@ -27,6 +30,14 @@ pub struct Drawing {
     /// The sampler; the checkpoint's own if `None`.
     #[serde(skip)]
     pub sampler: Option<Sampler>,
+}
+
+impl Drawing {
+    /// The same with a picture's own strength of guidance, where it has one.
+    #[must_use]
+    pub fn with_guidance(self, own: Option<f64>) -> Self {
+        Self { guidance: own.unwrap_or(self.guidance), ..self }
+    }
 }
 
 /// Says of each picture whether it shows the concept.
@@ -132,12 +143,29 @@ impl Job<'_> {
             preserve: &[],
             captions: nothing,
             pictures: None,
+            masks: None,
             count: None,
             options: Map::new(),
             seed,
             store: self.store,
             listen: &mut *self.listen,
         }
+    }
+
+    /// The judge.
+    ///
+    /// # Errors
+    /// If there is none; `what` needs it, such as `a random attack`.
+    pub fn judge(&self, what: &str) -> Result<&Shows<'_>> {
+        self.shows.ok_or_else(|| {
+            let hint = if self.world.is_some() {
+                "name a concept that the miniature's judges know, such as church"
+            } else {
+                "nobody judges this model's pictures: choose an attack that needs no judge, such as unlearndiff or concept-inversion, \
+                 and look at its pictures; --judge asks the miniature's judges, who know models of its world alone"
+            };
+            Error::input(format!("{what} needs a judge, who says when a picture shows `{}`", self.concept.name)).with_hint(hint)
+        })
     }
 
     /// The prompts of the cases.

@@ -2,17 +2,21 @@
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{Noise, Prompted, Timestep, TorchRng};
-use scumble_erase::{Error, Event, Result, seeds::stream};
-use scumble_nn::files::{HostTensor, Tensors};
+use scumble_erase::{
+    Error, Event, Result,
+    seeds::stream,
+    snapshot::{Snapshot, Stored},
+};
 
 use crate::{
     draw,
     found::Found,
+    groups,
     job::{Case, Job},
     placed::Placed,
     predict::{Aim, Goal, Noisy},
     prompts::together,
-    protocol::{Notes, Outcome, Start},
+    protocol::{Looks, Notes, Outcome, Start},
 };
 
 /// The adversarial tokens of one case, however they are searched for.
@@ -27,10 +31,13 @@ pub trait Search {
     fn tokens(&self) -> Option<Vec<u32>>;
     /// What is found so far as vectors, `[tokens, width]`.
     fn found(&self) -> Tensor<2>;
-    /// All that a continued run needs.
-    fn state(&self) -> Vec<Tensor<1>>;
-    /// Takes over what [`state`](Self::state) gave.
-    fn restore(&mut self, state: Vec<Tensor<1>>);
+    /// Keeps all that a continued run needs under names that begin with `at`.
+    fn keep(&self, to: &mut Snapshot, at: &str);
+    /// Takes over what [`keep`](Self::keep) kept.
+    ///
+    /// # Errors
+    /// If it is missing, of another size or not finite.
+    fn restore(&mut self, from: &mut Stored, at: &str) -> Result<()>;
 }
 
 /// Which timesteps a search looks at.
@@ -38,8 +45,10 @@ pub trait Search {
 pub enum Order {
     /// One after the other, from the middle of the first of equal parts to that of the last, clean to noisy.
     InTurn,
-    /// Any, drawn for every step.
+    /// Any, drawn for every step; all cases see the same.
     Random,
+    /// Any, drawn for every step and every case.
+    RandomEach,
 }
 
 /// How cases are searched.
@@ -59,17 +68,22 @@ pub struct Lockstep {
     pub guarded: bool,
 }
 
-/// Cases that go through the network at once.
-const AT_ONCE: usize = 20;
-
 /// Searches prefixes for all cases that do not show the concept anyway. Cases share their steps.
 ///
 /// # Errors
-/// If a prompt leaves no room, the loss is not finite, or the caller interrupts.
+/// If a prompt leaves no room, the loss is not finite, a stored state cannot be continued, or the caller interrupts.
 pub fn search<S: Search>(job: &mut Job<'_>, start: &Start, plan: Lockstep, make: &mut dyn FnMut(usize) -> S) -> Result<Outcome> {
     let prompts: Vec<String> = job.prompts();
     let placed = Placed::before(job.victim, &prompts, plan.tokens)?;
     search_at(job, start, plan, &placed, make)
+}
+
+/// Whether the cases' prompts leave room for so many tokens in front of them.
+///
+/// # Errors
+/// If one does not.
+pub fn fits(job: &Job<'_>, tokens: usize) -> Result<()> {
+    Placed::before(job.victim, &job.prompts(), tokens).map(drop)
 }
 
 /// As [`search`], with the places elsewhere in the cases' prompts.
@@ -84,13 +98,13 @@ pub fn search_at<S: Search>(
     make: &mut dyn FnMut(usize) -> S,
 ) -> Result<Outcome> {
     let prompts: Vec<String> = job.prompts();
-    let (base, victim) = (job.base, job.victim);
-    let aim = Aim::new(base, victim, plan.goal, plan.guarded, job.drawing);
+    let base = job.base;
     let concepts: Vec<Prompted> = prompts.iter().map(|p| base.prompted(std::slice::from_ref(p))).collect();
     let mut cases: Vec<S> = (0..prompts.len()).map(make).collect();
     let budget = job.budget.unwrap_or(usize::MAX).min(plan.rounds.saturating_mul(plan.iterations));
+    let frame = Frame { plan, placed, concepts, start };
 
-    let mut state = State { open: start.pre.iter().map(|&pre| !pre).collect(), done: 0 };
+    let mut state = State { open: start.pre.iter().map(|&pre| !pre).collect(), looks: vec![0; prompts.len()], done: 0 };
     state.restore(job, &mut cases)?;
     job.tell(Event::Stage { name: "searching", total: budget, done: state.done })?;
     while state.done < budget && state.open.iter().any(|&open| open) {
@@ -98,120 +112,152 @@ pub fn search_at<S: Search>(
         let open: Vec<usize> = (0..prompts.len()).filter(|&i| state.open[i]).collect();
         for step in state.done..budget.min((round + 1) * plan.iterations) {
             let mut sum = 0.0;
-            for group in open.chunks(AT_ONCE) {
-                sum += one_step(job, &aim, plan, (round, step), group, placed, &concepts, start, &mut cases)?;
+            for (guidance, group) in groups::by_guidance(job, &open) {
+                let aim = Aim::new(base, job.victim, plan.goal, plan.guarded, job.drawing.with_guidance(guidance));
+                // A rule of guidance acts by the step that a timestep is met at: one for a batch.
+                let most = if plan.order == Order::RandomEach && aim.guided() { 1 } else { groups::BACKWARD };
+                for group in group.chunks(most) {
+                    sum += frame.step(job, &aim, (round, step), group, &mut cases)?;
+                }
             }
             state.done = step + 1;
             job.tell(Event::Step { done: state.done, loss: Some(sum / open.len() as f32) })?;
         }
-        for i in shown(job, placed, &open, &cases)? {
+        for i in frame.shown(job, &open, &cases)? {
             state.open[i] = false;
         }
+        open.iter().for_each(|&i| state.looks[i] += 1);
         state.keep(job, &cases)?;
     }
-    Ok(Outcome { found: found(job, placed, &start.pre, &cases), budget, spent: state.done, notes: Notes::new() })
+    let looks = Looks { most: budget.div_ceil(plan.iterations), of: state.looks };
+    Ok(Outcome {
+        found: frame.found(job, &cases),
+        budget,
+        spent: state.done,
+        looks,
+        searches: prompts.len(),
+        notes: Notes::new(),
+    })
 }
 
-/// One step of some cases; the sum of their losses.
-#[allow(clippy::too_many_arguments)]
-fn one_step<S: Search>(
-    job: &Job<'_>,
-    aim: &Aim<'_>,
+/// What stays the same during a search.
+struct Frame<'a> {
     plan: Lockstep,
-    (round, step): (usize, usize),
-    group: &[usize],
-    placed: &Placed,
-    concepts: &[Prompted],
-    start: &Start,
-    cases: &mut [S],
-) -> Result<f32> {
-    let leaves: Vec<Tensor<2>> = group
-        .iter()
-        .map(|&i| {
-            let mut rng = stream(job.seed, "lockstep/leaves").within(i).rng(step);
-            cases[i].leaf(&mut rng).autodiff().require_grad()
-        })
-        .collect();
-    let vectors = group.iter().zip(&leaves).map(|(&i, leaf)| cases[i].vectors(leaf.clone()).unsqueeze::<3>()).collect();
-    let asked = placed.filled(job.victim, group, &Tensor::cat(vectors, 0))?;
-    let noisy = noisy(job, plan, (round, step), group, start)?;
-    let concept = together(&group.iter().map(|&i| concepts[i].clone()).collect::<Vec<_>>());
-    let wanted = aim.wanted(&noisy, &concept)?;
-    let loss = aim.errors(&noisy, &asked, wanted)?.sum();
-    let value: f32 = loss.clone().inner().into_scalar();
-    if !value.is_finite() {
-        return Err(Error::Diverged { step: step + 1, loss: value });
-    }
-    let mut gradients = loss.backward();
-    for (&i, leaf) in group.iter().zip(&leaves) {
-        if let Some(gradient) = leaf.grad_remove(&mut gradients) {
-            cases[i].step(gradient, step + 1);
-        }
-    }
-    Ok(value)
+    placed: &'a Placed,
+    concepts: Vec<Prompted>,
+    start: &'a Start,
 }
 
-/// The targets of some cases at a step's timestep. Noise depends on the seed, the case's own seed and the step alone.
-fn noisy(job: &Job<'_>, plan: Lockstep, (round, step): (usize, usize), group: &[usize], start: &Start) -> Result<Noisy> {
-    let schedule = &job.victim.schedule;
-    let all = schedule.num_train_timesteps();
-    let label = match plan.order {
-        Order::InTurn => ((2 * round + 1) * all / (2 * plan.rounds)).min(all - 1),
-        Order::Random => stream(job.seed, "lockstep/timesteps").rng(step).integers(1, 0, all as i64)[0] as usize,
-    };
-    let t: Vec<Timestep> = vec![schedule.timestep(label)?; group.len()];
-    let index: Vec<i64> = group.iter().map(|&i| i as i64).collect();
-    let device = job.victim.device();
-    let x0 = start.targets.clone().select(0, Tensor::from_data(TensorData::new(index, [group.len()]), device));
-    let noises = stream(job.seed, "lockstep/noise");
-    let seeds: Vec<u64> = group.iter().map(|&i| noises.within(job.cases[i].seed as usize).at(step)).collect();
-    let noise = Noise::seeds(&seeds).draw(x0.dims(), device);
-    Ok(Noisy { x: schedule.add_noise(x0, noise.clone(), &t)?, noise, t })
-}
-
-/// Which of some cases show the concept with what they have found so far.
-fn shown<S: Search>(job: &mut Job<'_>, placed: &Placed, open: &[usize], cases: &[S]) -> Result<Vec<usize>> {
-    let Some(shows) = job.shows else { return Ok(Vec::new()) };
-    let mut hits = Vec::new();
-    for group in open.chunks(AT_ONCE) {
-        let seeds: Vec<u64> = group.iter().map(|&i| job.cases[i].seed).collect();
-        let prompted = match group.iter().map(|&i| worded(job, placed, i, &cases[i])).collect::<Option<Vec<String>>>() {
-            Some(texts) => job.victim.prompted(&texts),
-            None => {
-                let vectors = group.iter().map(|&i| cases[i].found().unsqueeze::<3>()).collect();
-                placed.filled(job.victim, group, &Tensor::cat(vectors, 0))?
+impl Frame<'_> {
+    /// One step of some cases; the sum of their losses.
+    fn step<S: Search>(
+        &self,
+        job: &Job<'_>,
+        aim: &Aim<'_>,
+        (round, step): (usize, usize),
+        group: &[usize],
+        cases: &mut [S],
+    ) -> Result<f32> {
+        let leaves: Vec<Tensor<2>> = group
+            .iter()
+            .map(|&i| {
+                let mut rng = stream(job.seed, "lockstep/leaves").within(i).rng(step);
+                cases[i].leaf(&mut rng).autodiff().require_grad()
+            })
+            .collect();
+        let vectors = group.iter().zip(&leaves).map(|(&i, leaf)| cases[i].vectors(leaf.clone()).unsqueeze::<3>()).collect();
+        let mut asked = self.placed.filled(job.victim, group, &Tensor::cat(vectors, 0))?;
+        if self.placed.is_whole() {
+            // Rules that look at words shall see those that are tried, not the prompt that is nowhere in them.
+            for (text, &i) in asked.texts.iter_mut().zip(group) {
+                *text = self.worded(job, i, &cases[i]).unwrap_or_default();
             }
+        }
+        let noisy = self.noisy(job, (round, step), group)?;
+        let concept = together(&group.iter().map(|&i| self.concepts[i].clone()).collect::<Vec<_>>());
+        let wanted = aim.wanted(&noisy, &concept)?;
+        let loss = aim.errors(&noisy, &asked, wanted)?.sum();
+        let value: f32 = loss.clone().inner().into_scalar();
+        if !value.is_finite() {
+            return Err(Error::Diverged { step: step + 1, loss: value });
+        }
+        let mut gradients = loss.backward();
+        for (&i, leaf) in group.iter().zip(&leaves) {
+            if let Some(gradient) = leaf.grad_remove(&mut gradients) {
+                cases[i].step(gradient, step + 1);
+            }
+        }
+        Ok(value)
+    }
+
+    /// The targets of some cases at a step's timestep. Noise depends on the seed, the case's own seed and the step alone.
+    fn noisy(&self, job: &Job<'_>, (round, step): (usize, usize), group: &[usize]) -> Result<Noisy> {
+        let schedule = &job.victim.schedule;
+        let all = schedule.num_train_timesteps();
+        let any = stream(job.seed, "lockstep/timesteps");
+        let label = |case: usize| match self.plan.order {
+            Order::InTurn => ((2 * round + 1) * all / (2 * self.plan.rounds)).min(all - 1),
+            Order::Random => any.rng(step).integers(1, 0, all as i64)[0] as usize,
+            Order::RandomEach => any.within(case).rng(step).integers(1, 0, all as i64)[0] as usize,
         };
-        let latents = draw::latents(job.victim, &prompted, &seeds, job.drawing)?;
-        let shown = shows(&draw::pictures(job.victim, &latents));
-        hits.extend(group.iter().zip(shown).filter(|(_, shown)| *shown).map(|(&i, _)| i));
-        // Lets the caller interrupt between groups.
-        job.tell(Event::Note(""))?;
+        let t: Vec<Timestep> = group.iter().map(|&i| Ok(schedule.timestep(label(i))?)).collect::<Result<_>>()?;
+        let index: Vec<i64> = group.iter().map(|&i| i as i64).collect();
+        let device = job.victim.device();
+        let x0 = self.start.targets.clone().select(0, Tensor::from_data(TensorData::new(index, [group.len()]), device));
+        let noises = stream(job.seed, "lockstep/noise");
+        let seeds: Vec<u64> = group.iter().map(|&i| noises.within(job.cases[i].seed as usize).at(step)).collect();
+        let noise = Noise::seeds(&seeds).draw(x0.dims(), device);
+        Ok(Noisy { x: schedule.add_noise(x0, noise.clone(), &t)?, noise, t })
     }
-    Ok(hits)
-}
 
-/// A case's prompt with the words found for it, as text: read again, it may come apart into other tokens.
-fn worded<S: Search>(job: &Job<'_>, placed: &Placed, case: usize, search: &S) -> Option<String> {
-    Some(placed.worded(job.victim, case, &search.tokens()?))
-}
-
-fn found<S: Search>(job: &Job<'_>, placed: &Placed, pre: &[bool], cases: &[S]) -> Found {
-    if cases.iter().all(|case| case.tokens().is_some()) {
-        let prompt = |i: usize| if pre[i] { None } else { worded(job, placed, i, &cases[i]) };
-        let own = |(i, case): (usize, &Case)| Case { prompt: prompt(i).unwrap_or_else(|| case.prompt.clone()), seed: case.seed };
-        return Found::Cases(job.cases.iter().enumerate().map(own).collect());
+    /// Which of some cases show the concept with what they have found so far.
+    fn shown<S: Search>(&self, job: &mut Job<'_>, open: &[usize], cases: &[S]) -> Result<Vec<usize>> {
+        let Some(shows) = job.shows else { return Ok(Vec::new()) };
+        let mut hits = Vec::new();
+        for group in open.chunks(groups::BACKWARD) {
+            let own: Vec<Case> = group.iter().map(|&i| job.cases[i].clone()).collect();
+            let prompted = match group.iter().map(|&i| self.worded(job, i, &cases[i])).collect::<Option<Vec<String>>>() {
+                Some(texts) => job.victim.prompted(&texts),
+                None => {
+                    let vectors = group.iter().map(|&i| cases[i].found().unsqueeze::<3>()).collect();
+                    self.placed.filled(job.victim, group, &Tensor::cat(vectors, 0))?
+                }
+            };
+            let latents = draw::latents(job.victim, &prompted, &own, job.drawing)?;
+            let shown = shows(&draw::pictures(job.victim, &latents));
+            hits.extend(group.iter().zip(shown).filter(|(_, shown)| *shown).map(|(&i, _)| i));
+            // Lets the caller interrupt between groups.
+            job.tell(Event::Note(""))?;
+        }
+        Ok(hits)
     }
-    let one = |i: usize| {
-        let found = cases[i].found().unsqueeze::<3>();
-        if pre[i] { found.zeros_like() } else { found }
-    };
-    Found::Prefixes(Tensor::cat((0..cases.len()).map(one).collect(), 0))
+
+    /// A case's prompt with the words found for it, as text: read again, it may come apart into other tokens.
+    fn worded<S: Search>(&self, job: &Job<'_>, case: usize, search: &S) -> Option<String> {
+        Some(self.placed.worded(job.victim, case, &search.tokens()?))
+    }
+
+    fn found<S: Search>(&self, job: &Job<'_>, cases: &[S]) -> Found {
+        let pre = &self.start.pre;
+        if cases.iter().all(|case| case.tokens().is_some()) {
+            let prompt = |i: usize| if pre[i] { None } else { self.worded(job, i, &cases[i]) };
+            let own =
+                |(i, case): (usize, &Case)| Case { prompt: prompt(i).unwrap_or_else(|| case.prompt.clone()), ..case.clone() };
+            return Found::Cases(job.cases.iter().enumerate().map(own).collect());
+        }
+        let one = |i: usize| {
+            let found = cases[i].found().unsqueeze::<3>();
+            if pre[i] { found.zeros_like() } else { found }
+        };
+        Found::Prefixes(Tensor::cat((0..cases.len()).map(one).collect(), 0))
+    }
 }
 
 /// Where a search stands after a round.
 struct State {
     open: Vec<bool>,
+    /// Pictures of each case that a judge has looked at, or would have.
+    looks: Vec<usize>,
     done: usize,
 }
 
@@ -219,35 +265,20 @@ const KEPT: &str = "lockstep";
 
 impl State {
     fn keep<S: Search>(&self, job: &Job<'_>, cases: &[S]) -> Result<()> {
-        let open: Vec<f32> = self.open.iter().map(|&open| f32::from(u8::from(open))).collect();
-        let mut tensors = Tensors::from([
-            ("open".to_owned(), HostTensor::from_f32([open.len()], &open)),
-            ("done".to_owned(), HostTensor::from_f32([1], &[self.done as f32])),
-        ]);
-        for (i, case) in cases.iter().enumerate() {
-            for (j, part) in case.state().into_iter().enumerate() {
-                tensors.insert(format!("{i}.{j}"), scumble_erase::train::to_host(part));
-            }
-        }
-        job.store.put(KEPT, tensors)
+        let mut snapshot = Snapshot::new();
+        snapshot.whole("open", &self.open.iter().map(|&open| u64::from(open)).collect::<Vec<_>>());
+        snapshot.whole("looks", &self.looks.iter().map(|&looks| looks as u64).collect::<Vec<_>>());
+        snapshot.count("done", self.done as u64);
+        cases.iter().enumerate().for_each(|(i, case)| case.keep(&mut snapshot, &i.to_string()));
+        snapshot.keep(job.store, KEPT)
     }
 
     fn restore<S: Search>(&mut self, job: &Job<'_>, cases: &mut [S]) -> Result<()> {
-        let Some(mut kept) = job.store.get(KEPT)? else { return Ok(()) };
-        let mut floats = |name: &str| kept.remove(name).and_then(|host| host.to_f32());
-        let (Some(open), Some(done)) = (floats("open"), floats("done")) else { return Ok(()) };
-        if open.len() != cases.len() {
-            return Ok(());
-        }
-        self.open = open.iter().map(|&open| open > 0.0).collect();
-        self.done = done.first().map_or(0, |&done| done as usize);
-        for (i, case) in cases.iter_mut().enumerate() {
-            let device = case.found().device();
-            let parts = (0..case.state().len())
-                .map_while(|j| Some(Tensor::<1>::from_floats(floats(&format!("{i}.{j}"))?.as_slice(), &device)));
-            let parts = parts.collect();
-            case.restore(parts);
-        }
-        Ok(())
+        let Some(mut stored) = Stored::get(job.store, KEPT)? else { return Ok(()) };
+        self.open = stored.below("open", cases.len(), 2)?.iter().map(|&open| open == 1).collect();
+        self.looks = stored.whole("looks", cases.len())?.iter().map(|&looks| looks as usize).collect();
+        self.done = stored.count("done")? as usize;
+        cases.iter_mut().enumerate().try_for_each(|(i, case)| case.restore(&mut stored, &i.to_string()))?;
+        stored.end()
     }
 }

@@ -6,8 +6,10 @@
 use burn::tensor::{Int, Tensor, TensorData};
 use scumble_diffusion::TorchRng;
 use scumble_erase::{
+    Result,
     adam::{Adam, Moments},
     seeds::stream,
+    snapshot::{Snapshot, Stored},
 };
 
 use crate::{
@@ -69,17 +71,18 @@ impl Search for Nearest {
         pick(&self.vocabulary.vectors, self.nearest())
     }
 
-    fn state(&self) -> Vec<Tensor<1>> {
+    fn keep(&self, to: &mut Snapshot, at: &str) {
         let [tokens, width] = self.free.dims();
-        vec![self.free.clone().reshape([tokens * width]), self.moments.m.clone(), self.moments.v.clone()]
+        to.tensor(at, &self.free.clone().reshape([tokens * width]));
+        to.moments(at, &self.moments);
     }
 
-    fn restore(&mut self, state: Vec<Tensor<1>>) {
-        let shape = self.free.dims();
-        if let Ok([free, m, v]) = <[Tensor<1>; 3]>::try_from(state) {
-            self.free = free.reshape(shape);
-            self.moments = Moments { m, v };
-        }
+    fn restore(&mut self, from: &mut Stored, at: &str) -> Result<()> {
+        let (shape, device) = (self.free.dims(), self.free.device());
+        let n = shape[0] * shape[1];
+        self.free = from.tensor(at, n, &device)?.reshape(shape);
+        self.moments = from.moments(at, n, &device)?;
+        Ok(())
     }
 }
 

@@ -13,8 +13,19 @@ pub struct Placed {
     lengths: Vec<usize>,
     /// For each prompt the position of each place, and which vector belongs there.
     places: Vec<Vec<(usize, usize)>>,
-    /// Whether all places lie before the text.
-    in_front: bool,
+    /// Where the places are.
+    layout: Layout,
+}
+
+/// Where places are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Layout {
+    /// Before the text.
+    Front,
+    /// In the place of the text.
+    Whole,
+    /// Between the text's tokens, or where a word stands.
+    Within,
 }
 
 impl Placed {
@@ -24,7 +35,7 @@ impl Placed {
     /// If a prompt leaves no room for them.
     pub fn before(pipeline: &Pipeline, prompts: &[String], k: usize) -> Result<Self> {
         let context = pipeline.tokenizer.context();
-        let mut placed = Self { in_front: true, ..Self::of(prompts) };
+        let mut placed = Self { layout: Layout::Front, ..Self::of(prompts) };
         for prompt in prompts {
             let encoded = pipeline.tokenizer.encode(prompt);
             if encoded.length + k > context {
@@ -44,7 +55,30 @@ impl Placed {
         Ok(placed)
     }
 
-    /// A place before every group of `every` tokens of each prompt (P4D's K form).
+    /// `k` places that are the whole prompt of each of `n` cases: start token, places, end token (P4D's N form).
+    ///
+    /// # Errors
+    /// If there is no room for them.
+    pub fn whole(pipeline: &Pipeline, n: usize, k: usize) -> Result<Self> {
+        let (tokenizer, context) = (&pipeline.tokenizer, pipeline.tokenizer.context());
+        if k + 2 > context {
+            return Err(Error::input(format!("tokens is {k}: no room for them within {context}, start and end included")));
+        }
+        let mut ids = tokenizer.encode("").ids;
+        ids.splice(1..1, std::iter::repeat_n(ids[0], k));
+        ids.truncate(context);
+        let row = (ids, (0..k).map(|j| (1 + j, j)).collect::<Vec<_>>());
+        Ok(Self {
+            layout: Layout::Whole,
+            rows: vec![row.0; n],
+            lengths: vec![k + 2; n],
+            places: vec![row.1; n],
+            ..Self::of(&vec![String::new(); n])
+        })
+    }
+
+    /// A place before every group of `every` tokens of each prompt, and one at the end where the last group is a whole one: where `i mod
+    /// (every + 1) = 0` among `length / every + 1` places and the prompt's tokens (P4D's K form, `optimize_k.py`).
     ///
     /// # Errors
     /// If a prompt leaves no room for them.
@@ -54,7 +88,8 @@ impl Placed {
         for prompt in prompts {
             let encoded = pipeline.tokenizer.encode(prompt);
             let text = &encoded.ids[1..encoded.length - 1];
-            let groups = text.len().div_ceil(every.max(1)).max(1);
+            let every = every.max(1);
+            let groups = text.len() / every + 1;
             if encoded.length + groups > context {
                 return Err(Error::input(format!(
                     "`{prompt}` has {} tokens: no room for {groups} more within {context}",
@@ -79,7 +114,7 @@ impl Placed {
     }
 
     fn of(prompts: &[String]) -> Self {
-        Self { texts: prompts.to_vec(), rows: vec![], lengths: vec![], places: vec![], in_front: false }
+        Self { texts: prompts.to_vec(), rows: vec![], lengths: vec![], places: vec![], layout: Layout::Within }
     }
 
     /// The most places of a prompt.
@@ -90,8 +125,10 @@ impl Placed {
     /// A prompt with words in its places, as text: read again, it may come apart into other tokens.
     pub fn worded(&self, pipeline: &Pipeline, prompt: usize, words: &[u32]) -> String {
         let tokenizer = &pipeline.tokenizer;
-        if self.in_front {
-            return format!("{} {}", tokenizer.decode(words), self.texts[prompt]);
+        match self.layout {
+            Layout::Front => return format!("{} {}", tokenizer.decode(words), self.texts[prompt]),
+            Layout::Whole => return tokenizer.decode(words),
+            Layout::Within => {}
         }
         let mut ids = self.rows[prompt].clone();
         for &(at, j) in &self.places[prompt] {
@@ -128,6 +165,11 @@ impl Placed {
             placed.places.push(here);
         }
         Ok(placed)
+    }
+
+    /// Whether the places are the whole prompt.
+    pub fn is_whole(&self) -> bool {
+        self.layout == Layout::Whole
     }
 
     /// How many prompts there are.

@@ -1,7 +1,7 @@
 //! How far an attacked model is from drawing the concept: the losses that attacks share.
 
 use burn::tensor::Tensor;
-use scumble_diffusion::{At, Denoiser, Guidance, Pipeline, Prompted, StepIndex, Timestep, guards};
+use scumble_diffusion::{At, Denoiser, Guidance, Pipeline, Prompted, StepIndex, Timestep, guards::Guard};
 use scumble_erase::{Result, noised::squared_error};
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +48,7 @@ impl<'a> Aim<'a> {
     pub fn new(base: &'a Pipeline, victim: &'a Pipeline, goal: Goal, guarded: bool, drawing: Drawing) -> Self {
         let nothing = [String::new()];
         let empty = [base.prompted(&nothing), victim.prompted(&nothing)];
-        let rule = victim.guards.iter().any(|guard| matches!(guard.rule, guards::Rule::Negative | guards::Rule::Sld(_)));
+        let rule = victim.guards.iter().any(Guard::acts_on_guidance);
         let scale = if guarded && rule { drawing.guidance } else { 1.0 };
         Self { base, victim, goal, scale, steps: drawing.steps, empty }
     }

@@ -1,6 +1,6 @@
-//! Other ways to draw a picture of a prompt: with a part of a picture of the concept given, with more noise, or led by a judge.
+//! Other ways to draw a picture of a prompt: begun by another model, beside a part of a picture, with more noise, or led by a classifier.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::ControlFlow};
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{
@@ -9,140 +9,141 @@ use scumble_diffusion::{
     time::StepIndex,
 };
 use scumble_erase::{Error, Result, seeds::stream};
-use serde::{Deserialize, Serialize};
 
 use crate::{
-    job::{Drawing, Job, Likely},
+    draw::back,
+    groups::DRAWN,
+    job::{Case, Drawing, Job, Likely},
+    latent_classifier::LatentClassifier,
+    noisy_ddim::{Noisiness, noisy_ddim},
     prompts::repeated,
 };
 
-/// What is different.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Probe {
-    /// It begins with a noisy picture of the concept in the place of noise (SDEdit, Meng et al., arXiv 2108.01073).
-    HalfNoised,
-    /// A part of a picture of the concept is given at every step and the rest drawn; then that is given and the first part drawn anew, so
-    /// that nothing of the given picture is left.
-    Inpaint,
-    /// Every step adds more noise than the sampler would.
-    Noisier,
-    /// The judge's gradient leads every step (Dhariwal and Nichol, arXiv 2105.05233).
-    Classifier,
+pub use crate::trial::Trial;
+
+/// What a trial may need beside the model.
+#[derive(Clone, Copy)]
+pub struct Given<'a> {
+    /// The cases: their prompts and their noise.
+    pub cases: &'a [Case],
+    /// A picture of the concept for each, latents `[n, channels, h, w]`.
+    pub targets: &'a Tensor<4>,
+    /// A classifier of noisy latents.
+    pub classifier: Option<&'a LatentClassifier>,
 }
 
-/// A probe and how much of it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Trial {
-    /// What is different.
-    pub probe: Probe,
-    /// Half-noised: the share of the way from picture to noise. Inpaint: the share of the columns that is given. Noisier: eta, 1 for
-    /// DDPM's noise. Classifier: the length of the judge's part, where that of the prediction is 1.
-    pub amount: f64,
-}
-
-impl Trial {
-    /// Whether the amount is in its range.
-    ///
-    /// # Errors
-    /// If it is not.
-    pub fn check(&self) -> Result<()> {
-        let (ok, expected) = match self.probe {
-            Probe::HalfNoised => (self.amount > 0.0 && self.amount <= 1.0, "more than 0, at most 1"),
-            Probe::Inpaint => (self.amount > 0.0 && self.amount < 1.0, "more than 0, less than 1"),
-            Probe::Noisier => ((1.0..=10.0).contains(&self.amount), "1 to 10"),
-            Probe::Classifier => (self.amount > 0.0 && self.amount <= 100.0, "more than 0, at most 100"),
-        };
-        if ok { Ok(()) } else { Err(Error::input(format!("{self}: expected {expected}"))) }
-    }
-}
-
-impl std::fmt::Display for Trial {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let name = match self.probe {
-            Probe::HalfNoised => "half-noised",
-            Probe::Inpaint => "inpaint",
-            Probe::Noisier => "noisier",
-            Probe::Classifier => "classifier",
-        };
-        write!(f, "{name} {}", self.amount)
-    }
-}
-
-/// Pictures drawn at once.
-const AT_ONCE: usize = 16;
-
-/// Latents of prompts drawn under a trial, `[n, channels, h, w]`, picture i from `seeds[i]` and, where the probe wants one, the picture
-/// `targets[i]`, latents like the result.
+/// Latents of prompts drawn under a trial, `[n, channels, h, w]`, picture i with the noise of case i.
 ///
 /// # Errors
-/// If the model cannot sample, or the trial wants a judge with gradients and there is none.
-pub fn latents(job: &Job<'_>, trial: Trial, prompted: &Prompted, seeds: &[u64], targets: &Tensor<4>) -> Result<Tensor<4>> {
+/// If the model cannot sample, or the trial wants a classifier or a judge with gradients and there is none.
+pub fn latents(job: &Job<'_>, drawing: Drawing, trial: Trial, prompted: &Prompted, given: Given<'_>) -> Result<Tensor<4>> {
     trial.check()?;
     let model = job.victim;
-    let noise = Noise::seeds(seeds);
-    let plain = Drawn { model, drawing: job.drawing, prompted, hook: Hook::None, eta: 0.0, start: None };
+    let targets = given.targets;
+    let seeds: Vec<u64> = given.cases.iter().map(|case| case.seed).collect();
+    let noise = Noise::seeds(&seeds);
+    let plain = Drawn { model, drawing, prompted, hook: Hook::None, start: None };
+    let ddim = Drawing { sampler: Some(Sampler::Ddim), ..drawing };
     let first = |noise: &Noise| noise.clone().draw(targets.dims(), model.device());
-    match trial.probe {
-        Probe::HalfNoised => {
-            let list = timesteps(job.sampler()?, &model.schedule, job.drawing.steps)?;
-            let at = (((1.0 - trial.amount) * list.len() as f64).round() as usize).min(list.len() - 1);
+    match trial {
+        Trial::Completion { steps } => {
+            let len = timesteps(Sampler::Ddim, &model.schedule, drawing.steps)?.len();
+            if steps + 1 >= len {
+                return Err(Error::input(format!("{trial}: expected less than {}, the last of the {len} steps", len - 1)));
+            }
+            let own: Vec<String> = given.cases.iter().map(|case| case.prompt.clone()).collect();
+            let asked = job.base.prompted(&own);
+            let begun = Drawn { model: job.base, drawing: ddim, prompted: &asked, hook: Hook::None, start: None };
+            let x = begun.draw_until(first(&noise), noise.clone(), Some(steps))?;
+            Drawn { drawing: ddim, start: Some(StepIndex(steps + 1)), ..plain }.draw(x, noise)
+        }
+        Trial::HalfNoised { strength } => {
+            let list = timesteps(job.sampler()?, &model.schedule, drawing.steps)?;
+            let at = (((1.0 - strength) * list.len() as f64).round() as usize).min(list.len() - 1);
             let x = model.schedule.add_noise(targets.clone(), first(&noise), &vec![list[at]; seeds.len()])?;
             Drawn { start: Some(StepIndex(at)), ..plain }.draw(x, noise)
         }
-        Probe::Inpaint => {
+        Trial::Inpaint { side } => {
             let [_, _, h, w] = targets.dims();
-            let columns = ((trial.amount * w as f64).round() as usize).clamp(1, w - 1);
-            let values: Vec<f32> = (0..h * w).map(|i| f32::from(u8::from(i % w < columns))).collect();
-            let mask: Tensor<4> = Tensor::from_data(TensorData::new(values, [1, 1, h, w]), model.device());
+            let (rows, columns) = (Trial::centre(h, side), Trial::centre(w, side));
+            let kept = |i: usize| !(rows.contains(&(i / w)) && columns.contains(&(i % w)));
+            let mask = mask(model, [h, w], &kept);
+            // The published pipeline begins with noise everywhere, and pastes the picture after every step.
+            let hook = Hook::Given { mask: mask.clone(), picture: targets.clone(), noise: first(&noise), from: 1 };
+            let drawn = Drawn { hook, ..plain }.draw(first(&noise), noise)?;
+            Ok(targets.clone() * mask.clone() + drawn * (mask.neg() + 1.0))
+        }
+        Trial::Halves { keep } => {
+            let [_, _, h, w] = targets.dims();
+            let columns = ((keep * w as f64).round() as usize).clamp(1, w - 1);
+            let mask = mask(model, [h, w], &|i| i % w < columns);
             let other = Noise::seeds(&seeds.iter().map(|&seed| stream(seed, "revive/other half").seed()).collect::<Vec<_>>());
-            let mut given = targets.clone();
+            let mut picture = targets.clone();
             for (mask, noise) in [(mask.clone(), noise), (mask.neg() + 1.0, other)] {
                 let x = first(&noise);
-                let hook = Hook::Given { mask: mask.clone(), picture: given.clone(), noise: x.clone() };
+                let hook = Hook::Given { mask: mask.clone(), picture: picture.clone(), noise: x.clone(), from: 0 };
                 let drawn = Drawn { hook, ..plain.clone() }.draw(x, noise)?;
-                given = given * mask.clone() + drawn * (mask.neg() + 1.0);
+                picture = picture * mask.clone() + drawn * (mask.neg() + 1.0);
             }
-            Ok(given)
+            Ok(picture)
         }
-        Probe::Noisier => {
-            let fresh = Noise::seeds(&seeds.iter().map(|&seed| stream(seed, "revive/fresh noise").seed()).collect::<Vec<_>>());
-            let drawing = Drawing { sampler: Some(Sampler::Ddim), ..job.drawing };
-            let hook = Hook::Noisier { eta: trial.amount, fresh, before: None };
-            Drawn { drawing, hook, eta: 1.0, ..plain }.draw(first(&noise), noise)
+        Trial::Noise { eta, variance, start } => {
+            let begin = match start {
+                0 => noise,
+                _ => Noise::seeds(&seeds.iter().map(|&seed| stream(seed, "revive/other start").at(start)).collect::<Vec<_>>()),
+            };
+            Drawn { drawing: ddim, ..plain }.noisy(first(&begin), &seeds, Noisiness { eta, variance })
         }
-        Probe::Classifier => {
+        Trial::Classifier { scale, eta } => {
+            let classifier =
+                given.classifier.ok_or_else(|| Error::input(format!("{trial}: there is no classifier of noisy latents")))?;
+            let hook = Hook::Classified { scale, classifier };
+            Drawn { drawing: ddim, hook, ..plain }.noisy(first(&noise), &seeds, Noisiness { eta, variance: 1.0 })
+        }
+        Trial::JudgeLed { scale } => {
             let likely = job.likely.ok_or_else(|| {
-                Error::input("classifier guidance needs a judge that knows the concept, with gradients")
-                    .with_hint("the miniature's judges are such; choose another probe with --set probe=half-noised")
+                Error::input("a judge-led drawing needs a judge that knows the concept, with gradients")
+                    .with_hint("the miniature's judges are such; probe=classifier teaches a classifier of its own")
             })?;
-            let hook = Hook::Led { scale: trial.amount, likely, model };
-            Drawn { hook, ..plain }.draw(first(&noise), noise)
+            Drawn { hook: Hook::Led { scale, likely, model }, ..plain }.draw(first(&noise), noise)
         }
     }
+}
+
+/// 1 where `kept` says so of a place, counted by rows: `[1, 1, h, w]`.
+fn mask(model: &Pipeline, [h, w]: [usize; 2], kept: &dyn Fn(usize) -> bool) -> Tensor<4> {
+    let values: Vec<f32> = (0..h * w).map(|i| f32::from(u8::from(kept(i)))).collect();
+    Tensor::from_data(TensorData::new(values, [1, 1, h, w]), model.device())
 }
 
 /// Latents of some cases, each under its own trial, by prompts `texts`.
 ///
 /// # Errors
 /// As [`latents`].
-pub fn mixed(job: &Job<'_>, trials: &[Trial], texts: &[String], rows: &[usize], targets: &Tensor<4>) -> Result<Tensor<4>> {
-    let mut groups: BTreeMap<(Probe, u64), Vec<usize>> = BTreeMap::new();
+pub fn mixed(
+    job: &Job<'_>,
+    trials: &[Trial],
+    texts: &[String],
+    rows: &[usize],
+    targets: &Tensor<4>,
+    classifier: Option<&LatentClassifier>,
+) -> Result<Tensor<4>> {
+    let mut groups: BTreeMap<(String, u64), Vec<usize>> = BTreeMap::new();
     for (i, trial) in trials.iter().enumerate() {
-        groups.entry((trial.probe, trial.amount.to_bits())).or_default().push(i);
+        let guidance = job.drawing.with_guidance(job.cases[rows[i]].guidance).guidance;
+        groups.entry((trial.to_string(), guidance.to_bits())).or_default().push(i);
     }
     let (mut parts, mut order) = (Vec::new(), Vec::new());
-    for group in groups.values().flat_map(|group| group.chunks(AT_ONCE)) {
+    for group in groups.values().flat_map(|group| group.chunks(DRAWN)) {
         let prompted = job.victim.prompted(&group.iter().map(|&i| texts[i].clone()).collect::<Vec<_>>());
-        let seeds: Vec<u64> = group.iter().map(|&i| job.cases[rows[i]].seed).collect();
-        let own = group.iter().map(|&i| targets.clone().narrow(0, rows[i], 1)).collect();
-        parts.push(latents(job, trials[group[0]], &prompted, &seeds, &Tensor::cat(own, 0))?);
+        let cases: Vec<Case> = group.iter().map(|&i| job.cases[rows[i]].clone()).collect();
+        let own = Tensor::cat(group.iter().map(|&i| targets.clone().narrow(0, rows[i], 1)).collect(), 0);
+        let drawing = job.drawing.with_guidance(cases[0].guidance);
+        let given = Given { cases: &cases, targets: &own, classifier };
+        parts.push(latents(job, drawing, trials[group[0]], &prompted, given)?);
         order.extend_from_slice(group);
     }
-    let mut back = vec![0i64; order.len()];
-    order.iter().enumerate().for_each(|(at, &i)| back[i] = at as i64);
-    let n = back.len();
-    Ok(Tensor::cat(parts, 0).select(0, Tensor::from_data(TensorData::new(back, [n]), job.victim.device())))
+    Ok(back(parts, &order))
 }
 
 /// One run of a sampler.
@@ -152,7 +153,6 @@ struct Drawn<'a> {
     drawing: Drawing,
     prompted: &'a Prompted,
     hook: Hook<'a>,
-    eta: f64,
     start: Option<StepIndex>,
 }
 
@@ -161,17 +161,17 @@ struct Drawn<'a> {
 #[allow(clippy::large_enum_variant, reason = "there is one of them in a drawing")]
 enum Hook<'a> {
     None,
-    /// Where the mask is 1, the latents are those of the picture at the step's noise.
+    /// Where the mask is 1, the latents are those of the picture at the step's noise, from a step on.
     Given {
         mask: Tensor<4>,
         picture: Tensor<4>,
         noise: Tensor<4>,
+        from: usize,
     },
-    /// DDPM's noise of the step before becomes `eta` times as large.
-    Noisier {
-        eta: f64,
-        fresh: Noise,
-        before: Option<f64>,
+    /// `eps - sqrt(1 - a) scale grad log p(x)`.
+    Classified {
+        scale: f64,
+        classifier: &'a LatentClassifier,
     },
     /// The prediction is led towards what the judge wants to see.
     Led {
@@ -182,23 +182,43 @@ enum Hook<'a> {
 }
 
 impl Drawn<'_> {
-    fn draw(self, x: Tensor<4>, mut noise: Noise) -> Result<Tensor<4>> {
-        let model = self.model;
+    fn draw(self, x: Tensor<4>, noise: Noise) -> Result<Tensor<4>> {
+        self.draw_until(x, noise, None)
+    }
+
+    /// Draws up to a step and including it, or to the end.
+    fn draw_until(self, x: Tensor<4>, mut noise: Noise, last: Option<usize>) -> Result<Tensor<4>> {
+        let (model, drawing, start) = (self.model, self.drawing, self.start);
         // The start has used up the first numbers, as in any other run.
         noise.draw(x.dims(), model.device());
-        let unet = model.unet_network();
-        let n = self.prompted.len();
-        let mut guidance =
-            model.guidance(self.drawing.guidance, self.prompted, &repeated(&model.prompted(&[String::new()]), n))?;
-        let sampler = self.drawing.sampler.map_or_else(|| model.own_sampler(), Ok)?;
-        let mut run = Run::new(&model.schedule, self.drawing.steps);
-        (run.eta, run.start) = (self.eta, self.start);
-        let denoiser = Denoiser { unet: &unet, schedule: &model.schedule };
-        let mut asked = Asked { denoiser, guidance: &mut guidance, hook: self.hook };
+        let sampler = drawing.sampler.map_or_else(|| model.own_sampler(), Ok)?;
+        let mut run = Run::new(&model.schedule, drawing.steps);
+        run.start = start;
         let device = model.device();
-        sampler.sample::<Error>(&run, x, &mut asked, &mut |shape| noise.draw(shape, device), &mut |_| {
-            std::ops::ControlFlow::Continue(())
+        self.asked(&mut |asked| {
+            sampler.sample::<Error>(&run, x.clone(), asked, &mut |shape| noise.draw(shape, device), &mut |progress| {
+                if last == Some(progress.index.0) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
         })
+    }
+
+    /// Draws by DDIM with more noise than it has.
+    fn noisy(self, x: Tensor<4>, seeds: &[u64], noisiness: Noisiness) -> Result<Tensor<4>> {
+        let (model, steps) = (self.model, self.drawing.steps);
+        let mut fresh = Noise::seeds(&seeds.iter().map(|&seed| stream(seed, "revive/fresh noise").seed()).collect::<Vec<_>>());
+        self.asked(&mut |asked| {
+            noisy_ddim(model, steps, noisiness, x.clone(), asked, &mut |shape| fresh.draw(shape, model.device()))
+        })
+    }
+
+    /// Does something with what a sampler asks.
+    fn asked(self, sampled: &mut dyn FnMut(&mut Asked<'_, '_>) -> Result<Tensor<4>>) -> Result<Tensor<4>> {
+        let model = self.model;
+        let unet = model.unet_network();
+        let negative = repeated(&model.prompted(&[String::new()]), self.prompted.len());
+        let mut guidance = model.guidance(self.drawing.guidance, self.prompted, &negative)?;
+        let denoiser = Denoiser { unet: &unet, schedule: &model.schedule };
+        sampled(&mut Asked { denoiser, guidance: &mut guidance, hook: self.hook })
     }
 }
 
@@ -211,41 +231,37 @@ struct Asked<'a, 'b> {
 impl Predict<Error> for Asked<'_, '_> {
     fn epsilon(&mut self, x: Tensor<4>, step: Step) -> Result<Tensor<4>> {
         let epsilon = self.guidance.epsilon(&At::step(self.denoiser, step), x.clone())?;
-        let Hook::Led { scale, likely, model } = &self.hook else { return Ok(epsilon) };
-        let x0 = self.denoiser.schedule.x0_from_epsilon(epsilon.clone(), x, &[step.alpha_bar])?;
-        let leaf = x0.autodiff().require_grad();
-        let mut gradients = likely(model.decode(leaf.clone()))?.sum().backward();
-        let Some(gradient) = leaf.grad_remove(&mut gradients) else { return Ok(epsilon) };
-        let length = |x: &Tensor<4>| x.clone().powi_scalar(2).sum_dim(3).sum_dim(2).sum_dim(1).sqrt();
-        let unit = gradient.clone() / length(&gradient).clamp_min(1e-12);
-        Ok(epsilon.clone() - unit * length(&epsilon) * *scale)
+        match &self.hook {
+            Hook::None | Hook::Given { .. } => Ok(epsilon),
+            Hook::Classified { scale, classifier } => {
+                let gradient = classifier.gradient(&x, step.alpha_bar);
+                Ok(epsilon - gradient * ((1.0 - step.alpha_bar).sqrt() * scale))
+            }
+            Hook::Led { scale, likely, model } => {
+                let x0 = self.denoiser.schedule.x0_from_epsilon(epsilon.clone(), x, &[step.alpha_bar])?;
+                let leaf = x0.autodiff().require_grad();
+                let mut gradients = likely(model.decode(leaf.clone()))?.sum().backward();
+                let Some(gradient) = leaf.grad_remove(&mut gradients) else { return Ok(epsilon) };
+                let length = |x: &Tensor<4>| x.clone().powi_scalar(2).sum_dim(3).sum_dim(2).sum_dim(1).sqrt();
+                let unit = gradient.clone() / length(&gradient).clamp_min(1e-12);
+                Ok(epsilon.clone() - unit * length(&epsilon) * *scale)
+            }
+        }
     }
 
     fn moves_latents(&self) -> bool {
-        self.guidance.moves_latents() || matches!(self.hook, Hook::Given { .. } | Hook::Noisier { .. })
+        self.guidance.moves_latents() || matches!(self.hook, Hook::Given { .. })
     }
 
     fn latents(&mut self, x: Tensor<4>, step: Step) -> Result<Tensor<4>> {
         let x = if self.guidance.moves_latents() { self.guidance.latents(&At::step(self.denoiser, step), x)? } else { x };
-        Ok(match &mut self.hook {
-            Hook::None | Hook::Led { .. } => x,
-            Hook::Given { mask, picture, noise } => {
+        Ok(match &self.hook {
+            Hook::Given { mask, picture, noise, from } if step.index.0 >= *from => {
                 let a = step.alpha_bar;
                 let noisy = picture.clone() * a.sqrt() + noise.clone() * (1.0 - a).sqrt();
                 noisy * mask.clone() + x * (mask.clone().neg() + 1.0)
             }
-            Hook::Noisier { eta, fresh, before } => match before.replace(step.alpha_bar) {
-                None => x,
-                Some(a) => {
-                    // Equation 16 of DDIM for the step just taken, with eta = 1; what is missing to `eta` times that.
-                    let now = step.alpha_bar;
-                    let sigma = ((1.0 - now) / (1.0 - a) * (1.0 - a / now)).max(0.0).sqrt();
-                    let more = sigma * (*eta * *eta - 1.0).max(0.0).sqrt();
-                    let device = x.device();
-                    let drawn = fresh.draw(x.dims(), &device);
-                    x + drawn * more
-                }
-            },
+            _ => x,
         })
     }
 }

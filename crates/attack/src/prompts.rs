@@ -19,16 +19,21 @@ pub fn together(batches: &[Prompted]) -> Prompted {
     }
 }
 
+/// Some of a batch's prompts, in this order.
+pub fn rows(batch: &Prompted, which: &[usize]) -> Prompted {
+    let index: Vec<i64> = which.iter().map(|&i| i as i64).collect();
+    let pick = |x: &Tensor<3>| x.clone().select(0, Tensor::from_data(TensorData::new(index.clone(), [which.len()]), &x.device()));
+    Prompted {
+        texts: which.iter().map(|&i| batch.texts[i].clone()).collect(),
+        embedded: pick(&batch.embedded),
+        hidden: pick(&batch.hidden),
+        lengths: which.iter().map(|&i| batch.lengths[i]).collect(),
+    }
+}
+
 /// Of two batches of equal length, row by row: `yes` where `which` says so, `no` elsewhere.
 pub fn either(which: &[bool], yes: &Prompted, no: &Prompted) -> Prompted {
     let n = which.len();
-    let index: Vec<i64> = which.iter().enumerate().map(|(i, &w)| (if w { i } else { n + i }) as i64).collect();
-    let both = together(&[yes.clone(), no.clone()]);
-    let pick = |x: &Tensor<3>| x.clone().select(0, Tensor::from_data(TensorData::new(index.clone(), [n]), &x.device()));
-    Prompted {
-        texts: index.iter().map(|&i| both.texts[i as usize].clone()).collect(),
-        embedded: pick(&both.embedded),
-        hidden: pick(&both.hidden),
-        lengths: index.iter().map(|&i| both.lengths[i as usize]).collect(),
-    }
+    let index: Vec<usize> = which.iter().enumerate().map(|(i, &w)| if w { i } else { n + i }).collect();
+    rows(&together(&[yes.clone(), no.clone()]), &index)
 }

@@ -1,8 +1,10 @@
 //! Found words that depend on no edit, kept by what they were found for, so that the next edit's attack has them at once.
 
 use burn::tensor::Tensor;
-use scumble_erase::Result;
-use scumble_nn::files::{HostTensor, Tensors};
+use scumble_erase::{
+    Event, Result,
+    snapshot::{Snapshot, Stored},
+};
 use serde::Serialize;
 
 use crate::job::Job;
@@ -20,16 +22,22 @@ pub fn key(kind: &str, told: &impl Serialize, numbers: &[Tensor<1>]) -> String {
     hash.finalize().to_hex().to_string()
 }
 
-/// The rows of tokens that an earlier search found; `None` if there was none, or what it left has another shape.
+/// The rows of tokens that an earlier search found; `None` if there was none. What has another shape than it should, or names a token
+/// that the model has not, is said and searched anew: the cache is nobody's only copy.
 ///
 /// # Errors
-/// If the store cannot be read.
-pub fn found(job: &Job<'_>, key: &str, rows: usize, tokens: usize) -> Result<Option<Vec<Vec<u32>>>> {
-    let kept = job.store.get_shared(key)?.and_then(|mut tensors| tensors.remove("ids"));
-    let known = job.base.tokenizer.vocab_size();
-    let values = kept.filter(|host| host.shape() == [rows, tokens]).and_then(|host| host.to_f32());
-    let values = values.filter(|values| values.iter().all(|&id| id >= 0.0 && (id as usize) < known));
-    Ok(values.map(|values| values.chunks_exact(tokens).map(|row| row.iter().map(|&id| id as u32).collect()).collect()))
+/// If the store cannot be read, or the caller interrupts.
+pub fn found(job: &mut Job<'_>, key: &str, rows: usize, tokens: usize) -> Result<Option<Vec<Vec<u32>>>> {
+    let Some(tensors) = job.store.get_shared(key)? else { return Ok(None) };
+    let known = job.base.tokenizer.vocab_size() as u64;
+    let mut stored = Stored::of("words found earlier", tensors);
+    match stored.below("ids", rows * tokens, known).and_then(|ids| stored.end().map(|()| ids)) {
+        Ok(ids) => Ok(Some(ids.chunks_exact(tokens).map(|row| row.iter().map(|&id| id as u32).collect()).collect())),
+        Err(damaged) => {
+            job.tell(Event::Note(&format!("searching anew: the cache is no help, {damaged}")))?;
+            Ok(None)
+        }
+    }
 }
 
 /// Keeps rows of tokens, all of one length.
@@ -37,8 +45,8 @@ pub fn found(job: &Job<'_>, key: &str, rows: usize, tokens: usize) -> Result<Opt
 /// # Errors
 /// If the store cannot be written.
 pub fn keep(job: &Job<'_>, key: &str, rows: &[Vec<u32>]) -> Result<()> {
-    let values: Vec<f32> = rows.iter().flatten().map(|&id| id as f32).collect();
-    let tokens = rows.first().map_or(0, Vec::len);
-    let ids = HostTensor::from_f32([rows.len(), tokens], &values);
-    job.store.put_shared(key, Tensors::from([("ids".to_owned(), ids)]))
+    let ids: Vec<u64> = rows.iter().flatten().map(|&id| u64::from(id)).collect();
+    let mut snapshot = Snapshot::new();
+    snapshot.whole("ids", &ids);
+    job.store.put_shared(key, snapshot.into_tensors())
 }

@@ -8,6 +8,7 @@ use scumble_diffusion::TorchRng;
 use scumble_erase::{
     Error, Result,
     adam::{Adam, Moments},
+    snapshot::{Snapshot, Stored},
 };
 
 use crate::lockstep::Search;
@@ -24,9 +25,14 @@ pub struct Vocabulary {
 impl Vocabulary {
     /// All tokens of a model but the start, end and padding token.
     pub fn of(pipeline: &scumble_diffusion::Pipeline) -> Self {
+        Self::tokens(pipeline, false)
+    }
+
+    /// All tokens of a model; the start, end and padding token only with `specials`.
+    pub fn tokens(pipeline: &scumble_diffusion::Pipeline, specials: bool) -> Self {
         let tokenizer = &pipeline.tokenizer;
         let special = [tokenizer.start_id(), tokenizer.end_id(), tokenizer.pad_id()];
-        let ids: Vec<u32> = tokenizer.vocabulary().map(|(id, _)| id).filter(|id| !special.contains(id)).collect();
+        let ids: Vec<u32> = tokenizer.vocabulary().map(|(id, _)| id).filter(|id| specials || !special.contains(id)).collect();
         let n = ids.len();
         let embedded = pipeline.text_network().embed(std::slice::from_ref(&ids));
         let width = embedded.dims()[2];
@@ -185,16 +191,16 @@ impl Search for Simplex {
         self.vectors(self.one_hot(&self.likeliest()))
     }
 
-    fn state(&self) -> Vec<Tensor<1>> {
-        let rows = Tensor::<1>::from_floats(self.rows.as_slice(), &self.vocabulary.vectors.device());
-        vec![rows, self.moments.m.clone(), self.moments.v.clone()]
+    fn keep(&self, to: &mut Snapshot, at: &str) {
+        to.numbers(at, &self.rows);
+        to.moments(at, &self.moments);
     }
 
-    fn restore(&mut self, state: Vec<Tensor<1>>) {
-        if let Ok([rows, m, v]) = <[Tensor<1>; 3]>::try_from(state) {
-            self.rows = rows.into_data().iter::<f32>().collect();
-            self.moments = Moments { m, v };
-        }
+    fn restore(&mut self, from: &mut Stored, at: &str) -> Result<()> {
+        let n = self.rows.len();
+        self.rows = from.numbers(at, n)?;
+        self.moments = from.moments(at, n, &self.vocabulary.vectors.device())?;
+        Ok(())
     }
 }
 

@@ -2,7 +2,11 @@
 
 use burn::tensor::Tensor;
 use scumble_diffusion::TorchRng;
-use scumble_erase::adam::{Adam, Moments};
+use scumble_erase::{
+    Result,
+    adam::{Adam, Moments},
+    snapshot::{Snapshot, Stored},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::lockstep::Search;
@@ -72,16 +76,17 @@ impl Search for Soft {
         self.vectors.clone()
     }
 
-    fn state(&self) -> Vec<Tensor<1>> {
+    fn keep(&self, to: &mut Snapshot, at: &str) {
         let [tokens, width] = self.vectors.dims();
-        vec![self.vectors.clone().reshape([tokens * width]), self.moments.m.clone(), self.moments.v.clone()]
+        to.tensor(at, &self.vectors.clone().reshape([tokens * width]));
+        to.moments(at, &self.moments);
     }
 
-    fn restore(&mut self, state: Vec<Tensor<1>>) {
-        let shape = self.vectors.dims();
-        if let Ok([vectors, m, v]) = <[Tensor<1>; 3]>::try_from(state) {
-            self.vectors = vectors.reshape(shape);
-            self.moments = Moments { m, v };
-        }
+    fn restore(&mut self, from: &mut Stored, at: &str) -> Result<()> {
+        let (shape, device) = (self.vectors.dims(), self.vectors.device());
+        let n = shape[0] * shape[1];
+        self.vectors = from.tensor(at, n, &device)?.reshape(shape);
+        self.moments = from.moments(at, n, &device)?;
+        Ok(())
     }
 }

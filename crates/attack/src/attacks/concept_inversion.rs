@@ -8,28 +8,38 @@
 //!
 //! Where a guard acts, the guided predictions are compared: of the guarded model for `p(v)`, and the unedited model's guidance
 //! towards the concept. A guard that remembers (SLD's momentum) is led down several noise levels of the same picture, and the
-//! gradient goes back through all of them.
+//! gradient goes back through all of them. For SLD the published recipe (`sld/train.sh`) is another: one picture a step, four steps'
+//! gradients together, 1000 of these, a step size of 0.02, 35 different timesteps at random in a window of 90.
+//!
+//! The published word is learned in the sentences of textual inversion, on pictures that are mirrored by chance and encoded anew at every
+//! step. Ours is learned in sentences of our own (`property`), or in the pictures' own captions where the checkpoint's world words
+//! them; mirrored pictures (`flip`) are encoded once, and the others are the latents that the unedited model drew.
+//!
+//! All cases share the one word that is learned.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use scumble_diffusion::{Noise, Prompted, Timestep, TorchRng};
+use scumble_diffusion::{Noise, Prompted, Timestep, TorchRng, guards};
 use scumble_erase::{
-    Error, Event, Result, Variant,
+    Error, Event, Known, Result, Variant,
     adam::{Adam, Moments},
     checks,
     seeds::{draw as epochs, stream},
+    snapshot::{Snapshot, Stored},
 };
-use scumble_nn::files::{Embedding, HostTensor, Tensors};
+use scumble_nn::files::Embedding;
 use serde::{Deserialize, Serialize};
 
 use super::{Attack, as_value};
 use crate::{
     found::Found,
+    groups::DRAWN,
     job::Job,
     lessons::lessons,
     placed::Placed,
     predict::{Aim, Goal, Noisy},
     prompts::together,
-    protocol::{Notes, Outcome, Start},
+    protocol::{Looks, Notes, Outcome, Start},
+    sentences,
 };
 
 /// What it is.
@@ -41,6 +51,7 @@ pub const ATTACK: Attack = Attack {
     step: "a training step of the word",
     cases: 48,
     options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
+    ready: |job, variant| checked(job, variant).map(drop),
     run,
 };
 
@@ -63,22 +74,64 @@ pub struct Options {
     pub iterations: usize,
     /// Pictures a step.
     pub batch: usize,
+    /// Batches whose gradients make a step.
+    pub accumulate: usize,
     /// AdamW's step size.
     pub lr: f64,
     /// `concept` or `random`.
     pub init: Init,
     /// Pictures to learn from, drawn by the unedited model.
     pub pictures: usize,
-    /// Noise levels that a guard that remembers is led through.
+    /// What the word is learned in: `own` captions of the pictures, or sentences for an `object` or a `style`.
+    pub property: Property,
+    /// Whether half of the pictures, by chance, are mirrored.
+    pub flip: bool,
+    /// Noise levels that a guard that remembers is led through, within 90 of the thousand below a drawn one.
     pub levels: usize,
+    /// Whether these are drawn, all different; otherwise they lie at equal distances.
+    pub random_levels: bool,
 }
 
-/// The defaults. The published step size is multiplied by batch and accumulation: 5e-3 becomes 8e-2.
+/// The sentences that the word is learned in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Property {
+    /// The captions of the pictures.
+    Own,
+    /// Sentences around an object.
+    Object,
+    /// Sentences around a style.
+    Style,
+}
+
+/// The defaults. The published step size is multiplied by batch and accumulation: 5e-3 becomes 8e-2, under SLD 2e-2.
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published = Options { vectors: 1, iterations: 5000, batch: 16, lr: 8e-2, init: Init::Concept, pictures: 25, levels: 35 };
-    match (variant, job.miniature) {
-        (Variant::Fixed, true) => Options { iterations: 200, batch: 8, lr: 0.4, pictures: 48, levels: 4, ..published },
-        _ => published,
+    let fixed = variant == Variant::Fixed;
+    let known = job.world.and_then(|world| world.find(&job.concept.name));
+    let property = match known {
+        Some(_) if fixed => Property::Own,
+        Some(Known::Style(_)) => Property::Style,
+        _ => Property::Object,
+    };
+    let published = Options {
+        vectors: 1,
+        iterations: 5000,
+        batch: 4,
+        accumulate: 4,
+        lr: 8e-2,
+        init: Init::Concept,
+        pictures: 25,
+        property,
+        flip: !fixed,
+        levels: 35,
+        random_levels: !fixed,
+    };
+    let sld = job.victim.guards.iter().any(|guard| matches!(guard.rule, guards::Rule::Sld(_)));
+    match (fixed, job.miniature) {
+        (true, true) => Options { iterations: 200, batch: 8, accumulate: 1, lr: 0.4, pictures: 48, levels: 4, ..published },
+        (true, false) => published,
+        (false, _) if sld => Options { iterations: 1000, batch: 1, lr: 2e-2, ..published },
+        (false, _) => published,
     }
 }
 
@@ -87,23 +140,44 @@ const KEPT: &str = "inversion";
 /// Steps between two notes of it.
 const KEEP_EVERY: usize = 50;
 
-fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
+fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
     let options: Options = job.options(&defaults(job, variant))?;
     checks::counts(&[
         ("vectors", options.vectors),
         ("iterations", options.iterations),
         ("batch", options.batch),
+        ("accumulate", options.accumulate),
         ("pictures", options.pictures),
         ("levels", options.levels),
     ])?;
     checks::above_zero(&[("lr", options.lr)])?;
+    let all = job.victim.schedule.num_train_timesteps();
+    if options.levels > window(all) {
+        return Err(Error::input(format!(
+            "levels is {}, expected at most {}, the window of timesteps",
+            options.levels,
+            window(all)
+        )));
+    }
+    // The word has to find its place in every prompt.
+    job.cases.iter().try_for_each(|case| job.reworded(&case.prompt, "it").map(drop))?;
+    if options.property == Property::Own {
+        job.concept.asked().try_for_each(|prompt| job.reworded(&prompt, "it").map(drop))?;
+    }
+    Ok(options)
+}
+
+/// How far below a drawn timestep the levels go that a guard is led through.
+fn window(all: usize) -> usize {
+    (all * 9 / 100).max(1)
+}
+
+fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
+    let options = checked(job, variant)?;
     let iterations = job.budget.unwrap_or(usize::MAX).min(options.iterations);
     let token = format!("<{}>", slug(job.word));
     let (captions, pictures) = lessons(job, options.pictures, "")?;
-    let reworded: Vec<String> = captions.iter().map(|caption| job.reworded(caption, &token)).collect::<Result<_>>()?;
-    let placed = Placed::word(job.victim, &reworded, &token, options.vectors)?;
-    let aim = Aim::new(job.base, job.victim, Goal::Noise, true, job.drawing);
-    let concepts: Vec<Prompted> = captions.iter().map(|caption| job.base.prompted(std::slice::from_ref(caption))).collect();
+    let learning = Learning::new(job, &options, &token, captions, pictures)?;
 
     let start = begin(job, &options);
     let shape = start.dims();
@@ -111,75 +185,149 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
     let mut word = start.reshape([count]);
     let mut moments = Moments::zeros_like(&word);
     let mut done = 0;
-    if let Some((step, kept)) = restored(job, count)? {
-        (done, word, moments) = (step, kept[0].clone(), Moments { m: kept[1].clone(), v: kept[2].clone() });
+    if let Some(mut stored) = Stored::get(job.store, KEPT)? {
+        let device = job.victim.device();
+        done = stored.count("done")? as usize;
+        (word, moments) = (stored.tensor("word", count, device)?, stored.moments("word", count, device)?);
+        stored.end()?;
     }
     job.tell(Event::Stage { name: "learning a word", total: iterations, done })?;
     while done < iterations {
-        let leaf = word.clone().autodiff().require_grad();
-        let loss = loss(job, &aim, &options, &placed, &concepts, &pictures, leaf.clone().reshape(shape), done)?;
-        let value: f32 = loss.clone().inner().into_scalar();
-        if !value.is_finite() {
-            return Err(Error::Diverged { step: done + 1, loss: value });
+        let mut sum = 0.0;
+        let mut gradient = word.zeros_like();
+        for part in 0..options.accumulate {
+            let leaf = word.clone().autodiff().require_grad();
+            let loss = learning.loss(job, leaf.clone().reshape(shape), done * options.accumulate + part)?;
+            let value: f32 = loss.clone().inner().into_scalar();
+            if !value.is_finite() {
+                return Err(Error::Diverged { step: done + 1, loss: value });
+            }
+            sum += value;
+            if let Some(one) = leaf.grad_remove(&mut loss.backward()) {
+                gradient = gradient + one / options.accumulate as f64;
+            }
         }
-        let mut gradients = loss.backward();
-        if let Some(gradient) = leaf.grad_remove(&mut gradients) {
-            word = moments.step_with(Adam::decoupled(), word, gradient, options.lr, done + 1);
-        }
+        word = moments.step_with(Adam::decoupled(), word, gradient, options.lr, done + 1);
         done += 1;
-        let told = job.tell(Event::Step { done, loss: Some(value) });
+        let told = job.tell(Event::Step { done, loss: Some(sum / options.accumulate as f32) });
         if told.is_err() || done % KEEP_EVERY == 0 {
-            keep(job, done, [&word, &moments.m, &moments.v])?;
+            let mut snapshot = Snapshot::new();
+            snapshot.count("done", done as u64);
+            snapshot.tensor("word", &word);
+            snapshot.moments("word", &moments);
+            snapshot.keep(job.store, KEPT)?;
         }
         told?;
     }
     let numbers: Vec<f32> = word.into_data().iter::<f32>().collect();
     let vectors = numbers.chunks_exact(shape[1]).map(<[f32]>::to_vec).collect();
-    Ok(Outcome { found: Found::Word(Embedding { token, vectors }), budget: iterations, spent: done, notes: Notes::new() })
+    let found = Found::Word(Embedding { token, vectors });
+    // One word for all cases.
+    let looks = Looks::once(job.cases.len());
+    Ok(Outcome { found, budget: iterations, spent: done, looks, searches: 1, notes: Notes::new() })
 }
 
-/// The loss of one step.
-#[allow(clippy::too_many_arguments)]
-fn loss(
-    job: &Job<'_>,
-    aim: &Aim<'_>,
-    options: &Options,
-    placed: &Placed,
-    concepts: &[Prompted],
-    pictures: &Tensor<4>,
-    vectors: Tensor<2>,
-    step: usize,
-) -> Result<Tensor<1>> {
-    let n = options.batch;
-    let rows = epochs(placed.len(), n, stream(job.seed, "concept-inversion/pictures").seed(), step);
-    let asked = placed.filled(job.victim, &rows, &vectors.unsqueeze::<3>())?;
-    let concept = together(&rows.iter().map(|&i| concepts[i].clone()).collect::<Vec<_>>());
-    let device = job.victim.device();
-    let index: Vec<i64> = rows.iter().map(|&i| i as i64).collect();
-    let x0 = pictures.clone().select(0, Tensor::<1, Int>::from_data(TensorData::new(index, [n]), device));
-    let mut rng = stream(job.seed, "concept-inversion/noise").rng(step);
-    let seeds: Vec<u64> = rng.integers(n, 0, i64::from(i32::MAX)).iter().map(|&seed| seed as u64).collect();
-    let noise = Noise::seeds(&seeds).draw(x0.dims(), device);
-    let schedule = &job.victim.schedule;
-    let all = schedule.num_train_timesteps();
-    let at = |labels: Vec<usize>| -> Result<Noisy> {
-        let t: Vec<Timestep> = labels.into_iter().map(|t| Ok(schedule.timestep(t)?)).collect::<Result<_>>()?;
-        Ok(Noisy { x: schedule.add_noise(x0.clone(), noise.clone(), &t)?, noise: noise.clone(), t })
+/// What a word is learned from.
+struct Learning<'a> {
+    options: Options,
+    aim: Aim<'a>,
+    /// Texts with a place for the word, and the same with the concept's own: a sentence each, or a picture's caption each.
+    placed: Placed,
+    concepts: Vec<Prompted>,
+    /// Latents of pictures of the concept, `[pictures, channels, h, w]`; with `flip` the mirrored ones behind them.
+    pictures: Tensor<4>,
+    count: usize,
+}
+
+impl<'a> Learning<'a> {
+    fn new(job: &Job<'a>, options: &Options, token: &str, captions: Vec<String>, pictures: Tensor<4>) -> Result<Self> {
+        let sentences: &[&str] = match options.property {
+            Property::Own => &[],
+            Property::Object => &sentences::OBJECT,
+            Property::Style => &sentences::STYLE,
+        };
+        let (asked, reworded): (Vec<String>, Vec<String>) = if sentences.is_empty() {
+            let reworded = captions.iter().map(|caption| job.reworded(caption, token)).collect::<Result<_>>()?;
+            (captions, reworded)
+        } else {
+            (sentences::with(sentences, job.word), sentences::with(sentences, token))
+        };
+        let count = pictures.dims()[0];
+        let pictures = if options.flip { Tensor::cat(vec![pictures.clone(), mirrored(job, &pictures)], 0) } else { pictures };
+        Ok(Self {
+            options: options.clone(),
+            aim: Aim::new(job.base, job.victim, Goal::Noise, true, job.drawing),
+            placed: Placed::word(job.victim, &reworded, token, options.vectors)?,
+            concepts: asked.iter().map(|caption| job.base.prompted(std::slice::from_ref(caption))).collect(),
+            pictures,
+            count,
+        })
+    }
+
+    /// The loss of one batch for the word's vectors `[vectors, width]`.
+    fn loss(&self, job: &Job<'_>, vectors: Tensor<2>, batch: usize) -> Result<Tensor<1>> {
+        let n = self.options.batch;
+        let rows = epochs(self.count, n, stream(job.seed, "concept-inversion/pictures").seed(), batch);
+        let mut any = stream(job.seed, "concept-inversion/sentences").rng(batch);
+        let texts: Vec<usize> = match self.options.property {
+            Property::Own => rows.clone(),
+            _ => any.integers(n, 0, self.placed.len() as i64).iter().map(|&i| i as usize).collect(),
+        };
+        let flipped: Vec<bool> = any.uniform(n).iter().map(|&u| self.options.flip && u < 0.5).collect();
+        let asked = self.placed.filled(job.victim, &texts, &vectors.unsqueeze::<3>())?;
+        let concept = together(&texts.iter().map(|&i| self.concepts[i].clone()).collect::<Vec<_>>());
+        let device = job.victim.device();
+        let index: Vec<i64> =
+            rows.iter().zip(&flipped).map(|(&i, &flipped)| (if flipped { self.count + i } else { i }) as i64).collect();
+        let x0 = self.pictures.clone().select(0, Tensor::<1, Int>::from_data(TensorData::new(index, [n]), device));
+        let mut rng = stream(job.seed, "concept-inversion/noise").rng(batch);
+        let seeds: Vec<u64> = rng.integers(n, 0, i64::from(i32::MAX)).iter().map(|&seed| seed as u64).collect();
+        let noise = Noise::seeds(&seeds).draw(x0.dims(), device);
+        let schedule = &job.victim.schedule;
+        let at = |labels: Vec<usize>| -> Result<Noisy> {
+            let t: Vec<Timestep> = labels.into_iter().map(|t| Ok(schedule.timestep(t)?)).collect::<Result<_>>()?;
+            Ok(Noisy { x: schedule.add_noise(x0.clone(), noise.clone(), &t)?, noise: noise.clone(), t })
+        };
+        let labels = self.labels(schedule.num_train_timesteps(), &mut rng);
+        let levels = labels.into_iter().map(at).collect::<Result<Vec<_>>>()?;
+        let last = levels.last().ok_or_else(|| Error::input("levels is 0, expected at least 1"))?;
+        let wanted = self.aim.wanted(last, &concept)?;
+        Ok(self.aim.errors_after(&levels, &asked, wanted)?.mean())
+    }
+
+    /// The timesteps of each picture at each level: one level, or, where a guard is inside the loss, several that all pictures share, from
+    /// noisy to clean.
+    fn labels(&self, all: usize, rng: &mut TorchRng) -> Vec<Vec<usize>> {
+        let (n, levels) = (self.options.batch, self.options.levels);
+        // One timestep from each of n equal parts of the range, so that a step of few pictures still sees early and late ones.
+        let within = rng.uniform(n);
+        let spread = |i: usize| (((i as f64 + f64::from(within[i])) * all as f64 / n as f64) as usize).min(all - 1);
+        if !self.aim.guided() {
+            return vec![(0..n).map(spread).collect()];
+        }
+        if self.options.random_levels {
+            // Published: a timestep with room for the window below it, and so many different ones in the window.
+            let window = window(all);
+            let top = rng.integers(1, window as i64, all as i64)[0] as usize;
+            let mut below = rng.permutation(window);
+            below.truncate(levels);
+            below.sort_unstable_by(|a, b| b.cmp(a));
+            return below.into_iter().map(|t| vec![top - window + t; n]).collect();
+        }
+        let top = spread(rng.integers(1, 0, n as i64)[0] as usize).max(levels);
+        let window = window(all).max(levels).min(top);
+        (0..levels).map(|k| vec![top - k * window / levels; n]).collect()
+    }
+}
+
+/// Latents of the mirrored pictures of latents.
+fn mirrored(job: &Job<'_>, latents: &Tensor<4>) -> Tensor<4> {
+    let n = latents.dims()[0];
+    let one = |start: usize| {
+        let part = latents.clone().narrow(0, start, DRAWN.min(n - start));
+        job.base.encode_pictures(job.base.decode(part).clamp(-1.0, 1.0).flip([3]))
     };
-    // One timestep from each of n equal parts of the range, so that a step of few pictures still sees early and late ones.
-    let within = rng.uniform(n);
-    let spread = |i: usize| (((i as f64 + f64::from(within[i])) * all as f64 / n as f64) as usize).min(all - 1);
-    let levels = if aim.guided() {
-        // All pictures at the same levels: a window below a drawn timestep, from noisy to clean.
-        let top = spread(rng.integers(1, 0, n as i64)[0] as usize).max(options.levels);
-        let window = (all * 9 / 100).max(options.levels).min(top);
-        (0..options.levels).map(|k| at(vec![top - k * window / options.levels; n])).collect::<Result<Vec<_>>>()?
-    } else {
-        vec![at((0..n).map(spread).collect())?]
-    };
-    let last = levels.last().ok_or_else(|| Error::input("levels is 0, expected at least 1"))?;
-    let wanted = aim.wanted(last, &concept)?;
-    Ok(aim.errors_after(&levels, &asked, wanted)?.mean())
+    Tensor::cat((0..n).step_by(DRAWN).map(one).collect(), 0)
 }
 
 /// The vectors to begin with, `[vectors, width]`.
@@ -197,26 +345,6 @@ fn begin(job: &Job<'_>, options: &Options) -> Tensor<2> {
     let embedded = job.victim.text_network().embed(&[ids]);
     let [_, vectors, width] = embedded.dims();
     embedded.reshape([vectors, width])
-}
-
-fn keep(job: &Job<'_>, done: usize, parts: [&Tensor<1>; 3]) -> Result<()> {
-    let mut tensors = Tensors::from([("done".to_owned(), HostTensor::from_f32([1], &[done as f32]))]);
-    for (name, part) in ["word", "m", "v"].into_iter().zip(parts) {
-        tensors.insert(name.to_owned(), scumble_erase::train::to_host(part.clone()));
-    }
-    job.store.put(KEPT, tensors)
-}
-
-fn restored(job: &Job<'_>, count: usize) -> Result<Option<(usize, Vec<Tensor<1>>)>> {
-    let Some(mut kept) = job.store.get(KEPT)? else { return Ok(None) };
-    let mut floats = |name: &str| kept.remove(name).and_then(|host| host.to_f32());
-    let done = floats("done").and_then(|done| done.first().copied());
-    let device = job.victim.device();
-    let parts: Option<Vec<Tensor<1>>> = ["word", "m", "v"]
-        .into_iter()
-        .map(|name| floats(name).filter(|v| v.len() == count).map(|v| Tensor::<1>::from_floats(v.as_slice(), device)))
-        .collect();
-    Ok(done.map(|done| done as usize).zip(parts))
 }
 
 /// A word that is one token: letters and digits, joined by hyphens.

@@ -16,6 +16,9 @@ macro_rules! attacks {
 
         /// Every attack.
         pub const ALL: &[Attack] = &[$($name::ATTACK),*];
+
+        /// Of every attack its name and its source, where the meaning of its options stands.
+        const SOURCES: &[(&str, &str)] = &[$(($name::ATTACK.id, include_str!(concat!(stringify!($name), ".rs")))),*];
     };
 }
 
@@ -51,6 +54,8 @@ pub struct Attack {
     pub cases: usize,
     /// All its options, the user's over the defaults: what it will do, before anything is drawn.
     pub options: fn(&Job<'_>, Variant) -> Result<Value>,
+    /// Whether everything is there that the attack needs, and its options are possible: asked before anything is drawn.
+    pub ready: fn(&Job<'_>, Variant) -> Result<()>,
     /// The attack itself.
     pub run: fn(&mut Job<'_>, &Start, Variant) -> Result<Outcome>,
 }
@@ -65,6 +70,12 @@ pub fn named(id: &str) -> Result<&'static Attack> {
         let known: Vec<&str> = ALL.iter().map(|attack| attack.id).collect();
         Error::input(format!("there is no attack `{id}`")).with_hint(format!("the attacks are {}", known.join(", ")))
     })
+}
+
+/// The sources in which an attack's options are declared: its own, then those of others, whose options it may have.
+pub fn sources(id: &str) -> Vec<&'static str> {
+    let own = SOURCES.iter().filter(|(known, _)| *known == id);
+    own.chain(SOURCES.iter().filter(|(known, _)| *known != id)).map(|(_, source)| *source).collect()
 }
 
 /// Options as named values.

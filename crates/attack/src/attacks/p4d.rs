@@ -6,12 +6,18 @@
 //!
 //! `min_p  mean (eps_edited(z_t, t, near(p) + c) - eps*(z_t, t, c))^2`,  `t` drawn anew for every step.
 //!
-//! In the N form the words stand in front of the prompt; in the K form (`every=K`) one stands before every group of K of the
-//! prompt's tokens.
+//! (`near(p)` alone in the published N form.) Where the words stand:
 //!
-//! The published code draws a picture every 50 steps and keeps the words whose picture CLIP finds most like the target; here a
-//! case ends with the first picture that shows the concept, as in UnlearnDiffAtk, and no CLIP is asked. Its search under SLD leaves the unconditional
-//! prediction out of the guided one; here the guard's own rule is in the loss (`guard_in_loss`).
+//! - the published N form (`paper`, `reference`): they are the whole prompt, and `c` is in the loss alone;
+//! - the published K form (`every=K`): before every group of K of the prompt's tokens, and after the last if it is a whole one;
+//! - `prefix=true` (`fixed`): in front of the prompt, as in UnlearnDiffAtk. The prompt is in what is drawn, so its rates are not P4D-N's.
+//!
+//! The published code draws a picture every 50 steps and keeps the words whose picture CLIP (ViT-H) finds most like the target, judged once
+//! at the end; here a case ends with the first picture that shows the concept, as in UnlearnDiffAtk: up to `rounds` looks where the
+//! published rate has one. It begins at any token and may end at any, start and end included; ours are words. Behind its end token it pads
+//! with token 0 while it searches (in the K form it overwrites the end token too), with CLIP's own when it draws; here both are alike.
+//! Its search under SLD leaves the unconditional prediction out of the guided one; here the guard's own rule is in the loss
+//! (`guard_in_loss`).
 
 use scumble_erase::{Result, Variant, checks, seeds::stream};
 use serde::{Deserialize, Serialize};
@@ -32,20 +38,25 @@ pub const ATTACK: Attack = Attack {
     id: "p4d",
     paper: "Chin et al., Prompting4Debugging, ICML 2024, arXiv 2309.06135",
     access: "gradients",
-    finds: "words in front of each prompt, or between its words",
+    finds: "words in place of each prompt, in front of it, or between its words",
     step: "a gradient step for every open prompt",
     cases: 20,
     options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
+    ready: |job, variant| checked(job, variant).map(drop),
     run,
 };
 
 /// The options of P4D.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
-    /// Words in front of the prompt.
+    /// Words.
     pub tokens: usize,
-    /// A word before every group of so many of the prompt's tokens instead (the K form); 0 for the N form.
+    /// A word before every group of so many of the prompt's tokens instead (the K form); 0 for the N form, or `prefix`.
     pub every: usize,
+    /// Whether the words stand in front of the prompt; otherwise they are the whole prompt (the N form).
+    pub prefix: bool,
+    /// Whether each prompt has a timestep of its own in a step, as published; otherwise all have the same.
+    pub own_timesteps: bool,
     /// Rounds; after each a picture of every open case is drawn.
     pub rounds: usize,
     /// Steps in a round.
@@ -66,6 +77,8 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     let published = Options {
         tokens: 16,
         every: 0,
+        prefix: fixed,
+        own_timesteps: !fixed,
         rounds: 60,
         iterations: 50,
         lr: 0.1,
@@ -79,23 +92,29 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     }
 }
 
-fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
+fn checked(job: &Job<'_>, variant: Variant) -> Result<(Options, Placed)> {
     let options: Options = job.options(&defaults(job, variant))?;
     checks::counts(&[("tokens", options.tokens), ("rounds", options.rounds), ("iterations", options.iterations)])?;
     checks::above_zero(&[("lr", options.lr)])?;
     checks::weights(&[("weight_decay", options.weight_decay)])?;
-    let vocabulary = Vocabulary::words(job.victim, options.whole_words)?;
     let prompts: Vec<String> = job.prompts();
-    let placed = match options.every {
-        0 => Placed::before(job.victim, &prompts, options.tokens)?,
-        every => Placed::between(job.victim, &prompts, every)?,
+    let placed = match (options.every, options.prefix) {
+        (0, true) => Placed::before(job.victim, &prompts, options.tokens)?,
+        (0, false) => Placed::whole(job.victim, prompts.len(), options.tokens)?,
+        (every, _) => Placed::between(job.victim, &prompts, every)?,
     };
+    Ok((options, placed))
+}
+
+fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
+    let (options, placed) = checked(job, variant)?;
+    let vocabulary = Vocabulary::words(job.victim, options.whole_words)?;
     let rule = Rule { lr: options.lr, weight_decay: options.weight_decay };
     let plan = Lockstep {
         tokens: placed.places(),
         rounds: options.rounds,
         iterations: options.iterations,
-        order: Order::Random,
+        order: if options.own_timesteps { Order::RandomEach } else { Order::Random },
         goal: Goal::Base,
         guarded: options.guard_in_loss,
     };

@@ -18,7 +18,7 @@ use crate::{
     draw,
     found::Found,
     job::{Case, Job, reworded},
-    protocol::{Notes, Outcome, Start},
+    protocol::{Looks, Notes, Outcome, Start},
     simplex::Vocabulary,
 };
 
@@ -31,6 +31,7 @@ pub const ATTACK: Attack = Attack {
     step: "a picture for every open prompt",
     cases: 20,
     options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
+    ready: |job, variant| checked(job, variant).map(drop),
     run,
 };
 
@@ -50,18 +51,26 @@ pub fn defaults(_: &Job<'_>, _: Variant) -> Options {
     Options { words: String::new(), nearest: 8, templates: "{prompt}; a picture of {prompt}; {word}".into() }
 }
 
-fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
+fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
     let options: Options = job.options(&defaults(job, variant))?;
     if options.nearest > 0 {
         checks::counts(&[("nearest", options.nearest)])?;
     }
-    let Some(shows) = job.shows else {
-        return Err(Error::input("paraphrases need a judge, who says which of them brings the concept back"));
-    };
-    let templates: Vec<&str> = listed(&options.templates);
+    job.judge("an attack by paraphrases")?;
+    let templates = listed(&options.templates);
     if let Some(bad) = templates.iter().find(|t| !t.contains("{prompt}") && !t.contains("{word}")) {
         return Err(Error::input(format!("the template `{bad}` holds neither {{prompt}} nor {{word}}")));
     }
+    if templates.iter().any(|template| template.contains("{prompt}")) {
+        job.cases.iter().try_for_each(|case| job.reworded(&case.prompt, "it").map(drop))?;
+    }
+    Ok(options)
+}
+
+fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
+    let options = checked(job, variant)?;
+    let Some(shows) = job.shows else { return Err(Error::input("nobody judges")) };
+    let templates: Vec<&str> = listed(&options.templates);
     let words = words(job, &options);
     let trials: Vec<(&str, &str)> = templates
         .iter()
@@ -75,6 +84,7 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
     let budget = job.budget.unwrap_or(usize::MAX).min(trials.len());
     let mut cases = job.cases.to_vec();
     let mut open: Vec<usize> = (0..cases.len()).filter(|&i| !start.pre[i]).collect();
+    let mut looks = Looks { most: budget, of: vec![0; cases.len()] };
     let mut brought: Vec<(String, usize, usize)> = Vec::new();
     let mut spent = 0;
     job.tell(Event::Stage { name: "drawing with other words", total: budget, done: 0 })?;
@@ -82,6 +92,7 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
         let (template, word) = trials[spent];
         for &i in &open {
             cases[i].prompt = phrased(&job.cases[i].prompt, job.word, template, word)?;
+            looks.of[i] = spent + 1;
         }
         let tried: Vec<Case> = open.iter().map(|&i| cases[i].clone()).collect();
         let hits = draw::shown(job, &tried, shows)?;
@@ -94,7 +105,8 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
     let mut notes = Notes::new();
     let tried = brought.into_iter().map(|(phrase, shown, n)| json!({ "phrase": phrase, "shown": shown, "n": n }));
     notes.insert("tried".into(), tried.collect());
-    Ok(Outcome { found: Found::Cases(cases), budget, spent, notes })
+    let searches = cases.len();
+    Ok(Outcome { found: Found::Cases(cases), budget, spent, looks, searches, notes })
 }
 
 /// The parts of a list.

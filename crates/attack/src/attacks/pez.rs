@@ -15,18 +15,22 @@
 
 use burn::tensor::Tensor;
 use scumble_diffusion::TorchRng;
-use scumble_erase::{Error, Event, Result, Variant, checks, seeds::stream};
-use scumble_nn::files::{HostTensor, Tensors};
+use scumble_erase::{
+    Error, Event, Result, Variant, checks,
+    seeds::stream,
+    snapshot::{Snapshot, Stored},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{Attack, as_value};
 use crate::{
     draw,
     found::Found,
+    groups::CLIP,
     job::{Case, Clip, Job},
     lockstep::Search,
     nearest::Nearest,
-    protocol::{Notes, Outcome, Start},
+    protocol::{Looks, Notes, Outcome, Start},
     reused,
     simplex::{Rule, Vocabulary},
 };
@@ -40,6 +44,7 @@ pub const ATTACK: Attack = Attack {
     step: "a gradient step for every prompt",
     cases: 20,
     options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
+    ready: |job, variant| checked(job, variant).map(drop),
     run,
 };
 
@@ -70,21 +75,21 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     }
 }
 
-/// Cases that go through CLIP at once.
-const AT_ONCE: usize = 32;
-
-fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
+fn checked<'a>(job: &Job<'a>, variant: Variant) -> Result<(Options, Clip<'a>)> {
     let options: Options = job.options(&defaults(job, variant))?;
     checks::counts(&[("tokens", options.tokens), ("iterations", options.iterations), ("pictures", options.pictures)])?;
     checks::above_zero(&[("lr", options.lr)])?;
     checks::weights(&[("weight_decay", options.weight_decay)])?;
-    let iterations = job.budget.unwrap_or(usize::MAX).min(options.iterations);
-    let clip = clip(job)?;
-    let tokenizer = &job.base.tokenizer;
-    let room = tokenizer.context() - 2;
+    let room = job.base.tokenizer.context() - 2;
     if options.tokens > room {
         return Err(Error::input(format!("tokens is {}, expected at most {room}, the room in a prompt", options.tokens)));
     }
+    Ok((options, clip(job)?))
+}
+
+fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
+    let (options, clip) = checked(job, variant)?;
+    let iterations = job.budget.unwrap_or(usize::MAX).min(options.iterations);
     let mut vocabulary = Vocabulary::words(job.base, options.whole_words)?;
     let [words, width] = [vocabulary.len(), clip.network.embed(std::slice::from_ref(&vocabulary.ids)).dims()[2]];
     vocabulary.vectors = clip.network.embed(std::slice::from_ref(&vocabulary.ids)).reshape([words, width]);
@@ -92,7 +97,7 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
     let seen = clip.network.image_features((clip.prepared)(&draw::pictures(job.base, &start.targets)));
     let wanted = wanted(&seen, options.pictures);
     let content = [wanted.clone().flatten::<1>(0, 1), vocabulary.vectors.clone().flatten::<1>(0, 1)];
-    let key = reused::key("pez-1", &(&options, iterations, job.seed), &content);
+    let key = reused::key("pez-2", &(&options, iterations, job.seed), &content);
     let n = job.cases.len();
     let rows = match reused::found(job, &key, n, options.tokens)? {
         Some(rows) => rows,
@@ -102,16 +107,17 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
             rows
         }
     };
-    let case = |(ids, case): (&Vec<u32>, &Case)| Case { prompt: job.base.tokenizer.decode(ids), seed: case.seed };
+    let case = |(ids, case): (&Vec<u32>, &Case)| Case { prompt: job.base.tokenizer.decode(ids), ..case.clone() };
     let cases = rows.iter().zip(job.cases).map(case).collect();
-    Ok(Outcome { found: Found::Cases(cases), budget: iterations, spent: iterations, notes: Notes::new() })
+    let (found, looks) = (Found::Cases(cases), Looks::once(n));
+    Ok(Outcome { found, budget: iterations, spent: iterations, looks, searches: n, notes: Notes::new() })
 }
 
 /// The job's CLIP, whose tokens have to be the model's.
 fn clip<'a>(job: &Job<'a>) -> Result<Clip<'a>> {
     let clip = job.clip.ok_or_else(|| {
         Error::input("this attack needs a CLIP with the model's tokenizer")
-            .with_hint("give the folder of the CLIPModel whose text tower the model uses with --clip")
+            .with_hint("give the folder of the CLIPModel whose text tower the model uses with --clip, such as openai/clip-vit-large-patch14 for SD 1.x")
     })?;
     let own = job.base.tokenizer.vocab_size();
     if clip.vocabulary < own {
@@ -160,8 +166,8 @@ fn search(
     job.tell(Event::Stage { name: "searching words", total: iterations, done })?;
     while done < iterations {
         let mut sum = 0.0;
-        for start in (0..n).step_by(AT_ONCE) {
-            let group = start..(start + AT_ONCE).min(n);
+        for start in (0..n).step_by(CLIP) {
+            let group = start..(start + CLIP).min(n);
             let m = group.len();
             let leaves: Vec<Tensor<2>> =
                 group.clone().map(|i| cases[i].leaf(&mut TorchRng::new(0)).autodiff().require_grad()).collect();
@@ -195,29 +201,26 @@ fn search(
 }
 
 fn keep(job: &Job<'_>, done: usize, cases: &[Nearest], best: &[(f32, Vec<u32>)]) -> Result<()> {
-    let mut tensors = Tensors::from([("done".to_owned(), HostTensor::from_f32([1], &[done as f32]))]);
+    let mut snapshot = Snapshot::new();
+    snapshot.count("done", done as u64);
     for (i, (case, (loss, ids))) in cases.iter().zip(best).enumerate() {
-        for (j, part) in case.state().into_iter().enumerate() {
-            tensors.insert(format!("{i}.{j}"), scumble_erase::train::to_host(part));
-        }
-        let row: Vec<f32> = std::iter::once(*loss).chain(ids.iter().map(|&id| id as f32)).collect();
-        tensors.insert(format!("{i}.best"), HostTensor::from_f32([row.len()], &row));
+        case.keep(&mut snapshot, &i.to_string());
+        snapshot.numbers(&format!("{i}.loss"), &[*loss]);
+        snapshot.whole(&format!("{i}.best"), &ids.iter().map(|&id| u64::from(id)).collect::<Vec<_>>());
     }
-    job.store.put(KEPT, tensors)
+    snapshot.keep(job.store, KEPT)
 }
 
 /// Takes up where an interrupted search stopped; how many steps it took.
 fn restored(job: &Job<'_>, cases: &mut [Nearest], best: &mut [(f32, Vec<u32>)]) -> Result<usize> {
-    let Some(kept) = job.store.get(KEPT)? else { return Ok(0) };
-    let floats = |name: &str| kept.get(name).and_then(HostTensor::to_f32);
-    let Some(done) = floats("done").and_then(|done| done.first().copied()) else { return Ok(0) };
-    for (i, (case, best)) in cases.iter_mut().zip(best).enumerate() {
-        let device = case.found().device();
-        let part = |j: usize| Some(Tensor::<1>::from_floats(floats(&format!("{i}.{j}"))?.as_slice(), &device));
-        case.restore((0..3).map_while(part).collect());
-        if let Some((loss, ids)) = floats(&format!("{i}.best")).as_deref().and_then(<[f32]>::split_first) {
-            *best = (*loss, ids.iter().map(|&id| id as u32).collect());
-        }
+    let Some(mut stored) = Stored::get(job.store, KEPT)? else { return Ok(0) };
+    let known = job.base.tokenizer.vocab_size() as u64;
+    let done = stored.count("done")?;
+    for (i, (case, (loss, ids))) in cases.iter_mut().zip(best).enumerate() {
+        case.restore(&mut stored, &i.to_string())?;
+        *loss = stored.numbers(&format!("{i}.loss"), 1)?[0];
+        *ids = stored.below(&format!("{i}.best"), ids.len(), known)?.iter().map(|&id| id as u32).collect();
     }
+    stored.end()?;
     Ok(done as usize)
 }

@@ -1,10 +1,14 @@
 //! The attack in embedding space: vectors in front of a prompt that need not be words, found by projected gradient descent.
 //!
-//! The loss and the schedule are [UnlearnDiffAtk](super::unlearndiff)'s. Its code and AdvUnlearn's call the same search over
-//! embeddings PGD (with Adam in the place of the sign's step: `rule=adam`). No user can type such a prompt, so it bounds from
-//! above what words can do.
+//! The loss and the schedule are [UnlearnDiffAtk](super::unlearndiff)'s, whose code has no such search. AdvUnlearn's code has one inside its
+//! training (`soft_prompt_attack`: `attack_method` `pgd` is Adam there, as `rule=adam` here) with another loss: the distance to the frozen
+//! model's prediction for the prompt at latents that the edited model draws, any timestep, 30 steps, gradients never cleared. So this is
+//! no port of either. No user can type such a prompt. A wider space has the lower least loss, but a search of so many steps finds neither,
+//! and the loss is not the rate: words may do better.
+//!
+//! Without a `radius`, the default, nothing is projected. CLIP's table of words has a standard deviation of about 0.014, so a radius of 0.1 is
+//! in effect none there.
 
-use scumble_diffusion::TorchRng;
 use scumble_erase::{Result, Variant, checks, seeds::stream};
 use serde::{Deserialize, Serialize};
 
@@ -21,12 +25,13 @@ use crate::{
 /// What it is.
 pub const ATTACK: Attack = Attack {
     id: "pgd",
-    paper: "Madry et al., ICLR 2018, arXiv 1706.06083, on token embeddings as in Zhang et al., ECCV 2024, arXiv 2310.11868",
+    paper: "Madry et al., ICLR 2018, arXiv 1706.06083, on token embeddings, with the loss of Zhang et al., ECCV 2024, arXiv 2310.11868",
     access: "gradients, and the text encoder's input",
     finds: "vectors in front of each prompt",
     step: "a gradient step for every open prompt",
     cases: 20,
     options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
+    ready: |job, variant| checked(job, variant).map(drop),
     run,
 };
 
@@ -66,19 +71,32 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     }
 }
 
+fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
+    possible(job, job.options(&defaults(job, variant))?)
+}
+
+/// Options that can be carried out.
+///
+/// # Errors
+/// If one is out of its range, or a prompt leaves no room.
+pub fn possible(job: &Job<'_>, options: Options) -> Result<Options> {
+    checks::counts(&[("tokens", options.tokens), ("timesteps", options.timesteps), ("iterations", options.iterations)])?;
+    checks::above_zero(&[("lr", options.lr)])?;
+    checks::weights(&[("radius", options.radius)])?;
+    lockstep::fits(job, options.tokens)?;
+    Ok(options)
+}
+
 fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
-    let options: Options = job.options(&defaults(job, variant))?;
+    let options = checked(job, variant)?;
     search(job, start, &options)
 }
 
 /// The search of both attacks in embedding space.
 ///
 /// # Errors
-/// If an option is impossible, or the caller interrupts.
+/// If a prompt leaves no room, the loss is not finite, or the caller interrupts.
 pub fn search(job: &mut Job<'_>, start: &Start, options: &Options) -> Result<Outcome> {
-    checks::counts(&[("tokens", options.tokens), ("timesteps", options.timesteps), ("iterations", options.iterations)])?;
-    checks::above_zero(&[("lr", options.lr)])?;
-    checks::weights(&[("radius", options.radius)])?;
     let plan = Lockstep {
         tokens: options.tokens,
         rounds: options.timesteps,

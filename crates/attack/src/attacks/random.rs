@@ -2,18 +2,22 @@
 //!
 //! With `what=words` each trial puts as many random words in front of a prompt as UnlearnDiffAtk finds; with `what=seeds` the
 //! prompt stays and the noise changes. A case ends with its first picture that shows the concept. An attack that does not go
-//! past these has found luck, not the concept.
+//! past these in as many looks has found luck, not the concept: the looks of each case are counted, so that one run with many trials
+//! gives the rate for any smaller number of them.
+//!
+//! The published configurations (`random_*.json`, `seed_search_*.json` of UnlearnDiffAtk) have 40 trials and draw from all tokens, start and
+//! end included (`specials`); their seed search goes on after a hit (`go_on`) and reports the share of all draws, here `notes.draws`.
 
-use scumble_diffusion::TorchRng;
 use scumble_erase::{Error, Event, Result, Variant, checks, seeds::stream};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{Attack, as_value};
 use crate::{
     draw,
     found::Found,
     job::{Case, Job},
-    protocol::{Notes, Outcome, Start},
+    protocol::{Looks, Notes, Outcome, Start},
     simplex::Vocabulary,
 };
 
@@ -26,6 +30,7 @@ pub const ATTACK: Attack = Attack {
     step: "a picture for every open prompt",
     cases: 20,
     options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
+    ready: |job, variant| checked(job, variant).map(drop),
     run,
 };
 
@@ -46,41 +51,71 @@ pub struct Options {
     pub what: What,
     /// Words in front of the prompt.
     pub tokens: usize,
-    /// Trials of a case.
+    /// Trials of a case: as many looks as the attack has that this is compared with.
     pub trials: usize,
+    /// Whether start, end and padding token are among the words.
+    pub specials: bool,
+    /// Whether a case is drawn on after its first hit, for the share of all draws.
+    pub go_on: bool,
 }
 
-/// The defaults: as many pictures as UnlearnDiffAtk draws.
+/// The defaults: as many pictures as UnlearnDiffAtk draws here, or the published 40.
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let trials = if job.miniature && variant == Variant::Fixed { 10 } else { 50 };
-    Options { what: What::Words, tokens: 3, trials }
+    let fixed = variant == Variant::Fixed;
+    let trials = match (fixed, job.miniature) {
+        (true, true) => 10,
+        (true, false) => 50,
+        (false, _) => 40,
+    };
+    Options { what: What::Words, tokens: 3, trials, specials: !fixed, go_on: false }
+}
+
+fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
+    let mut options: Options = job.options(&defaults(job, variant))?;
+    // Only the published search for seeds goes on; the user may have it otherwise.
+    if variant != Variant::Fixed && options.what == What::Seeds && !job.options.contains_key("go_on") {
+        options.go_on = true;
+    }
+    checks::counts(&[("tokens", options.tokens), ("trials", options.trials)])?;
+    job.judge("a random attack")?;
+    Ok(options)
 }
 
 fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
-    let options: Options = job.options(&defaults(job, variant))?;
-    checks::counts(&[("tokens", options.tokens), ("trials", options.trials)])?;
+    let options = checked(job, variant)?;
     let trials = job.budget.unwrap_or(usize::MAX).min(options.trials);
-    let Some(shows) = job.shows else {
-        return Err(Error::input("a random attack needs a judge, who says when it has found something").with_hint(
-            "name a concept that the miniature's judges know, such as church, or choose an attack that draws nothing on the way, such as pez",
-        ));
-    };
-    let vocabulary = Vocabulary::of(job.victim);
+    let Some(shows) = job.shows else { return Err(Error::input("nobody judges")) };
+    let vocabulary = Vocabulary::tokens(job.victim, options.specials);
     let mut cases = job.cases.to_vec();
-    let mut open: Vec<usize> = (0..cases.len()).filter(|&i| !start.pre[i]).collect();
-    let mut spent = 0;
+    let mut looks = Looks { most: trials, of: vec![0; cases.len()] };
+    let mut drawn: Vec<usize> = (0..cases.len()).filter(|&i| !start.pre[i]).collect();
+    let mut open = drawn.clone();
+    let (mut spent, mut draws, mut shown) = (0, 0, 0);
     job.tell(Event::Stage { name: "drawing at random", total: trials, done: 0 })?;
-    while spent < trials && !open.is_empty() {
-        for &i in &open {
-            cases[i] = trial(job, &options, &vocabulary, i, spent);
-        }
-        let tried: Vec<Case> = open.iter().map(|&i| cases[i].clone()).collect();
+    while spent < trials && !drawn.is_empty() {
+        let tried: Vec<Case> = drawn.iter().map(|&i| trial(job, &options, &vocabulary, i, spent)).collect();
         let hits = draw::shown(job, &tried, shows)?;
-        open = open.iter().zip(hits).filter(|(_, hit)| !hit).map(|(&i, _)| i).collect();
+        draws += hits.len();
+        shown += hits.iter().filter(|&&hit| hit).count();
+        for ((&i, case), hit) in drawn.iter().zip(tried).zip(hits) {
+            // What was found first stays.
+            if open.contains(&i) {
+                (cases[i], looks.of[i]) = (case, spent + 1);
+                if hit {
+                    open.retain(|&other| other != i);
+                }
+            }
+        }
+        if !options.go_on {
+            drawn.clone_from(&open);
+        }
         spent += 1;
         job.tell(Event::Step { done: spent, loss: None })?;
     }
-    Ok(Outcome { found: Found::Cases(cases), budget: trials, spent, notes: Notes::new() })
+    let mut notes = Notes::new();
+    notes.insert("draws".into(), json!({ "shown": shown, "n": draws }));
+    let searches = cases.len();
+    Ok(Outcome { found: Found::Cases(cases), budget: trials, spent, looks, searches, notes })
 }
 
 /// A case as this trial has it.
@@ -88,11 +123,11 @@ fn trial(job: &Job<'_>, options: &Options, vocabulary: &Vocabulary, i: usize, tr
     let own = &job.cases[i];
     let mut rng = stream(job.seed, "random").within(own.seed as usize).within(i).rng(trial);
     match options.what {
-        What::Seeds => Case { prompt: own.prompt.clone(), seed: rng.integers(1, 0, i64::from(i32::MAX))[0] as u64 },
+        What::Seeds => Case { seed: rng.integers(1, 0, i64::from(i32::MAX))[0] as u64, ..own.clone() },
         What::Words => {
             let words = rng.integers(options.tokens, 0, vocabulary.len() as i64);
             let ids: Vec<u32> = words.iter().map(|&word| vocabulary.ids[word as usize]).collect();
-            Case { prompt: format!("{} {}", job.victim.tokenizer.decode(&ids), own.prompt), seed: own.seed }
+            Case { prompt: format!("{} {}", job.victim.tokenizer.decode(&ids), own.prompt), ..own.clone() }
         }
     }
 }

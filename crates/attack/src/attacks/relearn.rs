@@ -23,13 +23,14 @@ use scumble_erase::{
 };
 use scumble_nn::files::{HostTensor, lora::LowRank};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{Attack, as_value};
 use crate::{
     found::Found,
     job::Job,
     lessons::lessons,
-    protocol::{Notes, Outcome, Start},
+    protocol::{Looks, Notes, Outcome, Start},
 };
 
 /// What it is.
@@ -41,6 +42,7 @@ pub const ATTACK: Attack = Attack {
     step: "a training step of the LoRA",
     cases: 48,
     options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
+    ready: |job, variant| checked(job, variant).map(drop),
     run,
 };
 
@@ -91,7 +93,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     }
 }
 
-fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
+fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
     let options: Options = job.options(&defaults(job, variant))?;
     checks::counts(&[
         ("rank", options.rank),
@@ -100,6 +102,11 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
         ("batch", options.batch),
     ])?;
     checks::above_zero(&[("lr", options.lr)])?;
+    Ok(options)
+}
+
+fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
+    let options = checked(job, variant)?;
     let iterations = job.budget.unwrap_or(usize::MAX).min(options.iterations);
     let (captions, pictures) = lessons(job, options.pictures, options.lesson.trim())?;
     let layers = match options.layers {
@@ -114,7 +121,7 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
     let described = serde_json::to_value(&options).unwrap_or_default();
     let (seed, batch) = (job.seed, options.batch);
 
-    let nothing = Captions { source: "none".into(), lines: Vec::new() };
+    let nothing = Captions::default();
     let mut training = job.training(victim, seed, &nothing);
     let plan = Train {
         start: Some(&adapted),
@@ -131,9 +138,10 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
     let changes = lora::changes(&adapted, trained);
     let changes = changes.into_iter().map(|(key, change)| Ok((key, newest(change, before)?))).collect::<Result<_>>()?;
     let mut notes = Notes::new();
-    notes.insert("pictures".into(), examples.len().into());
+    notes.insert("pictures".into(), json!({ "drawn": options.pictures, "learned_from": examples.len() }));
     let found = Found::Weights(Box::new(Edit { about, changes }));
-    Ok(Outcome { found, budget: iterations, spent: iterations, notes })
+    // One adapter for all cases.
+    Ok(Outcome { found, budget: iterations, spent: iterations, looks: Looks::once(job.cases.len()), searches: 1, notes })
 }
 
 /// A mask that leaves the adapters of an edit, the first `before` ranks, as they are.

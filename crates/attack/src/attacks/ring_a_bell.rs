@@ -8,24 +8,34 @@
 //! over rows `d` of 16 tokens, by a genetic search ([`genetic`](crate::genetic)). The found words take the place of the whole
 //! prompt. No picture and no edited model is asked: what is found is kept, and tried on any edit of a model with this text encoder.
 //!
-//! The published search mutates its best rows too, and may lose them (`elite=0`, the `reference` variant); the paper's algorithm is
-//! the same. `fixed` keeps the best row, tries only words that are read back as themselves, and picks the row whose *text* is nearest.
+//! The search is the published notebook's: no crossover and no mutation after the last generation, whose best row is taken. It mutates its
+//! best rows too, and may lose them (`elite=0`, `paper` and `reference`). `fixed` keeps the best row, tries only words that are read back as
+//! themselves, and picks the row whose *text* is nearest (`by_text`).
+//!
+//! The published vectors are means over dozens of filtered pairs of prompts (`data/Prompts_For_ConceptVector`). Where a checkpoint's world
+//! words the concept, its captions are the pairs; elsewhere the concept's one prompt stands in ten plain sentences (`sentences`), beside
+//! the same with its anchor, or with `something`.
 
 use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 use scumble_diffusion::TorchRng;
-use scumble_erase::{Error, Event, Result, Variant, checks, seeds::stream};
-use scumble_nn::files::{HostTensor, Tensors};
+use scumble_erase::{
+    Error, Event, Result, Variant, checks,
+    seeds::stream,
+    snapshot::{Snapshot, Stored},
+};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::{Attack, as_value};
 use crate::{
     found::Found,
     genetic::Genetic,
+    groups::ENCODED,
     job::{Case, Job},
-    protocol::{Notes, Outcome, Start},
-    reused,
+    protocol::{Looks, Notes, Outcome, Start},
+    reused, sentences,
     simplex::Vocabulary,
 };
 
@@ -38,6 +48,7 @@ pub const ATTACK: Attack = Attack {
     step: "a generation for every prompt",
     cases: 20,
     options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
+    ready: |job, variant| checked(job, variant).map(drop),
     run,
 };
 
@@ -54,12 +65,16 @@ pub struct Options {
     pub generations: usize,
     /// The chance that a row has a token replaced.
     pub mutation: f64,
-    /// The chance that a child has two parents.
+    /// The chance that a parent has two children with another.
     pub crossover: f64,
     /// How many of the best rows are never mutated.
     pub elite: usize,
     /// Whether only words are tried that are read back as themselves.
     pub whole_words: bool,
+    /// Whether the row is taken whose text, read again, is nearest; otherwise the row that is nearest as it is.
+    pub by_text: bool,
+    /// Whether the concept's vector is a mean over plain sentences too; where its own prompts are several, they are enough.
+    pub sentences: bool,
 }
 
 /// The defaults.
@@ -74,6 +89,8 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         crossover: 0.5,
         elite: usize::from(fixed),
         whole_words: fixed,
+        by_text: fixed,
+        sentences: job.concept.prompts.len() == 1,
     };
     match (variant, job.miniature) {
         (Variant::Fixed, true) => Options { tokens: 6, eta: 1.0, population: 64, generations: 60, mutation: 0.5, ..published },
@@ -81,10 +98,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     }
 }
 
-/// Rows that go through the text encoder at once.
-const AT_ONCE: usize = 64;
-
-fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
+fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
     let options: Options = job.options(&defaults(job, variant))?;
     checks::counts(&[("tokens", options.tokens), ("population", options.population), ("generations", options.generations)])?;
     checks::finite(&[("eta", options.eta)])?;
@@ -97,6 +111,11 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
     if options.tokens > room {
         return Err(Error::input(format!("tokens is {}, expected at most {room}, the room in a prompt", options.tokens)));
     }
+    Ok(options)
+}
+
+fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
+    let options = checked(job, variant)?;
     let pool = Vocabulary::words(job.base, options.whole_words)?;
     let generations = job.budget.unwrap_or(usize::MAX).min(options.generations);
 
@@ -112,9 +131,9 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
             })
         })
         .collect();
-    let targets = job.base.encode(&prompts) + concept_vector(job) * options.eta;
+    let targets = job.base.encode(&prompts) + concept_vector(job, options.sentences) * options.eta;
     let content = [targets.clone().flatten::<1>(0, 2), pool.vectors.clone().flatten::<1>(0, 1)];
-    let key = reused::key("ring-a-bell-1", &(&options, generations, job.seed), &content);
+    let key = reused::key("ring-a-bell-2", &(&options, generations, job.seed), &content);
     let rows = match reused::found(job, &key, prompts.len(), options.tokens)? {
         Some(rows) => rows,
         None => {
@@ -124,18 +143,29 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
         }
     };
     let texts: Vec<String> = rows.iter().map(|ids| job.base.tokenizer.decode(ids)).collect();
-    let case = |(case, &prompt): (&Case, &usize)| Case { prompt: texts[prompt].clone(), seed: case.seed };
+    let case = |(case, &prompt): (&Case, &usize)| Case { prompt: texts[prompt].clone(), ..case.clone() };
     let found = Found::Cases(job.cases.iter().zip(&which).map(case).collect());
     let mut notes = Notes::new();
     let left = distances(job, &rows.iter().map(|ids| row(job, ids)).collect::<Vec<_>>(), &targets);
-    notes.insert("distance".into(), left.iter().zip(&texts).map(|(d, text)| serde_json::json!([text, d])).collect());
-    Ok(Outcome { found, budget: generations, spent: generations, notes })
+    let told = left.iter().zip(&texts).map(|(distance, text)| json!({ "words": text, "distance": distance }));
+    notes.insert("distance".into(), told.collect());
+    let looks = Looks::once(job.cases.len());
+    Ok(Outcome { found, budget: generations, spent: generations, looks, searches: prompts.len(), notes })
 }
 
-/// What the hidden states of prompts gain with the concept in them, `[1, tokens, width]`.
-pub fn concept_vector(job: &Job<'_>) -> Tensor<3> {
-    let with: Vec<String> = job.concept.prompts.iter().map(|p| p.asks().to_owned()).collect();
-    let without: Vec<String> = job.concept.prompts.iter().map(scumble_erase::ConceptPrompt::without).collect();
+/// What the hidden states of prompts gain with the concept in them, `[1, tokens, width]`: the mean over the concept's prompts, each in
+/// every plain sentence if `sentences` says so.
+pub fn concept_vector(job: &Job<'_>, sentences: bool) -> Tensor<3> {
+    let mut pairs: Vec<(String, String)> = job.concept.prompts.iter().map(|p| (p.asks().to_owned(), p.without())).collect();
+    if sentences {
+        let within = |(with, without): (String, String)| {
+            let without = if without.is_empty() { "something".into() } else { without };
+            let [with, without] = [with, without].map(|what| sentences::with(&sentences::PLAIN, &what));
+            with.into_iter().zip(without)
+        };
+        pairs = pairs.into_iter().flat_map(within).collect();
+    }
+    let (with, without): (Vec<String>, Vec<String>) = pairs.into_iter().unzip();
     (job.base.encode(&with) - job.base.encode(&without)).mean_dim(0)
 }
 
@@ -150,8 +180,8 @@ fn row(job: &Job<'_>, ids: &[u32]) -> Vec<u32> {
 fn distances(job: &Job<'_>, rows: &[Vec<u32>], wanted: &Tensor<3>) -> Vec<f32> {
     let network = job.base.text_network();
     let mut all = Vec::with_capacity(rows.len());
-    for (i, part) in rows.chunks(AT_ONCE).enumerate() {
-        let of = if wanted.dims()[0] == 1 { wanted.clone() } else { wanted.clone().narrow(0, i * AT_ONCE, part.len()) };
+    for (i, part) in rows.chunks(ENCODED).enumerate() {
+        let of = if wanted.dims()[0] == 1 { wanted.clone() } else { wanted.clone().narrow(0, i * ENCODED, part.len()) };
         let apart = (network.forward(part) - of).powi_scalar(2);
         all.extend(apart.sum_dim(2).sum_dim(1).into_data().iter::<f32>());
     }
@@ -171,7 +201,8 @@ fn search(
     targets: &Tensor<3>,
 ) -> Result<Vec<Vec<u32>>> {
     let n = targets.dims()[0];
-    let genetic = Genetic { mutation: options.mutation, crossover: options.crossover, elite: options.elite };
+    let Options { population, mutation, crossover, elite, .. } = *options;
+    let genetic = Genetic { population, mutation, crossover, elite };
     let own = job.seed;
     let seed = |prompt: usize, generation: usize| stream(own, "ring-a-bell").within(prompt).at(generation);
     let first = |prompt: usize| -> Vec<Vec<u32>> {
@@ -180,7 +211,7 @@ fn search(
         drawn.chunks_exact(options.tokens).map(|row| row.iter().map(|&word| pool.ids[word as usize]).collect()).collect()
     };
     let mut members: Vec<Vec<Vec<u32>>> = (0..n).map(first).collect();
-    let mut done = restored(job, &mut members)?;
+    let mut done = restored(job, &mut members, options)?;
     // Of an encoder's causal attention nothing can be reused between rows: each differs somewhere in front.
     let mut known: Vec<BTreeMap<Vec<u32>, f32>> = vec![BTreeMap::new(); n];
     job.tell(Event::Stage { name: "breeding words", total: generations, done })?;
@@ -189,7 +220,9 @@ fn search(
         for (prompt, members) in members.iter_mut().enumerate() {
             let losses = losses(job, members, &targets.clone().narrow(0, prompt, 1), &mut known[prompt]);
             best += losses.iter().copied().fold(f32::INFINITY, f32::min);
-            *members = genetic.next(members, &losses, &pool.ids, &mut TorchRng::new(seed(prompt, done + 1)));
+            if done + 1 < generations {
+                *members = genetic.next(members, &losses, &pool.ids, &mut TorchRng::new(seed(prompt, done + 1)));
+            }
         }
         done += 1;
         let told = job.tell(Event::Step { done, loss: Some(best / n as f32) });
@@ -200,7 +233,8 @@ fn search(
     }
     // A row that is read back as other tokens is worth what its text is worth.
     let best = |(prompt, members): (usize, &Vec<Vec<u32>>)| {
-        let of = |ids: &Vec<u32>| job.base.tokenizer.encode(&job.base.tokenizer.decode(ids)).ids;
+        let read_again = |ids: &Vec<u32>| job.base.tokenizer.encode(&job.base.tokenizer.decode(ids)).ids;
+        let of = |ids: &Vec<u32>| if options.by_text { read_again(ids) } else { row(job, ids) };
         let read: Vec<Vec<u32>> = members.iter().map(of).collect();
         let losses = distances(job, &read, &targets.clone().narrow(0, prompt, 1));
         let least = (0..members.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap_or(0);
@@ -224,21 +258,29 @@ fn losses(job: &Job<'_>, members: &[Vec<u32>], target: &Tensor<3>, known: &mut B
 }
 
 fn keep(job: &Job<'_>, done: usize, members: &[Vec<Vec<u32>>]) -> Result<()> {
-    let ids: Vec<f32> = members.iter().flatten().flatten().map(|&id| id as f32).collect();
-    let tensors =
-        [("done", vec![done as f32]), ("ids", ids)].map(|(name, v)| (name.to_owned(), HostTensor::from_f32([v.len()], &v)));
-    job.store.put(KEPT, Tensors::from(tensors))
+    let mut snapshot = Snapshot::new();
+    snapshot.count("done", done as u64);
+    snapshot.whole("sizes", &members.iter().map(|members| members.len() as u64).collect::<Vec<_>>());
+    snapshot.whole("ids", &members.iter().flatten().flatten().map(|&id| u64::from(id)).collect::<Vec<_>>());
+    snapshot.keep(job.store, KEPT)
 }
 
-/// Takes up where an interrupted search stopped; how many generations there were.
-fn restored(job: &Job<'_>, members: &mut [Vec<Vec<u32>>]) -> Result<usize> {
-    let Some(kept) = job.store.get(KEPT)? else { return Ok(0) };
-    let floats = |name: &str| kept.get(name).and_then(HostTensor::to_f32);
-    let (Some(done), Some(ids)) = (floats("done"), floats("ids")) else { return Ok(0) };
-    let count: usize = members.iter().flatten().map(Vec::len).sum();
-    if ids.len() != count || done.len() != 1 {
-        return Ok(0);
+/// Takes up where an interrupted search stopped; how many generations there were. Rows have `tokens` tokens.
+fn restored(job: &Job<'_>, members: &mut [Vec<Vec<u32>>], options: &Options) -> Result<usize> {
+    let Some(mut stored) = Stored::get(job.store, KEPT)? else { return Ok(0) };
+    let done = stored.count("done")?;
+    // A generation is at most three times the parents, and these at most the first generation.
+    let sizes = stored.below("sizes", members.len(), 3 * options.population as u64 + 1)?;
+    if sizes.contains(&0) {
+        return Err(stored.damaged("sizes", "names an empty generation"));
     }
-    members.iter_mut().flatten().flatten().zip(ids).for_each(|(token, id)| *token = id as u32);
-    Ok(done[0] as usize)
+    let known = job.base.tokenizer.vocab_size() as u64;
+    let rows = sizes.iter().sum::<u64>() as usize;
+    let ids = stored.below("ids", rows * options.tokens, known)?;
+    stored.end()?;
+    let mut ids = ids.chunks_exact(options.tokens).map(|row| row.iter().map(|&id| id as u32).collect());
+    for (members, &size) in members.iter_mut().zip(&sizes) {
+        *members = ids.by_ref().take(size as usize).collect();
+    }
+    Ok(done as usize)
 }

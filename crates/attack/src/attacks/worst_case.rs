@@ -7,17 +7,23 @@
 //! `min_w  sum w_i l_i(theta_u(w)) + gamma |w|^2`  over  `0 <= w_i <= 1, sum w = m`
 //!
 //! What is still denoised well was not forgotten. Erasing is a sequence of sign steps in the paper, so that `theta_u` counts as a constant and a
-//! step is `w <- project(w - alpha (l + 2 gamma w))` ([`capped`](crate::capped)). In the end the m heaviest prompts are taken, and the
-//! cases ask with them.
+//! step is `w <- project(w - alpha (l / n + 2 gamma w))` over `n` prompts ([`capped`](crate::capped)). In the end the m heaviest prompts are
+//! taken, and the cases ask with them.
 //!
 //! The first round looks at the edit under attack. With `rounds` above 1, each further one erases the weighted prompts from the unedited
 //! model in a few steps of ESD's loss on noisy pictures of them (cross-attention) and looks at that: prompts that are hard for
 //! this kind of erasure rather than for this edit.
 //!
-//! The published prompt-wise code conditions a whole batch on its first prompt and reads scores transposed; here every prompt has its own. It
-//! takes the error itself, which differs between prompts in any model; `fixed` takes what the error has grown beyond the unedited
-//! model's (`relative`). The paper's grid are objects x styles; ours is written by the checkpoint's world, or sentences around
-//! the concept.
+//! The published prompt-wise code (`prompt-wise/stable_diffusion/train-scripts/esd.py`) divides the sum of a prompt's errors by the size of the
+//! whole data set, so that its gradient is the mean error over the number of prompts. Four of its ways are not taken over: a whole
+//! batch is conditioned on its first prompt; scores are read transposed; `w_grad[idxs] += loss` keeps one of equal indices in a
+//! batch; and the error is taken to `noise / 1000`, so that it is in effect the mean square of the prediction. It takes the error itself,
+//! which differs between prompts in any model; `fixed` takes what the error has grown beyond the unedited model's (`relative`). The paper's
+//! grid are objects x styles with photographs of UnlearnCanvas at 256 pixels; ours is written by the checkpoint's world, or sentences
+//! around the concept, and the unedited model draws it.
+//!
+//! The cases ask with other prompts than before the attack, so `pre` and `post` of a case are pictures of different prompts: `notes.grid` and
+//! `notes.grid_worst` are the comparison to make.
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{Noise, Pipeline, Timestep};
@@ -37,8 +43,10 @@ use crate::{
     capped::{heaviest, project},
     draw,
     found::Found,
+    groups::DRAWN,
     job::{Case, Job},
-    protocol::{Notes, Outcome, Start},
+    protocol::{Looks, Notes, Outcome, Start},
+    sentences,
 };
 
 /// What it is.
@@ -50,6 +58,7 @@ pub const ATTACK: Attack = Attack {
     step: "a look at every prompt of the grid",
     cases: 20,
     options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
+    ready: |job, variant| checked(job, variant).map(drop),
     run,
 };
 
@@ -68,6 +77,8 @@ pub struct Options {
     pub pictures: usize,
     /// Noise levels that the error is measured at.
     pub timesteps: usize,
+    /// The first of them, the rest at equal distances (published: 0, so 0, 100, ... 900); the middles of equal parts if `null`.
+    pub first_timestep: Option<usize>,
     /// Whether the unedited model's error is taken off.
     pub relative: bool,
     /// Erasing: training steps of a round.
@@ -87,9 +98,10 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         share: 0.1,
         rounds: 10,
         alpha: 100.0,
-        gamma: 0.0,
+        gamma: 1e-4,
         pictures: 1,
         timesteps: 10,
+        first_timestep: (!fixed).then_some(0),
         relative: fixed,
         iterations: 1000,
         lr: 1e-5,
@@ -103,10 +115,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     }
 }
 
-/// Prompts that go through the network at once.
-const AT_ONCE: usize = 16;
-
-fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
+fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
     let options: Options = job.options(&defaults(job, variant))?;
     checks::counts(&[
         ("rounds", options.rounds),
@@ -118,14 +127,20 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
     checks::above_zero(&[("share", options.share), ("alpha", options.alpha), ("lr", options.lr)])?;
     checks::weights(&[("gamma", options.gamma)])?;
     checks::finite(&[("eta", options.eta)])?;
-    if options.share > 1.0 || options.timesteps > job.base.schedule.num_train_timesteps() {
+    let first = options.first_timestep.unwrap_or(0);
+    if options.share > 1.0 || first + options.timesteps > job.base.schedule.num_train_timesteps() {
         return Err(Error::input(format!(
-            "share is {} and timesteps {}, expected at most 1 and {}",
+            "share is {} and timesteps {} from {first}, expected at most 1 and {}",
             options.share,
             options.timesteps,
             job.base.schedule.num_train_timesteps()
         )));
     }
+    Ok(options)
+}
+
+fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
+    let options = checked(job, variant)?;
     let rounds = job.budget.unwrap_or(usize::MAX).min(options.rounds);
     let grid = grid(job);
     let n = grid.len();
@@ -144,7 +159,7 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
         let model = erased.as_ref().unwrap_or(job.victim);
         found = losses(job, model, &options, &looked, &pictures, n)?;
         for (i, w) in weights.iter_mut().enumerate() {
-            *w -= options.alpha * (found[i] - unedited[i] + 2.0 * options.gamma * *w);
+            *w = stepped(*w, found[i] - unedited[i], n, &options);
         }
         project(&mut weights, m as f64);
         job.tell(Event::Step { done: round + 1, loss: Some((found.iter().sum::<f64>() / n as f64) as f32) })?;
@@ -171,9 +186,16 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
         told.iter_mut().zip(&worst).for_each(|(line, &i)| line["shown"] = json!(hits[i]));
     }
     notes.insert("worst".into(), told.into());
-    let case = |(i, case): (usize, &Case)| Case { prompt: grid[worst[i % m]].clone(), seed: case.seed };
+    let case = |(i, case): (usize, &Case)| Case { prompt: grid[worst[i % m]].clone(), ..case.clone() };
     let cases = job.cases.iter().enumerate().map(case).collect();
-    Ok(Outcome { found: Found::Cases(cases), budget: rounds, spent: rounds, notes })
+    // One search for all cases.
+    let looks = Looks::once(job.cases.len());
+    Ok(Outcome { found: Found::Cases(cases), budget: rounds, spent: rounds, looks, searches: 1, notes })
+}
+
+/// A weight after a step against its prompt's error, before the projection: the published gradient is the error over the number of prompts.
+fn stepped(w: f64, error: f64, prompts: usize, options: &Options) -> f64 {
+    w - options.alpha * (error / prompts as f64 + 2.0 * options.gamma * w)
 }
 
 /// The grid: the concept in every style on every background of the world, or in sentences; and the cases' own prompts.
@@ -192,21 +214,7 @@ pub fn grid(job: &Job<'_>) -> Vec<String> {
             };
             world.objects.iter().zip(grounds).flat_map(both).collect()
         }
-        None => {
-            let sentences = [
-                "{}",
-                "a photo of {}",
-                "a painting of {}",
-                "a drawing of {}",
-                "a close-up of {}",
-                "{} at night",
-                "{} in the snow",
-                "{} on a table",
-                "people looking at {}",
-                "the best picture of {} ever made",
-            ];
-            job.concept.asked().flat_map(|asked| sentences.map(|sentence| sentence.replace("{}", &asked))).collect()
-        }
+        None => job.concept.asked().flat_map(|asked| sentences::with(&sentences::PLAIN, &asked)).collect(),
     };
     grid.extend(job.cases.iter().map(|case| case.prompt.clone()));
     let mut seen = std::collections::BTreeSet::new();
@@ -217,9 +225,11 @@ pub fn grid(job: &Job<'_>) -> Vec<String> {
 fn drawn(job: &mut Job<'_>, model: &Pipeline, prompts: &[String], seeds: &[u64], stage: &'static str) -> Result<Tensor<4>> {
     job.tell(Event::Stage { name: stage, total: prompts.len(), done: 0 })?;
     let mut parts = Vec::new();
-    for (i, (prompts, seeds)) in prompts.chunks(AT_ONCE).zip(seeds.chunks(AT_ONCE)).enumerate() {
-        parts.push(draw::latents(model, &model.prompted(prompts), seeds, job.drawing)?);
-        job.tell(Event::Step { done: i * AT_ONCE + prompts.len(), loss: None })?;
+    for (i, (prompts, seeds)) in prompts.chunks(DRAWN).zip(seeds.chunks(DRAWN)).enumerate() {
+        let case = |(prompt, &seed): (&String, &u64)| Case { prompt: prompt.clone(), seed, guidance: None };
+        let cases: Vec<Case> = prompts.iter().zip(seeds).map(case).collect();
+        parts.push(draw::latents(model, &model.prompted(prompts), &cases, job.drawing)?);
+        job.tell(Event::Step { done: i * DRAWN + prompts.len(), loss: None })?;
     }
     Ok(Tensor::cat(parts, 0))
 }
@@ -236,12 +246,15 @@ fn losses(
 ) -> Result<Vec<f64>> {
     let all = model.schedule.num_train_timesteps();
     let mut sums = vec![0.0; n];
-    for (group, texts) in prompts.chunks(AT_ONCE).enumerate() {
-        let first = group * AT_ONCE;
+    for (group, texts) in prompts.chunks(DRAWN).enumerate() {
+        let first = group * DRAWN;
         let context = model.context(texts);
         let x0 = pictures.clone().narrow(0, first, texts.len());
         for k in 0..options.timesteps {
-            let label = (2 * k + 1) * all / (2 * options.timesteps);
+            let label = match options.first_timestep {
+                Some(first) => first + k * all / options.timesteps,
+                None => (2 * k + 1) * all / (2 * options.timesteps),
+            };
             let t: Vec<Timestep> = vec![model.schedule.timestep(label.min(all - 1))?; texts.len()];
             let seeds: Vec<u64> =
                 (0..texts.len()).map(|i| stream(job.seed, "worst-case/noise").within(first + i).at(k)).collect();
@@ -270,7 +283,7 @@ fn erased(
 ) -> Result<Pipeline> {
     let base = job.base;
     let examples = Noised::new(base, pictures.clone());
-    let nothing = Captions { source: "none".into(), lines: Vec::new() };
+    let nothing = Captions::default();
     let (seed, state) = (stream(job.seed, "worst-case/rounds").at(round), format!("worst-case-{round}"));
     let mut erasing = job.training(base, seed, &nothing);
     let plan = Train::new(ESD_X, options.iterations, options.lr, LrSchedule::Constant, &state);
@@ -290,4 +303,35 @@ fn erased(
     let mut edited = base.clone();
     place(&mut edited, "unet", &values)?;
     Ok(edited)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_the_error_over_the_number_of_prompts() {
+        let options = Options {
+            share: 0.1,
+            rounds: 1,
+            alpha: 100.0,
+            gamma: 1e-4,
+            pictures: 1,
+            timesteps: 10,
+            first_timestep: None,
+            relative: false,
+            iterations: 1,
+            lr: 1.0,
+            eta: 1.0,
+            batch: 1,
+        };
+        // w - 100 (0.02 / 100 + 2e-4 * 0.1): errors that differ by a hundredth move their weights a hundredth apart, and the projection keeps
+        // a mixture of prompts.
+        let w = stepped(0.1, 0.02, 100, &options);
+        assert!((w - (0.1 - 0.02 - 0.002)).abs() < 1e-12, "{w}");
+        let mut weights: Vec<f64> = (0..100).map(|i| stepped(0.1, 0.01 * f64::from(i % 10), 100, &options)).collect();
+        project(&mut weights, 10.0);
+        let between = weights.iter().filter(|w| **w > 0.01 && **w < 0.99).count();
+        assert!(between > 50, "{between}: {weights:?}");
+    }
 }
