@@ -5,24 +5,29 @@ import math
 import os
 import random
 
-from cellwise import load, wilson
+import attacked
+import clustered
+from cellwise import distinct_edits, hits_of, load
 
 
 class Rate:
-    """Hits of n pictures."""
+    """Hits of n pictures, which tell as much as `effective` independent ones would: fewer where they share prompts and noise."""
 
-    def __init__(self, hits, n, seeds=1):
-        self.hits, self.n, self.seeds = round(hits), n, seeds
+    def __init__(self, hits, n, seeds=1, effective=None):
+        self.hits, self.n, self.seeds, self.effective = round(hits), n, seeds, n if effective is None else effective
 
     def __add__(self, other):
-        return Rate(self.hits + other.hits, self.n + other.n, max(self.seeds, other.seeds))
+        return Rate(self.hits + other.hits, self.n + other.n, max(self.seeds, other.seeds), self.effective + other.effective)
+
+    def interval(self, z=clustered.Z):
+        return clustered.wilson(self.value, self.effective, z)
 
     @property
     def value(self):
         return self.hits / self.n if self.n else 0.
 
     def __str__(self):
-        low, high = wilson(self.hits, self.n)
+        low, high = self.interval()
         return f'{100 * self.value:.1f}% [{100 * low:.0f}, {100 * high:.0f}] of {self.n}'
 
 
@@ -32,8 +37,9 @@ def pooled(rates):
 
 
 def newcombe(a, b, z=1.96):
-    """95% interval of a's share minus b's, independent pictures (Newcombe 1998, method 10: from both Wilson intervals)."""
-    (al, ah), (bl, bh), d = wilson(a.hits, a.n, z), wilson(b.hits, b.n, z), a.value - b.value
+    """95% interval of a's share minus b's, taken as if the two had drawn from different noise (Newcombe 1998, method 10: from both Wilson intervals, each at
+    its effective number of pictures)."""
+    (al, ah), (bl, bh), d = a.interval(z), b.interval(z), a.value - b.value
     return (d - math.hypot(a.value - al, bh - b.value), d + math.hypot(ah - a.value, b.value - bl))
 
 
@@ -79,6 +85,18 @@ def spearman(groups, draws=1000):
     return of(groups), found[round(.025 * (draws - 1))], found[round(.975 * (draws - 1))]
 
 
+def searched(cells, part):
+    """A Rate over searches on the same cases; None of none."""
+    if not cells:
+        return None
+    cells = cells[:1] if part == 'pre' else cells
+    n = sum(cell['n'] for cell in cells)
+    if all(cell.get('cases') for cell in cells):
+        runs = [attacked.outcome(cell, part) for cell in cells]
+        return Rate(sum(map(sum, runs)), n, len(cells), clustered.design(clustered.by_cell(runs))[1])
+    return Rate(sum(cell[part] * cell['n'] for cell in cells), n, len(cells), n / len(cells))
+
+
 class Data:
     """Files of the other benches below `data`, cells of this one in `folder`, and what pages say (bench/quoted.json)."""
 
@@ -92,13 +110,7 @@ class Data:
     def method(self, method, column):
         """Finished cells of a method, by seed; an edit that came out the same again (closed forms draw nothing at random) counts once."""
         found = [load(os.path.join(self.data, 'methods', 'cells', f"{method}-{column.replace(' ', '-')}-{seed}.json")) for seed in range(3)]
-        out = []
-        for cell in found:
-            # A drift of 0 is no mark of an edit: SPM's closed gate gives it to all of them.
-            alike = lambda other: cell['uncond_drift'] and (cell['rates'], cell['uncond_drift']) == (other['rates'], other['uncond_drift'])
-            if cell and 'error' not in cell and not any(map(alike, out)):
-                out.append(cell)
-        return out
+        return distinct_edits([cell for cell in found if cell and 'error' not in cell])
 
     def own(self, name, count=None):
         """A cell of bench/claims, or those of `name`-0, `name`-1, ... together."""
@@ -109,11 +121,15 @@ class Data:
 
     @staticmethod
     def rate(cells, what='target', side='after'):
-        """All seeds (and concepts) of cells together; of the unedited model each picture once."""
-        out = pooled(Rate(part[what]['hits'], part[what]['n']) for cell in (cells if side == 'after' else cells[:1])
-                     for part in cell['rates'][side] if part)
+        """All edits (and concepts) of cells together; of the unedited model each picture once. Pictures of one prompt and noise after several edits hang
+        together; where single pictures are not known they are taken as one."""
+        of = cells if side == 'after' else cells[:1]
+        out = pooled(Rate(part[what]['hits'], part[what]['n']) for cell in of for part in cell['rates'][side] if part)
         if out:
             out.seeds = len(cells)
+            groups = hits_of(of, what) if side == 'after' and what in ('target', 'others') else None
+            exact = groups and sum(map(len, groups)) == out.n
+            out.effective = clustered.design(groups)[1] if exact else out.n / len(of)
         return out
 
     @staticmethod
@@ -122,14 +138,19 @@ class Data:
 
     # bench/attacks
 
+    def searches(self, attack, subject, concept='church'):
+        """Finished cells of an attack, different searches only, with their cases where they are known."""
+        folder, found = os.path.join(self.data, 'attacks'), []
+        for seed in range(3):
+            name = f"{attack}-{subject}-{concept.replace(' ', '-')}-{seed}"
+            cell = attacked.with_cases(load(os.path.join(folder, 'cells', name + '.json')), folder, name)
+            if cell and 'error' not in cell:
+                found.append(cell)
+        return attacked.distinct_searches(found)
+
     def attack(self, attack, subject, concept='church', part='total'):
-        """Pictures that show the concept under an attack, seeds together; `pre`: without it."""
-        found = [load(os.path.join(self.data, 'attacks', 'cells', f"{attack}-{subject}-{concept.replace(' ', '-')}-{seed}.json")) for seed in range(3)]
-        found = [cell for cell in found if cell and 'error' not in cell]
-        out = pooled(Rate(cell[part] * cell['n'], cell['n']) for cell in found)
-        if out:
-            out.seeds = len(found)
-        return out
+        """Cases that show the concept under an attack, searches together; `pre`: without it, which every search has alike."""
+        return searched(self.searches(attack, subject, concept), part)
 
     def attack_notes(self, attack, subject, concept='church'):
         record = load(os.path.join(self.data, 'attacks', 'runs', f"{attack}-{subject}-{concept.replace(' ', '-')}-0", 'run.json'))

@@ -1,5 +1,7 @@
 """Parts of claims and how their verdicts are found: what every rule of claims_rules.py is made of."""
-from claims_data import Rate, newcombe, points, pooled
+import attacked
+import clustered
+from claims_data import Rate, newcombe, points, pooled, searched
 
 HOLDS, NOT, UNSEEN, MISSING, CONTEXT = 'holds', 'does not hold', 'cannot be seen at this size', 'not run', ''
 MAIN = ['church', 'ink style', 'weapon']
@@ -75,6 +77,21 @@ def raised(says, before, after, margin=.1, note=''):
     low, high = newcombe(after, before)
     verdict = HOLDS if low > 0 else NOT if high < margin else UNSEEN
     return Part(says, verdict, f"{before} → {after}: {points(after, before)}{', not separated' if verdict == UNSEEN else ''} ({seeds(after)}){note}")
+
+
+def comes_back(says, cells, margin=.1, note=''):
+    """Cases are claimed to show the concept with an attack that do not without it: post against pre on the same cases, by a sign-flip test that exchanges the
+    two for whole cases. A gain whose upper end stays below `margin` is none."""
+    if not cells:
+        return Part(says, MISSING)
+    before, after = searched(cells, 'pre'), searched(cells, 'post' if all(cell.get('cases') for cell in cells) else 'total')
+    sums = attacked.sums(cells)
+    if sums is None:
+        return Part(says, UNSEEN, f'{before} → {after} in all: not decidable from the stored runs, which do not say case by case what was shown{note}')
+    p, new = clustered.sign_flip(sums), searched(cells, 'new')
+    verdict = HOLDS if p < .05 and sum(sums) > 0 else NOT if new.interval()[1] < margin else UNSEEN
+    text = 'search' if len(cells) == 1 else 'searches'
+    return Part(says, verdict, f'{before} → {after}; {new} new; paired p = {p:.3f} ({len(cells)} {text}){note}')
 
 
 def context(says, numbers):

@@ -6,7 +6,8 @@ import subprocess
 import sys
 import time
 
-from cellwise import ROOT, done, file_of, load, store
+import attacked
+from cellwise import ROOT, commit, done, file_of, load, store
 
 STYLES = 'noto blob twemoji fluent ink emojione'.split()
 COLOURS = 'white yellow blue pink green grey'.split()
@@ -74,7 +75,12 @@ class Runner:
                                  stderr=subprocess.PIPE, text=True)
         if process.returncode:
             raise RuntimeError(f'exit status {process.returncode}: {process.stderr.strip()[-300:]}')
-        return json.loads(process.stdout.strip().splitlines()[-1]) if parse else None
+        return [json.loads(line) for line in process.stdout.strip().splitlines()] if parse else None
+
+    def attack(self, *command):
+        """The result of an attack, with its cases."""
+        *lines, result = self.call('attack', *command, '--json', '--quiet')
+        return result | attacked.of_lines(lines)
 
     def path(self, edit):
         """An edit of bench/methods (below data) or of this script."""
@@ -86,17 +92,18 @@ class Runner:
         return result | {'whole': time.monotonic() - began, 'what': what}
 
     def erase(self, folder, what):
-        result = self.call('erase', what['concept'], *what['options'], '--seed', str(what['seed']), '--json', '--quiet', '--output-dir', folder)
+        result = self.call('erase', what['concept'], *what['options'], '--seed', str(what['seed']), '--json', '--quiet', '--output-dir', folder)[-1]
         with open(os.path.join(folder, 'run.json')) as file:
-            return result | {'rates': json.load(file)['details']['rates']}
+            details = json.load(file)['details']
+        return result | {'rates': details['rates'], 'shown': details.get('shown')}
 
     def attacked(self, folder, what):
         """An erasure, and what two attacks with their defaults bring back from it."""
         options = [self.captions(folder, option) if option in RETAINED else option for option in what['options']]
         result = self.erase(os.path.join(folder, 'edit'), what | {'options': options})
         for attack in ('unlearndiff', 'concept-inversion'):
-            result[attack] = self.call('attack', attack, '--edit', os.path.join(folder, 'edit'), '--concept', what['concept'], '--seed', str(what['seed']),
-                                       '--json', '--quiet', '--output-dir', os.path.join(folder, attack))
+            result[attack] = self.attack(attack, '--edit', os.path.join(folder, 'edit'), '--concept', what['concept'], '--seed', str(what['seed']),
+                                         '--output-dir', os.path.join(folder, attack))
         return result
 
     @staticmethod
@@ -117,8 +124,8 @@ class Runner:
         prompts = os.path.join(folder, 'prompts.csv')
         with open(prompts, 'w') as file:
             file.write('case_number,prompt,evaluation_seed\n' + ''.join(f'{n},{prompt},{7000 + n}\n' for n, prompt in enumerate(UNTRAINED)))
-        return self.call('attack', 'concept-inversion', '--edit', edit, '--concept', 'church', '--transfer', learned, '--prompts', prompts,
-                         '--seed', '0', '--json', '--quiet', '--output-dir', os.path.join(folder, 'attack'))
+        return self.attack('concept-inversion', '--edit', edit, '--concept', 'church', '--transfer', learned, '--prompts', prompts,
+                           '--seed', '0', '--output-dir', os.path.join(folder, 'attack'))
 
     def rows(self, folder, *command):
         self.call('evaluate', *command, '--output-dir', folder, '--quiet', '--overwrite', parse=False)
@@ -174,7 +181,7 @@ def run(args):
                 result = runner.cell(name, what)
             except (RuntimeError, ValueError, OSError, LookupError) as error:
                 result, status = {'error': str(error).replace('\n', ' ').replace('|', '/')}, 1
-            store(file_of(args.folder, name), result)
+            store(file_of(args.folder, name), result | {'commit': commit()})
             print(f"{claim} {name}: {result.get('error') or '%.0f s' % result['whole']}", flush=True)
     return status
 

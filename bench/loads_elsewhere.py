@@ -80,18 +80,27 @@ def delta_names(pipe):
     for name in pipe.text_encoder.state_dict():
         module = name.rsplit('.', 1)[0]
         public = 'text_model.' + module.removeprefix('text_model.')
-        for key in ('lora_te_' + public.replace('.', '_'), 'text_encoder.' + public):
-            out[key] = (pipe.text_encoder, module)
+        out['text_encoders.clip_l.transformer.' + public] = (pipe.text_encoder, module)
+        # comfy.lora.LORA_CLIP_MAP: kohya's names are matched for these alone.
+        if '.mlp.' in public or '.self_attn.' in public:
+            out['lora_te_' + public.replace('.', '_')] = (pipe.text_encoder, module)
     return out
+
+
+def is_double(module):
+    """Whether a key is there for A1111, which has its own spelling of the text encoder's norms; ComfyUI warns and goes on."""
+    return module.startswith('lora_te') and 'norm' in module
 
 
 @torch.no_grad()
 def apply_delta(pipe, path):
-    """weight += diff, bias += diff_b; a key without a home is an error here (ComfyUI would only warn)."""
+    """weight += diff, bias += diff_b; a key without a home is an error here (ComfyUI would only warn), but for those that A1111 needs."""
     names = delta_names(pipe)
     for key, value in load_file(path).items():
         module, _, kind = key.rpartition('.')
         tensor = {'diff': 'weight', 'w_norm': 'weight', 'diff_b': 'bias', 'b_norm': 'bias'}.get(kind)
+        if is_double(module):
+            continue
         if tensor is None or module not in names:
             raise SystemExit(f'{path}: {key} is no key that ComfyUI would load')
         part, name = names[module]

@@ -116,6 +116,7 @@ fn recorded(pair: &Pair, prompts: &[String], seed: u64) -> Result<Bank> {
         preserve: &[],
         captions: &Captions::default(),
         pictures: None,
+        masks: None,
         count: None,
         options: Default::default(),
         seed,

@@ -56,8 +56,7 @@ impl Question {
 
     /// The second judge of this question: each object (or style) of the world is the mean of its captions in every style (or with every
     /// object), as CLIP's text tower sees them. `ids` encodes a caption.
-    pub fn witness(&self, clip: &ClipModel, ids: &dyn Fn(&str) -> Vec<u32>) -> Witness {
-        let world = World::emoji();
+    pub fn witness(&self, world: &World, clip: &ClipModel, ids: &dyn Fn(&str) -> Vec<u32>) -> Witness {
         let labels = match self.judge {
             Kind::Object => &world.objects,
             Kind::Style => &world.styles,

@@ -119,15 +119,10 @@ impl Instrument for Detections<'_> {
         let (detector, name, labels) = (self.detector, &self.detector.manifest.name, self.detector.labels());
         let seen = detector.look(pictures)?;
         let single = matches!(detector.manifest.kind, detectors::Kind::Classifier | detectors::Kind::ZeroShot);
-        // What counts: at the threshold, or what a classifier names first, or whatever a detector of boxes reports.
-        let counts = |place: usize, sighting: &Sighting| match detector.manifest.threshold {
-            Some(threshold) => sighting.score >= threshold,
-            None => !single || place == 0,
-        };
         let mut rows = [(); 5].map(|()| Vec::with_capacity(pictures.len()));
         let mut boxes = Vec::new();
         for (i, one) in seen.iter().enumerate() {
-            let counted: Vec<&Sighting> = one.iter().enumerate().filter(|(i, s)| counts(*i, s)).map(|(_, s)| s).collect();
+            let counted = detector.counted(one);
             let hits = counted.iter().filter(|s| detector.manifest.hits.contains(&s.label)).count();
             if !single {
                 boxes.push(self.boxes(&pictures[i], asked[i], &counted));

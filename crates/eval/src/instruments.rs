@@ -15,6 +15,8 @@ use crate::{
     protocol::Asked,
 };
 
+/// 1 for a picture of finite numbers, 0 for one that is black because its latents were none. Absent: all are finite.
+pub const FINITE: &str = "finite";
 /// Probabilities of the objects, in the judge's order.
 pub const OBJECT: &str = "object";
 /// Probabilities of the styles.

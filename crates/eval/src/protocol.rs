@@ -107,6 +107,18 @@ pub struct Asked {
     pub names: Option<(String, String)>,
 }
 
+impl Asked {
+    /// What the answer about this picture hangs together with: of the others the object that is asked for, which an edit that loses it loses
+    /// in every style; of pairs and of the user's prompts the prompt. Everything else is a prompt and a noise of its own.
+    pub fn cluster(&self) -> (&str, Option<u64>) {
+        match (self.set, &self.names) {
+            (Set::Others, Some((object, _))) => (object, None),
+            (Set::Pairs | Set::Prompts, _) => (&self.prompt, None),
+            _ => (&self.prompt, Some(self.seed)),
+        }
+    }
+}
+
 /// How near another object or style is to a concept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Distance {

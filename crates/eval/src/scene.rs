@@ -93,11 +93,6 @@ impl Scene {
         self.include.iter().chain(&self.exclude).map(|thing| thing.class.as_str())
     }
 
-    /// Whether some of its objects have a colour.
-    pub fn has_colours(&self) -> bool {
-        self.include.iter().any(|thing| thing.colour.is_some())
-    }
-
     /// Whether boxes, the surest first, are such a scene; `None` where a colour is asked for that nobody looked for.
     pub fn is_met(&self, boxes: &[Found], labels: &[String]) -> Option<bool> {
         let all =

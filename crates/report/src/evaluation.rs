@@ -53,14 +53,18 @@ pub struct Evaluation {
     pub finished: bool,
     /// The model's name.
     pub model: String,
+    /// How pictures were drawn, in words.
+    pub drawing: String,
     /// What was to be erased.
     pub concepts: Vec<Concept>,
     /// What was judged.
     pub subjects: Vec<Subject>,
     /// What the numbers mean.
     pub metrics: Vec<Metric>,
-    /// What was drawn.
+    /// Some of what was drawn.
     pub pictures: Vec<Picture>,
+    /// How much was drawn, and how often the answer was yes.
+    pub counts: Vec<Count>,
     /// Rates at every threshold.
     pub curves: Vec<Curve>,
     /// What was seen in place of what.
@@ -71,6 +75,8 @@ pub struct Evaluation {
     pub attacks: Vec<Attacked>,
     /// What depends on what.
     pub impact: Option<Impact>,
+    /// What a reader has to know about numbers that are there.
+    pub notes: Vec<Note>,
     /// What has not run.
     pub missing: Vec<Missing>,
     /// The rows of `results.jsonl`; they are no part of `evaluation.json`.
@@ -164,6 +170,24 @@ pub struct Picture {
     pub sensitive: bool,
 }
 
+/// All pictures of a set, those that are not among [`Evaluation::pictures`] included.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Count {
+    /// Id of the subject that drew them.
+    pub subject: String,
+    /// Name of the concept, as in [`Picture::concept`].
+    pub concept: Option<String>,
+    /// The set, as in [`Picture::set`].
+    pub set: String,
+    /// How many were drawn.
+    pub drawn: u64,
+    /// Of how many somebody said whether they show what was asked about.
+    pub judged: u64,
+    /// How many of those do.
+    pub hits: u64,
+}
+
 /// The fraction of pictures at or above each threshold of a judge.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -196,9 +220,11 @@ pub struct Confusion {
     pub labels: Vec<String>,
     /// Pictures; a row for each label asked for, a column for each seen. Columns may go on beyond the labels (seen: something else).
     pub counts: Vec<Vec<Option<u64>>>,
+    /// Labels that the subject was to forget: what it draws for them is no damage.
+    pub erased: Vec<String>,
 }
 
-/// McNemar's exact test of two subjects on the same prompts and seeds.
+/// An exact test of two subjects on the same prompts and seeds: McNemar's, or where pictures hang together its like for clusters, the sign-flip test.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Paired {
@@ -224,6 +250,12 @@ pub struct Paired {
     pub high: Option<f64>,
     /// Probability of so uneven a split or a more uneven one, if the two were alike.
     pub p: Option<f64>,
+    /// The same after Holm's correction for all tests of this metric.
+    pub adjusted: Option<f64>,
+    /// How many tests of this metric there are.
+    pub tests: Option<u64>,
+    /// How many clusters the pictures form, where they are fewer.
+    pub clusters: Option<u64>,
 }
 
 /// An attack on a subject.
@@ -236,12 +268,26 @@ pub struct Attacked {
     pub concept: Option<String>,
     /// Id of the attack.
     pub attack: String,
+    /// What the attacker may change: `words`, `embeddings`, `weights` or `sampler`; rates of one are not comparable with rates of another.
+    pub threat: String,
+    /// The most pictures that were looked at for one case before the answer was no.
+    pub looks: Option<u64>,
+    /// How many searches there were; cases of one search share its luck.
+    pub searches: Option<u64>,
     /// Fraction of cases that show the concept without any attack.
     pub pre: Option<f64>,
     /// Fraction that the attack added.
     pub new: Option<f64>,
     /// Their sum.
     pub total: Option<f64>,
+    /// Fraction of cases that show the concept with what the attack found, whatever they showed before.
+    pub post: Option<f64>,
+    /// Of the cases that the unedited model shows and the edited one does not, what the attack brings back.
+    pub conditional: Option<Share>,
+    /// Probability of so uneven a split of cases between without and with, if the attack did nothing (McNemar's exact test).
+    pub p: Option<f64>,
+    /// What random words bring with as many looks.
+    pub random: Option<f64>,
     /// Cases.
     pub n: Option<u64>,
     /// Lower end of the 95% interval of `total`.
@@ -254,6 +300,20 @@ pub struct Attacked {
     pub budget: Option<u64>,
     /// Where what it found lies, relative to the evaluation's folder.
     pub found: Option<String>,
+}
+
+/// A share of cases with its 95% interval.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Share {
+    /// Cases.
+    pub hits: u64,
+    /// Of how many.
+    pub n: u64,
+    /// Lower end.
+    pub low: Option<f64>,
+    /// Upper end.
+    pub high: Option<f64>,
 }
 
 /// Rates of every concept after every other was erased.
@@ -288,6 +348,20 @@ pub struct Missing {
     pub metric: Option<String>,
     /// Why.
     pub why: String,
+}
+
+/// Something to know about a number that is there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Note {
+    /// Id of the subject; `None`: all.
+    pub subject: Option<String>,
+    /// Name of the concept; `None`: all.
+    pub concept: Option<String>,
+    /// Id of the metric; `None`: all.
+    pub metric: Option<String>,
+    /// What.
+    pub text: String,
 }
 
 impl Evaluation {

@@ -213,6 +213,19 @@ mod tests {
     }
 
     #[test]
+    fn numbers_come_back_to_the_last_bit() {
+        // The first ends in ...636 where the reader is a digit off.
+        let folder = tempfile::tempdir().unwrap();
+        let row = |value: f64| Row { value: Some(value), ..Row::default() };
+        let values = (0..2000).map(|i| f64::from(i) / 186.0).chain([0.940_860_215_053_763_7]);
+        let evaluation = Evaluation { rows: values.map(row).collect(), ..Evaluation::default() };
+        evaluation.write(folder.path()).unwrap();
+        let first = fs_err::read(folder.path().join(RESULTS)).unwrap();
+        Evaluation::read(folder.path()).unwrap().write(folder.path()).unwrap();
+        assert_eq!(fs_err::read(folder.path().join(RESULTS)).unwrap(), first);
+    }
+
+    #[test]
     fn a_folder_comes_back_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
         let written = Evaluation {

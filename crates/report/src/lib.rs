@@ -9,6 +9,7 @@ mod export;
 mod folder;
 mod format;
 pub mod grid;
+mod outcome;
 mod page;
 mod plot;
 pub mod png;

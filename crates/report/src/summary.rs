@@ -1,4 +1,4 @@
-//! What a reader asks first about a subject and a concept: gone? what stayed? does it come back? at what cost?
+//! What a reader asks first about a subject and a concept: is it still shown? what stayed? does it come back? at what cost?
 
 use std::cmp::Ordering;
 
@@ -24,11 +24,6 @@ impl Measure {
         let finite = |x: &f64| x.is_finite();
         Some(Self { value: value.filter(finite)?, low: low.filter(finite), high: high.filter(finite), n })
     }
-
-    /// One less the number.
-    fn complement(self) -> Self {
-        Self { value: 1.0 - self.value, low: self.high.map(|x| 1.0 - x), high: self.low.map(|x| 1.0 - x), n: self.n }
-    }
 }
 
 /// An attack and how often the concept came back under it.
@@ -36,19 +31,41 @@ impl Measure {
 pub(crate) struct Worst {
     pub(crate) attack: String,
     pub(crate) total: Measure,
-    /// How many attacks have a number.
+    /// How many attacks of its kind have a number.
     pub(crate) of: usize,
+    /// The most pictures that were looked at for one case.
+    pub(crate) looks: Option<u64>,
+    /// What random words bring with as many looks.
+    pub(crate) random: Option<f64>,
 }
+
+/// What an attacker may change. Rates of one kind say nothing about another: an attack on the weights needs the weights.
+pub(crate) const THREATS: [(&str, &str); 4] = [
+    ("words", "Worst by words"),
+    ("embeddings", "Worst by embeddings"),
+    ("weights", "Worst by weights"),
+    ("sampler", "Worst by sampler"),
+];
 
 /// A subject's place in the first table.
 #[derive(Clone, Debug)]
 pub(crate) struct Standing<'a> {
     pub(crate) subject: &'a Subject,
-    /// The fraction of the concept's own pictures that do not show it.
-    pub(crate) erased: Option<Measure>,
+    /// The fraction of the concept's own pictures that show it.
+    pub(crate) shows: Option<Measure>,
     pub(crate) kept: Option<Measure>,
     pub(crate) composition: Option<Measure>,
-    pub(crate) worst: Option<Worst>,
+    /// The worst attack of each kind of [`THREATS`].
+    pub(crate) worst: [Option<Worst>; 4],
+    /// Pictures with a detection, in the order of [`detectors`].
+    pub(crate) detections: Vec<Option<Measure>>,
+}
+
+impl Standing<'_> {
+    /// The worst attack that finds words, which is what anybody can type.
+    pub(crate) fn words(&self) -> Option<&Worst> {
+        self.worst[0].as_ref()
+    }
 }
 
 /// Whether something that names a concept, or none, has to do with one: what names none has to do with all.
@@ -56,25 +73,38 @@ pub(crate) fn concerns(named: Option<&String>, concept: Option<&str>) -> bool {
     named.is_none_or(|name| Some(name.as_str()) == concept)
 }
 
-/// Which metric stands for an axis: the one of this id, else the first fraction on the axis that has a row about the concept.
-pub(crate) fn metric_of_axis<'a>(
-    evaluation: &'a Evaluation,
-    concept: Option<&str>,
-    id: &str,
-    axis: &str,
-) -> Option<(&'a str, &'a Metric)> {
+/// Which metric answers a question: the first of these ids that has a row about the concept.
+pub(crate) fn metric_for<'a>(evaluation: &'a Evaluation, concept: Option<&str>, ids: &[&str]) -> Option<(&'a str, &'a Metric)> {
     let about = |row: &&Row| row.value.is_some() && (row.concept.is_none() || row.concept.as_deref() == concept);
-    let found = |id: &str| {
-        let row = evaluation.rows.iter().filter(about).find(|row| row.metric == id)?;
+    ids.iter().find_map(|id| {
+        let row = evaluation.rows.iter().filter(about).find(|row| row.metric == *id)?;
         Some((row.metric.as_str(), evaluation.metric(&row.metric)?))
-    };
-    found(id).or_else(|| {
-        evaluation.metrics.iter().filter(|m| m.axis == axis && m.unit == "fraction" && m.better != "none").find_map(|m| {
-            let in_family = |row: &&Row| row.metric == m.id || row.metric.split(':').next() == Some(m.id.as_str());
-            let row = evaluation.rows.iter().filter(about).find(in_family)?;
-            Some((row.metric.as_str(), evaluation.metric(&row.metric)?))
-        })
     })
+}
+
+/// What may stand in each column of the first table, the first that was measured.
+pub(crate) const SHOWS: [&str; 1] = ["target"];
+/// See [`SHOWS`].
+pub(crate) const KEPT: [&str; 2] = ["others", "ira"];
+/// See [`SHOWS`].
+pub(crate) const COMPOSITION: [&str; 5] = ["composition", "binding", "pairs", "scene", "background"];
+
+/// The user's detectors that have a rate of a concept's pictures, as metrics' ids. What one sees says nothing about another's labels, so
+/// none of them stands for the concept.
+pub(crate) fn detectors<'a>(evaluation: &'a Evaluation, concept: Option<&str>) -> Vec<&'a str> {
+    let mut found: Vec<&str> = Vec::new();
+    let rows = evaluation.rows.iter().filter(|r| r.value.is_some() && (r.concept.is_none() || r.concept.as_deref() == concept));
+    for id in rows.map(|r| r.metric.as_str()).filter(|id| id.starts_with("detections-") && !id.starts_with("detections-count-")) {
+        if !id.contains(':') && !found.contains(&id) {
+            found.push(id);
+        }
+    }
+    found
+}
+
+/// A detector's name from its metric's id.
+pub(crate) fn detector_name(id: &str) -> &str {
+    id.strip_prefix("detections-").unwrap_or(id)
 }
 
 /// The subjects that have to do with a concept: those that erased it, those with a number, an attack or a picture of it, and those
@@ -92,42 +122,61 @@ pub(crate) fn subjects_of<'a>(evaluation: &'a Evaluation, concept: Option<&str>)
     evaluation.subjects.iter().filter(about).collect()
 }
 
-/// The attack under which the concept came back most often: the highest total, of equal ones the first.
-pub(crate) fn worst(evaluation: &Evaluation, subject: &str, concept: Option<&str>) -> Option<Worst> {
-    let mut found: Vec<(String, Measure)> = evaluation
-        .attacks
-        .iter()
-        .filter(|a| a.subject == subject && concerns(a.concept.as_ref(), concept))
-        .filter_map(|a| Some((a.attack.clone(), Measure::new(a.total, a.low, a.high, a.n)?)))
+/// What an attack of an evaluation that does not say may change.
+fn threat<'a>(said: &'a str, attack: &str) -> &'a str {
+    match attack {
+        _ if !said.is_empty() => said,
+        "concept-inversion" | "pgd" | "fgsm" => "embeddings",
+        "relearn" => "weights",
+        "revive" => "sampler",
+        _ => "words",
+    }
+}
+
+/// Of each kind of [`THREATS`] the attack under which the concept came back most often: the highest total, of equal ones the first.
+pub(crate) fn worst(evaluation: &Evaluation, subject: &str, concept: Option<&str>) -> [Option<Worst>; 4] {
+    let of_subject = evaluation.attacks.iter().filter(|a| a.subject == subject && concerns(a.concept.as_ref(), concept));
+    let mut found: Vec<(&str, Worst)> = of_subject
+        .filter_map(|a| {
+            let total = Measure::new(a.total, a.low, a.high, a.n)?;
+            let worst = Worst { attack: a.attack.clone(), total, of: 1, looks: a.looks, random: a.random };
+            Some((threat(&a.threat, &a.attack), worst))
+        })
         .collect();
     if found.is_empty() {
         // An evaluation that keeps its attacks as rows only.
         let rows = evaluation.rows.iter().filter(|r| r.subject == subject && r.concept.as_deref() == concept);
-        found = rows.filter_map(|r| Some((r.metric.strip_prefix("asr:")?.to_owned(), Measure::of(r)?))).collect();
+        found = rows
+            .filter_map(|r| {
+                let attack = r.metric.strip_prefix("asr:")?.to_owned();
+                let kind = threat("", &attack);
+                Some((kind, Worst { attack, total: Measure::of(r)?, of: 1, looks: None, random: None }))
+            })
+            .collect();
     }
-    let of = found.len();
-    let (attack, total) = found.into_iter().reduce(|worst, next| if next.1.value > worst.1.value { next } else { worst })?;
-    Some(Worst { attack, total, of })
+    THREATS.map(|(kind, _)| {
+        let own: Vec<&Worst> = found.iter().filter(|(k, _)| *k == kind).map(|(_, worst)| worst).collect();
+        let worst = own.iter().copied().reduce(|worst, next| if next.total.value > worst.total.value { next } else { worst })?;
+        Some(Worst { of: own.len(), ..worst.clone() })
+    })
 }
 
 /// Every subject of a concept, in the order of [`first`].
 pub(crate) fn standings<'a>(evaluation: &'a Evaluation, concept: Option<&str>) -> Vec<Standing<'a>> {
-    let chosen = |id: &str, axis: &str| metric_of_axis(evaluation, concept, id, axis);
-    let (erasure, retention, composition) =
-        (chosen("target", "erasure"), chosen("others", "retention"), chosen("composition", "composition"));
-    let measured = |subject: &Subject, metric: Option<(&str, &Metric)>| {
-        let (id, metric) = metric?;
-        Some((Measure::of(evaluation.row(&subject.id, concept, id)?)?, metric.better == "lower"))
+    let measured = |subject: &Subject, ids: &[&str]| {
+        let (id, _) = metric_for(evaluation, concept, ids)?;
+        Measure::of(evaluation.row(&subject.id, concept, id)?)
     };
-    let good = |subject: &Subject, metric| measured(subject, metric).map(|(m, lower)| if lower { m.complement() } else { m });
+    let detectors = detectors(evaluation, concept);
     let mut standings: Vec<_> = subjects_of(evaluation, concept)
         .into_iter()
         .map(|subject| Standing {
             subject,
-            erased: good(subject, erasure),
-            kept: good(subject, retention),
-            composition: good(subject, composition),
+            shows: measured(subject, &SHOWS),
+            kept: measured(subject, &KEPT),
+            composition: measured(subject, &COMPOSITION),
             worst: worst(evaluation, &subject.id, concept),
+            detections: detectors.iter().map(|id| measured(subject, &[id])).collect(),
         })
         .collect();
     standings.sort_by(first);
@@ -135,18 +184,19 @@ pub(crate) fn standings<'a>(evaluation: &'a Evaluation, concept: Option<&str>) -
 }
 
 /// The rule of order, in words.
-pub(crate) const RULE: &str = "The base comes first. The others stand in the order of erased, most first; where that is equal, of others kept, most first; \
-     then of the worst attack, least first. What has no number comes last. No column is weighed against another.";
+pub(crate) const RULE: &str = "The base comes first. The others stand in the order of how often they still show the concept, least first; where that is equal, of \
+     others kept, most first; then of the worst attack by words, least first. What has no number comes last. No column is weighed against another.";
 
 /// The rule of order: see [`RULE`].
 pub(crate) fn first(a: &Standing<'_>, b: &Standing<'_>) -> Ordering {
     let base = |s: &Standing<'_>| s.subject.kind != "base";
-    let value = |m: &Option<Measure>| m.map_or(f64::NEG_INFINITY, |m| m.value);
-    let worst = |s: &Standing<'_>| s.worst.as_ref().map_or(f64::INFINITY, |w| w.total.value);
+    let least = |m: &Option<Measure>| m.map_or(f64::INFINITY, |m| m.value);
+    let most = |m: &Option<Measure>| m.map_or(f64::NEG_INFINITY, |m| m.value);
+    let worst = |s: &Standing<'_>| s.words().map_or(f64::INFINITY, |w| w.total.value);
     base(a)
         .cmp(&base(b))
-        .then(value(&b.erased).total_cmp(&value(&a.erased)))
-        .then(value(&b.kept).total_cmp(&value(&a.kept)))
+        .then(least(&a.shows).total_cmp(&least(&b.shows)))
+        .then(most(&b.kept).total_cmp(&most(&a.kept)))
         .then(worst(a).total_cmp(&worst(b)))
         .then_with(|| a.subject.id.cmp(&b.subject.id))
 }
@@ -202,10 +252,74 @@ mod tests {
         evaluation.subjects.push(subject("base", "base"));
         let order = standings(&evaluation, Some("church"));
         assert_eq!(order.iter().map(|s| s.subject.id.as_str()).collect::<Vec<_>>(), ["base", "c", "b", "a", "weak", "unseen"]);
-        let worst = order[2].worst.clone().unwrap();
+        let worst = order[2].words().unwrap();
         assert_eq!((worst.attack.as_str(), worst.total.value, worst.of), ("pez", 0.3, 2));
-        let erased = order[4].erased.unwrap();
-        assert_eq!((erased.value, erased.low, erased.high), (0.5, Some(1.0 - 0.55), Some(1.0 - 0.45)));
+        let shows = order[4].shows.unwrap();
+        assert_eq!((shows.value, shows.low, shows.high), (0.5, Some(0.45), Some(0.55)));
         assert!(standings(&Evaluation::default(), None).is_empty());
+    }
+
+    #[test]
+    fn attacks_with_other_means_stand_apart_and_do_not_decide_the_order() {
+        let attack = |subject: &str, attack: &str, threat: &str, total: f64| Attacked {
+            subject: subject.into(),
+            attack: attack.into(),
+            threat: threat.into(),
+            total: Some(total),
+            ..Attacked::default()
+        };
+        let evaluation = Evaluation {
+            subjects: ["a", "b"].map(|id| Subject { id: id.into(), kind: "guard".into(), ..Subject::default() }).to_vec(),
+            attacks: vec![
+                attack("a", "p4d", "words", 0.2),
+                attack("a", "relearn", "weights", 0.9),
+                attack("a", "new", "sampler", 1.0),
+                attack("b", "unlearndiff", "", 0.3),
+                attack("b", "relearn", "", 0.1),
+                attack("b", "pgd", "", 0.5),
+            ],
+            ..Evaluation::default()
+        };
+        let order = standings(&evaluation, None);
+        // Neither the weights nor the sampler make `a` the worse one.
+        assert_eq!(order.iter().map(|s| s.subject.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        let said = |s: &Standing<'_>| s.worst.clone().map(|w| w.map(|w| (w.attack, w.of)));
+        let one = |attack: &str| Some((attack.to_owned(), 1));
+        assert_eq!(said(&order[0]), [one("p4d"), None, one("relearn"), one("new")]);
+        assert_eq!(said(&order[1]), [one("unlearndiff"), one("pgd"), one("relearn"), None]);
+    }
+
+    #[test]
+    fn no_other_metric_stands_in_for_the_concept() {
+        // A detector of faces sees none on pictures of van gogh: that erases nothing. An edit's drift is no rate of others kept.
+        let row = |metric: &str, value: f64| Row {
+            subject: "x".into(),
+            concept: Some("van gogh".into()),
+            metric: metric.into(),
+            value: Some(value),
+            ..Row::default()
+        };
+        let metric = |id: &str, axis: &str| Metric {
+            id: id.into(),
+            axis: axis.into(),
+            unit: "fraction".into(),
+            better: "lower".into(),
+            ..Metric::default()
+        };
+        let evaluation = Evaluation {
+            subjects: vec![Subject { id: "x".into(), kind: "base".into(), ..Subject::default() }],
+            metrics: vec![metric("detections-nn", "erasure"), metric("drift", "retention")],
+            rows: vec![
+                row("detections-nn", 0.0),
+                row("detections-nn:FACE", 0.0),
+                row("detections-count-nn", 0.0),
+                row("drift", 0.1),
+            ],
+            ..Evaluation::default()
+        };
+        let only = &standings(&evaluation, Some("van gogh"))[0];
+        assert!(only.shows.is_none() && only.kept.is_none() && only.composition.is_none());
+        assert_eq!(detectors(&evaluation, Some("van gogh")), ["detections-nn"]);
+        assert_eq!(only.detections, [Measure::new(Some(0.0), None, None, None)]);
     }
 }

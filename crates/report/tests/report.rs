@@ -6,7 +6,9 @@ use std::path::Path;
 
 use scumble_report::{
     Blur, Evaluation, Options,
-    evaluation::{Attacked, Concept, Confusion, Curve, Impact, Metric, Missing, Paired, Picture, Row, Subject},
+    evaluation::{
+        Attacked, Concept, Confusion, Count, Curve, Impact, Metric, Missing, Note, Paired, Picture, Row, Share, Subject,
+    },
     png, report,
 };
 
@@ -94,6 +96,7 @@ fn evaluation(folder: &Path, name: impl Fn(&str) -> String) -> Evaluation {
             kind: name("object"),
             labels: vec![name("cat"), name("dog")],
             counts: vec![vec![Some(5), Some(1), Some(2)], vec![None, Some(u64::MAX)]],
+            erased: vec![name("bat")],
         }],
         paired: vec![Paired {
             concept: Some(church.clone()),
@@ -107,6 +110,9 @@ fn evaluation(folder: &Path, name: impl Fn(&str) -> String) -> Evaluation {
             low: Some(-0.07),
             high: Some(0.004),
             p: Some(0.146),
+            adjusted: Some(0.292),
+            tests: Some(2),
+            clusters: Some(31),
         }],
         impact: Some(Impact {
             method: name("uce"),
@@ -117,6 +123,10 @@ fn evaluation(folder: &Path, name: impl Fn(&str) -> String) -> Evaluation {
             n: Some(12),
             similarity: vec![vec![Some(1.0)]],
         }),
+        notes: vec![
+            Note { text: name("a general note"), ..Note::default() },
+            Note { text: name("a note of pairs"), metric: Some("pairs".into()), ..Note::default() },
+        ],
         missing: vec![Missing { why: name("why"), metric: Some(name("asr:p4d")), ..Missing::default() }],
         ..Evaluation::default()
     };
@@ -129,6 +139,13 @@ fn evaluation(folder: &Path, name: impl Fn(&str) -> String) -> Evaluation {
                 subject: id.clone(),
                 concept: Some(church.clone()),
                 attack: name(attack),
+                threat: "words".into(),
+                looks: Some(10),
+                searches: Some(20),
+                post: Some(0.2),
+                conditional: Some(Share { hits: 4, n: 16, low: Some(0.1), high: Some(0.5) }),
+                p: Some(0.125),
+                random: Some(0.15),
                 pre: Some(0.05),
                 new: Some(0.2),
                 total: Some(0.25),
@@ -200,8 +217,16 @@ fn a_whole_evaluation_becomes_a_whole_report() {
         "id=\"paired\"",
         "id=\"numbers\"",
         "id=\"missing\"",
-        "94.0%",
-        "worst of 2: p4d",
+        "Asked for church, the model shows it in 90.0% of 48 pictures; with uce 0.0%",
+        "6.0%",
+        "worst of 2: p4d, 10 looks a case; random words 15.0%",
+        "4 of 16",
+        "0.292",
+        "of 2 tests",
+        "31 clusters",
+        "a general note",
+        "a note of pairs",
+        "data-head=\"Still shows it\"",
         "near: far",
         "1000–1047",
         "0123456789abcdef",
@@ -217,13 +242,13 @@ fn a_whole_evaluation_becomes_a_whole_report() {
     assert!(html.contains("default-src &#x27;none&#x27;; script-src &#x27;sha256-"), "{}", &html[..600]);
     let names: Vec<String> =
         files.files.iter().map(|f| f.strip_prefix(folder.path().join("report")).unwrap().display().to_string()).collect();
-    let plots = ["at-a-glance", "erased-against-others-kept", "worst-attack-against-others-kept"]
+    let plots = ["at-a-glance", "still-shown-against-others-kept", "worst-by-words-against-others-kept"]
         .map(|p| format!("plots/{p}-church.svg"));
     assert_eq!(names[..5], ["index.html", "report.md", &plots[0], &plots[1], &plots[2]]);
     assert_eq!(names[5..8], ["results.csv", "results.jsonl", "model-index.yaml"]);
     assert!(names.iter().filter(|n| n.starts_with("events/")).count() == 3 && names.contains(&"rating.html".to_owned()));
     let markdown = fs_err::read_to_string(folder.path().join("report/report.md")).unwrap();
-    assert!(markdown.contains("| uce | 100.0% [95.0, 105.0%] | 80.0% [75.0, 85.0%] |"), "{markdown}");
+    assert!(markdown.contains("| uce | 0.0% [−5.0, 5.0%] | 80.0% [75.0, 85.0%] |"), "{markdown}");
     assert!(plots.iter().all(|p| markdown.contains(&format!("]({p})"))));
     let plot = fs_err::read_to_string(folder.path().join("report").join(&plots[0])).unwrap();
     assert!(plot.starts_with("<svg xmlns=") && plot.contains("--s1: #") && plot.ends_with("</svg>\n"));
@@ -232,12 +257,77 @@ fn a_whole_evaluation_becomes_a_whole_report() {
 }
 
 #[test]
+fn counts_are_of_the_whole_set_and_damage_is_not_what_was_to_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut evaluation = evaluation(folder.path(), str::to_owned);
+    evaluation.counts = vec![Count {
+        subject: "esd".into(),
+        concept: Some("church".into()),
+        set: "target".into(),
+        drawn: 48,
+        judged: 47,
+        hits: 7,
+    }];
+    // Asked for a cat eight times: that the subject was to forget cats makes none of them damage.
+    evaluation.confusion[0].erased = vec!["cat".into()];
+    let (html, _) = written(&evaluation, folder.path(), &Options::default());
+    assert!(html.contains("<small>7 of 47</small>") && html.contains("3 of 48, taken at equal steps"), "the set's own counts");
+    assert!(html.contains("Of 48 pictures that were asked about the page holds 18"));
+    assert!(html.contains("by object, 100.0% right of what is not cat"), "a cat that is gone is no damage");
+    assert!(!html.contains("asked for cat, seen dog: 1 of 8</li>"), "nor among what is most often wrong");
+}
+
+#[test]
+fn a_concept_that_nobody_judged_is_not_erased() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut evaluation = evaluation(folder.path(), str::to_owned);
+    // A detector of faces looked at pictures of a church and saw none.
+    evaluation.rows = ["base", "uce"].map(|id| row(id, Some("church"), "detections-nudenet", 0.0)).to_vec();
+    evaluation.metrics = vec![Metric {
+        id: "detections-nudenet".into(),
+        unit: "fraction".into(),
+        axis: "erasure".into(),
+        better: "lower".into(),
+        ..Metric::default()
+    }];
+    evaluation.attacks.clear();
+    evaluation.confusion.clear();
+    evaluation.pictures.iter_mut().for_each(|p| p.hit = None);
+    let (html, _) = written(&evaluation, folder.path(), &Options::default());
+    assert!(html.contains("Seen by nudenet") && html.contains("Nobody judged whether the pictures show church"));
+    assert!(
+        !html.contains("100.0%")
+            && html.contains("Nobody judged these: look at them.")
+            && !html.contains("the judges see church")
+    );
+    let markdown = fs_err::read_to_string(folder.path().join("report/report.md")).unwrap();
+    assert!(markdown.contains("| subject | still shows it | others kept | seen by nudenet | time to make |"), "{markdown}");
+    assert!(markdown.contains("| uce | – | – | 0.0%"), "{markdown}");
+}
+
+#[test]
+fn a_model_card_has_five_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut evaluation = evaluation(folder.path(), str::to_owned);
+    for i in 0..40 {
+        evaluation.rows.push(row("uce", Some("church"), &format!("accuracy:thing {i}"), 0.9));
+    }
+    evaluation.rows.push(row("uce", Some("church"), "asr:p4d", 0.25));
+    evaluation.rows.push(row("uce", None, "drift", 0.08));
+    written(&evaluation, folder.path(), &Options::default());
+    let card = fs_err::read_to_string(folder.path().join("report/model-index.yaml")).unwrap();
+    let own = card.split("- name: \"uce\"").nth(1).unwrap();
+    let types: Vec<&str> = own.lines().filter_map(|line| line.trim().strip_prefix("- type: ")).collect();
+    assert_eq!(types, ["\"target\"", "\"others\"", "\"pairs\"", "\"asr:p4d\"", "\"drift\""]);
+}
+
+#[test]
 fn the_files_of_a_folder_are_enough() {
     let folder = tempfile::tempdir().unwrap();
     evaluation(folder.path(), str::to_owned).write(folder.path()).unwrap();
     let read = Evaluation::read(folder.path()).unwrap();
     let (html, _) = written(&read, folder.path(), &Options { title: Some("A title".into()), ..Options::default() });
-    assert!(html.contains("<title>A title</title>") && html.contains("94.0%"));
+    assert!(html.contains("<title>A title</title>") && html.contains("6.0%"));
 }
 
 #[test]

@@ -184,14 +184,20 @@ impl Detector {
         }
     }
 
+    /// What of `seen` counts, the surest first: what reaches the threshold; without one what a classifier names first, or whatever a
+    /// detector of boxes reports.
+    pub fn counted<'a>(&self, seen: &'a [Sighting]) -> Vec<&'a Sighting> {
+        let single = matches!(self.manifest.kind, Kind::Classifier | Kind::ZeroShot);
+        let counts = |place: usize, sighting: &Sighting| match self.manifest.threshold {
+            Some(threshold) => sighting.score >= threshold,
+            None => !single || place == 0,
+        };
+        seen.iter().enumerate().filter(|(place, sighting)| counts(*place, sighting)).map(|(_, sighting)| sighting).collect()
+    }
+
     /// Whether a picture counts, by what was seen on it.
     pub fn is_hit(&self, seen: &[Sighting]) -> bool {
-        let counts = |sighting: &Sighting| self.manifest.hits.contains(&sighting.label);
-        match (self.manifest.threshold, self.manifest.kind) {
-            (Some(threshold), _) => seen.iter().any(|sighting| counts(sighting) && sighting.score >= threshold),
-            (None, Kind::Classifier | Kind::ZeroShot) => seen.first().is_some_and(counts),
-            (None, Kind::Yolo | Kind::Nudenet) => seen.iter().any(counts),
-        }
+        self.counted(seen).into_iter().any(|sighting| self.manifest.hits.contains(&sighting.label))
     }
 
     /// The highest score of what counts, for curves over thresholds; 0 if nothing does.

@@ -6,16 +6,19 @@ use crate::{
     evaluation::Evaluation,
     export::plots::Plot,
     format::{NONE, count, interval, number, percent, probability, seconds},
+    outcome::sentences,
     page::{concepts, facts, title},
     rating::Ratings,
-    summary::{Measure, RULE, concerns, standings},
+    summary::{Measure, RULE, THREATS, concerns, detector_name, detectors, standings},
 };
 
 /// The whole text.
 pub(crate) fn render(evaluation: &Evaluation, given: Option<&str>, plots: &[Plot], ratings: Option<&Ratings>) -> String {
     let mut text = format!("# {}\n\n", plain(&title(evaluation, given)));
-    for fact in facts(evaluation) {
-        let _ = writeln!(text, "- {}: {}", fact.name, plain(&fact.value));
+    for concept in concepts(evaluation) {
+        for sentence in sentences(evaluation, concept) {
+            let _ = writeln!(text, "{}  ", plain(&sentence));
+        }
     }
     if !evaluation.finished {
         text += "\n**This evaluation has not finished.**\n";
@@ -45,11 +48,21 @@ pub(crate) fn render(evaluation: &Evaluation, given: Option<&str>, plots: &[Plot
         });
         table(&mut text, &["subject", "concept", "mean", "raters", "pictures", "ratings"], 2, rows);
     }
+    if !evaluation.notes.is_empty() {
+        text += "\n## What to know about the numbers\n\n";
+        let or = |part: &Option<String>| part.clone().unwrap_or_else(|| "all".into());
+        let rows = evaluation.notes.iter().map(|m| vec![or(&m.subject), or(&m.concept), or(&m.metric), m.text.clone()]);
+        table(&mut text, &["subject", "concept", "metric", "note"], 4, rows);
+    }
     if !evaluation.missing.is_empty() {
         text += "\n## What has not run\n\n";
         let or = |part: &Option<String>| part.clone().unwrap_or_else(|| "all".into());
         let rows = evaluation.missing.iter().map(|m| vec![or(&m.subject), or(&m.concept), or(&m.metric), m.why.clone()]);
         table(&mut text, &["subject", "concept", "metric", "why"], 4, rows);
+    }
+    text += "\n## What was tested\n\n";
+    for fact in facts(evaluation) {
+        let _ = writeln!(text, "- {}: {}", fact.name, plain(&fact.value));
     }
     text
 }
@@ -61,18 +74,32 @@ fn ranking(text: &mut String, evaluation: &Evaluation, concept: Option<&str>) {
         return;
     }
     let _ = writeln!(text, "{RULE}\n");
+    let detectors = detectors(evaluation, concept);
+    let kinds: Vec<usize> = (0..THREATS.len()).filter(|&i| standings.iter().any(|s| s.worst[i].is_some())).collect();
+    let composed = standings.iter().any(|s| s.composition.is_some());
+    let mut heads: Vec<String> = ["subject", "still shows it", "others kept"].map(String::from).to_vec();
+    heads.extend(composed.then(|| "composition".into()));
+    heads.extend(detectors.iter().map(|id| format!("seen by {}", detector_name(id))));
+    heads.extend(kinds.iter().map(|&i| THREATS[i].1.to_lowercase()));
+    heads.push("time to make".into());
     let rows = standings.iter().map(|s| {
-        let worst = s.worst.as_ref().map_or_else(|| NONE.into(), |w| format!("{} ({})", said(Some(w.total)), w.attack));
-        vec![
-            evaluation.label(&s.subject.id).to_owned(),
-            said(s.erased),
-            said(s.kept),
-            said(s.composition),
-            worst,
-            s.subject.seconds.filter(|x| x.is_finite()).map_or_else(|| NONE.into(), seconds),
-        ]
+        let mut row = vec![evaluation.label(&s.subject.id).to_owned(), said(s.shows), said(s.kept)];
+        row.extend(composed.then(|| said(s.composition)));
+        row.extend(s.detections.iter().map(|m| said(*m)));
+        row.extend(kinds.iter().map(|&i| {
+            s.worst[i].as_ref().map_or_else(
+                || NONE.into(),
+                |w| {
+                    let looks = w.looks.filter(|&n| n > 1).map(|n| format!(", {n} looks")).unwrap_or_default();
+                    format!("{} ({}{looks})", said(Some(w.total)), w.attack)
+                },
+            )
+        }));
+        row.push(s.subject.seconds.filter(|x| x.is_finite()).map_or_else(|| NONE.into(), seconds));
+        row
     });
-    table(text, &["subject", "erased", "others kept", "composition", "worst attack", "time to make"], 1, rows);
+    let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
+    table(text, &heads, 1, rows);
 }
 
 fn attacks(text: &mut String, evaluation: &Evaluation, concept: Option<&str>) {
@@ -88,11 +115,30 @@ fn attacks(text: &mut String, evaluation: &Evaluation, concept: Option<&str>) {
             number(a.pre, "fraction"),
             number(a.new, "fraction"),
             said(Measure::new(a.total, a.low, a.high, a.n)),
+            a.conditional.as_ref().map_or_else(|| NONE.into(), |s| format!("{} of {}", s.hits, s.n)),
             count(a.n),
+            count(a.looks),
+            number(a.random, "fraction"),
+            count(a.searches),
+            probability(a.p),
             number(a.seconds, "seconds"),
         ]
     });
-    table(text, &["subject", "attack", "before", "new", "total", "n", "time"], 2, rows);
+    let heads = [
+        "subject",
+        "attack",
+        "before",
+        "new",
+        "total",
+        "hidden brought back",
+        "n",
+        "looks",
+        "random, as many",
+        "searches",
+        "p",
+        "time",
+    ];
+    table(text, &heads, 2, rows);
 }
 
 fn paired(text: &mut String, evaluation: &Evaluation, concept: Option<&str>) {
@@ -101,7 +147,8 @@ fn paired(text: &mut String, evaluation: &Evaluation, concept: Option<&str>) {
         return;
     }
     text.push_str(
-        "\n### Pairs on the same prompts and seeds\n\nMcNemar's exact test; p is not corrected for the number of tests.\n\n",
+        "\n### Subject against subject\n\nOn the same prompts and seeds. Exact tests: McNemar's, or by signs of clusters where pictures hang together. The adjusted p is Holm's, \
+         over all tests of the metric.\n\n",
     );
     let rows = of_concept.iter().map(|p| {
         vec![
@@ -113,9 +160,11 @@ fn paired(text: &mut String, evaluation: &Evaluation, concept: Option<&str>) {
             count(p.only_b),
             format!("{} {}", number(p.difference, "fraction"), interval(p.low, p.high, "fraction")),
             probability(p.p),
+            probability(p.adjusted),
+            count(p.tests),
         ]
     });
-    table(text, &["A", "B", "metric", "pairs", "only A", "only B", "A less B", "p"], 3, rows);
+    table(text, &["A", "B", "metric", "pictures", "only A", "only B", "A less B", "p", "adjusted p", "tests"], 3, rows);
 }
 
 fn said(m: Option<Measure>) -> String {

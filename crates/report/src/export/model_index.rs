@@ -7,10 +7,31 @@ use serde_json::Value;
 use crate::{
     evaluation::{Evaluation, Row, Subject},
     page::View,
+    summary::{COMPOSITION, KEPT, SHOWS, detectors, worst},
 };
 
 /// The task, which the Hub knows under this name.
 const TASK: &str = "text-to-image";
+
+/// What a card carries of each concept: what is still shown, what is kept, composition. Everything else is in `results.csv`.
+const CARD: [&[&str]; 3] = [&SHOWS, &KEPT, &COMPOSITION];
+
+/// The rows of a card: at most five for a concept, the last two the worst attack by words and what a detector saw where nobody judged.
+fn card<'a>(evaluation: &'a Evaluation, subject: &Subject, concept: Option<&str>) -> Vec<&'a Row> {
+    let of = |id: &str| {
+        let fits = |r: &&Row| r.subject == subject.id && r.concept.as_deref() == concept && r.metric == id;
+        evaluation.rows.iter().filter(fits).find(|r| r.value.is_some_and(f64::is_finite))
+    };
+    let mut rows: Vec<&Row> = CARD.iter().filter_map(|ids| ids.iter().find_map(|id| of(id))).collect();
+    let [words, ..] = worst(evaluation, &subject.id, concept);
+    rows.extend(words.and_then(|w| of(&format!("asr:{}", w.attack))));
+    if concept.is_none() {
+        rows.extend(of("drift"));
+    } else if of("target").is_none() {
+        rows.extend(detectors(evaluation, concept).into_iter().find_map(of));
+    }
+    rows
+}
 
 /// A block with an entry for each edit and guard; the entry of the model that is published goes into its card.
 pub(crate) fn render(evaluation: &Evaluation) -> String {
@@ -19,7 +40,7 @@ pub(crate) fn render(evaluation: &Evaluation) -> String {
         "# Results for model cards. Copy `model-index:` and the entry of the model that you publish into the front matter of its README.md.\n",
     );
     let edits: Vec<&Subject> =
-        evaluation.subjects.iter().filter(|s| s.kind != "base" && !measured(evaluation, s).is_empty()).collect();
+        evaluation.subjects.iter().filter(|s| s.kind != "base" && has_numbers(evaluation, &view, s)).collect();
     text += if edits.is_empty() { "model-index: []\n" } else { "model-index:\n" };
     for subject in edits {
         let _ = writeln!(text, "- name: {}\n  results:", quoted(evaluation.label(&subject.id)));
@@ -27,8 +48,7 @@ pub(crate) fn render(evaluation: &Evaluation) -> String {
         let mut concepts: Vec<Option<&str>> = view.concepts.iter().copied().filter(Option::is_some).collect();
         concepts.push(None);
         for concept in concepts {
-            let rows = measured(evaluation, subject);
-            let rows: Vec<&&Row> = rows.iter().filter(|r| r.concept.as_deref() == concept).collect();
+            let rows = card(evaluation, subject, concept);
             if rows.is_empty() {
                 continue;
             }
@@ -76,8 +96,8 @@ fn metric(text: &mut String, evaluation: &Evaluation, row: &Row) {
     }
 }
 
-fn measured<'a>(evaluation: &'a Evaluation, subject: &Subject) -> Vec<&'a Row> {
-    evaluation.rows.iter().filter(|r| r.subject == subject.id && r.value.is_some_and(f64::is_finite)).collect()
+fn has_numbers(evaluation: &Evaluation, view: &View<'_>, subject: &Subject) -> bool {
+    view.concepts.iter().chain(&[None]).any(|concept| !card(evaluation, subject, *concept).is_empty())
 }
 
 /// A number that every reader of YAML takes for a float: 1.1 wants a point in it.
@@ -131,6 +151,8 @@ mod tests {
                 row("esd: \"x\"", None, "drift", 1.0),
                 row("esd: \"x\"", Some("church"), "asr:p4d", 0.25),
                 row("esd: \"x\"", Some("church"), "target", f64::NAN),
+                row("esd: \"x\"", Some("church"), "accuracy:airplane", 0.9),
+                row("esd: \"x\"", Some("church"), "asr:relearn", 0.9),
             ],
             ..Evaluation::default()
         };

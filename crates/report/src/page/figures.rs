@@ -8,7 +8,7 @@ use crate::{
     format::unit,
     plot::{
         curves, forest, panel,
-        scatter::{self, Better, Point, Reference},
+        scatter::{self, Point, Reference},
     },
     summary::{Measure, Standing, concerns, standings, subjects_of},
     svg,
@@ -44,7 +44,7 @@ pub(crate) fn legend(view: &View<'_>, concept: Option<&str>) -> Vec<Key> {
 /// One of a standing's numbers.
 type Get = fn(&Standing<'_>) -> Option<Measure>;
 
-/// Every subject's numbers in lines; erased against kept; kept against the worst attack.
+/// Every subject's numbers in lines; what is still shown, and the worst attack by words, against what is kept.
 pub(crate) fn trade_offs(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> {
     at_a_glance(view, concept).into_iter().chain(scatters(view, concept)).collect()
 }
@@ -54,9 +54,9 @@ fn at_a_glance(view: &View<'_>, concept: Option<&str>) -> Option<Figure> {
     let standings = standings(view.evaluation, concept);
     let base = standings.iter().find(|s| s.subject.kind == "base");
     let questions: [(&str, bool, Get); 3] = [
-        ("erased", true, |s| s.erased),
+        ("still shows it", false, |s| s.shows),
         ("others kept", true, |s| s.kept),
-        ("worst attack", false, |s| s.worst.as_ref().map(|w| w.total)),
+        ("worst by words", false, |s| s.words().map(|w| w.total)),
     ];
     let asked: Vec<_> = questions.into_iter().filter(|(_, _, get)| standings.iter().any(|s| get(s).is_some())).collect();
     let columns: Vec<_> = asked
@@ -77,7 +77,7 @@ fn at_a_glance(view: &View<'_>, concept: Option<&str>) -> Option<Figure> {
         svg: forest::draw(
             &columns,
             &lines,
-            "Erased, others kept and the worst attack of every subject; the first table has the numbers",
+            "Still shown, others kept and the worst attack by words of every subject; the first table has the numbers",
         ),
         caption: "In the order of the first table. Arrows point to the better side. Dashed: the base. A gap has not run.".into(),
     })
@@ -89,7 +89,7 @@ fn scatters(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> {
         standings(view.evaluation, concept).into_iter().partition(|s| s.subject.kind == "base");
     // The base erases nothing: as a point it would only push the others into a corner. What it keeps is what they are held against.
     let base = base.first().and_then(|s| Some(Reference { label: view.evaluation.label(&s.subject.id), x: s.kept?.value }));
-    let plot = |title: &str, x: (&str, Get), y: (&str, Get), better, caption: &str| {
+    let plot = |title: &str, x: (&str, Get), y: (&str, Get), caption: &str| {
         let point = |s: &Standing<'_>| {
             let (x, y) = (x.1(s)?, y.1(s)?);
             Some((s.subject.id.clone(), x, y))
@@ -105,28 +105,26 @@ fn scatters(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> {
             let label = format!("{title}. {}", read.collect::<Vec<_>>().join("; "));
             Figure {
                 title: title.into(),
-                svg: scatter::draw(&points, base.as_ref(), (x.0, y.0), better, &label),
+                svg: scatter::draw(&points, base.as_ref(), (x.0, y.0), &label),
                 caption: caption.into(),
             }
         })
     };
     let kept: (&str, Get) = ("others kept", |s| s.kept);
-    let erased: (&str, Get) = ("erased", |s| s.erased);
-    let worst: (&str, Get) = ("worst attack", |s| s.worst.as_ref().map(|w| w.total));
+    let shows: (&str, Get) = ("still shows it", |s| s.shows);
+    let worst: (&str, Get) = ("worst by words", |s| s.words().map(|w| w.total));
     [
         plot(
-            "Erased against others kept",
+            "Still shown against others kept",
             kept,
-            erased,
-            Better::Up,
-            "Better is up and to the right. Dashed: what the base keeps. The axes begin where the numbers do.",
+            shows,
+            "Better is down and to the right. Dashed: what the base keeps. The axes begin where the numbers do.",
         ),
         plot(
-            "Worst attack against others kept",
+            "Worst by words against others kept",
             kept,
             worst,
-            Better::Down,
-            "Better is down and to the right. Upwards: the share of cases that show the concept under the worst attack that has run.",
+            "Better is down and to the right. Upwards: the share of cases that show the concept with words that an attack found, under the worst such attack that has run.",
         ),
     ]
     .into_iter()

@@ -72,17 +72,30 @@ pub(crate) struct CellView {
     why: String,
 }
 
-/// The sets in the order of the page, with their names and what a hit means.
-fn about_set(set: &str, concept: &str) -> (usize, String, String) {
-    let seen = |what: &str| format!("{what} A filled dot: the judges see {concept}.");
-    let right = |what: &str| format!("{what} A filled dot: the judges see what was asked for.");
+/// The sets in the order of the page, with their names and, where somebody judged them, what a dot means.
+fn about_set(set: &str, concept: &str, judged: bool) -> (usize, String, String) {
+    let dot = |what: &str, text: &str| {
+        if judged { format!("{what} {text}") } else { format!("{what} Nobody judged these: look at them.") }
+    };
+    let seen = |what: &str| dot(what, &format!("A filled dot: the judges see {concept}."));
+    let right = |what: &str| dot(what, "A filled dot: the judges see what was asked for.");
     let (rank, title, about) = match set {
         "target" => (0, "Asked for it".into(), seen(&format!("The prompts ask for {concept}."))),
         "paraphrase" => (1, "In other words".into(), seen(&format!("The prompts ask for {concept} without its usual name."))),
         "implicit" => (2, "Without naming it".into(), seen("The prompts imply it and do not say it.")),
         "others" => (4, "Everything else".into(), right("The prompts ask for other things, which should stay.")),
-        "pairs" => (5, "Two things at once".into(), right("The prompts ask for two objects; both have to be there.")),
-        "background" => (6, "On a background".into(), right("The prompts ask for an object on a coloured background.")),
+        "pairs" => (
+            5,
+            "Two things at once".into(),
+            right(
+                "The prompts ask for two objects. Below a picture stands what a judge sees in its two corners; both objects have to be there, or of a pair with an erased one the partner.",
+            ),
+        ),
+        "background" => (
+            6,
+            "On a background".into(),
+            right("The prompts ask for an object on a coloured background; the dot is about the background."),
+        ),
         "prompts" => (7, "Your prompts".into(), right("Prompts from a file.")),
         _ => match set.strip_prefix("attack:") {
             Some(attack) => {
@@ -101,7 +114,10 @@ struct Set<'a> {
     subjects: Vec<&'a Subject>,
     keys: Vec<Key<'a>>,
     pictures: HashMap<(&'a str, Key<'a>), &'a Picture>,
+    /// Of each subject, how many pictures of the whole set were hits and of how many somebody said so.
     hits: HashMap<&'a str, (usize, usize)>,
+    /// How many rows the whole set has.
+    size: usize,
 }
 
 /// What makes two pictures a pair: prompt, seed, and which of several with the same two.
@@ -116,7 +132,7 @@ impl<'a> Set<'a> {
         subjects.sort_by_key(|s| s.kind != "base");
         // Words that an attack found differ between subjects; then a seed is what they have in common.
         let alike = !name.starts_with("attack:");
-        let mut set = Self { name, concept, subjects, keys: Vec::new(), pictures: HashMap::new(), hits: HashMap::new() };
+        let mut set = Self { name, concept, subjects, keys: Vec::new(), pictures: HashMap::new(), hits: HashMap::new(), size: 0 };
         let mut seen: HashMap<(&str, &str, u64), usize> = HashMap::new();
         let mut known: HashSet<Key<'_>> = HashSet::new();
         for subject in set.subjects.clone() {
@@ -134,6 +150,17 @@ impl<'a> Set<'a> {
                     *hits += usize::from(hit);
                     *of += 1;
                 }
+            }
+        }
+        set.size = set.keys.len();
+        // The pictures at hand may be some of many: what was counted is in the evaluation's counts.
+        for count in evaluation.counts.iter().filter(|c| c.set == name && c.concept.as_deref() == concept) {
+            if let Some(subject) = set.subjects.iter().find(|s| s.id == count.subject) {
+                set.hits.remove(subject.id.as_str());
+                if count.judged > 0 {
+                    set.hits.insert(&subject.id, (count.hits as usize, count.judged as usize));
+                }
+                set.size = set.size.max(count.drawn as usize);
             }
         }
         set
@@ -174,7 +201,7 @@ impl<'a> Album<'a> {
     pub(crate) fn new(evaluation: &'a Evaluation, folder: &'a Path, blur: Blur) -> Self {
         let pictures = evaluation.pictures.iter();
         let names: BTreeSet<(Option<&str>, usize, &str)> =
-            pictures.map(|p| (p.concept.as_deref(), about_set(&p.set, "").0, p.set.as_str())).collect();
+            pictures.map(|p| (p.concept.as_deref(), about_set(&p.set, "", true).0, p.set.as_str())).collect();
         let sets: Vec<_> = names.into_iter().map(|(concept, _, name)| Set::new(evaluation, concept, name)).collect();
         let pictures = |k: usize| sets.iter().map(|s| s.keys.len().min(k) * s.subjects.len()).sum::<usize>();
         let mut rows = (1..=ROWS).rev().find(|k| pictures(*k) <= PICTURES).unwrap_or(1);
@@ -225,15 +252,14 @@ impl<'a> Album<'a> {
         };
         let mut columns: Vec<Column> = beside_base.map(|id| Column { hits: String::new(), ..column(id) }).into_iter().collect();
         columns.extend(set.subjects.iter().map(|s| column(&s.id)));
-        let (_, title, mut about) = about_set(set.name, concept);
-        let of = set.keys.len();
-        about += &if keys.len() == of {
-            format!(" All {} of the set.", counted(of, "row", "rows"))
-        } else {
-            format!(
-                " {} of {of}, taken at equal steps through the set in its order; nobody picked them. The counts under the names are of all {of}.",
-                keys.len()
-            )
+        let (_, title, mut about) = about_set(set.name, concept, !set.hits.is_empty());
+        let of = set.size;
+        about += &match (keys.len() == of, set.hits.is_empty()) {
+            (true, _) => format!(" All {} of the set.", counted(of, "row", "rows")),
+            (false, judged) => {
+                let counts = if judged { String::new() } else { format!(" The counts under the names are of all {of}.") };
+                format!(" {} of {of}, taken at equal steps through the set in its order; nobody picked them.{counts}", keys.len())
+            }
         };
         GridView { title, about, columns, rows }
     }

@@ -111,25 +111,31 @@ fn confused(view: &View<'_>, confusion: &Confusion) -> Confused {
     // Columns beyond the labels: something else was seen.
     columns.resize(widest.max(rows.len()), "other".to_owned());
     let (mut cells, mut swaps) = (Vec::new(), Vec::new());
+    // What the subject was to forget is no damage: its rows are drawn and not counted.
+    let gone = |i: usize| confusion.erased.contains(&rows[i]);
     let (mut right, mut all) = (0_u64, 0_u64);
     for (i, counts) in confusion.counts.iter().take(rows.len()).enumerate() {
         let total = counts.iter().flatten().fold(0_u64, |a, b| a.saturating_add(*b));
         for (j, count) in counts.iter().take(MOST).enumerate() {
             let Some(count) = count.filter(|c| *c > 0) else { continue };
             let about = format!("asked for {}, seen {}: {count} of {total}", rows[i], columns[j]);
-            all = all.saturating_add(count);
-            if i == j {
-                right = right.saturating_add(count);
-            } else {
-                swaps.push((count, about.clone()));
+            if !gone(i) {
+                all = all.saturating_add(count);
+                if i == j {
+                    right = right.saturating_add(count);
+                } else {
+                    swaps.push((count, about.clone()));
+                }
             }
-            let class = if i == j { "right" } else { "wrong" };
+            let class = if i == j && !gone(i) { "right" } else { "wrong" };
             cells.push(Cell { row: i, column: j, class, strength: count as f64 / total as f64, about });
         }
     }
     swaps.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
     let subject = view.evaluation.label(&confusion.subject);
-    let share = if all > 0 { format!(", {} right", percent(right as f64 / all as f64)) } else { String::new() };
+    let erased: Vec<&String> = rows.iter().filter(|label| confusion.erased.contains(label)).collect();
+    let others = if erased.is_empty() { String::new() } else { format!(" of what is not {}", crate::format::listed(&erased)) };
+    let share = if all > 0 { format!(", {} right{others}", percent(right as f64 / all as f64)) } else { String::new() };
     let what = if confusion.kind.is_empty() { "labels" } else { &confusion.kind };
     let label = format!("Confusion matrix of {subject} by {what}: rows what was asked for, columns what was seen");
     Confused {

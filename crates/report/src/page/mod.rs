@@ -132,10 +132,13 @@ pub(crate) fn facts(evaluation: &Evaluation) -> Vec<Fact> {
     add("Subjects", subjects.into_iter().chain(others).collect::<Vec<_>>().join(", "));
     add("Concepts", few(&named));
     add("Attacks", few(&attacks));
+    add("Drawing", evaluation.drawing.clone());
+    let drawn: u64 = evaluation.counts.iter().map(|c| c.drawn).sum();
+    if drawn > 0 {
+        add("Pictures", format!("{drawn} asked about, {} kept for this report", evaluation.pictures.len()));
+    }
     if !evaluation.pictures.is_empty() {
-        add("Pictures shown", evaluation.pictures.len().to_string());
-        let seeds = format!("{} ({})", seeds.len(), crate::format::seeds(&seeds, 3));
-        add("Seeds", seeds);
+        add("Seeds", format!("{} different ones", seeds.len()));
     }
     add("Numbers", evaluation.rows.len().to_string());
     add("Machine", evaluation.machine.clone());
@@ -146,12 +149,23 @@ pub(crate) fn facts(evaluation: &Evaluation) -> Vec<Fact> {
     facts
 }
 
+/// The line under the title: from what, how many of what kind, when.
+fn summary(evaluation: &Evaluation) -> String {
+    let wanted = ["Subjects", "Drawing", "Date", "Program"];
+    let found = facts(evaluation);
+    let said: Vec<&str> =
+        wanted.iter().filter_map(|name| found.iter().find(|f| f.name == *name)).map(|f| f.value.as_str()).collect();
+    said.join(" · ")
+}
+
 /// The parts of the page about one concept.
 #[derive(Debug, Serialize)]
 struct ConceptView {
     id: String,
     name: String,
     kind: String,
+    /// What came out, in sentences.
+    outcome: Vec<String>,
     rank: tables::Ranking,
     grids: Vec<grids::GridView>,
     trade: Vec<Figure>,
@@ -182,6 +196,7 @@ pub(crate) fn render(evaluation: &Evaluation, folder: &Path, options: &Options, 
             id: format!("c{i}"),
             name: concept.unwrap_or("All concepts").to_owned(),
             kind: kind.unwrap_or_default(),
+            outcome: crate::outcome::sentences(evaluation, *concept),
             rank: tables::ranking(&view, *concept),
             grids: concept.map(|c| album.grids(Some(c), |id| view.style(id))).unwrap_or_default(),
             trade: figures::trade_offs(&view, *concept),
@@ -231,6 +246,10 @@ pub(crate) fn render(evaluation: &Evaluation, folder: &Path, options: &Options, 
             metrics => value(&tables::metrics(&view)),
             subjects => value(&tables::subjects(&view)),
             missing => value(&tables::missing(&view)),
+            notes => value(&tables::notes(&view)),
+            shown => album.shown,
+            asked => evaluation.counts.iter().map(|c| c.drawn).sum::<u64>(),
+            summary => summary(evaluation),
             absent => album.absent,
             with_pictures => options.pictures,
             rating_page => options.pictures && crate::rating::possible(evaluation),

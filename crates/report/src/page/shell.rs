@@ -37,6 +37,22 @@ pub(crate) fn standalone(svg: &str) -> String {
     format!("{head}><style>{style}</style>{body}\n")
 }
 
+/// A text as HTML: escaped, and what stands between two backticks as code.
+fn prose(text: String) -> Value {
+    let mut out = String::with_capacity(text.len());
+    let parts: Vec<&str> = text.split('`').collect();
+    for (i, part) in parts.iter().enumerate() {
+        let escaped = minijinja::HtmlEscape(part).to_string();
+        // A backtick without a fellow stays one.
+        match (i % 2, i + 1 == parts.len()) {
+            (1, false) => out += &format!("<code>{escaped}</code>"),
+            (1, true) => out += &format!("`{escaped}"),
+            _ => out += &escaped,
+        }
+    }
+    Value::from_safe_string(out)
+}
+
 /// A page's style and script.
 pub(crate) struct Shell {
     css: String,
@@ -69,6 +85,7 @@ impl Shell {
         let mut environment = Environment::new();
         environment.set_auto_escape_callback(|name| if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None });
         environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+        environment.add_filter("prose", prose);
         let mut syntax = SyntaxConfig::builder();
         environment.set_syntax(syntax.trim_blocks(true).lstrip_blocks(true).build()?);
         for (name, text) in FILES.iter().filter(|(name, _)| name.ends_with(".html")) {
@@ -76,5 +93,18 @@ impl Shell {
         }
         let shell = context! { policy => self.policy(), css => self.css.as_str(), js => self.js };
         Ok(environment.get_template(template)?.render(context! { ..shell, ..values })?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_in_texts_is_code_and_nothing_else_is() {
+        let said = |text: &str| prose(text.to_owned()).to_string();
+        assert_eq!(said("as for `others`, `a<b`"), "as for <code>others</code>, <code>a&lt;b</code>");
+        assert_eq!(said("a ` alone <script>"), "a ` alone &lt;script&gt;");
+        assert_eq!(said("`<img onerror=x>`"), "<code>&lt;img onerror=x&gt;</code>");
     }
 }

@@ -8,7 +8,9 @@ use crate::{
     format::{NONE, bytes, count, interval, number, percent, probability, seconds, seeds, unit},
     plot::panel,
     rating::Ratings,
-    summary::{Measure, concerns, metric_of_axis, standings},
+    summary::{
+        COMPOSITION, KEPT, Measure, SHOWS, Standing, THREATS, Worst, concerns, detector_name, detectors, metric_for, standings,
+    },
     svg,
 };
 
@@ -101,74 +103,137 @@ fn kind(subject: &crate::evaluation::Subject) -> String {
     }
 }
 
-/// Every subject of a concept in the order of the rule.
-pub(crate) fn ranking(view: &View<'_>, concept: Option<&str>) -> Ranking {
-    let evaluation = view.evaluation;
-    let mut about = Vec::new();
-    for (column, id, axis) in
-        [("Erased", "target", "erasure"), ("Others kept", "others", "retention"), ("Composition", "composition", "composition")]
-    {
-        about.push(match metric_of_axis(evaluation, concept, id, axis) {
-            Some((id, metric)) => {
-                let less = if metric.better == "lower" { "1 − " } else { "" };
-                let convention =
-                    if metric.convention.is_empty() { String::new() } else { format!(" Convention: {}.", metric.convention) };
-                format!("{column}: {less}{} ({id}). {}{convention}", figures::name(Some(metric), id), metric.meaning)
-            }
-            None => format!("{column}: has not run for this concept."),
-        });
+/// The worst attack of a kind: its rate, how many attacks that is of, how often somebody looked, and what chance brings with as many looks.
+fn attacked(worst: Option<&Worst>) -> Cell {
+    let Some(w) = worst else { return Cell::number(NONE.into(), None) };
+    let mut more = if w.of > 1 { format!("worst of {}: {}", w.of, w.attack) } else { w.attack.clone() };
+    if let Some(looks) = w.looks.filter(|&looks| looks > 1) {
+        more += &format!(", {looks} looks a case");
     }
-    about.push("Worst attack: the highest total of the attacks that have run; how many is said beside it.".into());
-    about.push("Cost: time to make it, and its size.".into());
-    let line = |s: &crate::summary::Standing<'_>| {
-        let worst = match &s.worst {
-            Some(w) => {
-                let more = if w.of > 1 { format!("worst of {}: {}", w.of, w.attack) } else { w.attack.clone() };
-                Cell { more, ..Cell::measure(Some(w.total)) }
-            }
-            None => Cell::number(NONE.into(), None),
-        };
-        let size = s.subject.size.map(|b| bytes(b as f64)).unwrap_or_default();
-        let time = s.subject.seconds.filter(|x| x.is_finite());
-        Line {
-            mark: svg::legend(view.style(&s.subject.id)),
-            pinned: s.subject.kind == "base",
-            cells: vec![
-                Cell::noted(evaluation.label(&s.subject.id), kind(s.subject)),
-                Cell::measure(s.erased),
-                Cell::measure(s.kept),
-                Cell::measure(s.composition),
-                worst,
-                Cell { note: size, ..Cell::number(time.map_or_else(|| NONE.into(), seconds), time) },
-            ],
-        }
-    };
-    let rows = standings(evaluation, concept).iter().map(line).collect();
-    let heads = heads([
-        ("Subject", "", false),
-        ("Erased", "more is better", true),
-        ("Others kept", "more is better", true),
-        ("Composition", "more is better", true),
-        ("Worst attack", "less is better", true),
-        ("Cost", "less is better", true),
-    ]);
-    Ranking { table: Table { heads, rows }, about }
+    if let Some(random) = w.random.filter(|_| w.attack != "random") {
+        more += &format!("; random words {}", percent(random));
+    }
+    Cell { more, ..Cell::measure(Some(w.total)) }
 }
 
-/// Every attack on a concept.
+/// A column of the first table: its name, which way is better, what it holds, and what it is.
+struct Column {
+    name: String,
+    better: &'static str,
+    cell: Box<dyn Fn(&Standing<'_>) -> Cell>,
+    about: String,
+}
+
+/// The columns of the first table: those that anybody has a number for, the first two in any case.
+fn columns(view: &View<'_>, concept: Option<&str>, standings: &[Standing<'_>]) -> Vec<Column> {
+    let described = |name: &str, ids: &[&str]| match metric_for(view.evaluation, concept, ids) {
+        Some((id, metric)) => {
+            let convention =
+                if metric.convention.is_empty() { String::new() } else { format!(" Convention: {}.", metric.convention) };
+            format!("{name}: {} (`{id}`). {}{convention}", figures::name(Some(metric), id), metric.meaning)
+        }
+        None => format!("{name}: has not run for this concept."),
+    };
+    let measured = |name: &str, better, ids: &[&str], get: fn(&Standing<'_>) -> Option<Measure>| Column {
+        name: name.into(),
+        better,
+        cell: Box::new(move |s| Cell::measure(get(s))),
+        about: described(name, ids),
+    };
+    let mut columns = vec![
+        measured("Still shows it", "less is better", &SHOWS, |s| s.shows),
+        measured("Others kept", "more is better", &KEPT, |s| s.kept),
+    ];
+    if standings.iter().any(|s| s.composition.is_some()) {
+        columns.push(measured("Composition", "more is better", &COMPOSITION, |s| s.composition));
+    }
+    for (i, id) in detectors(view.evaluation, concept).into_iter().enumerate() {
+        let name = format!("Seen by {}", detector_name(id));
+        columns.push(Column {
+            about: described(&name, &[id]),
+            name,
+            better: "pictures with a hit",
+            cell: Box::new(move |s| Cell::measure(s.detections.get(i).copied().flatten())),
+        });
+    }
+    for (i, (kind, name)) in THREATS.iter().enumerate() {
+        if standings.iter().any(|s| s.worst[i].is_some()) {
+            columns.push(Column {
+                name: (*name).into(),
+                better: "less is better",
+                cell: Box::new(move |s| attacked(s.worst[i].as_ref())),
+                about: format!(
+                    "{name}: the highest total of the attacks that change {kind} and have run; how many, and after how many looks at a case, is said beside it, \
+                     and what random words bring with as many. A maximum of several rates has no interval of its own: the one given is that of the attack named."
+                ),
+            });
+        }
+    }
+    let cost = |s: &Standing<'_>| {
+        let size = s.subject.size.map(|b| bytes(b as f64)).unwrap_or_default();
+        let time = s.subject.seconds.filter(|x| x.is_finite());
+        Cell { note: size, ..Cell::number(time.map_or_else(|| NONE.into(), seconds), time) }
+    };
+    columns.push(Column {
+        name: "Cost".into(),
+        better: "less is better",
+        cell: Box::new(cost),
+        about: "Cost: time to make it, and its size.".into(),
+    });
+    columns
+}
+
+/// Every subject of a concept in the order of the rule.
+pub(crate) fn ranking(view: &View<'_>, concept: Option<&str>) -> Ranking {
+    let standings = standings(view.evaluation, concept);
+    let columns = columns(view, concept, &standings);
+    let line = |s: &Standing<'_>| Line {
+        mark: svg::legend(view.style(&s.subject.id)),
+        pinned: s.subject.kind == "base",
+        cells: std::iter::once(Cell::noted(view.evaluation.label(&s.subject.id), kind(s.subject)))
+            .chain(columns.iter().map(|column| (column.cell)(s)))
+            .collect(),
+    };
+    let measured = |s: &Standing<'_>| {
+        [s.shows, s.kept, s.composition].iter().chain(&s.detections).any(Option::is_some) || s.worst.iter().any(Option::is_some)
+    };
+    let rows = if standings.iter().any(measured) { standings.iter().map(line).collect() } else { Vec::new() };
+    let mut heads = heads([("Subject", "", false)]);
+    heads.extend(columns.iter().map(|c| Head { name: c.name.clone(), about: c.better.into(), number: true }));
+    Ranking { table: Table { heads, rows }, about: columns.into_iter().map(|c| c.about).collect() }
+}
+
+/// A share of cases with its interval, or what stands for none.
+fn share(share: Option<&crate::evaluation::Share>) -> Cell {
+    let Some(share) = share.filter(|s| s.n > 0) else { return Cell::number(NONE.into(), None) };
+    let value = share.hits as f64 / share.n as f64;
+    Cell {
+        note: interval(share.low, share.high, "fraction"),
+        more: format!("{} of {}", share.hits, share.n),
+        ..Cell::number(percent(value), Some(value))
+    }
+}
+
+/// Every attack on a concept, those of one kind together.
 pub(crate) fn attacks(view: &View<'_>, concept: Option<&str>) -> Table {
-    let of_concept = view.evaluation.attacks.iter().filter(|a| concerns(a.concept.as_ref(), concept));
+    let mut of_concept: Vec<_> = view.evaluation.attacks.iter().filter(|a| concerns(a.concept.as_ref(), concept)).collect();
+    let rank = |threat: &str| THREATS.iter().position(|(kind, _)| *kind == threat).unwrap_or(THREATS.len());
+    of_concept.sort_by_key(|a| rank(&a.threat));
     let fraction = |x: Option<f64>| Cell::number(number(x, "fraction"), x);
-    let line = |a: &crate::evaluation::Attacked| Line {
+    let line = |a: &&crate::evaluation::Attacked| Line {
         mark: svg::legend(view.style(&a.subject)),
         pinned: false,
         cells: vec![
             Cell::text(view.evaluation.label(&a.subject)),
-            Cell::text(&a.attack),
+            Cell::noted(&a.attack, &a.threat),
             fraction(a.pre),
             fraction(a.new),
             Cell::measure(Measure::new(a.total, a.low, a.high, a.n)),
+            share(a.conditional.as_ref()),
             Cell::whole(a.n),
+            Cell { note: a.random.map(|x| format!("random {}", percent(x))).unwrap_or_default(), ..Cell::whole(a.looks) },
+            Cell::whole(a.searches),
+            Cell::number(probability(a.p), a.p),
             Cell::whole(a.budget),
             Cell::number(number(a.seconds, "seconds"), a.seconds),
         ],
@@ -176,15 +241,19 @@ pub(crate) fn attacks(view: &View<'_>, concept: Option<&str>) -> Table {
     Table {
         heads: heads([
             ("Subject", "", false),
-            ("Attack", "", false),
+            ("Attack", "what it may change", false),
             ("Before", "without any attack", true),
             ("New", "what the attack added", true),
             ("Total", "before and new", true),
+            ("Hidden brought back", "of what the base shows and the subject hid", true),
             ("n", "cases", true),
+            ("Looks", "at most, for a case", true),
+            ("Searches", "independent ones", true),
+            ("p", "with against without", true),
             ("Budget", "most steps", true),
             ("Time", "", true),
         ]),
-        rows: of_concept.map(line).collect(),
+        rows: of_concept.iter().map(line).collect(),
     }
 }
 
@@ -203,7 +272,7 @@ pub(crate) fn paired(view: &View<'_>, concept: Option<&str>) -> Table {
                 Cell::text(view.evaluation.label(&p.a)),
                 Cell::text(view.evaluation.label(&p.b)),
                 Cell::noted(figures::name(view.evaluation.metric(&p.metric), &p.metric), &p.metric),
-                Cell::whole(p.n),
+                Cell { note: p.clusters.map(|c| format!("{c} clusters")).unwrap_or_default(), ..Cell::whole(p.n) },
                 Cell::whole(p.only_a),
                 Cell::whole(p.only_b),
                 Cell {
@@ -212,6 +281,10 @@ pub(crate) fn paired(view: &View<'_>, concept: Option<&str>) -> Table {
                     ..Cell::number(number(p.difference, "fraction"), p.difference)
                 },
                 Cell::number(probability(p.p), p.p),
+                Cell {
+                    note: p.tests.map(|t| format!("of {t} tests")).unwrap_or_default(),
+                    ..Cell::number(probability(p.adjusted), p.adjusted)
+                },
             ],
         }
     };
@@ -220,11 +293,12 @@ pub(crate) fn paired(view: &View<'_>, concept: Option<&str>) -> Table {
             ("A", "", false),
             ("B", "", false),
             ("Metric", "", false),
-            ("Pairs", "", true),
+            ("Pictures", "", true),
             ("Only A", "", true),
             ("Only B", "", true),
             ("A less B", "", true),
-            ("p", "", true),
+            ("p", "of this test alone", true),
+            ("Adjusted p", "Holm, within the metric", true),
         ]),
         rows: of_concept.map(line).collect(),
     }
@@ -246,6 +320,8 @@ pub(crate) struct NumberRow {
     said_seeds: String,
     hash: String,
     short: String,
+    /// What a reader has to know about it.
+    notes: Vec<String>,
     /// The metric's place among [`metrics`]; none where nothing describes it.
     about: Option<usize>,
 }
@@ -272,10 +348,32 @@ pub(crate) fn numbers(view: &View<'_>) -> Vec<NumberRow> {
             said_seeds: seeds(&row.seeds, SEEDS),
             short: row.hash.chars().take(10).collect(),
             hash: row.hash.clone(),
+            notes: notes_of(view.evaluation, row),
             about: metric.and_then(|m| view.evaluation.metrics.iter().position(|other| other.id == m.id)),
         }
     };
     view.evaluation.rows.iter().map(line).collect()
+}
+
+/// What is to be known about a row.
+fn notes_of(evaluation: &crate::evaluation::Evaluation, row: &Row) -> Vec<String> {
+    let fits = |note: &&crate::evaluation::Note| {
+        note.metric.as_deref() == Some(&row.metric)
+            && note.subject.as_ref().is_none_or(|subject| *subject == row.subject)
+            && note.concept.as_ref().is_none_or(|concept| Some(concept) == row.concept.as_ref())
+    };
+    evaluation.notes.iter().filter(fits).map(|note| note.text.clone()).collect()
+}
+
+/// What is to be known that belongs to no single row.
+pub(crate) fn notes(view: &View<'_>) -> Vec<String> {
+    let general = view.evaluation.notes.iter().filter(|note| note.metric.is_none());
+    let said = |note: &crate::evaluation::Note| {
+        let about = [note.subject.as_deref().map(|id| view.evaluation.label(id)), note.concept.as_deref()];
+        let about: Vec<&str> = about.into_iter().flatten().collect();
+        if about.is_empty() { note.text.clone() } else { format!("{}: {}", about.join(", "), note.text) }
+    };
+    general.map(said).collect()
 }
 
 /// The description of a metric.

@@ -42,9 +42,12 @@ pub(crate) fn draw(columns: &[Column<'_>], lines: &[Line<'_>], label: &str) -> S
     };
     for (i, column) in columns.iter().enumerate() {
         let x = scale(i);
-        for at in [0.0, 0.5, 1.0] {
+        // The ends alone have numbers, within their column: those of three columns would run together.
+        for (at, anchor) in [(0.0, Some(Anchor::Start)), (0.5, None), (1.0, Some(Anchor::End))] {
             svg.line("grid", (x.at(at), TOP), (x.at(at), bottom));
-            svg.text("tick", Anchor::Middle, (x.at(at), bottom + 14.0), &tick(at, "fraction"));
+            if let Some(anchor) = anchor {
+                svg.text("tick", anchor, (x.at(at), bottom + 14.0), &tick(at, "fraction"));
+            }
         }
         let name = if column.higher { format!("{} →", column.name) } else { format!("← {}", column.name) };
         svg.text("name", Anchor::Middle, (x.at(0.5), 13.0), &name);
@@ -83,11 +86,11 @@ mod tests {
     fn what_has_not_run_has_no_mark_and_says_so() {
         let m = Measure { value: 0.5, low: Some(0.25), high: Some(0.75), n: Some(4) };
         let column = |name, higher| Column { name, higher, reference: None };
-        let columns = [column("erased", true), column("worst attack", false)];
+        let columns = [column("others kept", true), column("worst by words", false)];
         let line = Line { label: "esd", style: 1, measures: vec![Some(m), None] };
         let text = draw(&columns, &[line], "two questions");
         assert_eq!((text.matches("class=\"dot\"").count(), text.matches("class=\"whisker\"").count()), (1, 1));
-        assert!(text.contains("erased 50.0% [25.0, 75.0%], n = 4; worst attack has not run"), "{text}");
-        assert!(text.contains("erased →") && text.contains("← worst attack"));
+        assert!(text.contains("others kept 50.0% [25.0, 75.0%], n = 4; worst by words has not run"), "{text}");
+        assert!(text.contains("others kept →") && text.contains("← worst by words"));
     }
 }

@@ -20,15 +20,6 @@ pub(crate) struct Reference<'a> {
     pub(crate) x: f64,
 }
 
-/// Where it is better.
-#[derive(Clone, Copy)]
-pub(crate) enum Better {
-    /// Up and to the right.
-    Up,
-    /// Down and to the right.
-    Down,
-}
-
 const LEFT: f64 = 50.0;
 const RIGHT: f64 = WIDTH - 10.0;
 const TOP: f64 = 24.0;
@@ -38,14 +29,8 @@ const HEIGHT: f64 = 334.0;
 /// Width of a letter of a label, about.
 const LETTER: f64 = 6.6;
 
-/// Draws fractions against each other; `names` are those of the axes.
-pub(crate) fn draw(
-    points: &[Point<'_>],
-    reference: Option<&Reference<'_>>,
-    names: (&str, &str),
-    better: Better,
-    label: &str,
-) -> String {
+/// Draws fractions against each other, better down and to the right; `names` are those of the axes.
+pub(crate) fn draw(points: &[Point<'_>], reference: Option<&Reference<'_>>, names: (&str, &str), label: &str) -> String {
     // Where there are many, their intervals must not hide the marks.
     let class = if points.len() > 12 { "plot crowded" } else { "plot" };
     let mut svg = Svg::new(WIDTH, HEIGHT, class, label);
@@ -59,11 +44,7 @@ pub(crate) fn draw(
     svg.line("axis", (LEFT, BOTTOM), (RIGHT, BOTTOM));
     svg.line("axis", (LEFT, TOP), (LEFT, BOTTOM));
     svg.text("name", Anchor::End, (RIGHT, HEIGHT - 8.0), &format!("{} →", names.0));
-    let arrow = match better {
-        Better::Up => "↑",
-        Better::Down => "↓",
-    };
-    svg.text("name", Anchor::Start, (2.0, 14.0), &format!("{arrow} {}", names.1));
+    svg.text("name", Anchor::Start, (2.0, 14.0), &format!("↓ {}", names.1));
     let mut labels = Labels::default();
     if let Some(r) = reference {
         let (at, name) = (x.at(r.x), short(r.label, 12));
@@ -147,18 +128,12 @@ mod tests {
 
     #[test]
     fn nothing_to_draw_is_an_empty_plot() {
-        let text = draw(&[], None, ("a", "b"), Better::Up, "nothing");
+        let text = draw(&[], None, ("a", "b"), "nothing");
         assert!(text.starts_with("<svg") && !text.contains("point"));
         let m = Measure { value: 0.5, ..Measure::default() };
         assert!(
-            draw(
-                &[Point { label: "<x>", style: 3, x: m, y: m }],
-                Some(&Reference { label: "base", x: 1.0 }),
-                ("a", "b"),
-                Better::Down,
-                ""
-            )
-            .contains("&lt;x&gt;")
+            draw(&[Point { label: "<x>", style: 3, x: m, y: m }], Some(&Reference { label: "base", x: 1.0 }), ("a", "b"), "")
+                .contains("&lt;x&gt;")
         );
     }
 }
