@@ -1,12 +1,14 @@
-//! The model card of what is exported: what was erased, from what, how, and with what effect.
+//! The model card of what is exported: what was erased, from what, how, with what effect, and how to load it.
+
+mod usage;
 
 use std::path::Path;
 
-use scumble_nn::files::Checkpoint;
+use scumble_nn::files::{Checkpoint, Family};
 use serde_json::Value;
 
 use crate::{
-    args::Form,
+    args::{ExportArgs, Form},
     edits::{Loaded, short},
     model::Model,
     store::RECORD,
@@ -17,17 +19,30 @@ const LONGEST: u64 = 1 << 20;
 
 /// What a card is about.
 pub(crate) struct Card<'a> {
-    pub(crate) form: Form,
+    pub(crate) args: &'a ExportArgs,
     pub(crate) model: &'a Model,
     pub(crate) loaded: &'a [Loaded],
     pub(crate) method: &'a str,
     pub(crate) concepts: &'a [String],
+    /// The file or folder that is written.
+    pub(crate) file: &'a Path,
     /// The relative error of a LoRA and its rank.
     pub(crate) low_rank: Option<(usize, f64)>,
     /// What a LoRA leaves out, with its share of the squared change.
     pub(crate) left_out: &'a [(String, f64)],
-    /// The dtype asked for, or `keep`.
-    pub(crate) dtype: &'a str,
+    /// What other programs do not read of it.
+    pub(crate) limits: &'a [String],
+    pub(crate) measured: Measured<'a>,
+}
+
+/// Whose numbers a card may show.
+pub(crate) enum Measured<'a> {
+    /// The judges looked at what was written.
+    Itself(&'a Value),
+    /// What is written is the edit itself, so the edit's numbers hold.
+    TheEdit,
+    /// Nobody has looked at what was written.
+    Not,
 }
 
 /// The license lines of a base model's own card.
@@ -38,29 +53,52 @@ struct License {
     text: String,
 }
 
+/// What an erasure is worth, for everybody who meets the file without having met the project.
+const NO_GUARANTEE: &str = "\
+An erasure makes a model draw something less often; it does not take the knowledge out of its weights, and it is no safety
+guarantee. Prompts that are searched for it, words that are trained for it, and fine-tuning can bring the concept back
+(`scumble attacks` lists such attacks). Judge it on your own prompts before you rely on it.";
+
 impl Card<'_> {
     /// The card as Markdown with YAML in front, as the model hubs read it.
     pub(crate) fn text(&self) -> String {
         let base = self.base_name();
-        let license = license(self.model);
+        let license = self.license();
+        let form = self.args.to;
         let mut tags = vec!["stable-diffusion", "text-to-image", "concept-erasure", "scumble"];
-        if self.form == Form::Lora {
+        if form == Form::Lora {
             tags.push("lora");
         }
         if !self.method.is_empty() {
             tags.push(self.method);
         }
-        let mut text = format!(
-            "---\nlibrary_name: diffusers\npipeline_tag: text-to-image\nbase_model: {}\n{}tags:\n",
-            quoted(&base),
-            license.yaml
-        );
+        let mut text = String::from("---\nlibrary_name: diffusers\npipeline_tag: text-to-image\n");
+        // The hubs take this for a repository, so a folder's name must not stand here.
+        if let Some(repository) = self.repository() {
+            let relation = if matches!(form, Form::Lora | Form::Delta) { "adapter" } else { "finetune" };
+            text += &format!("base_model: {}\nbase_model_relation: {relation}\n", quoted(&repository));
+        }
+        text += &format!("{}tags:\n", license.yaml);
         tags.iter().for_each(|tag| text += &format!("- {}\n", quoted(tag)));
         text += "---\n\n";
         let what = if self.concepts.is_empty() { "An edit".to_owned() } else { self.concepts.join("; ") };
         let erased = if self.concepts.is_empty() { "put on" } else { "erased from" };
         text += &format!("# {what} {erased} {base}\n\n{}\n\n", self.about_form(&base));
-        text += "| | |\n|---|---|\n";
+        text += &self.table(&base);
+        text += &format!("\n## Use\n\n{}\n", self.usage(&base));
+        if !self.limits.is_empty() {
+            let list: String = self.limits.iter().map(|limit| format!("- {limit}\n")).collect();
+            text += &format!("\nIn other programs:\n\n{list}");
+        }
+        text += &self.numbers();
+        text += &format!("\n## No guarantee\n\n{NO_GUARANTEE}\n");
+        text += &format!("\n## License\n\n{}\n", license.text);
+        text
+    }
+
+    /// Where everything came from, as a table.
+    fn table(&self, base: &str) -> String {
+        let mut text = String::from("| | |\n|---|---|\n");
         let mut row =
             |name: &str, value: &str| text += &format!("| {name} | {} |\n", value.replace('|', "\\|").replace('\n', " "));
         if !self.concepts.is_empty() {
@@ -77,8 +115,9 @@ impl Card<'_> {
             if !about.base_hash.is_empty() && about.base_hash != self.model.hash {
                 row("made on", &format!("{} (`{}`), transferred to this base", about.base, short(&about.base_hash)));
             }
-            if about.options.as_object().is_some_and(|o| !o.is_empty()) {
-                row("options", &format!("`{}`, seed {}", about.options, about.seed));
+            if let Some(options) = about.options.as_object().filter(|options| !options.is_empty()) {
+                let list: Vec<String> = options.iter().map(|(key, value)| format!("{key} {}", plain(value))).collect();
+                row("options", &format!("{}; seed {}", list.join(", "), about.seed));
             }
         }
         if let Some((rank, error)) = self.low_rank {
@@ -89,57 +128,100 @@ impl Card<'_> {
                 self.left_out.iter().map(|(name, share)| format!("{name} ({:.2}%)", 100.0 * share)).collect();
             row("left out (a LoRA cannot carry it; share of the squared change)", &names.join(", "));
         }
-        row("dtype", if self.dtype == "keep" { "the base's, changed tensors in float32" } else { self.dtype });
-        row("safety checker", &safety(&self.model.checkpoint, self.form));
+        let dtype = &self.args.dtype;
+        row("dtype", if dtype == "keep" { "the base's, changed tensors in float32" } else { dtype });
+        row("safety checker", &safety(&self.model.checkpoint, self.args.to));
         row("written by", concat!("scumble ", env!("CARGO_PKG_VERSION")));
-        text += &self.numbers();
-        text += &format!("\n## License\n\n{}\n", license.text);
         text
     }
 
     /// The base's name without the path of the machine it lies on.
     fn base_name(&self) -> String {
         let name = &self.model.checkpoint.name;
-        Path::new(name).file_name().map_or_else(|| name.clone(), |n| n.to_string_lossy().into_owned())
+        self.repository()
+            .unwrap_or_else(|| Path::new(name).file_name().map_or_else(|| name.clone(), |n| n.to_string_lossy().into_owned()))
+    }
+
+    /// The base's repository: as the user says, or as the cache of the hub names its folders (`models--OWNER--NAME`).
+    fn repository(&self) -> Option<String> {
+        let cached = || {
+            Path::new(&self.model.checkpoint.name).components().rev().find_map(|part| {
+                let (owner, name) = part.as_os_str().to_str()?.strip_prefix("models--")?.split_once("--")?;
+                Some(format!("{owner}/{name}"))
+            })
+        };
+        self.args.base_repo.clone().or_else(cached)
     }
 
     fn about_form(&self, base: &str) -> String {
-        match self.form {
-            Form::Diffusers => "A whole model: `StableDiffusionPipeline.from_pretrained(\"THIS FOLDER\")`.".into(),
+        match self.args.to {
+            Form::Diffusers => "A whole model as a diffusers folder.".into(),
+            Form::Single if self.model.checkpoint.family == Family::Custom => {
+                "A whole model in one file, in the original (LDM) layout.".into()
+            }
             Form::Single => "A whole model in one file, in the layout that ComfyUI and A1111 load.".into(),
             Form::Lora => format!("A LoRA for {base} under kohya's names; load it at weight 1."),
             Form::Partial => {
                 format!("The changed tensors of {base}'s U-Net under diffusers names, to be put in the place of its own.")
             }
-            Form::Delta => format!("The exact difference to {base} (`.diff`, `.diff_b`); ComfyUI loads it like a LoRA."),
+            Form::Delta => {
+                format!("The difference to {base}, tensor by tensor (`.diff`, `.diff_b`); ComfyUI and A1111 load it like a LoRA.")
+            }
         }
     }
 
-    /// What was measured when the edit was made, from the run that made it.
+    /// What the judges saw: of the file itself, or of the edit where the file is the edit.
     fn numbers(&self) -> String {
-        let mut text = String::new();
-        for one in self.loaded {
-            let Some(record) = one.file.parent().map(|folder| folder.join(RECORD)) else { continue };
-            let Ok(bytes) = scumble_nn::files::source::read_file(&record, LONGEST) else { continue };
-            let Ok(record) = serde_json::from_slice::<Value>(&bytes) else { continue };
-            let result = &record["result"];
-            let percent = |side: &str, key: &str| result[side][key].as_f64().map(|f| format!("{:.1}%", 100.0 * f));
-            let mut rows = Vec::new();
-            for (label, key) in [("shows what was erased", "target"), ("shows other things rightly", "others")] {
-                if let (Some(before), Some(after)) = (percent("before", key), percent("after", key)) {
-                    let n = result["n"][key].as_u64().map(|n| format!(" (n = {n})")).unwrap_or_default();
-                    rows.push(format!("| {label}{n} | {before} | {after} |\n"));
-                }
+        let table = |title: &str, rows: &str| format!("\n## {title}\n\n| pictures | before | after |\n|---|---|---|\n{rows}");
+        match self.measured {
+            Measured::Itself(rates) => table("Measured on this file by scumble's own judges", &rows(rates)),
+            Measured::TheEdit => {
+                let tables = self.loaded.iter().map(|one| rows(&record(one))).filter(|rows| !rows.is_empty());
+                tables.map(|rows| table("Measured at strength 1 by scumble's own judges", &rows)).collect()
             }
-            if !rows.is_empty() {
-                text += &format!(
-                    "\n## Measured at strength 1 by scumble's own judges\n\n| pictures | before | after |\n|---|---|---|\n{}",
-                    rows.concat()
-                );
+            Measured::Not => {
+                "\n## Not measured\n\nNobody has judged what this file draws. It is not the edit to the bit, or not on \
+                              its own model, so what was measured of the edit does not hold for it.\n"
+                    .into()
             }
         }
-        text
     }
+
+    /// What is known of the base's license.
+    fn license(&self) -> License {
+        match &self.args.license {
+            Some(id) => License { yaml: format!("license: {}\n", quoted(id)), text: format!("{id}.") },
+            None => license(self.model),
+        }
+    }
+}
+
+/// The result in the record of the run that made an edit; null without one.
+fn record(one: &Loaded) -> Value {
+    let read = || {
+        let path = one.file.parent()?.join(RECORD);
+        let bytes = scumble_nn::files::source::read_file(&path, LONGEST).ok()?;
+        Some(serde_json::from_slice::<Value>(&bytes).ok()?["result"].clone())
+    };
+    read().unwrap_or(Value::Null)
+}
+
+/// Rows of rates before and after.
+fn rows(result: &Value) -> String {
+    let percent = |side: &str, key: &str| result[side][key].as_f64().map(|f| format!("{:.1}%", 100.0 * f));
+    let mut rows = String::new();
+    for (label, key) in [("shows what was erased", "target"), ("shows other things rightly", "others")] {
+        if let (Some(before), Some(after)) = (percent("before", key), percent("after", key)) {
+            let n = result["n"][key].as_u64().map(|n| format!(" (n = {n})")).unwrap_or_default();
+            rows += &format!("| {label}{n} | {before} | {after} |\n");
+        }
+    }
+    rows
+}
+
+/// A value without the quotes of a string.
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// Whether a safety checker travels along; it never runs here.
@@ -168,10 +250,7 @@ fn license(model: &Model) -> License {
             text: format!("The license of the base model applies ({named})."),
         }
     } else {
-        License {
-            yaml: "license: other\nlicense_name: unknown\n".into(),
-            text: "The license of the base model applies; nothing beside its files states it.".into(),
-        }
+        License { yaml: String::new(), text: "The license of the base model applies; nothing beside its files states it.".into() }
     }
 }
 

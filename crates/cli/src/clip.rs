@@ -11,7 +11,7 @@ use crate::{failure::Failure, miniature, model::Model};
 pub(crate) fn open(folder: Option<&Path>, model: &Model) -> Result<Option<ClipModel>, Failure> {
     let source = match folder {
         Some(path) => Source::dir(path),
-        None if model.builtin => miniature::clip(),
+        None if model.miniature => miniature::clip(),
         None => return Ok(None),
     };
     Ok(Some(ClipModel::load(&source, &model.device).map_err(|e| Failure::from(e).of("--clip"))?))

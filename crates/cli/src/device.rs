@@ -16,12 +16,13 @@ use crate::{failure::Failure, output};
 /// The device of this run, if it is not the CPU.
 static CHOSEN: OnceLock<String> = OnceLock::new();
 
-/// What `--version` says: the version and the devices this binary was built for.
+/// What `--version` says: the version, the commit where git knew it, and the devices this binary was built for.
 pub(crate) fn version() -> &'static str {
     static VERSION: LazyLock<String> = LazyLock::new(|| {
         let built = DEVICE_KINDS.into_iter().filter(|kind| is_built(kind));
         let devices: Vec<&str> = std::iter::once("cpu").chain(built).collect();
-        format!("{}\ndevices: {}", env!("CARGO_PKG_VERSION"), devices.join(", "))
+        let commit = option_env!("SCUMBLE_COMMIT").map(|commit| format!(" ({commit})")).unwrap_or_default();
+        format!("{}{commit}\ndevices: {}", env!("CARGO_PKG_VERSION"), devices.join(", "))
     });
     &VERSION
 }

@@ -19,11 +19,11 @@ pub(crate) fn sampler(name: Option<&str>, usual: Option<Sampler>, steps: usize, 
 
 /// Steps, guidance and sampler of pictures that are judged; the miniature has its own.
 pub(crate) fn drawing(args: &DrawingArgs, model: &Model, pipeline: &Pipeline) -> Result<Drawing, Failure> {
-    let guidance = args.guidance_scale.unwrap_or(if model.builtin { judging::GUIDANCE_SCALE } else { 7.5 });
+    let guidance = args.guidance_scale.unwrap_or(if model.miniature { judging::GUIDANCE_SCALE } else { 7.5 });
     if !guidance.is_finite() || guidance < 0.0 {
         return Err(Failure::new(format!("--guidance-scale {guidance}: expected a finite number from 0")));
     }
-    let steps = args.steps.unwrap_or(if model.builtin { judging::STEPS } else { 50 });
-    let sampler = sampler(args.sampler.as_deref(), model.builtin.then_some(Sampler::Ddim), steps, pipeline)?;
+    let steps = args.steps.unwrap_or(if model.miniature { judging::STEPS } else { 50 });
+    let sampler = sampler(args.sampler.as_deref(), model.miniature.then_some(Sampler::Ddim), steps, pipeline)?;
     Ok(Drawing { steps, guidance, sampler: Some(sampler) })
 }

@@ -1,17 +1,14 @@
 //! `--edit`, `--lora` and `--embedding`: whatever changes a model, brought into the form of edits.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use scumble_diffusion::{Gate, Pipeline};
-use scumble_erase::{About, Change, Edit};
+use scumble_erase::{Change, Edit};
 use scumble_nn::{
     config::ClipTextConfig,
     files::{
-        Checkpoint, HostTensor, Kind, TensorFile, expect_names, identify, read_embedding, read_lora, read_partial,
-        read_text_encoder,
+        Checkpoint, Embedding, HostTensor, Kind, TensorFile, expect_names, identify, read_bundled, read_embedding, read_lora,
+        read_partial, read_text_encoder,
     },
 };
 use serde_json::{Value, json};
@@ -30,6 +27,8 @@ pub(crate) struct Loaded {
     pub(crate) kind: Kind,
     /// Content hash of its changes.
     pub(crate) hash: String,
+    /// Whether it says that it was made on the model it was opened for.
+    at_home: bool,
 }
 
 impl Loaded {
@@ -43,6 +42,22 @@ impl Loaded {
             record["concepts"] = self.edit.about.concepts.clone().into();
         }
         record
+    }
+
+    /// Why it does not fit a model, with what to try.
+    fn misfit(&self, error: scumble_erase::Error) -> Failure {
+        let shape = error.hint().is_some_and(|hint| hint.contains("--model"));
+        let failure = Failure::from(error).of(&self.path.display().to_string());
+        let about = &self.edit.about;
+        if !shape {
+            failure
+        } else if self.at_home {
+            failure.with_hint("it says that it was made on this very model, so the file is damaged or was changed since")
+        } else if about.base.is_empty() {
+            failure.with_hint("it fits models of one shape only: give one that has these tensors with --model")
+        } else {
+            failure
+        }
     }
 }
 
@@ -69,7 +84,7 @@ pub(crate) fn applied(loaded: &[Loaded], model: &Model, pipeline: &Pipeline) -> 
     let (plain, beside): (Vec<&Loaded>, Vec<&Loaded>) = loaded.iter().partition(|one| one.edit.merges());
     let mut edited = combined(&plain, &model.checkpoint)?.apply_to(pipeline, 1.0)?;
     for one in beside {
-        edited = one.edit.apply_to(&edited, one.strength).map_err(|e| Failure::from(e).of(&one.path.display().to_string()))?;
+        edited = one.edit.apply_to(&edited, one.strength).map_err(|e| one.misfit(e))?;
     }
     Ok(edited)
 }
@@ -79,37 +94,8 @@ pub(crate) fn applied(loaded: &[Loaded], model: &Model, pipeline: &Pipeline) -> 
 /// # Errors
 /// If one does not fit the model.
 pub(crate) fn combined(loaded: &[&Loaded], base: &Checkpoint) -> Result<Edit, Failure> {
-    let mut values: BTreeMap<(String, String), (HostTensor, Vec<f32>)> = BTreeMap::new();
-    for one in loaded {
-        let changed = one.edit.new_values(base, one.strength);
-        for (component, name, old, new) in changed.map_err(|e| Failure::from(e).of(&one.path.display().to_string()))? {
-            let new = new.to_f32().unwrap_or_default();
-            match values.get_mut(&(component.clone(), name.clone())) {
-                None => drop(values.insert((component, name), (old, new))),
-                Some((old, sum)) => {
-                    let old = old.to_f32().unwrap_or_default();
-                    for ((sum, new), old) in sum.iter_mut().zip(new).zip(old) {
-                        *sum += new - old;
-                    }
-                }
-            }
-        }
-    }
-    let changes = values.into_iter().map(|(key, (old, new))| (key, Change::Value(HostTensor::from_f32(old.shape(), &new))));
-    // Merged, adapters act on every prompt.
-    Ok(Edit { about: About { gate: None, ..about(loaded) }, changes: changes.collect() })
-}
-
-/// What is said of several edits together.
-fn about(loaded: &[&Loaded]) -> About {
-    let mut about = loaded.first().map(|one| one.edit.about.clone()).unwrap_or_default();
-    for other in loaded.iter().skip(1) {
-        about.concepts.extend(other.edit.about.concepts.iter().cloned());
-        if other.edit.about.method != about.method {
-            about.method = format!("{} + {}", about.method, other.edit.about.method);
-        }
-    }
-    about
+    let edits: Vec<(&Edit, f64)> = loaded.iter().map(|one| (&one.edit, one.strength)).collect();
+    Edit::combined(&edits, base).map_err(|(i, error)| loaded[i].misfit(error))
 }
 
 /// Puts the words of textual-inversion files into a model; what run.json says about each.
@@ -119,35 +105,37 @@ fn about(loaded: &[&Loaded]) -> About {
 pub(crate) fn add_embeddings(files: &[PathBuf], pipeline: &mut Pipeline) -> Result<Vec<Value>, Failure> {
     let mut records = Vec::new();
     for path in files {
-        let found = identify(path)?;
-        match found.kind {
-            Kind::TextualInversion => {}
-            // Refuses pickles with its own words.
-            Kind::Pickle => drop(TensorFile::open(path)?),
-            kind => {
-                let failure = Failure::new(format!(
-                    "--embedding {}: expected a textual inversion, found: {}",
-                    path.display(),
-                    kind.describe()
-                ));
-                return Err(failure.with_hint("an edit or a LoRA is given with --edit or --lora"));
+        for embedding in embeddings(path, pipeline.text_encoder.config.hidden_size)? {
+            pipeline
+                .add_word(&embedding.token, &embedding.vectors)
+                .map_err(|e| Failure::from(e).of(&format!("--embedding {}", path.display())))?;
+            let mut hash = blake3::Hasher::new();
+            hash.update(embedding.token.as_bytes());
+            for value in embedding.vectors.iter().flatten() {
+                hash.update(&value.to_le_bytes());
             }
+            records.push(json!({
+                "embedding": path.display().to_string(), "token": embedding.token, "vectors": embedding.vectors.len(),
+                "hash": hash.finalize().to_hex().to_string(),
+            }));
         }
-        let embedding = read_embedding(&TensorFile::open(path)?, pipeline.text_encoder.config.hidden_size)?;
-        pipeline
-            .add_word(&embedding.token, &embedding.vectors)
-            .map_err(|e| Failure::from(e).of(&format!("--embedding {}", path.display())))?;
-        let mut hash = blake3::Hasher::new();
-        hash.update(embedding.token.as_bytes());
-        for value in embedding.vectors.iter().flatten() {
-            hash.update(&value.to_le_bytes());
-        }
-        records.push(json!({
-            "embedding": path.display().to_string(), "token": embedding.token, "vectors": embedding.vectors.len(),
-            "hash": hash.finalize().to_hex().to_string(),
-        }));
     }
     Ok(records)
+}
+
+/// The embedding in a file, or those that travel in a LoRA.
+fn embeddings(path: &Path, width: usize) -> Result<Vec<Embedding>, Failure> {
+    let kind = identify(path)?.kind;
+    if !path.is_dir() {
+        let file = TensorFile::open(path)?;
+        let found =
+            if kind == Kind::TextualInversion { vec![read_embedding(&file, width)?] } else { read_bundled(&file, width)? };
+        if !found.is_empty() {
+            return Ok(found);
+        }
+    }
+    let problem = format!("--embedding {}: expected a textual inversion, found: {}", path.display(), kind.describe());
+    Err(Failure::new(problem).with_hint("an edit or a LoRA is given with --edit or --lora"))
 }
 
 /// The path and the strength of `E[:strength]`. A path may hold colons itself: one that exists is taken whole.
@@ -194,8 +182,9 @@ pub(crate) fn open(flag: &str, text: &str, model: &Model, notes: &mut Vec<String
             &short(&model.hash)
         ));
     }
-    let hash = hash(&edit);
-    Ok(Loaded { edit, strength, file, kind, hash, path })
+    let at_home = about.base_hash == model.hash;
+    let hash = edit.content_hash();
+    Ok(Loaded { edit, strength, file, kind, hash, path, at_home })
 }
 
 /// The file that a path stands for: the edit in a run's folder, the path itself otherwise.
@@ -229,10 +218,22 @@ impl<E: Into<Failure>> From<E> for Read {
 const GATE_PROMPTS: &str = "prompts";
 const GATE: &str = "scumble.gate";
 
-/// What an adapter file says of an edit's gate.
-pub(crate) fn gate_metadata(edit: &Edit) -> Vec<(String, String)> {
+/// What an adapter file says of an edit's gate. SPM's own code also reads `rank` and `alpha`, one for all modules.
+pub(crate) fn gate_metadata(edit: &Edit, rank: usize, alpha: f32) -> Vec<(String, String)> {
     let Some(gate) = &edit.about.gate else { return Vec::new() };
-    vec![(GATE_PROMPTS.to_owned(), gate.prompts.join(",")), (GATE.to_owned(), json!(gate).to_string())]
+    vec![
+        (GATE_PROMPTS.to_owned(), gate.prompts.join(",")),
+        ("rank".to_owned(), rank.to_string()),
+        ("alpha".to_owned(), alpha.to_string()),
+        (GATE.to_owned(), json!(gate).to_string()),
+    ]
+}
+
+/// The gate that a LoRA file describes, whatever model it belongs to.
+pub(crate) fn described_gate(file: &TensorFile) -> Option<Gate> {
+    let downs: Vec<_> = file.tensors.iter().filter(|(key, _)| key.ends_with(".lora_down.weight")).collect();
+    let one = |(key, tensor): &(&String, &HostTensor)| key.starts_with("lora_unet") && tensor.shape().first() == Some(&1);
+    gate_of(file, !downs.is_empty() && downs.iter().all(one))
 }
 
 /// The gate of an adapter file: ours, or that of SPM's code, which scales both factors and so squares closeness.
@@ -263,13 +264,13 @@ fn read(file: &Path, kind: &Kind, model: &Model, gated: bool) -> Result<(Edit, V
     let mut edit = Edit::default();
     match kind {
         Kind::ScumbleEdit => Ok((Edit::open(file)?, Vec::new())),
-        Kind::PartialUNet => {
+        Kind::PartialUNet | Kind::LdmUNet => {
             for (name, tensor) in read_partial(TensorFile::open(file)?, base)? {
                 edit.changes.insert(("unet".into(), name), Change::Value(tensor));
             }
             Ok((edit, Vec::new()))
         }
-        Kind::KohyaLora | Kind::PeftLora | Kind::Delta => {
+        Kind::KohyaLora | Kind::ComfyLora | Kind::PeftLora | Kind::Delta => {
             let read = TensorFile::open(file)?;
             let mut lora = read_lora(&read, base)?;
             let ranks_one = lora.diffs.is_empty() && lora.low_rank.iter().all(|low| low.rank() == 1 && low.component == "unet");
@@ -322,6 +323,10 @@ fn read(file: &Path, kind: &Kind, model: &Model, gated: bool) -> Result<(Edit, V
         Kind::DiffusersFolder | Kind::SingleFile(_) => {
             Err(Read::Refused("is a whole checkpoint, not a change of one".into(), "give it with --model"))
         }
+        Kind::OtherAdapter(name) => Err(Read::Refused(
+            format!("is {name}, which is not read"),
+            "read are LoRA, LoCon, LoHa, LoKr, DoRA and whole differences",
+        )),
         Kind::OtherFamily(_) | Kind::Unknown => Err(Read::Refused(
             format!("expected an edit, a partial U-Net, a LoRA or a text encoder, found: {}", kind.describe()),
             "`scumble inspect` says what a file holds",
@@ -337,41 +342,6 @@ fn both(delta: &[f32], diff: &HostTensor) -> Change {
     } else {
         Change::Difference(diff.clone())
     }
-}
-
-/// A hash over the names and numbers of all changes.
-pub(crate) fn hash(edit: &Edit) -> String {
-    let mut hash = blake3::Hasher::new();
-    let mut field = |bytes: &[u8]| {
-        hash.update(&(bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
-    };
-    if let Some(gate) = &edit.about.gate {
-        field(json!(gate).to_string().as_bytes());
-    }
-    if let Some(guard) = &edit.about.guard {
-        field(b"guard");
-        field(json!(guard).to_string().as_bytes());
-    }
-    for ((component, name), change) in &edit.changes {
-        field(component.as_bytes());
-        field(name.as_bytes());
-        let tensors = match change {
-            Change::Value(t) => vec![("value", t)],
-            Change::Difference(t) => vec![("difference", t)],
-            Change::Added(t) => vec![("added", t)],
-            Change::LowRank(low) => {
-                field(&low.alpha.to_le_bytes());
-                vec![("down", &low.down), ("up", &low.up)]
-            }
-        };
-        for (role, tensor) in tensors {
-            field(role.as_bytes());
-            field(format!("{tensor:?}").as_bytes());
-            field(tensor.bytes());
-        }
-    }
-    hash.finalize().to_hex().to_string()
 }
 
 /// The beginning of a hash, for people.

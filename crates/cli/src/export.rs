@@ -1,28 +1,29 @@
 //! `scumble export`: an edit in a form that other tools load.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
-};
+mod elsewhere;
+mod lora;
+mod measure;
+mod target;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use scumble_erase::{Change, Edit};
 use scumble_nn::files::{
-    Diff, Dtype, HostTensor, Lora, Precision, Spec, Tensors, safetensors::write_as, write_folder, write_kohya, write_single,
+    Diff, Dtype, HostTensor, Lora, Precision, Spec, Tensors, safetensors::write_as, write_delta, write_folder, write_kohya,
+    write_single,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
+use self::target::Target;
 use crate::{
     args::{ExportArgs, Form},
-    card::Card,
+    card::{Card, Measured},
     edits::{self, Loaded},
     failure::{Failure, Outcome},
     model::Model,
     output,
     store::write_file,
 };
-
-/// The share of the squared change that a LoRA may leave out unasked.
-const MOST_LEFT_OUT: f64 = 0.01;
 
 /// How many names a message lists.
 const LISTED: usize = 8;
@@ -36,6 +37,9 @@ pub(crate) fn run(args: &ExportArgs) -> Result<Outcome, Failure> {
     let precision = precision(&args.dtype)?;
     let quiet = args.print.quiet;
     let model = Model::open(&args.model, None, quiet)?;
+    if args.judge && !model.builtin {
+        return Err(Failure::new("--judge: the judges know what the built-in miniature draws, and this is another model"));
+    }
     let mut notes = Vec::new();
     let loaded = edits::open_all(&named, &[], &model, &mut notes)?;
     edits::say(&notes, quiet);
@@ -44,7 +48,7 @@ pub(crate) fn run(args: &ExportArgs) -> Result<Outcome, Failure> {
     let target = Target::new(args, &loaded, &edit)?;
     let written = write(args, precision, &model, &loaded, &edit, &target)?;
 
-    let mut result = json!({"form": args.to.name(), "path": target.path, "edit": loaded[0].path});
+    let mut result = json!({"form": args.to.name(), "path": target.path, "edit": loaded[0].path, "strength": loaded[0].strength});
     if loaded.len() > 1 {
         result["edits"] = loaded.iter().map(|one| json!({"edit": one.path, "strength": one.strength})).collect();
     }
@@ -52,7 +56,8 @@ pub(crate) fn run(args: &ExportArgs) -> Result<Outcome, Failure> {
         result["rank"] = rank.into();
         result["reconstruction_error"] = error.into();
         if !quiet {
-            output::note(&format!("rank {rank} misses {:.2}% of the change (norm)", 100.0 * error));
+            let why = if written.raised { ", the lowest that misses no more than 1% of its square" } else { "" };
+            output::note(&format!("rank {rank} misses {:.2}% of the change (norm){why}", 100.0 * error));
         }
     }
     if !written.left_out.is_empty() {
@@ -60,6 +65,13 @@ pub(crate) fn run(args: &ExportArgs) -> Result<Outcome, Failure> {
         if !quiet {
             output::note(&format!("left out: {}", listed(&shares(&written.left_out))));
         }
+    }
+    if !written.limits.is_empty() {
+        result["limits"] = json!(written.limits);
+        edits::say(&written.limits, quiet);
+    }
+    if let Some(measured) = &written.measured {
+        result["measured"] = measured.clone();
     }
     result["card"] = json!(target.card);
     if args.print.json {
@@ -93,79 +105,17 @@ fn precision(text: &str) -> Result<Precision, Failure> {
     })
 }
 
-/// Where the result goes.
-struct Target {
-    /// The file, or the folder of a diffusers model.
-    path: PathBuf,
-    /// Its model card.
-    card: PathBuf,
-    /// What is there already and will be replaced.
-    old: Option<PathBuf>,
-}
-
-impl Target {
-    fn new(args: &ExportArgs, loaded: &[Loaded], edit: &Edit) -> Result<Self, Failure> {
-        let form = args.to.name();
-        let folder = args.to == Form::Diffusers;
-        let path = match &args.output_dir {
-            Some(path) if folder || path.extension().is_some_and(|e| e == "safetensors") => path.clone(),
-            Some(path) if path.is_file() => {
-                return Err(Failure::new(format!(
-                    "--output-dir {}: expected a folder or a name ending in .safetensors",
-                    path.display()
-                )));
-            }
-            Some(path) => {
-                let name = output::slug(&format!("{} {}", edit.about.method, edit.about.concepts.join(" ")));
-                path.join(format!("{}-{form}.safetensors", if name == "concept" { "edit".into() } else { name }))
-            }
-            None => beside(&loaded[0], folder, form),
-        };
-        if folder && path.is_file() {
-            return Err(Failure::new(format!("--output-dir {}: expected a folder, found a file", path.display())));
-        }
-        if !folder && path.is_dir() {
-            return Err(Failure::new(format!("--output-dir {}: expected a file, found a folder", path.display())));
-        }
-        let card = if folder { path.join("README.md") } else { path.with_extension("md") };
-        let there =
-            if folder { path.is_dir() && fs_err::read_dir(&path)?.next().is_some() } else { path.exists() || card.exists() };
-        let same =
-            |one: &Loaded| path.canonicalize().is_ok_and(|p| one.file.canonicalize().is_ok_and(|file| file.starts_with(&p)));
-        if loaded.iter().any(same) {
-            return Err(
-                Failure::new(format!("{}: would replace the edit itself", path.display())).with_hint("give another --output-dir")
-            );
-        }
-        if there && !args.overwrite {
-            return Err(Failure::new(format!("{}: is there already", path.display()))
-                .with_hint("give another --output-dir, or --overwrite to replace it"));
-        }
-        if there && folder && !path.join("model_index.json").is_file() {
-            return Err(Failure::new(format!("{}: is not a model's folder, so it is not replaced", path.display()))
-                .with_hint("give another --output-dir"));
-        }
-        Ok(Self { old: there.then(|| path.clone()), path, card })
-    }
-}
-
-/// `export-FORM` in the folder of a run; `NAME-export-FORM` beside any other edit.
-fn beside(loaded: &Loaded, folder: bool, form: &str) -> PathBuf {
-    let name = if loaded.file.file_name().is_some_and(|n| n == crate::erase::EDIT) {
-        format!("export-{form}")
-    } else {
-        let stem = loaded.file.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-        format!("{stem}-export-{form}")
-    };
-    let parent = loaded.file.parent().unwrap_or(Path::new(""));
-    parent.join(if folder { name } else { format!("{name}.safetensors") })
-}
-
 /// What is known of a result after it was written.
 #[derive(Default)]
 struct Written {
+    /// Rank and relative error of a LoRA.
     low_rank: Option<(usize, f64)>,
+    raised: bool,
     left_out: Vec<(String, f64)>,
+    /// What other programs do not read of it.
+    limits: Vec<String>,
+    /// The judges' numbers for the file itself.
+    measured: Option<Value>,
 }
 
 fn write(
@@ -182,36 +132,23 @@ fn write(
     // Everything that can be refused is refused before anything is written.
     match args.to {
         Form::Lora => {
-            // Alone, an edit of factors is written as it is.
-            let found = match loaded {
-                [one] => one.edit.low_rank(base, args.rank, one.strength)?,
-                _ => edit.low_rank(base, args.rank, 1.0)?,
-            };
-            let share = found.left_out_share();
-            written.low_rank = Some((args.rank, found.error));
+            let (rank, found) = lora::factors(args, base, loaded, edit)?;
+            written.low_rank = Some((rank, found.error));
+            written.raised = lora::raised(args, rank);
             written.left_out = found.left_out;
-            lora.low_rank = found.low_rank.into_iter().filter(|low| moves(&low.up) && moves(&low.down)).collect();
-            if lora.low_rank.is_empty() {
-                let problem =
-                    format!("a LoRA can carry nothing of this edit, which changes {}", listed(&shares(&written.left_out)));
-                return Err(Failure::new(problem).with_hint("--to delta carries every change exactly"));
-            }
-            if share > MOST_LEFT_OUT && !args.allow_partial {
-                let list = listed(&shares(&written.left_out));
-                return Err(Failure::new(format!("a LoRA cannot carry {:.1}% of the change (squared): {list}", 100.0 * share))
-                    .with_hint("--allow-partial writes the rest; --to delta carries every change exactly"));
-            }
+            lora.low_rank = found.low_rank;
             for low in &mut lora.low_rank {
-                (low.down, low.up) = (rounded(&low.down, precision), rounded(&low.up, precision));
+                let at = format!("{} {}", low.component, low.module);
+                (low.down, low.up) = (rounded(&at, &low.down, precision)?, rounded(&at, &low.up, precision)?);
             }
         }
         Form::Delta => {
             for (component, name, old, new) in edit.new_values(base, 1.0)? {
                 let (old, new_values) = (old.to_f32().unwrap_or_default(), new.to_f32().unwrap_or_default());
                 let diff: Vec<f32> = new_values.iter().zip(&old).map(|(n, o)| n - o).collect();
-                let diff = HostTensor::from_f32(new.shape(), &diff);
-                if moves(&diff) {
-                    lora.diffs.push(Diff { component, name, diff: rounded(&diff, precision) });
+                if diff.iter().any(|d| *d != 0.0) {
+                    let diff = rounded(&format!("{component} {name}"), &HostTensor::from_f32(new.shape(), &diff), precision)?;
+                    lora.diffs.push(Diff { component, name, diff });
                 }
             }
             if lora.diffs.is_empty() {
@@ -232,36 +169,49 @@ fn write(
         }
         Form::Diffusers | Form::Single => {}
     }
-    let card = Card {
-        form: args.to,
-        model,
-        loaded,
-        method: &edit.about.method,
-        concepts: &edit.about.concepts,
-        low_rank: written.low_rank,
-        left_out: &written.left_out,
-        dtype: &args.dtype,
+    written.limits = elsewhere::limits(args.to, base, &lora);
+    let card = |written: &Written| {
+        Card {
+            args,
+            model,
+            loaded,
+            method: &edit.about.method,
+            concepts: &edit.about.concepts,
+            file: &target.path,
+            low_rank: written.low_rank,
+            left_out: &written.left_out,
+            limits: &written.limits,
+            measured: match &written.measured {
+                Some(rates) => Measured::Itself(rates),
+                None if carries_all(args, precision, model, loaded, written) => Measured::TheEdit,
+                None => Measured::Not,
+            },
+        }
+        .text()
     };
-    let card = card.text();
+    let first = card(&written);
     if let Some(parent) = target.path.parent().filter(|p| !p.as_os_str().is_empty()) {
         fs_err::create_dir_all(parent)?;
     }
-    let about = about(edit, loaded);
+    let mut about = about(edit, loaded);
     match args.to {
         Form::Diffusers => {
             let edited = edit.apply(base, 1.0)?;
-            replace_folder(target, |path| Ok(write_folder(&edited, path, precision, Some(&card))?))?;
-            return Ok(written);
+            target.replace_folder(|path| Ok(write_folder(&edited, path, precision, Some(&first))?))?;
         }
         Form::Single => write_single(&edit.apply(base, 1.0)?, &target.path, precision, &about)?,
         Form::Lora | Form::Delta => {
-            let mut about = about;
             if let (Form::Lora, [one]) = (args.to, loaded) {
-                about.extend(edits::gate_metadata(&one.edit));
+                let rank = lora.low_rank.iter().map(scumble_nn::files::LowRank::rank).max().unwrap_or(1);
+                let alpha = lora.low_rank.first().map_or(1.0, |low| low.alpha);
+                about.extend(edits::gate_metadata(&one.edit, rank, alpha));
             }
             let title = target.path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
             let spec = Spec { title, extra: about, ..Spec::of(base) };
-            write_kohya(&target.path, &lora, &spec)?;
+            match args.to {
+                Form::Lora => write_kohya(&target.path, &lora, &spec)?,
+                _ => write_delta(&target.path, &lora.diffs, base, &spec)?,
+            }
         }
         Form::Partial => {
             let value = |change: &Change| match change {
@@ -269,13 +219,28 @@ fn write(
                 _ => None,
             };
             let tensors: Tensors = edit.changes.iter().filter_map(|((_, name), c)| Some((name.clone(), value(c)?))).collect();
-            let mut metadata = about;
-            metadata.insert("format".into(), "pt".into());
-            write_as(&target.path, tensors, precision.dtype(), &metadata)?;
+            about.insert("format".into(), "pt".into());
+            write_as(&target.path, tensors, precision.dtype(), &about)?;
         }
     }
-    write_file(&target.card, card.as_bytes())?;
+    if args.judge {
+        written.measured = measure::rates(args.to, &target.path, model, &edit.about.concepts, args.print.quiet)?;
+    }
+    if args.judge || args.to != Form::Diffusers {
+        write_file(&target.card, card(&written).as_bytes())?;
+    }
     Ok(written)
+}
+
+/// Whether what was measured of the edit holds for the file: it is one whole edit on its own model, to the bit or nearly so.
+fn carries_all(args: &ExportArgs, precision: Precision, model: &Model, loaded: &[Loaded], written: &Written) -> bool {
+    let [one] = loaded else { return false };
+    let exact = match args.to {
+        Form::Lora => written.left_out.is_empty() && written.low_rank.is_some_and(|(_, error)| error < 1e-5),
+        _ => true,
+    };
+    let at_home = one.strength == 1.0 && one.edit.about.base_hash == model.hash && one.edit.about.gate.is_none();
+    exact && at_home && matches!(precision, Precision::Keep | Precision::F32)
 }
 
 /// What is to be said of edits that look at the prompt: no other tool knows how.
@@ -293,14 +258,12 @@ fn gates_lost(form: Form, loaded: &[Loaded]) -> Vec<String> {
         .collect()
 }
 
-/// Whether any number in it is not zero.
-fn moves(tensor: &HostTensor) -> bool {
-    tensor.to_f32().is_some_and(|values| values.iter().any(|v| *v != 0.0))
-}
-
-fn rounded(tensor: &HostTensor, precision: Precision) -> HostTensor {
+/// A tensor in the dtype asked for.
+fn rounded(name: &str, tensor: &HostTensor, precision: Precision) -> Result<HostTensor, Failure> {
     let dtype = precision.dtype().unwrap_or(Dtype::F32);
-    tensor.cast(dtype).unwrap_or_else(|| tensor.clone())
+    tensor
+        .rounded(dtype)
+        .map_err(|problem| Failure::new(format!("{name}: {problem}")).with_hint("f32 and bf16 hold what f16 cannot"))
 }
 
 /// Our own metadata of a file: where it came from. Not the key that marks an edit of ours, which this file is not.
@@ -316,21 +279,6 @@ fn about(edit: &Edit, loaded: &[Loaded]) -> BTreeMap<String, String> {
         ("scumble.edit_hash", hashes.join(" ")),
     ];
     pairs.into_iter().filter(|(_, value)| !value.is_empty()).map(|(key, value)| (key.to_owned(), value)).collect()
-}
-
-/// Writes a folder; one that is replaced comes back if that fails.
-fn replace_folder(target: &Target, write: impl FnOnce(&Path) -> Result<(), Failure>) -> Result<(), Failure> {
-    let Some(old) = &target.old else { return write(&target.path) };
-    let name = old.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let aside = old.with_file_name(format!(".{name}.{}.old", std::process::id()));
-    fs_err::rename(old, &aside)?;
-    match write(&target.path) {
-        Ok(()) => Ok(fs_err::remove_dir_all(&aside)?),
-        Err(failure) => {
-            fs_err::rename(&aside, old)?;
-            Err(failure)
-        }
-    }
 }
 
 fn shares(left_out: &[(String, f64)]) -> Vec<String> {

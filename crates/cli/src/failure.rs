@@ -58,6 +58,12 @@ impl Failure {
         Self { message: "interrupted".into(), hint: Some("the same command continues from here".into()), status: 130 }
     }
 
+    /// What to try.
+    #[cfg(test)]
+    pub(crate) fn hint(&self) -> Option<&str> {
+        self.hint.as_deref()
+    }
+
     /// Whether the user stopped the program.
     pub(crate) fn is_interrupt(&self) -> bool {
         self.status == 130

@@ -2,16 +2,12 @@
 
 use scumble_diffusion::{
     Gate,
-    guards::{self, Guard},
+    guards::{self, Guard, Rule, a_star::Maps},
 };
 use scumble_erase::{Change, Concept, Variant, Wording, World, guards::guard};
 use serde_json::{Map, Value};
 
-use crate::{
-    edits::{self, Loaded},
-    failure::Failure,
-    options,
-};
+use crate::{edits::Loaded, failure::Failure, options, words};
 
 /// The power, factor and floor of a gate that is put on adapters from the command line: the paper's.
 const POWER: f64 = 1.0;
@@ -93,9 +89,37 @@ fn gate(text: &str, names: &[String], loaded: &mut [Loaded], world: Option<&Worl
             None => Gate { prompts: prompts.clone(), power: POWER, factor: 1.0, floor: 0.0 },
         };
         one.edit.about.gate = Some(gate);
-        one.hash = edits::hash(&one.edit);
+        one.hash = one.edit.content_hash();
     }
     Ok(())
+}
+
+/// What is to be said of concepts in `--guard ID=TEXT` that the miniature does not know.
+pub(crate) fn unknown(texts: &[String], world: Option<&World>) -> Vec<String> {
+    let said = texts.iter().filter_map(|text| text.split_once('='));
+    said.flat_map(|(id, said)| words::unknown(&format!("--guard {id}"), &options::listed(said), world)).collect()
+}
+
+/// What is to be said of guards that do nothing in so many steps at these guidance scales for these prompts, one of each picture.
+pub(crate) fn without_effect(guards: &[Guard], steps: usize, scales: &[f64], prompts: &[&str]) -> Vec<String> {
+    let why = |guard: &Guard| -> Option<String> {
+        let idle: Vec<String> = scales.iter().filter_map(|&scale| guard.no_effect(steps, scale)).collect();
+        match idle.first() {
+            Some(reason) if idle.len() == scales.len() => Some(format!("has no effect: {reason}")),
+            Some(reason) => Some(format!("has no effect on {} of {} pictures: {reason}", idle.len(), scales.len())),
+            None => unnamed(guard, prompts)
+                .then(|| "has no effect: it parts several of its words, and no prompt has two of them".into()),
+        }
+    };
+    guards.iter().filter_map(|guard| Some(format!("the guard {} {}", guard.id, why(guard)?))).collect()
+}
+
+/// Whether a guard looks for words of which no prompt has enough.
+fn unnamed(guard: &Guard, prompts: &[&str]) -> bool {
+    let named = |prompt: &str| guard.texts.iter().filter(|word| prompt.to_lowercase().contains(&word.to_lowercase())).count();
+    matches!(&guard.rule, Rule::AStar(a_star) if a_star.maps == Maps::Words)
+        && !prompts.is_empty()
+        && prompts.iter().all(|prompt| named(prompt) < 2)
 }
 
 /// What a guard does, in words.

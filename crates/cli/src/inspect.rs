@@ -1,12 +1,15 @@
 //! `scumble inspect`: what a file or folder is, and what is worth knowing about it.
 
+mod lines;
+
 use std::{
     collections::BTreeMap,
     io::Read as _,
     path::{Path, PathBuf},
 };
 
-use scumble_nn::files::{Checkpoint, Kind, TensorFile, Tensors, identify, source::parse_object};
+use scumble_diffusion::Schedule;
+use scumble_nn::files::{Checkpoint, Kind, TensorFile, Tensors, algorithms, identify, source::parse_object};
 use scumble_report::png;
 use serde_json::{Map, Value, json};
 
@@ -37,7 +40,7 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Outcome, Failure> {
     if args.print.json {
         output::json(&Value::Object(sheet))?;
     } else {
-        for line in lines(&sheet) {
+        for line in lines::lines(&sheet) {
             output::data(&line)?;
         }
     }
@@ -66,8 +69,7 @@ fn of_path(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
                 sheet.insert("run".into(), of_record(&record)?);
                 Ok(sheet)
             }
-            Err(_) => Err(Failure::new(format!("{}: is a folder that holds nothing known", path.display()))
-                .with_hint("known are diffusers folders, text encoder folders and the output folders of scumble")),
+            Err(_) => of_shelf(path),
         };
     }
     let mut start = [0; 8];
@@ -75,6 +77,45 @@ fn of_path(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
         && fs_err::File::open(path)?.read(&mut start)? == start.len()
         && start == *b"\x89PNG\r\n\x1a\n";
     if picture { of_picture(path) } else { of_file(path, args) }
+}
+
+/// Most things listed of a folder.
+const SHELF: usize = 50;
+
+/// A folder that is nothing itself and may hold something: what lies one level down.
+fn of_shelf(path: &Path) -> Result<Sheet, Failure> {
+    let mut below: Vec<PathBuf> = fs_err::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    below.sort();
+    let named = |p: &Path| p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let known = |inside: &PathBuf| {
+        let tensors = inside.extension().is_some_and(|e| e == "safetensors");
+        let kind = if inside.is_dir() && inside.join(RECORD).is_file() {
+            "run of scumble".to_owned()
+        } else if inside.is_dir() || tensors {
+            match identify(inside).ok()?.kind {
+                Kind::Unknown => return None,
+                kind => kind.describe(),
+            }
+        } else {
+            return None;
+        };
+        Some(json!({"name": named(inside), "kind": kind}))
+    };
+    let mut found: Vec<Value> = below.iter().filter(|p| !named(p).starts_with('.')).filter_map(known).collect();
+    if found.is_empty() {
+        return Err(Failure::new(format!("{}: is a folder that holds nothing known", path.display()))
+            .with_hint("known are diffusers folders, text encoder folders and the output folders of scumble"));
+    }
+    let mut sheet = self::named(path, "folder of other things");
+    let more = found.len().saturating_sub(SHELF);
+    found.truncate(SHELF);
+    sheet.insert("holds".into(), found.into());
+    let mut notes = vec!["`scumble inspect PATH/NAME` looks at one of them".to_owned()];
+    if more > 0 {
+        notes.push(format!("{more} more are not listed"));
+    }
+    sheet.insert("notes".into(), notes.into());
+    Ok(sheet)
 }
 
 /// What every sheet begins with.
@@ -88,7 +129,11 @@ fn of_picture(path: &Path) -> Result<Sheet, Failure> {
     let mut sheet = named(path, "picture");
     let value = |text: String| serde_json::from_str::<Value>(&text).ok().filter(Value::is_object).unwrap_or(Value::String(text));
     let texts: Map<String, Value> = texts.into_iter().map(|(key, text)| (key, value(text))).collect();
-    sheet.insert("text".into(), texts.into());
+    if texts.is_empty() {
+        sheet.insert("notes".into(), vec!["it carries no text that says how it was made"].into());
+    } else {
+        sheet.insert("text".into(), texts.into());
+    }
     Ok(sheet)
 }
 
@@ -122,7 +167,17 @@ fn of_model(path: Option<&Path>, args: &InspectArgs) -> Result<Sheet, Failure> {
     }
     sheet.insert("parts".into(), parts.into());
     sheet.insert("hash".into(), model.hash.clone().into());
-    sheet.insert("notes".into(), model.checkpoint.notes.clone().into());
+    let mut notes = model.checkpoint.notes.clone();
+    notes.extend(Schedule::passed_over(&model.checkpoint.scheduler));
+    // Opening reads names; whether a network can be made of them is seen when one is.
+    match model.pipeline() {
+        Ok(pipeline) => {
+            let drawn = pipeline.own_sampler();
+            notes.extend(drawn.err().map(|why| format!("cannot draw with its own scheduler: {why}")));
+        }
+        Err(why) => notes.push(format!("cannot be drawn with: {why}")),
+    }
+    sheet.insert("notes".into(), notes.into());
     if args.tensors {
         sheet.insert("tensors".into(), tensor_list(&list));
     }
@@ -161,7 +216,7 @@ fn of_file(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
         }
         Kind::DiffusersFolder | Kind::SingleFile(_) => match of_model(Some(path), args) {
             Ok(sheet) => Ok(sheet),
-            // A single file of unusual widths is still what it is.
+            // A single file of unusual widths, or with a number that is none, is still what it is.
             Err(why) if path.is_file() && args.model.reading.config.is_none() => {
                 let mut sheet = named(path, &kind);
                 sheet.insert("parts".into(), found.parts.iter().map(of_part).collect());
@@ -175,13 +230,34 @@ fn of_file(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
             sheet.insert("parts".into(), found.parts.iter().map(of_part).collect());
             let tensors = if path.is_file() { TensorFile::open(path)?.tensors } else { Tensors::new() };
             match found.kind {
-                Kind::KohyaLora | Kind::PeftLora => drop(sheet.insert("lora".into(), of_lora(&tensors))),
-                Kind::TextualInversion => drop(sheet.insert("embedding".into(), of_embedding(&tensors, &found.metadata))),
+                Kind::KohyaLora | Kind::ComfyLora | Kind::PeftLora | Kind::Delta => {
+                    sheet.insert("lora".into(), of_lora(&tensors));
+                    let file = TensorFile { path: path.into(), tensors: tensors.clone(), metadata: found.metadata.clone() };
+                    if let Some(gate) = edits::described_gate(&file) {
+                        sheet.insert("gate".into(), edits::describe_gate(&gate).into());
+                    }
+                }
+                Kind::TextualInversion => drop(sheet.insert("embedding".into(), of_embedding(path, &tensors, &found.metadata))),
                 _ => {}
             }
-            if matches!(
+            // Nobody can measure a change that holds no numbers, and nobody else would say so.
+            let broken: Vec<String> =
+                tensors.iter().filter_map(|(name, t)| Some(format!("not finite: {name}: {}", t.not_finite()?))).collect();
+            let unread: std::collections::BTreeSet<String> =
+                tensors.values().filter(|t| !t.is_float() && t.to_i64().is_none()).map(|t| format!("{:?}", t.dtype())).collect();
+            if !broken.is_empty() {
+                sheet.insert("hash".into(), file_hash(path)?.into());
+                sheet.insert("notes".into(), broken.into());
+            } else if matches!(
                 found.kind,
-                Kind::ScumbleEdit | Kind::PartialUNet | Kind::KohyaLora | Kind::PeftLora | Kind::Delta | Kind::TextEncoderFolder
+                Kind::ScumbleEdit
+                    | Kind::PartialUNet
+                    | Kind::LdmUNet
+                    | Kind::KohyaLora
+                    | Kind::ComfyLora
+                    | Kind::PeftLora
+                    | Kind::Delta
+                    | Kind::TextEncoderFolder
             ) {
                 of_change(path, args, &mut sheet)?;
             } else if path.is_file() {
@@ -200,6 +276,13 @@ fn of_file(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
                 .collect();
             if !metadata.is_empty() {
                 sheet.insert("metadata".into(), metadata.into());
+            }
+            if !unread.is_empty() {
+                let note = json!(format!("dtypes that are not read: {}", unread.into_iter().collect::<Vec<_>>().join(", ")));
+                match sheet.get_mut("notes").and_then(Value::as_array_mut) {
+                    Some(notes) => notes.push(note),
+                    None => drop(sheet.insert("notes".into(), vec![note].into())),
+                }
             }
             if args.tensors {
                 sheet.insert("tensors".into(), tensor_list(&tensors));
@@ -292,6 +375,7 @@ fn of_lora(tensors: &Tensors) -> Value {
         "_lora.down.weight",
         ".lora_A.default.weight",
         ".lora_linear_layer.down.weight",
+        ".hada_w1_b",
     ];
     let mut ranks: BTreeMap<usize, usize> = BTreeMap::new();
     for (name, tensor) in tensors {
@@ -300,18 +384,21 @@ fn of_lora(tensors: &Tensors) -> Value {
         }
     }
     let modules: usize = ranks.values().sum();
-    let text = tensors.keys().filter(|name| name.starts_with("lora_te") || name.starts_with("text_encoder")).count();
+    let text = tensors.keys().filter(|name| name.starts_with("lora_te") || name.contains("text_encoder")).count();
     let ranks: Vec<usize> = ranks.into_keys().collect();
-    json!({"modules": modules, "ranks": ranks, "reaches": if text > 0 { "unet and text encoder" } else { "unet" }})
+    let kinds = algorithms(tensors.keys());
+    let reaches = if text > 0 { "unet and text encoder" } else { "unet" };
+    json!({"algorithms": kinds, "modules": modules, "ranks": ranks, "reaches": reaches})
 }
 
-fn of_embedding(tensors: &Tensors, metadata: &BTreeMap<String, String>) -> Value {
-    let Some((key, tensor)) = tensors.iter().next() else { return Value::Null };
-    let token = if key == "emb_params" { metadata.get("name") } else { Some(key) };
+fn of_embedding(path: &Path, tensors: &Tensors, metadata: &BTreeMap<String, String>) -> Value {
+    let Some(tensor) = tensors.values().next() else { return Value::Null };
     let (vectors, width) = match *tensor.shape() {
         [n, width] => (n, width),
         _ => (1, tensor.len()),
     };
+    let file = TensorFile { path: path.into(), tensors: tensors.clone(), metadata: metadata.clone() };
+    let token = scumble_nn::files::read_embedding(&file, width).map(|embedding| embedding.token).ok();
     json!({"token": token, "vectors": vectors, "width": width})
 }
 
@@ -337,46 +424,6 @@ fn of_part(part: &scumble_nn::files::identify::Part) -> Value {
 fn tensor_list(tensors: &Tensors) -> Value {
     let one = |(name, tensor): (&String, &scumble_nn::files::HostTensor)| json!({"name": name, "dtype": format!("{:?}", tensor.dtype()), "shape": tensor.shape()});
     tensors.iter().map(one).collect()
-}
-
-/// A sheet for people.
-fn lines(sheet: &Sheet) -> Vec<String> {
-    let mut out = Vec::new();
-    for (key, value) in sheet {
-        match (key.as_str(), value) {
-            ("parts", Value::Array(parts)) => {
-                for part in parts {
-                    let dtypes = part["dtypes"].as_object().into_iter().flatten().map(|(dtype, n)| format!("{n} {dtype}"));
-                    let dtypes: Vec<String> = dtypes.collect();
-                    let (name, count) = (plain(&part["name"]), plain(&part["tensors"]));
-                    let numbers = plain(&part["parameters"]);
-                    out.push(format!("{name:<18} {count} tensors ({}), {numbers} parameters", dtypes.join(", ")));
-                }
-            }
-            ("strongest", Value::Array(layers)) => {
-                out.push("strongest changes, |new - old| / |old|:".into());
-                for layer in layers {
-                    out.push(format!("  {:>10.3e}  {}", layer["relative_change"].as_f64().unwrap_or(0.0), plain(&layer["name"])));
-                }
-            }
-            ("tensors", Value::Array(tensors)) => {
-                out.extend(tensors.iter().map(|t| format!("  {} {} {}", plain(&t["name"]), plain(&t["dtype"]), t["shape"])));
-            }
-            ("notes", Value::Array(notes)) => out.extend(notes.iter().map(|note| format!("note: {}", plain(note)))),
-            (_, Value::Object(map)) => {
-                out.push(format!("{key}:"));
-                out.extend(map.iter().filter(|(_, v)| !v.is_null()).map(|(name, v)| format!("  {name}: {}", plain(v))));
-            }
-            (_, Value::Null) => {}
-            _ => out.push(format!("{key:<18} {}", plain(value))),
-        }
-    }
-    out
-}
-
-/// A value without the quotes of a string.
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! Drawing and judging the pictures of `erase`, each picture once for ever: answers are kept by what was drawn.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::{BufRead, Write},
     path::PathBuf,
 };
 
+use burn::tensor::Tensor;
 use scumble_diffusion::{Picture, Pipeline};
 use scumble_erase::World;
-use scumble_eval::{Answer, Case, Judge, Judges, JudgingSet, Rate, Rates, judging};
+use scumble_eval::{Answer, Case, Judge, Judges, JudgingSet, Kind, Rate, Rates, Role, judging};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -30,6 +31,27 @@ struct Line {
     seed: u64,
     object: String,
     style: String,
+}
+
+/// A picture, and whether it was made of finite numbers. One that was not is black, and shows nothing to judge.
+pub(crate) struct Drawn {
+    pub(crate) picture: Picture,
+    pub(crate) finite: bool,
+}
+
+impl Drawn {
+    /// The pictures of latents `[n, channels, h, w]`.
+    pub(crate) fn decoded(pipeline: &Pipeline, latents: Tensor<4>) -> Vec<Self> {
+        let decoded = pipeline.decode(latents);
+        let [n, channels, height, width] = decoded.dims();
+        let values: Vec<f32> = decoded.clone().into_data().iter::<f32>().collect();
+        let finite = |i: usize| {
+            let size = channels * height * width;
+            values[i * size..(i + 1) * size].iter().all(|v| v.is_finite())
+        };
+        let finite: Vec<bool> = (0..n).map(finite).collect();
+        Picture::from_batch(decoded).into_iter().zip(finite).map(|(picture, finite)| Self { picture, finite }).collect()
+    }
 }
 
 /// The miniature's judges and the sets for some concepts.
@@ -72,8 +94,16 @@ impl Judging {
             if progress::interrupted() {
                 return Err(Failure::interrupted());
             }
-            let pictures = Picture::from_batch(pipeline.decode(latents));
-            seen.add(&wanted[range.clone()], self.judges.answers(&pictures))?;
+            let drawn = Drawn::decoded(pipeline, latents);
+            if let Some(case) = wanted[range.clone()].iter().zip(&drawn).find(|(_, drawn)| !drawn.finite).map(|(case, _)| case) {
+                return Err(Failure::new(format!(
+                    "{stage}: the picture of `{}`, seed {}, is of numbers that are not finite",
+                    case.prompt, case.seed
+                ))
+                .with_hint("the model or its edit computes NaN or infinities; a black picture is not an erased concept"));
+            }
+            let pictures: Vec<Picture> = drawn.into_iter().map(|drawn| drawn.picture).collect();
+            seen.add(&wanted[range.clone()], self.judges.answers(&pictures));
             progress.step(range.end, None);
         }
         let answer = |case: &Case| seen.get(case).cloned();
@@ -129,6 +159,39 @@ pub(crate) fn count_attributes(
     Ok(hits.into_iter().map(|h| h as f64 / all).collect())
 }
 
+/// How many different pictures the target and the others of some concepts have: concepts erased together share most of their others.
+pub(crate) fn distinct(concepts: &[&str]) -> serde_json::Value {
+    let sets = JudgingSet::for_concepts(&World::emoji(), concepts);
+    let of = |role: Role| {
+        let cases = sets.iter().flatten().flat_map(|set| &set.cases).filter(|case| case.role == role);
+        cases.map(|case| (&case.prompt, case.seed)).collect::<BTreeSet<_>>().len()
+    };
+    serde_json::json!({ "target": of(Role::Target), "others": of(Role::Other) })
+}
+
+/// What was seen picture by picture, for whoever counts pictures that hang together: of each concept the target's pictures by prompt and the others'
+/// by object, `1` for one that shows what it was asked about. `null` where no judge knows the concept.
+///
+/// # Errors
+/// If the answers are not those that [`Judging::rates`] has left.
+pub(crate) fn shown(concepts: &[&str], content: &str) -> Result<serde_json::Value, Failure> {
+    let seen = Answers::open(&format!("{content}/{}", miniature::judges_hash()))?;
+    let one = |set: &JudgingSet| -> Option<serde_json::Value> {
+        let (mut target, mut others) = (BTreeMap::<&str, String>::new(), BTreeMap::<&str, String>::new());
+        for case in &set.cases {
+            let answer = seen.get(case)?;
+            let label = if case.judge == Kind::Object { &answer.object } else { &answer.style };
+            let bit = if case.accepted.contains(label) { '1' } else { '0' };
+            match case.role {
+                Role::Target => target.entry(&case.prompt).or_default().push(bit),
+                Role::Other => others.entry(&case.names.object).or_default().push(bit),
+            }
+        }
+        Some(serde_json::json!({ "target": target, "others": others }))
+    };
+    Ok(JudgingSet::for_concepts(&World::emoji(), concepts).iter().map(|set| set.as_ref().and_then(one)).collect())
+}
+
 /// The miniature's judges.
 pub(crate) fn miniature_judges(device: &burn::tensor::Device) -> Result<Judges, Failure> {
     Ok(Judges {
@@ -177,10 +240,14 @@ impl Answers {
         self.known.get(&(case.prompt.clone(), case.seed))
     }
 
-    fn add(&mut self, cases: &[&Case], answers: Vec<Answer>) -> Result<(), Failure> {
+    fn append(&self, text: &str) -> std::io::Result<()> {
         if let Some(folder) = self.path.parent() {
             fs_err::create_dir_all(folder)?;
         }
+        fs_err::OpenOptions::new().create(true).append(true).open(&self.path)?.write_all(text.as_bytes())
+    }
+
+    fn add(&mut self, cases: &[&Case], answers: Vec<Answer>) {
         // A line feed first closes a line that a killed run may have left open.
         let mut text = String::from("\n");
         for (case, answer) in cases.iter().zip(&answers) {
@@ -189,11 +256,28 @@ impl Answers {
             text += &serde_json::to_string(&line).unwrap_or_default();
             text.push('\n');
         }
-        let mut file = fs_err::OpenOptions::new().create(true).append(true).open(&self.path)?;
-        file.write_all(text.as_bytes())?;
+        if let Err(error) = self.append(&text) {
+            crate::store::cache_failed(&error);
+        }
         for (case, answer) in cases.iter().zip(answers) {
             self.known.insert((case.prompt.clone(), case.seed), answer);
         }
-        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn pictures_that_two_concepts_share_are_counted_once() {
+        // 180 others each, of which all are the same; 48 pictures of each concept's own.
+        assert_eq!(distinct(&["church", "dog"]), json!({"target": 96, "others": 180}));
+        assert_eq!(distinct(&["church"]), json!({"target": 48, "others": 186}));
+        assert_eq!(distinct(&["van gogh"]), json!({"target": 0, "others": 0}));
+        // An object's others have no church, a style's no ink: 31 objects in 5 styles are others of both.
+        assert_eq!(distinct(&["church", "ink"])["others"], 155);
     }
 }

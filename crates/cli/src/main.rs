@@ -7,6 +7,7 @@ mod args;
 mod attack;
 mod card;
 mod clip;
+mod concepts;
 mod device;
 mod drawing;
 mod edits;
@@ -17,9 +18,12 @@ mod failure;
 mod generate;
 mod grid;
 mod guards;
+mod hub;
 mod inspect;
+mod judge;
 mod judging;
 mod list;
+mod masks;
 mod memory;
 mod miniature;
 mod model;
@@ -28,9 +32,13 @@ mod output;
 mod photos;
 mod progress;
 mod prompts;
+mod record;
 mod report;
+mod settings;
+mod shell;
 mod store;
 mod verify;
+mod words;
 
 use std::process::ExitCode;
 
@@ -61,11 +69,15 @@ fn run() -> Result<Outcome, Failure> {
         }
     };
     match args.command {
-        Command::Methods(args) => list::methods(args),
-        Command::Attacks(args) => list::attacks(args),
+        Command::Methods(args) => list::methods(&args),
+        Command::Attacks(args) => list::attacks(&args),
         Command::Attack(args) => attack::run(&args),
-        Command::Guards(args) => list::guards(args),
+        Command::Guards(args) => list::guards(&args),
         Command::Metrics(args) => list::metrics(args),
+        Command::Concepts(args) => concepts::run(args),
+        Command::Completions(args) => shell::completions(args),
+        Command::Man(args) => shell::man(&args),
+        Command::Judge(args) => judge::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Erase(args) => erase::run(&args),
         Command::Generate(args) => generate::run(&args),

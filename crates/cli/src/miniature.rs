@@ -1,6 +1,8 @@
 //! The built-in miniature, its CLIP and its judges, compiled in so that the binary works from any folder.
 
-use scumble_nn::files::Source;
+use std::collections::BTreeMap;
+
+use scumble_nn::files::{Checkpoint, Component, Family, OpenOptions, Source, TokenizerFiles};
 
 macro_rules! embedded {
     ($root:literal, $($file:literal),* $(,)?) => {
@@ -31,6 +33,41 @@ pub(crate) fn model() -> Source {
             "vae/diffusion_pytorch_model.safetensors",
         ),
     )
+}
+
+/// Whether a checkpoint is the miniature, whatever it is called and however it is stored: the compiled-in one, a copy of it, or a model
+/// of its family, which has the same networks and the same vocabulary (an edited, exported or fine-tuned miniature).
+///
+/// This one answer decides steps, guidance and sampler of drawing, the defaults of methods, what a concept's word means, and whether the
+/// compiled-in judges are at home.
+pub(crate) fn is_one(checkpoint: &Checkpoint) -> bool {
+    if checkpoint.family != Family::Custom {
+        return false;
+    }
+    let Ok(own) = Checkpoint::read(&model(), &OpenOptions::default()) else { return false };
+    same_network(&checkpoint.unet, &own.unet)
+        && same_network(&checkpoint.text_encoder, &own.text_encoder)
+        && same_vocabulary(&checkpoint.tokenizer, &own.tokenizer)
+}
+
+/// Whether a model has the miniature's vocabulary, so that its prompts mean what the judges were taught.
+pub(crate) fn speaks_the_same(checkpoint: &Checkpoint) -> bool {
+    Checkpoint::read(&model(), &OpenOptions::default()).is_ok_and(|own| same_vocabulary(&checkpoint.tokenizer, &own.tokenizer))
+}
+
+fn same_network(a: &Component, b: &Component) -> bool {
+    let shapes = |one: &Component| -> BTreeMap<String, Vec<usize>> {
+        one.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect()
+    };
+    a.tensors.len() == b.tensors.len() && shapes(a) == shapes(b)
+}
+
+fn same_vocabulary(a: &TokenizerFiles, b: &TokenizerFiles) -> bool {
+    let ids = |files: &TokenizerFiles| -> Option<BTreeMap<String, u64>> { serde_json::from_slice(files.get("vocab.json")?).ok() };
+    match (ids(a), ids(b)) {
+        (Some(a), Some(b)) => a == b,
+        _ => a.get("tokenizer.json").is_some() && a.get("tokenizer.json") == b.get("tokenizer.json"),
+    }
 }
 
 /// The CLIP that the miniature's text encoder was trained with.

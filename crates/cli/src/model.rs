@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use scumble_diffusion::Pipeline;
+use scumble_diffusion::{Pipeline, Schedule};
 use scumble_nn::files::{Checkpoint, OpenOptions, Prediction};
 
-use crate::{args::ModelArgs, device, failure::Failure, miniature, output};
+use crate::{args::ModelArgs, device, failure::Failure, hub, miniature, output};
 
 /// A checkpoint, its content hash and where it came from.
 pub(crate) struct Model {
@@ -15,8 +15,10 @@ pub(crate) struct Model {
     pub(crate) device: Device,
     /// The device in words, for a record.
     pub(crate) device_name: String,
-    /// Whether it is the built-in miniature itself.
+    /// Whether it is the compiled-in checkpoint, which has no path.
     pub(crate) builtin: bool,
+    /// Whether it is the miniature, compiled in or not; see [`miniature::is_one`].
+    pub(crate) miniature: bool,
 }
 
 impl Model {
@@ -32,23 +34,41 @@ impl Model {
             prediction_type: args.reading.prediction_type.as_deref().map(prediction).transpose()?,
             variant: args.reading.variant_files.clone(),
         };
-        let (checkpoint, builtin) = match path.or(args.model.as_deref()) {
-            Some(path) if path.as_os_str() != miniature::NAME && !path.exists() => {
-                return Err(Failure::new(format!("--model {}: there is no such file or folder", path.display())));
-            }
-            Some(path) if path.as_os_str() != miniature::NAME || path.exists() => (Checkpoint::open(path, &options)?, false),
-            _ => (Checkpoint::read(&miniature::model(), &options)?, true),
+        let asked = path.or(args.model.as_deref()).filter(|path| path.as_os_str() != miniature::NAME || path.exists());
+        let found = asked.map(hub::located).transpose()?;
+        let (checkpoint, builtin) = match &found {
+            Some(path) => (Checkpoint::open(path, &options)?, false),
+            None => (Checkpoint::read(&miniature::model(), &options)?, true),
         };
         if !quiet {
             if device_name != "cpu" {
                 output::note(&format!("note: computing on {device_name}"));
             }
-            for note in &checkpoint.notes {
+            if let (Some(path), true) = (&found, asked != found.as_deref()) {
+                output::note(&format!("note: found in the local Hugging Face cache: {}", path.display()));
+            }
+            for note in checkpoint.notes.iter().chain(&Schedule::passed_over(&checkpoint.scheduler)) {
                 output::note(&format!("note: {note}"));
             }
         }
-        let hash = checkpoint.hash();
-        Ok(Self { checkpoint, hash, device, device_name, builtin })
+        let hash = checkpoint.checked_hash()?;
+        let miniature = builtin || miniature::is_one(&checkpoint);
+        Ok(Self { checkpoint, hash, device, device_name, builtin, miniature })
+    }
+
+    /// Whether the miniature's judges are to look at its pictures: of the miniature unasked, of another model if `asked` with `--judge`.
+    ///
+    /// # Errors
+    /// If the model has another vocabulary, so that its prompts and the judges' labels have nothing to do with each other.
+    pub(crate) fn home(&self, asked: bool) -> Result<bool, Failure> {
+        if asked && !self.miniature && !miniature::speaks_the_same(&self.checkpoint) {
+            return Err(Failure::new(format!(
+                "--judge: the miniature's judges know only the miniature's world, and {} has another vocabulary",
+                self.checkpoint.name
+            ))
+            .with_hint("bring a detector, as in `scumble evaluate --detector FILE`, or look at the pictures"));
+        }
+        Ok(self.miniature || asked)
     }
 
     /// The model on its device, ready to compute.

@@ -16,9 +16,20 @@ pub(crate) fn json(value: &Value) -> Result<(), Failure> {
     data(&value.to_string())
 }
 
-/// Says something about the run, on stderr.
+/// Says something about the run, on stderr; `note:`, `warning:` and `next` in front of it are set apart.
 pub(crate) fn note(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", painted(text, colour()));
+}
+
+/// The words a note may begin with, and their colours: cyan, yellow, green.
+const HEADS: [(&str, &str); 4] = [("note:", "36;1"), ("hint:", "36;1"), ("warning:", "33;1"), ("next ", "32;1")];
+
+/// A text with its head in colour.
+fn painted(text: &str, colour: bool) -> String {
+    match HEADS.iter().find(|(head, _)| colour && text.starts_with(head)) {
+        Some((head, code)) => format!("\x1b[{code}m{head}\x1b[0m{}", &text[head.len()..]),
+        None => text.to_owned(),
+    }
 }
 
 /// The time, as RFC 3339 has it, in UTC.
@@ -38,7 +49,7 @@ pub(crate) fn error(message: &str, hint: Option<&str>) {
     let (red, plain) = if colour() { ("\x1b[31;1m", "\x1b[0m") } else { ("", "") };
     let _ = writeln!(err, "{red}error{plain}: {message}");
     if let Some(hint) = hint {
-        let _ = writeln!(err, "\nhint: {hint}");
+        let _ = writeln!(err, "\n{}", painted(&format!("hint: {hint}"), colour()));
     }
 }
 
@@ -81,6 +92,13 @@ pub(crate) fn columns(list: &Value) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn heads_are_set_apart_only_in_colour() {
+        assert_eq!(painted("note: a b", true), "\x1b[36;1mnote:\x1b[0m a b");
+        assert_eq!(painted("a note: b", true), "a note: b");
+        assert_eq!(painted("warning: a", false), "warning: a");
+    }
 
     #[test]
     fn lists_of_objects_become_tables() {

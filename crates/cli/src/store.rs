@@ -1,16 +1,19 @@
 //! Where things lie: a run's own folder with its lock, and the cache that runs share.
 
+#![expect(clippy::disallowed_types, reason = "locks are std's; the file is opened through fs_err")]
+
 use std::{
     collections::BTreeMap,
     fs::{File, TryLockError},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use scumble_erase::Store;
 use scumble_nn::files::{TensorFile, Tensors, write};
 use serde_json::Value;
 
-use crate::failure::Failure;
+use crate::{failure::Failure, progress, record};
 
 /// Results of earlier computations by content hash: `$SCUMBLE_CACHE`, else `$XDG_CACHE_HOME/scumble`, else `~/.cache/scumble`.
 pub(crate) fn cache_dir() -> PathBuf {
@@ -21,10 +24,25 @@ pub(crate) fn cache_dir() -> PathBuf {
         .unwrap_or_else(|| std::env::temp_dir().join("scumble-cache"))
 }
 
+/// Whether it has been said that the cache cannot be written.
+static TOLD: AtomicBool = AtomicBool::new(false);
+
+/// Says, once, that what was computed could not be put into the cache: the run goes on without.
+pub(crate) fn cache_failed(error: &dyn std::fmt::Display) {
+    if !TOLD.swap(true, Ordering::Relaxed) {
+        progress::say(&format!(
+            "note: the cache cannot be written, so nothing is kept there for other runs ({error}); \
+             SCUMBLE_CACHE names another folder"
+        ));
+    }
+}
+
 /// A run's folder, held for as long as this lives. The kernel drops the lock of a process that dies.
 pub(crate) struct RunFolder {
     pub(crate) path: PathBuf,
     _lock: File,
+    /// The folders that were made for it, the innermost first: taken away again if nothing came to lie there.
+    made: Vec<PathBuf>,
 }
 
 /// What a run's folder holds.
@@ -45,16 +63,32 @@ impl RunFolder {
     /// # Errors
     /// If another plan's run lies there and `overwrite` is not set, or another process is at work there.
     pub(crate) fn open(path: &Path, plan: &str, overwrite: bool) -> Result<Found, Failure> {
-        let record = path.join(RECORD);
-        let stored: Option<Value> = match fs_err::read(&record) {
-            Ok(bytes) => Some(serde_json::from_slice(&bytes).unwrap_or(Value::Null)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-            Err(e) => return Err(e.into()),
+        Self::open_unless(path, plan, overwrite, &|_| true)
+    }
+
+    /// The same, where a finished run counts as one only if its record says `enough`; it is taken up again otherwise.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(crate) fn open_unless(
+        path: &Path,
+        plan: &str,
+        overwrite: bool,
+        enough: &dyn Fn(&Value) -> bool,
+    ) -> Result<Found, Failure> {
+        if path.exists() && !path.is_dir() {
+            return Err(Failure::new(format!("--output-dir {}: expected a folder, found a file", path.display())));
+        }
+        let stored = match record::read(&path.join(RECORD)) {
+            // What is to be replaced need not be understood.
+            Err(_) if overwrite => Some(Value::Null),
+            other => other?,
         };
         let same = stored.as_ref().is_some_and(|r| r["plan_hash"] == plan);
         if let (Some(record), true) = (&stored, same)
             && record["finished"] == true
             && !overwrite
+            && enough(record)
         {
             return Ok(Found::Finished(record.clone()));
         }
@@ -67,6 +101,8 @@ impl RunFolder {
             return Err(Failure::new(format!("{} holds {what}", path.display()))
                 .with_hint("give another --output-dir, or --overwrite to replace it"));
         }
+        let made: Vec<PathBuf> =
+            path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).map(Path::to_owned).collect();
         fs_err::create_dir_all(path)?;
         let lock_path = path.join(LOCK);
         let lock = fs_err::OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path)?.into_parts().0;
@@ -90,7 +126,7 @@ impl RunFolder {
                 fs_err::remove_dir_all(state)?;
             }
         }
-        Ok(Found::ToDo(Self { path: path.into(), _lock: lock }))
+        Ok(Found::ToDo(Self { path: path.into(), _lock: lock, made }))
     }
 
     /// Writes the record beside its place and renames.
@@ -113,6 +149,8 @@ impl Drop for RunFolder {
     fn drop(&mut self) {
         // The lock itself ends with the process; its file only looks untidy.
         let _ = fs_err::remove_file(self.path.join(LOCK));
+        // A folder in which something lies is not removed.
+        let _ = self.made.iter().try_for_each(fs_err::remove_dir);
     }
 }
 
@@ -138,6 +176,11 @@ impl RunStore {
     pub(crate) fn new(run: &Path) -> Self {
         Self { state: run.join("state"), shared: cache_dir().join("tensors") }
     }
+
+    /// Where this run keeps what the cache does not take.
+    fn own(&self) -> PathBuf {
+        self.state.join("shared")
+    }
 }
 
 impl Store for RunStore {
@@ -151,11 +194,20 @@ impl Store for RunStore {
 
     fn get_shared(&self, hash: &str) -> scumble_erase::Result<Option<Tensors>> {
         // A damaged cache entry is one that is not there.
-        Ok(read(&self.shared.join(format!("{hash}.safetensors"))).unwrap_or(None))
+        let kept = |folder: &Path| read(&folder.join(format!("{hash}.safetensors"))).unwrap_or(None);
+        Ok(kept(&self.shared).or_else(|| kept(&self.own())))
     }
 
     fn put_shared(&self, hash: &str, tensors: Tensors) -> scumble_erase::Result<()> {
-        put(&self.shared.join(format!("{hash}.safetensors")), tensors)
+        let name = format!("{hash}.safetensors");
+        match put(&self.shared.join(&name), tensors.clone()) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                cache_failed(&error);
+                // At least this run can go on where it stopped.
+                put(&self.own().join(&name), tensors)
+            }
+        }
     }
 }
 

@@ -55,6 +55,9 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Outcome, Failure> {
         return Err(Failure::new(format!("--tolerance {}: expected a finite number from 0", args.tolerance)));
     }
     one_model(args.path.as_deref(), args.model.model.as_deref())?;
+    if !args.reference.is_file() {
+        return Err(Failure::new(format!("--reference {}: there is no such file", args.reference.display())));
+    }
     let file = TensorFile::open(&args.reference)?;
     if !KEYS.iter().any(|key| file.tensors.contains_key(*key)) {
         let names: Vec<&str> = file.tensors.keys().map(String::as_str).take(5).collect();

@@ -38,8 +38,47 @@ fn the_last_line_has_the_agreed_keys_and_findings_are_tried_again() {
     assert_eq!(out.len(), 3, "a line for each case, and the result");
     let result = out.last().unwrap();
     let keys: Vec<&str> = result.as_object().unwrap().keys().map(String::as_str).collect();
-    let agreed = ["attack", "edit", "concept", "pre", "new", "total", "n", "interval", "seeds", "budget", "found", "seconds"];
+    let agreed = [
+        "attack",
+        "edit",
+        "concept",
+        "unedited",
+        "pre",
+        "post",
+        "new",
+        "total",
+        "n",
+        "interval",
+        "conditional",
+        "paired",
+        "looks",
+        "most_looks",
+        "by_looks",
+        "searches",
+        "control",
+        "seeds",
+        "budget",
+        "found",
+        "transfer",
+        "seconds",
+    ];
     assert_eq!(keys, agreed);
+    // The lines hold all that the rates are made of.
+    let yes = |line: &Value, key: &str| line[key].as_bool().unwrap();
+    let count = |wanted: &dyn Fn(&Value) -> bool| out[..2].iter().filter(|line| wanted(line)).count() as u64;
+    let hidden = count(&|line| yes(line, "unedited") && !yes(line, "pre"));
+    let back = count(&|line| yes(line, "unedited") && !yes(line, "pre") && yes(line, "post"));
+    assert_eq!((result["conditional"]["n"].as_u64(), result["conditional"]["hits"].as_u64()), (Some(hidden), Some(back)));
+    assert_eq!(result["paired"]["gained"], count(&|line| !yes(line, "pre") && yes(line, "post")));
+    assert_eq!(result["paired"]["lost"], count(&|line| yes(line, "pre") && !yes(line, "post")));
+    assert!(result["paired"]["p"].as_f64().is_some_and(|p| (0.0..=1.0).contains(&p)));
+    assert_eq!((result["most_looks"].as_u64(), result["searches"].as_u64()), (Some(2), Some(2)));
+    assert_eq!(result["by_looks"].as_array().unwrap().len(), 2);
+    for (line, looks) in out.iter().zip(result["looks"].as_array().unwrap()) {
+        assert_eq!((&line["looks"], looks.as_u64() == Some(0)), (looks, yes(line, "pre")));
+    }
+    // Every case keeps its three pictures.
+    assert_eq!(fs_err::read_dir(scratch.join("a/pictures")).unwrap().count(), 6);
     assert_eq!(
         (result["attack"].as_str(), result["n"].as_u64(), result["budget"].as_u64()),
         (Some("paraphrase"), Some(2), Some(2))
@@ -61,10 +100,18 @@ fn the_last_line_has_the_agreed_keys_and_findings_are_tried_again() {
     let again = attack(scratch, &format!("paraphrase {common} --transfer a --output-dir b"));
     let again = lines(&again);
     assert_eq!(again.last().unwrap()["budget"], 0);
+    assert_eq!(again.last().unwrap()["transfer"]["attack"], "paraphrase");
+    // Under another attack's name it is still said whose finding it is.
+    let said = attack(scratch, &format!("random {} --transfer a --output-dir c", common.replace("--json ", "")));
+    assert!(said.stdout.contains("a transfer") && said.stdout.contains("which paraphrase found"), "{said:?}");
+    assert!(said.stdout.contains("case 0") && said.stdout.contains("building"), "the words stand on the screen: {said:?}");
     for key in ["pre", "new", "total"] {
         assert_eq!(again.last().unwrap()[key], result[key], "{key}");
     }
-    assert_eq!(fs_err::read(scratch.join("a/attack.png")).unwrap(), fs_err::read(scratch.join("b/attack.png")).unwrap());
+    for picture in ["00000-attacked.png", "00001-attacked.png"] {
+        let of = |run: &str| fs_err::read(scratch.join(run).join("pictures").join(picture)).unwrap();
+        assert_eq!(of("a"), of("b"), "{picture}");
+    }
 }
 
 #[test]
@@ -91,7 +138,7 @@ fn a_judges_gradient_leads_and_controls_are_recorded() {
     let out = attack(
         scratch,
         &format!(
-            "revive --edit {edit} --n 2 --steps 2 --json --concept church --set probe=classifier --set scales=[0.2] --output-dir a"
+            "revive --edit {edit} --n 2 --steps 2 --json --concept church --set probe=judge-led --set scales=[0.2] --output-dir a"
         ),
     );
     lines(&out);
@@ -99,6 +146,10 @@ fn a_judges_gradient_leads_and_controls_are_recorded() {
     let probes = record["notes"]["probes"].as_array().unwrap();
     // No case may be left to be probed; if one is, both sides are counted.
     assert!(probes.iter().all(|probe| probe["control"].as_u64() <= probe["n"].as_u64()), "{record}");
+    assert!(probes.iter().all(|probe| probe["new"].as_u64() <= probe["shown"].as_u64()), "{record}");
+    let lines = record["lines"].as_array().unwrap();
+    assert!(lines.iter().all(|line| line["control"].is_boolean()), "{record}");
+    assert!(lines.iter().all(|line| !(line["control"] == true && line["post"] == true)), "{record}");
 }
 
 #[test]
@@ -125,6 +176,7 @@ fn what_cannot_be_done_is_said_with_status_2() {
         ("paraphrase --concept church --n 2 --steps 2 --set sentences=3", vec!["sentences", "templates"]),
         ("paraphrase --concept church --variant best", vec!["best"]),
         ("pez --concept church --clip nowhere --n 2 --steps 2", vec!["--clip"]),
+        ("random --concept nonsense --n 2 --steps 2", vec!["needs a judge", "such as church"]),
         ("paraphrase --concept church --transfer nowhere", vec!["--transfer"]),
         // Noise shows nothing: there is no rate to report.
         ("paraphrase --concept church --n 2 --steps 1 --guidance-scale 0", vec!["none of 2 pictures"]),
@@ -138,7 +190,53 @@ fn what_cannot_be_done_is_said_with_status_2() {
     attack(scratch, &format!("random --edit {edit} --model {golden} --concept dog --output-dir bad")).refused(&["does not fit"]);
     scumble(
         scratch,
-        ["attack", "pez", "--model", &golden, "--concept", "dog", "--n", "1", "--steps", "2", "--output-dir", "bad"],
+        [
+            "attack",
+            "pez",
+            "--model",
+            &golden,
+            "--concept",
+            "dog",
+            "--n",
+            "1",
+            "--steps",
+            "2",
+            "--set",
+            "tokens=4",
+            "--output-dir",
+            "bad",
+        ],
     )
     .refused(&["CLIP", "--clip"]);
+    // What was missing was missed before anything was drawn: no folder, and a hint that fits a model that nobody judges.
+    assert!(!scratch.join("bad").exists());
+    for id in ["random", "paraphrase"] {
+        scumble(
+            scratch,
+            ["attack", id, "--model", &golden, "--concept", "dog", "--word", "dog", "--n", "1", "--output-dir", "none"],
+        )
+        .refused(&["needs a judge", "nobody judges this model's pictures"]);
+        assert!(!scratch.join("none").exists());
+    }
+}
+
+#[test]
+fn a_rows_own_guidance_is_obeyed() {
+    let home = folder();
+    let scratch = home.path();
+    let edit = an_edit(scratch);
+    let header = "case_number,prompt,evaluation_seed,evaluation_guidance";
+    let rows = |second: &str| format!("{header}\n0,a church in ink style,5,\n1,a church in ink style,5,{second}\n");
+    fs_err::write(scratch.join("same.csv"), rows("4")).unwrap();
+    fs_err::write(scratch.join("other.csv"), rows("9")).unwrap();
+    let common = format!("--edit {edit} --concept church --steps 3 --json --set words=building --set nearest=0 --budget 1");
+    for (name, same) in [("same", true), ("other", false)] {
+        let out = lines(&attack(scratch, &format!("paraphrase {common} --prompts {name}.csv --output-dir {name}")));
+        assert_eq!(out[0]["guidance"], Value::Null);
+        assert_eq!(out[1]["guidance"], if same { 4.0 } else { 9.0 });
+        let picture = |i: usize, side: &str| fs_err::read(scratch.join(format!("{name}/pictures/{i:05}-{side}.png"))).unwrap();
+        for side in ["unedited", "edited"] {
+            assert_eq!(picture(0, side) == picture(1, side), same, "{name} {side}: 4 is the miniature's own");
+        }
+    }
 }

@@ -30,7 +30,7 @@ fn one_object_with_the_agreed_keys() {
     let args = [&["church", "--json", "--no-judge"], SHORT.as_slice()].concat();
     let result = erase(scratch, "run", &args).json();
     let keys: Vec<&str> = result.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(keys, ["method", "concept", "edit", "seconds", "before", "after", "n", "uncond_drift", "evaluations"]);
+    assert_eq!(keys, ["method", "concept", "edit", "seconds", "before", "after", "n", "uncond_drift", "evaluations", "memory"]);
     assert!(result["evaluations"].as_u64().unwrap() > 0);
     assert_eq!(result["method"], "esd");
     assert_eq!(result["concept"], "church");

@@ -7,7 +7,7 @@ mod support;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use support::{Ended, edit, folder, line, miniature};
+use support::{Ended, edit, folder, line, miniature, scumble};
 
 fn evaluate(folder: &Path, words: &str) -> Ended {
     line(folder, &format!("evaluate --steps 2 --sets implicit {words} --quiet"))
@@ -293,4 +293,164 @@ fn bad_input_is_named() {
     let list = line(scratch, "metrics --json");
     let list: Vec<Value> = serde_json::from_str(&list.stdout).unwrap();
     assert!(list.iter().any(|metric| metric["id"] == "target" && metric["better"] == "lower"));
+}
+
+fn evaluation_of(folder: &Path) -> Value {
+    serde_json::from_slice(&fs_err::read(folder.join("evaluation.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn conventions_say_how_this_run_drew_and_nothing_else() {
+    let home = folder();
+    let scratch = home.path();
+    an_edit(scratch);
+    let words =
+        "evaluate --steps 5 --guidance-scale 7.5 --sampler euler --edit edit.safetensors --concept church --sets implicit,target";
+    let ended = line(scratch, &format!("{words} --report --quiet --output-dir a"));
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    let stored = evaluation_of(&scratch.join("a"));
+    assert_eq!(stored["drawing"], "5 euler steps, guidance 7.5, 32 x 32 pixels");
+    let target = stored["metrics"].as_array().unwrap().iter().find(|m| m["id"] == "target").unwrap();
+    assert!(
+        target["convention"].as_str().unwrap().contains("the miniature's ViT judges; 5 euler steps, guidance 7.5"),
+        "{target}"
+    );
+    for file in ["evaluation.json", "report/index.html", "report/report.md", "report/model-index.yaml"] {
+        let text = fs_err::read_to_string(scratch.join("a").join(file)).unwrap();
+        assert!(text.contains("5 euler steps, guidance 7.5"), "{file}");
+        for (at, _) in text.match_indices(" steps, guidance ") {
+            let mut from = at.saturating_sub(12);
+            while !text.is_char_boundary(from) {
+                from -= 1;
+            }
+            let around: String = text[from..].chars().take(40).collect();
+            assert!(around.contains("5 euler steps, guidance 7.5,") && !around.contains("15 euler"), "{file}: {around}");
+        }
+        for other in ["DDIM", "20 steps", "guidance 4", "{drawing}", "{judge}"] {
+            assert!(!text.contains(other), "{file}: {other}");
+        }
+    }
+}
+
+#[test]
+fn pictures_of_no_finite_numbers_are_counted_nowhere() {
+    let home = folder();
+    let scratch = home.path();
+    // Finite numbers in the file, and none after the first convolution.
+    let base = miniature();
+    edit(&base, "unet", 3e38, |name| name == "conv_in.weight").save(&scratch.join("edit.safetensors")).unwrap();
+    let words = "evaluate --steps 2 --sets target --edit edit.safetensors --concept church --output-dir a --quiet";
+    let ended = line(scratch, words);
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("48 of 48 pictures are of numbers that are not finite"), "{}", ended.stdout);
+    let all = rows(&line(scratch, &format!("{words} --json")));
+    let of = |subject: &str, metric: &str| all.iter().find(|row| row["subject"] == subject && row["metric"] == metric);
+    assert!(of("base", "target").is_some() && of("base", "ua").is_some());
+    for metric in ["target", "ua", "clip-score-emoji:target", "drift"] {
+        assert!(of("edit.safetensors", metric).is_none(), "{metric} of an edit that draws nothing");
+    }
+    let stored = evaluation_of(&scratch.join("a"));
+    let own = stored["pictures"].as_array().unwrap().iter().find(|p| p["subject"] == "edit.safetensors").unwrap();
+    assert_eq!((&own["hit"], own["seen"].as_str()), (&Value::Null, Some("no finite numbers")));
+    assert!(stored["paired"].as_array().unwrap().is_empty(), "there is nothing to compare");
+    // Found in the cache by another evaluation they are still none.
+    let again = line(scratch, &words.replace("-dir a", "-dir b"));
+    assert!(again.stdout.contains("48 of 48 pictures are of numbers that are not finite"), "{}", again.stdout);
+}
+
+#[test]
+fn labels_are_known_in_any_case_and_unknown_ones_are_said() {
+    let home = folder();
+    let scratch = home.path();
+    let table = "case_number,prompt,evaluation_seed,object,style\n1,a church in ink style,5,Church,Ink Style\n\
+                 2,an owl in noto style,6,OWL,noto\n3,a cat in ink style,7,cat,INK\n4,a cassette player,8,cassette player,ink\n";
+    fs_err::write(scratch.join("p.csv"), table).unwrap();
+    let ended = line(scratch, "evaluate --steps 2 --prompts p.csv --concept church --sets prompts --output-dir a");
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    let said = "no judge and no detector knows `cassette player`, which 1 row says in the column `object`";
+    assert!(ended.stderr.contains(said) && ended.stdout.contains(said), "{ended:?}");
+    let stored = evaluation_of(&scratch.join("a"));
+    assert!(stored["missing"].as_array().unwrap().iter().any(|m| m["why"].as_str().unwrap().contains("cassette player")));
+    let counts = |concept: &str, folder: &str| -> Vec<Option<u64>> {
+        let words = format!("evaluate --steps 2 --prompts p.csv --sets prompts --json --quiet --output-dir {folder}");
+        let words: Vec<&str> = words.split_whitespace().chain(["--concept", concept]).collect();
+        let all = rows(&scumble(scratch, words));
+        ["ua", "ira", "cra"]
+            .map(|metric| all.iter().find(|row| row["metric"] == metric).and_then(|row| row["n"].as_u64()))
+            .to_vec()
+    };
+    // One row asks for the church, two for other objects that are known; three of the others say a style.
+    assert_eq!(counts("church", "b"), [Some(1), Some(2), Some(3)]);
+    assert_eq!(counts("ink style", "c"), [Some(3), Some(1), Some(1)], "the concept's own name in the column");
+}
+
+#[test]
+fn a_plan_says_what_there_is_to_do_and_does_none_of_it() {
+    let home = folder();
+    let scratch = home.path();
+    let words = "evaluate --steps 4 --concept dog --method uce --attack random --sets target,others --plan --quiet";
+    let ended = line(scratch, words);
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert!(!scratch.join("scumble-out").exists() && !scratch.join("cache/evaluated").exists(), "nothing is made");
+    for said in [
+        "to do  234 pictures of base: others 186, target 48",
+        "to do  erase dog with uce",
+        "to do  234 pictures of uce: others 186, target 48",
+        "to do  random on uce (not made yet)",
+        // Two evaluations at each of four steps.
+        "in all 468 pictures to draw, 4 ddim steps, guidance 4, 32 x 32 pixels: 3744 evaluations of the U-Net",
+    ] {
+        assert!(ended.stdout.contains(said), "{said}: {}", ended.stdout);
+    }
+    let items = rows(&line(scratch, &format!("{words} --json")));
+    assert!(items.iter().any(|item| item["kind"] == "erase" && item["method"] == "uce"), "{items:?}");
+    assert_eq!(items.iter().filter_map(|item| item["evaluations"].as_u64()).sum::<u64>(), 3744);
+    // An edit that lies there is found.
+    assert_eq!(line(scratch, "erase dog --method uce --no-judge --quiet").status, Some(0));
+    let ended = line(scratch, words);
+    assert!(!ended.stdout.contains("erase dog") && ended.stdout.contains("234 pictures of uce"), "{}", ended.stdout);
+}
+
+#[test]
+fn judges_are_refused_to_models_of_another_world() {
+    let home = folder();
+    let scratch = home.path();
+    an_edit(scratch);
+    assert_eq!(line(scratch, "export edit.safetensors --to diffusers --output-dir model --quiet").status, Some(0));
+    let own = line(scratch, "evaluate --model model --judge --concept church --sets implicit --steps 2 --plan --quiet");
+    assert_eq!(own.status, Some(0), "a copy of the miniature is of its world: {own:?}");
+    // The same model with two words of its vocabulary exchanged.
+    for file in ["vocab.json", "tokenizer.json"] {
+        let path = scratch.join("model/tokenizer").join(file);
+        let text = fs_err::read_to_string(&path).unwrap();
+        let text = text
+            .replace("\"church</w>\"", "\"?\"")
+            .replace("\"owl</w>\"", "\"church</w>\"")
+            .replace("\"?\": 634", "\"owl</w>\": 634")
+            .replace("\"?\":634", "\"owl</w>\":634");
+        fs_err::write(path, text).unwrap();
+    }
+    let other = line(scratch, "evaluate --model model --judge --concept church --sets implicit --steps 2 --plan --quiet");
+    assert_eq!(other.status, Some(2), "{other:?}");
+    assert!(other.stderr.contains("--judge: the miniature's judges know only the miniature's world"), "{}", other.stderr);
+    assert!(other.stderr.contains("--detector"), "{}", other.stderr);
+}
+
+#[test]
+fn tests_know_their_number_and_what_hangs_together() {
+    let home = folder();
+    let scratch = home.path();
+    an_edit(scratch);
+    let words = "evaluate --steps 1 --sets others --edit edit.safetensors --guard negative=church --concept church --output-dir a --quiet";
+    assert_eq!(line(scratch, words).status, Some(0));
+    let stored = evaluation_of(&scratch.join("a"));
+    let others: Vec<&Value> = stored["paired"].as_array().unwrap().iter().filter(|t| t["metric"] == "others").collect();
+    assert_eq!(others.len(), 3);
+    for test in others {
+        // 186 pictures of 31 objects.
+        assert_eq!((test["n"].as_u64(), test["clusters"].as_u64(), test["tests"].as_u64()), (Some(186), Some(31), Some(3)));
+        assert!(test["adjusted"].as_f64().unwrap() >= test["p"].as_f64().unwrap());
+    }
+    // A distance of 186 pictures under 64 features is whole; of as many under more it would be flagged.
+    assert!(stored["notes"].as_array().unwrap().is_empty(), "{}", stored["notes"]);
 }

@@ -27,18 +27,18 @@ fn every_form_draws_the_same_picture() {
     let export = |words: &str| line(here.path(), &format!("export run {words} --quiet")).done().stdout.trim_end().to_owned();
 
     let model = export("--to diffusers");
-    assert_eq!(model, "run/export-diffusers");
+    assert_eq!(model, "run/church-test-diffusers");
     assert_eq!(pixels(&picture(here.path(), "diffusers", &["--model", &model])), pixels(&ours));
     let single = export("--to single --output-dir one.safetensors");
     assert_eq!(single, "one.safetensors");
     assert_eq!(pixels(&picture(here.path(), "single", &["--model", &single])), pixels(&ours));
     let partial = export("--to partial --out forms");
-    assert_eq!(partial, "forms/test-church-partial.safetensors");
+    assert_eq!(partial, "forms/church-test-partial.safetensors");
     assert_eq!(pixels(&picture(here.path(), "partial", &["--edit", &partial])), pixels(&ours));
     let delta = export("--to delta --out forms");
     assert!(apart(&picture(here.path(), "delta", &["--edit", &delta]), &ours) <= 1);
     let lora = export("--to lora --rank 2");
-    assert_eq!(lora, "run/export-lora.safetensors");
+    assert_eq!(lora, "run/church-test-lora.safetensors");
     assert!(apart(&picture(here.path(), "lora", &["--lora", &lora]), &ours) <= 1);
     let half = export("--to delta --dtype f16 --out half.safetensors");
     assert!(apart(&picture(here.path(), "half", &["--edit", &half]), &ours) <= 8);
@@ -63,16 +63,89 @@ fn the_card_says_what_was_done() {
     assert_eq!((&made["form"], &made["edit"], &made["rank"]), (&"lora".into(), &"run".into(), &1.into()));
     assert!(made["reconstruction_error"].as_f64().unwrap() < 1e-5, "{made}");
     assert!(made.get("left_out").is_none());
-    let card = fs_err::read_to_string(here.path().join("run/export-lora.md")).unwrap();
+    let card = fs_err::read_to_string(here.path().join("run/church-test-lora.md")).unwrap();
     let front = card.strip_prefix("---\n").unwrap().split_once("\n---\n").unwrap().0;
-    for wanted in ["library_name: diffusers", "base_model: \"emoji-sd\"", "license: apache-2.0", "- \"concept-erasure\""] {
+    for wanted in ["library_name: diffusers", "license: apache-2.0", "- \"concept-erasure\""] {
         assert!(front.lines().any(|l| l == wanted), "{front}");
     }
-    for wanted in ["church", "seed 3", "95.8% | 0.0%", "94.6% | 90.0%", "off; none is included", &miniature().hash()] {
+    // A folder's name is no repository, and the hubs would take it for one.
+    assert!(!front.contains("base_model"), "{front}");
+    let loads = "pipe.load_lora_weights(\"church-test-lora.safetensors\")";
+    let wanted =
+        ["church", "seed 3", "95.8% | 0.0%", "94.6% | 90.0%", "off; none is included", "torch_dtype=torch.float32", loads];
+    for wanted in wanted.into_iter().chain(["## No guarantee", &miniature().hash()]) {
         assert!(card.contains(wanted), "no {wanted} in {card}");
     }
-    line(here.path(), "export run --to diffusers").done();
-    assert!(here.path().join("run/export-diffusers/README.md").is_file());
+    line(here.path(), "export run --to diffusers --base-repo someone/emoji --license mit --dtype f16").done();
+    let card = fs_err::read_to_string(here.path().join("run/church-test-diffusers/README.md")).unwrap();
+    for wanted in
+        ["base_model: \"someone/emoji\"\nbase_model_relation: finetune", "license: \"mit\"", "torch_dtype=torch.float16"]
+    {
+        assert!(card.contains(wanted), "no {wanted} in {card}");
+    }
+    // Rounded weights are not those that were judged.
+    assert!(card.contains("## Not measured") && !card.contains("95.8%"), "{card}");
+    for (form, said) in [("single", "from_single_file(\"x.safetensors\""), ("partial", "strict=False"), ("delta", "`--edit`")] {
+        let made = line(here.path(), &format!("export run --to {form} --out x.safetensors --overwrite --json")).json();
+        let card = fs_err::read_to_string(here.path().join("x.md")).unwrap();
+        assert!(card.contains(said) && card.contains("95.8% | 0.0%"), "{form}: {card}");
+        // Nobody but diffusers knows the shapes of the miniature.
+        assert_eq!(made.get("limits").is_some(), form == "single", "{made}");
+        assert_eq!(card.contains("only diffusers"), form == "single", "{form}: {card}");
+    }
+    // Another strength is another model.
+    let half = line(here.path(), "export run:0.5 --to delta --out half.safetensors --json").json();
+    assert_eq!(half["strength"], 0.5);
+    assert!(!fs_err::read_to_string(here.path().join("half.md")).unwrap().contains("95.8%"));
+    line(here.path(), &format!("export run --to lora --judge --model {}", golden("odd").join("model").display()))
+        .refused(&["--judge"]);
+}
+
+/// A change of full rank in a few matrices.
+fn full_rank(here: &Path) {
+    let base = miniature();
+    let mut change = edit(&base, "unet", 0.0, |name| name.starts_with("mid_block") && name.ends_with("attn2.to_k.weight"));
+    for ((_, name), change) in &mut change.changes {
+        let old = &base.unet.tensors[name];
+        let values =
+            old.to_f32().unwrap().iter().enumerate().map(|(i, v)| v + 0.05 * ((i * i) as f32 * 0.37).sin()).collect::<Vec<_>>();
+        *change = scumble_erase::Change::Value(scumble_nn::files::HostTensor::from_f32(old.shape(), &values));
+    }
+    fs_err::create_dir(here.join("wide")).unwrap();
+    change.save(&here.join("wide/edit.safetensors")).unwrap();
+    fs_err::copy(here.join("run/run.json"), here.join("wide/run.json")).unwrap();
+}
+
+#[test]
+fn a_lora_carries_the_change_or_says_that_it_does_not() {
+    let here = folder();
+    run_folder(here.path());
+    full_rank(here.path());
+    // 16 are not enough, so more are taken, and that is said.
+    let made = line(here.path(), "export wide --to lora --json");
+    assert!(made.stderr.contains("the lowest that misses no more than 1%"), "{made:?}");
+    let made = made.json();
+    let (rank, error) = (made["rank"].as_u64().unwrap(), made["reconstruction_error"].as_f64().unwrap());
+    assert!(rank > 16 && error <= 0.1, "{made}");
+    let path = here.path().join("wide/church-test-lora.safetensors");
+    let file = TensorFile::open(&path).unwrap();
+    assert_eq!(file.metadata["ss_network_dim"], rank.to_string());
+    let card = fs_err::read_to_string(path.with_extension("md")).unwrap();
+    assert!(card.contains(&format!("rank {rank}")), "{card}");
+    // A rank that was asked for is kept, or refused.
+    line(here.path(), "export wide --to lora --rank 8 --overwrite").refused(&[
+        "rank 8 misses",
+        "more than 1%",
+        "--allow-partial",
+    ]);
+    let made = line(here.path(), "export wide --to lora --rank 8 --overwrite --allow-partial --json").json();
+    assert!(made["rank"] == 8 && made["reconstruction_error"].as_f64().unwrap() > 0.1, "{made}");
+    // What the edit does is not what this file does.
+    let card = fs_err::read_to_string(path.with_extension("md")).unwrap();
+    assert!(card.contains("## Not measured") && !card.contains("95.8%"), "{card}");
+    // An edit of rank 1 stays at the first rank tried.
+    assert_eq!(line(here.path(), "export run --to lora --json").json()["rank"], 16);
+    assert!(!line(here.path(), "export run --to lora --overwrite").done().stderr.contains("lowest"));
 }
 
 #[test]
@@ -100,7 +173,7 @@ fn what_a_form_cannot_carry_is_refused() {
     let made = line(here.path(), "export mixed.safetensors --to lora --allow-partial --json").json();
     let left_out = made["left_out"].as_array().unwrap();
     assert!(left_out.len() == 7 && left_out[0]["share"].as_f64().unwrap() > 0.0, "{made}");
-    assert_eq!(made["path"], "mixed-export-lora.safetensors");
+    assert_eq!(made["path"], "mixed-lora.safetensors");
     line(here.path(), "export text.safetensors --to lora").done();
     line(here.path(), "export text.safetensors --to delta").done();
 }
@@ -115,7 +188,7 @@ fn nothing_is_replaced_unasked() {
         line(here.path(), &format!("export run --to {form}")).refused(&["is there already", "--overwrite"]);
         line(here.path(), &format!("export run --to {form} --overwrite")).done();
     }
-    assert!(path("run/export-diffusers/model_index.json").is_file());
+    assert!(path("run/church-test-diffusers/model_index.json").is_file());
     fs_err::create_dir(path("holiday")).unwrap();
     fs_err::write(path("holiday/photograph"), "dear").unwrap();
     line(here.path(), "export run --to diffusers --out holiday --overwrite").refused(&["is not a model's folder"]);
@@ -170,8 +243,8 @@ fn inspect_says_what_things_are() {
     assert!(changes.is_sorted_by(|a, b| a >= b) && changes[6] > 0.0, "{changes:?}");
 
     line(here.path(), "export run --to lora --rank 3").done();
-    let lora = look("run/export-lora.safetensors");
-    assert_eq!(lora["lora"], serde_json::json!({"modules": 7, "ranks": [3], "reaches": "unet"}));
+    let lora = look("run/church-test-lora.safetensors");
+    assert_eq!(lora["lora"], serde_json::json!({"modules": 7, "ranks": [3], "algorithms": ["LoRA"], "reaches": "unet"}));
     assert!((lora["relative_change"].as_f64().unwrap() - run["relative_change"].as_f64().unwrap()).abs() < 1e-4);
 
     let drawn = picture(here.path(), "out", &["--edit", "run"]);

@@ -78,6 +78,10 @@ fn a_membrane_travels_in_kohyas_file() {
     let file = TensorFile::open(&path).unwrap();
     assert_eq!(file.metadata["prompts"], "church");
     assert_eq!(file.metadata["ss_network_dim"], "1");
+    // SPM's infer_spm.py reads both.
+    assert_eq!((file.metadata["rank"].as_str(), file.metadata["alpha"].as_str()), ("1", "1"));
+    let card = fs_err::read_to_string(path.with_extension("md")).unwrap();
+    assert!(card.contains("## Not measured"), "a gate that is lost changes what is drawn: {card}");
     // The factors themselves, not an approximation of their product.
     for ((_, name), change) in &own.changes {
         let Change::LowRank(low) = change else { panic!("{name}") };
@@ -112,6 +116,15 @@ fn a_membrane_travels_in_kohyas_file() {
     write(here.join("published.safetensors"), published.tensors, &published.metadata).unwrap();
     let said = line(here, "inspect published.safetensors").done().stdout;
     assert!(said.contains("`church`, `a chapel` (power 2, factor 1, floor 0.000)"), "{said}");
+    // The file says so itself, whatever model is at hand.
+    let odd = support::golden("odd").join("model");
+    let far = line(here, &format!("inspect published.safetensors --model {} --json", odd.display()));
+    assert_eq!(far.status, Some(2), "it does not fit: {far:?}");
+    let strange: scumble_nn::files::Tensors =
+        file.tensors.iter().map(|(key, t)| (key.replace("mid_block", "mid_blocks"), t.clone())).collect();
+    write(here.join("strange.safetensors"), strange, &file.metadata).unwrap();
+    let said = line(here, "inspect strange.safetensors").done().stdout;
+    assert!(said.contains("acts as far as a prompt is close to `church`") && said.contains("not measured"), "{said}");
     assert_ne!(look("a dog", "--edit published.safetensors"), look("a dog", ""), "somewhat close is somewhat open");
 }
 

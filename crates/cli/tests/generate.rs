@@ -7,7 +7,9 @@ mod support;
 use std::{collections::BTreeMap, path::Path, process::Stdio, time::Duration};
 
 use scumble_erase::Edit;
-use scumble_nn::files::{Diff, Embedding, EmbeddingLayout, HostTensor, Lora, Spec, write, write_embedding, write_kohya};
+use scumble_nn::files::{
+    Diff, Embedding, EmbeddingLayout, HostTensor, Lora, Spec, write, write_delta, write_embedding, write_kohya,
+};
 use support::{apart, copy, edit, folder, line, miniature, picture, pixels, root, scumble};
 
 const FAST: [&str; 4] = ["--steps", "3", "--sampler", "ddim"];
@@ -187,10 +189,11 @@ fn edits_in_every_form_change_the_picture() {
         HostTensor::from_f32(new.shape(), &difference)
     };
     let diffs = values.iter().map(|(c, name, old, new)| Diff { component: c.clone(), name: name.clone(), diff: diff(old, new) });
-    let lora = |low_rank, diffs| Lora { low_rank, diffs, notes: Vec::new() };
-    write_kohya(&path("delta.safetensors"), &lora(Vec::new(), diffs.collect()), &Spec::of(&base)).unwrap();
+    let diffs: Vec<Diff> = diffs.collect();
+    write_delta(&path("delta.safetensors"), &diffs, &base, &Spec::of(&base)).unwrap();
     let low = change.low_rank(&base, 4, 1.0).unwrap();
-    write_kohya(&path("lora.safetensors"), &lora(low.low_rank, Vec::new()), &Spec::of(&base)).unwrap();
+    let lora = Lora { low_rank: low.low_rank, diffs: Vec::new(), notes: Vec::new() };
+    write_kohya(&path("lora.safetensors"), &lora, &Spec::of(&base)).unwrap();
 
     let plain = picture(here.path(), "plain", &[]);
     let edited = picture(here.path(), "edited", &["--edit", "a:b.safetensors"]);

@@ -57,7 +57,7 @@ fn a_report_lies_in_the_evaluations_folder_or_where_it_is_told() {
     let plain = line(place.path(), "report e");
     assert_eq!((plain.status, plain.stdout.trim()), (Some(0), "e/report/index.html"), "{}", plain.stderr);
     let page = fs_err::read_to_string(place.path().join("e/report/index.html")).unwrap();
-    assert!(page.contains("93.8%") && page.contains("data:image/png"));
+    assert!(page.contains("6.3%") && page.contains("data:image/png"));
     let json = line(place.path(), "report e --out elsewhere/r --no-pictures --title Churches --json --quiet");
     let result: Value = serde_json::from_str(&json.stdout).unwrap();
     assert_eq!((json.status, result["rows"].as_u64(), result["pictures"].as_u64()), (Some(0), Some(2), Some(0)));

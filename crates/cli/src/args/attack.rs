@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::groups::{DrawingArgs, DtypeArgs, EditsArgs, ModelArgs, OutputArgs, PrintArgs};
+use super::groups::{DrawingArgs, DtypeArgs, EditsArgs, ModelArgs, OutputArgs, PrintArgs, seed};
 
 #[derive(ClapArgs, Clone, Debug)]
 pub(crate) struct AttackArgs {
@@ -22,7 +22,7 @@ pub(crate) struct AttackArgs {
     /// The concept's word in the prompts, where an attack replaces it; the concept's name if absent
     #[arg(long, value_name = "WORD")]
     pub(crate) word: Option<String>,
-    /// Pictures to bring it back in: a CSV with case_number,prompt,evaluation_seed, a text file or JSON lines
+    /// Pictures to bring it back in: a CSV with case_number,prompt,evaluation_seed, a text file, JSON lines or a JSON list
     #[arg(long, visible_aliases = ["prompts-path"], value_name = "FILE")]
     pub(crate) prompts: Option<PathBuf>,
     /// How many pictures; the attack's own number if absent
@@ -46,7 +46,7 @@ pub(crate) struct AttackArgs {
     #[command(flatten)]
     pub(crate) drawing: DrawingArgs,
     /// Seed of everything that the attack draws
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", allow_negative_numbers = true, value_parser = seed)]
     pub(crate) seed: u64,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -57,9 +57,9 @@ pub(crate) struct AttackArgs {
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub(crate) threshold: Option<f32>,
     #[command(flatten)]
-    pub(crate) dtype: DtypeArgs,
-    #[command(flatten)]
     pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) dtype: DtypeArgs,
     #[command(flatten)]
     pub(crate) print: PrintArgs,
 }

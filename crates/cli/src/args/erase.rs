@@ -4,9 +4,20 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::groups::{DtypeArgs, ModelArgs, OutputArgs, PrintArgs};
+use super::groups::{DtypeArgs, ModelArgs, OutputArgs, PrintArgs, seed};
+use crate::words::Unknown;
+
+/// Shown below the help.
+const EXAMPLES: &str = "\
+Examples:
+  scumble erase church                    from the built-in miniature, judged
+  scumble erase \"church; dog\" --method uce --anchor \"house; cat\"
+  scumble erase \"ink style\" --method uce --preserve \"noto style\"
+  scumble erase \"van gogh\" --model sd15 --method uce
+  scumble erase \"van gogh\" --model org/name --method esd --grid";
 
 #[derive(ClapArgs, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct EraseArgs {
     /// What to erase; `;` separates several concepts, and the argument may repeat
     #[arg(value_name = "CONCEPT")]
@@ -18,68 +29,83 @@ pub(crate) struct EraseArgs {
     #[arg(long, default_value = "esd", value_name = "ID")]
     pub(crate) method: String,
     /// Which tensors move, for methods that let one choose: esd-x, esd-x-strict, esd-u, esd-all, selfattn, text-encoder, ...
-    #[arg(long, value_name = "NAME")]
+    #[arg(help_heading = "Method", long, value_name = "NAME")]
     pub(crate) train_method: Option<String>,
     /// Training steps
-    #[arg(long, visible_alias = "steps", value_name = "N")]
+    #[arg(help_heading = "Method", long, visible_alias = "steps", value_name = "N")]
     pub(crate) iterations: Option<u64>,
     /// Step size of the optimiser
-    #[arg(long, visible_aliases = ["learning-rate"], value_name = "X", allow_negative_numbers = true)]
+    #[arg(help_heading = "Method", long, visible_aliases = ["learning-rate"], value_name = "X", allow_negative_numbers = true)]
     pub(crate) lr: Option<f64>,
     /// How far past the neutral prediction to go, in the paper's counting
-    #[arg(long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(help_heading = "Method", long, value_name = "X", allow_negative_numbers = true)]
     pub(crate) eta: Option<f64>,
     /// The same in the counting of ESD's present code: eta + 1
-    #[arg(long, value_name = "X", conflicts_with = "eta", allow_negative_numbers = true)]
+    #[arg(help_heading = "Method", long, value_name = "X", conflicts_with = "eta", allow_negative_numbers = true)]
     pub(crate) negative_guidance: Option<f64>,
     /// Guidance on the trajectories that are trained on
-    #[arg(long, visible_alias = "guidance-scale", value_name = "X", allow_negative_numbers = true)]
+    #[arg(help_heading = "Method", long, visible_alias = "guidance-scale", value_name = "X", allow_negative_numbers = true)]
     pub(crate) start_guidance: Option<f64>,
     /// Examples in a training step
-    #[arg(long, visible_aliases = ["batch-size", "train-batch-size"], value_name = "N")]
+    #[arg(help_heading = "Method", long, visible_aliases = ["batch-size", "train-batch-size"], value_name = "N")]
     pub(crate) batch: Option<u64>,
     /// Erase the concept from this prompt only ({object} and {concept} are filled in)
-    #[arg(long, visible_alias = "erase-from", value_name = "PROMPT")]
+    #[arg(help_heading = "Wording", long, visible_alias = "erase-from", value_name = "PROMPT")]
     pub(crate) from: Option<String>,
-    /// What to draw instead of the concept ({object} and {concept} are filled in)
-    #[arg(long, visible_aliases = ["guide", "guide-concepts", "mapping-concept"], value_name = "PROMPT")]
+    /// What to draw instead of the concept ({object} and {concept} are filled in); with several concepts one for all, or one for each with `;`
+    #[arg(help_heading = "Wording", long, visible_aliases = ["guide", "guide-concepts", "mapping-concept"], value_name = "PROMPT")]
     pub(crate) anchor: Option<String>,
+    /// What happens to a word that the miniature does not know: an error that names words like it, or it is taken as it stands
+    #[arg(help_heading = "Wording", long, value_enum, default_value_t, value_name = "WHAT")]
+    pub(crate) unknown: Unknown,
     /// Concepts to keep; `;` separates
-    #[arg(long, visible_aliases = ["preserve-concepts"], value_name = "CONCEPTS")]
+    #[arg(help_heading = "What stays, and what there is to learn from", long, visible_aliases = ["preserve-concepts"], value_name = "CONCEPTS")]
     pub(crate) preserve: Vec<String>,
     /// What the model should go on drawing: a file of prompts (CSV, JSON lines or text) in place of the built-in ones
-    #[arg(long, visible_aliases = ["retain", "prior"], value_name = "FILE")]
+    #[arg(help_heading = "What stays, and what there is to learn from", long, visible_aliases = ["retain", "prior"], value_name = "FILE")]
     pub(crate) captions: Option<PathBuf>,
     /// Pictures of the concept for methods that learn from some; the model draws them itself if absent
-    #[arg(long, visible_aliases = ["images", "instance-data-dir", "train-data-dir"], value_name = "DIR")]
+    #[arg(help_heading = "What stays, and what there is to learn from", long, visible_aliases = ["images", "instance-data-dir", "train-data-dir"], value_name = "DIR")]
     pub(crate) pictures: Option<PathBuf>,
+    /// Where those pictures show the concept: a mask for each, of the same name and size, white there (MACE)
+    #[arg(long, value_name = "DIR", requires = "pictures")]
+    pub(crate) masks: Option<PathBuf>,
     /// The concept's prompts, with the places {concept} and {object}
-    #[arg(long, value_name = "TEXT")]
+    #[arg(help_heading = "Wording", long, value_name = "TEXT")]
     pub(crate) template: Option<String>,
     /// What {object} stands for; `;` separates
-    #[arg(long, value_name = "OBJECTS")]
+    #[arg(help_heading = "Wording", long, value_name = "OBJECTS")]
     pub(crate) objects: Vec<String>,
     /// Where paper and published code disagree: paper, reference or fixed
-    #[arg(long, default_value = "fixed", value_name = "NAME")]
+    #[arg(help_heading = "Method", long, default_value = "fixed", value_name = "NAME")]
     pub(crate) variant: String,
-    /// Any option of the method
-    #[arg(long, value_name = "KEY=VALUE")]
+    /// Any option of the method (`scumble methods ID` lists them); may repeat
+    #[arg(help_heading = "Method", long, value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
     /// Seed of everything that is drawn for training
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(help_heading = "Method", long, default_value_t = 0, value_name = "N", allow_negative_numbers = true, value_parser = seed)]
     pub(crate) seed: u64,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+    /// Measure the unconditional drift: 160 evaluations of the U-Net; on the miniature this happens anyway
+    #[arg(help_heading = "Looking at the result", long)]
+    pub(crate) drift: bool,
+    /// Draw some pictures before and after into before-after.png; on the miniature this happens anyway
+    #[arg(help_heading = "Looking at the result", long)]
+    pub(crate) grid: bool,
     /// Erase only: draw no pictures, judge nothing
-    #[arg(long)]
+    #[arg(help_heading = "Looking at the result", long)]
     pub(crate) no_judge: bool,
     /// Judge with the miniature's judges although another model was given
-    #[arg(long, conflicts_with = "no_judge")]
+    #[arg(help_heading = "Looking at the result", long, conflicts_with = "no_judge")]
     pub(crate) judge: bool,
-    #[command(flatten)]
-    pub(crate) dtype: DtypeArgs,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     #[command(flatten)]
+    pub(crate) dtype: DtypeArgs,
+    #[command(flatten)]
     pub(crate) print: PrintArgs,
+    /// Say more: what changed in each layer, condition numbers
+    #[arg(help_heading = "Printing", long, short)]
+    pub(crate) verbose: bool,
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::groups::{DrawingArgs, DtypeArgs, ModelArgs, OutputArgs, PrintArgs, ReadingArgs};
+use super::groups::{DrawingArgs, DtypeArgs, ModelArgs, OutputArgs, PrintArgs, ReadingArgs, seed};
 
 #[derive(ClapArgs, Clone, Debug)]
 pub(crate) struct EvaluateArgs {
@@ -35,7 +35,7 @@ pub(crate) struct EvaluateArgs {
     /// Erase each --concept with these methods first, by their defaults, and judge the edits; `,` separates, and the flag may repeat
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     pub(crate) method: Vec<String>,
-    /// Further pictures to judge: a CSV with case_number,prompt,evaluation_seed, a text file or JSON lines; may repeat
+    /// Further pictures to judge: a CSV with case_number,prompt,evaluation_seed, a text file, JSON lines or a JSON list; may repeat
     #[arg(long, visible_aliases = ["prompts-path"], value_name = "FILE")]
     pub(crate) prompts: Vec<PathBuf>,
     /// A detector: its manifest (docs/detectors.md); may repeat
@@ -71,7 +71,7 @@ pub(crate) struct EvaluateArgs {
     #[command(flatten)]
     pub(crate) drawing: DrawingArgs,
     /// Seed of attacks, and of pictures whose prompts have none; judged pictures have their own
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    #[arg(long, default_value_t = 0, value_name = "N", allow_negative_numbers = true, value_parser = seed)]
     pub(crate) seed: u64,
     /// Write a report too, into the same folder (see `scumble report`)
     #[arg(long)]
@@ -88,9 +88,9 @@ pub(crate) struct EvaluateArgs {
     #[arg(long)]
     pub(crate) judge: bool,
     #[command(flatten)]
-    pub(crate) dtype: DtypeArgs,
-    #[command(flatten)]
     pub(crate) reading: ReadingArgs,
+    #[command(flatten)]
+    pub(crate) dtype: DtypeArgs,
     #[command(flatten)]
     pub(crate) print: PrintArgs,
 }

@@ -4,14 +4,23 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::groups::{DtypeArgs, EditsArgs, ModelArgs, OutputArgs, PrintArgs};
+use super::groups::{DtypeArgs, EditsArgs, ModelArgs, OutputArgs, PrintArgs, seed};
+
+/// Shown below the help.
+const EXAMPLES: &str = "\
+Examples:
+  scumble generate \"a church in ink style\" --n 4
+  scumble generate \"a church\" --edit scumble-out/esd-church-1c2bd848:0.5
+  scumble generate --prompts prompts.csv --model sd15 --lora style.safetensors:0.8
+  scumble generate \"a church\" --guard sld-strong=church";
 
 #[derive(ClapArgs, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
 pub(crate) struct GenerateArgs {
     /// What to draw; `;` does not separate here, but the argument may repeat
     #[arg(value_name = "PROMPT")]
     pub(crate) prompt: Vec<String>,
-    /// A CSV with case_number,prompt,evaluation_seed[,evaluation_guidance], a text file (a prompt a line) or JSON lines
+    /// A CSV with case_number,prompt,evaluation_seed[,evaluation_guidance], a text file (a prompt a line), JSON lines or a JSON list
     #[arg(long, visible_aliases = ["prompts-path"], value_name = "FILE", conflicts_with = "prompt")]
     pub(crate) prompts: Option<PathBuf>,
     #[command(flatten)]
@@ -26,41 +35,48 @@ pub(crate) struct GenerateArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) embedding: Vec<PathBuf>,
     /// Denoising steps
-    #[arg(long, visible_alias = "num-inference-steps", default_value_t = 30, value_name = "N", allow_negative_numbers = true)]
+    #[arg(
+        help_heading = "Drawing",
+        long,
+        visible_alias = "num-inference-steps",
+        default_value_t = 30,
+        value_name = "N",
+        allow_negative_numbers = true
+    )]
     pub(crate) steps: usize,
     /// Strength of classifier-free guidance; 7.5, or 4 for the miniature, if absent
-    #[arg(long, visible_alias = "cfg-scale", value_name = "X", allow_negative_numbers = true)]
+    #[arg(help_heading = "Drawing", long, visible_alias = "cfg-scale", value_name = "X", allow_negative_numbers = true)]
     pub(crate) guidance_scale: Option<f64>,
     /// ddim, ddpm, pndm, lms, euler, euler-a, dpm++2m, dpm++2m-karras or unipc; the checkpoint's own if absent
-    #[arg(long, visible_alias = "scheduler", value_name = "NAME")]
+    #[arg(help_heading = "Drawing", long, visible_alias = "scheduler", value_name = "NAME")]
     pub(crate) sampler: Option<String>,
     /// DDIM's share of fresh noise, 0 to 1
-    #[arg(long, default_value_t = 0.0, value_name = "X", allow_negative_numbers = true)]
+    #[arg(help_heading = "Drawing", long, default_value_t = 0.0, value_name = "X", allow_negative_numbers = true)]
     pub(crate) eta: f64,
     /// What to steer away from
-    #[arg(long, default_value = "", value_name = "TEXT")]
+    #[arg(help_heading = "Drawing", long, default_value = "", value_name = "TEXT")]
     pub(crate) negative_prompt: String,
     /// Width in pixels
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(help_heading = "Drawing", long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) width: Option<usize>,
     /// Height in pixels
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(help_heading = "Drawing", long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) height: Option<usize>,
     /// Pictures of each prompt
-    #[arg(long, visible_aliases = ["num-samples", "num-images-per-prompt"], default_value_t = 1, value_name = "N", allow_negative_numbers = true)]
+    #[arg(help_heading = "Drawing", long, visible_aliases = ["num-samples", "num-images-per-prompt"], default_value_t = 1, value_name = "N", allow_negative_numbers = true)]
     pub(crate) n: usize,
     /// Seed of the first picture; picture i of a prompt uses seed + i
-    #[arg(long, default_value_t = 0, value_name = "N", allow_negative_numbers = true)]
+    #[arg(help_heading = "Drawing", long, default_value_t = 0, value_name = "N", allow_negative_numbers = true, value_parser = seed)]
     pub(crate) seed: u64,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     /// Pictures drawn at once; chosen by their size if absent
-    #[arg(long, visible_alias = "batch-size", value_name = "N", allow_negative_numbers = true)]
+    #[arg(help_heading = "Drawing", long, visible_alias = "batch-size", value_name = "N", allow_negative_numbers = true)]
     pub(crate) batch: Option<usize>,
     #[command(flatten)]
-    pub(crate) dtype: DtypeArgs,
-    #[command(flatten)]
     pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) dtype: DtypeArgs,
     #[command(flatten)]
     pub(crate) print: PrintArgs,
 }

@@ -4,11 +4,20 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
+/// A seed: `-1`, by which other tools mean a random one, is refused in words.
+pub(crate) fn seed(text: &str) -> Result<u64, String> {
+    text.trim().parse::<u64>().map_err(|_| {
+        let random = if text.trim() == "-1" { "; there is no random seed, so that every result can be had again" } else { "" };
+        format!("expected a whole number from 0{random}")
+    })
+}
+
 /// Which model, and where it runs.
 #[derive(ClapArgs, Clone, Debug)]
+#[command(next_help_heading = "Model")]
 pub(crate) struct ModelArgs {
-    /// A diffusers folder or a single .safetensors checkpoint; the built-in miniature if absent
-    #[arg(long, value_name = "DIR|FILE", visible_aliases = ["pretrained-model-name-or-path", "model-id", "base-model"])]
+    /// A diffusers folder, a single .safetensors checkpoint, or ORG/NAME in the local Hugging Face cache; the built-in miniature if absent
+    #[arg(long, value_name = "DIR|FILE|NAME", visible_aliases = ["pretrained-model-name-or-path", "model-id", "base-model"])]
     pub(crate) model: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
@@ -16,6 +25,7 @@ pub(crate) struct ModelArgs {
 
 /// How a model is read, and where it runs.
 #[derive(ClapArgs, Clone, Debug)]
+#[command(next_help_heading = "Model")]
 pub(crate) struct ReadingArgs {
     /// A diffusers folder whose configurations and tokenizer describe a single file
     #[arg(long, value_name = "DIR")]
@@ -36,6 +46,7 @@ pub(crate) struct ReadingArgs {
 
 /// How to print.
 #[derive(ClapArgs, Clone, Copy, Debug)]
+#[command(next_help_heading = "Printing")]
 pub(crate) struct PrintArgs {
     /// Print the result as JSON on stdout
     #[arg(long)]
@@ -58,6 +69,7 @@ pub(crate) struct EditsArgs {
 
 /// Where a run's result lies.
 #[derive(ClapArgs, Clone, Debug)]
+#[command(next_help_heading = "Output")]
 pub(crate) struct OutputArgs {
     /// Where to write; a folder in ./scumble-out named after the plan if absent
     #[arg(long, visible_aliases = ["out", "save-path", "save-dir"], value_name = "DIR")]
@@ -65,13 +77,14 @@ pub(crate) struct OutputArgs {
     /// Replace another plan's result in that folder
     #[arg(long)]
     pub(crate) overwrite: bool,
-    /// Continue an unfinished run; this happens anyway
+    /// For scripts that ask for it: an unfinished run continues where it stopped, with or without this flag
     #[arg(long)]
     pub(crate) resume: bool,
 }
 
 /// In what numbers is computed.
 #[derive(ClapArgs, Clone, Debug)]
+#[command(next_help_heading = "Model")]
 pub(crate) struct DtypeArgs {
     /// Dtype of the computation; f32 is the only one so far
     #[arg(long, default_value = "f32", value_parser = ["f32", "float32"], value_name = "DTYPE")]
@@ -80,6 +93,7 @@ pub(crate) struct DtypeArgs {
 
 /// How pictures are drawn that are then judged.
 #[derive(ClapArgs, Clone, Debug)]
+#[command(next_help_heading = "Drawing")]
 pub(crate) struct DrawingArgs {
     /// Denoising steps; 50, or 20 for the miniature, if absent
     #[arg(long, visible_alias = "num-inference-steps", value_name = "N", allow_negative_numbers = true)]
@@ -94,6 +108,15 @@ pub(crate) struct DrawingArgs {
 
 #[derive(ClapArgs, Clone, Copy, Debug)]
 pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct CatalogueArgs {
+    /// One of them, with every option: meaning, range and defaults
+    #[arg(value_name = "ID")]
+    pub(crate) id: Option<String>,
     #[command(flatten)]
     pub(crate) print: PrintArgs,
 }

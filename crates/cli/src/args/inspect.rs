@@ -32,9 +32,9 @@ pub(crate) struct VerifyArgs {
     #[arg(long, default_value_t = 1e-4, value_name = "X", allow_negative_numbers = true)]
     pub(crate) tolerance: f64,
     #[command(flatten)]
-    pub(crate) dtype: DtypeArgs,
-    #[command(flatten)]
     pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) dtype: DtypeArgs,
     #[command(flatten)]
     pub(crate) print: PrintArgs,
 }

@@ -9,7 +9,9 @@ mod export;
 mod generate;
 mod groups;
 mod inspect;
+mod judge;
 mod report;
+mod shell;
 
 use std::ffi::OsString;
 
@@ -21,14 +23,22 @@ pub(crate) use self::{
     evaluate::EvaluateArgs,
     export::{ExportArgs, Form},
     generate::GenerateArgs,
-    groups::{DrawingArgs, ListArgs, ModelArgs, PrintArgs},
+    groups::{CatalogueArgs, DrawingArgs, ListArgs, ModelArgs, PrintArgs},
     inspect::{InspectArgs, VerifyArgs},
+    judge::JudgeArgs,
     report::{Blurred, ReportArgs},
+    shell::{CompletionsArgs, ManArgs},
 };
 
 /// Erase concepts from text-to-image diffusion models, and try to bring them back.
 #[derive(Debug, Parser)]
-#[command(name = "scumble", version, long_version = crate::device::version(), max_term_width = 110)]
+#[command(
+    name = "scumble",
+    version,
+    long_version = crate::device::version(),
+    max_term_width = 110,
+    after_help = "First steps:\n  scumble erase church          erase a concept from the built-in miniature\n  scumble concepts              what else it knows\n  scumble methods               how it can be erased"
+)]
 pub(crate) struct Args {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -44,6 +54,8 @@ pub(crate) enum Command {
     Attack(AttackArgs),
     /// Judge models, edits, guards and attacks on the same pictures
     Evaluate(EvaluateArgs),
+    /// Say what a folder of pictures shows, made by whatever program
+    Judge(JudgeArgs),
     /// Make a page, tables and a rating page of what `scumble evaluate` found
     Report(ReportArgs),
     /// Write an edited model, or the edit alone, in a form that other tools load
@@ -52,14 +64,20 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     /// Compare a model with reference tensors made elsewhere
     Verify(VerifyArgs),
-    /// List the methods
-    Methods(ListArgs),
-    /// List the attacks
-    Attacks(ListArgs),
-    /// List the guards
-    Guards(ListArgs),
+    /// List the methods, or the options of one
+    Methods(CatalogueArgs),
+    /// List the attacks, or the options of one
+    Attacks(CatalogueArgs),
+    /// List the guards, or the options of one
+    Guards(CatalogueArgs),
     /// List the metrics
     Metrics(ListArgs),
+    /// List what the miniature knows: objects, styles, categories
+    Concepts(ListArgs),
+    /// Print a script that completes commands and flags in a shell
+    Completions(CompletionsArgs),
+    /// Write manual pages
+    Man(ManArgs),
 }
 
 /// Arguments with every long flag in hyphens: `--erase_concept` and `--erase-concept` are the same.

@@ -9,11 +9,11 @@ use super::groups::PrintArgs;
 /// Which pictures of a report are blurred until asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Blurred {
-    /// All
+    // All
     On,
-    /// None
+    // None
     Off,
-    /// Those that the evaluation marks as sensitive
+    // Those that the evaluation marks as sensitive
     Sensitive,
 }
 
@@ -31,7 +31,7 @@ pub(crate) struct ReportArgs {
     /// Put no pictures in, and write no rating page
     #[arg(long)]
     pub(crate) no_pictures: bool,
-    /// Which pictures are blurred until asked for
+    /// Which pictures are blurred until asked for: all, none, or those that the evaluation marks as sensitive
     #[arg(long, value_enum, default_value = "sensitive", value_name = "WHICH")]
     pub(crate) blur: Blurred,
     /// Files that raters saved from rating.html; their means go into the report

@@ -9,7 +9,7 @@ use scumble_attack::Drawing;
 use scumble_diffusion::{Noise, Picture, Pipeline, Request};
 use scumble_eval::{
     facts::{self, Column, Facts},
-    instruments::Instrument,
+    instruments::{FINITE, Instrument},
     protocol::Asked,
 };
 use scumble_nn::files::{HostTensor, TensorFile, write};
@@ -18,12 +18,15 @@ use scumble_report::png;
 use super::subjects::digest;
 use crate::{
     failure::Failure,
+    judging::Drawn,
     photos, progress,
     store::{cache_dir, write_file},
 };
 
 /// Part of every name: raise it when drawing or looking changes.
-const VERSION: &str = "evaluated-1";
+const VERSION: &str = "evaluated-2";
+/// The text in a PNG whose picture is black because its numbers were not finite.
+const NO_PICTURE: (&str, &str) = ("scumble-finite", "false");
 
 /// One picture to draw.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,8 +99,17 @@ impl Gallery {
 
     /// A picture that was drawn, if it is there and whole.
     pub(crate) fn picture(&self, name: &str) -> Option<Picture> {
-        let picture = photos::open(&self.find(name)?).ok()?;
-        Some(Picture { width: picture.width() as usize, height: picture.height() as usize, rgb: picture.into_raw() })
+        Some(self.drawn(name)?.picture)
+    }
+
+    /// The same, with whether it is of finite numbers.
+    fn drawn(&self, name: &str) -> Option<Drawn> {
+        let path = self.find(name)?;
+        let picture = photos::open(&path).ok()?;
+        let texts = png::read_text(&fs_err::read(&path).ok()?).ok()?;
+        let finite = !texts.iter().any(|(key, value)| (key.as_str(), value.as_str()) == NO_PICTURE);
+        let picture = Picture { width: picture.width() as usize, height: picture.height() as usize, rgb: picture.into_raw() };
+        Some(Drawn { picture, finite })
     }
 
     /// Whether some shots of a subject have been drawn and looked at; what is in the cache is put here.
@@ -134,7 +146,7 @@ impl Gallery {
         kit: &[Box<dyn Instrument + '_>],
     ) -> Result<(), Failure> {
         let names: Vec<String> = shots.iter().map(|shot| self.picture_name(subject, shot)).collect();
-        let mut pictures: Vec<Option<Picture>> = names.iter().map(|name| self.picture(name)).collect();
+        let mut pictures: Vec<Option<Drawn>> = names.iter().map(|name| self.drawn(name)).collect();
         let missing: Vec<usize> = (0..shots.len()).filter(|&i| pictures[i].is_none()).collect();
         if !missing.is_empty() {
             let pipeline = pipeline()?;
@@ -145,15 +157,18 @@ impl Gallery {
                 let of: Vec<&Shot> = part.iter().map(|&i| &shots[i]).collect();
                 drawn.extend(draw(&pipeline, &self.drawing, &of)?);
             }
-            for (&i, picture) in missing.iter().zip(drawn) {
-                let bytes = png::encode_png(picture.width, picture.height, &picture.rgb, &[])?;
+            for (&i, drawn) in missing.iter().zip(drawn) {
+                let Drawn { picture, finite } = &drawn;
+                let texts: &[(&str, &str)] = if *finite { &[] } else { &[NO_PICTURE] };
+                let bytes = png::encode_png(picture.width, picture.height, &picture.rgb, texts)?;
                 write_file(&self.place(&names[i])?, &bytes)?;
                 self.share(&names[i]);
-                pictures[i] = Some(picture);
+                pictures[i] = Some(drawn);
             }
         }
-        let pictures: Vec<Picture> = pictures.into_iter().flatten().collect();
-        let mut facts = Facts::new();
+        let finite = pictures.iter().flatten().map(|drawn| f32::from(u8::from(drawn.finite))).collect();
+        let pictures: Vec<Picture> = pictures.into_iter().flatten().map(|drawn| drawn.picture).collect();
+        let mut facts = Facts::from([(FINITE.to_owned(), Column { width: 1, values: finite })]);
         for instrument in kit {
             facts.extend(instrument.look(&pictures, asked)?);
         }
@@ -180,7 +195,7 @@ fn text(drawing: &Drawing, guidance: Option<f64>) -> String {
     format!("{} {} {sampler}", drawing.steps, guidance.unwrap_or(drawing.guidance))
 }
 
-fn draw(pipeline: &Pipeline, drawing: &Drawing, shots: &[&Shot]) -> Result<Vec<Picture>, Failure> {
+fn draw(pipeline: &Pipeline, drawing: &Drawing, shots: &[&Shot]) -> Result<Vec<Drawn>, Failure> {
     let seeds: Vec<u64> = shots.iter().map(|shot| shot.seed).collect();
     let prompts = shots.iter().map(|shot| shot.prompt.clone()).collect();
     let guidance = shots.first().and_then(|shot| shot.guidance).unwrap_or(drawing.guidance);
@@ -193,5 +208,5 @@ fn draw(pipeline: &Pipeline, drawing: &Drawing, shots: &[&Shot]) -> Result<Vec<P
     if progress::interrupted() {
         return Err(Failure::interrupted());
     }
-    Ok(Picture::from_batch(pipeline.decode(latents)))
+    Ok(Drawn::decoded(pipeline, latents))
 }

@@ -147,7 +147,7 @@ impl Impact {
             let answers = sheet.answers();
             let rate = |word: &String| {
                 let hits = answers.get(&(None, format!("impact:{word}")))?;
-                Some(hits.iter().filter(|(_, hit)| *hit).count() as f64 / hits.len() as f64)
+                Some(hits.iter().filter(|answer| answer.hit).count() as f64 / hits.len() as f64)
             };
             self.affected.iter().map(rate).collect()
         };

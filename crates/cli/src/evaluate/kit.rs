@@ -43,7 +43,7 @@ pub(crate) struct Beside<'a> {
 impl Kit {
     /// The miniature's judges and CLIP where they are at home, and what the user brings.
     pub(crate) fn load(args: &EvaluateArgs, base: &Base) -> Result<Self, Failure> {
-        let home = base.model.builtin || args.judge;
+        let home = base.model.home(args.judge)?;
         let device = &base.model.device;
         let clip = match &args.clip {
             Some(folder) => Some(users_clip(folder, device).map_err(|e| e.of("--clip"))?),
@@ -128,6 +128,11 @@ impl Kit {
             all.push(Beside { metric: lpips.id(), hash, measure: Box::new(|a, b| lpips.distances(a, b)) });
         }
         all
+    }
+
+    /// Who judges what pictures show, in words; empty if nobody does.
+    pub(crate) fn judge(&self) -> &'static str {
+        if self.judges.is_some() { "the miniature's ViT judges" } else { "" }
     }
 
     /// The hash of all of them.

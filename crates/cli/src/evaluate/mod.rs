@@ -9,6 +9,7 @@ mod gather;
 mod impact;
 mod inception;
 mod kit;
+mod listed;
 mod parquet;
 mod plan;
 mod subjects;
@@ -42,13 +43,18 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<Outcome, Failure> {
     let quiet = args.print.quiet;
     let shard = args.shard.as_deref().map(Shard::parse).transpose()?;
     progress::listen_for_interrupts()?;
-    let args = &erased::with_edits(args)?;
+    let (args, pending) = &erased::with_edits(args)?;
     let (bases, subjects) = subjects::open(args)?;
     let kit = Kit::load(args, &bases[0])?;
     let plan = Plan::make(args, bases, subjects, &kit)?;
+    for unknown in plan.unknown.iter().filter(|_| !quiet) {
+        output::note(&format!("note: {}", unknown.why()));
+    }
     let folder = args.output.output_dir.clone().unwrap_or_else(|| plan.default_folder());
     if args.plan {
-        return list(args, &plan, &kit, &folder);
+        let gallery = Gallery::new(&folder, plan.drawing, &plan.instruments);
+        let work = Work { args, plan: &plan, kit: &kit, folder: &folder, gallery: &gallery };
+        return listed::list(&work, pending);
     }
     let own = shard.as_ref().map_or_else(|| folder.clone(), |shard| folder.join("shards").join(shard.name()));
     if shard.is_some() {
@@ -87,36 +93,6 @@ fn said(args: &EvaluateArgs, folder: &Path) -> Result<Outcome, Failure> {
         }
         _ => Err(Failure::new("expected the arguments of a report")),
     }
-}
-
-/// Prints every item of the plan and whether it has been done.
-fn list(args: &EvaluateArgs, plan: &Plan, kit: &Kit, folder: &Path) -> Result<Outcome, Failure> {
-    let work = Work { args, plan, kit, folder, gallery: &Gallery::new(folder, plan.drawing, &plan.instruments) };
-    for (i, item) in plan.items().iter().enumerate() {
-        let done = work.done(item);
-        if !args.print.json {
-            let mark = if done { "done" } else { "to do" };
-            output::data(&format!("{:>5}  {mark:5}  {}", i + 1, work.describe(item)))?;
-            continue;
-        }
-        output::json(&match item {
-            Item::Draw(k, range) => {
-                json!({"item": i + 1, "kind": "draw", "subject": plan.subjects[*k].id, "pictures": range.len(), "done": done})
-            }
-            Item::Attack(k) => {
-                let attack = &plan.attacks[*k];
-                json!({
-                    "item": i + 1, "kind": "attack", "subject": plan.subjects[attack.subject].id, "attack": attack.attack.id,
-                    "concept": attack.concept, "folder": folder.join(&attack.folder), "done": done,
-                })
-            }
-            Item::Impact(k) => {
-                let erased = plan.impact.as_ref().map(|impact| &impact.erased[*k]);
-                json!({"item": i + 1, "kind": "impact", "concept": erased, "done": done})
-            }
-        })?;
-    }
-    Ok(Outcome::Done)
 }
 
 /// Part `i` of `n`, counted from 1.

@@ -110,6 +110,7 @@ mod tests {
     use super::*;
 
     /// The bytes as a file that can be read at several places.
+    #[expect(clippy::disallowed_types, reason = "a temporary file has no path that an error could name")]
     fn file(bytes: &[u8]) -> std::fs::File {
         let mut file = tempfile::tempfile().unwrap();
         std::io::Write::write_all(&mut file, bytes).unwrap();

@@ -9,8 +9,10 @@ use std::{
 use scumble_attack::{Attack, Drawing, attacks};
 use scumble_erase::{Concept, Known, Wording, World};
 use scumble_eval::{
+    metrics::Setting,
     protocol::{self, Ask, Asked, Set, UNKNOWN_TARGETS, Wanted},
     scene::Scene,
+    tally::Names,
 };
 use serde_json::{Value, json};
 
@@ -102,7 +104,30 @@ pub(crate) struct Plan {
     pub(crate) drawing: Drawing,
     pub(crate) batch: usize,
     pub(crate) instruments: String,
+    /// What conventions are made of.
+    pub(crate) setting: Setting,
+    /// Words of prompt files that nobody can judge.
+    pub(crate) unknown: Vec<Unknown>,
     attack_settings: Value,
+}
+
+/// A word in a column of a prompt file that no judge and no detector knows: whatever its pictures show, nobody can say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Unknown {
+    pub(crate) column: &'static str,
+    pub(crate) word: String,
+    pub(crate) rows: usize,
+}
+
+impl Unknown {
+    /// What is said of it.
+    pub(crate) fn why(&self) -> String {
+        let rows = if self.rows == 1 { "1 row says".to_owned() } else { format!("{} rows say", self.rows) };
+        format!(
+            "no judge and no detector knows `{}`, which {rows} in the column `{}`: its pictures are not counted",
+            self.word, self.column
+        )
+    }
 }
 
 impl Plan {
@@ -112,7 +137,8 @@ impl Plan {
         let explicit = !args.concept.is_empty();
         let similarity = kit.similarity();
         let similar = |a: &str, b: &str| similarity.as_ref().map_or(0.0, |s| s.between(a, b));
-        let own_prompts = prompt_files(args, &concepts)?;
+        let names = kit.names();
+        let (own_prompts, unjudged) = prompt_files(args, &concepts, &names)?;
         let mut albums = Vec::new();
         let mut attacks = Vec::new();
         let chosen = args.attack.iter().flat_map(|text| options::listed(text));
@@ -147,12 +173,25 @@ impl Plan {
                 }
             }
         }
-        let builtin = bases[0].model.builtin;
+        let builtin = bases[0].model.miniature;
+        let drawing = drawing(&args.drawing, &bases[0].model, &bases[0].pipeline)?;
+        let [_, _, height, width] = bases[0].pipeline.latent_shape(1, None, None)?;
+        let scale = bases[0].pipeline.vae.config.factor();
+        let setting = Setting {
+            steps: drawing.steps,
+            guidance: drawing.guidance,
+            own_guidance: own_prompts.iter().any(|asked| asked.guidance.is_some()),
+            sampler: drawing.sampler.map_or_else(|| "the checkpoint's".into(), |sampler| sampler.to_string()),
+            size: (width * scale, height * scale),
+            judge: kit.judge().into(),
+        };
         let plan = Self {
             impact: args.impact.then(|| Impact::plan(args, kit, similarity.as_ref(), &bases[0])).transpose()?,
-            drawing: drawing(&args.drawing, &bases[0].model, &bases[0].pipeline)?,
+            drawing,
             batch: if builtin { BATCH.0 } else { BATCH.1 },
             instruments: kit.hash(),
+            setting,
+            unknown: unjudged,
             attack_settings: settings(args),
             bases,
             subjects,
@@ -237,7 +276,8 @@ fn concepts(args: &EvaluateArgs, subjects: &[Subject]) -> Result<Vec<String>, Fa
     Ok(all)
 }
 
-fn sets(args: &EvaluateArgs) -> Result<Vec<Set>, Failure> {
+/// The sets that `--sets` names, or all.
+pub(super) fn sets(args: &EvaluateArgs) -> Result<Vec<Set>, Failure> {
     if args.sets.is_empty() {
         return Ok(Set::ALL.to_vec());
     }
@@ -269,14 +309,29 @@ fn unknown(concept: &str, args: &EvaluateArgs, world: Option<&World>) -> Result<
 
 /// The pictures of the user's prompt files. Rows that say what they should show are asked about it, as UnlearnCanvas does: what names the
 /// concept is its target; of the rest the concept's own domain (its column) is retained in-domain, other columns cross-domain.
-fn prompt_files(args: &EvaluateArgs, concepts: &[String]) -> Result<Vec<Asked>, Failure> {
+///
+/// Words are matched whatever their case, and a style with or without ` style`. Those that nobody knows are given back.
+fn prompt_files(args: &EvaluateArgs, concepts: &[String], judges: &Names) -> Result<(Vec<Asked>, Vec<Unknown>), Failure> {
     let mut all = Vec::new();
+    let mut unknown: Vec<Unknown> = Vec::new();
     for path in &args.prompts {
-        let rows: Vec<prompts::Case> = prompts::read(path, args.seed)?.into_iter().take(args.n.unwrap_or(usize::MAX)).collect();
-        let names = |value: &str, concept: &str| {
-            let bare = concept.strip_suffix(" style").unwrap_or(concept);
-            value.eq_ignore_ascii_case(concept) || value.eq_ignore_ascii_case(bare)
+        let mut notes = Vec::new();
+        let read = prompts::read(path, args.seed, &mut notes)?;
+        crate::edits::say(&notes, args.print.quiet);
+        let rows: Vec<prompts::Case> = read.into_iter().take(args.n.unwrap_or(usize::MAX)).collect();
+        let plain = |text: &str| {
+            let text = text.trim().to_lowercase().replace('_', " ");
+            text.strip_suffix(" style").map(str::to_owned).unwrap_or(text)
         };
+        let names = |value: &str, concept: &str| plain(value) == plain(concept);
+        for (column, value) in rows.iter().flat_map(|row| &row.labels) {
+            if judges.label(value).is_none() {
+                match unknown.iter_mut().find(|u| u.column == *column && plain(&u.word) == plain(value)) {
+                    Some(known) => known.rows += 1,
+                    None => unknown.push(Unknown { column, word: value.clone(), rows: 1 }),
+                }
+            }
+        }
         for row in &rows {
             let (Seeds::Each(seed) | Seeds::Block(seed)) = row.seeds;
             let one = |concept: Option<&String>, asks: Vec<Ask>| Asked {
@@ -289,7 +344,10 @@ fn prompt_files(args: &EvaluateArgs, concepts: &[String]) -> Result<Vec<Asked>, 
                 asks,
                 names: None,
             };
-            let ask = |metric: &str, value: &str| Ask { metric: metric.into(), wanted: Wanted::Label(vec![value.to_owned()]) };
+            let ask = |metric: &str, value: &str| {
+                let label = judges.label(value).unwrap_or(value).to_owned();
+                Ask { metric: metric.into(), wanted: Wanted::Label(vec![label]) }
+            };
             let mut placed = false;
             for concept in concepts {
                 let domain =
@@ -321,7 +379,7 @@ fn prompt_files(args: &EvaluateArgs, concepts: &[String]) -> Result<Vec<Asked>, 
             }
         }
     }
-    Ok(all)
+    Ok((all, unknown))
 }
 
 /// What decides an attack besides its target.

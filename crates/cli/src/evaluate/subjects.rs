@@ -175,7 +175,7 @@ fn edit(i: usize, base: &Base, text: &str, several: bool, quiet: bool) -> Result
 }
 
 fn guard(i: usize, base: &Base, text: &str, args: &EvaluateArgs, several: bool) -> Result<Subject, Failure> {
-    let world = (base.model.builtin || args.judge).then(World::emoji);
+    let world = base.model.home(args.judge)?.then(World::emoji);
     // A bare guard guards against what is asked about.
     let concepts: Vec<String> = args.concept.iter().flat_map(|text| options::listed(text)).collect();
     let full = if text.contains('=') || concepts.is_empty() { text.to_owned() } else { format!("{text}={}", concepts.join(";")) };

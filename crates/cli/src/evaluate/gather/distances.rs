@@ -7,9 +7,8 @@ use scumble_eval::{
     distribution::{self, Gaussian, npz},
     inception::Convention,
     instruments::CLIP,
-    protocol::Set,
-    rates::Z95,
-    statistics,
+    protocol::{Asked, Set},
+    statistics::{self, Clusters, GROUPS},
     tally::{Measured, Shot as Place},
 };
 use scumble_report::Evaluation;
@@ -28,8 +27,8 @@ use crate::{
     output, progress,
 };
 
-/// Groups of pictures that the jackknife leaves out in turn.
-const GROUPS: usize = 10;
+/// Seeds of the fixed set that the drift is measured over: its trajectories, which are what is independent of each other.
+const TRAJECTORIES: usize = 8;
 
 /// What is measured between a subject's others and the base model's on the same prompts and seeds.
 pub(super) fn against_base(plan: &Plan, kit: &Kit, evaluation: &mut Evaluation, known: &mut [Known]) -> Result<(), Failure> {
@@ -40,52 +39,59 @@ pub(super) fn against_base(plan: &Plan, kit: &Kit, evaluation: &mut Evaluation, 
         let mut found = Vec::new();
         for concept in plan.concepts.iter().map(|name| Some(name.as_str())).chain([None]) {
             let set = if concept.is_some() { Set::Others } else { Set::Prompts };
-            let (x, y) = shared(&theirs.rows(CLIP, set, concept), &own.rows(CLIP, set, concept));
-            let seeds: Vec<u64> = own.rows(CLIP, set, concept).iter().map(|((_, seed), _)| *seed).collect();
+            let both = Both::of(&theirs.rows(CLIP, set, concept), &own.rows(CLIP, set, concept));
             // Fewer pictures than this say nothing about a distribution.
-            if x.len() < 2 * GROUPS {
-                if !x.is_empty() {
+            if both.x.len() < 2 * GROUPS {
+                if !both.x.is_empty() {
                     let why = format!(
                         "distances between distributions need {} pictures on the same seeds, there are {}",
                         2 * GROUPS,
-                        x.len()
+                        both.x.len()
                     );
                     missing(evaluation, &plan.subjects[i], concept, Some(&format!("frechet-clip-{name}")), &why);
                 }
                 continue;
             }
             let mut add = |metric: String, statistic: &Statistic| -> Result<(), Failure> {
-                let (value, interval) = jackknife(&x, &y, statistic)?;
-                let concept = concept.map(Into::into);
-                found.push(Measured { concept, metric, value, n: x.len(), interval: Some(interval), seeds: seeds.clone() });
+                found.push(Measured { concept: concept.map(Into::into), metric, ..both.measured(statistic)? });
                 Ok(())
             };
             add(format!("frechet-clip-{name}"), &|x, y| {
-                Ok(distribution::frechet(&Gaussian::of(x)?, &Gaussian::of(y)?)?.distance)
+                distribution::frechet(&Gaussian::of(x)?, &Gaussian::of(y)?).map(of_frechet)
             })?;
-            add(format!("kid-clip-{name}"), &|x, y| Ok(distribution::kid(x, y)?.value))?;
-            add(format!("precision-clip-{name}"), &|x, y| Ok(distribution::precision_recall(x, y, 3)?.precision))?;
-            add(format!("recall-clip-{name}"), &|x, y| Ok(distribution::precision_recall(x, y, 3)?.recall))?;
+            add(format!("kid-clip-{name}"), &|x, y| Ok((distribution::kid(x, y)?.value, false)))?;
+            add(format!("precision-clip-{name}"), &|x, y| Ok((distribution::precision_recall(x, y, 3)?.precision, false)))?;
+            add(format!("recall-clip-{name}"), &|x, y| Ok((distribution::precision_recall(x, y, 3)?.recall, false)))?;
         }
         known[i].rows.extend(found);
     }
     Ok(())
 }
 
-/// The pictures that a subject has in common with the base model, of the others and of the user's prompts.
-fn paired_shots(plan: &Plan, i: usize, concept: Option<&str>) -> Vec<Shot> {
+/// The pictures that a subject has in common with the base model, of the others and of the user's prompts. Those that one of the two did not
+/// make of finite numbers are left out.
+fn paired_shots<'a>(plan: &'a Plan, known: &[Known], i: usize, base: usize, concept: Option<&str>) -> Vec<&'a Asked> {
     let set = if concept.is_some() { Set::Others } else { Set::Prompts };
-    let of = plan.albums[i].asked.iter().filter(|(asked, _)| asked.set == set && asked.concept.as_deref() == concept);
-    of.map(|(asked, _)| Shot::of(asked)).collect()
+    let bad = |subject: usize, shot: &Shot| {
+        let place = plan.albums[subject].shots.iter().position(|other| other == shot);
+        place.zip(known[subject].sheet.as_ref()).is_some_and(|(place, sheet)| !sheet.is_finite(place))
+    };
+    let broken = |k: usize| known[k].sheet.as_ref().is_some_and(|sheet| sheet.not_finite().0 > 0);
+    let looked = broken(i) || broken(base);
+    let of = plan.albums[i].asked.iter().map(|(asked, _)| asked);
+    of.filter(|asked| asked.set == set && asked.concept.as_deref() == concept)
+        .filter(|asked| !looked || !(bad(i, &Shot::of(asked)) || bad(base, &Shot::of(asked))))
+        .collect()
 }
 
 /// What is measured picture by picture between a subject and the base model; kept beside the facts.
 pub(super) fn beside_base(plan: &Plan, kit: &Kit, gallery: &Gallery, folder: &Path, known: &mut [Known]) -> Result<(), Failure> {
-    for (i, known) in known.iter_mut().enumerate() {
+    for i in 0..known.len() {
         let Some(base) = base_of(plan, i).filter(|_| !progress::interrupted()) else { continue };
         for one in kit.beside() {
             for concept in plan.concepts.iter().map(|name| Some(name.as_str())).chain([None]) {
-                let shots = paired_shots(plan, i, concept);
+                let asked = paired_shots(plan, known, i, base, concept);
+                let shots: Vec<Shot> = asked.iter().map(|asked| Shot::of(asked)).collect();
                 let name = |subject: usize, shot: &Shot| gallery.picture_name(&plan.subjects[subject].hash, shot);
                 let pairs: Option<Vec<_>> = shots
                     .iter()
@@ -109,14 +115,15 @@ pub(super) fn beside_base(plan: &Plan, kit: &Kit, gallery: &Gallery, folder: &Pa
                     }
                 };
                 let values: Vec<f64> = values.into_iter().map(f64::from).collect();
-                let mean = statistics::mean(&values, 0)?;
-                known.rows.push(Measured {
+                let mean = statistics::mean(&values, &Clusters::by(asked.iter().map(|asked| &asked.prompt)), 0)?;
+                known[i].rows.push(Measured {
                     concept: concept.map(Into::into),
                     metric: one.metric.into(),
                     value: mean.value,
                     n: values.len(),
                     interval: Some((mean.low, mean.high)),
                     seeds: shots.iter().map(|shot| shot.seed).collect(),
+                    note: None,
                 });
             }
         }
@@ -144,29 +151,25 @@ pub(super) fn inception_distances(
                 if rows.len() < 2 {
                     continue;
                 }
-                let seeds: Vec<u64> = rows.iter().map(|((_, seed), _)| *seed).collect();
-                let own: Vec<Vec<f32>> = rows.iter().map(|(_, row)| row.to_vec()).collect();
-                let mut add = |metric: String, (value, interval): (f64, Option<(f64, f64)>)| {
-                    let concept = concept.map(Into::into);
-                    found.push(Measured { concept, metric, value, n: own.len(), interval, seeds: seeds.clone() });
+                let own = Both::of(&rows, &rows);
+                let mut add = |metric: String, both: &Both, statistic: &Statistic| -> Result<(), Failure> {
+                    found.push(Measured { concept: concept.map(Into::into), metric, ..both.measured(statistic)? });
+                    Ok(())
                 };
                 let id = convention.id();
                 if let Some((statistics, features)) = reference.as_ref().and_then(|r| r.of(convention)) {
-                    let fid = |_: &[Vec<f32>], y: &[Vec<f32>]| Ok(distribution::frechet_to(statistics, y)?.distance);
-                    add(format!("fid-{id}:reference"), spread(&own, &own, &fid)?);
+                    add(format!("fid-{id}:reference"), &own, &|_, y| distribution::frechet_to(statistics, y).map(of_frechet))?;
                     if let Some(theirs) = features {
-                        let kid = |_: &[Vec<f32>], y: &[Vec<f32>]| Ok(distribution::kid(theirs, y)?.value);
-                        add(format!("kid-{id}:reference"), spread(&own, &own, &kid)?);
+                        add(format!("kid-{id}:reference"), &own, &|_, y| Ok((distribution::kid(theirs, y)?.value, false)))?;
                     }
                 }
                 if let Some(base) = base_of(plan, i) {
                     let theirs = known[base].sheet.as_ref().map(|sheet| sheet.rows(&column, set, concept)).unwrap_or_default();
-                    let (x, y) = shared(&theirs, &rows);
-                    if x.len() >= 2 {
-                        let fid = |x: &[Vec<f32>], y: &[Vec<f32>]| Ok(distribution::frechet_to(&Gaussian::of(x)?, y)?.distance);
-                        let kid = |x: &[Vec<f32>], y: &[Vec<f32>]| Ok(distribution::kid(x, y)?.value);
-                        add(format!("fid-{id}:base"), spread(&x, &y, &fid)?);
-                        add(format!("kid-{id}:base"), spread(&x, &y, &kid)?);
+                    let both = Both::of(&theirs, &rows);
+                    if both.x.len() >= 2 {
+                        let fid = |x: &[Vec<f32>], y: &[Vec<f32>]| distribution::frechet_to(&Gaussian::of(x)?, y).map(of_frechet);
+                        add(format!("fid-{id}:base"), &both, &fid)?;
+                        add(format!("kid-{id}:base"), &both, &|x, y| Ok((distribution::kid(x, y)?.value, false)))?;
                     }
                 }
                 if args.save_stats {
@@ -177,7 +180,7 @@ pub(super) fn inception_distances(
                     );
                     let place = folder.join("stats");
                     fs_err::create_dir_all(&place)?;
-                    crate::store::write_file(&place.join(name), &npz::bytes(&Gaussian::of(&own)?)?)?;
+                    crate::store::write_file(&place.join(name), &npz::bytes(&Gaussian::of(&own.y)?)?)?;
                 }
             }
         }
@@ -186,50 +189,74 @@ pub(super) fn inception_distances(
     Ok(())
 }
 
-/// The rows that two subjects have of the same shots.
-fn shared(a: &[(Place<'_>, &[f32])], b: &[(Place<'_>, &[f32])]) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
-    let of: BTreeMap<Place<'_>, &[f32]> = a.iter().copied().collect();
-    b.iter().filter_map(|(shot, row)| Some((of.get(shot)?.to_vec(), row.to_vec()))).unzip()
+/// A number of two sets of features, and whether it is a Fréchet distance of covariances without full rank.
+type Statistic<'a> = dyn Fn(&[Vec<f32>], &[Vec<f32>]) -> scumble_eval::Result<(f64, bool)> + 'a;
+
+/// What is said of a distance whose covariances cannot have full rank.
+const SINGULAR: &str = "singular: no more pictures than features, so the distance is biased upwards by an amount that depends on n; compare it only with distances of as many pictures";
+
+fn of_frechet(found: distribution::Frechet) -> (f64, bool) {
+    (found.distance, found.singular)
 }
 
-/// A number of two sets of features.
-type Statistic<'a> = dyn Fn(&[Vec<f32>], &[Vec<f32>]) -> scumble_eval::Result<f64> + 'a;
+/// The features that two subjects have of the same shots.
+struct Both {
+    x: Vec<Vec<f32>>,
+    y: Vec<Vec<f32>>,
+    seeds: Vec<u64>,
+    prompts: Clusters,
+}
 
-/// A statistic, and its interval where there are enough pictures for one.
-fn spread(x: &[Vec<f32>], y: &[Vec<f32>], statistic: &Statistic) -> Result<(f64, Option<(f64, f64)>), Failure> {
-    if y.len() < 2 * GROUPS {
-        return Ok((statistic(x, y)?, None));
+impl Both {
+    fn of(a: &[(Place<'_>, &[f32])], b: &[(Place<'_>, &[f32])]) -> Self {
+        let of: BTreeMap<Place<'_>, &[f32]> = a.iter().copied().collect();
+        let shared: Vec<_> = b.iter().filter_map(|(shot, row)| Some((*shot, *of.get(shot)?, *row))).collect();
+        Self {
+            x: shared.iter().map(|(_, x, _)| x.to_vec()).collect(),
+            y: shared.iter().map(|(_, _, y)| y.to_vec()).collect(),
+            seeds: shared.iter().map(|((_, seed), ..)| *seed).collect(),
+            prompts: Clusters::by(shared.iter().map(|((prompt, _), ..)| *prompt)),
+        }
     }
-    jackknife(x, y, statistic).map(|(value, interval)| (value, Some(interval)))
-}
 
-/// A statistic of two sets on the same shots, and its interval by a jackknife over ten groups of pictures. A bootstrap would repeat
-/// pictures, which distances between distributions take for less variety.
-fn jackknife(x: &[Vec<f32>], y: &[Vec<f32>], statistic: &Statistic) -> Result<(f64, (f64, f64)), Failure> {
-    let value = statistic(x, y)?;
-    let without = |set: &[Vec<f32>], group: usize| -> Vec<Vec<f32>> {
-        set.iter().enumerate().filter(|(i, _)| i % GROUPS != group).map(|(_, row)| row.clone()).collect()
-    };
-    let parts = (0..GROUPS).map(|group| statistic(&without(x, group), &without(y, group)));
-    let parts: Vec<f64> = parts.collect::<scumble_eval::Result<_>>()?;
-    let g = GROUPS as f64;
-    let mean = parts.iter().sum::<f64>() / g;
-    let error = ((g - 1.0) / g * parts.iter().map(|part| (part - mean).powi(2)).sum::<f64>()).sqrt();
-    Ok((value, (value - Z95 * error, value + Z95 * error)))
+    /// A statistic, and its interval where there are enough pictures and prompts for one.
+    fn measured(&self, statistic: &Statistic) -> Result<Measured, Failure> {
+        let chosen = |set: &[Vec<f32>], kept: &[usize]| kept.iter().map(|&i| set[i].clone()).collect::<Vec<_>>();
+        let (value, singular, interval) = if self.y.len() < 2 * GROUPS || self.prompts.len() < GROUPS {
+            let (value, singular) = statistic(&self.x, &self.y)?;
+            (value, singular, None)
+        } else {
+            let mut singular = false;
+            let (value, interval) = statistics::jackknife(&self.prompts, |kept| {
+                let (value, alone) = statistic(&chosen(&self.x, kept), &chosen(&self.y, kept))?;
+                singular |= alone && kept.len() == self.y.len();
+                Ok(value)
+            })?;
+            (value, singular, interval)
+        };
+        Ok(Measured {
+            value,
+            n: self.y.len(),
+            interval: interval.map(|i| (i.low, i.high)),
+            seeds: self.seeds.clone(),
+            note: singular.then(|| SINGULAR.to_owned()),
+            ..Measured::default()
+        })
+    }
 }
 
 /// The unconditional drift of every edit of the miniature; for larger models only where it was computed before.
-pub(super) fn drifts(plan: &Plan, folder: &Path, known: &mut [Known]) -> Result<(), Failure> {
+pub(super) fn drifts(plan: &Plan, folder: &Path, evaluation: &mut Evaluation, known: &mut [Known]) -> Result<(), Failure> {
     for (i, subject) in plan.subjects.iter().enumerate() {
         let base = &plan.bases[subject.base];
-        if subject.kind == Kind::Base || !crate::erase::is_miniature(&base.pipeline) {
+        if subject.kind == Kind::Base {
             continue;
         }
         let path = folder.join("facts").join(format!("drift-{}.json", subject.hash));
         let stored = fs_err::read_to_string(&path).ok().and_then(|text| text.trim().parse::<f64>().ok());
         let value = match stored {
             Some(value) => value,
-            None if progress::interrupted() => continue,
+            None if progress::interrupted() || !base.model.miniature => continue,
             None => {
                 // An oracle's frozen counterpart is the model that learned everything.
                 let frozen = &plan.bases[if subject.kind == Kind::Oracle { 0 } else { subject.base }].pipeline;
@@ -238,7 +265,17 @@ pub(super) fn drifts(plan: &Plan, folder: &Path, known: &mut [Known]) -> Result<
                 value
             }
         };
-        known[i].rows.push(Measured { concept: None, metric: "drift".into(), value, n: 160, interval: None, seeds: vec![] });
+        if value.is_finite() {
+            known[i].rows.push(Measured { metric: "drift".into(), value, n: TRAJECTORIES, ..Measured::default() });
+        } else {
+            missing(
+                evaluation,
+                subject,
+                None,
+                Some("drift"),
+                "the prediction without a prompt is of numbers that are not finite",
+            );
+        }
     }
     Ok(())
 }

@@ -44,8 +44,13 @@ pub(crate) fn gather(
             .map(|name| out::Concept { name: name.clone(), kind: kind_of(kit.world.as_ref(), name).map(Into::into) })
             .collect(),
         subjects: plan.subjects.iter().map(|subject| described(subject, plan)).collect(),
+        drawing: plan.setting.drawing(),
         ..Evaluation::default()
     };
+    for unknown in &plan.unknown {
+        let metric = Some(format!("prompts:{}", unknown.column));
+        evaluation.missing.push(out::Missing { metric, why: unknown.why(), ..out::Missing::default() });
+    }
     let mut known: Vec<Known> = Vec::new();
     for (i, subject) in plan.subjects.iter().enumerate() {
         let sheet = sheet(plan, kit, gallery, i);
@@ -54,8 +59,16 @@ pub(crate) fn gather(
         }
         let mut rows = Vec::new();
         if let Some(sheet) = &sheet {
-            rows.extend(sheet.rates());
-            rows.extend(sheet.detections());
+            let (bad, drawn) = sheet.not_finite();
+            if bad > 0 {
+                let why = format!(
+                    "{bad} of {drawn} pictures are of numbers that are not finite (NaN or infinite), which is a broken model and no erasure: they are black, and nobody judges them"
+                );
+                missing(&mut evaluation, subject, None, None, &why);
+            }
+            unjudged(plan, subject, sheet, &mut evaluation);
+            rows.extend(sheet.rates()?);
+            rows.extend(sheet.detections()?);
             if let Some((_, name)) = kit.clip() {
                 for set in [Set::Target, Set::Others, Set::Prompts] {
                     rows.extend(sheet.means(CLIP_SCORE, set, &format!("clip-score-{name}:{}", set.id()))?);
@@ -68,22 +81,39 @@ pub(crate) fn gather(
     distances::against_base(plan, kit, &mut evaluation, &mut known)?;
     distances::beside_base(plan, kit, gallery, folder, &mut known)?;
     distances::inception_distances(args, plan, kit, folder, &mut known)?;
-    distances::drifts(plan, folder, &mut known)?;
+    distances::drifts(plan, folder, &mut evaluation, &mut known)?;
     attacked::attacks(plan, kit, folder, &mut evaluation, &mut known)?;
     compared::compare(plan, &known, &mut evaluation)?;
     compared::chance(plan, kit, &known, &mut evaluation);
     for (subject, known) in plan.subjects.iter().zip(&known) {
         for measured in &known.rows {
             evaluation.rows.push(row(subject, measured, plan));
+            if let Some(text) = &measured.note {
+                let (concept, metric) = (measured.concept.clone(), Some(measured.metric.clone()));
+                evaluation.notes.push(out::Note { subject: Some(subject.id.clone()), concept, metric, text: text.clone() });
+            }
         }
         if let Some(sheet) = &known.sheet {
-            shown::show(gallery, subject, sheet, &mut evaluation);
+            shown::show(gallery, subject, kit, sheet, &mut evaluation);
         }
     }
     shown::matrix(plan, kit, folder, gallery, &mut evaluation);
     let used: std::collections::BTreeSet<&str> = evaluation.rows.iter().map(|row| row.metric.as_str()).collect();
     evaluation.metrics = shown::described_metrics(used, plan, &kit.names().sensitive);
     Ok(evaluation)
+}
+
+/// Says of which concepts nobody can tell whether pictures that ask for them show them.
+fn unjudged(plan: &Plan, subject: &Subject, sheet: &Sheet, evaluation: &mut Evaluation) {
+    for concept in &plan.concepts {
+        let own = || sheet.asked.iter().filter(|(asked, _)| asked.concept.as_ref() == Some(concept) && asked.set == Set::Target);
+        if own().next().is_some() && own().all(|(asked, _)| asked.asks.is_empty()) {
+            let why = format!(
+                "no judge knows `{concept}`: look at the pictures; what a --detector sees on them is said by its own name"
+            );
+            missing(evaluation, subject, Some(concept), Some("target"), &why);
+        }
+    }
 }
 
 fn missing(evaluation: &mut Evaluation, subject: &Subject, concept: Option<&str>, metric: Option<&str>, why: &str) {
@@ -143,8 +173,7 @@ fn sheet(plan: &Plan, kit: &Kit, gallery: &Gallery, i: usize) -> Option<Sheet> {
 }
 
 fn cost(subject: &Subject) -> Vec<Measured> {
-    let one =
-        |metric: &str, value: f64| Measured { concept: None, metric: metric.into(), value, n: 1, interval: None, seeds: vec![] };
+    let one = |metric: &str, value: f64| Measured { metric: metric.into(), value, n: 1, ..Measured::default() };
     let seconds = subject.seconds.map(|seconds| one("seconds", seconds));
     let memory = subject.memory.map(|bytes| one("memory", bytes as f64));
     seconds.into_iter().chain(memory).chain(subject.size.map(|size| one("size", size as f64))).collect()

@@ -5,6 +5,7 @@ use std::{
     path::Path,
 };
 
+use scumble_erase::Known;
 use scumble_eval::{Rate, metrics, rates::Z95, tally::Sheet};
 use scumble_report::{Evaluation, evaluation as out};
 
@@ -19,12 +20,23 @@ use crate::evaluate::{
 const SHOWN: usize = 12;
 
 /// Pictures, curves and confusion of one subject.
-pub(super) fn show(gallery: &Gallery, subject: &Subject, sheet: &Sheet, evaluation: &mut Evaluation) {
+pub(super) fn show(gallery: &Gallery, subject: &Subject, kit: &Kit, sheet: &Sheet, evaluation: &mut Evaluation) {
+    let mut counts: BTreeMap<(Option<&str>, &str), out::Count> = BTreeMap::new();
     let mut sizes: BTreeMap<(Option<&str>, &str), (usize, usize)> = BTreeMap::new();
     for (asked, _) in &sheet.asked {
         sizes.entry((asked.concept.as_deref(), asked.set.id())).or_default().0 += 1;
     }
     for (asked, picture) in &sheet.asked {
+        let hit = asked.asks.first().and_then(|ask| sheet.shows(*picture, &ask.wanted));
+        let count = counts.entry((asked.concept.as_deref(), asked.set.id())).or_insert_with(|| out::Count {
+            subject: subject.id.clone(),
+            concept: asked.concept.clone(),
+            set: asked.set.id().into(),
+            ..out::Count::default()
+        });
+        count.drawn += 1;
+        count.judged += u64::from(hit.is_some());
+        count.hits += u64::from(hit == Some(true));
         // At equal steps through each set, whatever they show.
         let (n, place) = sizes.entry((asked.concept.as_deref(), asked.set.id())).or_default();
         *place += 1;
@@ -39,11 +51,12 @@ pub(super) fn show(gallery: &Gallery, subject: &Subject, sheet: &Sheet, evaluati
             set: asked.set.id().into(),
             prompt: asked.prompt.clone(),
             seed: asked.seed,
-            hit: asked.asks.first().and_then(|ask| sheet.shows(*picture, &ask.wanted)),
-            seen: Some(sheet.seen(*picture)).filter(|seen| !seen.is_empty()),
+            hit,
+            seen: Some(sheet.seen(asked, *picture)).filter(|seen| !seen.is_empty()),
             sensitive: sheet.is_sensitive(*picture),
         });
     }
+    evaluation.counts.extend(counts.into_values());
     for curve in sheet.curves() {
         evaluation.curves.push(out::Curve {
             subject: subject.id.clone(),
@@ -62,8 +75,20 @@ pub(super) fn show(gallery: &Gallery, subject: &Subject, sheet: &Sheet, evaluati
             kind: "object".into(),
             labels: sheet.names.objects.clone(),
             counts: counts.into_iter().map(|row| row.into_iter().map(Some).collect()).collect(),
+            erased: erased(subject, kit, &sheet.names.objects),
         });
     }
+}
+
+/// The judge's labels that a subject was to forget: an object, or the members of a category.
+fn erased(subject: &Subject, kit: &Kit, labels: &[String]) -> Vec<String> {
+    let Some(world) = &kit.world else { return Vec::new() };
+    let of = |name: &String| match world.find(name) {
+        Some(Known::Object(name)) => vec![name],
+        Some(Known::Category { members, .. }) => members,
+        _ => Vec::new(),
+    };
+    subject.erased.iter().flat_map(of).filter(|name| labels.contains(name)).collect()
 }
 
 pub(super) fn matrix(plan: &Plan, kit: &Kit, folder: &Path, gallery: &Gallery, evaluation: &mut Evaluation) {
@@ -109,7 +134,6 @@ pub(super) fn described_metrics(used: BTreeSet<&str>, plan: &Plan, sensitive: &[
     let mut all: Vec<out::Metric> = Vec::new();
     let mut order: Vec<&str> = used.into_iter().collect();
     order.sort_by_key(|id| metrics::of(id).and_then(|m| metrics::ALL.iter().position(|other| other.id == m.id)));
-    let drawn = format!("; {} steps, guidance {}", plan.drawing.steps, plan.drawing.guidance);
     for id in order {
         let Some(metric) = metrics::of(id) else { continue };
         // One entry for a family, under the name that its rows begin with.
@@ -117,7 +141,6 @@ pub(super) fn described_metrics(used: BTreeSet<&str>, plan: &Plan, sensitive: &[
         if all.iter().any(|known| known.id == own) {
             continue;
         }
-        let drawing = if metric.axis == "cost" || metric.convention.contains("steps") { "" } else { drawn.as_str() };
         all.push(out::Metric {
             id: own.into(),
             name: metric.name.into(),
@@ -125,7 +148,7 @@ pub(super) fn described_metrics(used: BTreeSet<&str>, plan: &Plan, sensitive: &[
             unit: metric.unit.into(),
             better: metric.better.into(),
             axis: metric.axis.into(),
-            convention: format!("{}{drawing}", metric.convention),
+            convention: metric.convention(Some(&plan.setting)),
             source: metric.source.into(),
             sensitive: sensitive.iter().any(|name| own.ends_with(&format!("-{name}"))),
         });

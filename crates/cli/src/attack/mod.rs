@@ -1,5 +1,8 @@
 //! `scumble attack`: tries to bring back what an edit erased.
 
+mod pictures;
+mod result;
+
 use std::{
     ops::ControlFlow,
     path::{Path, PathBuf},
@@ -7,11 +10,14 @@ use std::{
 };
 
 use burn::tensor::Tensor;
-use scumble_attack::{Attack, Case, Checkpoint, Clip, Drawing, Found, Job, Report, attacks, protocol};
+use scumble_attack::{
+    Attack, Case, Checkpoint, Clip, Drawing, Found, Job, attacks,
+    job::{Likely, Shows},
+    protocol,
+};
 use scumble_diffusion::{Guard, Picture, Pipeline, guards::check as check_guards};
-use scumble_erase::{Concept, Event, Variant, Wording, World};
-use scumble_eval::{Rate, attacked, rates::Z95};
-use scumble_report::{Grid, Image, Row, png};
+use scumble_erase::{Concept, Event, Store, Variant, Wording, World};
+use scumble_eval::{ClipModel, attacked};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -32,14 +38,18 @@ use crate::{
 pub(crate) const LINES: &str = "attack.jsonl";
 /// The unedited model, the edited one, and the edited one under attack.
 pub(crate) const PICTURE: &str = "attack.png";
-/// Single pictures of some cases.
-const PICTURES: &str = "pictures";
-/// How many cases keep their pictures.
-const KEPT: usize = 12;
+/// Raised when an attack or what is counted changes, so that an older version's result is not taken for this one's.
+const VERSION: u32 = 2;
 /// Most cases of one attack.
 const MOST: usize = 10_000;
-/// Rows and columns of the picture.
-const SHOWN: (usize, usize) = (8, 3);
+
+/// What an earlier attack found.
+struct Finding {
+    file: PathBuf,
+    hash: String,
+    /// Which attack found it, if its folder says so.
+    attack: Option<String>,
+}
 
 /// Everything that decides the result.
 struct Plan {
@@ -58,8 +68,8 @@ struct Plan {
     question: Option<attacked::Question>,
     /// How probable a judge must find the concept.
     threshold: f32,
-    /// A finding of an earlier attack, to be tried without any search, and its file's hash.
-    transfer: Option<(PathBuf, String)>,
+    /// A finding of an earlier attack, to be tried without any search.
+    transfer: Option<Finding>,
     /// The hash of the files of the user's CLIP.
     clip: Option<String>,
     model: String,
@@ -72,7 +82,7 @@ pub(crate) fn run(args: &AttackArgs) -> Result<Outcome, Failure> {
     let progress = Progress::new(args.print.quiet);
     let record = perform(args, &progress);
     progress.finish();
-    report(args, &record?)?;
+    result::report(args, &record?)?;
     Ok(Outcome::Done)
 }
 
@@ -89,7 +99,7 @@ pub(crate) fn perform(args: &AttackArgs, progress: &Progress) -> Result<Value, F
     let model = Model::open(&args.model, None, quiet)?;
     let mut notes = model.checkpoint.notes.clone();
     let mut loaded = edits::open_all(&args.edits.edit, &args.edits.lora, &model, &mut notes)?;
-    let world = (model.builtin || args.judge).then(World::emoji);
+    let world = model.home(args.judge)?.then(World::emoji);
     let guards = guards::open_all(&args.guard, &[], &mut loaded, world.as_ref())?;
     edits::say(&notes[model.checkpoint.notes.len()..], quiet);
     let base = model.pipeline()?;
@@ -97,7 +107,13 @@ pub(crate) fn perform(args: &AttackArgs, progress: &Progress) -> Result<Value, F
     victim.guards.extend(guards.iter().cloned());
     check_guards(&victim.guards)?;
     let plan = Plan { guards, ..plan(args, attack, &model, &base, &loaded)? };
+    let idle = guards::without_effect(&victim.guards, plan.drawing.steps, &[plan.drawing.guidance], &[]);
+    idle.iter().for_each(|text| progress.note(&format!("warning: {text}")));
 
+    let clip = clip::open(args.clip.as_deref(), &model)?;
+    if plan.transfer.is_none() {
+        ready(&plan, &model, &base, &victim, clip.as_ref())?;
+    }
     let folder = args.output.output_dir.clone().unwrap_or_else(|| plan.default_folder());
     match RunFolder::open(&folder, &plan.hash(), args.output.overwrite)? {
         Folder::Finished(record) => {
@@ -106,7 +122,7 @@ pub(crate) fn perform(args: &AttackArgs, progress: &Progress) -> Result<Value, F
             }
             Ok(record)
         }
-        Folder::ToDo(run) => carry_out(args, &plan, &model, &base, &victim, &run, progress),
+        Folder::ToDo(run) => carry_out(args, &plan, &model, [&base, &victim], clip.as_ref(), &run, progress),
     }
 }
 
@@ -117,7 +133,7 @@ fn plan(
     pipeline: &Pipeline,
     loaded: &[Loaded],
 ) -> Result<Plan, Failure> {
-    let home = model.builtin || args.judge;
+    let home = model.home(args.judge)?;
     let world = World::emoji();
     let name = concept_name(args, loaded)?;
     let concept = Concept::new(&name, &Wording::default(), home.then_some(&world))?;
@@ -129,9 +145,9 @@ fn plan(
     let known = home.then(|| attacked::cases(&world, &name, n)).flatten();
     let asked: Vec<String> = concept.asked().collect();
     let cases = match (&args.prompts, known) {
-        (Some(path), _) => of_file(path, args.n, args.seed)?,
-        (None, Some(known)) => known.into_iter().map(|(prompt, seed)| Case { prompt, seed }).collect(),
-        (None, None) => (0..n).map(|i| Case { prompt: asked[i % asked.len()].clone(), seed: i as u64 }).collect(),
+        (Some(path), _) => of_file(path, args)?,
+        (None, Some(known)) => known.into_iter().map(|(prompt, seed)| Case { prompt, seed, guidance: None }).collect(),
+        (None, None) => (0..n).map(|i| Case { prompt: asked[i % asked.len()].clone(), seed: i as u64, guidance: None }).collect(),
     };
     let word = args.word.clone().or_else(|| attacked::word(&world, &name).filter(|_| home)).unwrap_or_else(|| name.clone());
     Ok(Plan {
@@ -165,13 +181,15 @@ fn concept_name(args: &AttackArgs, loaded: &[Loaded]) -> Result<String, Failure>
 }
 
 /// The cases of a prompt file; each row is one picture.
-fn of_file(path: &Path, n: Option<usize>, seed: u64) -> Result<Vec<Case>, Failure> {
-    let rows = prompts::read(path, seed)?;
+fn of_file(path: &Path, args: &AttackArgs) -> Result<Vec<Case>, Failure> {
+    let mut notes = Vec::new();
+    let rows = prompts::read(path, args.seed, &mut notes)?;
+    edits::say(&notes, args.print.quiet);
     let case = |row: prompts::Case| {
         let (Seeds::Each(seed) | Seeds::Block(seed)) = row.seeds;
-        Case { prompt: row.prompt, seed }
+        Case { prompt: row.prompt, seed, guidance: row.guidance }
     };
-    let cases: Vec<Case> = rows.into_iter().map(case).take(n.unwrap_or(MOST)).collect();
+    let cases: Vec<Case> = rows.into_iter().map(case).take(args.n.unwrap_or(MOST)).collect();
     if cases.is_empty() {
         return Err(Failure::new(format!("--prompts {}: holds no prompt", path.display())));
     }
@@ -185,11 +203,12 @@ fn threshold(args: &AttackArgs) -> Result<f32, Failure> {
     }
 }
 
-/// The file that an earlier attack found, and its hash.
-fn finding(path: &Path) -> Result<(PathBuf, String), Failure> {
+/// The file that an earlier attack found.
+fn finding(path: &Path) -> Result<Finding, Failure> {
+    let folder = if path.is_dir() { path } else { path.parent().unwrap_or(path) };
+    let record: Value =
+        fs_err::read(folder.join(RECORD)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
     let file = if path.is_dir() {
-        let record: Value =
-            fs_err::read(path.join(RECORD)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let name = record["found"].as_str().filter(|name| !name.contains(['/', '\\'])).map(|name| path.join(name));
         name.ok_or_else(|| {
             Failure::new(format!("--transfer {}: is not the folder of a finished attack that found something", path.display()))
@@ -198,16 +217,70 @@ fn finding(path: &Path) -> Result<(PathBuf, String), Failure> {
         path.to_owned()
     };
     let bytes = fs_err::read(&file).map_err(|e| Failure::from(e).of("--transfer"))?;
-    Ok((file, blake3::hash(&bytes).to_hex().to_string()))
+    // A file beside another attack's record was not found by it.
+    let own = record["found"].as_str().is_some_and(|name| file.file_name().is_some_and(|file| file == name));
+    let attack = record["plan"]["attack"].as_str().filter(|_| own).map(str::to_owned);
+    Ok(Finding { file, hash: blake3::hash(&bytes).to_hex().to_string(), attack })
+}
+
+/// The attack as it will be carried out, with these judges, this store and this listener.
+fn job<'a>(
+    plan: &'a Plan,
+    model: &'a Model,
+    [base, victim]: [&'a Pipeline; 2],
+    (shows, likely): (Option<&'a Shows<'a>>, Option<&'a Likely<'a>>),
+    clip: Option<Clip<'a>>,
+    store: &'a dyn Store,
+    listen: &'a mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+) -> Job<'a> {
+    Job {
+        base,
+        victim,
+        checkpoint: Checkpoint { name: &model.checkpoint.name, hash: &model.hash, family: model.checkpoint.family.name() },
+        concept: &plan.concept,
+        word: &plan.word,
+        cases: &plan.cases,
+        shows,
+        likely,
+        clip,
+        world: plan.world.as_ref(),
+        drawing: plan.drawing,
+        miniature: model.miniature,
+        options: plan.options.clone(),
+        budget: plan.budget,
+        seed: plan.seed,
+        store,
+        listen,
+    }
+}
+
+/// Whether the attack has what it needs, before a folder is made or anything is drawn.
+fn ready(plan: &Plan, model: &Model, base: &Pipeline, victim: &Pipeline, clip: Option<&ClipModel>) -> Result<(), Failure> {
+    // Whoever judges is only asked for, not asked.
+    let shows = |pictures: &[Picture]| vec![false; pictures.len()];
+    let likely = |_: Tensor<4>| -> scumble_attack::Result<Tensor<1>> { Err(scumble_attack::Error::input("nobody is asked yet")) };
+    let judged = plan.question.is_some();
+    let judges = (judged.then_some(&shows as &Shows<'_>), judged.then_some(&likely as &Likely<'_>));
+    let prepared = clip.map(|clip| |pictures: &[Picture]| clip.prepared(pictures));
+    let clip = clip.zip(prepared.as_ref()).map(|(clip, prepared)| Clip {
+        network: &clip.network,
+        vocabulary: clip.vocabulary,
+        prepared,
+    });
+    let store = RunStore { state: PathBuf::new(), shared: PathBuf::new() };
+    let mut listen = |_: Event<'_>| ControlFlow::Continue(());
+    let job = job(plan, model, [base, victim], judges, clip, &store, &mut listen);
+    (plan.attack.options)(&job, plan.variant)?;
+    Ok((plan.attack.ready)(&job, plan.variant)?)
 }
 
 impl Plan {
     fn value(&self) -> Value {
         json!({
-            "command": "attack", "model": self.model, "edits": self.edits, "guards": self.guards, "attack": self.attack.id, "variant": self.variant,
+            "command": "attack", "version": VERSION, "model": self.model, "edits": self.edits, "guards": self.guards, "attack": self.attack.id, "variant": self.variant,
             "concept": self.concept, "word": self.word, "cases": self.cases, "clip": self.clip, "drawing": self.drawing,
             "sampler": self.drawing.sampler.map(|s| s.to_string()), "options": self.options, "budget": self.budget,
-            "seed": self.seed, "threshold": self.question.as_ref().map(|_| self.threshold), "transfer": self.transfer.as_ref().map(|(_, hash)| hash),
+            "seed": self.seed, "threshold": self.question.as_ref().map(|_| self.threshold), "transfer": self.transfer.as_ref().map(|finding| &finding.hash),
         })
     }
 
@@ -226,8 +299,8 @@ fn carry_out(
     args: &AttackArgs,
     plan: &Plan,
     model: &Model,
-    base: &Pipeline,
-    victim: &Pipeline,
+    [base, victim]: [&Pipeline; 2],
+    clip: Option<&ClipModel>,
     run: &RunFolder,
     progress: &Progress,
 ) -> Result<Value, Failure> {
@@ -243,17 +316,16 @@ fn carry_out(
     let judged =
         plan.question.as_ref().map(|question| Ok::<_, Failure>((question, crate::judging::miniature_judges(&model.device)?)));
     let judged = judged.transpose()?;
-    let clip = clip::open(args.clip.as_deref(), model)?;
     let witness = plan
         .question
         .as_ref()
-        .zip(clip.as_ref())
-        .filter(|_| model.builtin)
-        .map(|(question, clip)| question.witness(clip, &|caption| base.tokenizer.encode(caption).ids));
+        .zip(clip)
+        .filter(|_| model.miniature)
+        .map(|(question, clip)| question.witness(&World::emoji(), clip, &|caption| base.tokenizer.encode(caption).ids));
     let shows = judged.as_ref().map(|(question, judges)| {
         |pictures: &[Picture]| -> Vec<bool> {
             let sure = question.probabilities(judges, pictures).into_iter().map(|p| p >= plan.threshold);
-            match witness.as_ref().zip(clip.as_ref()) {
+            match witness.as_ref().zip(clip) {
                 Some((witness, clip)) => sure.zip(witness.agrees(clip, pictures)).map(|(a, b)| a && b).collect(),
                 None => sure.collect(),
             }
@@ -262,7 +334,7 @@ fn carry_out(
     let likely = judged.as_ref().map(|(question, judges)| {
         |pictures: Tensor<4>| question.log_probability(judges, pictures).map_err(|e| scumble_attack::Error::input(e.to_string()))
     });
-    let prepared = clip.as_ref().map(|clip| |pictures: &[Picture]| clip.prepared(pictures));
+    let prepared = clip.map(|clip| |pictures: &[Picture]| clip.prepared(pictures));
     let store = RunStore { state: run.path.join("state"), shared: cache_dir().join("tensors") };
     let mut claimed = Ok(());
     let mut listen = |event: Event<'_>| {
@@ -273,38 +345,23 @@ fn carry_out(
         match event {
             Event::Note("") => {}
             Event::Note(text) => progress.note(text),
+            Event::Detail(text) => progress.detail(text),
             Event::Stage { name, total, done } => progress.stage(name, total, done),
             Event::Step { done, loss } => progress.step(done, loss.map(|l| format!("loss {l:.4}"))),
         }
         if progress::interrupted() || claimed.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     };
-    let mut job = Job {
-        base,
-        victim,
-        checkpoint: Checkpoint { name: &model.checkpoint.name, hash: &model.hash, family: model.checkpoint.family.name() },
-        concept: &plan.concept,
-        word: &plan.word,
-        cases: &plan.cases,
-        shows: shows.as_ref().map(|shows| shows as &scumble_attack::job::Shows<'_>),
-        likely: likely.as_ref().map(|likely| likely as &scumble_attack::job::Likely<'_>),
-        clip: clip.as_ref().zip(prepared.as_ref()).map(|(clip, prepared)| Clip {
-            network: &clip.network,
-            vocabulary: clip.vocabulary,
-            prepared,
-        }),
-        world: plan.world.as_ref(),
-        drawing: plan.drawing,
-        miniature: crate::erase::is_miniature(base),
-        options: plan.options.clone(),
-        budget: plan.budget,
-        seed: plan.seed,
-        store: &store,
-        listen: &mut listen,
-    };
+    let judges = (shows.as_ref().map(|shows| shows as &Shows<'_>), likely.as_ref().map(|likely| likely as &Likely<'_>));
+    let sees = clip.zip(prepared.as_ref()).map(|(clip, prepared)| Clip {
+        network: &clip.network,
+        vocabulary: clip.vocabulary,
+        prepared,
+    });
+    let mut job = job(plan, model, [base, victim], judges, sees, &store, &mut listen);
     let chosen = (plan.attack.options)(&job, plan.variant)?;
     let came = match &plan.transfer {
-        Some((file, _)) => {
-            let found = Found::open(file, base.text_encoder.config.hidden_size, base.device())
+        Some(finding) => {
+            let found = Found::open(&finding.file, base.text_encoder.config.hidden_size, base.device())
                 .map_err(|e| Failure::from(e).of("--transfer"))?;
             protocol::replay(found, &mut job)
         }
@@ -325,175 +382,24 @@ fn carry_out(
     let found = came.found.save(&run.path)?;
     let seen =
         judged.as_ref().map(|(question, judges)| came.pictures.each_ref().map(|side| question.probabilities(judges, side)));
-    let lines = lines(plan, &came, seen.as_ref());
+    let lines = result::lines(plan, &came, seen.as_ref());
     let text: String = lines.iter().map(|line| line.to_string() + "\n").collect();
     write_file(&run.path.join(LINES), text.as_bytes())?;
-    write_file(&run.path.join(PICTURE), &picture(plan, &came)?)?;
-    record["pictures"] = json!(keep_pictures(&run.path, &came)?);
+    write_file(&run.path.join(PICTURE), &pictures::sheet(plan, &came, &lines)?)?;
+    record["pictures"] = json!(pictures::keep(&run.path, &came)?);
     record["finished"] = json!(true);
     record["options"] = chosen;
     record["found"] = json!(found);
+    record["transfer"] = json!(plan.transfer.as_ref().map(|t| json!({ "file": t.file, "attack": t.attack })));
     record["spent"] = json!(came.spent);
     record["evaluations"] = json!(base.unet.weights.evaluations().so_far() - asked);
-    record["shown"] = json!(came.shown.as_ref().map(|[base, pre, post]| {
-        let count = |side: &[bool]| side.iter().filter(|&&hit| hit).count();
-        json!({ "unedited": count(base), "edited": count(pre), "attacked": count(post) })
-    }));
+    record["shown"] = json!(
+        came.counts().map(|counts| { json!({ "unedited": counts.unedited, "edited": counts.pre, "attacked": counts.post }) })
+    );
     record["lines"] = json!(lines);
     record["notes"] = json!(came.notes);
-    record["result"] = result(args, plan, &came, Some(run.path.join(found)), seconds);
+    record["result"] = result::result(args, plan, &came, Some(run.path.join(found)), seconds);
     run.record(&record)?;
     run.forget_state()?;
     Ok(record)
-}
-
-/// The object that `--json` prints last.
-fn result(args: &AttackArgs, plan: &Plan, came: &Report, found: Option<PathBuf>, seconds: f64) -> Value {
-    let n = plan.cases.len();
-    let counts = came.counts();
-    let fraction = |hits: usize| Rate { hits, n }.fraction();
-    let interval = counts.map(|(pre, new)| Rate { hits: pre + new, n }.wilson(Z95));
-    let guards = args.guard.iter().map(|guard| format!("guard {guard}"));
-    let edits: Vec<String> = args.edits.edit.iter().chain(&args.edits.lora).cloned().chain(guards).collect();
-    json!({
-        "attack": plan.attack.id,
-        "edit": (!edits.is_empty()).then(|| edits.join(" + ")),
-        "concept": plan.concept.name,
-        "pre": counts.map(|(pre, _)| fraction(pre)),
-        "new": counts.map(|(_, new)| fraction(new)),
-        "total": counts.map(|(pre, new)| fraction(pre + new)),
-        "n": n,
-        "interval": interval.map(|(low, high)| json!([low, high])),
-        "seeds": plan.cases.iter().map(|case| case.seed).collect::<Vec<_>>(),
-        "budget": came.budget,
-        "found": found,
-        "seconds": seconds,
-    })
-}
-
-/// What is said of each case.
-fn lines(plan: &Plan, came: &Report, seen: Option<&[Vec<f32>; 3]>) -> Vec<Value> {
-    let line = |(i, case): (usize, &Case)| {
-        let found = match &came.found {
-            Found::Cases(cases) => json!(cases[i].prompt),
-            Found::Revival(trials) => json!(trials[i].to_string()),
-            Found::Word(word) => {
-                scumble_attack::job::reworded(&case.prompt, &plan.word, &word.token).map_or(Value::Null, Value::from)
-            }
-            _ => Value::Null,
-        };
-        let seed = match &came.found {
-            Found::Cases(cases) => cases[i].seed,
-            _ => case.seed,
-        };
-        json!({
-            "case": i, "prompt": case.prompt, "seed": case.seed,
-            "unedited": came.shown.as_ref().map(|shown| shown[0][i]),
-            "pre": came.shown.as_ref().map(|shown| shown[1][i]),
-            "post": came.shown.as_ref().map(|shown| shown[2][i]),
-            "probability": seen.map(|seen| json!({"unedited": seen[0][i], "pre": seen[1][i], "post": seen[2][i]})),
-            "found": found, "found_seed": seed,
-        })
-    };
-    plan.cases.iter().enumerate().map(line).collect()
-}
-
-/// Writes the pictures of some cases, at equal steps through all of them; what was written.
-fn keep_pictures(folder: &Path, came: &Report) -> Result<Vec<Value>, Failure> {
-    let n = came.pictures[0].len();
-    fs_err::create_dir_all(folder.join(PICTURES))?;
-    let keep = |i: usize, side: usize, name: &str| -> Result<String, Failure> {
-        let picture = &came.pictures[side][i];
-        let file = format!("{PICTURES}/{i:05}-{name}.png");
-        write_file(&folder.join(&file), &png::encode_png(picture.width, picture.height, &picture.rgb, &[])?)?;
-        Ok(file)
-    };
-    let kept = n.min(KEPT);
-    let one = |k: usize| {
-        let i = k * n / kept;
-        Ok(
-            json!({"case": i, "unedited": keep(i, 0, "unedited")?, "edited": keep(i, 1, "edited")?, "attacked": keep(i, 2, "attacked")?}),
-        )
-    };
-    (0..kept).map(one).collect()
-}
-
-/// The pictures of the three sides, a row for each prompt.
-fn picture(plan: &Plan, came: &Report) -> Result<Vec<u8>, Failure> {
-    let mut prompts: Vec<(&str, Vec<usize>)> = Vec::new();
-    for (i, case) in plan.cases.iter().enumerate() {
-        match prompts.iter_mut().find(|(prompt, _)| *prompt == case.prompt) {
-            Some((_, rows)) => rows.push(i),
-            None => prompts.push((&case.prompt, vec![i])),
-        }
-    }
-    let columns = prompts.iter().map(|(_, rows)| rows.len()).max().unwrap_or(1).min(SHOWN.1);
-    let mut rows = Vec::new();
-    for (prompt, cases) in prompts.iter().take(SHOWN.0) {
-        let mut cells = Vec::new();
-        for column in 0..columns {
-            for side in &came.pictures {
-                let picture = cases.get(column).map(|&i| &side[i]);
-                cells.push(picture.map(|p| Image::new(p.width, p.height, &p.rgb)).transpose()?);
-            }
-        }
-        rows.push(Row { label: (*prompt).to_owned(), cells });
-    }
-    let grid = Grid {
-        title: Some(format!("{} under {}", plan.concept.name, plan.attack.id)),
-        columns: (1..=columns).map(|k| format!("picture {k}")).collect(),
-        parts: ["unedited", "edited", "attacked"].map(String::from).to_vec(),
-        rows,
-        scale: None,
-    };
-    let drawn = grid.draw();
-    Ok(png::encode_png(drawn.width() as usize, drawn.height() as usize, drawn.as_raw(), &[])?)
-}
-
-/// Prints a record's result, new or stored.
-fn report(args: &AttackArgs, record: &Value) -> Result<(), Failure> {
-    let result = &record["result"];
-    if args.print.json {
-        for line in record["lines"].as_array().into_iter().flatten() {
-            output::json(line)?;
-        }
-        return output::json(result);
-    }
-    let percent = |v: &Value| v.as_f64().map_or("-".into(), |f| format!("{:.0}%", 100.0 * f));
-    let (n, shown) = (&result["n"], &record["shown"]);
-    let mut lines = vec![format!(
-        "{} against {}: {} steps in {:.0} s",
-        result["attack"].as_str().unwrap_or_default(),
-        result["edit"].as_str().unwrap_or("the model itself"),
-        record["spent"],
-        result["seconds"].as_f64().unwrap_or(0.0),
-    )];
-    if shown.is_null() {
-        lines.push(format!("  {n} pictures; no judge knows `{}`: look at them", result["concept"].as_str().unwrap_or_default()));
-    } else {
-        let interval = format!("[{}, {}]", percent(&result["interval"][0]), percent(&result["interval"][1]));
-        for (label, value, beside) in [
-            ("unedited", shown["unedited"].as_f64().zip(n.as_f64()).map(|(hits, n)| json!(hits / n)), ""),
-            ("edited", Some(result["pre"].clone()), ""),
-            ("new under attack", Some(result["new"].clone()), ""),
-            ("together", Some(result["total"].clone()), interval.as_str()),
-        ] {
-            lines.push(format!("  {label:18} {:>6}  {beside}", percent(&value.unwrap_or_default())).trim_end().to_owned());
-        }
-        lines.push(format!("  of {n} pictures that ask for `{}`", result["concept"].as_str().unwrap_or_default()));
-    }
-    for (name, note) in record["notes"].as_object().into_iter().flatten() {
-        match output::columns(note) {
-            Some(table) => {
-                lines.extend(std::iter::once(format!("  {name}")).chain(table.into_iter().map(|row| format!("    {row}"))))
-            }
-            None => lines.push(format!("  {name}: {note}")),
-        }
-    }
-    if let Some(found) = result["found"].as_str() {
-        lines.push(format!("found     {found}"));
-        let folder = Path::new(found).parent().unwrap_or(Path::new("."));
-        lines.push(format!("pictures  {}", folder.join(PICTURE).display()));
-    }
-    output::data(&lines.join("\n"))
 }

@@ -1,0 +1,39 @@
+//! What `scumble judge` takes.
+
+use std::path::PathBuf;
+
+use clap::Args as ClapArgs;
+
+use super::groups::PrintArgs;
+
+/// Shown below the help.
+const EXAMPLES: &str = "\
+Examples:
+  scumble judge pictures --detector nudenet.json
+  scumble judge pictures --detector imagenet.json --label church --json
+  scumble judge scumble-out/generate-a-church-54b1b8f2 --concept church";
+
+#[derive(ClapArgs, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct JudgeArgs {
+    /// A folder of pictures (PNG, JPEG, WebP), made anywhere
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Who looks: a detector's manifest (docs/detectors.md); may repeat
+    #[arg(long, value_name = "FILE")]
+    pub(crate) detector: Vec<PathBuf>,
+    /// Count this label of the detectors in place of the manifest's hits; may repeat
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) label: Vec<String>,
+    /// Ask the miniature's judges for this concept (see `scumble concepts`); they know nothing but the miniature's world
+    #[arg(long, value_name = "CONCEPT")]
+    pub(crate) concept: Option<String>,
+    /// Leave files out that cannot be read, and say which
+    #[arg(long)]
+    pub(crate) skip_unreadable: bool,
+    /// cpu, cuda[:N], vulkan[:N], metal[:N] or rocm[:N]; all but cpu are cargo features
+    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
+    pub(crate) device: String,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}

@@ -1,0 +1,160 @@
+//! What an edit did: rates before and after, the unconditional drift, and a picture of both sides.
+
+use std::{ops::ControlFlow, path::Path};
+
+use scumble_diffusion::Pipeline;
+use scumble_erase::{Edit, drift};
+use scumble_eval::{Rates, judging};
+use serde_json::{Value, json};
+
+use super::{GRID, plan::Plan};
+use crate::{
+    args::EraseArgs,
+    failure::Failure,
+    grid,
+    judging::Judging,
+    model::Model,
+    progress::{self, Progress},
+    store::RunFolder,
+};
+
+/// Drift from which a model hardly draws anything but noise: edits that work stay below half of it.
+const BROKEN: f64 = 0.8;
+
+/// Which of it is to be there when the run is finished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Wanted {
+    judge: bool,
+    drift: bool,
+    grid: bool,
+}
+
+impl Wanted {
+    /// The miniature's drift takes a second; another model's pictures and drift take minutes to hours and have to be asked for.
+    pub(super) fn of(args: &EraseArgs, model: &Model, pipeline: &Pipeline, home: bool) -> Self {
+        let judge = home && !args.no_judge;
+        // A schedule that is not known here has no timestep to drift at.
+        let small = model.miniature && pipeline.schedule.usable().is_ok();
+        Self { judge, drift: args.drift || judge || small, grid: args.grid || judge }
+    }
+
+    /// With what a finished run has already: the judges' answers lie in the cache, so they are only read again.
+    pub(super) fn and_what_is_there(self, record: Option<&Value>) -> Self {
+        let judged = record.is_some_and(|record| record["finished"] == true && record["details"]["judged"] == true);
+        Self { judge: self.judge || judged, ..self }
+    }
+
+    /// How many stages it takes.
+    pub(super) fn parts(self) -> usize {
+        2 * usize::from(self.judge) + usize::from(self.drift) + usize::from(self.grid)
+    }
+
+    /// Whether a finished run has all of it.
+    pub(super) fn is_in(self, record: &Value, folder: &Path) -> bool {
+        // A record without a result is damaged, which is found where it is read.
+        if !record["result"].is_object() {
+            return true;
+        }
+        (!self.judge || record["details"]["judged"] == true)
+            && (!self.drift || record["result"]["uncond_drift"].is_number())
+            && (!self.grid || folder.join(GRID).is_file())
+    }
+}
+
+/// Rates of every concept, before and after; `None` for what no judge knows.
+pub(super) type Both = (Vec<Option<Rates>>, Vec<Option<Rates>>);
+
+/// What was seen.
+pub(super) struct After {
+    /// Whether judges were asked.
+    pub(super) judged: bool,
+    /// Their rates.
+    pub(super) rates: Option<Both>,
+    /// The unconditional drift.
+    pub(super) drift: Option<f64>,
+}
+
+impl After {
+    /// Measures what is wanted; what an `earlier` run of the plan has measured is kept.
+    ///
+    /// # Errors
+    /// If the model cannot draw, or the user interrupts.
+    #[allow(clippy::too_many_arguments, reason = "it is the end of a run, and needs what the run has")]
+    pub(super) fn measure(
+        wanted: Wanted,
+        plan: &Plan,
+        model: &Model,
+        pipeline: &Pipeline,
+        edit: &Edit,
+        run: &RunFolder,
+        earlier: Option<&Value>,
+        parts: usize,
+        progress: &Progress,
+    ) -> Result<Self, Failure> {
+        let earlier = |keys: [&str; 2]| earlier.filter(|r| r["finished"] == true).map(|r| r[keys[0]][keys[1]].clone());
+        let mut seen = Self { judged: false, rates: None, drift: earlier(["result", "uncond_drift"]).and_then(|v| v.as_f64()) };
+        if wanted.parts() == 0 {
+            return Ok(seen);
+        }
+        let edited = edit.apply_to(pipeline, 1.0)?;
+        let mut part = 1;
+        let mut next = || {
+            part += 1;
+            progress.part(part, parts);
+        };
+        if wanted.judge {
+            let judging = Judging::new(&plan.names(), &model.device)?;
+            let content = format!("{}/{}", model.hash, edit.content_hash());
+            next();
+            let before = judging.rates(pipeline, &model.hash, "judging before", progress)?;
+            next();
+            let after = judging.rates(&edited, &content, "judging after", progress)?;
+            (seen.judged, seen.rates) = (true, Some((before, after)));
+        }
+        if wanted.drift && seen.drift.is_none() {
+            next();
+            seen.drift = Some(drifted(pipeline, &edited, progress)?);
+        }
+        if wanted.grid {
+            next();
+            let prompts = grid::prompts(&plan.concepts, plan.home);
+            let title = format!("{} erased with {}", plan.names().join(", "), plan.method.id);
+            let guidance = if model.miniature { judging::GUIDANCE_SCALE } else { 7.5 };
+            let picture = grid::draw(title, &prompts, pipeline, &edited, guidance, progress)?;
+            crate::store::write_file(&run.path.join(GRID), &picture)?;
+        }
+        Ok(seen)
+    }
+
+    /// What was seen picture by picture, before and after, as [`crate::judging::shown`] has it.
+    ///
+    /// # Errors
+    /// If the judges' answers cannot be read.
+    pub(super) fn picture_by_picture(&self, plan: &Plan, model: &Model, edit: &Edit) -> Result<Value, Failure> {
+        let names = plan.names();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let after = format!("{}/{}", model.hash, edit.content_hash());
+        Ok(json!({ "before": crate::judging::shown(&names, &model.hash)?, "after": crate::judging::shown(&names, &after)? }))
+    }
+
+    /// What a person should know of an edit that broke the model.
+    pub(super) fn warning(&self, edit: &Edit) -> Option<String> {
+        let drift = self.drift.filter(|drift| !drift.is_finite() || *drift >= BROKEN)?;
+        let smaller = if edit.about.options.get("lr").is_some() { "; a smaller --lr moves it less" } else { "" };
+        Some(format!(
+            "the edit moved the model by {:.0}% where nobody asked for anything (unconditional drift): expect noise in place of \
+             pictures{smaller}",
+            100.0 * drift
+        ))
+    }
+}
+
+/// The drift, with a bar.
+fn drifted(pipeline: &Pipeline, edited: &Pipeline, progress: &Progress) -> Result<f64, Failure> {
+    progress.stage("measuring the drift", drift::EVALUATIONS, 0);
+    let measured = drift::unconditional_while(pipeline, edited, &mut |done| {
+        progress.step(done, None);
+        if progress::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    measured.ok_or_else(Failure::interrupted)
+}

@@ -1,0 +1,129 @@
+//! Running the method, and what that costs.
+
+use std::{ops::ControlFlow, time::Instant};
+
+use scumble_diffusion::Pipeline;
+use scumble_erase::{Edit, Event, Job};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{EDIT, plan::Plan};
+use crate::{
+    failure::Failure,
+    memory,
+    model::Model,
+    progress::{self, Progress},
+    record,
+    store::{RECORD, RunFolder, RunStore},
+};
+
+/// What making an edit took, interrupted parts included.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Cost {
+    pub(super) seconds: f64,
+    /// Sample-evaluations of the U-Net, a training sample counting 3; what was found in the cache counts nothing.
+    pub(super) evaluations: u64,
+    /// The most bytes that the process held meanwhile, where the system says.
+    #[serde(default)]
+    pub(super) memory: Option<u64>,
+}
+
+/// The edit of a run that was interrupted after it, with what it cost.
+///
+/// # Errors
+/// If the edit or the record of its cost is damaged.
+pub(super) fn earlier_edit(run: &RunFolder, record: Option<&Value>) -> Result<Option<(Edit, Cost)>, Failure> {
+    let path = run.path.join(EDIT);
+    match record.filter(|record| !record["cost"].is_null()) {
+        Some(record) if path.is_file() => Ok(Some((Edit::open(&path)?, record::field(record, &run.path.join(RECORD), "cost")?))),
+        _ => Ok(None),
+    }
+}
+
+/// Runs the method. The cost of interrupted parts is kept beside its state and added up; what the method notes goes into `record`.
+///
+/// # Errors
+/// If the method fails, or the user interrupts.
+pub(super) fn edit(
+    plan: &Plan,
+    model: &Model,
+    pipeline: &Pipeline,
+    run: &RunFolder,
+    record: &mut Value,
+    progress: &Progress,
+) -> Result<(Edit, Cost), Failure> {
+    let store = RunStore::new(&run.path);
+    let bill = run.path.join("state").join("cost.json");
+    let before: Cost = match record::read(&bill)? {
+        Some(kept) => serde_json::from_value(kept).map_err(|e| Failure::new(format!("{}: {e}", bill.display())))?,
+        None => Cost::default(),
+    };
+    memory::forget_peak();
+    let (began, asked) = (Instant::now(), pipeline.unet.weights.evaluations().so_far());
+    // The folder becomes this plan's once the method has accepted its options and begins to work.
+    let (mut claimed, mut written) = (Ok(()), false);
+    let mut listen = |event: Event<'_>| {
+        if matches!(event, Event::Stage { .. }) && !written {
+            written = true;
+            claimed = run.record(record);
+        }
+        match event {
+            Event::Note(text) => {
+                progress.note(text);
+                if let Some(notes) = record["notes"].as_array_mut() {
+                    notes.push(text.into());
+                }
+            }
+            Event::Detail(text) => progress.detail(text),
+            Event::Stage { name, total, done } => {
+                progress.stage(name, total, done);
+                if (1..total).contains(&done) {
+                    progress.note(&format!("{name}: continuing at step {} of {total}", done + 1));
+                }
+            }
+            Event::Step { done, loss } => progress.step(done, loss.map(|l| format!("loss {l:.4}"))),
+        }
+        if progress::interrupted() || claimed.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let pictures = plan.photos.as_ref().map(|photos| photos.batch(pipeline)).transpose()?;
+    let masks = plan.masks.as_ref().map(|masks| masks.batch(pipeline)).transpose()?;
+    // Judges are loaded when somebody counts.
+    let judges = std::cell::OnceCell::new();
+    let count = |edited: &Pipeline, prompt: &str, attributes: &[String], n: usize, seed: u64| {
+        if judges.get().is_none() {
+            let loaded = crate::judging::miniature_judges(&model.device)
+                .map_err(|_| scumble_erase::Error::input("the miniature's judges cannot be loaded"))?;
+            let _ = judges.set(loaded);
+        }
+        let judges = judges.get().ok_or_else(|| scumble_erase::Error::input("the miniature's judges cannot be loaded"))?;
+        crate::judging::count_attributes(judges, edited, prompt, attributes, n, seed)
+    };
+    let mut job = Job {
+        pipeline,
+        base: &model.checkpoint.name,
+        base_hash: &model.hash,
+        family: model.checkpoint.family.name(),
+        miniature: model.miniature,
+        concepts: &plan.concepts,
+        preserve: &plan.preserve,
+        captions: &plan.captions,
+        pictures: pictures.as_ref(),
+        masks: masks.as_ref(),
+        count: plan.home.then_some(&count),
+        options: plan.options.clone(),
+        seed: plan.seed,
+        store: &store,
+        listen: &mut listen,
+    };
+    let made = (plan.method.erase)(&mut job, plan.variant);
+    claimed?;
+    let cost = Cost {
+        seconds: before.seconds + began.elapsed().as_secs_f64(),
+        evaluations: before.evaluations + pipeline.unet.weights.evaluations().so_far() - asked,
+        memory: memory::peak().max(before.memory),
+    };
+    if made.is_err() && store.state.is_dir() {
+        crate::store::write_file(&bill, json!(cost).to_string().as_bytes())?;
+    }
+    Ok((made?, cost))
+}

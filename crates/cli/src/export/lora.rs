@@ -1,0 +1,62 @@
+//! What of an edit a LoRA carries, and at which rank.
+
+use scumble_erase::{Edit, low_rank::Approximation};
+use scumble_nn::files::{Checkpoint, HostTensor};
+
+use super::{listed, shares};
+use crate::{args::ExportArgs, edits::Loaded, failure::Failure};
+
+/// The share of the squared change that a LoRA may miss or leave out unasked.
+const MOST_MISSED: f64 = 0.01;
+
+/// The rank tried first, and the highest: trainers rarely go beyond.
+const RANKS: [usize; 2] = [16, 128];
+
+/// The factors of an edit, and their rank: the one asked for, or the lowest that carries enough.
+///
+/// # Errors
+/// If a LoRA carries nothing of it, or less than it should and `--allow-partial` is not given.
+pub(super) fn factors(
+    args: &ExportArgs,
+    base: &Checkpoint,
+    loaded: &[Loaded],
+    edit: &Edit,
+) -> Result<(usize, Approximation), Failure> {
+    // Alone, an edit of factors is written as it is.
+    let (edit, strength) = match loaded {
+        [one] => (&one.edit, one.strength),
+        _ => (edit, 1.0),
+    };
+    let [from, most] = args.rank.map_or(RANKS, |rank| [rank, rank]);
+    let (rank, mut found) = edit.low_rank_within(base, from, most, MOST_MISSED, strength)?;
+    let moves = |t: &HostTensor| t.to_f32().is_some_and(|values| values.iter().any(|v| *v != 0.0));
+    found.low_rank.retain(|low| moves(&low.up) && moves(&low.down));
+    let left_out = listed(&shares(&found.left_out));
+    if found.low_rank.is_empty() {
+        let problem = format!("a LoRA can carry nothing of this edit, which changes {left_out}");
+        return Err(Failure::new(problem).with_hint("--to delta carries every change exactly"));
+    }
+    if found.left_out_share() > MOST_MISSED && !args.allow_partial {
+        let share = 100.0 * found.left_out_share();
+        return Err(Failure::new(format!("a LoRA cannot carry {share:.1}% of the change (squared): {left_out}"))
+            .with_hint("--allow-partial writes the rest; --to delta carries every change exactly"));
+    }
+    let missed = found.error.powi(2);
+    if missed > MOST_MISSED && !args.allow_partial {
+        let problem = format!(
+            "a LoRA of rank {rank} misses {:.1}% of the change (squared), more than {:.0}%: {:.1}% of its norm",
+            100.0 * missed,
+            100.0 * MOST_MISSED,
+            100.0 * found.error
+        );
+        return Err(Failure::new(problem).with_hint(
+            "--rank takes a higher one; --allow-partial writes it as it is; --to delta carries every change exactly",
+        ));
+    }
+    Ok((rank, found))
+}
+
+/// Whether the rank was raised to carry enough.
+pub(super) fn raised(args: &ExportArgs, rank: usize) -> bool {
+    args.rank.is_none() && rank > RANKS[0]
+}
