@@ -49,8 +49,7 @@ def distinct_searches(cells):
 
 def looks(cell):
     """The most pictures of one case that were looked at; None where the program did not say yet."""
-    found = cell.get('looks')
-    return found.get('most') if isinstance(found, dict) else found
+    return cell.get('most_looks')
 
 
 def outcome(cell, part):
