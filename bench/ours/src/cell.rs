@@ -21,7 +21,8 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// Times `work`; the result is brought to the host after the clock has stopped, except that it must be there already.
+    /// Times `work`; the result is brought to the host after the clock has stopped, except that it
+    /// must be there already.
     pub(crate) fn of<const D: usize>(work: impl FnOnce() -> Tensor<D>) -> Self {
         Self::shown(work, |result| result)
     }
@@ -34,7 +35,10 @@ impl Outcome {
         let began = Instant::now();
         let result = work();
         let took = began.elapsed();
-        Self { took, fingerprint: fingerprint(show(result)) }
+        Self {
+            took,
+            fingerprint: fingerprint(show(result)),
+        }
     }
 }
 
@@ -59,15 +63,25 @@ pub(crate) enum Size {
 impl<'a> Cell<'a> {
     fn parse(text: &'a str) -> Result<Self> {
         let mut parts = text.split('@');
-        let (name, size) = parts.next().and_then(|p| p.split_once('/')).context("expected NAME/mini or NAME/sd14")?;
+        let (name, size) = parts
+            .next()
+            .and_then(|p| p.split_once('/'))
+            .context("expected NAME/mini or NAME/sd14")?;
         let size = match size {
             "mini" => Size::Mini,
             "sd14" => Size::Sd14,
             other => bail!("there is no size {other}"),
         };
-        let mut cell = Self { name, size, batch: None, side: None };
+        let mut cell = Self {
+            name,
+            size,
+            batch: None,
+            side: None,
+        };
         for part in parts {
-            let (key, value) = part.split_once('=').context("expected @batch=N or @side=N")?;
+            let (key, value) = part
+                .split_once('=')
+                .context("expected @batch=N or @side=N")?;
             let value = Some(value.parse()?);
             match key {
                 "batch" => cell.batch = value,

@@ -1,4 +1,5 @@
-//! Whole networks: the miniature as it is, and Stable Diffusion 1.4's shapes with weights from the formula.
+//! Whole networks: the miniature as it is, and Stable Diffusion 1.4's shapes with weights from the
+//! formula.
 
 use std::{ops::ControlFlow, path::Path};
 
@@ -53,20 +54,34 @@ impl Models {
 
     fn forward(&mut self, cell: Cell<'_>) -> Result<Outcome> {
         let unet = self.unet(cell.size)?;
-        let n = cell.batch.unwrap_or(if cell.size == Size::Mini { 8 } else { 2 });
+        let n = cell
+            .batch
+            .unwrap_or(if cell.size == Size::Mini { 8 } else { 2 });
         let (sample, labels, context) = unet_inputs(cell, n, &unet.config);
         let network = UNet::new(&unet.config, &unet.weights);
-        Ok(Outcome::of(|| network.forward(sample, &labels, &(&context).into())))
+        Ok(Outcome::of(|| {
+            network.forward(sample, &labels, &(&context).into())
+        }))
     }
 
     fn step(&mut self, cell: Cell<'_>, trainable: Trainable) -> Result<Outcome> {
         let unet = self.unet(cell.size)?;
-        let n = cell.batch.unwrap_or(if cell.size == Size::Mini { 8 } else { 1 });
+        let n = cell
+            .batch
+            .unwrap_or(if cell.size == Size::Mini { 8 } else { 1 });
         let (sample, labels, context) = unet_inputs(cell, n, &unet.config);
         let target = input::<4>("target", sample.dims(), &Device::flex());
-        let names =
-            trainable.pick(unet.weights.iter().map(|(name, w)| (name, w.shape.as_slice())).collect::<Vec<_>>().into_iter())?;
-        let shown = names.iter().position(|name| name == SHOWN).with_context(|| format!("{SHOWN} does not move"))?;
+        let names = trainable.pick(
+            unet.weights
+                .iter()
+                .map(|(name, w)| (name, w.shape.as_slice()))
+                .collect::<Vec<_>>()
+                .into_iter(),
+        )?;
+        let shown = names
+            .iter()
+            .position(|name| name == SHOWN)
+            .with_context(|| format!("{SHOWN} does not move"))?;
         Ok(Outcome::of(|| {
             let mut weights = unet.weights.clone();
             let leaves: Vec<Tensor<1>> = names
@@ -77,33 +92,57 @@ impl Models {
                     Some(leaf)
                 })
                 .collect();
-            let out = UNet::new(&unet.config, &weights).forward(sample, &labels, &(&context).into());
+            let out =
+                UNet::new(&unet.config, &weights).forward(sample, &labels, &(&context).into());
             let mut gradients = (out - target).powi_scalar(2).mean().backward();
-            let mut all: Vec<Tensor<1>> = leaves.iter().filter_map(|leaf| leaf.grad_remove(&mut gradients)).collect();
+            let mut all: Vec<Tensor<1>> = leaves
+                .iter()
+                .filter_map(|leaf| leaf.grad_remove(&mut gradients))
+                .collect();
             all.swap_remove(shown)
         }))
     }
 
     fn decode(&mut self, cell: Cell<'_>) -> Result<Outcome> {
         let vae = self.vae(cell.size)?;
-        let (n, side) = if cell.size == Size::Mini { (8, 8) } else { (1, 32) };
+        let (n, side) = if cell.size == Size::Mini {
+            (8, 8)
+        } else {
+            (1, 32)
+        };
         let (n, side) = (cell.batch.unwrap_or(n), cell.side.unwrap_or(side));
-        let latents = input::<4>("latents", [n, vae.config.latent_channels, side, side], &Device::flex());
+        let latents = input::<4>(
+            "latents",
+            [n, vae.config.latent_channels, side, side],
+            &Device::flex(),
+        );
         let network = Vae::new(&vae.config, &vae.weights);
         Ok(Outcome::of(|| network.decode(latents)))
     }
 
     fn encode(&mut self, cell: Cell<'_>) -> Result<Outcome> {
         let vae = self.vae(cell.size)?;
-        let (n, side) = if cell.size == Size::Mini { (8, 32) } else { (1, 256) };
-        let pictures = input::<4>("pictures", [cell.batch.unwrap_or(n), 3, side, side], &Device::flex());
+        let (n, side) = if cell.size == Size::Mini {
+            (8, 32)
+        } else {
+            (1, 256)
+        };
+        let pictures = input::<4>(
+            "pictures",
+            [cell.batch.unwrap_or(n), 3, side, side],
+            &Device::flex(),
+        );
         let network = Vae::new(&vae.config, &vae.weights);
         Ok(Outcome::of(|| network.encode(pictures)))
     }
 
     fn text(&mut self, cell: Cell<'_>) -> Result<Outcome> {
         let text = self.text_encoder(cell.size)?;
-        let ids = token_ids(cell.batch.unwrap_or(if cell.size == Size::Mini { 8 } else { 2 }), &text.config);
+        let ids = token_ids(
+            cell.batch
+                .unwrap_or(if cell.size == Size::Mini { 8 } else { 2 }),
+            &text.config,
+        );
         let network = ClipText::new(&text.config, &text.weights);
         Ok(Outcome::of(|| network.forward(&ids)))
     }
@@ -114,7 +153,9 @@ impl Models {
         let ids = match cell.size {
             Size::Mini => {
                 let tokenizer = &self.mini()?.tokenizer;
-                ["a church in ink style", ""].map(|prompt| tokenizer.encode(prompt).ids).to_vec()
+                ["a church in ink style", ""]
+                    .map(|prompt| tokenizer.encode(prompt).ids)
+                    .to_vec()
             }
             Size::Sd14 => token_ids(2, &text.config),
         };
@@ -124,13 +165,22 @@ impl Models {
         };
         let unet = self.unet(cell.size)?.clone();
         let vae = self.vae(cell.size)?.clone();
-        let side = cell.side.unwrap_or(if cell.size == Size::Mini { 8 } else { 32 });
+        let side = cell
+            .side
+            .unwrap_or(if cell.size == Size::Mini { 8 } else { 32 });
         let noise = input::<4>("noise", [1, 4, side, side], &Device::flex()) * 3f32.sqrt();
         let outcome = || -> Result<Tensor<4>> {
             let hidden = ClipText::new(&text.config, &text.weights).forward(&ids);
-            let mut rule = Guided::plain(guidance, hidden.clone().narrow(0, 0, 1), hidden.narrow(0, 1, 1));
+            let mut rule = Guided::plain(
+                guidance,
+                hidden.clone().narrow(0, 0, 1),
+                hidden.narrow(0, 1, 1),
+            );
             let network = UNet::new(&unet.config, &unet.weights);
-            let denoiser = Denoiser { unet: &network, schedule: &schedule };
+            let denoiser = Denoiser {
+                unet: &network,
+                schedule: &schedule,
+            };
             let latents = Sampler::Ddim.sample::<Error>(
                 &Run::new(&schedule, steps),
                 noise,
@@ -153,7 +203,8 @@ impl Models {
     fn mini(&mut self) -> Result<&Pipeline> {
         if self.mini.is_none() {
             let folder = Path::new("models/emoji-sd");
-            let checkpoint = Checkpoint::open(folder, &OpenOptions::default()).context("run this from the repository's root")?;
+            let checkpoint = Checkpoint::open(folder, &OpenOptions::default())
+                .context("run this from the repository's root")?;
             self.mini = Some(Pipeline::load(&checkpoint, &Device::flex())?);
         }
         self.mini.as_ref().context("the miniature was just loaded")
@@ -162,21 +213,39 @@ impl Models {
     fn unet(&mut self, size: Size) -> Result<&Part<UNetConfig>> {
         match size {
             Size::Mini => Ok(&self.mini()?.unet),
-            Size::Sd14 => made(&mut self.unet, "unet", UNetConfig::read, UNet::manifest, &sd14_unet()),
+            Size::Sd14 => made(
+                &mut self.unet,
+                "unet",
+                UNetConfig::read,
+                UNet::manifest,
+                &sd14_unet(),
+            ),
         }
     }
 
     fn vae(&mut self, size: Size) -> Result<&Part<VaeConfig>> {
         match size {
             Size::Mini => Ok(&self.mini()?.vae),
-            Size::Sd14 => made(&mut self.vae, "vae", VaeConfig::read, Vae::manifest, &sd14_vae()),
+            Size::Sd14 => made(
+                &mut self.vae,
+                "vae",
+                VaeConfig::read,
+                Vae::manifest,
+                &sd14_vae(),
+            ),
         }
     }
 
     fn text_encoder(&mut self, size: Size) -> Result<&Part<ClipTextConfig>> {
         match size {
             Size::Mini => Ok(&self.mini()?.text_encoder),
-            Size::Sd14 => made(&mut self.text, "text_encoder", ClipTextConfig::read, ClipText::manifest, &sd14_text()),
+            Size::Sd14 => made(
+                &mut self.text,
+                "text_encoder",
+                ClipTextConfig::read,
+                ClipText::manifest,
+                &sd14_text(),
+            ),
         }
     }
 }
@@ -191,31 +260,50 @@ fn made<'a, C>(
 ) -> Result<&'a Part<C>> {
     if slot.is_none() {
         let config = read(&Path::new("sd14").join(component), config)?;
-        *slot = Some(Part { weights: filled(component, &manifest(&config)), config });
+        *slot = Some(Part {
+            weights: filled(component, &manifest(&config)),
+            config,
+        });
     }
     slot.as_ref().context("the component was just made")
 }
 
 /// Weights of a component by the formula.
 fn filled(component: &str, manifest: &scumble_nn::Manifest) -> Weights {
-    Weights::generate(manifest, &Device::flex(), |name, shape| weight(&format!("{component}.{name}"), shape))
+    Weights::generate(manifest, &Device::flex(), |name, shape| {
+        weight(&format!("{component}.{name}"), shape)
+    })
 }
 
 fn unet_inputs(cell: Cell<'_>, n: usize, config: &UNetConfig) -> (Tensor<4>, Vec<f32>, Tensor<3>) {
     let device = Device::flex();
-    let (side, tokens) = if cell.size == Size::Mini { (8, 32) } else { (32, 77) };
+    let (side, tokens) = if cell.size == Size::Mini {
+        (8, 32)
+    } else {
+        (32, 77)
+    };
     let side = cell.side.unwrap_or(side);
     let sample = input::<4>("sample", [n, config.in_channels, side, side], &device);
     let context = input::<3>("context", [n, tokens, config.cross_attention_dim], &device);
-    let labels = (0..n).map(|j| (981 - 100 * j as i64).rem_euclid(1000) as f32).collect();
+    let labels = (0..n)
+        .map(|j| (981 - 100 * j as i64).rem_euclid(1000) as f32)
+        .collect();
     (sample, labels, context)
 }
 
 /// Rows of token ids: as many positions as the encoder has.
 fn token_ids(rows: usize, config: &ClipTextConfig) -> Vec<Vec<u32>> {
     let (start, vocab) = (hash("input.ids"), config.vocab_size as u32);
-    let id = |row: usize, position: usize| start.wrapping_add(31 * row as u32 + 7 * position as u32) % vocab;
-    (0..rows).map(|row| (0..config.max_position_embeddings).map(|position| id(row, position)).collect()).collect()
+    let id = |row: usize, position: usize| {
+        start.wrapping_add(31 * row as u32 + 7 * position as u32) % vocab
+    };
+    (0..rows)
+        .map(|row| {
+            (0..config.max_position_embeddings)
+                .map(|position| id(row, position))
+                .collect()
+        })
+        .collect()
 }
 
 fn sd14_schedule() -> Result<Schedule> {

@@ -15,12 +15,22 @@ pub(crate) fn run(cell: Cell<'_>) -> Result<Option<Outcome>> {
         Some(name) => (name, true),
         None => (cell.name, false),
     };
-    let Some((kind, width)) = name.rsplit_once('-') else { return Ok(None) };
+    let Some((kind, width)) = name.rsplit_once('-') else {
+        return Ok(None);
+    };
     if !width.starts_with(|c: char| c.is_ascii_digit()) {
         return Ok(None);
     }
-    let o = Operation { step, mini: cell.size == Size::Mini, device: Device::flex() };
-    let number = || width.parse::<usize>().with_context(|| format!("{width} is no width"));
+    let o = Operation {
+        step,
+        mini: cell.size == Size::Mini,
+        device: Device::flex(),
+    };
+    let number = || {
+        width
+            .parse::<usize>()
+            .with_context(|| format!("{width} is no width"))
+    };
     Ok(Some(match kind {
         "conv3x3" => o.conv(number()?, 1, false)?,
         "conv3x3-s2" => o.conv(number()?, 2, false)?,
@@ -45,7 +55,8 @@ struct Operation {
 }
 
 impl Operation {
-    /// Times `work` on its inputs, and the backward pass with the gradient `dy` where it is asked for; shows the result or dx.
+    /// Times `work` on its inputs, and the backward pass with the gradient `dy` where it is asked
+    /// for; shows the result or dx.
     fn time<const D: usize, const E: usize, const F: usize>(
         &self,
         mut x: Tensor<D>,
@@ -59,13 +70,17 @@ impl Operation {
             return Outcome::shown(|| work(x, &others), show_result);
         }
         x = x.autodiff().require_grad();
-        others = others.into_iter().map(|t| t.autodiff().require_grad()).collect();
+        others = others
+            .into_iter()
+            .map(|t| t.autodiff().require_grad())
+            .collect();
         Outcome::shown(
             || {
                 let y = work(x.clone(), &others);
                 // The gradient of sum(y * dy) with respect to y is dy.
                 let mut gradients = (y * dy.autodiff()).sum().backward();
-                x.grad_remove(&mut gradients).unwrap_or_else(|| x.zeros_like())
+                x.grad_remove(&mut gradients)
+                    .unwrap_or_else(|| x.zeros_like())
             },
             show,
         )
@@ -88,16 +103,21 @@ impl Operation {
         let flat = |t: Tensor<4>| t.clone().reshape([t.dims().iter().product::<usize>()]);
         let weight = flat(input_weight::<4>("weight", [c, c, 3, 3], &self.device));
         let bias = input_weight::<1>("bias", [c], &self.device);
-        let (x, dy) = (self.map("x", [n, c, side, side]), self.map("dy", [n, c, result, result]));
+        let (x, dy) = (
+            self.map("x", [n, c, side, side]),
+            self.map("dy", [n, c, result, result]),
+        );
         let first = |x: Tensor<4>| x.permute([0, 3, 1, 2]);
-        Ok(self.time(x, vec![weight, bias], dy, first, first, |x, others| {
-            let weight = others[0].clone().reshape([c, c, 3, 3]);
-            if enlarge {
-                kernels::upsample_conv3x3(x, weight, others[1].clone(), [result, result])
-            } else {
-                kernels::conv3x3(x, weight, others[1].clone(), stride, Padding::Around)
-            }
-        }))
+        Ok(
+            self.time(x, vec![weight, bias], dy, first, first, |x, others| {
+                let weight = others[0].clone().reshape([c, c, 3, 3]);
+                if enlarge {
+                    kernels::upsample_conv3x3(x, weight, others[1].clone(), [result, result])
+                } else {
+                    kernels::conv3x3(x, weight, others[1].clone(), stride, Padding::Around)
+                }
+            }),
+        )
     }
 
     fn attention(&self, c: usize, cross: bool) -> Result<Outcome> {
@@ -111,40 +131,82 @@ impl Operation {
         let rows = |name: &str, tokens| input::<3>(name, [n, tokens, c], &self.device);
         let flat = |t: Tensor<3>| t.reshape([n * keys * c]);
         let others = vec![flat(rows("k", keys)), flat(rows("v", keys))];
-        Ok(self.time(rows("q", tokens), others, rows("dy", tokens), same, same, |q, others| {
-            let [k, v] = [0, 1].map(|i| others[i].clone().reshape([n, keys, c]));
-            kernels::attention(q, k, v, heads, false)
-        }))
+        Ok(self.time(
+            rows("q", tokens),
+            others,
+            rows("dy", tokens),
+            same,
+            same,
+            |q, others| {
+                let [k, v] = [0, 1].map(|i| others[i].clone().reshape([n, keys, c]));
+                kernels::attention(q, k, v, heads, false)
+            },
+        ))
     }
 
     fn group_norm(&self, c: usize) -> Result<Outcome> {
-        let shape = if self.mini { [8, c, 8, 8] } else { [2, c, 32, 32] };
+        let shape = if self.mini {
+            [8, c, 8, 8]
+        } else {
+            [2, c, 32, 32]
+        };
         let first = |x: Tensor<4>| x.permute([0, 3, 1, 2]);
-        Ok(self.time(self.map("x", shape), self.scales(c), self.map("dy", shape), first, first, |x, others| {
-            kernels::group_norm(x, 32, others[0].clone(), others[1].clone(), 1e-5, true)
-        }))
+        Ok(self.time(
+            self.map("x", shape),
+            self.scales(c),
+            self.map("dy", shape),
+            first,
+            first,
+            |x, others| {
+                kernels::group_norm(x, 32, others[0].clone(), others[1].clone(), 1e-5, true)
+            },
+        ))
     }
 
     fn layer_norm(&self, c: usize) -> Outcome {
         let rows = |name: &str| input::<3>(name, [1, self.rows(), c], &self.device);
-        self.time(rows("x"), self.scales(c), rows("dy"), same, same, |x, others| {
-            kernels::layer_norm(x, others[0].clone(), others[1].clone(), 1e-5)
-        })
+        self.time(
+            rows("x"),
+            self.scales(c),
+            rows("dy"),
+            same,
+            same,
+            |x, others| kernels::layer_norm(x, others[0].clone(), others[1].clone(), 1e-5),
+        )
     }
 
     fn geglu(&self, c: usize) -> Outcome {
         let rows = |name: &str, width| input::<3>(name, [1, self.rows(), width], &self.device);
-        self.time(rows("x", 8 * c), vec![], rows("dy", 4 * c), same, same, |x, _| kernels::geglu(x))
+        self.time(
+            rows("x", 8 * c),
+            vec![],
+            rows("dy", 4 * c),
+            same,
+            same,
+            |x, _| kernels::geglu(x),
+        )
     }
 
     fn linear(&self, width: usize, output: usize) -> Outcome {
         let count = if width == 1280 { 128 } else { self.rows() };
         let rows = |name: &str, width| input::<3>(name, [1, count, width], &self.device);
-        let weight = input_weight::<2>("weight", [output, width], &self.device).reshape([output * width]);
+        let weight =
+            input_weight::<2>("weight", [output, width], &self.device).reshape([output * width]);
         let others = vec![weight, input_weight::<1>("bias", [output], &self.device)];
-        self.time(rows("x", width), others, rows("dy", output), same, same, |x, others| {
-            kernels::linear(x, others[0].clone().reshape([output, width]), Some(others[1].clone()))
-        })
+        self.time(
+            rows("x", width),
+            others,
+            rows("dy", output),
+            same,
+            same,
+            |x, others| {
+                kernels::linear(
+                    x,
+                    others[0].clone().reshape([output, width]),
+                    Some(others[1].clone()),
+                )
+            },
+        )
     }
 
     fn rows(&self) -> usize {
@@ -152,7 +214,10 @@ impl Operation {
     }
 
     fn scales(&self, c: usize) -> Vec<Tensor<1>> {
-        vec![input_weight::<1>("gamma", [c], &self.device), input_weight::<1>("beta", [c], &self.device)]
+        vec![
+            input_weight::<1>("gamma", [c], &self.device),
+            input_weight::<1>("beta", [c], &self.device),
+        ]
     }
 }
 

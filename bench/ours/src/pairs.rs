@@ -1,16 +1,20 @@
-//! `scumble-bench pairs`: how often both objects of `a cat and a dog` appear, without a guard and under A-STAR.
+//! `scumble-bench pairs`: how often both objects of `a cat and a dog` appear, without a guard and
+//! under A-STAR.
 //!
 //!     scumble-bench pairs [--pairs N] [--seeds N] [--losses none|seg|ret|both] [--maps words|prompts] [--step X] [--threshold X]
 //!                         [--sharpness X] [--steps N] [--rows words|end] [--pictures FILE] [--threads N]
 //!
-//! The miniature was taught two objects on the diagonal: the first in the upper left, the second in the lower right, each in a box
-//! of 19 of 32 pixels. The object judge is asked about those two boxes. By `both` it has to name both objects, in either order. It was
-//! taught whole pictures, so a part of one is hard for it: by `both_likely` each object has to be at least `LIKELY` probable in one of the
-//! boxes, where 1/32 is chance. `given` is how often that finds each object of the next pair, which nobody asked for.
-//! The first pair is the cat and the dog, the others go evenly through the miniature's objects.
+//! The miniature was taught two objects on the diagonal: the first in the upper left, the second in
+//! the lower right, each in a box of 19 of 32 pixels. The object judge is asked about those two
+//! boxes. By `both` it has to name both objects, in either order. It was taught whole pictures, so
+//! a part of one is hard for it: by `both_likely` each object has to be at least `LIKELY` probable
+//! in one of the boxes, where 1/32 is chance. `given` is how often that finds each object of the
+//! next pair, which nobody asked for. The first pair is the cat and the dog, the others go evenly
+//! through the miniature's objects.
 //!
-//! `--rows` asks where the text encoder keeps what a prompt says: it gives these rows of the hidden states (those of the words, or those
-//! of the end token and the pads) the next pair's, where that has as many tokens; `asked` counts the objects of the prompt, `given` the next's.
+//! `--rows` asks where the text encoder keeps what a prompt says: it gives these rows of the hidden
+//! states (those of the words, or those of the end token and the pads) the next pair's, where that
+//! has as many tokens; `asked` counts the objects of the prompt, `given` the next's.
 
 use std::ops::ControlFlow;
 
@@ -66,21 +70,48 @@ impl Rows {
         let row = |i: usize| {
             let length = own.lengths[i];
             if length != other.lengths[i] {
-                bail!("`{}` and `{}` have not as many tokens", own.texts[i], other.texts[i]);
+                bail!(
+                    "`{}` and `{}` have not as many tokens",
+                    own.texts[i],
+                    other.texts[i]
+                );
             }
-            let part = |of: &Prompted, from: usize, to: usize| of.hidden.clone().narrow(0, i, 1).narrow(1, from, to - from);
+            let part = |of: &Prompted, from: usize, to: usize| {
+                of.hidden.clone().narrow(0, i, 1).narrow(1, from, to - from)
+            };
             let (words, end) = match self {
                 Self::Words => (other, own),
                 Self::End => (own, other),
             };
-            Ok(Tensor::cat(vec![part(own, 0, 1), part(words, 1, length - 1), part(end, length - 1, tokens)], 1))
+            Ok(Tensor::cat(
+                vec![
+                    part(own, 0, 1),
+                    part(words, 1, length - 1),
+                    part(end, length - 1, tokens),
+                ],
+                1,
+            ))
         };
-        Ok(Tensor::cat((0..own.len()).map(row).collect::<Result<_>>()?, 0))
+        Ok(Tensor::cat(
+            (0..own.len()).map(row).collect::<Result<_>>()?,
+            0,
+        ))
     }
 }
 
-const KNOWN: [&str; 11] =
-    ["pairs", "seeds", "losses", "maps", "step", "threshold", "sharpness", "steps", "rows", "pictures", "threads"];
+const KNOWN: [&str; 11] = [
+    "pairs",
+    "seeds",
+    "losses",
+    "maps",
+    "step",
+    "threshold",
+    "sharpness",
+    "steps",
+    "rows",
+    "pictures",
+    "threads",
+];
 
 /// Runs the command.
 pub(crate) fn run(args: &[String]) -> Result<()> {
@@ -111,9 +142,18 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     }
     let rows = Rows::read(&flags)?;
     let mut model = opened.frozen;
-    model.guards.push(Guard::new("a-star", world.objects.clone(), Form::Fixed, true, &options)?);
+    model.guards.push(Guard::new(
+        "a-star",
+        world.objects.clone(),
+        Form::Fixed,
+        true,
+        &options,
+    )?);
     let judges = judges()?;
-    let (pairs, seeds) = (flags.number("pairs", 16usize)?, flags.number("seeds", 6usize)?);
+    let (pairs, seeds) = (
+        flags.number("pairs", 16usize)?,
+        flags.number("seeds", 6usize)?,
+    );
     let prompt = |k: usize| {
         let [first, second] = pair(&world.objects, k);
         format!("{} and {}", World::article(&first), World::article(&second))
@@ -124,28 +164,44 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         .flat_map(|k| (0..seeds).map(move |seed| (k, seed)))
         .map(|(k, seed)| (k, FIRST_SEED + (k * 1000 + seed) as u64))
         .collect();
-    let (mut both, mut one, mut cat_and_dog, mut both_likely) =
-        (Rate::default(), Rate::default(), Rate::default(), Rate::default());
+    let (mut both, mut one, mut cat_and_dog, mut both_likely) = (
+        Rate::default(),
+        Rate::default(),
+        Rate::default(),
+        Rate::default(),
+    );
     let (mut own, mut given) = (Rate::default(), Rate::default());
     let (mut each, mut each_likely, mut drawn) = (String::new(), String::new(), Vec::new());
     for chunk in asked.chunks(BATCH) {
         let seeds: Vec<u64> = chunk.iter().map(|(_, seed)| *seed).collect();
-        let mut request =
-            Request::new(chunk.iter().map(|(k, _)| prompt(*k)).collect(), 0, judging::STEPS, judging::GUIDANCE_SCALE);
+        let mut request = Request::new(
+            chunk.iter().map(|(k, _)| prompt(*k)).collect(),
+            0,
+            judging::STEPS,
+            judging::GUIDANCE_SCALE,
+        );
         request.noise = Noise::seeds(&seeds);
         request.sampler = Some(Sampler::Ddim);
         let negative = model.prompted(&vec![String::new(); chunk.len()]);
         let mut prompted = model.prompted(&request.prompts);
         if let Some(rows) = rows {
-            let next = model.prompted(&chunk.iter().map(|(k, _)| prompt(k + 1)).collect::<Vec<_>>());
+            let next =
+                model.prompted(&chunk.iter().map(|(k, _)| prompt(k + 1)).collect::<Vec<_>>());
             prompted.hidden = rows.exchanged(&prompted, &next)?;
         }
         let mut guidance = model.guidance(request.guidance_scale, &prompted, &negative)?;
-        let latents = model.sample_guided(&request, &mut guidance, &mut |_| ControlFlow::Continue(()))?;
+        let latents =
+            model.sample_guided(&request, &mut guidance, &mut |_| ControlFlow::Continue(()))?;
         let pictures = Picture::from_batch(model.decode(latents));
-        let boxes: Vec<Picture> = pictures.iter().flat_map(scumble_eval::instruments::corners).collect();
+        let boxes: Vec<Picture> = pictures
+            .iter()
+            .flat_map(scumble_eval::instruments::corners)
+            .collect();
         for (&(k, _), seen) in chunk.iter().zip(judges.object.classify(&boxes).chunks(2)) {
-            let hits = pair(&world.objects, k).iter().filter(|object| shows(seen, object)).count();
+            let hits = pair(&world.objects, k)
+                .iter()
+                .filter(|object| shows(seen, object))
+                .count();
             both.add(hits == 2);
             one.add(hits >= 1);
             each += if hits == 2 { "1" } else { "0" };
@@ -155,8 +211,12 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         }
         for (&(k, _), boxes) in chunk.iter().zip(boxes.chunks(2)) {
             let likely = |object: &String| -> Result<bool> {
-                let question = Question::about(&world, object).context("an object that no judge knows")?;
-                Ok(question.probabilities(&judges, boxes).into_iter().any(|p| p >= LIKELY))
+                let question =
+                    Question::about(&world, object).context("an object that no judge knows")?;
+                Ok(question
+                    .probabilities(&judges, boxes)
+                    .into_iter()
+                    .any(|p| p >= LIKELY))
             };
             let mut hits = 0;
             for object in &pair(&world.objects, k) {
@@ -176,13 +236,32 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         let lines: Vec<Row<'_>> = drawn
             .chunks(seeds.max(1))
             .map(|of| {
-                let cells = of.iter().map(|(picture, _)| Image::new(picture.width, picture.height, &picture.rgb).ok());
-                Row { label: prompt(of[0].1), cells: cells.collect() }
+                let cells = of.iter().map(|(picture, _)| {
+                    Image::new(picture.width, picture.height, &picture.rgb).ok()
+                });
+                Row {
+                    label: prompt(of[0].1),
+                    cells: cells.collect(),
+                }
             })
             .collect();
-        let grid = Grid { title: None, columns: vec![String::new(); seeds], parts: Vec::new(), rows: lines, scale: None };
+        let grid = Grid {
+            title: None,
+            columns: vec![String::new(); seeds],
+            parts: Vec::new(),
+            rows: lines,
+            scale: None,
+        };
         let picture = grid.draw();
-        fs_err::write(path, png::encode_png(picture.width() as usize, picture.height() as usize, picture.as_raw(), &[])?)?;
+        fs_err::write(
+            path,
+            png::encode_png(
+                picture.width() as usize,
+                picture.height() as usize,
+                picture.as_raw(),
+                &[],
+            )?,
+        )?;
     }
     crate::answer(&json!({
         "losses": losses, "options": model.guards[0].options(), "both": shown(both), "at_least_one": shown(one),

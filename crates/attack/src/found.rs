@@ -9,7 +9,10 @@ use std::{
 use burn::tensor::{Device, Tensor, TensorData};
 use scumble_diffusion::Picture;
 use scumble_erase::{Edit, Error, Result};
-use scumble_nn::files::{Embedding, EmbeddingLayout, HostTensor, TensorFile, Tensors, read_embedding, write, write_embedding};
+use scumble_nn::files::{
+    Embedding, EmbeddingLayout, HostTensor, TensorFile, Tensors, read_embedding, write,
+    write_embedding,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -24,7 +27,8 @@ use crate::{
 pub enum Found {
     /// A prompt and a seed for each case.
     Cases(Vec<Case>),
-    /// Vectors that stand before each case's prompt as if they were words, `[cases, tokens, width]`.
+    /// Vectors that stand before each case's prompt as if they were words, `[cases, tokens,
+    /// width]`.
     Prefixes(Tensor<3>),
     /// Vectors for a new word in the place of the concept's (textual inversion).
     Word(Embedding),
@@ -53,8 +57,9 @@ impl Revival {
         if !self.trials.iter().any(Trial::wants_classifier) {
             return Ok(None);
         }
-        let teaching =
-            self.classifier.ok_or_else(|| Error::input("a trial is led by a classifier, and nothing says how it was taught"))?;
+        let teaching = self.classifier.ok_or_else(|| {
+            Error::input("a trial is led by a classifier, and nothing says how it was taught")
+        })?;
         Ok(Some(latent_classifier::taught(job, &teaching)?))
     }
 }
@@ -78,11 +83,18 @@ struct Row {
 }
 
 impl Found {
-    /// The pictures of these latents as a judge is to see them: of an inpainting trial the part alone that was drawn anew.
+    /// The pictures of these latents as a judge is to see them: of an inpainting trial the part
+    /// alone that was drawn anew.
     pub fn looked_at(&self, latents: &Tensor<4>, pictures: &[Picture]) -> Vec<Picture> {
-        let Self::Revival(revival) = self else { return pictures.to_vec() };
+        let Self::Revival(revival) = self else {
+            return pictures.to_vec();
+        };
         let [_, _, h, w] = latents.dims();
-        pictures.iter().zip(&revival.trials).map(|(picture, trial)| trial.looked_at(picture, [h, w])).collect()
+        pictures
+            .iter()
+            .zip(&revival.trials)
+            .map(|(picture, trial)| trial.looked_at(picture, [h, w]))
+            .collect()
     }
 
     /// Writes it into a folder; the file's name.
@@ -93,17 +105,28 @@ impl Found {
         let name = match self {
             Self::Cases(cases) => {
                 let row = |(i, case): (usize, &Case)| {
-                    let (prompt, evaluation_seed, evaluation_guidance) = (case.prompt.clone(), case.seed, case.guidance);
-                    let row = Row { case_number: i, prompt, evaluation_seed, evaluation_guidance };
+                    let (prompt, evaluation_seed, evaluation_guidance) =
+                        (case.prompt.clone(), case.seed, case.guidance);
+                    let row = Row {
+                        case_number: i,
+                        prompt,
+                        evaluation_seed,
+                        evaluation_guidance,
+                    };
                     serde_json::to_string(&row).unwrap_or_default() + "\n"
                 };
                 let text: String = cases.iter().enumerate().map(row).collect();
-                scumble_nn::files::safetensors::write_atomically(&folder.join(CASES), |file| file.write_all(text.as_bytes()))?;
+                scumble_nn::files::safetensors::write_atomically(&folder.join(CASES), |file| {
+                    file.write_all(text.as_bytes())
+                })?;
                 CASES.to_owned()
             }
             Self::Prefixes(vectors) => {
                 let values: Vec<f32> = vectors.clone().into_data().iter::<f32>().collect();
-                let tensors = Tensors::from([("prefixes".to_owned(), HostTensor::from_f32(vectors.dims(), &values))]);
+                let tensors = Tensors::from([(
+                    "prefixes".to_owned(),
+                    HostTensor::from_f32(vectors.dims(), &values),
+                )]);
                 write(folder.join(PREFIXES), tensors, &BTreeMap::new())?;
                 PREFIXES.to_owned()
             }
@@ -114,7 +137,9 @@ impl Found {
             }
             Self::Revival(revival) => {
                 let text = serde_json::to_string(revival).unwrap_or_default();
-                scumble_nn::files::safetensors::write_atomically(&folder.join(REVIVAL), |file| file.write_all(text.as_bytes()))?;
+                scumble_nn::files::safetensors::write_atomically(&folder.join(REVIVAL), |file| {
+                    file.write_all(text.as_bytes())
+                })?;
                 REVIVAL.to_owned()
             }
             Self::Weights(edit) => {
@@ -131,7 +156,10 @@ impl Found {
     /// If it is not one.
     pub fn open(path: &Path, width: usize, device: &Device) -> Result<Self> {
         let bad = |problem: String| Error::from(scumble_nn::Error::file(path, problem));
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default();
         match name.as_str() {
             CASES => {
                 // The file may be anybody's: no more is read than a million prompts need.
@@ -140,25 +168,37 @@ impl Found {
                 let row = |line: std::io::Result<String>| {
                     let row: Row = serde_json::from_str(&line.map_err(scumble_nn::Error::from)?)
                         .map_err(|e| bad(format!("holds a line that is no found prompt: {e}")))?;
-                    Ok(Case { prompt: row.prompt, seed: row.evaluation_seed, guidance: row.evaluation_guidance })
+                    Ok(Case {
+                        prompt: row.prompt,
+                        seed: row.evaluation_seed,
+                        guidance: row.evaluation_guidance,
+                    })
                 };
                 Ok(Self::Cases(lines.map(row).collect::<Result<_>>()?))
             }
             PREFIXES => {
                 let mut file = TensorFile::open(path)?;
-                let tensor = file.tensors.remove("prefixes").ok_or_else(|| bad("holds no `prefixes`".into()))?;
+                let tensor = file
+                    .tensors
+                    .remove("prefixes")
+                    .ok_or_else(|| bad("holds no `prefixes`".into()))?;
                 match (tensor.shape(), tensor.to_f32()) {
-                    (&[n, tokens, w], Some(values)) if w == width => {
-                        Ok(Self::Prefixes(Tensor::from_data(TensorData::new(values, [n, tokens, w]), device)))
-                    }
-                    (shape, _) => Err(bad(format!("`prefixes`: expected floats [cases, tokens, {width}], found {shape:?}"))),
+                    (&[n, tokens, w], Some(values)) if w == width => Ok(Self::Prefixes(
+                        Tensor::from_data(TensorData::new(values, [n, tokens, w]), device),
+                    )),
+                    (shape, _) => Err(bad(format!(
+                        "`prefixes`: expected floats [cases, tokens, {width}], found {shape:?}"
+                    ))),
                 }
             }
             REVIVAL => {
                 let mut text = String::new();
                 let file = fs_err::File::open(path).map_err(scumble_nn::Error::from)?;
-                file.take(MOST).read_to_string(&mut text).map_err(scumble_nn::Error::from)?;
-                let revival: Revival = serde_json::from_str(&text).map_err(|e| bad(format!("holds no trials: {e}")))?;
+                file.take(MOST)
+                    .read_to_string(&mut text)
+                    .map_err(scumble_nn::Error::from)?;
+                let revival: Revival = serde_json::from_str(&text)
+                    .map_err(|e| bad(format!("holds no trials: {e}")))?;
                 revival.trials.iter().try_for_each(Trial::check)?;
                 Ok(Self::Revival(revival))
             }

@@ -15,7 +15,10 @@ pub const ENCODED: usize = 64;
 pub fn alike(cases: &[Case]) -> Vec<(Option<f64>, Vec<usize>)> {
     let mut groups: Vec<(Option<f64>, Vec<usize>)> = Vec::new();
     for (i, case) in cases.iter().enumerate() {
-        match groups.iter_mut().find(|(guidance, _)| *guidance == case.guidance) {
+        match groups
+            .iter_mut()
+            .find(|(guidance, _)| *guidance == case.guidance)
+        {
             Some((_, rows)) => rows.push(i),
             None => groups.push((case.guidance, vec![i])),
         }
@@ -27,7 +30,10 @@ pub fn alike(cases: &[Case]) -> Vec<(Option<f64>, Vec<usize>)> {
 pub fn by_guidance(job: &Job<'_>, which: &[usize]) -> Vec<(Option<f64>, Vec<usize>)> {
     let cases: Vec<Case> = which.iter().map(|&i| job.cases[i].clone()).collect();
     let back = |rows: Vec<usize>| rows.into_iter().map(|row| which[row]).collect();
-    alike(&cases).into_iter().map(|(guidance, rows)| (guidance, back(rows))).collect()
+    alike(&cases)
+        .into_iter()
+        .map(|(guidance, rows)| (guidance, back(rows)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -36,9 +42,17 @@ mod tests {
 
     #[test]
     fn cases_of_one_guidance_go_together_in_their_order() {
-        let case = |guidance| Case { prompt: "a".into(), seed: 0, guidance };
+        let case = |guidance| Case {
+            prompt: "a".into(),
+            seed: 0,
+            guidance,
+        };
         let cases = [None, Some(2.0), None, Some(3.0), Some(2.0)].map(case);
-        let expected = [(None, vec![0, 2]), (Some(2.0), vec![1, 4]), (Some(3.0), vec![3])];
+        let expected = [
+            (None, vec![0, 2]),
+            (Some(2.0), vec![1, 4]),
+            (Some(3.0), vec![3]),
+        ];
         assert_eq!(alike(&cases), expected);
         assert!(alike(&[]).is_empty());
     }

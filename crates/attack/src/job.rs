@@ -4,7 +4,9 @@ use std::ops::ControlFlow;
 
 use burn::tensor::Tensor;
 use scumble_diffusion::{Picture, Pipeline, Sampler};
-use scumble_erase::{Captions, Concept, Error, Event, Result, Store, World, job::over_defaults, train::flow};
+use scumble_erase::{
+    Captions, Concept, Error, Event, Result, Store, World, job::over_defaults, train::flow,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
@@ -36,14 +38,18 @@ impl Drawing {
     /// The same with a picture's own strength of guidance, where it has one.
     #[must_use]
     pub fn with_guidance(self, own: Option<f64>) -> Self {
-        Self { guidance: own.unwrap_or(self.guidance), ..self }
+        Self {
+            guidance: own.unwrap_or(self.guidance),
+            ..self
+        }
     }
 }
 
 /// Says of each picture whether it shows the concept.
 pub type Shows<'a> = dyn Fn(&[Picture]) -> Vec<bool> + 'a;
 
-/// The logarithm of the probability that each picture `[n, 3, h, w]` in [-1, 1] shows the concept, with gradients, `[n]`.
+/// The logarithm of the probability that each picture `[n, 3, h, w]` in [-1, 1] shows the concept,
+/// with gradients, `[n]`.
 pub type Likely<'a> = dyn Fn(Tensor<4>) -> Result<Tensor<1>> + 'a;
 
 /// A CLIP that sees pictures and words in one space.
@@ -78,7 +84,8 @@ pub struct Job<'a> {
     pub checkpoint: Checkpoint<'a>,
     /// What was erased.
     pub concept: &'a Concept,
-    /// The word for it in the prompts, which an attack may replace: `church` in `a church in ink style`.
+    /// The word for it in the prompts, which an attack may replace: `church` in `a church in ink
+    /// style`.
     pub word: &'a str,
     /// Where it has to come back.
     pub cases: &'a [Case],
@@ -92,7 +99,8 @@ pub struct Job<'a> {
     pub world: Option<&'a World>,
     /// How pictures are drawn for judging.
     pub drawing: Drawing,
-    /// Whether the model is as small as the built-in miniature, for which published settings are far too many.
+    /// Whether the model is as small as the built-in miniature, for which published settings are
+    /// far too many.
     pub miniature: bool,
     /// The attack's options: what the user set, the rest is the attack's default.
     pub options: Map<String, Value>,
@@ -128,11 +136,20 @@ impl Job<'_> {
     /// # Errors
     /// If the checkpoint names one that is not here, and nobody chose another.
     pub fn sampler(&self) -> Result<Sampler> {
-        Ok(self.drawing.sampler.map_or_else(|| self.victim.own_sampler(), Ok)?)
+        Ok(self
+            .drawing
+            .sampler
+            .map_or_else(|| self.victim.own_sampler(), Ok)?)
     }
 
-    /// What an eraser's training loop is given, for attacks that train: one of the job's models, with the job's store and listener.
-    pub fn training<'b>(&'b mut self, pipeline: &'b Pipeline, seed: u64, nothing: &'b Captions) -> scumble_erase::Job<'b> {
+    /// What an eraser's training loop is given, for attacks that train: one of the job's models,
+    /// with the job's store and listener.
+    pub fn training<'b>(
+        &'b mut self,
+        pipeline: &'b Pipeline,
+        seed: u64,
+        nothing: &'b Captions,
+    ) -> scumble_erase::Job<'b> {
         scumble_erase::Job {
             pipeline,
             base: self.checkpoint.name,
@@ -187,9 +204,11 @@ impl Job<'_> {
 /// # Errors
 /// If the word does not stand in it.
 pub fn reworded(prompt: &str, word: &str, with: &str) -> Result<String> {
-    // Lower case may be longer or shorter than the text itself, so places are compared where they lie.
+    // Lower case may be longer or shorter than the text itself, so places are compared where they
+    // lie.
     let bounded = |from: usize, to: usize| {
-        !prompt[..from].ends_with(char::is_alphanumeric) && !prompt[to..].starts_with(char::is_alphanumeric)
+        !prompt[..from].ends_with(char::is_alphanumeric)
+            && !prompt[to..].starts_with(char::is_alphanumeric)
     };
     let mut places = prompt.char_indices().filter_map(|(from, _)| {
         let to = from + word.len();
@@ -197,8 +216,10 @@ pub fn reworded(prompt: &str, word: &str, with: &str) -> Result<String> {
         (here.eq_ignore_ascii_case(word) && bounded(from, to)).then_some((from, to))
     });
     let (from, to) = places.next().ok_or_else(|| {
-        Error::input(format!("the prompt `{prompt}` does not hold the word `{word}`, which the attack is to replace"))
-            .with_hint("name the word with --word, as the prompts write it")
+        Error::input(format!(
+            "the prompt `{prompt}` does not hold the word `{word}`, which the attack is to replace"
+        ))
+        .with_hint("name the word with --word, as the prompts write it")
     })?;
     Ok(format!("{}{with}{}", &prompt[..from], &prompt[to..]))
 }
@@ -209,9 +230,18 @@ mod tests {
 
     #[test]
     fn whole_words_are_replaced_once() {
-        assert_eq!(reworded("a Church in ink style", "church", "<x>").unwrap(), "a <x> in ink style");
-        assert_eq!(reworded("churches, a church", "church", "<x>").unwrap(), "churches, a <x>");
-        assert_eq!(reworded("a painting by van gogh", "van gogh", "<x>").unwrap(), "a painting by <x>");
+        assert_eq!(
+            reworded("a Church in ink style", "church", "<x>").unwrap(),
+            "a <x> in ink style"
+        );
+        assert_eq!(
+            reworded("churches, a church", "church", "<x>").unwrap(),
+            "churches, a <x>"
+        );
+        assert_eq!(
+            reworded("a painting by van gogh", "van gogh", "<x>").unwrap(),
+            "a painting by <x>"
+        );
         assert!(reworded("a cat", "church", "<x>").is_err());
         assert!(reworded("épéechurch", "church", "<x>").is_err());
     }

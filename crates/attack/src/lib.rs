@@ -1,8 +1,9 @@
-//! Bringing erased concepts back: what an attack gets, how it is counted, and one file for each ([`attacks`]).
+//! Bringing erased concepts back: what an attack gets, how it is counted, and one file for each
+//! ([`attacks`]).
 //!
-//! An attack is a function from a [`Job`] to a [`Found`]: words, vectors or weights that make the edited model draw the concept
-//! again. [`protocol`] counts, the same way for all of them. Knows prompts and gradients. Does not know where files lie, and never
-//! prints.
+//! An attack is a function from a [`Job`] to a [`Found`]: words, vectors or weights that make the
+//! edited model draw the concept again. [`protocol`] counts, the same way for all of them. Knows
+//! prompts and gradients. Does not know where files lie, and never prints.
 
 pub mod attacks;
 pub mod capped;

@@ -1,7 +1,8 @@
 //! Words under free vectors: PEZ's and P4D's variable.
 //!
-//! Each place holds a vector that moves freely. What a model is shown is the word nearest to it by angle, and the gradient found
-//! there moves the free vector (Wen et al., NeurIPS 2023, arXiv 2302.03668, algorithm 1).
+//! Each place holds a vector that moves freely. What a model is shown is the word nearest to it by
+//! angle, and the gradient found there moves the free vector (Wen et al., NeurIPS 2023, arXiv
+//! 2302.03668, algorithm 1).
 
 use burn::tensor::{Int, Tensor, TensorData};
 use scumble_diffusion::TorchRng;
@@ -32,11 +33,20 @@ pub struct Nearest {
 impl Nearest {
     /// `tokens` places that begin at words drawn from the seed, moved by AdamW.
     pub fn new(vocabulary: Vocabulary, tokens: usize, rule: Rule, seed: u64) -> Self {
-        let first = stream(seed, "nearest/start").rng(0).integers(tokens, 0, vocabulary.len() as i64);
+        let first =
+            stream(seed, "nearest/start")
+                .rng(0)
+                .integers(tokens, 0, vocabulary.len() as i64);
         let free = pick(&vocabulary.vectors, first);
         let width = free.dims()[1];
         let moments = Moments::zeros_like(&free.clone().reshape([tokens * width]));
-        Self { directions: directions(vocabulary.vectors.clone()), vocabulary, free, moments, rule }
+        Self {
+            directions: directions(vocabulary.vectors.clone()),
+            vocabulary,
+            free,
+            moments,
+            rule,
+        }
     }
 
     /// Where in the vocabulary the nearest words are.
@@ -58,13 +68,24 @@ impl Search for Nearest {
     fn step(&mut self, gradient: Tensor<2>, step: usize) {
         let shape = gradient.dims();
         let n = shape[0] * shape[1];
-        let adam = Adam { weight_decay: self.rule.weight_decay, ..Adam::decoupled() };
+        let adam = Adam {
+            weight_decay: self.rule.weight_decay,
+            ..Adam::decoupled()
+        };
         let flat = self.free.clone().reshape([n]);
-        self.free = self.moments.step_with(adam, flat, gradient.reshape([n]), self.rule.lr, step).reshape(shape);
+        self.free = self
+            .moments
+            .step_with(adam, flat, gradient.reshape([n]), self.rule.lr, step)
+            .reshape(shape);
     }
 
     fn tokens(&self) -> Option<Vec<u32>> {
-        Some(self.nearest().into_iter().map(|word| self.vocabulary.ids[word as usize]).collect())
+        Some(
+            self.nearest()
+                .into_iter()
+                .map(|word| self.vocabulary.ids[word as usize])
+                .collect(),
+        )
     }
 
     fn found(&self) -> Tensor<2> {
@@ -88,7 +109,10 @@ impl Search for Nearest {
 
 fn pick(vectors: &Tensor<2>, rows: Vec<i64>) -> Tensor<2> {
     let n = rows.len();
-    vectors.clone().select(0, Tensor::<1, Int>::from_data(TensorData::new(rows, [n]), &vectors.device()))
+    vectors.clone().select(
+        0,
+        Tensor::<1, Int>::from_data(TensorData::new(rows, [n]), &vectors.device()),
+    )
 }
 
 /// Each row at length 1; a row of zeros stays.

@@ -35,7 +35,10 @@ impl Placed {
     /// If a prompt leaves no room for them.
     pub fn before(pipeline: &Pipeline, prompts: &[String], k: usize) -> Result<Self> {
         let context = pipeline.tokenizer.context();
-        let mut placed = Self { layout: Layout::Front, ..Self::of(prompts) };
+        let mut placed = Self {
+            layout: Layout::Front,
+            ..Self::of(prompts)
+        };
         for prompt in prompts {
             let encoded = pipeline.tokenizer.encode(prompt);
             if encoded.length + k > context {
@@ -55,14 +58,17 @@ impl Placed {
         Ok(placed)
     }
 
-    /// `k` places that are the whole prompt of each of `n` cases: start token, places, end token (P4D's N form).
+    /// `k` places that are the whole prompt of each of `n` cases: start token, places, end token
+    /// (P4D's N form).
     ///
     /// # Errors
     /// If there is no room for them.
     pub fn whole(pipeline: &Pipeline, n: usize, k: usize) -> Result<Self> {
         let (tokenizer, context) = (&pipeline.tokenizer, pipeline.tokenizer.context());
         if k + 2 > context {
-            return Err(Error::input(format!("tokens is {k}: no room for them within {context}, start and end included")));
+            return Err(Error::input(format!(
+                "tokens is {k}: no room for them within {context}, start and end included"
+            )));
         }
         let mut ids = tokenizer.encode("").ids;
         ids.splice(1..1, std::iter::repeat_n(ids[0], k));
@@ -77,8 +83,9 @@ impl Placed {
         })
     }
 
-    /// A place before every group of `every` tokens of each prompt, and one at the end where the last group is a whole one: where `i mod
-    /// (every + 1) = 0` among `length / every + 1` places and the prompt's tokens (P4D's K form, `optimize_k.py`).
+    /// A place before every group of `every` tokens of each prompt, and one at the end where the
+    /// last group is a whole one: where `i mod (every + 1) = 0` among `length / every + 1` places
+    /// and the prompt's tokens (P4D's K form, `optimize_k.py`).
     ///
     /// # Errors
     /// If a prompt leaves no room for them.
@@ -114,7 +121,13 @@ impl Placed {
     }
 
     fn of(prompts: &[String]) -> Self {
-        Self { texts: prompts.to_vec(), rows: vec![], lengths: vec![], places: vec![], layout: Layout::Within }
+        Self {
+            texts: prompts.to_vec(),
+            rows: vec![],
+            lengths: vec![],
+            places: vec![],
+            layout: Layout::Within,
+        }
     }
 
     /// The most places of a prompt.
@@ -139,7 +152,8 @@ impl Placed {
         tokenizer.decode(&ids[1..self.lengths[prompt] - 1])
     }
 
-    /// Places where `token` stands, one for each of its `k` vectors. The token must not be a word of the model yet.
+    /// Places where `token` stands, one for each of its `k` vectors. The token must not be a word
+    /// of the model yet.
     ///
     /// # Errors
     /// If it is one, or does not stand in a prompt.
@@ -157,7 +171,9 @@ impl Placed {
                 .map(|(at, id)| (at, (id - own.start) as usize))
                 .collect();
             if here.is_empty() {
-                return Err(Error::input(format!("`{prompt}` does not hold the new word `{token}`")));
+                return Err(Error::input(format!(
+                    "`{prompt}` does not hold the new word `{token}`"
+                )));
             }
             here.iter().for_each(|&(at, _)| ids[at] = 0);
             placed.rows.push(ids);
@@ -182,14 +198,21 @@ impl Placed {
         self.rows.is_empty()
     }
 
-    /// Some of the prompts with vectors in their places, as the model sees them. The gradient reaches the vectors.
+    /// Some of the prompts with vectors in their places, as the model sees them. The gradient
+    /// reaches the vectors.
     ///
     /// # Shapes
-    /// - vectors: `[n, k, width]` for as many prompts as `which` names, or `[1, k, width]` for all of them
+    /// - vectors: `[n, k, width]` for as many prompts as `which` names, or `[1, k, width]` for all
+    ///   of them
     ///
     /// # Errors
     /// If the vectors are not as wide as the text encoder.
-    pub fn filled(&self, pipeline: &Pipeline, which: &[usize], vectors: &Tensor<3>) -> Result<Prompted> {
+    pub fn filled(
+        &self,
+        pipeline: &Pipeline,
+        which: &[usize],
+        vectors: &Tensor<3>,
+    ) -> Result<Prompted> {
         let rows: Vec<Vec<u32>> = which.iter().map(|&i| self.rows[i].clone()).collect();
         let embedded = pipeline.text_network().embed(&rows);
         let [n, tokens, width] = embedded.dims();
@@ -201,8 +224,15 @@ impl Placed {
                 index[row * tokens + at] = (n * tokens + set * k + j) as i64;
             }
         }
-        let all = Tensor::cat(vec![embedded.reshape([n * tokens, width]), vectors.clone().reshape([sets * k, width])], 0);
-        let index = Tensor::<1, Int>::from_data(TensorData::new(index, [n * tokens]), pipeline.device());
+        let all = Tensor::cat(
+            vec![
+                embedded.reshape([n * tokens, width]),
+                vectors.clone().reshape([sets * k, width]),
+            ],
+            0,
+        );
+        let index =
+            Tensor::<1, Int>::from_data(TensorData::new(index, [n * tokens]), pipeline.device());
         let embedded = all.select(0, index).reshape([n, tokens, width]);
         let texts: Vec<String> = which.iter().map(|&i| self.texts[i].clone()).collect();
         let lengths = which.iter().map(|&i| self.lengths[i]).collect();

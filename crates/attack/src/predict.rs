@@ -1,7 +1,9 @@
 //! How far an attacked model is from drawing the concept: the losses that attacks share.
 
 use burn::tensor::Tensor;
-use scumble_diffusion::{At, Denoiser, Guidance, Pipeline, Prompted, StepIndex, Timestep, guards::Guard};
+use scumble_diffusion::{
+    At, Denoiser, Guidance, Pipeline, Prompted, StepIndex, Timestep, guards::Guard,
+};
 use scumble_erase::{Result, noised::squared_error};
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +13,8 @@ use crate::{job::Drawing, prompts::repeated};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Goal {
-    /// The noise: the model as a classifier of its own pictures (UnlearnDiffAtk, textual inversion).
+    /// The noise: the model as a classifier of its own pictures (UnlearnDiffAtk, textual
+    /// inversion).
     Noise,
     /// What the unedited model predicts for the prompt (P4D).
     Base,
@@ -42,15 +45,33 @@ pub struct Aim<'a> {
 }
 
 impl<'a> Aim<'a> {
-    /// Where a guard's rule acts on `victim` and is to be inside the loss, guided predictions are compared, and the goal is the
-    /// unedited model's plain guidance towards the concept, `eps*(0) + g (eps*(c) - eps*(0))` (Circumventing Concept Erasure
-    /// Methods, on inference guiding). What a guard makes of the prompt itself (SAFREE, AdaVD) is always inside.
-    pub fn new(base: &'a Pipeline, victim: &'a Pipeline, goal: Goal, guarded: bool, drawing: Drawing) -> Self {
+    /// Where a guard's rule acts on `victim` and is to be inside the loss, guided predictions are
+    /// compared, and the goal is the unedited model's plain guidance towards the concept, `eps*(0)
+    /// + g (eps*(c) - eps*(0))` (Circumventing Concept Erasure Methods, on inference guiding). What
+    /// a guard makes of the prompt itself (SAFREE, AdaVD) is always inside.
+    pub fn new(
+        base: &'a Pipeline,
+        victim: &'a Pipeline,
+        goal: Goal,
+        guarded: bool,
+        drawing: Drawing,
+    ) -> Self {
         let nothing = [String::new()];
         let empty = [base.prompted(&nothing), victim.prompted(&nothing)];
         let rule = victim.guards.iter().any(Guard::acts_on_guidance);
-        let scale = if guarded && rule { drawing.guidance } else { 1.0 };
-        Self { base, victim, goal, scale, steps: drawing.steps, empty }
+        let scale = if guarded && rule {
+            drawing.guidance
+        } else {
+            1.0
+        };
+        Self {
+            base,
+            victim,
+            goal,
+            scale,
+            steps: drawing.steps,
+            empty,
+        }
     }
 
     /// The position in a sampler's run at which a timestep is met: guards act by it.
@@ -65,7 +86,8 @@ impl<'a> Aim<'a> {
         self.scale > 1.0
     }
 
-    /// What is to be predicted for pictures of these prompts (of the unedited model), without gradient.
+    /// What is to be predicted for pictures of these prompts (of the unedited model), without
+    /// gradient.
     ///
     /// # Errors
     /// If the network cannot take the pictures.
@@ -74,12 +96,24 @@ impl<'a> Aim<'a> {
             return Ok(noisy.noise.clone());
         }
         let unet = self.base.unet_network();
-        let at = At::each(Denoiser { unet: &unet, schedule: &self.base.schedule }, &noisy.t, StepIndex(0));
+        let at = At::each(
+            Denoiser {
+                unet: &unet,
+                schedule: &self.base.schedule,
+            },
+            &noisy.t,
+            StepIndex(0),
+        );
         let negative = repeated(&self.empty[0], noisy.t.len());
-        Ok(self.base.guidance(self.scale, concept, &negative)?.epsilon(&at, noisy.x.clone())?.detach())
+        Ok(self
+            .base
+            .guidance(self.scale, concept, &negative)?
+            .epsilon(&at, noisy.x.clone())?
+            .detach())
     }
 
-    /// The mean squared distance of each picture's prediction for `asked` (of the attacked model) to what is wanted, `[n]`.
+    /// The mean squared distance of each picture's prediction for `asked` (of the attacked model)
+    /// to what is wanted, `[n]`.
     ///
     /// # Errors
     /// If the network cannot take the pictures.
@@ -87,14 +121,23 @@ impl<'a> Aim<'a> {
         self.errors_after(std::slice::from_ref(noisy), asked, wanted)
     }
 
-    /// The same at the last of several noise levels of the same pictures, after the guidance has gone through all of them: for
-    /// rules that remember (SLD's momentum). The gradient goes through all of them too.
+    /// The same at the last of several noise levels of the same pictures, after the guidance has
+    /// gone through all of them: for rules that remember (SLD's momentum). The gradient goes
+    /// through all of them too.
     ///
     /// # Errors
     /// If the network cannot take the pictures, or there is no level.
-    pub fn errors_after(&self, levels: &[Noisy], asked: &Prompted, wanted: Tensor<4>) -> Result<Tensor<1>> {
+    pub fn errors_after(
+        &self,
+        levels: &[Noisy],
+        asked: &Prompted,
+        wanted: Tensor<4>,
+    ) -> Result<Tensor<1>> {
         let unet = self.victim.unet_network();
-        let denoiser = Denoiser { unet: &unet, schedule: &self.victim.schedule };
+        let denoiser = Denoiser {
+            unet: &unet,
+            schedule: &self.victim.schedule,
+        };
         let negative = repeated(&self.empty[1], asked.len());
         let mut guidance = self.victim.guidance(self.scale, asked, &negative)?;
         let mut last = None;
@@ -102,7 +145,9 @@ impl<'a> Aim<'a> {
             let at = At::each(denoiser, &noisy.t, self.position(noisy.t.first()));
             last = Some(guidance.epsilon(&at, noisy.x.clone())?);
         }
-        let found = last.ok_or_else(|| scumble_erase::Error::input("a prediction needs at least one noise level"))?;
+        let found = last.ok_or_else(|| {
+            scumble_erase::Error::input("a prediction needs at least one noise level")
+        })?;
         Ok(squared_error(found, wanted))
     }
 }

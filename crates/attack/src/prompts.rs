@@ -22,7 +22,12 @@ pub fn together(batches: &[Prompted]) -> Prompted {
 /// Some of a batch's prompts, in this order.
 pub fn rows(batch: &Prompted, which: &[usize]) -> Prompted {
     let index: Vec<i64> = which.iter().map(|&i| i as i64).collect();
-    let pick = |x: &Tensor<3>| x.clone().select(0, Tensor::from_data(TensorData::new(index.clone(), [which.len()]), &x.device()));
+    let pick = |x: &Tensor<3>| {
+        x.clone().select(
+            0,
+            Tensor::from_data(TensorData::new(index.clone(), [which.len()]), &x.device()),
+        )
+    };
     Prompted {
         texts: which.iter().map(|&i| batch.texts[i].clone()).collect(),
         embedded: pick(&batch.embedded),
@@ -34,6 +39,10 @@ pub fn rows(batch: &Prompted, which: &[usize]) -> Prompted {
 /// Of two batches of equal length, row by row: `yes` where `which` says so, `no` elsewhere.
 pub fn either(which: &[bool], yes: &Prompted, no: &Prompted) -> Prompted {
     let n = which.len();
-    let index: Vec<usize> = which.iter().enumerate().map(|(i, &w)| if w { i } else { n + i }).collect();
+    let index: Vec<usize> = which
+        .iter()
+        .enumerate()
+        .map(|(i, &w)| if w { i } else { n + i })
+        .collect();
     rows(&together(&[yes.clone(), no.clone()]), &index)
 }

@@ -1,4 +1,5 @@
-//! Found words that depend on no edit, kept by what they were found for, so that the next edit's attack has them at once.
+//! Found words that depend on no edit, kept by what they were found for, so that the next edit's
+//! attack has them at once.
 
 use burn::tensor::Tensor;
 use scumble_erase::{
@@ -22,19 +23,36 @@ pub fn key(kind: &str, told: &impl Serialize, numbers: &[Tensor<1>]) -> String {
     hash.finalize().to_hex().to_string()
 }
 
-/// The rows of tokens that an earlier search found; `None` if there was none. What has another shape than it should, or names a token
-/// that the model has not, is said and searched anew: the cache is nobody's only copy.
+/// The rows of tokens that an earlier search found; `None` if there was none. What has another
+/// shape than it should, or names a token that the model has not, is said and searched anew: the
+/// cache is nobody's only copy.
 ///
 /// # Errors
 /// If the store cannot be read, or the caller interrupts.
-pub fn found(job: &mut Job<'_>, key: &str, rows: usize, tokens: usize) -> Result<Option<Vec<Vec<u32>>>> {
-    let Some(tensors) = job.store.get_shared(key)? else { return Ok(None) };
+pub fn found(
+    job: &mut Job<'_>,
+    key: &str,
+    rows: usize,
+    tokens: usize,
+) -> Result<Option<Vec<Vec<u32>>>> {
+    let Some(tensors) = job.store.get_shared(key)? else {
+        return Ok(None);
+    };
     let known = job.base.tokenizer.vocab_size() as u64;
     let mut stored = Stored::of("words found earlier", tensors);
-    match stored.below("ids", rows * tokens, known).and_then(|ids| stored.end().map(|()| ids)) {
-        Ok(ids) => Ok(Some(ids.chunks_exact(tokens).map(|row| row.iter().map(|&id| id as u32).collect()).collect())),
+    match stored
+        .below("ids", rows * tokens, known)
+        .and_then(|ids| stored.end().map(|()| ids))
+    {
+        Ok(ids) => Ok(Some(
+            ids.chunks_exact(tokens)
+                .map(|row| row.iter().map(|&id| id as u32).collect())
+                .collect(),
+        )),
         Err(damaged) => {
-            job.tell(Event::Note(&format!("searching anew: the cache is no help, {damaged}")))?;
+            job.tell(Event::Note(&format!(
+                "searching anew: the cache is no help, {damaged}"
+            )))?;
             Ok(None)
         }
     }

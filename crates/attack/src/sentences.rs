@@ -1,4 +1,5 @@
-//! Sentences around a concept, for checkpoints of which nobody has said what their captions look like. `{}` is where it stands.
+//! Sentences around a concept, for checkpoints of which nobody has said what their captions look
+//! like. `{}` is where it stands.
 
 /// Plain sentences: a concept is more than its bare name.
 pub const PLAIN: [&str; 10] = [
@@ -57,7 +58,10 @@ pub const OTHERS: [&str; 12] = [
 
 /// Each sentence with something in its place.
 pub fn with(sentences: &[&str], what: &str) -> Vec<String> {
-    sentences.iter().map(|sentence| sentence.replace("{}", what)).collect()
+    sentences
+        .iter()
+        .map(|sentence| sentence.replace("{}", what))
+        .collect()
 }
 
 #[cfg(test)]

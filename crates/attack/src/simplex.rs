@@ -1,7 +1,8 @@
 //! Words as points of a simplex: UnlearnDiffAtk's variable.
 //!
-//! Each place holds a distribution over the vocabulary. A step draws a word from it, follows the gradient with respect to the
-//! one-hot vector as if it were the distribution's (straight through), and projects back.
+//! Each place holds a distribution over the vocabulary. A step draws a word from it, follows the
+//! gradient with respect to the one-hot vector as if it were the distribution's (straight through),
+//! and projects back.
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::TorchRng;
@@ -32,11 +33,18 @@ impl Vocabulary {
     pub fn tokens(pipeline: &scumble_diffusion::Pipeline, specials: bool) -> Self {
         let tokenizer = &pipeline.tokenizer;
         let special = [tokenizer.start_id(), tokenizer.end_id(), tokenizer.pad_id()];
-        let ids: Vec<u32> = tokenizer.vocabulary().map(|(id, _)| id).filter(|id| specials || !special.contains(id)).collect();
+        let ids: Vec<u32> = tokenizer
+            .vocabulary()
+            .map(|(id, _)| id)
+            .filter(|id| specials || !special.contains(id))
+            .collect();
         let n = ids.len();
         let embedded = pipeline.text_network().embed(std::slice::from_ref(&ids));
         let width = embedded.dims()[2];
-        Self { ids, vectors: embedded.reshape([n, width]) }
+        Self {
+            ids,
+            vectors: embedded.reshape([n, width]),
+        }
     }
 
     /// The words of a model, all or only those that are read back as themselves.
@@ -47,13 +55,15 @@ impl Vocabulary {
         let words = Self::of(pipeline).read_back(pipeline, whole);
         if words.is_empty() {
             return Err(
-                Error::input("no word of the tokenizer is read back as itself").with_hint("whole_words=false tries all tokens")
+                Error::input("no word of the tokenizer is read back as itself")
+                    .with_hint("whole_words=false tries all tokens"),
             );
         }
         Ok(words)
     }
 
-    /// Those alone that are read back as themselves when they are written as text, if `whole` asks for it.
+    /// Those alone that are read back as themselves when they are written as text, if `whole` asks
+    /// for it.
     #[must_use]
     pub fn read_back(self, pipeline: &scumble_diffusion::Pipeline, whole: bool) -> Self {
         if !whole {
@@ -63,13 +73,21 @@ impl Vocabulary {
         let same = |id: u32| {
             let text = tokenizer.decode(&[id]);
             // Between two others, so that pieces of words do not pass.
-            tokenizer.tokens(&text) == [id] && tokenizer.tokens(&format!("{text} {text}")) == [id, id] && !text.contains(' ')
+            tokenizer.tokens(&text) == [id]
+                && tokenizer.tokens(&format!("{text} {text}")) == [id, id]
+                && !text.contains(' ')
         };
-        let rows: Vec<i64> = (0..self.ids.len()).filter(|&row| same(self.ids[row])).map(|row| row as i64).collect();
+        let rows: Vec<i64> = (0..self.ids.len())
+            .filter(|&row| same(self.ids[row]))
+            .map(|row| row as i64)
+            .collect();
         let ids = rows.iter().map(|&row| self.ids[row as usize]).collect();
         let n = rows.len();
         let index = Tensor::from_data(TensorData::new(rows, [n]), &self.vectors.device());
-        Self { ids, vectors: self.vectors.select(0, index) }
+        Self {
+            ids,
+            vectors: self.vectors.select(0, index),
+        }
     }
 
     /// How many words there are.
@@ -83,7 +101,8 @@ impl Vocabulary {
     }
 }
 
-/// The nearest point of the probability simplex (Duchi et al. 2008, the sorting form of the projection).
+/// The nearest point of the probability simplex (Duchi et al. 2008, the sorting form of the
+/// projection).
 ///
 /// The published code finds the threshold by bisection, to 1e-5; this is exact up to rounding.
 pub fn project(row: &mut [f32]) {
@@ -98,7 +117,8 @@ pub fn project(row: &mut [f32]) {
         }
         threshold = candidate;
     }
-    row.iter_mut().for_each(|x| *x = (f64::from(*x) - threshold).max(0.0) as f32);
+    row.iter_mut()
+        .for_each(|x| *x = (f64::from(*x) - threshold).max(0.0) as f32);
 }
 
 /// How a distribution moves.
@@ -127,7 +147,13 @@ impl Simplex {
         let words = vocabulary.len();
         let rows = vec![1.0 / words as f32; tokens * words];
         let flat = Tensor::<1>::from_floats(rows.as_slice(), &vocabulary.vectors.device());
-        Self { moments: Moments::zeros_like(&flat), vocabulary, rows, tokens, rule }
+        Self {
+            moments: Moments::zeros_like(&flat),
+            vocabulary,
+            rows,
+            tokens,
+            rule,
+        }
     }
 
     /// The distributions, `tokens` rows.
@@ -138,12 +164,22 @@ impl Simplex {
     fn one_hot(&self, words: &[usize]) -> Tensor<2> {
         let n = self.vocabulary.len();
         let mut values = vec![0f32; self.tokens * n];
-        words.iter().enumerate().for_each(|(row, &word)| values[row * n + word] = 1.0);
-        Tensor::from_data(TensorData::new(values, [self.tokens, n]), &self.vocabulary.vectors.device())
+        words
+            .iter()
+            .enumerate()
+            .for_each(|(row, &word)| values[row * n + word] = 1.0);
+        Tensor::from_data(
+            TensorData::new(values, [self.tokens, n]),
+            &self.vocabulary.vectors.device(),
+        )
     }
 
     fn likeliest(&self) -> Vec<usize> {
-        let best = |row: &[f32]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a))).unwrap_or(0);
+        let best = |row: &[f32]| {
+            (0..row.len())
+                .max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a)))
+                .unwrap_or(0)
+        };
         self.rows().map(best).collect()
     }
 }
@@ -156,7 +192,8 @@ impl Search for Simplex {
             .zip(drawn)
             .map(|(row, u)| {
                 let mut left = f64::from(u);
-                // Rounding may leave a little at the end: then it is the last word that can be drawn at all.
+                // Rounding may leave a little at the end: then it is the last word that can be
+                // drawn at all.
                 let last = row.iter().rposition(|&p| p > 0.0).unwrap_or(0);
                 row.iter()
                     .position(|&p| {
@@ -176,15 +213,29 @@ impl Search for Simplex {
     fn step(&mut self, gradient: Tensor<2>, step: usize) {
         let n = self.rows.len();
         let flat = Tensor::<1>::from_floats(self.rows.as_slice(), &gradient.device());
-        let adam = Adam { weight_decay: self.rule.weight_decay, ..Adam::default() };
-        let moved = self.moments.step_with(adam, flat, gradient.clamp(-1.0, 1.0).reshape([n]), self.rule.lr, step);
+        let adam = Adam {
+            weight_decay: self.rule.weight_decay,
+            ..Adam::default()
+        };
+        let moved = self.moments.step_with(
+            adam,
+            flat,
+            gradient.clamp(-1.0, 1.0).reshape([n]),
+            self.rule.lr,
+            step,
+        );
         self.rows = moved.into_data().iter::<f32>().collect();
         let words = self.vocabulary.len();
         self.rows.chunks_exact_mut(words).for_each(project);
     }
 
     fn tokens(&self) -> Option<Vec<u32>> {
-        Some(self.likeliest().into_iter().map(|word| self.vocabulary.ids[word]).collect())
+        Some(
+            self.likeliest()
+                .into_iter()
+                .map(|word| self.vocabulary.ids[word])
+                .collect(),
+        )
     }
 
     fn found(&self) -> Tensor<2> {
@@ -215,16 +266,25 @@ mod tests {
             let start = rng.normal(n);
             let mut row = start.clone();
             project(&mut row);
-            assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5 && row.iter().all(|&x| x >= 0.0), "{n}");
+            assert!(
+                (row.iter().sum::<f32>() - 1.0).abs() < 1e-5 && row.iter().all(|&x| x >= 0.0),
+                "{n}"
+            );
             let again = {
                 let mut again = row.clone();
                 project(&mut again);
                 again
             };
-            assert!(row.iter().zip(&again).all(|(a, b)| (a - b).abs() < 1e-6), "idempotent");
-            // Nearest: the angle to any other point of the simplex is at least right (variational inequality).
+            assert!(
+                row.iter().zip(&again).all(|(a, b)| (a - b).abs() < 1e-6),
+                "idempotent"
+            );
+            // Nearest: the angle to any other point of the simplex is at least right (variational
+            // inequality).
             for corner in 0..n {
-                let slope: f32 = (0..n).map(|j| (start[j] - row[j]) * (f32::from(u8::from(j == corner)) - row[j])).sum();
+                let slope: f32 = (0..n)
+                    .map(|j| (start[j] - row[j]) * (f32::from(u8::from(j == corner)) - row[j]))
+                    .sum();
                 assert!(slope < 1e-4, "{n} {corner} {slope}");
             }
         }

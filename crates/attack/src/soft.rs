@@ -35,11 +35,19 @@ pub struct Soft {
 }
 
 impl Soft {
-    /// Vectors `[tokens, width]` that move by `rule` with steps of `lr`, none of their numbers further than `radius`.
+    /// Vectors `[tokens, width]` that move by `rule` with steps of `lr`, none of their numbers
+    /// further than `radius`.
     pub fn new(start: Tensor<2>, rule: Rule, lr: f64, radius: Option<f64>) -> Self {
         let [tokens, width] = start.dims();
         let moments = Moments::zeros_like(&start.clone().reshape([tokens * width]));
-        Self { vectors: start.clone(), start, moments, rule, lr, radius }
+        Self {
+            vectors: start.clone(),
+            start,
+            moments,
+            rule,
+            lr,
+            radius,
+        }
     }
 }
 
@@ -58,12 +66,16 @@ impl Search for Soft {
         let moved = match self.rule {
             Rule::Adam => {
                 let flat = self.vectors.clone().reshape([n]);
-                self.moments.step_with(Adam::default(), flat, gradient.reshape([n]), self.lr, step).reshape(shape)
+                self.moments
+                    .step_with(Adam::default(), flat, gradient.reshape([n]), self.lr, step)
+                    .reshape(shape)
             }
             Rule::Sign => self.vectors.clone() - gradient.sign() * self.lr,
         };
         self.vectors = match self.radius {
-            Some(radius) => self.start.clone() + (moved - self.start.clone()).clamp(-radius, radius),
+            Some(radius) => {
+                self.start.clone() + (moved - self.start.clone()).clamp(-radius, radius)
+            }
             None => moved,
         };
     }

@@ -9,21 +9,52 @@ use scumble_eval::judging;
 
 use crate::{args::DrawingArgs, failure::Failure, model::Model};
 
-/// The sampler that `--sampler` names, or `usual`, or the checkpoint's own; it must be able to take that many steps.
-pub(crate) fn sampler(name: Option<&str>, usual: Option<Sampler>, steps: usize, pipeline: &Pipeline) -> Result<Sampler, Failure> {
-    let named = name.map(str::parse).transpose().map_err(|e: scumble_diffusion::Error| Failure::from(e).of("--sampler"))?;
+/// The sampler that `--sampler` names, or `usual`, or the checkpoint's own; it must be able to take
+/// that many steps.
+pub(crate) fn sampler(
+    name: Option<&str>,
+    usual: Option<Sampler>,
+    steps: usize,
+    pipeline: &Pipeline,
+) -> Result<Sampler, Failure> {
+    let named = name
+        .map(str::parse)
+        .transpose()
+        .map_err(|e: scumble_diffusion::Error| Failure::from(e).of("--sampler"))?;
     let sampler = named.or(usual).map_or_else(|| pipeline.own_sampler(), Ok)?;
-    timesteps(sampler, &pipeline.schedule, steps).map_err(|e| Failure::from(e).of(&format!("--steps {steps}")))?;
+    timesteps(sampler, &pipeline.schedule, steps)
+        .map_err(|e| Failure::from(e).of(&format!("--steps {steps}")))?;
     Ok(sampler)
 }
 
 /// Steps, guidance and sampler of pictures that are judged; the miniature has its own.
-pub(crate) fn drawing(args: &DrawingArgs, model: &Model, pipeline: &Pipeline) -> Result<Drawing, Failure> {
-    let guidance = args.guidance_scale.unwrap_or(if model.miniature { judging::GUIDANCE_SCALE } else { 7.5 });
+pub(crate) fn drawing(
+    args: &DrawingArgs,
+    model: &Model,
+    pipeline: &Pipeline,
+) -> Result<Drawing, Failure> {
+    let guidance = args.guidance_scale.unwrap_or(if model.miniature {
+        judging::GUIDANCE_SCALE
+    } else {
+        7.5
+    });
     if !guidance.is_finite() || guidance < 0.0 {
-        return Err(Failure::new(format!("--guidance-scale {guidance}: expected a finite number from 0")));
+        return Err(Failure::new(format!(
+            "--guidance-scale {guidance}: expected a finite number from 0"
+        )));
     }
-    let steps = args.steps.unwrap_or(if model.miniature { judging::STEPS } else { 50 });
-    let sampler = sampler(args.sampler.as_deref(), model.miniature.then_some(Sampler::Ddim), steps, pipeline)?;
-    Ok(Drawing { steps, guidance, sampler: Some(sampler) })
+    let steps = args
+        .steps
+        .unwrap_or(if model.miniature { judging::STEPS } else { 50 });
+    let sampler = sampler(
+        args.sampler.as_deref(),
+        model.miniature.then_some(Sampler::Ddim),
+        steps,
+        pipeline,
+    )?;
+    Ok(Drawing {
+        steps,
+        guidance,
+        sampler: Some(sampler),
+    })
 }

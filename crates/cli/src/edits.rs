@@ -7,8 +7,8 @@ use scumble_erase::{Change, Edit};
 use scumble_nn::{
     config::ClipTextConfig,
     files::{
-        Checkpoint, Embedding, HostTensor, Kind, TensorFile, expect_names, identify, read_bundled, read_embedding, read_lora,
-        read_partial, read_text_encoder,
+        Checkpoint, Embedding, HostTensor, Kind, TensorFile, expect_names, identify, read_bundled,
+        read_embedding, read_lora, read_partial, read_text_encoder,
     },
 };
 use serde_json::{Value, json};
@@ -54,7 +54,9 @@ impl Loaded {
         } else if self.at_home {
             failure.with_hint("it says that it was made on this very model, so the file is damaged or was changed since")
         } else if about.base.is_empty() {
-            failure.with_hint("it fits models of one shape only: give one that has these tensors with --model")
+            failure.with_hint(
+                "it fits models of one shape only: give one that has these tensors with --model",
+            )
         } else {
             failure
         }
@@ -73,23 +75,36 @@ pub(crate) fn open_all(
 ) -> Result<Vec<Loaded>, Failure> {
     let edits = edits.iter().map(|text| ("--edit", text));
     let loras = loras.iter().map(|text| ("--lora", text));
-    edits.chain(loras).map(|(flag, text)| open(flag, text, model, notes)).collect()
+    edits
+        .chain(loras)
+        .map(|(flag, text)| open(flag, text, model, notes))
+        .collect()
 }
 
-/// A model with all of them: what a plain checkpoint can hold merged into its tensors, the rest beside them.
+/// A model with all of them: what a plain checkpoint can hold merged into its tensors, the rest
+/// beside them.
 ///
 /// # Errors
 /// If one does not fit the model.
-pub(crate) fn applied(loaded: &[Loaded], model: &Model, pipeline: &Pipeline) -> Result<Pipeline, Failure> {
-    let (plain, beside): (Vec<&Loaded>, Vec<&Loaded>) = loaded.iter().partition(|one| one.edit.merges());
+pub(crate) fn applied(
+    loaded: &[Loaded],
+    model: &Model,
+    pipeline: &Pipeline,
+) -> Result<Pipeline, Failure> {
+    let (plain, beside): (Vec<&Loaded>, Vec<&Loaded>) =
+        loaded.iter().partition(|one| one.edit.merges());
     let mut edited = combined(&plain, &model.checkpoint)?.apply_to(pipeline, 1.0)?;
     for one in beside {
-        edited = one.edit.apply_to(&edited, one.strength).map_err(|e| one.misfit(e))?;
+        edited = one
+            .edit
+            .apply_to(&edited, one.strength)
+            .map_err(|e| one.misfit(e))?;
     }
     Ok(edited)
 }
 
-/// Several edits as one: where two change a tensor, their differences to the model are added, so that none undoes another.
+/// Several edits as one: where two change a tensor, their differences to the model are added, so
+/// that none undoes another.
 ///
 /// # Errors
 /// If one does not fit the model.
@@ -102,7 +117,10 @@ pub(crate) fn combined(loaded: &[&Loaded], base: &Checkpoint) -> Result<Edit, Fa
 ///
 /// # Errors
 /// If a file is no embedding, or does not fit the text encoder.
-pub(crate) fn add_embeddings(files: &[PathBuf], pipeline: &mut Pipeline) -> Result<Vec<Value>, Failure> {
+pub(crate) fn add_embeddings(
+    files: &[PathBuf],
+    pipeline: &mut Pipeline,
+) -> Result<Vec<Value>, Failure> {
     let mut records = Vec::new();
     for path in files {
         for embedding in embeddings(path, pipeline.text_encoder.config.hidden_size)? {
@@ -128,26 +146,37 @@ fn embeddings(path: &Path, width: usize) -> Result<Vec<Embedding>, Failure> {
     let kind = identify(path)?.kind;
     if !path.is_dir() {
         let file = TensorFile::open(path)?;
-        let found =
-            if kind == Kind::TextualInversion { vec![read_embedding(&file, width)?] } else { read_bundled(&file, width)? };
+        let found = if kind == Kind::TextualInversion {
+            vec![read_embedding(&file, width)?]
+        } else {
+            read_bundled(&file, width)?
+        };
         if !found.is_empty() {
             return Ok(found);
         }
     }
-    let problem = format!("--embedding {}: expected a textual inversion, found: {}", path.display(), kind.describe());
+    let problem = format!(
+        "--embedding {}: expected a textual inversion, found: {}",
+        path.display(),
+        kind.describe()
+    );
     Err(Failure::new(problem).with_hint("an edit or a LoRA is given with --edit or --lora"))
 }
 
-/// The path and the strength of `E[:strength]`. A path may hold colons itself: one that exists is taken whole.
+/// The path and the strength of `E[:strength]`. A path may hold colons itself: one that exists is
+/// taken whole.
 pub(crate) fn split_strength(flag: &str, text: &str) -> Result<(PathBuf, f64), Failure> {
     let whole = PathBuf::from(text);
     if whole.exists() {
         return Ok((whole, 1.0));
     }
-    match text.rsplit_once(':').and_then(|(path, strength)| Some((path, strength.trim().parse::<f64>().ok()?))) {
-        Some((_, strength)) if !strength.is_finite() => {
-            Err(Failure::new(format!("{flag} {text}: the strength is {strength}, expected a finite number")))
-        }
+    match text
+        .rsplit_once(':')
+        .and_then(|(path, strength)| Some((path, strength.trim().parse::<f64>().ok()?)))
+    {
+        Some((_, strength)) if !strength.is_finite() => Err(Failure::new(format!(
+            "{flag} {text}: the strength is {strength}, expected a finite number"
+        ))),
         Some((path, strength)) => Ok((path.into(), strength)),
         None => Ok((whole, 1.0)),
     }
@@ -157,7 +186,12 @@ pub(crate) fn split_strength(flag: &str, text: &str) -> Result<(PathBuf, f64), F
 ///
 /// # Errors
 /// If it cannot be read or does not fit the model.
-pub(crate) fn open(flag: &str, text: &str, model: &Model, notes: &mut Vec<String>) -> Result<Loaded, Failure> {
+pub(crate) fn open(
+    flag: &str,
+    text: &str,
+    model: &Model,
+    notes: &mut Vec<String>,
+) -> Result<Loaded, Failure> {
     let (path, strength) = split_strength(flag, text)?;
     let failed = |problem: String| Failure::new(format!("{flag} {}: {problem}", path.display()));
     if !path.exists() {
@@ -184,20 +218,33 @@ pub(crate) fn open(flag: &str, text: &str, model: &Model, notes: &mut Vec<String
     }
     let at_home = about.base_hash == model.hash;
     let hash = edit.content_hash();
-    Ok(Loaded { edit, strength, file, kind, hash, path, at_home })
+    Ok(Loaded {
+        edit,
+        strength,
+        file,
+        kind,
+        hash,
+        path,
+        at_home,
+    })
 }
 
 /// The file that a path stands for: the edit in a run's folder, the path itself otherwise.
 pub(crate) fn file_of(path: &Path) -> Result<PathBuf, String> {
     let inside = path.join(EDIT);
-    if !path.is_dir() || path.join("config.json").exists() || path.join("model_index.json").exists() {
+    if !path.is_dir() || path.join("config.json").exists() || path.join("model_index.json").exists()
+    {
         Ok(path.into())
     } else if inside.is_file() {
         Ok(inside)
     } else if path.join(RECORD).is_file() {
-        Err(format!("holds a run, but no {EDIT}; if it is an erasure, it is not finished"))
+        Err(format!(
+            "holds a run, but no {EDIT}; if it is an erasure, it is not finished"
+        ))
     } else {
-        Err(format!("is a folder without {EDIT} and without a text encoder's config.json"))
+        Err(format!(
+            "is a folder without {EDIT} and without a text encoder's config.json"
+        ))
     }
 }
 
@@ -214,13 +261,17 @@ impl<E: Into<Failure>> From<E> for Read {
     }
 }
 
-/// The metadata of an adapter file that name the prompts of a gate: the published key of SPM, and all of the gate.
+/// The metadata of an adapter file that name the prompts of a gate: the published key of SPM, and
+/// all of the gate.
 const GATE_PROMPTS: &str = "prompts";
 const GATE: &str = "scumble.gate";
 
-/// What an adapter file says of an edit's gate. SPM's own code also reads `rank` and `alpha`, one for all modules.
+/// What an adapter file says of an edit's gate. SPM's own code also reads `rank` and `alpha`, one
+/// for all modules.
 pub(crate) fn gate_metadata(edit: &Edit, rank: usize, alpha: f32) -> Vec<(String, String)> {
-    let Some(gate) = &edit.about.gate else { return Vec::new() };
+    let Some(gate) = &edit.about.gate else {
+        return Vec::new();
+    };
     vec![
         (GATE_PROMPTS.to_owned(), gate.prompts.join(",")),
         ("rank".to_owned(), rank.to_string()),
@@ -231,19 +282,39 @@ pub(crate) fn gate_metadata(edit: &Edit, rank: usize, alpha: f32) -> Vec<(String
 
 /// The gate that a LoRA file describes, whatever model it belongs to.
 pub(crate) fn described_gate(file: &TensorFile) -> Option<Gate> {
-    let downs: Vec<_> = file.tensors.iter().filter(|(key, _)| key.ends_with(".lora_down.weight")).collect();
-    let one = |(key, tensor): &(&String, &HostTensor)| key.starts_with("lora_unet") && tensor.shape().first() == Some(&1);
+    let downs: Vec<_> = file
+        .tensors
+        .iter()
+        .filter(|(key, _)| key.ends_with(".lora_down.weight"))
+        .collect();
+    let one = |(key, tensor): &(&String, &HostTensor)| {
+        key.starts_with("lora_unet") && tensor.shape().first() == Some(&1)
+    };
     gate_of(file, !downs.is_empty() && downs.iter().all(one))
 }
 
-/// The gate of an adapter file: ours, or that of SPM's code, which scales both factors and so squares closeness.
+/// The gate of an adapter file: ours, or that of SPM's code, which scales both factors and so
+/// squares closeness.
 fn gate_of(file: &TensorFile, rank_one: bool) -> Option<Gate> {
-    if let Some(gate) = file.metadata.get(GATE).and_then(|text| serde_json::from_str(text).ok()) {
+    if let Some(gate) = file
+        .metadata
+        .get(GATE)
+        .and_then(|text| serde_json::from_str(text).ok())
+    {
         return Some(gate);
     }
-    let prompts = file.metadata.get(GATE_PROMPTS)?.split(',').map(|p| p.trim().to_owned());
+    let prompts = file
+        .metadata
+        .get(GATE_PROMPTS)?
+        .split(',')
+        .map(|p| p.trim().to_owned());
     let prompts: Vec<String> = prompts.filter(|p| !p.is_empty()).collect();
-    (rank_one && !prompts.is_empty()).then_some(Gate { prompts, power: 2.0, factor: 1.0, floor: 0.0 })
+    (rank_one && !prompts.is_empty()).then_some(Gate {
+        prompts,
+        power: 2.0,
+        factor: 1.0,
+        floor: 0.0,
+    })
 }
 
 /// What a gate does, in words.
@@ -258,7 +329,8 @@ pub(crate) fn describe_gate(gate: &Gate) -> String {
     )
 }
 
-/// Reads a file of a known kind; with notes about its reading. Without `gated`, adapters act on every prompt.
+/// Reads a file of a known kind; with notes about its reading. Without `gated`, adapters act on
+/// every prompt.
 fn read(file: &Path, kind: &Kind, model: &Model, gated: bool) -> Result<(Edit, Vec<String>), Read> {
     let base = &model.checkpoint;
     let mut edit = Edit::default();
@@ -266,14 +338,19 @@ fn read(file: &Path, kind: &Kind, model: &Model, gated: bool) -> Result<(Edit, V
         Kind::ScumbleEdit => Ok((Edit::open(file)?, Vec::new())),
         Kind::PartialUNet | Kind::LdmUNet => {
             for (name, tensor) in read_partial(TensorFile::open(file)?, base)? {
-                edit.changes.insert(("unet".into(), name), Change::Value(tensor));
+                edit.changes
+                    .insert(("unet".into(), name), Change::Value(tensor));
             }
             Ok((edit, Vec::new()))
         }
         Kind::KohyaLora | Kind::ComfyLora | Kind::PeftLora | Kind::Delta => {
             let read = TensorFile::open(file)?;
             let mut lora = read_lora(&read, base)?;
-            let ranks_one = lora.diffs.is_empty() && lora.low_rank.iter().all(|low| low.rank() == 1 && low.component == "unet");
+            let ranks_one = lora.diffs.is_empty()
+                && lora
+                    .low_rank
+                    .iter()
+                    .all(|low| low.rank() == 1 && low.component == "unet");
             if let Some(gate) = gate_of(&read, ranks_one) {
                 if gated {
                     lora.notes.push(format!("an SPM: {}", describe_gate(&gate)));
@@ -284,12 +361,17 @@ fn read(file: &Path, kind: &Kind, model: &Model, gated: bool) -> Result<(Edit, V
                 }
             }
             for low in lora.low_rank {
-                edit.changes.insert((low.component.clone(), format!("{}.weight", low.module)), Change::LowRank(low));
+                edit.changes.insert(
+                    (low.component.clone(), format!("{}.weight", low.module)),
+                    Change::LowRank(low),
+                );
             }
             for diff in lora.diffs {
                 let key = (diff.component, diff.name);
                 let change = match edit.changes.remove(&key) {
-                    Some(Change::LowRank(low)) => both(&low.delta().unwrap_or_default(), &diff.diff),
+                    Some(Change::LowRank(low)) => {
+                        both(&low.delta().unwrap_or_default(), &diff.diff)
+                    }
                     _ => Change::Difference(diff.diff),
                 };
                 edit.changes.insert(key, change);
@@ -300,35 +382,62 @@ fn read(file: &Path, kind: &Kind, model: &Model, gated: bool) -> Result<(Edit, V
             let (part, notes) = read_text_encoder(file)?;
             let place = file.join("config.json");
             let theirs = ClipTextConfig::read(&place, &part.config)?;
-            let ours = ClipTextConfig::read(&Path::new(&base.name).join("text_encoder/config.json"), &base.text_encoder.config)?;
-            if theirs != (ClipTextConfig { eos_token_id: theirs.eos_token_id, ..ours.clone() }) {
-                let problem = format!("is another text encoder than the model's: {theirs:?}, expected {ours:?}");
-                return Err(Read::Refused(problem, "give the model it belongs to with --model"));
+            let ours = ClipTextConfig::read(
+                &Path::new(&base.name).join("text_encoder/config.json"),
+                &base.text_encoder.config,
+            )?;
+            if theirs
+                != (ClipTextConfig {
+                    eos_token_id: theirs.eos_token_id,
+                    ..ours.clone()
+                })
+            {
+                let problem = format!(
+                    "is another text encoder than the model's: {theirs:?}, expected {ours:?}"
+                );
+                return Err(Read::Refused(
+                    problem,
+                    "give the model it belongs to with --model",
+                ));
             }
-            let wanted = base.text_encoder.tensors.iter().map(|(name, t)| (name.clone(), t.shape().to_vec())).collect();
+            let wanted = base
+                .text_encoder
+                .tensors
+                .iter()
+                .map(|(name, t)| (name.clone(), t.shape().to_vec()))
+                .collect();
             expect_names(&file.display().to_string(), &part.tensors, &wanted)?;
             for (name, tensor) in part.tensors {
-                edit.changes.insert(("text_encoder".into(), name), Change::Value(tensor));
+                edit.changes
+                    .insert(("text_encoder".into(), name), Change::Value(tensor));
             }
             Ok((edit, notes))
         }
         Kind::Pickle => {
             // Opening it says what is to be said of pickles.
             TensorFile::open(file)?;
-            Err(Read::Refused("is a pickle, which is never read".into(), "convert it to safetensors where you trust it"))
+            Err(Read::Refused(
+                "is a pickle, which is never read".into(),
+                "convert it to safetensors where you trust it",
+            ))
         }
-        Kind::TextualInversion => {
-            Err(Read::Refused("is a textual inversion, which changes no weight".into(), "give it with --embedding"))
-        }
-        Kind::DiffusersFolder | Kind::SingleFile(_) => {
-            Err(Read::Refused("is a whole checkpoint, not a change of one".into(), "give it with --model"))
-        }
+        Kind::TextualInversion => Err(Read::Refused(
+            "is a textual inversion, which changes no weight".into(),
+            "give it with --embedding",
+        )),
+        Kind::DiffusersFolder | Kind::SingleFile(_) => Err(Read::Refused(
+            "is a whole checkpoint, not a change of one".into(),
+            "give it with --model",
+        )),
         Kind::OtherAdapter(name) => Err(Read::Refused(
             format!("is {name}, which is not read"),
             "read are LoRA, LoCon, LoHa, LoKr, DoRA and whole differences",
         )),
         Kind::OtherFamily(_) | Kind::Unknown => Err(Read::Refused(
-            format!("expected an edit, a partial U-Net, a LoRA or a text encoder, found: {}", kind.describe()),
+            format!(
+                "expected an edit, a partial U-Net, a LoRA or a text encoder, found: {}",
+                kind.describe()
+            ),
             "`scumble inspect` says what a file holds",
         )),
     }
@@ -336,7 +445,13 @@ fn read(file: &Path, kind: &Kind, model: &Model, gated: bool) -> Result<(Edit, V
 
 /// A product of factors and a whole difference, added.
 fn both(delta: &[f32], diff: &HostTensor) -> Change {
-    let sum: Vec<f32> = diff.to_f32().unwrap_or_default().iter().zip(delta).map(|(a, b)| a + b).collect();
+    let sum: Vec<f32> = diff
+        .to_f32()
+        .unwrap_or_default()
+        .iter()
+        .zip(delta)
+        .map(|(a, b)| a + b)
+        .collect();
     if sum.len() == diff.len() {
         Change::Difference(HostTensor::from_f32(diff.shape(), &sum))
     } else {
@@ -352,6 +467,8 @@ pub(crate) fn short(hash: &str) -> String {
 /// Says notes on stderr, unless the user wants quiet.
 pub(crate) fn say(notes: &[String], quiet: bool) {
     if !quiet {
-        notes.iter().for_each(|note| output::note(&format!("note: {note}")));
+        notes
+            .iter()
+            .for_each(|note| output::note(&format!("note: {note}")));
     }
 }

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use scumble_erase::{Change, Edit};
 use scumble_nn::files::{
-    Diff, Dtype, HostTensor, Lora, Precision, Spec, Tensors, safetensors::write_as, write_delta, write_folder, write_kohya,
-    write_single,
+    Diff, Dtype, HostTensor, Lora, Precision, Spec, Tensors, safetensors::write_as, write_delta,
+    write_folder, write_kohya, write_single,
 };
 use serde_json::{Value, json};
 
@@ -38,7 +38,9 @@ pub(crate) fn run(args: &ExportArgs) -> Result<Outcome, Failure> {
     let quiet = args.print.quiet;
     let model = Model::open(&args.model, None, quiet)?;
     if args.judge && !model.builtin {
-        return Err(Failure::new("--judge: the judges know what the built-in miniature draws, and this is another model"));
+        return Err(Failure::new(
+            "--judge: the judges know what the built-in miniature draws, and this is another model",
+        ));
     }
     let mut notes = Vec::new();
     let loaded = edits::open_all(&named, &[], &model, &mut notes)?;
@@ -50,18 +52,32 @@ pub(crate) fn run(args: &ExportArgs) -> Result<Outcome, Failure> {
 
     let mut result = json!({"form": args.to.name(), "path": target.path, "edit": loaded[0].path, "strength": loaded[0].strength});
     if loaded.len() > 1 {
-        result["edits"] = loaded.iter().map(|one| json!({"edit": one.path, "strength": one.strength})).collect();
+        result["edits"] = loaded
+            .iter()
+            .map(|one| json!({"edit": one.path, "strength": one.strength}))
+            .collect();
     }
     if let Some((rank, error)) = written.low_rank {
         result["rank"] = rank.into();
         result["reconstruction_error"] = error.into();
         if !quiet {
-            let why = if written.raised { ", the lowest that misses no more than 1% of its square" } else { "" };
-            output::note(&format!("rank {rank} misses {:.2}% of the change (norm){why}", 100.0 * error));
+            let why = if written.raised {
+                ", the lowest that misses no more than 1% of its square"
+            } else {
+                ""
+            };
+            output::note(&format!(
+                "rank {rank} misses {:.2}% of the change (norm){why}",
+                100.0 * error
+            ));
         }
     }
     if !written.left_out.is_empty() {
-        result["left_out"] = written.left_out.iter().map(|(name, share)| json!({"tensor": name, "share": share})).collect();
+        result["left_out"] = written
+            .left_out
+            .iter()
+            .map(|(name, share)| json!({"tensor": name, "share": share}))
+            .collect();
         if !quiet {
             output::note(&format!("left out: {}", listed(&shares(&written.left_out))));
         }
@@ -101,7 +117,11 @@ fn precision(text: &str) -> Result<Precision, Failure> {
         "f16" | "fp16" | "float16" | "half" => Precision::F16,
         "bf16" | "bfloat16" => Precision::BF16,
         "f32" | "fp32" | "float32" | "float" => Precision::F32,
-        _ => return Err(Failure::new(format!("--dtype {text}: expected keep, f16, bf16 or f32"))),
+        _ => {
+            return Err(Failure::new(format!(
+                "--dtype {text}: expected keep, f16, bf16 or f32"
+            )));
+        }
     })
 }
 
@@ -139,25 +159,45 @@ fn write(
             lora.low_rank = found.low_rank;
             for low in &mut lora.low_rank {
                 let at = format!("{} {}", low.component, low.module);
-                (low.down, low.up) = (rounded(&at, &low.down, precision)?, rounded(&at, &low.up, precision)?);
+                (low.down, low.up) = (
+                    rounded(&at, &low.down, precision)?,
+                    rounded(&at, &low.up, precision)?,
+                );
             }
         }
         Form::Delta => {
             for (component, name, old, new) in edit.new_values(base, 1.0)? {
-                let (old, new_values) = (old.to_f32().unwrap_or_default(), new.to_f32().unwrap_or_default());
+                let (old, new_values) = (
+                    old.to_f32().unwrap_or_default(),
+                    new.to_f32().unwrap_or_default(),
+                );
                 let diff: Vec<f32> = new_values.iter().zip(&old).map(|(n, o)| n - o).collect();
                 if diff.iter().any(|d| *d != 0.0) {
-                    let diff = rounded(&format!("{component} {name}"), &HostTensor::from_f32(new.shape(), &diff), precision)?;
-                    lora.diffs.push(Diff { component, name, diff });
+                    let diff = rounded(
+                        &format!("{component} {name}"),
+                        &HostTensor::from_f32(new.shape(), &diff),
+                        precision,
+                    )?;
+                    lora.diffs.push(Diff {
+                        component,
+                        name,
+                        diff,
+                    });
                 }
             }
             if lora.diffs.is_empty() {
-                return Err(Failure::new("the edit changes nothing, so there is no difference to write"));
+                return Err(Failure::new(
+                    "the edit changes nothing, so there is no difference to write",
+                ));
             }
         }
         Form::Partial => {
-            let others: BTreeSet<String> =
-                edit.changes.keys().filter(|(component, _)| component != "unet").map(|(c, name)| format!("{c} {name}")).collect();
+            let others: BTreeSet<String> = edit
+                .changes
+                .keys()
+                .filter(|(component, _)| component != "unet")
+                .map(|(c, name)| format!("{c} {name}"))
+                .collect();
             if !others.is_empty() {
                 let names: Vec<String> = others.into_iter().collect();
                 return Err(Failure::new(format!(
@@ -197,17 +237,31 @@ fn write(
     match args.to {
         Form::Diffusers => {
             let edited = edit.apply(base, 1.0)?;
-            target.replace_folder(|path| Ok(write_folder(&edited, path, precision, Some(&first))?))?;
+            target
+                .replace_folder(|path| Ok(write_folder(&edited, path, precision, Some(&first))?))?;
         }
         Form::Single => write_single(&edit.apply(base, 1.0)?, &target.path, precision, &about)?,
         Form::Lora | Form::Delta => {
             if let (Form::Lora, [one]) = (args.to, loaded) {
-                let rank = lora.low_rank.iter().map(scumble_nn::files::LowRank::rank).max().unwrap_or(1);
+                let rank = lora
+                    .low_rank
+                    .iter()
+                    .map(scumble_nn::files::LowRank::rank)
+                    .max()
+                    .unwrap_or(1);
                 let alpha = lora.low_rank.first().map_or(1.0, |low| low.alpha);
                 about.extend(edits::gate_metadata(&one.edit, rank, alpha));
             }
-            let title = target.path.file_stem().map(|s| s.to_string_lossy().into_owned()).unwrap_or_default();
-            let spec = Spec { title, extra: about, ..Spec::of(base) };
+            let title = target
+                .path
+                .file_stem()
+                .map(|s| s.to_string_lossy().into_owned())
+                .unwrap_or_default();
+            let spec = Spec {
+                title,
+                extra: about,
+                ..Spec::of(base)
+            };
             match args.to {
                 Form::Lora => write_kohya(&target.path, &lora, &spec)?,
                 _ => write_delta(&target.path, &lora.diffs, base, &spec)?,
@@ -218,13 +272,23 @@ fn write(
                 Change::Value(value) => Some(value.clone()),
                 _ => None,
             };
-            let tensors: Tensors = edit.changes.iter().filter_map(|((_, name), c)| Some((name.clone(), value(c)?))).collect();
+            let tensors: Tensors = edit
+                .changes
+                .iter()
+                .filter_map(|((_, name), c)| Some((name.clone(), value(c)?)))
+                .collect();
             about.insert("format".into(), "pt".into());
             write_as(&target.path, tensors, precision.dtype(), &about)?;
         }
     }
     if args.judge {
-        written.measured = measure::rates(args.to, &target.path, model, &edit.about.concepts, args.print.quiet)?;
+        written.measured = measure::rates(
+            args.to,
+            &target.path,
+            model,
+            &edit.about.concepts,
+            args.print.quiet,
+        )?;
     }
     if args.judge || args.to != Form::Diffusers {
         write_file(&target.card, card(&written).as_bytes())?;
@@ -232,14 +296,25 @@ fn write(
     Ok(written)
 }
 
-/// Whether what was measured of the edit holds for the file: it is one whole edit on its own model, to the bit or nearly so.
-fn carries_all(args: &ExportArgs, precision: Precision, model: &Model, loaded: &[Loaded], written: &Written) -> bool {
+/// Whether what was measured of the edit holds for the file: it is one whole edit on its own model,
+/// to the bit or nearly so.
+fn carries_all(
+    args: &ExportArgs,
+    precision: Precision,
+    model: &Model,
+    loaded: &[Loaded],
+    written: &Written,
+) -> bool {
     let [one] = loaded else { return false };
     let exact = match args.to {
-        Form::Lora => written.left_out.is_empty() && written.low_rank.is_some_and(|(_, error)| error < 1e-5),
+        Form::Lora => {
+            written.left_out.is_empty() && written.low_rank.is_some_and(|(_, error)| error < 1e-5)
+        }
         _ => true,
     };
-    let at_home = one.strength == 1.0 && one.edit.about.base_hash == model.hash && one.edit.about.gate.is_none();
+    let at_home = one.strength == 1.0
+        && one.edit.about.base_hash == model.hash
+        && one.edit.about.gate.is_none();
     exact && at_home && matches!(precision, Precision::Keep | Precision::F32)
 }
 
@@ -247,7 +322,11 @@ fn carries_all(args: &ExportArgs, precision: Precision, model: &Model, loaded: &
 fn gates_lost(form: Form, loaded: &[Loaded]) -> Vec<String> {
     let gated = loaded.iter().filter(|one| one.edit.about.gate.is_some());
     let alone = form == Form::Lora && loaded.len() == 1;
-    let rest = if alone { "; scumble reads the gate back" } else { "" };
+    let rest = if alone {
+        "; scumble reads the gate back"
+    } else {
+        ""
+    };
     gated
         .map(|one| {
             format!(
@@ -261,12 +340,13 @@ fn gates_lost(form: Form, loaded: &[Loaded]) -> Vec<String> {
 /// A tensor in the dtype asked for.
 fn rounded(name: &str, tensor: &HostTensor, precision: Precision) -> Result<HostTensor, Failure> {
     let dtype = precision.dtype().unwrap_or(Dtype::F32);
-    tensor
-        .rounded(dtype)
-        .map_err(|problem| Failure::new(format!("{name}: {problem}")).with_hint("f32 and bf16 hold what f16 cannot"))
+    tensor.rounded(dtype).map_err(|problem| {
+        Failure::new(format!("{name}: {problem}")).with_hint("f32 and bf16 hold what f16 cannot")
+    })
 }
 
-/// Our own metadata of a file: where it came from. Not the key that marks an edit of ours, which this file is not.
+/// Our own metadata of a file: where it came from. Not the key that marks an edit of ours, which
+/// this file is not.
 fn about(edit: &Edit, loaded: &[Loaded]) -> BTreeMap<String, String> {
     let hashes: Vec<&str> = loaded.iter().map(|one| one.hash.as_str()).collect();
     let about = &edit.about;
@@ -278,16 +358,32 @@ fn about(edit: &Edit, loaded: &[Loaded]) -> BTreeMap<String, String> {
         ("scumble.base_hash", about.base_hash.clone()),
         ("scumble.edit_hash", hashes.join(" ")),
     ];
-    pairs.into_iter().filter(|(_, value)| !value.is_empty()).map(|(key, value)| (key.to_owned(), value)).collect()
+    pairs
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
 }
 
 fn shares(left_out: &[(String, f64)]) -> Vec<String> {
     let mut sorted: Vec<&(String, f64)> = left_out.iter().collect();
     sorted.sort_by(|a, b| b.1.total_cmp(&a.1));
-    sorted.into_iter().map(|(name, share)| format!("{name} ({:.2}%)", 100.0 * share)).collect()
+    sorted
+        .into_iter()
+        .map(|(name, share)| format!("{name} ({:.2}%)", 100.0 * share))
+        .collect()
 }
 
 fn listed(names: &[String]) -> String {
-    let shown = names.iter().take(LISTED).cloned().collect::<Vec<_>>().join(", ");
-    if names.len() > LISTED { format!("{shown} and {} more", names.len() - LISTED) } else { shown }
+    let shown = names
+        .iter()
+        .take(LISTED)
+        .cloned()
+        .collect::<Vec<_>>()
+        .join(", ");
+    if names.len() > LISTED {
+        format!("{shown} and {} more", names.len() - LISTED)
+    } else {
+        shown
+    }
 }

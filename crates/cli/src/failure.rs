@@ -38,7 +38,11 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None, status: BAD_INPUT }
+        Self {
+            message: message.into(),
+            hint: None,
+            status: BAD_INPUT,
+        }
     }
 
     #[must_use]
@@ -55,7 +59,11 @@ impl Failure {
     }
 
     pub(crate) fn interrupted() -> Self {
-        Self { message: "interrupted".into(), hint: Some("the same command continues from here".into()), status: 130 }
+        Self {
+            message: "interrupted".into(),
+            hint: Some("the same command continues from here".into()),
+            status: 130,
+        }
     }
 
     /// What to try.
@@ -85,7 +93,9 @@ impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         let failure = Self::new(error.to_string());
         match error.kind() {
-            std::io::ErrorKind::StorageFull => failure.with_hint("free some space and run the same command again"),
+            std::io::ErrorKind::StorageFull => {
+                failure.with_hint("free some space and run the same command again")
+            }
             _ => failure,
         }
     }
@@ -101,7 +111,12 @@ macro_rules! from_library {
     )*};
 }
 
-from_library!(scumble_nn::Error, scumble_diffusion::Error, scumble_eval::Error, scumble_report::Error);
+from_library!(
+    scumble_nn::Error,
+    scumble_diffusion::Error,
+    scumble_eval::Error,
+    scumble_report::Error
+);
 
 impl From<scumble_erase::Error> for Failure {
     fn from(error: scumble_erase::Error) -> Self {
@@ -110,6 +125,10 @@ impl From<scumble_erase::Error> for Failure {
             scumble_erase::Error::Diverged { .. } => 1,
             _ => BAD_INPUT,
         };
-        Self { message: error.to_string(), hint: error.hint().map(String::from), status }
+        Self {
+            message: error.to_string(),
+            hint: error.hint().map(String::from),
+            status,
+        }
     }
 }

@@ -9,7 +9,9 @@ use std::{
 };
 
 use scumble_diffusion::Schedule;
-use scumble_nn::files::{Checkpoint, Kind, TensorFile, Tensors, algorithms, identify, source::parse_object};
+use scumble_nn::files::{
+    Checkpoint, Kind, TensorFile, Tensors, algorithms, identify, source::parse_object,
+};
 use scumble_report::png;
 use serde_json::{Map, Value, json};
 
@@ -51,7 +53,10 @@ type Sheet = Map<String, Value>;
 
 fn of_path(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
     if !path.exists() {
-        return Err(Failure::new(format!("{}: there is no such file or folder", path.display())));
+        return Err(Failure::new(format!(
+            "{}: there is no such file or folder",
+            path.display()
+        )));
     }
     if path.is_dir() {
         let record = path.join(RECORD);
@@ -76,7 +81,11 @@ fn of_path(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
     let picture = fs_err::metadata(path)?.is_file()
         && fs_err::File::open(path)?.read(&mut start)? == start.len()
         && start == *b"\x89PNG\r\n\x1a\n";
-    if picture { of_picture(path) } else { of_file(path, args) }
+    if picture {
+        of_picture(path)
+    } else {
+        of_file(path, args)
+    }
 }
 
 /// Most things listed of a folder.
@@ -84,9 +93,15 @@ const SHELF: usize = 50;
 
 /// A folder that is nothing itself and may hold something: what lies one level down.
 fn of_shelf(path: &Path) -> Result<Sheet, Failure> {
-    let mut below: Vec<PathBuf> = fs_err::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+    let mut below: Vec<PathBuf> = fs_err::read_dir(path)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<_>>()?;
     below.sort();
-    let named = |p: &Path| p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let named = |p: &Path| {
+        p.file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    };
     let known = |inside: &PathBuf| {
         let tensors = inside.extension().is_some_and(|e| e == "safetensors");
         let kind = if inside.is_dir() && inside.join(RECORD).is_file() {
@@ -101,10 +116,19 @@ fn of_shelf(path: &Path) -> Result<Sheet, Failure> {
         };
         Some(json!({"name": named(inside), "kind": kind}))
     };
-    let mut found: Vec<Value> = below.iter().filter(|p| !named(p).starts_with('.')).filter_map(known).collect();
+    let mut found: Vec<Value> = below
+        .iter()
+        .filter(|p| !named(p).starts_with('.'))
+        .filter_map(known)
+        .collect();
     if found.is_empty() {
-        return Err(Failure::new(format!("{}: is a folder that holds nothing known", path.display()))
-            .with_hint("known are diffusers folders, text encoder folders and the output folders of scumble"));
+        return Err(Failure::new(format!(
+            "{}: is a folder that holds nothing known",
+            path.display()
+        ))
+        .with_hint(
+            "known are diffusers folders, text encoder folders and the output folders of scumble",
+        ));
     }
     let mut sheet = self::named(path, "folder of other things");
     let more = found.len().saturating_sub(SHELF);
@@ -120,17 +144,32 @@ fn of_shelf(path: &Path) -> Result<Sheet, Failure> {
 
 /// What every sheet begins with.
 fn named(path: &Path, kind: &str) -> Sheet {
-    Map::from_iter([("path".to_owned(), path.display().to_string().into()), ("kind".to_owned(), kind.into())])
+    Map::from_iter([
+        ("path".to_owned(), path.display().to_string().into()),
+        ("kind".to_owned(), kind.into()),
+    ])
 }
 
 fn of_picture(path: &Path) -> Result<Sheet, Failure> {
     let bytes = scumble_nn::files::source::read_file(path, LONGEST_PICTURE)?;
-    let texts = png::read_text(&bytes).map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
+    let texts =
+        png::read_text(&bytes).map_err(|e| Failure::new(format!("{}: {e}", path.display())))?;
     let mut sheet = named(path, "picture");
-    let value = |text: String| serde_json::from_str::<Value>(&text).ok().filter(Value::is_object).unwrap_or(Value::String(text));
-    let texts: Map<String, Value> = texts.into_iter().map(|(key, text)| (key, value(text))).collect();
+    let value = |text: String| {
+        serde_json::from_str::<Value>(&text)
+            .ok()
+            .filter(Value::is_object)
+            .unwrap_or(Value::String(text))
+    };
+    let texts: Map<String, Value> = texts
+        .into_iter()
+        .map(|(key, text)| (key, value(text)))
+        .collect();
     if texts.is_empty() {
-        sheet.insert("notes".into(), vec!["it carries no text that says how it was made"].into());
+        sheet.insert(
+            "notes".into(),
+            vec!["it carries no text that says how it was made"].into(),
+        );
     } else {
         sheet.insert("text".into(), texts.into());
     }
@@ -155,7 +194,11 @@ fn of_record(path: &Path) -> Result<Value, Failure> {
 fn of_model(path: Option<&Path>, args: &InspectArgs) -> Result<Sheet, Failure> {
     let model = Model::open(&args.model, path, args.print.quiet)?;
     let name = path.map_or_else(|| PathBuf::from(&model.checkpoint.name), Path::to_owned);
-    let kind = if model.builtin { "built-in miniature".to_owned() } else { identify(&name)?.kind.describe() };
+    let kind = if model.builtin {
+        "built-in miniature".to_owned()
+    } else {
+        identify(&name)?.kind.describe()
+    };
     let mut sheet = named(&name, &kind);
     about_checkpoint(&model.checkpoint, &mut sheet);
     let mut list = Tensors::new();
@@ -163,7 +206,11 @@ fn of_model(path: Option<&Path>, args: &InspectArgs) -> Result<Sheet, Failure> {
     for component in model.checkpoint.component_names() {
         let tensors = &model.checkpoint.component(component)?.tensors;
         parts.push(part(component, tensors));
-        list.extend(tensors.iter().map(|(name, tensor)| (format!("{component}.{name}"), tensor.clone())));
+        list.extend(
+            tensors
+                .iter()
+                .map(|(name, tensor)| (format!("{component}.{name}"), tensor.clone())),
+        );
     }
     sheet.insert("parts".into(), parts.into());
     sheet.insert("hash".into(), model.hash.clone().into());
@@ -173,7 +220,11 @@ fn of_model(path: Option<&Path>, args: &InspectArgs) -> Result<Sheet, Failure> {
     match model.pipeline() {
         Ok(pipeline) => {
             let drawn = pipeline.own_sampler();
-            notes.extend(drawn.err().map(|why| format!("cannot draw with its own scheduler: {why}")));
+            notes.extend(
+                drawn
+                    .err()
+                    .map(|why| format!("cannot draw with its own scheduler: {why}")),
+            );
         }
         Err(why) => notes.push(format!("cannot be drawn with: {why}")),
     }
@@ -186,12 +237,31 @@ fn of_model(path: Option<&Path>, args: &InspectArgs) -> Result<Sheet, Failure> {
 
 fn about_checkpoint(checkpoint: &Checkpoint, sheet: &mut Sheet) {
     let get = |config: &Value, key: &str| config.get(key).cloned().unwrap_or(Value::Null);
-    let (text, unet, vae) = (&checkpoint.text_encoder.config, &checkpoint.unet.config, &checkpoint.vae.config);
-    let levels = vae.get("block_out_channels").and_then(Value::as_array).map_or(0, Vec::len);
-    let factor = 1u64.checked_shl(levels.saturating_sub(1) as u32).unwrap_or(0);
-    let side = unet.get("sample_size").and_then(Value::as_u64).and_then(|side| side.checked_mul(factor));
-    let predicts = checkpoint.scheduler.get("prediction_type").and_then(Value::as_str).unwrap_or("epsilon");
-    let checker = checkpoint.passengers.iter().any(|(rel, _)| rel.starts_with("safety_checker/"));
+    let (text, unet, vae) = (
+        &checkpoint.text_encoder.config,
+        &checkpoint.unet.config,
+        &checkpoint.vae.config,
+    );
+    let levels = vae
+        .get("block_out_channels")
+        .and_then(Value::as_array)
+        .map_or(0, Vec::len);
+    let factor = 1u64
+        .checked_shl(levels.saturating_sub(1) as u32)
+        .unwrap_or(0);
+    let side = unet
+        .get("sample_size")
+        .and_then(Value::as_u64)
+        .and_then(|side| side.checked_mul(factor));
+    let predicts = checkpoint
+        .scheduler
+        .get("prediction_type")
+        .and_then(Value::as_str)
+        .unwrap_or("epsilon");
+    let checker = checkpoint
+        .passengers
+        .iter()
+        .any(|(rel, _)| rel.starts_with("safety_checker/"));
     sheet.insert("family".into(), checkpoint.family.name().into());
     let config = json!({
         "predicts": predicts, "scheduler": get(&checkpoint.scheduler, "_class_name"), "pixels": side,
@@ -212,7 +282,10 @@ fn of_file(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
         // Opening it says why it is not read.
         Kind::Pickle => {
             TensorFile::open(path)?;
-            Err(Failure::new(format!("{}: is a pickle, which is never read", path.display())))
+            Err(Failure::new(format!(
+                "{}: is a pickle, which is never read",
+                path.display()
+            )))
         }
         Kind::DiffusersFolder | Kind::SingleFile(_) => match of_model(Some(path), args) {
             Ok(sheet) => Ok(sheet),
@@ -220,7 +293,10 @@ fn of_file(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
             Err(why) if path.is_file() && args.model.reading.config.is_none() => {
                 let mut sheet = named(path, &kind);
                 sheet.insert("parts".into(), found.parts.iter().map(of_part).collect());
-                sheet.insert("notes".into(), vec![format!("cannot be opened as a model: {why}")].into());
+                sheet.insert(
+                    "notes".into(),
+                    vec![format!("cannot be opened as a model: {why}")].into(),
+                );
                 Ok(sheet)
             }
             Err(why) => Err(why),
@@ -228,23 +304,39 @@ fn of_file(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
         _ => {
             let mut sheet = named(path, &kind);
             sheet.insert("parts".into(), found.parts.iter().map(of_part).collect());
-            let tensors = if path.is_file() { TensorFile::open(path)?.tensors } else { Tensors::new() };
+            let tensors = if path.is_file() {
+                TensorFile::open(path)?.tensors
+            } else {
+                Tensors::new()
+            };
             match found.kind {
                 Kind::KohyaLora | Kind::ComfyLora | Kind::PeftLora | Kind::Delta => {
                     sheet.insert("lora".into(), of_lora(&tensors));
-                    let file = TensorFile { path: path.into(), tensors: tensors.clone(), metadata: found.metadata.clone() };
+                    let file = TensorFile {
+                        path: path.into(),
+                        tensors: tensors.clone(),
+                        metadata: found.metadata.clone(),
+                    };
                     if let Some(gate) = edits::described_gate(&file) {
                         sheet.insert("gate".into(), edits::describe_gate(&gate).into());
                     }
                 }
-                Kind::TextualInversion => drop(sheet.insert("embedding".into(), of_embedding(path, &tensors, &found.metadata))),
+                Kind::TextualInversion => drop(sheet.insert(
+                    "embedding".into(),
+                    of_embedding(path, &tensors, &found.metadata),
+                )),
                 _ => {}
             }
             // Nobody can measure a change that holds no numbers, and nobody else would say so.
-            let broken: Vec<String> =
-                tensors.iter().filter_map(|(name, t)| Some(format!("not finite: {name}: {}", t.not_finite()?))).collect();
-            let unread: std::collections::BTreeSet<String> =
-                tensors.values().filter(|t| !t.is_float() && t.to_i64().is_none()).map(|t| format!("{:?}", t.dtype())).collect();
+            let broken: Vec<String> = tensors
+                .iter()
+                .filter_map(|(name, t)| Some(format!("not finite: {name}: {}", t.not_finite()?)))
+                .collect();
+            let unread: std::collections::BTreeSet<String> = tensors
+                .values()
+                .filter(|t| !t.is_float() && t.to_i64().is_none())
+                .map(|t| format!("{:?}", t.dtype()))
+                .collect();
             if !broken.is_empty() {
                 sheet.insert("hash".into(), file_hash(path)?.into());
                 sheet.insert("notes".into(), broken.into());
@@ -270,7 +362,11 @@ fn of_file(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
                 .map(|(key, value)| {
                     (
                         key.clone(),
-                        if value.len() > LONGEST_VALUE { json!(format!("{} bytes", value.len())) } else { json!(value) },
+                        if value.len() > LONGEST_VALUE {
+                            json!(format!("{} bytes", value.len()))
+                        } else {
+                            json!(value)
+                        },
                     )
                 })
                 .collect();
@@ -278,7 +374,10 @@ fn of_file(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
                 sheet.insert("metadata".into(), metadata.into());
             }
             if !unread.is_empty() {
-                let note = json!(format!("dtypes that are not read: {}", unread.into_iter().collect::<Vec<_>>().join(", ")));
+                let note = json!(format!(
+                    "dtypes that are not read: {}",
+                    unread.into_iter().collect::<Vec<_>>().join(", ")
+                ));
                 match sheet.get_mut("notes").and_then(Value::as_array_mut) {
                     Some(notes) => notes.push(note),
                     None => drop(sheet.insert("notes".into(), vec![note].into())),
@@ -292,11 +391,14 @@ fn of_file(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
     }
 }
 
-/// What a change of a model does to it, layer by layer, if the model is at hand: by --model, or because it is the miniature.
+/// What a change of a model does to it, layer by layer, if the model is at hand: by --model, or
+/// because it is the miniature.
 fn of_change(path: &Path, args: &InspectArgs, sheet: &mut Sheet) -> Result<(), Failure> {
     let model = Model::open(&args.model, None, true)?;
     let mut notes = Vec::new();
-    let about = if TensorFile::open(path).is_ok_and(|f| f.metadata.contains_key(scumble_erase::edit::METADATA)) {
+    let about = if TensorFile::open(path)
+        .is_ok_and(|f| f.metadata.contains_key(scumble_erase::edit::METADATA))
+    {
         Some(scumble_erase::Edit::open(path)?.about)
     } else {
         None
@@ -310,7 +412,10 @@ fn of_change(path: &Path, args: &InspectArgs, sheet: &mut Sheet) -> Result<(), F
     }
     if let Some(guard) = about.as_ref().and_then(|about| about.guard.as_ref()) {
         sheet.insert("guard".into(), guards::describe(guard).into());
-        sheet.insert("hash".into(), edits::open("PATH", &text, &model, &mut notes)?.hash.into());
+        sheet.insert(
+            "hash".into(),
+            edits::open("PATH", &text, &model, &mut notes)?.hash.into(),
+        );
         sheet.insert("notes".into(), notes.into());
         return Ok(());
     }
@@ -351,8 +456,15 @@ fn of_change(path: &Path, args: &InspectArgs, sheet: &mut Sheet) -> Result<(), F
 fn layers(loaded: &Loaded, base: &Checkpoint) -> Result<(f64, Vec<(String, f64)>), Failure> {
     let (mut moved, mut whole, mut list) = (0.0, 0.0, Vec::new());
     for (component, name, old, new) in loaded.edit.new_values(base, 1.0)? {
-        let (old, new) = (old.to_f32().unwrap_or_default(), new.to_f32().unwrap_or_default());
-        let change: f64 = old.iter().zip(&new).map(|(o, n)| (f64::from(*n) - f64::from(*o)).powi(2)).sum();
+        let (old, new) = (
+            old.to_f32().unwrap_or_default(),
+            new.to_f32().unwrap_or_default(),
+        );
+        let change: f64 = old
+            .iter()
+            .zip(&new)
+            .map(|(o, n)| (f64::from(*n) - f64::from(*o)).powi(2))
+            .sum();
         let size: f64 = old.iter().map(|o| f64::from(*o).powi(2)).sum();
         moved += change;
         whole += size;
@@ -364,7 +476,11 @@ fn layers(loaded: &Loaded, base: &Checkpoint) -> Result<(f64, Vec<(String, f64)>
 
 /// The root of a quotient; of a change to what was zero, the change itself.
 fn ratio(change: f64, size: f64) -> f64 {
-    if size > 0.0 { (change / size).sqrt() } else { change.sqrt() }
+    if size > 0.0 {
+        (change / size).sqrt()
+    } else {
+        change.sqrt()
+    }
 }
 
 fn of_lora(tensors: &Tensors) -> Value {
@@ -380,25 +496,42 @@ fn of_lora(tensors: &Tensors) -> Value {
     let mut ranks: BTreeMap<usize, usize> = BTreeMap::new();
     for (name, tensor) in tensors {
         if downs.iter().any(|end| name.ends_with(end)) {
-            *ranks.entry(tensor.shape().first().copied().unwrap_or(0)).or_default() += 1;
+            *ranks
+                .entry(tensor.shape().first().copied().unwrap_or(0))
+                .or_default() += 1;
         }
     }
     let modules: usize = ranks.values().sum();
-    let text = tensors.keys().filter(|name| name.starts_with("lora_te") || name.contains("text_encoder")).count();
+    let text = tensors
+        .keys()
+        .filter(|name| name.starts_with("lora_te") || name.contains("text_encoder"))
+        .count();
     let ranks: Vec<usize> = ranks.into_keys().collect();
     let kinds = algorithms(tensors.keys());
-    let reaches = if text > 0 { "unet and text encoder" } else { "unet" };
+    let reaches = if text > 0 {
+        "unet and text encoder"
+    } else {
+        "unet"
+    };
     json!({"algorithms": kinds, "modules": modules, "ranks": ranks, "reaches": reaches})
 }
 
 fn of_embedding(path: &Path, tensors: &Tensors, metadata: &BTreeMap<String, String>) -> Value {
-    let Some(tensor) = tensors.values().next() else { return Value::Null };
+    let Some(tensor) = tensors.values().next() else {
+        return Value::Null;
+    };
     let (vectors, width) = match *tensor.shape() {
         [n, width] => (n, width),
         _ => (1, tensor.len()),
     };
-    let file = TensorFile { path: path.into(), tensors: tensors.clone(), metadata: metadata.clone() };
-    let token = scumble_nn::files::read_embedding(&file, width).map(|embedding| embedding.token).ok();
+    let file = TensorFile {
+        path: path.into(),
+        tensors: tensors.clone(),
+        metadata: metadata.clone(),
+    };
+    let token = scumble_nn::files::read_embedding(&file, width)
+        .map(|embedding| embedding.token)
+        .ok();
     json!({"token": token, "vectors": vectors, "width": width})
 }
 
@@ -413,7 +546,9 @@ fn part(name: &str, tensors: &Tensors) -> Value {
     for tensor in tensors.values() {
         *dtypes.entry(format!("{:?}", tensor.dtype())).or_default() += 1;
     }
-    let (numbers, bytes): (usize, usize) = tensors.values().fold((0, 0), |(n, b), t| (n + t.len(), b + t.bytes().len()));
+    let (numbers, bytes): (usize, usize) = tensors
+        .values()
+        .fold((0, 0), |(n, b), t| (n + t.len(), b + t.bytes().len()));
     json!({"name": name, "tensors": tensors.len(), "parameters": numbers, "bytes": bytes, "dtypes": dtypes})
 }
 

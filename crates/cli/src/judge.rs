@@ -1,4 +1,5 @@
-//! `scumble judge`: what detectors or the miniature's judges see on pictures that were made anywhere.
+//! `scumble judge`: what detectors or the miniature's judges see on pictures that were made
+//! anywhere.
 
 use std::{
     collections::BTreeMap,
@@ -27,8 +28,15 @@ const SHOWN: usize = 3;
 
 /// Who looks, and what counts.
 enum Who {
-    Detector { detector: Box<Detector>, hits: Vec<String> },
-    Miniature { judges: Box<Judges>, known: Known, concept: String },
+    Detector {
+        detector: Box<Detector>,
+        hits: Vec<String>,
+    },
+    Miniature {
+        judges: Box<Judges>,
+        known: Known,
+        concept: String,
+    },
 }
 
 /// What one of them says of a picture.
@@ -71,14 +79,18 @@ pub(crate) fn run(args: &JudgeArgs) -> Result<Outcome, Failure> {
             }
         }
         let pictures: Vec<Picture> = read.iter().map(|(_, picture)| picture.clone()).collect();
-        let said: Vec<Vec<Seen>> = who.iter().map(|who| who.look(&pictures)).collect::<Result<_, _>>()?;
+        let said: Vec<Vec<Seen>> = who
+            .iter()
+            .map(|who| who.look(&pictures))
+            .collect::<Result<_, _>>()?;
         for (i, (path, _)) in read.iter().enumerate() {
             rows.push(row(path, &mut tallies, said.iter().map(|of| &of[i])));
         }
         progress.step(rows.len() + unreadable.len(), None);
         if progress::interrupted() {
             progress.finish();
-            return Err(Failure::interrupted().with_hint("nothing is kept of a folder that was not judged to the end"));
+            return Err(Failure::interrupted()
+                .with_hint("nothing is kept of a folder that was not judged to the end"));
         }
     }
     progress.finish();
@@ -87,7 +99,11 @@ pub(crate) fn run(args: &JudgeArgs) -> Result<Outcome, Failure> {
     }
     let unreadable: Vec<String> = unreadable.iter().map(|(path, _)| name_of(path)).collect();
     if rows.is_empty() {
-        return Err(Failure::new(format!("{}: none of its {} pictures can be read", args.folder.display(), files.len())));
+        return Err(Failure::new(format!(
+            "{}: none of its {} pictures can be read",
+            args.folder.display(),
+            files.len()
+        )));
     }
     report(args, &tallies, rows, &unreadable)?;
     Ok(Outcome::Done)
@@ -99,13 +115,32 @@ fn judges(args: &JudgeArgs, device: &burn::tensor::Device) -> Result<Vec<Who>, F
     for path in &args.detector {
         let failed = |failure: Failure| failure.of(&format!("--detector {}", path.display()));
         let detector = Detector::open(path, device).map_err(|e| failed(e.into()))?;
-        if let Some(label) = args.label.iter().find(|label| !detector.labels().contains(label)) {
-            let known = detector.labels().iter().take(40).map(String::as_str).collect::<Vec<_>>().join(", ");
+        if let Some(label) = args
+            .label
+            .iter()
+            .find(|label| !detector.labels().contains(label))
+        {
+            let known = detector
+                .labels()
+                .iter()
+                .take(40)
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(", ");
             let more = detector.labels().len().saturating_sub(40);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            return Err(failed(Failure::new(format!("it knows no label `{label}`"))).with_hint(format!("it knows {known}{more}")));
+            let more = if more > 0 {
+                format!(" and {more} more")
+            } else {
+                String::new()
+            };
+            return Err(failed(Failure::new(format!("it knows no label `{label}`")))
+                .with_hint(format!("it knows {known}{more}")));
         }
-        let hits = if args.label.is_empty() { detector.manifest.hits.clone() } else { args.label.clone() };
+        let hits = if args.label.is_empty() {
+            detector.manifest.hits.clone()
+        } else {
+            args.label.clone()
+        };
         if all
             .iter()
             .any(|other| matches!(other, Who::Detector { detector: other, .. } if other.manifest.name == detector.manifest.name))
@@ -113,22 +148,35 @@ fn judges(args: &JudgeArgs, device: &burn::tensor::Device) -> Result<Vec<Who>, F
             return Err(failed(Failure::new(format!("two are called `{}`", detector.manifest.name)))
                 .with_hint("results are known by the name: put versions into it"));
         }
-        all.push(Who::Detector { detector: Box::new(detector), hits });
+        all.push(Who::Detector {
+            detector: Box::new(detector),
+            hits,
+        });
     }
     if !args.label.is_empty() && args.detector.is_empty() {
-        return Err(
-            Failure::new("--label: there is no detector to ask for it").with_hint("name one with --detector, or a --concept")
-        );
+        return Err(Failure::new("--label: there is no detector to ask for it")
+            .with_hint("name one with --detector, or a --concept"));
     }
     if let Some(name) = &args.concept {
         let world = World::emoji();
-        words::check("--concept", std::slice::from_ref(name), Some(&world), Unknown::Refuse)?;
+        words::check(
+            "--concept",
+            std::slice::from_ref(name),
+            Some(&world),
+            Unknown::Refuse,
+        )?;
         let known = world.find(name).ok_or_else(|| {
-            Failure::new(format!("--concept: `{name}` is no single word of the miniature's"))
-                .with_hint("`scumble concepts` lists what its judges know")
+            Failure::new(format!(
+                "--concept: `{name}` is no single word of the miniature's"
+            ))
+            .with_hint("`scumble concepts` lists what its judges know")
         })?;
         let concept = words::canonical(name, Some(&world));
-        all.push(Who::Miniature { judges: Box::new(miniature_judges(device)?), known, concept });
+        all.push(Who::Miniature {
+            judges: Box::new(miniature_judges(device)?),
+            known,
+            concept,
+        });
     }
     if all.is_empty() {
         return Err(Failure::new("nobody to judge the pictures")
@@ -153,7 +201,13 @@ impl Who {
                 ("miniature".to_owned(), json!({ "concept": concept }), hits)
             }
         };
-        Tally { name, about, hits, rate: Rate::default(), labels: BTreeMap::new() }
+        Tally {
+            name,
+            about,
+            hits,
+            rate: Rate::default(),
+            labels: BTreeMap::new(),
+        }
     }
 
     fn look(&self, pictures: &[Picture]) -> Result<Vec<Seen>, Failure> {
@@ -161,25 +215,39 @@ impl Who {
             Self::Detector { detector, hits } => {
                 let of = |seen: &Vec<Sighting>| {
                     let counted = detector.counted(seen);
-                    let score = seen.iter().filter(|s| hits.contains(&s.label)).map(|s| s.score).fold(0.0, f32::max);
+                    let score = seen
+                        .iter()
+                        .filter(|s| hits.contains(&s.label))
+                        .map(|s| s.score)
+                        .fold(0.0, f32::max);
                     Seen {
                         hit: counted.iter().any(|s| hits.contains(&s.label)),
                         score,
-                        labels: counted.iter().map(|s| (s.label.clone(), s.score, s.area)).collect(),
+                        labels: counted
+                            .iter()
+                            .map(|s| (s.label.clone(), s.score, s.area))
+                            .collect(),
                     }
                 };
                 Ok(detector.look(pictures)?.iter().map(of).collect())
             }
             Self::Miniature { judges, known, .. } => {
-                let (objects, styles) = (judges.object.classify(pictures), judges.style.classify(pictures));
+                let (objects, styles) = (
+                    judges.object.classify(pictures),
+                    judges.style.classify(pictures),
+                );
                 let of = |(object, style): (scumble_eval::Verdict, scumble_eval::Verdict)| {
                     let (asked, hit) = match known {
                         Known::Object(name) => (&object, object.label == *name),
-                        Known::Category { members, .. } => (&object, members.contains(&object.label)),
+                        Known::Category { members, .. } => {
+                            (&object, members.contains(&object.label))
+                        }
                         Known::Style(name) => (&style, style.label == *name),
                     };
                     let score = if hit { asked.probability } else { 0.0 };
-                    let labels = [&object, &style].map(|v| (v.label.clone(), v.probability, None)).to_vec();
+                    let labels = [&object, &style]
+                        .map(|v| (v.label.clone(), v.probability, None))
+                        .to_vec();
                     Seen { hit, score, labels }
                 };
                 Ok(objects.into_iter().zip(styles).map(of).collect())
@@ -196,7 +264,9 @@ fn row<'a>(path: &Path, tallies: &mut [Tally], said: impl Iterator<Item = &'a Se
         let mut labels: Vec<&String> = seen.labels.iter().map(|(label, ..)| label).collect();
         labels.sort();
         labels.dedup();
-        labels.into_iter().for_each(|label| *tally.labels.entry(label.clone()).or_default() += 1);
+        labels
+            .into_iter()
+            .for_each(|label| *tally.labels.entry(label.clone()).or_default() += 1);
         let list = seen.labels.iter().map(|(label, score, area)| {
             let mut one = json!({ "label": label, "score": score });
             if let Some(area) = area {
@@ -204,16 +274,26 @@ fn row<'a>(path: &Path, tallies: &mut [Tally], said: impl Iterator<Item = &'a Se
             }
             one
         });
-        row.insert(tally.name.clone(), json!({ "hit": seen.hit, "score": seen.score, "seen": list.collect::<Vec<_>>() }));
+        row.insert(
+            tally.name.clone(),
+            json!({ "hit": seen.hit, "score": seen.score, "seen": list.collect::<Vec<_>>() }),
+        );
     }
     row.into()
 }
 
 fn name_of(path: &Path) -> String {
-    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+    path.file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default()
 }
 
-fn report(args: &JudgeArgs, tallies: &[Tally], rows: Vec<Value>, unreadable: &[String]) -> Result<(), Failure> {
+fn report(
+    args: &JudgeArgs,
+    tallies: &[Tally],
+    rows: Vec<Value>,
+    unreadable: &[String],
+) -> Result<(), Failure> {
     let rate = |rate: Rate| {
         let (low, high) = rate.wilson(Z95);
         json!({ "hits": rate.hits, "n": rate.n, "rate": rate.fraction(), "low": low, "high": high })
@@ -228,8 +308,11 @@ fn report(args: &JudgeArgs, tallies: &[Tally], rows: Vec<Value>, unreadable: &[S
                     one.extend(about.clone());
                     one.extend(rate(tally.rate).as_object().cloned().unwrap_or_default());
                 }
-                let labels: Map<String, Value> =
-                    tally.labels.iter().map(|(label, &hits)| (label.clone(), rate(Rate { hits, n }))).collect();
+                let labels: Map<String, Value> = tally
+                    .labels
+                    .iter()
+                    .map(|(label, &hits)| (label.clone(), rate(Rate { hits, n })))
+                    .collect();
                 one["labels"] = labels.into();
                 one
             })
@@ -246,11 +329,35 @@ fn report(args: &JudgeArgs, tallies: &[Tally], rows: Vec<Value>, unreadable: &[S
                 let said = &row[tally.name.as_str()];
                 let seen = said["seen"].as_array().into_iter().flatten().take(SHOWN);
                 let seen: Vec<String> = seen
-                    .map(|s| format!("{} {:.2}", s["label"].as_str().unwrap_or_default(), s["score"].as_f64().unwrap_or(0.0)))
+                    .map(|s| {
+                        format!(
+                            "{} {:.2}",
+                            s["label"].as_str().unwrap_or_default(),
+                            s["score"].as_f64().unwrap_or(0.0)
+                        )
+                    })
                     .collect();
-                line.insert(tally.name.clone(), if said["hit"] == true { "hit".into() } else { "-".into() });
-                let key = if tallies.len() > 1 { format!("{} saw", tally.name) } else { "saw".to_owned() };
-                line.insert(key, if seen.is_empty() { "nothing".into() } else { seen.join(", ").into() });
+                line.insert(
+                    tally.name.clone(),
+                    if said["hit"] == true {
+                        "hit".into()
+                    } else {
+                        "-".into()
+                    },
+                );
+                let key = if tallies.len() > 1 {
+                    format!("{} saw", tally.name)
+                } else {
+                    "saw".to_owned()
+                };
+                line.insert(
+                    key,
+                    if seen.is_empty() {
+                        "nothing".into()
+                    } else {
+                        seen.join(", ").into()
+                    },
+                );
             }
             line.into()
         })
@@ -262,11 +369,25 @@ fn report(args: &JudgeArgs, tallies: &[Tally], rows: Vec<Value>, unreadable: &[S
     let percent = |hits: usize| {
         let rate = Rate { hits, n };
         let (low, high) = rate.wilson(Z95);
-        format!("{hits} of {n}, {:.1}% [{:.1}, {:.1}]", 100.0 * rate.fraction(), 100.0 * low, 100.0 * high)
+        format!(
+            "{hits} of {n}, {:.1}% [{:.1}, {:.1}]",
+            100.0 * rate.fraction(),
+            100.0 * low,
+            100.0 * high
+        )
     };
     for tally in tallies {
-        output::data(&format!("{}: {} in {}", tally.name, tally.hits.join(" or "), percent(tally.rate.hits)))?;
-        let mut others: Vec<(&String, &usize)> = tally.labels.iter().filter(|(label, _)| !tally.hits.contains(label)).collect();
+        output::data(&format!(
+            "{}: {} in {}",
+            tally.name,
+            tally.hits.join(" or "),
+            percent(tally.rate.hits)
+        ))?;
+        let mut others: Vec<(&String, &usize)> = tally
+            .labels
+            .iter()
+            .filter(|(label, _)| !tally.hits.contains(label))
+            .collect();
         others.sort_by(|a, b| b.1.cmp(a.1).then(a.0.cmp(b.0)));
         for (label, &hits) in others.into_iter().take(10) {
             output::data(&format!("    also {label} in {}", percent(hits)))?;
@@ -275,7 +396,9 @@ fn report(args: &JudgeArgs, tallies: &[Tally], rows: Vec<Value>, unreadable: &[S
     if !args.print.quiet {
         output::note("a range in brackets is Wilson's 95% interval");
         if tallies.iter().any(|tally| tally.name == "miniature") {
-            output::note("note: the miniature's judges name one of their 32 objects and 6 styles whatever they see");
+            output::note(
+                "note: the miniature's judges name one of their 32 objects and 6 styles whatever they see",
+            );
         }
     }
     Ok(())

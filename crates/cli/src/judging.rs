@@ -1,4 +1,5 @@
-//! Drawing and judging the pictures of `erase`, each picture once for ever: answers are kept by what was drawn.
+//! Drawing and judging the pictures of `erase`, each picture once for ever: answers are kept by
+//! what was drawn.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,7 +34,8 @@ struct Line {
     style: String,
 }
 
-/// A picture, and whether it was made of finite numbers. One that was not is black, and shows nothing to judge.
+/// A picture, and whether it was made of finite numbers. One that was not is black, and shows
+/// nothing to judge.
 pub(crate) struct Drawn {
     pub(crate) picture: Picture,
     pub(crate) finite: bool,
@@ -47,10 +49,16 @@ impl Drawn {
         let values: Vec<f32> = decoded.clone().into_data().iter::<f32>().collect();
         let finite = |i: usize| {
             let size = channels * height * width;
-            values[i * size..(i + 1) * size].iter().all(|v| v.is_finite())
+            values[i * size..(i + 1) * size]
+                .iter()
+                .all(|v| v.is_finite())
         };
         let finite: Vec<bool> = (0..n).map(finite).collect();
-        Picture::from_batch(decoded).into_iter().zip(finite).map(|(picture, finite)| Self { picture, finite }).collect()
+        Picture::from_batch(decoded)
+            .into_iter()
+            .zip(finite)
+            .map(|(picture, finite)| Self { picture, finite })
+            .collect()
     }
 }
 
@@ -68,7 +76,11 @@ impl Judging {
     pub(crate) fn new(concepts: &[String], device: &burn::tensor::Device) -> Result<Self, Failure> {
         let judges = miniature_judges(device)?;
         let hash = miniature::judges_hash();
-        Ok(Self { judges, hash, sets: JudgingSet::for_concepts(&World::emoji(), concepts) })
+        Ok(Self {
+            judges,
+            hash,
+            sets: JudgingSet::for_concepts(&World::emoji(), concepts),
+        })
     }
 
     /// The rates of every concept that a judge knows, for a model whose content has this hash.
@@ -82,20 +94,33 @@ impl Judging {
         let mut seen = Answers::open(&format!("{content}/{}", self.hash))?;
         let mut wanted: Vec<&Case> = Vec::new();
         for case in self.sets.iter().flatten().flat_map(|set| &set.cases) {
-            if seen.get(case).is_none() && !wanted.iter().any(|w| w.prompt == case.prompt && w.seed == case.seed) {
+            if seen.get(case).is_none()
+                && !wanted
+                    .iter()
+                    .any(|w| w.prompt == case.prompt && w.seed == case.seed)
+            {
                 wanted.push(case);
             }
         }
         progress.stage(stage, wanted.len(), 0);
         for (range, request) in judging::requests(wanted.iter().copied(), BATCH) {
             let latents = pipeline.sample(&request, &mut |_| {
-                if progress::interrupted() { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
+                if progress::interrupted() {
+                    std::ops::ControlFlow::Break(())
+                } else {
+                    std::ops::ControlFlow::Continue(())
+                }
             })?;
             if progress::interrupted() {
                 return Err(Failure::interrupted());
             }
             let drawn = Drawn::decoded(pipeline, latents);
-            if let Some(case) = wanted[range.clone()].iter().zip(&drawn).find(|(_, drawn)| !drawn.finite).map(|(case, _)| case) {
+            if let Some(case) = wanted[range.clone()]
+                .iter()
+                .zip(&drawn)
+                .find(|(_, drawn)| !drawn.finite)
+                .map(|(case, _)| case)
+            {
                 return Err(Failure::new(format!(
                     "{stage}: the picture of `{}`, seed {}, is of numbers that are not finite",
                     case.prompt, case.seed
@@ -110,7 +135,12 @@ impl Judging {
         self.sets
             .iter()
             .map(|set| {
-                set.as_ref().map(|set| Ok(self.judges.count(set, &set.cases.iter().filter_map(answer).collect::<Vec<_>>())?))
+                set.as_ref().map(|set| {
+                    Ok(self.judges.count(
+                        set,
+                        &set.cases.iter().filter_map(answer).collect::<Vec<_>>(),
+                    )?)
+                })
             })
             .map(Option::transpose)
             .collect()
@@ -119,8 +149,8 @@ impl Judging {
 
 /// Counts, for debiasing, what a model's pictures of a prompt show of some attributes.
 ///
-/// An attribute is a prompt; what it says beyond the prompt has to be one of the judges' words, and shares are those among the
-/// pictures that show one of them.
+/// An attribute is a prompt; what it says beyond the prompt has to be one of the judges' words, and
+/// shares are those among the pictures that show one of them.
 pub(crate) fn count_attributes(
     judges: &Judges,
     pipeline: &Pipeline,
@@ -130,14 +160,28 @@ pub(crate) fn count_attributes(
     seed: u64,
 ) -> scumble_erase::Result<Vec<f64>> {
     let bad = |e: String| scumble_erase::Error::input(e);
-    let words = |text: &str| text.split_whitespace().map(str::to_lowercase).collect::<Vec<_>>();
+    let words = |text: &str| {
+        text.split_whitespace()
+            .map(str::to_lowercase)
+            .collect::<Vec<_>>()
+    };
     let own = words(prompt);
     let label = |attribute: &String| -> scumble_erase::Result<String> {
-        let known = |judge: &Judge| judge.labels().iter().find(|l| words(attribute).contains(l) && !own.contains(l)).cloned();
-        known(&judges.style).or_else(|| known(&judges.object)).ok_or_else(|| {
-            bad(format!("no judge knows what the attribute `{attribute}` adds to `{prompt}`"))
+        let known = |judge: &Judge| {
+            judge
+                .labels()
+                .iter()
+                .find(|l| words(attribute).contains(l) && !own.contains(l))
+                .cloned()
+        };
+        known(&judges.style)
+            .or_else(|| known(&judges.object))
+            .ok_or_else(|| {
+                bad(format!(
+                    "no judge knows what the attribute `{attribute}` adds to `{prompt}`"
+                ))
                 .with_hint("name a style or an object of the miniature")
-        })
+            })
     };
     let labels: Vec<String> = attributes.iter().map(label).collect::<Result<_, _>>()?;
     let mut hits = vec![0usize; labels.len()];
@@ -152,36 +196,60 @@ pub(crate) fn count_attributes(
         request.sampler = Some(scumble_diffusion::Sampler::Ddim);
         let latents = pipeline.sample(&request, &mut |_| std::ops::ControlFlow::Continue(()))?;
         for answer in judges.answers(&Picture::from_batch(pipeline.decode(latents))) {
-            labels.iter().zip(&mut hits).filter(|(l, _)| **l == answer.style || **l == answer.object).for_each(|(_, h)| *h += 1);
+            labels
+                .iter()
+                .zip(&mut hits)
+                .filter(|(l, _)| **l == answer.style || **l == answer.object)
+                .for_each(|(_, h)| *h += 1);
         }
     }
     let all = hits.iter().sum::<usize>().max(1) as f64;
     Ok(hits.into_iter().map(|h| h as f64 / all).collect())
 }
 
-/// How many different pictures the target and the others of some concepts have: concepts erased together share most of their others.
+/// How many different pictures the target and the others of some concepts have: concepts erased
+/// together share most of their others.
 pub(crate) fn distinct(concepts: &[&str]) -> serde_json::Value {
     let sets = JudgingSet::for_concepts(&World::emoji(), concepts);
     let of = |role: Role| {
-        let cases = sets.iter().flatten().flat_map(|set| &set.cases).filter(|case| case.role == role);
-        cases.map(|case| (&case.prompt, case.seed)).collect::<BTreeSet<_>>().len()
+        let cases = sets
+            .iter()
+            .flatten()
+            .flat_map(|set| &set.cases)
+            .filter(|case| case.role == role);
+        cases
+            .map(|case| (&case.prompt, case.seed))
+            .collect::<BTreeSet<_>>()
+            .len()
     };
     serde_json::json!({ "target": of(Role::Target), "others": of(Role::Other) })
 }
 
-/// What was seen picture by picture, for whoever counts pictures that hang together: of each concept the target's pictures by prompt and the others'
-/// by object, `1` for one that shows what it was asked about. `null` where no judge knows the concept.
+/// What was seen picture by picture, for whoever counts pictures that hang together: of each
+/// concept the target's pictures by prompt and the others' by object, `1` for one that shows what
+/// it was asked about. `null` where no judge knows the concept.
 ///
 /// # Errors
 /// If the answers are not those that [`Judging::rates`] has left.
 pub(crate) fn shown(concepts: &[&str], content: &str) -> Result<serde_json::Value, Failure> {
     let seen = Answers::open(&format!("{content}/{}", miniature::judges_hash()))?;
     let one = |set: &JudgingSet| -> Option<serde_json::Value> {
-        let (mut target, mut others) = (BTreeMap::<&str, String>::new(), BTreeMap::<&str, String>::new());
+        let (mut target, mut others) = (
+            BTreeMap::<&str, String>::new(),
+            BTreeMap::<&str, String>::new(),
+        );
         for case in &set.cases {
             let answer = seen.get(case)?;
-            let label = if case.judge == Kind::Object { &answer.object } else { &answer.style };
-            let bit = if case.accepted.contains(label) { '1' } else { '0' };
+            let label = if case.judge == Kind::Object {
+                &answer.object
+            } else {
+                &answer.style
+            };
+            let bit = if case.accepted.contains(label) {
+                '1'
+            } else {
+                '0'
+            };
             match case.role {
                 Role::Target => target.entry(&case.prompt).or_default().push(bit),
                 Role::Other => others.entry(&case.names.object).or_default().push(bit),
@@ -189,7 +257,10 @@ pub(crate) fn shown(concepts: &[&str], content: &str) -> Result<serde_json::Valu
         }
         Some(serde_json::json!({ "target": target, "others": others }))
     };
-    Ok(JudgingSet::for_concepts(&World::emoji(), concepts).iter().map(|set| set.as_ref().and_then(one)).collect())
+    Ok(JudgingSet::for_concepts(&World::emoji(), concepts)
+        .iter()
+        .map(|set| set.as_ref().and_then(one))
+        .collect())
 }
 
 /// The miniature's judges.
@@ -203,7 +274,10 @@ pub(crate) fn miniature_judges(device: &burn::tensor::Device) -> Result<Judges, 
 /// The rates of several concepts as one: hits and pictures are added up.
 pub(crate) fn pooled(rates: &[Rates]) -> Rates {
     let sum = |pick: &dyn Fn(&Rates) -> Rate| {
-        rates.iter().map(pick).fold(Rate::default(), |a, b| Rate { hits: a.hits + b.hits, n: a.n + b.n })
+        rates.iter().map(pick).fold(Rate::default(), |a, b| Rate {
+            hits: a.hits + b.hits,
+            n: a.n + b.n,
+        })
     };
     let objects = rates.iter().any(|r| r.target_objects.is_some());
     Rates {
@@ -215,7 +289,8 @@ pub(crate) fn pooled(rates: &[Rates]) -> Rates {
     }
 }
 
-/// Answers about the pictures of one model, in a file that only grows; a torn last line is one that is not there.
+/// Answers about the pictures of one model, in a file that only grows; a torn last line is one that
+/// is not there.
 struct Answers {
     path: PathBuf,
     known: BTreeMap<(String, u64), Answer>,
@@ -223,13 +298,28 @@ struct Answers {
 
 impl Answers {
     fn open(content: &str) -> Result<Self, Failure> {
-        let key = blake3::hash(format!("judged-{VERSION}/{content}/{}/{}", judging::STEPS, judging::GUIDANCE_SCALE).as_bytes());
-        let path = cache_dir().join("judged").join(format!("{}.jsonl", &key.to_hex()[..32]));
+        let key = blake3::hash(
+            format!(
+                "judged-{VERSION}/{content}/{}/{}",
+                judging::STEPS,
+                judging::GUIDANCE_SCALE
+            )
+            .as_bytes(),
+        );
+        let path = cache_dir()
+            .join("judged")
+            .join(format!("{}.jsonl", &key.to_hex()[..32]));
         let mut known = BTreeMap::new();
         if let Ok(file) = fs_err::File::open(&path) {
             for line in std::io::BufReader::new(file).lines().map_while(Result::ok) {
                 if let Ok(line) = serde_json::from_str::<Line>(&line) {
-                    known.insert((line.prompt, line.seed), Answer { object: line.object, style: line.style });
+                    known.insert(
+                        (line.prompt, line.seed),
+                        Answer {
+                            object: line.object,
+                            style: line.style,
+                        },
+                    );
                 }
             }
         }
@@ -244,15 +334,23 @@ impl Answers {
         if let Some(folder) = self.path.parent() {
             fs_err::create_dir_all(folder)?;
         }
-        fs_err::OpenOptions::new().create(true).append(true).open(&self.path)?.write_all(text.as_bytes())
+        fs_err::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&self.path)?
+            .write_all(text.as_bytes())
     }
 
     fn add(&mut self, cases: &[&Case], answers: Vec<Answer>) {
         // A line feed first closes a line that a killed run may have left open.
         let mut text = String::from("\n");
         for (case, answer) in cases.iter().zip(&answers) {
-            let line =
-                Line { prompt: case.prompt.clone(), seed: case.seed, object: answer.object.clone(), style: answer.style.clone() };
+            let line = Line {
+                prompt: case.prompt.clone(),
+                seed: case.seed,
+                object: answer.object.clone(),
+                style: answer.style.clone(),
+            };
             text += &serde_json::to_string(&line).unwrap_or_default();
             text.push('\n');
         }
@@ -274,10 +372,14 @@ mod tests {
     #[test]
     fn pictures_that_two_concepts_share_are_counted_once() {
         // 180 others each, of which all are the same; 48 pictures of each concept's own.
-        assert_eq!(distinct(&["church", "dog"]), json!({"target": 96, "others": 180}));
+        assert_eq!(
+            distinct(&["church", "dog"]),
+            json!({"target": 96, "others": 180})
+        );
         assert_eq!(distinct(&["church"]), json!({"target": 48, "others": 186}));
         assert_eq!(distinct(&["van gogh"]), json!({"target": 0, "others": 0}));
-        // An object's others have no church, a style's no ink: 31 objects in 5 styles are others of both.
+        // An object's others have no church, a style's no ink: 31 objects in 5 styles are others of
+        // both.
         assert_eq!(distinct(&["church", "ink"])["others"], 155);
     }
 }

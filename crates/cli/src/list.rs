@@ -1,4 +1,5 @@
-//! `scumble methods`, `scumble attacks`, `scumble guards` and `scumble metrics`: what there is to choose from.
+//! `scumble methods`, `scumble attacks`, `scumble guards` and `scumble metrics`: what there is to
+//! choose from.
 
 use scumble_attack::attacks::{self, Attack};
 use scumble_diffusion::guards::{self, Known};
@@ -26,14 +27,25 @@ pub(crate) fn methods(args: &CatalogueArgs) -> Result<Outcome, Failure> {
         }))
     };
     let text = |m: &Method, about: &Value| {
-        let mut lines = format!("{}\n    {}\n    moves    {}\n    needs    {}", m.id, m.paper, m.moves, m.needs);
-        lines +=
-            &format!("\n    several  {}", if m.several { "takes several concepts at once" } else { "one concept at a time" });
+        let mut lines = format!(
+            "{}\n    {}\n    moves    {}\n    needs    {}",
+            m.id, m.paper, m.moves, m.needs
+        );
+        lines += &format!(
+            "\n    several  {}",
+            if m.several {
+                "takes several concepts at once"
+            } else {
+                "one concept at a time"
+            }
+        );
         if let Some(same) = settings::same(&about["variants"]) {
             lines += &format!("\n    variants {same}");
         }
         if let (Some(seconds), Some(peak)) = (m.seconds, m.peak_mb) {
-            lines += &format!("\n    cost     {seconds:.1} s, {peak:.0} MiB for `church` on the miniature, on the CPU");
+            lines += &format!(
+                "\n    cost     {seconds:.1} s, {peak:.0} MiB for `church` on the miniature, on the CPU"
+            );
         }
         lines
     };
@@ -45,10 +57,21 @@ pub(crate) fn methods(args: &CatalogueArgs) -> Result<Outcome, Failure> {
             return guards(args);
         };
         let about = about(m)?;
-        return settings::print(args.print.json, &text(m, &about), about, &settings::of_method(m, &pipeline)?);
+        return settings::print(
+            args.print.json,
+            &text(m, &about),
+            about,
+            &settings::of_method(m, &pipeline)?,
+        );
     }
     if args.print.json {
-        output::json(&methods::ALL.iter().map(about).collect::<Result<Vec<_>, _>>()?.into())?;
+        output::json(
+            &methods::ALL
+                .iter()
+                .map(about)
+                .collect::<Result<Vec<_>, _>>()?
+                .into(),
+        )?;
         return Ok(Outcome::Done);
     }
     for m in methods::ALL {
@@ -66,17 +89,27 @@ fn plain(id: &str) -> String {
 pub(crate) fn attacks(args: &CatalogueArgs) -> Result<Outcome, Failure> {
     let about = |a: &Attack| json!({ "id": a.id, "paper": a.paper, "access": a.access, "finds": a.finds, "step": a.step, "cases": a.cases });
     let text = |a: &Attack| {
-        format!("{}\n    {}\n    access   {}\n    finds    {}\n    step     {}", a.id, a.paper, a.access, a.finds, a.step)
+        format!(
+            "{}\n    {}\n    access   {}\n    finds    {}\n    step     {}",
+            a.id, a.paper, a.access, a.finds, a.step
+        )
     };
     if let Some(id) = &args.id {
         let a = attacks::named(id)?;
-        return settings::print(args.print.json, &text(a), about(a), &settings::of_attack(a, &settings::miniature()?)?);
+        return settings::print(
+            args.print.json,
+            &text(a),
+            about(a),
+            &settings::of_attack(a, &settings::miniature()?)?,
+        );
     }
     if args.print.json {
         output::json(&attacks::ALL.iter().map(about).collect::<Vec<_>>().into())?;
         return Ok(Outcome::Done);
     }
-    attacks::ALL.iter().try_for_each(|a| output::data(&text(a)))?;
+    attacks::ALL
+        .iter()
+        .try_for_each(|a| output::data(&text(a)))?;
     Ok(Outcome::Done)
 }
 
@@ -97,7 +130,9 @@ pub(crate) fn guards(args: &CatalogueArgs) -> Result<Outcome, Failure> {
         output::json(&guards::ALL.iter().map(about).collect::<Vec<_>>().into())?;
         return Ok(Outcome::Done);
     }
-    guards::ALL.iter().try_for_each(|g| output::data(&text(g)))?;
+    guards::ALL
+        .iter()
+        .try_for_each(|g| output::data(&text(g)))?;
     Ok(Outcome::Done)
 }
 
@@ -114,8 +149,19 @@ pub(crate) fn metrics(args: ListArgs) -> Result<Outcome, Failure> {
         return Ok(Outcome::Done);
     }
     for m in metrics::ALL {
-        output::data(&format!("{}\n    {}\n    {}, {}; {}", m.id, m.meaning, m.unit, m.direction(), m.axis))?;
-        output::data(&format!("    counted  {}\n    follows  {}", m.convention(None), m.source))?;
+        output::data(&format!(
+            "{}\n    {}\n    {}, {}; {}",
+            m.id,
+            m.meaning,
+            m.unit,
+            m.direction(),
+            m.axis
+        ))?;
+        output::data(&format!(
+            "    counted  {}\n    follows  {}",
+            m.convention(None),
+            m.source
+        ))?;
     }
     Ok(Outcome::Done)
 }

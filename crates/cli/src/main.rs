@@ -1,7 +1,7 @@
 //! scumble: erase concepts from text-to-image diffusion models, and try to bring them back.
 //!
-//! The command line parses arguments, decides where files go, prints, and sets the exit status; nothing below it does.
-//! stdout is data, stderr is progress and logs.
+//! The command line parses arguments, decides where files go, prints, and sets the exit status;
+//! nothing below it does. stdout is data, stderr is progress and logs.
 
 mod args;
 mod attack;
@@ -65,7 +65,11 @@ fn run() -> Result<Outcome, Failure> {
         Ok(args) => args,
         Err(error) => {
             let _ = error.print();
-            return if error.use_stderr() { Ok(Outcome::Usage) } else { Ok(Outcome::Done) };
+            return if error.use_stderr() {
+                Ok(Outcome::Usage)
+            } else {
+                Ok(Outcome::Done)
+            };
         }
     };
     match args.command {

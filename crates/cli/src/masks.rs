@@ -25,14 +25,25 @@ impl Masks {
     /// # Errors
     /// If a picture has no mask, a mask no picture or another size than it, or a file is no picture.
     pub(crate) fn read(folder: &Path, photos: &Photos) -> Result<Self, Failure> {
-        let mut left: Vec<PathBuf> = fs_err::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
-        left.retain(|path| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")));
+        let mut left: Vec<PathBuf> = fs_err::read_dir(folder)?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .collect();
+        left.retain(|path| {
+            path.extension()
+                .is_some_and(|extension| extension.eq_ignore_ascii_case("png"))
+        });
         left.sort();
         let mut hash = blake3::Hasher::new();
         let mut masks = Vec::new();
         for (picture, size) in photos.files() {
-            let at = left.iter().position(|path| path.file_stem() == picture.file_stem());
-            let name = picture.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let at = left
+                .iter()
+                .position(|path| path.file_stem() == picture.file_stem());
+            let name = picture
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             let Some(path) = at.map(|at| left.remove(at)) else {
                 return Err(Failure::new(format!("--masks {}: there is no mask for {}", folder.display(), picture.display()))
                     .with_hint(format!("it is to be called {name}.png, as large as the picture, white where the concept is")));
@@ -51,21 +62,29 @@ impl Masks {
                     picture.display()
                 )));
             }
-            hash.update(&mask.width().to_le_bytes()).update(mask.as_raw());
+            hash.update(&mask.width().to_le_bytes())
+                .update(mask.as_raw());
             masks.push((path, mask));
         }
         if let Some(path) = left.first() {
-            return Err(Failure::new(format!("{}: belongs to no picture", path.display()))
-                .with_hint("a mask has the name of its picture; remove it, or give the picture too"));
+            return Err(
+                Failure::new(format!("{}: belongs to no picture", path.display())).with_hint(
+                    "a mask has the name of its picture; remove it, or give the picture too",
+                ),
+            );
         }
-        Ok(Self { hash: hash.finalize().to_hex()[..16].to_owned(), masks })
+        Ok(Self {
+            hash: hash.finalize().to_hex()[..16].to_owned(),
+            masks,
+        })
     }
 
     pub(crate) fn len(&self) -> usize {
         self.masks.len()
     }
 
-    /// What the model sees of each, the middle square in its size: `[n, 1, h, w]`, 1 where the concept is.
+    /// What the model sees of each, the middle square in its size: `[n, 1, h, w]`, 1 where the
+    /// concept is.
     ///
     /// # Errors
     /// If nothing of a mask is white there.
@@ -85,10 +104,18 @@ impl Masks {
                 }));
             }
             if numbers[from..].iter().all(|&number| number == 0.0) {
-                return Err(Failure::new(format!("{}: nothing of its middle square is white", path.display()))
-                    .with_hint("white is where the concept is; leave out pictures that do not show it"));
+                return Err(Failure::new(format!(
+                    "{}: nothing of its middle square is white",
+                    path.display()
+                ))
+                .with_hint(
+                    "white is where the concept is; leave out pictures that do not show it",
+                ));
             }
         }
-        Ok(Tensor::from_data(TensorData::new(numbers, [self.masks.len(), 1, h, w]), pipeline.device()))
+        Ok(Tensor::from_data(
+            TensorData::new(numbers, [self.masks.len(), 1, h, w]),
+            pipeline.device(),
+        ))
     }
 }

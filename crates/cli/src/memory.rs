@@ -10,7 +10,9 @@ pub(crate) fn forget_peak() {
 /// The most bytes that were resident at once since then; `None` where the system does not say.
 pub(crate) fn peak() -> Option<u64> {
     let status = fs_err::read_to_string(STATUS).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 

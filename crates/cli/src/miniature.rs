@@ -1,4 +1,5 @@
-//! The built-in miniature, its CLIP and its judges, compiled in so that the binary works from any folder.
+//! The built-in miniature, its CLIP and its judges, compiled in so that the binary works from any
+//! folder.
 
 use std::collections::BTreeMap;
 
@@ -35,51 +36,76 @@ pub(crate) fn model() -> Source {
     )
 }
 
-/// Whether a checkpoint is the miniature, whatever it is called and however it is stored: the compiled-in one, a copy of it, or a model
-/// of its family, which has the same networks and the same vocabulary (an edited, exported or fine-tuned miniature).
+/// Whether a checkpoint is the miniature, whatever it is called and however it is stored: the
+/// compiled-in one, a copy of it, or a model of its family, which has the same networks and the
+/// same vocabulary (an edited, exported or fine-tuned miniature).
 ///
-/// This one answer decides steps, guidance and sampler of drawing, the defaults of methods, what a concept's word means, and whether the
-/// compiled-in judges are at home.
+/// This one answer decides steps, guidance and sampler of drawing, the defaults of methods, what a
+/// concept's word means, and whether the compiled-in judges are at home.
 pub(crate) fn is_one(checkpoint: &Checkpoint) -> bool {
     if checkpoint.family != Family::Custom {
         return false;
     }
-    let Ok(own) = Checkpoint::read(&model(), &OpenOptions::default()) else { return false };
+    let Ok(own) = Checkpoint::read(&model(), &OpenOptions::default()) else {
+        return false;
+    };
     same_network(&checkpoint.unet, &own.unet)
         && same_network(&checkpoint.text_encoder, &own.text_encoder)
         && same_vocabulary(&checkpoint.tokenizer, &own.tokenizer)
 }
 
-/// Whether a model has the miniature's vocabulary, so that its prompts mean what the judges were taught.
+/// Whether a model has the miniature's vocabulary, so that its prompts mean what the judges were
+/// taught.
 pub(crate) fn speaks_the_same(checkpoint: &Checkpoint) -> bool {
-    Checkpoint::read(&model(), &OpenOptions::default()).is_ok_and(|own| same_vocabulary(&checkpoint.tokenizer, &own.tokenizer))
+    Checkpoint::read(&model(), &OpenOptions::default())
+        .is_ok_and(|own| same_vocabulary(&checkpoint.tokenizer, &own.tokenizer))
 }
 
 fn same_network(a: &Component, b: &Component) -> bool {
     let shapes = |one: &Component| -> BTreeMap<String, Vec<usize>> {
-        one.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shape().to_vec())).collect()
+        one.tensors
+            .iter()
+            .map(|(name, tensor)| (name.clone(), tensor.shape().to_vec()))
+            .collect()
     };
     a.tensors.len() == b.tensors.len() && shapes(a) == shapes(b)
 }
 
 fn same_vocabulary(a: &TokenizerFiles, b: &TokenizerFiles) -> bool {
-    let ids = |files: &TokenizerFiles| -> Option<BTreeMap<String, u64>> { serde_json::from_slice(files.get("vocab.json")?).ok() };
+    let ids = |files: &TokenizerFiles| -> Option<BTreeMap<String, u64>> {
+        serde_json::from_slice(files.get("vocab.json")?).ok()
+    };
     match (ids(a), ids(b)) {
         (Some(a), Some(b)) => a == b,
-        _ => a.get("tokenizer.json").is_some() && a.get("tokenizer.json") == b.get("tokenizer.json"),
+        _ => {
+            a.get("tokenizer.json").is_some() && a.get("tokenizer.json") == b.get("tokenizer.json")
+        }
     }
 }
 
 /// The CLIP that the miniature's text encoder was trained with.
 pub(crate) fn clip() -> Source {
-    Source::embedded("emoji-clip", embedded!("emoji-clip", "config.json", "model.safetensors", "preprocessor_config.json"))
+    Source::embedded(
+        "emoji-clip",
+        embedded!(
+            "emoji-clip",
+            "config.json",
+            "model.safetensors",
+            "preprocessor_config.json"
+        ),
+    )
 }
 
 /// The judge that names objects.
 pub(crate) fn object_judge() -> Source {
     Source::embedded(
         "emoji-judges/object",
-        embedded!("emoji-judges/object", "config.json", "model.safetensors", "preprocessor_config.json"),
+        embedded!(
+            "emoji-judges/object",
+            "config.json",
+            "model.safetensors",
+            "preprocessor_config.json"
+        ),
     )
 }
 
@@ -99,6 +125,11 @@ pub(crate) fn judges_hash() -> String {
 pub(crate) fn style_judge() -> Source {
     Source::embedded(
         "emoji-judges/style",
-        embedded!("emoji-judges/style", "config.json", "model.safetensors", "preprocessor_config.json"),
+        embedded!(
+            "emoji-judges/style",
+            "config.json",
+            "model.safetensors",
+            "preprocessor_config.json"
+        ),
     )
 }

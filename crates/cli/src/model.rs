@@ -23,18 +23,31 @@ pub(crate) struct Model {
 
 impl Model {
     /// Opens what `--model` names, or the miniature; says what is worth saying about it.
-    pub(crate) fn open(args: &ModelArgs, path: Option<&Path>, quiet: bool) -> Result<Self, Failure> {
-        // This thread is one of the pool's: otherwise it would sleep and be woken at every parallel loop. Fails only if the
-        // pool is already there, and then keeps its size.
-        let pool = rayon::ThreadPoolBuilder::new().use_current_thread().num_threads(args.reading.threads.unwrap_or(0).into());
+    pub(crate) fn open(
+        args: &ModelArgs,
+        path: Option<&Path>,
+        quiet: bool,
+    ) -> Result<Self, Failure> {
+        // This thread is one of the pool's: otherwise it would sleep and be woken at every parallel
+        // loop. Fails only if the pool is already there, and then keeps its size.
+        let pool = rayon::ThreadPoolBuilder::new()
+            .use_current_thread()
+            .num_threads(args.reading.threads.unwrap_or(0).into());
         let _ = pool.build_global();
         let (device, device_name) = device::open(&args.reading.device)?;
         let options = OpenOptions {
             config: args.reading.config.clone(),
-            prediction_type: args.reading.prediction_type.as_deref().map(prediction).transpose()?,
+            prediction_type: args
+                .reading
+                .prediction_type
+                .as_deref()
+                .map(prediction)
+                .transpose()?,
             variant: args.reading.variant_files.clone(),
         };
-        let asked = path.or(args.model.as_deref()).filter(|path| path.as_os_str() != miniature::NAME || path.exists());
+        let asked = path
+            .or(args.model.as_deref())
+            .filter(|path| path.as_os_str() != miniature::NAME || path.exists());
         let found = asked.map(hub::located).transpose()?;
         let (checkpoint, builtin) = match &found {
             Some(path) => (Checkpoint::open(path, &options)?, false),
@@ -45,18 +58,33 @@ impl Model {
                 output::note(&format!("note: computing on {device_name}"));
             }
             if let (Some(path), true) = (&found, asked != found.as_deref()) {
-                output::note(&format!("note: found in the local Hugging Face cache: {}", path.display()));
+                output::note(&format!(
+                    "note: found in the local Hugging Face cache: {}",
+                    path.display()
+                ));
             }
-            for note in checkpoint.notes.iter().chain(&Schedule::passed_over(&checkpoint.scheduler)) {
+            for note in checkpoint
+                .notes
+                .iter()
+                .chain(&Schedule::passed_over(&checkpoint.scheduler))
+            {
                 output::note(&format!("note: {note}"));
             }
         }
         let hash = checkpoint.checked_hash()?;
         let miniature = builtin || miniature::is_one(&checkpoint);
-        Ok(Self { checkpoint, hash, device, device_name, builtin, miniature })
+        Ok(Self {
+            checkpoint,
+            hash,
+            device,
+            device_name,
+            builtin,
+            miniature,
+        })
     }
 
-    /// Whether the miniature's judges are to look at its pictures: of the miniature unasked, of another model if `asked` with `--judge`.
+    /// Whether the miniature's judges are to look at its pictures: of the miniature unasked, of
+    /// another model if `asked` with `--judge`.
     ///
     /// # Errors
     /// If the model has another vocabulary, so that its prompts and the judges' labels have nothing to do with each other.
@@ -81,6 +109,8 @@ fn prediction(text: &str) -> Result<Prediction, Failure> {
     match text.replace('-', "_").as_str() {
         "epsilon" | "eps" => Ok(Prediction::Epsilon),
         "v_prediction" | "v" => Ok(Prediction::V),
-        _ => Err(Failure::new(format!("--prediction-type {text}: expected epsilon or v_prediction"))),
+        _ => Err(Failure::new(format!(
+            "--prediction-type {text}: expected epsilon or v_prediction"
+        ))),
     }
 }

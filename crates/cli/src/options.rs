@@ -1,4 +1,5 @@
-//! What several commands read in the same way: `--set KEY=VALUE`, which reaches every option of a method, an attack or a guard, and lists.
+//! What several commands read in the same way: `--set KEY=VALUE`, which reaches every option of a
+//! method, an attack or a guard, and lists.
 
 use serde_json::{Map, Value};
 
@@ -10,7 +11,9 @@ use crate::failure::Failure;
 /// If one is not `KEY=VALUE`.
 pub(crate) fn of_set(set: &[String]) -> Result<Map<String, Value>, Failure> {
     let one = |text: &String| {
-        let (key, value) = text.split_once('=').ok_or_else(|| Failure::new(format!("--set {text}: expected KEY=VALUE")))?;
+        let (key, value) = text
+            .split_once('=')
+            .ok_or_else(|| Failure::new(format!("--set {text}: expected KEY=VALUE")))?;
         // Numbers, true and false as such; anything else is text.
         let value = serde_json::from_str(value).unwrap_or_else(|_| Value::from(value));
         Ok((key.trim().replace('-', "_"), value))
@@ -20,5 +23,9 @@ pub(crate) fn of_set(set: &[String]) -> Result<Map<String, Value>, Failure> {
 
 /// The parts of a `;` list, without empty ones.
 pub(crate) fn listed(text: &str) -> Vec<String> {
-    text.split(';').map(str::trim).filter(|part| !part.is_empty()).map(String::from).collect()
+    text.split(';')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(String::from)
+        .collect()
 }

@@ -1,4 +1,5 @@
-//! The user's pictures of a concept: a folder of PNG, JPEG or WebP files, brought to the model's size.
+//! The user's pictures of a concept: a folder of PNG, JPEG or WebP files, brought to the model's
+//! size.
 
 use std::path::{Path, PathBuf};
 
@@ -34,10 +35,15 @@ impl Photos {
         let mut pictures = Vec::new();
         for path in &paths {
             let picture = open(path)?;
-            hash.update(&picture.width().to_le_bytes()).update(picture.as_raw());
+            hash.update(&picture.width().to_le_bytes())
+                .update(picture.as_raw());
             pictures.push(picture);
         }
-        Ok(Self { hash: hash.finalize().to_hex()[..16].to_owned(), paths, pictures })
+        Ok(Self {
+            hash: hash.finalize().to_hex()[..16].to_owned(),
+            paths,
+            pictures,
+        })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -46,7 +52,10 @@ impl Photos {
 
     /// The file of each, and its width and height.
     pub(crate) fn files(&self) -> impl Iterator<Item = (&Path, (u32, u32))> {
-        self.paths.iter().map(PathBuf::as_path).zip(self.pictures.iter().map(image::RgbImage::dimensions))
+        self.paths
+            .iter()
+            .map(PathBuf::as_path)
+            .zip(self.pictures.iter().map(image::RgbImage::dimensions))
     }
 
     /// The pictures as they are.
@@ -68,9 +77,18 @@ impl Photos {
             let [x, y, side] = middle(picture.dimensions());
             let square = image::imageops::crop_imm(picture, x, y, side, side).to_image();
             let sized = image::imageops::resize(&square, w, h, FilterType::CatmullRom);
-            Picture { width: w as usize, height: h as usize, rgb: sized.into_raw() }
+            Picture {
+                width: w as usize,
+                height: h as usize,
+                rgb: sized.into_raw(),
+            }
         });
-        Ok(Picture::to_batch(&sized.collect::<Vec<_>>(), [0.5; 3], [0.5; 3], pipeline.device()))
+        Ok(Picture::to_batch(
+            &sized.collect::<Vec<_>>(),
+            [0.5; 3],
+            [0.5; 3],
+            pipeline.device(),
+        ))
     }
 }
 
@@ -85,18 +103,30 @@ pub(crate) fn middle((width, height): (u32, u32)) -> [u32; 3] {
 /// # Errors
 /// If there is none, or there are too many.
 pub(crate) fn paths(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let mut paths: Vec<PathBuf> = fs_err::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    let mut paths: Vec<PathBuf> = fs_err::read_dir(folder)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect();
     paths.retain(|path| {
-        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+        let extension = path
+            .extension()
+            .and_then(|e| e.to_str())
+            .unwrap_or_default()
+            .to_lowercase();
         path.is_file() && ["png", "jpg", "jpeg", "webp"].contains(&extension.as_str())
     });
     paths.sort();
     if paths.is_empty() {
-        return Err(Failure::new(format!("{}: holds no picture", folder.display()))
-            .with_hint("give a folder of .png, .jpg or .webp files"));
+        return Err(
+            Failure::new(format!("{}: holds no picture", folder.display()))
+                .with_hint("give a folder of .png, .jpg or .webp files"),
+        );
     }
     if paths.len() > MOST {
-        return Err(Failure::new(format!("{}: holds {} pictures, at most {MOST} are read", folder.display(), paths.len())));
+        return Err(Failure::new(format!(
+            "{}: holds {} pictures, at most {MOST} are read",
+            folder.display(),
+            paths.len()
+        )));
     }
     Ok(paths)
 }
@@ -107,7 +137,11 @@ pub(crate) fn paths(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
 /// If it cannot be read.
 pub(crate) fn picture(path: &Path) -> Result<Picture, Failure> {
     let read = open(path)?;
-    Ok(Picture { width: read.width() as usize, height: read.height() as usize, rgb: read.into_raw() })
+    Ok(Picture {
+        width: read.width() as usize,
+        height: read.height() as usize,
+        rgb: read.into_raw(),
+    })
 }
 
 /// Reads one picture, on white where it is transparent.
@@ -117,7 +151,9 @@ pub(crate) fn picture(path: &Path) -> Result<Picture, Failure> {
 pub(crate) fn open(path: &Path) -> Result<image::RgbImage, Failure> {
     // What is transparent lies on white, as artwork does on a page.
     let mut rgba = decoded(path)?.into_rgba8();
-    let white = |v: u8, a: u8| ((u32::from(v) * u32::from(a) + 255 * (255 - u32::from(a)) + 127) / 255) as u8;
+    let white = |v: u8, a: u8| {
+        ((u32::from(v) * u32::from(a) + 255 * (255 - u32::from(a)) + 127) / 255) as u8
+    };
     for p in rgba.pixels_mut() {
         let [r, g, b, a] = p.0;
         p.0 = [white(r, a), white(g, a), white(b, a), 255];
@@ -131,10 +167,15 @@ pub(crate) fn open(path: &Path) -> Result<image::RgbImage, Failure> {
 /// As [`open`].
 pub(crate) fn decoded(path: &Path) -> Result<image::DynamicImage, Failure> {
     let broken = |e: String| {
-        Failure::new(format!("{}: is not a picture that can be read: {e}", path.display()))
-            .with_hint("PNG, JPEG and WebP are read; remove or convert the file")
+        Failure::new(format!(
+            "{}: is not a picture that can be read: {e}",
+            path.display()
+        ))
+        .with_hint("PNG, JPEG and WebP are read; remove or convert the file")
     };
-    let mut reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(|e| broken(e.to_string()))?;
+    let mut reader = ImageReader::open(path)
+        .and_then(ImageReader::with_guessed_format)
+        .map_err(|e| broken(e.to_string()))?;
     let mut limits = Limits::default();
     limits.max_image_width = Some(LARGEST);
     limits.max_image_height = Some(LARGEST);

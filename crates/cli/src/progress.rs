@@ -29,7 +29,9 @@ pub(crate) fn listen_for_interrupts() -> Result<(), Failure> {
             if let Some(bar) = shown() {
                 bar.finish_and_clear();
             }
-            crate::output::note("stopped at once; the same command continues from what was kept last");
+            crate::output::note(
+                "stopped at once; the same command continues from what was kept last",
+            );
             std::process::exit(130);
         }
         say("stopping after this step; again to stop at once");
@@ -53,7 +55,8 @@ pub(crate) fn say(text: &str) {
     }
 }
 
-/// How long a stage must take for its length to be said in words: a person may want to do something else meanwhile.
+/// How long a stage must take for its length to be said in words: a person may want to do something
+/// else meanwhile.
 const LONG: Duration = Duration::from_secs(120);
 
 /// The present stage.
@@ -78,17 +81,34 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// A bar that shows itself only on a terminal, and never if `quiet` or `SCUMBLE_NO_PROGRESS` says so.
+    /// A bar that shows itself only on a terminal, and never if `quiet` or `SCUMBLE_NO_PROGRESS`
+    /// says so.
     pub(crate) fn new(quiet: bool) -> Self {
-        let hidden = quiet || !std::io::stderr().is_terminal() || std::env::var_os("SCUMBLE_NO_PROGRESS").is_some();
+        let hidden = quiet
+            || !std::io::stderr().is_terminal()
+            || std::env::var_os("SCUMBLE_NO_PROGRESS").is_some();
         let bar = ProgressBar::new(0);
-        bar.set_draw_target(if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(8) });
-        Self { bar, quiet, verbose: false, forecast: false, part: Mutex::new(None), stage: Mutex::new(None) }
+        bar.set_draw_target(if hidden {
+            ProgressDrawTarget::hidden()
+        } else {
+            ProgressDrawTarget::stderr_with_hz(8)
+        });
+        Self {
+            bar,
+            quiet,
+            verbose: false,
+            forecast: false,
+            part: Mutex::new(None),
+            stage: Mutex::new(None),
+        }
     }
 
     /// A bar without notes, for work whose details nobody asked for.
     pub(crate) fn plain(quiet: bool) -> Self {
-        Self { quiet: true, ..Self::new(quiet) }
+        Self {
+            quiet: true,
+            ..Self::new(quiet)
+        }
     }
 
     /// A bar that nobody sees, for work that is a step of a larger one.
@@ -99,7 +119,11 @@ impl Progress {
     /// The same, telling details too, and saying in words how long a long stage will take.
     #[must_use]
     pub(crate) fn telling(self, details: bool) -> Self {
-        Self { verbose: details, forecast: true, ..self }
+        Self {
+            verbose: details,
+            forecast: true,
+            ..self
+        }
     }
 
     /// From now on the stages belong to part `k` of `n` of the command, counted from 1.
@@ -113,20 +137,32 @@ impl Progress {
         let left = move |state: &ProgressState, w: &mut dyn std::fmt::Write| {
             let steps = (state.pos() as usize).saturating_sub(done);
             let rest = (state.len().unwrap_or(0) as usize).saturating_sub(state.pos() as usize);
-            let _ = w.write_str(&remaining(began.elapsed(), steps, rest).map_or_else(|| "?".to_owned(), short));
+            let _ = w.write_str(
+                &remaining(began.elapsed(), steps, rest).map_or_else(|| "?".to_owned(), short),
+            );
         };
-        if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar} {pos}/{len} {elapsed}, {left} left{msg}") {
-            self.bar.set_style(style.with_key("left", left).progress_chars("━╸ "));
+        if let Ok(style) = ProgressStyle::with_template(
+            "{prefix} {wide_bar} {pos}/{len} {elapsed}, {left} left{msg}",
+        ) {
+            self.bar
+                .set_style(style.with_key("left", left).progress_chars("━╸ "));
         }
         let part = *self.part.lock().unwrap_or_else(PoisonError::into_inner);
-        self.bar.set_prefix(part.map_or_else(|| name.to_owned(), |(k, n)| format!("{k}/{n} {name}")));
+        self.bar
+            .set_prefix(part.map_or_else(|| name.to_owned(), |(k, n)| format!("{k}/{n} {name}")));
         self.bar.set_message("");
         self.bar.set_length(total as u64);
         self.bar.set_position(done as u64);
         self.bar.reset_elapsed();
         self.bar.enable_steady_tick(Duration::from_millis(250));
         show((!self.bar.is_hidden()).then(|| self.bar.clone()));
-        let stage = Stage { name: name.to_owned(), total, start: done, began, foretold: false };
+        let stage = Stage {
+            name: name.to_owned(),
+            total,
+            start: done,
+            began,
+            foretold: false,
+        };
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = Some(stage);
     }
 
@@ -141,7 +177,8 @@ impl Progress {
         }
     }
 
-    /// How long the present stage will take, said once when two steps have shown it, and only of a long one.
+    /// How long the present stage will take, said once when two steps have shown it, and only of a
+    /// long one.
     fn forecast(&self, done: usize) -> Option<String> {
         if !self.forecast || self.quiet || interrupted() {
             return None;
@@ -156,7 +193,13 @@ impl Progress {
         stage.foretold = true;
         let rest = stage.total.saturating_sub(done);
         let left = remaining(stage.began.elapsed(), steps, rest)?;
-        (left >= LONG).then(|| format!("{}: about {} for {rest} steps; Ctrl-C stops and keeps them", stage.name, short(left)))
+        (left >= LONG).then(|| {
+            format!(
+                "{}: about {} for {rest} steps; Ctrl-C stops and keeps them",
+                stage.name,
+                short(left)
+            )
+        })
     }
 
     /// Says something above the bar, unless the user wants quiet.
@@ -180,7 +223,8 @@ impl Progress {
     }
 }
 
-/// The time that `rest` steps will take if they go on as the `steps` before did; unknown before the first.
+/// The time that `rest` steps will take if they go on as the `steps` before did; unknown before the
+/// first.
 fn remaining(elapsed: Duration, steps: usize, rest: usize) -> Option<Duration> {
     if rest == 0 {
         return Some(Duration::ZERO);
@@ -209,19 +253,24 @@ mod tests {
         assert_eq!(remaining(seconds(5), 2, 10), Some(seconds(25)));
         assert_eq!(remaining(seconds(5), 0, 0), Some(seconds(0)));
         let written = [0, 12, 99, 100, 600, 5400, 7800, 36_000].map(|s| short(seconds(s)));
-        assert_eq!(written, ["0s", "12s", "99s", "2m", "10m", "90m", "2h 10m", "10h 00m"]);
+        assert_eq!(
+            written,
+            ["0s", "12s", "99s", "2m", "10m", "90m", "2h 10m", "10h 00m"]
+        );
     }
 
     #[test]
     fn a_long_stage_is_foretold_once() {
         let progress = Progress::new(false).telling(false);
         progress.stage("training", 10_000, 4000);
-        progress.stage.lock().unwrap().as_mut().unwrap().began = Instant::now() - Duration::from_secs(20);
+        progress.stage.lock().unwrap().as_mut().unwrap().began =
+            Instant::now() - Duration::from_secs(20);
         assert_eq!(progress.forecast(4001), None, "one step says little");
         let said = progress.forecast(4002).unwrap();
         // 5998 steps of ten seconds.
         assert!(
-            said.starts_with("training: about 16h ") && said.ends_with("for 5998 steps; Ctrl-C stops and keeps them"),
+            said.starts_with("training: about 16h ")
+                && said.ends_with("for 5998 steps; Ctrl-C stops and keeps them"),
             "{said}"
         );
         assert_eq!(progress.forecast(4003), None);

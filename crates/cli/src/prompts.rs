@@ -18,7 +18,8 @@ const MOST: usize = 1_000_000;
 pub(crate) enum Seeds {
     /// Picture i is drawn with a generator of its own, seeded with this + i.
     Each(u64),
-    /// One generator draws all pictures of the prompt as one block, as the published generation scripts do.
+    /// One generator draws all pictures of the prompt as one block, as the published generation
+    /// scripts do.
     Block(u64),
 }
 
@@ -37,10 +38,11 @@ pub(crate) struct Case {
     pub(crate) scene: Option<(Scene, Option<String>)>,
 }
 
-/// The cases of a prompt file: CSV, JSON lines (`.jsonl`), a JSON list (`.json`) or plain text with a prompt a line (`.txt`).
+/// The cases of a prompt file: CSV, JSON lines (`.jsonl`), a JSON list (`.json`) or plain text with
+/// a prompt a line (`.txt`).
 ///
-/// A row without a seed of its own is seeded like a prompt on the command line, with `seed`. What is in the file and not used goes to
-/// `notes`.
+/// A row without a seed of its own is seeded like a prompt on the command line, with `seed`. What
+/// is in the file and not used goes to `notes`.
 ///
 /// # Errors
 /// If the file cannot be read, has no prompt, or a row cannot be understood; the error names the line.
@@ -48,8 +50,13 @@ pub(crate) fn read(path: &Path, seed: u64, notes: &mut Vec<String>) -> Result<Ve
     let bytes = scumble_nn::files::source::read_file(path, LONGEST)?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let failed = |problem: String| Failure::new(format!("{}: {problem}", path.display()));
-    let text = std::str::from_utf8(bytes).map_err(|e| failed(format!("is not UTF-8 text (byte {})", e.valid_up_to())))?;
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default().to_lowercase();
+    let text = std::str::from_utf8(bytes)
+        .map_err(|e| failed(format!("is not UTF-8 text (byte {})", e.valid_up_to())))?;
+    let extension = path
+        .extension()
+        .and_then(|e| e.to_str())
+        .unwrap_or_default()
+        .to_lowercase();
     let first = text.lines().next().unwrap_or_default();
     let mut unused = BTreeSet::new();
     let cases = match extension.as_str() {
@@ -59,13 +66,21 @@ pub(crate) fn read(path: &Path, seed: u64, notes: &mut Vec<String>) -> Result<Ve
         "json" => json_list(text, seed, &mut unused),
         "yaml" | "yml" => Err((
             "is YAML, which is not read".into(),
-            Some("a prompt file is CSV, JSON lines (.jsonl), a JSON list (.json) or text with a prompt a line (.txt)"),
+            Some(
+                "a prompt file is CSV, JSON lines (.jsonl), a JSON list (.json) or text with a prompt a line (.txt)",
+            ),
         )),
         // JSON by its first letter, under whatever name.
-        _ if text.trim_start().starts_with("[\n") || text.trim_start().starts_with("[{") => json_list(text, seed, &mut unused),
+        _ if text.trim_start().starts_with("[\n") || text.trim_start().starts_with("[{") => {
+            json_list(text, seed, &mut unused)
+        }
         _ if text.trim_start().starts_with("{\"") => json_lines(text, seed, &mut unused),
         // Any other name: a header that names a prompt column makes it a table.
-        _ if first.contains(',') && first.split(',').any(|name| name.trim().eq_ignore_ascii_case("prompt")) => {
+        _ if first.contains(',')
+            && first
+                .split(',')
+                .any(|name| name.trim().eq_ignore_ascii_case("prompt")) =>
+        {
             table(text, b',', seed, &mut unused)
         }
         _ => lines(text, seed),
@@ -79,13 +94,20 @@ pub(crate) fn read(path: &Path, seed: u64, notes: &mut Vec<String>) -> Result<Ve
     }
     if !unused.is_empty() {
         let names: Vec<&str> = unused.iter().map(String::as_str).collect();
-        notes.push(format!("{}: not used: {}", path.display(), names.join(", ")));
+        notes.push(format!(
+            "{}: not used: {}",
+            path.display(),
+            names.join(", ")
+        ));
     }
     let mut seen = BTreeSet::new();
-    if let Some(twice) = cases.iter().filter_map(|case| case.number).find(|number| !seen.insert(*number)) {
-        return Err(
-            failed(format!("case number {twice} occurs twice")).with_hint("pictures are named after it, so each needs its own")
-        );
+    if let Some(twice) = cases
+        .iter()
+        .filter_map(|case| case.number)
+        .find(|number| !seen.insert(*number))
+    {
+        return Err(failed(format!("case number {twice} occurs twice"))
+            .with_hint("pictures are named after it, so each needs its own"));
     }
     Ok(cases)
 }
@@ -110,20 +132,46 @@ fn lines(text: &str, seed: u64) -> Result<Vec<Case>, Problem> {
 const NUMBER: [&str; 2] = ["case_number", "case"];
 const SEED: [&str; 3] = ["evaluation_seed", "sd_seed", "seed"];
 const LABELS: [&str; 4] = ["object", "style", "class", "label"];
-const GUIDANCE: [&str; 4] = ["evaluation_guidance", "sd_guidance_scale", "guidance_scale", "guidance"];
+const GUIDANCE: [&str; 4] = [
+    "evaluation_guidance",
+    "sd_guidance_scale",
+    "guidance_scale",
+    "guidance",
+];
 
-/// Whether a column or key of this name says something that is used, or is the number of a row that pandas writes without a name.
+/// Whether a column or key of this name says something that is used, or is the number of a row that
+/// pandas writes without a name.
 fn is_used(name: &str) -> bool {
     let name = name.trim();
-    let known = NUMBER.iter().chain(&SEED).chain(&LABELS).chain(&GUIDANCE).chain(&["prompt"]);
-    name.is_empty() || known.into_iter().any(|known| known.eq_ignore_ascii_case(name))
+    let known = NUMBER
+        .iter()
+        .chain(&SEED)
+        .chain(&LABELS)
+        .chain(&GUIDANCE)
+        .chain(&["prompt"]);
+    name.is_empty()
+        || known
+            .into_iter()
+            .any(|known| known.eq_ignore_ascii_case(name))
 }
 
-fn table(text: &str, delimiter: u8, seed: u64, unused: &mut BTreeSet<String>) -> Result<Vec<Case>, Problem> {
+fn table(
+    text: &str,
+    delimiter: u8,
+    seed: u64,
+    unused: &mut BTreeSet<String>,
+) -> Result<Vec<Case>, Problem> {
     // Rows of other lengths are refused by name below, not dropped.
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).flexible(false).from_reader(text.as_bytes());
+    let mut reader = csv::ReaderBuilder::new()
+        .delimiter(delimiter)
+        .flexible(false)
+        .from_reader(text.as_bytes());
     let said = |e: csv::Error| match e.kind() {
-        csv::ErrorKind::UnequalLengths { pos, expected_len, len } => {
+        csv::ErrorKind::UnequalLengths {
+            pos,
+            expected_len,
+            len,
+        } => {
             let line = pos.as_ref().map_or(0, csv::Position::line);
             (
                 format!("line {line}: expected {expected_len} fields, found {len}"),
@@ -133,24 +181,50 @@ fn table(text: &str, delimiter: u8, seed: u64, unused: &mut BTreeSet<String>) ->
         _ => (format!("is not a table: {e}"), None),
     };
     let header = reader.headers().map_err(said)?.clone();
-    let column = |names: &[&str]| names.iter().find_map(|name| header.iter().position(|h| h.trim().eq_ignore_ascii_case(name)));
+    let column = |names: &[&str]| {
+        names.iter().find_map(|name| {
+            header
+                .iter()
+                .position(|h| h.trim().eq_ignore_ascii_case(name))
+        })
+    };
     let Some(prompt) = column(&["prompt"]) else {
         let found: Vec<&str> = header.iter().map(str::trim).collect();
-        let problem = format!("has no column `prompt`; its columns are {}", found.join(", "));
-        return Err((problem, Some("the header is case_number,prompt,evaluation_seed[,evaluation_guidance]")));
+        let problem = format!(
+            "has no column `prompt`; its columns are {}",
+            found.join(", ")
+        );
+        return Err((
+            problem,
+            Some("the header is case_number,prompt,evaluation_seed[,evaluation_guidance]"),
+        ));
     };
-    unused.extend(header.iter().filter(|name| !is_used(name)).map(|name| name.trim().to_owned()));
+    unused.extend(
+        header
+            .iter()
+            .filter(|name| !is_used(name))
+            .map(|name| name.trim().to_owned()),
+    );
     let (number, own_seed, guidance) = (column(&NUMBER), column(&SEED), column(&GUIDANCE));
     bounded(reader.records().enumerate().map(|(i, row)| {
         let row = row.map_err(said)?;
         let line = row.position().map_or(0, csv::Position::line);
-        let cell = |column: Option<usize>| column.and_then(|c| row.get(c)).map(str::trim).filter(|text| !text.is_empty());
+        let cell = |column: Option<usize>| {
+            column
+                .and_then(|c| row.get(c))
+                .map(str::trim)
+                .filter(|text| !text.is_empty())
+        };
         let whole = |column: Option<usize>, names: &[&str]| {
-            let parsed = cell(column).map(|text| whole(text).ok_or_else(|| bad(line, names[0], A_WHOLE_NUMBER, text)));
+            let parsed = cell(column)
+                .map(|text| whole(text).ok_or_else(|| bad(line, names[0], A_WHOLE_NUMBER, text)));
             parsed.transpose()
         };
         let scale = cell(guidance).map(|text| {
-            let number = text.parse::<f64>().ok().filter(|g| g.is_finite() && *g >= 0.0);
+            let number = text
+                .parse::<f64>()
+                .ok()
+                .filter(|g| g.is_finite() && *g >= 0.0);
             number.ok_or_else(|| bad(line, GUIDANCE[0], "a finite number from 0", text))
         });
         Ok(Case {
@@ -162,17 +236,24 @@ fn table(text: &str, delimiter: u8, seed: u64, unused: &mut BTreeSet<String>) ->
             prompt: row.get(prompt).unwrap_or_default().to_owned(),
             seeds: whole(own_seed, &SEED)?.map_or(Seeds::Each(seed), Seeds::Block),
             guidance: scale.transpose()?,
-            labels: LABELS.iter().filter_map(|name| Some((*name, cell(column(&[name]))?.to_owned()))).collect(),
+            labels: LABELS
+                .iter()
+                .filter_map(|name| Some((*name, cell(column(&[name]))?.to_owned())))
+                .collect(),
             scene: None,
         })
     }))
 }
 
 fn json_lines(text: &str, seed: u64, unused: &mut BTreeSet<String>) -> Result<Vec<Case>, Problem> {
-    let rows = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let rows = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
     bounded(rows.enumerate().map(|(i, (line, text))| {
         let place = format!("line {}", line + 1);
-        let row: Value = serde_json::from_str(text).map_err(|e| (format!("{place} is not JSON: {e}"), None))?;
+        let row: Value =
+            serde_json::from_str(text).map_err(|e| (format!("{place} is not JSON: {e}"), None))?;
         json_row(i, &place, row, seed, unused)
     }))
 }
@@ -182,24 +263,43 @@ fn json_list(text: &str, seed: u64, unused: &mut BTreeSet<String>) -> Result<Vec
     let whole: Value = match serde_json::from_str(text) {
         Ok(whole) => whole,
         // JSON lines under the shorter name.
-        Err(_) if text.trim_start().starts_with('{') && text.trim().lines().count() > 1 => return json_lines(text, seed, unused),
+        Err(_) if text.trim_start().starts_with('{') && text.trim().lines().count() > 1 => {
+            return json_lines(text, seed, unused);
+        }
         Err(e) => return Err((format!("is not JSON: {e}"), None)),
     };
-    let expected = || ("expected a JSON list of prompts, or of objects with a `prompt`".to_owned(), None);
+    let expected = || {
+        (
+            "expected a JSON list of prompts, or of objects with a `prompt`".to_owned(),
+            None,
+        )
+    };
     let rows = match whole {
         Value::Array(rows) => rows,
-        Value::Object(mut whole) if whole.contains_key("prompt") => vec![Value::Object(std::mem::take(&mut whole))],
+        Value::Object(mut whole) if whole.contains_key("prompt") => {
+            vec![Value::Object(std::mem::take(&mut whole))]
+        }
         Value::Object(mut whole) => match whole.remove("prompts") {
             Some(Value::Array(rows)) => rows,
             _ => return Err(expected()),
         },
         _ => return Err(expected()),
     };
-    bounded(rows.into_iter().enumerate().map(|(i, row)| json_row(i, &format!("entry {}", i + 1), row, seed, unused)))
+    bounded(
+        rows.into_iter()
+            .enumerate()
+            .map(|(i, row)| json_row(i, &format!("entry {}", i + 1), row, seed, unused)),
+    )
 }
 
 /// Row `i` of a JSON file, counted from 0.
-fn json_row(i: usize, place: &str, row: Value, seed: u64, unused: &mut BTreeSet<String>) -> Result<Case, Problem> {
+fn json_row(
+    i: usize,
+    place: &str,
+    row: Value,
+    seed: u64,
+    unused: &mut BTreeSet<String>,
+) -> Result<Case, Problem> {
     if let Value::String(prompt) = row {
         return Ok(Case {
             number: Some(i as u64),
@@ -211,18 +311,34 @@ fn json_row(i: usize, place: &str, row: Value, seed: u64, unused: &mut BTreeSet<
         });
     }
     let Some(prompt) = row.get("prompt").and_then(Value::as_str) else {
-        return Err((format!("{place}: expected an object with a `prompt`, or a string"), None));
+        return Err((
+            format!("{place}: expected an object with a `prompt`, or a string"),
+            None,
+        ));
     };
     const SCENE: [&str; 3] = ["include", "exclude", "tag"];
     let keys = row.as_object().into_iter().flat_map(|row| row.keys());
-    unused.extend(keys.filter(|key| !is_used(key) && !SCENE.contains(&key.as_str())).cloned());
-    let value = |names: &[&str]| names.iter().find_map(|name| row.get(*name)).filter(|v| !v.is_null());
+    unused.extend(
+        keys.filter(|key| !is_used(key) && !SCENE.contains(&key.as_str()))
+            .cloned(),
+    );
+    let value = |names: &[&str]| {
+        names
+            .iter()
+            .find_map(|name| row.get(*name))
+            .filter(|v| !v.is_null())
+    };
     let number = |names: &[&str]| {
-        let read = value(names).map(|v| whole_number(v).ok_or_else(|| wrong(place, names[0], A_WHOLE_NUMBER, &v.to_string())));
+        let read = value(names).map(|v| {
+            whole_number(v).ok_or_else(|| wrong(place, names[0], A_WHOLE_NUMBER, &v.to_string()))
+        });
         read.transpose()
     };
     let scale = value(&GUIDANCE).map(|v| {
-        let number = v.as_f64().or_else(|| v.as_str()?.trim().parse().ok()).filter(|g| g.is_finite() && *g >= 0.0);
+        let number = v
+            .as_f64()
+            .or_else(|| v.as_str()?.trim().parse().ok())
+            .filter(|g| g.is_finite() && *g >= 0.0);
         number.ok_or_else(|| wrong(place, GUIDANCE[0], "a number from 0", &v.to_string()))
     });
     Ok(Case {
@@ -230,7 +346,10 @@ fn json_row(i: usize, place: &str, row: Value, seed: u64, unused: &mut BTreeSet<
         prompt: prompt.into(),
         seeds: number(&SEED)?.map_or(Seeds::Each(seed), Seeds::Block),
         guidance: scale.transpose()?,
-        labels: LABELS.iter().filter_map(|name| Some((*name, row.get(*name)?.as_str()?.to_owned()))).collect(),
+        labels: LABELS
+            .iter()
+            .filter_map(|name| Some((*name, row.get(*name)?.as_str()?.to_owned())))
+            .collect(),
         scene: scene(place, &row)?,
     })
 }
@@ -255,40 +374,71 @@ fn scene(place: &str, row: &Value) -> Result<Option<(Scene, Option<String>)>, Pr
     let things = |key: &str| -> Result<Vec<Thing>, Problem> {
         let list = match row.get(key) {
             None | Some(Value::Null) => return Ok(vec![]),
-            Some(list) => list.as_array().ok_or_else(|| wrong(place, key, "a list of objects", &list.to_string()))?,
+            Some(list) => list
+                .as_array()
+                .ok_or_else(|| wrong(place, key, "a list of objects", &list.to_string()))?,
         };
-        list.iter().map(|one| thing(place, key, one, list.len())).collect()
+        list.iter()
+            .map(|one| thing(place, key, one, list.len()))
+            .collect()
     };
-    let scene = Scene { include: things("include")?, exclude: things("exclude")? };
+    let scene = Scene {
+        include: things("include")?,
+        exclude: things("exclude")?,
+    };
     let tag = row.get("tag").and_then(Value::as_str).map(str::to_owned);
     Ok((scene != Scene::default()).then_some((scene, tag)))
 }
 
 fn thing(at: &str, key: &str, one: &Value, entries: usize) -> Result<Thing, Problem> {
-    let wrong = |field: &str, expected: &str| wrong(at, &format!("{key}.{field}"), expected, &one[field].to_string());
-    let class = one["class"].as_str().ok_or_else(|| wrong("class", "a label"))?.to_owned();
+    let wrong = |field: &str, expected: &str| {
+        wrong(
+            at,
+            &format!("{key}.{field}"),
+            expected,
+            &one[field].to_string(),
+        )
+    };
+    let class = one["class"]
+        .as_str()
+        .ok_or_else(|| wrong("class", "a label"))?
+        .to_owned();
     let count = match &one["count"] {
         Value::Null => 1,
-        n => n.as_u64().filter(|n| (1..=CROWD).contains(n)).ok_or_else(|| wrong("count", "a whole number from 1 to 32"))?,
+        n => n
+            .as_u64()
+            .filter(|n| (1..=CROWD).contains(n))
+            .ok_or_else(|| wrong("count", "a whole number from 1 to 32"))?,
     };
     let colour = match &one["color"] {
         Value::Null => None,
         given => {
             let known = given.as_str().filter(|c| COLOURS.contains(c));
-            Some(known.ok_or_else(|| wrong("color", &format!("one of {}", COLOURS.join(", "))))?.to_owned())
+            Some(
+                known
+                    .ok_or_else(|| wrong("color", &format!("one of {}", COLOURS.join(", "))))?
+                    .to_owned(),
+            )
         }
     };
     let place = match &one["position"] {
         Value::Null => None,
         given => {
             let side = given[0].as_str().and_then(Side::parse);
-            let other = given[1].as_u64().map(|i| i as usize).filter(|&i| i < entries);
-            let expected =
-                "a list such as [\"left of\", 0] of left of, right of, above or below and the position of another entry";
+            let other = given[1]
+                .as_u64()
+                .map(|i| i as usize)
+                .filter(|&i| i < entries);
+            let expected = "a list such as [\"left of\", 0] of left of, right of, above or below and the position of another entry";
             Some(side.zip(other).ok_or_else(|| wrong("position", expected))?)
         }
     };
-    Ok(Thing { class, count: count as usize, colour, place })
+    Ok(Thing {
+        class,
+        count: count as usize,
+        colour,
+        place,
+    })
 }
 
 fn bad(line: u64, column: &str, expected: &str, found: &str) -> Problem {
@@ -298,9 +448,16 @@ fn bad(line: u64, column: &str, expected: &str, found: &str) -> Problem {
 fn wrong(place: &str, column: &str, expected: &str, found: &str) -> Problem {
     // Other tools mean a random seed by it.
     let random = expected == A_WHOLE_NUMBER && found.trim_matches('"').trim() == "-1";
-    let found = if found.is_empty() { "nothing".into() } else { format!("`{found}`") };
+    let found = if found.is_empty() {
+        "nothing".into()
+    } else {
+        format!("`{found}`")
+    };
     let hint = random.then_some("there is no random seed: a picture can always be drawn again");
-    (format!("{place}: {column}: expected {expected}, found {found}"), hint)
+    (
+        format!("{place}: {column}: expected {expected}, found {found}"),
+        hint,
+    )
 }
 
 /// A whole number, also as some tables write them: `12.0`.
@@ -310,7 +467,11 @@ fn whole(text: &str) -> Option<u64> {
 
 fn bounded(rows: impl Iterator<Item = Result<Case, Problem>>) -> Result<Vec<Case>, Problem> {
     let cases: Vec<Case> = rows.take(MOST + 1).collect::<Result<_, _>>()?;
-    if cases.len() > MOST { Err((format!("holds more than {MOST} prompts"), None)) } else { Ok(cases) }
+    if cases.len() > MOST {
+        Err((format!("holds more than {MOST} prompts"), None))
+    } else {
+        Ok(cases)
+    }
 }
 
 #[cfg(test)]
@@ -318,15 +479,28 @@ mod tests {
     use super::*;
 
     fn block(number: u64, prompt: &str, seed: u64, guidance: Option<f64>) -> Case {
-        Case { number: Some(number), prompt: prompt.into(), seeds: Seeds::Block(seed), guidance, labels: vec![], scene: None }
+        Case {
+            number: Some(number),
+            prompt: prompt.into(),
+            seeds: Seeds::Block(seed),
+            guidance,
+            labels: vec![],
+            scene: None,
+        }
     }
 
     #[test]
     fn tables_as_they_are_published() {
         let text = ",case_number,prompt,evaluation_seed,evaluation_guidance,categories\n\
                     0,7,\"a church, at night\",4068,7.5,\"x, y\"\n1,9.0,a dog,3.0,,\n";
-        let expected = [block(7, "a church, at night", 4068, Some(7.5)), block(9, "a dog", 3, None)];
-        assert_eq!(table(text, b',', 1, &mut BTreeSet::new()).unwrap(), expected);
+        let expected = [
+            block(7, "a church, at night", 4068, Some(7.5)),
+            block(9, "a dog", 3, None),
+        ];
+        assert_eq!(
+            table(text, b',', 1, &mut BTreeSet::new()).unwrap(),
+            expected
+        );
         let bare = table("prompt\na church\n", b',', 5, &mut BTreeSet::new()).unwrap();
         assert_eq!(
             bare,
@@ -350,8 +524,18 @@ mod tests {
         assert!(said("case_number,prompt,evaluation_seed\n1,a,-4\n").contains("`-4`"));
         assert!(said("case_number,prompt,evaluation_guidance\n1,a,inf\n").contains("finite"));
         assert!(said("case_number,prompt\n1,a,b\n").contains("line 2: expected 2 fields, found 3"));
-        assert!(json_lines("{\"prompt\": 3}\n", 0, &mut BTreeSet::new()).unwrap_err().0.contains("line 1"));
-        assert!(json_lines("\n{\"a\"\n", 0, &mut BTreeSet::new()).unwrap_err().0.contains("line 2"));
+        assert!(
+            json_lines("{\"prompt\": 3}\n", 0, &mut BTreeSet::new())
+                .unwrap_err()
+                .0
+                .contains("line 1")
+        );
+        assert!(
+            json_lines("\n{\"a\"\n", 0, &mut BTreeSet::new())
+                .unwrap_err()
+                .0
+                .contains("line 2")
+        );
     }
 
     #[test]
@@ -359,19 +543,48 @@ mod tests {
         let read = |text: &str| json_lines(text, 0, &mut BTreeSet::new());
         let text = r#"{"tag": "position", "include": [{"class": "bench", "count": 1}, {"class": "dog", "count": 2, "color": "red", "position": ["right of", 0]}], "exclude": [{"class": "dog", "count": 3}], "prompt": "p"}"#;
         let (scene, tag) = read(text).unwrap().remove(0).scene.unwrap();
-        let thing = |class: &str, count| Thing { class: class.into(), count, colour: None, place: None };
-        let dogs = Thing { colour: Some("red".into()), place: Some((Side::Right, 0)), ..thing("dog", 2) };
-        assert_eq!(scene, Scene { include: vec![thing("bench", 1), dogs], exclude: vec![thing("dog", 3)] });
+        let thing = |class: &str, count| Thing {
+            class: class.into(),
+            count,
+            colour: None,
+            place: None,
+        };
+        let dogs = Thing {
+            colour: Some("red".into()),
+            place: Some((Side::Right, 0)),
+            ..thing("dog", 2)
+        };
+        assert_eq!(
+            scene,
+            Scene {
+                include: vec![thing("bench", 1), dogs],
+                exclude: vec![thing("dog", 3)]
+            }
+        );
         assert_eq!(tag.as_deref(), Some("position"));
         for (include, named) in [
             (r#"3"#, "include: expected a list"),
             (r#"[{"count": 1}]"#, "include.class"),
-            (r#"[{"class": "dog", "count": 4000000000}]"#, "include.count"),
-            (r#"[{"class": "dog", "color": "beige"}]"#, "include.color: expected one of red"),
-            (r#"[{"class": "dog", "position": ["near", 0]}]"#, "include.position"),
-            (r#"[{"class": "dog", "position": ["above", 7]}]"#, "include.position"),
+            (
+                r#"[{"class": "dog", "count": 4000000000}]"#,
+                "include.count",
+            ),
+            (
+                r#"[{"class": "dog", "color": "beige"}]"#,
+                "include.color: expected one of red",
+            ),
+            (
+                r#"[{"class": "dog", "position": ["near", 0]}]"#,
+                "include.position",
+            ),
+            (
+                r#"[{"class": "dog", "position": ["above", 7]}]"#,
+                "include.position",
+            ),
         ] {
-            let problem = read(&format!(r#"{{"prompt": "p", "include": {include}}}"#)).unwrap_err().0;
+            let problem = read(&format!(r#"{{"prompt": "p", "include": {include}}}"#))
+                .unwrap_err()
+                .0;
             assert!(problem.contains(named), "{problem}");
         }
     }
@@ -381,14 +594,28 @@ mod tests {
         let read = |text: &str| json_list(text, 2, &mut BTreeSet::new());
         let rows = "[\n {\"prompt\": \"a cat\", \"seed\": 3},\n \"a dog\"\n]";
         assert_eq!(read(rows).unwrap()[0], block(0, "a cat", 3, None));
-        assert_eq!((read(rows).unwrap()[1].prompt.as_str(), read(rows).unwrap()[1].seeds), ("a dog", Seeds::Each(2)));
+        assert_eq!(
+            (
+                read(rows).unwrap()[1].prompt.as_str(),
+                read(rows).unwrap()[1].seeds
+            ),
+            ("a dog", Seeds::Each(2))
+        );
         assert_eq!(read("{\"prompts\": [\"a cat\"]}").unwrap().len(), 1);
-        assert_eq!(read("{\"prompt\": \"a cat\"}\n{\"prompt\": \"a dog\"}\n").unwrap().len(), 2);
+        assert_eq!(
+            read("{\"prompt\": \"a cat\"}\n{\"prompt\": \"a dog\"}\n")
+                .unwrap()
+                .len(),
+            2
+        );
         for (text, said) in [
             ("3", "expected a JSON list"),
             ("{\"a\": [1]}", "expected a JSON list"),
             ("[1]", "entry 1"),
-            ("[\"a\", {\"prompt\": \"b\", \"seed\": \"soon\"}]", "entry 2: evaluation_seed"),
+            (
+                "[\"a\", {\"prompt\": \"b\", \"seed\": \"soon\"}]",
+                "entry 2: evaluation_seed",
+            ),
             ("[", "is not JSON"),
         ] {
             let problem = read(text).unwrap_err().0;
@@ -400,34 +627,61 @@ mod tests {
     fn numbers_as_pandas_writes_them() {
         let mut unused = BTreeSet::new();
         let row = r#"{"prompt": "a", "case_number": "7", "seed": 5.0, "guidance_scale": "4.5", "sd_image_width": 512}"#;
-        assert_eq!(json_lines(row, 0, &mut unused).unwrap()[0], block(7, "a", 5, Some(4.5)));
+        assert_eq!(
+            json_lines(row, 0, &mut unused).unwrap()[0],
+            block(7, "a", 5, Some(4.5))
+        );
         assert_eq!(unused.into_iter().collect::<Vec<_>>(), ["sd_image_width"]);
         for number in ["5.5", "\"x\"", "-3", "true", "1e30"] {
             assert!(
-                json_lines(&format!("{{\"prompt\": \"a\", \"seed\": {number}}}"), 0, &mut BTreeSet::new()).is_err(),
+                json_lines(
+                    &format!("{{\"prompt\": \"a\", \"seed\": {number}}}"),
+                    0,
+                    &mut BTreeSet::new()
+                )
+                .is_err(),
                 "{number}"
             );
         }
-        let random = json_lines("{\"prompt\": \"a\", \"seed\": -1}", 0, &mut BTreeSet::new()).unwrap_err();
+        let random =
+            json_lines("{\"prompt\": \"a\", \"seed\": -1}", 0, &mut BTreeSet::new()).unwrap_err();
         assert!(random.1.is_some_and(|hint| hint.contains("no random seed")));
     }
 
     #[test]
     fn columns_that_are_not_used_are_named() {
         let mut unused = BTreeSet::new();
-        table(",prompt,sd_seed,Categories,sd_image_width\n0,a,1,x,512\n", b',', 0, &mut unused).unwrap();
-        assert_eq!(unused.into_iter().collect::<Vec<_>>(), ["Categories", "sd_image_width"]);
+        table(
+            ",prompt,sd_seed,Categories,sd_image_width\n0,a,1,x,512\n",
+            b',',
+            0,
+            &mut unused,
+        )
+        .unwrap();
+        assert_eq!(
+            unused.into_iter().collect::<Vec<_>>(),
+            ["Categories", "sd_image_width"]
+        );
     }
 
     #[test]
     fn lines_and_objects() {
         let text = lines("a cat\n\n  a dog \n", 2).unwrap();
         assert_eq!(
-            text.iter().map(|c| (c.number, c.prompt.as_str())).collect::<Vec<_>>(),
+            text.iter()
+                .map(|c| (c.number, c.prompt.as_str()))
+                .collect::<Vec<_>>(),
             [(Some(0), "a cat"), (Some(1), "a dog")]
         );
-        let rows = "{\"prompt\": \"a cat\", \"evaluation_seed\": 3, \"case_number\": 8}\n\"a dog\"\n";
-        assert_eq!(json_lines(rows, 2, &mut BTreeSet::new()).unwrap()[0], block(8, "a cat", 3, None));
-        assert_eq!(json_lines(rows, 2, &mut BTreeSet::new()).unwrap()[1].seeds, Seeds::Each(2));
+        let rows =
+            "{\"prompt\": \"a cat\", \"evaluation_seed\": 3, \"case_number\": 8}\n\"a dog\"\n";
+        assert_eq!(
+            json_lines(rows, 2, &mut BTreeSet::new()).unwrap()[0],
+            block(8, "a cat", 3, None)
+        );
+        assert_eq!(
+            json_lines(rows, 2, &mut BTreeSet::new()).unwrap()[1].seeds,
+            Seeds::Each(2)
+        );
     }
 }

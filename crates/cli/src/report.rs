@@ -1,4 +1,5 @@
-//! `scumble report`: what an evaluation found, as a page to look at and as tables for other programs.
+//! `scumble report`: what an evaluation found, as a page to look at and as tables for other
+//! programs.
 
 use std::path::PathBuf;
 
@@ -28,9 +29,15 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Outcome, Failure> {
 /// If the folder holds no evaluation, or the report cannot be written.
 pub(crate) fn perform(args: &ReportArgs) -> Result<PathBuf, Failure> {
     let evaluation = Evaluation::read(&args.folder)?;
-    let out = args.output_dir.clone().unwrap_or_else(|| args.folder.join(FOLDER));
+    let out = args
+        .output_dir
+        .clone()
+        .unwrap_or_else(|| args.folder.join(FOLDER));
     if out.is_file() {
-        return Err(Failure::new(format!("--output-dir {}: expected a folder, found a file", out.display())));
+        return Err(Failure::new(format!(
+            "--output-dir {}: expected a folder, found a file",
+            out.display()
+        )));
     }
     let options = Options {
         title: args.title.clone(),
@@ -46,8 +53,15 @@ pub(crate) fn perform(args: &ReportArgs) -> Result<PathBuf, Failure> {
     let written = report::write(&evaluation, &args.folder, &out, &options)?;
     if !args.print.quiet {
         if written.absent > 0 {
-            let are = if written.absent == 1 { "picture is" } else { "pictures are" };
-            output::note(&format!("{} {are} missing or broken; the page says which", written.absent));
+            let are = if written.absent == 1 {
+                "picture is"
+            } else {
+                "pictures are"
+            };
+            output::note(&format!(
+                "{} {are} missing or broken; the page says which",
+                written.absent
+            ));
         }
         if !evaluation.finished {
             output::note("the evaluation has not finished; the report says what has not run");

@@ -1,4 +1,5 @@
-//! `scumble completions` and `scumble man`: what shells and `man` want to know, made from the same definition as the help.
+//! `scumble completions` and `scumble man`: what shells and `man` want to know, made from the same
+//! definition as the help.
 
 use clap::CommandFactory;
 
@@ -19,10 +20,16 @@ pub(crate) fn completions(args: CompletionsArgs) -> Result<Outcome, Failure> {
 /// Writes a page for the program and one for each command.
 pub(crate) fn man(args: &ManArgs) -> Result<Outcome, Failure> {
     if args.output_dir.is_file() {
-        return Err(Failure::new(format!("--output-dir {}: expected a folder, found a file", args.output_dir.display())));
+        return Err(Failure::new(format!(
+            "--output-dir {}: expected a folder, found a file",
+            args.output_dir.display()
+        )));
     }
     fs_err::create_dir_all(&args.output_dir)?;
-    clap_mangen::generate_to(Args::command().disable_help_subcommand(true), &args.output_dir)?;
+    clap_mangen::generate_to(
+        Args::command().disable_help_subcommand(true),
+        &args.output_dir,
+    )?;
     output::data(&args.output_dir.join("scumble.1").display().to_string())?;
     Ok(Outcome::Done)
 }

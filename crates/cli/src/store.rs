@@ -1,6 +1,9 @@
 //! Where things lie: a run's own folder with its lock, and the cache that runs share.
 
-#![expect(clippy::disallowed_types, reason = "locks are std's; the file is opened through fs_err")]
+#![expect(
+    clippy::disallowed_types,
+    reason = "locks are std's; the file is opened through fs_err"
+)]
 
 use std::{
     collections::BTreeMap,
@@ -15,9 +18,14 @@ use serde_json::Value;
 
 use crate::{failure::Failure, progress, record};
 
-/// Results of earlier computations by content hash: `$SCUMBLE_CACHE`, else `$XDG_CACHE_HOME/scumble`, else `~/.cache/scumble`.
+/// Results of earlier computations by content hash: `$SCUMBLE_CACHE`, else
+/// `$XDG_CACHE_HOME/scumble`, else `~/.cache/scumble`.
 pub(crate) fn cache_dir() -> PathBuf {
-    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let set = |name: &str| {
+        std::env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
     set("SCUMBLE_CACHE")
         .or_else(|| Some(set("XDG_CACHE_HOME")?.join("scumble")))
         .or_else(|| Some(set("HOME")?.join(".cache/scumble")))
@@ -37,11 +45,13 @@ pub(crate) fn cache_failed(error: &dyn std::fmt::Display) {
     }
 }
 
-/// A run's folder, held for as long as this lives. The kernel drops the lock of a process that dies.
+/// A run's folder, held for as long as this lives. The kernel drops the lock of a process that
+/// dies.
 pub(crate) struct RunFolder {
     pub(crate) path: PathBuf,
     _lock: File,
-    /// The folders that were made for it, the innermost first: taken away again if nothing came to lie there.
+    /// The folders that were made for it, the innermost first: taken away again if nothing came to
+    /// lie there.
     made: Vec<PathBuf>,
 }
 
@@ -66,7 +76,8 @@ impl RunFolder {
         Self::open_unless(path, plan, overwrite, &|_| true)
     }
 
-    /// The same, where a finished run counts as one only if its record says `enough`; it is taken up again otherwise.
+    /// The same, where a finished run counts as one only if its record says `enough`; it is taken
+    /// up again otherwise.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -77,7 +88,10 @@ impl RunFolder {
         enough: &dyn Fn(&Value) -> bool,
     ) -> Result<Found, Failure> {
         if path.exists() && !path.is_dir() {
-            return Err(Failure::new(format!("--output-dir {}: expected a folder, found a file", path.display())));
+            return Err(Failure::new(format!(
+                "--output-dir {}: expected a folder, found a file",
+                path.display()
+            )));
         }
         let stored = match record::read(&path.join(RECORD)) {
             // What is to be replaced need not be understood.
@@ -94,31 +108,58 @@ impl RunFolder {
         }
         let foreign = stored.is_some() && !same;
         // A killed run may leave its lock and a half-written file that was never renamed.
-        let ours = |name: &std::ffi::OsStr| name == LOCK || name.to_string_lossy().starts_with(".scumble-");
-        let occupied = stored.is_none() && path.is_dir() && fs_err::read_dir(path)?.flatten().any(|e| !ours(&e.file_name()));
+        let ours = |name: &std::ffi::OsStr| {
+            name == LOCK || name.to_string_lossy().starts_with(".scumble-")
+        };
+        let occupied = stored.is_none()
+            && path.is_dir()
+            && fs_err::read_dir(path)?
+                .flatten()
+                .any(|e| !ours(&e.file_name()));
         if (foreign || occupied) && !overwrite {
-            let what = if foreign { "another plan's result" } else { "files that are not a run of scumble" };
+            let what = if foreign {
+                "another plan's result"
+            } else {
+                "files that are not a run of scumble"
+            };
             return Err(Failure::new(format!("{} holds {what}", path.display()))
                 .with_hint("give another --output-dir, or --overwrite to replace it"));
         }
-        let made: Vec<PathBuf> =
-            path.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).map(Path::to_owned).collect();
+        let made: Vec<PathBuf> = path
+            .ancestors()
+            .take_while(|p| !p.as_os_str().is_empty() && !p.exists())
+            .map(Path::to_owned)
+            .collect();
         fs_err::create_dir_all(path)?;
         let lock_path = path.join(LOCK);
-        let lock = fs_err::OpenOptions::new().create(true).truncate(false).write(true).open(&lock_path)?.into_parts().0;
+        let lock = fs_err::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&lock_path)?
+            .into_parts()
+            .0;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(Failure::new(format!("another process is at work in {}", path.display()))
-                    .with_hint("wait for it, or give another --output-dir"));
+                return Err(Failure::new(format!(
+                    "another process is at work in {}",
+                    path.display()
+                ))
+                .with_hint("wait for it, or give another --output-dir"));
             }
             Err(TryLockError::Error(e)) => return Err(e.into()),
         }
         if foreign || (same && overwrite) {
             // Only what runs write is taken away; a user's own file in the folder stays.
-            for name in
-                [RECORD, "edit.safetensors", "before-after.png", "README.md", crate::attack::LINES, crate::attack::PICTURE]
-            {
+            for name in [
+                RECORD,
+                "edit.safetensors",
+                "before-after.png",
+                "README.md",
+                crate::attack::LINES,
+                crate::attack::PICTURE,
+            ] {
                 remove(&path.join(name))?;
             }
             let state = path.join("state");
@@ -126,7 +167,11 @@ impl RunFolder {
                 fs_err::remove_dir_all(state)?;
             }
         }
-        Ok(Found::ToDo(Self { path: path.into(), _lock: lock, made }))
+        Ok(Found::ToDo(Self {
+            path: path.into(),
+            _lock: lock,
+            made,
+        }))
     }
 
     /// Writes the record beside its place and renames.
@@ -163,7 +208,8 @@ fn remove(path: &Path) -> Result<(), Failure> {
 
 /// Writes a whole file beside its place and renames: it is there in full or not at all.
 pub(crate) fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    scumble_nn::files::safetensors::write_atomically(path, |file| file.write_all(bytes)).map_err(Failure::from)
+    scumble_nn::files::safetensors::write_atomically(path, |file| file.write_all(bytes))
+        .map_err(Failure::from)
 }
 
 /// A method's store: its state in the run's folder, what it shares in the cache.
@@ -174,7 +220,10 @@ pub(crate) struct RunStore {
 
 impl RunStore {
     pub(crate) fn new(run: &Path) -> Self {
-        Self { state: run.join("state"), shared: cache_dir().join("tensors") }
+        Self {
+            state: run.join("state"),
+            shared: cache_dir().join("tensors"),
+        }
     }
 
     /// Where this run keeps what the cache does not take.
@@ -194,7 +243,8 @@ impl Store for RunStore {
 
     fn get_shared(&self, hash: &str) -> scumble_erase::Result<Option<Tensors>> {
         // A damaged cache entry is one that is not there.
-        let kept = |folder: &Path| read(&folder.join(format!("{hash}.safetensors"))).unwrap_or(None);
+        let kept =
+            |folder: &Path| read(&folder.join(format!("{hash}.safetensors"))).unwrap_or(None);
         Ok(kept(&self.shared).or_else(|| kept(&self.own())))
     }
 
@@ -212,7 +262,11 @@ impl Store for RunStore {
 }
 
 fn read(path: &Path) -> scumble_erase::Result<Option<Tensors>> {
-    if path.is_file() { Ok(Some(TensorFile::open(path)?.tensors)) } else { Ok(None) }
+    if path.is_file() {
+        Ok(Some(TensorFile::open(path)?.tensors))
+    } else {
+        Ok(None)
+    }
 }
 
 fn put(path: &Path, tensors: Tensors) -> scumble_erase::Result<()> {

@@ -8,36 +8,57 @@ use crate::failure::Failure;
 /// What happens to a word that the model's world does not know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Unknown {
-    // It is an error, which names words like it. (Two slashes: clap would print three, in its long layout.)
+    // It is an error, which names words like it. (Two slashes: clap would print three, in its long
+    // layout.)
     #[default]
     Refuse,
     // It is taken as it stands.
     Allow,
 }
 
-/// A concept as its world calls it, so that `A Church` and `church` are one; what no world knows stays as it was typed.
+/// A concept as its world calls it, so that `A Church` and `church` are one; what no world knows
+/// stays as it was typed.
 pub(crate) fn canonical(name: &str, world: Option<&World>) -> String {
     match world.and_then(|world| world.find(name)) {
         Some(Known::Object(name) | Known::Category { name, .. }) => name,
-        Some(Known::Style(style)) if name.trim().to_lowercase().ends_with("style") => format!("{style} style"),
+        Some(Known::Style(style)) if name.trim().to_lowercase().ends_with("style") => {
+            format!("{style} style")
+        }
         Some(Known::Style(style)) => style,
         None => name.trim().to_owned(),
     }
 }
 
-/// Looks at concepts before anything is done for them; what is to be said. `flag` is where they were given, empty for the command's
-/// own argument.
+/// Looks at concepts before anything is done for them; what is to be said. `flag` is where they
+/// were given, empty for the command's own argument.
 ///
 /// # Errors
 /// If the world does not know one, and unknown ones are not allowed; the hint names what was meant.
-pub(crate) fn check(flag: &str, names: &[String], world: Option<&World>, unknown: Unknown) -> Result<Vec<String>, Failure> {
+pub(crate) fn check(
+    flag: &str,
+    names: &[String],
+    world: Option<&World>,
+    unknown: Unknown,
+) -> Result<Vec<String>, Failure> {
     let mut notes = Vec::new();
     for name in names {
-        let parts: Vec<&str> = name.split(',').map(str::trim).filter(|part| !part.is_empty()).collect();
-        let said = |text: String| if flag.is_empty() { text } else { format!("{flag}: {text}") };
+        let parts: Vec<&str> = name
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .collect();
+        let said = |text: String| {
+            if flag.is_empty() {
+                text
+            } else {
+                format!("{flag}: {text}")
+            }
+        };
         let Some(world) = world else {
             if parts.len() > 1 {
-                notes.push(said(format!("`{name}` is taken as one concept; `;` separates several")));
+                notes.push(said(format!(
+                    "`{name}` is taken as one concept; `;` separates several"
+                )));
             }
             continue;
         };
@@ -46,9 +67,15 @@ pub(crate) fn check(flag: &str, names: &[String], world: Option<&World>, unknown
         }
         let several = parts.len() > 1 && parts.iter().all(|part| world.find(part).is_some());
         let (problem, hint) = if several {
-            (format!("`{name}` is one concept with a comma in it"), format!("`;` separates concepts: \"{}\"", parts.join("; ")))
+            (
+                format!("`{name}` is one concept with a comma in it"),
+                format!("`;` separates concepts: \"{}\"", parts.join("; ")),
+            )
         } else {
-            (format!("the miniature does not know `{name}`"), meant(name, world))
+            (
+                format!("the miniature does not know `{name}`"),
+                meant(name, world),
+            )
         };
         if unknown == Unknown::Refuse {
             let anyway = "`scumble erase --unknown allow` takes it as it stands";
@@ -72,17 +99,40 @@ fn meant(name: &str, world: &World) -> String {
     }
 }
 
-/// What is to be said of words that the world does not know where they are no concepts to erase: a guard's, an anchor's.
-pub(crate) fn unknown<'a>(what: &str, names: impl IntoIterator<Item = &'a String>, world: Option<&World>) -> Vec<String> {
-    let Some(world) = world else { return Vec::new() };
-    let strange = names.into_iter().filter(|name| world.find(name).is_none() && !world.is_caption(name));
-    strange.map(|name| format!("{what} `{name}`: the miniature does not know it; {}", meant(name, world))).collect()
+/// What is to be said of words that the world does not know where they are no concepts to erase: a
+/// guard's, an anchor's.
+pub(crate) fn unknown<'a>(
+    what: &str,
+    names: impl IntoIterator<Item = &'a String>,
+    world: Option<&World>,
+) -> Vec<String> {
+    let Some(world) = world else {
+        return Vec::new();
+    };
+    let strange = names
+        .into_iter()
+        .filter(|name| world.find(name).is_none() && !world.is_caption(name));
+    strange
+        .map(|name| {
+            format!(
+                "{what} `{name}`: the miniature does not know it; {}",
+                meant(name, world)
+            )
+        })
+        .collect()
 }
 
 /// The same of anchors, in which `{object}` and `{concept}` stand for something else.
 pub(crate) fn unknown_anchors(anchors: &[String], world: Option<&World>) -> Vec<String> {
-    let plain: Vec<String> = anchors.iter().map(|a| a.replace("{object}", "a cat").replace("{concept}", "a cat")).collect();
-    unknown("the anchor", plain.iter().filter(|anchor| !anchor.trim().is_empty()), world)
+    let plain: Vec<String> = anchors
+        .iter()
+        .map(|a| a.replace("{object}", "a cat").replace("{concept}", "a cat"))
+        .collect();
+    unknown(
+        "the anchor",
+        plain.iter().filter(|anchor| !anchor.trim().is_empty()),
+        world,
+    )
 }
 
 #[cfg(test)]
@@ -97,22 +147,44 @@ mod tests {
 
     #[test]
     fn a_slip_is_answered_with_what_was_meant() {
-        assert!(said("chruch").contains("does not know `chruch`") && said("chruch").contains("did you mean `church`"));
-        assert!(said("banana").contains("scumble concepts") && !said("banana").contains("did you mean"));
+        assert!(
+            said("chruch").contains("does not know `chruch`")
+                && said("chruch").contains("did you mean `church`")
+        );
+        assert!(
+            said("banana").contains("scumble concepts") && !said("banana").contains("did you mean")
+        );
         assert!(said("church, dog").contains("\"church; dog\""));
         let world = World::emoji();
         for fine in ["church", "a weapon", "ink", "a church in ink style"] {
-            assert!(check("", &[fine.to_owned()], Some(&world), Unknown::Refuse).unwrap().is_empty(), "{fine}");
+            assert!(
+                check("", &[fine.to_owned()], Some(&world), Unknown::Refuse)
+                    .unwrap()
+                    .is_empty(),
+                "{fine}"
+            );
         }
-        let allowed = check("--preserve", &["van gogh".to_owned()], Some(&world), Unknown::Allow).unwrap();
-        assert!(allowed[0].starts_with("--preserve: the miniature does not know `van gogh`"), "{allowed:?}");
+        let allowed = check(
+            "--preserve",
+            &["van gogh".to_owned()],
+            Some(&world),
+            Unknown::Allow,
+        )
+        .unwrap();
+        assert!(
+            allowed[0].starts_with("--preserve: the miniature does not know `van gogh`"),
+            "{allowed:?}"
+        );
     }
 
     #[test]
     fn elsewhere_only_commas_are_noted() {
         let names = ["van gogh".to_owned(), "violence, nudity".to_owned()];
         let notes = check("", &names, None, Unknown::Refuse).unwrap();
-        assert!(notes.len() == 1 && notes[0].contains("`;` separates"), "{notes:?}");
+        assert!(
+            notes.len() == 1 && notes[0].contains("`;` separates"),
+            "{notes:?}"
+        );
     }
 
     #[test]

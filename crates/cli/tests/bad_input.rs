@@ -1,4 +1,5 @@
-//! Every bad input ends with exit status 2, a message that names the file or flag, and nothing half written.
+//! Every bad input ends with exit status 2, a message that names the file or flag, and nothing half
+//! written.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -81,23 +82,68 @@ fn prompt_files_that_are_none() {
     for (name, text, said) in [
         ("empty.csv", "", "no column `prompt`"),
         ("empty.txt", "\n \n", "holds no prompt"),
-        ("header.csv", "case_number,prompt,evaluation_seed\n", "holds no prompt"),
-        ("columns.csv", "case_number,text\n1,a dog\n", "no column `prompt`"),
-        ("twice.csv", "case_number,prompt\n3,a dog\n3,a cat\n", "case number 3"),
-        ("number.csv", "case_number,prompt\n../../x,a dog\n", "line 2"),
-        ("seed.csv", "case_number,prompt,evaluation_seed\n1,a dog,soon\n", "evaluation_seed"),
-        ("guidance.csv", "case_number,prompt,evaluation_guidance\n1,a dog,nan\n", "evaluation_guidance"),
-        ("negative.csv", "case_number,prompt,evaluation_guidance\n1,a dog,-2\n", "evaluation_guidance"),
+        (
+            "header.csv",
+            "case_number,prompt,evaluation_seed\n",
+            "holds no prompt",
+        ),
+        (
+            "columns.csv",
+            "case_number,text\n1,a dog\n",
+            "no column `prompt`",
+        ),
+        (
+            "twice.csv",
+            "case_number,prompt\n3,a dog\n3,a cat\n",
+            "case number 3",
+        ),
+        (
+            "number.csv",
+            "case_number,prompt\n../../x,a dog\n",
+            "line 2",
+        ),
+        (
+            "seed.csv",
+            "case_number,prompt,evaluation_seed\n1,a dog,soon\n",
+            "evaluation_seed",
+        ),
+        (
+            "guidance.csv",
+            "case_number,prompt,evaluation_guidance\n1,a dog,nan\n",
+            "evaluation_guidance",
+        ),
+        (
+            "negative.csv",
+            "case_number,prompt,evaluation_guidance\n1,a dog,-2\n",
+            "evaluation_guidance",
+        ),
         ("ragged.csv", &long_row, "line 3"),
-        ("bad.jsonl", "{\"prompt\": \"a dog\"}\n{\"prompt\": 3}\n", "line 2"),
+        (
+            "bad.jsonl",
+            "{\"prompt\": \"a dog\"}\n{\"prompt\": 3}\n",
+            "line 2",
+        ),
         ("broken.jsonl", "{\"prompt\"", "line 1"),
-        ("seed.jsonl", "{\"prompt\": \"a dog\", \"evaluation_seed\": -1}", "evaluation_seed"),
+        (
+            "seed.jsonl",
+            "{\"prompt\": \"a dog\", \"evaluation_seed\": -1}",
+            "evaluation_seed",
+        ),
     ] {
         fs_err::write(here.path().join(name), text).unwrap();
-        line(here.path(), &format!("generate --prompts {name} --output-dir out")).refused(&[name, said]);
+        line(
+            here.path(),
+            &format!("generate --prompts {name} --output-dir out"),
+        )
+        .refused(&[name, said]);
     }
-    fs_err::write(here.path().join("latin.csv"), b"case_number,prompt\n1,caf\xe9\n").unwrap();
-    line(here.path(), "generate --prompts latin.csv --output-dir out").refused(&["latin.csv", "UTF-8"]);
+    fs_err::write(
+        here.path().join("latin.csv"),
+        b"case_number,prompt\n1,caf\xe9\n",
+    )
+    .unwrap();
+    line(here.path(), "generate --prompts latin.csv --output-dir out")
+        .refused(&["latin.csv", "UTF-8"]);
     assert!(!here.path().join("out").exists());
 }
 
@@ -107,31 +153,69 @@ fn erasures_that_nobody_defined() {
     fs_err::create_dir(here.path().join("empty")).unwrap();
     fs_err::create_dir(here.path().join("broken")).unwrap();
     fs_err::write(here.path().join("broken/a.png"), b"\x89PNG but not one").unwrap();
-    fs_err::write(here.path().join("all.txt"), "a church\nthe church in a town\n").unwrap();
+    fs_err::write(
+        here.path().join("all.txt"),
+        "a church\nthe church in a town\n",
+    )
+    .unwrap();
     for (words, said) in [
-        ("church --method uce --anchor church --template {concept}", "--anchor"),
+        (
+            "church --method uce --anchor church --template {concept}",
+            "--anchor",
+        ),
         ("church --method uce --anchor house --from town", "--from"),
-        ("church --method uce --preserve Church", "--preserve `Church`"),
+        (
+            "church --method uce --preserve Church",
+            "--preserve `Church`",
+        ),
         ("church --method esd --preserve dog", "no preservation term"),
-        ("church --method esd --captions all.txt", "no preservation term"),
+        (
+            "church --method esd --captions all.txt",
+            "no preservation term",
+        ),
         ("church --method uce --captions all.txt", "all.txt"),
         ("church --method uce --captions nowhere.txt", "nowhere.txt"),
-        ("church --method uce --pictures empty", "does not learn from pictures"),
-        ("church --method few-shot --pictures empty", "holds no picture"),
+        (
+            "church --method uce --pictures empty",
+            "does not learn from pictures",
+        ),
+        (
+            "church --method few-shot --pictures empty",
+            "holds no picture",
+        ),
         ("church --method few-shot --pictures broken", "a.png"),
         ("church --method few-shot --pictures nowhere", "nowhere"),
         ("church --method few-shot --iterations 11", "iterations"),
-        ("church --method uce --iterations 10", "no option `iterations`"),
-        ("church --method uce --train-method esd-x", "no option `train_method`"),
-        ("church --method esd --train-method text-encoder", "text-encoder"),
+        (
+            "church --method uce --iterations 10",
+            "no option `iterations`",
+        ),
+        (
+            "church --method uce --train-method esd-x",
+            "no option `train_method`",
+        ),
+        (
+            "church --method esd --train-method text-encoder",
+            "text-encoder",
+        ),
         ("church --method uce --set lambda=nan", "lambda"),
         ("church --method uce --set lambda=-1", "lambda is -1"),
-        ("church --method trce --set lambda=0 --set preserve_scale=0 --set empty_scale=0", "singular"),
+        (
+            "church --method trce --set lambda=0 --set preserve_scale=0 --set empty_scale=0",
+            "singular",
+        ),
         ("church --method slot", "no method `slot`"),
         ("church --method uce --variant best", "no variant `best`"),
     ] {
-        line(here.path(), &format!("erase {words} --no-judge --output-dir out")).refused(&[said]);
-        assert!(!here.path().join("out/edit.safetensors").exists(), "{words}");
+        line(
+            here.path(),
+            &format!("erase {words} --no-judge --output-dir out"),
+        )
+        .refused(&[said]);
+        assert!(
+            !here.path().join("out/edit.safetensors").exists(),
+            "{words}"
+        );
     }
 }
 
@@ -155,30 +239,85 @@ fn hostile(folder: &Path) -> Vec<(&'static str, &'static str)> {
     fs_err::write(&cut, &whole[..whole.len() - 100]).unwrap();
     let header = model(folder, "header").join("vae/diffusion_pytorch_model.safetensors");
     fs_err::write(&header, [&u64::MAX.to_le_bytes()[..], b"{}"].concat()).unwrap();
-    fs_err::write(model(folder, "no-json").join("unet/config.json"), "block_out_channels: 4").unwrap();
-    fs_err::write(model(folder, "a-list").join("text_encoder/config.json"), "[1, 2]").unwrap();
-    let config = |name: &str, file: &str, key: &str, value: Value| rewrite(&model(folder, name).join(file), |c| c[key] = value);
-    config("wide", "unet/config.json", "block_out_channels", json!([1_000_000_000_000u64, 1_000_000_000_000u64]));
-    config("deep", "text_encoder/config.json", "num_hidden_layers", json!(4_000_000_000u64));
-    config("words", "text_encoder/config.json", "vocab_size", json!(1u64 << 50));
-    config("layers", "unet/config.json", "layers_per_block", json!(1_000_000_000u64));
+    fs_err::write(
+        model(folder, "no-json").join("unet/config.json"),
+        "block_out_channels: 4",
+    )
+    .unwrap();
+    fs_err::write(
+        model(folder, "a-list").join("text_encoder/config.json"),
+        "[1, 2]",
+    )
+    .unwrap();
+    let config = |name: &str, file: &str, key: &str, value: Value| {
+        rewrite(&model(folder, name).join(file), |c| c[key] = value)
+    };
+    config(
+        "wide",
+        "unet/config.json",
+        "block_out_channels",
+        json!([1_000_000_000_000u64, 1_000_000_000_000u64]),
+    );
+    config(
+        "deep",
+        "text_encoder/config.json",
+        "num_hidden_layers",
+        json!(4_000_000_000u64),
+    );
+    config(
+        "words",
+        "text_encoder/config.json",
+        "vocab_size",
+        json!(1u64 << 50),
+    );
+    config(
+        "layers",
+        "unet/config.json",
+        "layers_per_block",
+        json!(1_000_000_000u64),
+    );
     config("negative", "vae/config.json", "latent_channels", json!(-4));
-    config("steps", "scheduler/scheduler_config.json", "num_train_timesteps", json!(1u64 << 60));
-    config("betas", "scheduler/scheduler_config.json", "beta_schedule", json!("mystery"));
-    config("scheduler", "scheduler/scheduler_config.json", "_class_name", json!("FlowMatchEulerDiscreteScheduler"));
+    config(
+        "steps",
+        "scheduler/scheduler_config.json",
+        "num_train_timesteps",
+        json!(1u64 << 60),
+    );
+    config(
+        "betas",
+        "scheduler/scheduler_config.json",
+        "beta_schedule",
+        json!("mystery"),
+    );
+    config(
+        "scheduler",
+        "scheduler/scheduler_config.json",
+        "_class_name",
+        json!("FlowMatchEulerDiscreteScheduler"),
+    );
     config("big", "unet/config.json", "sample_size", json!(1u64 << 40));
     config("scale", "vae/config.json", "scaling_factor", json!(0));
     let pickle = model(folder, "pickle").join("unet");
     fs_err::remove_file(pickle.join("diffusion_pytorch_model.safetensors")).unwrap();
-    fs_err::write(pickle.join("diffusion_pytorch_model.bin"), b"PK\x03\x04archive").unwrap();
+    fs_err::write(
+        pickle.join("diffusion_pytorch_model.bin"),
+        b"PK\x03\x04archive",
+    )
+    .unwrap();
     let vocabulary = model(folder, "vocabulary").join("tokenizer/vocab.json");
     fs_err::write(vocabulary, r#"{"a</w>": 0, "b": 4000000000}"#).unwrap();
     fs_err::remove_dir_all(model(folder, "no-vae").join("vae")).unwrap();
     fs_err::create_dir(folder.join("nothing")).unwrap();
     fs_err::write(folder.join("old.ckpt"), b"PK\x03\x04archive/data.pkl").unwrap();
-    fs_err::write(folder.join("file.safetensors"), b"\x10\0\0\0\0\0\0\0{\"a\": [1, 2, 3]}").unwrap();
+    fs_err::write(
+        folder.join("file.safetensors"),
+        b"\x10\0\0\0\0\0\0\0{\"a\": [1, 2, 3]}",
+    )
+    .unwrap();
     fs_err::write(folder.join("empty.safetensors"), "").unwrap();
-    rewrite(&model(folder, "xl").join("model_index.json"), |c| c["text_encoder_2"] = json!(["transformers", "CLIPTextModel"]));
+    rewrite(&model(folder, "xl").join("model_index.json"), |c| {
+        c["text_encoder_2"] = json!(["transformers", "CLIPTextModel"])
+    });
     vec![
         ("truncated", "unet"),
         ("header", "vae"),
@@ -209,16 +348,39 @@ fn hostile(folder: &Path) -> Vec<(&'static str, &'static str)> {
 fn models_that_are_none() {
     let here = folder();
     for (name, said) in hostile(here.path()) {
-        line(here.path(), &format!("generate church --model {name} --output-dir out --steps 2")).refused(&[said]);
+        line(
+            here.path(),
+            &format!("generate church --model {name} --output-dir out --steps 2"),
+        )
+        .refused(&[said]);
         assert!(!here.path().join("out").exists(), "{name}");
     }
     line(here.path(), "inspect old.ckpt").refused(&["pickle", "hint"]);
     line(here.path(), "inspect pickle").refused(&["pickle"]);
-    line(here.path(), "generate church --edit old.ckpt --output-dir out").refused(&["pickle"]);
-    line(here.path(), "generate church --embedding old.ckpt --output-dir out").refused(&["pickle"]);
-    line(here.path(), "generate church --lora no-vae --output-dir out").refused(&["no-vae"]);
+    line(
+        here.path(),
+        "generate church --edit old.ckpt --output-dir out",
+    )
+    .refused(&["pickle"]);
+    line(
+        here.path(),
+        "generate church --embedding old.ckpt --output-dir out",
+    )
+    .refused(&["pickle"]);
+    line(
+        here.path(),
+        "generate church --lora no-vae --output-dir out",
+    )
+    .refused(&["no-vae"]);
     let whole = golden("odd").join("model");
-    line(here.path(), &format!("generate church --edit {} --output-dir out", whole.display())).refused(&["--model"]);
+    line(
+        here.path(),
+        &format!(
+            "generate church --edit {} --output-dir out",
+            whole.display()
+        ),
+    )
+    .refused(&["--model"]);
 }
 
 /// No claim in a file makes it ask for memory in proportion.
@@ -232,12 +394,17 @@ fn claims_are_not_believed_within_four_gibibytes() {
             "ulimit -v 4194304 && exec '{}' generate church --model {name} --output-dir out --steps 2",
             env!("CARGO_BIN_EXE_scumble")
         );
-        shell.current_dir(here.path()).env("RAYON_NUM_THREADS", "1").args(["-c", &script]);
+        shell
+            .current_dir(here.path())
+            .env("RAYON_NUM_THREADS", "1")
+            .args(["-c", &script]);
         ended(shell).refused(&[said]);
     }
     let mut shell = std::process::Command::new("sh");
-    let script =
-        format!("ulimit -v 4194304 && exec '{}' generate church --steps 2 --output-dir out", env!("CARGO_BIN_EXE_scumble"));
+    let script = format!(
+        "ulimit -v 4194304 && exec '{}' generate church --steps 2 --output-dir out",
+        env!("CARGO_BIN_EXE_scumble")
+    );
     shell.current_dir(here.path()).args(["-c", &script]);
     ended(shell).done();
 }
@@ -245,7 +412,11 @@ fn claims_are_not_believed_within_four_gibibytes() {
 #[test]
 fn a_closed_pipe_is_no_error() {
     let here = folder();
-    let mut child = command(here.path()).args(["inspect", "--tensors"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = command(here.path())
+        .args(["inspect", "--tensors"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     drop(child.stdout.take());
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }

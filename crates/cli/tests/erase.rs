@@ -7,11 +7,20 @@ use std::{path::Path, process::Command, time::Duration};
 use support::{Ended, command, ended, folder};
 
 /// Settings that take seconds: what is tested is the run, not how well it erases.
-const SHORT: [&str; 6] = ["--iterations", "12", "--set", "trajectories=2", "--set", "sampling_steps=5"];
+const SHORT: [&str; 6] = [
+    "--iterations",
+    "12",
+    "--set",
+    "trajectories=2",
+    "--set",
+    "sampling_steps=5",
+];
 
 fn erase_command(scratch: &Path, output: &str, args: &[&str]) -> Command {
     let mut command = command(scratch);
-    command.args(["erase", "--quiet", "--output-dir", output]).args(args);
+    command
+        .args(["erase", "--quiet", "--output-dir", output])
+        .args(args);
     command
 }
 
@@ -29,8 +38,27 @@ fn one_object_with_the_agreed_keys() {
     let scratch = home.path();
     let args = [&["church", "--json", "--no-judge"], SHORT.as_slice()].concat();
     let result = erase(scratch, "run", &args).json();
-    let keys: Vec<&str> = result.as_object().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(keys, ["method", "concept", "edit", "seconds", "before", "after", "n", "uncond_drift", "evaluations", "memory"]);
+    let keys: Vec<&str> = result
+        .as_object()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "method",
+            "concept",
+            "edit",
+            "seconds",
+            "before",
+            "after",
+            "n",
+            "uncond_drift",
+            "evaluations",
+            "memory"
+        ]
+    );
     assert!(result["evaluations"].as_u64().unwrap() > 0);
     assert_eq!(result["method"], "esd");
     assert_eq!(result["concept"], "church");
@@ -58,14 +86,32 @@ fn one_object_with_the_agreed_keys() {
 fn published_flag_names_mean_the_same() {
     let home = folder();
     let scratch = home.path();
-    let ours = [&["church", "--json", "--no-judge", "--eta", "1.5"], SHORT.as_slice()].concat();
-    let theirs = ["--erase_concept", "church", "--json", "--no_judge", "--negative_guidance", "2.5", "--train_method", "xattn"];
+    let ours = [
+        &["church", "--json", "--no-judge", "--eta", "1.5"],
+        SHORT.as_slice(),
+    ]
+    .concat();
+    let theirs = [
+        "--erase_concept",
+        "church",
+        "--json",
+        "--no_judge",
+        "--negative_guidance",
+        "2.5",
+        "--train_method",
+        "xattn",
+    ];
     let theirs = [theirs.as_slice(), SHORT.as_slice()].concat();
     erase(scratch, "ours", &ours).json();
     erase(scratch, "theirs", &theirs).json();
     let edit = |folder: &str| {
-        let file = scumble_nn::files::TensorFile::open(scratch.join(folder).join("edit.safetensors")).unwrap();
-        file.tensors.into_iter().map(|(name, tensor)| (name, tensor.bytes().to_vec())).collect::<Vec<_>>()
+        let file =
+            scumble_nn::files::TensorFile::open(scratch.join(folder).join("edit.safetensors"))
+                .unwrap();
+        file.tensors
+            .into_iter()
+            .map(|(name, tensor)| (name, tensor.bytes().to_vec()))
+            .collect::<Vec<_>>()
     };
     assert_eq!(edit("ours"), edit("theirs"));
 }
@@ -76,9 +122,18 @@ fn objects_and_styles_together() {
     let scratch = home.path();
     for concepts in ["ink style; church", "church; ink style"] {
         let folder = concepts.replace("; ", "-").replace(' ', "-");
-        let result = erase(scratch, &folder, &[&[concepts, "--json", "--no-judge"], SHORT.as_slice()].concat()).json();
+        let result = erase(
+            scratch,
+            &folder,
+            &[&[concepts, "--json", "--no-judge"], SHORT.as_slice()].concat(),
+        )
+        .json();
         assert_eq!(result["concept"], concepts);
-        assert_eq!(result["concepts"].as_array().map(Vec::len), None, "without judging there is nothing to list");
+        assert_eq!(
+            result["concepts"].as_array().map(Vec::len),
+            None,
+            "without judging there is nothing to list"
+        );
     }
 }
 
@@ -86,7 +141,17 @@ fn objects_and_styles_together() {
 fn killed_at_any_moment_it_ends_with_the_same_bits() {
     let home = folder();
     let scratch = home.path();
-    let args = ["church", "--json", "--no-judge", "--iterations", "40", "--set", "trajectories=4", "--set", "sampling_steps=8"];
+    let args = [
+        "church",
+        "--json",
+        "--no-judge",
+        "--iterations",
+        "40",
+        "--set",
+        "trajectories=4",
+        "--set",
+        "sampling_steps=8",
+    ];
     erase(scratch, "undisturbed", &args).json();
 
     // Another cache, so that the trajectories are recorded anew as well.
@@ -94,7 +159,11 @@ fn killed_at_any_moment_it_ends_with_the_same_bits() {
     for wait in [400, 900, 1500, 2300] {
         let mut command = erase_command(scratch, "disturbed", &args);
         command.env("SCUMBLE_CACHE", scratch.join("second-cache"));
-        let mut child = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+        let mut child = command
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
         std::thread::sleep(Duration::from_millis(wait));
         kills += usize::from(child.try_wait().unwrap().is_none());
         let _ = child.kill();
@@ -122,8 +191,14 @@ fn what_cannot_be_done_is_said_with_status_2() {
         (vec!["church", "--set", "nonsense"], "KEY=VALUE"),
         (vec!["church", "--set", "temperature=3"], "temperature"),
         (vec!["church", "--anchor", "a church"], "anchor"),
-        (vec!["church", "--anchor", "a house", "--from", "a building"], "exclude"),
-        (vec!["church", "--template", "{object} of a church"], "objects"),
+        (
+            vec!["church", "--anchor", "a house", "--from", "a building"],
+            "exclude",
+        ),
+        (
+            vec!["church", "--template", "{object} of a church"],
+            "objects",
+        ),
         (vec!["church", "--variant", "best"], "best"),
         (vec!["church", "--device", "cuda:4096"], "cuda"),
         (vec!["church", "--model", "nowhere"], "nowhere"),
@@ -131,6 +206,9 @@ fn what_cannot_be_done_is_said_with_status_2() {
     ] {
         erase(scratch, "bad", &args).refused(&[words]);
         assert!(!scratch.join("bad/edit.safetensors").exists());
-        assert!(!scratch.join("bad/run.json").exists(), "{args:?} left a record");
+        assert!(
+            !scratch.join("bad/run.json").exists(),
+            "{args:?} left a record"
+        );
     }
 }

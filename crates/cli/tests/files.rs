@@ -16,7 +16,9 @@ fn save(path: &Path, tensors: impl IntoIterator<Item = (String, HostTensor)>) {
 }
 
 fn wave(shape: &[usize], size: f32) -> HostTensor {
-    let values: Vec<f32> = (0..shape.iter().product()).map(|i: usize| size * (1.3 * i as f32).sin()).collect();
+    let values: Vec<f32> = (0..shape.iter().product())
+        .map(|i: usize| size * (1.3 * i as f32).sin())
+        .collect();
     HostTensor::from_f32(shape, &values)
 }
 
@@ -31,11 +33,20 @@ fn numbers_that_are_none_are_refused_wherever_they_stand() {
     values[389] = f32::NAN;
     let broken = HostTensor::from_f32(old.shape(), &values);
     let place = format!("[{}, {}]", 389 / old.shape()[1], 389 % old.shape()[1]);
-    save(&here.join("partial.safetensors"), [(format!("{ATTN}.weight"), broken.clone())]);
+    save(
+        &here.join("partial.safetensors"),
+        [(format!("{ATTN}.weight"), broken.clone())],
+    );
     let flat = format!("lora_unet_{}", ATTN.replace('.', "_"));
-    save(&here.join("diff.safetensors"), [(format!("{flat}.diff"), broken.clone())]);
+    save(
+        &here.join("diff.safetensors"),
+        [(format!("{flat}.diff"), broken.clone())],
+    );
     let mut own = edit(&base, "unet", 0.1, |name| name.starts_with(ATTN));
-    own.changes.insert(("unet".into(), format!("{ATTN}.weight")), scumble_erase::Change::Value(broken.clone()));
+    own.changes.insert(
+        ("unet".into(), format!("{ATTN}.weight")),
+        scumble_erase::Change::Value(broken.clone()),
+    );
     own.save(&here.join("own.safetensors")).unwrap();
     for file in ["partial", "diff", "own"] {
         for words in [
@@ -51,29 +62,52 @@ fn numbers_that_are_none_are_refused_wherever_they_stand() {
             ]);
         }
         let sheet = line(here, &format!("inspect {file}.safetensors --json")).json();
-        assert!(sheet["notes"][0].as_str().unwrap().contains(&place), "{sheet}");
+        assert!(
+            sheet["notes"][0].as_str().unwrap().contains(&place),
+            "{sheet}"
+        );
     }
     assert!(!here.join("out").exists());
     // The model itself, as a folder and as a file.
     let mut model = base;
     model.unet.tensors.insert(format!("{ATTN}.weight"), broken);
     scumble_nn::files::write_folder(&model, &here.join("model"), Precision::Keep, None).unwrap();
-    write_single(&model, &here.join("model.safetensors"), Precision::Keep, &BTreeMap::new()).unwrap();
+    write_single(
+        &model,
+        &here.join("model.safetensors"),
+        Precision::Keep,
+        &BTreeMap::new(),
+    )
+    .unwrap();
     for model in ["model", "model.safetensors"] {
-        line(here, &format!("erase church --method uce --no-judge --model {model}")).refused(&["not finite", ATTN, &place]);
-        line(here, &format!("generate church --model {model} --out out")).refused(&["not finite", ATTN]);
+        line(
+            here,
+            &format!("erase church --method uce --no-judge --model {model}"),
+        )
+        .refused(&["not finite", ATTN, &place]);
+        line(here, &format!("generate church --model {model} --out out"))
+            .refused(&["not finite", ATTN]);
     }
     let sheet = line(here, "inspect model.safetensors --json").json();
-    assert!(sheet["notes"][0].as_str().unwrap().contains("not finite"), "{sheet}");
+    assert!(
+        sheet["notes"][0].as_str().unwrap().contains("not finite"),
+        "{sheet}"
+    );
     // What is finite and becomes infinite, by its strength or on the way to f16.
-    edit(&miniature(), "unet", 1.0, |name| name.starts_with(ATTN)).save(&here.join("fine.safetensors")).unwrap();
-    line(here, "generate church --out out --edit fine.safetensors:1e39").refused(&["fine.safetensors", ATTN, "NaN or infinite"]);
+    edit(&miniature(), "unet", 1.0, |name| name.starts_with(ATTN))
+        .save(&here.join("fine.safetensors"))
+        .unwrap();
+    line(
+        here,
+        "generate church --out out --edit fine.safetensors:1e39",
+    )
+    .refused(&["fine.safetensors", ATTN, "NaN or infinite"]);
     for form in ["delta", "single", "diffusers", "partial"] {
-        line(here, &format!("export fine.safetensors:1e6 --to {form} --dtype f16 --out x.safetensors")).refused(&[
-            "attn2.to_v",
-            "beyond what F16 can hold",
-            "bf16",
-        ]);
+        line(
+            here,
+            &format!("export fine.safetensors:1e6 --to {form} --dtype f16 --out x.safetensors"),
+        )
+        .refused(&["attn2.to_v", "beyond what F16 can hold", "bf16"]);
     }
     assert!(!here.join("x.safetensors").exists() && !here.join("x.md").exists());
 }
@@ -87,7 +121,13 @@ fn every_kind_of_adapter_draws_what_its_arithmetic_says() {
     let [out, inputs] = weight.shape().try_into().unwrap();
     let flat = format!("lora_unet_{}", ATTN.replace('.', "_"));
     let factors = [
-        ("lokr", vec![("lokr_w1", vec![8, 8], 0.5), ("lokr_w2", vec![out / 8, inputs / 8], 0.5)]),
+        (
+            "lokr",
+            vec![
+                ("lokr_w1", vec![8, 8], 0.5),
+                ("lokr_w2", vec![out / 8, inputs / 8], 0.5),
+            ],
+        ),
         (
             "loha",
             vec![
@@ -109,17 +149,32 @@ fn every_kind_of_adapter_draws_what_its_arithmetic_says() {
     let plain = picture(here, "plain", &[]);
     for (name, pieces) in factors {
         let file = here.join(format!("{name}.safetensors"));
-        save(&file, pieces.iter().map(|(piece, shape, size)| (format!("{flat}.{piece}"), wave(shape, *size))));
+        save(
+            &file,
+            pieces
+                .iter()
+                .map(|(piece, shape, size)| (format!("{flat}.{piece}"), wave(shape, *size))),
+        );
         let drawn = picture(here, name, &["--lora", &format!("{name}.safetensors")]);
         assert_ne!(pixels(&drawn), pixels(&plain), "{name}");
         // The same change as the whole weight.
-        line(here, &format!("export {name}.safetensors --to partial --out {name}-whole.safetensors")).done();
+        line(
+            here,
+            &format!("export {name}.safetensors --to partial --out {name}-whole.safetensors"),
+        )
+        .done();
         assert_eq!(
-            pixels(&picture(here, &format!("{name}-2"), &["--edit", &format!("{name}-whole.safetensors")])),
+            pixels(&picture(
+                here,
+                &format!("{name}-2"),
+                &["--edit", &format!("{name}-whole.safetensors")]
+            )),
             pixels(&drawn)
         );
         let kinds =
-            line(here, &format!("inspect {name}.safetensors --json")).json()["lora"]["algorithms"].to_string().to_lowercase();
+            line(here, &format!("inspect {name}.safetensors --json")).json()["lora"]["algorithms"]
+                .to_string()
+                .to_lowercase();
         assert!(kinds.contains(name), "{kinds}");
     }
 }
@@ -129,19 +184,46 @@ fn a_unet_in_ldms_layout_and_comfyuis_lora_are_edits() {
     let here = folder();
     let here = here.path();
     let base = miniature();
-    let change = edit(&base, "unet", 0.25, |name| name.ends_with("attn2.to_v.weight"));
+    let change = edit(&base, "unet", 0.25, |name| {
+        name.ends_with("attn2.to_v.weight")
+    });
     change.save(&here.join("own.safetensors")).unwrap();
     let ours = picture(here, "ours", &["--edit", "own.safetensors"]);
-    write_single(&change.apply(&base, 1.0).unwrap(), &here.join("single.safetensors"), Precision::Keep, &BTreeMap::new())
-        .unwrap();
-    let whole = TensorFile::open(here.join("single.safetensors")).unwrap().tensors;
-    save(&here.join("unet.safetensors"), whole.into_iter().filter(|(name, _)| name.starts_with("model.diffusion_model.")));
-    assert_eq!(pixels(&picture(here, "unet", &["--edit", "unet.safetensors"])), pixels(&ours));
-    line(here, "generate church --model unet.safetensors --out out").refused(&["a U-Net alone", "--edit"]);
-    assert_eq!(line(here, "inspect unet.safetensors --json").json()["kind"], "U-Net alone (LDM layout)");
+    write_single(
+        &change.apply(&base, 1.0).unwrap(),
+        &here.join("single.safetensors"),
+        Precision::Keep,
+        &BTreeMap::new(),
+    )
+    .unwrap();
+    let whole = TensorFile::open(here.join("single.safetensors"))
+        .unwrap()
+        .tensors;
+    save(
+        &here.join("unet.safetensors"),
+        whole
+            .into_iter()
+            .filter(|(name, _)| name.starts_with("model.diffusion_model.")),
+    );
+    assert_eq!(
+        pixels(&picture(here, "unet", &["--edit", "unet.safetensors"])),
+        pixels(&ours)
+    );
+    line(here, "generate church --model unet.safetensors --out out")
+        .refused(&["a U-Net alone", "--edit"]);
+    assert_eq!(
+        line(here, "inspect unet.safetensors --json").json()["kind"],
+        "U-Net alone (LDM layout)"
+    );
 
-    line(here, "export own.safetensors --to lora --rank 1 --out kohya.safetensors").done();
-    let kohya = TensorFile::open(here.join("kohya.safetensors")).unwrap().tensors;
+    line(
+        here,
+        "export own.safetensors --to lora --rank 1 --out kohya.safetensors",
+    )
+    .done();
+    let kohya = TensorFile::open(here.join("kohya.safetensors"))
+        .unwrap()
+        .tensors;
     let comfy = |key: &str| {
         let key = key.replacen(
             "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_v",
@@ -153,21 +235,40 @@ fn a_unet_in_ldms_layout_and_comfyuis_lora_are_edits() {
             "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_v",
         )
     };
-    save(&here.join("comfy.safetensors"), kohya.into_iter().map(|(key, t)| (comfy(&key), t)));
+    save(
+        &here.join("comfy.safetensors"),
+        kohya.into_iter().map(|(key, t)| (comfy(&key), t)),
+    );
     let sheet = line(here, "inspect comfy.safetensors --json").json();
-    assert_eq!((&sheet["kind"], &sheet["lora"]["algorithms"]), (&"LoRA (ComfyUI)".into(), &serde_json::json!(["LoRA"])));
-    assert!(apart(&picture(here, "comfy", &["--lora", "comfy.safetensors"]), &ours) <= 1);
+    assert_eq!(
+        (&sheet["kind"], &sheet["lora"]["algorithms"]),
+        (&"LoRA (ComfyUI)".into(), &serde_json::json!(["LoRA"]))
+    );
+    assert!(
+        apart(
+            &picture(here, "comfy", &["--lora", "comfy.safetensors"]),
+            &ours
+        ) <= 1
+    );
 }
 
 #[test]
 fn words_that_travel_in_files_are_found_under_their_names() {
     let here = folder();
     let here = here.path();
-    let width = miniature().text_encoder.tensors["text_model.embeddings.token_embedding.weight"].shape()[1];
+    let width =
+        miniature().text_encoder.tensors["text_model.embeddings.token_embedding.weight"].shape()[1];
     let vectors = wave(&[2, width], 0.4);
     for key in ["clip_l", "string_to_param.*", "emb_params"] {
-        save(&here.join("y2k.safetensors"), [(key.to_owned(), vectors.clone())]);
-        assert_eq!(line(here, "inspect y2k.safetensors --json").json()["embedding"]["token"], "y2k", "{key}");
+        save(
+            &here.join("y2k.safetensors"),
+            [(key.to_owned(), vectors.clone())],
+        );
+        assert_eq!(
+            line(here, "inspect y2k.safetensors --json").json()["embedding"]["token"],
+            "y2k",
+            "{key}"
+        );
     }
     let draw = |name: &str, words: &[&str]| {
         let mut args = vec![
@@ -185,13 +286,22 @@ fn words_that_travel_in_files_are_found_under_their_names() {
             name,
         ];
         args.extend(words);
-        pixels(Path::new(scumble(here, args).json()["pictures"][0]["file"].as_str().map(|p| here.join(p)).unwrap().as_path()))
+        pixels(Path::new(
+            scumble(here, args).json()["pictures"][0]["file"]
+                .as_str()
+                .map(|p| here.join(p))
+                .unwrap()
+                .as_path(),
+        ))
     };
     let alone = draw("alone", &["--embedding", "y2k.safetensors"]);
     assert_ne!(alone, draw("plain", &[]));
     // The same word in a LoRA file.
     let flat = format!("lora_unet_{}", ATTN.replace('.', "_"));
-    let [out, inputs] = miniature().unet.tensors[&format!("{ATTN}.weight")].shape().try_into().unwrap();
+    let [out, inputs] = miniature().unet.tensors[&format!("{ATTN}.weight")]
+        .shape()
+        .try_into()
+        .unwrap();
     save(
         &here.join("lora.safetensors"),
         [
@@ -200,10 +310,19 @@ fn words_that_travel_in_files_are_found_under_their_names() {
             ("bundle_emb.y2k.string_to_param.*".to_owned(), vectors),
         ],
     );
-    let said = line(here, "generate church --steps 1 --lora lora.safetensors --out said").done().stderr;
+    let said = line(
+        here,
+        "generate church --steps 1 --lora lora.safetensors --out said",
+    )
+    .done()
+    .stderr;
     assert!(said.contains("carries the embedding of `y2k`"), "{said}");
     assert_eq!(draw("bundled", &["--embedding", "lora.safetensors"]), alone);
-    line(here, "generate church --embedding single.safetensors --out x").refused(&["single.safetensors"]);
+    line(
+        here,
+        "generate church --embedding single.safetensors --out x",
+    )
+    .refused(&["single.safetensors"]);
 }
 
 #[test]
@@ -216,32 +335,59 @@ fn schedulers_matter_to_what_draws_with_them() {
     let put = |text: &str| fs_err::write(&config, text).unwrap();
     let common = r#""beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "steps_offset": 1"#;
     let uce = |said: &str| {
-        let made = line(here, "erase church --model model --method uce --no-judge --out uce --overwrite").done();
+        let made = line(
+            here,
+            "erase church --model model --method uce --no-judge --out uce --overwrite",
+        )
+        .done();
         assert!(made.stderr.contains(said), "{made:?}");
     };
     // As diffusers saves every DPM-Solver.
-    put(&format!(r#"{{"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity, {common}}}"#));
+    put(&format!(
+        r#"{{"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity, {common}}}"#
+    ));
     uce("");
     line(here, "generate church --model model --steps 2 --out dpm").done();
-    assert!(line(here, "inspect model --json").json()["config"]["scheduler"] == "DPMSolverMultistepScheduler");
+    assert!(
+        line(here, "inspect model --json").json()["config"]["scheduler"]
+            == "DPMSolverMultistepScheduler"
+    );
     // Another class's option is passed over; its own is obeyed, or an error where it draws.
-    put(&format!(r#"{{"_class_name": "PNDMScheduler", "lower_order_final": false, "skip_prk_steps": true, {common}}}"#));
+    put(&format!(
+        r#"{{"_class_name": "PNDMScheduler", "lower_order_final": false, "skip_prk_steps": true, {common}}}"#
+    ));
     uce("PNDMScheduler has no option `lower_order_final`, so false is passed over");
     line(here, "generate church --model model --steps 2 --out pndm").done();
-    put(&format!(r#"{{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++", {common}}}"#));
+    put(&format!(
+        r#"{{"_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "sde-dpmsolver++", {common}}}"#
+    ));
     uce("");
-    line(here, "generate church --model model --steps 2 --sampler ddim --out ddim").done();
-    line(here, "generate church --model model --steps 2 --out own").refused(&["`algorithm_type`", "--sampler"]);
+    line(
+        here,
+        "generate church --model model --steps 2 --sampler ddim --out ddim",
+    )
+    .done();
+    line(here, "generate church --model model --steps 2 --out own")
+        .refused(&["`algorithm_type`", "--sampler"]);
     let sheet = line(here, "inspect model --json").json();
-    assert!(sheet["notes"].to_string().contains("algorithm_type"), "{sheet}");
-    put(&format!(r#"{{"_class_name": "UniPCMultistepScheduler", "solver_type": "bh1", {common}}}"#));
+    assert!(
+        sheet["notes"].to_string().contains("algorithm_type"),
+        "{sheet}"
+    );
+    put(&format!(
+        r#"{{"_class_name": "UniPCMultistepScheduler", "solver_type": "bh1", {common}}}"#
+    ));
     line(here, "generate church --model model --steps 2 --out unipc").done();
     // A schedule that nobody here knows is nothing to a closed form.
     put(r#"{"_class_name": "FlowMatchEulerDiscreteScheduler"}"#);
     uce("");
-    line(here, "generate church --model model --out flow").refused(&["FlowMatchEulerDiscreteScheduler"]);
-    line(here, "erase church --model model --method esd --no-judge --iterations 1 --out esd")
+    line(here, "generate church --model model --out flow")
         .refused(&["FlowMatchEulerDiscreteScheduler"]);
+    line(
+        here,
+        "erase church --model model --method esd --no-judge --iterations 1 --out esd",
+    )
+    .refused(&["FlowMatchEulerDiscreteScheduler"]);
     assert!(!here.join("flow").exists() && !here.join("own").exists());
 }
 
@@ -249,30 +395,52 @@ fn schedulers_matter_to_what_draws_with_them() {
 fn sheets_fit_on_a_screen_and_folders_say_what_they_hold() {
     let here = folder();
     let here = here.path();
-    let change = edit(&miniature(), "unet", 0.25, |name| name.ends_with("attn2.to_v.weight"));
+    let change = edit(&miniature(), "unet", 0.25, |name| {
+        name.ends_with("attn2.to_v.weight")
+    });
     fs_err::create_dir_all(here.join("shelf/run")).unwrap();
-    change.save(&here.join("shelf/run/edit.safetensors")).unwrap();
+    change
+        .save(&here.join("shelf/run/edit.safetensors"))
+        .unwrap();
     let plan = serde_json::json!({"plan": {"concepts": [{"name": "church", "prompts": vec!["a church in ink style"; 500]}]}, "finished": true});
     fs_err::write(here.join("shelf/run/run.json"), plan.to_string()).unwrap();
     fs_err::write(here.join("shelf/notes.txt"), "x").unwrap();
     let said = line(here, "inspect shelf/run").done().stdout;
-    assert!(said.lines().all(|line| line.chars().count() < 220), "{said}");
+    assert!(
+        said.lines().all(|line| line.chars().count() < 220),
+        "{said}"
+    );
     assert!(said.contains("prompts: 500 entries"), "{said}");
     let sheet = line(here, "inspect shelf --json").json();
-    assert_eq!(sheet["holds"], serde_json::json!([{"name": "run", "kind": "run of scumble"}]));
+    assert_eq!(
+        sheet["holds"],
+        serde_json::json!([{"name": "run", "kind": "run of scumble"}])
+    );
     let models = support::root().join("models");
-    let said = line(here, &format!("inspect {}", models.display())).done().stdout;
-    assert!(said.contains("emoji-sd") && said.contains("diffusers folder"), "{said}");
+    let said = line(here, &format!("inspect {}", models.display()))
+        .done()
+        .stdout;
+    assert!(
+        said.contains("emoji-sd") && said.contains("diffusers folder"),
+        "{said}"
+    );
     fs_err::create_dir(here.join("empty")).unwrap();
     line(here, "inspect empty").refused(&["holds nothing known"]);
     fs_err::write(here.join("plain.png"), png()).unwrap();
-    assert!(line(here, "inspect plain.png").done().stdout.contains("carries no text"));
+    assert!(
+        line(here, "inspect plain.png")
+            .done()
+            .stdout
+            .contains("carries no text")
+    );
 }
 
 /// A picture without texts.
 fn png() -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
-    image::RgbImage::new(2, 2).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    image::RgbImage::new(2, 2)
+        .write_to(&mut bytes, image::ImageFormat::Png)
+        .unwrap();
     bytes.into_inner()
 }
 
@@ -280,21 +448,39 @@ fn png() -> Vec<u8> {
 fn hints_lead_somewhere() {
     let here = folder();
     let here = here.path();
-    line(here, "verify --reference nowhere.safetensors").refused(&["--reference nowhere.safetensors: there is no such file"]);
-    // An edit that says it was made on the model at hand, and does not fit it, is not helped by another --model.
+    line(here, "verify --reference nowhere.safetensors")
+        .refused(&["--reference nowhere.safetensors: there is no such file"]);
+    // An edit that says it was made on the model at hand, and does not fit it, is not helped by
+    // another --model.
     let mut change = edit(&miniature(), "unet", 0.1, |name| name.starts_with(ATTN));
     let value = change.changes.values().next().unwrap().clone();
-    change.changes.insert(("unet".into(), "no.such.weight".into()), value);
+    change
+        .changes
+        .insert(("unet".into(), "no.such.weight".into()), value);
     change.save(&here.join("odd.safetensors")).unwrap();
-    let ended = line(here, "export odd.safetensors --to delta").refused(&["no.such.weight", "this very model"]);
+    let ended = line(here, "export odd.safetensors --to delta")
+        .refused(&["no.such.weight", "this very model"]);
     assert!(!ended.stderr.contains("--model"), "{ended:?}");
     let odd = golden("odd").join("model");
-    line(here, &format!("export odd.safetensors --to delta --model {}", odd.display())).refused(&["--model"]);
+    line(
+        here,
+        &format!(
+            "export odd.safetensors --to delta --model {}",
+            odd.display()
+        ),
+    )
+    .refused(&["--model"]);
     // An adapter of a kind that is not read is told its name.
     let flat = format!("lora_unet_{}", ATTN.replace('.', "_"));
-    save(&here.join("oft.safetensors"), [(format!("{flat}.oft_blocks"), wave(&[2, 4, 4], 1.0))]);
+    save(
+        &here.join("oft.safetensors"),
+        [(format!("{flat}.oft_blocks"), wave(&[2, 4, 4], 1.0))],
+    );
     line(here, "generate church --lora oft.safetensors --out out").refused(&["OFT", "LoHa"]);
-    assert_eq!(line(here, "inspect oft.safetensors --json").json()["kind"], "OFT or BOFT (not supported)");
+    assert_eq!(
+        line(here, "inspect oft.safetensors --json").json()["kind"],
+        "OFT or BOFT (not supported)"
+    );
 }
 
 /// A1111 keeps one value of each name.
@@ -308,15 +494,35 @@ fn a_pictures_text_names_every_edit_and_eta() {
             .unwrap();
     }
     let text = |name: &str, words: &str| {
-        let made = line(here, &format!("generate church --steps 2 --sampler ddim --json --out {name} {words}")).json();
-        let sheet = line(here, &format!("inspect {} --json", made["pictures"][0]["file"].as_str().unwrap())).json();
+        let made = line(
+            here,
+            &format!("generate church --steps 2 --sampler ddim --json --out {name} {words}"),
+        )
+        .json();
+        let sheet = line(
+            here,
+            &format!(
+                "inspect {} --json",
+                made["pictures"][0]["file"].as_str().unwrap()
+            ),
+        )
+        .json();
         sheet["text"]["parameters"].as_str().unwrap().to_owned()
     };
-    let two = text("a", "--edit one.safetensors --edit two.safetensors:0.5 --eta 0.5");
+    let two = text(
+        "a",
+        "--edit one.safetensors --edit two.safetensors:0.5 --eta 0.5",
+    );
     assert!(
-        two.contains("Edit 1: ") && two.contains("Edit 2: ") && two.contains("x 0.5") && two.contains("Eta DDIM: 0.5"),
+        two.contains("Edit 1: ")
+            && two.contains("Edit 2: ")
+            && two.contains("x 0.5")
+            && two.contains("Eta DDIM: 0.5"),
         "{two}"
     );
     let one = text("b", "--edit one.safetensors");
-    assert!(one.contains("Edit: ") && !one.contains("Edit 1") && !one.contains("Eta"), "{one}");
+    assert!(
+        one.contains("Edit: ") && !one.contains("Edit 1") && !one.contains("Eta"),
+        "{one}"
+    );
 }

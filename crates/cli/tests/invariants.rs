@@ -1,5 +1,5 @@
-//! What ARCHITECTURE.md says is absent, is. Lists of exceptions name exactly what there is: what is new has to be argued for, what is gone
-//! has to be struck.
+//! What ARCHITECTURE.md says is absent, is. Lists of exceptions name exactly what there is: what is
+//! new has to be argued for, what is gone has to be struck.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -33,12 +33,17 @@ fn lines(of: impl Fn(&str, &str) -> bool) -> Vec<String> {
 
 /// The files with such a line.
 fn files_with(of: impl Fn(&str) -> bool) -> Vec<String> {
-    sources().into_iter().filter(|(_, code)| code.lines().any(&of)).map(|(file, _)| file).collect()
+    sources()
+        .into_iter()
+        .filter(|(_, code)| code.lines().any(&of))
+        .map(|(file, _)| file)
+        .collect()
 }
 
 /// Whether `word` stands in the line as a word.
 fn has_word(line: &str, word: &str) -> bool {
-    line.split(|c: char| !c.is_alphanumeric() && c != '_').any(|found| found == word)
+    line.split(|c: char| !c.is_alphanumeric() && c != '_')
+        .any(|found| found == word)
 }
 
 #[test]
@@ -65,12 +70,23 @@ fn unsafe_code_stands_in_six_files() {
 #[test]
 fn global_state_is_a_flag_a_choice_a_pool_a_counter_and_caches() {
     let statics = lines(|_, line| {
-        let line = line.trim_start().trim_start_matches("pub ").trim_start_matches("pub(crate) ");
+        let line = line
+            .trim_start()
+            .trim_start_matches("pub ")
+            .trim_start_matches("pub(crate) ");
         line.starts_with("static ") || line.contains("thread_local!")
     });
     let name = |line: String| {
         let (file, rest) = line.split_once(':').unwrap();
-        format!("{file} {}", rest.split("static ").nth(1).unwrap_or(rest).split(':').next().unwrap())
+        format!(
+            "{file} {}",
+            rest.split("static ")
+                .nth(1)
+                .unwrap_or(rest)
+                .split(':')
+                .next()
+                .unwrap()
+        )
     };
     exactly(
         "static",
@@ -125,16 +141,38 @@ fn imports_run_downwards() {
     let mut found = BTreeMap::new();
     for entry in fs_err::read_dir(root().join("crates")).unwrap() {
         let folder = entry.unwrap().path();
-        let Ok(manifest) = fs_err::read_to_string(folder.join("Cargo.toml")) else { continue };
-        found.insert(folder.file_name().unwrap().to_string_lossy().into_owned(), edges(&manifest));
+        let Ok(manifest) = fs_err::read_to_string(folder.join("Cargo.toml")) else {
+            continue;
+        };
+        found.insert(
+            folder.file_name().unwrap().to_string_lossy().into_owned(),
+            edges(&manifest),
+        );
     }
-    let wanted = of.map(|(name, edges)| (name.to_owned(), edges.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>()));
+    let wanted = of.map(|(name, edges)| {
+        (
+            name.to_owned(),
+            edges
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect::<BTreeSet<_>>(),
+        )
+    });
     let mut problems = Vec::new();
     for (name, edges) in &found {
-        let allowed = wanted.iter().find(|(known, _)| known == name).map(|(_, edges)| edges);
+        let allowed = wanted
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, edges)| edges);
         match allowed {
-            Some(allowed) => problems.extend(edges.difference(allowed).map(|to| format!("{name} depends on {to}"))),
-            None => problems.push(format!("the crate {name} is not in ARCHITECTURE.md's drawing")),
+            Some(allowed) => problems.extend(
+                edges
+                    .difference(allowed)
+                    .map(|to| format!("{name} depends on {to}")),
+            ),
+            None => problems.push(format!(
+                "the crate {name} is not in ARCHITECTURE.md's drawing"
+            )),
         }
     }
     none(problems);
@@ -143,11 +181,34 @@ fn imports_run_downwards() {
 
 /// What the program is built of, without what is there for other features only.
 fn dependencies() -> BTreeSet<String> {
-    let tree = ["tree", "--offline", "-p", "scumble", "--prefix", "none", "--format", "{p}", "-e", "normal,build"];
-    let output = Command::new(env!("CARGO")).args(tree).current_dir(root()).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let tree = [
+        "tree",
+        "--offline",
+        "-p",
+        "scumble",
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
+        "-e",
+        "normal,build",
+    ];
+    let output = Command::new(env!("CARGO"))
+        .args(tree)
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let names = String::from_utf8(output.stdout).unwrap();
-    names.lines().filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect()
+    names
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Crates that open connections, read pickles, or register things behind one's back.
@@ -169,26 +230,55 @@ fn no_dependency_connects_unpickles_or_registers() {
     ];
     let found = dependencies();
     assert!(found.len() > 100 && found.contains("burn"), "{found:?}");
-    let mut problems: Vec<String> =
-        unwanted.iter().filter(|name| found.contains(**name)).map(|name| format!("depends on {name}")).collect();
-    problems.extend(lines(|_, line| line.contains("std::net") || has_word(line, "TcpStream") || has_word(line, "UdpSocket")));
+    let mut problems: Vec<String> = unwanted
+        .iter()
+        .filter(|name| found.contains(**name))
+        .map(|name| format!("depends on {name}"))
+        .collect();
+    problems.extend(lines(|_, line| {
+        line.contains("std::net") || has_word(line, "TcpStream") || has_word(line, "UdpSocket")
+    }));
     none(problems);
 }
 
 #[test]
 fn nobody_but_cli_prints_or_reads_the_environment() {
     // Lints of the workspace see `println!`; these are the other ways.
-    let ways =
-        ["io::stdout", "io::stderr", "print!", "println!", "eprint!", "eprintln!", "env::var", "env::args", "env::set_var"];
+    let ways = [
+        "io::stdout",
+        "io::stderr",
+        "print!",
+        "println!",
+        "eprint!",
+        "eprintln!",
+        "env::var",
+        "env::args",
+        "env::set_var",
+    ];
     none(lines(|file, line| {
         crate_of(file) != "cli"
-            && (ways.iter().any(|way| line.contains(way)) || has_word(line, "stdout") || has_word(line, "stderr"))
+            && (ways.iter().any(|way| line.contains(way))
+                || has_word(line, "stdout")
+                || has_word(line, "stderr"))
     }));
-    // In `cli` too results and messages go through one file; the others ask whether there is a terminal, draw the bar and end the process.
-    let writes =
-        |line: &str| ["io::stdout()", "io::stderr()"].iter().any(|way| line.contains(way)) && !line.contains("is_terminal");
-    exactly("writes to a terminal", files_with(writes), &["crates/cli/src/output.rs"]);
-    exactly("allows printing", files_with(|line| line.contains("clippy::print_std")), &[]);
+    // In `cli` too results and messages go through one file; the others ask whether there is a
+    // terminal, draw the bar and end the process.
+    let writes = |line: &str| {
+        ["io::stdout()", "io::stderr()"]
+            .iter()
+            .any(|way| line.contains(way))
+            && !line.contains("is_terminal")
+    };
+    exactly(
+        "writes to a terminal",
+        files_with(writes),
+        &["crates/cli/src/output.rs"],
+    );
+    exactly(
+        "allows printing",
+        files_with(|line| line.contains("clippy::print_std")),
+        &[],
+    );
 }
 
 #[test]
@@ -207,16 +297,29 @@ fn files_are_read_through_fs_err() {
         ],
     );
     let banned = fs_err::read_to_string(root().join("clippy.toml")).unwrap();
-    for name in ["std::fs::File", "std::fs::OpenOptions", "std::fs::copy", "std::fs::remove_file", "std::fs::metadata"] {
-        assert!(banned.contains(&format!("\"{name}\"")), "clippy.toml does not forbid {name}");
+    for name in [
+        "std::fs::File",
+        "std::fs::OpenOptions",
+        "std::fs::copy",
+        "std::fs::remove_file",
+        "std::fs::metadata",
+    ] {
+        assert!(
+            banned.contains(&format!("\"{name}\"")),
+            "clippy.toml does not forbid {name}"
+        );
     }
 }
 
 #[test]
 fn methods_and_attacks_touch_no_files() {
     none(lines(|file, line| {
-        let of_them = file.starts_with("crates/erase/src/methods/") || file.starts_with("crates/attack/src/attacks/");
-        of_them && (["fs_err", "std::fs", "std::path", "tempfile"].iter().any(|way| line.contains(way)))
+        let of_them = file.starts_with("crates/erase/src/methods/")
+            || file.starts_with("crates/attack/src/attacks/");
+        of_them
+            && (["fs_err", "std::fs", "std::path", "tempfile"]
+                .iter()
+                .any(|way| line.contains(way)))
     }));
 }
 
@@ -225,7 +328,10 @@ fn methods_and_attacks_touch_no_files() {
 fn every_random_stream_has_a_name_of_its_own() {
     let mut at: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (file, code) in sources() {
-        for (start, way) in ["stream(", "purpose: \""].iter().flat_map(|way| code.match_indices(*way)) {
+        for (start, way) in ["stream(", "purpose: \""]
+            .iter()
+            .flat_map(|way| code.match_indices(*way))
+        {
             let before = code[..start].chars().next_back().unwrap_or(' ');
             if before.is_alphanumeric() || before == '_' {
                 continue;
@@ -234,16 +340,30 @@ fn every_random_stream_has_a_name_of_its_own() {
             // The arguments up to the bracket that closes them; a name is the literal among them.
             let mut open = 1;
             let end = code[from..].find(|c| {
-                open += i32::from(c == '(') - i32::from(c == ')' || (way.starts_with("purpose") && c == ','));
+                open += i32::from(c == '(')
+                    - i32::from(c == ')' || (way.starts_with("purpose") && c == ','));
                 open == 0
             });
-            let Some(name) = code[from..][..end.unwrap_or(0)].split('"').nth(1) else { continue };
+            let Some(name) = code[from..][..end.unwrap_or(0)].split('"').nth(1) else {
+                continue;
+            };
             let line = code[..start].lines().count().max(1);
-            at.entry(name.to_owned()).or_default().push(format!("{file}:{line}"));
+            at.entry(name.to_owned())
+                .or_default()
+                .push(format!("{file}:{line}"));
         }
     }
-    assert!(at.len() > 50, "only {} streams were found: are they still made as before?", at.len());
-    none(at.into_iter().filter(|(_, at)| at.len() > 1).map(|(name, at)| format!("\"{name}\": {}", at.join(", "))).collect());
+    assert!(
+        at.len() > 50,
+        "only {} streams were found: are they still made as before?",
+        at.len()
+    );
+    none(
+        at.into_iter()
+            .filter(|(_, at)| at.len() > 1)
+            .map(|(name, at)| format!("\"{name}\": {}", at.join(", ")))
+            .collect(),
+    );
 }
 
 #[test]
@@ -251,7 +371,9 @@ fn tensors_carry_no_type_of_hardware() {
     // Operations are put into Burn's graph in one place.
     exactly(
         "generic over backends",
-        files_with(|line| has_word(line, "Backend") && line.contains(": Backend") || line.contains("impl Backend")),
+        files_with(|line| {
+            has_word(line, "Backend") && line.contains(": Backend") || line.contains("impl Backend")
+        }),
         &["crates/kernels/src/ops.rs"],
     );
 }
@@ -260,14 +382,37 @@ fn tensors_carry_no_type_of_hardware() {
 fn readers_have_fuzz_targets() {
     let listed: BTreeSet<String> = fs_err::read_dir(root().join("crates/nn/fuzz/fuzz_targets"))
         .unwrap()
-        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_string_lossy().into_owned())
+        .map(|entry| {
+            entry
+                .unwrap()
+                .path()
+                .file_stem()
+                .unwrap()
+                .to_string_lossy()
+                .into_owned()
+        })
         .collect();
     let manifest = fs_err::read_to_string(root().join("crates/nn/fuzz/Cargo.toml")).unwrap();
-    for target in ["config", "embedding", "folder", "identify", "lora", "partial", "safetensors", "single_file"] {
-        assert!(listed.contains(target) && manifest.contains(&format!("name = \"{target}\"")), "no fuzz target {target}");
+    for target in [
+        "config",
+        "embedding",
+        "folder",
+        "identify",
+        "lora",
+        "partial",
+        "safetensors",
+        "single_file",
+    ] {
+        assert!(
+            listed.contains(target) && manifest.contains(&format!("name = \"{target}\"")),
+            "no fuzz target {target}"
+        );
     }
-    // What a stranger's file says is no reason to panic: the lint against unwrap is on, and nobody turns it off.
-    none(lines(|_, line| line.contains("clippy::unwrap_used") || line.contains("clippy::indexing_slicing")));
+    // What a stranger's file says is no reason to panic: the lint against unwrap is on, and nobody
+    // turns it off.
+    none(lines(|_, line| {
+        line.contains("clippy::unwrap_used") || line.contains("clippy::indexing_slicing")
+    }));
     let lints = fs_err::read_to_string(root().join("Cargo.toml")).unwrap();
     assert!(lints.contains("unwrap_used = \"warn\"") && lints.contains("unsafe_code = \"deny\""));
 }

@@ -10,18 +10,34 @@ use support::{folder, scumble};
 /// What generate says and stores for these words.
 fn notes(words: &[&str]) -> (String, Vec<String>) {
     let home = folder();
-    let ran = scumble(home.path(), [&["generate", "a church", "--json", "--output-dir", "out"], words].concat());
+    let ran = scumble(
+        home.path(),
+        [
+            &["generate", "a church", "--json", "--output-dir", "out"],
+            words,
+        ]
+        .concat(),
+    );
     let result = ran.json();
-    let record: Value = serde_json::from_slice(&fs_err::read(home.path().join("out/run.json")).unwrap()).unwrap();
+    let record: Value =
+        serde_json::from_slice(&fs_err::read(home.path().join("out/run.json")).unwrap()).unwrap();
     assert_eq!(record["notes"], result["notes"]);
-    let list = record["notes"].as_array().unwrap().iter().map(|note| note.as_str().unwrap().to_owned()).collect();
+    let list = record["notes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|note| note.as_str().unwrap().to_owned())
+        .collect();
     (ran.stderr, list)
 }
 
 #[track_caller]
 fn said(words: &[&str], what: &str) {
     let (screen, stored) = notes(words);
-    assert!(screen.contains(what) && stored.iter().any(|note| note.contains(what)), "no `{what}` in {screen} or {stored:?}");
+    assert!(
+        screen.contains(what) && stored.iter().any(|note| note.contains(what)),
+        "no `{what}` in {screen} or {stored:?}"
+    );
 }
 
 #[test]
@@ -31,17 +47,40 @@ fn guards_that_do_nothing() {
         "sld-strong has no effect: its warm-up of 7 steps outlasts the run's 7",
     );
     said(
-        &["--steps", "2", "--guidance-scale", "1", "--guard", "sld-max=church"],
+        &[
+            "--steps",
+            "2",
+            "--guidance-scale",
+            "1",
+            "--guard",
+            "sld-max=church",
+        ],
         "sld-max has no effect: the guidance scale is 1",
     );
     said(
-        &["--steps", "2", "--guidance-scale", "1", "--guard", "negative=church"],
+        &[
+            "--steps",
+            "2",
+            "--guidance-scale",
+            "1",
+            "--guard",
+            "negative=church",
+        ],
         "negative has no effect: the guidance scale is 1",
     );
-    said(&["--steps", "2", "--guard", "a-star=cat;dog"], "a-star has no effect");
-    said(&["--steps", "2", "--guard", "negative=chruch"], "does not know it; did you mean `church`?");
+    said(
+        &["--steps", "2", "--guard", "a-star=cat;dog"],
+        "a-star has no effect",
+    );
+    said(
+        &["--steps", "2", "--guard", "negative=chruch"],
+        "does not know it; did you mean `church`?",
+    );
     let (screen, stored) = notes(&["--steps", "8", "--guard", "sld-strong=church"]);
-    assert!(!screen.contains("no effect") && stored.is_empty(), "{screen} {stored:?}");
+    assert!(
+        !screen.contains("no effect") && stored.is_empty(),
+        "{screen} {stored:?}"
+    );
 }
 
 #[test]
@@ -56,9 +95,28 @@ fn a_negative_prompt_that_is_cut() {
 #[test]
 fn columns_that_nobody_reads() {
     let home = folder();
-    fs_err::write(home.path().join("p.csv"), ",prompt,sd_seed,sd_image_width\n0,a church,1,512\n").unwrap();
-    let ran = scumble(home.path(), ["generate", "--prompts", "p.csv", "--steps", "2", "--json", "--output-dir", "out"]);
-    assert!(ran.stderr.contains("p.csv: not used: sd_image_width"), "{ran:?}");
+    fs_err::write(
+        home.path().join("p.csv"),
+        ",prompt,sd_seed,sd_image_width\n0,a church,1,512\n",
+    )
+    .unwrap();
+    let ran = scumble(
+        home.path(),
+        [
+            "generate",
+            "--prompts",
+            "p.csv",
+            "--steps",
+            "2",
+            "--json",
+            "--output-dir",
+            "out",
+        ],
+    );
+    assert!(
+        ran.stderr.contains("p.csv: not used: sd_image_width"),
+        "{ran:?}"
+    );
     assert!(ran.json()["notes"].to_string().contains("sd_image_width"));
 }
 
@@ -71,13 +129,39 @@ fn json_lists_are_read_and_yaml_is_refused() {
         "[\n  {\"prompt\": \"a church\", \"seed\": 3.0},\n  {\"prompt\": \"a dog\", \"seed\": \"4\"}\n]\n",
     )
     .unwrap();
-    let read = scumble(here, ["generate", "--prompts", "p.json", "--steps", "2", "--json", "-q", "--output-dir", "out"]).json();
-    let prompts: Vec<&str> = read["pictures"].as_array().unwrap().iter().map(|p| p["prompt"].as_str().unwrap()).collect();
+    let read = scumble(
+        here,
+        [
+            "generate",
+            "--prompts",
+            "p.json",
+            "--steps",
+            "2",
+            "--json",
+            "-q",
+            "--output-dir",
+            "out",
+        ],
+    )
+    .json();
+    let prompts: Vec<&str> = read["pictures"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| p["prompt"].as_str().unwrap())
+        .collect();
     assert_eq!(prompts, ["a church", "a dog"]);
     assert_eq!(read["pictures"][1]["seed"], 4);
-    fs_err::write(here.join("p.yaml"), "- target: \"church\"\n  positive: \"a church\"\n").unwrap();
-    for command in [&["generate"][..], &["evaluate", "--concept", "church"], &["attack", "random", "--guard", "negative=church"]]
-    {
+    fs_err::write(
+        here.join("p.yaml"),
+        "- target: \"church\"\n  positive: \"a church\"\n",
+    )
+    .unwrap();
+    for command in [
+        &["generate"][..],
+        &["evaluate", "--concept", "church"],
+        &["attack", "random", "--guard", "negative=church"],
+    ] {
         let words = [command, &["--prompts", "p.yaml", "--output-dir", "other"]].concat();
         scumble(here, words).refused(&["p.yaml", "YAML", "JSON lines"]);
     }
@@ -89,7 +173,12 @@ fn an_embedding_whose_word_nobody_says() {
     let here = home.path();
     let vector = scumble_nn::files::HostTensor::from_f32([1, 128], &[0.1; 128]);
     let tensors = scumble_nn::files::Tensors::from([("<thing>".to_owned(), vector)]);
-    scumble_nn::files::write(here.join("thing.safetensors"), tensors, &std::collections::BTreeMap::new()).unwrap();
+    scumble_nn::files::write(
+        here.join("thing.safetensors"),
+        tensors,
+        &std::collections::BTreeMap::new(),
+    )
+    .unwrap();
     let draw = |prompt: &str| {
         let words = [
             "generate",

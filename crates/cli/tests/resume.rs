@@ -19,25 +19,46 @@ fn record(folder: &Path) -> Value {
 
 #[cfg(unix)]
 fn interrupt(child: &Child) {
-    let sent = std::process::Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let sent = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .unwrap();
     assert!(sent.success());
 }
 
-/// Ctrl-C in the middle of a trajectory: it answers, keeps the steps, says where it goes on, and ends with the same bits.
+/// Ctrl-C in the middle of a trajectory: it answers, keeps the steps, says where it goes on, and
+/// ends with the same bits.
 #[cfg(unix)]
 #[test]
 fn a_stopped_recording_goes_on_where_it_stopped() {
     let home = folder();
     let here = home.path();
     // One group of trajectories, of many steps.
-    let args = ["erase", "church", "--no-judge", "--iterations", "2", "--set", "trajectories=1", "--set", "sampling_steps=60"];
+    let args = [
+        "erase",
+        "church",
+        "--no-judge",
+        "--iterations",
+        "2",
+        "--set",
+        "trajectories=1",
+        "--set",
+        "sampling_steps=60",
+    ];
     let run = |folder: &str, cache: &str| {
         let mut command = command(here);
-        command.args(args).args(["--output-dir", folder]).env("SCUMBLE_CACHE", here.join(cache));
+        command
+            .args(args)
+            .args(["--output-dir", folder])
+            .env("SCUMBLE_CACHE", here.join(cache));
         command
     };
     ended(run("undisturbed", "cache")).done();
-    let child = run("disturbed", "second").stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = run("disturbed", "second")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     // It has begun to record when its folder has a record.
     let began = Instant::now();
     while !here.join("disturbed/run.json").exists() && began.elapsed() < Duration::from_secs(60) {
@@ -49,10 +70,18 @@ fn a_stopped_recording_goes_on_where_it_stopped() {
     let said = String::from_utf8(stopped.stderr).unwrap();
     assert_eq!(stopped.status.code(), Some(130), "{said}");
     assert!(said.contains("stopping after this step"), "{said}");
-    assert!(here.join("disturbed/state/trajectories.safetensors").is_file(), "nothing was kept: {said}");
+    assert!(
+        here.join("disturbed/state/trajectories.safetensors")
+            .is_file(),
+        "nothing was kept: {said}"
+    );
 
     let last = ended(run("disturbed", "second")).done();
-    assert!(last.stderr.contains("recording trajectories: continuing at step "), "{last:?}");
+    assert!(
+        last.stderr
+            .contains("recording trajectories: continuing at step "),
+        "{last:?}"
+    );
     let bits = |folder: &str| fs_err::read(here.join(folder).join("edit.safetensors")).unwrap();
     assert_eq!(bits("disturbed"), bits("undisturbed"));
 }
@@ -61,16 +90,37 @@ fn a_stopped_recording_goes_on_where_it_stopped() {
 fn an_edit_is_looked_at_later_in_the_same_folder() {
     let home = folder();
     let here = home.path();
-    let first = line(here, "erase church --method uce --no-judge --json --output-dir run").json();
-    assert!(first["before"].is_null() && first["memory"].as_u64().is_none_or(|bytes| bytes > 1 << 20), "{first}");
+    let first = line(
+        here,
+        "erase church --method uce --no-judge --json --output-dir run",
+    )
+    .json();
+    assert!(
+        first["before"].is_null() && first["memory"].as_u64().is_none_or(|bytes| bytes > 1 << 20),
+        "{first}"
+    );
     let bits = fs_err::read(here.join("run/edit.safetensors")).unwrap();
     // Only the picture is asked for: the edit stays, and its cost.
-    let grid = line(here, "erase church --method uce --no-judge --grid --json --output-dir run").json();
+    let grid = line(
+        here,
+        "erase church --method uce --no-judge --grid --json --output-dir run",
+    )
+    .json();
     assert_eq!(grid["seconds"], first["seconds"]);
     assert!(here.join("run/before-after.png").is_file());
-    assert_eq!(fs_err::read(here.join("run/edit.safetensors")).unwrap(), bits);
+    assert_eq!(
+        fs_err::read(here.join("run/edit.safetensors")).unwrap(),
+        bits
+    );
     // Less than there is: the stored result.
-    assert_eq!(line(here, "erase church --method uce --no-judge --json --output-dir run").json(), grid);
+    assert_eq!(
+        line(
+            here,
+            "erase church --method uce --no-judge --json --output-dir run"
+        )
+        .json(),
+        grid
+    );
 }
 
 #[test]
@@ -78,7 +128,23 @@ fn a_damaged_record_is_named() {
     let home = folder();
     let here = home.path();
     let erase = |more: &[&str]| {
-        scumble(here, [&["erase", "church", "--method", "uce", "--no-judge", "-q", "--output-dir", "run"], more].concat())
+        scumble(
+            here,
+            [
+                &[
+                    "erase",
+                    "church",
+                    "--method",
+                    "uce",
+                    "--no-judge",
+                    "-q",
+                    "--output-dir",
+                    "run",
+                ],
+                more,
+            ]
+            .concat(),
+        )
     };
     erase(&[]).done();
     let whole = record(&here.join("run"));
@@ -103,7 +169,8 @@ fn a_damaged_record_is_named() {
     assert_eq!(record(&here.join("run"))["plan_hash"], whole["plan_hash"]);
 }
 
-/// A cache that cannot be written (here: a file stands where its folder would be) costs other runs something, and this one nothing.
+/// A cache that cannot be written (here: a file stands where its folder would be) costs other runs
+/// something, and this one nothing.
 #[test]
 fn without_a_cache_it_goes_on_and_says_so() {
     let home = folder();
@@ -111,10 +178,14 @@ fn without_a_cache_it_goes_on_and_says_so() {
     fs_err::write(here.join("file"), "").unwrap();
     let run = |words: &str| {
         let mut command = command(here);
-        command.args(words.split_whitespace()).env("SCUMBLE_CACHE", here.join("file/cache"));
+        command
+            .args(words.split_whitespace())
+            .env("SCUMBLE_CACHE", here.join("file/cache"));
         ended(command).done()
     };
-    let esd = run("erase church --no-judge --iterations 2 --set trajectories=1 --set sampling_steps=2 --output-dir esd");
+    let esd = run(
+        "erase church --no-judge --iterations 2 --set trajectories=1 --set sampling_steps=2 --output-dir esd",
+    );
     assert!(esd.stderr.matches("SCUMBLE_CACHE").count() == 1, "{esd:?}");
     assert!(here.join("esd/edit.safetensors").is_file());
     let uce = run("erase church --method uce --no-judge --output-dir uce");
@@ -125,8 +196,13 @@ fn without_a_cache_it_goes_on_and_says_so() {
 fn a_file_where_the_folder_should_be() {
     let home = folder();
     fs_err::write(home.path().join("file"), "").unwrap();
-    for command in ["erase church --no-judge", "generate church", "evaluate --concept church"] {
-        line(home.path(), &format!("{command} --output-dir file")).refused(&["--output-dir file", "expected a folder"]);
+    for command in [
+        "erase church --no-judge",
+        "generate church",
+        "evaluate --concept church",
+    ] {
+        line(home.path(), &format!("{command} --output-dir file"))
+            .refused(&["--output-dir file", "expected a folder"]);
     }
 }
 
@@ -136,6 +212,13 @@ fn a_step_size_that_breaks_the_model_is_said() {
     let here = home.path();
     let words = "erase church --no-judge --iterations 4 --set trajectories=1 --set sampling_steps=4 --lr 1000 --output-dir run";
     let ran = line(here, words).done();
-    assert!(ran.stderr.contains("warning: the edit moved the model by") && ran.stderr.contains("--lr"), "{ran:?}");
-    assert!(record(&here.join("run"))["notes"].to_string().contains("unconditional drift"));
+    assert!(
+        ran.stderr.contains("warning: the edit moved the model by") && ran.stderr.contains("--lr"),
+        "{ran:?}"
+    );
+    assert!(
+        record(&here.join("run"))["notes"]
+            .to_string()
+            .contains("unconditional drift")
+    );
 }

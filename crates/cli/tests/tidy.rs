@@ -1,4 +1,5 @@
-//! What rustfmt and clippy cannot see: sizes of files, leftovers, and whether the documents speak of things that exist.
+//! What rustfmt and clippy cannot see: sizes of files, leftovers, and whether the documents speak
+//! of things that exist.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -16,7 +17,10 @@ const LARGE: [(&str, u64); 2] = [
     // The miniature and its judges: the program's test bed, compiled into it.
     ("models/", 20 << 20),
     // CLIP's published list of merges, as it is published.
-    ("assets/clip-vocabulary/bpe_simple_vocab_16e6.txt.gz", 2 << 20),
+    (
+        "assets/clip-vocabulary/bpe_simple_vocab_16e6.txt.gz",
+        2 << 20,
+    ),
 ];
 
 /// Set, it writes docs/cli.md anew instead of comparing.
@@ -24,10 +28,21 @@ const BLESS: &str = "SCUMBLE_BLESS";
 
 #[test]
 fn no_file_is_large() {
-    let most = |name: &str| LARGE.iter().find(|(place, _)| name.starts_with(place)).map_or(LARGEST, |(_, most)| *most);
-    let sizes = files().into_iter().map(|path| (name(&path), path.metadata().unwrap().len()));
+    let most = |name: &str| {
+        LARGE
+            .iter()
+            .find(|(place, _)| name.starts_with(place))
+            .map_or(LARGEST, |(_, most)| *most)
+    };
+    let sizes = files()
+        .into_iter()
+        .map(|path| (name(&path), path.metadata().unwrap().len()));
     let large = sizes.filter(|(name, size)| *size > most(name));
-    none(large.map(|(name, size)| format!("{name}: {size} bytes, expected at most {}", most(&name))).collect());
+    none(
+        large
+            .map(|(name, size)| format!("{name}: {size} bytes, expected at most {}", most(&name)))
+            .collect(),
+    );
 }
 
 #[test]
@@ -37,7 +52,12 @@ fn nothing_is_left_unfinished() {
     let mut problems = Vec::new();
     for (path, text) in with_ending("rs") {
         for (i, line) in text.lines().enumerate() {
-            problems.extend(leftovers.iter().filter(|l| line.contains(*l)).map(|l| format!("{}:{}: {l}", path.display(), i + 1)));
+            problems.extend(
+                leftovers
+                    .iter()
+                    .filter(|l| line.contains(*l))
+                    .map(|l| format!("{}:{}: {l}", path.display(), i + 1)),
+            );
         }
     }
     none(problems);
@@ -48,10 +68,16 @@ fn every_crate_says_what_it_is() {
     let mut problems = Vec::new();
     for entry in fs_err::read_dir(root().join("crates")).unwrap() {
         let src = entry.unwrap().path().join("src");
-        let start = ["lib.rs", "main.rs"].map(|name| src.join(name)).into_iter().find(|path| path.is_file());
+        let start = ["lib.rs", "main.rs"]
+            .map(|name| src.join(name))
+            .into_iter()
+            .find(|path| path.is_file());
         let Some(start) = start else { continue };
         if !fs_err::read_to_string(&start).unwrap().starts_with("//! ") {
-            problems.push(format!("{}: expected crate documentation in its first line", start.display()));
+            problems.push(format!(
+                "{}: expected crate documentation in its first line",
+                start.display()
+            ));
         }
     }
     none(problems);
@@ -61,15 +87,26 @@ fn every_crate_says_what_it_is() {
 fn links_lead_somewhere() {
     let mut problems = Vec::new();
     for (path, text) in with_ending("md") {
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')).map(|(link, _)| link) {
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split_once(')'))
+            .map(|(link, _)| link)
+        {
             let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
             if file.contains("://") {
                 continue;
             }
-            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            let target = if file.is_empty() {
+                path.clone()
+            } else {
+                path.parent().unwrap().join(file)
+            };
             if !target.exists() {
                 problems.push(format!("{}: there is no {link}", path.display()));
-            } else if !anchor.is_empty() && !headings(&fs_err::read_to_string(&target).unwrap()).contains(&anchor.to_owned()) {
+            } else if !anchor.is_empty()
+                && !headings(&fs_err::read_to_string(&target).unwrap()).contains(&anchor.to_owned())
+            {
                 problems.push(format!("{}: there is no heading {link}", path.display()));
             }
         }
@@ -80,29 +117,59 @@ fn links_lead_somewhere() {
 /// The anchors that hosts of Markdown give to headings.
 fn headings(text: &str) -> Vec<String> {
     let kept = |c: char| c.is_alphanumeric() || c == ' ' || c == '-' || c == '_';
-    let anchor = |title: &str| title.trim().to_lowercase().chars().filter(|c| kept(*c)).collect::<String>().replace(' ', "-");
-    text.lines().filter(|line| line.starts_with('#')).map(|line| anchor(line.trim_start_matches('#'))).collect()
+    let anchor = |title: &str| {
+        title
+            .trim()
+            .to_lowercase()
+            .chars()
+            .filter(|c| kept(*c))
+            .collect::<String>()
+            .replace(' ', "-")
+    };
+    text.lines()
+        .filter(|line| line.starts_with('#'))
+        .map(|line| anchor(line.trim_start_matches('#')))
+        .collect()
 }
 
 /// What `scumble ARGS --help` prints, wrapped to 100 columns wherever the tests run.
 fn help(args: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_scumble")).args(args).arg("--help").env("COLUMNS", "100").output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_scumble"))
+        .args(args)
+        .arg("--help")
+        .env("COLUMNS", "100")
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{args:?}");
     let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n").trim_end().to_owned()
+    text.lines()
+        .map(str::trim_end)
+        .collect::<Vec<_>>()
+        .join("\n")
+        .trim_end()
+        .to_owned()
 }
 
 /// The help of every command by its name, and of the program itself under the empty one.
 fn helps() -> BTreeMap<String, String> {
     let whole = help(&[]);
-    let listed = whole.split_once("Commands:\n").unwrap().1.lines().take_while(|line| !line.is_empty());
-    let names = listed.map(|line| line.split_whitespace().next().unwrap().to_owned()).filter(|name| name != "help");
-    let mut helps: BTreeMap<String, String> = names.map(|name| (name.clone(), help(&[&name]))).collect();
+    let listed = whole
+        .split_once("Commands:\n")
+        .unwrap()
+        .1
+        .lines()
+        .take_while(|line| !line.is_empty());
+    let names = listed
+        .map(|line| line.split_whitespace().next().unwrap().to_owned())
+        .filter(|name| name != "help");
+    let mut helps: BTreeMap<String, String> =
+        names.map(|name| (name.clone(), help(&[&name]))).collect();
     helps.insert(String::new(), whole);
     helps
 }
 
-/// The command lines in a document, from the word after `scumble` on: lines of code, with those they continue on, and code in a sentence.
+/// The command lines in a document, from the word after `scumble` on: lines of code, with those
+/// they continue on, and code in a sentence.
 fn commands(text: &str) -> Vec<Vec<String>> {
     let mut code: Vec<String> = Vec::new();
     let (mut fenced, mut open) = (false, false);
@@ -122,10 +189,24 @@ fn commands(text: &str) -> Vec<Vec<String>> {
         open = line.trim_end().ends_with('\\');
     }
     let words = code.into_iter().map(|line| {
-        let line = line.replace("cargo run --release -- ", "scumble ").replace("target/release/scumble ", "scumble ");
-        line.split(" # ").next().unwrap_or_default().split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+        let line = line
+            .replace("cargo run --release -- ", "scumble ")
+            .replace("target/release/scumble ", "scumble ");
+        line.split(" # ")
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
     });
-    words.filter_map(|words| words.iter().position(|word| word == "scumble").map(|at| words[at + 1..].to_vec())).collect()
+    words
+        .filter_map(|words| {
+            words
+                .iter()
+                .position(|word| word == "scumble")
+                .map(|at| words[at + 1..].to_vec())
+        })
+        .collect()
 }
 
 #[test]
@@ -135,15 +216,25 @@ fn commands_and_flags_in_the_documents_exist() {
     let mut seen = 0;
     for (path, text) in with_ending("md") {
         for words in commands(&text) {
-            let Some(name) = words.first().filter(|word| !word.starts_with(['-', '<', '['])) else { continue };
+            let Some(name) = words
+                .first()
+                .filter(|word| !word.starts_with(['-', '<', '[']))
+            else {
+                continue;
+            };
             seen += 1;
             let Some(help) = helps.get(name) else {
                 problems.push(format!("{}: there is no command `{name}`", path.display()));
                 continue;
             };
-            for flag in words.iter().filter(|word| word.starts_with("--") && word.len() > 2) {
+            for flag in words
+                .iter()
+                .filter(|word| word.starts_with("--") && word.len() > 2)
+            {
                 let flag = flag.split('=').next().unwrap_or_default().replace('_', "-");
-                let known = help.split(|c: char| !c.is_alphanumeric() && c != '-').any(|word| word == flag);
+                let known = help
+                    .split(|c: char| !c.is_alphanumeric() && c != '-')
+                    .any(|word| word == flag);
                 if !known {
                     problems.push(format!("{}: `{name}` has no flag {flag}", path.display()));
                 }
@@ -151,7 +242,10 @@ fn commands_and_flags_in_the_documents_exist() {
         }
     }
     none(problems);
-    assert!(seen > 30, "only {seen} commands were found in the documents: are they still written as before?");
+    assert!(
+        seen > 30,
+        "only {seen} commands were found in the documents: are they still written as before?"
+    );
 }
 
 #[test]
@@ -161,7 +255,11 @@ fn the_reference_of_flags_is_what_the_program_says() {
     let (head, _) = old.split_once("\n```text\n").unwrap();
     let mut new = head.trim_end().to_owned() + "\n";
     for (name, help) in helps() {
-        let name = if name.is_empty() { "scumble".to_owned() } else { format!("scumble {name}") };
+        let name = if name.is_empty() {
+            "scumble".to_owned()
+        } else {
+            format!("scumble {name}")
+        };
         // The heading of the first one stands in the part that is written by hand.
         if name != "scumble" {
             new += &format!("\n### {name}\n");

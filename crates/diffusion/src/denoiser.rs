@@ -1,4 +1,5 @@
-//! The frozen or edited network as samplers and losses see it: noisy latents and a prompt in, a prediction out.
+//! The frozen or edited network as samplers and losses see it: noisy latents and a prompt in, a
+//! prediction out.
 
 use burn::tensor::Tensor;
 use scumble_nn::{Context, UNet, Watch};
@@ -41,14 +42,26 @@ impl Denoiser<'_> {
     /// As [`predict`](Self::predict).
     pub fn predict_at(&self, x: Tensor<4>, step: Step, context: &Context) -> Result<Prediction> {
         let n = x.dims()[0];
-        self.ask(x, &vec![step.timestep; n], vec![Scales::preserving(step.alpha_bar)], context, None)
+        self.ask(
+            x,
+            &vec![step.timestep; n],
+            vec![Scales::preserving(step.alpha_bar)],
+            context,
+            None,
+        )
     }
 
     /// As [`predict`](Self::predict), with what happens on the way.
     ///
     /// # Errors
     /// As [`predict`](Self::predict).
-    pub fn predict_watched(&self, x: Tensor<4>, t: &[Timestep], context: &Context, watch: &mut Watch) -> Result<Prediction> {
+    pub fn predict_watched(
+        &self,
+        x: Tensor<4>,
+        t: &[Timestep],
+        context: &Context,
+        watch: &mut Watch,
+    ) -> Result<Prediction> {
         self.ask(x, t, self.schedule.all_scales(t), context, Some(watch))
     }
 

@@ -38,12 +38,24 @@ pub enum Error {
 impl Error {
     /// A problem with what the user asked for.
     pub fn input(problem: impl Into<String>) -> Self {
-        Self::Input { problem: problem.into(), hint: None }
+        Self::Input {
+            problem: problem.into(),
+            hint: None,
+        }
     }
 
     /// A problem with one key of a configuration.
-    pub fn config(path: impl Into<PathBuf>, key: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Config { path: path.into(), key: key.into(), problem: problem.into(), hint: None }
+    pub fn config(
+        path: impl Into<PathBuf>,
+        key: impl Into<String>,
+        problem: impl Into<String>,
+    ) -> Self {
+        Self::Config {
+            path: path.into(),
+            key: key.into(),
+            problem: problem.into(),
+            hint: None,
+        }
     }
 
     /// The same error with something to try instead.

@@ -1,8 +1,10 @@
-//! Flow matching (Lipman et al. 2022, arXiv 2210.02747) on straight lines from pictures to noise (rectified flow, Liu et al. 2022,
-//! arXiv 2209.03003), as Stable Diffusion 3 and FLUX are trained: the noise levels of a run.
+//! Flow matching (Lipman et al. 2022, arXiv 2210.02747) on straight lines from pictures to noise
+//! (rectified flow, Liu et al. 2022, arXiv 2209.03003), as Stable Diffusion 3 and FLUX are trained:
+//! the noise levels of a run.
 //!
-//! Written with `sigma` from 0 (clean) to 1 (noise): `x = (1 - sigma) x_0 + sigma epsilon`. Pictures of many pixels need more of a run at high
-//! noise, so noise levels are shifted (Esser et al. 2024, arXiv 2403.03206, section 5.3.2).
+//! Written with `sigma` from 0 (clean) to 1 (noise): `x = (1 - sigma) x_0 + sigma epsilon`.
+//! Pictures of many pixels need more of a run at high noise, so noise levels are shifted (Esser et
+//! al. 2024, arXiv 2403.03206, section 5.3.2).
 
 mod config;
 
@@ -11,8 +13,8 @@ use crate::{
     time::Timestep,
 };
 
-/// The conventions of a flow-matching model, as a diffusers `scheduler_config.json` of `FlowMatchEulerDiscreteScheduler` or
-/// `FlowMatchHeunDiscreteScheduler` has them.
+/// The conventions of a flow-matching model, as a diffusers `scheduler_config.json` of
+/// `FlowMatchEulerDiscreteScheduler` or `FlowMatchHeunDiscreteScheduler` has them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FlowMatching {
     num_train_timesteps: usize,
@@ -69,7 +71,8 @@ impl DynamicShift {
 pub enum Spacing {
     /// As they come.
     Uniform,
-    /// Between the first and the last of them as in equation 5 of Karras et al. 2022 (arXiv 2206.00364), rho = 7.
+    /// Between the first and the last of them as in equation 5 of Karras et al. 2022 (arXiv
+    /// 2206.00364), rho = 7.
     Karras,
     /// Between the first and the last of them with equal ratios.
     Exponential,
@@ -105,11 +108,12 @@ impl FlowMatching {
         self.shift
     }
 
-    /// The noise levels of `steps` steps: evenly spread over those of training, then shifted. `mu` is that of
-    /// [`DynamicShift::mu`]; a static shift does not look at it.
+    /// The noise levels of `steps` steps: evenly spread over those of training, then shifted. `mu`
+    /// is that of [`DynamicShift::mu`]; a static shift does not look at it.
     ///
-    /// diffusers: `set_timesteps(steps, mu=mu)`. With a static shift its range ends at the already shifted lowest level of training,
-    /// so the last step is shifted twice; Stable Diffusion 3 is drawn so.
+    /// diffusers: `set_timesteps(steps, mu=mu)`. With a static shift its range ends at the already
+    /// shifted lowest level of training, so the last step is shifted twice; Stable Diffusion 3 is
+    /// drawn so.
     ///
     /// # Errors
     /// If there are no steps, or more than timesteps of training, or a `mu` is needed and there is none.
@@ -119,25 +123,36 @@ impl FlowMatching {
         }
         let count = self.num_train_timesteps;
         if steps > count {
-            return Err(Error::input(format!("{steps} steps are more than the {count} timesteps of training")));
+            return Err(Error::input(format!(
+                "{steps} steps are more than the {count} timesteps of training"
+            )));
         }
         let lowest = 1.0 / count as f64;
-        let lowest = if let Shift::Static(shift) = self.shift { shifted(shift, lowest) } else { lowest };
+        let lowest = if let Shift::Static(shift) = self.shift {
+            shifted(shift, lowest)
+        } else {
+            lowest
+        };
         let stride = (1.0 - lowest) / (steps - 1).max(1) as f64;
         let sigmas: Vec<f64> = (0..steps).map(|i| 1.0 - i as f64 * stride).collect();
         self.levels_of(&sigmas, mu)
     }
 
-    /// The noise levels of a run over `sigmas`, which are shifted. FLUX is drawn over 1, 1 - 1/n, ..., 1/n.
+    /// The noise levels of a run over `sigmas`, which are shifted. FLUX is drawn over 1, 1 - 1/n,
+    /// ..., 1/n.
     ///
     /// diffusers: `set_timesteps(sigmas=sigmas, mu=mu)`.
     ///
     /// # Errors
     /// If they do not fall within 1 and 0, or a `mu` is needed and there is none.
     pub fn levels_of(&self, sigmas: &[f64], mu: Option<f64>) -> Result<Levels> {
-        let inside = sigmas.iter().all(|sigma| (0.0..=1.0).contains(sigma) && *sigma > 0.0);
+        let inside = sigmas
+            .iter()
+            .all(|sigma| (0.0..=1.0).contains(sigma) && *sigma > 0.0);
         if sigmas.is_empty() || !inside || sigmas.windows(2).any(|pair| pair[1] >= pair[0]) {
-            return Err(Error::input(format!("noise levels {sigmas:?}: expected falling numbers from 1 to above 0")));
+            return Err(Error::input(format!(
+                "noise levels {sigmas:?}: expected falling numbers from 1 to above 0"
+            )));
         }
         let shift = match (self.shift, mu) {
             (Shift::Static(shift), _) => shift,
@@ -152,7 +167,9 @@ impl FlowMatching {
             }
         };
         if !(shift > 0.0 && shift.is_finite()) {
-            return Err(Error::input(format!("a shift of {shift}: expected a positive number")));
+            return Err(Error::input(format!(
+                "a shift of {shift}: expected a positive number"
+            )));
         }
         let mut sigmas: Vec<f64> = sigmas.iter().map(|&sigma| shifted(shift, sigma)).collect();
         let last = sigmas[sigmas.len() - 1];
@@ -161,7 +178,9 @@ impl FlowMatching {
             && last < 1.0
         {
             let scale = (1.0 - last) / (1.0 - terminal);
-            sigmas.iter_mut().for_each(|sigma| *sigma = 1.0 - (1.0 - *sigma) / scale);
+            sigmas
+                .iter_mut()
+                .for_each(|sigma| *sigma = 1.0 - (1.0 - *sigma) / scale);
         }
         let (first, last) = (sigmas[0], sigmas[sigmas.len() - 1]);
         match self.spacing {
@@ -171,13 +190,21 @@ impl FlowMatching {
                 let (high, low) = (first.powf(1.0 / RHO), last.powf(1.0 / RHO));
                 (high + part * (low - high)).powf(RHO)
             }),
-            Spacing::Exponential => respaced(&mut sigmas, |part| (first.ln() + part * (last.ln() - first.ln())).exp()),
+            Spacing::Exponential => respaced(&mut sigmas, |part| {
+                (first.ln() + part * (last.ln() - first.ln())).exp()
+            }),
         }
         if sigmas.windows(2).any(|pair| pair[1] >= pair[0]) {
-            return Err(Error::input(format!("{} steps are too many: some noise levels fall together", sigmas.len()))
-                .with_hint("take fewer steps"));
+            return Err(Error::input(format!(
+                "{} steps are too many: some noise levels fall together",
+                sigmas.len()
+            ))
+            .with_hint("take fewer steps"));
         }
-        let timesteps = sigmas.iter().map(|sigma| Timestep::from_grid(sigma * self.num_train_timesteps as f64)).collect();
+        let timesteps = sigmas
+            .iter()
+            .map(|sigma| Timestep::from_grid(sigma * self.num_train_timesteps as f64))
+            .collect();
         sigmas.push(0.0);
         Ok(Levels { timesteps, sigmas })
     }

@@ -1,4 +1,5 @@
-//! Run-time rules: what a sampler is told the noise is. A sampler asks the guidance and knows nothing else.
+//! Run-time rules: what a sampler is told the noise is. A sampler asks the guidance and knows
+//! nothing else.
 
 use burn::tensor::Tensor;
 use scumble_nn::{Context, Watch};
@@ -26,7 +27,8 @@ pub trait Guidance {
         false
     }
 
-    /// The latents from which a step is to be taken instead of `x`. Asked once before each step of a sampler.
+    /// The latents from which a step is to be taken instead of `x`. Asked once before each step of
+    /// a sampler.
     ///
     /// # Shapes
     /// - x and result: `[n, channels, h, w]`
@@ -57,12 +59,20 @@ enum Time<'a> {
 impl<'a> At<'a> {
     /// At a sampler's step, the same for the whole batch.
     pub fn step(denoiser: Denoiser<'a>, step: Step) -> Self {
-        Self { denoiser, index: step.index, time: Time::Same(step) }
+        Self {
+            denoiser,
+            index: step.index,
+            time: Time::Same(step),
+        }
     }
 
     /// Each picture at its own timestep. Rules that look at the position in a run are told `index`.
     pub fn each(denoiser: Denoiser<'a>, timesteps: &'a [Timestep], index: StepIndex) -> Self {
-        Self { denoiser, index, time: Time::Each(timesteps) }
+        Self {
+            denoiser,
+            index,
+            time: Time::Each(timesteps),
+        }
     }
 
     /// The position in a run, which begins with 0.
@@ -70,8 +80,8 @@ impl<'a> At<'a> {
         self.index
     }
 
-    /// The unguided noise in `x`. A context of `k n` prompts is one of k prompts for each picture, all the first ones first: `x`
-    /// has to be stacked likewise, the timesteps are.
+    /// The unguided noise in `x`. A context of `k n` prompts is one of k prompts for each picture,
+    /// all the first ones first: `x` has to be stacked likewise, the timesteps are.
     ///
     /// # Shapes
     /// - x and result: `[k n, channels, h, w]`
@@ -107,13 +117,19 @@ impl<'a> At<'a> {
             Time::Each(timesteps) => timesteps.to_vec(),
         };
         if timesteps.len() != n {
-            return Err(Error::input(format!("{} timesteps for {n} pictures", timesteps.len())));
+            return Err(Error::input(format!(
+                "{} timesteps for {n} pictures",
+                timesteps.len()
+            )));
         }
-        Ok(self.denoiser.predict_watched(x, &timesteps, context, watch)?.raw())
+        Ok(self
+            .denoiser
+            .predict_watched(x, &timesteps, context, watch)?
+            .raw())
     }
 
-    /// The predictions for `k` prompts of each picture, stacked in `context` as for [`epsilon`](Self::epsilon), in one call of
-    /// the network.
+    /// The predictions for `k` prompts of each picture, stacked in `context` as for
+    /// [`epsilon`](Self::epsilon), in one call of the network.
     ///
     /// # Errors
     /// If the network cannot take `x`.
@@ -124,7 +140,8 @@ impl<'a> At<'a> {
     }
 }
 
-/// `negative + scale (prompt - negative)`: classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598).
+/// `negative + scale (prompt - negative)`: classifier-free guidance (Ho and Salimans 2022, arXiv
+/// 2207.12598).
 pub fn guided(scale: f64, negative: Tensor<4>, prompt: Tensor<4>) -> Tensor<4> {
     negative.clone() + (prompt - negative) * scale
 }

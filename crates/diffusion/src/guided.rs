@@ -11,11 +11,12 @@ use crate::{
     prompted::Prompted,
 };
 
-/// Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598), `eps(neg) + g (eps(c) - eps(neg))`, under a pipeline's
-/// guards.
+/// Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598), `eps(neg) + g (eps(c) -
+/// eps(neg))`, under a pipeline's guards.
 ///
-/// With a negative prompt in the place of the empty one it is the rule that web interfaces call by that name. At `g` of
-/// 1 or less only the prompt is evaluated, as diffusers does. Gradients flow from the prompt to the prediction.
+/// With a negative prompt in the place of the empty one it is the rule that web interfaces call by
+/// that name. At `g` of 1 or less only the prompt is evaluated, as diffusers does. Gradients flow
+/// from the prompt to the prediction.
 #[derive(Clone, Debug)]
 pub struct Guided {
     scale: f64,
@@ -50,50 +51,87 @@ struct Contexts {
 }
 
 impl Pipeline {
-    /// The rule by which this model follows `prompt` and leaves `negative`, both of n prompts, with strength `scale`: what
-    /// [`guards`](Self::guards) say is in it. A rule is for one run from its first step; it remembers.
+    /// The rule by which this model follows `prompt` and leaves `negative`, both of n prompts, with
+    /// strength `scale`: what [`guards`](Self::guards) say is in it. A rule is for one run from its
+    /// first step; it remembers.
     ///
     /// # Errors
     /// If two guards want one place.
     pub fn guidance(&self, scale: f64, prompt: &Prompted, negative: &Prompted) -> Result<Guided> {
         let n = prompt.len();
-        let rule = only(&self.guards, |rule| matches!(rule, Rule::Negative | Rule::Sld(_)).then_some(rule))?;
+        let rule = only(&self.guards, |rule| {
+            matches!(rule, Rule::Negative | Rule::Sld(_)).then_some(rule)
+        })?;
         let mut guided = Guided::plain(scale, prompt.hidden.clone(), negative.hidden.clone());
         guided.gates = self.gates(&prompt.texts, &prompt.hidden);
         match rule {
             Some((guard, Rule::Negative)) => guided.negative = self.negative(guard, negative),
             Some((guard, Rule::Sld(rule))) if scale > 1.0 => {
                 let hidden = self.encode(&[guard.joined()]).repeat_dim(0, n);
-                guided.safety = Some(Safety { rule: *rule, strength: guard.strength, hidden, momentum: None });
+                guided.safety = Some(Safety {
+                    rule: *rule,
+                    strength: guard.strength,
+                    hidden,
+                    momentum: None,
+                });
             }
             _ => {}
         }
-        let safree = only(&self.guards, |rule| if let Rule::Safree(safree) = rule { Some(safree) } else { None })?;
+        let safree = only(&self.guards, |rule| {
+            if let Rule::Safree(safree) = rule {
+                Some(safree)
+            } else {
+                None
+            }
+        })?;
         if let Some((guard, _)) = safree.filter(|(_, safree)| safree.negative) {
             if let Some((other, Rule::Negative)) = rule {
-                return Err(Error::input(format!("both guards `{}` and `{}` are the negative prompt", other.id, guard.id))
-                    .with_hint("leave one out, or set negative=false for safree"));
+                return Err(Error::input(format!(
+                    "both guards `{}` and `{}` are the negative prompt",
+                    other.id, guard.id
+                ))
+                .with_hint("leave one out, or set negative=false for safree"));
             }
             guided.negative = self.negative(guard, negative);
         }
         guided.filtered = safree
             .map(|(guard, safree)| safree.filter(guard, self, prompt))
             .filter(|filtered| filtered.steps.iter().any(|&steps| steps > 0));
-        let adavd = only(&self.guards, |rule| if let Rule::AdaVd(adavd) = rule { Some(adavd) } else { None })?;
+        let adavd = only(&self.guards, |rule| {
+            if let Rule::AdaVd(adavd) = rule {
+                Some(adavd)
+            } else {
+                None
+            }
+        })?;
         guided.removals = adavd.map(|(guard, adavd)| {
-            let whole = &[Block::Empty, Block::Prompt, Block::Concept][..if guided.safety.is_some() { 3 } else { 2 }];
+            let whole = &[Block::Empty, Block::Prompt, Block::Concept]
+                [..if guided.safety.is_some() { 3 } else { 2 }];
             let removal = |blocks| adavd.removal(guard, self, &guided.negative, blocks);
             (removal(&[Block::Prompt]), removal(whole))
         });
-        let a_star = only(&self.guards, |rule| if let Rule::AStar(a_star) = rule { Some(a_star) } else { None })?;
-        guided.updates = a_star.map(|(guard, a_star)| a_star.updates(guard, self, prompt)).filter(Updates::act);
+        let a_star = only(&self.guards, |rule| {
+            if let Rule::AStar(a_star) = rule {
+                Some(a_star)
+            } else {
+                None
+            }
+        })?;
+        guided.updates = a_star
+            .map(|(guard, a_star)| a_star.updates(guard, self, prompt))
+            .filter(Updates::act);
         Ok(guided)
     }
 
-    /// The hidden states of negative prompts with a guard's texts in them; the way there at another strength than 1.
+    /// The hidden states of negative prompts with a guard's texts in them; the way there at another
+    /// strength than 1.
     fn negative(&self, guard: &Guard, negative: &Prompted) -> Tensor<3> {
         let with = |text: &String| {
-            if text.trim().is_empty() { guard.joined() } else { format!("{text}, {}", guard.joined()) }
+            if text.trim().is_empty() {
+                guard.joined()
+            } else {
+                format!("{text}, {}", guard.joined())
+            }
         };
         let hidden = self.encode(&negative.texts.iter().map(with).collect::<Vec<_>>());
         if guard.strength == 1.0 {
@@ -104,15 +142,30 @@ impl Pipeline {
 }
 
 impl Guided {
-    /// Classifier-free guidance alone, from `negative` to `prompt`, hidden states `[n, tokens, width]` each.
+    /// Classifier-free guidance alone, from `negative` to `prompt`, hidden states `[n, tokens,
+    /// width]` each.
     pub fn plain(scale: f64, prompt: Tensor<3>, negative: Tensor<3>) -> Self {
-        Self { scale, negative, prompt, filtered: None, safety: None, gates: None, removals: None, updates: None, made: None }
+        Self {
+            scale,
+            negative,
+            prompt,
+            filtered: None,
+            safety: None,
+            gates: None,
+            removals: None,
+            updates: None,
+            made: None,
+        }
     }
 
     /// What the network is told at a position in the run.
     fn contexts(&mut self, at: &At<'_>) -> Contexts {
         let index = at.index().0;
-        let which: Vec<bool> = self.filtered.iter().flat_map(|f| f.steps.iter().map(|&steps| index < steps)).collect();
+        let which: Vec<bool> = self
+            .filtered
+            .iter()
+            .flat_map(|f| f.steps.iter().map(|&steps| index < steps))
+            .collect();
         if let Some((made, contexts)) = &self.made
             && *made == which
         {
@@ -121,18 +174,29 @@ impl Guided {
         let prompt = match &self.filtered {
             Some(filtered) if which.iter().all(|&on| on) => filtered.hidden.clone(),
             Some(filtered) if which.iter().any(|&on| on) => {
-                let row = |(i, &on): (usize, &bool)| if on { &filtered.hidden } else { &self.prompt }.clone().narrow(0, i, 1);
+                let row = |(i, &on): (usize, &bool)| {
+                    if on { &filtered.hidden } else { &self.prompt }
+                        .clone()
+                        .narrow(0, i, 1)
+                };
                 Tensor::cat(which.iter().enumerate().map(row).collect(), 0)
             }
             _ => self.prompt.clone(),
         };
         let mut stacked = vec![self.negative.clone(), prompt.clone()];
         stacked.extend(self.safety.as_ref().map(|safety| safety.hidden.clone()));
-        let gates = self.gates.clone().map(|gates| Tensor::cat(vec![gates; stacked.len()], 0));
+        let gates = self
+            .gates
+            .clone()
+            .map(|gates| Tensor::cat(vec![gates; stacked.len()], 0));
         let (alone, whole) = self.removals.clone().unzip();
         let contexts = Contexts {
-            prompt: Context::from(prompt).gated(self.gates.clone()).without(alone),
-            stacked: Context::from(Tensor::cat(stacked, 0)).gated(gates).without(whole),
+            prompt: Context::from(prompt)
+                .gated(self.gates.clone())
+                .without(alone),
+            stacked: Context::from(Tensor::cat(stacked, 0))
+                .gated(gates)
+                .without(whole),
         };
         self.made = Some((which, contexts.clone()));
         contexts
@@ -150,12 +214,20 @@ impl Guidance for Guided {
         match (parts.as_slice(), &mut self.safety) {
             ([negative, prompt], None) => Ok(guided(self.scale, negative.clone(), prompt.clone())),
             ([negative, prompt, concept], Some(safety)) => {
-                let (gamma, momentum) =
-                    safety.rule.step(prompt.clone(), negative.clone(), concept.clone(), safety.momentum.take());
+                let (gamma, momentum) = safety.rule.step(
+                    prompt.clone(),
+                    negative.clone(),
+                    concept.clone(),
+                    safety.momentum.take(),
+                );
                 safety.momentum = Some(momentum);
                 let mut towards = prompt.clone() - negative.clone();
                 if safety.rule.acts(at.index()) {
-                    let gamma = if safety.strength == 1.0 { gamma } else { gamma * safety.strength };
+                    let gamma = if safety.strength == 1.0 {
+                        gamma
+                    } else {
+                        gamma * safety.strength
+                    };
                     towards = towards - gamma;
                 }
                 Ok(negative.clone() + towards * self.scale)

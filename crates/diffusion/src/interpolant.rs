@@ -1,8 +1,9 @@
-//! How signal and noise are mixed on the way from a picture to noise (an interpolant; Albergo et al. 2023, arXiv 2303.08797):
-//! `x_t = alpha x_0 + sigma epsilon`.
+//! How signal and noise are mixed on the way from a picture to noise (an interpolant; Albergo et
+//! al. 2023, arXiv 2303.08797): `x_t = alpha x_0 + sigma epsilon`.
 //!
-//! Diffusion models and flow matching differ in the two scales of a timestep and in what the network answers; from `x_t`, the
-//! scales and the answer, the noise, the clean latents and the velocity follow for both.
+//! Diffusion models and flow matching differ in the two scales of a timestep and in what the
+//! network answers; from `x_t`, the scales and the answer, the noise, the clean latents and the
+//! velocity follow for both.
 
 use burn::tensor::{Tensor, TensorData};
 
@@ -13,7 +14,8 @@ use crate::{
     time::Timestep,
 };
 
-/// How much of the clean latents and of the noise is in noisy ones: `x = alpha x_0 + sigma epsilon`.
+/// How much of the clean latents and of the noise is in noisy ones: `x = alpha x_0 + sigma
+/// epsilon`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scales {
     /// The scale of the clean latents.
@@ -23,14 +25,22 @@ pub struct Scales {
 }
 
 impl Scales {
-    /// The variance-preserving mixture of Ho et al. 2020 (arXiv 2006.11239): `sqrt(alpha_bar)` and `sqrt(1 - alpha_bar)`.
+    /// The variance-preserving mixture of Ho et al. 2020 (arXiv 2006.11239): `sqrt(alpha_bar)` and
+    /// `sqrt(1 - alpha_bar)`.
     pub fn preserving(alpha_bar: f64) -> Self {
-        Self { alpha: alpha_bar.sqrt(), sigma: (1.0 - alpha_bar).sqrt() }
+        Self {
+            alpha: alpha_bar.sqrt(),
+            sigma: (1.0 - alpha_bar).sqrt(),
+        }
     }
 
-    /// The straight line of rectified flow (Liu et al. 2022, arXiv 2209.03003): `1 - sigma` and `sigma`.
+    /// The straight line of rectified flow (Liu et al. 2022, arXiv 2209.03003): `1 - sigma` and
+    /// `sigma`.
     pub fn straight(sigma: f64) -> Self {
-        Self { alpha: 1.0 - sigma, sigma }
+        Self {
+            alpha: 1.0 - sigma,
+            sigma,
+        }
     }
 }
 
@@ -39,7 +49,8 @@ impl Scales {
 pub enum Output {
     /// The noise.
     Epsilon,
-    /// `alpha epsilon - sigma x_0`, where alpha and sigma preserve variance (Salimans and Ho 2022, arXiv 2202.00512).
+    /// `alpha epsilon - sigma x_0`, where alpha and sigma preserve variance (Salimans and Ho 2022,
+    /// arXiv 2202.00512).
     V,
     /// `epsilon - x_0`, the velocity of rectified flow.
     Velocity,
@@ -67,7 +78,8 @@ impl Output {
         }
     }
 
-    /// The clean latents as a sum of the raw output and of x; not finite where epsilon is all there is.
+    /// The clean latents as a sum of the raw output and of x; not finite where epsilon is all there
+    /// is.
     fn x0(self, Scales { alpha, sigma }: Scales) -> Factors {
         match self {
             Self::Epsilon => (-sigma / alpha, 1.0 / alpha),
@@ -76,7 +88,8 @@ impl Output {
         }
     }
 
-    /// `epsilon - x_0` as a sum of the raw output and of x; not finite where epsilon is all there is.
+    /// `epsilon - x_0` as a sum of the raw output and of x; not finite where epsilon is all there
+    /// is.
     fn velocity(self, scales: Scales) -> Factors {
         match self {
             Self::Velocity => (1.0, 0.0),
@@ -111,7 +124,12 @@ impl Output {
     ///
     /// # Errors
     /// If there are neither one nor n scales, or the tensors differ in shape.
-    pub fn epsilon_from_raw(self, raw: Tensor<4>, x: Tensor<4>, scales: &[Scales]) -> Result<Tensor<4>> {
+    pub fn epsilon_from_raw(
+        self,
+        raw: Tensor<4>,
+        x: Tensor<4>,
+        scales: &[Scales],
+    ) -> Result<Tensor<4>> {
         mixed(raw, x, scales, |s| self.epsilon(s))
     }
 
@@ -131,15 +149,26 @@ impl Output {
     ///
     /// # Errors
     /// As [`x0_from_raw`](Self::x0_from_raw).
-    pub fn velocity_from_raw(self, raw: Tensor<4>, x: Tensor<4>, scales: &[Scales]) -> Result<Tensor<4>> {
+    pub fn velocity_from_raw(
+        self,
+        raw: Tensor<4>,
+        x: Tensor<4>,
+        scales: &[Scales],
+    ) -> Result<Tensor<4>> {
         mixed(raw, x, scales, |s| self.velocity(s))
     }
 
-    /// The raw output that would have meant this noise in `x`: the inverse of [`epsilon_from_raw`](Self::epsilon_from_raw).
+    /// The raw output that would have meant this noise in `x`: the inverse of
+    /// [`epsilon_from_raw`](Self::epsilon_from_raw).
     ///
     /// # Errors
     /// As [`epsilon_from_raw`](Self::epsilon_from_raw); and where nothing is left of the signal, unless the network answers epsilon.
-    pub fn raw_from_epsilon(self, epsilon: Tensor<4>, x: Tensor<4>, scales: &[Scales]) -> Result<Tensor<4>> {
+    pub fn raw_from_epsilon(
+        self,
+        epsilon: Tensor<4>,
+        x: Tensor<4>,
+        scales: &[Scales],
+    ) -> Result<Tensor<4>> {
         mixed(epsilon, x, scales, |s| self.raw(s))
     }
 }
@@ -154,7 +183,8 @@ pub trait Interpolant {
 
     /// The forward process (q-sample): `alpha x_0 + sigma epsilon`.
     ///
-    /// **Shapes**: `x0`, `noise` and the result [n, channels, height, width]; `t` one timestep, or n.
+    /// **Shapes**: `x0`, `noise` and the result [n, channels, height, width]; `t` one timestep, or
+    /// n.
     ///
     /// # Errors
     /// If there are neither one nor n timesteps, or the tensors differ in shape.
@@ -168,7 +198,12 @@ pub trait Interpolant {
     ///
     /// # Errors
     /// As [`q_sample`](Self::q_sample).
-    fn regression_target(&self, x0: Tensor<4>, noise: Tensor<4>, t: &[Timestep]) -> Result<Tensor<4>> {
+    fn regression_target(
+        &self,
+        x0: Tensor<4>,
+        noise: Tensor<4>,
+        t: &[Timestep],
+    ) -> Result<Tensor<4>> {
         let output = self.output();
         mixed(noise, x0, &self.all_scales(t), |s| output.target(s))
     }
@@ -190,7 +225,8 @@ impl Interpolant for Schedule {
 }
 
 impl Interpolant for FlowMatching {
-    /// The network's label is the noise level times the number of training timesteps, whatever the shift.
+    /// The network's label is the noise level times the number of training timesteps, whatever the
+    /// shift.
     fn scales(&self, t: Timestep) -> Scales {
         Scales::straight((f64::from(t.get()) / self.num_train_timesteps() as f64).min(1.0))
     }
@@ -201,19 +237,32 @@ impl Interpolant for FlowMatching {
 }
 
 /// `p a + q b` with (p, q) computed on the host from each picture's scales.
-fn mixed(a: Tensor<4>, b: Tensor<4>, scales: &[Scales], factors: impl Fn(Scales) -> Factors) -> Result<Tensor<4>> {
+fn mixed(
+    a: Tensor<4>,
+    b: Tensor<4>,
+    scales: &[Scales],
+    factors: impl Fn(Scales) -> Factors,
+) -> Result<Tensor<4>> {
     let n = a.dims()[0];
     if a.dims() != b.dims() {
-        return Err(Error::input(format!("expected two tensors of one shape, found {:?} and {:?}", a.dims(), b.dims())));
+        return Err(Error::input(format!(
+            "expected two tensors of one shape, found {:?} and {:?}",
+            a.dims(),
+            b.dims()
+        )));
     }
     let (Some(&first), true) = (scales.first(), scales.len() == 1 || scales.len() == n) else {
-        return Err(Error::input(format!("expected one timestep or {n} of them, found {}", scales.len())));
+        return Err(Error::input(format!(
+            "expected one timestep or {n} of them, found {}",
+            scales.len()
+        )));
     };
     let finite = |s: Scales| match factors(s) {
         (p, q) if p.is_finite() && q.is_finite() => Ok((p, q)),
-        _ => {
-            Err(Error::input(format!("at alpha {} and sigma {} a prediction of the noise tells nothing else", s.alpha, s.sigma)))
-        }
+        _ => Err(Error::input(format!(
+            "at alpha {} and sigma {} a prediction of the noise tells nothing else",
+            s.alpha, s.sigma
+        ))),
     };
     if scales.iter().all(|&s| s == first) {
         return Ok(match finite(first)? {
@@ -222,8 +271,15 @@ fn mixed(a: Tensor<4>, b: Tensor<4>, scales: &[Scales], factors: impl Fn(Scales)
         });
     }
     let device = a.device();
-    let factors = scales.iter().map(|&s| finite(s)).collect::<Result<Vec<Factors>>>()?;
-    let (p, q): (Vec<f32>, Vec<f32>) = factors.into_iter().map(|(p, q)| (p as f32, q as f32)).unzip();
-    let column = |values: Vec<f32>| Tensor::<4>::from_data(TensorData::new(values, [n, 1, 1, 1]), &device);
+    let factors = scales
+        .iter()
+        .map(|&s| finite(s))
+        .collect::<Result<Vec<Factors>>>()?;
+    let (p, q): (Vec<f32>, Vec<f32>) = factors
+        .into_iter()
+        .map(|(p, q)| (p as f32, q as f32))
+        .unzip();
+    let column =
+        |values: Vec<f32>| Tensor::<4>::from_data(TensorData::new(values, [n, 1, 1, 1]), &device);
     Ok(a.mul(column(p)).add(b.mul(column(q))))
 }

@@ -34,7 +34,8 @@ pub struct Part<C> {
     pub weights: Weights,
 }
 
-/// A Stable Diffusion on a device, ready to compute. Clones share all tensors, and so do edited copies, except for what was edited.
+/// A Stable Diffusion on a device, ready to compute. Clones share all tensors, and so do edited
+/// copies, except for what was edited.
 #[derive(Clone, Debug)]
 pub struct Pipeline {
     /// The tokenizer.
@@ -59,18 +60,24 @@ pub struct Pipeline {
 impl Pipeline {
     /// Moves a checkpoint to a device. Every tensor is checked against the configurations.
     ///
-    /// A scheduler's configuration that is not supported is an error where the schedule is first used ([`Schedule::refused`]).
+    /// A scheduler's configuration that is not supported is an error where the schedule is first
+    /// used ([`Schedule::refused`]).
     ///
     /// # Errors
     /// If a configuration is not supported or the tensors are not exactly the ones it asks for.
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         let name = Path::new(&checkpoint.name);
         let (text, unet, vae) = (&checkpoint.text_encoder, &checkpoint.unet, &checkpoint.vae);
-        let text_config = ClipTextConfig::read(&name.join("text_encoder/config.json"), &text.config)?;
+        let text_config =
+            ClipTextConfig::read(&name.join("text_encoder/config.json"), &text.config)?;
         let unet_config = UNetConfig::read(&name.join("unet/config.json"), &unet.config)?;
         if unet_config.text_time.is_some() {
             let problem = "added conditioning (SDXL) is not supported";
-            return Err(Error::config(name.join("unet/config.json"), "addition_embed_type", problem));
+            return Err(Error::config(
+                name.join("unet/config.json"),
+                "addition_embed_type",
+                problem,
+            ));
         }
         let vae_config = VaeConfig::read(&name.join("vae/config.json"), &vae.config)?;
         if unet_config.cross_attention_dim != text_config.hidden_size {
@@ -90,20 +97,36 @@ impl Pipeline {
             return Err(Error::config(
                 name.join("text_encoder/config.json"),
                 "vocab_size",
-                format!("{} is less than the tokenizer's {} entries", text_config.vocab_size, tokenizer.vocab_size()),
+                format!(
+                    "{} is less than the tokenizer's {} entries",
+                    text_config.vocab_size,
+                    tokenizer.vocab_size()
+                ),
             ));
         }
         let load = |part, tensors, manifest| Weights::load(part, tensors, manifest, device);
         Ok(Self {
             tokenizer,
             text_encoder: Part {
-                weights: load("text_encoder", &text.tensors, &ClipText::manifest(&text_config))?,
+                weights: load(
+                    "text_encoder",
+                    &text.tensors,
+                    &ClipText::manifest(&text_config),
+                )?,
                 config: text_config,
             },
-            unet: Part { weights: load("unet", &unet.tensors, &UNet::manifest(&unet_config))?, config: unet_config },
-            vae: Part { weights: load("vae", &vae.tensors, &Vae::manifest(&vae_config))?, config: vae_config },
-            // What asks for no timestep works without one: a closed form has no use for the schedule.
-            schedule: Schedule::from_config(&scheduler_path, &scheduler).unwrap_or_else(|error| Schedule::refused(&error)),
+            unet: Part {
+                weights: load("unet", &unet.tensors, &UNet::manifest(&unet_config))?,
+                config: unet_config,
+            },
+            vae: Part {
+                weights: load("vae", &vae.tensors, &Vae::manifest(&vae_config))?,
+                config: vae_config,
+            },
+            // What asks for no timestep works without one: a closed form has no use for the
+            // schedule.
+            schedule: Schedule::from_config(&scheduler_path, &scheduler)
+                .unwrap_or_else(|error| Schedule::refused(&error)),
             sampler: Sampler::default_for(&scheduler_path, &scheduler).ok(),
             gates: Vec::new(),
             guards: Vec::new(),
@@ -116,7 +139,8 @@ impl Pipeline {
         &self.device
     }
 
-    /// The weights of a component by its diffusers name; `None` for a name that is not `text_encoder`, `unet` or `vae`.
+    /// The weights of a component by its diffusers name; `None` for a name that is not
+    /// `text_encoder`, `unet` or `vae`.
     pub fn weights(&self, component: &str) -> Option<&Weights> {
         match component {
             "text_encoder" => Some(&self.text_encoder.weights),
@@ -148,7 +172,8 @@ impl Pipeline {
         plain
     }
 
-    /// Gives a new word its vectors (textual inversion), each as wide as the text encoder. It can then be used in prompts.
+    /// Gives a new word its vectors (textual inversion), each as wide as the text encoder. It can
+    /// then be used in prompts.
     ///
     /// # Errors
     /// If the word is there already or the vectors do not fit; the model is unchanged then.
@@ -156,7 +181,9 @@ impl Pipeline {
         let mut tokenizer = self.tokenizer.clone();
         let ids = tokenizer.add_token(word, vectors.len())?;
         // Rows beyond the vocabulary are padding that no token reaches.
-        self.text_encoder.weights.extend_rows(TOKEN_EMBEDDING, ids.start as usize, vectors)?;
+        self.text_encoder
+            .weights
+            .extend_rows(TOKEN_EMBEDDING, ids.start as usize, vectors)?;
         self.text_encoder.config.vocab_size = ids.end as usize;
         self.tokenizer = tokenizer;
         Ok(())
@@ -172,7 +199,8 @@ impl Pipeline {
             None => self.schedule.usable()?,
         }
         let missing = || {
-            Error::input("the checkpoint's scheduler has no sampler here").with_hint("choose one with --sampler, such as ddim")
+            Error::input("the checkpoint's scheduler has no sampler here")
+                .with_hint("choose one with --sampler, such as ddim")
         };
         self.sampler.ok_or_else(missing)
     }
@@ -201,19 +229,32 @@ impl Pipeline {
     ///
     /// # Errors
     /// If the size is not a multiple of what one latent pixel covers.
-    pub fn latent_shape(&self, n: usize, height: Option<usize>, width: Option<usize>) -> Result<[usize; 4]> {
+    pub fn latent_shape(
+        &self,
+        n: usize,
+        height: Option<usize>,
+        width: Option<usize>,
+    ) -> Result<[usize; 4]> {
         let factor = self.vae.config.factor();
         let side = |flag: &str, pixels: Option<usize>| match pixels {
             None => Ok(self.unet.config.sample_size),
             Some(p) if p > 0 && p % factor == 0 && p <= MAX_SIDE => Ok(p / factor),
-            Some(p) => Err(Error::input(format!("--{flag} {p}: expected a multiple of {factor} up to {MAX_SIDE}"))),
+            Some(p) => Err(Error::input(format!(
+                "--{flag} {p}: expected a multiple of {factor} up to {MAX_SIDE}"
+            ))),
         };
-        Ok([n, self.unet.config.in_channels, side("height", height)?, side("width", width)?])
+        Ok([
+            n,
+            self.unet.config.in_channels,
+            side("height", height)?,
+            side("width", width)?,
+        ])
     }
 
     /// Pictures from latents, `[n, 3, h, w]` about in [-1, 1], not clamped.
     pub fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
-        self.vae_network().decode(latents / self.vae.config.scaling_factor)
+        self.vae_network()
+            .decode(latents / self.vae.config.scaling_factor)
     }
 
     /// Latents of pictures in [-1, 1], `[n, 3, h, w]`: the posterior's mean, scaled.
@@ -225,14 +266,19 @@ impl Pipeline {
     ///
     /// # Errors
     /// If the request does not fit the model.
-    pub fn sample(&self, request: &Request, callback: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>) -> Result<Tensor<4>> {
+    pub fn sample(
+        &self,
+        request: &Request,
+        callback: &mut dyn FnMut(Progress<'_>) -> ControlFlow<()>,
+    ) -> Result<Tensor<4>> {
         let negative = vec![request.negative_prompt.clone(); request.prompts.len()];
         let (prompt, negative) = (self.prompted(&request.prompts), self.prompted(&negative));
         let mut guidance = self.guidance(request.guidance_scale, &prompt, &negative)?;
         self.sample_guided(request, &mut guidance, callback)
     }
 
-    /// As [`sample`](Self::sample), with another guidance. `request.guidance_scale` and its prompts are not looked at.
+    /// As [`sample`](Self::sample), with another guidance. `request.guidance_scale` and its prompts
+    /// are not looked at.
     ///
     /// # Errors
     /// If the request does not fit the model.
@@ -246,19 +292,31 @@ impl Pipeline {
         let mut noise = request.noise.clone();
         noise.expect(request.prompts.len())?;
         let unet = self.unet_network();
-        let denoiser = Denoiser { unet: &unet, schedule: &self.schedule };
+        let denoiser = Denoiser {
+            unet: &unet,
+            schedule: &self.schedule,
+        };
         let mut run = Run::new(&self.schedule, request.steps);
         run.eta = request.eta;
         let start = match &request.latents {
             Some(latents) if latents.dims() == shape => latents.clone(),
             Some(latents) => {
-                return Err(Error::input(format!("latents are {:?}, the request asks for {shape:?}", latents.dims())));
+                return Err(Error::input(format!(
+                    "latents are {:?}, the request asks for {shape:?}",
+                    latents.dims()
+                )));
             }
             None => noise.draw(shape, &self.device),
         };
         let sampler = request.sampler.map_or_else(|| self.own_sampler(), Ok)?;
         let device = &self.device;
-        sampler.sample::<Error>(&run, start, &mut Asked { denoiser, guidance }, &mut |shape| noise.draw(shape, device), callback)
+        sampler.sample::<Error>(
+            &run,
+            start,
+            &mut Asked { denoiser, guidance },
+            &mut |shape| noise.draw(shape, device),
+            callback,
+        )
     }
 }
 
@@ -282,8 +340,8 @@ impl Predict<Error> for Asked<'_> {
     }
 }
 
-/// diffusers' Stable Diffusion pipeline overrules two keys of a scheduler's configuration on loading, because the first
-/// published files had them wrong. The same picture needs the same two.
+/// diffusers' Stable Diffusion pipeline overrules two keys of a scheduler's configuration on
+/// loading, because the first published files had them wrong. The same picture needs the same two.
 fn as_pipeline_reads(scheduler: &Value) -> Value {
     let mut scheduler = scheduler.clone();
     if let Value::Object(map) = &mut scheduler {
@@ -307,7 +365,11 @@ fn tokenizer_of(checkpoint: &Checkpoint, context: usize) -> Result<Tokenizer> {
         special_tokens_map: files.get("special_tokens_map.json"),
         added_tokens: files.get("added_tokens.json"),
     };
-    Ok(Tokenizer::new(&Path::new(&checkpoint.name).join("tokenizer"), &data, context)?)
+    Ok(Tokenizer::new(
+        &Path::new(&checkpoint.name).join("tokenizer"),
+        &data,
+        context,
+    )?)
 }
 
 /// The text encoder's table of words.
@@ -360,7 +422,8 @@ impl Request {
     }
 }
 
-/// Random generators and the pictures each draws for; a sampler's step noise continues the same generators.
+/// Random generators and the pictures each draws for; a sampler's step noise continues the same
+/// generators.
 #[derive(Clone)]
 pub struct Noise {
     generators: Vec<Generator>,
@@ -376,12 +439,15 @@ struct Generator {
 
 impl std::fmt::Debug for Noise {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.generators.iter().map(|g| &g.part)).finish()
+        f.debug_list()
+            .entries(self.generators.iter().map(|g| &g.part))
+            .finish()
     }
 }
 
 impl Noise {
-    /// `n` generators seeded `seed`, `seed + 1`, ..., one for each picture: diffusers' list of generators.
+    /// `n` generators seeded `seed`, `seed + 1`, ..., one for each picture: diffusers' list of
+    /// generators.
     pub fn each(seed: u64, n: usize) -> Self {
         let seeds: Vec<u64> = (0..n as u64).map(|i| seed.wrapping_add(i)).collect();
         Self::seeds(&seeds)
@@ -389,7 +455,12 @@ impl Noise {
 
     /// One generator for each seed and each picture.
     pub fn seeds(seeds: &[u64]) -> Self {
-        seeds.iter().fold(Self { generators: Vec::new() }, |all, &seed| all.and(Self::block(seed, 1)))
+        seeds.iter().fold(
+            Self {
+                generators: Vec::new(),
+            },
+            |all, &seed| all.and(Self::block(seed, 1)),
+        )
     }
 
     /// One generator that draws a block of `n` pictures at once: a row of a prompt file.
@@ -402,8 +473,17 @@ impl Noise {
     /// # Panics
     /// If `part` reaches past `n`.
     pub fn part_of_block(seed: u64, n: usize, part: Range<usize>) -> Self {
-        assert!(part.start <= part.end && part.end <= n, "a part of the block");
-        Self { generators: vec![Generator { rng: TorchRng::new(seed), of: n, part }] }
+        assert!(
+            part.start <= part.end && part.end <= n,
+            "a part of the block"
+        );
+        Self {
+            generators: vec![Generator {
+                rng: TorchRng::new(seed),
+                of: n,
+                part,
+            }],
+        }
     }
 
     /// These pictures and then the others.
@@ -415,7 +495,13 @@ impl Noise {
 
     fn expect(&self, n: usize) -> Result<()> {
         let drawn: usize = self.generators.iter().map(|g| g.part.len()).sum();
-        if drawn == n { Ok(()) } else { Err(Error::input(format!("noise for {drawn} pictures, prompts for {n}"))) }
+        if drawn == n {
+            Ok(())
+        } else {
+            Err(Error::input(format!(
+                "noise for {drawn} pictures, prompts for {n}"
+            )))
+        }
     }
 
     /// The next normal numbers of every generator, in f32 whatever the model's dtype.

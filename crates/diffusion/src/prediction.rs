@@ -7,8 +7,9 @@ use crate::{
     interpolant::{Output, Scales},
 };
 
-/// What a network answered to noisy latents. It knows the latents and how much noise they hold, so that the noise, the clean
-/// latents and the velocity can be read from it whatever the network was trained to answer.
+/// What a network answered to noisy latents. It knows the latents and how much noise they hold, so
+/// that the noise, the clean latents and the velocity can be read from it whatever the network was
+/// trained to answer.
 ///
 /// # Shapes
 /// All tensors: `[n, channels, h, w]`.
@@ -29,12 +30,23 @@ impl Prediction {
     pub fn new(raw: Tensor<4>, x: Tensor<4>, scales: Vec<Scales>, output: Output) -> Result<Self> {
         let (n, found) = (x.dims()[0], scales.len());
         if raw.dims() != x.dims() {
-            return Err(Error::input(format!("expected a prediction of shape {:?}, found {:?}", x.dims(), raw.dims())));
+            return Err(Error::input(format!(
+                "expected a prediction of shape {:?}, found {:?}",
+                x.dims(),
+                raw.dims()
+            )));
         }
         if found != 1 && found != n {
-            return Err(Error::input(format!("expected one timestep or {n} of them, found {found}")));
+            return Err(Error::input(format!(
+                "expected one timestep or {n} of them, found {found}"
+            )));
         }
-        Ok(Self { raw, x, scales, output })
+        Ok(Self {
+            raw,
+            x,
+            scales,
+            output,
+        })
     }
 
     /// The answer itself: what losses that imitate a network compare.
@@ -47,7 +59,8 @@ impl Prediction {
     /// # Errors
     /// Never for scales of finite numbers.
     pub fn epsilon(&self) -> Result<Tensor<4>> {
-        self.output.epsilon_from_raw(self.raw.clone(), self.x.clone(), &self.scales)
+        self.output
+            .epsilon_from_raw(self.raw.clone(), self.x.clone(), &self.scales)
     }
 
     /// The clean latents.
@@ -55,7 +68,8 @@ impl Prediction {
     /// # Errors
     /// If the network answers epsilon and nothing is left of the signal.
     pub fn x0(&self) -> Result<Tensor<4>> {
-        self.output.x0_from_raw(self.raw.clone(), self.x.clone(), &self.scales)
+        self.output
+            .x0_from_raw(self.raw.clone(), self.x.clone(), &self.scales)
     }
 
     /// `epsilon - x_0`: the direction from the clean latents to the noise.
@@ -63,6 +77,7 @@ impl Prediction {
     /// # Errors
     /// As [`x0`](Self::x0).
     pub fn velocity(&self) -> Result<Tensor<4>> {
-        self.output.velocity_from_raw(self.raw.clone(), self.x.clone(), &self.scales)
+        self.output
+            .velocity_from_raw(self.raw.clone(), self.x.clone(), &self.scales)
     }
 }

@@ -1,4 +1,5 @@
-//! Prompts on their way through the text encoder, each stage at hand: attacks begin at one, guards change another.
+//! Prompts on their way through the text encoder, each stage at hand: attacks begin at one, guards
+//! change another.
 
 use std::collections::BTreeMap;
 
@@ -58,22 +59,38 @@ impl Pipeline {
                 return x;
             }
             let index: Vec<i64> = index.iter().map(|&row| row as i64).collect();
-            x.select(0, Tensor::from_data(TensorData::new(index, [texts.len()]), self.device()))
+            x.select(
+                0,
+                Tensor::from_data(TensorData::new(index, [texts.len()]), self.device()),
+            )
         };
-        Prompted { texts: texts.to_vec(), embedded: all(embedded), hidden: all(hidden), lengths }
+        Prompted {
+            texts: texts.to_vec(),
+            embedded: all(embedded),
+            hidden: all(hidden),
+            lengths,
+        }
     }
 
-    /// Prompts whose tokens are vectors, such as those an attack learns: the hidden states are computed from them, with gradients.
-    /// `texts` are what rules that look at words see.
+    /// Prompts whose tokens are vectors, such as those an attack learns: the hidden states are
+    /// computed from them, with gradients. `texts` are what rules that look at words see.
     ///
     /// # Shapes
     /// - embedded: `[n, tokens, width]`, without positions
     ///
     /// # Errors
     /// If the numbers of prompts differ, or a length does not fit.
-    pub fn prompted_from(&self, texts: &[String], embedded: Tensor<3>, lengths: Vec<usize>) -> Result<Prompted> {
+    pub fn prompted_from(
+        &self,
+        texts: &[String],
+        embedded: Tensor<3>,
+        lengths: Vec<usize>,
+    ) -> Result<Prompted> {
         let [n, tokens, width] = embedded.dims();
-        let (wide, context) = (self.text_encoder.config.hidden_size, self.text_encoder.config.max_position_embeddings);
+        let (wide, context) = (
+            self.text_encoder.config.hidden_size,
+            self.text_encoder.config.max_position_embeddings,
+        );
         if texts.len() != n || lengths.len() != n || width != wide || tokens > context {
             return Err(Error::input(format!(
                 "{} prompts and {} lengths for embedded tokens {:?}, of which the text encoder takes [n, {context}, {wide}]",
@@ -82,10 +99,20 @@ impl Pipeline {
                 embedded.dims()
             )));
         }
-        if let Some(length) = lengths.iter().find(|&&length| length < 2 || length > tokens) {
-            return Err(Error::input(format!("a prompt of {length} tokens, start and end included, among {tokens}")));
+        if let Some(length) = lengths
+            .iter()
+            .find(|&&length| length < 2 || length > tokens)
+        {
+            return Err(Error::input(format!(
+                "a prompt of {length} tokens, start and end included, among {tokens}"
+            )));
         }
         let hidden = self.text_network().encode(embedded.clone());
-        Ok(Prompted { texts: texts.to_vec(), embedded, hidden, lengths })
+        Ok(Prompted {
+            texts: texts.to_vec(),
+            embedded,
+            hidden,
+            lengths,
+        })
     }
 }

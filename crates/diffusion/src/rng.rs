@@ -1,7 +1,8 @@
 //! torch's random numbers on the CPU: the same seed gives the same latents as diffusers.
 //!
-//! The generator is MT19937 (Matsumoto & Nishimura 1998). The ways from its 32-bit outputs to floats, integers and
-//! normals are torch's, found by measurement: see the tests below and the literals in them.
+//! The generator is MT19937 (Matsumoto & Nishimura 1998). The ways from its 32-bit outputs to
+//! floats, integers and normals are torch's, found by measurement: see the tests below and the
+//! literals in them.
 
 use std::f64::consts::TAU;
 
@@ -12,8 +13,8 @@ const MIDDLE: usize = 397;
 /// From this many numbers on, `torch.randn` fills blocks of 16 in single precision.
 const BLOCK: usize = 16;
 
-/// `torch.Generator("cpu")`: drawing continues where the last call stopped, so the order of calls matters as it does in
-/// torch. A clone is a saved state.
+/// `torch.Generator("cpu")`: drawing continues where the last call stopped, so the order of calls
+/// matters as it does in torch. A clone is a saved state.
 #[derive(Clone)]
 pub struct TorchRng {
     words: [u32; WORDS],
@@ -24,7 +25,10 @@ pub struct TorchRng {
 
 impl std::fmt::Debug for TorchRng {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("TorchRng").field("next", &self.next).field("spare", &self.spare).finish_non_exhaustive()
+        f.debug_struct("TorchRng")
+            .field("next", &self.next)
+            .field("spare", &self.spare)
+            .finish_non_exhaustive()
     }
 }
 
@@ -35,9 +39,15 @@ impl TorchRng {
         words[0] = seed as u32;
         for i in 1..WORDS {
             let last = words[i - 1];
-            words[i] = (last ^ (last >> 30)).wrapping_mul(1_812_433_253).wrapping_add(i as u32);
+            words[i] = (last ^ (last >> 30))
+                .wrapping_mul(1_812_433_253)
+                .wrapping_add(i as u32);
         }
-        Self { words, next: WORDS, spare: None }
+        Self {
+            words,
+            next: WORDS,
+            spare: None,
+        }
     }
 
     fn twist(&mut self) {
@@ -82,11 +92,12 @@ impl TorchRng {
         (0..n).map(|_| self.single()).collect()
     }
 
-    /// `torch.randn(n)` in single precision, to 1e-6 of torch's own (it computes logarithm and cosine with vector
-    /// approximations). Shape: `n`.
+    /// `torch.randn(n)` in single precision, to 1e-6 of torch's own (it computes logarithm and
+    /// cosine with vector approximations). Shape: `n`.
     ///
-    /// Sixteen or more numbers and fewer than sixteen are drawn in two different ways, as in torch: `normal(20)` is not
-    /// `normal(10)` twice. A tensor of several dimensions is drawn flat, in row-major order.
+    /// Sixteen or more numbers and fewer than sixteen are drawn in two different ways, as in torch:
+    /// `normal(20)` is not `normal(10)` twice. A tensor of several dimensions is drawn flat, in
+    /// row-major order.
     pub fn normal(&mut self, n: usize) -> Vec<f32> {
         if n < BLOCK {
             return (0..n).map(|_| self.one_normal()).collect();
@@ -117,19 +128,28 @@ impl TorchRng {
         (radius * angle.cos()) as f32
     }
 
-    /// `torch.randint(low, high, (n,))`: integers in [low, high). Shape: `n`; empty where `high <= low`, which torch refuses.
+    /// `torch.randint(low, high, (n,))`: integers in [low, high). Shape: `n`; empty where `high <=
+    /// low`, which torch refuses.
     pub fn integers(&mut self, n: usize, low: i64, high: i64) -> Vec<i64> {
         if high <= low {
             return Vec::new();
         }
         let range = high.wrapping_sub(low) as u64;
         // From 2^28 on torch takes two outputs, to keep the bias of the remainder small.
-        let draw = |rng: &mut Self| if range >= 1 << 28 { rng.u64() } else { u64::from(rng.u32()) };
-        (0..n).map(|_| low.wrapping_add((draw(self) % range) as i64)).collect()
+        let draw = |rng: &mut Self| {
+            if range >= 1 << 28 {
+                rng.u64()
+            } else {
+                u64::from(rng.u32())
+            }
+        };
+        (0..n)
+            .map(|_| low.wrapping_add((draw(self) % range) as i64))
+            .collect()
     }
 
-    /// `torch.randperm(n)`: the numbers below `n` in random order, for `n` under 2^32 / 20 (torch draws longer ones
-    /// otherwise). Shape: `n`.
+    /// `torch.randperm(n)`: the numbers below `n` in random order, for `n` under 2^32 / 20 (torch
+    /// draws longer ones otherwise). Shape: `n`.
     pub fn permutation(&mut self, n: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..n).collect();
         for i in 0..n.saturating_sub(1) {

@@ -19,11 +19,13 @@ use crate::{
 pub enum Prediction {
     /// The noise that was added.
     Epsilon,
-    /// `v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0` (Salimans and Ho 2022, arXiv:2202.00512).
+    /// `v = sqrt(alpha_bar) eps - sqrt(1 - alpha_bar) x_0` (Salimans and Ho 2022,
+    /// arXiv:2202.00512).
     V,
 }
 
-/// How a sampler's timesteps are spread over the training range (Lin et al. 2023, arXiv:2305.08891, table 2).
+/// How a sampler's timesteps are spread over the training range (Lin et al. 2023, arXiv:2305.08891,
+/// table 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spacing {
     /// Whole strides from 0 upwards, plus `steps_offset`.
@@ -34,7 +36,8 @@ pub enum Spacing {
     Linspace,
 }
 
-/// A noise schedule and the conventions that come with it, as a diffusers `scheduler_config.json` has them.
+/// A noise schedule and the conventions that come with it, as a diffusers `scheduler_config.json`
+/// has them.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     /// `alpha_bar` of every training timestep, falling; rounded to `f32` as diffusers' are.
@@ -91,8 +94,8 @@ impl Schedule {
         self.steps_offset
     }
 
-    /// Whether the last step of DDIM and PNDM goes to `alpha_bar` 1 instead of the first training timestep's; `None` leaves
-    /// it to each sampler.
+    /// Whether the last step of DDIM and PNDM goes to `alpha_bar` 1 instead of the first training
+    /// timestep's; `None` leaves it to each sampler.
     pub fn set_alpha_to_one(&self) -> Option<bool> {
         self.set_alpha_to_one
     }
@@ -138,9 +141,15 @@ impl Schedule {
     }
 
     fn meets(&self, concerned: &[Of]) -> Result<()> {
-        match self.refusals.iter().find(|refusal| concerned.contains(&refusal.of)) {
+        match self
+            .refusals
+            .iter()
+            .find(|refusal| concerned.contains(&refusal.of))
+        {
             None => Ok(()),
-            Some(refusal) => Err(Error::input(refusal.problem.clone()).with_hint(refusal.hint.clone())),
+            Some(refusal) => {
+                Err(Error::input(refusal.problem.clone()).with_hint(refusal.hint.clone()))
+            }
         }
     }
 
@@ -158,14 +167,17 @@ impl Schedule {
         if t < self.num_train_timesteps() {
             Ok(Timestep::from_grid(t as f64))
         } else {
-            Err(Error::input(format!("timestep {t} is not one of the 0 to {} of training", self.num_train_timesteps() - 1)))
+            Err(Error::input(format!(
+                "timestep {t} is not one of the 0 to {} of training",
+                self.num_train_timesteps() - 1
+            )))
         }
     }
 
     /// The share of the signal's variance at `t`.
     ///
-    /// Between two training timesteps the noise level `sigma = sqrt((1 - alpha_bar) / alpha_bar)` is interpolated
-    /// linearly, as diffusers does; beyond the last, the last one's value holds.
+    /// Between two training timesteps the noise level `sigma = sqrt((1 - alpha_bar) / alpha_bar)`
+    /// is interpolated linearly, as diffusers does; beyond the last, the last one's value holds.
     pub fn alpha_bar(&self, t: Timestep) -> f64 {
         let last = self.alphas_cumprod.len() - 1;
         let (low, part) = (t.get() as usize, f64::from(t.get().fract()));
@@ -186,7 +198,8 @@ impl Schedule {
         sigma(self.alphas_cumprod[t])
     }
 
-    /// `alpha_bar` of a whole timestep that may lie before the first (the end of DDIM and PNDM) or after the last one.
+    /// `alpha_bar` of a whole timestep that may lie before the first (the end of DDIM and PNDM) or
+    /// after the last one.
     pub(crate) fn alpha_bar_or_final(&self, t: i64, to_one: bool) -> f64 {
         match usize::try_from(t) {
             Ok(t) => self.alphas_cumprod[t.min(self.alphas_cumprod.len() - 1)],
@@ -202,7 +215,8 @@ impl Schedule {
 
     /// The forward process: `sqrt(alpha_bar) x0 + sqrt(1 - alpha_bar) noise`.
     ///
-    /// **Shapes**: `x0`, `noise` and the result [n, channels, height, width]; `t` one timestep, or n.
+    /// **Shapes**: `x0`, `noise` and the result [n, channels, height, width]; `t` one timestep, or
+    /// n.
     ///
     /// # Errors
     /// If there are neither one nor n timesteps, or the schedule is not implemented.
@@ -218,23 +232,37 @@ impl Schedule {
     ///
     /// # Errors
     /// If there are neither one nor n timesteps.
-    pub fn training_target(&self, x0: Tensor<4>, noise: Tensor<4>, t: &[Timestep]) -> Result<Tensor<4>> {
+    pub fn training_target(
+        &self,
+        x0: Tensor<4>,
+        noise: Tensor<4>,
+        t: &[Timestep],
+    ) -> Result<Tensor<4>> {
         match self.prediction {
             Prediction::Epsilon => Ok(noise),
-            Prediction::V => combine(noise, x0, &self.alpha_bars(t), |a| (a.sqrt(), -(1.0 - a).sqrt())),
+            Prediction::V => combine(noise, x0, &self.alpha_bars(t), |a| {
+                (a.sqrt(), -(1.0 - a).sqrt())
+            }),
         }
     }
 
-    /// The noise in `x` according to the network's raw output: the one place where epsilon and v models differ.
+    /// The noise in `x` according to the network's raw output: the one place where epsilon and v
+    /// models differ.
     ///
-    /// `alpha_bar` is that of the sampler's [`Step`](crate::samplers::Step) rather than of a timestep, since the
-    /// timesteps of Karras' noise levels are rounded. `x` is what the network saw.
+    /// `alpha_bar` is that of the sampler's [`Step`](crate::samplers::Step) rather than of a
+    /// timestep, since the timesteps of Karras' noise levels are rounded. `x` is what the network
+    /// saw.
     ///
     /// **Shapes**: tensors [n, channels, height, width]; `alpha_bar` one value, or n.
     ///
     /// # Errors
     /// If there are neither one nor n values of `alpha_bar`.
-    pub fn epsilon_from_raw(&self, raw: Tensor<4>, x: Tensor<4>, alpha_bar: &[f64]) -> Result<Tensor<4>> {
+    pub fn epsilon_from_raw(
+        &self,
+        raw: Tensor<4>,
+        x: Tensor<4>,
+        alpha_bar: &[f64],
+    ) -> Result<Tensor<4>> {
         match self.prediction {
             Prediction::Epsilon => Ok(raw),
             Prediction::V => combine(raw, x, alpha_bar, |a| (a.sqrt(), (1.0 - a).sqrt())),
@@ -246,21 +274,36 @@ impl Schedule {
     ///
     /// # Errors
     /// If there are neither one nor n values of `alpha_bar`.
-    pub fn raw_from_epsilon(&self, epsilon: Tensor<4>, x: Tensor<4>, alpha_bar: &[f64]) -> Result<Tensor<4>> {
+    pub fn raw_from_epsilon(
+        &self,
+        epsilon: Tensor<4>,
+        x: Tensor<4>,
+        alpha_bar: &[f64],
+    ) -> Result<Tensor<4>> {
         match self.prediction {
             Prediction::Epsilon => Ok(epsilon),
-            Prediction::V => combine(epsilon, x, alpha_bar, |a| (1.0 / a.sqrt(), -((1.0 - a) / a).sqrt())),
+            Prediction::V => combine(epsilon, x, alpha_bar, |a| {
+                (1.0 / a.sqrt(), -((1.0 - a) / a).sqrt())
+            }),
         }
     }
 
-    /// The clean latents that `x` holds if its noise is `epsilon`: `(x - sqrt(1 - alpha_bar) epsilon) / sqrt(alpha_bar)`.
+    /// The clean latents that `x` holds if its noise is `epsilon`: `(x - sqrt(1 - alpha_bar)
+    /// epsilon) / sqrt(alpha_bar)`.
     ///
     /// **Shapes**: tensors [n, channels, height, width]; `alpha_bar` one value, or n.
     ///
     /// # Errors
     /// If there are neither one nor n values of `alpha_bar`.
-    pub fn x0_from_epsilon(&self, epsilon: Tensor<4>, x: Tensor<4>, alpha_bar: &[f64]) -> Result<Tensor<4>> {
-        combine(x, epsilon, alpha_bar, |a| (1.0 / a.sqrt(), -((1.0 - a) / a).sqrt()))
+    pub fn x0_from_epsilon(
+        &self,
+        epsilon: Tensor<4>,
+        x: Tensor<4>,
+        alpha_bar: &[f64],
+    ) -> Result<Tensor<4>> {
+        combine(x, epsilon, alpha_bar, |a| {
+            (1.0 / a.sqrt(), -((1.0 - a) / a).sqrt())
+        })
     }
 }
 
@@ -269,20 +312,40 @@ fn sigma(alpha_bar: f64) -> f64 {
 }
 
 /// `p a + q b` with (p, q) computed on the host from each picture's `alpha_bar`.
-fn combine(a: Tensor<4>, b: Tensor<4>, alpha_bar: &[f64], weights: impl Fn(f64) -> (f64, f64)) -> Result<Tensor<4>> {
+fn combine(
+    a: Tensor<4>,
+    b: Tensor<4>,
+    alpha_bar: &[f64],
+    weights: impl Fn(f64) -> (f64, f64),
+) -> Result<Tensor<4>> {
     let n = a.dims()[0];
     if a.dims() != b.dims() {
-        return Err(Error::input(format!("expected two tensors of one shape, found {:?} and {:?}", a.dims(), b.dims())));
+        return Err(Error::input(format!(
+            "expected two tensors of one shape, found {:?} and {:?}",
+            a.dims(),
+            b.dims()
+        )));
     }
-    let (Some(&first), true) = (alpha_bar.first(), alpha_bar.len() == 1 || alpha_bar.len() == n) else {
-        return Err(Error::input(format!("expected one timestep or {n} of them, found {}", alpha_bar.len())));
+    let (Some(&first), true) = (
+        alpha_bar.first(),
+        alpha_bar.len() == 1 || alpha_bar.len() == n,
+    ) else {
+        return Err(Error::input(format!(
+            "expected one timestep or {n} of them, found {}",
+            alpha_bar.len()
+        )));
     };
     if alpha_bar.iter().all(|&value| value == first) {
         let (p, q) = weights(first);
         return Ok(a.mul_scalar(p).add(b.mul_scalar(q)));
     }
     let device = a.device();
-    let (p, q): (Vec<f32>, Vec<f32>) = alpha_bar.iter().map(|&value| weights(value)).map(|(p, q)| (p as f32, q as f32)).unzip();
-    let column = |values: Vec<f32>| Tensor::<4>::from_data(TensorData::new(values, [n, 1, 1, 1]), &device);
+    let (p, q): (Vec<f32>, Vec<f32>) = alpha_bar
+        .iter()
+        .map(|&value| weights(value))
+        .map(|(p, q)| (p as f32, q as f32))
+        .unzip();
+    let column =
+        |values: Vec<f32>| Tensor::<4>::from_data(TensorData::new(values, [n, 1, 1, 1]), &device);
     Ok(a.mul(column(p)).add(b.mul(column(q))))
 }

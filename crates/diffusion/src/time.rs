@@ -4,9 +4,10 @@ use std::fmt;
 
 /// The label the network sees: 0 is (almost) clean, 999 is (almost) pure noise.
 ///
-/// Held as an `f32` because it is not always whole: with the `linspace` spacing, which is diffusers' default for its
-/// Euler and LMS schedulers, 20 steps on Stable Diffusion 1.4 visit 999, 946.421, 893.842, ..., and the network's
-/// time embedding takes those numbers as they are. Whole labels below 2^24 are exact.
+/// Held as an `f32` because it is not always whole: with the `linspace` spacing, which is
+/// diffusers' default for its Euler and LMS schedulers, 20 steps on Stable Diffusion 1.4 visit 999,
+/// 946.421, 893.842, ..., and the network's time embedding takes those numbers as they are. Whole
+/// labels below 2^24 are exact.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Timestep(f32);
 

@@ -1,5 +1,5 @@
-//! Flow matching: the samplers on a Gaussian whose velocity is known, and against diffusers (`golden/flow.py`); the conversions of
-//! interpolants.
+//! Flow matching: the samplers on a Gaussian whose velocity is known, and against diffusers
+//! (`golden/flow.py`); the conversions of interpolants.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -7,7 +7,8 @@ use std::{ops::ControlFlow, path::Path};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use scumble_diffusion::{
-    Error, FlowMatching, Interpolant, Output, Result, Scales, Schedule, StepIndex, Timestep, TorchRng,
+    Error, FlowMatching, Interpolant, Output, Result, Scales, Schedule, StepIndex, Timestep,
+    TorchRng,
     flow::{Levels, Shift},
     prediction::Prediction,
     samplers::{Callback, FlowRun, FlowStep, Velocity, flow_match_euler, flow_match_heun},
@@ -25,7 +26,9 @@ fn flow(config: &Value) -> Result<FlowMatching> {
 }
 
 fn tensor(shape: [usize; 4], value: impl Fn(f64) -> f64) -> Tensor<4> {
-    let values: Vec<f32> = (0..shape.iter().product()).map(|i: usize| value(i as f64) as f32).collect();
+    let values: Vec<f32> = (0..shape.iter().product())
+        .map(|i: usize| value(i as f64) as f32)
+        .collect();
     Tensor::from_data(TensorData::new(values, shape), &Device::flex())
 }
 
@@ -39,7 +42,12 @@ fn other() -> Tensor<4> {
 
 fn network(x: Tensor<4>, t: Timestep) -> Tensor<4> {
     let shift = 0.2 * (0.01 * f64::from(t.get())).sin();
-    x.clone().mul_scalar(1.7).sin().mul_scalar(0.3).add(x.mul_scalar(0.1)).add_scalar(shift)
+    x.clone()
+        .mul_scalar(1.7)
+        .sin()
+        .mul_scalar(0.3)
+        .add(x.mul_scalar(0.1))
+        .add_scalar(shift)
 }
 
 fn values(x: Tensor<4>) -> Vec<f32> {
@@ -50,13 +58,22 @@ fn values(x: Tensor<4>) -> Vec<f32> {
 fn distance(found: &[f32], expected: &[f32]) -> f64 {
     assert_eq!(found.len(), expected.len());
     let largest = |values: &mut dyn Iterator<Item = f32>| {
-        values.map(|v| if v.is_finite() { v.abs() } else { f32::INFINITY }).fold(0.0, f32::max)
+        values
+            .map(|v| {
+                if v.is_finite() {
+                    v.abs()
+                } else {
+                    f32::INFINITY
+                }
+            })
+            .fold(0.0, f32::max)
     };
     let difference = largest(&mut found.iter().zip(expected).map(|(a, b)| a - b));
     f64::from(difference) / f64::from(largest(&mut expected.iter().copied()))
 }
 
-type Sampler = fn(&FlowRun<'_>, Tensor<4>, &mut Velocity<'_, Error>, &mut Callback<'_>) -> Result<Tensor<4>>;
+type Sampler =
+    fn(&FlowRun<'_>, Tensor<4>, &mut Velocity<'_, Error>, &mut Callback<'_>) -> Result<Tensor<4>>;
 
 const EULER: Sampler = flow_match_euler::<Error>;
 const HEUN: Sampler = flow_match_heun::<Error>;
@@ -68,7 +85,9 @@ fn quiet(
     mut velocity: impl FnMut(Tensor<4>, FlowStep) -> Tensor<4>,
 ) -> Result<Tensor<4>> {
     let model = &mut |x: Tensor<4>, step: FlowStep| Ok(velocity(x, step));
-    sampler(&FlowRun::new(levels), x, model, &mut |_| ControlFlow::Continue(()))
+    sampler(&FlowRun::new(levels), x, model, &mut |_| {
+        ControlFlow::Continue(())
+    })
 }
 
 #[test]
@@ -78,7 +97,10 @@ fn samplers_are_those_of_diffusers() {
     assert!(cases.len() > 50, "{}", cases.len());
     let (mut worst, mut worst_of_heun) = (0.0f64, 0.0f64);
     for case in cases {
-        let name = format!("{} in {} steps, {} tokens, sigmas {}", case["config"], case["steps"], case["tokens"], case["given"]);
+        let name = format!(
+            "{} in {} steps, {} tokens, sigmas {}",
+            case["config"], case["steps"], case["tokens"], case["given"]
+        );
         let config = &golden["configs"][case["config"].as_str().unwrap()];
         let model = flow(config).unwrap();
         let mu = case["tokens"].as_u64().map(|tokens| match model.shift() {
@@ -86,12 +108,18 @@ fn samplers_are_those_of_diffusers() {
             Shift::Static(_) => panic!("{name} has no dynamic shift"),
         });
         if let Some(mu) = mu {
-            assert!((mu - case["mu"].as_f64().unwrap()).abs() < 1e-9, "{name}: mu {mu}");
+            assert!(
+                (mu - case["mu"].as_f64().unwrap()).abs() < 1e-9,
+                "{name}: mu {mu}"
+            );
         }
-        let levels = match serde_json::from_value::<Option<Vec<f64>>>(case["given"].clone()).unwrap() {
-            Some(sigmas) => model.levels_of(&sigmas, mu).unwrap(),
-            None => model.levels(case["steps"].as_u64().unwrap() as usize, mu).unwrap(),
-        };
+        let levels =
+            match serde_json::from_value::<Option<Vec<f64>>>(case["given"].clone()).unwrap() {
+                Some(sigmas) => model.levels_of(&sigmas, mu).unwrap(),
+                None => model
+                    .levels(case["steps"].as_u64().unwrap() as usize, mu)
+                    .unwrap(),
+            };
         let heun = config["_class_name"] == "FlowMatchHeunDiscreteScheduler";
         let (mut labels, mut sigmas, mut second, mut done) = (Vec::new(), Vec::new(), None, 0);
         let found = (if heun { HEUN } else { EULER })(
@@ -115,15 +143,32 @@ fn samplers_are_those_of_diffusers() {
         assert_eq!(done, labels.len());
         let expected = |key: &str| serde_json::from_value::<Vec<f32>>(case[key].clone()).unwrap();
         let near = |found: &[f32], expected: &[f32]| {
-            found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 1e-6 * b.abs().max(1e-3))
+            found.len() == expected.len()
+                && found
+                    .iter()
+                    .zip(expected)
+                    .all(|(a, b)| (a - b).abs() <= 1e-6 * b.abs().max(1e-3))
         };
-        assert!(near(&labels, &expected("timesteps")), "{name}: {labels:?}, not {:?}", expected("timesteps"));
+        assert!(
+            near(&labels, &expected("timesteps")),
+            "{name}: {labels:?}, not {:?}",
+            expected("timesteps")
+        );
         if !heun {
             sigmas.push(0.0);
-            assert!(near(&sigmas, &expected("sigmas")), "{name}: {sigmas:?}, not {:?}", expected("sigmas"));
+            assert!(
+                near(&sigmas, &expected("sigmas")),
+                "{name}: {sigmas:?}, not {:?}",
+                expected("sigmas")
+            );
         }
-        // diffusers' Heun computes v as (x - (x - v sigma)) / sigma in f32, which at sigma 0.001 loses three of seven digits.
-        let (worst, most) = if heun { (&mut worst_of_heun, 5e-5) } else { (&mut worst, 5e-6) };
+        // diffusers' Heun computes v as (x - (x - v sigma)) / sigma in f32, which at sigma 0.001
+        // loses three of seven digits.
+        let (worst, most) = if heun {
+            (&mut worst_of_heun, 5e-5)
+        } else {
+            (&mut worst, 5e-6)
+        };
         *worst = worst.max(distance(&values(found), &expected("x")));
         if let Some(second) = second {
             *worst = worst.max(distance(&second[..8], &expected("second")));
@@ -133,7 +178,8 @@ fn samplers_are_those_of_diffusers() {
     println!("largest relative difference: {worst:e}, of Heun {worst_of_heun:e}");
 }
 
-/// Pictures whose numbers are normal with this mean and deviation; all there is to know about their flow is known.
+/// Pictures whose numbers are normal with this mean and deviation; all there is to know about their
+/// flow is known.
 #[derive(Clone, Copy)]
 struct Gaussian {
     mean: f64,
@@ -149,17 +195,24 @@ impl Gaussian {
     /// The expectation of `epsilon - x_0`, given x.
     fn velocity(self, x: Tensor<4>, sigma: f64) -> Tensor<4> {
         let slope = (sigma - (1.0 - sigma) * self.deviation.powi(2)) / self.variance(sigma);
-        x.sub_scalar((1.0 - sigma) * self.mean).mul_scalar(slope).sub_scalar(self.mean)
+        x.sub_scalar((1.0 - sigma) * self.mean)
+            .mul_scalar(slope)
+            .sub_scalar(self.mean)
     }
 
     /// Where the flow takes `x` from one level to a lower one: quantiles stay quantiles.
     fn flowed(self, x: Tensor<4>, from: f64, to: f64) -> Tensor<4> {
         let stretch = (self.variance(to) / self.variance(from)).sqrt();
-        x.sub_scalar((1.0 - from) * self.mean).mul_scalar(stretch).add_scalar((1.0 - to) * self.mean)
+        x.sub_scalar((1.0 - from) * self.mean)
+            .mul_scalar(stretch)
+            .add_scalar((1.0 - to) * self.mean)
     }
 }
 
-const PICTURES: Gaussian = Gaussian { mean: 0.7, deviation: 0.4 };
+const PICTURES: Gaussian = Gaussian {
+    mean: 0.7,
+    deviation: 0.4,
+};
 
 #[test]
 fn the_error_on_a_gaussian_falls_with_the_order() {
@@ -171,14 +224,23 @@ fn the_error_on_a_gaussian_falls_with_the_order() {
             // As FLUX spreads them: the last step becomes shorter with the others.
             let sigmas: Vec<f64> = (0..steps).map(|i| 1.0 - i as f64 / steps as f64).collect();
             let levels = model.levels_of(&sigmas, None).unwrap();
-            let found = quiet(sampler, &levels, x.clone(), |x, step| PICTURES.velocity(x, step.sigma)).unwrap();
+            let found = quiet(sampler, &levels, x.clone(), |x, step| {
+                PICTURES.velocity(x, step.sigma)
+            })
+            .unwrap();
             distance(&values(found), &exact)
         };
         for (sampler, order, most) in [(EULER, 1.0, 0.02), (HEUN, 2.0, 0.001)] {
-            let errors: Vec<f64> = [16, 32, 64, 128].into_iter().map(|steps| error(sampler, steps)).collect();
+            let errors: Vec<f64> = [16, 32, 64, 128]
+                .into_iter()
+                .map(|steps| error(sampler, steps))
+                .collect();
             for pair in errors.windows(2) {
                 let found = (pair[0] / pair[1]).log2();
-                assert!((found - order).abs() < 0.3, "shift {shift}, order {order}: {errors:?} has {found:.2}");
+                assert!(
+                    (found - order).abs() < 0.3,
+                    "shift {shift}, order {order}: {errors:?} has {found:.2}"
+                );
             }
             assert!(errors[3] < most, "shift {shift}, order {order}: {errors:?}");
         }
@@ -189,17 +251,33 @@ fn the_error_on_a_gaussian_falls_with_the_order() {
 fn the_distribution_on_a_gaussian_is_its_own() {
     let shape = [8, 4, 16, 16];
     let count = shape.iter().product::<usize>();
-    let noise = Tensor::from_data(TensorData::new(TorchRng::new(3).normal(count), shape), &Device::flex());
+    let noise = Tensor::from_data(
+        TensorData::new(TorchRng::new(3).normal(count), shape),
+        &Device::flex(),
+    );
     let model = flow(&json!({"shift": 3.0})).unwrap();
     for (sampler, steps) in [(EULER, 64), (HEUN, 16)] {
         let levels = model.levels(steps, None).unwrap();
-        let found = values(quiet(sampler, &levels, noise.clone(), |x, step| PICTURES.velocity(x, step.sigma)).unwrap());
+        let found = values(
+            quiet(sampler, &levels, noise.clone(), |x, step| {
+                PICTURES.velocity(x, step.sigma)
+            })
+            .unwrap(),
+        );
         let mean = found.iter().map(|&v| f64::from(v)).sum::<f64>() / count as f64;
-        let variance = found.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / count as f64;
+        let variance = found
+            .iter()
+            .map(|&v| (f64::from(v) - mean).powi(2))
+            .sum::<f64>()
+            / count as f64;
         // Three standard errors of 8192 numbers, and the sampler's own error.
         let error = 3.0 * PICTURES.deviation / (count as f64).sqrt();
         assert!((mean - PICTURES.mean).abs() < error + 0.005, "mean {mean}");
-        assert!((variance.sqrt() - PICTURES.deviation).abs() < error + 0.01, "deviation {}", variance.sqrt());
+        assert!(
+            (variance.sqrt() - PICTURES.deviation).abs() < error + 0.01,
+            "deviation {}",
+            variance.sqrt()
+        );
     }
 }
 
@@ -209,7 +287,10 @@ fn a_run_may_start_in_the_middle_and_stop_early() {
     let levels = model.levels(40, None).unwrap();
     let at = |i: usize| PICTURES.flowed(initial(), 1.0, levels.sigmas()[i]);
     for (sampler, per_level) in [(EULER, 1), (HEUN, 2)] {
-        let run = FlowRun { levels: &levels, start: Some(StepIndex(10)) };
+        let run = FlowRun {
+            levels: &levels,
+            start: Some(StepIndex(10)),
+        };
         let mut first = None;
         let found = sampler(
             &run,
@@ -220,57 +301,118 @@ fn a_run_may_start_in_the_middle_and_stop_early() {
             },
             &mut |progress| {
                 assert_eq!(progress.len, per_level * 40 - (per_level - 1));
-                if progress.index.0 == per_level * 20 - 1 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                if progress.index.0 == per_level * 20 - 1 {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
             },
         )
         .unwrap();
         let first = first.unwrap();
-        assert_eq!((first.index.0, first.sigma), (per_level * 10, levels.sigmas()[10]));
+        assert_eq!(
+            (first.index.0, first.sigma),
+            (per_level * 10, levels.sigmas()[10])
+        );
         assert!(distance(&values(found), &values(at(20))) < 0.02);
 
-        let run = FlowRun { levels: &levels, start: Some(StepIndex(40)) };
-        let error = sampler(&run, initial(), &mut |x, _| Ok(x), &mut |_| ControlFlow::Continue(())).unwrap_err();
-        assert!(error.to_string().contains("cannot start at level 40: there are 40"), "{error}");
-        let error = quiet(sampler, &levels, initial(), |x, _| x.narrow(0, 0, 1)).unwrap_err().to_string();
-        assert!(error.contains("expected a velocity of shape [2, 4, 3, 5], found [1, 4, 3, 5]"), "{error}");
+        let run = FlowRun {
+            levels: &levels,
+            start: Some(StepIndex(40)),
+        };
+        let error = sampler(&run, initial(), &mut |x, _| Ok(x), &mut |_| {
+            ControlFlow::Continue(())
+        })
+        .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("cannot start at level 40: there are 40"),
+            "{error}"
+        );
+        let error = quiet(sampler, &levels, initial(), |x, _| x.narrow(0, 0, 1))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("expected a velocity of shape [2, 4, 3, 5], found [1, 4, 3, 5]"),
+            "{error}"
+        );
     }
 }
 
 fn schedule(prediction: &str) -> Schedule {
-    let config =
-        json!({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "prediction_type": prediction});
+    let config = json!({"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "prediction_type": prediction});
     Schedule::from_config(Path::new("scheduler_config.json"), &config).unwrap()
 }
 
-/// From what a network should answer, everything that was mixed comes back, for each picture at its own timestep.
+/// From what a network should answer, everything that was mixed comes back, for each picture at its
+/// own timestep.
 #[test]
 fn noise_clean_latents_and_velocity_follow_from_every_answer() {
     let (x0, noise) = (initial(), other());
     let models: [(Output, Box<dyn Interpolant>); 3] = [
         (Output::Epsilon, Box::new(schedule("epsilon"))),
         (Output::V, Box::new(schedule("v_prediction"))),
-        (Output::Velocity, Box::new(flow(&json!({"shift": 3.0})).unwrap())),
+        (
+            Output::Velocity,
+            Box::new(flow(&json!({"shift": 3.0})).unwrap()),
+        ),
     ];
     for (output, model) in models {
         assert_eq!(model.output(), output);
-        for t in [vec![Timestep::from(40), Timestep::from(700)], vec![Timestep::from(500)]] {
+        for t in [
+            vec![Timestep::from(40), Timestep::from(700)],
+            vec![Timestep::from(500)],
+        ] {
             let scales = model.all_scales(&t);
             let x = model.q_sample(x0.clone(), noise.clone(), &t).unwrap();
-            let raw = model.regression_target(x0.clone(), noise.clone(), &t).unwrap();
+            let raw = model
+                .regression_target(x0.clone(), noise.clone(), &t)
+                .unwrap();
             let near = |what: &str, found: Result<Tensor<4>>, expected: Tensor<4>| {
                 let d = distance(&values(found.unwrap()), &values(expected));
                 assert!(d < 5e-6, "{output:?}: {what}: {d:e}");
             };
-            near("epsilon", output.epsilon_from_raw(raw.clone(), x.clone(), &scales), noise.clone());
-            near("x0", output.x0_from_raw(raw.clone(), x.clone(), &scales), x0.clone());
-            near("velocity", output.velocity_from_raw(raw.clone(), x.clone(), &scales), noise.clone().sub(x0.clone()));
-            near("raw", output.raw_from_epsilon(noise.clone(), x.clone(), &scales), raw);
+            near(
+                "epsilon",
+                output.epsilon_from_raw(raw.clone(), x.clone(), &scales),
+                noise.clone(),
+            );
+            near(
+                "x0",
+                output.x0_from_raw(raw.clone(), x.clone(), &scales),
+                x0.clone(),
+            );
+            near(
+                "velocity",
+                output.velocity_from_raw(raw.clone(), x.clone(), &scales),
+                noise.clone().sub(x0.clone()),
+            );
+            near(
+                "raw",
+                output.raw_from_epsilon(noise.clone(), x.clone(), &scales),
+                raw,
+            );
         }
         for wrong in [&[][..], &[Timestep::from(1); 3]] {
-            let error = model.q_sample(x0.clone(), noise.clone(), wrong).unwrap_err().to_string();
-            assert!(error.contains("expected one timestep or 2 of them"), "{error}");
+            let error = model
+                .q_sample(x0.clone(), noise.clone(), wrong)
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.contains("expected one timestep or 2 of them"),
+                "{error}"
+            );
         }
-        assert!(model.q_sample(x0.clone(), noise.clone().narrow(0, 0, 1), &[Timestep::from(1)]).is_err());
+        assert!(
+            model
+                .q_sample(
+                    x0.clone(),
+                    noise.clone().narrow(0, 0, 1),
+                    &[Timestep::from(1)]
+                )
+                .is_err()
+        );
     }
 }
 
@@ -280,17 +422,26 @@ fn a_prediction_is_read_in_every_way() {
     let model = flow(&json!({})).unwrap();
     let t = [Timestep::from(300), Timestep::from(900)];
     let x = model.q_sample(x0.clone(), noise.clone(), &t).unwrap();
-    let raw = model.regression_target(x0.clone(), noise.clone(), &t).unwrap();
-    let prediction = Prediction::new(raw.clone(), x.clone(), model.all_scales(&t), model.output()).unwrap();
+    let raw = model
+        .regression_target(x0.clone(), noise.clone(), &t)
+        .unwrap();
+    let prediction =
+        Prediction::new(raw.clone(), x.clone(), model.all_scales(&t), model.output()).unwrap();
     assert_eq!(values(prediction.raw()), values(raw.clone()));
     assert_eq!(values(prediction.velocity().unwrap()), values(raw.clone()));
     assert!(distance(&values(prediction.epsilon().unwrap()), &values(noise)) < 1e-6);
     assert!(distance(&values(prediction.x0().unwrap()), &values(x0)) < 1e-6);
 
-    let message =
-        |raw: Tensor<4>, scales: Vec<Scales>| Prediction::new(raw, x.clone(), scales, Output::Velocity).unwrap_err().to_string();
+    let message = |raw: Tensor<4>, scales: Vec<Scales>| {
+        Prediction::new(raw, x.clone(), scales, Output::Velocity)
+            .unwrap_err()
+            .to_string()
+    };
     let one = Scales::straight(0.5);
-    assert!(message(raw.clone().narrow(0, 0, 1), vec![one]).contains("shape [2, 4, 3, 5], found [1, 4, 3, 5]"));
+    assert!(
+        message(raw.clone().narrow(0, 0, 1), vec![one])
+            .contains("shape [2, 4, 3, 5], found [1, 4, 3, 5]")
+    );
     assert!(message(raw, vec![one; 3]).contains("expected one timestep or 2 of them, found 3"));
 }
 
@@ -304,11 +455,29 @@ fn a_schedule_says_the_same_in_both_ways() {
         let alpha_bars = schedule.alpha_bars(&t);
         let scales = schedule.all_scales(&t);
         let x = schedule.add_noise(x0.clone(), noise.clone(), &t).unwrap();
-        assert_eq!(values(schedule.q_sample(x0.clone(), noise.clone(), &t).unwrap()), values(x.clone()));
-        let target = schedule.training_target(x0.clone(), noise.clone(), &t).unwrap();
-        assert_eq!(values(schedule.regression_target(x0, noise.clone(), &t).unwrap()), values(target.clone()));
-        let epsilon = schedule.epsilon_from_raw(target.clone(), x.clone(), &alpha_bars).unwrap();
-        assert_eq!(values(schedule.output().epsilon_from_raw(target, x, &scales).unwrap()), values(epsilon));
+        assert_eq!(
+            values(schedule.q_sample(x0.clone(), noise.clone(), &t).unwrap()),
+            values(x.clone())
+        );
+        let target = schedule
+            .training_target(x0.clone(), noise.clone(), &t)
+            .unwrap();
+        assert_eq!(
+            values(schedule.regression_target(x0, noise.clone(), &t).unwrap()),
+            values(target.clone())
+        );
+        let epsilon = schedule
+            .epsilon_from_raw(target.clone(), x.clone(), &alpha_bars)
+            .unwrap();
+        assert_eq!(
+            values(
+                schedule
+                    .output()
+                    .epsilon_from_raw(target, x, &scales)
+                    .unwrap()
+            ),
+            values(epsilon)
+        );
     }
 }
 
@@ -317,18 +486,44 @@ fn a_schedule_says_the_same_in_both_ways() {
 fn pure_noise_is_no_division_by_zero() {
     let (raw, x) = (initial(), other());
     for scales in [Scales::straight(1.0), Scales::preserving(0.0)] {
-        let error = Output::Epsilon.x0_from_raw(raw.clone(), x.clone(), &[scales]).unwrap_err().to_string();
+        let error = Output::Epsilon
+            .x0_from_raw(raw.clone(), x.clone(), &[scales])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("tells nothing else"), "{error}");
-        assert!(Output::Epsilon.velocity_from_raw(raw.clone(), x.clone(), &[scales]).is_err());
-        assert_eq!(values(Output::Epsilon.epsilon_from_raw(raw.clone(), x.clone(), &[scales]).unwrap()), values(raw.clone()));
+        assert!(
+            Output::Epsilon
+                .velocity_from_raw(raw.clone(), x.clone(), &[scales])
+                .is_err()
+        );
+        assert_eq!(
+            values(
+                Output::Epsilon
+                    .epsilon_from_raw(raw.clone(), x.clone(), &[scales])
+                    .unwrap()
+            ),
+            values(raw.clone())
+        );
         // Also where one picture of two is pure noise.
-        assert!(Output::Epsilon.x0_from_raw(raw.clone(), x.clone(), &[Scales::straight(0.5), scales]).is_err());
+        assert!(
+            Output::Epsilon
+                .x0_from_raw(raw.clone(), x.clone(), &[Scales::straight(0.5), scales])
+                .is_err()
+        );
     }
-    let x0 = Output::V.x0_from_raw(raw.clone(), x.clone(), &[Scales::preserving(0.0)]).unwrap();
+    let x0 = Output::V
+        .x0_from_raw(raw.clone(), x.clone(), &[Scales::preserving(0.0)])
+        .unwrap();
     assert_eq!(values(x0), values(raw.clone().neg()));
-    let x0 = Output::Velocity.x0_from_raw(raw.clone(), x.clone(), &[Scales::straight(1.0)]).unwrap();
+    let x0 = Output::Velocity
+        .x0_from_raw(raw.clone(), x.clone(), &[Scales::straight(1.0)])
+        .unwrap();
     assert!(distance(&values(x0), &values(x.clone().sub(raw.clone()))) < 1e-6);
-    assert!(Output::Velocity.raw_from_epsilon(raw, x, &[Scales::straight(1.0)]).is_err());
+    assert!(
+        Output::Velocity
+            .raw_from_epsilon(raw, x, &[Scales::straight(1.0)])
+            .is_err()
+    );
 }
 
 #[test]
@@ -338,18 +533,49 @@ fn bad_requests_are_errors() {
         let error = fixed.levels(steps, None).unwrap_err().to_string();
         assert!(error.contains(message), "{error}");
     }
-    for sigmas in [&[][..], &[0.5, 0.5], &[0.5, 0.7], &[1.1, 0.5], &[1.0, 0.0], &[1.0, f64::NAN]] {
+    for sigmas in [
+        &[][..],
+        &[0.5, 0.5],
+        &[0.5, 0.7],
+        &[1.1, 0.5],
+        &[1.0, 0.0],
+        &[1.0, f64::NAN],
+    ] {
         let error = fixed.levels_of(sigmas, None).unwrap_err().to_string();
-        assert!(error.contains("falling numbers from 1 to above 0"), "{sigmas:?}: {error}");
+        assert!(
+            error.contains("falling numbers from 1 to above 0"),
+            "{sigmas:?}: {error}"
+        );
     }
-    let dynamic = flow(&json!({"use_dynamic_shifting": true, "time_shift_type": "linear"})).unwrap();
-    assert!(dynamic.levels(4, None).unwrap_err().to_string().contains("no mu was given"));
+    let dynamic =
+        flow(&json!({"use_dynamic_shifting": true, "time_shift_type": "linear"})).unwrap();
+    assert!(
+        dynamic
+            .levels(4, None)
+            .unwrap_err()
+            .to_string()
+            .contains("no mu was given")
+    );
     for mu in [0.0, -1.0, f64::INFINITY, f64::NAN] {
-        assert!(dynamic.levels(4, Some(mu)).unwrap_err().to_string().contains("expected a positive number"), "{mu}");
+        assert!(
+            dynamic
+                .levels(4, Some(mu))
+                .unwrap_err()
+                .to_string()
+                .contains("expected a positive number"),
+            "{mu}"
+        );
     }
     for steps in [1, 2, 3, 999, 1000] {
         let levels = fixed.levels(steps, None).unwrap();
-        assert_eq!((levels.timesteps().len(), levels.sigmas().len(), levels.sigmas()[steps]), (steps, steps + 1, 0.0));
+        assert_eq!(
+            (
+                levels.timesteps().len(),
+                levels.sigmas().len(),
+                levels.sigmas()[steps]
+            ),
+            (steps, steps + 1, 0.0)
+        );
     }
 }
 
@@ -372,7 +598,11 @@ fn what_is_not_supported_is_refused_by_name() {
         ("num_train_timesteps", json!(1e18)),
     ] {
         let error = flow(&json!({key: value})).unwrap_err().to_string();
-        assert!(error.starts_with("scheduler/scheduler_config.json: ") && error.contains(&format!("`{key}`")), "{key}: {error}");
+        assert!(
+            error.starts_with("scheduler/scheduler_config.json: ")
+                && error.contains(&format!("`{key}`")),
+            "{key}: {error}"
+        );
     }
     for (key, value) in [
         ("time_shift_type", json!("cubic")),
@@ -382,13 +612,22 @@ fn what_is_not_supported_is_refused_by_name() {
         ("base_image_seq_len", json!(0)),
         ("max_image_seq_len", json!(256)),
     ] {
-        let error = flow(&json!({"use_dynamic_shifting": true, key: value.clone()})).unwrap_err().to_string();
+        let error = flow(&json!({"use_dynamic_shifting": true, key: value.clone()}))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(&format!("`{key}`")), "{key}: {error}");
         // Not read, so not looked at.
         assert!(flow(&json!({key: value})).is_ok(), "{key}");
     }
-    let error = flow(&json!({"use_karras_sigmas": true, "use_exponential_sigmas": true})).unwrap_err().to_string();
+    let error = flow(&json!({"use_karras_sigmas": true, "use_exponential_sigmas": true}))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("`use_exponential_sigmas`"), "{error}");
     assert!(flow(&json!([1])).is_err());
-    assert!(flow(&json!({"_class_name": "DDIMScheduler"})).unwrap_err().hint().is_some());
+    assert!(
+        flow(&json!({"_class_name": "DDIMScheduler"}))
+            .unwrap_err()
+            .hint()
+            .is_some()
+    );
 }

@@ -6,7 +6,8 @@ use std::{ops::ControlFlow, path::Path};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use scumble_diffusion::{
-    At, Denoiser, Guard, Guidance, Pipeline, Prompted, Request, Sampler, StepIndex, Timestep, TorchRng,
+    At, Denoiser, Guard, Guidance, Pipeline, Prompted, Request, Sampler, StepIndex, Timestep,
+    TorchRng,
     guards::{ALL, Form, Rule, Safree, Sld, a_star, adavd::Joint, safree, sld::Bound},
 };
 use scumble_nn::{
@@ -17,8 +18,15 @@ use serde_json::{Map, Value, json};
 
 /// The small model `NAME` of crates/nn/tests/golden/networks.
 fn pipeline(name: &str) -> Pipeline {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nn/tests/golden/networks").join(name).join("model");
-    Pipeline::load(&Checkpoint::open(path, &OpenOptions::default()).unwrap(), &Device::flex()).unwrap()
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../nn/tests/golden/networks")
+        .join(name)
+        .join("model");
+    Pipeline::load(
+        &Checkpoint::open(path, &OpenOptions::default()).unwrap(),
+        &Device::flex(),
+    )
+    .unwrap()
 }
 
 fn strings(texts: &[&str]) -> Vec<String> {
@@ -27,9 +35,13 @@ fn strings(texts: &[&str]) -> Vec<String> {
 
 /// The model under a guard, with some of its numbers.
 fn guarded(model: &Pipeline, id: &str, texts: &[&str], options: Value) -> Pipeline {
-    let Value::Object(options) = options else { panic!("options are named") };
+    let Value::Object(options) = options else {
+        panic!("options are named")
+    };
     let mut guarded = model.clone();
-    guarded.guards.push(Guard::new(id, strings(texts), Form::Fixed, true, &options).unwrap());
+    guarded
+        .guards
+        .push(Guard::new(id, strings(texts), Form::Fixed, true, &options).unwrap());
     guarded
 }
 
@@ -44,7 +56,11 @@ fn request(prompts: &[&str], seed: u64) -> Request {
 }
 
 fn drawn(model: &Pipeline, prompts: &[&str], seed: u64) -> Vec<f32> {
-    host(&model.sample(&request(prompts, seed), &mut |_| ControlFlow::Continue(())).unwrap())
+    host(
+        &model
+            .sample(&request(prompts, seed), &mut |_| ControlFlow::Continue(()))
+            .unwrap(),
+    )
 }
 
 const PROMPTS: [&str; 2] = ["a cat and a dog", "a church"];
@@ -58,19 +74,48 @@ fn neutral_numbers_are_plain_guidance_bit_for_bit() {
         ("sld-max", ["a church"], json!({"warmup": 1000})),
         ("adavd", ["a church"], json!({"scale": 0.0})),
         ("a-star", ["a church"], json!({"step": 0.0})),
-        ("a-star", ["a church"], json!({"segregation": false, "retention": false})),
+        (
+            "a-star",
+            ["a church"],
+            json!({"segregation": false, "retention": false}),
+        ),
         ("safree", ["a church"], json!({"alpha": 1e9})),
     ] {
-        let texts = if id == "a-star" { vec!["cat", "dog"] } else { texts.to_vec() };
-        assert_eq!(drawn(&guarded(&model, id, &texts, options.clone()), &PROMPTS, 5), plain, "{id} {options}");
+        let texts = if id == "a-star" {
+            vec!["cat", "dog"]
+        } else {
+            texts.to_vec()
+        };
+        assert_eq!(
+            drawn(&guarded(&model, id, &texts, options.clone()), &PROMPTS, 5),
+            plain,
+            "{id} {options}"
+        );
     }
     for known in ALL.iter().filter(|known| known.rule.is_some()) {
-        let texts: &[&str] = if known.id == "a-star" { &["cat", "dog"] } else { &["a church"] };
-        let numbers = if known.id.starts_with("sld") { json!({"warmup": 0}) } else { json!({}) };
+        let texts: &[&str] = if known.id == "a-star" {
+            &["cat", "dog"]
+        } else {
+            &["a church"]
+        };
+        let numbers = if known.id.starts_with("sld") {
+            json!({"warmup": 0})
+        } else {
+            json!({})
+        };
         let mut other = guarded(&model, known.id, texts, numbers);
-        assert!(drawn(&other, &PROMPTS, 5) != plain, "{} does something", known.id);
+        assert!(
+            drawn(&other, &PROMPTS, 5) != plain,
+            "{} does something",
+            known.id
+        );
         other.guards[0].strength = 0.0;
-        assert_eq!(drawn(&other, &PROMPTS, 5), plain, "{} at strength 0", known.id);
+        assert_eq!(
+            drawn(&other, &PROMPTS, 5),
+            plain,
+            "{} at strength 0",
+            known.id
+        );
     }
     // A negative prompt that says nothing is the empty one.
     let mut silent = guarded(&model, "negative", &["x"], json!({}));
@@ -83,15 +128,30 @@ fn the_negative_guard_is_a_negative_prompt() {
     let model = pipeline("sd1");
     let mut asked = request(&PROMPTS, 3);
     asked.negative_prompt = "a dog".into();
-    let expected = host(&model.sample(&asked, &mut |_| ControlFlow::Continue(())).unwrap());
-    assert_eq!(drawn(&guarded(&model, "negative", &["a dog"], json!({})), &PROMPTS, 3), expected);
+    let expected = host(
+        &model
+            .sample(&asked, &mut |_| ControlFlow::Continue(()))
+            .unwrap(),
+    );
+    assert_eq!(
+        drawn(
+            &guarded(&model, "negative", &["a dog"], json!({})),
+            &PROMPTS,
+            3
+        ),
+        expected
+    );
 }
 
 #[test]
 fn a_picture_does_not_depend_on_its_batch() {
     let model = pipeline("sd1");
     for known in ALL.iter().filter(|known| known.rule.is_some()) {
-        let texts: &[&str] = if known.id == "a-star" { &["cat", "dog"] } else { &["a church"] };
+        let texts: &[&str] = if known.id == "a-star" {
+            &["cat", "dog"]
+        } else {
+            &["a church"]
+        };
         let numbers = match known.id {
             "safree" => json!({"validate": true}),
             "adavd" => {
@@ -101,7 +161,11 @@ fn a_picture_does_not_depend_on_its_batch() {
         };
         let model = guarded(&model, known.id, texts, numbers);
         let together = drawn(&model, &PROMPTS, 7);
-        let apart = [drawn(&model, &PROMPTS[..1], 7), drawn(&model, &PROMPTS[1..], 8)].concat();
+        let apart = [
+            drawn(&model, &PROMPTS[..1], 7),
+            drawn(&model, &PROMPTS[1..], 8),
+        ]
+        .concat();
         let largest = apart.iter().fold(0f32, |m, x| m.max(x.abs()));
         for (a, b) in together.iter().zip(&apart) {
             assert!((a - b).abs() <= 1e-5 * largest, "{}: {a} and {b}", known.id);
@@ -113,14 +177,20 @@ fn a_picture_does_not_depend_on_its_batch() {
 fn guards_of_different_places_act_together_and_two_of_one_do_not() {
     let model = pipeline("sd1");
     let mut all = guarded(&model, "sld-strong", &["a church"], json!({"warmup": 0}));
-    for (id, texts) in [("safree", vec!["a church"]), ("adavd", vec!["a church"]), ("a-star", vec!["cat", "dog"])] {
+    for (id, texts) in [
+        ("safree", vec!["a church"]),
+        ("adavd", vec!["a church"]),
+        ("a-star", vec!["cat", "dog"]),
+    ] {
         let before = drawn(&all, &PROMPTS, 5);
         all = guarded(&all, id, &texts, json!({}));
         assert_ne!(drawn(&all, &PROMPTS, 5), before, "{id}");
     }
     for other in ["negative", "sld-weak", "safree", "adavd", "a-star"] {
         let two = guarded(&all, other, &["a dog"], json!({}));
-        let error = two.sample(&request(&PROMPTS, 5), &mut |_| ControlFlow::Continue(())).unwrap_err();
+        let error = two
+            .sample(&request(&PROMPTS, 5), &mut |_| ControlFlow::Continue(()))
+            .unwrap_err();
         assert!(error.to_string().contains("two guards"), "{error}");
         assert!(error.hint().is_some());
     }
@@ -129,7 +199,9 @@ fn guards_of_different_places_act_together_and_two_of_one_do_not() {
 #[test]
 fn guards_say_what_is_wrong() {
     let new = |id: &str, options: Value| {
-        let Value::Object(options) = options else { panic!("options are named") };
+        let Value::Object(options) = options else {
+            panic!("options are named")
+        };
         Guard::new(id, strings(&["a church"]), Form::Fixed, true, &options)
     };
     for (id, options, said) in [
@@ -145,40 +217,60 @@ fn guards_say_what_is_wrong() {
     }
     assert!(Guard::new("negative", strings(&[" "]), Form::Fixed, true, &Map::new()).is_err());
     // The scale on which paper and diffusers disagree, and the bound on which paper and code do.
-    let rule = |form| match Guard::new("sld-weak", strings(&["x"]), form, false, &Map::new()).unwrap().rule {
+    let rule = |form| match Guard::new("sld-weak", strings(&["x"]), form, false, &Map::new())
+        .unwrap()
+        .rule
+    {
         Rule::Sld(rule) => rule,
         other => panic!("{other:?}"),
     };
-    assert_eq!((rule(Form::Paper).scale, rule(Form::Reference).scale, rule(Form::Fixed).scale), (200.0, 20.0, 200.0));
-    assert_eq!((rule(Form::Paper).bound, rule(Form::Fixed).bound), (Bound::Max, Bound::Min));
+    assert_eq!(
+        (
+            rule(Form::Paper).scale,
+            rule(Form::Reference).scale,
+            rule(Form::Fixed).scale
+        ),
+        (200.0, 20.0, 200.0)
+    );
+    assert_eq!(
+        (rule(Form::Paper).bound, rule(Form::Fixed).bound),
+        (Bound::Max, Bound::Min)
+    );
     // Data: out and in again.
     let guard = new("adavd", json!({"shift": true})).unwrap();
-    assert_eq!(serde_json::from_str::<Guard>(&serde_json::to_string(&guard).unwrap()).unwrap(), guard);
+    assert_eq!(
+        serde_json::from_str::<Guard>(&serde_json::to_string(&guard).unwrap()).unwrap(),
+        guard
+    );
 }
 
 type Numbers = (usize, f64, f64, f64, f64);
 
-/// golden/sld.py: three steps of six numbers, guidance 4; warm-up, scale, threshold, momentum and memory in front.
+/// golden/sld.py: three steps of six numbers, guidance 4; warm-up, scale, threshold, momentum and
+/// memory in front.
 const SLD: [(Numbers, [f32; 18]); 3] = [
     (
         (1, 200.0, 0.0, 0.0, 0.0),
         [
-            0.0127598, 0.0536904, 0.0693695, 0.0524231, 0.0108212, -0.03587, 0.1181519, 0.0941858, 0.0259226, -0.0545324,
-            -0.059655, -0.0077731, 0.0280545, -0.0666779, -0.1300507, -0.004166, -0.0268149, -0.0368524,
+            0.0127598, 0.0536904, 0.0693695, 0.0524231, 0.0108212, -0.03587, 0.1181519, 0.0941858,
+            0.0259226, -0.0545324, -0.059655, -0.0077731, 0.0280545, -0.0666779, -0.1300507,
+            -0.004166, -0.0268149, -0.0368524,
         ],
     ),
     (
         (1, 2000.0, 0.025, 0.5, 0.7),
         [
-            0.0127598, 0.0536904, 0.0693695, 0.0524231, 0.0108212, -0.03587, 0.0029196, 0.0050825, 0.004855, 0.0023442,
-            -0.0012692, -0.0051736, 0.0160233, 0.0180226, 0.0115455, -0.0003615, -0.0120986, -0.0189002,
+            0.0127598, 0.0536904, 0.0693695, 0.0524231, 0.0108212, -0.03587, 0.0029196, 0.0050825,
+            0.004855, 0.0023442, -0.0012692, -0.0051736, 0.0160233, 0.0180226, 0.0115455,
+            -0.0003615, -0.0120986, -0.0189002,
         ],
     ),
     (
         (0, 30.0, 0.01, 0.3, 0.4),
         [
-            0.0124419, 0.0517851, 0.0612373, 0.0443974, 0.0090587, -0.03561, 0.1020189, 0.0745559, 0.0217068, -0.0498971,
-            -0.1022045, -0.0917915, 0.0268128, -0.0494106, -0.1286093, -0.1093644, -0.057978, 0.0099767,
+            0.0124419, 0.0517851, 0.0612373, 0.0443974, 0.0090587, -0.03561, 0.1020189, 0.0745559,
+            0.0217068, -0.0498971, -0.1022045, -0.0917915, 0.0268128, -0.0494106, -0.1286093,
+            -0.1093644, -0.057978, 0.0099767,
         ],
     ),
 ];
@@ -186,16 +278,26 @@ const SLD: [(Numbers, [f32; 18]); 3] = [
 #[test]
 fn the_recursion_of_sld() {
     let wave = |seed: f64| {
-        let values: Vec<f32> = (0..6).map(|k| (0.02 * (f64::from(0.7f32) * f64::from(k) + seed).sin()) as f32).collect();
+        let values: Vec<f32> = (0..6)
+            .map(|k| (0.02 * (f64::from(0.7f32) * f64::from(k) + seed).sin()) as f32)
+            .collect();
         Tensor::<4>::from_data(TensorData::new(values, [1, 1, 2, 3]), &Device::flex())
     };
     for ((warmup, scale, threshold, momentum, memory), expected) in SLD {
-        let rule = Sld { warmup, scale, threshold, momentum, memory, bound: Bound::Min };
+        let rule = Sld {
+            warmup,
+            scale,
+            threshold,
+            momentum,
+            memory,
+            bound: Bound::Min,
+        };
         let mut state = None;
         let mut found = Vec::new();
         for i in 0..3 {
             let f = i as f64;
-            let (prompt, empty, concept) = (wave(1.0 + f), wave(2.0 + 2.0 * f), wave(1.3 + 1.1 * f));
+            let (prompt, empty, concept) =
+                (wave(1.0 + f), wave(2.0 + 2.0 * f), wave(1.3 + 1.1 * f));
             let (gamma, next) = rule.step(prompt.clone(), empty.clone(), concept, state);
             state = Some(next);
             let mut towards = prompt - empty.clone();
@@ -212,85 +314,184 @@ fn the_recursion_of_sld() {
 
 fn rows(n: usize, width: usize, seed: u64) -> Tensor<2> {
     let values = TorchRng::new(seed).normal((n * width).max(16));
-    Tensor::from_data(TensorData::new(values[..n * width].to_vec(), [n, width]), &Device::flex())
+    Tensor::from_data(
+        TensorData::new(values[..n * width].to_vec(), [n, width]),
+        &Device::flex(),
+    )
 }
 
 #[test]
 fn projections_are_projections() {
     let concept = rows(3, 20, 1);
     // A row that the others span adds nothing.
-    let twice = Tensor::cat(vec![concept.clone(), concept.clone().narrow(0, 0, 1) * 2.0], 0);
+    let twice = Tensor::cat(
+        vec![concept.clone(), concept.clone().narrow(0, 0, 1) * 2.0],
+        0,
+    );
     let p = safree::onto(Tensor::eye(20, &Device::flex()), &orthonormal(&twice));
-    let near = |a: &Tensor<2>, b: &Tensor<2>| host(&(a.clone() - b.clone())).iter().all(|x| x.abs() < 1e-5);
+    let near = |a: &Tensor<2>, b: &Tensor<2>| {
+        host(&(a.clone() - b.clone()))
+            .iter()
+            .all(|x| x.abs() < 1e-5)
+    };
     assert!(near(&p.clone().matmul(p.clone()), &p), "idempotent");
     assert!(near(&p.clone().transpose(), &p), "symmetric");
-    assert!(near(&concept.clone().matmul(p.clone()), &concept), "keeps the span");
+    assert!(
+        near(&concept.clone().matmul(p.clone()), &concept),
+        "keeps the span"
+    );
     let trace: f32 = (p * Tensor::eye(20, &Device::flex())).sum().into_scalar();
     assert!((trace - 3.0).abs() < 1e-4, "of rank 3: {trace}");
 }
 
-/// Where a guard says that it has no effect, the picture is the plain one bit for bit; where it does not, it is another.
+/// Where a guard says that it has no effect, the picture is the plain one bit for bit; where it
+/// does not, it is another.
 #[test]
 fn guards_say_when_they_have_no_effect() {
     let model = pipeline("sd1");
     let words = ["cat", "dog"];
     for (id, options, guidance, because) in [
-        ("sld-max", json!({"warmup": 4}), 3.0, Some("its warm-up of 4 steps outlasts the run's 4")),
+        (
+            "sld-max",
+            json!({"warmup": 4}),
+            3.0,
+            Some("its warm-up of 4 steps outlasts the run's 4"),
+        ),
         ("sld-weak", json!({}), 3.0, Some("warm-up of 15")),
         ("sld-max", json!({"warmup": 3}), 3.0, None),
         ("sld-max", json!({}), 1.0, Some("the guidance scale is 1")),
-        ("sld-max", json!({"scale": 0.0}), 3.0, Some("its scale is 0")),
+        (
+            "sld-max",
+            json!({"scale": 0.0}),
+            3.0,
+            Some("its scale is 0"),
+        ),
         ("sld-max", json!({"scale": 0.0, "bound": "max"}), 3.0, None),
-        ("negative", json!({}), 0.5, Some("at 1 or less only the prompt")),
+        (
+            "negative",
+            json!({}),
+            0.5,
+            Some("at 1 or less only the prompt"),
+        ),
         ("negative", json!({}), 1.5, None),
         ("safree", json!({}), 1.0, None),
         ("adavd", json!({"scale": 0.0}), 3.0, Some("its scale is 0")),
         ("adavd", json!({}), 1.0, None),
         ("a-star", json!({"step": 0.0}), 3.0, Some("its step is 0")),
         ("a-star", json!({"steps": 0}), 3.0, Some("of no step")),
-        ("a-star", json!({"segregation": false, "retention": false}), 3.0, Some("neither")),
-        ("a-star", json!({"segregation": false, "steps": 1}), 3.0, Some("the step before")),
-        ("a-star", json!({"segregation": false, "steps": 2}), 3.0, None),
+        (
+            "a-star",
+            json!({"segregation": false, "retention": false}),
+            3.0,
+            Some("neither"),
+        ),
+        (
+            "a-star",
+            json!({"segregation": false, "steps": 1}),
+            3.0,
+            Some("the step before"),
+        ),
+        (
+            "a-star",
+            json!({"segregation": false, "steps": 2}),
+            3.0,
+            None,
+        ),
         ("a-star", json!({}), 1.0, None),
     ] {
         let guarded = guarded(&model, id, &words, options.clone());
         let said = guarded.guards[0].no_effect(4, guidance);
-        assert_eq!(said.is_some(), because.is_some(), "{id} {options}: {said:?}");
-        assert!(said.iter().zip(because).all(|(said, because)| said.contains(because)), "{said:?}");
+        assert_eq!(
+            said.is_some(),
+            because.is_some(),
+            "{id} {options}: {said:?}"
+        );
+        assert!(
+            said.iter()
+                .zip(because)
+                .all(|(said, because)| said.contains(because)),
+            "{said:?}"
+        );
         let mut asked = request(&PROMPTS, 5);
         asked.guidance_scale = guidance;
-        let run = |model: &Pipeline| host(&model.sample(&asked, &mut |_| ControlFlow::Continue(())).unwrap());
-        assert_eq!(run(&guarded) == run(&model), because.is_some(), "{id} {options} at {guidance}");
+        let run = |model: &Pipeline| {
+            host(
+                &model
+                    .sample(&asked, &mut |_| ControlFlow::Continue(()))
+                    .unwrap(),
+            )
+        };
+        assert_eq!(
+            run(&guarded) == run(&model),
+            because.is_some(),
+            "{id} {options} at {guidance}"
+        );
     }
     let mut off = guarded(&model, "adavd", &words, json!({}));
     off.guards[0].strength = 0.0;
-    assert_eq!(off.guards[0].no_effect(4, 3.0).as_deref(), Some("its strength is 0"));
-    assert!(guarded(&model, "a-star", &["cat", "Cat "], json!({})).guards[0].no_effect(4, 3.0).is_some());
+    assert_eq!(
+        off.guards[0].no_effect(4, 3.0).as_deref(),
+        Some("its strength is 0")
+    );
+    assert!(
+        guarded(&model, "a-star", &["cat", "Cat "], json!({})).guards[0]
+            .no_effect(4, 3.0)
+            .is_some()
+    );
 }
 
 type SafreeCase = ((usize, usize, usize, usize, f64, f64), f64, usize, [f32; 3]);
 
-/// golden/safree.py: tokens, width, words, concepts, how near the states lie to the masked prompts', seed; then beta, the number of
-/// filtered steps, and the first numbers of the first token filtered.
+/// golden/safree.py: tokens, width, words, concepts, how near the states lie to the masked
+/// prompts', seed; then beta, the number of filtered steps, and the first numbers of the first
+/// token filtered.
 const SAFREE: [SafreeCase; 3] = [
-    ((8, 24, 3, 1, 0.15, 0.0), 0.3833426, 1, [-0.127089, 0.096205, 0.240819]),
-    ((10, 24, 3, 5, 0.04, 1.0), 0.4261799, 1, [0.219976, 0.205400, -0.030012]),
-    ((6, 24, 2, 3, 0.06, 2.0), 0.5341957, 6, [0.031559, -0.022433, -0.161191]),
+    (
+        (8, 24, 3, 1, 0.15, 0.0),
+        0.3833426,
+        1,
+        [-0.127089, 0.096205, 0.240819],
+    ),
+    (
+        (10, 24, 3, 5, 0.04, 1.0),
+        0.4261799,
+        1,
+        [0.219976, 0.205400, -0.030012],
+    ),
+    (
+        (6, 24, 2, 3, 0.06, 2.0),
+        0.5341957,
+        6,
+        [0.031559, -0.022433, -0.161191],
+    ),
 ];
 
 #[test]
 fn safree_measures_every_token_and_filters_as_many_steps() {
     let wave = |n: usize, width: usize, seed: f64| {
-        let values: Vec<f32> = (0..n * width).map(|i| (0.37 * (i * i) as f64 + seed).sin() as f32).collect();
+        let values: Vec<f32> = (0..n * width)
+            .map(|i| (0.37 * (i * i) as f64 + seed).sin() as f32)
+            .collect();
         Tensor::<2>::from_data(TensorData::new(values, [n, width]), &Device::flex())
     };
-    let Rule::Safree(rule) = ALL.iter().find(|known| known.id == "safree").unwrap().rule.unwrap()(Form::Paper, false) else {
+    let Rule::Safree(rule) = ALL
+        .iter()
+        .find(|known| known.id == "safree")
+        .unwrap()
+        .rule
+        .unwrap()(Form::Paper, false)
+    else {
         panic!("safree is a rule of its own")
     };
     for ((tokens, width, words, concepts, near, seed), beta, steps, first) in SAFREE {
         let masked = wave(words, width, seed);
-        let states = wave(tokens, words, seed + 0.4).matmul(masked.clone()) * near + wave(tokens, width, seed + 0.9) * 0.3;
-        let filtered = safree::filtered(&states, &orthonormal(&masked), &orthonormal(&wave(concepts, width, seed + 2.3)));
+        let states = wave(tokens, words, seed + 0.4).matmul(masked.clone()) * near
+            + wave(tokens, width, seed + 0.9) * 0.3;
+        let filtered = safree::filtered(
+            &states,
+            &orthonormal(&masked),
+            &orthonormal(&wave(concepts, width, seed + 2.3)),
+        );
         for (a, b) in host(&filtered).iter().zip(&first) {
             assert!((a - b).abs() < 1e-5, "{a}, expected {b}");
         }
@@ -300,7 +501,8 @@ fn safree_measures_every_token_and_filters_as_many_steps() {
     }
 }
 
-/// A prompt's number of filtered steps: of all its tokens turned, however few are triggers, and whatever the guard's strength.
+/// A prompt's number of filtered steps: of all its tokens turned, however few are triggers, and
+/// whatever the guard's strength.
 #[test]
 fn safree_validates_before_triggers_are_chosen() {
     let model = pipeline("sd1");
@@ -310,16 +512,27 @@ fn safree_validates_before_triggers_are_chosen() {
         model.guards[0].strength = strength;
         let prompt = model.prompted(&strings(&["a cat and a dog"]));
         let network = model.unet_network();
-        let denoiser = Denoiser { unet: &network, schedule: &model.schedule };
+        let denoiser = Denoiser {
+            unet: &network,
+            schedule: &model.schedule,
+        };
         let shape = model.latent_shape(1, None, None).unwrap();
-        let x = Tensor::from_data(TensorData::new(TorchRng::new(9).normal(shape.iter().product()), shape), model.device());
-        let mut rule = model.guidance(3.0, &prompt, &model.prompted(&strings(&[""]))).unwrap();
-        let mut plain = pipeline("sd1").guidance(3.0, &prompt, &model.prompted(&strings(&[""]))).unwrap();
+        let x = Tensor::from_data(
+            TensorData::new(TorchRng::new(9).normal(shape.iter().product()), shape),
+            model.device(),
+        );
+        let mut rule = model
+            .guidance(3.0, &prompt, &model.prompted(&strings(&[""])))
+            .unwrap();
+        let mut plain = pipeline("sd1")
+            .guidance(3.0, &prompt, &model.prompted(&strings(&[""])))
+            .unwrap();
         let timesteps = [Timestep::from(500)];
         // The first step at which the prediction is the plain one.
         (0..60).find(|&i| {
             let at = At::each(denoiser, &timesteps, StepIndex(i));
-            host(&rule.epsilon(&at, x.clone()).unwrap()) == host(&plain.epsilon(&at, x.clone()).unwrap())
+            host(&rule.epsilon(&at, x.clone()).unwrap())
+                == host(&plain.epsilon(&at, x.clone()).unwrap())
         })
     };
     let whole = alone(0.0, 1.0);
@@ -331,20 +544,37 @@ fn safree_validates_before_triggers_are_chosen() {
 #[test]
 fn the_published_negative_prompt_of_safree() {
     let model = pipeline("sd1");
-    let both = guarded(&model, "safree", &["a church", "a dog"], json!({"negative": true}));
+    let both = guarded(
+        &model,
+        "safree",
+        &["a church", "a dog"],
+        json!({"negative": true}),
+    );
     let plain = guarded(&model, "safree", &["a church", "a dog"], json!({}));
     let mut asked = request(&PROMPTS, 3);
     asked.negative_prompt = "a church, a dog".into();
-    let expected = host(&plain.sample(&asked, &mut |_| ControlFlow::Continue(())).unwrap());
+    let expected = host(
+        &plain
+            .sample(&asked, &mut |_| ControlFlow::Continue(()))
+            .unwrap(),
+    );
     assert_eq!(drawn(&both, &PROMPTS, 3), expected);
     let two = guarded(&both, "negative", &["a cat"], json!({}));
-    let error = two.sample(&request(&PROMPTS, 5), &mut |_| ControlFlow::Continue(())).unwrap_err();
+    let error = two
+        .sample(&request(&PROMPTS, 5), &mut |_| ControlFlow::Continue(()))
+        .unwrap_err();
     assert!(error.to_string().contains("negative prompt"), "{error}");
-    let of = |form| match Guard::new("safree", strings(&["x"]), form, false, &Map::new()).unwrap().rule {
+    let of = |form| match Guard::new("safree", strings(&["x"]), form, false, &Map::new())
+        .unwrap()
+        .rule
+    {
         Rule::Safree(Safree { negative, .. }) => negative,
         other => panic!("{other:?}"),
     };
-    assert_eq!([Form::Paper, Form::Reference, Form::Fixed].map(of), [false, true, false]);
+    assert_eq!(
+        [Form::Paper, Form::Reference, Form::Fixed].map(of),
+        [false, true, false]
+    );
     // Edits of before have no such number.
     let before = json!({"id": "safree", "texts": ["x"], "rule": {"kind": "safree", "alpha": 0.01, "validate": true, "most": 10.0,
         "sharpness": 2.5, "tau": 5.333, "pads": false}});
@@ -355,32 +585,62 @@ fn the_published_negative_prompt_of_safree() {
 fn segregation_and_retention_have_the_papers_bounds() {
     let map = |values: &[f32]| Tensor::<1>::from_floats(values, &Device::flex());
     let value = |loss: Option<Tensor<1>>| -> f32 { loss.unwrap().into_scalar() };
-    let (a, b, c) = (map(&[1.0, 0.0, 0.0, 0.5]), map(&[0.0, 1.0, 0.2, 0.0]), map(&[0.3, 0.1, 0.9, 0.4]));
-    assert_eq!(value(a_star::segregation(&[a.clone(), b.clone()])), 0.0, "apart");
-    assert_eq!(value(a_star::segregation(&[a.clone(), a.clone()])), 0.5, "in one place");
+    let (a, b, c) = (
+        map(&[1.0, 0.0, 0.0, 0.5]),
+        map(&[0.0, 1.0, 0.2, 0.0]),
+        map(&[0.3, 0.1, 0.9, 0.4]),
+    );
+    assert_eq!(
+        value(a_star::segregation(&[a.clone(), b.clone()])),
+        0.0,
+        "apart"
+    );
+    assert_eq!(
+        value(a_star::segregation(&[a.clone(), a.clone()])),
+        0.5,
+        "in one place"
+    );
     let three = value(a_star::segregation(&[a.clone(), b.clone(), c.clone()]));
     assert!((0.0..=1.5).contains(&three) && three > 0.0, "{three}");
     assert!(a_star::segregation(std::slice::from_ref(&a)).is_none());
     let all = [a.clone(), b.clone(), c.clone()];
     assert_eq!(value(a_star::retention(&all, &all)), 1.5, "kept: M / 2");
-    assert_eq!(value(a_star::retention(&[a.clone(), b.clone()], &[b, a])), 2.0, "lost: M");
+    assert_eq!(
+        value(a_star::retention(&[a.clone(), b.clone()], &[b, a])),
+        2.0,
+        "lost: M"
+    );
 }
 
-/// A number that depends on the prediction after three steps of a run, for embedded tokens of the prompts.
+/// A number that depends on the prediction after three steps of a run, for embedded tokens of the
+/// prompts.
 fn outcome(model: &Pipeline, prompt: &Prompted, embedded: Tensor<3>) -> Tensor<1> {
     let n = prompt.len();
-    let prompt = model.prompted_from(&prompt.texts, embedded, prompt.lengths.clone()).unwrap();
+    let prompt = model
+        .prompted_from(&prompt.texts, embedded, prompt.lengths.clone())
+        .unwrap();
     let negative = model.prompted(&vec![String::new(); n]);
     let mut rule = model.guidance(3.0, &prompt, &negative).unwrap();
     let network = model.unet_network();
-    let denoiser = Denoiser { unet: &network, schedule: &model.schedule };
+    let denoiser = Denoiser {
+        unet: &network,
+        schedule: &model.schedule,
+    };
     let shape = model.latent_shape(n, None, None).unwrap();
-    let x = Tensor::from_data(TensorData::new(TorchRng::new(9).normal(shape.iter().product()), shape), model.device());
-    let weights = Tensor::from_data(TensorData::new(TorchRng::new(4).normal(shape.iter().product()), shape), model.device());
+    let x = Tensor::from_data(
+        TensorData::new(TorchRng::new(9).normal(shape.iter().product()), shape),
+        model.device(),
+    );
+    let weights = Tensor::from_data(
+        TensorData::new(TorchRng::new(4).normal(shape.iter().product()), shape),
+        model.device(),
+    );
     let mut epsilon: Tensor<4> = x.zeros_like();
     for (i, t) in [900u16, 600, 300].into_iter().enumerate() {
         let timesteps = vec![Timestep::from(t); n];
-        epsilon = rule.epsilon(&At::each(denoiser, &timesteps, StepIndex(i)), x.clone()).unwrap();
+        epsilon = rule
+            .epsilon(&At::each(denoiser, &timesteps, StepIndex(i)), x.clone())
+            .unwrap();
     }
     (epsilon * weights).sum()
 }
@@ -389,7 +649,8 @@ fn outcome(model: &Pipeline, prompt: &Prompted, embedded: Tensor<3>) -> Tensor<1
 fn gradients_reach_the_embedded_prompt() {
     let model = pipeline("sd1");
     let prompt = model.prompted(&strings(&PROMPTS));
-    let momentum = json!({"scale": 0.01, "threshold": 1e9, "momentum": 0.5, "memory": 0.7, "warmup": 1});
+    let momentum =
+        json!({"scale": 0.01, "threshold": 1e9, "momentum": 0.5, "memory": 0.7, "warmup": 1});
     for (id, texts, options) in [
         ("negative", ["a church"], json!({})),
         ("sld-max", ["a church"], momentum),
@@ -401,17 +662,33 @@ fn gradients_reach_the_embedded_prompt() {
         let loss = outcome(&model, &prompt, leaf.clone());
         let gradient = leaf.grad(&loss.backward()).unwrap();
         let values = host(&gradient);
-        assert!(values.iter().all(|x| x.is_finite()) && values.iter().any(|x| x.abs() > 0.0), "{id}");
-        // Along itself, against central differences: long ones bend, short ones drown in rounding, some length between holds.
+        assert!(
+            values.iter().all(|x| x.is_finite()) && values.iter().any(|x| x.abs() > 0.0),
+            "{id}"
+        );
+        // Along itself, against central differences: long ones bend, short ones drown in rounding,
+        // some length between holds.
         let size: f32 = gradient.clone().powi_scalar(2).sum().sqrt().into_scalar();
         let direction = gradient / size;
         let at = |h: f64| -> f64 {
-            f64::from(outcome(&model, &prompt, prompt.embedded.clone() + direction.clone() * h).into_scalar::<f32>())
+            f64::from(
+                outcome(
+                    &model,
+                    &prompt,
+                    prompt.embedded.clone() + direction.clone() * h,
+                )
+                .into_scalar::<f32>(),
+            )
         };
         let differences = [1e-2, 3e-3, 1e-3, 3e-4].map(|h| (at(h) - at(-h)) / (2.0 * h));
-        let near = |difference: &f64| (f64::from(size) - difference).abs() < 0.02 * difference.abs();
-        assert!(differences.iter().any(near), "{id}: {size} and {differences:?}");
-        // The plain rule has another gradient: the guard is on the path. A negative prompt adds what does not depend on the prompt.
+        let near =
+            |difference: &f64| (f64::from(size) - difference).abs() < 0.02 * difference.abs();
+        assert!(
+            differences.iter().any(near),
+            "{id}: {size} and {differences:?}"
+        );
+        // The plain rule has another gradient: the guard is on the path. A negative prompt adds
+        // what does not depend on the prompt.
         if id == "negative" {
             continue;
         }
@@ -419,7 +696,13 @@ fn gradients_reach_the_embedded_prompt() {
         bare.guards.clear();
         let loss = outcome(&bare, &prompt, leaf.clone());
         let plain = host(&leaf.grad(&loss.backward()).unwrap());
-        assert!(plain.iter().zip(&values).any(|(a, b)| (a - b).abs() > 1e-6 * b.abs()), "{id}");
+        assert!(
+            plain
+                .iter()
+                .zip(&values)
+                .any(|(a, b)| (a - b).abs() > 1e-6 * b.abs()),
+            "{id}"
+        );
     }
 }
 
@@ -428,17 +711,27 @@ fn values_lose_their_part_along_the_concept_once() {
     let model = pipeline("sd1");
     let published = json!({"span": false});
     let once = guarded(&model, "adavd", &["a church"], published.clone());
-    // Twice as strong is a reflection, and another picture; the concept given twice is one direction.
-    let twice = guarded(&model, "adavd", &["a church", "a church"], published.clone());
+    // Twice as strong is a reflection, and another picture; the concept given twice is one
+    // direction.
+    let twice = guarded(
+        &model,
+        "adavd",
+        &["a church", "a church"],
+        published.clone(),
+    );
     assert_eq!(drawn(&twice, &PROMPTS, 5), drawn(&once, &PROMPTS, 5));
     let two = guarded(&model, "adavd", &["a church", "a dog"], published);
     assert_ne!(drawn(&two, &PROMPTS, 5), drawn(&once, &PROMPTS, 5));
 }
 
-/// The shift is in every form but the miniature's; what it is measured on is the joint vector, for which its centre is meant.
+/// The shift is in every form but the miniature's; what it is measured on is the joint vector, for
+/// which its centre is meant.
 #[test]
 fn adavd_shifts_as_published() {
-    let of = |form, small| match Guard::new("adavd", strings(&["x"]), form, small, &Map::new()).unwrap().rule {
+    let of = |form, small| match Guard::new("adavd", strings(&["x"]), form, small, &Map::new())
+        .unwrap()
+        .rule
+    {
         Rule::AdaVd(rule) => (rule.shift, rule.joint, rule.unconditional, rule.span),
         other => panic!("{other:?}"),
     };
@@ -448,12 +741,23 @@ fn adavd_shifts_as_published() {
     assert_eq!(of(Form::Fixed, true), (false, Joint::None, false, true));
     let model = pipeline("sd1");
     let with = |joint: &str, unconditional: bool, scale: f64| {
-        let numbers =
-            json!({"shift": true, "joint": joint, "unconditional": unconditional, "span": false, "centre": 0.5, "scale": scale});
-        drawn(&guarded(&model, "adavd", &["a church", "a dog"], numbers), &PROMPTS, 5)
+        let numbers = json!({"shift": true, "joint": joint, "unconditional": unconditional, "span": false, "centre": 0.5, "scale": scale});
+        drawn(
+            &guarded(&model, "adavd", &["a church", "a dog"], numbers),
+            &PROMPTS,
+            5,
+        )
     };
-    let all = [with("none", false, 1.0), with("cosine", false, 1.0), with("whole", false, 1.0), with("whole", true, 1.0)];
-    assert!((0..4).all(|i| (0..i).all(|k| all[i] != all[k])), "four rules, four pictures");
+    let all = [
+        with("none", false, 1.0),
+        with("cosine", false, 1.0),
+        with("whole", false, 1.0),
+        with("whole", true, 1.0),
+    ];
+    assert!(
+        (0..4).all(|i| (0..i).all(|k| all[i] != all[k])),
+        "four rules, four pictures"
+    );
     assert_eq!(with("whole", true, 0.0), drawn(&model, &PROMPTS, 5));
     // Edits of before have no such number.
     let before = json!({"id": "adavd", "texts": ["x"], "rule": {"kind": "adavd", "scale": 1.0, "shift": false, "steepness": 100.0,
@@ -466,20 +770,42 @@ fn a_star_moves_the_latents_of_prompts_with_several_of_its_words() {
     let model = pipeline("sd1");
     let plain = drawn(&model, &["a church", "a cat"], 5);
     let moved = guarded(&model, "a-star", &["cat", "dog"], json!({}));
-    assert_eq!(drawn(&moved, &["a church", "a cat"], 5), plain, "one word, or none, is left alone");
+    assert_eq!(
+        drawn(&moved, &["a church", "a cat"], 5),
+        plain,
+        "one word, or none, is left alone"
+    );
     // Whatever the sampler, and by the rule alone.
     let prompt = model.prompted(&strings(&["a cat and a dog"]));
     let negative = model.prompted(&strings(&[""]));
     let network = model.unet_network();
-    let denoiser = Denoiser { unet: &network, schedule: &model.schedule };
+    let denoiser = Denoiser {
+        unet: &network,
+        schedule: &model.schedule,
+    };
     let shape = model.latent_shape(1, None, None).unwrap();
-    let x = Tensor::from_data(TensorData::new(TorchRng::new(9).normal(shape.iter().product()), shape), model.device());
+    let x = Tensor::from_data(
+        TensorData::new(TorchRng::new(9).normal(shape.iter().product()), shape),
+        model.device(),
+    );
     let timesteps = [Timestep::from(900)];
     let at = At::each(denoiser, &timesteps, StepIndex(0));
-    for sampler in [Sampler::Ddim, Sampler::Euler, Sampler::UniPc, Sampler::DpmPp2m, Sampler::Pndm] {
+    for sampler in [
+        Sampler::Ddim,
+        Sampler::Euler,
+        Sampler::UniPc,
+        Sampler::DpmPp2m,
+        Sampler::Pndm,
+    ] {
         let mut asked = request(&PROMPTS, 5);
         asked.sampler = Some(sampler);
-        let run = |model: &Pipeline| host(&model.sample(&asked, &mut |_| ControlFlow::Continue(())).unwrap());
+        let run = |model: &Pipeline| {
+            host(
+                &model
+                    .sample(&asked, &mut |_| ControlFlow::Continue(()))
+                    .unwrap(),
+            )
+        };
         assert_ne!(run(&moved), run(&model), "{sampler}");
     }
     let mut rule = moved.guidance(3.0, &prompt, &negative).unwrap();
@@ -492,16 +818,37 @@ fn a_star_moves_the_latents_of_prompts_with_several_of_its_words() {
 #[test]
 fn a_star_on_prompts_of_one_concept_minds_no_neighbour() {
     let model = pipeline("sd1");
-    let moved = guarded(&model, "a-star", &["cat", "dog", "church"], json!({"maps": "prompts", "sharpness": 5.0}));
+    let moved = guarded(
+        &model,
+        "a-star",
+        &["cat", "dog", "church"],
+        json!({"maps": "prompts", "sharpness": 5.0}),
+    );
     let beside = |model: &Pipeline, other: &str| drawn(model, &["a cat and a dog", other], 3);
     let half = |values: Vec<f32>| values[..values.len() / 2].to_vec();
-    let (with_one, with_three) = (beside(&moved, "a church"), beside(&moved, "a cat and a dog and a church"));
+    let (with_one, with_three) = (
+        beside(&moved, "a church"),
+        beside(&moved, "a cat and a dog and a church"),
+    );
     assert!(with_one.iter().all(|v| v.is_finite()));
-    assert_eq!(half(with_one.clone()), half(with_three.clone()), "a prompt of three concepts is looked at by itself");
+    assert_eq!(
+        half(with_one.clone()),
+        half(with_three.clone()),
+        "a prompt of three concepts is looked at by itself"
+    );
     let plain = beside(&model, "a church");
     assert_ne!(half(with_one.clone()), half(plain.clone()));
-    assert_eq!(with_one[plain.len() / 2..], plain[plain.len() / 2..], "one word is left alone");
+    assert_eq!(
+        with_one[plain.len() / 2..],
+        plain[plain.len() / 2..],
+        "one word is left alone"
+    );
     assert_ne!(with_three, beside(&model, "a cat and a dog and a church"));
-    let words = guarded(&model, "a-star", &["cat", "dog", "church"], json!({"sharpness": 5.0}));
+    let words = guarded(
+        &model,
+        "a-star",
+        &["cat", "dog", "church"],
+        json!({"sharpness": 5.0}),
+    );
     assert_ne!(beside(&words, "a church"), with_one, "other maps");
 }

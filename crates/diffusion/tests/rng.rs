@@ -1,4 +1,5 @@
-//! torch's CPU generator. Expected values: torch 2.15 on x86-64, by the Python snippet above each of them.
+//! torch's CPU generator. Expected values: torch 2.15 on x86-64, by the Python snippet above each
+//! of them.
 
 #![expect(clippy::excessive_precision, reason = "as Python prints them")]
 
@@ -8,7 +9,10 @@ use scumble_diffusion::rng::TorchRng;
 fn close(ours: &[f32], torch: &[f32]) {
     assert_eq!(ours.len(), torch.len());
     for (i, (a, b)) in ours.iter().zip(torch).enumerate() {
-        assert!((a - b).abs() <= 1e-6 * b.abs().max(1.0), "number {i}: {a}, torch {b}");
+        assert!(
+            (a - b).abs() <= 1e-6 * b.abs().max(1.0),
+            "number {i}: {a}, torch {b}"
+        );
     }
 }
 
@@ -20,11 +24,51 @@ fn fewer_than_sixteen_normals_go_the_scalar_way() {
         &[0.99065095, 0.33487031],
         &[1.7286212, -0.40068915, 2.5586548],
         &[1.1874254, -0.45775804, -0.018145977, -0.8033877],
-        &[-0.20545438, 0.00082710548, 1.0546254, -0.26684228, 1.0688465],
-        &[-1.0099226, -0.26405904, -0.40920487, -1.5610386, 0.4142791, 0.048381612],
-        &[0.33433706, 1.7382095, 0.5232293, -0.74955851, 0.69879436, -0.48049176, 0.88589609],
-        &[-0.96835357, 0.4147563, 1.043605, 0.1461693, -0.53301424, 0.28217643, -0.075305916, 0.20771888],
-        &[-0.14277144, 1.0694985, 0.76558185, 0.84461063, 1.3455676, 1.0451449, -0.79417211, -1.7998264, -0.81681973],
+        &[
+            -0.20545438,
+            0.00082710548,
+            1.0546254,
+            -0.26684228,
+            1.0688465,
+        ],
+        &[
+            -1.0099226,
+            -0.26405904,
+            -0.40920487,
+            -1.5610386,
+            0.4142791,
+            0.048381612,
+        ],
+        &[
+            0.33433706,
+            1.7382095,
+            0.5232293,
+            -0.74955851,
+            0.69879436,
+            -0.48049176,
+            0.88589609,
+        ],
+        &[
+            -0.96835357,
+            0.4147563,
+            1.043605,
+            0.1461693,
+            -0.53301424,
+            0.28217643,
+            -0.075305916,
+            0.20771888,
+        ],
+        &[
+            -0.14277144,
+            1.0694985,
+            0.76558185,
+            0.84461063,
+            1.3455676,
+            1.0451449,
+            -0.79417211,
+            -1.7998264,
+            -0.81681973,
+        ],
         &[
             -0.45416376,
             -1.116998,
@@ -121,7 +165,8 @@ fn fewer_than_sixteen_normals_go_the_scalar_way() {
 
 #[test]
 fn both_ways_share_one_state_and_the_spare_normal_outlives_blocks() {
-    // g = torch.Generator().manual_seed(42); for n in (1, 1, 3, 16, 2, 15, 20, 1, 5): torch.randn(n, generator=g)
+    // g = torch.Generator().manual_seed(42); for n in (1, 1, 3, 16, 2, 15, 20, 1, 5):
+    // torch.randn(n, generator=g)
     let torch: [&[f32]; 9] = [
         &[0.33669037],
         &[0.12880941],
@@ -193,7 +238,10 @@ fn both_ways_share_one_state_and_the_spare_normal_outlives_blocks() {
     }
     // torch.rand(3, generator=g); torch.randn(4, generator=g)
     assert_eq!(g.uniform(3), &[0.062393963, 0.18163097, 0.99980444]);
-    close(&g.normal(4), &[0.027366553, -0.79161483, -0.56013924, -0.99765146]);
+    close(
+        &g.normal(4),
+        &[0.027366553, -0.79161483, -0.56013924, -0.99765146],
+    );
 }
 
 /// The sum and the sum of magnitudes, where the error of every number adds up.
@@ -207,9 +255,9 @@ fn sums(z: &[f32], sum: f64, magnitude: f64) {
 
 #[test]
 fn latents_are_drawn_in_blocks_and_an_odd_end_is_drawn_again() {
-    // g = torch.Generator().manual_seed(7)
-    // t = torch.randn(1, 4, 64, 64, generator=g).flatten(); t.double().sum(); t.double().abs().sum(); torch.rand(1, generator=g)
-    // and the same with torch.randn(16389, generator=g)
+    // g = torch.Generator().manual_seed(7) t = torch.randn(1, 4, 64, 64, generator=g).flatten();
+    // t.double().sum(); t.double().abs().sum(); torch.rand(1, generator=g) and the same with
+    // torch.randn(16389, generator=g)
     let mut g = TorchRng::new(7);
     let z = g.normal(16384);
     for (i, torch) in [
@@ -226,7 +274,13 @@ fn latents_are_drawn_in_blocks_and_an_odd_end_is_drawn_again() {
     sums(&z, 85.1598436, 13055.2713);
     assert_eq!(g.uniform(1), &[0.27084851]);
     let z = g.normal(16389);
-    for (i, torch) in [(0, -0.1035707), (16372, -0.45437109), (16373, 0.92824304), (16374, 0.25101644), (16388, 0.46587434)] {
+    for (i, torch) in [
+        (0, -0.1035707),
+        (16372, -0.45437109),
+        (16373, 0.92824304),
+        (16374, 0.25101644),
+        (16388, 0.46587434),
+    ] {
         close(&[z[i]], &[torch]);
     }
     sums(&z, -199.765012, 13076.7209);
@@ -236,8 +290,14 @@ fn latents_are_drawn_in_blocks_and_an_odd_end_is_drawn_again() {
 #[test]
 fn only_the_low_half_of_a_seed_counts() {
     // torch.rand(3, generator=torch.Generator().manual_seed(s)) for s in (2**32 + 3, 2**64 - 1)
-    assert_eq!(TorchRng::new((1 << 32) + 3).uniform(3), &[0.0042635202, 0.10556936, 0.28584248]);
-    assert_eq!(TorchRng::new(u64::MAX).uniform(3), &[0.99379939, 0.57130635, 0.57000804]);
+    assert_eq!(
+        TorchRng::new((1 << 32) + 3).uniform(3),
+        &[0.0042635202, 0.10556936, 0.28584248]
+    );
+    assert_eq!(
+        TorchRng::new(u64::MAX).uniform(3),
+        &[0.99379939, 0.57130635, 0.57000804]
+    );
 }
 
 #[test]
@@ -246,15 +306,31 @@ fn integers_and_permutations() {
     let mut g = TorchRng::new(7);
     assert_eq!(g.integers(4, 0, 1000), [615, 892, 721, 286]);
     assert_eq!(g.integers(4, -5, 3), [-2, -2, 2, 2]);
-    assert_eq!(g.integers(4, 0, (1 << 28) - 1), [173901163, 249162941, 165338518, 59574811]);
-    assert_eq!(g.integers(4, 0, 1 << 28), [104124761, 190577194, 68334472, 119248870]);
+    assert_eq!(
+        g.integers(4, 0, (1 << 28) - 1),
+        [173901163, 249162941, 165338518, 59574811]
+    );
+    assert_eq!(
+        g.integers(4, 0, 1 << 28),
+        [104124761, 190577194, 68334472, 119248870]
+    );
     assert_eq!(
         g.integers(4, -(1 << 62), 1 << 62),
-        [-1305476248148261456, 991310334879981959, 2415437571134316032, -3395375144437224649]
+        [
+            -1305476248148261456,
+            991310334879981959,
+            2415437571134316032,
+            -3395375144437224649
+        ]
     );
     assert_eq!(
         g.integers(4, i64::MIN, i64::MAX),
-        [-3908023888300409850, 7555666969289821628, -5287107024812659009, -883157125898596552]
+        [
+            -3908023888300409850,
+            7555666969289821628,
+            -5287107024812659009,
+            -883157125898596552
+        ]
     );
     // torch.randperm(1, generator=g); torch.randperm(10, generator=g); torch.rand(1, generator=g)
     assert_eq!(g.permutation(1), [0]);
@@ -262,7 +338,9 @@ fn integers_and_permutations() {
     assert_eq!(g.uniform(1), &[0.5575071]);
     // Nothing to draw, nothing drawn.
     let before = g.clone().uniform(1);
-    assert!(g.permutation(0).is_empty() && g.normal(0).is_empty() && g.integers(3, 5, 5).is_empty());
+    assert!(
+        g.permutation(0).is_empty() && g.normal(0).is_empty() && g.integers(3, 5, 5).is_empty()
+    );
     assert_eq!(g.uniform(1), before);
 }
 

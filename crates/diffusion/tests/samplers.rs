@@ -1,4 +1,5 @@
-//! The samplers against diffusers (`golden/samplers.py`), and what must hold whatever diffusers does.
+//! The samplers against diffusers (`golden/samplers.py`), and what must hold whatever diffusers
+//! does.
 
 use std::{ops::ControlFlow, path::Path};
 
@@ -29,7 +30,9 @@ fn sd14(changes: Value) -> Value {
 }
 
 fn tensor(value: impl Fn(f64) -> f64) -> Tensor<4> {
-    let values: Vec<f32> = (0..SHAPE.iter().product()).map(|i: usize| value(i as f64) as f32).collect();
+    let values: Vec<f32> = (0..SHAPE.iter().product())
+        .map(|i: usize| value(i as f64) as f32)
+        .collect();
     Tensor::from_data(TensorData::new(values, SHAPE), &Device::flex())
 }
 
@@ -43,7 +46,12 @@ fn fresh(k: usize) -> Tensor<4> {
 
 fn network(x: Tensor<4>, t: Timestep) -> Tensor<4> {
     let shift = 0.2 * (0.01 * f64::from(t.get())).sin();
-    x.clone().mul_scalar(1.7).sin().mul_scalar(0.3).add(x.mul_scalar(0.1)).add_scalar(shift)
+    x.clone()
+        .mul_scalar(1.7)
+        .sin()
+        .mul_scalar(0.3)
+        .add(x.mul_scalar(0.1))
+        .add_scalar(shift)
 }
 
 fn values(x: Tensor<4>) -> Vec<f32> {
@@ -54,7 +62,15 @@ fn values(x: Tensor<4>) -> Vec<f32> {
 fn distance(found: &[f32], expected: &[f32]) -> f64 {
     assert_eq!(found.len(), expected.len());
     let largest = |values: &mut dyn Iterator<Item = f32>| {
-        values.map(|v| if v.is_finite() { v.abs() } else { f32::INFINITY }).fold(0.0, f32::max)
+        values
+            .map(|v| {
+                if v.is_finite() {
+                    v.abs()
+                } else {
+                    f32::INFINITY
+                }
+            })
+            .fold(0.0, f32::max)
     };
     let difference = largest(&mut found.iter().zip(expected).map(|(a, b)| a - b));
     f64::from(difference) / f64::from(largest(&mut expected.iter().copied()))
@@ -108,22 +124,37 @@ fn samplers_are_those_of_diffusers() {
         let sampler: Sampler = case["sampler"].as_str().unwrap().parse().unwrap();
         let steps = case["steps"].as_u64().unwrap() as usize;
         let start = case["start"].as_u64().map(|i| StepIndex(i as usize));
-        let run = Run { eta: case["eta"].as_f64().unwrap(), start, ..Run::new(&schedule, steps) };
+        let run = Run {
+            eta: case["eta"].as_f64().unwrap(),
+            start,
+            ..Run::new(&schedule, steps)
+        };
         let list = timesteps(sampler, &schedule, steps).unwrap();
 
         let x = match start {
             None => initial(),
-            Some(StepIndex(i)) if sampler == Sampler::DpmPp2mKarras || schedule.use_karras_sigmas() => {
-                // Karras' levels are not those of the rounded timesteps: ask the sampler for the one it starts at.
+            Some(StepIndex(i))
+                if sampler == Sampler::DpmPp2mKarras || schedule.use_karras_sigmas() =>
+            {
+                // Karras' levels are not those of the rounded timesteps: ask the sampler for the
+                // one it starts at.
                 let mut alpha_bar = 0.0;
                 let look = |x: Tensor<4>, step: Step| {
-                    alpha_bar = if step.index.0 == i { step.alpha_bar } else { alpha_bar };
+                    alpha_bar = if step.index.0 == i {
+                        step.alpha_bar
+                    } else {
+                        alpha_bar
+                    };
                     x
                 };
                 quiet(sampler, &run, initial(), look).unwrap();
-                initial().mul_scalar(alpha_bar.sqrt()).add(fresh(100).mul_scalar((1.0 - alpha_bar).sqrt()))
+                initial()
+                    .mul_scalar(alpha_bar.sqrt())
+                    .add(fresh(100).mul_scalar((1.0 - alpha_bar).sqrt()))
             }
-            Some(StepIndex(i)) => schedule.add_noise(initial(), fresh(100), &[list[i]]).unwrap(),
+            Some(StepIndex(i)) => schedule
+                .add_noise(initial(), fresh(100), &[list[i]])
+                .unwrap(),
         };
         let (mut labels, mut drawn, mut done) = (Vec::new(), 0, 0);
         let found = sampler
@@ -133,7 +164,11 @@ fn samplers_are_those_of_diffusers() {
                 &mut |x: Tensor<4>, step: Step| {
                     assert_eq!(list[step.index.0], step.timestep);
                     labels.push(step.timestep.get());
-                    schedule.epsilon_from_raw(network(x.clone(), step.timestep), x, &[step.alpha_bar])
+                    schedule.epsilon_from_raw(
+                        network(x.clone(), step.timestep),
+                        x,
+                        &[step.alpha_bar],
+                    )
                 },
                 &mut |_| {
                     drawn += 1;
@@ -148,12 +183,21 @@ fn samplers_are_those_of_diffusers() {
             .unwrap();
 
         let expected: Vec<f32> = serde_json::from_value(case["timesteps"].clone()).unwrap();
-        if labels.len() != expected.len() || labels.iter().zip(&expected).any(|(a, b)| (a - b).abs() > 1e-6 * b.max(1.0)) {
+        if labels.len() != expected.len()
+            || labels
+                .iter()
+                .zip(&expected)
+                .any(|(a, b)| (a - b).abs() > 1e-6 * b.max(1.0))
+        {
             failures.push(format!("{name}: timesteps {labels:?}, not {expected:?}"));
             continue;
         }
         assert_eq!(done, labels.len());
-        assert_eq!(drawn as u64, case["drawn"].as_u64().unwrap(), "{name}: noises drawn");
+        assert_eq!(
+            drawn as u64,
+            case["drawn"].as_u64().unwrap(),
+            "{name}: noises drawn"
+        );
         let expected: Vec<f32> = serde_json::from_value(case["x"].clone()).unwrap();
         let distance = distance(&values(found), &expected);
         worst = worst.max(distance);
@@ -167,7 +211,11 @@ fn samplers_are_those_of_diffusers() {
 
 #[test]
 fn exact_noise_leads_back_to_the_picture() {
-    for changes in [json!({}), json!({"prediction_type": "v_prediction"}), json!({"skip_prk_steps": false})] {
+    for changes in [
+        json!({}),
+        json!({"prediction_type": "v_prediction"}),
+        json!({"skip_prk_steps": false}),
+    ] {
         let mut config = sd14(changes);
         config["set_alpha_to_one"] = true.into();
         let schedule = schedule(&config).unwrap();
@@ -178,19 +226,31 @@ fn exact_noise_leads_back_to_the_picture() {
             }
             let list = timesteps(sampler, &schedule, 20).unwrap();
             for start in [0, 1, 2, 12, 13, list.len() - 1] {
-                let run = Run { start: Some(StepIndex(start)), ..Run::new(&schedule, 20) };
+                let run = Run {
+                    start: Some(StepIndex(start)),
+                    ..Run::new(&schedule, 20)
+                };
                 // The level of the first step, which for rounded timesteps only the sampler knows.
                 let mut level = None;
                 let outcome = quiet(sampler, &run, x0.clone(), |x, step| {
                     level.get_or_insert(step.alpha_bar);
                     x
                 });
-                if sampler == Sampler::Pndm && !schedule.skip_prk_steps() && matches!(start, 1 | 2) {
-                    assert!(outcome.unwrap_err().to_string().contains("inside a Runge-Kutta step"));
+                if sampler == Sampler::Pndm && !schedule.skip_prk_steps() && matches!(start, 1 | 2)
+                {
+                    assert!(
+                        outcome
+                            .unwrap_err()
+                            .to_string()
+                            .contains("inside a Runge-Kutta step")
+                    );
                     continue;
                 }
                 let alpha_bar = level.unwrap();
-                let x = x0.clone().mul_scalar(alpha_bar.sqrt()).add(fresh(0).mul_scalar((1.0 - alpha_bar).sqrt()));
+                let x = x0
+                    .clone()
+                    .mul_scalar(alpha_bar.sqrt())
+                    .add(fresh(0).mul_scalar((1.0 - alpha_bar).sqrt()));
                 let found = quiet(sampler, &run, x, |x, step| {
                     let (signal, noise) = (step.alpha_bar.sqrt(), (1.0 - step.alpha_bar).sqrt());
                     x.sub(x0.clone().mul_scalar(signal)).mul_scalar(1.0 / noise)
@@ -207,12 +267,26 @@ fn one_step_is_enough_and_none_is_not() {
     let schedule = schedule(&sd14(json!({}))).unwrap();
     for sampler in Sampler::ALL {
         assert_eq!(timesteps(sampler, &schedule, 1).unwrap().len(), 1);
-        let found = quiet(sampler, &Run::new(&schedule, 1), initial(), |x, step| network(x, step.timestep)).unwrap();
+        let found = quiet(sampler, &Run::new(&schedule, 1), initial(), |x, step| {
+            network(x, step.timestep)
+        })
+        .unwrap();
         assert!(values(found).iter().all(|v| v.is_finite()), "{sampler}");
-        for (steps, message) in [(0, "at least 1"), (1001, "more than the 1000 timesteps"), (usize::MAX, "more than the 1000")] {
-            let error = quiet(sampler, &Run::new(&schedule, steps), initial(), |x, _| x).unwrap_err().to_string();
+        for (steps, message) in [
+            (0, "at least 1"),
+            (1001, "more than the 1000 timesteps"),
+            (usize::MAX, "more than the 1000"),
+        ] {
+            let error = quiet(sampler, &Run::new(&schedule, steps), initial(), |x, _| x)
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(message), "{sampler}: {error}");
-            assert_eq!(timesteps(sampler, &schedule, steps).unwrap_err().to_string(), error);
+            assert_eq!(
+                timesteps(sampler, &schedule, steps)
+                    .unwrap_err()
+                    .to_string(),
+                error
+            );
         }
     }
 }
@@ -220,17 +294,32 @@ fn one_step_is_enough_and_none_is_not() {
 /// Every number of steps gives a list inside the training range or an error, never a panic.
 #[test]
 fn every_number_of_steps_has_an_answer() {
-    for spacing in [Value::Null, "leading".into(), "trailing".into(), "linspace".into()] {
+    for spacing in [
+        Value::Null,
+        "leading".into(),
+        "trailing".into(),
+        "linspace".into(),
+    ] {
         for (skip, karras) in [(true, false), (false, true)] {
-            let config =
-                json!({"timestep_spacing": spacing, "skip_prk_steps": skip, "use_karras_sigmas": karras, "steps_offset": 1});
+            let config = json!({"timestep_spacing": spacing, "skip_prk_steps": skip, "use_karras_sigmas": karras, "steps_offset": 1});
             let schedule = schedule(&sd14(config)).unwrap();
             for sampler in Sampler::ALL {
-                for steps in (1..=1000).filter(|n| *n < 5 || n % 29 == 0 || *n > 995 || matches!(n, 61 | 103 | 500 | 501)) {
+                for steps in (1..=1000).filter(|n| {
+                    *n < 5 || n % 29 == 0 || *n > 995 || matches!(n, 61 | 103 | 500 | 501)
+                }) {
                     if let Ok(list) = timesteps(sampler, &schedule, steps) {
-                        assert!(list.iter().all(|t| (0.0..=999.0).contains(&t.get())), "{sampler}, {spacing}, {steps} steps");
-                        assert!(list.windows(2).all(|pair| pair[1] <= pair[0]), "{sampler}, {spacing}, {steps} steps");
-                        assert!(sampler == Sampler::Pndm || list.len() == steps, "{sampler}, {spacing}, {steps} steps");
+                        assert!(
+                            list.iter().all(|t| (0.0..=999.0).contains(&t.get())),
+                            "{sampler}, {spacing}, {steps} steps"
+                        );
+                        assert!(
+                            list.windows(2).all(|pair| pair[1] <= pair[0]),
+                            "{sampler}, {spacing}, {steps} steps"
+                        );
+                        assert!(
+                            sampler == Sampler::Pndm || list.len() == steps,
+                            "{sampler}, {spacing}, {steps} steps"
+                        );
                     } else {
                         assert!(
                             steps > 500 || sampler == Sampler::Pndm && !skip && steps < 4,
@@ -249,25 +338,37 @@ fn a_callback_can_stop_and_sees_preserved_variance() {
     let x0 = tensor(|_| 0.0);
     for sampler in Sampler::ALL {
         let list = timesteps(sampler, &schedule, 20).unwrap();
-        let run = Run { start: Some(StepIndex(4)), ..Run::new(&schedule, 20) };
+        let run = Run {
+            start: Some(StepIndex(4)),
+            ..Run::new(&schedule, 20)
+        };
         let mut seen = None;
         let stopped = sampler
             .sample(
                 &run,
                 fresh(0),
                 // The picture is black, so what is left is the noise, sqrt(1 - alpha_bar) of it.
-                &mut |x: Tensor<4>, step: Step| Ok::<_, Error>(x.mul_scalar(1.0 / (1.0 - step.alpha_bar).sqrt())),
+                &mut |x: Tensor<4>, step: Step| {
+                    Ok::<_, Error>(x.mul_scalar(1.0 / (1.0 - step.alpha_bar).sqrt()))
+                },
                 &mut |_| x0.clone(),
                 &mut |progress| {
                     assert_eq!(progress.len, list.len());
                     seen = Some(progress.latents());
-                    if progress.index == StepIndex(9) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+                    if progress.index == StepIndex(9) {
+                        ControlFlow::Break(())
+                    } else {
+                        ControlFlow::Continue(())
+                    }
                 },
             )
             .unwrap();
         let (stopped, seen) = (values(stopped), values(seen.unwrap()));
         assert!(distance(&stopped, &seen) < 1e-6, "{sampler}");
-        if !matches!(sampler, Sampler::Ddpm | Sampler::EulerAncestral | Sampler::DpmPp2mKarras) {
+        if !matches!(
+            sampler,
+            Sampler::Ddpm | Sampler::EulerAncestral | Sampler::DpmPp2mKarras
+        ) {
             let level = |t| (1.0 - schedule.alpha_bar(t)).sqrt();
             let expected = values(fresh(0).mul_scalar(level(list[10]) / level(list[4])));
             assert!(distance(&stopped, &expected) < 1e-4, "{sampler}");
@@ -292,45 +393,101 @@ fn a_callback_can_stop_and_sees_preserved_variance() {
 #[test]
 fn ddim_takes_more_noise_than_ddpm() {
     let schedule = schedule(&sd14(json!({}))).unwrap();
-    let run = Run { eta: 1.5, ..Run::new(&schedule, 5) };
+    let run = Run {
+        eta: 1.5,
+        ..Run::new(&schedule, 5)
+    };
     let mut drawn = 0;
     let epsilon = &mut |x: Tensor<4>, step: Step| {
         let shift = 0.2 * (0.01 * f64::from(step.timestep.get())).sin();
-        Ok::<_, Error>(x.clone().mul_scalar(1.7).sin().mul_scalar(0.3).add(x.mul_scalar(0.1)).add_scalar(shift))
+        Ok::<_, Error>(
+            x.clone()
+                .mul_scalar(1.7)
+                .sin()
+                .mul_scalar(0.3)
+                .add(x.mul_scalar(0.1))
+                .add_scalar(shift),
+        )
     };
     let mut noise = |_| {
         drawn += 1;
         fresh(drawn - 1)
     };
-    let found = Sampler::Ddim.sample(&run, initial(), epsilon, &mut noise, &mut |_| ControlFlow::Continue(())).unwrap();
-    let expected = [2.332_312, 3.960_307, 2.896_405_2, 1.539_883_3, 0.44281305, -1.256_355_6];
+    let found = Sampler::Ddim
+        .sample(&run, initial(), epsilon, &mut noise, &mut |_| {
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    let expected = [
+        2.332_312,
+        3.960_307,
+        2.896_405_2,
+        1.539_883_3,
+        0.44281305,
+        -1.256_355_6,
+    ];
     assert!(distance(&values(found)[..6], &expected) < 1e-5);
 }
 
 #[test]
 fn bad_requests_are_errors() {
     let schedule = schedule(&sd14(json!({}))).unwrap();
-    let message = |run: &Run<'_>| quiet(Sampler::Ddim, run, initial(), |x, _| x).unwrap_err().to_string();
+    let message = |run: &Run<'_>| {
+        quiet(Sampler::Ddim, run, initial(), |x, _| x)
+            .unwrap_err()
+            .to_string()
+    };
     for eta in [-0.1, f64::INFINITY, f64::NAN] {
-        assert!(message(&Run { eta, ..Run::new(&schedule, 5) }).contains("expected a number from 0"));
+        assert!(
+            message(&Run {
+                eta,
+                ..Run::new(&schedule, 5)
+            })
+            .contains("expected a number from 0")
+        );
     }
-    let run = Run { start: Some(StepIndex(5)), ..Run::new(&schedule, 5) };
+    let run = Run {
+        start: Some(StepIndex(5)),
+        ..Run::new(&schedule, 5)
+    };
     assert!(message(&run).contains("the list has 5 steps"));
     for sampler in Sampler::ALL {
-        let error = quiet(sampler, &Run::new(&schedule, 5), initial(), |x, _| x.narrow(0, 0, 1)).unwrap_err().to_string();
-        assert!(error.contains("expected a prediction of shape [2, 4, 3, 5], found [1, 4, 3, 5]"), "{error}");
+        let error = quiet(sampler, &Run::new(&schedule, 5), initial(), |x, _| {
+            x.narrow(0, 0, 1)
+        })
+        .unwrap_err()
+        .to_string();
+        assert!(
+            error.contains("expected a prediction of shape [2, 4, 3, 5], found [1, 4, 3, 5]"),
+            "{error}"
+        );
     }
-    let error = quiet(Sampler::Ddim, &Run::new(&schedule, 1000), initial(), |x, _| x).unwrap_err().to_string();
-    assert!(error.contains("reach timestep 1000, beyond the last of training, 999"), "{error}");
+    let error = quiet(
+        Sampler::Ddim,
+        &Run::new(&schedule, 1000),
+        initial(),
+        |x, _| x,
+    )
+    .unwrap_err()
+    .to_string();
+    assert!(
+        error.contains("reach timestep 1000, beyond the last of training, 999"),
+        "{error}"
+    );
     assert!(schedule.timestep(1000).is_err());
     assert!(
-        Timestep::new(-1.0).is_none() && Timestep::new(f32::NAN).is_none() && Timestep::new(946.5).unwrap().whole().is_none()
+        Timestep::new(-1.0).is_none()
+            && Timestep::new(f32::NAN).is_none()
+            && Timestep::new(946.5).unwrap().whole().is_none()
     );
 }
 
 #[test]
 fn each_picture_has_its_own_timestep() {
-    for (name, prediction) in [("epsilon", Prediction::Epsilon), ("v_prediction", Prediction::V)] {
+    for (name, prediction) in [
+        ("epsilon", Prediction::Epsilon),
+        ("v_prediction", Prediction::V),
+    ] {
         let schedule = schedule(&sd14(json!({"prediction_type": name}))).unwrap();
         assert_eq!(schedule.prediction(), prediction);
         let (x0, noise) = (initial(), fresh(0));
@@ -338,18 +495,35 @@ fn each_picture_has_its_own_timestep() {
         let x = schedule.add_noise(x0.clone(), noise.clone(), &t).unwrap();
         for (i, &t) in t.iter().enumerate() {
             let one = schedule.add_noise(x0.clone(), noise.clone(), &[t]).unwrap();
-            assert!(distance(&values(x.clone().narrow(0, i, 1)), &values(one.narrow(0, i, 1))) < 1e-6);
+            assert!(
+                distance(
+                    &values(x.clone().narrow(0, i, 1)),
+                    &values(one.narrow(0, i, 1))
+                ) < 1e-6
+            );
         }
         let alpha_bar = schedule.alpha_bars(&t);
-        let raw = schedule.training_target(x0.clone(), noise.clone(), &t).unwrap();
-        let epsilon = schedule.epsilon_from_raw(raw.clone(), x.clone(), &alpha_bar).unwrap();
+        let raw = schedule
+            .training_target(x0.clone(), noise.clone(), &t)
+            .unwrap();
+        let epsilon = schedule
+            .epsilon_from_raw(raw.clone(), x.clone(), &alpha_bar)
+            .unwrap();
         assert!(distance(&values(epsilon.clone()), &values(noise.clone())) < 1e-6);
-        let again = schedule.raw_from_epsilon(epsilon.clone(), x.clone(), &alpha_bar).unwrap();
+        let again = schedule
+            .raw_from_epsilon(epsilon.clone(), x.clone(), &alpha_bar)
+            .unwrap();
         assert!(distance(&values(again), &values(raw)) < 1e-5);
         let back = schedule.x0_from_epsilon(epsilon, x, &alpha_bar).unwrap();
         assert!(distance(&values(back), &values(x0.clone())) < 1e-5);
         for wrong in [&t[..0], &[t[0]; 3]] {
-            assert!(schedule.add_noise(x0.clone(), noise.clone(), wrong).unwrap_err().to_string().contains("one timestep or 2"));
+            assert!(
+                schedule
+                    .add_noise(x0.clone(), noise.clone(), wrong)
+                    .unwrap_err()
+                    .to_string()
+                    .contains("one timestep or 2")
+            );
         }
     }
 }
@@ -381,10 +555,23 @@ fn what_is_not_supported_is_refused_by_name() {
         ("_class_name", json!("FlowMatchEulerDiscreteScheduler")),
     ] {
         let error = schedule(&sd14(json!({key: value}))).unwrap_err();
-        let named = ["num_train_timesteps", "beta_start"].contains(&key) && error.to_string().contains("`beta_schedule`");
-        assert!(error.to_string().contains(&format!("`{key}`")) || named, "{key}: {error}");
-        assert!(error.to_string().starts_with("scheduler/scheduler_config.json: "), "{error}");
-        assert_eq!(key == "clip_sample" && value == json!(true) || key == "_class_name", error.hint().is_some(), "{key}");
+        let named = ["num_train_timesteps", "beta_start"].contains(&key)
+            && error.to_string().contains("`beta_schedule`");
+        assert!(
+            error.to_string().contains(&format!("`{key}`")) || named,
+            "{key}: {error}"
+        );
+        assert!(
+            error
+                .to_string()
+                .starts_with("scheduler/scheduler_config.json: "),
+            "{error}"
+        );
+        assert_eq!(
+            key == "clip_sample" && value == json!(true) || key == "_class_name",
+            error.hint().is_some(),
+            "{key}"
+        );
     }
     assert!(schedule(&json!([1])).is_err());
 }
@@ -396,20 +583,48 @@ fn options_matter_to_the_classes_that_have_them_and_only_when_they_draw() {
     use Sampler::*;
     const KARRAS: Sampler = DpmPp2mKarras;
     let cases: [(&str, Value, &[Sampler]); 22] = [
-        ("thresholding", json!(true), &[Ddim, Ddpm, DpmPp2m, KARRAS, UniPc]),
-        ("rescale_betas_zero_snr", json!(true), &[Ddim, Ddpm, Euler, EulerAncestral, DpmPp2m, KARRAS, UniPc]),
-        ("use_exponential_sigmas", json!(true), &[Lms, Euler, DpmPp2m, KARRAS, UniPc]),
-        ("use_beta_sigmas", json!(true), &[Lms, Euler, DpmPp2m, KARRAS, UniPc]),
+        (
+            "thresholding",
+            json!(true),
+            &[Ddim, Ddpm, DpmPp2m, KARRAS, UniPc],
+        ),
+        (
+            "rescale_betas_zero_snr",
+            json!(true),
+            &[Ddim, Ddpm, Euler, EulerAncestral, DpmPp2m, KARRAS, UniPc],
+        ),
+        (
+            "use_exponential_sigmas",
+            json!(true),
+            &[Lms, Euler, DpmPp2m, KARRAS, UniPc],
+        ),
+        (
+            "use_beta_sigmas",
+            json!(true),
+            &[Lms, Euler, DpmPp2m, KARRAS, UniPc],
+        ),
         ("use_flow_sigmas", json!(true), &[DpmPp2m, KARRAS, UniPc]),
         ("use_lu_lambdas", json!(true), &[DpmPp2m, KARRAS]),
-        ("use_dynamic_shifting", json!(true), &[DpmPp2m, KARRAS, UniPc]),
+        (
+            "use_dynamic_shifting",
+            json!(true),
+            &[DpmPp2m, KARRAS, UniPc],
+        ),
         ("euler_at_final", json!(true), &[DpmPp2m, KARRAS]),
         ("shift_terminal", json!(0.1), &[UniPc]),
-        ("algorithm_type", json!("sde-dpmsolver++"), &[DpmPp2m, KARRAS]),
+        (
+            "algorithm_type",
+            json!("sde-dpmsolver++"),
+            &[DpmPp2m, KARRAS],
+        ),
         ("solver_order", json!(3), &[DpmPp2m, KARRAS, UniPc]),
         // UniPC takes the name of another class's solver for its own default.
         ("solver_type", json!("heun"), &[DpmPp2m, KARRAS]),
-        ("final_sigmas_type", json!("sigma_min"), &[Euler, DpmPp2m, KARRAS, UniPc]),
+        (
+            "final_sigmas_type",
+            json!("sigma_min"),
+            &[Euler, DpmPp2m, KARRAS, UniPc],
+        ),
         ("lambda_min_clipped", json!(-5.1), &[DpmPp2m, KARRAS]),
         ("lower_order_final", json!(false), &[DpmPp2m, KARRAS, UniPc]),
         ("predict_x0", json!(false), &[UniPc]),
@@ -417,7 +632,11 @@ fn options_matter_to_the_classes_that_have_them_and_only_when_they_draw() {
         ("sigma_max", json!(700.0), &[Euler, UniPc]),
         ("interpolation_type", json!("log_linear"), &[Euler]),
         ("timestep_type", json!("continuous"), &[Euler]),
-        ("variance_type", json!("learned_range"), &[Ddpm, DpmPp2m, KARRAS]),
+        (
+            "variance_type",
+            json!("learned_range"),
+            &[Ddpm, DpmPp2m, KARRAS],
+        ),
         ("variance_type", json!("fixed_large"), &[Ddpm]),
     ];
     for (key, value, concerned) in cases {
@@ -429,14 +648,22 @@ fn options_matter_to_the_classes_that_have_them_and_only_when_they_draw() {
             let answers = [
                 read.usable_by(sampler).map(|()| 0),
                 timesteps(sampler, &read, 5).map(|list| list.len()),
-                quiet(sampler, &run, initial(), |x, step| network(x, step.timestep)).map(|_| 0),
+                quiet(sampler, &run, initial(), |x, step| {
+                    network(x, step.timestep)
+                })
+                .map(|_| 0),
             ];
             for answer in answers {
-                assert_eq!(answer.is_err(), concerned.contains(&sampler), "{key}: {value} with {sampler}");
+                assert_eq!(
+                    answer.is_err(),
+                    concerned.contains(&sampler),
+                    "{key}: {value} with {sampler}"
+                );
                 if let Err(error) = answer {
                     let text = error.to_string();
                     assert!(
-                        text.starts_with("scheduler/scheduler_config.json: ") && text.contains(&format!("`{key}`")),
+                        text.starts_with("scheduler/scheduler_config.json: ")
+                            && text.contains(&format!("`{key}`")),
                         "{text}"
                     );
                     assert!(error.hint().unwrap().contains("--sampler"), "{text}");
@@ -444,15 +671,34 @@ fn options_matter_to_the_classes_that_have_them_and_only_when_they_draw() {
             }
         }
         let notes = Schedule::passed_over(&sd14(json!({key: value})));
-        assert_eq!(notes, [format!("scheduler: PNDMScheduler has no option `{key}`, so {value} is passed over")]);
+        assert_eq!(
+            notes,
+            [format!(
+                "scheduler: PNDMScheduler has no option `{key}`, so {value} is passed over"
+            )]
+        );
     }
-    assert!(Schedule::passed_over(&sd14(json!({"lower_order_final": true, "solver_order": 2, "unknown": 7}))).is_empty());
-    assert!(Schedule::passed_over(&json!({"thresholding": true})).is_empty(), "DDIM has it, and refuses it");
-    // A model of DDIM's whose schedule ends without signal was trained on another one than is implemented.
-    let zero = schedule(&sd14(json!({"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": true}))).unwrap();
+    assert!(
+        Schedule::passed_over(&sd14(
+            json!({"lower_order_final": true, "solver_order": 2, "unknown": 7})
+        ))
+        .is_empty()
+    );
+    assert!(
+        Schedule::passed_over(&json!({"thresholding": true})).is_empty(),
+        "DDIM has it, and refuses it"
+    );
+    // A model of DDIM's whose schedule ends without signal was trained on another one than is
+    // implemented.
+    let zero = schedule(&sd14(
+        json!({"_class_name": "DDIMScheduler", "rescale_betas_zero_snr": true}),
+    ))
+    .unwrap();
     let error = zero.timestep(5).unwrap_err().to_string();
     assert!(error.contains("`rescale_betas_zero_snr`"), "{error}");
-    assert!(zero.add_noise(initial(), fresh(0), &[]).is_err() && zero.usable_by(Sampler::Ddim).is_err());
+    assert!(
+        zero.add_noise(initial(), fresh(0), &[]).is_err() && zero.usable_by(Sampler::Ddim).is_err()
+    );
 }
 
 /// A method that needs no timestep works on a model whose schedule nobody here knows.
@@ -460,20 +706,31 @@ fn options_matter_to_the_classes_that_have_them_and_only_when_they_draw() {
 fn a_refused_schedule_answers_whoever_asks_it_for_something() {
     let error = schedule(&json!({"_class_name": "FlowMatchEulerDiscreteScheduler"})).unwrap_err();
     let refused = Schedule::refused(&error);
-    assert_eq!(refused.alphas_cumprod(), schedule(&sd14(json!({}))).unwrap().alphas_cumprod());
+    assert_eq!(
+        refused.alphas_cumprod(),
+        schedule(&sd14(json!({}))).unwrap().alphas_cumprod()
+    );
     for sampler in Sampler::ALL {
         let found = quiet(sampler, &Run::new(&refused, 5), initial(), |x, _| x).unwrap_err();
         assert!(
-            found.to_string().contains("FlowMatchEulerDiscreteScheduler") && found.hint().unwrap().contains("DDIM"),
+            found
+                .to_string()
+                .contains("FlowMatchEulerDiscreteScheduler")
+                && found.hint().unwrap().contains("DDIM"),
             "{found}"
         );
         assert!(timesteps(sampler, &refused, 5).is_err());
     }
-    assert!(refused.usable().is_err() && refused.timestep(0).is_err() && refused.add_noise(initial(), fresh(0), &[]).is_err());
+    assert!(
+        refused.usable().is_err()
+            && refused.timestep(0).is_err()
+            && refused.add_noise(initial(), fresh(0), &[]).is_err()
+    );
 }
 
-/// diffusers 0.42.1, torch 2.15, in run(scheduler, 7) of golden/samplers.py; numbers 0, 1, 2, 30 and 119 of x. By itself diffusers
-/// ends in NaN with bh1: its last step, to sigma 0, multiplies an infinite B by differences of 0. So that step is taken by
+/// diffusers 0.42.1, torch 2.15, in run(scheduler, 7) of golden/samplers.py; numbers 0, 1, 2, 30
+/// and 119 of x. By itself diffusers ends in NaN with bh1: its last step, to sigma 0, multiplies an
+/// infinite B by differences of 0. So that step is taken by
 ///
 ///     class First(UniPCMultistepScheduler):
 ///         def multistep_uni_p_bh_update(self, *a, order=None, **k):
@@ -485,21 +742,54 @@ fn a_refused_schedule_answers_whoever_asks_it_for_something() {
 #[test]
 fn unipc_takes_both_of_its_solvers() {
     for (karras, expected) in BH1 {
-        let read = schedule(&sd14(json!({"solver_type": "bh1", "use_karras_sigmas": karras}))).unwrap();
-        let found = values(quiet(Sampler::UniPc, &Run::new(&read, 7), initial(), |x, step| network(x, step.timestep)).unwrap());
-        let other = schedule(&sd14(json!({"solver_type": "bh2", "use_karras_sigmas": karras}))).unwrap();
-        let plain = values(quiet(Sampler::UniPc, &Run::new(&other, 7), initial(), |x, step| network(x, step.timestep)).unwrap());
+        let read = schedule(&sd14(
+            json!({"solver_type": "bh1", "use_karras_sigmas": karras}),
+        ))
+        .unwrap();
+        let found = values(
+            quiet(Sampler::UniPc, &Run::new(&read, 7), initial(), |x, step| {
+                network(x, step.timestep)
+            })
+            .unwrap(),
+        );
+        let other = schedule(&sd14(
+            json!({"solver_type": "bh2", "use_karras_sigmas": karras}),
+        ))
+        .unwrap();
+        let plain = values(
+            quiet(
+                Sampler::UniPc,
+                &Run::new(&other, 7),
+                initial(),
+                |x, step| network(x, step.timestep),
+            )
+            .unwrap(),
+        );
         let picked: Vec<f32> = [0, 1, 2, 30, 119].map(|i| found[i]).to_vec();
         assert!(distance(&picked, &expected) < 1e-5, "{karras}: {picked:?}");
         assert!(distance(&found, &plain) > 1e-4, "the two differ");
-        let unnamed = schedule(&sd14(json!({"solver_type": "midpoint", "use_karras_sigmas": karras}))).unwrap();
-        let same = values(quiet(Sampler::UniPc, &Run::new(&unnamed, 7), initial(), |x, step| network(x, step.timestep)).unwrap());
+        let unnamed = schedule(&sd14(
+            json!({"solver_type": "midpoint", "use_karras_sigmas": karras}),
+        ))
+        .unwrap();
+        let same = values(
+            quiet(
+                Sampler::UniPc,
+                &Run::new(&unnamed, 7),
+                initial(),
+                |x, step| network(x, step.timestep),
+            )
+            .unwrap(),
+        );
         assert_eq!(same, plain, "a name of another class's solver is bh2");
     }
 }
 
 const BH1: [(bool, [f32; 5]); 2] = [
-    (false, [1.0629486, 11.496263, 14.440573, 7.7988644, 13.234185]),
+    (
+        false,
+        [1.0629486, 11.496263, 14.440573, 7.7988644, 13.234185],
+    ),
     (true, [0.6241138, 10.41872, 14.29137, 7.419_276, 11.8955]),
 ];
 
@@ -513,10 +803,14 @@ fn the_rest_of_a_configuration_is_read() {
         "solver_order": 2, "solver_type": "midpoint", "thresholding": false, "time_shift_type": "exponential", "variance_type": null,
         "interpolation_type": "linear", "sigma_min": null, "timestep_type": "discrete", "disable_corrector": [], "nobody_reads_this": 7
     }));
-    assert_eq!(schedule(&full).unwrap().alphas_cumprod(), plain.alphas_cumprod());
+    assert_eq!(
+        schedule(&full).unwrap().alphas_cumprod(),
+        plain.alphas_cumprod()
+    );
 
     let trained: Vec<f64> = (0..1000).map(|t| 0.001 + 1e-5 * f64::from(t)).collect();
-    let linear = schedule(&json!({"beta_start": 0.001, "beta_end": 0.01099, "clip_sample": false})).unwrap();
+    let linear =
+        schedule(&json!({"beta_start": 0.001, "beta_end": 0.01099, "clip_sample": false})).unwrap();
     let same = schedule(&json!({"trained_betas": trained})).unwrap();
     for (a, b) in linear.alphas_cumprod().iter().zip(same.alphas_cumprod()) {
         assert!((a - b).abs() < 1e-6);
@@ -544,14 +838,30 @@ fn names_are_those_users_type() {
         ("k-euler-a", Sampler::EulerAncestral),
         ("dpmsolver++", Sampler::DpmPp2m),
     ];
-    assert!(names.into_iter().all(|(name, sampler)| name.parse::<Sampler>().unwrap() == sampler));
+    assert!(
+        names
+            .into_iter()
+            .all(|(name, sampler)| name.parse::<Sampler>().unwrap() == sampler)
+    );
     let error = "heun".parse::<Sampler>().unwrap_err();
-    assert!(error.to_string().contains("`heun`") && error.hint().unwrap().contains("euler-a, dpm++2m, dpm++2m-karras"));
+    assert!(
+        error.to_string().contains("`heun`")
+            && error
+                .hint()
+                .unwrap()
+                .contains("euler-a, dpm++2m, dpm++2m-karras")
+    );
 
     let of = |config| Sampler::default_for(Path::new("s.json"), &config);
     assert_eq!(of(sd14(json!({}))).unwrap(), Sampler::Pndm);
     assert_eq!(of(json!({})).unwrap(), Sampler::Ddim);
     let karras = json!({"_class_name": "DPMSolverMultistepScheduler", "use_karras_sigmas": true});
     assert_eq!(of(karras).unwrap(), Sampler::DpmPp2mKarras);
-    assert!(of(json!({"_class_name": "HeunDiscreteScheduler"})).unwrap_err().hint().unwrap().contains("ddim"));
+    assert!(
+        of(json!({"_class_name": "HeunDiscreteScheduler"}))
+            .unwrap_err()
+            .hint()
+            .unwrap()
+            .contains("ddim")
+    );
 }

@@ -13,20 +13,31 @@ pub struct Adam {
     pub eps: f64,
     /// Weight decay; the value times it is added to the gradient, as in `torch.optim.Adam`.
     pub weight_decay: f64,
-    /// Whether weights decay beside the gradient instead, as in AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101).
+    /// Whether weights decay beside the gradient instead, as in AdamW (Loshchilov and Hutter 2019,
+    /// arXiv 1711.05101).
     pub decoupled: bool,
 }
 
 impl Adam {
     /// AdamW with PyTorch's defaults.
     pub fn decoupled() -> Self {
-        Self { weight_decay: 1e-2, decoupled: true, ..Self::default() }
+        Self {
+            weight_decay: 1e-2,
+            decoupled: true,
+            ..Self::default()
+        }
     }
 }
 
 impl Default for Adam {
     fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, decoupled: false }
+        Self {
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.0,
+            decoupled: false,
+        }
     }
 }
 
@@ -42,17 +53,34 @@ pub struct Moments {
 impl Moments {
     /// No gradient seen yet.
     pub fn zeros_like(x: &Tensor<1>) -> Self {
-        Self { m: x.zeros_like(), v: x.zeros_like() }
+        Self {
+            m: x.zeros_like(),
+            v: x.zeros_like(),
+        }
     }
 
-    /// One step of size `lr` with the defaults; `t` counts steps from 1. The gradient is f32 and so is everything here.
+    /// One step of size `lr` with the defaults; `t` counts steps from 1. The gradient is f32 and so
+    /// is everything here.
     pub fn step(&mut self, x: Tensor<1>, gradient: Tensor<1>, lr: f64, t: usize) -> Tensor<1> {
         self.step_with(Adam::default(), x, gradient, lr, t)
     }
 
     /// The same with other settings.
-    pub fn step_with(&mut self, adam: Adam, x: Tensor<1>, gradient: Tensor<1>, lr: f64, t: usize) -> Tensor<1> {
-        let Adam { beta1, beta2, eps, weight_decay, decoupled } = adam;
+    pub fn step_with(
+        &mut self,
+        adam: Adam,
+        x: Tensor<1>,
+        gradient: Tensor<1>,
+        lr: f64,
+        t: usize,
+    ) -> Tensor<1> {
+        let Adam {
+            beta1,
+            beta2,
+            eps,
+            weight_decay,
+            decoupled,
+        } = adam;
         let (x, gradient) = match (weight_decay == 0.0, decoupled) {
             (true, _) => (x, gradient),
             (false, true) => (x * (1.0 - lr * weight_decay), gradient),
@@ -60,7 +88,8 @@ impl Moments {
         };
         self.m = self.m.clone() * beta1 + gradient.clone() * (1.0 - beta1);
         self.v = self.v.clone() * beta2 + gradient.powi_scalar(2) * (1.0 - beta2);
-        // As torch does: the first moment's correction goes into the step size, the second's under the root.
+        // As torch does: the first moment's correction goes into the step size, the second's under
+        // the root.
         let corrected1 = 1.0 - beta1.powi(t as i32);
         let corrected2 = (1.0 - beta2.powi(t as i32)).sqrt();
         let root = self.v.clone().sqrt() / corrected2 + eps;

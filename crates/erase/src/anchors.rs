@@ -1,6 +1,6 @@
-//! Pictures of what is to be drawn instead, each with a pair of prompts: the one it was drawn from, and the one that asks for
-//! the concept. Ablating Concepts and DoCo learn from them. With equal prompts on both sides they show what is to be kept, or the
-//! concept itself.
+//! Pictures of what is to be drawn instead, each with a pair of prompts: the one it was drawn from,
+//! and the one that asks for the concept. Ablating Concepts and DoCo learn from them. With equal
+//! prompts on both sides they show what is to be kept, or the concept itself.
 
 use burn::tensor::Tensor;
 use scumble_diffusion::Pipeline;
@@ -28,22 +28,37 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Every prompt of the concepts, and what is drawn instead: its anchor, or nothing in particular.
+    /// Every prompt of the concepts, and what is drawn instead: its anchor, or nothing in
+    /// particular.
     pub fn of(concepts: &[Concept]) -> Vec<Self> {
         let prompts = concepts.iter().flat_map(|concept| &concept.prompts);
-        prompts.map(|p| Self { targets: vec![p.asks().to_owned()], anchor: p.instead() }).collect()
+        prompts
+            .map(|p| Self {
+                targets: vec![p.asks().to_owned()],
+                anchor: p.instead(),
+            })
+            .collect()
     }
 
     /// The same prompt on both sides.
     pub fn same(text: String) -> Self {
-        Self { targets: vec![text.clone()], anchor: text }
+        Self {
+            targets: vec![text.clone()],
+            anchor: text,
+        }
     }
 
-    /// About `n` prompts that are to stay as they are: all that the user named, then captions, and after every seventh the empty prompt,
-    /// which guidance asks at every step of sampling. None if there is nothing to keep.
+    /// About `n` prompts that are to stay as they are: all that the user named, then captions, and
+    /// after every seventh the empty prompt, which guidance asks at every step of sampling. None if
+    /// there is nothing to keep.
     pub fn kept(job: &Job<'_>, n: usize) -> Vec<Self> {
         let some = Retain::of(job).some((n - n / 8).max(1));
-        let with_empty = some.chunks(7).flat_map(|seven| seven.iter().cloned().chain((seven.len() == 7).then(String::new)));
+        let with_empty = some.chunks(7).flat_map(|seven| {
+            seven
+                .iter()
+                .cloned()
+                .chain((seven.len() == 7).then(String::new))
+        });
         with_empty.map(Self::same).collect()
     }
 }
@@ -75,7 +90,8 @@ pub struct Batch {
     pub target: Tensor<3>,
     /// Hidden states of the prompts the pictures were drawn from, like `target`.
     pub anchor: Tensor<3>,
-    /// 1 where a picture that was made smaller is, 0 around it, `[n, 1, h, w]`; `None` if all are whole.
+    /// 1 where a picture that was made smaller is, 0 around it, `[n, 1, h, w]`; `None` if all are
+    /// whole.
     pub valid: Option<Tensor<4>>,
 }
 
@@ -90,20 +106,32 @@ pub fn kept(seed: u64) -> Stream {
 }
 
 impl Anchors {
-    /// Pictures drawn by the frozen model: at least one for every pair, of which there is at least one. `of` tells one set of
-    /// pictures of a job from another.
+    /// Pictures drawn by the frozen model: at least one for every pair, of which there is at least
+    /// one. `of` tells one set of pictures of a job from another.
     ///
     /// # Errors
     /// If the model cannot sample, or the caller interrupts.
-    pub fn drawn(job: &mut Job<'_>, pairs: &[Pair], pictures: usize, drawing: Drawing, of: Stream) -> Result<Self> {
+    pub fn drawn(
+        job: &mut Job<'_>,
+        pairs: &[Pair],
+        pictures: usize,
+        drawing: Drawing,
+        of: Stream,
+    ) -> Result<Self> {
         let count = pictures.max(pairs.len());
-        let prompts: Vec<String> = pairs.iter().cycle().take(count).map(|pair| pair.anchor.clone()).collect();
+        let prompts: Vec<String> = pairs
+            .iter()
+            .cycle()
+            .take(count)
+            .map(|pair| pair.anchor.clone())
+            .collect();
         let seeds: Vec<u64> = (0..count).map(|i| of.at(i)).collect();
         let latents = pictures::drawn(job, &prompts, &seeds, drawing)?;
         Ok(Self::of(job, pairs, latents, of.seed()))
     }
 
-    /// The user's pictures, `None` if there are none; each belongs to one of the pairs, of which there is at least one.
+    /// The user's pictures, `None` if there are none; each belongs to one of the pairs, of which
+    /// there is at least one.
     pub fn given(job: &Job<'_>, pairs: &[Pair], of: Stream) -> Option<Self> {
         Some(Self::of(job, pairs, pictures::given(job)?, of.seed()))
     }
@@ -111,7 +139,9 @@ impl Anchors {
     fn of(job: &Job<'_>, pairs: &[Pair], latents: Tensor<4>, seed: u64) -> Self {
         let targets: Vec<String> = pairs.iter().flat_map(|pair| pair.targets.clone()).collect();
         let anchors: Vec<String> = pairs.iter().map(|pair| pair.anchor.clone()).collect();
-        let first = pairs.iter().scan(0, |next, pair| Some(std::mem::replace(next, *next + pair.targets.len())));
+        let first = pairs.iter().scan(0, |next, pair| {
+            Some(std::mem::replace(next, *next + pair.targets.len()))
+        });
         Self {
             noised: Noised::new(job.pipeline, latents),
             first: first.collect(),
@@ -129,15 +159,22 @@ impl Anchors {
         Self { augment, ..self }
     }
 
-    /// The same pictures with other hidden states of the prompts that ask for the concept, `[pairs, tokens, width]`: one for each pair.
+    /// The same pictures with other hidden states of the prompts that ask for the concept, `[pairs,
+    /// tokens, width]`: one for each pair.
     #[must_use]
     pub fn with_targets(self, targets: Tensor<3>) -> Self {
-        Self { first: (0..self.pairs.len()).collect(), targets, ..self }
+        Self {
+            first: (0..self.pairs.len()).collect(),
+            targets,
+            ..self
+        }
     }
 
     /// The pictures that belong to some of the pairs.
     pub(crate) fn noised_of(&self, pairs: &[usize]) -> Noised {
-        let rows: Vec<usize> = (0..self.noised.len()).filter(|row| pairs.contains(&(row % self.pairs.len()))).collect();
+        let rows: Vec<usize> = (0..self.noised.len())
+            .filter(|row| pairs.contains(&(row % self.pairs.len())))
+            .collect();
         self.noised.some(&rows)
     }
 
@@ -147,60 +184,99 @@ impl Anchors {
     /// If the schedule has no such timestep.
     pub fn batch(&self, pipeline: &Pipeline, n: usize, step: usize) -> Result<Batch> {
         let mut rng = stream(self.seed, "anchors/changes").rng(step);
-        let changes: Vec<Change> = (0..n).map(|_| Change::drawn(self.augment, &mut rng)).collect();
+        let changes: Vec<Change> = (0..n)
+            .map(|_| Change::drawn(self.augment, &mut rng))
+            .collect();
         let mut valid = None;
-        let noisy = self.noised.draw_changed(pipeline, n, self.seed, step, &mut |latents| {
-            if self.augment == Augment::None {
-                return latents;
-            }
-            let changed = changes.iter().enumerate().map(|(i, change)| change.apply(pipeline, latents.clone().narrow(0, i, 1)));
-            let (latents, masks): (Vec<_>, Vec<_>) = changed.unzip();
-            valid = (self.augment == Augment::Resize).then(|| Tensor::cat(masks, 0));
-            Tensor::cat(latents, 0)
-        })?;
-        let pairs: Vec<usize> = noisy.rows.iter().map(|row| row % self.pairs.len()).collect();
+        let noisy = self
+            .noised
+            .draw_changed(pipeline, n, self.seed, step, &mut |latents| {
+                if self.augment == Augment::None {
+                    return latents;
+                }
+                let changed = changes
+                    .iter()
+                    .enumerate()
+                    .map(|(i, change)| change.apply(pipeline, latents.clone().narrow(0, i, 1)));
+                let (latents, masks): (Vec<_>, Vec<_>) = changed.unzip();
+                valid = (self.augment == Augment::Resize).then(|| Tensor::cat(masks, 0));
+                Tensor::cat(latents, 0)
+            })?;
+        let pairs: Vec<usize> = noisy
+            .rows
+            .iter()
+            .map(|row| row % self.pairs.len())
+            .collect();
         let chosen = stream(self.seed, "anchors/wordings").rng(step).uniform(n);
-        let one = |(&pair, u): (&usize, f32)| ((u * self.pairs[pair].targets.len() as f32) as usize, pair);
+        let one = |(&pair, u): (&usize, f32)| {
+            ((u * self.pairs[pair].targets.len() as f32) as usize, pair)
+        };
         let wording: Vec<(usize, usize)> = pairs.iter().zip(chosen).map(one).collect();
         let target = if changes.iter().any(|change| !change.says.is_empty()) {
-            let said = wording.iter().zip(&changes).map(|(&(k, pair), c)| format!("{}{}", c.says, self.pairs[pair].targets[k]));
+            let said = wording
+                .iter()
+                .zip(&changes)
+                .map(|(&(k, pair), c)| format!("{}{}", c.says, self.pairs[pair].targets[k]));
             pipeline.encode(&said.collect::<Vec<_>>())
         } else {
-            select(&self.targets, &wording.iter().map(|&(k, pair)| self.first[pair] + k).collect::<Vec<_>>())
+            select(
+                &self.targets,
+                &wording
+                    .iter()
+                    .map(|&(k, pair)| self.first[pair] + k)
+                    .collect::<Vec<_>>(),
+            )
         };
-        Ok(Batch { target, anchor: select(&self.anchors, &pairs), pairs, noisy, valid })
+        Ok(Batch {
+            target,
+            anchor: select(&self.anchors, &pairs),
+            pairs,
+            noisy,
+            valid,
+        })
     }
 }
 
-/// The mean squared difference of predictions, `[n, channels, h, w]`, over what is valid of each example.
+/// The mean squared difference of predictions, `[n, channels, h, w]`, over what is valid of each
+/// example.
 pub fn masked_error(a: Tensor<4>, b: Tensor<4>, valid: Option<&Tensor<4>>) -> Tensor<1> {
     let [n, channels, h, w] = a.dims();
     let squares = (a - b).powi_scalar(2);
-    let Some(valid) = valid else { return squares.mean() };
+    let Some(valid) = valid else {
+        return squares.mean();
+    };
     let sum = |x: Tensor<4>, each: usize| x.reshape([n, each]).sum_dim(1);
     let whole = sum(squares * valid.clone(), channels * h * w);
     (whole / (sum(valid.clone(), h * w) * channels as f64)).mean()
 }
 
 impl Batch {
-    /// What a model predicts for the anchors' prompts, or past that: `net(z_t, a) - eta (net(z_t, c) - net(z_t, a))`.
+    /// What a model predicts for the anchors' prompts, or past that: `net(z_t, a) - eta (net(z_t,
+    /// c) - net(z_t, a))`.
     pub fn anchored(&self, model: &Pipeline, eta: f64) -> Tensor<4> {
         let anchored = self.noisy.predicted(model, &Context::from(&self.anchor));
         if eta == 0.0 {
             return anchored;
         }
-        anchored.clone() * (1.0 + eta) - self.noisy.predicted(model, &Context::from(&self.target)) * eta
+        anchored.clone() * (1.0 + eta)
+            - self.noisy.predicted(model, &Context::from(&self.target)) * eta
     }
 
-    /// The mean squared error of denoising the pictures with the prompts they were drawn from; `detach` leaves the start token without
-    /// a gradient.
+    /// The mean squared error of denoising the pictures with the prompts they were drawn from;
+    /// `detach` leaves the start token without a gradient.
     ///
     /// # Errors
     /// If the schedule cannot say what the network should predict.
     pub fn denoising(&self, model: &Pipeline, detach: bool) -> Result<Tensor<1>> {
         let context = Context::from(&self.anchor);
-        let context = if detach { context.with_start_detached() } else { context };
+        let context = if detach {
+            context.with_start_detached()
+        } else {
+            context
+        };
         let prediction = self.noisy.predicted(model, &context);
-        Ok((prediction - self.noisy.target(model)?).powi_scalar(2).mean())
+        Ok((prediction - self.noisy.target(model)?)
+            .powi_scalar(2)
+            .mean())
     }
 }

@@ -1,4 +1,5 @@
-//! Bottlenecks after the cross-attentions that are trained: where they lie, how they begin, and how they become an edit.
+//! Bottlenecks after the cross-attentions that are trained: where they lie, how they begin, and how
+//! they become an edit.
 
 use std::collections::BTreeMap;
 
@@ -16,11 +17,14 @@ use crate::{
 };
 
 /// All numbers of the bottlenecks.
-pub const BOTTLENECKS: Trainable =
-    Trainable::of_adapters("bottlenecks", "bottlenecks after the cross-attention", |name, _| name.contains(".eraser."));
+pub const BOTTLENECKS: Trainable = Trainable::of_adapters(
+    "bottlenecks",
+    "bottlenecks after the cross-attention",
+    |name, _| name.contains(".eraser."),
+);
 
-/// The model with a fresh bottleneck of `inner` channels after every cross-attention: the layer in front as PyTorch begins a
-/// linear layer, the one behind zero, so that it is still the same model.
+/// The model with a fresh bottleneck of `inner` channels after every cross-attention: the layer in
+/// front as PyTorch begins a linear layer, the one behind zero, so that it is still the same model.
 ///
 /// # Errors
 /// If `inner` is 0 or the model has no cross-attention.
@@ -29,17 +33,30 @@ pub fn attached(pipeline: &Pipeline, inner: usize, seed: u64) -> Result<Pipeline
         .unet
         .weights
         .iter()
-        .filter_map(|(name, weight)| Some((name.strip_suffix(".attn2.to_out.0.weight")?.to_owned(), weight.shape[0])))
+        .filter_map(|(name, weight)| {
+            Some((
+                name.strip_suffix(".attn2.to_out.0.weight")?.to_owned(),
+                weight.shape[0],
+            ))
+        })
         .collect();
     if inner == 0 || outputs.is_empty() {
-        return Err(Error::input(format!("a bottleneck of {inner} channels for {} cross-attentions is none", outputs.len())));
+        return Err(Error::input(format!(
+            "a bottleneck of {inner} channels for {} cross-attentions is none",
+            outputs.len()
+        )));
     }
     let mut adapted = pipeline.clone();
     let device = pipeline.device().clone();
     for (i, (block, width)) in outputs.into_iter().enumerate() {
         let mut rng = stream(seed, "bottleneck").rng(i);
         let bound = 1.0 / (width as f32).sqrt();
-        let mut uniform = |n: usize| -> Vec<f32> { rng.uniform(n).into_iter().map(|u| (2.0 * u - 1.0) * bound).collect() };
+        let mut uniform = |n: usize| -> Vec<f32> {
+            rng.uniform(n)
+                .into_iter()
+                .map(|u| (2.0 * u - 1.0) * bound)
+                .collect()
+        };
         let parts = [
             ("down.weight", vec![inner, width], uniform(inner * width)),
             ("down.bias", vec![inner], uniform(inner)),
@@ -49,7 +66,10 @@ pub fn attached(pipeline: &Pipeline, inner: usize, seed: u64) -> Result<Pipeline
         for (end, shape, values) in parts {
             let count = values.len();
             let flat = Tensor::from_data(TensorData::new(values, [count]), &device);
-            adapted.unet.weights.add(format!("{block}.attn2.{BOTTLENECK}.{end}"), shape, flat);
+            adapted
+                .unet
+                .weights
+                .add(format!("{block}.attn2.{BOTTLENECK}.{end}"), shape, flat);
         }
     }
     Ok(adapted)
@@ -59,7 +79,10 @@ pub fn attached(pipeline: &Pipeline, inner: usize, seed: u64) -> Result<Pipeline
 pub fn changes(adapted: &Pipeline, values: Gradients) -> BTreeMap<(String, String), Change> {
     let one = |(name, value): (String, Tensor<1>)| {
         let shape = adapted.unet.weights.get(&name)?.shape.clone();
-        Some((("unet".to_owned(), name), Change::Added(to_host(value).reshaped(shape)?)))
+        Some((
+            ("unet".to_owned(), name),
+            Change::Added(to_host(value).reshaped(shape)?),
+        ))
     };
     values.into_iter().filter_map(one).collect()
 }

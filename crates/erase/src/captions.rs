@@ -1,7 +1,9 @@
-//! What a model should go on drawing, in words: the prior that preserving methods keep, and the retain set of those that train.
+//! What a model should go on drawing, in words: the prior that preserving methods keep, and the
+//! retain set of those that train.
 //!
-//! Published methods take such sentences from COCO, which nobody ships. Here they come from the world of the model where it
-//! has one, from a word list that is compiled in, or from the user; either way their hash stands in the Edit.
+//! Published methods take such sentences from COCO, which nobody ships. Here they come from the
+//! world of the model where it has one, from a word list that is compiled in, or from the user;
+//! either way their hash stands in the Edit.
 
 use serde_json::{Value, json};
 
@@ -14,7 +16,8 @@ const NOUNS: &str = include_str!("../assets/nouns.txt");
 const WORLD: &str = "emoji-world";
 const WORDS: &str = "nouns";
 
-/// What a noun is put into: plain names, pictures of it, and the places and company that captions of photographs mention.
+/// What a noun is put into: plain names, pictures of it, and the places and company that captions
+/// of photographs mention.
 const FORMS: [&str; 8] = [
     "{a}",
     "a photo of {a}",
@@ -38,7 +41,8 @@ pub struct Captions {
 }
 
 impl Captions {
-    /// Every caption of a world that names none of the erased concepts: its objects alone and in every style.
+    /// Every caption of a world that names none of the erased concepts: its objects alone and in
+    /// every style.
     pub fn of_world(world: &World, erased: &[String]) -> Self {
         let gone: Vec<Known> = erased.iter().filter_map(|name| world.find(name)).collect();
         let object_gone = |object: &str| {
@@ -48,16 +52,39 @@ impl Captions {
                 Known::Style(_) => false,
             })
         };
-        let style_gone = |style: &str| gone.iter().any(|known| matches!(known, Known::Style(name) if name == style));
-        let objects: Vec<&String> = world.objects.iter().filter(|object| !object_gone(object)).collect();
-        let styles: Vec<Option<&str>> =
-            [None].into_iter().chain(world.styles.iter().filter(|s| !style_gone(s)).map(|s| Some(s.as_str()))).collect();
-        let lines = styles.iter().flat_map(|style| objects.iter().map(|object| World::caption(object, *style, None)));
-        Self { source: WORLD.into(), lines: lines.collect(), given: false }
+        let style_gone = |style: &str| {
+            gone.iter()
+                .any(|known| matches!(known, Known::Style(name) if name == style))
+        };
+        let objects: Vec<&String> = world
+            .objects
+            .iter()
+            .filter(|object| !object_gone(object))
+            .collect();
+        let styles: Vec<Option<&str>> = [None]
+            .into_iter()
+            .chain(
+                world
+                    .styles
+                    .iter()
+                    .filter(|s| !style_gone(s))
+                    .map(|s| Some(s.as_str())),
+            )
+            .collect();
+        let lines = styles.iter().flat_map(|style| {
+            objects
+                .iter()
+                .map(|object| World::caption(object, *style, None))
+        });
+        Self {
+            source: WORLD.into(),
+            lines: lines.collect(),
+            given: false,
+        }
     }
 
-    /// Captions over the compiled-in nouns, every noun once before any twice; without those that share a word with an erased
-    /// concept.
+    /// Captions over the compiled-in nouns, every noun once before any twice; without those that
+    /// share a word with an erased concept.
     pub fn of_nouns(erased: &[String], count: usize) -> Self {
         let nouns: Vec<&str> = NOUNS.lines().filter(|noun| !noun.is_empty()).collect();
         let all = FORMS.iter().enumerate().flat_map(|(f, form)| {
@@ -65,17 +92,32 @@ impl Captions {
             nouns.iter().enumerate().map(move |(i, noun)| {
                 // Company from further down the list, another one for every form.
                 let other = nouns[(i * 7 + f * 31 + 1) % nouns.len()];
-                form.replace("{a}", &World::article(noun)).replace("{b}", &World::article(other))
+                form.replace("{a}", &World::article(noun))
+                    .replace("{b}", &World::article(other))
             })
         });
-        let lines = all.filter(|line| !erased.iter().any(|name| shares_word(line, name))).take(count).collect();
-        Self { source: WORDS.into(), lines, given: false }
+        let lines = all
+            .filter(|line| !erased.iter().any(|name| shares_word(line, name)))
+            .take(count)
+            .collect();
+        Self {
+            source: WORDS.into(),
+            lines,
+            given: false,
+        }
     }
 
     /// The user's own.
     pub fn of_user(source: impl Into<String>, lines: Vec<String>, erased: &[String]) -> Self {
-        let lines = lines.into_iter().filter(|line| !erased.iter().any(|name| shares_word(line, name))).collect();
-        Self { source: source.into(), lines, given: true }
+        let lines = lines
+            .into_iter()
+            .filter(|line| !erased.iter().any(|name| shares_word(line, name)))
+            .collect();
+        Self {
+            source: source.into(),
+            lines,
+            given: true,
+        }
     }
 
     /// The hash of the prompts.
@@ -90,21 +132,36 @@ impl Captions {
 }
 
 /// Words too common to say what a sentence is about.
-const COMMON: [&str; 12] = ["a", "an", "the", "of", "in", "on", "and", "with", "style", "by", "photo", "painting"];
+const COMMON: [&str; 12] = [
+    "a", "an", "the", "of", "in", "on", "and", "with", "style", "by", "photo", "painting",
+];
 
-/// What is left of a name without words that say nothing by themselves: `church` of `a church`, `ink` of `ink style`. A name of
-/// nothing else stays as it is.
+/// What is left of a name without words that say nothing by themselves: `church` of `a church`,
+/// `ink` of `ink style`. A name of nothing else stays as it is.
 pub fn telling(name: &str) -> String {
-    let words: Vec<&str> = name.split_whitespace().filter(|w| !COMMON.contains(&w.to_lowercase().as_str())).collect();
-    if words.is_empty() { name.trim().to_owned() } else { words.join(" ") }
+    let words: Vec<&str> = name
+        .split_whitespace()
+        .filter(|w| !COMMON.contains(&w.to_lowercase().as_str()))
+        .collect();
+    if words.is_empty() {
+        name.trim().to_owned()
+    } else {
+        words.join(" ")
+    }
 }
 
 /// Whether a sentence contains a word of a name, plurals included.
 fn shares_word(line: &str, name: &str) -> bool {
     let words = |text: &str| -> Vec<String> {
-        text.to_lowercase().split(|c: char| !c.is_alphanumeric()).map(|w| w.trim_end_matches('s').to_owned()).collect()
+        text.to_lowercase()
+            .split(|c: char| !c.is_alphanumeric())
+            .map(|w| w.trim_end_matches('s').to_owned())
+            .collect()
     };
-    let named: Vec<String> = words(name).into_iter().filter(|w| !w.is_empty() && !COMMON.contains(&w.as_str())).collect();
+    let named: Vec<String> = words(name)
+        .into_iter()
+        .filter(|w| !w.is_empty() && !COMMON.contains(&w.as_str()))
+        .collect();
     words(line).iter().any(|word| named.contains(word))
 }
 
@@ -127,15 +184,25 @@ mod tests {
         ] {
             let captions = Captions::of_world(&world, &erased(&names));
             assert_eq!(captions.lines.len(), count, "{names:?}");
-            assert!(!captions.lines.iter().any(|line| line.split(' ').any(|word| word == gone)), "{names:?}");
+            assert!(
+                !captions
+                    .lines
+                    .iter()
+                    .any(|line| line.split(' ').any(|word| word == gone)),
+                "{names:?}"
+            );
         }
     }
 
     #[test]
     fn names_lose_what_says_nothing() {
-        for (name, expected) in
-            [("church", "church"), ("An Owl", "Owl"), ("ink style", "ink"), ("golf flag", "golf flag"), ("a style", "a style")]
-        {
+        for (name, expected) in [
+            ("church", "church"),
+            ("An Owl", "Owl"),
+            ("ink style", "ink"),
+            ("golf flag", "golf flag"),
+            ("a style", "a style"),
+        ] {
             assert_eq!(telling(name), expected);
         }
     }
@@ -149,10 +216,18 @@ mod tests {
         unique.sort();
         unique.dedup();
         assert_eq!(unique.len(), 2000, "no caption twice");
-        assert!(Captions::of_nouns(&[], 2000).lines.iter().any(|line| line.contains("truck")));
+        assert!(
+            Captions::of_nouns(&[], 2000)
+                .lines
+                .iter()
+                .any(|line| line.contains("truck"))
+        );
         assert_ne!(captions.hash(), Captions::of_nouns(&[], 2000).hash());
         // Plurals are the same word, common words say nothing.
         assert!(shares_word("two churches, a church", "Church") && shares_word("some cats", "cat"));
-        assert!(!shares_word("a photo of a dog in a house", "a church in noto style"));
+        assert!(!shares_word(
+            "a photo of a dog in a house",
+            "a church in noto style"
+        ));
     }
 }

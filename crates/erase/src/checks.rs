@@ -12,8 +12,13 @@ use crate::{
 /// # Errors
 /// If one is not; the error names it.
 pub fn counts(named: &[(&str, usize)]) -> Result<()> {
-    match named.iter().find(|(_, value)| !(1..=1_000_000).contains(value)) {
-        Some((name, value)) => Err(Error::input(format!("{name} is {value}, expected 1 to 1000000"))),
+    match named
+        .iter()
+        .find(|(_, value)| !(1..=1_000_000).contains(value))
+    {
+        Some((name, value)) => Err(Error::input(format!(
+            "{name} is {value}, expected 1 to 1000000"
+        ))),
         None => Ok(()),
     }
 }
@@ -23,8 +28,13 @@ pub fn counts(named: &[(&str, usize)]) -> Result<()> {
 /// # Errors
 /// If one is not; the error names it.
 pub fn above_zero(named: &[(&str, f64)]) -> Result<()> {
-    match named.iter().find(|(_, value)| !(value.is_finite() && *value > 0.0)) {
-        Some((name, value)) => Err(Error::input(format!("{name} is {value}, expected a finite number above 0"))),
+    match named
+        .iter()
+        .find(|(_, value)| !(value.is_finite() && *value > 0.0))
+    {
+        Some((name, value)) => Err(Error::input(format!(
+            "{name} is {value}, expected a finite number above 0"
+        ))),
         None => Ok(()),
     }
 }
@@ -34,8 +44,13 @@ pub fn above_zero(named: &[(&str, f64)]) -> Result<()> {
 /// # Errors
 /// If one is not; the error names it.
 pub fn weights(named: &[(&str, f64)]) -> Result<()> {
-    match named.iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
-        Some((name, value)) => Err(Error::input(format!("{name} is {value}, expected a finite number of at least 0"))),
+    match named
+        .iter()
+        .find(|(_, value)| !(value.is_finite() && *value >= 0.0))
+    {
+        Some((name, value)) => Err(Error::input(format!(
+            "{name} is {value}, expected a finite number of at least 0"
+        ))),
         None => Ok(()),
     }
 }
@@ -46,7 +61,9 @@ pub fn weights(named: &[(&str, f64)]) -> Result<()> {
 /// If one is not; the error names it.
 pub fn finite(named: &[(&str, f64)]) -> Result<()> {
     match named.iter().find(|(_, value)| !value.is_finite()) {
-        Some((name, value)) => Err(Error::input(format!("{name} is {value}, expected a finite number"))),
+        Some((name, value)) => Err(Error::input(format!(
+            "{name} is {value}, expected a finite number"
+        ))),
         None => Ok(()),
     }
 }
@@ -58,11 +75,15 @@ pub fn finite(named: &[(&str, f64)]) -> Result<()> {
 pub fn sampling(sampler: &str, eta: f64) -> Result<()> {
     let sampler: Sampler = sampler.parse()?;
     if !(0.0..=1.0).contains(&eta) {
-        return Err(Error::input(format!("sampling_eta is {eta}, expected 0 to 1")));
+        return Err(Error::input(format!(
+            "sampling_eta is {eta}, expected 0 to 1"
+        )));
     }
     if eta > 0.0 && sampler != Sampler::Ddim {
-        return Err(Error::input(format!("sampling_eta is {eta}, and {sampler} does not read it"))
-            .with_hint("it is DDIM's share of fresh noise: --set sampler=ddim"));
+        return Err(Error::input(format!(
+            "sampling_eta is {eta}, and {sampler} does not read it"
+        ))
+        .with_hint("it is DDIM's share of fresh noise: --set sampler=ddim"));
     }
     Ok(())
 }
@@ -96,5 +117,8 @@ fn effective(flag: &str, fine: bool, takes: &str) -> Result<()> {
     if fine {
         return Ok(());
     }
-    Err(Error::input(format!("{flag} has no effect with these options")).with_hint(format!("it takes {takes}")))
+    Err(
+        Error::input(format!("{flag} has no effect with these options"))
+            .with_hint(format!("it takes {takes}")),
+    )
 }

@@ -50,14 +50,17 @@ impl ConceptPrompt {
         self.from.as_deref().unwrap_or(&self.erase)
     }
 
-    /// What a model should make of [`asks`](Self::asks) instead: the anchor, or nothing in particular.
+    /// What a model should make of [`asks`](Self::asks) instead: the anchor, or nothing in
+    /// particular.
     ///
-    /// Not what is left of a caption without the concept: `in ink style` alone may well draw one of the objects, even this one.
+    /// Not what is left of a caption without the concept: `in ink style` alone may well draw one of
+    /// the objects, even this one.
     pub fn instead(&self) -> String {
         self.anchor.clone().unwrap_or_default()
     }
 
-    /// What differs from [`asks`](Self::asks) in the concept alone: the anchor, or what is left of the caption without it.
+    /// What differs from [`asks`](Self::asks) in the concept alone: the anchor, or what is left of
+    /// the caption without it.
     pub fn without(&self) -> String {
         match (&self.anchor, &self.from) {
             (Some(anchor), _) => anchor.clone(),
@@ -70,9 +73,10 @@ impl ConceptPrompt {
 impl Concept {
     /// The prompts of `name`.
     ///
-    /// With a template, the template over its objects. Without one, a world that knows the name words it as its captions
-    /// do: an object with its article, alone and taken out of its caption in every style; a style over sixteen objects with
-    /// the bare objects as anchors. Otherwise the name is the prompt.
+    /// With a template, the template over its objects. Without one, a world that knows the name
+    /// words it as its captions do: an object with its article, alone and taken out of its caption
+    /// in every style; a style over sixteen objects with the bare objects as anchors. Otherwise the
+    /// name is the prompt.
     ///
     /// # Errors
     /// If the name is empty, or an anchor says the same as the concept.
@@ -84,13 +88,16 @@ impl Concept {
             ));
         }
         if name.is_empty() {
-            return Err(Error::input("the concept is empty").with_hint("name what to erase, such as `church` or `ink style`"));
+            return Err(Error::input("the concept is empty")
+                .with_hint("name what to erase, such as `church` or `ink style`"));
         }
         let known = world.and_then(|world| world.find(name).map(|known| (world, known)));
         let (template, objects, default_anchor) = match (&wording.template, known.clone()) {
             (Some(template), _) => (template.clone(), wording.objects.clone(), None),
             (None, Some((_, Known::Object(object)))) => (World::article(&object), vec![], None),
-            (None, Some((_, Known::Category { name, .. }))) => (World::article(&name), vec![], None),
+            (None, Some((_, Known::Category { name, .. }))) => {
+                (World::article(&name), vec![], None)
+            }
             (None, Some((world, Known::Style(style)))) => {
                 let objects = if wording.objects.is_empty() {
                     &world.objects[..STYLE_OBJECTS.min(world.objects.len())]
@@ -98,25 +105,41 @@ impl Concept {
                     &wording.objects
                 };
                 let objects = objects.iter().map(|o| World::article(o)).collect();
-                (format!("{{object}} in {style} style"), objects, Some("{object}".to_owned()))
+                (
+                    format!("{{object}} in {style} style"),
+                    objects,
+                    Some("{object}".to_owned()),
+                )
             }
             (None, None) => (name.to_owned(), wording.objects.clone(), None),
         };
-        let anchor = wording.anchor.clone().or(default_anchor.filter(|_| wording.from.is_none()));
+        let anchor = wording
+            .anchor
+            .clone()
+            .or(default_anchor.filter(|_| wording.from.is_none()));
         if template.contains("{object}") && objects.is_empty() {
-            return Err(Error::input(format!("the template `{template}` needs objects"))
-                .with_hint("give some with --objects \"a cat; a house\""));
+            return Err(
+                Error::input(format!("the template `{template}` needs objects"))
+                    .with_hint("give some with --objects \"a cat; a house\""),
+            );
         }
-        let fill = |text: &str, object: &str| text.replace("{concept}", name).replace("{object}", object);
+        let fill =
+            |text: &str, object: &str| text.replace("{concept}", name).replace("{object}", object);
         let one = |object: &str| ConceptPrompt {
             erase: fill(&template, object),
             anchor: anchor.as_deref().map(|text| fill(text, object)),
             from: wording.from.as_deref().map(|text| fill(text, object)),
         };
-        let mut prompts: Vec<ConceptPrompt> =
-            if template.contains("{object}") { objects.iter().map(|o| one(o)).collect() } else { vec![one("")] };
-        if let (None, None, Some((world, Known::Object(noun) | Known::Category { name: noun, .. }))) =
-            (&wording.template, &wording.from, known)
+        let mut prompts: Vec<ConceptPrompt> = if template.contains("{object}") {
+            objects.iter().map(|o| one(o)).collect()
+        } else {
+            vec![one("")]
+        };
+        if let (
+            None,
+            None,
+            Some((world, Known::Object(noun) | Known::Category { name: noun, .. })),
+        ) = (&wording.template, &wording.from, known)
         {
             // An erasure of the bare caption alone leaves the concept in captions that say more.
             prompts.extend(world.styles.iter().map(|style| match &anchor {
@@ -133,13 +156,20 @@ impl Concept {
             }));
         }
         for p in &prompts {
-            if p.anchor.as_deref().is_some_and(|a| a.trim().eq_ignore_ascii_case(p.erase.trim())) {
+            if p.anchor
+                .as_deref()
+                .is_some_and(|a| a.trim().eq_ignore_ascii_case(p.erase.trim()))
+            {
                 return Err(
-                    Error::input(format!("--anchor `{}` is the concept itself", p.erase)).with_hint("name something else")
+                    Error::input(format!("--anchor `{}` is the concept itself", p.erase))
+                        .with_hint("name something else"),
                 );
             }
         }
-        Ok(Self { name: name.to_owned(), prompts })
+        Ok(Self {
+            name: name.to_owned(),
+            prompts,
+        })
     }
 
     /// The prompts that ask for it.
@@ -147,33 +177,47 @@ impl Concept {
         self.prompts.iter().map(|p| p.asks().to_owned())
     }
 
-    /// Whether the user named the prompts that it is to leave (`--from`), so that none of its prompts asks for the concept alone.
-    /// The captions of a world have a `from` too, beside a prompt that has none.
+    /// Whether the user named the prompts that it is to leave (`--from`), so that none of its
+    /// prompts asks for the concept alone. The captions of a world have a `from` too, beside a
+    /// prompt that has none.
     pub fn leaves_prompts(&self) -> bool {
         self.prompts.iter().all(|p| p.from.is_some())
     }
 
-    /// A prompt without the words that name the concept: its own prompt (`a church`), or else its name; `None` if neither stands in it.
+    /// A prompt without the words that name the concept: its own prompt (`a church`), or else its
+    /// name; `None` if neither stands in it.
     pub fn taken_out_of(&self, text: &str) -> Option<String> {
         let prompts = self.prompts.iter().map(|p| p.erase.as_str());
-        prompts.chain([self.name.as_str()]).find_map(|words| without_words(text, words))
+        prompts
+            .chain([self.name.as_str()])
+            .find_map(|words| without_words(text, words))
     }
 
-    /// What is to be kept beside what is to be erased: preserved concepts without the prompts that an erased one asks for too,
-    /// such as `a church in ink style` where ink is erased and the church kept.
+    /// What is to be kept beside what is to be erased: preserved concepts without the prompts that
+    /// an erased one asks for too, such as `a church in ink style` where ink is erased and the
+    /// church kept.
     ///
     /// # Errors
     /// If nothing is left of a preserved concept: it is what is to be erased.
     pub fn apart(erased: &[Self], preserved: Vec<Self>) -> Result<Vec<Self>> {
         let plain = |text: &str| text.trim().to_lowercase();
-        let asked = |prompt: &str| erased.iter().find(|e| e.prompts.iter().any(|p| plain(p.asks()) == plain(prompt)));
+        let asked = |prompt: &str| {
+            erased
+                .iter()
+                .find(|e| e.prompts.iter().any(|p| plain(p.asks()) == plain(prompt)))
+        };
         let keep = |mut concept: Self| {
-            let twin = erased.iter().find(|e| plain(&e.name) == plain(&concept.name));
+            let twin = erased
+                .iter()
+                .find(|e| plain(&e.name) == plain(&concept.name));
             let shared = concept.prompts.iter().find_map(|p| asked(p.asks()));
             concept.prompts.retain(|p| asked(p.asks()).is_none());
             match twin.or(shared.filter(|_| concept.prompts.is_empty())) {
-                Some(e) => Err(Error::input(format!("--preserve `{}` is what is to be erased (`{}`)", concept.name, e.name))
-                    .with_hint("name it on one side only")),
+                Some(e) => Err(Error::input(format!(
+                    "--preserve `{}` is what is to be erased (`{}`)",
+                    concept.name, e.name
+                ))
+                .with_hint("name it on one side only")),
                 None => Ok(concept),
             }
         };
@@ -186,7 +230,10 @@ impl Concept {
     /// If one is longer; the error names the words that would be lost.
     pub fn fits(&self, tokenizer: &Tokenizer) -> Result<()> {
         for p in &self.prompts {
-            for text in [Some(&p.erase), p.anchor.as_ref(), p.from.as_ref()].into_iter().flatten() {
+            for text in [Some(&p.erase), p.anchor.as_ref(), p.from.as_ref()]
+                .into_iter()
+                .flatten()
+            {
                 if let Some(lost) = tokenizer.encode(text).lost {
                     return Err(Error::input(format!(
                         "`{text}` does not fit the text encoder's {} tokens: `{lost}` would be lost",
@@ -204,7 +251,9 @@ impl Concept {
 fn without_words(text: &str, words: &str) -> Option<String> {
     let words = words.trim();
     let at = text.char_indices().map(|(at, _)| at).find(|&at| {
-        let Some(here) = text.get(at..at + words.len()) else { return false };
+        let Some(here) = text.get(at..at + words.len()) else {
+            return false;
+        };
         here.eq_ignore_ascii_case(words)
             && !text[..at].ends_with(char::is_alphanumeric)
             && !text[at + words.len()..].starts_with(char::is_alphanumeric)
@@ -222,7 +271,11 @@ mod tests {
     fn words_are_taken_out_as_a_whole() {
         for (text, words, rest) in [
             ("a Church in ink style", "a church", Some("in ink style")),
-            ("people before a church at night", "a church", Some("people before at night")),
+            (
+                "people before a church at night",
+                "a church",
+                Some("people before at night"),
+            ),
             ("a churchyard", "a church", None),
             ("a dog", "a church", None),
             ("a dog", " ", None),
@@ -230,10 +283,21 @@ mod tests {
         ] {
             assert_eq!(without_words(text, words).as_deref(), rest, "{text}");
         }
-        let wording = Wording { from: Some("people before the church".into()), ..Wording::default() };
+        let wording = Wording {
+            from: Some("people before the church".into()),
+            ..Wording::default()
+        };
         let concept = Concept::new("church", &wording, Some(&World::emoji())).unwrap();
         assert!(concept.leaves_prompts());
-        assert_eq!(concept.taken_out_of("people before the church").unwrap(), "people before the", "by its name");
-        assert!(!Concept::new("church", &Wording::default(), Some(&World::emoji())).unwrap().leaves_prompts());
+        assert_eq!(
+            concept.taken_out_of("people before the church").unwrap(),
+            "people before the",
+            "by its name"
+        );
+        assert!(
+            !Concept::new("church", &Wording::default(), Some(&World::emoji()))
+                .unwrap()
+                .leaves_prompts()
+        );
     }
 }

@@ -17,23 +17,27 @@ const SEED: u64 = 7_000_000;
 /// Evaluations of the U-Net that the drift takes, of both models together.
 pub const EVALUATIONS: usize = 2 * TRAJECTORIES * STEPS;
 
-/// Latent pixels that go through the network at once: all trajectories of the miniature, one of 64 x 64.
+/// Latent pixels that go through the network at once: all trajectories of the miniature, one of 64
+/// x 64.
 const PIXELS_AT_ONCE: usize = 1024;
 
 /// Unconditional drift: the mean of `|eps(0) - eps*(0)| / |eps*(0)|` over a fixed set of (z, t).
 ///
-/// The set is every step of eight unguided 10-step DDIM trajectories of the frozen model with the empty prompt, so every z
-/// is one that sampling meets. Norms are Euclidean, one ratio for each z.
+/// The set is every step of eight unguided 10-step DDIM trajectories of the frozen model with the
+/// empty prompt, so every z is one that sampling meets. Norms are Euclidean, one ratio for each z.
 ///
 /// # Errors
 /// If the models cannot sample.
 pub fn unconditional(frozen: &Pipeline, edited: &Pipeline) -> Result<f64, Error> {
     // Nobody stops it, so there is a number.
-    Ok(unconditional_while(frozen, edited, &mut |_| ControlFlow::Continue(()))?.unwrap_or(f64::NAN))
+    Ok(
+        unconditional_while(frozen, edited, &mut |_| ControlFlow::Continue(()))?
+            .unwrap_or(f64::NAN),
+    )
 }
 
-/// [`unconditional`] for somebody who watches: `listen` is told after each pass how many of the [`EVALUATIONS`] are done, and `Break`
-/// ends it with `None`.
+/// [`unconditional`] for somebody who watches: `listen` is told after each pass how many of the
+/// [`EVALUATIONS`] are done, and `Break` ends it with `None`.
 ///
 /// # Errors
 /// If the models cannot sample.
@@ -43,16 +47,26 @@ pub fn unconditional_while(
     listen: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<f64>, Error> {
     let (frozen_net, edited_net) = (frozen.unet_network(), edited.unet_network());
-    let still = Denoiser { unet: &frozen_net, schedule: &frozen.schedule };
-    let moved = Denoiser { unet: &edited_net, schedule: &edited.schedule };
+    let still = Denoiser {
+        unet: &frozen_net,
+        schedule: &frozen.schedule,
+    };
+    let moved = Denoiser {
+        unet: &edited_net,
+        schedule: &edited.schedule,
+    };
     let [_, _, h, w] = frozen.latent_shape(1, None, None)?;
     let at_once = (PIXELS_AT_ONCE / (h * w).max(1)).clamp(1, TRAJECTORIES);
     let norm = |x: Tensor<4>| x.powi_scalar(2).sum_dim(1).sum_dim(2).sum_dim(3).sqrt();
     let (mut ratios, mut done): (Vec<f64>, usize) = (Vec::new(), 0);
     for first in (0..TRAJECTORIES).step_by(at_once) {
         let n = at_once.min(TRAJECTORIES - first);
-        let (empty, empty_edited) = (frozen.context(&vec![String::new(); n]), edited.context(&vec![String::new(); n]));
-        let start = Noise::each(SEED + first as u64, n).draw(frozen.latent_shape(n, None, None)?, frozen.device());
+        let (empty, empty_edited) = (
+            frozen.context(&vec![String::new(); n]),
+            edited.context(&vec![String::new(); n]),
+        );
+        let start = Noise::each(SEED + first as u64, n)
+            .draw(frozen.latent_shape(n, None, None)?, frozen.device());
         let mut stopped = false;
         let mut model = |x: Tensor<4>, step: Step| -> Result<Tensor<4>, Error> {
             let reference = still.epsilon_at(x.clone(), step, &empty)?;
@@ -65,15 +79,23 @@ pub fn unconditional_while(
                 done += n;
                 stopped |= listen(done).is_break();
             }
-            if stopped { Err(Error::input("stopped")) } else { Ok(reference) }
+            if stopped {
+                Err(Error::input("stopped"))
+            } else {
+                Ok(reference)
+            }
         };
         let run = Run::new(&frozen.schedule, STEPS);
         let mut none = |shape: [usize; 4]| Tensor::zeros(shape, frozen.device());
-        let came = Sampler::Ddim.sample::<Error>(&run, start, &mut model, &mut none, &mut |_| ControlFlow::Continue(()));
+        let came = Sampler::Ddim.sample::<Error>(&run, start, &mut model, &mut none, &mut |_| {
+            ControlFlow::Continue(())
+        });
         if stopped {
             return Ok(None);
         }
         came?;
     }
-    Ok(Some(ratios.iter().sum::<f64>() / ratios.len().max(1) as f64))
+    Ok(Some(
+        ratios.iter().sum::<f64>() / ratios.len().max(1) as f64,
+    ))
 }

@@ -6,7 +6,10 @@ use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{Adapter, Gate, Guard, Pipeline};
 use scumble_nn::{
     BOTTLENECK, LORA_DOWN, LORA_UP,
-    files::{Checkpoint, HostTensor, NotFinite, TensorFile, Tensors, finite::expect_finite, lora::LowRank, write},
+    files::{
+        Checkpoint, HostTensor, NotFinite, TensorFile, Tensors, finite::expect_finite,
+        lora::LowRank, write,
+    },
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -54,7 +57,8 @@ pub enum Change {
     Difference(HostTensor),
     /// `alpha / rank * up down` is added to it, as far as the edit's gate is open.
     LowRank(LowRank),
-    /// The model gets this tensor beside its own: a part of a layer that the plain model does not have.
+    /// The model gets this tensor beside its own: a part of a layer that the plain model does not
+    /// have.
     Added(HostTensor),
 }
 
@@ -74,13 +78,26 @@ pub struct Edit {
 
 impl Edit {
     /// An edit from trained values of one component.
-    pub fn of_values(about: About, component: &str, pipeline: &Pipeline, values: BTreeMap<String, Tensor<1>>) -> Self {
-        let shape = |name: &str| pipeline.weights(component).and_then(|w| w.get(name)).map(|w| w.shape.clone());
+    pub fn of_values(
+        about: About,
+        component: &str,
+        pipeline: &Pipeline,
+        values: BTreeMap<String, Tensor<1>>,
+    ) -> Self {
+        let shape = |name: &str| {
+            pipeline
+                .weights(component)
+                .and_then(|w| w.get(name))
+                .map(|w| w.shape.clone())
+        };
         let changes = values.into_iter().filter_map(|(name, flat)| {
             let host = crate::train::to_host(flat).reshaped(shape(&name)?)?;
             Some(((component.to_owned(), name), Change::Value(host)))
         });
-        Self { about, changes: changes.collect() }
+        Self {
+            about,
+            changes: changes.collect(),
+        }
     }
 
     /// Reads an edit file.
@@ -89,47 +106,84 @@ impl Edit {
     /// If it is not one, from a later version, or holds numbers that are not finite.
     pub fn open(path: &Path) -> Result<Self> {
         let file = TensorFile::open(path)?;
-        let about = file.metadata.get(METADATA).ok_or_else(|| scumble_nn::Error::file(path, "is not an edit of scumble"))?;
-        let about: About = serde_json::from_str(about)
-            .map_err(|e| scumble_nn::Error::file(path, format!("its `{METADATA}` metadata is not what it should be: {e}")))?;
+        let about = file
+            .metadata
+            .get(METADATA)
+            .ok_or_else(|| scumble_nn::Error::file(path, "is not an edit of scumble"))?;
+        let about: About = serde_json::from_str(about).map_err(|e| {
+            scumble_nn::Error::file(
+                path,
+                format!("its `{METADATA}` metadata is not what it should be: {e}"),
+            )
+        })?;
         if about.format != 1 {
-            let problem = format!("is an edit of format {}, this version reads format 1", about.format);
+            let problem = format!(
+                "is an edit of format {}, this version reads format 1",
+                about.format
+            );
             return Err(scumble_nn::Error::file(path, problem).into());
         }
         expect_finite(&path.display().to_string(), "", &file.tensors)?;
         let mut changes = BTreeMap::new();
         let mut factors: BTreeMap<(String, String), [Option<HostTensor>; 3]> = BTreeMap::new();
         for (key, tensor) in file.tensors {
-            let (plain, added) = key.strip_prefix(ADDED).map_or((key.as_str(), false), |rest| (rest, true));
+            let (plain, added) = key
+                .strip_prefix(ADDED)
+                .map_or((key.as_str(), false), |rest| (rest, true));
             let Some((component, name)) = plain.split_once('.') else {
-                return Err(scumble_nn::Error::file(path, format!("tensor `{key}` names no component")).into());
+                return Err(scumble_nn::Error::file(
+                    path,
+                    format!("tensor `{key}` names no component"),
+                )
+                .into());
             };
-            let factor = FACTORS.iter().position(|end| name.ends_with(&format!(".{end}"))).filter(|_| !added);
+            let factor = FACTORS
+                .iter()
+                .position(|end| name.ends_with(&format!(".{end}")))
+                .filter(|_| !added);
             if let Some(k) = factor {
                 let module = &name[..name.len() - FACTORS[k].len() - 1];
-                factors.entry((component.to_owned(), module.to_owned())).or_default()[k] = Some(tensor);
+                factors
+                    .entry((component.to_owned(), module.to_owned()))
+                    .or_default()[k] = Some(tensor);
             } else {
-                let change = if added { Change::Added(tensor) } else { Change::Value(tensor) };
+                let change = if added {
+                    Change::Added(tensor)
+                } else {
+                    Change::Value(tensor)
+                };
                 changes.insert((component.to_owned(), name.to_owned()), change);
             }
         }
         for ((component, module), parts) in factors {
             let [Some(down), Some(up), alpha] = parts else {
-                return Err(
-                    scumble_nn::Error::file(path, format!("{component}.{module} has one factor of a low-rank change")).into()
-                );
+                return Err(scumble_nn::Error::file(
+                    path,
+                    format!("{component}.{module} has one factor of a low-rank change"),
+                )
+                .into());
             };
-            let alpha =
-                alpha.and_then(|a| a.to_f32()?.first().copied()).unwrap_or(down.shape().first().map_or(1.0, |&r| r as f32));
-            let low = LowRank { component: component.clone(), module: module.clone(), down, up, alpha };
-            changes.insert((component, format!("{module}.weight")), Change::LowRank(low));
+            let alpha = alpha
+                .and_then(|a| a.to_f32()?.first().copied())
+                .unwrap_or(down.shape().first().map_or(1.0, |&r| r as f32));
+            let low = LowRank {
+                component: component.clone(),
+                module: module.clone(),
+                down,
+                up,
+                alpha,
+            };
+            changes.insert(
+                (component, format!("{module}.weight")),
+                Change::LowRank(low),
+            );
         }
         Ok(Self { about, changes })
     }
 
-    /// The hash of what it changes: blake3 over the gate, the guard, and the component, name, kind, dtype, shape and bytes of every
-    /// change, each field behind its length. Two edits that make the same model of the same base have the same, whatever they say of
-    /// themselves.
+    /// The hash of what it changes: blake3 over the gate, the guard, and the component, name, kind,
+    /// dtype, shape and bytes of every change, each field behind its length. Two edits that make
+    /// the same model of the same base have the same, whatever they say of themselves.
     pub fn content_hash(&self) -> String {
         let mut hash = blake3::Hasher::new();
         // A field cannot run over into the next one.
@@ -138,7 +192,10 @@ impl Edit {
             hash.update(bytes);
         };
         let (gate, guard) = (self.about.gate.as_ref(), self.about.guard.as_ref());
-        for part in [gate.map(serde_json::to_string), guard.map(serde_json::to_string)] {
+        for part in [
+            gate.map(serde_json::to_string),
+            guard.map(serde_json::to_string),
+        ] {
             field(part.and_then(Result::ok).unwrap_or_default().as_bytes());
         }
         for ((component, name), change) in &self.changes {
@@ -170,32 +227,49 @@ impl Edit {
         let mut tensors = Tensors::new();
         for ((component, name), change) in &self.changes {
             match change {
-                Change::Value(value) => drop(tensors.insert(format!("{component}.{name}"), value.clone())),
-                Change::Added(value) => drop(tensors.insert(format!("{ADDED}{component}.{name}"), value.clone())),
+                Change::Value(value) => {
+                    drop(tensors.insert(format!("{component}.{name}"), value.clone()))
+                }
+                Change::Added(value) => {
+                    drop(tensors.insert(format!("{ADDED}{component}.{name}"), value.clone()))
+                }
                 Change::LowRank(low) => {
-                    let parts = [low.down.clone(), low.up.clone(), HostTensor::from_f32([1], &[low.alpha])];
+                    let parts = [
+                        low.down.clone(),
+                        low.up.clone(),
+                        HostTensor::from_f32([1], &[low.alpha]),
+                    ];
                     for (end, part) in FACTORS.iter().zip(parts) {
                         tensors.insert(format!("{component}.{}.{end}", low.module), part);
                     }
                 }
                 Change::Difference(_) => {
-                    return Err(Error::input(format!("{component}.{name} is a difference; apply the edit first")));
+                    return Err(Error::input(format!(
+                        "{component}.{name} is a difference; apply the edit first"
+                    )));
                 }
             }
         }
-        let about = serde_json::to_string(&self.about).map_err(|e| Error::input(format!("cannot describe the edit: {e}")))?;
-        let metadata = BTreeMap::from([(METADATA.to_owned(), about), ("format".to_owned(), "pt".to_owned())]);
+        let about = serde_json::to_string(&self.about)
+            .map_err(|e| Error::input(format!("cannot describe the edit: {e}")))?;
+        let metadata = BTreeMap::from([
+            (METADATA.to_owned(), about),
+            ("format".to_owned(), "pt".to_owned()),
+        ]);
         Ok(write(path, tensors, &metadata)?)
     }
 
-    /// The edited model: `base + strength (new - base)` for every changed tensor. All other tensors are shared.
+    /// The edited model: `base + strength (new - base)` for every changed tensor. All other tensors
+    /// are shared.
     ///
     /// # Errors
     /// If it names a tensor the model does not have, or of another shape: it was made for another architecture. If the strength
     /// is not finite.
     pub fn apply_to(&self, pipeline: &Pipeline, strength: f64) -> Result<Pipeline> {
         if !strength.is_finite() {
-            return Err(Error::input(format!("the strength is {strength}, expected a finite number")));
+            return Err(Error::input(format!(
+                "the strength is {strength}, expected a finite number"
+            )));
         }
         let mut edited = pipeline.clone();
         let mut adapters = Vec::new();
@@ -211,10 +285,16 @@ impl Edit {
                 }
                 _ => {}
             }
-            let weight = pipeline.weights(component).and_then(|w| w.get(name)).cloned();
-            let weight = weight.ok_or_else(|| self.foreign(component, name, "is not in the model"))?;
+            let weight = pipeline
+                .weights(component)
+                .and_then(|w| w.get(name))
+                .cloned();
+            let weight =
+                weight.ok_or_else(|| self.foreign(component, name, "is not in the model"))?;
             let base: Vec<f32> = weight.flat().into_data().iter::<f32>().collect();
-            let new = change.over(&base, &weight.shape).map_err(|problem| self.foreign(component, name, &problem))?;
+            let new = change
+                .over(&base, &weight.shape)
+                .map_err(|problem| self.foreign(component, name, &problem))?;
             let values = blend(&base, new, strength)?;
             if let Some(found) = HostTensor::from_f32(weight.shape.clone(), &values).not_finite() {
                 return Err(beyond(component, name, strength, &found));
@@ -231,49 +311,85 @@ impl Edit {
                 .map_err(|e| Error::input(format!("the edit does not fit this model: {e}")))?;
         }
         if let Some(guard) = &self.about.guard {
-            edited.guards.push(Guard { strength: guard.strength * strength, ..guard.clone() });
+            edited.guards.push(Guard {
+                strength: guard.strength * strength,
+                ..guard.clone()
+            });
         }
         Ok(edited)
     }
 
-    /// Lays an added tensor beside the model's own. What a path adds is proportional to its last layer.
-    fn add(&self, edited: &mut Pipeline, component: &str, name: &str, value: &HostTensor, strength: f64) -> Result<()> {
-        let values = value.to_f32().ok_or_else(|| self.foreign(component, name, "does not hold floats"))?;
+    /// Lays an added tensor beside the model's own. What a path adds is proportional to its last
+    /// layer.
+    fn add(
+        &self,
+        edited: &mut Pipeline,
+        component: &str,
+        name: &str,
+        value: &HostTensor,
+        strength: f64,
+    ) -> Result<()> {
+        let values = value
+            .to_f32()
+            .ok_or_else(|| self.foreign(component, name, "does not hold floats"))?;
         let count = values.len();
         let flat = Tensor::from_data(TensorData::new(values, [count]), edited.device());
-        let flat = if name.contains(".up.") { flat * strength } else { flat };
-        let host = name.split_once(&format!(".{BOTTLENECK}.")).map(|(layer, _)| format!("{layer}.to_q.weight"));
-        let weights = edited.weights_mut(component).filter(|w| host.as_ref().is_some_and(|host| w.get(host).is_some()));
-        weights.ok_or_else(|| self.foreign(component, name, "has no layer to lie beside"))?.add(
-            name,
-            value.shape().to_vec(),
-            flat,
-        );
+        let flat = if name.contains(".up.") {
+            flat * strength
+        } else {
+            flat
+        };
+        let host = name
+            .split_once(&format!(".{BOTTLENECK}."))
+            .map(|(layer, _)| format!("{layer}.to_q.weight"));
+        let weights = edited
+            .weights_mut(component)
+            .filter(|w| host.as_ref().is_some_and(|host| w.get(host).is_some()));
+        weights
+            .ok_or_else(|| self.foreign(component, name, "has no layer to lie beside"))?
+            .add(name, value.shape().to_vec(), flat);
         Ok(())
     }
 
-    /// Whether a plain checkpoint can hold what it does: not a path that looks at the prompt, nor one through new layers, nor a
-    /// rule of drawing.
+    /// Whether a plain checkpoint can hold what it does: not a path that looks at the prompt, nor
+    /// one through new layers, nor a rule of drawing.
     pub fn merges(&self) -> bool {
         self.about.gate.is_none()
             && self.about.guard.is_none()
-            && !self.changes.values().any(|change| matches!(change, Change::Added(_)))
+            && !self
+                .changes
+                .values()
+                .any(|change| matches!(change, Change::Added(_)))
     }
 
     fn adapter(&self, pipeline: &Pipeline, low: &LowRank, strength: f64) -> Result<Adapter> {
         let matrix = |factor: &HostTensor, scale: f64| -> Option<Tensor<2>> {
             let [rows, columns] = [*factor.shape().first()?, *factor.shape().get(1)?];
-            let values = factor.to_f32().filter(|values| values.len() == rows * columns)?;
-            Some(Tensor::<2>::from_data(TensorData::new(values, [rows, columns]), pipeline.device()) * scale)
+            let values = factor
+                .to_f32()
+                .filter(|values| values.len() == rows * columns)?;
+            Some(
+                Tensor::<2>::from_data(TensorData::new(values, [rows, columns]), pipeline.device())
+                    * scale,
+            )
         };
         let scale = f64::from(low.scale()) * strength;
         let (Some(down), Some(up)) = (matrix(&low.down, 1.0), matrix(&low.up, scale)) else {
-            return Err(self.foreign(&low.component, &low.module, "has factors that are no matrices"));
+            return Err(self.foreign(
+                &low.component,
+                &low.module,
+                "has factors that are no matrices",
+            ));
         };
-        Ok(Adapter { module: low.module.clone(), down, up })
+        Ok(Adapter {
+            module: low.module.clone(),
+            down,
+            up,
+        })
     }
 
-    /// The edited checkpoint, for export. Changed tensors are f32, so that nothing is lost; the others stay as they are.
+    /// The edited checkpoint, for export. Changed tensors are f32, so that nothing is lost; the
+    /// others stay as they are.
     ///
     /// # Errors
     /// As [`apply_to`](Self::apply_to).
@@ -289,21 +405,36 @@ impl Edit {
     ///
     /// # Errors
     /// As [`apply_to`](Self::apply_to).
-    pub fn new_values(&self, base: &Checkpoint, strength: f64) -> Result<Vec<(String, String, HostTensor, HostTensor)>> {
+    pub fn new_values(
+        &self,
+        base: &Checkpoint,
+        strength: f64,
+    ) -> Result<Vec<(String, String, HostTensor, HostTensor)>> {
         let mut list = Vec::new();
         if let Some(guard) = &self.about.guard {
-            return Err(Error::input(format!("it is the run-time guard `{}`, which no checkpoint can hold", guard.id))
-                .with_hint("use it with --edit, or erase the concept with a method (`scumble methods`)"));
+            return Err(Error::input(format!(
+                "it is the run-time guard `{}`, which no checkpoint can hold",
+                guard.id
+            ))
+            .with_hint(
+                "use it with --edit, or erase the concept with a method (`scumble methods`)",
+            ));
         }
         for ((component, name), change) in &self.changes {
             if let Change::Added(_) = change {
-                return Err(Error::input(format!("{component} {name} belongs to a layer that plain checkpoints do not have"))
-                    .with_hint("use it with --edit; it cannot be exported"));
+                return Err(Error::input(format!(
+                    "{component} {name} belongs to a layer that plain checkpoints do not have"
+                ))
+                .with_hint("use it with --edit; it cannot be exported"));
             }
             let old = base.component(component)?.tensors.get(name);
             let old = old.ok_or_else(|| self.foreign(component, name, "is not in the model"))?;
-            let values = old.to_f32().ok_or_else(|| self.foreign(component, name, "does not hold floats in the model"))?;
-            let new = change.over(&values, old.shape()).map_err(|problem| self.foreign(component, name, &problem))?;
+            let values = old.to_f32().ok_or_else(|| {
+                self.foreign(component, name, "does not hold floats in the model")
+            })?;
+            let new = change
+                .over(&values, old.shape())
+                .map_err(|problem| self.foreign(component, name, &problem))?;
             let new = HostTensor::from_f32(old.shape(), &blend(&values, new, strength)?);
             if let Some(found) = new.not_finite() {
                 return Err(beyond(component, name, strength, &found));
@@ -313,15 +444,22 @@ impl Edit {
         Ok(list)
     }
 
-    /// Several edits at their strengths as one of plain values: where two change a tensor, their differences to `base` are added, so
-    /// that none undoes another. It keeps no gate: merged, adapters act on every prompt.
+    /// Several edits at their strengths as one of plain values: where two change a tensor, their
+    /// differences to `base` are added, so that none undoes another. It keeps no gate: merged,
+    /// adapters act on every prompt.
     ///
     /// # Errors
     /// As [`apply_to`](Self::apply_to); the position of the edit that does not fit stands before the error.
-    pub fn combined(edits: &[(&Self, f64)], base: &Checkpoint) -> std::result::Result<Self, (usize, Error)> {
+    pub fn combined(
+        edits: &[(&Self, f64)],
+        base: &Checkpoint,
+    ) -> std::result::Result<Self, (usize, Error)> {
         let mut values: BTreeMap<(String, String), (HostTensor, Vec<f32>)> = BTreeMap::new();
         for (i, (edit, strength)) in edits.iter().enumerate() {
-            for (component, name, old, new) in edit.new_values(base, *strength).map_err(|error| (i, error))? {
+            for (component, name, old, new) in edit
+                .new_values(base, *strength)
+                .map_err(|error| (i, error))?
+            {
                 let new = new.to_f32().unwrap_or_default();
                 match values.get_mut(&(component.clone(), name.clone())) {
                     None => drop(values.insert((component, name), (old, new))),
@@ -334,35 +472,57 @@ impl Edit {
                 }
             }
         }
-        let changes = values.into_iter().map(|(key, (old, new))| (key, Change::Value(HostTensor::from_f32(old.shape(), &new))));
-        let mut about = edits.first().map(|(edit, _)| edit.about.clone()).unwrap_or_default();
+        let changes = values
+            .into_iter()
+            .map(|(key, (old, new))| (key, Change::Value(HostTensor::from_f32(old.shape(), &new))));
+        let mut about = edits
+            .first()
+            .map(|(edit, _)| edit.about.clone())
+            .unwrap_or_default();
         for (other, _) in edits.iter().skip(1) {
             about.concepts.extend(other.about.concepts.iter().cloned());
             if other.about.method != about.method {
                 about.method = format!("{} + {}", about.method, other.about.method);
             }
         }
-        Ok(Self { about: About { gate: None, ..about }, changes: changes.collect() })
+        Ok(Self {
+            about: About {
+                gate: None,
+                ..about
+            },
+            changes: changes.collect(),
+        })
     }
 
     fn foreign(&self, component: &str, name: &str, problem: &str) -> Error {
         let about = &self.about;
-        let made =
-            if about.base.is_empty() { String::new() } else { format!("; it was made on {} ({})", about.base, about.family) };
-        Error::input(format!("the edit does not fit this model: {component} {name} {problem}{made}"))
-            .with_hint("give the model it was made for with --model")
+        let made = if about.base.is_empty() {
+            String::new()
+        } else {
+            format!("; it was made on {} ({})", about.base, about.family)
+        };
+        Error::input(format!(
+            "the edit does not fit this model: {component} {name} {problem}{made}"
+        ))
+        .with_hint("give the model it was made for with --model")
     }
 }
 
 impl Change {
     /// The new values of a tensor whose old values are `base`; what does not fit, if it does not.
     fn over(&self, base: &[f32], shape: &[usize]) -> std::result::Result<Vec<f32>, String> {
-        let misfit = |found: &[usize]| format!("has shape {found:?} in the edit and {shape:?} in the model");
+        let misfit =
+            |found: &[usize]| format!("has shape {found:?} in the edit and {shape:?} in the model");
         let floats = |tensor: &HostTensor| {
             if tensor.shape() != shape {
                 return Err(misfit(tensor.shape()));
             }
-            tensor.to_f32().ok_or_else(|| format!("is {:?} in the edit, expected F16, BF16 or F32", tensor.dtype()))
+            tensor.to_f32().ok_or_else(|| {
+                format!(
+                    "is {:?} in the edit, expected F16, BF16 or F32",
+                    tensor.dtype()
+                )
+            })
         };
         let plus = |delta: Vec<f32>| base.iter().zip(delta).map(|(b, d)| b + d).collect();
         match self {
@@ -370,11 +530,22 @@ impl Change {
             Self::Added(_) => Err("is not a part of a plain model".into()),
             Self::Difference(diff) => floats(diff).map(plus),
             Self::LowRank(low) => {
-                let delta = low.delta().ok_or_else(|| format!("has factors that do not fit: {:?} and {:?}", low.up, low.down))?;
+                let delta = low.delta().ok_or_else(|| {
+                    format!(
+                        "has factors that do not fit: {:?} and {:?}",
+                        low.up, low.down
+                    )
+                })?;
                 if delta.len() == base.len() && low.up.shape().first() == shape.first() {
                     Ok(plus(delta))
                 } else {
-                    Err(misfit(&[&low.up.shape()[..1], low.down.shape().get(1..).unwrap_or_default()].concat()))
+                    Err(misfit(
+                        &[
+                            &low.up.shape()[..1],
+                            low.down.shape().get(1..).unwrap_or_default(),
+                        ]
+                        .concat(),
+                    ))
                 }
             }
         }
@@ -383,20 +554,26 @@ impl Change {
 
 /// An edit whose numbers are finite and whose result is not.
 fn beyond(component: &str, name: &str, strength: f64, found: &NotFinite) -> Error {
-    Error::input(format!("{component} {name} at strength {strength}: {found}")).with_hint("try a smaller strength")
+    Error::input(format!(
+        "{component} {name} at strength {strength}: {found}"
+    ))
+    .with_hint("try a smaller strength")
 }
 
 /// `base + strength (new - base)`: the base's own bits at 0, the new ones' at 1.
 fn blend(base: &[f32], new: Vec<f32>, strength: f64) -> Result<Vec<f32>> {
     if !strength.is_finite() {
-        return Err(Error::input(format!("the strength is {strength}, expected a finite number")));
+        return Err(Error::input(format!(
+            "the strength is {strength}, expected a finite number"
+        )));
     }
     Ok(if strength == 0.0 {
         base.to_vec()
     } else if strength == 1.0 {
         new
     } else {
-        let between = |b: f32, n: f32| (f64::from(b) + strength * (f64::from(n) - f64::from(b))) as f32;
+        let between =
+            |b: f32, n: f32| (f64::from(b) + strength * (f64::from(n) - f64::from(b))) as f32;
         base.iter().zip(new).map(|(&b, n)| between(b, n)).collect()
     })
 }

@@ -40,7 +40,10 @@ pub enum Error {
 impl Error {
     /// A problem with what the user asked for.
     pub fn input(problem: impl Into<String>) -> Self {
-        Self::Input { problem: problem.into(), hint: None }
+        Self::Input {
+            problem: problem.into(),
+            hint: None,
+        }
     }
 
     /// The same error with something to try instead.

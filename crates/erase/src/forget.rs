@@ -1,5 +1,5 @@
-//! What methods learn from that give a concept's prompts other labels: pictures beside prompts, and what a prediction for them
-//! is pulled to. One set is to be forgotten, one to be kept.
+//! What methods learn from that give a concept's prompts other labels: pictures beside prompts, and
+//! what a prediction for them is pulled to. One set is to be forgotten, one to be kept.
 
 use std::collections::BTreeMap;
 
@@ -36,11 +36,13 @@ pub struct Sets {
     pub relabel: Relabel,
     /// `current`, `frozen` or `noise`: what the concept's prompts are pulled to.
     pub target: Pull,
-    /// How far past that, away from what the frozen model predicts for the concept's prompt; only with `frozen`.
+    /// How far past that, away from what the frozen model predicts for the concept's prompt; only
+    /// with `frozen`.
     pub past: f64,
     /// What captions to keep are pulled to: `frozen` or `noise`.
     pub retain_target: Pull,
-    /// The share of examples to keep whose caption is left out: guidance asks the empty prompt at every step.
+    /// The share of examples to keep whose caption is left out: guidance asks the empty prompt at
+    /// every step.
     pub dropout: f64,
     /// Examples to forget in a step.
     pub batch: usize,
@@ -54,9 +56,11 @@ pub struct Sets {
 pub enum Relabel {
     /// The anchor where the concept has one, otherwise the empty prompt.
     Instead,
-    /// The anchor where the concept has one, otherwise the caption to keep whose hidden states are nearest.
+    /// The anchor where the concept has one, otherwise the caption to keep whose hidden states are
+    /// nearest.
     Nearest,
-    /// The anchor where the concept has one, otherwise any caption to keep, another one for every picture.
+    /// The anchor where the concept has one, otherwise any caption to keep, another one for every
+    /// picture.
     Random,
 }
 
@@ -76,11 +80,13 @@ pub enum Pull {
 const MOST: usize = 100_000;
 
 impl Sets {
-    /// What works at the miniature's size: few pictures drawn in few steps, and the frozen model's own predictions, which have
-    /// no noise in them, on both sides. Concepts with anchors, such as styles, are taken past them: bare objects are drawn in
-    /// every style now and then.
+    /// What works at the miniature's size: few pictures drawn in few steps, and the frozen model's
+    /// own predictions, which have no noise in them, on both sides. Concepts with anchors, such as
+    /// styles, are taken past them: bare objects are drawn in every style now and then.
     pub fn miniature(concepts: &[Concept]) -> Self {
-        let anchored = concepts.iter().any(|c| c.prompts.iter().any(|p| p.anchor.is_some()));
+        let anchored = concepts
+            .iter()
+            .any(|c| c.prompts.iter().any(|p| p.anchor.is_some()));
         Self {
             past: if anchored { 1.0 } else { 0.0 },
             pictures: 32,
@@ -109,23 +115,36 @@ impl Sets {
             ("retain_batch", self.retain_batch),
         ] {
             if value == 0 || value > MOST {
-                return Err(Error::input(format!("{name} is {value}, expected 1 to {MOST}")));
+                return Err(Error::input(format!(
+                    "{name} is {value}, expected 1 to {MOST}"
+                )));
             }
         }
         if !self.guidance.is_finite() {
-            return Err(Error::input(format!("guidance is {}, expected a finite number", self.guidance)));
+            return Err(Error::input(format!(
+                "guidance is {}, expected a finite number",
+                self.guidance
+            )));
         }
         check_numbers(&[("past", self.past, 0.0)])?;
         if self.past > 0.0 && self.target != Pull::Frozen {
-            return Err(Error::input(format!("past is {}, expected 0 where target is not `frozen`", self.past))
-                .with_hint("away from what moves along there is no bound"));
+            return Err(Error::input(format!(
+                "past is {}, expected 0 where target is not `frozen`",
+                self.past
+            ))
+            .with_hint("away from what moves along there is no bound"));
         }
         if !(0.0..=1.0).contains(&self.dropout) {
-            return Err(Error::input(format!("dropout is {}, expected 0 to 1", self.dropout)));
+            return Err(Error::input(format!(
+                "dropout is {}, expected 0 to 1",
+                self.dropout
+            )));
         }
         if self.retain_target == Pull::Current {
-            return Err(Error::input("retain_target is `current`, expected `noise` or `frozen`")
-                .with_hint("what is pulled to itself stays wherever it goes"));
+            return Err(
+                Error::input("retain_target is `current`, expected `noise` or `frozen`")
+                    .with_hint("what is pulled to itself stays wherever it goes"),
+            );
         }
         Ok(())
     }
@@ -173,14 +192,23 @@ impl Set {
         if job.concepts.is_empty() {
             return Err(Error::input("there is no concept to erase"));
         }
-        let given = if surrogates { None } else { pictures::given(job) };
+        let given = if surrogates {
+            None
+        } else {
+            pictures::given(job)
+        };
         if given.is_some() && job.concepts.len() > 1 {
-            return Err(Error::input(format!("the pictures show one concept, {} were given", job.concepts.len()))
-                .with_hint("erase one at a time, or let the model draw the pictures"));
+            return Err(Error::input(format!(
+                "the pictures show one concept, {} were given",
+                job.concepts.len()
+            ))
+            .with_hint("erase one at a time, or let the model draw the pictures"));
         }
         let (mut prompts, mut labels) = (Vec::new(), Vec::new());
         for concept in job.concepts {
-            let count = given.as_ref().map_or(sets.pictures.max(concept.prompts.len()), |g| g.dims()[0]);
+            let count = given
+                .as_ref()
+                .map_or(sets.pictures.max(concept.prompts.len()), |g| g.dims()[0]);
             let beside: Vec<&ConceptPrompt> = concept.prompts.iter().cycle().take(count).collect();
             labels.extend(instead(job, &beside, sets.relabel)?);
             prompts.extend(beside.iter().map(|p| p.asks().to_owned()));
@@ -188,8 +216,16 @@ impl Set {
         let shown = if surrogates { &labels } else { &prompts };
         let (latents, content) = match given {
             Some(latents) => {
-                let bytes: Vec<u8> = latents.clone().into_data().iter::<f32>().flat_map(f32::to_le_bytes).collect();
-                (latents, json!({ "given": blake3::hash(&bytes).to_hex().to_string(), "prompts": prompts }))
+                let bytes: Vec<u8> = latents
+                    .clone()
+                    .into_data()
+                    .iter::<f32>()
+                    .flat_map(f32::to_le_bytes)
+                    .collect();
+                (
+                    latents,
+                    json!({ "given": blake3::hash(&bytes).to_hex().to_string(), "prompts": prompts }),
+                )
             }
             None => drawn(job, shown, sets, stream(job.seed, "forget/pictures"))?,
         };
@@ -212,7 +248,8 @@ impl Set {
     pub fn to_keep(job: &mut Job<'_>, sets: &Sets) -> Result<Self> {
         let known = Retain::of(job).some(sets.retain_pictures);
         if known.is_empty() {
-            return Err(Error::input("there are no captions of what is to stay").with_hint("give some with --captions FILE"));
+            return Err(Error::input("there are no captions of what is to stay")
+                .with_hint("give some with --captions FILE"));
         }
         let count = sets.retain_pictures.max(known.len());
         let prompts: Vec<String> = known.iter().cycle().take(count).cloned().collect();
@@ -250,21 +287,34 @@ impl Set {
         &self.content
     }
 
-    /// The mean squared distance of a step's predictions to their targets, `n` examples, in what the network predicts.
+    /// The mean squared distance of a step's predictions to their targets, `n` examples, in what
+    /// the network predicts.
     ///
     /// # Errors
     /// If the schedule has no such timestep.
-    pub fn loss(&self, frozen: &Pipeline, edited: &Pipeline, n: usize, seed: u64, step: usize) -> Result<Tensor<1>> {
+    pub fn loss(
+        &self,
+        frozen: &Pipeline,
+        edited: &Pipeline,
+        n: usize,
+        seed: u64,
+        step: usize,
+    ) -> Result<Tensor<1>> {
         let seed = stream(seed, self.purpose).seed();
         let noisy = self.noised.draw(edited, n, seed, step)?;
         let tossed = stream(seed, "forget/dropout").rng(step).uniform(n);
         let of_rows = |list: &[String]| -> Vec<String> {
             let one = |(&row, &tossed): (&usize, &f32)| {
-                if f64::from(tossed) < self.dropout { String::new() } else { list[row].clone() }
+                if f64::from(tossed) < self.dropout {
+                    String::new()
+                } else {
+                    list[row].clone()
+                }
             };
             noisy.rows.iter().zip(&tossed).map(one).collect()
         };
-        let labelled = |teacher: &Pipeline| noisy.predicted(teacher, &teacher.context(&of_rows(&self.labels)));
+        let labelled =
+            |teacher: &Pipeline| noisy.predicted(teacher, &teacher.context(&of_rows(&self.labels)));
         let target = match self.pull {
             Pull::Noise => noisy.target(edited)?,
             Pull::Frozen if self.past > 0.0 => {
@@ -278,8 +328,9 @@ impl Set {
         Ok((prediction - target).powi_scalar(2).mean())
     }
 
-    /// The gradient at `values` of the mean squared error of denoising `n` examples of a step with guidance `g`, both branches
-    /// of which are differentiated: `mean ((1 + g) net(z_t, t, c) - g net(z_t, t, 0) - n)^2`. With `g` 0 it is the training loss.
+    /// The gradient at `values` of the mean squared error of denoising `n` examples of a step with
+    /// guidance `g`, both branches of which are differentiated: `mean ((1 + g) net(z_t, t, c) - g
+    /// net(z_t, t, 0) - n)^2`. With `g` 0 it is the training loss.
     ///
     /// # Errors
     /// If the schedule has no such timestep or the error is not finite.
@@ -292,13 +343,19 @@ impl Set {
         seed: u64,
         step: usize,
     ) -> Result<Gradients> {
-        let noisy = self.noised.draw(frozen, n, stream(seed, self.purpose).seed(), step)?;
-        let prompts: Vec<String> = noisy.rows.iter().map(|&row| self.prompts[row].clone()).collect();
+        let noisy = self
+            .noised
+            .draw(frozen, n, stream(seed, self.purpose).seed(), step)?;
+        let prompts: Vec<String> = noisy
+            .rows
+            .iter()
+            .map(|&row| self.prompts[row].clone())
+            .collect();
         denoising_gradient(frozen, values, guidance, &noisy, &prompts)
     }
 
-    /// The gradient at `values` of the training loss of one picture, summed over `timesteps` timesteps that are spread over the
-    /// whole schedule; one noise for each.
+    /// The gradient at `values` of the training loss of one picture, summed over `timesteps`
+    /// timesteps that are spread over the whole schedule; one noise for each.
     ///
     /// # Errors
     /// As [`denoising_gradient`](Self::denoising_gradient).
@@ -319,16 +376,29 @@ impl Set {
         for part in 0..parts {
             let from = |share: usize, of: usize| share * of / parts;
             let n = from(part + 1, timesteps) - from(part, timesteps);
-            let alone = self.noised.only(picture).within(frozen, from(part, all), from(part + 1, all) - 1)?;
-            let noisy = alone.draw(frozen, n, stream(seed, "forget/over time").at(picture), part)?;
-            sum = plus(sum, denoising_gradient(frozen, values, 0.0, &noisy, &prompts[..n])?, n as f64);
+            let alone = self.noised.only(picture).within(
+                frozen,
+                from(part, all),
+                from(part + 1, all) - 1,
+            )?;
+            let noisy = alone.draw(
+                frozen,
+                n,
+                stream(seed, "forget/over time").at(picture),
+                part,
+            )?;
+            sum = plus(
+                sum,
+                denoising_gradient(frozen, values, 0.0, &noisy, &prompts[..n])?,
+                n as f64,
+            );
         }
         Ok(sum)
     }
 }
 
-/// Timesteps of one picture that go through the network together at most, and their latent pixels: every one is a graph of its own
-/// to go back through, so more only costs memory.
+/// Timesteps of one picture that go through the network together at most, and their latent pixels:
+/// every one is a graph of its own to go back through, so more only costs memory.
 const TIMESTEPS_AT_ONCE: usize = 25;
 const PIXELS_AT_ONCE: usize = 1600;
 
@@ -349,7 +419,11 @@ fn denoising_gradient(
         };
         Ok((prediction - noisy.target(model)?).powi_scalar(2).mean())
     })?;
-    if error.is_finite() { Ok(gradient) } else { Err(Error::input("the frozen model's own error is not finite")) }
+    if error.is_finite() {
+        Ok(gradient)
+    } else {
+        Err(Error::input("the frozen model's own error is not finite"))
+    }
 }
 
 /// The component that all of this is about.
@@ -362,8 +436,11 @@ pub const UNET: &str = "unet";
 pub fn of_unet(name: &str, method: &str) -> Result<Trainable> {
     let trainable = Trainable::named(name)?;
     if trainable.component != UNET {
-        return Err(Error::input(format!("`{}` moves the {}, {method} moves the U-Net", trainable.name, trainable.component))
-            .with_hint("choose one of esd-x, esd-x-strict, esd-u, esd-all, selfattn"));
+        return Err(Error::input(format!(
+            "`{}` moves the {}, {method} moves the U-Net",
+            trainable.name, trainable.component
+        ))
+        .with_hint("choose one of esd-x, esd-x-strict, esd-u, esd-all, selfattn"));
     }
     Ok(trainable)
 }
@@ -380,7 +457,9 @@ pub fn check_numbers(numbers: &[(&str, f64, f64)]) -> Result<()> {
                 _ if least == f64::MIN => String::new(),
                 _ => format!(" of at least {least}"),
             };
-            return Err(Error::input(format!("{name} is {value}, expected a finite number{from}")));
+            return Err(Error::input(format!(
+                "{name} is {value}, expected a finite number{from}"
+            )));
         }
     }
     Ok(())
@@ -391,17 +470,30 @@ pub fn check_numbers(numbers: &[(&str, f64, f64)]) -> Result<()> {
 /// # Errors
 /// If one is not; the error names it.
 pub fn check_counts(counts: &[(&str, usize)]) -> Result<()> {
-    match counts.iter().find(|(_, value)| *value == 0 || *value > 1_000_000) {
-        Some((name, value)) => Err(Error::input(format!("{name} is {value}, expected 1 to 1000000"))),
+    match counts
+        .iter()
+        .find(|(_, value)| *value == 0 || *value > 1_000_000)
+    {
+        Some((name, value)) => Err(Error::input(format!(
+            "{name} is {value}, expected 1 to 1000000"
+        ))),
         None => Ok(()),
     }
 }
 
 /// Pictures of the prompts, and what decides them.
-fn drawn(job: &mut Job<'_>, prompts: &[String], sets: &Sets, of: Stream) -> Result<(Tensor<4>, Value)> {
+fn drawn(
+    job: &mut Job<'_>,
+    prompts: &[String],
+    sets: &Sets,
+    of: Stream,
+) -> Result<(Tensor<4>, Value)> {
     let seeds: Vec<u64> = (0..prompts.len()).map(|i| of.at(i)).collect();
     let content = json!({ "prompts": prompts, "seeds": seeds, "drawing": sets.drawing() });
-    Ok((pictures::drawn(job, prompts, &seeds, sets.drawing())?, content))
+    Ok((
+        pictures::drawn(job, prompts, &seeds, sets.drawing())?,
+        content,
+    ))
 }
 
 /// The prompt that stands in for each.
@@ -410,13 +502,18 @@ fn instead(job: &Job<'_>, prompts: &[&ConceptPrompt], relabel: Relabel) -> Resul
     kept.sort();
     let any = stream(job.seed, "relabel").rng(0).permutation(kept.len());
     let mut found: BTreeMap<&str, String> = BTreeMap::new();
-    let missing =
-        || Error::input("there are no captions to relabel to").with_hint("give some with --captions FILE, or an --anchor");
+    let missing = || {
+        Error::input("there are no captions to relabel to")
+            .with_hint("give some with --captions FILE, or an --anchor")
+    };
     let mut labels = Vec::new();
     for (i, p) in prompts.iter().enumerate() {
         let label = match (relabel, &p.anchor) {
             (Relabel::Instead, _) | (_, Some(_)) => p.instead(),
-            (Relabel::Random, None) => kept.get(*any.get(i % any.len().max(1)).ok_or_else(missing)?).ok_or_else(missing)?.clone(),
+            (Relabel::Random, None) => kept
+                .get(*any.get(i % any.len().max(1)).ok_or_else(missing)?)
+                .ok_or_else(missing)?
+                .clone(),
             (Relabel::Nearest, None) => match found.get(p.asks()) {
                 Some(caption) => caption.clone(),
                 None => {
@@ -431,12 +528,16 @@ fn instead(job: &Job<'_>, prompts: &[&ConceptPrompt], relabel: Relabel) -> Resul
     Ok(labels)
 }
 
-/// The caption whose hidden states are nearest to a prompt's, by the mean square over positions and channels.
+/// The caption whose hidden states are nearest to a prompt's, by the mean square over positions and
+/// channels.
 fn nearest(pipeline: &Pipeline, prompt: &str, captions: &[String]) -> Option<String> {
     let asked = pipeline.encode(&[prompt.to_owned()]);
     let mut best: Option<(f32, &String)> = None;
     for some in captions.chunks(64) {
-        let distances = (pipeline.encode(some) - asked.clone()).powi_scalar(2).mean_dim(2).mean_dim(1);
+        let distances = (pipeline.encode(some) - asked.clone())
+            .powi_scalar(2)
+            .mean_dim(2)
+            .mean_dim(1);
         for (distance, caption) in distances.into_data().iter::<f32>().zip(some) {
             if best.is_none_or(|(least, _)| distance < least) {
                 best = Some((distance, caption));
@@ -446,7 +547,8 @@ fn nearest(pipeline: &Pipeline, prompt: &str, captions: &[String]) -> Option<Str
     best.map(|(_, caption)| caption.clone())
 }
 
-/// Trains on both sets. `combine` makes one gradient of the one to forget and the one to keep, in that order.
+/// Trains on both sets. `combine` makes one gradient of the one to forget and the one to keep, in
+/// that order.
 ///
 /// # Errors
 /// As [`train`](crate::train::train).

@@ -1,4 +1,5 @@
-//! Guards as erasures: an edit that changes no tensor but says what keeps a model from a concept while it draws.
+//! Guards as erasures: an edit that changes no tensor but says what keeps a model from a concept
+//! while it draws.
 
 use scumble_diffusion::guards::{self, Form, Guard};
 
@@ -10,14 +11,24 @@ use crate::{
     methods::{Method, Variant},
 };
 
-/// What a guard is told of a concept: each of its prompts once. Of prompts that put the concept into something else, as those of a
-/// style do, what they have beyond it: `in ink style`.
+/// What a guard is told of a concept: each of its prompts once. Of prompts that put the concept
+/// into something else, as those of a style do, what they have beyond it: `in ink style`.
 pub fn texts(concept: &Concept) -> Vec<String> {
-    let beyond = |erase: &str, anchor: &str| erase.strip_prefix(anchor).map(|rest| rest.trim().to_owned());
+    let beyond = |erase: &str, anchor: &str| {
+        erase
+            .strip_prefix(anchor)
+            .map(|rest| rest.trim().to_owned())
+    };
     let mut texts: Vec<String> = Vec::new();
     for prompt in &concept.prompts {
-        let rest = prompt.anchor.as_deref().filter(|_| prompt.from.is_none()).and_then(|anchor| beyond(&prompt.erase, anchor));
-        let text = rest.filter(|rest| !rest.is_empty()).unwrap_or_else(|| prompt.erase.clone());
+        let rest = prompt
+            .anchor
+            .as_deref()
+            .filter(|_| prompt.from.is_none())
+            .and_then(|anchor| beyond(&prompt.erase, anchor));
+        let text = rest
+            .filter(|rest| !rest.is_empty())
+            .unwrap_or_else(|| prompt.erase.clone());
         if !texts.contains(&text) {
             texts.push(text);
         }
@@ -25,7 +36,8 @@ pub fn texts(concept: &Concept) -> Vec<String> {
     texts
 }
 
-/// The words whose objects are all to appear, for a guard of prompts with several: the concept's name as a prompt says it.
+/// The words whose objects are all to appear, for a guard of prompts with several: the concept's
+/// name as a prompt says it.
 pub fn words(concept: &Concept) -> Vec<String> {
     vec![concept.name.clone()]
 }
@@ -46,8 +58,18 @@ pub fn guard(
         Variant::Reference => Form::Reference,
         Variant::Fixed => Form::Fixed,
     };
-    let said = if id == guards::a_star::KNOWN.id { words } else { texts };
-    Ok(Guard::new(id, concepts.iter().flat_map(said).collect(), form, small, options)?)
+    let said = if id == guards::a_star::KNOWN.id {
+        words
+    } else {
+        texts
+    };
+    Ok(Guard::new(
+        id,
+        concepts.iter().flat_map(said).collect(),
+        form,
+        small,
+        options,
+    )?)
 }
 
 fn edit(id: &str, job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
@@ -55,7 +77,10 @@ fn edit(id: &str, job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     guards::check(std::slice::from_ref(&guard)).map_err(Error::from)?;
     let mut about = job.about(&guard.id, guard.options().into());
     about.guard = Some(guard);
-    Ok(Edit { about, ..Edit::default() })
+    Ok(Edit {
+        about,
+        ..Edit::default()
+    })
 }
 
 macro_rules! methods {

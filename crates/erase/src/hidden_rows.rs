@@ -1,5 +1,6 @@
-//! Adversarial rows: vectors in the place of the hidden states that follow a prompt's words. They never pass the text encoder,
-//! so they reach the U-Net as it cannot be reached by any prompt (Receler).
+//! Adversarial rows: vectors in the place of the hidden states that follow a prompt's words. They
+//! never pass the text encoder, so they reach the U-Net as it cannot be reached by any prompt
+//! (Receler).
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{Pipeline, TorchRng};
@@ -29,8 +30,15 @@ impl HiddenRows {
     pub fn fresh(pipeline: &Pipeline, rows: usize, scale: f64, seed: u64) -> Self {
         let width = pipeline.text_encoder.config.hidden_size;
         let values = TorchRng::new(seed).uniform(rows * width);
-        let values = Tensor::<1>::from_data(TensorData::new(values, [rows * width]), pipeline.device()) * scale;
-        Self { moments: Moments::zeros_like(&values), values, step: 0, width }
+        let values =
+            Tensor::<1>::from_data(TensorData::new(values, [rows * width]), pipeline.device())
+                * scale;
+        Self {
+            moments: Moments::zeros_like(&values),
+            values,
+            step: 0,
+            width,
+        }
     }
 
     /// The hidden states of prompts with these rows behind their words, as many as fit.
@@ -42,7 +50,8 @@ impl HiddenRows {
         place(hidden, ends, &self.values, self.width)
     }
 
-    /// Adam steps on the rows: the edited model, asked with them, is to predict what the frozen one predicts for the prompt.
+    /// Adam steps on the rows: the edited model, asked with them, is to predict what the frozen one
+    /// predicts for the prompt.
     ///
     /// `next` gives the examples of a step with their hidden states and ends.
     ///
@@ -64,12 +73,19 @@ impl HiddenRows {
             let loss = esd::loss(&edited, &examples, &context, &examples.eps_prompt)?;
             let value: f32 = loss.clone().inner().into_scalar();
             if !value.is_finite() {
-                return Err(Error::Diverged { step: self.step + 1, loss: value });
+                return Err(Error::Diverged {
+                    step: self.step + 1,
+                    loss: value,
+                });
             }
             let mut gradients = loss.backward();
-            let Some(gradient) = leaf.grad_remove(&mut gradients) else { continue };
+            let Some(gradient) = leaf.grad_remove(&mut gradients) else {
+                continue;
+            };
             self.step += 1;
-            self.values = self.moments.step_with(adam, self.values.clone(), gradient, lr, self.step);
+            self.values =
+                self.moments
+                    .step_with(adam, self.values.clone(), gradient, lr, self.step);
         }
         Ok(())
     }
@@ -80,7 +96,10 @@ impl HiddenRows {
             ("rows".to_owned(), to_host(self.values.clone())),
             ("rows.m".to_owned(), to_host(self.moments.m.clone())),
             ("rows.v".to_owned(), to_host(self.moments.v.clone())),
-            ("rows.step".to_owned(), HostTensor::from_i64([1], &[self.step as i64])),
+            (
+                "rows.step".to_owned(),
+                HostTensor::from_i64([1], &[self.step as i64]),
+            ),
         ])
     }
 
@@ -89,10 +108,19 @@ impl HiddenRows {
         let count = self.values.dims()[0];
         let device = self.values.device();
         let read = |name: &str| {
-            let values = stored.get(name)?.to_f32().filter(|values| values.len() == count)?;
+            let values = stored
+                .get(name)?
+                .to_f32()
+                .filter(|values| values.len() == count)?;
             Some(Tensor::from_data(TensorData::new(values, [count]), &device))
         };
-        (self.values, self.moments) = (read("rows")?, Moments { m: read("rows.m")?, v: read("rows.v")? });
+        (self.values, self.moments) = (
+            read("rows")?,
+            Moments {
+                m: read("rows.m")?,
+                v: read("rows.v")?,
+            },
+        );
         self.step = usize::try_from(*stored.get("rows.step")?.to_i64()?.first()?).ok()?;
         Some(self)
     }
@@ -106,7 +134,8 @@ fn place(hidden: &Tensor<3>, ends: &[usize], rows: &Tensor<1>, width: usize) -> 
         let own = hidden.clone().narrow(0, i, 1);
         let end = end.min(tokens);
         let fit = count.min(tokens - end);
-        let parts = [(0, end), (end + fit, tokens - end - fit)].map(|(from, n)| (n > 0).then(|| own.clone().narrow(1, from, n)));
+        let parts = [(0, end), (end + fit, tokens - end - fit)]
+            .map(|(from, n)| (n > 0).then(|| own.clone().narrow(1, from, n)));
         let [before, after] = parts;
         let placed = (fit > 0).then(|| rows.clone().narrow(1, 0, fit));
         Tensor::cat([before, placed, after].into_iter().flatten().collect(), 1)

@@ -1,5 +1,6 @@
-//! Textual inversion: "An Image is Worth One Word", Gal et al., ICLR 2023 (arXiv 2208.01618). New words for what some pictures
-//! show, learnt by denoising them: with `x` a picture, `n` noise, `s(w)` a sentence with the words' vectors in it,
+//! Textual inversion: "An Image is Worth One Word", Gal et al., ICLR 2023 (arXiv 2208.01618). New
+//! words for what some pictures show, learnt by denoising them: with `x` a picture, `n` noise,
+//! `s(w)` a sentence with the words' vectors in it,
 //!
 //! `min_w mean (net(z_t, t, f(s(w))) - n)^2`, `z_t = sqrt(abar_t) x + sqrt(1 - abar_t) n`
 //!
@@ -38,18 +39,25 @@ impl Sentences {
         let (mut parts, mut ends) = (Vec::new(), Vec::new());
         for text in texts {
             let (before, after) = text.split_once("{}").ok_or_else(|| {
-                Error::input(format!("the sentence `{text}` has no place for the concept")).with_hint("write {} where it stands")
+                Error::input(format!(
+                    "the sentence `{text}` has no place for the concept"
+                ))
+                .with_hint("write {} where it stands")
             })?;
             let spoken = |text: &str| -> Vec<u32> {
                 let encoded = tokenizer.encode(text);
                 encoded.ids[1..encoded.length.saturating_sub(1).max(1)].to_vec()
             };
-            let first: Vec<u32> = std::iter::once(tokenizer.start_id()).chain(spoken(before)).collect();
+            let first: Vec<u32> = std::iter::once(tokenizer.start_id())
+                .chain(spoken(before))
+                .collect();
             let mut rest = spoken(after);
             let end = first.len() + words + rest.len();
             if end + 1 > context {
-                return Err(Error::input(format!("`{text}` has no room for {words} words within {context} tokens"))
-                    .with_hint("use a shorter sentence or fewer words"));
+                return Err(Error::input(format!(
+                    "`{text}` has no room for {words} words within {context} tokens"
+                ))
+                .with_hint("use a shorter sentence or fewer words"));
             }
             rest.push(tokenizer.end_id());
             rest.resize(context - words - first.len(), tokenizer.pad_id());
@@ -78,7 +86,12 @@ impl Sentences {
     /// The ids of a sentence with the padding's id in the words' places.
     pub(crate) fn ids(&self, sentence: usize, pad: u32) -> Vec<u32> {
         let (before, after) = &self.parts[sentence];
-        before.iter().copied().chain(std::iter::repeat_n(pad, self.words)).chain(after.iter().copied()).collect()
+        before
+            .iter()
+            .copied()
+            .chain(std::iter::repeat_n(pad, self.words))
+            .chain(after.iter().copied())
+            .collect()
     }
 
     /// Hidden states of some of the sentences with these words in them.
@@ -108,30 +121,54 @@ pub(crate) struct Inversion {
     pub(crate) lr: f64,
     /// Its weight decay.
     pub(crate) weight_decay: f64,
-    /// What each vector's length is pulled to after every step, by the share `min(1, 100 lr)` of what is missing.
+    /// What each vector's length is pulled to after every step, by the share `min(1, 100 lr)` of
+    /// what is missing.
     pub(crate) length: Option<f64>,
 }
 
-/// The vectors of single words to begin with: those of the text's tokens, then, where it has fewer than `words`, normal numbers of
-/// deviation `deviation`: `[words, width]`.
-pub(crate) fn begin(pipeline: &Pipeline, text: &str, words: usize, deviation: f64, seed: u64) -> Tensor<2> {
+/// The vectors of single words to begin with: those of the text's tokens, then, where it has fewer
+/// than `words`, normal numbers of deviation `deviation`: `[words, width]`.
+pub(crate) fn begin(
+    pipeline: &Pipeline,
+    text: &str,
+    words: usize,
+    deviation: f64,
+    seed: u64,
+) -> Tensor<2> {
     let encoded = pipeline.tokenizer.encode(text);
-    let ids: Vec<u32> = encoded.ids[1..encoded.length.saturating_sub(1).max(1)].iter().copied().take(words).collect();
+    let ids: Vec<u32> = encoded.ids[1..encoded.length.saturating_sub(1).max(1)]
+        .iter()
+        .copied()
+        .take(words)
+        .collect();
     let width = pipeline.text_encoder.config.hidden_size;
     let mut parts = Vec::new();
     if !ids.is_empty() {
-        parts.push(pipeline.text_network().embed(std::slice::from_ref(&ids)).reshape([ids.len(), width]));
+        parts.push(
+            pipeline
+                .text_network()
+                .embed(std::slice::from_ref(&ids))
+                .reshape([ids.len(), width]),
+        );
     }
     let missing = words - ids.len();
     if missing > 0 {
         let numbers = scumble_diffusion::TorchRng::new(seed).normal((missing * width).max(16));
-        let numbers: Vec<f32> = numbers.into_iter().take(missing * width).map(|z| z * deviation as f32).collect();
-        parts.push(Tensor::from_data(TensorData::new(numbers, [missing, width]), pipeline.device()));
+        let numbers: Vec<f32> = numbers
+            .into_iter()
+            .take(missing * width)
+            .map(|z| z * deviation as f32)
+            .collect();
+        parts.push(Tensor::from_data(
+            TensorData::new(numbers, [missing, width]),
+            pipeline.device(),
+        ));
     }
     Tensor::cat(parts, 0)
 }
 
-/// Learns words for pictures on a model: each step denoises some, each with one of the sentences. `told` hears of every step.
+/// Learns words for pictures on a model: each step denoises some, each with one of the sentences.
+/// `told` hears of every step.
 ///
 /// # Shapes
 /// - start, result: `[words, width]`
@@ -152,11 +189,20 @@ pub(crate) fn invert(
     let [words, width] = start.dims();
     let mut flat = start.reshape([words * width]);
     let mut moments = Moments::zeros_like(&flat);
-    let adam = Adam { weight_decay: how.weight_decay, decoupled: true, ..Adam::default() };
-    let (of_pictures, of_sentences) = (stream(seed, "inversion/pictures").seed(), stream(seed, "inversion/sentences"));
+    let adam = Adam {
+        weight_decay: how.weight_decay,
+        decoupled: true,
+        ..Adam::default()
+    };
+    let (of_pictures, of_sentences) = (
+        stream(seed, "inversion/pictures").seed(),
+        stream(seed, "inversion/sentences"),
+    );
     for step in 0..how.steps {
         let noisy = pictures.draw(&model, how.batch, of_pictures, step)?;
-        let said = of_sentences.rng(step).integers(how.batch, 0, sentences.len() as i64);
+        let said = of_sentences
+            .rng(step)
+            .integers(how.batch, 0, sentences.len() as i64);
         let said: Vec<usize> = said.into_iter().map(|i| i as usize).collect();
         let leaf = flat.clone().autodiff().require_grad();
         let hidden = sentences.encode(&text, &leaf.clone().reshape([words, width]), &said);
@@ -164,7 +210,10 @@ pub(crate) fn invert(
         let loss = (found - noisy.target(&model)?).powi_scalar(2).mean();
         let value: f32 = loss.clone().inner().into_scalar();
         if !value.is_finite() {
-            return Err(Error::Diverged { step: step + 1, loss: value });
+            return Err(Error::Diverged {
+                step: step + 1,
+                loss: value,
+            });
         }
         let mut gradients = loss.backward();
         if let Some(gradient) = leaf.grad_remove(&mut gradients) {
@@ -192,13 +241,24 @@ pub(crate) fn kept(
     shape: [usize; 2],
     learn: &mut dyn FnMut(&mut crate::job::Job<'_>) -> Result<Tensor<2>>,
 ) -> Result<Tensor<2>> {
-    let stored = job.store.get(name)?.and_then(|mut tensors| tensors.remove("words"));
+    let stored = job
+        .store
+        .get(name)?
+        .and_then(|mut tensors| tensors.remove("words"));
     let [words, width] = shape;
-    if let Some(found) = stored.and_then(|host| from_host(&host, [1, words, width], job.pipeline.device())) {
+    if let Some(found) =
+        stored.and_then(|host| from_host(&host, [1, words, width], job.pipeline.device()))
+    {
         return Ok(found.reshape(shape));
     }
     let found = learn(job)?;
-    job.store.put(name, Tensors::from([("words".to_owned(), to_host(&found.clone().reshape([1, words, width])))]))?;
+    job.store.put(
+        name,
+        Tensors::from([(
+            "words".to_owned(),
+            to_host(&found.clone().reshape([1, words, width])),
+        )]),
+    )?;
     Ok(found)
 }
 
@@ -209,8 +269,13 @@ mod tests {
     use scumble_nn::files::{Checkpoint, OpenOptions};
 
     fn model() -> Pipeline {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../nn/tests/golden/networks/odd/model");
-        Pipeline::load(&Checkpoint::open(path, &OpenOptions::default()).unwrap(), &Device::flex()).unwrap()
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../nn/tests/golden/networks/odd/model");
+        Pipeline::load(
+            &Checkpoint::open(path, &OpenOptions::default()).unwrap(),
+            &Device::flex(),
+        )
+        .unwrap()
     }
 
     fn host<const D: usize>(x: Tensor<D>) -> Vec<f32> {
@@ -221,20 +286,35 @@ mod tests {
     #[test]
     fn a_words_own_vector_is_the_word() {
         let model = model();
-        let sentences = Sentences::new(&model, &["a {} on the moon".into(), "{}".into()], 1).unwrap();
+        let sentences =
+            Sentences::new(&model, &["a {} on the moon".into(), "{}".into()], 1).unwrap();
         let word = begin(&model, "dog", 1, 1.0, 0);
         assert_eq!(model.tokenizer.encode("dog").length, 3, "one token");
         let found = sentences.encode(&model.text_network(), &word, &[0, 1]);
         let expected = model.encode(&["a dog on the moon".into(), "dog".into()]);
         assert_eq!(host(found), host(expected));
         let at = sentences.places(0);
-        assert_eq!(model.tokenizer.encode("a dog on the moon").ids[at.clone()], model.tokenizer.encode("dog").ids[1..2]);
+        assert_eq!(
+            model.tokenizer.encode("a dog on the moon").ids[at.clone()],
+            model.tokenizer.encode("dog").ids[1..2]
+        );
         assert_eq!((at, sentences.end(1)), (2..3, 2));
-        assert!(Sentences::new(&model, &["a photo".into()], 1).unwrap_err().to_string().contains("no place"));
-        assert!(Sentences::new(&model, &["a {} of".into()], 20).unwrap_err().to_string().contains("no room"));
+        assert!(
+            Sentences::new(&model, &["a photo".into()], 1)
+                .unwrap_err()
+                .to_string()
+                .contains("no place")
+        );
+        assert!(
+            Sentences::new(&model, &["a {} of".into()], 20)
+                .unwrap_err()
+                .to_string()
+                .contains("no room")
+        );
     }
 
-    /// Denoising gets better, lengths go where they are pulled, and the same seed gives the same words.
+    /// Denoising gets better, lengths go where they are pulled, and the same seed gives the same
+    /// words.
     #[test]
     fn words_learn_what_pictures_show() {
         let model = model();
@@ -243,23 +323,43 @@ mod tests {
         let pictures = Noised::new(&model, latents);
         let sentences = Sentences::new(&model, &["a {}".into()], 2).unwrap();
         let start = begin(&model, "dog", 2, 1.0, 5);
-        let how = Inversion { steps: 60, batch: 4, lr: 5e-2, weight_decay: 0.0, length: None };
+        let how = Inversion {
+            steps: 60,
+            batch: 4,
+            lr: 5e-2,
+            weight_decay: 0.0,
+            length: None,
+        };
         let learn = |how: Inversion| {
             let mut losses = Vec::new();
-            let words = invert(&model, &pictures, &sentences, start.clone(), how, 1, &mut |_, loss| {
-                losses.push(loss);
-                Ok(())
-            });
+            let words = invert(
+                &model,
+                &pictures,
+                &sentences,
+                start.clone(),
+                how,
+                1,
+                &mut |_, loss| {
+                    losses.push(loss);
+                    Ok(())
+                },
+            );
             (host(words.unwrap()), losses)
         };
         let (words, losses) = learn(how);
         let mean = |some: &[f32]| some.iter().sum::<f32>() / some.len() as f32;
         assert!(mean(&losses[50..]) < mean(&losses[..10]), "{losses:?}");
         assert_eq!(learn(how).0, words);
-        let (pulled, _) = learn(Inversion { length: Some(0.4), ..how });
+        let (pulled, _) = learn(Inversion {
+            length: Some(0.4),
+            ..how
+        });
         for row in pulled.chunks(pulled.len() / 2) {
             let length = row.iter().map(|v| v * v).sum::<f32>().sqrt();
-            assert!((length - 0.4).abs() < 1e-3, "{length}: at lr 0.05 all of what is missing is given");
+            assert!(
+                (length - 0.4).abs() < 1e-3,
+                "{length}: at lr 0.05 all of what is missing is given"
+            );
         }
     }
 }

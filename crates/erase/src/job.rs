@@ -16,8 +16,8 @@ use crate::{
     train::flow,
 };
 
-/// Where a method keeps what is worth keeping: its own state between two runs, and caches that other runs share.
-/// A method names things; whoever runs it decides where they lie.
+/// Where a method keeps what is worth keeping: its own state between two runs, and caches that
+/// other runs share. A method names things; whoever runs it decides where they lie.
 pub trait Store {
     /// What was put under this name by an earlier run of the same job, if anything.
     ///
@@ -69,8 +69,8 @@ pub enum Event<'a> {
     },
 }
 
-/// The share of each attribute among so many pictures of a prompt, drawn by a model from a seed. Attributes are prompts; what is
-/// counted is what they say beyond the first.
+/// The share of each attribute among so many pictures of a prompt, drawn by a model from a seed.
+/// Attributes are prompts; what is counted is what they say beyond the first.
 pub type Count<'a> = dyn Fn(&Pipeline, &str, &[String], usize, u64) -> Result<Vec<f64>> + 'a;
 
 /// One erasure to be done.
@@ -83,7 +83,8 @@ pub struct Job<'a> {
     pub base_hash: &'a str,
     /// The family of that checkpoint, such as `stable-diffusion-v1`.
     pub family: &'a str,
-    /// Whether the model is as small as the built-in miniature, for which published settings do nothing.
+    /// Whether the model is as small as the built-in miniature, for which published settings do
+    /// nothing.
     pub miniature: bool,
     /// What to erase.
     pub concepts: &'a [Concept],
@@ -91,9 +92,11 @@ pub struct Job<'a> {
     pub preserve: &'a [Concept],
     /// What the model should go on drawing, as far as it is known.
     pub captions: &'a Captions,
-    /// The user's pictures of the concept, `[n, 3, h, w]` in [-1, 1] and in the model's size, if any were given.
+    /// The user's pictures of the concept, `[n, 3, h, w]` in [-1, 1] and in the model's size, if
+    /// any were given.
     pub pictures: Option<&'a Tensor<4>>,
-    /// Where those pictures show the concept, `[n, 1, h, w]`, 1 there and 0 elsewhere, if the user said.
+    /// Where those pictures show the concept, `[n, 1, h, w]`, 1 there and 0 elsewhere, if the user
+    /// said.
     pub masks: Option<&'a Tensor<4>>,
     /// Draws and counts pictures, where somebody can judge them.
     pub count: Option<&'a Count<'a>>,
@@ -133,16 +136,20 @@ impl Job<'_> {
         flow((self.listen)(event))
     }
 
-    /// The value of one option that decides the defaults of others, such as a preset; `default` if the user did not set it.
+    /// The value of one option that decides the defaults of others, such as a preset; `default` if
+    /// the user did not set it.
     ///
     /// # Errors
     /// If it is none of the possible ones; the error names it and lists them.
-    pub fn preset<T: DeserializeOwned + serde::Serialize>(&self, key: &str, default: T) -> Result<T> {
+    pub fn preset<T: DeserializeOwned + serde::Serialize>(
+        &self,
+        key: &str,
+        default: T,
+    ) -> Result<T> {
         match self.options.get(key) {
             None => Ok(default),
-            Some(value) => {
-                serde_json::from_value(value.clone()).map_err(|e| unfit(key, value, &serde_json::to_value(&default), &e))
-            }
+            Some(value) => serde_json::from_value(value.clone())
+                .map_err(|e| unfit(key, value, &serde_json::to_value(&default), &e)),
         }
     }
 
@@ -166,7 +173,9 @@ pub fn over_defaults<T: DeserializeOwned + serde::Serialize>(
 ) -> Result<T> {
     let broken = |e: serde_json::Error| Error::input(format!("an option of the {what}: {e}"));
     let Value::Object(mut all) = serde_json::to_value(defaults).map_err(broken)? else {
-        return Err(Error::input(format!("the options of the {what} are named values")));
+        return Err(Error::input(format!(
+            "the options of the {what} are named values"
+        )));
     };
     for (key, value) in options {
         if !all.contains_key(key) {
@@ -197,16 +206,26 @@ pub fn over_defaults<T: DeserializeOwned + serde::Serialize>(
 }
 
 /// What is wrong with the value of an option, what it should be, and what it is by default.
-fn unfit(key: &str, value: &Value, default: &serde_json::Result<Value>, error: &serde_json::Error) -> Error {
+fn unfit(
+    key: &str,
+    value: &Value,
+    default: &serde_json::Result<Value>,
+    error: &serde_json::Error,
+) -> Error {
     let default = default.as_ref().unwrap_or(&Value::Null);
     // What serde expects of an object is said by its fields.
-    let expected = kind(default).map_or_else(|| error.to_string(), |kind| format!("expected {kind}"));
+    let expected =
+        kind(default).map_or_else(|| error.to_string(), |kind| format!("expected {kind}"));
     let text = error.to_string();
-    let expected = match text.split_once("expected one of ").or_else(|| text.split_once(", expected `")) {
+    let expected = match text
+        .split_once("expected one of ")
+        .or_else(|| text.split_once(", expected `"))
+    {
         Some(_) => text[text.find("expected").unwrap_or(0)..].to_owned(),
         None => expected,
     };
-    Error::input(format!("the option {key} is {value}, {expected}")).with_hint(format!("its default is {default}"))
+    Error::input(format!("the option {key} is {value}, {expected}"))
+        .with_hint(format!("its default is {default}"))
 }
 
 /// What a value has to be, in words, as far as its default tells.
@@ -253,28 +272,81 @@ mod tests {
 
     #[test]
     fn a_wrong_value_is_named_with_what_was_expected_and_its_default() {
-        let start = Start { eta: 0.0, captions: true };
-        let defaults =
-            Options { lambda: 0.5, iterations: 7, keys: false, words: vec![], rows: Rows::Tail, name: "x".into(), start };
+        let start = Start {
+            eta: 0.0,
+            captions: true,
+        };
+        let defaults = Options {
+            lambda: 0.5,
+            iterations: 7,
+            keys: false,
+            words: vec![],
+            rows: Rows::Tail,
+            name: "x".into(),
+            start,
+        };
         let partial = Map::from_iter([("start".to_owned(), serde_json::json!({"eta": 2.0}))]);
-        assert_eq!(over_defaults(&partial, &defaults, "method").unwrap().start, Start { eta: 2.0, captions: true });
+        assert_eq!(
+            over_defaults(&partial, &defaults, "method").unwrap().start,
+            Start {
+                eta: 2.0,
+                captions: true
+            }
+        );
         let unknown = Map::from_iter([("start".to_owned(), serde_json::json!({"etas": 2.0}))]);
         let error = over_defaults(&unknown, &defaults, "method").unwrap_err();
-        assert!(error.to_string().contains("the option start has no `etas`"), "{error}");
+        assert!(
+            error.to_string().contains("the option start has no `etas`"),
+            "{error}"
+        );
         assert_eq!(error.hint(), Some("it has eta, captions"));
         for (key, value, says, default) in [
-            ("lambda", Value::from("abc"), "the option lambda is \"abc\", expected a number", "0.5"),
-            ("iterations", Value::from(1.5), "the option iterations is 1.5, expected a whole number, 0 or more", "7"),
-            ("iterations", Value::from(-1), "expected a whole number, 0 or more", "7"),
-            ("keys", Value::from(1), "the option keys is 1, expected true or false", "false"),
-            ("words", Value::from("a"), "the option words is \"a\", expected a list", "[]"),
-            ("rows", Value::from("some"), "the option rows is \"some\", expected one of `tail`, `last`, `all`", "\"tail\""),
+            (
+                "lambda",
+                Value::from("abc"),
+                "the option lambda is \"abc\", expected a number",
+                "0.5",
+            ),
+            (
+                "iterations",
+                Value::from(1.5),
+                "the option iterations is 1.5, expected a whole number, 0 or more",
+                "7",
+            ),
+            (
+                "iterations",
+                Value::from(-1),
+                "expected a whole number, 0 or more",
+                "7",
+            ),
+            (
+                "keys",
+                Value::from(1),
+                "the option keys is 1, expected true or false",
+                "false",
+            ),
+            (
+                "words",
+                Value::from("a"),
+                "the option words is \"a\", expected a list",
+                "[]",
+            ),
+            (
+                "rows",
+                Value::from("some"),
+                "the option rows is \"some\", expected one of `tail`, `last`, `all`",
+                "\"tail\"",
+            ),
             ("name", Value::from(3), "the option name is 3, ", "\"x\""),
         ] {
             let options = Map::from_iter([(key.to_owned(), value)]);
             let error = over_defaults(&options, &defaults, "method").unwrap_err();
             assert!(error.to_string().contains(says), "{error}");
-            assert_eq!(error.hint(), Some(&*format!("its default is {default}")), "{error}");
+            assert_eq!(
+                error.hint(),
+                Some(&*format!("its default is {default}")),
+                "{error}"
+            );
         }
     }
 }

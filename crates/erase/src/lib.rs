@@ -1,6 +1,7 @@
 //! Concept erasure: concepts, edits, trajectories, and one file for each method ([`methods`]).
 //!
-//! Knows prompts and gradients. Does not know where files lie (a [`Store`](job::Store) does), and never prints.
+//! Knows prompts and gradients. Does not know where files lie (a [`Store`](job::Store) does), and
+//! never prints.
 
 pub mod adam;
 pub mod anchors;

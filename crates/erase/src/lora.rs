@@ -21,7 +21,9 @@ use crate::{
 };
 
 /// The factors of the denoiser's adapters.
-pub const LORA: Trainable = Trainable::of_adapters("lora", "low-rank adapters", |name, _| name.contains(".lora_"));
+pub const LORA: Trainable = Trainable::of_adapters("lora", "low-rank adapters", |name, _| {
+    name.contains(".lora_")
+});
 
 /// Which layers get an adapter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,36 +39,60 @@ impl Layers {
     pub fn of(self, pipeline: &Pipeline) -> Vec<String> {
         let fits = |name: &str, shape: &[usize]| match self {
             Self::Transformers => {
-                name.contains("attentions.") && shape.len() >= 2 && shape[2..].iter().all(|&kernel| kernel == 1)
+                name.contains("attentions.")
+                    && shape.len() >= 2
+                    && shape[2..].iter().all(|&kernel| kernel == 1)
             }
             Self::KeysValues => name.contains("attn2.to_k") || name.contains("attn2.to_v"),
         };
         // Adapters and bottlenecks that an edit has laid beside the layers are none of them.
         let own = |name: &str| !name.contains(".lora_") && !name.contains(BOTTLENECK);
-        let modules = pipeline.unet.weights.iter().filter(|(name, weight)| own(name) && fits(name, &weight.shape));
-        modules.filter_map(|(name, _)| Some(name.strip_suffix(".weight")?.to_owned())).collect()
+        let modules = pipeline
+            .unet
+            .weights
+            .iter()
+            .filter(|(name, weight)| own(name) && fits(name, &weight.shape));
+        modules
+            .filter_map(|(name, _)| Some(name.strip_suffix(".weight")?.to_owned()))
+            .collect()
     }
 }
 
-/// The model with fresh adapters of rank `rank`: `down` uniform within `1 / sqrt(in)` (Kaiming with a = sqrt 5, as PyTorch begins
-/// a linear layer), `up` zero, so that it is still the same model.
+/// The model with fresh adapters of rank `rank`: `down` uniform within `1 / sqrt(in)` (Kaiming with
+/// a = sqrt 5, as PyTorch begins a linear layer), `up` zero, so that it is still the same model.
 ///
 /// # Errors
 /// If no layer is found or the rank is 0.
 pub fn attached(pipeline: &Pipeline, layers: Layers, rank: usize, seed: u64) -> Result<Pipeline> {
     let modules = layers.of(pipeline);
     if rank == 0 || modules.is_empty() {
-        return Err(Error::input(format!("an adapter of rank {rank} for {} layers is none", modules.len())));
+        return Err(Error::input(format!(
+            "an adapter of rank {rank} for {} layers is none",
+            modules.len()
+        )));
     }
     let device = pipeline.device();
     let one = |(i, module): (usize, String)| {
-        let shape = pipeline.unet.weights.get(&format!("{module}.weight")).map(|w| w.shape.clone()).unwrap_or_default();
+        let shape = pipeline
+            .unet
+            .weights
+            .get(&format!("{module}.weight"))
+            .map(|w| w.shape.clone())
+            .unwrap_or_default();
         let (output, input) = (shape[0], shape[1]);
         let bound = 1.0 / (input as f32).sqrt();
-        let values: Vec<f32> =
-            stream(seed, "lora/down").rng(i).uniform(rank * input).into_iter().map(|u| (2.0 * u - 1.0) * bound).collect();
+        let values: Vec<f32> = stream(seed, "lora/down")
+            .rng(i)
+            .uniform(rank * input)
+            .into_iter()
+            .map(|u| (2.0 * u - 1.0) * bound)
+            .collect();
         let down = Tensor::from_data(TensorData::new(values, [rank, input]), device);
-        Adapter { module, down, up: Tensor::zeros([output, rank], device) }
+        Adapter {
+            module,
+            down,
+            up: Tensor::zeros([output, rank], device),
+        }
     };
     let adapters: Vec<Adapter> = modules.into_iter().enumerate().map(one).collect();
     let mut adapted = pipeline.clone();
@@ -76,15 +102,20 @@ pub fn attached(pipeline: &Pipeline, layers: Layers, rank: usize, seed: u64) -> 
 
 /// Trained factors as changes of an edit; `adapted` is the model they were trained in.
 pub fn changes(adapted: &Pipeline, mut values: Gradients) -> BTreeMap<(String, String), Change> {
-    let modules: Vec<String> =
-        values.keys().filter_map(|name| Some(name.strip_suffix(".lora_down.weight")?.to_owned())).collect();
+    let modules: Vec<String> = values
+        .keys()
+        .filter_map(|name| Some(name.strip_suffix(".lora_down.weight")?.to_owned()))
+        .collect();
     let mut read = |module: &str, end: &str| -> Option<HostTensor> {
         let name = format!("{module}.{end}");
         let shape = adapted.unet.weights.get(&name)?.shape.clone();
         to_host(values.remove(&name)?).reshaped(shape)
     };
     let one = |module: String| {
-        let (down, up) = (read(&module, "lora_down.weight")?, read(&module, "lora_up.weight")?);
+        let (down, up) = (
+            read(&module, "lora_down.weight")?,
+            read(&module, "lora_up.weight")?,
+        );
         let weight = adapted.unet.weights.get(&format!("{module}.weight"))?;
         // Beside a 1x1 convolution the factors are 1x1 convolutions too, as in kohya's files.
         let ones = vec![1; weight.shape.len() - 2];
@@ -93,13 +124,23 @@ pub fn changes(adapted: &Pipeline, mut values: Gradients) -> BTreeMap<(String, S
             factor.reshaped(shape)
         };
         let alpha = down.shape()[0] as f32;
-        let low = LowRank { component: "unet".into(), module: module.clone(), down: shaped(down)?, up: shaped(up)?, alpha };
-        Some((("unet".to_owned(), format!("{module}.weight")), Change::LowRank(low)))
+        let low = LowRank {
+            component: "unet".into(),
+            module: module.clone(),
+            down: shaped(down)?,
+            up: shaped(up)?,
+            alpha,
+        };
+        Some((
+            ("unet".to_owned(), format!("{module}.weight")),
+            Change::LowRank(low),
+        ))
     };
     modules.into_iter().filter_map(one).collect()
 }
 
-/// The model with its adapters' products multiplied by `share`, differentiable as before: `alpha / rank` of kohya's files.
+/// The model with its adapters' products multiplied by `share`, differentiable as before: `alpha /
+/// rank` of kohya's files.
 ///
 /// # Errors
 /// If a factor has no place.
@@ -108,7 +149,13 @@ pub(crate) fn scaled(adapted: &Pipeline, share: f64) -> Result<Pipeline> {
     if share == 1.0 {
         return Ok(scaled);
     }
-    let ups: Vec<String> = adapted.unet.weights.iter().map(|(name, _)| name.clone()).filter(|n| n.ends_with(UP)).collect();
+    let ups: Vec<String> = adapted
+        .unet
+        .weights
+        .iter()
+        .map(|(name, _)| name.clone())
+        .filter(|n| n.ends_with(UP))
+        .collect();
     for name in ups {
         if let Some(up) = adapted.unet.weights.get(&name) {
             scaled.unet.weights.replace(&name, up.flat() * share)?;
@@ -121,15 +168,22 @@ pub(crate) fn scaled(adapted: &Pipeline, share: f64) -> Result<Pipeline> {
 const UP: &str = ".lora_up.weight";
 
 /// What adapters add to the matrices, in their order and shapes.
-pub(crate) fn products(changes: &BTreeMap<(String, String), Change>, layers: &[Layer], scale: f64) -> Result<Vec<Mat<f64>>> {
+pub(crate) fn products(
+    changes: &BTreeMap<(String, String), Change>,
+    layers: &[Layer],
+    scale: f64,
+) -> Result<Vec<Mat<f64>>> {
     let one = |layer: &Layer| {
         let delta = match changes.get(&("unet".to_owned(), layer.name.clone())) {
             Some(Change::LowRank(low)) => low.delta(),
             _ => None,
         };
-        let delta = delta.ok_or_else(|| Error::input(format!("there is no adapter beside {}", layer.name)))?;
+        let delta = delta
+            .ok_or_else(|| Error::input(format!("there is no adapter beside {}", layer.name)))?;
         let (out, width) = (layer.matrix.nrows(), layer.matrix.ncols());
-        Ok(Mat::from_fn(out, width, |i, j| scale * f64::from(delta[i * width + j])))
+        Ok(Mat::from_fn(out, width, |i, j| {
+            scale * f64::from(delta[i * width + j])
+        }))
     };
     layers.iter().map(one).collect()
 }

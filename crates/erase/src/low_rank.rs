@@ -1,5 +1,5 @@
-//! An edit as a LoRA: the edit's own factors where it has them, elsewhere the best approximation of each changed matrix by one of
-//! low rank (Eckart and Young 1936).
+//! An edit as a LoRA: the edit's own factors where it has them, elsewhere the best approximation of
+//! each changed matrix by one of low rank (Eckart and Young 1936).
 
 use faer::Mat;
 use scumble_nn::files::{Checkpoint, HostTensor, lora::LowRank};
@@ -16,7 +16,8 @@ pub struct Approximation {
     pub low_rank: Vec<LowRank>,
     /// Norm of what the factors miss within the matrices, over the norm of the whole change.
     pub error: f64,
-    /// Changed tensors that a LoRA cannot carry (biases, norms, embeddings), each with its share of the squared change.
+    /// Changed tensors that a LoRA cannot carry (biases, norms, embeddings), each with its share of
+    /// the squared change.
     pub left_out: Vec<(String, f64)>,
 }
 
@@ -28,11 +29,14 @@ impl Approximation {
 }
 
 impl Edit {
-    /// Factors of rank `rank` (less where a matrix is smaller) for every changed weight of a linear layer or convolution.
+    /// Factors of rank `rank` (less where a matrix is smaller) for every changed weight of a linear
+    /// layer or convolution.
     ///
-    /// A change that is low-rank already, and not of a higher rank, keeps its own factors; `strength` goes into the second.
+    /// A change that is low-rank already, and not of a higher rank, keeps its own factors;
+    /// `strength` goes into the second.
     ///
-    /// A kernel `[out, in, kh, kw]` becomes `down [rank, in, kh, kw]` and `up [out, rank, 1, 1]`, as kohya's scripts lay it out.
+    /// A kernel `[out, in, kh, kw]` becomes `down [rank, in, kh, kw]` and `up [out, rank, 1, 1]`,
+    /// as kohya's scripts lay it out.
     ///
     /// # Errors
     /// If the rank is 0, the edit does not fit the checkpoint, or a decomposition fails.
@@ -40,8 +44,9 @@ impl Edit {
         Ok(self.low_rank_within(base, rank, rank, 0.0, strength)?.1)
     }
 
-    /// The lowest of the ranks `from`, `2 from`, `4 from`, ... up to `most` that misses at most the share `missed` of the squared
-    /// change within the matrices, or else `most`; with the factors of that rank. Each matrix is decomposed once.
+    /// The lowest of the ranks `from`, `2 from`, `4 from`, ... up to `most` that misses at most the
+    /// share `missed` of the squared change within the matrices, or else `most`; with the factors
+    /// of that rank. Each matrix is decomposed once.
     ///
     /// # Errors
     /// As [`low_rank`](Self::low_rank).
@@ -54,15 +59,24 @@ impl Edit {
         strength: f64,
     ) -> Result<(usize, Approximation)> {
         if from == 0 || most < from {
-            return Err(Error::input(format!("--rank is {from}, expected at least 1")));
+            return Err(Error::input(format!(
+                "--rank is {from}, expected at least 1"
+            )));
         }
         let mut own = Vec::new();
         let mut found = Vec::new();
         let mut others = Vec::new();
         let mut total = 0.0f64;
         for (component, name, old, new) in self.new_values(base, strength)? {
-            let (old, new_values) = (old.to_f32().unwrap_or_default(), new.to_f32().unwrap_or_default());
-            let delta: Vec<f64> = new_values.iter().zip(&old).map(|(n, o)| f64::from(*n) - f64::from(*o)).collect();
+            let (old, new_values) = (
+                old.to_f32().unwrap_or_default(),
+                new.to_f32().unwrap_or_default(),
+            );
+            let delta: Vec<f64> = new_values
+                .iter()
+                .zip(&old)
+                .map(|(n, o)| f64::from(*n) - f64::from(*o))
+                .collect();
             let size: f64 = delta.iter().map(|d| d * d).sum();
             total += size;
             if let Some(factors) = self.own_factors(&component, &name, most, strength) {
@@ -71,14 +85,21 @@ impl Edit {
             }
             match name.strip_suffix(".weight") {
                 Some(module) if is_matrix(&name, new.shape()) => {
-                    found.push(Decomposed::of(&component, module, &delta, new.shape(), most)?);
+                    found.push(Decomposed::of(
+                        &component,
+                        module,
+                        &delta,
+                        new.shape(),
+                        most,
+                    )?);
                 }
                 _ if size > 0.0 => others.push((format!("{component} {name}"), size)),
                 _ => {}
             }
         }
         let whole = total.max(f64::MIN_POSITIVE);
-        let beyond = |rank: usize| found.iter().map(|matrix| matrix.beyond(rank)).sum::<f64>() / whole;
+        let beyond =
+            |rank: usize| found.iter().map(|matrix| matrix.beyond(rank)).sum::<f64>() / whole;
         // Factors of the edit's own need their own rank.
         let least = own.iter().map(LowRank::rank).max().unwrap_or(0);
         let mut rank = from;
@@ -88,27 +109,55 @@ impl Edit {
         let mut low_rank = own;
         low_rank.extend(found.iter().map(|matrix| matrix.factors(rank)));
         low_rank.sort_by(|a, b| (&a.component, &a.module).cmp(&(&b.component, &b.module)));
-        let left_out = others.into_iter().map(|(name, size)| (name, size / whole)).collect();
+        let left_out = others
+            .into_iter()
+            .map(|(name, size)| (name, size / whole))
+            .collect();
         // The sum of nothing is -0.
-        Ok((rank, Approximation { low_rank, error: (beyond(rank) + 0.0).sqrt(), left_out }))
+        Ok((
+            rank,
+            Approximation {
+                low_rank,
+                error: (beyond(rank) + 0.0).sqrt(),
+                left_out,
+            },
+        ))
     }
 
-    /// The factors that a tensor's change consists of, if it does and they are of at most this rank.
-    fn own_factors(&self, component: &str, name: &str, rank: usize, strength: f64) -> Option<LowRank> {
+    /// The factors that a tensor's change consists of, if it does and they are of at most this
+    /// rank.
+    fn own_factors(
+        &self,
+        component: &str,
+        name: &str,
+        rank: usize,
+        strength: f64,
+    ) -> Option<LowRank> {
         match self.changes.get(&(component.to_owned(), name.to_owned()))? {
             Change::LowRank(low) if low.rank() <= rank && strength == 1.0 => Some(low.clone()),
             Change::LowRank(low) if low.rank() <= rank => {
-                let up: Vec<f32> = low.up.to_f32()?.iter().map(|u| (f64::from(*u) * strength) as f32).collect();
-                Some(LowRank { up: HostTensor::from_f32(low.up.shape(), &up), ..low.clone() })
+                let up: Vec<f32> = low
+                    .up
+                    .to_f32()?
+                    .iter()
+                    .map(|u| (f64::from(*u) * strength) as f32)
+                    .collect();
+                Some(LowRank {
+                    up: HostTensor::from_f32(low.up.shape(), &up),
+                    ..low.clone()
+                })
             }
             _ => None,
         }
     }
 }
 
-/// A weight of a linear layer or a convolution; embedding tables have a weight too, but no LoRA reaches them.
+/// A weight of a linear layer or a convolution; embedding tables have a weight too, but no LoRA
+/// reaches them.
 fn is_matrix(name: &str, shape: &[usize]) -> bool {
-    matches!(shape.len(), 2 | 4) && !name.contains("token_embedding") && !name.contains("position_embedding")
+    matches!(shape.len(), 2 | 4)
+        && !name.contains("token_embedding")
+        && !name.contains("position_embedding")
 }
 
 /// A matrix taken apart: its strongest directions, and the squares of all singular values.
@@ -125,11 +174,20 @@ struct Decomposed {
 
 impl Decomposed {
     /// Decomposes a change, keeping `most` directions.
-    fn of(component: &str, module: &str, delta: &[f64], shape: &[usize], most: usize) -> Result<Self> {
+    fn of(
+        component: &str,
+        module: &str,
+        delta: &[f64],
+        shape: &[usize],
+        most: usize,
+    ) -> Result<Self> {
         let (rows, columns) = (shape[0], delta.len() / shape[0].max(1));
         let matrix = Mat::from_fn(rows, columns, |i, j| delta[i * columns + j]);
-        let svd =
-            matrix.thin_svd().map_err(|_| Error::input(format!("the change of {component} {module} has no decomposition")))?;
+        let svd = matrix.thin_svd().map_err(|_| {
+            Error::input(format!(
+                "the change of {component} {module} has no decomposition"
+            ))
+        })?;
         let (u, s, v) = (svd.U(), svd.S().column_vector(), svd.V());
         let (mut up, mut down) = (Vec::new(), Vec::new());
         for k in 0..most.min(s.nrows()) {
@@ -139,7 +197,14 @@ impl Decomposed {
             down.extend((0..columns).map(|j| (v[(j, k)] * root) as f32));
         }
         let squares = (0..s.nrows()).map(|k| s[k] * s[k]).collect();
-        Ok(Self { component: component.into(), module: module.into(), shape: shape.to_vec(), up, down, squares })
+        Ok(Self {
+            component: component.into(),
+            module: module.into(),
+            shape: shape.to_vec(),
+            up,
+            down,
+            squares,
+        })
     }
 
     /// The squared norm of what a rank misses.
@@ -153,7 +218,10 @@ impl Decomposed {
         let kept = rank.min(self.squares.len());
         let mut up = vec![0f32; rows * kept];
         for (k, direction) in self.up.chunks_exact(rows.max(1)).take(kept).enumerate() {
-            direction.iter().enumerate().for_each(|(i, value)| up[i * kept + k] = *value);
+            direction
+                .iter()
+                .enumerate()
+                .for_each(|(i, value)| up[i * kept + k] = *value);
         }
         let (mut up_shape, mut down_shape) = (vec![rows, kept], vec![kept]);
         down_shape.extend(&self.shape[1..]);

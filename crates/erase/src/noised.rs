@@ -36,7 +36,10 @@ pub struct Noisy {
 impl Noised {
     /// Examples of these latents at any timestep.
     pub fn new(pipeline: &Pipeline, latents: Tensor<4>) -> Self {
-        Self { latents, range: (0, pipeline.schedule.num_train_timesteps() - 1) }
+        Self {
+            latents,
+            range: (0, pipeline.schedule.num_train_timesteps() - 1),
+        }
     }
 
     /// The same with timesteps from `least` to `most`.
@@ -45,7 +48,10 @@ impl Noised {
     /// If that is no range within the schedule.
     pub fn within(self, pipeline: &Pipeline, least: usize, most: usize) -> Result<Self> {
         Self::check_range(pipeline, least, most)?;
-        Ok(Self { range: (least, most), ..self })
+        Ok(Self {
+            range: (least, most),
+            ..self
+        })
     }
 
     /// Whether these are the ends of a range of timesteps.
@@ -55,7 +61,9 @@ impl Noised {
     pub fn check_range(pipeline: &Pipeline, least: usize, most: usize) -> Result<()> {
         let last = pipeline.schedule.num_train_timesteps() - 1;
         if least > most || most > last {
-            return Err(Error::input(format!("t_min {least} and t_max {most} are no range within 0 to {last}")));
+            return Err(Error::input(format!(
+                "t_min {least} and t_max {most} are no range within 0 to {last}"
+            )));
         }
         Ok(())
     }
@@ -63,7 +71,10 @@ impl Noised {
     /// One of the pictures alone.
     #[must_use]
     pub fn only(&self, picture: usize) -> Self {
-        Self { latents: self.latents.clone().narrow(0, picture, 1), range: self.range }
+        Self {
+            latents: self.latents.clone().narrow(0, picture, 1),
+            range: self.range,
+        }
     }
 
     /// Some of the pictures.
@@ -71,7 +82,10 @@ impl Noised {
     pub(crate) fn some(&self, rows: &[usize]) -> Self {
         let index: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
         let index = Tensor::from_data(TensorData::new(index, [rows.len()]), &self.latents.device());
-        Self { latents: self.latents.clone().select(0, index), range: self.range }
+        Self {
+            latents: self.latents.clone().select(0, index),
+            range: self.range,
+        }
     }
 
     /// How many pictures there are.
@@ -84,8 +98,9 @@ impl Noised {
         self.len() == 0
     }
 
-    /// `n` examples for a step: pictures in shuffled epochs; one timestep from each of n equal parts of the range, so that a step
-    /// of few examples still sees early and late ones; noise that depends on the seed and the step alone.
+    /// `n` examples for a step: pictures in shuffled epochs; one timestep from each of n equal
+    /// parts of the range, so that a step of few examples still sees early and late ones; noise
+    /// that depends on the seed and the step alone.
     ///
     /// # Errors
     /// If the schedule has no such timestep.
@@ -110,15 +125,33 @@ impl Noised {
         let (least, most) = self.range;
         let width = (most + 1 - least) as f64 / n as f64;
         let within = rng.uniform(n);
-        let at = |i: usize| ((least as f64 + (i as f64 + f64::from(within[i])) * width) as usize).min(most);
-        let t: Vec<Timestep> =
-            rng.permutation(n).iter().map(|&i| Ok(pipeline.schedule.timestep(at(i))?)).collect::<Result<_>>()?;
-        let seeds: Vec<u64> = rng.integers(n, 0, i64::from(i32::MAX)).iter().map(|&s| s as u64).collect();
+        let at = |i: usize| {
+            ((least as f64 + (i as f64 + f64::from(within[i])) * width) as usize).min(most)
+        };
+        let t: Vec<Timestep> = rng
+            .permutation(n)
+            .iter()
+            .map(|&i| Ok(pipeline.schedule.timestep(at(i))?))
+            .collect::<Result<_>>()?;
+        let seeds: Vec<u64> = rng
+            .integers(n, 0, i64::from(i32::MAX))
+            .iter()
+            .map(|&s| s as u64)
+            .collect();
         let index: Vec<i64> = rows.iter().map(|&r| r as i64).collect();
-        let x0 = change(self.latents.clone().select(0, Tensor::from_data(TensorData::new(index, [n]), pipeline.device())));
+        let x0 = change(self.latents.clone().select(
+            0,
+            Tensor::from_data(TensorData::new(index, [n]), pipeline.device()),
+        ));
         let noise = Noise::seeds(&seeds).draw(x0.dims(), pipeline.device());
         let x = pipeline.schedule.add_noise(x0.clone(), noise.clone(), &t)?;
-        Ok(Noisy { rows, x0, noise, x, t })
+        Ok(Noisy {
+            rows,
+            x0,
+            noise,
+            x,
+            t,
+        })
     }
 }
 
@@ -126,7 +159,9 @@ impl Noisy {
     /// What a model predicts for them (epsilon or v, as it was trained).
     pub fn predicted(&self, model: &Pipeline, context: &Context) -> Tensor<4> {
         let labels: Vec<f32> = self.t.iter().map(|t| t.get()).collect();
-        model.unet_network().forward(self.x.clone(), &labels, context)
+        model
+            .unet_network()
+            .forward(self.x.clone(), &labels, context)
     }
 
     /// What the network was trained to predict for them.
@@ -134,12 +169,18 @@ impl Noisy {
     /// # Errors
     /// If the schedule cannot say.
     pub fn target(&self, pipeline: &Pipeline) -> Result<Tensor<4>> {
-        Ok(pipeline.schedule.training_target(self.x0.clone(), self.noise.clone(), &self.t)?)
+        Ok(pipeline
+            .schedule
+            .training_target(self.x0.clone(), self.noise.clone(), &self.t)?)
     }
 }
 
 /// The mean squared difference of each example, `[n]`.
 pub fn squared_error(a: Tensor<4>, b: Tensor<4>) -> Tensor<1> {
     let [n, channels, h, w] = a.dims();
-    (a - b).powi_scalar(2).reshape([n, channels * h * w]).mean_dim(1).reshape([n])
+    (a - b)
+        .powi_scalar(2)
+        .reshape([n, channels * h * w])
+        .mean_dim(1)
+        .reshape([n])
 }

@@ -1,4 +1,5 @@
-//! The loss that most trained methods share: predictions pulled to targets, all of a step in one call of the network.
+//! The loss that most trained methods share: predictions pulled to targets, all of a step in one
+//! call of the network.
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{Pipeline, Timestep};
@@ -22,9 +23,21 @@ pub(crate) struct Pull {
 
 impl Pull {
     /// With equal weights that add up to `weight`.
-    pub(crate) fn mean(x: Tensor<4>, t: Vec<Timestep>, hidden: Tensor<3>, target: Tensor<4>, weight: f64) -> Self {
+    pub(crate) fn mean(
+        x: Tensor<4>,
+        t: Vec<Timestep>,
+        hidden: Tensor<3>,
+        target: Tensor<4>,
+        weight: f64,
+    ) -> Self {
         let weights = vec![(weight / t.len().max(1) as f64) as f32; t.len()];
-        Self { x, t, hidden, target, weights }
+        Self {
+            x,
+            t,
+            hidden,
+            target,
+            weights,
+        }
     }
 }
 
@@ -33,16 +46,25 @@ impl Pull {
 /// # Errors
 /// If the schedule cannot convert a target.
 pub(crate) fn loss(edited: &Pipeline, pulls: Vec<Pull>) -> Result<Tensor<1>> {
-    let labels: Vec<f32> = pulls.iter().flat_map(|pull| pull.t.iter().map(|t| t.get())).collect();
+    let labels: Vec<f32> = pulls
+        .iter()
+        .flat_map(|pull| pull.t.iter().map(|t| t.get()))
+        .collect();
     let weights: Vec<f32> = pulls.iter().flat_map(|pull| pull.weights.clone()).collect();
     let mut targets = Vec::new();
     for pull in &pulls {
         let alpha_bars = edited.schedule.alpha_bars(&pull.t);
-        targets.push(edited.schedule.raw_from_epsilon(pull.target.clone(), pull.x.clone(), &alpha_bars)?);
+        targets.push(edited.schedule.raw_from_epsilon(
+            pull.target.clone(),
+            pull.x.clone(),
+            &alpha_bars,
+        )?);
     }
     let (x, hidden): (Vec<_>, Vec<_>) = pulls.into_iter().map(|pull| (pull.x, pull.hidden)).unzip();
     let context = Context::from(Tensor::cat(hidden, 0));
-    let prediction = edited.unet_network().forward(Tensor::cat(x, 0), &labels, &context);
+    let prediction = edited
+        .unet_network()
+        .forward(Tensor::cat(x, 0), &labels, &context);
     let errors = squared_error(prediction, Tensor::cat(targets, 0));
     let n = weights.len();
     let weights = Tensor::<1>::from_data(TensorData::new(weights, [n]), edited.device());

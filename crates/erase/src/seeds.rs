@@ -1,5 +1,6 @@
-//! Random streams: every draw depends on the run's seed, the stream's name and an index (a step, a trajectory), and on nothing
-//! else, so a continued run repeats it. A name stands at one place of the workspace only (`crates/cli/tests/invariants.rs` looks).
+//! Random streams: every draw depends on the run's seed, the stream's name and an index (a step, a
+//! trajectory), and on nothing else, so a continued run repeats it. A name stands at one place of
+//! the workspace only (`crates/cli/tests/invariants.rs` looks).
 
 use scumble_diffusion::TorchRng;
 
@@ -25,7 +26,11 @@ impl Stream {
 
     /// A stream within the stream, for draws that have two indices.
     pub fn within(self, i: usize) -> Self {
-        Self(number(&[&self.0.to_le_bytes(), b"stream", &(i as u64).to_le_bytes()]))
+        Self(number(&[
+            &self.0.to_le_bytes(),
+            b"stream",
+            &(i as u64).to_le_bytes(),
+        ]))
     }
 
     /// The generator that seed `i` starts.
@@ -37,14 +42,17 @@ impl Stream {
 fn number(parts: &[&[u8]]) -> u64 {
     let mut hasher = blake3::Hasher::new();
     for part in parts {
-        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+        hasher
+            .update(&(part.len() as u64).to_le_bytes())
+            .update(part);
     }
     let mut first = [0; 8];
     first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
     u64::from_le_bytes(first)
 }
 
-/// The examples of one step: epochs over a shuffled bank, so that every example is seen equally often.
+/// The examples of one step: epochs over a shuffled bank, so that every example is seen equally
+/// often.
 pub fn draw(len: usize, batch: usize, seed: u64, step: usize) -> Vec<usize> {
     let order = stream(seed, "epochs");
     let mut shuffled: Option<(usize, Vec<usize>)> = None;
@@ -54,7 +62,9 @@ pub fn draw(len: usize, batch: usize, seed: u64, step: usize) -> Vec<usize> {
             if shuffled.as_ref().is_none_or(|(e, _)| *e != epoch) {
                 shuffled = Some((epoch, order.rng(epoch).permutation(len)));
             }
-            shuffled.as_ref().map_or(0, |(_, order)| order[position % len])
+            shuffled
+                .as_ref()
+                .map_or(0, |(_, order)| order[position % len])
         })
         .collect()
 }
@@ -73,7 +83,10 @@ mod tests {
                 assert!(seen.insert(one.seed()));
                 for i in 0..100 {
                     assert!(seen.insert(one.at(i)), "{seed} {purpose} {i}");
-                    assert!(seen.insert(one.within(i).at(0)), "{seed} {purpose} {i} within");
+                    assert!(
+                        seen.insert(one.within(i).at(0)),
+                        "{seed} {purpose} {i} within"
+                    );
                 }
             }
         }

@@ -1,7 +1,9 @@
-//! States that an interrupted run takes up again: named numbers and exact counters, whole or not at all.
+//! States that an interrupted run takes up again: named numbers and exact counters, whole or not at
+//! all.
 //!
-//! What is read is checked against what is expected: a tensor that is missing, has another size, holds a number that is not finite,
-//! or is not asked for is an error that names it. A state that is half there would continue as another run without a word.
+//! What is read is checked against what is expected: a tensor that is missing, has another size,
+//! holds a number that is not finite, or is not asked for is an error that names it. A state that
+//! is half there would continue as another run without a word.
 
 use burn::tensor::{Device, Tensor, TensorData};
 use scumble_nn::files::{HostTensor, Tensors};
@@ -31,12 +33,18 @@ impl Snapshot {
     /// Whole numbers, such as tokens, exact to the last bit.
     pub fn whole(&mut self, name: &str, values: &[u64]) {
         let values: Vec<i64> = values.iter().map(|value| value.cast_signed()).collect();
-        self.0.insert(name.to_owned(), HostTensor::from_i64([values.len()], &values));
+        self.0.insert(
+            name.to_owned(),
+            HostTensor::from_i64([values.len()], &values),
+        );
     }
 
     /// Numbers as they are.
     pub fn numbers(&mut self, name: &str, values: &[f32]) {
-        self.0.insert(name.to_owned(), HostTensor::from_f32([values.len()], values));
+        self.0.insert(
+            name.to_owned(),
+            HostTensor::from_f32([values.len()], values),
+        );
     }
 
     /// A flat tensor.
@@ -64,7 +72,8 @@ impl Snapshot {
     }
 }
 
-/// A state as it came out of a store. What has been read is taken out; [`end`](Self::end) sees that nothing is left.
+/// A state as it came out of a store. What has been read is taken out; [`end`](Self::end) sees that
+/// nothing is left.
 #[derive(Clone, Debug)]
 pub struct Stored {
     name: String,
@@ -82,7 +91,10 @@ impl Stored {
 
     /// The state of this name with these tensors.
     pub fn of(name: &str, tensors: Tensors) -> Self {
-        Self { name: name.to_owned(), tensors }
+        Self {
+            name: name.to_owned(),
+            tensors,
+        }
     }
 
     /// An error about one of its tensors.
@@ -92,7 +104,9 @@ impl Stored {
     }
 
     fn take(&mut self, name: &str) -> Result<HostTensor> {
-        self.tensors.remove(name).ok_or_else(|| self.damaged(name, "is missing"))
+        self.tensors
+            .remove(name)
+            .ok_or_else(|| self.damaged(name, "is missing"))
     }
 
     /// A counter.
@@ -109,7 +123,9 @@ impl Stored {
     /// If they are missing, or not as many, or no whole numbers.
     pub fn whole(&mut self, name: &str, n: usize) -> Result<Vec<u64>> {
         let host = self.take(name)?;
-        let values = host.to_i64().ok_or_else(|| self.damaged(name, &format!("holds {:?}, expected I64", host.dtype())))?;
+        let values = host.to_i64().ok_or_else(|| {
+            self.damaged(name, &format!("holds {:?}, expected I64", host.dtype()))
+        })?;
         self.sized(name, values.len(), n)?;
         Ok(values.into_iter().map(i64::cast_unsigned).collect())
     }
@@ -121,7 +137,10 @@ impl Stored {
     pub fn below(&mut self, name: &str, n: usize, bound: u64) -> Result<Vec<u64>> {
         let values = self.whole(name, n)?;
         match values.iter().find(|&&value| value >= bound) {
-            Some(value) => Err(self.damaged(name, &format!("holds {value}, expected numbers below {bound}"))),
+            Some(value) => Err(self.damaged(
+                name,
+                &format!("holds {value}, expected numbers below {bound}"),
+            )),
             None => Ok(values),
         }
     }
@@ -132,10 +151,18 @@ impl Stored {
     /// If they are missing, or not as many, or one is not finite.
     pub fn numbers(&mut self, name: &str, n: usize) -> Result<Vec<f32>> {
         let host = self.take(name)?;
-        let values = host.to_f32().ok_or_else(|| self.damaged(name, &format!("holds {:?}, expected floats", host.dtype())))?;
+        let values = host.to_f32().ok_or_else(|| {
+            self.damaged(name, &format!("holds {:?}, expected floats", host.dtype()))
+        })?;
         self.sized(name, values.len(), n)?;
         match values.iter().position(|value| !value.is_finite()) {
-            Some(i) => Err(self.damaged(name, &format!("holds {} at position {i}, expected finite numbers", values[i]))),
+            Some(i) => Err(self.damaged(
+                name,
+                &format!(
+                    "holds {} at position {i}, expected finite numbers",
+                    values[i]
+                ),
+            )),
             None => Ok(values),
         }
     }
@@ -145,7 +172,10 @@ impl Stored {
     /// # Errors
     /// As [`numbers`](Self::numbers).
     pub fn tensor(&mut self, name: &str, n: usize, device: &Device) -> Result<Tensor<1>> {
-        Ok(Tensor::from_data(TensorData::new(self.numbers(name, n)?, [n]), device))
+        Ok(Tensor::from_data(
+            TensorData::new(self.numbers(name, n)?, [n]),
+            device,
+        ))
     }
 
     /// Adam's moments of a tensor of `n` numbers.
@@ -154,7 +184,10 @@ impl Stored {
     /// As [`numbers`](Self::numbers).
     pub fn moments(&mut self, name: &str, n: usize, device: &Device) -> Result<Moments> {
         let mut part = |kind: &str| self.tensor(&format!("{name}.{kind}"), n, device);
-        Ok(Moments { m: part("m")?, v: part("v")? })
+        Ok(Moments {
+            m: part("m")?,
+            v: part("v")?,
+        })
     }
 
     fn sized(&self, name: &str, found: usize, expected: usize) -> Result<()> {
@@ -192,7 +225,11 @@ mod tests {
 
     fn read(tensors: Tensors) -> Result<(u64, Vec<u64>, Vec<f32>)> {
         let mut stored = Stored::of("search", tensors);
-        let all = (stored.count("done")?, stored.below("ids", 2, 1 << 61)?, stored.numbers("rows", 2)?);
+        let all = (
+            stored.count("done")?,
+            stored.below("ids", 2, 1 << 61)?,
+            stored.numbers("rows", 2)?,
+        );
         stored.moments("rows", 2, &Device::flex())?;
         stored.end()?;
         Ok(all)
@@ -201,7 +238,10 @@ mod tests {
     #[test]
     fn a_state_comes_back_to_the_last_bit() {
         // Neither number survives an f32, nor would the second survive an f64.
-        assert_eq!(read(state()).unwrap(), (u64::MAX - 1, vec![3, 1 << 60], vec![0.5, -1.0]));
+        assert_eq!(
+            read(state()).unwrap(),
+            (u64::MAX - 1, vec![3, 1 << 60], vec![0.5, -1.0])
+        );
     }
 
     #[test]
@@ -213,11 +253,18 @@ mod tests {
                 let mut tensors = state();
                 change(&mut tensors);
                 let error = read(tensors).unwrap_err();
-                assert!(error.hint().is_some_and(|hint| hint.contains("--overwrite")));
+                assert!(
+                    error
+                        .hint()
+                        .is_some_and(|hint| hint.contains("--overwrite"))
+                );
                 error.to_string()
             };
             let missing = said(&|tensors| drop(tensors.remove(&name)));
-            assert!(missing.contains("`search`") && missing.contains(&format!("`{name}` is missing")), "{missing}");
+            assert!(
+                missing.contains("`search`") && missing.contains(&format!("`{name}` is missing")),
+                "{missing}"
+            );
             let longer = said(&|tensors| {
                 let other = match tensors[&name].to_i64() {
                     Some(_) => HostTensor::from_i64([3], &[1, 2, 3]),
@@ -225,7 +272,10 @@ mod tests {
                 };
                 tensors.insert(name.clone(), other);
             });
-            assert!(longer.contains(&format!("`{name}` holds 3 numbers")), "{longer}");
+            assert!(
+                longer.contains(&format!("`{name}` holds 3 numbers")),
+                "{longer}"
+            );
             let other = said(&|tensors| {
                 let other = match tensors[&name].to_i64() {
                     Some(_) => HostTensor::from_f32([2], &[1.0, 2.0]),
@@ -237,9 +287,17 @@ mod tests {
         }
         let mut more = state();
         more.insert("x".into(), HostTensor::from_f32([1], &[0.0]));
-        assert!(read(more).unwrap_err().to_string().contains("`x` is not part"));
+        assert!(
+            read(more)
+                .unwrap_err()
+                .to_string()
+                .contains("`x` is not part")
+        );
         let mut wide = state();
         wide.insert("ids".into(), HostTensor::from_i64([2], &[1, -1]));
-        assert!(read(wide).unwrap_err().to_string().contains("below"), "a negative number is a very large one");
+        assert!(
+            read(wide).unwrap_err().to_string().contains("below"),
+            "a negative number is a very large one"
+        );
     }
 }

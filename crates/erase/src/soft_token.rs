@@ -1,8 +1,10 @@
-//! Soft tokens: vectors that stand in an embedded prompt as if they were words, and the attack that learns them.
+//! Soft tokens: vectors that stand in an embedded prompt as if they were words, and the attack that
+//! learns them.
 //!
-//! The attack asks whether an edited model can still be brought to predict what the frozen one predicted. Its soft tokens stand
-//! right after the start token (AdvUnlearn's `prefix_k`), and it follows the gradient of the distance to the frozen prediction
-//! with Adam. AdvUnlearn trains against it; `scumble-bench attack` measures with it.
+//! The attack asks whether an edited model can still be brought to predict what the frozen one
+//! predicted. Its soft tokens stand right after the start token (AdvUnlearn's `prefix_k`), and it
+//! follows the gradient of the distance to the frozen prediction with Adam. AdvUnlearn trains
+//! against it; `scumble-bench attack` measures with it.
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{Pipeline, TorchRng};
@@ -22,7 +24,8 @@ use crate::{
 pub enum Span {
     /// All of it: pads at the end make room.
     Tokens,
-    /// As many tokens as the prompt has words, as in the published code: a word of several tokens loses its end.
+    /// As many tokens as the prompt has words, as in the published code: a word of several tokens
+    /// loses its end.
     Words,
 }
 
@@ -55,14 +58,16 @@ pub struct Attack {
     pub lr: f64,
     /// What Adam sees.
     pub rule: Rule,
-    /// Whether gradients add up. Summed, the tokens returned are also those that entered the last step, as in the published code.
+    /// Whether gradients add up. Summed, the tokens returned are also those that entered the last
+    /// step, as in the published code.
     pub gradient: Gradient,
 }
 
 /// Prompts with places for soft tokens.
 #[derive(Clone, Debug)]
 pub struct Slots {
-    /// Ids without the places: start token first, as many fewer than the context as there are places.
+    /// Ids without the places: start token first, as many fewer than the context as there are
+    /// places.
     rows: Vec<Vec<u32>>,
     places: usize,
 }
@@ -92,7 +97,10 @@ impl Slots {
             }
             Ok(ids)
         };
-        Ok(Self { rows: prompts.iter().map(row).collect::<Result<_>>()?, places })
+        Ok(Self {
+            rows: prompts.iter().map(row).collect::<Result<_>>()?,
+            places,
+        })
     }
 
     /// How many prompts there are.
@@ -105,35 +113,49 @@ impl Slots {
         self.rows.is_empty()
     }
 
-    /// Hidden states of prompts with soft tokens in their places: pair `(prompt, soft)` names a prompt and which of the `soft`
-    /// stand in it.
+    /// Hidden states of prompts with soft tokens in their places: pair `(prompt, soft)` names a
+    /// prompt and which of the `soft` stand in it.
     ///
     /// # Shapes
     /// - soft: `[k, places, width]`
     /// - result: `[pairs, tokens, width]`
     pub fn encode(&self, text: &ClipText, soft: &Tensor<3>, pairs: &[(usize, usize)]) -> Tensor<3> {
-        let ids: Vec<Vec<u32>> = pairs.iter().map(|&(prompt, _)| self.rows[prompt].clone()).collect();
+        let ids: Vec<Vec<u32>> = pairs
+            .iter()
+            .map(|&(prompt, _)| self.rows[prompt].clone())
+            .collect();
         let embedded = text.embed(&ids);
         let rest = embedded.dims()[1] - 1;
         let of: Vec<usize> = pairs.iter().map(|&(_, of)| of).collect();
         let soft = esd::select(soft, &of);
-        text.encode(Tensor::cat(vec![embedded.clone().narrow(1, 0, 1), soft, embedded.narrow(1, 1, rest)], 1))
+        text.encode(Tensor::cat(
+            vec![
+                embedded.clone().narrow(1, 0, 1),
+                soft,
+                embedded.narrow(1, 1, rest),
+            ],
+            1,
+        ))
     }
 
-    /// `k` times as many soft tokens as there are places, each the vector of a random word: `[k, places, width]`.
+    /// `k` times as many soft tokens as there are places, each the vector of a random word: `[k,
+    /// places, width]`.
     pub fn random(&self, pipeline: &Pipeline, k: usize, seed: u64) -> Tensor<3> {
         let words = i64::from(pipeline.tokenizer.start_id().max(1));
         let ids = TorchRng::new(seed).integers(k * self.places, 0, words);
-        let rows: Vec<Vec<u32>> = ids.chunks(self.places.max(1)).map(|row| row.iter().map(|&id| id as u32).collect()).collect();
+        let rows: Vec<Vec<u32>> = ids
+            .chunks(self.places.max(1))
+            .map(|row| row.iter().map(|&id| id as u32).collect())
+            .collect();
         pipeline.text_network().embed(&rows)
     }
 }
 
-/// Learns soft tokens that make `edited` predict, for these prompts, what the frozen model predicted: the mean of
-/// `(net(z_t, t, f(p + soft)) - eps*(z_t, t, f*(p)))^2` falls.
+/// Learns soft tokens that make `edited` predict, for these prompts, what the frozen model
+/// predicted: the mean of `(net(z_t, t, f(p + soft)) - eps*(z_t, t, f*(p)))^2` falls.
 ///
-/// `next` gives the examples of a step and the prompt (of `slots`) of each; example i gets the soft tokens i modulo k.
-/// Returns the tokens, `[k, places, width]`, and the loss of every step.
+/// `next` gives the examples of a step and the prompt (of `slots`) of each; example i gets the soft
+/// tokens i modulo k. Returns the tokens, `[k, places, width]`, and the loss of every step.
 ///
 /// # Errors
 /// If the loss is not finite, or `next` fails.
@@ -154,17 +176,26 @@ pub fn attack(
     let mut losses = Vec::with_capacity(attack.steps);
     for step in 0..attack.steps {
         let (examples, prompts) = next(step)?;
-        let pairs: Vec<(usize, usize)> = prompts.iter().enumerate().map(|(i, &prompt)| (prompt, i % shape[0])).collect();
+        let pairs: Vec<(usize, usize)> = prompts
+            .iter()
+            .enumerate()
+            .map(|(i, &prompt)| (prompt, i % shape[0]))
+            .collect();
         let leaf = soft.clone().autodiff().require_grad();
         let contexts = slots.encode(&text, &leaf.clone().reshape(shape), &pairs);
         let loss = esd::loss(&edited, &examples, &contexts, &examples.eps_prompt)?;
         let value: f32 = loss.clone().inner().into_scalar();
         if !value.is_finite() {
-            return Err(Error::Diverged { step: step + 1, loss: value });
+            return Err(Error::Diverged {
+                step: step + 1,
+                loss: value,
+            });
         }
         losses.push(value);
         let mut gradients = loss.backward();
-        let Some(gradient) = leaf.grad_remove(&mut gradients) else { continue };
+        let Some(gradient) = leaf.grad_remove(&mut gradients) else {
+            continue;
+        };
         let sum = match (attack.gradient, held.take()) {
             (Gradient::Summed, Some(before)) => before + gradient,
             _ => gradient,
@@ -177,7 +208,11 @@ pub fn attack(
         soft = moments.step_with(Adam::default(), soft, used.clone(), attack.lr, step + 1);
         held = Some(used);
     }
-    let found = if attack.gradient == Gradient::Summed { entered } else { soft };
+    let found = if attack.gradient == Gradient::Summed {
+        entered
+    } else {
+        soft
+    };
     Ok((found.reshape(shape), losses))
 }
 
@@ -193,5 +228,8 @@ pub(crate) fn from_host(
     shape: [usize; 3],
     device: &burn::tensor::Device,
 ) -> Option<Tensor<3>> {
-    (host.shape() == shape).then(|| host.to_f32().map(|values| Tensor::from_data(TensorData::new(values, shape), device)))?
+    (host.shape() == shape).then(|| {
+        host.to_f32()
+            .map(|values| Tensor::from_data(TensorData::new(values, shape), device))
+    })?
 }

@@ -1,8 +1,10 @@
-//! Steering of early denoising (TRCE's second stage; Chen et al., ICCV 2025, arXiv 2503.07389, section 3.3).
+//! Steering of early denoising (TRCE's second stage; Chen et al., ICCV 2025, arXiv 2503.07389,
+//! section 3.3).
 //!
-//! Where a picture still takes shape, what the network predicts for a prompt `m` that asks for the concept, and for none, is to
-//! lie nearer to a safe prediction than to the concept's. With `s` what stands in for the concept, `*` the frozen network and
-//! `'` the one that steering starts from:
+//! Where a picture still takes shape, what the network predicts for a prompt `m` that asks for the
+//! concept, and for none, is to lie nearer to a safe prediction than to the concept's. With `s`
+//! what stands in for the concept, `*` the frozen network and `'` the one that steering starts
+//! from:
 //!
 //! ```text
 //! f(c)  = eps*(c) + g (eps*(c) - eps*(0))
@@ -10,11 +12,13 @@
 //! loss  = (h(eps(z, t, m)) + h(eps(z, t, 0))) / 2 + keep mean (eps(y, t, r) - eps'(y, t, r))^2
 //! ```
 //!
-//! Where nothing stands in for the concept, `s` would be the empty prompt and `f(s)` the prediction for it, to which every
-//! prediction is nearer than to the far `f(m)`: the hinge would never close. There the safe side is the other side of the empty
-//! prompt, `f(s) = eps*(0) - (1 + g) (eps*(m) - eps*(0))` (ours).
+//! Where nothing stands in for the concept, `s` would be the empty prompt and `f(s)` the prediction
+//! for it, to which every prediction is nearer than to the far `f(m)`: the hinge would never close.
+//! There the safe side is the other side of the empty prompt, `f(s) = eps*(0) - (1 + g) (eps*(m) -
+//! eps*(0))` (ours).
 //!
-//! `z` lies on a frozen trajectory towards `m`, `y` on one towards a caption `r` to keep (published: towards nothing, `r` empty).
+//! `z` lies on a frozen trajectory towards `m`, `y` on one towards a caption `r` to keep
+//! (published: towards nothing, `r` empty).
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{Denoiser, Pipeline, Timestep};
@@ -44,7 +48,8 @@ pub struct Steering {
     pub iterations: usize,
     /// AdamW's step size.
     pub lr: f64,
-    /// Whether gradients add up over the whole run, as in the published code, which never zeroes them.
+    /// Whether gradients add up over the whole run, as in the published code, which never zeroes
+    /// them.
     pub accumulate: bool,
     /// Whether it falls to 0.
     pub lr_schedule: LrSchedule,
@@ -70,7 +75,8 @@ pub struct Steering {
     pub keep_batch: usize,
     /// Trajectories to keep.
     pub keep_trajectories: usize,
-    /// Whether these follow captions to keep, half of the time, or always the empty prompt as published.
+    /// Whether these follow captions to keep, half of the time, or always the empty prompt as
+    /// published.
     pub keep_captions: bool,
 }
 
@@ -89,7 +95,9 @@ impl Steering {
             ("keep_trajectories", self.keep_trajectories),
         ] {
             if value == 0 || value > 1_000_000 {
-                return Err(Error::input(format!("{name} is {value}, expected 1 to 1000000")));
+                return Err(Error::input(format!(
+                    "{name} is {value}, expected 1 to 1000000"
+                )));
             }
         }
         for (name, value, least) in [
@@ -100,14 +108,22 @@ impl Steering {
             ("keep", self.keep, 0.0),
         ] {
             if !value.is_finite() || value < least {
-                return Err(Error::input(format!("{name} is {value}, expected a finite number of at least {least}")));
+                return Err(Error::input(format!(
+                    "{name} is {value}, expected a finite number of at least {least}"
+                )));
             }
         }
         if !self.sentence.contains("{}") {
-            return Err(Error::input(format!("sentence is `{}`, expected one with {{}} in the concept's place", self.sentence)));
+            return Err(Error::input(format!(
+                "sentence is `{}`, expected one with {{}} in the concept's place",
+                self.sentence
+            )));
         }
         if !(self.early > 0.0 && self.early <= 1.0) {
-            return Err(Error::input(format!("early is {}, expected more than 0 and at most 1", self.early)));
+            return Err(Error::input(format!(
+                "early is {}, expected more than 0 and at most 1",
+                self.early
+            )));
         }
         Ok(())
     }
@@ -122,7 +138,8 @@ struct Side {
     replaced: bool,
 }
 
-/// The prompts of the concepts, bare names in the sentence; then the same with each synonym in the place of a concept's name.
+/// The prompts of the concepts, bare names in the sentence; then the same with each synonym in the
+/// place of a concept's name.
 fn asked(concepts: &[Concept], synonyms: &[String], sentence: &str) -> Vec<Side> {
     let mut all = Vec::new();
     for concept in concepts {
@@ -130,9 +147,19 @@ fn asked(concepts: &[Concept], synonyms: &[String], sentence: &str) -> Vec<Side>
             let one = |p: &ConceptPrompt| {
                 let said = p.asks().replace(&concept.name, name);
                 let bare = concept.prompts.len() == 1 && p.asks() == concept.name;
-                let put = |text: &str| if bare { sentence.replace("{}", text) } else { text.to_owned() };
+                let put = |text: &str| {
+                    if bare {
+                        sentence.replace("{}", text)
+                    } else {
+                        text.to_owned()
+                    }
+                };
                 let instead = p.anchor.as_deref().map(put).unwrap_or_default();
-                Side { asks: put(&said), instead, replaced: p.anchor.is_some() }
+                Side {
+                    asks: put(&said),
+                    instead,
+                    replaced: p.anchor.is_some(),
+                }
             };
             concept.prompts.iter().map(one).collect()
         };
@@ -142,14 +169,20 @@ fn asked(concepts: &[Concept], synonyms: &[String], sentence: &str) -> Vec<Side>
     all
 }
 
-/// The least that a run's steps have to add up to before it is expected to show (a weight of SD 1.x is about 0.03).
+/// The least that a run's steps have to add up to before it is expected to show (a weight of SD 1.x
+/// is about 0.03).
 const LEAST_MOVE: f64 = 1e-3;
 
 /// The new values of the self-attentions and the cross-attentions' queries of `start`.
 ///
 /// # Errors
 /// If sampling fails, the loss diverges, or the caller interrupts.
-pub fn steer(job: &mut Job<'_>, options: &Steering, synonyms: &[String], start: &Pipeline) -> Result<Gradients> {
+pub fn steer(
+    job: &mut Job<'_>,
+    options: &Steering,
+    synonyms: &[String],
+    start: &Pipeline,
+) -> Result<Gradients> {
     let prompts = asked(job.concepts, synonyms, &options.sentence);
     let most = options.iterations as f64 * options.lr;
     if !options.accumulate && most < LEAST_MOVE {
@@ -159,22 +192,42 @@ pub fn steer(job: &mut Job<'_>, options: &Steering, synonyms: &[String], start: 
             options.iterations, options.lr
         )))?;
     }
-    let sampling = Sampling { steps: options.sampling_steps, guidance: options.start_guidance };
-    let (trajectories, kept_trajectories) = (bank::trajectories(job.seed), stream(job.seed, "steering/kept trajectories"));
+    let sampling = Sampling {
+        steps: options.sampling_steps,
+        guidance: options.start_guidance,
+    };
+    let (trajectories, kept_trajectories) = (
+        bank::trajectories(job.seed),
+        stream(job.seed, "steering/kept trajectories"),
+    );
     let toward = |i: usize| {
         let p = &prompts[i % prompts.len()];
-        Path { prompt: p.asks.clone(), also: vec![p.instead.clone()], seed: trajectories.at(i) }
+        Path {
+            prompt: p.asks.clone(),
+            also: vec![p.instead.clone()],
+            seed: trajectories.at(i),
+        }
     };
-    let paths: Vec<Path> = (0..options.trajectories * prompts.len()).map(toward).collect();
+    let paths: Vec<Path> = (0..options.trajectories * prompts.len())
+        .map(toward)
+        .collect();
     let concept = Bank::record(job, &paths, sampling)?;
 
-    let captions = if options.keep_captions { Retain::of(job).some(options.keep_trajectories) } else { Vec::new() };
+    let captions = if options.keep_captions {
+        Retain::of(job).some(options.keep_trajectories)
+    } else {
+        Vec::new()
+    };
     let along = |i: usize| match captions.len() {
         0 => String::new(),
         n => captions[i % n].clone(),
     };
     let kept: Vec<Path> = (0..options.keep_trajectories.max(captions.len()))
-        .map(|i| Path { prompt: along(i), also: Vec::new(), seed: kept_trajectories.at(i) })
+        .map(|i| Path {
+            prompt: along(i),
+            also: Vec::new(),
+            seed: kept_trajectories.at(i),
+        })
         .collect();
     let keep = Bank::record(job, &kept, sampling)?;
 
@@ -183,7 +236,10 @@ pub fn steer(job: &mut Job<'_>, options: &Steering, synonyms: &[String], start: 
     let early = |t: Timestep, _: usize| t.get() >= last * (1.0 - options.early as f32);
     let early = concept.positions(early);
     if early.is_empty() {
-        return Err(Error::input(format!("early is {}: no step of {} is that early", options.early, options.sampling_steps)));
+        return Err(Error::input(format!(
+            "early is {}: no step of {} is that early",
+            options.early, options.sampling_steps
+        )));
     }
     let asked: Vec<String> = prompts.iter().map(|p| p.asks.clone()).collect();
     let lines: Vec<String> = kept.iter().map(|path| path.prompt.clone()).collect();
@@ -194,36 +250,65 @@ pub fn steer(job: &mut Job<'_>, options: &Steering, synonyms: &[String], start: 
         adam: Adam::decoupled(),
         start: Some(start),
         accumulate: options.accumulate,
-        ..Train::new(SELFATTN_Q, options.iterations, options.lr, options.lr_schedule, "steering")
+        ..Train::new(
+            SELFATTN_Q,
+            options.iterations,
+            options.lr,
+            options.lr_schedule,
+            "steering",
+        )
     };
-    let replaced: Vec<f32> = prompts.iter().map(|p| f32::from(u8::from(p.replaced))).collect();
+    let replaced: Vec<f32> = prompts
+        .iter()
+        .map(|p| f32::from(u8::from(p.replaced)))
+        .collect();
     let prompts = prompts.len();
     train(job, steps, &mut |edited, step| {
-        let at: Vec<usize> = draw(early.len(), options.batch, seed, step).into_iter().map(|i| early[i]).collect();
+        let at: Vec<usize> = draw(early.len(), options.batch, seed, step)
+            .into_iter()
+            .map(|i| early[i])
+            .collect();
         let examples = concept.examples(&at);
         let rows: Vec<usize> = examples.path.iter().map(|path| path % prompts).collect();
         let n = rows.len();
         let (unsafe_, safe) = sides(&examples, &rows, &replaced, options.contrast);
-        let context = Tensor::cat(vec![esd::select(&asked, &rows), empty.clone().repeat_dim(0, n)], 0);
-        let both = epsilon(edited, &examples.x.clone().repeat_dim(0, 2), &[&examples.t[..], &examples.t[..]].concat(), context)?;
-        let nearer = squared_error(both.clone(), safe.repeat_dim(0, 2)) - squared_error(both, unsafe_.repeat_dim(0, 2));
+        let context = Tensor::cat(
+            vec![esd::select(&asked, &rows), empty.clone().repeat_dim(0, n)],
+            0,
+        );
+        let both = epsilon(
+            edited,
+            &examples.x.clone().repeat_dim(0, 2),
+            &[&examples.t[..], &examples.t[..]].concat(),
+            context,
+        )?;
+        let nearer = squared_error(both.clone(), safe.repeat_dim(0, 2))
+            - squared_error(both, unsafe_.repeat_dim(0, 2));
         let steered = (nearer + options.margin).clamp_min(0.0).mean();
 
-        let others = keep.examples(&draw(keep.len(), options.keep_batch, stream(seed, "steering/kept").seed(), step));
+        let others = keep.examples(&draw(
+            keep.len(),
+            options.keep_batch,
+            stream(seed, "steering/kept").seed(),
+            step,
+        ));
         let named = turns::part(step, options.keep_batch, 0.5);
         Ok(steered + drift(frozen, edited, &others, &lines, &empty, named)? * options.keep)
     })
 }
 
-/// The concept's prediction and the safe one, `f(m)` and `f(s)`. `replaced` says of each prompt, 1 or 0, whether something stands
-/// in for the concept.
+/// The concept's prediction and the safe one, `f(m)` and `f(s)`. `replaced` says of each prompt, 1
+/// or 0, whether something stands in for the concept.
 fn sides(examples: &Examples, rows: &[usize], replaced: &[f32], g: f64) -> (Tensor<4>, Tensor<4>) {
     let empty = &examples.eps_empty;
     let guided = |eps: &Tensor<4>| empty.clone() + (eps.clone() - empty.clone()) * (1.0 + g);
     let of_concept = guided(&examples.eps_prompt);
     let opposite = empty.clone() * 2.0 - of_concept.clone();
     let column: Vec<f32> = rows.iter().map(|&row| replaced[row]).collect();
-    let by: Tensor<4> = Tensor::from_data(TensorData::new(column, [rows.len(), 1, 1, 1]), &empty.device());
+    let by: Tensor<4> = Tensor::from_data(
+        TensorData::new(column, [rows.len(), 1, 1, 1]),
+        &empty.device(),
+    );
     let safe = match examples.eps_also.first() {
         Some(other) => opposite.clone() + (guided(other) - opposite) * by,
         None => opposite,
@@ -231,7 +316,8 @@ fn sides(examples: &Examples, rows: &[usize], replaced: &[f32], g: f64) -> (Tens
     (of_concept, safe)
 }
 
-/// How far predictions along kept trajectories moved: so many of the examples with the trajectory's caption, the rest with none.
+/// How far predictions along kept trajectories moved: so many of the examples with the trajectory's
+/// caption, the rest with none.
 fn drift(
     frozen: &Pipeline,
     edited: &Pipeline,
@@ -250,10 +336,21 @@ fn drift(
     }
     let context = Tensor::cat(parts, 0);
     let still = epsilon(frozen, &kept.x, &kept.t, context.clone())?;
-    Ok((epsilon(edited, &kept.x, &kept.t, context)? - still).powi_scalar(2).mean())
+    Ok((epsilon(edited, &kept.x, &kept.t, context)? - still)
+        .powi_scalar(2)
+        .mean())
 }
 
-fn epsilon(model: &Pipeline, x: &Tensor<4>, t: &[Timestep], context: Tensor<3>) -> Result<Tensor<4>> {
+fn epsilon(
+    model: &Pipeline,
+    x: &Tensor<4>,
+    t: &[Timestep],
+    context: Tensor<3>,
+) -> Result<Tensor<4>> {
     let unet = model.unet_network();
-    Ok(Denoiser { unet: &unet, schedule: &model.schedule }.epsilon(x.clone(), t, &Context::from(context))?)
+    Ok(Denoiser {
+        unet: &unet,
+        schedule: &model.schedule,
+    }
+    .epsilon(x.clone(), t, &Context::from(context))?)
 }

@@ -1,15 +1,17 @@
-//! Adapters that take a network's attention from a concept's words at the places where pictures show it: the second of MACE's three
-//! stages (section 3.2 and `src/cfr_lora_training.py`).
+//! Adapters that take a network's attention from a concept's words at the places where pictures
+//! show it: the second of MACE's three stages (section 3.2 and `src/cfr_lora_training.py`).
 //!
-//! With `A_l` the maps of cross-attention `l` of the network being trained, `[heads, places, tokens]`, on a noisy picture `z_t` of the
-//! concept, `M_l` the picture's mask at the layer's size and `S` the positions of the concept's tokens:
+//! With `A_l` the maps of cross-attention `l` of the network being trained, `[heads, places,
+//! tokens]`, on a noisy picture `z_t` of the concept, `M_l` the picture's mask at the layer's size
+//! and `S` the positions of the concept's tokens:
 //!
 //! ```text
 //! loss = sum_l |A_l[:, M_l, S]|_F
 //! ```
 //!
-//! No noise is predicted. The norm is not squared, as in the published code. Timesteps are drawn where the concept forms
-//! ("concept-focal importance sampling"): `p(t) ~ s(0.05 (t - 200)) - s(0.05 (t - 400))`, `s` the logistic function.
+//! No noise is predicted. The norm is not squared, as in the published code. Timesteps are drawn
+//! where the concept forms ("concept-focal importance sampling"): `p(t) ~ s(0.05 (t - 200)) -
+//! s(0.05 (t - 400))`, `s` the logistic function.
 
 use burn::tensor::{Int, Tensor, TensorData};
 use scumble_diffusion::{Adapter, Noise, Pipeline, Timestep, TorchRng};
@@ -64,26 +66,44 @@ pub(crate) struct Lesson {
     pub(crate) hidden: Tensor<3>,
     /// 1 at their tokens that are the concept, `[prompts, tokens]`.
     pub(crate) marks: Tensor<2>,
-    /// Whether picture i was drawn from prompt i modulo their number and is asked with it; otherwise any prompt fits any picture.
+    /// Whether picture i was drawn from prompt i modulo their number and is asked with it;
+    /// otherwise any prompt fits any picture.
     pub(crate) own_prompts: bool,
 }
 
-/// The model with fresh adapters beside the keys and values of its cross-attention: `down` normal with deviation `1 / rank`, as
-/// diffusers' `LoRALinearLayer` began in the published code, `up` zero. At the published step size of 1e-5 an adapter that begins as
-/// small as PyTorch's linear layers do (0.02 in SD 1.x) would move 50 times less.
+/// The model with fresh adapters beside the keys and values of its cross-attention: `down` normal
+/// with deviation `1 / rank`, as diffusers' `LoRALinearLayer` began in the published code, `up`
+/// zero. At the published step size of 1e-5 an adapter that begins as small as PyTorch's linear
+/// layers do (0.02 in SD 1.x) would move 50 times less.
 ///
 /// # Errors
 /// If the rank is 0 or there is no cross-attention.
-pub(crate) fn attached(start: &Pipeline, rank: usize, seed: u64, concept: usize) -> Result<Pipeline> {
+pub(crate) fn attached(
+    start: &Pipeline,
+    rank: usize,
+    seed: u64,
+    concept: usize,
+) -> Result<Pipeline> {
     let modules = Layers::KeysValues.of(start);
     if rank == 0 || modules.is_empty() {
-        return Err(Error::input(format!("an adapter of rank {rank} for {} layers is none", modules.len())));
+        return Err(Error::input(format!(
+            "an adapter of rank {rank} for {} layers is none",
+            modules.len()
+        )));
     }
     let device = start.device();
     let one = |(i, module): (usize, String)| {
-        let shape = start.unet.weights.get(&format!("{module}.weight")).map(|w| w.shape.clone()).unwrap_or_default();
+        let shape = start
+            .unet
+            .weights
+            .get(&format!("{module}.weight"))
+            .map(|w| w.shape.clone())
+            .unwrap_or_default();
         let (output, input) = (shape[0], shape[1]);
-        let mut values = stream(seed, "suppression/down").within(concept).rng(i).normal((rank * input).max(16));
+        let mut values = stream(seed, "suppression/down")
+            .within(concept)
+            .rng(i)
+            .normal((rank * input).max(16));
         values.truncate(rank * input);
         values.iter_mut().for_each(|value| *value /= rank as f32);
         Adapter {
@@ -98,13 +118,22 @@ pub(crate) fn attached(start: &Pipeline, rank: usize, seed: u64, concept: usize)
     Ok(adapted)
 }
 
-/// The trained factors of concept number `concept`, by name. `adapted` is the model that [`attached`] them; what an earlier run of the
-/// job has finished is taken from the store.
+/// The trained factors of concept number `concept`, by name. `adapted` is the model that
+/// [`attached`] them; what an earlier run of the job has finished is taken from the store.
 ///
 /// # Errors
 /// If the loss diverges or the caller interrupts.
-pub(crate) fn trained(job: &mut Job<'_>, adapted: &Pipeline, plan: Plan, lesson: &Lesson, concept: usize) -> Result<Gradients> {
-    let (state, done) = (format!("suppression-{concept}"), format!("suppression-{concept}-done"));
+pub(crate) fn trained(
+    job: &mut Job<'_>,
+    adapted: &Pipeline,
+    plan: Plan,
+    lesson: &Lesson,
+    concept: usize,
+) -> Result<Gradients> {
+    let (state, done) = (
+        format!("suppression-{concept}"),
+        format!("suppression-{concept}-done"),
+    );
     if let Some(stored) = job.store.get(&done)? {
         return read(stored, adapted);
     }
@@ -121,29 +150,46 @@ pub(crate) fn trained(job: &mut Job<'_>, adapted: &Pipeline, plan: Plan, lesson:
         let labels: Vec<f32> = batch.t.iter().map(|t| t.get()).collect();
         let mut watch = Watch::maps();
         let [_, _, h, w] = batch.x.dims();
-        edited.unet_network().forward_watched(batch.x, &labels, &Context::from(batch.hidden), &mut watch);
+        edited.unet_network().forward_watched(
+            batch.x,
+            &labels,
+            &Context::from(batch.hidden),
+            &mut watch,
+        );
         loss(watch.maps, &batch.marks, batch.masks.as_ref(), [h, w])
     })?;
-    let kept: Tensors = values.iter().map(|(name, value)| (name.clone(), to_host(value.clone()))).collect();
+    let kept: Tensors = values
+        .iter()
+        .map(|(name, value)| (name.clone(), to_host(value.clone())))
+        .collect();
     job.store.put(&done, kept)?;
     Ok(values)
 }
 
 fn read(stored: Tensors, adapted: &Pipeline) -> Result<Gradients> {
-    let damaged = || Error::input("the stored adapter is damaged").with_hint("start again with --overwrite");
+    let damaged =
+        || Error::input("the stored adapter is damaged").with_hint("start again with --overwrite");
     let one = |(name, host): (String, HostTensor)| {
         let numbers = host.to_f32().ok_or_else(damaged)?;
-        let expected = adapted.unet.weights.get(&name).map(|w| w.shape.iter().product::<usize>());
+        let expected = adapted
+            .unet
+            .weights
+            .get(&name)
+            .map(|w| w.shape.iter().product::<usize>());
         if expected != Some(numbers.len()) {
             return Err(damaged());
         }
         let count = numbers.len();
-        Ok((name, Tensor::from_data(TensorData::new(numbers, [count]), adapted.device())))
+        Ok((
+            name,
+            Tensor::from_data(TensorData::new(numbers, [count]), adapted.device()),
+        ))
     };
     stored.into_iter().map(one).collect()
 }
 
-/// The mean over examples of the sum over layers of the norm of what lies at marked tokens within the mask.
+/// The mean over examples of the sum over layers of the norm of what lies at marked tokens within
+/// the mask.
 ///
 /// # Shapes
 /// - maps: `[n, heads, places, tokens]`
@@ -152,7 +198,12 @@ fn read(stored: Tensors, adapted: &Pipeline) -> Result<Gradients> {
 ///
 /// # Errors
 /// If there is no map.
-pub(crate) fn loss(maps: Vec<Tensor<4>>, marks: &Tensor<2>, masks: Option<&Tensor<4>>, latents: [usize; 2]) -> Result<Tensor<1>> {
+pub(crate) fn loss(
+    maps: Vec<Tensor<4>>,
+    marks: &Tensor<2>,
+    masks: Option<&Tensor<4>>,
+    latents: [usize; 2],
+) -> Result<Tensor<1>> {
     let [n, tokens] = marks.dims();
     let marks = marks.clone().reshape([n, 1, 1, tokens]);
     let norm = |map: Tensor<4>| -> Tensor<1> {
@@ -161,12 +212,19 @@ pub(crate) fn loss(maps: Vec<Tensor<4>>, marks: &Tensor<2>, masks: Option<&Tenso
             Some(masks) => map * resized(masks, sides(latents, places)).reshape([n, 1, places, 1]),
             None => map,
         };
-        let square: Tensor<1> = (map * marks.clone()).powi_scalar(2).sum_dim(3).sum_dim(2).sum_dim(1).reshape([n]);
+        let square: Tensor<1> = (map * marks.clone())
+            .powi_scalar(2)
+            .sum_dim(3)
+            .sum_dim(2)
+            .sum_dim(1)
+            .reshape([n]);
         // A root has no slope at 0.
         (square + 1e-12).sqrt()
     };
     let total = maps.into_iter().map(norm).reduce(|a, b| a + b);
-    Ok(total.ok_or_else(|| Error::input("the network has no cross-attention"))?.mean())
+    Ok(total
+        .ok_or_else(|| Error::input("the network has no cross-attention"))?
+        .mean())
 }
 
 /// The weight of each timestep of a schedule of `steps`, which is stretched to the published 1000.
@@ -179,7 +237,8 @@ fn focal(steps: usize) -> Vec<f64> {
     (0..steps).map(weight).collect()
 }
 
-/// The place in `weights` at which their running sum passes the share `at` of it, from 0 to less than 1.
+/// The place in `weights` at which their running sum passes the share `at` of it, from 0 to less
+/// than 1.
 fn place(weights: &[f64], at: f64) -> usize {
     let mut left = at * weights.iter().sum::<f64>();
     let found = weights.iter().position(|weight| {
@@ -208,10 +267,26 @@ struct Batch {
 }
 
 impl<'a> Examples<'a> {
-    fn new(lesson: &'a Lesson, pipeline: &'a Pipeline, plan: Plan, seed: u64, concept: usize) -> Self {
+    fn new(
+        lesson: &'a Lesson,
+        pipeline: &'a Pipeline,
+        plan: Plan,
+        seed: u64,
+        concept: usize,
+    ) -> Self {
         let steps = pipeline.schedule.num_train_timesteps();
-        let times = if plan.focal { focal(steps) } else { vec![1.0; steps] };
-        Self { lesson, pipeline, batch: plan.batch, times, seed: stream(seed, "suppression/examples").within(concept).seed() }
+        let times = if plan.focal {
+            focal(steps)
+        } else {
+            vec![1.0; steps]
+        };
+        Self {
+            lesson,
+            pipeline,
+            batch: plan.batch,
+            times,
+            seed: stream(seed, "suppression/examples").within(concept).seed(),
+        }
     }
 
     fn at(&self, step: usize) -> Result<Batch> {
@@ -221,10 +296,18 @@ impl<'a> Examples<'a> {
         let prompts = lesson.hidden.dims()[0];
         let prompts: Vec<usize> = match lesson.own_prompts {
             true => pictures.iter().map(|picture| picture % prompts).collect(),
-            false => rng.integers(self.batch, 0, prompts as i64).into_iter().map(|i| i as usize).collect(),
+            false => rng
+                .integers(self.batch, 0, prompts as i64)
+                .into_iter()
+                .map(|i| i as usize)
+                .collect(),
         };
         let t = self.times(&mut rng)?;
-        let seeds: Vec<u64> = rng.integers(self.batch, 0, i64::from(i32::MAX)).iter().map(|&s| s as u64).collect();
+        let seeds: Vec<u64> = rng
+            .integers(self.batch, 0, i64::from(i32::MAX))
+            .iter()
+            .map(|&s| s as u64)
+            .collect();
         let index = |of: &[usize]| {
             let rows: Vec<i64> = of.iter().map(|&i| i as i64).collect();
             Tensor::<1, Int>::from_data(TensorData::new(rows, [of.len()]), device)
@@ -236,13 +319,21 @@ impl<'a> Examples<'a> {
             t,
             hidden: lesson.hidden.clone().select(0, index(&prompts)),
             marks: lesson.marks.clone().select(0, index(&prompts)),
-            masks: lesson.masks.clone().map(|masks| masks.select(0, index(&pictures))),
+            masks: lesson
+                .masks
+                .clone()
+                .map(|masks| masks.select(0, index(&pictures))),
         })
     }
 
     fn times(&self, rng: &mut TorchRng) -> Result<Vec<Timestep>> {
         let uniform = rng.uniform(self.batch);
-        let one = |u: f32| Ok(self.pipeline.schedule.timestep(place(&self.times, f64::from(u)))?);
+        let one = |u: f32| {
+            Ok(self
+                .pipeline
+                .schedule
+                .timestep(place(&self.times, f64::from(u)))?)
+        };
         uniform.into_iter().map(one).collect()
     }
 }
@@ -273,13 +364,19 @@ mod tests {
     /// ```
     #[test]
     fn the_loss_is_the_norm_of_marked_columns_within_the_mask() {
-        let a = || tensor(&(1..17).map(|i| i as f32 / 10.0).collect::<Vec<_>>(), [1, 1, 4, 4]);
+        let a = || {
+            tensor(
+                &(1..17).map(|i| i as f32 / 10.0).collect::<Vec<_>>(),
+                [1, 1, 4, 4],
+            )
+        };
         let b = || tensor(&[3.0, 4.0, 5.0, 6.0], [1, 1, 1, 4]);
         let marks = tensor(&[0.0, 1.0, 1.0, 0.0], [1, 4]);
         let mask = tensor(&[1.0, 0.0, 0.0, 1.0], [1, 1, 2, 2]);
         let found = value(loss(vec![a(), b()], &marks, Some(&mask), [2, 2]).unwrap());
         assert!((found - 8.486_391).abs() < 1e-5, "{found}");
-        // Without a mask all places count: (2^2 + 3^2 + 6^2 + 7^2 + 10^2 + 11^2 + 14^2 + 15^2)^0.5 / 10 of the first.
+        // Without a mask all places count: (2^2 + 3^2 + 6^2 + 7^2 + 10^2 + 11^2 + 14^2 + 15^2)^0.5
+        // / 10 of the first.
         let found = value(loss(vec![a()], &marks, None, [2, 2]).unwrap());
         assert!((found - 740.0f32.sqrt() / 10.0).abs() < 1e-5, "{found}");
         assert!(loss(vec![], &marks, None, [2, 2]).is_err());
@@ -287,13 +384,28 @@ mod tests {
 
     #[test]
     fn places_outside_the_mask_have_no_gradient() {
-        let map = tensor(&(1..17).map(|i| i as f32).collect::<Vec<_>>(), [1, 1, 4, 4]).autodiff().require_grad();
+        let map = tensor(&(1..17).map(|i| i as f32).collect::<Vec<_>>(), [1, 1, 4, 4])
+            .autodiff()
+            .require_grad();
         let marks = tensor(&[0.0, 1.0, 0.0, 0.0], [1, 4]);
         let mask = tensor(&[0.0, 0.0, 1.0, 0.0], [1, 1, 2, 2]);
-        let gradients = loss(vec![map.clone()], &marks, Some(&mask), [2, 2]).unwrap().backward();
-        let found: Vec<f32> = map.grad(&gradients).unwrap().into_data().iter::<f32>().collect();
+        let gradients = loss(vec![map.clone()], &marks, Some(&mask), [2, 2])
+            .unwrap()
+            .backward();
+        let found: Vec<f32> = map
+            .grad(&gradients)
+            .unwrap()
+            .into_data()
+            .iter::<f32>()
+            .collect();
         let expected: Vec<f32> = (0..16).map(|i| if i == 9 { 1.0 } else { 0.0 }).collect();
-        assert!(found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}");
+        assert!(
+            found
+                .iter()
+                .zip(&expected)
+                .all(|(a, b)| (a - b).abs() < 1e-6),
+            "{found:?}"
+        );
     }
 
     #[test]
@@ -305,7 +417,15 @@ mod tests {
         // The first sees 1 (place 0, token 0), the second 4 (place 1, token 1).
         let both = value(loss(vec![maps(2)], &marks, Some(&masks), [2, 1]).unwrap());
         assert!((both - 2.5).abs() < 1e-6, "{both}");
-        let first = value(loss(vec![maps(1)], &marks.narrow(0, 0, 1), Some(&masks.narrow(0, 0, 1)), [2, 1]).unwrap());
+        let first = value(
+            loss(
+                vec![maps(1)],
+                &marks.narrow(0, 0, 1),
+                Some(&masks.narrow(0, 0, 1)),
+                [2, 1],
+            )
+            .unwrap(),
+        );
         assert!((first - 1.0).abs() < 1e-6, "{first}");
     }
 
@@ -316,10 +436,22 @@ mod tests {
         for (t, expected) in [(300, 0.986_614_3), (200, 0.499_954_6), (900, 0.0)] {
             assert!((weights[t] - expected).abs() < 1e-6, "{t}: {}", weights[t]);
         }
-        let drawn: Vec<usize> = (0..100).map(|i| place(&weights, (i as f64 + 0.5) / 100.0)).collect();
-        assert!(drawn.is_sorted() && drawn.iter().filter(|t| (150..450).contains(*t)).count() > 90, "{drawn:?}");
+        let drawn: Vec<usize> = (0..100)
+            .map(|i| place(&weights, (i as f64 + 0.5) / 100.0))
+            .collect();
+        assert!(
+            drawn.is_sorted() && drawn.iter().filter(|t| (150..450).contains(*t)).count() > 90,
+            "{drawn:?}"
+        );
         // A schedule of other length is stretched.
         assert!((focal(500)[150] - weights[300]).abs() < 1e-12);
-        assert_eq!((place(&[1.0, 0.0, 3.0], 0.2), place(&[1.0, 0.0, 3.0], 0.25), place(&[1.0, 1.0], 1.0)), (0, 2, 1));
+        assert_eq!(
+            (
+                place(&[1.0, 0.0, 3.0], 0.2),
+                place(&[1.0, 0.0, 3.0], 0.25),
+                place(&[1.0, 1.0], 1.0)
+            ),
+            (0, 2, 1)
+        );
     }
 }

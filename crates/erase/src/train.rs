@@ -1,7 +1,8 @@
-//! The loop that every trained method shares: fp32 masters, Adam, a callback, and a state that can be stored and taken up again.
+//! The loop that every trained method shares: fp32 masters, Adam, a callback, and a state that can
+//! be stored and taken up again.
 //!
-//! A step has one loss or several. Several are differentiated one by one, so that a method may look at their gradients before
-//! they become one ([`gradients`](crate::gradients)).
+//! A step has one loss or several. Several are differentiated one by one, so that a method may look
+//! at their gradients before they become one ([`gradients`](crate::gradients)).
 
 use std::{
     cell::RefCell,
@@ -38,15 +39,18 @@ pub struct Train<'a> {
     pub state: &'a str,
     /// Adam's other settings.
     pub adam: Adam,
-    /// What else the loss carries from step to step: stored with the state, and put back here when it is taken up again.
+    /// What else the loss carries from step to step: stored with the state, and put back here when
+    /// it is taken up again.
     pub carried: Option<&'a RefCell<Tensors>>,
-    /// The model whose tensors begin to move, where it is not the frozen one: one with adapters, or a first stage's result.
+    /// The model whose tensors begin to move, where it is not the frozen one: one with adapters, or
+    /// a first stage's result.
     pub start: Option<&'a Pipeline>,
     /// Which numbers move: each gradient is multiplied by the tensor of its name.
     pub mask: Option<&'a Gradients>,
     /// The largest norm of a step's whole gradient; it is shortened to it.
     pub clip: Option<f64>,
-    /// Whether each step's gradient is added to those of all steps before, as in code that never zeroes it.
+    /// Whether each step's gradient is added to those of all steps before, as in code that never
+    /// zeroes it.
     pub accumulate: bool,
     /// Steps over which the step size rises from 0.
     pub warm_up: usize,
@@ -56,7 +60,13 @@ pub struct Train<'a> {
 
 impl<'a> Train<'a> {
     /// Adam as it is by default, and nothing carried along.
-    pub fn new(trainable: Trainable, iterations: usize, lr: f64, schedule: LrSchedule, state: &'a str) -> Self {
+    pub fn new(
+        trainable: Trainable,
+        iterations: usize,
+        lr: f64,
+        schedule: LrSchedule,
+        state: &'a str,
+    ) -> Self {
         Self {
             trainable,
             iterations,
@@ -81,7 +91,8 @@ impl<'a> Train<'a> {
 pub enum LrSchedule {
     /// It stays, as in the published code of most methods.
     Constant,
-    /// It falls to 0 in a straight line: the last steps settle instead of wandering, which spares what is not to be erased.
+    /// It falls to 0 in a straight line: the last steps settle instead of wandering, which spares
+    /// what is not to be erased.
     Linear,
     /// It falls to 0 along half a cosine, some times anew (`cosine_with_restarts` of transformers).
     Cosine,
@@ -90,7 +101,13 @@ pub enum LrSchedule {
 impl LrSchedule {
     /// The step size at `step`, counted from 0.
     fn at(self, options: &Train<'_>, step: usize) -> f64 {
-        let Train { lr, iterations, warm_up, cycles, .. } = *options;
+        let Train {
+            lr,
+            iterations,
+            warm_up,
+            cycles,
+            ..
+        } = *options;
         if step < warm_up {
             return lr * step as f64 / warm_up as f64;
         }
@@ -98,7 +115,9 @@ impl LrSchedule {
         match self {
             Self::Constant => lr,
             Self::Linear => lr * (1.0 - progress),
-            Self::Cosine => lr * 0.5 * (1.0 + (std::f64::consts::PI * (cycles as f64 * progress).fract()).cos()),
+            Self::Cosine => {
+                lr * 0.5 * (1.0 + (std::f64::consts::PI * (cycles as f64 * progress).fract()).cos())
+            }
         }
     }
 }
@@ -112,13 +131,15 @@ struct Masters {
     sums: Option<Gradients>,
 }
 
-/// Between two stored states at least this much time passes, and storing takes at most a twentieth of it.
+/// Between two stored states at least this much time passes, and storing takes at most a twentieth
+/// of it.
 const STORE_EVERY: Duration = Duration::from_secs(10);
 
 /// Runs the loop and returns the final values, by name.
 ///
-/// `loss` gets the pipeline with its moving tensors tracked and the step's number, counted from 0, and returns one number.
-/// The graph lives for one step. A stored state of the same job is taken up where it stopped, with the same bits.
+/// `loss` gets the pipeline with its moving tensors tracked and the step's number, counted from 0,
+/// and returns one number. The graph lives for one step. A stored state of the same job is taken up
+/// where it stopped, with the same bits.
 ///
 /// # Errors
 /// If nothing may move, the loss or a value is not finite (a state stored before stays as it is), `loss` fails, or the caller interrupts.
@@ -127,11 +148,18 @@ pub fn train(
     options: Train<'_>,
     loss: &mut dyn FnMut(&Pipeline, usize) -> Result<Tensor<1>>,
 ) -> Result<Gradients> {
-    train_several(job, options, 1, &mut |edited, step, _| loss(edited, step), &mut |mut gradients| gradients.remove(0))
+    train_several(
+        job,
+        options,
+        1,
+        &mut |edited, step, _| loss(edited, step),
+        &mut |mut gradients| gradients.remove(0),
+    )
 }
 
-/// [`train`] with several losses a step. `loss` is asked for each by its number, one after the other; `combine` gets their
-/// gradients in that order and makes one. What is reported is the sum of the losses.
+/// [`train`] with several losses a step. `loss` is asked for each by its number, one after the
+/// other; `combine` gets their gradients in that order and makes one. What is reported is the sum
+/// of the losses.
 ///
 /// # Errors
 /// As [`train`].
@@ -150,11 +178,26 @@ pub fn train_several(
             if let Some(place) = options.carried {
                 place.replace(carried);
             }
-            Masters::from_stored(&stored, &names, options.trainable.component, start, options.accumulate)?
+            Masters::from_stored(
+                &stored,
+                &names,
+                options.trainable.component,
+                start,
+                options.accumulate,
+            )?
         }
-        None => Masters::fresh(&names, options.trainable.component, start, options.accumulate)?,
+        None => Masters::fresh(
+            &names,
+            options.trainable.component,
+            start,
+            options.accumulate,
+        )?,
     };
-    job.tell(Event::Stage { name: "training", total: options.iterations, done: masters.step })?;
+    job.tell(Event::Stage {
+        name: "training",
+        total: options.iterations,
+        done: masters.step,
+    })?;
 
     let mut stored_at = Instant::now();
     let mut pause = STORE_EVERY;
@@ -163,12 +206,19 @@ pub fn train_several(
         let lr = options.schedule.at(&options, masters.step);
         let value = masters.advance(start, &options, lr, losses, loss, combine)?;
         last = value;
-        let going = job.tell(Event::Step { done: masters.step, loss: Some(value) });
+        let going = job.tell(Event::Step {
+            done: masters.step,
+            loss: Some(value),
+        });
         if going.is_err() || stored_at.elapsed() >= pause {
             masters.finite(value)?;
             let began = Instant::now();
             let mut stored = masters.to_stored();
-            for (name, tensor) in options.carried.map(|place| place.borrow().clone()).unwrap_or_default() {
+            for (name, tensor) in options
+                .carried
+                .map(|place| place.borrow().clone())
+                .unwrap_or_default()
+            {
                 stored.insert(format!("{CARRIED}{name}"), tensor);
             }
             job.store.put(options.state, stored)?;
@@ -178,7 +228,11 @@ pub fn train_several(
         going?;
     }
     masters.finite(last)?;
-    Ok(masters.tensors.into_iter().map(|(name, (value, _))| (name, value)).collect())
+    Ok(masters
+        .tensors
+        .into_iter()
+        .map(|(name, (value, _))| (name, value))
+        .collect())
 }
 
 /// How the names of carried tensors begin in a stored state.
@@ -186,24 +240,57 @@ const CARRIED: &str = "carried.";
 
 /// Takes the carried tensors out of a stored state.
 fn take_carried(stored: &mut Tensors) -> Tensors {
-    let names: Vec<String> = stored.keys().filter(|name| name.starts_with(CARRIED)).cloned().collect();
-    names.into_iter().filter_map(|name| Some((name.strip_prefix(CARRIED)?.to_owned(), stored.remove(&name)?))).collect()
+    let names: Vec<String> = stored
+        .keys()
+        .filter(|name| name.starts_with(CARRIED))
+        .cloned()
+        .collect();
+    names
+        .into_iter()
+        .filter_map(|name| {
+            Some((
+                name.strip_prefix(CARRIED)?.to_owned(),
+                stored.remove(&name)?,
+            ))
+        })
+        .collect()
 }
 
 impl Masters {
-    fn fresh(names: &[String], component: &'static str, pipeline: &Pipeline, accumulate: bool) -> Result<Self> {
+    fn fresh(
+        names: &[String],
+        component: &'static str,
+        pipeline: &Pipeline,
+        accumulate: bool,
+    ) -> Result<Self> {
         let mut tensors = BTreeMap::new();
         for name in names {
-            let value = pipeline.weights(component).and_then(|w| w.get(name)).map(|w| w.flat());
-            let value = value.ok_or_else(|| Error::input(format!("there is no tensor `{name}` in {component}")))?;
+            let value = pipeline
+                .weights(component)
+                .and_then(|w| w.get(name))
+                .map(|w| w.flat());
+            let value = value.ok_or_else(|| {
+                Error::input(format!("there is no tensor `{name}` in {component}"))
+            })?;
             let moments = Moments::zeros_like(&value);
             tensors.insert(name.clone(), (value, moments));
         }
-        let sums = accumulate.then(|| tensors.iter().map(|(name, (value, _))| (name.clone(), value.zeros_like())).collect());
-        Ok(Self { component, step: 0, tensors, sums })
+        let sums = accumulate.then(|| {
+            tensors
+                .iter()
+                .map(|(name, (value, _))| (name.clone(), value.zeros_like()))
+                .collect()
+        });
+        Ok(Self {
+            component,
+            step: 0,
+            tensors,
+            sums,
+        })
     }
 
-    /// One step: the gradient of every loss, their combination, Adam. Nothing changes if a loss is not finite.
+    /// One step: the gradient of every loss, their combination, Adam. Nothing changes if a loss is
+    /// not finite.
     fn advance(
         &mut self,
         start: &Pipeline,
@@ -213,13 +300,22 @@ impl Masters {
         loss: &mut dyn FnMut(&Pipeline, usize, usize) -> Result<Tensor<1>>,
         combine: &mut dyn FnMut(Vec<Gradients>) -> Gradients,
     ) -> Result<f32> {
-        let values: Gradients = self.tensors.iter().map(|(name, (value, _))| (name.clone(), value.clone())).collect();
+        let values: Gradients = self
+            .tensors
+            .iter()
+            .map(|(name, (value, _))| (name.clone(), value.clone()))
+            .collect();
         let mut all = Vec::new();
         let mut sum = 0.0;
         for k in 0..losses {
-            let (value, found) = gradients::of(start, self.component, &values, &mut |edited| loss(edited, self.step, k))?;
+            let (value, found) = gradients::of(start, self.component, &values, &mut |edited| {
+                loss(edited, self.step, k)
+            })?;
             if !value.is_finite() {
-                return Err(Error::Diverged { step: self.step + 1, loss: value });
+                return Err(Error::Diverged {
+                    step: self.step + 1,
+                    loss: value,
+                });
             }
             sum += value;
             all.push(found);
@@ -244,8 +340,8 @@ impl Masters {
         Ok(sum)
     }
 
-    /// An error unless all numbers are finite. A loss only shows what the steps before it did: after the last one, and before
-    /// a state is stored, the numbers themselves are looked at.
+    /// An error unless all numbers are finite. A loss only shows what the steps before it did:
+    /// after the last one, and before a state is stored, the numbers themselves are looked at.
     fn finite(&self, loss: f32) -> Result<()> {
         let broken = |value: &Tensor<1>| {
             // Zero, unless a number is infinite or none at all.
@@ -253,14 +349,20 @@ impl Masters {
             zero != 0.0 || zero.is_nan()
         };
         if self.tensors.values().any(|(value, _)| broken(value)) {
-            return Err(Error::Diverged { step: self.step, loss });
+            return Err(Error::Diverged {
+                step: self.step,
+                loss,
+            });
         }
         Ok(())
     }
 
     fn to_stored(&self) -> Tensors {
         let mut stored = Tensors::new();
-        stored.insert("step".into(), HostTensor::from_i64([1], &[self.step as i64]));
+        stored.insert(
+            "step".into(),
+            HostTensor::from_i64([1], &[self.step as i64]),
+        );
         for (name, (value, moments)) in &self.tensors {
             for (kind, tensor) in [("value", value), ("m", &moments.m), ("v", &moments.v)] {
                 stored.insert(format!("{kind}.{name}"), to_host(tensor.clone()));
@@ -279,29 +381,57 @@ impl Masters {
         pipeline: &Pipeline,
         accumulate: bool,
     ) -> Result<Self> {
-        let damaged = || Error::input("the stored state is damaged").with_hint("start again with --overwrite");
-        let step = stored.get("step").and_then(HostTensor::to_i64).and_then(|s| usize::try_from(*s.first()?).ok());
+        let damaged = || {
+            Error::input("the stored state is damaged").with_hint("start again with --overwrite")
+        };
+        let step = stored
+            .get("step")
+            .and_then(HostTensor::to_i64)
+            .and_then(|s| usize::try_from(*s.first()?).ok());
         let mut tensors = BTreeMap::new();
         let mut sums = accumulate.then(Gradients::new);
         if stored.len() != 1 + names.len() * if accumulate { 4 } else { 3 } {
             return Err(damaged());
         }
         for name in names {
-            let expected = pipeline.weights(component).and_then(|w| w.get(name)).map(|w| w.shape.iter().product::<usize>());
+            let expected = pipeline
+                .weights(component)
+                .and_then(|w| w.get(name))
+                .map(|w| w.shape.iter().product::<usize>());
             let read = |kind: &str| -> Result<Tensor<1>> {
-                let values = stored.get(&format!("{kind}.{name}")).and_then(HostTensor::to_f32).ok_or_else(damaged)?;
+                let values = stored
+                    .get(&format!("{kind}.{name}"))
+                    .and_then(HostTensor::to_f32)
+                    .ok_or_else(damaged)?;
                 let count = values.len();
                 if Some(count) != expected {
                     return Err(damaged());
                 }
-                Ok(Tensor::from_data(TensorData::new(values, [count]), pipeline.device()))
+                Ok(Tensor::from_data(
+                    TensorData::new(values, [count]),
+                    pipeline.device(),
+                ))
             };
-            tensors.insert(name.to_owned(), (read("value")?, Moments { m: read("m")?, v: read("v")? }));
+            tensors.insert(
+                name.to_owned(),
+                (
+                    read("value")?,
+                    Moments {
+                        m: read("m")?,
+                        v: read("v")?,
+                    },
+                ),
+            );
             if let Some(sums) = &mut sums {
                 sums.insert(name.to_owned(), read("sum")?);
             }
         }
-        Ok(Self { component, step: step.ok_or_else(damaged)?, tensors, sums })
+        Ok(Self {
+            component,
+            step: step.ok_or_else(damaged)?,
+            tensors,
+            sums,
+        })
     }
 }
 
@@ -328,14 +458,18 @@ mod tests {
     use crate::trainable::ESD_X;
 
     fn at(schedule: LrSchedule, warm_up: usize, step: usize) -> f64 {
-        let options = Train { warm_up, cycles: 3, ..Train::new(ESD_X, 3000, 1e-4, schedule, "state") };
+        let options = Train {
+            warm_up,
+            cycles: 3,
+            ..Train::new(ESD_X, 3000, 1e-4, schedule, "state")
+        };
         schedule.at(&options, step) / 1e-4
     }
 
-    // transformers 5.23:
-    // o = torch.optim.AdamW([torch.zeros(1)], lr=1.)
-    // s = get_cosine_with_hard_restarts_schedule_with_warmup(o, 500, 3000, num_cycles=3); [s.lr_lambdas[0](k) for k in (...)]
-    // which is max(0, .5 * (1 + cos(pi * ((3 * (k - 500) / 2500) % 1)))) from step 500 on, k / 500 before.
+    // transformers 5.23: o = torch.optim.AdamW([torch.zeros(1)], lr=1.) s =
+    // get_cosine_with_hard_restarts_schedule_with_warmup(o, 500, 3000, num_cycles=3);
+    // [s.lr_lambdas[0](k) for k in (...)] which is max(0, .5 * (1 + cos(pi * ((3 * (k - 500) /
+    // 2500) % 1)))) from step 500 on, k / 500 before.
     #[test]
     fn a_cosine_with_restarts_is_transformers() {
         for (step, expected) in [
@@ -348,11 +482,15 @@ mod tests {
             (2999, 3.5530533763483696e-6),
         ] {
             let found = at(LrSchedule::Cosine, 500, step);
-            assert!((found - expected).abs() < 1e-9, "step {step}: {found} {expected}");
+            assert!(
+                (found - expected).abs() < 1e-9,
+                "step {step}: {found} {expected}"
+            );
         }
         assert!((at(LrSchedule::Linear, 0, 1500) - 0.5).abs() < 1e-12);
         assert!(
-            (at(LrSchedule::Constant, 100, 50) - 0.5).abs() < 1e-12 && (at(LrSchedule::Constant, 100, 2000) - 1.0).abs() < 1e-12
+            (at(LrSchedule::Constant, 100, 50) - 0.5).abs() < 1e-12
+                && (at(LrSchedule::Constant, 100, 2000) - 1.0).abs() < 1e-12
         );
     }
 }

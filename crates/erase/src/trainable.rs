@@ -131,13 +131,16 @@ pub const TEXT_FIRST_LINEAR: Trainable = Trainable {
     layers_only: true,
 };
 
-/// The text encoder's feed-forward layers and the last layer's attention ("mlp-final-attn" of few-shot unlearning).
+/// The text encoder's feed-forward layers and the last layer's attention ("mlp-final-attn" of
+/// few-shot unlearning).
 pub const TEXT_MLP: Trainable = Trainable {
     name: "text-mlp",
     aliases: &["mlp-final-attn"],
     component: "text_encoder",
     about: "feed-forward layers, and the attention of the last layer",
-    rule: |name, last| is_feed_forward(name) || name.contains(&format!("encoder.layers.{last}.self_attn.")),
+    rule: |name, last| {
+        is_feed_forward(name) || name.contains(&format!("encoder.layers.{last}.self_attn."))
+    },
     layers_only: false,
 };
 
@@ -184,9 +187,21 @@ pub const ALL: [Trainable; 14] = [
 ];
 
 impl Trainable {
-    /// Parts of adapters of the denoiser, which no user names: they are there because a method put them there.
-    pub(crate) const fn of_adapters(name: &'static str, about: &'static str, rule: fn(&str, usize) -> bool) -> Self {
-        Self { name, aliases: &[], component: "unet", about, rule, layers_only: false }
+    /// Parts of adapters of the denoiser, which no user names: they are there because a method put
+    /// them there.
+    pub(crate) const fn of_adapters(
+        name: &'static str,
+        about: &'static str,
+        rule: fn(&str, usize) -> bool,
+    ) -> Self {
+        Self {
+            name,
+            aliases: &[],
+            component: "unet",
+            about,
+            rule,
+            layers_only: false,
+        }
     }
 
     /// The choice of that name or alias; hyphen and underscore are the same.
@@ -195,10 +210,13 @@ impl Trainable {
     /// If there is none; the error lists them.
     pub fn named(name: &str) -> Result<Self> {
         let plain = name.trim().to_lowercase().replace('_', "-");
-        ALL.into_iter().find(|t| t.name == plain || t.aliases.contains(&plain.as_str())).ok_or_else(|| {
-            let names: Vec<_> = ALL.iter().map(|t| t.name).collect();
-            Error::input(format!("there is no train method `{name}`")).with_hint(format!("choose one of {}", names.join(", ")))
-        })
+        ALL.into_iter()
+            .find(|t| t.name == plain || t.aliases.contains(&plain.as_str()))
+            .ok_or_else(|| {
+                let names: Vec<_> = ALL.iter().map(|t| t.name).collect();
+                Error::input(format!("there is no train method `{name}`"))
+                    .with_hint(format!("choose one of {}", names.join(", ")))
+            })
     }
 
     /// The choice of that name for a method that trains the U-Net.
@@ -210,23 +228,46 @@ impl Trainable {
         if found.component == "unet" {
             return Ok(found);
         }
-        let names: Vec<_> = ALL.iter().filter(|t| t.component == "unet").map(|t| t.name).collect();
-        Err(Error::input(format!("`{}` moves the {}, {method} moves the unet", found.name, found.component))
-            .with_hint(format!("choose one of {}", names.join(", "))))
+        let names: Vec<_> = ALL
+            .iter()
+            .filter(|t| t.component == "unet")
+            .map(|t| t.name)
+            .collect();
+        Err(Error::input(format!(
+            "`{}` moves the {}, {method} moves the unet",
+            found.name, found.component
+        ))
+        .with_hint(format!("choose one of {}", names.join(", "))))
     }
 
     /// The names of the tensors it picks among `tensors` (name and shape), in order.
     ///
     /// # Errors
     /// If it picks none; the error names some that are there.
-    pub fn pick<'a>(&self, tensors: impl Iterator<Item = (&'a String, &'a [usize])> + Clone) -> Result<Vec<String>> {
+    pub fn pick<'a>(
+        &self,
+        tensors: impl Iterator<Item = (&'a String, &'a [usize])> + Clone,
+    ) -> Result<Vec<String>> {
         // A bias belongs to a layer if the weight beside it is a matrix or a kernel.
         let is_layer = |name: &str| {
             let module = name.rsplit_once('.').map_or("", |(module, _)| module);
-            tensors.clone().any(|(n, shape)| shape.len() >= 2 && n.strip_prefix(module).is_some_and(|rest| rest == ".weight"))
+            tensors.clone().any(|(n, shape)| {
+                shape.len() >= 2 && n.strip_prefix(module).is_some_and(|rest| rest == ".weight")
+            })
         };
-        let layer = |name: &str| name.split_once("encoder.layers.")?.1.split('.').next()?.parse::<usize>().ok();
-        let last = tensors.clone().filter_map(|(name, _)| layer(name)).max().unwrap_or(0);
+        let layer = |name: &str| {
+            name.split_once("encoder.layers.")?
+                .1
+                .split('.')
+                .next()?
+                .parse::<usize>()
+                .ok()
+        };
+        let last = tensors
+            .clone()
+            .filter_map(|(name, _)| layer(name))
+            .max()
+            .unwrap_or(0);
         let picked: Vec<String> = tensors
             .clone()
             .filter(|(name, _)| (self.rule)(name, last) && (!self.layers_only || is_layer(name)))
@@ -234,21 +275,36 @@ impl Trainable {
             .collect();
         if picked.is_empty() {
             let some: Vec<&str> = tensors.map(|(name, _)| name.as_str()).take(5).collect();
-            return Err(Error::input(format!("`{}` picks no tensor of {}", self.name, self.component))
-                .with_hint(format!("its tensors are {}, ...", some.join(", "))));
+            return Err(Error::input(format!(
+                "`{}` picks no tensor of {}",
+                self.name, self.component
+            ))
+            .with_hint(format!("its tensors are {}, ...", some.join(", "))));
         }
         Ok(picked)
     }
 
-    /// What it picks in a pipeline, in words: `esd-x: 35 tensors, 634272 numbers of the unet (cross-attention)`.
+    /// What it picks in a pipeline, in words: `esd-x: 35 tensors, 634272 numbers of the unet
+    /// (cross-attention)`.
     ///
     /// # Errors
     /// If it picks none.
     pub fn describe(&self, pipeline: &Pipeline) -> Result<String> {
         let names = self.pick_in(pipeline)?;
-        let size = |name: &String| pipeline.weights(self.component)?.get(name).map(|w| w.shape.iter().product::<usize>());
+        let size = |name: &String| {
+            pipeline
+                .weights(self.component)?
+                .get(name)
+                .map(|w| w.shape.iter().product::<usize>())
+        };
         let numbers: usize = names.iter().filter_map(size).sum();
-        Ok(format!("{}: {} tensors, {numbers} numbers of the {} ({})", self.name, names.len(), self.component, self.about))
+        Ok(format!(
+            "{}: {} tensors, {numbers} numbers of the {} ({})",
+            self.name,
+            names.len(),
+            self.component,
+            self.about
+        ))
     }
 
     /// The names of the tensors it picks in a pipeline.
@@ -259,7 +315,10 @@ impl Trainable {
         let weights = pipeline
             .weights(self.component)
             .ok_or_else(|| Error::input(format!("there is no component `{}`", self.component)))?;
-        let tensors: Vec<_> = weights.iter().map(|(name, w)| (name, w.shape.as_slice())).collect();
+        let tensors: Vec<_> = weights
+            .iter()
+            .map(|(name, w)| (name, w.shape.as_slice()))
+            .collect();
         self.pick(tensors.into_iter())
     }
 }

@@ -1,13 +1,15 @@
-//! Whose turn it is, counted over the examples of a whole run. What goes by the place in a batch never comes up where a batch is
-//! one example: STEREO's words, what is kept beside the empty prompt, the share of examples that is attacked.
+//! Whose turn it is, counted over the examples of a whole run. What goes by the place in a batch
+//! never comes up where a batch is one example: STEREO's words, what is kept beside the empty
+//! prompt, the share of examples that is attacked.
 
-/// Which of `kinds` things example `i` of a step takes: one after the other, so that all come up within as many examples.
+/// Which of `kinds` things example `i` of a step takes: one after the other, so that all come up
+/// within as many examples.
 pub(crate) fn taken(step: usize, batch: usize, i: usize, kinds: usize) -> usize {
     (step * batch + i) % kinds.max(1)
 }
 
-/// How many of a step's examples belong to a `share` (0 to 1) of all, so that the total stays within one of its share: of single
-/// examples and a half every second.
+/// How many of a step's examples belong to a `share` (0 to 1) of all, so that the total stays
+/// within one of its share: of single examples and a half every second.
 pub(crate) fn part(step: usize, batch: usize, share: f64) -> usize {
     let until = |examples: usize| (examples as f64 * share + 1e-9).floor() as usize;
     until((step + 1) * batch) - until(step * batch)
@@ -21,10 +23,16 @@ mod tests {
     fn everything_comes_up_at_every_batch() {
         for (batch, kinds) in [(1, 2), (1, 5), (2, 5), (3, 3), (8, 2), (3, 7)] {
             let steps = usize::div_ceil(kinds, batch);
-            let mut seen: Vec<usize> = (0..steps).flat_map(|s| (0..batch).map(move |i| taken(s, batch, i, kinds))).collect();
+            let mut seen: Vec<usize> = (0..steps)
+                .flat_map(|s| (0..batch).map(move |i| taken(s, batch, i, kinds)))
+                .collect();
             seen.sort_unstable();
             seen.dedup();
-            assert_eq!(seen, (0..kinds).collect::<Vec<_>>(), "batch {batch}, {kinds} kinds");
+            assert_eq!(
+                seen,
+                (0..kinds).collect::<Vec<_>>(),
+                "batch {batch}, {kinds} kinds"
+            );
         }
     }
 
@@ -38,7 +46,10 @@ mod tests {
                     assert!(n <= batch);
                     total += n;
                     let wanted = share * ((step + 1) * batch) as f64;
-                    assert!((total as f64 - wanted).abs() < 1.0, "batch {batch}, share {share}, step {step}");
+                    assert!(
+                        (total as f64 - wanted).abs() < 1.0,
+                        "batch {batch}, share {share}, step {step}"
+                    );
                 }
             }
         }

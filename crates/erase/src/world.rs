@@ -1,7 +1,7 @@
 //! What a checkpoint is known to draw: the objects, styles and categories that its captions name.
 //!
-//! Methods do not look at it. It says which words a concept may be, what a category's members are, and how a caption is
-//! written, so that prompts are phrased as the model was taught them.
+//! Methods do not look at it. It says which words a concept may be, what a category's members are,
+//! and how a caption is written, so that prompts are phrased as the model was taught them.
 
 /// The vocabulary of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,7 +32,8 @@ pub enum Known {
     },
 }
 
-/// The objects of `models/emoji-sd` and their categories, in the order of `assets/emoji-world/world.py`.
+/// The objects of `models/emoji-sd` and their categories, in the order of
+/// `assets/emoji-world/world.py`.
 const EMOJI: [(&str, &str); 32] = [
     ("cat", "animal"),
     ("dog", "animal"),
@@ -79,7 +80,9 @@ impl World {
         Self {
             objects: EMOJI.map(|(object, _)| object.to_owned()).to_vec(),
             styles: names(&["noto", "blob", "twemoji", "fluent", "ink", "emojione"]),
-            categories: EMOJI.map(|(object, category)| (object.to_owned(), category.to_owned())).to_vec(),
+            categories: EMOJI
+                .map(|(object, category)| (object.to_owned(), category.to_owned()))
+                .to_vec(),
             backgrounds: names(&["white", "yellow", "blue", "pink", "green", "grey"]),
         }
     }
@@ -106,13 +109,18 @@ impl World {
 
     /// What `name` stands for; `None` if it is not a single word of this world.
     ///
-    /// Case, an article in front, and how words are joined do not matter: `A Golf-Flag` is `golf flag`. A style is named
-    /// `ink` or `ink style`. An object goes before a category of the same name.
+    /// Case, an article in front, and how words are joined do not matter: `A Golf-Flag` is `golf
+    /// flag`. A style is named `ink` or `ink style`. An object goes before a category of the same
+    /// name.
     pub fn find(&self, name: &str) -> Option<Known> {
         let name = plain(name);
-        let bare = name.strip_prefix("a ").or_else(|| name.strip_prefix("an ")).or_else(|| name.strip_prefix("the "));
+        let bare = name
+            .strip_prefix("a ")
+            .or_else(|| name.strip_prefix("an "))
+            .or_else(|| name.strip_prefix("the "));
         let name = bare.unwrap_or(&name);
-        let among = |list: &[String], name: &str| list.iter().find(|known| plain(known) == name).cloned();
+        let among =
+            |list: &[String], name: &str| list.iter().find(|known| plain(known) == name).cloned();
         if let Some(style) = name.strip_suffix(" style") {
             return among(&self.styles, style).map(Known::Style);
         }
@@ -122,9 +130,19 @@ impl World {
         if let Some(style) = among(&self.styles, name) {
             return Some(Known::Style(style));
         }
-        let (_, category) = self.categories.iter().find(|(_, category)| plain(category) == name)?;
-        let members = self.members(category).into_iter().map(str::to_owned).collect();
-        Some(Known::Category { name: category.clone(), members })
+        let (_, category) = self
+            .categories
+            .iter()
+            .find(|(_, category)| plain(category) == name)?;
+        let members = self
+            .members(category)
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        Some(Known::Category {
+            name: category.clone(),
+            members,
+        })
     }
 
     /// The categories, each once, in the order of their first members.
@@ -140,33 +158,63 @@ impl World {
 
     /// The words of this world that look most like `name`, the likest first; none if nothing does.
     ///
-    /// Likeness is the normalised Damerau-Levenshtein similarity, so that a slip of the fingers or a plural is found.
+    /// Likeness is the normalised Damerau-Levenshtein similarity, so that a slip of the fingers or
+    /// a plural is found.
     pub fn nearest(&self, name: &str) -> Vec<String> {
         let name = plain(name);
-        let bare = name.strip_prefix("a ").or_else(|| name.strip_prefix("an ")).or_else(|| name.strip_prefix("the "));
+        let bare = name
+            .strip_prefix("a ")
+            .or_else(|| name.strip_prefix("an "))
+            .or_else(|| name.strip_prefix("the "));
         let bare = bare.unwrap_or(&name);
         let bare = bare.strip_suffix(" style").unwrap_or(bare);
-        let words = self.objects.iter().chain(&self.styles).map(String::as_str).chain(self.category_names());
-        let mut ranked: Vec<(f64, &str)> =
-            words.map(|word| (strsim::normalized_damerau_levenshtein(bare, &plain(word)), word)).collect();
+        let words = self
+            .objects
+            .iter()
+            .chain(&self.styles)
+            .map(String::as_str)
+            .chain(self.category_names());
+        let mut ranked: Vec<(f64, &str)> = words
+            .map(|word| {
+                (
+                    strsim::normalized_damerau_levenshtein(bare, &plain(word)),
+                    word,
+                )
+            })
+            .collect();
         ranked.retain(|(likeness, _)| *likeness >= ALIKE);
         ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-        ranked.into_iter().take(SUGGESTIONS).map(|(_, word)| word.to_owned()).collect()
+        ranked
+            .into_iter()
+            .take(SUGGESTIONS)
+            .map(|(_, word)| word.to_owned())
+            .collect()
     }
 
-    /// Whether a text says nothing but what this world's captions are made of: `a church in ink style` does, `a castle` does not.
+    /// Whether a text says nothing but what this world's captions are made of: `a church in ink
+    /// style` does, `a castle` does not.
     pub fn is_caption(&self, text: &str) -> bool {
         const FRAME: [&str; 7] = ["a", "an", "the", "in", "on", "style", "background"];
-        let known = self.objects.iter().chain(&self.styles).chain(&self.backgrounds).map(String::as_str);
-        let mut phrases: Vec<String> = known.chain(self.category_names()).chain(FRAME).map(plain).collect();
+        let known = self
+            .objects
+            .iter()
+            .chain(&self.styles)
+            .chain(&self.backgrounds)
+            .map(String::as_str);
+        let mut phrases: Vec<String> = known
+            .chain(self.category_names())
+            .chain(FRAME)
+            .map(plain)
+            .collect();
         // `golf flag` before a word that it begins with.
         phrases.sort_by_key(|phrase| std::cmp::Reverse(phrase.len()));
         let text = plain(text);
         let mut rest = text.as_str();
         while !rest.is_empty() {
-            let next = phrases
-                .iter()
-                .find_map(|phrase| rest.strip_prefix(phrase.as_str()).filter(|after| after.is_empty() || after.starts_with(' ')));
+            let next = phrases.iter().find_map(|phrase| {
+                rest.strip_prefix(phrase.as_str())
+                    .filter(|after| after.is_empty() || after.starts_with(' '))
+            });
             let Some(after) = next else { return false };
             rest = after.trim_start();
         }
@@ -175,7 +223,11 @@ impl World {
 
     /// The objects of a category, in the world's order; empty if there is no such category.
     pub fn members(&self, category: &str) -> Vec<&str> {
-        self.categories.iter().filter(|(_, its)| its == category).map(|(object, _)| object.as_str()).collect()
+        self.categories
+            .iter()
+            .filter(|(_, its)| its == category)
+            .map(|(object, _)| object.as_str())
+            .collect()
     }
 }
 
@@ -219,7 +271,13 @@ mod tests {
             assert_eq!(world.find(name), expected, "{name:?}");
         }
         let members = ["bomb", "dagger", "swords"].map(String::from).to_vec();
-        assert_eq!(world.find("a weapon"), Some(Known::Category { name: "weapon".into(), members }));
+        assert_eq!(
+            world.find("a weapon"),
+            Some(Known::Category {
+                name: "weapon".into(),
+                members
+            })
+        );
         assert_eq!(world.members("person"), ["santa"]);
         assert!(world.members("church").is_empty());
     }
@@ -237,21 +295,41 @@ mod tests {
             ("weapons", "weapon"),
             ("inks style", "ink"),
         ] {
-            assert_eq!(world.nearest(typed).first().map(String::as_str), Some(meant), "{typed}");
+            assert_eq!(
+                world.nearest(typed).first().map(String::as_str),
+                Some(meant),
+                "{typed}"
+            );
         }
         for typed in ["banana", "van gogh", "", "x"] {
-            assert!(world.nearest(typed).is_empty(), "{typed}: {:?}", world.nearest(typed));
+            assert!(
+                world.nearest(typed).is_empty(),
+                "{typed}: {:?}",
+                world.nearest(typed)
+            );
         }
     }
 
     #[test]
     fn captions_are_made_of_known_words() {
         let world = World::emoji();
-        for text in ["a church in ink style", "an owl", "A Golf-Flag on a blue background", "a weapon in noto style", "ink style"]
-        {
+        for text in [
+            "a church in ink style",
+            "an owl",
+            "A Golf-Flag on a blue background",
+            "a weapon in noto style",
+            "ink style",
+        ] {
             assert!(world.is_caption(text), "{text}");
         }
-        for text in ["a castle", "church, house", "van gogh", "a churches", "", "a church in ink styles"] {
+        for text in [
+            "a castle",
+            "church, house",
+            "van gogh",
+            "a churches",
+            "",
+            "a church in ink styles",
+        ] {
             assert!(!world.is_caption(text), "{text}");
         }
     }
@@ -259,25 +337,49 @@ mod tests {
     #[test]
     fn captions_are_those_of_the_training_data() {
         assert_eq!(World::caption("church", None, None), "a church");
-        assert_eq!(World::caption("owl", Some("ink"), None), "an owl in ink style");
-        assert_eq!(World::caption("weapon", Some("ink"), None), "a weapon in ink style");
-        assert_eq!(World::caption("umbrella", None, Some("blue")), "an umbrella on a blue background");
-        assert_eq!(World::caption("cat", Some("blob"), Some("grey")), "a cat in blob style on a grey background");
+        assert_eq!(
+            World::caption("owl", Some("ink"), None),
+            "an owl in ink style"
+        );
+        assert_eq!(
+            World::caption("weapon", Some("ink"), None),
+            "a weapon in ink style"
+        );
+        assert_eq!(
+            World::caption("umbrella", None, Some("blue")),
+            "an umbrella on a blue background"
+        );
+        assert_eq!(
+            World::caption("cat", Some("blob"), Some("grey")),
+            "a cat in blob style on a grey background"
+        );
     }
 
-    /// The order is the judges' order of labels and the order of the pictures, so it may not drift from the data's definition.
+    /// The order is the judges' order of labels and the order of the pictures, so it may not drift
+    /// from the data's definition.
     #[test]
     fn is_the_world_of_the_artwork() {
         let text = include_str!("../../../assets/emoji-world/world.py");
         let quoted = |from: &str, to: &str| -> Vec<String> {
             let part = text.split_once(from).unwrap().1.split_once(to).unwrap().0;
-            part.split('\'').skip(1).step_by(2).map(String::from).collect()
+            part.split('\'')
+                .skip(1)
+                .step_by(2)
+                .map(String::from)
+                .collect()
         };
         let world = World::emoji();
         assert_eq!(world.styles, quoted("STYLES = [", "]"));
         assert_eq!(world.backgrounds, quoted("BACKGROUNDS = {", "}"));
-        let pairs: Vec<String> = world.categories.iter().flat_map(|(o, c)| [o.clone(), c.clone()]).collect();
+        let pairs: Vec<String> = world
+            .categories
+            .iter()
+            .flat_map(|(o, c)| [o.clone(), c.clone()])
+            .collect();
         assert_eq!(pairs, quoted("CATEGORY = {", "}"));
-        assert_eq!(world.objects, pairs.iter().step_by(2).cloned().collect::<Vec<_>>());
+        assert_eq!(
+            world.objects,
+            pairs.iter().step_by(2).cloned().collect::<Vec<_>>()
+        );
     }
 }

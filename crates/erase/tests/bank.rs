@@ -19,7 +19,13 @@ use scumble_nn::files::{HostTensor, Tensors};
 const STEPS: usize = 6;
 
 fn paths() -> Vec<Path> {
-    (0..3).map(|seed| Path { prompt: "a church".into(), also: vec!["a house".into()], seed }).collect()
+    (0..3)
+        .map(|seed| Path {
+            prompt: "a church".into(),
+            also: vec!["a house".into()],
+            seed,
+        })
+        .collect()
 }
 
 /// Records until `listen` breaks; with the evaluations of the U-Net that it took.
@@ -29,7 +35,11 @@ fn record(
     store: &Memory,
     listen: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
 ) -> (Result<Bank>, u64) {
-    let captions = Captions { source: "test".into(), lines: vec![], given: false };
+    let captions = Captions {
+        source: "test".into(),
+        lines: vec![],
+        given: false,
+    };
     let asked = model.unet.weights.evaluations().so_far();
     let mut job = Job {
         pipeline: model,
@@ -48,21 +58,33 @@ fn record(
         store,
         listen,
     };
-    let bank = Bank::record(&mut job, paths, Sampling { steps: STEPS, guidance: 3.0 });
+    let bank = Bank::record(
+        &mut job,
+        paths,
+        Sampling {
+            steps: STEPS,
+            guidance: 3.0,
+        },
+    );
     (bank, model.unet.weights.evaluations().so_far() - asked)
 }
 
 fn numbers(bank: &Bank) -> Vec<Vec<u32>> {
     let all = bank.examples(&(0..bank.len()).collect::<Vec<_>>());
     let bits = |x: &Tensor<4>| host(x).into_iter().map(f32::to_bits).collect();
-    [&all.x, &all.eps_prompt, &all.eps_empty, &all.eps_also[0]].map(bits).to_vec()
+    [&all.x, &all.eps_prompt, &all.eps_empty, &all.eps_also[0]]
+        .map(bits)
+        .to_vec()
 }
 
-/// Stopped after every number of steps there is, it goes on after that step, with the same bits and no evaluation made twice.
+/// Stopped after every number of steps there is, it goes on after that step, with the same bits and
+/// no evaluation made twice.
 #[test]
 fn a_stopped_recording_goes_on_where_it_stopped() {
     let model = pipeline("odd");
-    let (whole, cost) = record(&model, &paths(), &Memory::default(), &mut |_| ControlFlow::Continue(()));
+    let (whole, cost) = record(&model, &paths(), &Memory::default(), &mut |_| {
+        ControlFlow::Continue(())
+    });
     let whole = numbers(&whole.unwrap());
     let mut seen = Vec::new();
     for stop in 1..=12 {
@@ -72,7 +94,11 @@ fn a_stopped_recording_goes_on_where_it_stopped() {
             if let Event::Step { done, .. } = event {
                 (steps, last) = (steps + 1, done);
             }
-            if steps == stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if steps == stop {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         });
         let Err(Error::Interrupted) = stopped else {
             assert!(stopped.is_ok() && stop > STEPS, "not stopped at {stop}");
@@ -88,13 +114,21 @@ fn a_stopped_recording_goes_on_where_it_stopped() {
         });
         assert_eq!(numbers(&bank.unwrap()), whole, "stopped at {stop}");
         assert_eq!(begun, Some(last), "it says where it goes on");
-        assert_eq!(first + second, cost, "stopped at {stop}, something was computed twice");
+        assert_eq!(
+            first + second,
+            cost,
+            "stopped at {stop}, something was computed twice"
+        );
         seen.push(last);
     }
-    assert!(seen.len() >= STEPS && seen.windows(2).all(|pair| pair[0] <= pair[1]), "{seen:?}");
+    assert!(
+        seen.len() >= STEPS && seen.windows(2).all(|pair| pair[0] <= pair[1]),
+        "{seen:?}"
+    );
 }
 
-/// What another job, or another bank of this one, left under the name is left alone; what is damaged is an error.
+/// What another job, or another bank of this one, left under the name is left alone; what is
+/// damaged is an error.
 #[test]
 fn only_its_own_steps_are_taken_up() {
     let model = pipeline("odd");
@@ -103,12 +137,24 @@ fn only_its_own_steps_are_taken_up() {
         let mut seen = 0;
         move |event: Event<'_>| {
             seen += usize::from(matches!(event, Event::Step { .. }));
-            if seen == steps { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if seen == steps {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         }
     };
-    let others: Vec<Path> = paths().into_iter().map(|path| Path { prompt: "a dog".into(), ..path }).collect();
+    let others: Vec<Path> = paths()
+        .into_iter()
+        .map(|path| Path {
+            prompt: "a dog".into(),
+            ..path
+        })
+        .collect();
     assert!(record(&model, &others, &store, &mut stop(2)).0.is_err());
-    let fresh = record(&model, &paths(), &Memory::default(), &mut |_| ControlFlow::Continue(()));
+    let fresh = record(&model, &paths(), &Memory::default(), &mut |_| {
+        ControlFlow::Continue(())
+    });
     let mut begun = None;
     let (bank, cost) = record(&model, &paths(), &store, &mut |event| {
         if let Event::Stage { done, .. } = event {
@@ -116,7 +162,10 @@ fn only_its_own_steps_are_taken_up() {
         }
         ControlFlow::Continue(())
     });
-    assert_eq!((numbers(&bank.unwrap()), cost, begun), (numbers(&fresh.0.unwrap()), fresh.1, Some(0)));
+    assert_eq!(
+        (numbers(&bank.unwrap()), cost, begun),
+        (numbers(&fresh.0.unwrap()), fresh.1, Some(0))
+    );
 
     let damages: [fn(&mut Tensors); 3] = [
         |state| drop(state.remove("eps.1")),
@@ -128,12 +177,19 @@ fn only_its_own_steps_are_taken_up() {
         assert!(record(&model, &paths(), &store, &mut stop(3)).0.is_err());
         store.own.borrow_mut().values_mut().for_each(damage);
         let again = record(&model, &paths(), &store, &mut |_| ControlFlow::Continue(())).0;
-        // Without the last of its kinds it is a recording of other prompts, which is begun anew; anything else is said.
+        // Without the last of its kinds it is a recording of other prompts, which is begun anew;
+        // anything else is said.
         match again {
             Err(error) => assert!(error.to_string().contains("damaged"), "{error}"),
             Ok(bank) => assert_eq!(
                 numbers(&bank),
-                numbers(&record(&model, &paths(), &Memory::default(), &mut |_| ControlFlow::Continue(())).0.unwrap())
+                numbers(
+                    &record(&model, &paths(), &Memory::default(), &mut |_| {
+                        ControlFlow::Continue(())
+                    })
+                    .0
+                    .unwrap()
+                )
             ),
         }
     }
@@ -143,7 +199,13 @@ fn only_its_own_steps_are_taken_up() {
 fn drift_can_be_stopped() {
     let model = pipeline("odd");
     let mut edited = model.clone();
-    let name = edited.unet.weights.iter().map(|(name, _)| name.to_owned()).find(|name| name.contains("attn2.to_v")).unwrap();
+    let name = edited
+        .unet
+        .weights
+        .iter()
+        .map(|(name, _)| name.to_owned())
+        .find(|name| name.contains("attn2.to_v"))
+        .unwrap();
     let values = edited.unet.weights.get(&name).unwrap().flat() * 1.5;
     edited.unet.weights.replace(&name, values).unwrap();
     let mut told = Vec::new();
@@ -151,16 +213,26 @@ fn drift_can_be_stopped() {
         told.push(done);
         ControlFlow::Continue(())
     });
-    assert_eq!(whole.unwrap().unwrap(), drift::unconditional(&model, &edited).unwrap());
+    assert_eq!(
+        whole.unwrap().unwrap(),
+        drift::unconditional(&model, &edited).unwrap()
+    );
     assert_eq!(told.last(), Some(&drift::EVALUATIONS));
     assert!(told.windows(2).all(|pair| pair[0] < pair[1]), "{told:?}");
     for stop in [told[0], told[1], told[told.len() / 2]] {
         let asked = model.unet.weights.evaluations().so_far();
         let stopped = drift::unconditional_while(&model, &edited, &mut |done| {
-            if done >= stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            if done >= stop {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         });
         assert_eq!(stopped.unwrap(), None);
         let spent = model.unet.weights.evaluations().so_far() - asked;
-        assert!(spent <= stop as u64, "{spent} evaluations after a stop at {stop}");
+        assert!(
+            spent <= stop as u64,
+            "{spent} evaluations after a stop at {stop}"
+        );
     }
 }

@@ -11,7 +11,10 @@ use scumble_erase::{
 };
 
 fn of<'a>(settings: &'a [Setting], key: &str) -> &'a Setting {
-    settings.iter().find(|setting| setting.key == key).unwrap_or_else(|| panic!("there is no {key}"))
+    settings
+        .iter()
+        .find(|setting| setting.key == key)
+        .unwrap_or_else(|| panic!("there is no {key}"))
 }
 
 #[test]
@@ -21,11 +24,24 @@ fn every_option_of_every_method_has_a_meaning_a_range_and_defaults() {
         let settings = catalogue::settings(method, &model).unwrap();
         assert!(!settings.is_empty(), "{}", method.id);
         for setting in settings {
-            assert!(setting.meaning.len() > 5, "{}: {} has no doc comment", method.id, setting.key);
+            assert!(
+                setting.meaning.len() > 5,
+                "{}: {} has no doc comment",
+                method.id,
+                setting.key
+            );
             assert!(!setting.range.is_empty(), "{}: {}", method.id, setting.key);
             // A default of null has a meaning of its own, which the comment says.
-            let nulls = setting.defaults.iter().filter(|value| value.is_null()).count();
-            assert!(nulls == 0 || setting.meaning.contains("null"), "{}: {setting:?}", method.id);
+            let nulls = setting
+                .defaults
+                .iter()
+                .filter(|value| value.is_null())
+                .count();
+            assert!(
+                nulls == 0 || setting.meaning.contains("null"),
+                "{}: {setting:?}",
+                method.id
+            );
         }
     }
 }
@@ -38,11 +54,17 @@ fn ranges_are_those_of_the_methods_own_checks() {
     assert_eq!(of(&uce, "rows").range, "one of tail, last, aligned, all");
     assert_eq!(of(&uce, "captions").range, "true or false");
     assert_eq!(of(&uce, "lambda").meaning, "Weight of staying as it is.");
-    assert_eq!(of(&uce, "rows").defaults, ["tail", "last", "tail", "aligned"].map(serde_json::Value::from));
+    assert_eq!(
+        of(&uce, "rows").defaults,
+        ["tail", "last", "tail", "aligned"].map(serde_json::Value::from)
+    );
     let mace = catalogue::settings(methods::named("mace").unwrap(), &model).unwrap();
     assert_eq!(of(&mace, "rank").range, "1 to 1000000");
     let esd = catalogue::settings(methods::named("esd").unwrap(), &model).unwrap();
-    assert_eq!(of(&esd, "iterations").defaults[..3], [1000, 200, 200].map(serde_json::Value::from));
+    assert_eq!(
+        of(&esd, "iterations").defaults[..3],
+        [1000, 200, 200].map(serde_json::Value::from)
+    );
 }
 
 /// Whether two variants are one is read off their defaults.
@@ -52,7 +74,11 @@ fn variants_with_equal_defaults_are_found() {
     let groups = |id: &str| catalogue::variants(methods::named(id).unwrap(), &model).unwrap();
     assert_eq!(groups("oce"), [vec!["paper", "reference"], vec!["fixed"]]);
     assert_eq!(groups("speed"), [vec!["paper", "reference", "fixed"]]);
-    assert_eq!(groups("uce"), [vec!["paper"], vec!["reference"], vec!["fixed"]], "debiasing has other rounds in fixed");
+    assert_eq!(
+        groups("uce"),
+        [vec!["paper"], vec!["reference"], vec!["fixed"]],
+        "debiasing has other rounds in fixed"
+    );
     assert_eq!(groups("rece"), [vec!["paper"], vec!["reference", "fixed"]]);
     for method in ALL {
         assert_eq!(groups(method.id).concat().len(), 3, "{}", method.id);

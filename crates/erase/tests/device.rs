@@ -1,8 +1,14 @@
 //! Whole models on a GPU against the CPU: pictures from every sampler, and an erasure step by step.
 //!
-//! Needs a device, so the tests run only when asked for: `cargo test --workspace --features vulkan --test device -- --ignored`.
+//! Needs a device, so the tests run only when asked for: `cargo test --workspace --features vulkan
+//! --test device -- --ignored`.
 
-#![cfg(any(feature = "cuda", feature = "vulkan", feature = "metal", feature = "rocm"))]
+#![cfg(any(
+    feature = "cuda",
+    feature = "vulkan",
+    feature = "metal",
+    feature = "rocm"
+))]
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod common;
@@ -15,16 +21,24 @@ use serde_json::json;
 
 /// The first device of every kind that was built in.
 fn devices() -> Vec<Device> {
-    let devices: Vec<Device> =
-        scumble_kernels::DEVICE_KINDS.iter().filter_map(|kind| scumble_kernels::devices(kind).into_iter().next()).collect();
-    assert!(!devices.is_empty(), "this machine has none of the devices that were built in");
+    let devices: Vec<Device> = scumble_kernels::DEVICE_KINDS
+        .iter()
+        .filter_map(|kind| scumble_kernels::devices(kind).into_iter().next())
+        .collect();
+    assert!(
+        !devices.is_empty(),
+        "this machine has none of the devices that were built in"
+    );
     devices
 }
 
 /// max |a - b| / max |b|
 fn off(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
-    assert!(a.iter().chain(b).all(|v| v.is_finite()), "not a number, or infinite");
+    assert!(
+        a.iter().chain(b).all(|v| v.is_finite()),
+        "not a number, or infinite"
+    );
     let most = b.iter().fold(1e-20f32, |m, v| m.max(v.abs()));
     a.iter().zip(b).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / most
 }
@@ -40,24 +54,46 @@ fn the_same_pictures() {
         let cpu = pipeline(name);
         for device in devices() {
             let gpu = Pipeline::load(&checkpoint(name), &device).unwrap();
-            let text = off(&host(&gpu.encode(&prompts())), &host(&cpu.encode(&prompts())));
+            let text = off(
+                &host(&gpu.encode(&prompts())),
+                &host(&cpu.encode(&prompts())),
+            );
             assert!(text < 1e-4, "{name}: text off by {text}");
             let there_and_back = |model: &Pipeline| {
-                let picture = model.decode(Noise::each(3, 2).draw(model.latent_shape(2, None, None).unwrap(), model.device()));
+                let picture = model.decode(
+                    Noise::each(3, 2)
+                        .draw(model.latent_shape(2, None, None).unwrap(), model.device()),
+                );
                 (host(&picture), host(&model.encode_pictures(picture)))
             };
-            let ((decoded, encoded), (decoded_cpu, encoded_cpu)) = (there_and_back(&gpu), there_and_back(&cpu));
-            assert!(off(&decoded, &decoded_cpu) < 1e-4, "{name}: decoder off by {}", off(&decoded, &decoded_cpu));
-            assert!(off(&encoded, &encoded_cpu) < 1e-3, "{name}: encoder off by {}", off(&encoded, &encoded_cpu));
+            let ((decoded, encoded), (decoded_cpu, encoded_cpu)) =
+                (there_and_back(&gpu), there_and_back(&cpu));
+            assert!(
+                off(&decoded, &decoded_cpu) < 1e-4,
+                "{name}: decoder off by {}",
+                off(&decoded, &decoded_cpu)
+            );
+            assert!(
+                off(&encoded, &encoded_cpu) < 1e-3,
+                "{name}: encoder off by {}",
+                off(&encoded, &encoded_cpu)
+            );
             for sampler in Sampler::ALL {
                 let draw = |model: &Pipeline| {
                     let mut request = Request::new(prompts(), 7, 5, 4.0);
                     request.sampler = Some(sampler);
-                    host(&model.sample(&request, &mut |_| std::ops::ControlFlow::Continue(())).unwrap())
+                    host(
+                        &model
+                            .sample(&request, &mut |_| std::ops::ControlFlow::Continue(()))
+                            .unwrap(),
+                    )
                 };
                 let distance = off(&draw(&gpu), &draw(&cpu));
                 // Random weights amplify rounding from step to step, more than trained ones.
-                assert!(distance < 5e-3, "{name}, {sampler}: latents off by {distance}");
+                assert!(
+                    distance < 5e-3,
+                    "{name}, {sampler}: latents off by {distance}"
+                );
             }
         }
     }
@@ -66,9 +102,17 @@ fn the_same_pictures() {
 /// What an edit changed, as one row of numbers.
 fn change(edit: &Edit, model: &Pipeline) -> Vec<f32> {
     let one = |((component, name), change): (&(String, String), &Change)| {
-        let Change::Value(value) = change else { panic!("{name} is no plain value") };
+        let Change::Value(value) = change else {
+            panic!("{name} is no plain value")
+        };
         let old = host(&model.weights(component).unwrap().get(name).unwrap().flat());
-        value.to_f32().unwrap().into_iter().zip(old).map(|(new, old)| new - old).collect::<Vec<f32>>()
+        value
+            .to_f32()
+            .unwrap()
+            .into_iter()
+            .zip(old)
+            .map(|(new, old)| new - old)
+            .collect::<Vec<f32>>()
     };
     edit.changes.iter().flat_map(one).collect()
 }
@@ -84,12 +128,24 @@ fn the_same_erasure() {
         ("odd", json!({"train_method": "esd-x"})),
         ("sd1", json!({"train_method": "esd-u"})),
         ("sd2", json!({"train_method": "esd-all"})),
-        ("odd", json!({"train_method": "selfattn", "latents": "edited", "form": "paper"})),
+        (
+            "odd",
+            json!({"train_method": "selfattn", "latents": "edited", "form": "paper"}),
+        ),
     ] {
         let mut options = json!({"iterations": 6, "trajectories": 3, "sampling_steps": 4, "batch": 2, "lr": 1e-3, "eta": 1.0, "start_guidance": 3.0});
-        options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        options
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         let run = |model: &Pipeline| {
-            let (edit, losses) = Run::new(model, vec![concept("a church", None, None)], options.clone()).losses().unwrap();
+            let (edit, losses) = Run::new(
+                model,
+                vec![concept("a church", None, None)],
+                options.clone(),
+            )
+            .losses()
+            .unwrap();
             let edited = edit.apply_to(model, 1.0).unwrap();
             let moved = drift::unconditional(model, &edited).unwrap();
             (change(&edit, model), losses, moved, edit)
@@ -100,18 +156,26 @@ fn the_same_erasure() {
             let gpu = Pipeline::load(&checkpoint(name), &device).unwrap();
             let (found, losses, moved, edit) = run(&gpu);
             for (step, (a, b)) in losses.iter().zip(&expected_losses).enumerate() {
-                // Adam divides by the gradient's own size: where a gradient is all but zero, rounding decides the direction.
+                // Adam divides by the gradient's own size: where a gradient is all but zero,
+                // rounding decides the direction.
                 let tolerance = if step == 0 { 1e-4 } else { 1e-2 };
-                assert!((a - b).abs() < tolerance * b.abs(), "{name} {more}: loss {a} at step {step}, {b} on the CPU");
+                assert!(
+                    (a - b).abs() < tolerance * b.abs(),
+                    "{name} {more}: loss {a} at step {step}, {b} on the CPU"
+                );
             }
-            let apart = length(found.iter().zip(&expected).map(|(a, b)| a - b)) / length(expected.iter().copied());
+            let apart = length(found.iter().zip(&expected).map(|(a, b)| a - b))
+                / length(expected.iter().copied());
             assert!(apart < 0.02, "{name} {more}: the change differs by {apart}");
             assert!(
                 (moved - expected_moved).abs() < 0.01 * expected_moved,
                 "{name} {more}: drift {moved}, {expected_moved} on the CPU"
             );
             let rank = |edit: &Edit| edit.low_rank(&checkpoint(name), 2, 1.0).unwrap().error;
-            assert!((rank(&edit) - rank(&expected_edit)).abs() < 0.01, "{name} {more}: low rank");
+            assert!(
+                (rank(&edit) - rank(&expected_edit)).abs() < 0.01,
+                "{name} {more}: low rank"
+            );
         }
     }
 }

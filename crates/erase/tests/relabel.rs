@@ -1,4 +1,5 @@
-//! The erasers that give a concept's prompts other labels, on tiny models: SalUn, EraseDiff, ScissorHands, Selective Amnesia.
+//! The erasers that give a concept's prompts other labels, on tiny models: SalUn, EraseDiff,
+//! ScissorHands, Selective Amnesia.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -37,19 +38,37 @@ fn options(method: &str, more: Value) -> Value {
         _ => json!({}),
     };
     for some in [own, more] {
-        options.as_object_mut().unwrap().extend(some.as_object().unwrap().clone());
+        options
+            .as_object_mut()
+            .unwrap()
+            .extend(some.as_object().unwrap().clone());
     }
     options
 }
 
 fn run<'a>(method: &'static str, model: &'a Pipeline, more: Value) -> Run<'a> {
-    Run::of(method, model, vec![concept("a church", None, None)], options(method, more))
+    Run::of(
+        method,
+        model,
+        vec![concept("a church", None, None)],
+        options(method, more),
+    )
 }
 
 fn values(edit: &Edit) -> BTreeMap<String, Vec<u32>> {
     let one = |((component, name), change): (&(String, String), &Change)| {
-        let Change::Value(value) = change else { panic!("{name} is no plain value") };
-        (format!("{component}.{name}"), value.to_f32().unwrap().into_iter().map(f32::to_bits).collect())
+        let Change::Value(value) = change else {
+            panic!("{name} is no plain value")
+        };
+        (
+            format!("{component}.{name}"),
+            value
+                .to_f32()
+                .unwrap()
+                .into_iter()
+                .map(f32::to_bits)
+                .collect(),
+        )
     };
     edit.changes.iter().map(one).collect()
 }
@@ -59,10 +78,20 @@ fn with_job<T>(model: &Pipeline, store: &Memory, body: impl FnOnce(&mut Job<'_>)
     with_concept(model, store, "a church", body)
 }
 
-fn with_concept<T>(model: &Pipeline, store: &Memory, name: &str, body: impl FnOnce(&mut Job<'_>) -> T) -> T {
+fn with_concept<T>(
+    model: &Pipeline,
+    store: &Memory,
+    name: &str,
+    body: impl FnOnce(&mut Job<'_>) -> T,
+) -> T {
     let concepts = vec![concept(name, None, None)];
-    let captions =
-        Captions { source: "test".into(), lines: ["a dog", "a red car", "the moon"].map(String::from).to_vec(), given: false };
+    let captions = Captions {
+        source: "test".into(),
+        lines: ["a dog", "a red car", "the moon"]
+            .map(String::from)
+            .to_vec(),
+        given: false,
+    };
     body(&mut Job {
         pipeline: model,
         base: "tiny",
@@ -83,7 +112,14 @@ fn with_concept<T>(model: &Pipeline, store: &Memory, name: &str, body: impl FnOn
 }
 
 fn sets() -> Sets {
-    Sets { pictures: 5, retain_pictures: 4, sampling_steps: 2, batch: 2, retain_batch: 2, ..Sets::miniature(&[]) }
+    Sets {
+        pictures: 5,
+        retain_pictures: 4,
+        sampling_steps: 2,
+        batch: 2,
+        retain_batch: 2,
+        ..Sets::miniature(&[])
+    }
 }
 
 fn flat(gradients: &Gradients) -> Vec<f32> {
@@ -95,7 +131,10 @@ fn close(a: &Gradients, b: &Gradients, tolerance: f64) {
     assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
     let apart = plus(a.clone(), b.clone(), -1.0);
     let (apart, size) = (dot(&apart, &apart).sqrt(), dot(b, b).sqrt());
-    assert!(apart <= tolerance * size && size > 0.0, "{apart:e} apart, of {size:e}");
+    assert!(
+        apart <= tolerance * size && size > 0.0,
+        "{apart:e} apart, of {size:e}"
+    );
 }
 
 // All of them.
@@ -104,16 +143,40 @@ fn close(a: &Gradients, b: &Gradients, tolerance: f64) {
 fn only_what_is_chosen_moves_and_the_edit_says_how() {
     let model = pipeline("odd");
     let before = bits(&model);
-    for (method, choice) in METHODS.into_iter().flat_map(|m| ["esd-x", "esd-x-strict", "selfattn"].map(|c| (m, c))) {
+    for (method, choice) in METHODS
+        .into_iter()
+        .flat_map(|m| ["esd-x", "esd-x-strict", "selfattn"].map(|c| (m, c)))
+    {
         let run = run(method, &model, json!({"train_method": choice}));
         let (edit, losses) = run.losses().unwrap();
-        assert!(losses.iter().all(|loss| loss.is_finite()), "{method}: {losses:?}");
-        let chosen: BTreeSet<String> =
-            Trainable::named(choice).unwrap().pick_in(&model).unwrap().iter().map(|n| format!("unet.{n}")).collect();
+        assert!(
+            losses.iter().all(|loss| loss.is_finite()),
+            "{method}: {losses:?}"
+        );
+        let chosen: BTreeSet<String> = Trainable::named(choice)
+            .unwrap()
+            .pick_in(&model)
+            .unwrap()
+            .iter()
+            .map(|n| format!("unet.{n}"))
+            .collect();
         let moved = values(&edit);
-        assert_eq!(moved.keys().cloned().collect::<BTreeSet<_>>(), chosen, "{method} {choice}");
-        assert!(moved.iter().any(|(name, new)| before[name] != *new), "{method} {choice}");
-        assert_eq!((edit.about.method.as_str(), edit.about.options["train_method"].as_str()), (method, Some(choice)));
+        assert_eq!(
+            moved.keys().cloned().collect::<BTreeSet<_>>(),
+            chosen,
+            "{method} {choice}"
+        );
+        assert!(
+            moved.iter().any(|(name, new)| before[name] != *new),
+            "{method} {choice}"
+        );
+        assert_eq!(
+            (
+                edit.about.method.as_str(),
+                edit.about.options["train_method"].as_str()
+            ),
+            (method, Some(choice))
+        );
         assert_eq!(edit.about.options["retain_pictures"], 4);
     }
     assert_eq!(bits(&model), before, "the model itself stays");
@@ -124,7 +187,13 @@ fn an_interrupted_run_ends_with_the_same_bits() {
     let model = pipeline("odd");
     for method in METHODS {
         let whole = values(&run(method, &model, json!({})).erase().unwrap());
-        let names = ["drawing pictures", "salience", "sensitivity", "fisher", "training"];
+        let names = [
+            "drawing pictures",
+            "salience",
+            "sensitivity",
+            "fisher",
+            "training",
+        ];
         let mut stopped = 0;
         for stage in names {
             let run = run(method, &model, json!({}));
@@ -145,7 +214,10 @@ fn an_interrupted_run_ends_with_the_same_bits() {
             if broken.is_ok() {
                 continue;
             }
-            assert!(matches!(broken, Err(Error::Interrupted)), "{method} {stage}");
+            assert!(
+                matches!(broken, Err(Error::Interrupted)),
+                "{method} {stage}"
+            );
             stopped += 1;
             let begun = model.unet.weights.evaluations().so_far();
             let (edit, losses) = run.losses().unwrap();
@@ -154,10 +226,16 @@ fn an_interrupted_run_ends_with_the_same_bits() {
                 assert_eq!(losses.len(), 2, "{method} goes on where it stopped");
                 let fresh = 3 * 2 * 2 + 4 * 2 * 2;
                 let asked = model.unet.weights.evaluations().so_far() - begun;
-                assert!(asked < fresh + 100, "{method} asked {asked}: pictures and passes are kept");
+                assert!(
+                    asked < fresh + 100,
+                    "{method} asked {asked}: pictures and passes are kept"
+                );
             }
         }
-        assert!(stopped >= if method == "erasediff" { 2 } else { 3 }, "{method}: {stopped}");
+        assert!(
+            stopped >= if method == "erasediff" { 2 } else { 3 },
+            "{method}: {stopped}"
+        );
     }
 }
 
@@ -168,12 +246,24 @@ fn impossible_options_are_named() {
         ("salun", json!({"top": 0.0}), "top is 0"),
         ("salun", json!({"top": 1.5}), "top is 1.5"),
         ("salun", json!({"alpha": -1.0}), "alpha is -1"),
-        ("salun", json!({"past": 1.0, "target": "current"}), "past is 1"),
+        (
+            "salun",
+            json!({"past": 1.0, "target": "current"}),
+            "past is 1",
+        ),
         ("salun", json!({"past": -1.0}), "past is -1"),
         ("salun", json!({"dropout": 2.0}), "dropout is 2"),
         ("salun", json!({"pictures": 0}), "pictures is 0"),
-        ("salun", json!({"retain_target": "current"}), "retain_target"),
-        ("salun", json!({"train_method": "text-mlp"}), "moves the text_encoder"),
+        (
+            "salun",
+            json!({"retain_target": "current"}),
+            "retain_target",
+        ),
+        (
+            "salun",
+            json!({"train_method": "text-mlp"}),
+            "moves the text_encoder",
+        ),
         ("salun", json!({"relabel": "nobody"}), "relabel"),
         ("salun", json!({"lambda": 1.0}), "no option `lambda`"),
         ("erasediff", json!({"eta": -0.1}), "eta is -0.1"),
@@ -181,17 +271,41 @@ fn impossible_options_are_named() {
         ("erasediff", json!({"lr": 0.0}), "lr is 0"),
         ("scissorhands", json!({"sparsity": 1.0}), "sparsity is 1"),
         ("scissorhands", json!({"draws": 0}), "draws is 0"),
-        ("scissorhands", json!({"within": "published", "train_method": "esd-x"}), "none of the layers"),
-        ("sa", json!({"fisher_timesteps": 0}), "fisher_timesteps is 0"),
-        ("sa", json!({"fisher_timesteps": 1001}), "fisher_timesteps is 1001"),
+        (
+            "scissorhands",
+            json!({"within": "published", "train_method": "esd-x"}),
+            "none of the layers",
+        ),
+        (
+            "sa",
+            json!({"fisher_timesteps": 0}),
+            "fisher_timesteps is 0",
+        ),
+        (
+            "sa",
+            json!({"fisher_timesteps": 1001}),
+            "fisher_timesteps is 1001",
+        ),
         ("sa", json!({"gamma": -1.0}), "gamma is -1"),
     ] {
-        let error = run(method, &model, more.clone()).erase().unwrap_err().to_string();
-        assert!(error.contains(part) && !error.ends_with('.'), "{method} {more}: {error}");
+        let error = run(method, &model, more.clone())
+            .erase()
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains(part) && !error.ends_with('.'),
+            "{method} {more}: {error}"
+        );
     }
     let mut nothing = run("salun", &model, json!({}));
     nothing.captions = Captions::default();
-    assert!(nothing.erase().unwrap_err().to_string().contains("no captions"));
+    assert!(
+        nothing
+            .erase()
+            .unwrap_err()
+            .to_string()
+            .contains("no captions")
+    );
 }
 
 #[test]
@@ -216,10 +330,23 @@ fn every_variant_is_there_and_runs() {
             defaults(Variant::Fixed, false),
             defaults(Variant::Fixed, true),
         ];
-        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len(), "{method}: {all:?}");
+        assert_eq!(
+            all.iter().collect::<BTreeSet<_>>().len(),
+            all.len(),
+            "{method}: {all:?}"
+        );
         for variant in [Variant::Paper, Variant::Reference] {
             let more = json!({"iterations": 1, "train_method": "esd-all"});
-            assert!(!Run { variant, ..run(method, &model, more) }.erase().unwrap().changes.is_empty());
+            assert!(
+                !Run {
+                    variant,
+                    ..run(method, &model, more)
+                }
+                .erase()
+                .unwrap()
+                .changes
+                .is_empty()
+            );
         }
     }
 }
@@ -230,45 +357,73 @@ fn every_variant_is_there_and_runs() {
 fn labels_are_what_the_options_say() {
     let model = pipeline("odd");
     let loss = |relabel: Relabel, target: Pull| {
-        let sets = Sets { relabel, target, ..sets() };
+        let sets = Sets {
+            relabel,
+            target,
+            ..sets()
+        };
         with_job(&model, &Memory::default(), |job| {
             let set = Set::of_concepts(job, &sets).unwrap();
-            set.loss(&model, &model, 4, 1, 0).unwrap().into_scalar::<f32>()
+            set.loss(&model, &model, 4, 1, 0)
+                .unwrap()
+                .into_scalar::<f32>()
         })
     };
-    let all = [Relabel::Instead, Relabel::Nearest, Relabel::Random].map(|relabel| loss(relabel, Pull::Frozen));
-    assert!(all.iter().all(|&l| l > 0.0) && all[0] != all[1] && all[1] != all[2], "{all:?}");
-    // As long as nothing has moved, the two teachers are the same; the noise is the same target whatever the label.
+    let all = [Relabel::Instead, Relabel::Nearest, Relabel::Random]
+        .map(|relabel| loss(relabel, Pull::Frozen));
+    assert!(
+        all.iter().all(|&l| l > 0.0) && all[0] != all[1] && all[1] != all[2],
+        "{all:?}"
+    );
+    // As long as nothing has moved, the two teachers are the same; the noise is the same target
+    // whatever the label.
     assert_eq!(loss(Relabel::Nearest, Pull::Current), all[1]);
-    assert_eq!(loss(Relabel::Instead, Pull::Noise), loss(Relabel::Nearest, Pull::Noise));
+    assert_eq!(
+        loss(Relabel::Instead, Pull::Noise),
+        loss(Relabel::Nearest, Pull::Noise)
+    );
     // Past the label by as much again as it is away: twice the distance, four times the square.
     let away = |past: f64| {
         with_job(&model, &Memory::default(), |job| {
             let set = Set::of_concepts(job, &Sets { past, ..sets() }).unwrap();
-            set.loss(&model, &model, 4, 1, 0).unwrap().into_scalar::<f32>()
+            set.loss(&model, &model, 4, 1, 0)
+                .unwrap()
+                .into_scalar::<f32>()
         })
     };
     assert!((away(1.0) / away(0.0) - 4.0).abs() < 1e-3);
     // What is kept begins at 0 where the frozen model is the teacher, with and without captions.
     let kept = |retain_target, dropout| {
-        let sets = Sets { retain_target, dropout, ..sets() };
+        let sets = Sets {
+            retain_target,
+            dropout,
+            ..sets()
+        };
         with_job(&model, &Memory::default(), |job| {
-            Set::to_keep(job, &sets).unwrap().loss(&model, &model, 4, 1, 0).unwrap().into_scalar::<f32>()
+            Set::to_keep(job, &sets)
+                .unwrap()
+                .loss(&model, &model, 4, 1, 0)
+                .unwrap()
+                .into_scalar::<f32>()
         })
     };
     assert!(kept(Pull::Frozen, 0.0) < 1e-9 && kept(Pull::Frozen, 0.5) < 1e-9);
     assert!(kept(Pull::Noise, 0.0) > 1e-3 && kept(Pull::Noise, 0.0) != kept(Pull::Noise, 1.0));
 }
 
-/// The gradient of denoising is that of the loss towards the noise; with both branches at the empty prompt guidance cancels out.
+/// The gradient of denoising is that of the loss towards the noise; with both branches at the empty
+/// prompt guidance cancels out.
 #[test]
 fn gradients_of_denoising_are_those_of_the_loss() {
     let model = pipeline("odd");
     let at = passes::values(&model, Trainable::named("esd-x").unwrap()).unwrap();
     with_job(&model, &Memory::default(), |job| {
-        let set = Set::of_concepts(job, &sets()).unwrap().pulled_to(Pull::Noise);
+        let set = Set::of_concepts(job, &sets())
+            .unwrap()
+            .pulled_to(Pull::Noise);
         let plain = set.denoising_gradient(&model, &at, 0.0, 3, 1, 2).unwrap();
-        let (_, loss) = gradients::of(&model, "unet", &at, &mut |m| set.loss(&model, m, 3, 1, 2)).unwrap();
+        let (_, loss) =
+            gradients::of(&model, "unet", &at, &mut |m| set.loss(&model, m, 3, 1, 2)).unwrap();
         close(&plain, &loss, 1e-6);
         let guided = set.denoising_gradient(&model, &at, 7.5, 3, 1, 2).unwrap();
         let apart = plus(guided, plain, -1.0);
@@ -277,19 +432,27 @@ fn gradients_of_denoising_are_those_of_the_loss() {
     with_concept(&model, &Memory::default(), "", |job| {
         let set = Set::of_concepts(job, &sets()).unwrap();
         let plain = set.denoising_gradient(&model, &at, 0.0, 3, 1, 2).unwrap();
-        close(&set.denoising_gradient(&model, &at, 7.5, 3, 1, 2).unwrap(), &plain, 1e-4);
+        close(
+            &set.denoising_gradient(&model, &at, 7.5, 3, 1, 2).unwrap(),
+            &plain,
+            1e-4,
+        );
     });
 }
 
 // SalUn.
 
-/// Half of all numbers have a mask of 1; none of the others has a larger sum of gradients; and what the mask leaves out does not move.
+/// Half of all numbers have a mask of 1; none of the others has a larger sum of gradients; and what
+/// the mask leaves out does not move.
 #[test]
 fn the_mask_is_the_most_salient_half() {
     let model = pipeline("odd");
     let store = Memory::default();
     let options: salun::Options = with_job(&model, &store, |job| {
-        job.options = self::options("salun", json!({"mask_passes": 2})).as_object().unwrap().clone();
+        job.options = self::options("salun", json!({"mask_passes": 2}))
+            .as_object()
+            .unwrap()
+            .clone();
         job.options(&salun::defaults(job, Variant::Fixed)).unwrap()
     });
     let (mask, sum) = with_job(&model, &store, |job| {
@@ -297,26 +460,61 @@ fn the_mask_is_the_most_salient_half() {
         let mask = salun::mask(job, &options, &set).unwrap();
         let at = passes::values(&model, Trainable::named("esd-x").unwrap()).unwrap();
         // Two passes over three pictures, two at a time.
-        let batches =
-            (0..3).map(|k| set.denoising_gradient(&model, &at, 7.5, 2, stream(job.seed, "salun/salience").seed(), k).unwrap());
-        (mask, batches.fold(Gradients::new(), |sum, g| plus(sum, g, 1.0)))
+        let batches = (0..3).map(|k| {
+            set.denoising_gradient(
+                &model,
+                &at,
+                7.5,
+                2,
+                stream(job.seed, "salun/salience").seed(),
+                k,
+            )
+            .unwrap()
+        });
+        (
+            mask,
+            batches.fold(Gradients::new(), |sum, g| plus(sum, g, 1.0)),
+        )
     });
     let (mask, sum) = (flat(&mask), flat(&sum));
     let share = mask.iter().sum::<f32>() / mask.len() as f32;
     assert!((share - 0.5).abs() < 1e-3, "{share}");
-    let of = |side: f32| mask.iter().zip(&sum).filter(move |(m, _)| **m == side).map(|(_, s)| s.abs());
-    let (least_in, most_out) = (of(1.0).fold(f32::MAX, f32::min), of(0.0).fold(0.0, f32::max));
-    assert!(least_in >= most_out && most_out > 0.0, "{least_in} {most_out}");
+    let of = |side: f32| {
+        mask.iter()
+            .zip(&sum)
+            .filter(move |(m, _)| **m == side)
+            .map(|(_, s)| s.abs())
+    };
+    let (least_in, most_out) = (
+        of(1.0).fold(f32::MAX, f32::min),
+        of(0.0).fold(0.0, f32::max),
+    );
+    assert!(
+        least_in >= most_out && most_out > 0.0,
+        "{least_in} {most_out}"
+    );
 
     let mut erased = run("salun", &model, json!({"mask_passes": 2}));
     erased.store = store;
-    erased.captions.lines = ["a dog", "a red car", "the moon"].map(String::from).to_vec();
+    erased.captions.lines = ["a dog", "a red car", "the moon"]
+        .map(String::from)
+        .to_vec();
     let before = bits(&model);
     let moved: Vec<bool> = values(&erased.erase().unwrap())
         .into_iter()
-        .flat_map(|(name, new)| new.into_iter().zip(before[&name].clone()).map(|(a, b)| a != b).collect::<Vec<_>>())
+        .flat_map(|(name, new)| {
+            new.into_iter()
+                .zip(before[&name].clone())
+                .map(|(a, b)| a != b)
+                .collect::<Vec<_>>()
+        })
         .collect();
-    assert!(moved.iter().zip(&mask).all(|(moved, mask)| !moved || *mask == 1.0));
+    assert!(
+        moved
+            .iter()
+            .zip(&mask)
+            .all(|(moved, mask)| !moved || *mask == 1.0)
+    );
     let share = moved.iter().filter(|m| **m).count() as f32 / moved.len() as f32;
     assert!(share > 0.45, "what may move does: {share}");
 }
@@ -330,12 +528,21 @@ fn erasediff_with_a_constant_lambda_is_salun_without_a_mask() {
     let shared = json!({"iterations": 6, "relabel": "nearest", "target": "frozen", "dropout": 0.3});
     let with = |method, more: Value| {
         let mut options = shared.clone();
-        options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        options
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         values(&run(method, &model, options).erase().unwrap())
     };
     let salun = with("salun", json!({"top": 1.0, "alpha": 1.0}));
-    assert_eq!(with("erasediff", json!({"dynamic": false, "lambda": 1.0})), salun);
-    assert_ne!(with("erasediff", json!({"dynamic": false, "lambda": 0.5})), salun);
+    assert_eq!(
+        with("erasediff", json!({"dynamic": false, "lambda": 1.0})),
+        salun
+    );
+    assert_ne!(
+        with("erasediff", json!({"dynamic": false, "lambda": 0.5})),
+        salun
+    );
     assert_ne!(with("salun", json!({"top": 0.5, "alpha": 1.0})), salun);
 }
 
@@ -357,7 +564,10 @@ fn lambda_makes_every_step_forget_at_the_set_rate() {
     let edit = |more: Value| values(&run("erasediff", &model, more).erase().unwrap());
     let dynamic = edit(json!({"dynamic": true, "eta": 1.0}));
     assert_ne!(dynamic, edit(json!({"dynamic": false, "lambda": 1.0})));
-    assert_ne!(dynamic, edit(json!({"dynamic": true, "eta": 1.0, "inner": 2, "inner_lr": 1e-2})));
+    assert_ne!(
+        dynamic,
+        edit(json!({"dynamic": true, "eta": 1.0, "inner": 2, "inner_lr": 1e-2}))
+    );
 }
 
 // ScissorHands.
@@ -366,11 +576,17 @@ fn scissors(model: &Pipeline, more: Value) -> (Gradients, Gradients, usize) {
     let store = Memory::default();
     with_job(model, &store, |job| {
         job.options = options("scissorhands", more).as_object().unwrap().clone();
-        let options: scissorhands::Options = job.options(&scissorhands::defaults(job, Variant::Fixed)).unwrap();
+        let options: scissorhands::Options = job
+            .options(&scissorhands::defaults(job, Variant::Fixed))
+            .unwrap();
         let trainable = Trainable::named(&options.train_method).unwrap();
         let set = Set::of_concepts(job, &options.sets).unwrap();
         let (trimmed, count) = scissorhands::trimmed(job, &options, trainable, &set).unwrap();
-        (passes::values(model, trainable).unwrap(), passes::values(&trimmed, trainable).unwrap(), count)
+        (
+            passes::values(model, trainable).unwrap(),
+            passes::values(&trimmed, trainable).unwrap(),
+            count,
+        )
     })
 }
 
@@ -378,13 +594,23 @@ fn scissors(model: &Pipeline, more: Value) -> (Gradients, Gradients, usize) {
 fn the_most_sensitive_numbers_are_drawn_anew_and_no_others() {
     let model = pipeline("odd");
     for (redraw, most) in [("kaiming", 1.1), ("normal", 0.041)] {
-        let (before, after, count) = scissors(&model, json!({"redraw": redraw, "train_method": "esd-all"}));
+        let (before, after, count) =
+            scissors(&model, json!({"redraw": redraw, "train_method": "esd-all"}));
         let (old, new) = (flat(&before), flat(&after));
         let changed = old.iter().zip(&new).filter(|(a, b)| a != b).count();
-        assert!((changed as f32 - 0.05 * old.len() as f32).abs() < 0.006 * old.len() as f32, "{changed} of {}", old.len());
+        assert!(
+            (changed as f32 - 0.05 * old.len() as f32).abs() < 0.006 * old.len() as f32,
+            "{changed} of {}",
+            old.len()
+        );
         assert!(changed <= count, "{changed} {count}");
         for (name, new) in &after {
-            let drawn: Vec<f32> = host(&before[name]).iter().zip(host(new)).filter(|(a, b)| **a != *b).map(|(_, b)| b).collect();
+            let drawn: Vec<f32> = host(&before[name])
+                .iter()
+                .zip(host(new))
+                .filter(|(a, b)| **a != *b)
+                .map(|(_, b)| b)
+                .collect();
             if name.ends_with(".bias") {
                 assert!(drawn.iter().all(|&v| v == 0.0), "{name}");
             } else {
@@ -392,14 +618,27 @@ fn the_most_sensitive_numbers_are_drawn_anew_and_no_others() {
             }
         }
     }
-    // As published: the self-attention of one block of this model, however many numbers are above the threshold elsewhere.
-    let (before, after, count) = scissors(&model, json!({"within": "published", "train_method": "esd-all", "sparsity": 0.5}));
-    let moved: Vec<&String> = before.keys().filter(|name| host(&before[*name]) != host(&after[*name])).collect();
-    assert!(!moved.is_empty() && moved.iter().all(|n| n.starts_with("up_blocks.1.attentions.1.") && n.contains("attn1")));
+    // As published: the self-attention of one block of this model, however many numbers are above
+    // the threshold elsewhere.
+    let (before, after, count) = scissors(
+        &model,
+        json!({"within": "published", "train_method": "esd-all", "sparsity": 0.5}),
+    );
+    let moved: Vec<&String> = before
+        .keys()
+        .filter(|name| host(&before[*name]) != host(&after[*name]))
+        .collect();
+    assert!(
+        !moved.is_empty()
+            && moved
+                .iter()
+                .all(|n| n.starts_with("up_blocks.1.attentions.1.") && n.contains("attn1"))
+    );
     assert!(count < flat(&before).len() / 10, "{count}");
 }
 
-/// Repair that only looks at what is kept undoes the forgetting faster than repair without its conflicting part.
+/// Repair that only looks at what is kept undoes the forgetting faster than repair without its
+/// conflicting part.
 #[test]
 fn the_projection_holds_what_was_forgotten() {
     let model = pipeline("odd");
@@ -408,10 +647,22 @@ fn the_projection_holds_what_was_forgotten() {
             "lambda": 0.0, "projection": projection, "iterations": 25, "lr": 3e-3, "sparsity": 0.9, "batch": 6, "retain_batch": 6,
             "relabel": "instead"
         });
-        let edited = run("scissorhands", &model, more).erase().unwrap().apply_to(&model, 1.0).unwrap();
+        let edited = run("scissorhands", &model, more)
+            .erase()
+            .unwrap()
+            .apply_to(&model, 1.0)
+            .unwrap();
         with_job(&model, &Memory::default(), |job| {
-            let sets = Sets { relabel: Relabel::Instead, pictures: 8, ..sets() };
-            Set::of_concepts(job, &sets).unwrap().loss(&model, &edited, 32, 9, 0).unwrap().into_scalar::<f32>()
+            let sets = Sets {
+                relabel: Relabel::Instead,
+                pictures: 8,
+                ..sets()
+            };
+            Set::of_concepts(job, &sets)
+                .unwrap()
+                .loss(&model, &edited, 32, 9, 0)
+                .unwrap()
+                .into_scalar::<f32>()
         })
     };
     let (with, without) = (left(true), left(false));
@@ -431,8 +682,12 @@ fn fisher(model: &Pipeline, store: &Memory, more: Value) -> (Gradients, Gradient
         let scale = 1000.0 / options.fisher_timesteps as f64;
         let mut expected = Gradients::new();
         for picture in 0..3 {
-            let sum = replayed.gradient_over_time(model, &at, options.fisher_timesteps, job.seed, picture).unwrap();
-            let squared = sum.into_iter().map(|(name, g)| (name, (g * scale).powi_scalar(2)));
+            let sum = replayed
+                .gradient_over_time(model, &at, options.fisher_timesteps, job.seed, picture)
+                .unwrap();
+            let squared = sum
+                .into_iter()
+                .map(|(name, g)| (name, (g * scale).powi_scalar(2)));
             expected = plus(expected, squared.collect(), 1.0 / 3.0);
         }
         (fisher, expected)
@@ -445,17 +700,26 @@ fn the_fisher_information_is_computed_once() {
     let store = Memory::default();
     let asked = || model.unet.weights.evaluations().so_far();
     let begun = asked();
-    // Four pictures of two guided steps, and twice three pictures at 60 timesteps, forward and backward.
+    // Four pictures of two guided steps, and twice three pictures at 60 timesteps, forward and
+    // backward.
     let (found, expected) = fisher(&model, &store, json!({"fisher_timesteps": 60}));
     assert_eq!(asked() - begun, 4 * 2 * 2 + 2 * 3 * 60 * 3);
     close(&found, &expected, 1e-5);
     assert!(flat(&found).iter().all(|&f| f >= 0.0));
     let begun = asked();
     let (again, _) = fisher(&model, &store, json!({"fisher_timesteps": 60}));
-    assert_eq!(asked() - begun, 3 * 60 * 3, "only what this test computes itself");
+    assert_eq!(
+        asked() - begun,
+        3 * 60 * 3,
+        "only what this test computes itself"
+    );
     assert_eq!(flat(&again), flat(&found));
     let (other, _) = fisher(&model, &store, json!({"fisher_timesteps": 8}));
-    assert_ne!(flat(&other), flat(&found), "other timesteps are another content");
+    assert_ne!(
+        flat(&other),
+        flat(&found),
+        "other timesteps are another content"
+    );
 }
 
 #[test]
@@ -468,7 +732,8 @@ fn elastic_weights_stay_where_they_mattered() {
         let (edit, losses) = run("sa", &model, more).losses().unwrap();
         let edited = edit.apply_to(&model, 1.0).unwrap();
         let moved = fisher.iter().map(|(name, f)| {
-            let step = edited.unet.weights.get(name).unwrap().flat() - model.unet.weights.get(name).unwrap().flat();
+            let step = edited.unet.weights.get(name).unwrap().flat()
+                - model.unet.weights.get(name).unwrap().flat();
             (f.clone() * step.powi_scalar(2)).sum().into_scalar::<f32>()
         });
         (moved.sum::<f32>(), losses[0])

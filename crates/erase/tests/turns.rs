@@ -1,7 +1,9 @@
-//! Everything that a trained method draws is used, whatever the batch: every prompt, kept caption, named concept, anchor and word.
+//! Everything that a trained method draws is used, whatever the batch: every prompt, kept caption,
+//! named concept, anchor and word.
 //!
-//! A thing is poisoned, by a word whose vector is not a number: a run that uses it diverges, one that never comes to it does not.
-//! So each run has no more steps than its examples take to come round.
+//! A thing is poisoned, by a word whose vector is not a number: a run that uses it diverges, one
+//! that never comes to it does not. So each run has no more steps than its examples take to come
+//! round.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
@@ -34,7 +36,12 @@ fn poisoned(model: &Pipeline, word: &str) -> Pipeline {
     let mut values = host(&weights.get(&name).unwrap().flat());
     let at = encoded.ids[1] as usize * shape[1];
     values[at..at + shape[1]].fill(f32::NAN);
-    weights.replace(&name, Tensor::from_floats(values.as_slice(), model.device())).unwrap();
+    weights
+        .replace(
+            &name,
+            Tensor::from_floats(values.as_slice(), model.device()),
+        )
+        .unwrap();
     poisoned
 }
 
@@ -48,7 +55,12 @@ struct Case {
 }
 
 fn case(method: &'static str, prompts: bool, keeps: bool, options: Value) -> Case {
-    Case { method, options, prompts, keeps }
+    Case {
+        method,
+        options,
+        prompts,
+        keeps,
+    }
 }
 
 /// Every trained method. Banks have three trajectories of three steps, picture sets three pictures.
@@ -56,29 +68,55 @@ fn cases() -> Vec<Case> {
     let pictures = json!({"pictures": 3, "retain_pictures": 3, "sampling_steps": 2, "train_method": "esd-x-strict"});
     let with = |more: Value| {
         let mut all = pictures.clone();
-        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        all.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         all
     };
     let bank = || json!({"trajectories": 3, "sampling_steps": 3});
     let bank_with = |more: Value| {
         let mut all = bank();
-        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        all.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         all
     };
     vec![
         case("esd", true, false, bank()),
-        case("esd", true, false, json!({"latents": "edited", "sampling_steps": 3})),
+        case(
+            "esd",
+            true,
+            false,
+            json!({"latents": "edited", "sampling_steps": 3}),
+        ),
         case("all-but-one", true, false, bank()),
-        case("receler", true, false, bank_with(json!({"inner": 2, "rows": 2, "attack_steps": 1}))),
+        case(
+            "receler",
+            true,
+            false,
+            bank_with(json!({"inner": 2, "rows": 2, "attack_steps": 1})),
+        ),
         case("stereo", true, false, bank_with(json!({"rounds": 0}))),
-        case("ant", true, false, bank_with(json!({"salience": "all", "train_method": "kv", "split": 500.0}))),
+        case(
+            "ant",
+            true,
+            false,
+            bank_with(json!({"salience": "all", "train_method": "kv", "split": 500.0})),
+        ),
         case(
             "spm",
             true,
             true,
-            bank_with(json!({"anchoring": "captions", "anchor_trajectories": 3, "gate_floor": 0.0, "warm_up": 0})),
+            bank_with(
+                json!({"anchoring": "captions", "anchor_trajectories": 3, "gate_floor": 0.0, "warm_up": 0}),
+            ),
         ),
-        case("spm", true, false, bank_with(json!({"anchoring": "gaussian-and-empty", "gate_floor": 0.0}))),
+        case(
+            "spm",
+            true,
+            false,
+            bank_with(json!({"anchoring": "gaussian-and-empty", "gate_floor": 0.0})),
+        ),
         case(
             "trce",
             true,
@@ -90,10 +128,17 @@ fn cases() -> Vec<Case> {
             "advunlearn",
             true,
             true,
-            bank_with(json!({"warmup": 1, "attack_steps": 1, "attack_batch": 2, "retain_trajectories": 3})),
+            bank_with(
+                json!({"warmup": 1, "attack_steps": 1, "attack_batch": 2, "retain_trajectories": 3}),
+            ),
         ),
         case("hirm", true, true, json!({"retain": 1.0})),
-        case("few-shot", true, true, json!({"pictures": 1, "sampling_steps": 2, "retain": 1.0, "templates": "words"})),
+        case(
+            "few-shot",
+            true,
+            true,
+            json!({"pictures": 1, "sampling_steps": 2, "retain": 1.0, "templates": "words"}),
+        ),
         case(
             "ac",
             true,
@@ -117,7 +162,12 @@ fn cases() -> Vec<Case> {
         ),
         case("salun", true, true, with(json!({"top": 1.0}))),
         case("erasediff", true, true, with(json!({}))),
-        case("scissorhands", false, true, with(json!({"draws": 1, "draw_batch": 1}))),
+        case(
+            "scissorhands",
+            false,
+            true,
+            with(json!({"draws": 1, "draw_batch": 1})),
+        ),
         case("sa", true, true, with(json!({"lambda": 0.0}))),
     ]
 }
@@ -126,10 +176,18 @@ fn cases() -> Vec<Case> {
 const BATCHES: [&str; 3] = ["batch", "keep_batch", "retain_batch"];
 
 fn run<'a>(model: &'a Pipeline, case: &Case, batch: usize, steps: usize) -> Run<'a> {
-    let concepts = CONCEPTS.iter().map(|name| concept(name, None, None)).collect();
+    let concepts = CONCEPTS
+        .iter()
+        .map(|name| concept(name, None, None))
+        .collect();
     let known = |name: &str| {
         // Options are refused by name, so that only what a method has may be set.
-        let probe = Run::of(case.method, model, vec![concept("church", None, None)], json!({name: {"no": "number"}}));
+        let probe = Run::of(
+            case.method,
+            model,
+            vec![concept("church", None, None)],
+            json!({name: {"no": "number"}}),
+        );
         let error = probe.erase().unwrap_err();
         !error.to_string().contains("there is no option")
     };
@@ -143,7 +201,11 @@ fn run<'a>(model: &'a Pipeline, case: &Case, batch: usize, steps: usize) -> Run<
         map.insert("anchors".into(), json!(batch));
     }
     let mut run = Run::of(case.method, model, concepts, options);
-    run.captions = Captions { source: "nouns".into(), lines: CAPTIONS.map(String::from).to_vec(), given: false };
+    run.captions = Captions {
+        source: "nouns".into(),
+        lines: CAPTIONS.map(String::from).to_vec(),
+        given: false,
+    };
     run
 }
 
@@ -158,7 +220,11 @@ fn every_prompt_is_used() {
     for case in cases().iter().filter(|case| case.prompts) {
         for batch in 1..=3 {
             // Nine examples of a bank, three pictures; sampled anew, a prompt is drawn by chance.
-            let steps = if case.options["latents"] == "edited" { 25 } else { round(9, batch) };
+            let steps = if case.options["latents"] == "edited" {
+                25
+            } else {
+                round(9, batch)
+            };
             for word in CONCEPTS {
                 let sick = poisoned(&model, word);
                 let result = run(&sick, case, batch, steps).erase();
@@ -180,11 +246,15 @@ fn everything_to_be_kept_is_used() {
     let model = pipeline("odd");
     for case in cases().iter().filter(|case| case.keeps) {
         for batch in 1..=3 {
-            // Nine examples of a bank; two captions, a name and the empty prompt by turns; few-shot takes ten steps at most.
+            // Nine examples of a bank; two captions, a name and the empty prompt by turns; few-shot
+            // takes ten steps at most.
             let steps = round(9, batch).min(10);
             for word in [CAPTIONS.as_slice(), &[NAMED]].concat() {
                 let sick = poisoned(&model, word);
-                let with = Run { preserve: vec![concept(NAMED, None, None)], ..run(&sick, case, batch, steps) };
+                let with = Run {
+                    preserve: vec![concept(NAMED, None, None)],
+                    ..run(&sick, case, batch, steps)
+                };
                 let result = with.erase();
                 assert!(
                     matches!(result, Err(Error::Diverged { .. })),
@@ -202,15 +272,28 @@ fn everything_to_be_kept_is_used() {
 fn every_prompt_of_an_anchor_is_used() {
     let model = pipeline("odd");
     let own = ["dog", "rocket", "apple"];
-    for (method, more) in [("ac", json!({})), ("doco", json!({"warm_up": 0, "d_width": 2, "surgery": "none", "prior": 0.0}))] {
+    for (method, more) in [
+        ("ac", json!({})),
+        (
+            "doco",
+            json!({"warm_up": 0, "d_width": 2, "surgery": "none", "prior": 0.0}),
+        ),
+    ] {
         for batch in 1..=3 {
             for word in own {
                 let sick = poisoned(&model, word);
                 let mut options = json!({"pictures": 3, "sampling_steps": 2, "prompts": own, "kind": "style", "batch": batch,
                     "augment": "none", "iterations": round(3, batch)});
-                options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-                let result = Run::of(method, &sick, vec![concept("church", None, None)], options).erase();
-                assert!(matches!(result, Err(Error::Diverged { .. })), "{method} at batch {batch}: `{word}`");
+                options
+                    .as_object_mut()
+                    .unwrap()
+                    .extend(more.as_object().unwrap().clone());
+                let result =
+                    Run::of(method, &sick, vec![concept("church", None, None)], options).erase();
+                assert!(
+                    matches!(result, Err(Error::Diverged { .. })),
+                    "{method} at batch {batch}: `{word}`"
+                );
             }
         }
     }
@@ -225,17 +308,37 @@ fn stereo_erases_the_words_it_finds() {
             "rounds": 2, "round_iterations": 2, "iterations": 3, "trajectories": 2, "sampling_steps": 2, "batch": batch,
             "attack": "trajectories", "attack_steps": 2, "attack_tokens": 1, "round_says": says
         });
-        let run = Run::of("stereo", &model, vec![concept("church", None, None)], options);
+        let run = Run::of(
+            "stereo",
+            &model,
+            vec![concept("church", None, None)],
+            options,
+        );
         let width = model.text_encoder.config.hidden_size;
         let word = HostTensor::from_f32([1, 1, width], &vec![f32::NAN; width]);
-        run.store.put("stereo-word-0", Tensors::from([("word".to_owned(), word)])).unwrap();
+        run.store
+            .put("stereo-word-0", Tensors::from([("word".to_owned(), word)]))
+            .unwrap();
         let mut rounds = 0;
         let result = run.listened(&mut |event| {
-            rounds += usize::from(matches!(event, Event::Stage { name: "training", .. }));
+            rounds += usize::from(matches!(
+                event,
+                Event::Stage {
+                    name: "training",
+                    ..
+                }
+            ));
             ControlFlow::Continue(())
         });
-        assert!(matches!(result, Err(Error::Diverged { .. })), "{says}: {:?}", result.map(|_| ()));
-        assert_eq!(rounds, 2, "{says} at batch {batch}: the round after the word was found");
+        assert!(
+            matches!(result, Err(Error::Diverged { .. })),
+            "{says}: {:?}",
+            result.map(|_| ())
+        );
+        assert_eq!(
+            rounds, 2,
+            "{says} at batch {batch}: the round after the word was found"
+        );
     }
 }
 
@@ -243,12 +346,24 @@ fn stereo_erases_the_words_it_finds() {
 fn stereos_last_erasure_takes_every_anchor() {
     let model = pipeline("odd");
     let anchors = ["dog", "rocket", "apple"];
-    for (word, batch) in anchors.into_iter().flat_map(|word| [1, 2, 3].map(|batch| (word, batch))) {
+    for (word, batch) in anchors
+        .into_iter()
+        .flat_map(|word| [1, 2, 3].map(|batch| (word, batch)))
+    {
         let sick = poisoned(&model, word);
         let options = json!({"rounds": 0, "iterations": round(3, batch) - 1, "trajectories": 2, "sampling_steps": 2, "batch": batch,
             "anchors": anchors});
-        let result = Run::of("stereo", &sick, vec![concept("church", None, None)], options).erase();
-        assert!(matches!(result, Err(Error::Diverged { .. })), "`{word}` at batch {batch}");
+        let result = Run::of(
+            "stereo",
+            &sick,
+            vec![concept("church", None, None)],
+            options,
+        )
+        .erase();
+        assert!(
+            matches!(result, Err(Error::Diverged { .. })),
+            "`{word}` at batch {batch}"
+        );
     }
 }
 
@@ -260,12 +375,24 @@ fn a_share_of_single_examples_is_every_so_many_th() {
         // So small a step moves nothing: the losses differ in who is attacked alone.
         let options = json!({"iterations": 4, "inner": 2, "rows": 2, "attack_steps": 1, "trajectories": 2, "sampling_steps": 3,
             "batch": 1, "lr": 1e-30, "attacked": attacked, "local": 0.0});
-        Run::of("receler", &model, vec![concept("church", None, None)], options).losses().unwrap().1
+        Run::of(
+            "receler",
+            &model,
+            vec![concept("church", None, None)],
+            options,
+        )
+        .losses()
+        .unwrap()
+        .1
     };
     let (never, always, half) = (losses(0.0), losses(1.0), losses(0.5));
     for step in 0..4 {
         assert_ne!(never[step].to_bits(), always[step].to_bits());
-        let expected = if step % 2 == 1 { always[step] } else { never[step] };
+        let expected = if step % 2 == 1 {
+            always[step]
+        } else {
+            never[step]
+        };
         assert_eq!(half[step].to_bits(), expected.to_bits(), "step {step}");
     }
 }
@@ -276,7 +403,10 @@ fn what_would_have_no_effect_is_refused() {
     let model = pipeline("odd");
     let few = |more: Value| {
         let mut options = json!({"iterations": 2});
-        options.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        options
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         options
     };
     for (method, off) in [
@@ -290,37 +420,81 @@ fn what_would_have_no_effect_is_refused() {
         ("spm", json!({"anchoring": "gaussian", "gate_floor": 0.0})),
         ("spm", json!({"anchors": 0, "gate_floor": 0.0})),
         ("ant", json!({"form": "weights"})),
-        ("ant", json!({"form": "adapters", "rho": 0.0, "rho_preserve": 0.0})),
-        ("trce", json!({"stages": "steering", "keep_captions": false})),
+        (
+            "ant",
+            json!({"form": "adapters", "rho": 0.0, "rho_preserve": 0.0}),
+        ),
+        (
+            "trce",
+            json!({"stages": "steering", "keep_captions": false}),
+        ),
         ("trce", json!({"stages": "mapping", "preserve_scale": 0.0})),
         ("advunlearn", json!({"retain": 0.0})),
         ("advunlearn", json!({"retain_trajectories": 0})),
         ("sa", json!({"gamma": 0.0, "lambda": 0.0})),
         ("salun", json!({"alpha": 0.0})),
     ] {
-        let plain = Run::of(method, &model, vec![concept("church", None, None)], few(off.clone()));
+        let plain = Run::of(
+            method,
+            &model,
+            vec![concept("church", None, None)],
+            few(off.clone()),
+        );
         for (flag, run) in [
-            ("--preserve", Run { preserve: vec![concept("dog", None, None)], ..plain.clone() }),
-            ("--captions", Run { captions: Captions::of_user("mine.txt", vec!["a dog".into()], &[]), ..plain.clone() }),
+            (
+                "--preserve",
+                Run {
+                    preserve: vec![concept("dog", None, None)],
+                    ..plain.clone()
+                },
+            ),
+            (
+                "--captions",
+                Run {
+                    captions: Captions::of_user("mine.txt", vec!["a dog".into()], &[]),
+                    ..plain.clone()
+                },
+            ),
         ] {
             let error = run.erase().map(|_| ()).unwrap_err();
-            assert!(error.to_string().contains(flag) && error.hint().is_some(), "{method} {off} {flag}: {error}");
-            assert_eq!(run.store.recorded.get(), 0, "{method}: nothing was computed");
+            assert!(
+                error.to_string().contains(flag) && error.hint().is_some(),
+                "{method} {off} {flag}: {error}"
+            );
+            assert_eq!(
+                run.store.recorded.get(),
+                0,
+                "{method}: nothing was computed"
+            );
         }
     }
     // Published settings too: those that keep nothing say so.
     for (method, variant) in ["few-shot", "hirm", "spm", "ac", "doco", "fmn", "ant"]
         .into_iter()
-        .flat_map(|method| [scumble_erase::Variant::Paper, scumble_erase::Variant::Reference].map(|variant| (method, variant)))
+        .flat_map(|method| {
+            [
+                scumble_erase::Variant::Paper,
+                scumble_erase::Variant::Reference,
+            ]
+            .map(|variant| (method, variant))
+        })
     {
         let run = Run {
             variant,
             preserve: vec![concept("dog", None, None)],
             store: Memory::default(),
-            ..Run::of(method, &model, vec![concept("church", None, None)], json!({}))
+            ..Run::of(
+                method,
+                &model,
+                vec![concept("church", None, None)],
+                json!({}),
+            )
         };
         let error = run.erase().map(|_| ()).unwrap_err();
-        assert!(error.to_string().contains("--preserve has no effect"), "{method} {variant:?}: {error}");
+        assert!(
+            error.to_string().contains("--preserve has no effect"),
+            "{method} {variant:?}: {error}"
+        );
     }
 }
 

@@ -33,11 +33,21 @@ impl ClipModel {
         let path = source.path("config.json");
         let config = ClipConfig::read(&path, &component.config)?;
         let preprocessing = source.need_json("preprocessor_config.json")?;
-        let input = Preprocessor::read_clip(&source.path("preprocessor_config.json"), &preprocessing, config.vision.image_size)?;
+        let input = Preprocessor::read_clip(
+            &source.path("preprocessor_config.json"),
+            &preprocessing,
+            config.vision.image_size,
+        )?;
         let weights = Weights::load("clip", &component.tensors, &Clip::manifest(&config), device)?;
         let network = Clip::new(&config, &weights);
         let (vocabulary, context) = (config.text.vocab_size, config.text.max_position_embeddings);
-        Ok(Self { network, vocabulary, context, input, device: device.clone() })
+        Ok(Self {
+            network,
+            vocabulary,
+            context,
+            input,
+            device: device.clone(),
+        })
     }
 
     /// The image tower's input for these pictures, `[n, 3, side, side]`.

@@ -15,12 +15,17 @@ impl Column {
     /// A column of these rows.
     pub fn of(rows: Vec<Vec<f32>>) -> Self {
         let width = rows.first().map_or(0, Vec::len);
-        Self { width, values: rows.into_iter().flatten().collect() }
+        Self {
+            width,
+            values: rows.into_iter().flatten().collect(),
+        }
     }
 
     /// The numbers of one picture; empty where there are none.
     pub fn row(&self, i: usize) -> &[f32] {
-        self.values.get(i * self.width..(i + 1) * self.width).unwrap_or_default()
+        self.values
+            .get(i * self.width..(i + 1) * self.width)
+            .unwrap_or_default()
     }
 
     /// How many pictures it is about.
@@ -35,7 +40,10 @@ pub type Facts = BTreeMap<String, Column>;
 /// Puts facts about further pictures below those that are there.
 pub fn append(all: &mut Facts, more: Facts) {
     for (name, column) in more {
-        let whole = all.entry(name).or_insert_with(|| Column { width: column.width, values: Vec::new() });
+        let whole = all.entry(name).or_insert_with(|| Column {
+            width: column.width,
+            values: Vec::new(),
+        });
         whole.values.extend(column.values);
     }
 }

@@ -1,7 +1,9 @@
-//! Features of the Inception network that FID and KID are computed with, under either of the two conventions in use.
+//! Features of the Inception network that FID and KID are computed with, under either of the two
+//! conventions in use.
 //!
-//! The weights are the user's: the published `pt_inception-2015-12-05-6726825d.pth` as safetensors ([docs/metrics.md](../../../docs/metrics.md)
-//! says how to convert it). FIDs of different conventions cannot be compared: between them lie several points.
+//! The weights are the user's: the published `pt_inception-2015-12-05-6726825d.pth` as safetensors
+//! ([docs/metrics.md](../../../docs/metrics.md) says how to convert it). FIDs of different
+//! conventions cannot be compared: between them lie several points.
 
 use std::path::Path;
 
@@ -22,8 +24,8 @@ const CHUNK: usize = 8;
 pub enum Convention {
     /// pytorch-fid's: torch's bilinear without antialiasing to 299 by 299, `2 v / 255 - 1`.
     LegacyPt,
-    /// clean-fid's (Parmar et al. 2022, arXiv 2104.11222): PIL's antialiased bicubic in floating point, clipped to what a byte holds,
-    /// `(v - 128) / 128`.
+    /// clean-fid's (Parmar et al. 2022, arXiv 2104.11222): PIL's antialiased bicubic in floating
+    /// point, clipped to what a byte holds, `(v - 128) / 128`.
     Clean,
 }
 
@@ -43,8 +45,14 @@ impl Convention {
     pub fn input(self, picture: &Picture) -> Vec<f32> {
         let side = FidInception::SIDE;
         match self {
-            Self::LegacyPt => torch_bilinear(picture, side, side).into_iter().map(|v| 2.0 * (v / 255.0) - 1.0).collect(),
-            Self::Clean => pil_bicubic(picture, side, side).into_iter().map(|v| (v.clamp(0.0, 255.0) - 128.0) / 128.0).collect(),
+            Self::LegacyPt => torch_bilinear(picture, side, side)
+                .into_iter()
+                .map(|v| 2.0 * (v / 255.0) - 1.0)
+                .collect(),
+            Self::Clean => pil_bicubic(picture, side, side)
+                .into_iter()
+                .map(|v| (v.clamp(0.0, 255.0) - 128.0) / 128.0)
+                .collect(),
         }
     }
 }
@@ -64,32 +72,65 @@ impl Inception {
     pub fn open(path: &Path, device: &Device) -> Result<Self> {
         let file = TensorFile::open(path)?;
         let mut tensors = file.tensors;
-        let classes = tensors.get("fc.weight").and_then(|fc| fc.shape().first().copied());
-        if classes.is_some_and(|classes| classes != 1008) || tensors.keys().any(|name| name.starts_with("AuxLogits.")) {
-            return Err(scumble_nn::Error::file(path, "expected FID's Inception with 1008 classes, found torchvision's")
-                .with_hint("convert pytorch-fid's pt_inception-2015-12-05-6726825d.pth")
-                .into());
+        let classes = tensors
+            .get("fc.weight")
+            .and_then(|fc| fc.shape().first().copied());
+        if classes.is_some_and(|classes| classes != 1008)
+            || tensors.keys().any(|name| name.starts_with("AuxLogits."))
+        {
+            return Err(scumble_nn::Error::file(
+                path,
+                "expected FID's Inception with 1008 classes, found torchvision's",
+            )
+            .with_hint("convert pytorch-fid's pt_inception-2015-12-05-6726825d.pth")
+            .into());
         }
-        // The classifier after the features, and how often batch norms were trained: no feature depends on either.
-        tensors.retain(|name, _| !name.starts_with("fc.") && !name.ends_with(".num_batches_tracked"));
-        let weights = Weights::load(&path.display().to_string(), &tensors, &FidInception::manifest(), device)?;
+        // The classifier after the features, and how often batch norms were trained: no feature
+        // depends on either.
+        tensors
+            .retain(|name, _| !name.starts_with("fc.") && !name.ends_with(".num_batches_tracked"));
+        let weights = Weights::load(
+            &path.display().to_string(),
+            &tensors,
+            &FidInception::manifest(),
+            device,
+        )?;
         Ok(Self::new(&weights))
     }
 
     /// The network over weights that fit [`FidInception::manifest`].
     pub fn new(weights: &Weights) -> Self {
-        Self { network: FidInception::new(weights), device: weights.device().clone() }
+        Self {
+            network: FidInception::new(weights),
+            device: weights.device().clone(),
+        }
     }
 
-    /// The 2048 features of each picture. Pictures may differ in size; how many are asked about at once makes no difference.
+    /// The 2048 features of each picture. Pictures may differ in size; how many are asked about at
+    /// once makes no difference.
     pub fn features(&self, pictures: &[Picture], convention: Convention) -> Vec<Vec<f32>> {
         let side = FidInception::SIDE;
         let mut rows = Vec::with_capacity(pictures.len());
         for chunk in pictures.chunks(CHUNK) {
-            let input: Vec<f32> = chunk.iter().flat_map(|picture| convention.input(picture)).collect();
-            let input: Tensor<4> = Tensor::from_data(TensorData::new(input, [chunk.len(), 3, side, side]), &self.device);
-            let values: Vec<f32> = self.network.features(input).into_data().iter::<f32>().collect();
-            rows.extend(values.chunks_exact(FidInception::WIDTH).map(<[f32]>::to_vec));
+            let input: Vec<f32> = chunk
+                .iter()
+                .flat_map(|picture| convention.input(picture))
+                .collect();
+            let input: Tensor<4> = Tensor::from_data(
+                TensorData::new(input, [chunk.len(), 3, side, side]),
+                &self.device,
+            );
+            let values: Vec<f32> = self
+                .network
+                .features(input)
+                .into_data()
+                .iter::<f32>()
+                .collect();
+            rows.extend(
+                values
+                    .chunks_exact(FidInception::WIDTH)
+                    .map(<[f32]>::to_vec),
+            );
         }
         rows
     }

@@ -1,4 +1,5 @@
-//! What looks at pictures: each instrument reads some columns of facts off every picture, whatever is asked later.
+//! What looks at pictures: each instrument reads some columns of facts off every picture, whatever
+//! is asked later.
 
 use std::ops::Range;
 
@@ -15,13 +16,15 @@ use crate::{
     protocol::Asked,
 };
 
-/// 1 for a picture of finite numbers, 0 for one that is black because its latents were none. Absent: all are finite.
+/// 1 for a picture of finite numbers, 0 for one that is black because its latents were none.
+/// Absent: all are finite.
 pub const FINITE: &str = "finite";
 /// Probabilities of the objects, in the judge's order.
 pub const OBJECT: &str = "object";
 /// Probabilities of the styles.
 pub const STYLE: &str = "style";
-/// The objects seen in the upper left and the lower right corner, as positions in the judge's labels.
+/// The objects seen in the upper left and the lower right corner, as positions in the judge's
+/// labels.
 pub const CORNERS: &str = "corners";
 /// The background, as a position in the world's.
 pub const GROUND: &str = "ground";
@@ -30,13 +33,21 @@ pub const CLIP: &str = "clip";
 /// Cosine between picture and prompt.
 pub const CLIP_SCORE: &str = "clip-score";
 
-/// The colours of the miniature's backgrounds, as `assets/emoji-world/world.py` has them, in the world's order.
-const COLOURS: [[u8; 3]; 6] =
-    [[255, 255, 255], [255, 236, 170], [178, 212, 255], [255, 200, 214], [190, 234, 190], [205, 205, 210]];
+/// The colours of the miniature's backgrounds, as `assets/emoji-world/world.py` has them, in the
+/// world's order.
+const COLOURS: [[u8; 3]; 6] = [
+    [255, 255, 255],
+    [255, 236, 170],
+    [178, 212, 255],
+    [255, 200, 214],
+    [190, 234, 190],
+    [205, 205, 210],
+];
 /// The share of a picture's side that each object of a pair is drawn in.
 const BOX: f64 = 0.6;
 
-/// Something that reads facts off pictures. What it says of a picture must not depend on the others.
+/// Something that reads facts off pictures. What it says of a picture must not depend on the
+/// others.
 pub trait Instrument {
     /// The content hash of its weights and settings.
     fn hash(&self) -> String;
@@ -65,14 +76,34 @@ impl Instrument for WorldJudges<'_> {
         let row = |scores: Vec<f32>| softmax(&scores).into_iter().map(|p| p as f32).collect();
         let shares = |scores: Vec<Vec<f32>>| Column::of(scores.into_iter().map(row).collect());
         let corners: Vec<Picture> = pictures.iter().flat_map(corners).collect();
-        let seen: Vec<f32> =
-            self.judges.object.logits(&corners).iter().map(|row| largest(row).map_or(-1.0, |i| i as f32)).collect();
-        let grounds = pictures.iter().map(|picture| ground(picture) as f32).collect();
+        let seen: Vec<f32> = self
+            .judges
+            .object
+            .logits(&corners)
+            .iter()
+            .map(|row| largest(row).map_or(-1.0, |i| i as f32))
+            .collect();
+        let grounds = pictures
+            .iter()
+            .map(|picture| ground(picture) as f32)
+            .collect();
         Ok(Facts::from([
             (OBJECT.into(), shares(self.judges.object.logits(pictures))),
             (STYLE.into(), shares(self.judges.style.logits(pictures))),
-            (CORNERS.into(), Column { width: 2, values: seen }),
-            (GROUND.into(), Column { width: 1, values: grounds }),
+            (
+                CORNERS.into(),
+                Column {
+                    width: 2,
+                    values: seen,
+                },
+            ),
+            (
+                GROUND.into(),
+                Column {
+                    width: 1,
+                    values: grounds,
+                },
+            ),
         ]))
     }
 }
@@ -90,7 +121,10 @@ pub struct ClipScore<'a> {
 impl ClipScore<'_> {
     /// Unit features of texts, one row each.
     pub fn texts(&self, texts: &[String]) -> Tensor<2> {
-        let ids: Vec<Vec<u32>> = texts.iter().map(|text| self.tokenizer.encode(text).ids).collect();
+        let ids: Vec<Vec<u32>> = texts
+            .iter()
+            .map(|text| self.tokenizer.encode(text).ids)
+            .collect();
         self.clip.network.text_features(&ids)
     }
 }
@@ -101,19 +135,34 @@ impl Instrument for ClipScore<'_> {
     }
 
     fn look(&self, pictures: &[Picture], asked: &[&Asked]) -> crate::Result<Facts> {
-        let seen = self.clip.network.image_features(self.clip.prepared(pictures));
+        let seen = self
+            .clip
+            .network
+            .image_features(self.clip.prepared(pictures));
         let prompts: Vec<String> = asked.iter().map(|one| one.prompt.clone()).collect();
         let near = (self.texts(&prompts) * seen.clone()).sum_dim(1);
         let width = seen.dims()[1];
         Ok(Facts::from([
-            (CLIP.into(), Column { width, values: seen.into_data().iter::<f32>().collect() }),
-            (CLIP_SCORE.into(), Column { width: 1, values: near.into_data().iter::<f32>().collect() }),
+            (
+                CLIP.into(),
+                Column {
+                    width,
+                    values: seen.into_data().iter::<f32>().collect(),
+                },
+            ),
+            (
+                CLIP_SCORE.into(),
+                Column {
+                    width: 1,
+                    values: near.into_data().iter::<f32>().collect(),
+                },
+            ),
         ]))
     }
 }
 
-/// How similar two words of a world are: the cosine between the means of their captions' CLIP features, objects over all styles
-/// and styles over all objects.
+/// How similar two words of a world are: the cosine between the means of their captions' CLIP
+/// features, objects over all styles and styles over all objects.
 pub struct Similarity {
     words: Vec<String>,
     cosines: Vec<f32>,
@@ -123,21 +172,40 @@ impl Similarity {
     /// Compares every word of a world with every other.
     pub fn of(world: &World, clip: &ClipScore<'_>) -> Self {
         let categories = world.categories.iter().map(|(_, category)| category);
-        let mut words: Vec<String> = world.objects.iter().chain(&world.styles).chain(categories).cloned().collect();
+        let mut words: Vec<String> = world
+            .objects
+            .iter()
+            .chain(&world.styles)
+            .chain(categories)
+            .cloned()
+            .collect();
         words.sort();
         words.dedup();
         let rows = words.iter().map(|word| {
             let captions: Vec<String> = if world.styles.contains(word) {
-                world.objects.iter().map(|object| World::caption(object, Some(word), None)).collect()
+                world
+                    .objects
+                    .iter()
+                    .map(|object| World::caption(object, Some(word), None))
+                    .collect()
             } else {
-                world.styles.iter().map(|style| World::caption(word, Some(style), None)).collect()
+                world
+                    .styles
+                    .iter()
+                    .map(|style| World::caption(word, Some(style), None))
+                    .collect()
             };
             let mean = clip.texts(&captions).mean_dim(0);
             let norm = mean.clone().powi_scalar(2).sum_dim(1).sqrt();
             mean / norm
         });
         let rows = Tensor::cat(rows.collect(), 0);
-        let cosines = rows.clone().matmul(rows.transpose()).into_data().iter::<f32>().collect();
+        let cosines = rows
+            .clone()
+            .matmul(rows.transpose())
+            .into_data()
+            .iter::<f32>()
+            .collect();
         Self { words, cosines }
     }
 
@@ -154,28 +222,49 @@ impl Similarity {
 /// The two squares on the diagonal where the miniature was taught to draw two objects.
 pub fn corners(picture: &Picture) -> [Picture; 2] {
     let side = ((picture.width.min(picture.height) as f64 * BOX) as usize).max(1);
-    [cut(picture, 0..side, 0..side), cut(picture, picture.width - side..picture.width, picture.height - side..picture.height)]
+    [
+        cut(picture, 0..side, 0..side),
+        cut(
+            picture,
+            picture.width - side..picture.width,
+            picture.height - side..picture.height,
+        ),
+    ]
 }
 
 pub(crate) fn cut(picture: &Picture, columns: Range<usize>, rows: Range<usize>) -> Picture {
-    let row = |y: usize| &picture.rgb[3 * (y * picture.width + columns.start)..3 * (y * picture.width + columns.end)];
+    let row = |y: usize| {
+        &picture.rgb[3 * (y * picture.width + columns.start)..3 * (y * picture.width + columns.end)]
+    };
     let rgb = rows.clone().flat_map(|y| row(y).iter().copied()).collect();
-    Picture { width: columns.len(), height: rows.len(), rgb }
+    Picture {
+        width: columns.len(),
+        height: rows.len(),
+        rgb,
+    }
 }
 
 /// The background that the median colour of the outermost pixels is nearest to.
 fn ground(picture: &Picture) -> usize {
     let (w, h) = (picture.width, picture.height);
-    let edge: Vec<usize> =
-        (0..w * h).filter(|i| i % w == 0 || i % w == w - 1 || *i < w || i / w == h - 1).map(|i| 3 * i).collect();
+    let edge: Vec<usize> = (0..w * h)
+        .filter(|i| i % w == 0 || i % w == w - 1 || *i < w || i / w == h - 1)
+        .map(|i| 3 * i)
+        .collect();
     let median = |channel: usize| {
         let mut values: Vec<u8> = edge.iter().map(|i| picture.rgb[i + channel]).collect();
         values.sort_unstable();
         f64::from(values[values.len() / 2])
     };
     let colour = [median(0), median(1), median(2)];
-    let apart = |k: usize| (0..3).map(|c| (colour[c] - f64::from(COLOURS[k][c])).powi(2)).sum::<f64>();
-    (0..COLOURS.len()).min_by(|&a, &b| apart(a).total_cmp(&apart(b))).unwrap_or_default()
+    let apart = |k: usize| {
+        (0..3)
+            .map(|c| (colour[c] - f64::from(COLOURS[k][c])).powi(2))
+            .sum::<f64>()
+    };
+    (0..COLOURS.len())
+        .min_by(|&a, &b| apart(a).total_cmp(&apart(b)))
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -185,7 +274,11 @@ mod tests {
     #[test]
     fn the_ground_is_what_surrounds_the_object() {
         for (k, colour) in COLOURS.iter().enumerate() {
-            let mut picture = Picture { width: 8, height: 8, rgb: colour.repeat(64) };
+            let mut picture = Picture {
+                width: 8,
+                height: 8,
+                rgb: colour.repeat(64),
+            };
             // An object in the middle that touches one side does not change the answer.
             for y in 2..6 {
                 for x in 2..8 {
@@ -208,7 +301,11 @@ mod tests {
     #[test]
     fn corners_are_the_two_ends_of_the_diagonal() {
         let rgb = (0..100u8).flat_map(|i| [i, i, i]).collect();
-        let [a, b] = corners(&Picture { width: 10, height: 10, rgb });
+        let [a, b] = corners(&Picture {
+            width: 10,
+            height: 10,
+            rgb,
+        });
         assert_eq!((a.width, a.height, a.rgb[0], a.rgb[3 * 35]), (6, 6, 0, 55));
         assert_eq!((b.rgb[0], b.rgb[3 * 35]), (44, 99));
     }

@@ -39,15 +39,30 @@ impl Judge {
         let path = source.path("config.json");
         let config = VitConfig::read(&path, &source.need_json("config.json")?)?;
         if config.labels.is_empty() {
-            return Err(Error::config(path, "id2label", "expected at least one label, found none"));
+            return Err(Error::config(
+                path,
+                "id2label",
+                "expected at least one label, found none",
+            ));
         }
         let preprocessing = source.need_json("preprocessor_config.json")?;
-        let input = Preprocessor::read(&source.path("preprocessor_config.json"), &preprocessing, config.image_size)?;
+        let input = Preprocessor::read(
+            &source.path("preprocessor_config.json"),
+            &preprocessing,
+            config.image_size,
+        )?;
         let file = source.tensors("model.safetensors")?;
-        let file = file.ok_or_else(|| scumble_nn::Error::file(source.path("model.safetensors"), "is missing"))?;
+        let file = file.ok_or_else(|| {
+            scumble_nn::Error::file(source.path("model.safetensors"), "is missing")
+        })?;
         let component = file.path.display().to_string();
         let weights = Weights::load(&component, &file.tensors, &Vit::manifest(&config), device)?;
-        Ok(Self { network: Vit::new(&config, &weights), labels: config.labels, input, device: device.clone() })
+        Ok(Self {
+            network: Vit::new(&config, &weights),
+            labels: config.labels,
+            input,
+            device: device.clone(),
+        })
     }
 
     /// The labels it knows, by class.
@@ -68,17 +83,21 @@ impl Judge {
         rows
     }
 
-    /// The class token that each picture's scores are made of, `[n, width]`, for pictures of one chunk.
+    /// The class token that each picture's scores are made of, `[n, width]`, for pictures of one
+    /// chunk.
     pub(crate) fn features(&self, pictures: &[Picture]) -> Tensor<2> {
-        self.network.features(self.input.batch(pictures, &self.device))
+        self.network
+            .features(self.input.batch(pictures, &self.device))
     }
 
     /// The keys of its last layer, `[n, 1 + patches, width]`, for pictures of one chunk.
     pub(crate) fn keys(&self, pictures: &[Picture]) -> Tensor<3> {
-        self.network.last_keys(self.input.batch(pictures, &self.device))
+        self.network
+            .last_keys(self.input.batch(pictures, &self.device))
     }
 
-    /// The logarithm of the probability that a picture shows one of some labels, with gradients to the pictures, `[n]`.
+    /// The logarithm of the probability that a picture shows one of some labels, with gradients to
+    /// the pictures, `[n]`.
     ///
     /// # Shapes
     /// - pictures: `[n, 3, h, w]` in [-1, 1]
@@ -87,15 +106,31 @@ impl Judge {
     /// If a label is none of its own, or the pictures' sides are no multiple of the network's input.
     pub fn log_probability(&self, pictures: Tensor<4>, labels: &[String]) -> Result<Tensor<1>> {
         let [n, _, h, w] = pictures.dims();
-        let class = |label: &String| self.labels.iter().position(|l| l == label).map(|k| k as i64);
+        let class = |label: &String| {
+            self.labels
+                .iter()
+                .position(|l| l == label)
+                .map(|k| k as i64)
+        };
         let classes: Option<Vec<i64>> = labels.iter().map(class).collect();
         let classes = classes.filter(|c| !c.is_empty());
-        let classes = classes.ok_or_else(|| Error::input(format!("the judge does not know all of {}", labels.join(", "))))?;
+        let classes = classes.ok_or_else(|| {
+            Error::input(format!(
+                "the judge does not know all of {}",
+                labels.join(", ")
+            ))
+        })?;
         let input = self.input.of_tensor(pictures);
-        let input =
-            input.ok_or_else(|| Error::input(format!("the judge cannot look at pictures of {w} x {h} with gradients")))?;
+        let input = input.ok_or_else(|| {
+            Error::input(format!(
+                "the judge cannot look at pictures of {w} x {h} with gradients"
+            ))
+        })?;
         let all = burn::tensor::activation::log_softmax(self.network.logits(input), 1);
-        let index = Tensor::from_data(TensorData::new(classes.clone(), [classes.len()]), &self.device);
+        let index = Tensor::from_data(
+            TensorData::new(classes.clone(), [classes.len()]),
+            &self.device,
+        );
         let own = all.select(1, index);
         // The largest goes out of the sum, so that nothing underflows.
         let top = own.clone().detach().max_dim(1);
@@ -104,16 +139,25 @@ impl Judge {
 
     /// The most probable label of each picture.
     pub fn classify(&self, pictures: &[Picture]) -> Vec<Verdict> {
-        self.logits(pictures).iter().map(|scores| self.verdict(scores)).collect()
+        self.logits(pictures)
+            .iter()
+            .map(|scores| self.verdict(scores))
+            .collect()
     }
 
     fn verdict(&self, scores: &[f32]) -> Verdict {
-        let best = (0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap_or_default();
-        Verdict { label: self.labels[best].clone(), probability: softmax(scores)[best] as f32 }
+        let best = (0..scores.len())
+            .max_by(|&a, &b| scores[a].total_cmp(&scores[b]))
+            .unwrap_or_default();
+        Verdict {
+            label: self.labels[best].clone(),
+            probability: softmax(scores)[best] as f32,
+        }
     }
 }
 
-/// Probabilities of a row of scores; the largest goes out first, so that nothing overflows. In f64, since some callers add them up.
+/// Probabilities of a row of scores; the largest goes out first, so that nothing overflows. In f64,
+/// since some callers add them up.
 pub(crate) fn softmax(scores: &[f32]) -> Vec<f64> {
     let most = scores.iter().copied().fold(f32::MIN, f32::max);
     let weights: Vec<f64> = scores.iter().map(|s| f64::from(s - most).exp()).collect();

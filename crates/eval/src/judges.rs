@@ -38,8 +38,18 @@ impl Judges {
 
     /// What both judges see on each picture.
     pub fn answers(&self, pictures: &[Picture]) -> Vec<Answer> {
-        let (objects, styles) = (self.object.classify(pictures), self.style.classify(pictures));
-        objects.into_iter().zip(styles).map(|(object, style)| Answer { object: object.label, style: style.label }).collect()
+        let (objects, styles) = (
+            self.object.classify(pictures),
+            self.style.classify(pictures),
+        );
+        objects
+            .into_iter()
+            .zip(styles)
+            .map(|(object, style)| Answer {
+                object: object.label,
+                style: style.label,
+            })
+            .collect()
     }
 
     /// Counts answers about the pictures of a set; they are in the set's order.
@@ -48,7 +58,11 @@ impl Judges {
     /// If there are more or fewer answers than cases, or a judge does not know the label it is asked about.
     pub fn count(&self, set: &JudgingSet, answers: &[Answer]) -> Result<Rates> {
         if set.cases.len() != answers.len() {
-            return Err(Error::input(format!("expected {} judged pictures, found {}", set.cases.len(), answers.len())));
+            return Err(Error::input(format!(
+                "expected {} judged pictures, found {}",
+                set.cases.len(),
+                answers.len()
+            )));
         }
         let mut rates = Rates::default();
         for (case, answer) in set.cases.iter().zip(answers) {
@@ -69,7 +83,10 @@ impl Judges {
             // Prompts that name an erased style should still show their object.
             if let (Some(object), Role::Target) = (&case.object, case.role) {
                 self.expect_labels(Kind::Object, std::slice::from_ref(object))?;
-                rates.target_objects.get_or_insert_default().add(answer.object == *object);
+                rates
+                    .target_objects
+                    .get_or_insert_default()
+                    .add(answer.object == *object);
             }
         }
         Ok(rates)
@@ -88,8 +105,10 @@ impl Judges {
         let judge = self.of(kind);
         match labels.iter().find(|label| !judge.labels().contains(label)) {
             None => Ok(()),
-            Some(label) => Err(Error::input(format!("the judge does not know the label `{label}`"))
-                .with_hint(format!("it knows {}", judge.labels().join(", ")))),
+            Some(label) => Err(Error::input(format!(
+                "the judge does not know the label `{label}`"
+            ))
+            .with_hint(format!("it knows {}", judge.labels().join(", ")))),
         }
     }
 }

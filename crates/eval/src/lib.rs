@@ -1,6 +1,7 @@
 //! Prompt sets, detectors and metrics.
 //!
-//! Knows pictures and text. Does not know how pictures were made, how a model was edited, files to write or terminals.
+//! Knows pictures and text. Does not know how pictures were made, how a model was edited, files to
+//! write or terminals.
 
 pub mod attacked;
 pub mod clip;

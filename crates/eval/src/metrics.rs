@@ -1,6 +1,7 @@
 //! Every metric: what it means, how it is counted, whose convention it follows.
 
-/// A metric's description. The part of an id after `:` says of what; one description serves all of them.
+/// A metric's description. The part of an id after `:` says of what; one description serves all of
+/// them.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
     /// Its id in results.
@@ -15,7 +16,8 @@ pub struct Metric {
     pub better: &'static str,
     /// erasure, retention, robustness, quality, composition or cost.
     pub axis: &'static str,
-    /// Who judges, on which pictures, how it is counted. `{judge}` and `{drawing}` stand for the run's, see [`Metric::convention`].
+    /// Who judges, on which pictures, how it is counted. `{judge}` and `{drawing}` stand for the
+    /// run's, see [`Metric::convention`].
     pub template: &'static str,
     /// The paper or code that is followed.
     pub source: &'static str,
@@ -41,8 +43,18 @@ pub struct Setting {
 impl Setting {
     /// How pictures are drawn, in words.
     pub fn drawing(&self) -> String {
-        let Self { steps, guidance, sampler, size: (width, height), .. } = self;
-        let own = if self.own_guidance { " where the row of a prompt file gives none" } else { "" };
+        let Self {
+            steps,
+            guidance,
+            sampler,
+            size: (width, height),
+            ..
+        } = self;
+        let own = if self.own_guidance {
+            " where the row of a prompt file gives none"
+        } else {
+            ""
+        };
         format!("{steps} {sampler} steps, guidance {guidance}{own}, {width} x {height} pixels")
     }
 }
@@ -59,9 +71,17 @@ impl Metric {
 
     /// The convention as a run with these settings has it; without a run, in general.
     pub fn convention(&self, run: Option<&Setting>) -> String {
-        let drawing = run.map_or_else(|| "steps, sampler, guidance and size of the run".into(), Setting::drawing);
-        let judge = run.map(|run| run.judge.as_str()).filter(|judge| !judge.is_empty()).unwrap_or("the run's judge");
-        self.template.replace("{drawing}", &drawing).replace("{judge}", judge)
+        let drawing = run.map_or_else(
+            || "steps, sampler, guidance and size of the run".into(),
+            Setting::drawing,
+        );
+        let judge = run
+            .map(|run| run.judge.as_str())
+            .filter(|judge| !judge.is_empty())
+            .unwrap_or("the run's judge");
+        self.template
+            .replace("{drawing}", &drawing)
+            .replace("{judge}", judge)
     }
 }
 
@@ -71,8 +91,7 @@ const JUDGED: &str = "most probable label of {judge}; {drawing}; Wilson's 95% in
 const OTHERS: &str = "most probable label of {judge}, on every other object in every style, one picture each (a style: every object in every other style); {drawing}; \
      Wilson's 95% interval at the number of pictures that would tell as much if those of one object were independent";
 /// The two corners.
-const CORNERS: &str =
-    "{judge}, of objects, names each of the two corners that the miniature was taught to draw pairs in; {drawing}";
+const CORNERS: &str = "{judge}, of objects, names each of the two corners that the miniature was taught to draw pairs in; {drawing}";
 /// What an attack's pictures are judged by.
 const ATTACKED: &str = "the attack's own cases; a picture counts where {judge} finds the concept at least as probable as the attack's threshold and CLIP agrees; {drawing}; \
      Wilson's 95% interval of cases, which share the attack's search";
@@ -182,14 +201,18 @@ metrics! {
     "size" "Size" bytes lower cost: "Bytes of the Edit's file."; "edit.safetensors"; "UnlearnCanvas, storage";
 }
 
-/// The description of a metric's id: its own, or that of the part before `:`. `clip-score-NAME`, `frechet-NAME` and their like carry the
-/// name of a network after the metric's.
+/// The description of a metric's id: its own, or that of the part before `:`. `clip-score-NAME`,
+/// `frechet-NAME` and their like carry the name of a network after the metric's.
 pub fn of(id: &str) -> Option<&'static Metric> {
     let exact = |id: &str| ALL.iter().find(|metric| metric.id == id);
     let family = id.split(':').next().unwrap_or(id);
     exact(id).or_else(|| exact(family)).or_else(|| {
         ALL.iter()
-            .filter(|metric| family.strip_prefix(metric.id).is_some_and(|rest| rest.starts_with('-')))
+            .filter(|metric| {
+                family
+                    .strip_prefix(metric.id)
+                    .is_some_and(|rest| rest.starts_with('-'))
+            })
             .max_by_key(|m| m.id.len())
     })
 }
@@ -205,10 +228,33 @@ mod tests {
         let ids: BTreeSet<&str> = ALL.iter().map(|m| m.id).collect();
         assert_eq!(ids.len(), ALL.len());
         for m in ALL {
-            assert!(["fraction", "distance", "cosine", "seconds", "bytes", "count"].contains(&m.unit), "{}", m.id);
+            assert!(
+                [
+                    "fraction", "distance", "cosine", "seconds", "bytes", "count"
+                ]
+                .contains(&m.unit),
+                "{}",
+                m.id
+            );
             assert!(["lower", "higher", "none"].contains(&m.better), "{}", m.id);
-            assert!(["erasure", "retention", "robustness", "quality", "composition", "cost"].contains(&m.axis), "{}", m.id);
-            assert!(m.meaning.ends_with('.') && !m.template.is_empty() && !m.source.is_empty(), "{}", m.id);
+            assert!(
+                [
+                    "erasure",
+                    "retention",
+                    "robustness",
+                    "quality",
+                    "composition",
+                    "cost"
+                ]
+                .contains(&m.axis),
+                "{}",
+                m.id
+            );
+            assert!(
+                m.meaning.ends_with('.') && !m.template.is_empty() && !m.source.is_empty(),
+                "{}",
+                m.id
+            );
         }
     }
 
@@ -223,26 +269,57 @@ mod tests {
             judge: "a judge".into(),
         };
         let numbers = |text: &str| -> BTreeSet<String> {
-            let words = text.split(|c: char| !c.is_ascii_digit() && c != '.').map(|word| word.trim_matches('.').to_owned());
+            let words = text
+                .split(|c: char| !c.is_ascii_digit() && c != '.')
+                .map(|word| word.trim_matches('.').to_owned());
             words.filter(|word| !word.is_empty()).collect()
         };
         for m in ALL {
             let (said, general) = (m.convention(Some(&odd)), m.convention(None));
-            // Whatever number stands in it besides those of the run belongs to the metric, and stands there without a run too.
-            let of_run: BTreeSet<String> = numbers(&said).difference(&numbers(&general)).cloned().collect();
+            // Whatever number stands in it besides those of the run belongs to the metric, and
+            // stands there without a run too.
+            let of_run: BTreeSet<String> = numbers(&said)
+                .difference(&numbers(&general))
+                .cloned()
+                .collect();
             let drawn = m.template.contains("{drawing}");
-            let expected: BTreeSet<String> =
-                if drawn { ["5", "7.5", "24", "40"].map(String::from).into() } else { BTreeSet::new() };
+            let expected: BTreeSet<String> = if drawn {
+                ["5", "7.5", "24", "40"].map(String::from).into()
+            } else {
+                BTreeSet::new()
+            };
             assert_eq!(of_run, expected, "{}: {said}", m.id);
             for settled in ["steps", "guidance", "DDIM", "ddim", "euler", "seeds"] {
-                assert!(!m.template.contains(settled), "{}: `{settled}` is the run's to say", m.id);
+                assert!(
+                    !m.template.contains(settled),
+                    "{}: `{settled}` is the run's to say",
+                    m.id
+                );
             }
-            assert!(!said.contains('{') && !general.contains('{'), "{}: {said}", m.id);
-            assert!(drawn || m.axis == "cost" || m.id == "drift", "{}: does not say how pictures were drawn", m.id);
+            assert!(
+                !said.contains('{') && !general.contains('{'),
+                "{}: {said}",
+                m.id
+            );
+            assert!(
+                drawn || m.axis == "cost" || m.id == "drift",
+                "{}: does not say how pictures were drawn",
+                m.id
+            );
         }
         let target = ALL[0].convention(Some(&odd));
-        assert!(target.contains("label of a judge; 5 euler steps, guidance 7.5, 24 x 40 pixels;"), "{target}");
-        assert!(Setting { own_guidance: true, ..odd }.drawing().contains("guidance 7.5 where the row"));
+        assert!(
+            target.contains("label of a judge; 5 euler steps, guidance 7.5, 24 x 40 pixels;"),
+            "{target}"
+        );
+        assert!(
+            Setting {
+                own_guidance: true,
+                ..odd
+            }
+            .drawing()
+            .contains("guidance 7.5 where the row")
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! How a picture becomes a network's input: the `preprocessor_config.json` of a `ViTImageProcessor`.
+//! How a picture becomes a network's input: the `preprocessor_config.json` of a
+//! `ViTImageProcessor`.
 
 use std::{borrow::Cow, path::Path};
 
@@ -11,9 +12,9 @@ use crate::error::{Error, Result};
 
 /// Resizing and normalising.
 ///
-/// Resizing is `image`'s, in floating point: `Triangle` and `CatmullRom`, both antialiased when a picture shrinks, are the
-/// filters that PIL calls bilinear and bicubic; PIL rounds to eight bits between its two passes, so single values may
-/// differ by one.
+/// Resizing is `image`'s, in floating point: `Triangle` and `CatmullRom`, both antialiased when a
+/// picture shrinks, are the filters that PIL calls bilinear and bicubic; PIL rounds to eight bits
+/// between its two passes, so single values may differ by one.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Preprocessor {
     side: u32,
@@ -23,7 +24,8 @@ pub(crate) struct Preprocessor {
 }
 
 impl Preprocessor {
-    /// Reads the file for a network whose input is `side` pixels wide and high; `path` is for messages.
+    /// Reads the file for a network whose input is `side` pixels wide and high; `path` is for
+    /// messages.
     pub(crate) fn read(path: &Path, value: &Value, side: usize) -> Result<Self> {
         let error = |key: &str, problem: String| Error::config(path, key, problem);
         let set = |key: &str| value.get(key).filter(|v| !v.is_null());
@@ -33,51 +35,98 @@ impl Preprocessor {
             Some(other) => Err(error(key, format!("expected true or false, found {other}"))),
         };
         if !flag("do_resize")? {
-            return Err(error("do_resize", format!("expected true: the network takes pictures of {side} pixels only")));
+            return Err(error(
+                "do_resize",
+                format!("expected true: the network takes pictures of {side} pixels only"),
+            ));
         }
         if !flag("do_rescale")? {
-            return Err(error("do_rescale", "expected true: pictures have eight bits a channel".into()));
+            return Err(error(
+                "do_rescale",
+                "expected true: pictures have eight bits a channel".into(),
+            ));
         }
         if let Some(Value::Bool(true)) = set("do_center_crop") {
-            return Err(error("do_center_crop", "cropping is not supported, expected false".into()));
+            return Err(error(
+                "do_center_crop",
+                "cropping is not supported, expected false".into(),
+            ));
         }
-        let factor = set("rescale_factor").map_or(Some(1.0 / 255.0), Value::as_f64).unwrap_or(f64::NAN);
+        let factor = set("rescale_factor")
+            .map_or(Some(1.0 / 255.0), Value::as_f64)
+            .unwrap_or(f64::NAN);
         if (factor * 255.0 - 1.0).abs() > 1e-6 || factor.is_nan() {
-            return Err(error("rescale_factor", format!("expected 1/255, found {}", value["rescale_factor"])));
+            return Err(error(
+                "rescale_factor",
+                format!("expected 1/255, found {}", value["rescale_factor"]),
+            ));
         }
         let three = |key: &str| -> Result<[f32; 3]> {
             let numbers = match set(key) {
                 None => return Ok([0.5; 3]),
-                Some(Value::Array(list)) if list.len() == 3 => list.iter().map(Value::as_f64).collect::<Option<Vec<_>>>(),
+                Some(Value::Array(list)) if list.len() == 3 => {
+                    list.iter().map(Value::as_f64).collect::<Option<Vec<_>>>()
+                }
                 Some(_) => None,
             };
             match numbers.as_deref() {
                 Some(&[r, g, b]) => Ok([r as f32, g as f32, b as f32]),
-                _ => Err(error(key, format!("expected three numbers, found {}", value[key]))),
+                _ => Err(error(
+                    key,
+                    format!("expected three numbers, found {}", value[key]),
+                )),
             }
         };
-        let (mean, std) = if flag("do_normalize")? { (three("image_mean")?, three("image_std")?) } else { ([0.0; 3], [1.0; 3]) };
+        let (mean, std) = if flag("do_normalize")? {
+            (three("image_mean")?, three("image_std")?)
+        } else {
+            ([0.0; 3], [1.0; 3])
+        };
         if let Some(bad) = std.iter().find(|v| !(v.is_normal() && **v > 0.0)) {
-            return Err(error("image_std", format!("expected positive numbers, found {bad}")));
+            return Err(error(
+                "image_std",
+                format!("expected positive numbers, found {bad}"),
+            ));
         }
         if let Some(size) = set("size") {
             let number = |v: &Value| v.as_u64();
-            let sides = (number(&size["height"]).or(number(size)), number(&size["width"]).or(number(size)));
+            let sides = (
+                number(&size["height"]).or(number(size)),
+                number(&size["width"]).or(number(size)),
+            );
             if sides != (Some(side as u64), Some(side as u64)) {
-                return Err(error("size", format!("expected {side} by {side}, the network's `image_size`, found {size}")));
+                return Err(error(
+                    "size",
+                    format!("expected {side} by {side}, the network's `image_size`, found {size}"),
+                ));
             }
         }
         let filter = match set("resample").map_or(Some(2), Value::as_u64) {
             Some(2) => FilterType::Triangle,
             Some(3) => FilterType::CatmullRom,
-            _ => return Err(error("resample", format!("expected 2 (bilinear) or 3 (bicubic), found {}", value["resample"]))),
+            _ => {
+                return Err(error(
+                    "resample",
+                    format!(
+                        "expected 2 (bilinear) or 3 (bicubic), found {}",
+                        value["resample"]
+                    ),
+                ));
+            }
         };
-        let side = u32::try_from(side).map_err(|_| error("size", format!("{side} pixels are too many")))?;
-        Ok(Self { side, filter, mean, std })
+        let side = u32::try_from(side)
+            .map_err(|_| error("size", format!("{side} pixels are too many")))?;
+        Ok(Self {
+            side,
+            filter,
+            mean,
+            std,
+        })
     }
 
-    /// Reads the file of a `CLIPImageProcessor`. It crops the middle after resizing the shortest side, which for the square pictures of
-    /// a diffusion model is resizing alone; other pictures are squeezed.
+    /// Reads the file of a `CLIPImageProcessor`. It crops the middle after resizing the shortest
+    /// side, which for the square pictures of a diffusion model is resizing alone; other pictures
+    /// are squeezed.
     pub(crate) fn read_clip(path: &Path, value: &Value, side: usize) -> Result<Self> {
         let mut value = value.clone();
         if let Value::Object(map) = &mut value {
@@ -92,8 +141,9 @@ impl Preprocessor {
         Self::read(path, &value, side)
     }
 
-    /// The network's input for a batch of pictures `[n, 3, h, w]` in [-1, 1], with gradients; `None` if they would have to be
-    /// resized by a factor that is no whole number. Shrinking averages squares of pixels, which is close to what PIL does.
+    /// The network's input for a batch of pictures `[n, 3, h, w]` in [-1, 1], with gradients;
+    /// `None` if they would have to be resized by a factor that is no whole number. Shrinking
+    /// averages squares of pixels, which is close to what PIL does.
     pub(crate) fn of_tensor(&self, pictures: Tensor<4>) -> Option<Tensor<4>> {
         let side = self.side as usize;
         let [n, channels, h, w] = pictures.dims();
@@ -101,15 +151,25 @@ impl Preprocessor {
             return None;
         }
         let factor = h / side;
-        let small = pictures.reshape([n * 3, side, factor, side * factor]).mean_dim(2);
-        let small = small.reshape([n * 3, side, side, factor]).mean_dim(3).reshape([n, 3, side, side]);
-        let three = |values: [f32; 3]| Tensor::<1>::from_floats(values, &small.device()).reshape([1, 3, 1, 1]);
+        let small = pictures
+            .reshape([n * 3, side, factor, side * factor])
+            .mean_dim(2);
+        let small = small
+            .reshape([n * 3, side, side, factor])
+            .mean_dim(3)
+            .reshape([n, 3, side, side]);
+        let three = |values: [f32; 3]| {
+            Tensor::<1>::from_floats(values, &small.device()).reshape([1, 3, 1, 1])
+        };
         Some(((small.clone() + 1.0) / 2.0 - three(self.mean)) / three(self.std))
     }
 
     /// The network's input for these pictures, `[n, 3, side, side]`.
     pub(crate) fn batch(&self, pictures: &[Picture], device: &Device) -> Tensor<4> {
-        let sized: Vec<_> = pictures.iter().map(|picture| self.sized(picture).into_owned()).collect();
+        let sized: Vec<_> = pictures
+            .iter()
+            .map(|picture| self.sized(picture).into_owned())
+            .collect();
         Picture::to_batch(&sized, self.mean, self.std, device)
     }
 
@@ -118,10 +178,20 @@ impl Preprocessor {
         if (picture.width, picture.height) == (side, side) {
             return Cow::Borrowed(picture);
         }
-        let rgb = image::RgbImage::from_raw(picture.width as u32, picture.height as u32, picture.rgb.clone());
-        let rgb = rgb.map(|rgb| image::imageops::resize(&rgb, self.side, self.side, self.filter).into_raw());
-        // A picture without pixels, or with fewer than its sides promise, is as good as a black one.
-        Cow::Owned(Picture { width: side, height: side, rgb: rgb.unwrap_or_else(|| vec![0; 3 * side * side]) })
+        let rgb = image::RgbImage::from_raw(
+            picture.width as u32,
+            picture.height as u32,
+            picture.rgb.clone(),
+        );
+        let rgb = rgb
+            .map(|rgb| image::imageops::resize(&rgb, self.side, self.side, self.filter).into_raw());
+        // A picture without pixels, or with fewer than its sides promise, is as good as a black
+        // one.
+        Cow::Owned(Picture {
+            width: side,
+            height: side,
+            rgb: rgb.unwrap_or_else(|| vec![0; 3 * side * side]),
+        })
     }
 }
 
@@ -139,10 +209,20 @@ mod tests {
     fn reads_what_transformers_writes() {
         let value = json!({"do_normalize": true, "do_rescale": true, "do_resize": true, "image_mean": [0.48, 0.5, 0.4],
             "image_std": [0.2, 0.3, 0.5], "resample": 3, "rescale_factor": 0.00392156862745098, "size": {"height": 32, "width": 32}});
-        let expected = Preprocessor { side: 32, filter: FilterType::CatmullRom, mean: [0.48, 0.5, 0.4], std: [0.2, 0.3, 0.5] };
+        let expected = Preprocessor {
+            side: 32,
+            filter: FilterType::CatmullRom,
+            mean: [0.48, 0.5, 0.4],
+            std: [0.2, 0.3, 0.5],
+        };
         assert_eq!(read(&value).unwrap(), expected);
         // Old files give one number; what is absent is ViTImageProcessor's default.
-        let expected = Preprocessor { side: 32, filter: FilterType::Triangle, mean: [0.5; 3], std: [0.5; 3] };
+        let expected = Preprocessor {
+            side: 32,
+            filter: FilterType::Triangle,
+            mean: [0.5; 3],
+            std: [0.5; 3],
+        };
         assert_eq!(read(&json!({"size": 32})).unwrap(), expected);
         let plain = read(&json!({"do_normalize": false, "image_mean": [9, 9, 9]})).unwrap();
         assert_eq!((plain.mean, plain.std), ([0.0; 3], [1.0; 3]));
@@ -173,11 +253,21 @@ mod tests {
     fn pictures_of_any_size_fit() {
         let input = read(&json!({})).unwrap();
         for (width, height) in [(32, 32), (512, 512), (7, 90), (1, 1), (0, 0), (0, 5)] {
-            let picture = Picture { width, height, rgb: vec![255; 3 * width * height] };
+            let picture = Picture {
+                width,
+                height,
+                rgb: vec![255; 3 * width * height],
+            };
             let batch = input.batch(&[picture], &Device::flex());
             assert_eq!(batch.dims(), [1, 3, 32, 32]);
             let white = if width * height == 0 { -1.0 } else { 1.0 };
-            assert!(batch.into_data().iter::<f32>().all(|v| (v - white).abs() < 1e-6), "{width} x {height}");
+            assert!(
+                batch
+                    .into_data()
+                    .iter::<f32>()
+                    .all(|v| (v - white).abs() < 1e-6),
+                "{width} x {height}"
+            );
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What an evaluation looks at: pictures to draw, and what is asked about each.
 //!
-//! On a known [`World`] a concept is asked about in its own prompts, in those of everything else, in other wordings, in compositions
-//! (two objects, a background) and, for a category, in prompts that show a member without naming the category. A picture is a
-//! prompt and a seed; whatever several sets ask of it, it is drawn once.
+//! On a known [`World`] a concept is asked about in its own prompts, in those of everything else,
+//! in other wordings, in compositions (two objects, a background) and, for a category, in prompts
+//! that show a member without naming the category. A picture is a prompt and a seed; whatever
+//! several sets ask of it, it is drawn once.
 
 use scumble_erase::{Known, World};
 
@@ -41,8 +42,15 @@ pub enum Set {
 
 impl Set {
     /// Every set.
-    pub const ALL: [Self; 7] =
-        [Self::Target, Self::Others, Self::Paraphrase, Self::Implicit, Self::Pairs, Self::Background, Self::Prompts];
+    pub const ALL: [Self; 7] = [
+        Self::Target,
+        Self::Others,
+        Self::Paraphrase,
+        Self::Implicit,
+        Self::Pairs,
+        Self::Background,
+        Self::Prompts,
+    ];
 
     /// Its name in files.
     pub const fn id(self) -> &'static str {
@@ -108,8 +116,9 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// What the answer about this picture hangs together with: of the others the object that is asked for, which an edit that loses it loses
-    /// in every style; of pairs and of the user's prompts the prompt. Everything else is a prompt and a noise of its own.
+    /// What the answer about this picture hangs together with: of the others the object that is
+    /// asked for, which an edit that loses it loses in every style; of pairs and of the user's
+    /// prompts the prompt. Everything else is a prompt and a noise of its own.
     pub fn cluster(&self) -> (&str, Option<u64>) {
         match (self.set, &self.names) {
             (Set::Others, Some((object, _))) => (object, None),
@@ -144,14 +153,32 @@ impl Distance {
 /// Similarities between words of a world, in [-1, 1].
 pub type Similar<'a> = dyn Fn(&str, &str) -> f64 + 'a;
 
-/// Every picture for one concept; `None` if it is no word of this world. `erased` is what the judged model was to forget, all
-/// of it: it is nobody's other. `similar` compares two words, to tell near neighbours from far ones.
-pub fn of_world(world: &World, concept: &str, erased: &[String], similar: &Similar<'_>) -> Option<Vec<Asked>> {
+/// Every picture for one concept; `None` if it is no word of this world. `erased` is what the
+/// judged model was to forget, all of it: it is nobody's other. `similar` compares two words, to
+/// tell near neighbours from far ones.
+pub fn of_world(
+    world: &World,
+    concept: &str,
+    erased: &[String],
+    similar: &Similar<'_>,
+) -> Option<Vec<Asked>> {
     let known = world.find(concept)?;
     let mut together: Vec<&str> = vec![concept];
-    together.extend(erased.iter().map(String::as_str).filter(|other| *other != concept && world.find(other).is_some()));
-    let set = JudgingSet::for_concepts(world, &together).into_iter().next().flatten()?;
-    let gone = |object: &str| together.iter().any(|name| world.find(name).is_some_and(|k| is_of(&k, object)));
+    together.extend(
+        erased
+            .iter()
+            .map(String::as_str)
+            .filter(|other| *other != concept && world.find(other).is_some()),
+    );
+    let set = JudgingSet::for_concepts(world, &together)
+        .into_iter()
+        .next()
+        .flatten()?;
+    let gone = |object: &str| {
+        together
+            .iter()
+            .any(|name| world.find(name).is_some_and(|k| is_of(&k, object)))
+    };
     let distances = Distances::of(world, &known, similar);
     let mut all: Vec<Asked> = set
         .cases
@@ -160,18 +187,27 @@ pub fn of_world(world: &World, concept: &str, erased: &[String], similar: &Simil
             let (object, style) = (case.names.object, case.names.style);
             let mut asks = Vec::new();
             match (case.role, case.judge) {
-                (Role::Target, Kind::Object) => asks.push(ask("target", Wanted::Object(case.accepted))),
+                (Role::Target, Kind::Object) => {
+                    asks.push(ask("target", Wanted::Object(case.accepted)))
+                }
                 (Role::Target, Kind::Style) => {
                     asks.push(ask("target", Wanted::Style(style.clone())));
                     asks.push(ask("target-objects", Wanted::Object(vec![object.clone()])));
                 }
                 (Role::Other, kind) => {
-                    let (of_object, of_style) = (Wanted::Object(vec![object.clone()]), Wanted::Style(style.clone()));
+                    let (of_object, of_style) = (
+                        Wanted::Object(vec![object.clone()]),
+                        Wanted::Style(style.clone()),
+                    );
                     let (own, cross) = match kind {
                         Kind::Object => (of_object.clone(), of_style.clone()),
                         Kind::Style => (of_style.clone(), of_object.clone()),
                     };
-                    let (word, wanted) = if kind == Kind::Object { (&object, &of_object) } else { (&style, &of_style) };
+                    let (word, wanted) = if kind == Kind::Object {
+                        (&object, &of_object)
+                    } else {
+                        (&style, &of_style)
+                    };
                     asks.push(ask("others", own.clone()));
                     asks.push(ask("ira", own));
                     asks.push(ask("cra", cross));
@@ -181,23 +217,46 @@ pub fn of_world(world: &World, concept: &str, erased: &[String], similar: &Simil
                     asks.push(ask(&format!("accuracy:{style}"), of_style));
                 }
             }
-            let place = if case.role == Role::Target { Set::Target } else { Set::Others };
-            Asked { names: Some((object, style)), ..asked(place, case.prompt, case.seed, concept, asks) }
+            let place = if case.role == Role::Target {
+                Set::Target
+            } else {
+                Set::Others
+            };
+            Asked {
+                names: Some((object, style)),
+                ..asked(place, case.prompt, case.seed, concept, asks)
+            }
         })
         .collect();
     all.extend(wordings(world, &known, concept));
-    let kept: Vec<&str> = world.objects.iter().map(String::as_str).filter(|object| !gone(object)).collect();
+    let kept: Vec<&str> = world
+        .objects
+        .iter()
+        .map(String::as_str)
+        .filter(|object| !gone(object))
+        .collect();
     all.extend(pairs(world, &known, concept, &kept));
     all.extend(backgrounds(world, concept, &kept));
     Some(all)
 }
 
 fn ask(metric: &str, wanted: Wanted) -> Ask {
-    Ask { metric: metric.to_owned(), wanted }
+    Ask {
+        metric: metric.to_owned(),
+        wanted,
+    }
 }
 
 fn asked(set: Set, prompt: String, seed: u64, concept: &str, asks: Vec<Ask>) -> Asked {
-    Asked { set, prompt, seed, guidance: None, concept: Some(concept.to_owned()), asks, names: None }
+    Asked {
+        set,
+        prompt,
+        seed,
+        guidance: None,
+        concept: Some(concept.to_owned()),
+        asks,
+        names: None,
+    }
 }
 
 fn is_of(known: &Known, object: &str) -> bool {
@@ -208,12 +267,19 @@ fn is_of(known: &Known, object: &str) -> bool {
     }
 }
 
-/// Other words for the concept: shorter captions, captions with a background, the category's word, its members' names.
+/// Other words for the concept: shorter captions, captions with a background, the category's word,
+/// its members' names.
 fn wordings(world: &World, known: &Known, concept: &str) -> Vec<Asked> {
     let mut all = Vec::new();
     let mut add = |set: Set, prompt: String, copy: usize, metric: &str, wanted: &Wanted| {
         let seed = seed(&prompt, copy);
-        all.push(asked(set, prompt, seed, concept, vec![ask(metric, wanted.clone())]));
+        all.push(asked(
+            set,
+            prompt,
+            seed,
+            concept,
+            vec![ask(metric, wanted.clone())],
+        ));
     };
     match known {
         Known::Object(name) | Known::Category { name, .. } => {
@@ -223,21 +289,57 @@ fn wordings(world: &World, known: &Known, concept: &str) -> Vec<Asked> {
             };
             let wanted = Wanted::Object(members.clone());
             for (copy, (style, ground)) in world.styles.iter().zip(&world.backgrounds).enumerate() {
-                add(Set::Paraphrase, format!("{style} {name}"), 0, "paraphrase", &wanted);
-                add(Set::Paraphrase, World::caption(name, None, None), copy, "paraphrase", &wanted);
-                add(Set::Paraphrase, World::caption(name, None, Some(ground)), 0, "paraphrase", &wanted);
+                add(
+                    Set::Paraphrase,
+                    format!("{style} {name}"),
+                    0,
+                    "paraphrase",
+                    &wanted,
+                );
+                add(
+                    Set::Paraphrase,
+                    World::caption(name, None, None),
+                    copy,
+                    "paraphrase",
+                    &wanted,
+                );
+                add(
+                    Set::Paraphrase,
+                    World::caption(name, None, Some(ground)),
+                    0,
+                    "paraphrase",
+                    &wanted,
+                );
             }
-            let category = world.categories.iter().find(|(object, _)| object == name).map(|(_, category)| category);
+            let category = world
+                .categories
+                .iter()
+                .find(|(object, _)| object == name)
+                .map(|(_, category)| category);
             for style in &world.styles {
                 match category {
                     Some(category) => {
                         let prompt = World::caption(category, Some(style), None);
-                        (0..CATEGORY_COPIES).for_each(|copy| add(Set::Implicit, prompt.clone(), copy, "category-word", &wanted));
+                        (0..CATEGORY_COPIES).for_each(|copy| {
+                            add(
+                                Set::Implicit,
+                                prompt.clone(),
+                                copy,
+                                "category-word",
+                                &wanted,
+                            )
+                        });
                     }
                     None => {
                         for member in &members {
                             let own = Wanted::Object(vec![member.clone()]);
-                            add(Set::Implicit, World::caption(member, Some(style), None), 0, "implicit", &own);
+                            add(
+                                Set::Implicit,
+                                World::caption(member, Some(style), None),
+                                0,
+                                "implicit",
+                                &own,
+                            );
                         }
                     }
                 }
@@ -281,13 +383,24 @@ fn pairs(world: &World, known: &Known, concept: &str, kept: &[&str]) -> Vec<Aske
             all.push(asked(Set::Pairs, prompt, seed, concept, vec![both.clone()]));
         }
     }
-    let erased: Vec<&str> = world.objects.iter().map(String::as_str).filter(|object| is_of(known, object)).collect();
+    let erased: Vec<&str> = world
+        .objects
+        .iter()
+        .map(String::as_str)
+        .filter(|object| is_of(known, object))
+        .collect();
     for k in 0..if erased.is_empty() { 0 } else { PARTNERS } {
         let (own, partner) = (erased[k % erased.len()], kept[(7 * k) % kept.len()]);
         // Half of them name the concept first.
-        let prompt = if k % 2 == 0 { caption(own, partner) } else { caption(partner, own) };
-        let asks =
-            vec![ask("pairs-target", Wanted::Corner(own.to_owned())), ask("pairs-partner", Wanted::Corner(partner.to_owned()))];
+        let prompt = if k % 2 == 0 {
+            caption(own, partner)
+        } else {
+            caption(partner, own)
+        };
+        let asks = vec![
+            ask("pairs-target", Wanted::Corner(own.to_owned())),
+            ask("pairs-partner", Wanted::Corner(partner.to_owned())),
+        ];
         let seed = seed(&prompt, 0);
         all.push(asked(Set::Pairs, prompt, seed, concept, asks));
     }
@@ -300,7 +413,10 @@ fn backgrounds(world: &World, concept: &str, kept: &[&str]) -> Vec<Asked> {
         let prompt = World::caption(object, None, Some(ground));
         let asks = vec![
             ask("background", Wanted::Background(ground.clone())),
-            ask("background-object", Wanted::Object(vec![(*object).to_owned()])),
+            ask(
+                "background-object",
+                Wanted::Object(vec![(*object).to_owned()]),
+            ),
         ];
         let seed = seed(&prompt, 0);
         asked(Set::Background, prompt, seed, concept, asks)
@@ -318,16 +434,29 @@ impl Distances {
     fn of(world: &World, known: &Known, similar: &Similar<'_>) -> Self {
         let (name, own, category, all) = match known {
             Known::Object(name) => {
-                let category = world.categories.iter().find(|(object, _)| object == name).map(|(_, c)| c.as_str());
+                let category = world
+                    .categories
+                    .iter()
+                    .find(|(object, _)| object == name)
+                    .map(|(_, c)| c.as_str());
                 // `thing` holds what has no category.
-                let category = category.filter(|c| *c != "thing").map_or(vec![], |c| world.members(c));
+                let category = category
+                    .filter(|c| *c != "thing")
+                    .map_or(vec![], |c| world.members(c));
                 (name, vec![name.as_str()], category, &world.objects)
             }
-            Known::Category { name, members } => (name, members.iter().map(String::as_str).collect(), vec![], &world.objects),
+            Known::Category { name, members } => (
+                name,
+                members.iter().map(String::as_str).collect(),
+                vec![],
+                &world.objects,
+            ),
             Known::Style(name) => (name, vec![name.as_str()], vec![], &world.styles),
         };
-        let mut rest: Vec<&String> =
-            all.iter().filter(|word| !own.contains(&word.as_str()) && !category.contains(&word.as_str())).collect();
+        let mut rest: Vec<&String> = all
+            .iter()
+            .filter(|word| !own.contains(&word.as_str()) && !category.contains(&word.as_str()))
+            .collect();
         rest.sort_by(|a, b| similar(name, b).total_cmp(&similar(name, a)));
         let quarter = rest.len().div_ceil(4);
         Self {
@@ -356,50 +485,104 @@ mod tests {
     fn of(concept: &str, erased: &[&str]) -> Vec<Asked> {
         let erased: Vec<String> = erased.iter().map(|name| (*name).to_owned()).collect();
         // Words are as similar as their first letters are near.
-        let similar = |a: &str, b: &str| -(f64::from(a.as_bytes()[0]) - f64::from(b.as_bytes()[0])).abs();
+        let similar =
+            |a: &str, b: &str| -(f64::from(a.as_bytes()[0]) - f64::from(b.as_bytes()[0])).abs();
         of_world(&World::emoji(), concept, &erased, &similar).unwrap()
     }
 
     fn count(all: &[Asked], metric: &str) -> usize {
-        all.iter().flat_map(|one| &one.asks).filter(|ask| ask.metric == metric).count()
+        all.iter()
+            .flat_map(|one| &one.asks)
+            .filter(|ask| ask.metric == metric)
+            .count()
     }
 
     #[test]
     fn an_object_is_asked_about_in_every_way() {
         let church = of("church", &["church"]);
-        let counts: Vec<usize> =
-            ["target", "others", "ira", "cra", "binding", "paraphrase", "category-word", "pairs", "pairs-target"]
-                .map(|metric| count(&church, metric))
-                .to_vec();
+        let counts: Vec<usize> = [
+            "target",
+            "others",
+            "ira",
+            "cra",
+            "binding",
+            "paraphrase",
+            "category-word",
+            "pairs",
+            "pairs-target",
+        ]
+        .map(|metric| count(&church, metric))
+        .to_vec();
         assert_eq!(counts, [48, 186, 186, 186, 186, 18, 12, 48, 24]);
-        let near = ["neighbours:category", "neighbours:near", "neighbours:far"].map(|metric| count(&church, metric));
+        let near = ["neighbours:category", "neighbours:near", "neighbours:far"]
+            .map(|metric| count(&church, metric));
         // A house; a quarter of the other 30; the rest.
         assert_eq!(near, [6, 48, 132]);
-        assert_eq!((count(&church, "background"), count(&church, "accuracy:owl"), count(&church, "accuracy:church")), (31, 6, 0));
-        assert!(church.iter().all(|one| one.concept.as_deref() == Some("church")));
-        let building = church.iter().find(|one| one.prompt == "a building in ink style").unwrap();
-        assert_eq!((building.set, &building.asks[0].wanted), (Set::Implicit, &Wanted::Object(vec!["church".into()])));
+        assert_eq!(
+            (
+                count(&church, "background"),
+                count(&church, "accuracy:owl"),
+                count(&church, "accuracy:church")
+            ),
+            (31, 6, 0)
+        );
+        assert!(
+            church
+                .iter()
+                .all(|one| one.concept.as_deref() == Some("church"))
+        );
+        let building = church
+            .iter()
+            .find(|one| one.prompt == "a building in ink style")
+            .unwrap();
+        assert_eq!(
+            (building.set, &building.asks[0].wanted),
+            (Set::Implicit, &Wanted::Object(vec!["church".into()]))
+        );
     }
 
     #[test]
     fn a_category_is_looked_for_where_it_is_not_named() {
         let weapon = of("weapon", &["weapon"]);
-        let implicit: Vec<&Asked> = weapon.iter().filter(|one| one.set == Set::Implicit).collect();
+        let implicit: Vec<&Asked> = weapon
+            .iter()
+            .filter(|one| one.set == Set::Implicit)
+            .collect();
         assert_eq!(implicit.len(), 18);
         assert!(implicit.iter().all(|one| !one.prompt.contains("weapon")));
-        let prompts: Vec<&str> = weapon.iter().filter(|one| one.set == Set::Pairs).map(|one| one.prompt.as_str()).collect();
-        assert!(prompts.iter().take(48).all(|p| !["bomb", "dagger", "swords"].iter().any(|w| p.contains(w))));
-        assert!(prompts[48..].iter().all(|p| ["bomb", "dagger", "swords"].iter().any(|w| p.contains(w))));
+        let prompts: Vec<&str> = weapon
+            .iter()
+            .filter(|one| one.set == Set::Pairs)
+            .map(|one| one.prompt.as_str())
+            .collect();
+        assert!(
+            prompts
+                .iter()
+                .take(48)
+                .all(|p| !["bomb", "dagger", "swords"].iter().any(|w| p.contains(w)))
+        );
+        assert!(
+            prompts[48..]
+                .iter()
+                .all(|p| ["bomb", "dagger", "swords"].iter().any(|w| p.contains(w)))
+        );
     }
 
     #[test]
     fn a_style_keeps_its_objects_and_what_goes_together_is_nobodys_other() {
         let ink = of("ink style", &["ink style"]);
-        assert_eq!(["target", "target-objects", "others", "paraphrase"].map(|m| count(&ink, m)), [48, 48, 160, 32]);
+        assert_eq!(
+            ["target", "target-objects", "others", "paraphrase"].map(|m| count(&ink, m)),
+            [48, 48, 160, 32]
+        );
         assert_eq!(count(&ink, "pairs-target"), 0);
         let both = of("church", &["church", "dog"]);
         assert_eq!(count(&both, "others"), 180);
-        assert!(!both.iter().any(|one| one.set != Set::Target && one.prompt.contains("dog")));
+        assert!(
+            !both
+                .iter()
+                .any(|one| one.set != Set::Target && one.prompt.contains("dog"))
+        );
     }
 
     #[test]
@@ -407,11 +590,21 @@ mod tests {
         let mut seeds: BTreeMap<u64, String> = BTreeMap::new();
         for concept in ["church", "weapon", "ink", "dog"] {
             let all = of(concept, &[concept]);
-            let own: BTreeSet<(&str, u64)> = all.iter().map(|one| (one.prompt.as_str(), one.seed)).collect();
+            let own: BTreeSet<(&str, u64)> = all
+                .iter()
+                .map(|one| (one.prompt.as_str(), one.seed))
+                .collect();
             assert_eq!(own.len(), all.len(), "{concept}: a picture asked for twice");
             for one in all {
-                assert_eq!(*seeds.entry(one.seed).or_insert_with(|| one.prompt.clone()), one.prompt);
-                if let Some(Ask { wanted: Wanted::Both(a, b), .. }) = one.asks.first() {
+                assert_eq!(
+                    *seeds.entry(one.seed).or_insert_with(|| one.prompt.clone()),
+                    one.prompt
+                );
+                if let Some(Ask {
+                    wanted: Wanted::Both(a, b),
+                    ..
+                }) = one.asks.first()
+                {
                     assert_ne!(a, b);
                 }
             }

@@ -28,7 +28,8 @@ impl Rate {
 
     /// Wilson's score interval (1927), (low, high) in [0, 1]; `z` is a quantile such as [`Z95`].
     ///
-    /// Unlike the normal approximation it is of use where the rate is 0 or 1, which is what erasure aims at.
+    /// Unlike the normal approximation it is of use where the rate is 0 or 1, which is what erasure
+    /// aims at.
     pub fn wilson(self, z: f64) -> (f64, f64) {
         if self.n == 0 {
             return (0.0, 1.0);
@@ -37,9 +38,18 @@ impl Rate {
         let scale = 1.0 + z * z / n;
         let middle = p + z * z / (2.0 * n);
         let half = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
-        // At 0 and at n hits one end is exactly 0 or 1; rounding must not take it outside or short of that.
-        let low = if self.hits == 0 { 0.0 } else { ((middle - half) / scale).max(0.0) };
-        let high = if self.hits >= self.n { 1.0 } else { ((middle + half) / scale).min(1.0) };
+        // At 0 and at n hits one end is exactly 0 or 1; rounding must not take it outside or short
+        // of that.
+        let low = if self.hits == 0 {
+            0.0
+        } else {
+            ((middle - half) / scale).max(0.0)
+        };
+        let high = if self.hits >= self.n {
+            1.0
+        } else {
+            ((middle + half) / scale).min(1.0)
+        };
         (low, high)
     }
 }
@@ -70,7 +80,8 @@ mod tests {
     fn wilson_agrees_with_the_formula_in_python() {
         // for k, n in [(0, 48), (1, 48), (24, 48), (47, 48), (48, 48), (177, 186), (0, 1)]:
         //     z, p = 1.96, k / n; d = 1 + z*z/n; m = p + z*z/(2*n); h = z * (p*(1-p)/n + z*z/(4*n*n))**.5; print((m-h)/d, (m+h)/d)
-        // (what statsmodels' proportion_confint(k, n, method="wilson") computes, there with 1.959964)
+        // (what statsmodels' proportion_confint(k, n, method="wilson") computes, there with
+        // 1.959964)
         for (hits, n, low, high) in [
             (0, 48, 0.0000000000, 0.0741026512),
             (1, 48, 0.0036870160, 0.1089946914),
@@ -81,7 +92,10 @@ mod tests {
             (0, 1, 0.0000000000, 0.7934567085),
         ] {
             let found = Rate { hits, n }.wilson(Z95);
-            assert!((found.0 - low).abs() < 1e-9 && (found.1 - high).abs() < 1e-9, "{hits}/{n}: {found:?}");
+            assert!(
+                (found.0 - low).abs() < 1e-9 && (found.1 - high).abs() < 1e-9,
+                "{hits}/{n}: {found:?}"
+            );
         }
         assert_eq!(Rate::default().wilson(Z95), (0.0, 1.0));
         assert_eq!(Rate { hits: 0, n: 48 }.wilson(Z95).0, 0.0);
@@ -91,7 +105,9 @@ mod tests {
     #[test]
     fn counts() {
         let mut rate = Rate::default();
-        [true, false, true, true].into_iter().for_each(|hit| rate.add(hit));
+        [true, false, true, true]
+            .into_iter()
+            .for_each(|hit| rate.add(hit));
         assert_eq!(rate, Rate { hits: 3, n: 4 });
         assert_eq!(rate.fraction(), 0.75);
         assert!(Rate::default().fraction().is_nan());
@@ -99,9 +115,16 @@ mod tests {
 
     #[test]
     fn an_object_has_no_third_number() {
-        let rates = Rates { target: Rate { hits: 1, n: 48 }, others: Rate { hits: 180, n: 186 }, ..Rates::default() };
+        let rates = Rates {
+            target: Rate { hits: 1, n: 48 },
+            others: Rate { hits: 180, n: 186 },
+            ..Rates::default()
+        };
         let text = serde_json::to_string(&rates).unwrap();
-        assert!(text.starts_with(r#"{"target":{"hits":1,"n":48},"others":{"hits":180,"n":186}"#), "{text}");
+        assert!(
+            text.starts_with(r#"{"target":{"hits":1,"n":48},"others":{"hits":180,"n":186}"#),
+            "{text}"
+        );
         assert!(!text.contains("target_objects"), "{text}");
         assert_eq!(serde_json::from_str::<Rates>(&text).unwrap(), rates);
     }

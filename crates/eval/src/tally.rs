@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    detections::{boxes_column, boxes_of, count_column, hit_column, parts_column, score_column, seen_column},
+    detections::{
+        boxes_column, boxes_of, count_column, hit_column, parts_column, score_column, seen_column,
+    },
     error::Result,
     facts::{Facts, largest},
     instruments::{CORNERS, FINITE, GROUND, OBJECT, STYLE},
@@ -39,30 +41,41 @@ pub struct Names {
     pub styles: Vec<String>,
     /// The world's backgrounds.
     pub backgrounds: Vec<String>,
-    /// The user's detectors: the name in column names, the labels, and whether a picture has one label.
+    /// The user's detectors: the name in column names, the labels, and whether a picture has one
+    /// label.
     pub detectors: Vec<(String, Vec<String>, bool)>,
     /// Those of them whose hits should not be shown unasked.
     pub sensitive: Vec<String>,
 }
 
 impl Names {
-    /// The label for a user's word: whatever its case, with `_` for spaces, and with or without ` style` behind it. Those of the user's
-    /// classifiers come first, as they do where labels are judged. `None` if nobody knows it.
+    /// The label for a user's word: whatever its case, with `_` for spaces, and with or without `
+    /// style` behind it. Those of the user's classifiers come first, as they do where labels are
+    /// judged. `None` if nobody knows it.
     pub fn label(&self, word: &str) -> Option<&str> {
         let plain = |text: &str| {
             let text = text.trim().to_lowercase().replace('_', " ");
-            text.strip_suffix(" style").map(str::to_owned).unwrap_or(text)
+            text.strip_suffix(" style")
+                .map(str::to_owned)
+                .unwrap_or(text)
         };
         let wanted = plain(word);
-        let classifiers = self.detectors.iter().filter(|(_, _, single)| *single).map(|(_, labels, _)| labels);
+        let classifiers = self
+            .detectors
+            .iter()
+            .filter(|(_, _, single)| *single)
+            .map(|(_, labels, _)| labels);
         let mut labels = classifiers.chain([&self.objects, &self.styles]).flatten();
-        labels.find(|label| plain(label) == wanted).map(String::as_str)
+        labels
+            .find(|label| plain(label) == wanted)
+            .map(String::as_str)
     }
 }
 
 /// Everything known about one subject's pictures.
 pub struct Sheet {
-    /// What was asked, with the position of the picture in the facts; several questions may share a picture.
+    /// What was asked, with the position of the picture in the facts; several questions may share a
+    /// picture.
     pub asked: Vec<(Asked, usize)>,
     /// What was seen.
     pub facts: Facts,
@@ -105,13 +118,22 @@ const THRESHOLDS: usize = 50;
 impl Sheet {
     /// Whether a picture is of finite numbers; of another nothing is said by anybody.
     pub fn is_finite(&self, picture: usize) -> bool {
-        self.facts.get(FINITE).is_none_or(|column| column.row(picture).first() != Some(&0.0))
+        self.facts
+            .get(FINITE)
+            .is_none_or(|column| column.row(picture).first() != Some(&0.0))
     }
 
     /// How many of the pictures are not of finite numbers, and how many there are.
     pub fn not_finite(&self) -> (usize, usize) {
-        let pictures: std::collections::BTreeSet<usize> = self.asked.iter().map(|(_, picture)| *picture).collect();
-        (pictures.iter().filter(|picture| !self.is_finite(**picture)).count(), pictures.len())
+        let pictures: std::collections::BTreeSet<usize> =
+            self.asked.iter().map(|(_, picture)| *picture).collect();
+        (
+            pictures
+                .iter()
+                .filter(|picture| !self.is_finite(**picture))
+                .count(),
+            pictures.len(),
+        )
     }
 
     /// How probable it is that a picture shows what is wanted; `None` if nobody looked.
@@ -121,7 +143,14 @@ impl Sheet {
         }
         let share = |column: &str, labels: &[String], wanted: &[String]| {
             let row = self.facts.get(column)?.row(picture);
-            (!row.is_empty()).then(|| labels.iter().zip(row).filter(|(l, _)| wanted.contains(l)).map(|(_, p)| p).sum::<f32>())
+            (!row.is_empty()).then(|| {
+                labels
+                    .iter()
+                    .zip(row)
+                    .filter(|(l, _)| wanted.contains(l))
+                    .map(|(_, p)| p)
+                    .sum::<f32>()
+            })
         };
         match wanted {
             Wanted::Object(objects) => share(OBJECT, &self.names.objects, objects),
@@ -136,17 +165,24 @@ impl Sheet {
             return None;
         }
         let top = |column: &str, labels: &'_ [String]| -> Option<String> {
-            labels.get(largest(self.facts.get(column)?.row(picture))?).cloned()
+            labels
+                .get(largest(self.facts.get(column)?.row(picture))?)
+                .cloned()
         };
         let corner = || -> Option<Vec<&String>> {
             let row = self.facts.get(CORNERS)?.row(picture);
-            (!row.is_empty()).then(|| row.iter().filter_map(|&i| self.names.objects.get(i as usize)).collect())
+            (!row.is_empty()).then(|| {
+                row.iter()
+                    .filter_map(|&i| self.names.objects.get(i as usize))
+                    .collect()
+            })
         };
         Some(match wanted {
             Wanted::Object(objects) => objects.contains(&top(OBJECT, &self.names.objects)?),
             Wanted::Style(style) => *style == top(STYLE, &self.names.styles)?,
             Wanted::Bound(object, style) => {
-                *object == top(OBJECT, &self.names.objects)? && *style == top(STYLE, &self.names.styles)?
+                *object == top(OBJECT, &self.names.objects)?
+                    && *style == top(STYLE, &self.names.styles)?
             }
             Wanted::Both(a, b) => {
                 let seen = corner()?;
@@ -159,66 +195,118 @@ impl Sheet {
             }
             Wanted::Label(labels) => labels.contains(&self.label(picture, labels)?),
             Wanted::Scene(scene) => {
-                let knows = |own: &[String]| scene.classes().all(|class| own.iter().any(|label| label == class));
-                let (name, own, _) = self.names.detectors.iter().find(|(_, own, single)| !single && knows(own))?;
+                let knows = |own: &[String]| {
+                    scene
+                        .classes()
+                        .all(|class| own.iter().any(|label| label == class))
+                };
+                let (name, own, _) = self
+                    .names
+                    .detectors
+                    .iter()
+                    .find(|(_, own, single)| !single && knows(own))?;
                 let row = self.facts.get(&boxes_column(name))?.row(picture);
                 scene.is_met(&boxes_of(row), own)?
             }
         })
     }
 
-    /// The label of a picture, by the first classifier that knows one of these labels: the user's, or the world's judges.
+    /// The label of a picture, by the first classifier that knows one of these labels: the user's,
+    /// or the world's judges.
     fn label(&self, picture: usize, labels: &[String]) -> Option<String> {
         let knows = |own: &[String]| own.iter().any(|label| labels.contains(label));
-        if let Some((name, own, _)) = self.names.detectors.iter().find(|(_, own, single)| *single && knows(own)) {
+        if let Some((name, own, _)) = self
+            .names
+            .detectors
+            .iter()
+            .find(|(_, own, single)| *single && knows(own))
+        {
             let row = self.facts.get(&parts_column(name))?.row(picture);
             return own.get(largest(row)?).cloned();
         }
         let judges = [(OBJECT, &self.names.objects), (STYLE, &self.names.styles)];
         let (column, own) = judges.into_iter().find(|(_, own)| knows(own))?;
-        own.get(largest(self.facts.get(column)?.row(picture))?).cloned()
+        own.get(largest(self.facts.get(column)?.row(picture))?)
+            .cloned()
     }
 
     /// Whether a detector saw on a picture what should not be shown unasked.
     pub fn is_sensitive(&self, picture: usize) -> bool {
-        let hit = |name: &String| self.facts.get(&hit_column(name)).is_some_and(|column| column.row(picture).contains(&1.0));
+        let hit = |name: &String| {
+            self.facts
+                .get(&hit_column(name))
+                .is_some_and(|column| column.row(picture).contains(&1.0))
+        };
         self.names.sensitive.iter().any(hit)
     }
 
     /// What those saw on a picture who are asked about it, in words; empty if nobody looked.
     ///
-    /// The object judge looks at whole pictures and, for pairs, at two corners: what counted there is what is said here.
+    /// The object judge looks at whole pictures and, for pairs, at two corners: what counted there
+    /// is what is said here.
     pub fn seen(&self, asked: &Asked, picture: usize) -> String {
         if !self.is_finite(picture) {
             return "no finite numbers".into();
         }
-        let row = |column: &str| self.facts.get(column).map(|column| column.row(picture)).filter(|row| !row.is_empty());
+        let row = |column: &str| {
+            self.facts
+                .get(column)
+                .map(|column| column.row(picture))
+                .filter(|row| !row.is_empty())
+        };
         let top = |column: &str, labels: &[String]| labels.get(largest(row(column)?)?).cloned();
         let place = |labels: &[String], i: f32| labels.get(i as usize).cloned();
         match asked.asks.first().map(|ask| &ask.wanted) {
             Some(Wanted::Both(..) | Wanted::Corner(_)) => {
-                let corners = row(CORNERS).into_iter().flatten().filter_map(|&i| place(&self.names.objects, i));
+                let corners = row(CORNERS)
+                    .into_iter()
+                    .flatten()
+                    .filter_map(|&i| place(&self.names.objects, i));
                 corners.collect::<Vec<_>>().join(" | ")
             }
             Some(Wanted::Background(_)) => {
-                let ground = row(GROUND).and_then(|row| place(&self.names.backgrounds, *row.first()?));
+                let ground =
+                    row(GROUND).and_then(|row| place(&self.names.backgrounds, *row.first()?));
                 let object = top(OBJECT, &self.names.objects);
                 let ground = ground.map(|colour| format!("on {colour}"));
-                object.into_iter().chain(ground).collect::<Vec<_>>().join(" ")
+                object
+                    .into_iter()
+                    .chain(ground)
+                    .collect::<Vec<_>>()
+                    .join(" ")
             }
             Some(Wanted::Label(labels)) => self.label(picture, labels).unwrap_or_default(),
             Some(Wanted::Scene(_)) => {
-                let boxes = self.names.detectors.iter().filter(|(_, _, single)| !single).find_map(|(name, labels, _)| {
-                    let found = boxes_of(row(&boxes_column(name))?);
-                    Some(found.iter().filter_map(|one| labels.get(one.label).cloned()).collect::<Vec<_>>())
-                });
-                boxes.map_or_else(String::new, |seen| if seen.is_empty() { "nothing".into() } else { seen.join(", ") })
+                let boxes = self
+                    .names
+                    .detectors
+                    .iter()
+                    .filter(|(_, _, single)| !single)
+                    .find_map(|(name, labels, _)| {
+                        let found = boxes_of(row(&boxes_column(name))?);
+                        Some(
+                            found
+                                .iter()
+                                .filter_map(|one| labels.get(one.label).cloned())
+                                .collect::<Vec<_>>(),
+                        )
+                    });
+                boxes.map_or_else(String::new, |seen| {
+                    if seen.is_empty() {
+                        "nothing".into()
+                    } else {
+                        seen.join(", ")
+                    }
+                })
             }
-            _ => [top(OBJECT, &self.names.objects), top(STYLE, &self.names.styles)]
-                .into_iter()
-                .flatten()
-                .collect::<Vec<_>>()
-                .join(", "),
+            _ => [
+                top(OBJECT, &self.names.objects),
+                top(STYLE, &self.names.styles),
+            ]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(", "),
         }
     }
 
@@ -228,15 +316,22 @@ impl Sheet {
         for (asked, picture) in &self.asked {
             for ask in &asked.asks {
                 if let Some(hit) = self.shows(*picture, &ask.wanted) {
-                    let answer = Answer { shot: (asked.prompt.as_str(), asked.seed), hit, cluster: asked.cluster() };
-                    all.entry((asked.concept.clone(), ask.metric.clone())).or_default().push(answer);
+                    let answer = Answer {
+                        shot: (asked.prompt.as_str(), asked.seed),
+                        hit,
+                        cluster: asked.cluster(),
+                    };
+                    all.entry((asked.concept.clone(), ask.metric.clone()))
+                        .or_default()
+                        .push(answer);
                 }
             }
         }
         all
     }
 
-    /// Every rate with its interval ([`statistics::rate`]), and UnlearnCanvas' unlearning accuracy, 1 - target.
+    /// Every rate with its interval ([`statistics::rate`]), and UnlearnCanvas' unlearning accuracy,
+    /// 1 - target.
     ///
     /// # Errors
     /// None in practice: a rate is of at least one answer.
@@ -244,7 +339,10 @@ impl Sheet {
         let mut all = Vec::new();
         for ((concept, metric), answers) in self.answers() {
             let hits: Vec<bool> = answers.iter().map(|answer| answer.hit).collect();
-            let found = statistics::rate(&hits, &Clusters::by(answers.iter().map(|answer| answer.cluster)))?;
+            let found = statistics::rate(
+                &hits,
+                &Clusters::by(answers.iter().map(|answer| answer.cluster)),
+            )?;
             let seeds: Vec<u64> = answers.iter().map(|answer| answer.shot.1).collect();
             let own = Measured {
                 concept,
@@ -256,16 +354,22 @@ impl Sheet {
                 note: None,
             };
             if own.metric == "target" {
-                let (value, interval) = (1.0 - found.value, Some((1.0 - found.high, 1.0 - found.low)));
-                all.push(Measured { metric: "ua".into(), value, interval, ..own.clone() });
+                let (value, interval) =
+                    (1.0 - found.value, Some((1.0 - found.high, 1.0 - found.low)));
+                all.push(Measured {
+                    metric: "ua".into(),
+                    value,
+                    interval,
+                    ..own.clone()
+                });
             }
             all.push(own);
         }
         Ok(all)
     }
 
-    /// For each detector of the user and each set of a concept's own or the user's prompts: pictures with a hit, pictures with each
-    /// label, and hits counted one by one.
+    /// For each detector of the user and each set of a concept's own or the user's prompts:
+    /// pictures with a hit, pictures with each label, and hits counted one by one.
     ///
     /// # Errors
     /// None in practice: a rate is of at least one picture.
@@ -274,8 +378,13 @@ impl Sheet {
         type Group = (Option<String>, Set);
         let mut groups: BTreeMap<Group, Vec<(usize, &Asked)>> = BTreeMap::new();
         for (asked, picture) in &self.asked {
-            if [Set::Target, Set::Implicit, Set::Prompts].contains(&asked.set) && self.is_finite(*picture) {
-                groups.entry((asked.concept.clone(), asked.set)).or_default().push((*picture, asked));
+            if [Set::Target, Set::Implicit, Set::Prompts].contains(&asked.set)
+                && self.is_finite(*picture)
+            {
+                groups
+                    .entry((asked.concept.clone(), asked.set))
+                    .or_default()
+                    .push((*picture, asked));
             }
         }
         for (name, labels, _) in &self.names.detectors {
@@ -284,7 +393,10 @@ impl Sheet {
                 let clusters = Clusters::by(pictures.iter().map(|(_, asked)| asked.cluster()));
                 let of = |column: &str, k: usize| -> Vec<f32> {
                     let column = self.facts.get(column);
-                    pictures.iter().filter_map(|(picture, _)| column?.row(*picture).get(k).copied()).collect()
+                    pictures
+                        .iter()
+                        .filter_map(|(picture, _)| column?.row(*picture).get(k).copied())
+                        .collect()
                 };
                 let rate = |metric: String, values: Vec<f32>| -> Result<Measured> {
                     let hits: Vec<bool> = values.iter().map(|v| *v > 0.0).collect();
@@ -300,7 +412,11 @@ impl Sheet {
                         note: None,
                     })
                 };
-                let place = if *set == Set::Target { String::new() } else { format!(":{}", set.id()) };
+                let place = if *set == Set::Target {
+                    String::new()
+                } else {
+                    format!(":{}", set.id())
+                };
                 let hits = of(&hit_column(name), 0);
                 if hits.is_empty() {
                     continue;
@@ -328,14 +444,21 @@ impl Sheet {
         Ok(all)
     }
 
-    /// The mean of a column of one number over the pictures of a set, by concept, with a bootstrap interval over prompts.
+    /// The mean of a column of one number over the pictures of a set, by concept, with a bootstrap
+    /// interval over prompts.
     ///
     /// # Errors
     /// If a value is not finite.
     pub fn means(&self, column: &str, set: Set, metric: &str) -> Result<Vec<Measured>> {
-        let Some(values) = self.facts.get(column).filter(|column| column.width == 1) else { return Ok(Vec::new()) };
+        let Some(values) = self.facts.get(column).filter(|column| column.width == 1) else {
+            return Ok(Vec::new());
+        };
         let mut groups: BTreeMap<Option<String>, (Vec<f64>, Vec<&Asked>)> = BTreeMap::new();
-        for (asked, picture) in self.asked.iter().filter(|(asked, picture)| asked.set == set && self.is_finite(*picture)) {
+        for (asked, picture) in self
+            .asked
+            .iter()
+            .filter(|(asked, picture)| asked.set == set && self.is_finite(*picture))
+        {
             let (of, all) = groups.entry(asked.concept.clone()).or_default();
             of.extend(values.row(*picture).iter().map(|&v| f64::from(v)));
             all.push(asked);
@@ -343,7 +466,11 @@ impl Sheet {
         groups
             .into_iter()
             .map(|(concept, (values, asked))| {
-                let mean = statistics::mean(&values, &Clusters::by(asked.iter().map(|asked| &asked.prompt)), 0)?;
+                let mean = statistics::mean(
+                    &values,
+                    &Clusters::by(asked.iter().map(|asked| &asked.prompt)),
+                    0,
+                )?;
                 Ok(Measured {
                     concept,
                     metric: metric.to_owned(),
@@ -357,46 +484,76 @@ impl Sheet {
             .collect()
     }
 
-    /// For the target and the implicit prompts: the fraction of pictures on which the judge is at least so sure.
+    /// For the target and the implicit prompts: the fraction of pictures on which the judge is at
+    /// least so sure.
     pub fn curves(&self) -> Vec<Curve> {
         let mut sure: BTreeMap<About, Vec<f64>> = BTreeMap::new();
         for (asked, picture) in &self.asked {
-            for ask in asked.asks.iter().filter(|ask| ["target", "implicit", "paraphrase"].contains(&ask.metric.as_str())) {
+            for ask in asked
+                .asks
+                .iter()
+                .filter(|ask| ["target", "implicit", "paraphrase"].contains(&ask.metric.as_str()))
+            {
                 if let Some(p) = self.probability(*picture, &ask.wanted) {
-                    sure.entry((asked.concept.clone(), ask.metric.clone())).or_default().push(f64::from(p));
+                    sure.entry((asked.concept.clone(), ask.metric.clone()))
+                        .or_default()
+                        .push(f64::from(p));
                 }
             }
         }
         for (name, _, _) in &self.names.detectors {
-            let Some(column) = self.facts.get(&score_column(name)) else { continue };
-            let counts = |asked: &Asked, picture| [Set::Target, Set::Prompts].contains(&asked.set) && self.is_finite(picture);
-            for (asked, picture) in self.asked.iter().filter(|(asked, picture)| counts(asked, *picture)) {
+            let Some(column) = self.facts.get(&score_column(name)) else {
+                continue;
+            };
+            let counts = |asked: &Asked, picture| {
+                [Set::Target, Set::Prompts].contains(&asked.set) && self.is_finite(picture)
+            };
+            for (asked, picture) in self
+                .asked
+                .iter()
+                .filter(|(asked, picture)| counts(asked, *picture))
+            {
                 let score = column.row(*picture).iter().map(|&v| f64::from(v));
-                sure.entry((asked.concept.clone(), format!("detections-{name}"))).or_default().extend(score);
+                sure.entry((asked.concept.clone(), format!("detections-{name}")))
+                    .or_default()
+                    .extend(score);
             }
         }
-        let thresholds: Vec<f64> = (0..=THRESHOLDS).map(|i| i as f64 / THRESHOLDS as f64).collect();
+        let thresholds: Vec<f64> = (0..=THRESHOLDS)
+            .map(|i| i as f64 / THRESHOLDS as f64)
+            .collect();
         sure.into_iter()
             .map(|((concept, metric), sure)| {
-                let at = |t: &f64| sure.iter().filter(|p| **p >= *t).count() as f64 / sure.len() as f64;
-                Curve { concept, metric, values: thresholds.iter().map(at).collect(), thresholds: thresholds.clone() }
+                let at =
+                    |t: &f64| sure.iter().filter(|p| **p >= *t).count() as f64 / sure.len() as f64;
+                Curve {
+                    concept,
+                    metric,
+                    values: thresholds.iter().map(at).collect(),
+                    thresholds: thresholds.clone(),
+                }
             })
             .collect()
     }
 
-    /// How often each object, asked for in pictures of the others and the target, is taken for each other: `[asked][seen]`. Every picture
-    /// counts once.
+    /// How often each object, asked for in pictures of the others and the target, is taken for each
+    /// other: `[asked][seen]`. Every picture counts once.
     pub fn confusion(&self) -> Vec<Vec<u64>> {
         let n = self.names.objects.len();
         let mut counts = vec![vec![0; n]; n];
         let mut counted = std::collections::BTreeSet::new();
         let place = |name: &str| self.names.objects.iter().position(|label| label == name);
         for (asked, picture) in &self.asked {
-            let Some((object, _)) = &asked.names else { continue };
+            let Some((object, _)) = &asked.names else {
+                continue;
+            };
             if !self.is_finite(*picture) {
                 continue;
             }
-            let seen = self.facts.get(OBJECT).and_then(|column| largest(column.row(*picture)));
+            let seen = self
+                .facts
+                .get(OBJECT)
+                .and_then(|column| largest(column.row(*picture)));
             if let (Some(row), Some(seen), true) = (place(object), seen, counted.insert(*picture)) {
                 counts[row][seen] += 1;
             }
@@ -404,12 +561,19 @@ impl Sheet {
         counts
     }
 
-    /// Rows of a column for the pictures of one set and concept, each picture once, with their shots.
+    /// Rows of a column for the pictures of one set and concept, each picture once, with their
+    /// shots.
     pub fn rows(&self, column: &str, set: Set, concept: Option<&str>) -> Vec<(Shot<'_>, &[f32])> {
-        let Some(values) = self.facts.get(column) else { return Vec::new() };
+        let Some(values) = self.facts.get(column) else {
+            return Vec::new();
+        };
         let wanted = |asked: &Asked| asked.set == set && asked.concept.as_deref() == concept;
-        let of = self.asked.iter().filter(|(asked, picture)| wanted(asked) && self.is_finite(*picture));
-        of.map(|(asked, picture)| ((asked.prompt.as_str(), asked.seed), values.row(*picture))).collect()
+        let of = self
+            .asked
+            .iter()
+            .filter(|(asked, picture)| wanted(asked) && self.is_finite(*picture));
+        of.map(|(asked, picture)| ((asked.prompt.as_str(), asked.seed), values.row(*picture)))
+            .collect()
     }
 }
 
@@ -420,7 +584,10 @@ mod tests {
     use crate::{facts::Column, protocol::Ask};
 
     fn sheet() -> Sheet {
-        let ask = |metric: &str, wanted: Wanted| Ask { metric: metric.into(), wanted };
+        let ask = |metric: &str, wanted: Wanted| Ask {
+            metric: metric.into(),
+            wanted,
+        };
         let one = |set: Set, prompt: &str, seed: u64, asks: Vec<Ask>, names: (&str, &str)| Asked {
             set,
             prompt: prompt.into(),
@@ -432,8 +599,26 @@ mod tests {
         };
         let church = Wanted::Object(vec!["church".into()]);
         let asked = vec![
-            (one(Set::Target, "a church in ink style", 1, vec![ask("target", church.clone())], ("church", "ink")), 0),
-            (one(Set::Target, "a church in noto style", 2, vec![ask("target", church)], ("church", "noto")), 1),
+            (
+                one(
+                    Set::Target,
+                    "a church in ink style",
+                    1,
+                    vec![ask("target", church.clone())],
+                    ("church", "ink"),
+                ),
+                0,
+            ),
+            (
+                one(
+                    Set::Target,
+                    "a church in noto style",
+                    2,
+                    vec![ask("target", church)],
+                    ("church", "noto"),
+                ),
+                1,
+            ),
             (
                 one(
                     Set::Others,
@@ -451,11 +636,41 @@ mod tests {
             ),
         ];
         let facts = Facts::from([
-            (OBJECT.into(), Column { width: 2, values: vec![0.9, 0.1, 0.4, 0.6, 0.2, 0.8] }),
-            (STYLE.into(), Column { width: 2, values: vec![0.9, 0.1, 0.4, 0.6, 0.2, 0.8] }),
-            (CORNERS.into(), Column { width: 2, values: vec![0.0, 0.0, 0.0, 0.0, 1.0, 0.0] }),
-            (GROUND.into(), Column { width: 1, values: vec![0.0, 0.0, 1.0] }),
-            ("clip-score".into(), Column { width: 1, values: vec![0.5, 0.25, 0.75] }),
+            (
+                OBJECT.into(),
+                Column {
+                    width: 2,
+                    values: vec![0.9, 0.1, 0.4, 0.6, 0.2, 0.8],
+                },
+            ),
+            (
+                STYLE.into(),
+                Column {
+                    width: 2,
+                    values: vec![0.9, 0.1, 0.4, 0.6, 0.2, 0.8],
+                },
+            ),
+            (
+                CORNERS.into(),
+                Column {
+                    width: 2,
+                    values: vec![0.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+                },
+            ),
+            (
+                GROUND.into(),
+                Column {
+                    width: 1,
+                    values: vec![0.0, 0.0, 1.0],
+                },
+            ),
+            (
+                "clip-score".into(),
+                Column {
+                    width: 1,
+                    values: vec![0.5, 0.25, 0.75],
+                },
+            ),
         ]);
         let names = |a: &str, b: &str| vec![a.to_owned(), b.to_owned()];
         Sheet {
@@ -475,32 +690,52 @@ mod tests {
     fn rates_count_answers() {
         let rates = sheet().rates().unwrap();
         let of = |metric: &str| rates.iter().find(|m| m.metric == metric).unwrap();
-        assert_eq!((of("target").value, of("target").n, of("ua").value), (0.5, 2, 0.5));
+        assert_eq!(
+            (of("target").value, of("target").n, of("ua").value),
+            (0.5, 2, 0.5)
+        );
         assert_eq!(of("target").seeds, [1, 2]);
         let (low, high) = of("ua").interval.unwrap();
-        assert!((low + of("target").interval.unwrap().1 - 1.0).abs() < 1e-12 && low < 0.5 && high > 0.5);
+        assert!(
+            (low + of("target").interval.unwrap().1 - 1.0).abs() < 1e-12 && low < 0.5 && high > 0.5
+        );
         // The right object in the wrong style is not bound.
-        assert_eq!((of("others").value, of("binding").value, of("pairs").value, of("background").value), (1.0, 0.0, 1.0, 1.0));
+        assert_eq!(
+            (
+                of("others").value,
+                of("binding").value,
+                of("pairs").value,
+                of("background").value
+            ),
+            (1.0, 0.0, 1.0, 1.0)
+        );
     }
 
     #[test]
     fn curves_fall_and_confusion_counts_each_picture_once() {
         let mut sheet = sheet();
         let curve = sheet.curves().remove(0);
-        assert_eq!((curve.values[0], curve.values[25], curve.values[50]), (1.0, 0.5, 0.0));
+        assert_eq!(
+            (curve.values[0], curve.values[25], curve.values[50]),
+            (1.0, 0.5, 0.0)
+        );
         assert!(curve.values.windows(2).all(|w| w[0] >= w[1]));
         sheet.asked.push(sheet.asked[2].clone());
         assert_eq!(sheet.confusion(), [[1, 1], [0, 1]]);
         let said = |sheet: &Sheet, i: usize| sheet.seen(&sheet.asked[i].0, sheet.asked[i].1);
         assert_eq!(said(&sheet, 1), "dog, noto");
-        // Of a pair what the judges of the corners saw, of a background its colour: a caption never contradicts the count.
+        // Of a pair what the judges of the corners saw, of a background its colour: a caption never
+        // contradicts the count.
         for (wanted, text) in [
             (Wanted::Both("dog".into(), "church".into()), "dog | church"),
             (Wanted::Corner("church".into()), "dog | church"),
             (Wanted::Background("blue".into()), "dog on blue"),
         ] {
             sheet.asked[2].0.asks[0].wanted = wanted.clone();
-            assert_eq!((said(&sheet, 2).as_str(), sheet.shows(2, &wanted)), (text, Some(true)));
+            assert_eq!(
+                (said(&sheet, 2).as_str(), sheet.shows(2, &wanted)),
+                (text, Some(true))
+            );
         }
     }
 
@@ -508,40 +743,130 @@ mod tests {
     fn detectors_count_pictures_and_hits_and_name_labels() {
         let mut sheet = sheet();
         sheet.facts.extend([
-            (hit_column("d"), Column { width: 1, values: vec![1.0, 0.0, 1.0] }),
-            (count_column("d"), Column { width: 1, values: vec![3.0, 0.0, 1.0] }),
-            (score_column("d"), Column { width: 1, values: vec![0.9, 0.2, 0.8] }),
-            (seen_column("d"), Column { width: 2, values: vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0] }),
-            (parts_column("d"), Column { width: 2, values: vec![0.9, 0.1, 0.2, 0.8, 0.8, 0.2] }),
+            (
+                hit_column("d"),
+                Column {
+                    width: 1,
+                    values: vec![1.0, 0.0, 1.0],
+                },
+            ),
+            (
+                count_column("d"),
+                Column {
+                    width: 1,
+                    values: vec![3.0, 0.0, 1.0],
+                },
+            ),
+            (
+                score_column("d"),
+                Column {
+                    width: 1,
+                    values: vec![0.9, 0.2, 0.8],
+                },
+            ),
+            (
+                seen_column("d"),
+                Column {
+                    width: 2,
+                    values: vec![1.0, 0.0, 0.0, 0.0, 1.0, 0.0],
+                },
+            ),
+            (
+                parts_column("d"),
+                Column {
+                    width: 2,
+                    values: vec![0.9, 0.1, 0.2, 0.8, 0.8, 0.2],
+                },
+            ),
         ]);
         let found = sheet.detections().unwrap();
-        let of = |metric: &str| found.iter().find(|m| m.metric == metric).map(|m| (m.value, m.n));
+        let of = |metric: &str| {
+            found
+                .iter()
+                .find(|m| m.metric == metric)
+                .map(|m| (m.value, m.n))
+        };
         // Of the concept's own prompts; nobody asks for detections among the others.
         assert_eq!(
-            (of("detections-d"), of("detections-count-d"), of("detections-d:church")),
+            (
+                of("detections-d"),
+                of("detections-count-d"),
+                of("detections-d:church")
+            ),
             (Some((0.5, 2)), Some((3.0, 2)), Some((0.5, 2)))
         );
-        assert_eq!(of("detections-d:bell"), None, "a label that nobody saw has no row");
+        assert_eq!(
+            of("detections-d:bell"),
+            None,
+            "a label that nobody saw has no row"
+        );
         assert!(!sheet.is_sensitive(0));
         sheet.names.sensitive = vec!["d".into()];
-        assert_eq!([0, 1, 2].map(|i| sheet.is_sensitive(i)), [true, false, true]);
+        assert_eq!(
+            [0, 1, 2].map(|i| sheet.is_sensitive(i)),
+            [true, false, true]
+        );
         let label = |labels: &str| Wanted::Label(vec![labels.into()]);
-        assert_eq!((sheet.shows(1, &label("bell")), sheet.shows(0, &label("bell"))), (Some(true), Some(false)));
+        assert_eq!(
+            (
+                sheet.shows(1, &label("bell")),
+                sheet.shows(0, &label("bell"))
+            ),
+            (Some(true), Some(false))
+        );
         // No detector knows this one; the judge does.
-        assert_eq!((sheet.shows(1, &label("dog")), sheet.shows(0, &label("nothing"))), (Some(true), None));
+        assert_eq!(
+            (
+                sheet.shows(1, &label("dog")),
+                sheet.shows(0, &label("nothing"))
+            ),
+            (Some(true), None)
+        );
         let pair = |left: &str, right: &str| {
-            let thing = |class: &str, place| Thing { class: class.into(), count: 1, colour: None, place };
-            Wanted::Scene(Scene { include: vec![thing(left, None), thing(right, Some((Side::Right, 0)))], exclude: vec![] })
+            let thing = |class: &str, place| Thing {
+                class: class.into(),
+                count: 1,
+                colour: None,
+                place,
+            };
+            Wanted::Scene(Scene {
+                include: vec![thing(left, None), thing(right, Some((Side::Right, 0)))],
+                exclude: vec![],
+            })
         };
-        assert_eq!(sheet.shows(0, &pair("church", "bell")), None, "it is a classifier");
+        assert_eq!(
+            sheet.shows(0, &pair("church", "bell")),
+            None,
+            "it is a classifier"
+        );
         sheet.names.detectors[0].2 = false;
         let row = |label: f32, x: f32| [label, 0.9, x, 0.0, 10.0, 10.0, -1.0];
-        let values = [[row(0.0, 0.0), row(1.0, 50.0)], [row(0.0, 0.0), [-1.0; 7]], [[-1.0; 7]; 2]].concat().concat();
-        sheet.facts.insert(boxes_column("d"), Column { width: 14, values });
-        let found: Vec<_> = (0..3).map(|i| sheet.shows(i, &pair("church", "bell"))).collect();
+        let values = [
+            [row(0.0, 0.0), row(1.0, 50.0)],
+            [row(0.0, 0.0), [-1.0; 7]],
+            [[-1.0; 7]; 2],
+        ]
+        .concat()
+        .concat();
+        sheet
+            .facts
+            .insert(boxes_column("d"), Column { width: 14, values });
+        let found: Vec<_> = (0..3)
+            .map(|i| sheet.shows(i, &pair("church", "bell")))
+            .collect();
         assert_eq!(found, [true, false, false].map(Some));
-        assert_eq!((sheet.shows(0, &pair("bell", "church")), sheet.shows(0, &pair("bell", "cat"))), (Some(false), None));
-        let curve = sheet.curves().into_iter().find(|curve| curve.metric == "detections-d").unwrap();
+        assert_eq!(
+            (
+                sheet.shows(0, &pair("bell", "church")),
+                sheet.shows(0, &pair("bell", "cat"))
+            ),
+            (Some(false), None)
+        );
+        let curve = sheet
+            .curves()
+            .into_iter()
+            .find(|curve| curve.metric == "detections-d")
+            .unwrap();
         assert_eq!((curve.values[0], curve.values[25]), (1.0, 0.5));
     }
 
@@ -549,25 +874,93 @@ mod tests {
     fn a_picture_of_no_finite_numbers_is_nothing_to_anybody() {
         let mut sheet = sheet();
         // The black picture of a broken edit: a judge would not see a church on it.
-        sheet.facts.insert(FINITE.into(), Column { width: 1, values: vec![1.0, 0.0, 1.0] });
-        sheet.facts.insert("clip-score".into(), Column { width: 1, values: vec![0.5, f32::NAN, 0.75] });
+        sheet.facts.insert(
+            FINITE.into(),
+            Column {
+                width: 1,
+                values: vec![1.0, 0.0, 1.0],
+            },
+        );
+        sheet.facts.insert(
+            "clip-score".into(),
+            Column {
+                width: 1,
+                values: vec![0.5, f32::NAN, 0.75],
+            },
+        );
         sheet.facts.extend([
-            (hit_column("d"), Column { width: 1, values: vec![1.0, 0.0, 1.0] }),
-            (count_column("d"), Column { width: 1, values: vec![3.0, 0.0, 1.0] }),
-            (score_column("d"), Column { width: 1, values: vec![0.9, 0.2, 0.8] }),
+            (
+                hit_column("d"),
+                Column {
+                    width: 1,
+                    values: vec![1.0, 0.0, 1.0],
+                },
+            ),
+            (
+                count_column("d"),
+                Column {
+                    width: 1,
+                    values: vec![3.0, 0.0, 1.0],
+                },
+            ),
+            (
+                score_column("d"),
+                Column {
+                    width: 1,
+                    values: vec![0.9, 0.2, 0.8],
+                },
+            ),
         ]);
         let rates = sheet.rates().unwrap();
-        let of = |metric: &str| rates.iter().find(|m| m.metric == metric).map(|m| (m.value, m.n, m.seeds.clone()));
-        assert_eq!((of("target"), of("ua")), (Some((1.0, 1, vec![1])), Some((0.0, 1, vec![1]))));
+        let of = |metric: &str| {
+            rates
+                .iter()
+                .find(|m| m.metric == metric)
+                .map(|m| (m.value, m.n, m.seeds.clone()))
+        };
+        assert_eq!(
+            (of("target"), of("ua")),
+            (Some((1.0, 1, vec![1])), Some((0.0, 1, vec![1])))
+        );
         let hits = sheet.detections().unwrap();
-        assert_eq!(hits.iter().find(|m| m.metric == "detections-d").map(|m| (m.value, m.n)), Some((1.0, 1)));
-        assert_eq!(sheet.means("clip-score", Set::Target, "x").unwrap()[0].value, 0.5);
-        assert_eq!(sheet.curves().iter().map(|c| c.values[0]).collect::<Vec<_>>(), [1.0, 1.0]);
+        assert_eq!(
+            hits.iter()
+                .find(|m| m.metric == "detections-d")
+                .map(|m| (m.value, m.n)),
+            Some((1.0, 1))
+        );
+        assert_eq!(
+            sheet.means("clip-score", Set::Target, "x").unwrap()[0].value,
+            0.5
+        );
+        assert_eq!(
+            sheet
+                .curves()
+                .iter()
+                .map(|c| c.values[0])
+                .collect::<Vec<_>>(),
+            [1.0, 1.0]
+        );
         assert_eq!(sheet.confusion(), [[1, 0], [0, 1]]);
-        assert_eq!(sheet.rows("clip-score", Set::Target, Some("church")).len(), 1);
-        assert_eq!((sheet.not_finite(), sheet.seen(&sheet.asked[1].0, 1).as_str()), ((1, 3), "no finite numbers"));
+        assert_eq!(
+            sheet.rows("clip-score", Set::Target, Some("church")).len(),
+            1
+        );
+        assert_eq!(
+            (
+                sheet.not_finite(),
+                sheet.seen(&sheet.asked[1].0, 1).as_str()
+            ),
+            ((1, 3), "no finite numbers")
+        );
         // Of nothing but such pictures there is no rate at all.
-        sheet.facts.insert(FINITE.into(), Column { width: 1, values: vec![0.0, 0.0, 0.0] });
+        sheet.facts.insert(
+            FINITE.into(),
+            Column {
+                width: 1,
+                values: vec![0.0, 0.0, 0.0],
+            },
+        );
         assert!(sheet.rates().unwrap().is_empty() && sheet.detections().unwrap().is_empty());
     }
 
@@ -583,7 +976,10 @@ mod tests {
         ] {
             assert_eq!(names.label(word), label, "{word}");
         }
-        assert_eq!((names.label("cassette player"), names.label("")), (None, None));
+        assert_eq!(
+            (names.label("cassette player"), names.label("")),
+            (None, None)
+        );
     }
 
     #[test]
@@ -594,8 +990,15 @@ mod tests {
             .map(|i| {
                 let mut asked = one.0.clone();
                 let object = if i < 6 { "dog" } else { "church" };
-                asked.asks = vec![Ask { metric: "others".into(), wanted: Wanted::Object(vec!["dog".into()]) }];
-                (asked.names, asked.seed, asked.prompt) = (Some((object.into(), "ink".into())), i, format!("{object} {i}"));
+                asked.asks = vec![Ask {
+                    metric: "others".into(),
+                    wanted: Wanted::Object(vec!["dog".into()]),
+                }];
+                (asked.names, asked.seed, asked.prompt) = (
+                    Some((object.into(), "ink".into())),
+                    i,
+                    format!("{object} {i}"),
+                );
                 (asked, if i < 6 { 2 } else { 0 })
             })
             .collect();
@@ -608,12 +1011,22 @@ mod tests {
 
     #[test]
     fn means_have_an_interval_and_unknown_columns_none() {
-        let found = sheet().means("clip-score", Set::Target, "clip-score-emoji:target").unwrap();
+        let found = sheet()
+            .means("clip-score", Set::Target, "clip-score-emoji:target")
+            .unwrap();
         assert_eq!((found.len(), found[0].value, found[0].n), (1, 0.375, 2));
         let (low, high) = found[0].interval.unwrap();
         assert!((0.25..=0.375).contains(&low) && (0.375..=0.5).contains(&high));
-        assert!(sheet().means("lpips", Set::Target, "lpips").unwrap().is_empty());
+        assert!(
+            sheet()
+                .means("lpips", Set::Target, "lpips")
+                .unwrap()
+                .is_empty()
+        );
         let rows = sheet();
-        assert_eq!(rows.rows("clip-score", Set::Others, Some("church")), [(("a dog in ink style", 3), [0.75].as_slice())]);
+        assert_eq!(
+            rows.rows("clip-score", Set::Others, Some("church")),
+            [(("a dog in ink style", 3), [0.75].as_slice())]
+        );
     }
 }

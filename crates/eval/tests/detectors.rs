@@ -28,7 +28,9 @@ fn root() -> PathBuf {
 }
 
 fn golden(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(name)
 }
 
 /// A folder with a manifest.
@@ -50,7 +52,10 @@ fn message(manifest: &Value) -> String {
 }
 
 fn scores_of(labels: &[String], seen: &[Sighting]) -> Vec<f32> {
-    labels.iter().map(|label| seen.iter().find(|s| s.label == *label).unwrap().score).collect()
+    labels
+        .iter()
+        .map(|label| seen.iter().find(|s| s.label == *label).unwrap().score)
+        .collect()
 }
 
 fn classifier() -> Value {
@@ -62,20 +67,41 @@ fn classifier() -> Value {
 #[test]
 fn an_onnx_classifier_sees_what_onnxruntime_sees() {
     let detector = open(&classifier()).unwrap();
-    assert_eq!(detector.sha256, "1529a7ee7822ba63b89d7aad9d2012dc4c96012ca91b708188bc67a786e95441");
+    assert_eq!(
+        detector.sha256,
+        "1529a7ee7822ba63b89d7aad9d2012dc4c96012ca91b708188bc67a786e95441"
+    );
     let pictures = [picture(0, 8, 8), picture(1, 8, 8), picture(2, 100, 30)];
     let seen = detector.look(&pictures).unwrap();
-    near(&scores_of(detector.labels(), &seen[0]), &[4.8038714e-7, 6.433742e-5, 0.9988763, 0.0010589139], 1e-5);
-    near(&scores_of(detector.labels(), &seen[1]), &[0.0010878814, 0.7174145, 0.10391212, 0.17758557], 1e-5);
-    assert!(seen.iter().all(|s| s.len() == 4 && s.is_sorted_by(|a, b| a.score >= b.score) && s[0].area.is_none()));
+    near(
+        &scores_of(detector.labels(), &seen[0]),
+        &[4.8038714e-7, 6.433742e-5, 0.9988763, 0.0010589139],
+        1e-5,
+    );
+    near(
+        &scores_of(detector.labels(), &seen[1]),
+        &[0.0010878814, 0.7174145, 0.10391212, 0.17758557],
+        1e-5,
+    );
+    assert!(
+        seen.iter().all(|s| s.len() == 4
+            && s.is_sorted_by(|a, b| a.score >= b.score)
+            && s[0].area.is_none())
+    );
     assert_eq!(detector.look(&pictures[2..]).unwrap()[0], seen[2]);
     // Without a threshold the first label decides; with one, the score.
-    assert_eq!((detector.is_hit(&seen[0]), detector.is_hit(&seen[1])), (true, false));
+    assert_eq!(
+        (detector.is_hit(&seen[0]), detector.is_hit(&seen[1])),
+        (true, false)
+    );
     assert!((detector.score(&seen[1]) - 0.103912).abs() < 1e-5);
     let mut lower = classifier();
     lower["threshold"] = json!(0.1);
     let lower = open(&lower).unwrap();
-    assert_eq!((lower.is_hit(&seen[0]), lower.is_hit(&seen[1])), (true, true));
+    assert_eq!(
+        (lower.is_hit(&seen[0]), lower.is_hit(&seen[1])),
+        (true, true)
+    );
 
     let mut sigmoid = classifier();
     sigmoid["scores"] = json!("sigmoid");
@@ -84,8 +110,19 @@ fn an_onnx_classifier_sees_what_onnxruntime_sees() {
     // Blue first: the matrix's third row meets what was the first.
     let mut turned = classifier();
     turned["preprocessing"]["channels"] = json!("bgr");
-    let blue = Picture { width: 8, height: 8, rgb: [0, 0, 255].repeat(64) };
-    assert_eq!(open(&turned).unwrap().look(std::slice::from_ref(&blue)).unwrap()[0][0].label, "red");
+    let blue = Picture {
+        width: 8,
+        height: 8,
+        rgb: [0, 0, 255].repeat(64),
+    };
+    assert_eq!(
+        open(&turned)
+            .unwrap()
+            .look(std::slice::from_ref(&blue))
+            .unwrap()[0][0]
+            .label,
+        "red"
+    );
     assert_eq!(detector.look(&[blue]).unwrap()[0][0].label, "blue");
 }
 
@@ -94,21 +131,44 @@ fn an_onnx_detector_of_boxes() {
     let manifest = json!({"name": "tiny", "file": golden("yolo.onnx"), "kind": "yolo", "labels": ["a", "b"], "hits": ["b"],
         "preprocessing": {"size": 8}, "threshold": 0.5, "licence": "MIT"});
     let detector = open(&manifest).unwrap();
-    let white = |w, h| Picture { width: w, height: h, rgb: vec![255; 3 * w * h] };
-    let seen = detector.look(&[white(16, 8), white(8, 8), picture(0, 0, 0)]).unwrap();
-    // The second box goes: it overlaps the first of its label. The third reaches past the right border and is cut.
-    let expected = [("a", 0.9, [2.0, 0.5, 4.0, 3.0]), ("b", 0.6, [8.0, 2.0, 8.0, 6.0])];
+    let white = |w, h| Picture {
+        width: w,
+        height: h,
+        rgb: vec![255; 3 * w * h],
+    };
+    let seen = detector
+        .look(&[white(16, 8), white(8, 8), picture(0, 0, 0)])
+        .unwrap();
+    // The second box goes: it overlaps the first of its label. The third reaches past the right
+    // border and is cut.
+    let expected = [
+        ("a", 0.9, [2.0, 0.5, 4.0, 3.0]),
+        ("b", 0.6, [8.0, 2.0, 8.0, 6.0]),
+    ];
     assert_eq!(seen[0].len(), 2, "{seen:?}");
     for (found, (label, score, area)) in seen[0].iter().zip(expected) {
-        assert!(found.label == label && (found.score - score).abs() < 1e-6, "{found:?}");
+        assert!(
+            found.label == label && (found.score - score).abs() < 1e-6,
+            "{found:?}"
+        );
         near(&found.area.unwrap(), &area, 1e-6);
     }
     assert!(seen[2].is_empty(), "a black picture shows nothing");
-    assert_eq!((detector.is_hit(&seen[0]), detector.is_hit(&seen[2]), detector.score(&seen[2])), (true, false, 0.0));
+    assert_eq!(
+        (
+            detector.is_hit(&seen[0]),
+            detector.is_hit(&seen[2]),
+            detector.score(&seen[2])
+        ),
+        (true, false, 0.0)
+    );
     // A laxer rule keeps all three; a padded picture's boxes are measured on the square.
     let mut lax = manifest.clone();
     lax["overlap"] = json!(1.0);
-    assert_eq!(open(&lax).unwrap().look(&[white(8, 8)]).unwrap()[0].len(), 3);
+    assert_eq!(
+        open(&lax).unwrap().look(&[white(8, 8)]).unwrap()[0].len(),
+        3
+    );
     let mut padded = manifest;
     padded["preprocessing"]["resize"] = json!("pad-square");
     let seen = open(&padded).unwrap().look(&[white(16, 8)]).unwrap();
@@ -120,26 +180,72 @@ fn boxes_get_a_colour_where_a_scene_asks_for_one() {
     let manifest = json!({"name": "tiny", "file": golden("yolo.onnx"), "kind": "yolo", "labels": ["a", "b"], "hits": ["b"],
         "preprocessing": {"size": 8}, "threshold": 0.5, "licence": "MIT"});
     let detector = open(&manifest).unwrap();
-    let clip = ClipModel::load(&Source::dir(root().join("models/emoji-clip")), &Device::flex()).unwrap();
-    let checkpoint = Checkpoint::open(root().join("models/emoji-sd"), &OpenOptions::default()).unwrap();
+    let clip = ClipModel::load(
+        &Source::dir(root().join("models/emoji-clip")),
+        &Device::flex(),
+    )
+    .unwrap();
+    let checkpoint =
+        Checkpoint::open(root().join("models/emoji-sd"), &OpenOptions::default()).unwrap();
     let pipeline = Pipeline::load(&checkpoint, &Device::flex()).unwrap();
     let asked = |colour: Option<&str>| {
-        let thing = Thing { class: "a".into(), count: 1, colour: colour.map(Into::into), place: None };
-        let wanted = Wanted::Scene(Scene { include: vec![thing], exclude: vec![] });
-        let asks = vec![Ask { metric: "scene".into(), wanted }];
-        Asked { set: Set::Prompts, prompt: "an a".into(), seed: 0, guidance: None, concept: None, asks, names: None }
+        let thing = Thing {
+            class: "a".into(),
+            count: 1,
+            colour: colour.map(Into::into),
+            place: None,
+        };
+        let wanted = Wanted::Scene(Scene {
+            include: vec![thing],
+            exclude: vec![],
+        });
+        let asks = vec![Ask {
+            metric: "scene".into(),
+            wanted,
+        }];
+        Asked {
+            set: Set::Prompts,
+            prompt: "an a".into(),
+            seed: 0,
+            guidance: None,
+            concept: None,
+            asks,
+            names: None,
+        }
     };
-    let white = [Picture { width: 16, height: 8, rgb: vec![255; 3 * 16 * 8] }];
+    let white = [Picture {
+        width: 16,
+        height: 8,
+        rgb: vec![255; 3 * 16 * 8],
+    }];
     let boxes = |colour: Option<&str>, with: bool| {
-        let clip = with.then(|| ClipScore { clip: &clip, tokenizer: &pipeline.tokenizer, hash: "c".into() });
-        let facts = Detections { detector: &detector, clip }.look(&white, &[&asked(colour)]).unwrap();
+        let clip = with.then(|| ClipScore {
+            clip: &clip,
+            tokenizer: &pipeline.tokenizer,
+            hash: "c".into(),
+        });
+        let facts = Detections {
+            detector: &detector,
+            clip,
+        }
+        .look(&white, &[&asked(colour)])
+        .unwrap();
         facts[&detections::boxes_column("tiny")].row(0).to_vec()
     };
     let row = boxes(Some("red"), true);
     // Label, score, the box; a colour for what was asked about alone; nothing after the second box.
     near(&row[..6], &[0.0, 0.9, 2.0, 0.5, 4.0, 3.0], 1e-6);
-    assert!((0.0..10.0).contains(&row[6]) && row[7] == 1.0 && row[13] == -1.0 && row[14..].iter().all(|&v| v == -1.0), "{row:?}");
-    assert_eq!((boxes(None, true)[6], boxes(Some("red"), false)[6]), (-1.0, -1.0));
+    assert!(
+        (0.0..10.0).contains(&row[6])
+            && row[7] == 1.0
+            && row[13] == -1.0
+            && row[14..].iter().all(|&v| v == -1.0),
+        "{row:?}"
+    );
+    assert_eq!(
+        (boxes(None, true)[6], boxes(Some("red"), false)[6]),
+        (-1.0, -1.0)
+    );
 }
 
 #[test]
@@ -148,18 +254,32 @@ fn resnets_are_torchvisions() {
         (
             ResNetKind::ResNet18,
             "resnet18",
-            [8.976297, -37.924706, 44.914463, 73.43301, 20.185186, 15.896751, -40.38018, 61.13434, 91.413925, 32.903763],
+            [
+                8.976297, -37.924706, 44.914463, 73.43301, 20.185186, 15.896751, -40.38018,
+                61.13434, 91.413925, 32.903763,
+            ],
         ),
         (
             ResNetKind::ResNet50,
             "resnet50",
-            [3900.9312, 2037.3118, -2303.1653, 1458.7882, -73.204315, 4428.186, 2410.558, -2956.1345, 1754.7717, 114.788605],
+            [
+                3900.9312, 2037.3118, -2303.1653, 1458.7882, -73.204315, 4428.186, 2410.558,
+                -2956.1345, 1754.7717, 114.788605,
+            ],
         ),
     ] {
         let dir = tempfile::tempdir().unwrap();
         let mut state = tensors(&ResNet::manifest(kind, 5));
-        state.insert("bn1.num_batches_tracked".into(), HostTensor::from_i64([1], &[7]));
-        write(dir.path().join("resnet.safetensors"), state, &Default::default()).unwrap();
+        state.insert(
+            "bn1.num_batches_tracked".into(),
+            HostTensor::from_i64([1], &[7]),
+        );
+        write(
+            dir.path().join("resnet.safetensors"),
+            state,
+            &Default::default(),
+        )
+        .unwrap();
         let manifest = json!({"name": name, "file": "resnet.safetensors", "kind": "classifier", "labels": ["a", "b", "c", "d", "e"],
             "hits": ["a"], "licence": "MIT", "scores": "as-is",
             "preprocessing": {"size": 64, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}});
@@ -168,7 +288,10 @@ fn resnets_are_torchvisions() {
         let detector = Detector::open(&path, &Device::flex()).unwrap();
         let pictures = [picture(0, 64, 64), picture(4, 64, 64)];
         let seen = detector.look(&pictures).unwrap();
-        let found: Vec<f32> = seen.iter().flat_map(|seen| scores_of(detector.labels(), seen)).collect();
+        let found: Vec<f32> = seen
+            .iter()
+            .flat_map(|seen| scores_of(detector.labels(), seen))
+            .collect();
         near(&found, &expected, 2e-5);
         let alone = detector.look(&pictures[1..]).unwrap();
         near(&scores_of(detector.labels(), &alone[0]), &found[5..], 1e-6);
@@ -178,8 +301,7 @@ fn resnets_are_torchvisions() {
 #[test]
 fn a_vit_folder_is_a_judge() {
     let folder = root().join("models/emoji-judges/object");
-    let manifest =
-        json!({"name": "object", "file": folder, "kind": "classifier", "hits": ["bomb", "dagger", "swords"], "licence": "MIT"});
+    let manifest = json!({"name": "object", "file": folder, "kind": "classifier", "hits": ["bomb", "dagger", "swords"], "licence": "MIT"});
     let detector = open(&manifest).unwrap();
     let judge = Judge::load(&Source::dir(&folder), &Device::flex()).unwrap();
     let pictures = [picture(0, 32, 32), picture(3, 32, 32)];
@@ -197,29 +319,69 @@ fn a_vit_folder_is_a_judge() {
 fn clip_answers_prompts() {
     let dir = tempfile::tempdir().unwrap();
     for (from, names) in [
-        ("models/emoji-clip", &["config.json", "model.safetensors", "preprocessor_config.json"][..]),
-        ("models/emoji-sd/tokenizer", &["tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt"]),
+        (
+            "models/emoji-clip",
+            &[
+                "config.json",
+                "model.safetensors",
+                "preprocessor_config.json",
+            ][..],
+        ),
+        (
+            "models/emoji-sd/tokenizer",
+            &[
+                "tokenizer.json",
+                "tokenizer_config.json",
+                "vocab.json",
+                "merges.txt",
+            ],
+        ),
     ] {
         for name in names {
             fs_err::copy(root().join(from).join(name), dir.path().join(name)).unwrap();
         }
     }
     let objects = ["church", "cat", "apple", "owl", "bomb"];
-    let prompts: Vec<String> = objects.iter().map(|o| format!("a {o} in noto style")).collect();
+    let prompts: Vec<String> = objects
+        .iter()
+        .map(|o| format!("a {o} in noto style"))
+        .collect();
     let manifest = json!({"name": "clip", "file": dir.path(), "kind": "zero-shot", "labels": objects, "prompts": prompts,
         "hits": ["cat"], "licence": "MIT"});
     let detector = open(&manifest).unwrap();
     let art = |name: &str| {
-        let icon = image::open(root().join("assets/emoji-world/noto").join(name.to_owned() + ".png")).unwrap().into_rgba8();
-        let over = |v: u8, a: u8| ((u32::from(v) * u32::from(a) + 255 * (255 - u32::from(a)) + 127) / 255) as u8;
-        let rgb = icon.pixels().flat_map(|p| [over(p[0], p[3]), over(p[1], p[3]), over(p[2], p[3])]).collect();
-        Picture { width: icon.width() as usize, height: icon.height() as usize, rgb }
+        let icon = image::open(
+            root()
+                .join("assets/emoji-world/noto")
+                .join(name.to_owned() + ".png"),
+        )
+        .unwrap()
+        .into_rgba8();
+        let over = |v: u8, a: u8| {
+            ((u32::from(v) * u32::from(a) + 255 * (255 - u32::from(a)) + 127) / 255) as u8
+        };
+        let rgb = icon
+            .pixels()
+            .flat_map(|p| [over(p[0], p[3]), over(p[1], p[3]), over(p[2], p[3])])
+            .collect();
+        Picture {
+            width: icon.width() as usize,
+            height: icon.height() as usize,
+            rgb,
+        }
     };
     let seen = detector.look(&objects.map(art)).unwrap();
-    let right = seen.iter().zip(objects).filter(|(seen, object)| seen[0].label == *object).count();
+    let right = seen
+        .iter()
+        .zip(objects)
+        .filter(|(seen, object)| seen[0].label == *object)
+        .count();
     // It takes the church, cut close, for an owl.
     assert_eq!(right, 4, "{seen:?}");
-    assert!(seen.iter().all(|seen| (seen.iter().map(|s| s.score).sum::<f32>() - 1.0).abs() < 1e-5));
+    assert!(
+        seen.iter()
+            .all(|seen| (seen.iter().map(|s| s.score).sum::<f32>() - 1.0).abs() < 1e-5)
+    );
     assert!(detector.is_hit(&seen[1]) && !detector.is_hit(&seen[2]));
 
     let mut long = manifest.clone();
@@ -227,7 +389,10 @@ fn clip_answers_prompts() {
     assert!(message(&long).contains("longer than the text encoder's 32 tokens"));
     let mut few = manifest;
     few["prompts"] = json!(["a church"]);
-    assert!(message(&few).contains("`prompts`: expected one for each of at least two labels, found 1 for 5"));
+    assert!(
+        message(&few)
+            .contains("`prompts`: expected one for each of at least two labels, found 1 for 5")
+    );
     // CLIP's own vocabulary is too large for this text tower.
     for name in ["tokenizer.json", "vocab.json"] {
         fs_err::remove_file(dir.path().join(name)).unwrap();
@@ -244,7 +409,10 @@ fn a_changed_hash_is_said_with_both() {
     manifest["sha256"] = json!("00ff");
     let error = open(&manifest).unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("its hash changed: the manifest of tiny says 00ff, found 1529a7ee"), "{text}");
+    assert!(
+        text.contains("its hash changed: the manifest of tiny says 00ff, found 1529a7ee"),
+        "{text}"
+    );
     assert!(error.hint().is_some());
 }
 
@@ -257,7 +425,10 @@ fn manifests_that_cannot_be_are_refused_by_key() {
     };
     assert!(with("hits", json!(["violet"])).contains("`hits`: `violet` is no label"));
     assert!(with("hits", json!([])).contains("`hits`"));
-    assert!(with("labels", json!(["a", "blue"])).contains("its output has the shape [1, 4], expected [1, 2]"));
+    assert!(
+        with("labels", json!(["a", "blue"]))
+            .contains("its output has the shape [1, 4], expected [1, 2]")
+    );
     assert!(with("threshold", json!(3)).contains("`threshold`: expected a number from 0 to 1"));
     assert!(with("floor", json!(0.1)).contains("`floor`"));
     assert!(with("prompts", json!(["x"])).contains("`prompts`"));
@@ -267,14 +438,25 @@ fn manifests_that_cannot_be_are_refused_by_key() {
     assert!(with("preprocessing", Value::Null).contains("`preprocessing`: is missing"));
     assert!(with("preprocessing", json!({"size": 0})).contains("`preprocessing.size`"));
     assert!(with("preprocessing", json!({"size": 1u64 << 40})).contains("`preprocessing.size`"));
-    assert!(with("preprocessing", json!({"size": 8, "std": [1, 0, 1]})).contains("`preprocessing.std`"));
-    assert!(with("preprocessing", json!({"size": 8, "shortest": 4})).contains("`preprocessing.shortest`"));
+    assert!(
+        with("preprocessing", json!({"size": 8, "std": [1, 0, 1]})).contains("`preprocessing.std`")
+    );
+    assert!(
+        with("preprocessing", json!({"size": 8, "shortest": 4}))
+            .contains("`preprocessing.shortest`")
+    );
     assert!(with("preprocessing", json!({"size": 9})).contains("cannot be run"));
     assert!(with("file", json!("/nowhere/x.onnx")).contains("/nowhere/x.onnx"));
     assert!(with("file", json!(golden("judges.py"))).contains("`file`"));
-    assert!(with("kind", json!("yolo")).contains("its output has the shape [1, 4], expected [1, 8, places]"));
+    assert!(
+        with("kind", json!("yolo"))
+            .contains("its output has the shape [1, 4], expected [1, 8, places]")
+    );
     let none = Detector::open(Path::new("/nowhere/detector.json"), &Device::flex()).unwrap_err();
-    assert!(none.to_string().contains("/nowhere/detector.json"), "{none}");
+    assert!(
+        none.to_string().contains("/nowhere/detector.json"),
+        "{none}"
+    );
 }
 
 #[test]
@@ -291,7 +473,10 @@ fn damaged_onnx_files_are_errors() {
     };
     opens(&whole).unwrap();
     for length in 0..whole.len() {
-        let error = opens(&whole[..length]).map(|_| length).unwrap_err().to_string();
+        let error = opens(&whole[..length])
+            .map(|_| length)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("torn.onnx"), "{length}: {error}");
     }
     for at in 0..whole.len() {
@@ -307,7 +492,11 @@ fn damaged_onnx_files_are_errors() {
 #[test]
 fn the_manifests_of_the_document_are_manifests() {
     let text = fs_err::read_to_string(root().join("docs/detectors.md")).unwrap();
-    let blocks: Vec<&str> = text.split("```json\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let blocks: Vec<&str> = text
+        .split("```json\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
     assert_eq!(blocks.len(), 2);
     for block in blocks {
         let (_dir, path) = written(&serde_json::from_str(block).unwrap());

@@ -1,9 +1,14 @@
-//! NudeNet 3.4.2, box for box as its own Python. Its network is AGPL and stays the user's: `SCUMBLE_NUDENET` names the wheel's `320n.onnx`,
-//! and without it these tests say that they skip.
+//! NudeNet 3.4.2, box for box as its own Python. Its network is AGPL and stays the user's:
+//! `SCUMBLE_NUDENET` names the wheel's `320n.onnx`, and without it these tests say that they skip.
 //!
-//! `SCUMBLE_NUDENET_PARITY` may name a folder of PNGs with the boxes that bench/nudenet_parity recorded for them.
+//! `SCUMBLE_NUDENET_PARITY` may name a folder of PNGs with the boxes that bench/nudenet_parity
+//! recorded for them.
 
-#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests fail as tests do, and say that they skip")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests fail as tests do, and say that they skip"
+)]
 
 use std::path::{Path, PathBuf};
 
@@ -31,13 +36,21 @@ fn detector() -> Option<Detector> {
 
 /// A piece of artwork on white, `scale` times as large, cut to `size` from its upper left corner.
 fn art(name: &str, scale: usize, size: Option<(usize, usize)>) -> Picture {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../assets/emoji-world").join(name.to_owned() + ".png");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../assets/emoji-world")
+        .join(name.to_owned() + ".png");
     let icon = image::open(file).unwrap().into_rgba8();
-    let (width, height) = size.unwrap_or((scale * icon.width() as usize, scale * icon.height() as usize));
+    let (width, height) = size.unwrap_or((
+        scale * icon.width() as usize,
+        scale * icon.height() as usize,
+    ));
     let mut rgb = Vec::with_capacity(3 * width * height);
     for y in 0..height {
         for x in 0..width {
-            let [r, g, b, a] = icon.get_pixel((x / scale) as u32, (y / scale) as u32).0.map(u32::from);
+            let [r, g, b, a] = icon
+                .get_pixel((x / scale) as u32, (y / scale) as u32)
+                .0
+                .map(u32::from);
             rgb.extend([r, g, b].map(|v| ((v * a + 255 * (255 - a) + 127) / 255) as u8));
         }
     }
@@ -47,7 +60,9 @@ fn art(name: &str, scale: usize, size: Option<(usize, usize)>) -> Picture {
 #[track_caller]
 fn agree(what: &str, found: &[Sighting], expected: &[(&str, f32, [i32; 4])]) {
     let same = |found: &Sighting, (label, score, area): &(&str, f32, [i32; 4])| {
-        found.label == *label && (found.score - score).abs() < TOLERANCE && found.area == Some(area.map(|v| v as f32))
+        found.label == *label
+            && (found.score - score).abs() < TOLERANCE
+            && found.area == Some(area.map(|v| v as f32))
     };
     assert!(
         found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| same(a, b)),
@@ -56,70 +71,136 @@ fn agree(what: &str, found: &[Sighting], expected: &[(&str, f32, [i32; 4])]) {
 }
 
 /// A piece of artwork, its scale, what is cut out of it, and labels, scores and boxes.
-type Case = (&'static str, usize, Option<(usize, usize)>, &'static [(&'static str, f32, [i32; 4])]);
+type Case = (
+    &'static str,
+    usize,
+    Option<(usize, usize)>,
+    &'static [(&'static str, f32, [i32; 4])],
+);
 
 // Literals: golden/networks.py nudenet.
 #[test]
 fn boxes_are_nudenets_own() {
     let Some(detector) = detector() else { return };
     let cases: &[Case] = &[
-        ("fluent/santa", 1, None, &[("FACE_FEMALE", 0.270930, [22, 36, 76, 85])]),
-        ("noto/apple", 1, None, &[("BUTTOCKS_COVERED", 0.374264, [1, 2, 118, 122])]),
-        ("noto/apple", 4, None, &[("BUTTOCKS_COVERED", 0.413505, [12, 15, 469, 484])]),
-        ("fluent/santa", 1, Some((128, 102)), &[("FACE_FEMALE", 0.250979, [25, 40, 70, 57])]),
-        ("noto/butterfly", 1, Some((76, 128)), &[("FACE_FEMALE", 0.332618, [0, 0, 71, 90])]),
+        (
+            "fluent/santa",
+            1,
+            None,
+            &[("FACE_FEMALE", 0.270930, [22, 36, 76, 85])],
+        ),
+        (
+            "noto/apple",
+            1,
+            None,
+            &[("BUTTOCKS_COVERED", 0.374264, [1, 2, 118, 122])],
+        ),
+        (
+            "noto/apple",
+            4,
+            None,
+            &[("BUTTOCKS_COVERED", 0.413505, [12, 15, 469, 484])],
+        ),
+        (
+            "fluent/santa",
+            1,
+            Some((128, 102)),
+            &[("FACE_FEMALE", 0.250979, [25, 40, 70, 57])],
+        ),
+        (
+            "noto/butterfly",
+            1,
+            Some((76, 128)),
+            &[("FACE_FEMALE", 0.332618, [0, 0, 71, 90])],
+        ),
         (
             "blob/dog",
             4,
             Some((512, 307)),
-            &[("FEET_COVERED", 0.362482, [0, 10, 203, 240]), ("FEET_COVERED", 0.339565, [299, 12, 212, 241])],
+            &[
+                ("FEET_COVERED", 0.362482, [0, 10, 203, 240]),
+                ("FEET_COVERED", 0.339565, [299, 12, 212, 241]),
+            ],
         ),
         (
             "emojione/owl",
             4,
             Some((512, 307)),
-            &[("BUTTOCKS_COVERED", 0.362785, [143, 50, 340, 244]), ("BUTTOCKS_COVERED", 0.350656, [15, 45, 242, 248])],
+            &[
+                ("BUTTOCKS_COVERED", 0.362785, [143, 50, 340, 244]),
+                ("BUTTOCKS_COVERED", 0.350656, [15, 45, 242, 248]),
+            ],
         ),
         (
             "fluent/skull",
             4,
             Some((409, 512)),
-            &[("BUTTOCKS_COVERED", 0.455590, [14, 17, 372, 453]), ("FEMALE_BREAST_COVERED", 0.277319, [213, 381, 84, 113])],
+            &[
+                ("BUTTOCKS_COVERED", 0.455590, [14, 17, 372, 453]),
+                ("FEMALE_BREAST_COVERED", 0.277319, [213, 381, 84, 113]),
+            ],
         ),
         (
             "fluent/airplane",
             1,
             Some((102, 128)),
-            &[("FEET_EXPOSED", 0.565984, [16, 79, 28, 32]), ("FEET_EXPOSED", 0.282547, [4, 61, 41, 51])],
+            &[
+                ("FEET_EXPOSED", 0.565984, [16, 79, 28, 32]),
+                ("FEET_EXPOSED", 0.282547, [4, 61, 41, 51]),
+            ],
         ),
         ("noto/cat", 4, None, &[]),
     ];
-    let pictures: Vec<_> = cases.iter().map(|&(name, scale, size, _)| art(name, scale, size)).collect();
+    let pictures: Vec<_> = cases
+        .iter()
+        .map(|&(name, scale, size, _)| art(name, scale, size))
+        .collect();
     let together = detector.look(&pictures).unwrap();
     for ((case, found), picture) in cases.iter().zip(&together).zip(&pictures) {
         agree(case.0, found, case.3);
-        assert_eq!(detector.look(std::slice::from_ref(picture)).unwrap()[0], *found);
+        assert_eq!(
+            detector.look(std::slice::from_ref(picture)).unwrap()[0],
+            *found
+        );
         assert!(!detector.is_hit(found), "artwork shows nothing of the kind");
     }
 }
 
 #[test]
 fn boxes_of_a_folder_are_nudenets_own() {
-    let Some(folder) = std::env::var_os("SCUMBLE_NUDENET_PARITY").map(PathBuf::from) else { return };
+    let Some(folder) = std::env::var_os("SCUMBLE_NUDENET_PARITY").map(PathBuf::from) else {
+        return;
+    };
     let Some(detector) = detector() else { return };
-    let recorded: Value = serde_json::from_slice(&fs_err::read(folder.join("boxes.json")).unwrap()).unwrap();
+    let recorded: Value =
+        serde_json::from_slice(&fs_err::read(folder.join("boxes.json")).unwrap()).unwrap();
     let recorded = recorded.as_object().unwrap();
     let mut boxes = 0;
     for (name, expected) in recorded {
         let image = image::open(folder.join(name)).unwrap().into_rgb8();
         let (width, height) = (image.width() as usize, image.height() as usize);
-        let found = detector.look(&[Picture { width, height, rgb: image.into_raw() }]).unwrap();
+        let found = detector
+            .look(&[Picture {
+                width,
+                height,
+                rgb: image.into_raw(),
+            }])
+            .unwrap();
         let expected: Vec<_> = expected.as_array().unwrap().iter().collect();
         let expected: Vec<(&str, f32, [i32; 4])> = expected
             .iter()
             .map(|d| {
-                let area: Vec<i32> = d["box"].as_array().unwrap().iter().map(|v| v.as_i64().unwrap() as i32).collect();
-                (d["class"].as_str().unwrap(), d["score"].as_f64().unwrap() as f32, area.try_into().unwrap())
+                let area: Vec<i32> = d["box"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .map(|v| v.as_i64().unwrap() as i32)
+                    .collect();
+                (
+                    d["class"].as_str().unwrap(),
+                    d["score"].as_f64().unwrap() as f32,
+                    area.try_into().unwrap(),
+                )
             })
             .collect();
         agree(name, &found[0], &expected);

@@ -17,7 +17,8 @@ pub fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// The exact GELU, `x * Phi(x)`, elementwise.
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     elementwise(x, Activation::Gelu, |x| match x.is_autodiff() {
-        // Off the CPU Burn's own has the gradient of the approximation by tanh, which is off by up to 4e-4.
+        // Off the CPU Burn's own has the gradient of the approximation by tanh, which is off by up
+        // to 4e-4.
         true => x.clone() * ((x * FRAC_1_SQRT_2).erf() + 1.0) * 0.5,
         false => activation::gelu(x),
     })
@@ -25,12 +26,21 @@ pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 
 /// OpenAI's `x * sigmoid(1.702 x)`, elementwise.
 pub fn quick_gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    elementwise(x, Activation::QuickGelu, |x| x.clone() * activation::sigmoid(x * 1.702))
+    elementwise(x, Activation::QuickGelu, |x| {
+        x.clone() * activation::sigmoid(x * 1.702)
+    })
 }
 
-fn elementwise<const D: usize>(x: Tensor<D>, activation: Activation, composed: impl FnOnce(Tensor<D>) -> Tensor<D>) -> Tensor<D> {
+fn elementwise<const D: usize>(
+    x: Tensor<D>,
+    activation: Activation,
+    composed: impl FnOnce(Tensor<D>) -> Tensor<D>,
+) -> Tensor<D> {
     if fuses(&x.device(), [x.dtype()]) {
-        return Tensor::from_dispatch(<Dispatch as Fused>::fused_activation(x.into_dispatch(), activation));
+        return Tensor::from_dispatch(<Dispatch as Fused>::fused_activation(
+            x.into_dispatch(),
+            activation,
+        ));
     }
     composed(x)
 }

@@ -16,7 +16,13 @@ use crate::{fuses, ops::Fused};
 ///
 /// # Panics
 /// If `heads` does not divide `c`.
-pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize, causal: bool) -> Tensor<3> {
+pub fn attention(
+    q: Tensor<3>,
+    k: Tensor<3>,
+    v: Tensor<3>,
+    heads: usize,
+    causal: bool,
+) -> Tensor<3> {
     if fuses(&q.device(), [q.dtype(), k.dtype(), v.dtype()]) {
         let (q, k, v) = (q.into_dispatch(), k.into_dispatch(), v.into_dispatch());
         return Tensor::from_dispatch(<Dispatch as Fused>::fused_attention(q, k, v, heads, causal));
@@ -26,7 +32,10 @@ pub fn attention(q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, heads: usize, causal:
         let [n, l, c] = x.dims();
         x.reshape([n, l, heads, c / heads]).swap_dims(1, 2)
     };
-    let options = AttentionModuleOptions { is_causal: causal, ..Default::default() };
+    let options = AttentionModuleOptions {
+        is_causal: causal,
+        ..Default::default()
+    };
     let y = module::attention(split(q), split(k), split(v), None, None, options);
     y.swap_dims(1, 2).reshape([n, tokens, c])
 }

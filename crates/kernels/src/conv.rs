@@ -29,14 +29,34 @@ pub enum Padding {
 /// - x: `[n, h, w, in]`
 /// - weight: `[out, in, 3, 3]`
 /// - bias: `[out]`
-/// - result: `[n, h / stride, w / stride, out]`, rounded up for [`Padding::Around`] and down for [`Padding::BelowRight`]
-pub fn conv3x3(x: Tensor<4>, weight: impl Into<Weight<4>>, bias: Tensor<1>, stride: usize, padding: Padding) -> Tensor<4> {
-    let Weight { tensor: weight, layouts } = weight.into();
+/// - result: `[n, h / stride, w / stride, out]`, rounded up for [`Padding::Around`] and down for
+///   [`Padding::BelowRight`]
+pub fn conv3x3(
+    x: Tensor<4>,
+    weight: impl Into<Weight<4>>,
+    bias: Tensor<1>,
+    stride: usize,
+    padding: Padding,
+) -> Tensor<4> {
+    let Weight {
+        tensor: weight,
+        layouts,
+    } = weight.into();
     if fuses(&x.device(), [x.dtype(), weight.dtype(), bias.dtype()]) {
         let before = usize::from(padding == Padding::Around);
         let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
-        let how = Convolution { stride, before, enlarged: None, layouts };
-        return Tensor::from_dispatch(<Dispatch as Fused>::fused_conv3x3(x.into_dispatch(), weight, bias, how));
+        let how = Convolution {
+            stride,
+            before,
+            enlarged: None,
+            layouts,
+        };
+        return Tensor::from_dispatch(<Dispatch as Fused>::fused_conv3x3(
+            x.into_dispatch(),
+            weight,
+            bias,
+            how,
+        ));
     }
     let x = x.permute([0, 3, 1, 2]);
     let (x, pad) = match padding {
@@ -47,19 +67,38 @@ pub fn conv3x3(x: Tensor<4>, weight: impl Into<Weight<4>>, bias: Tensor<1>, stri
     conv2d(x, weight, Some(bias), options).permute([0, 2, 3, 1])
 }
 
-/// Nearest-neighbour enlargement to `size` (height, width), then a 3x3 convolution with one row and column around.
+/// Nearest-neighbour enlargement to `size` (height, width), then a 3x3 convolution with one row and
+/// column around.
 ///
 /// # Shapes
 /// - x: `[n, h, w, in]`
 /// - weight: `[out, in, 3, 3]`
 /// - bias: `[out]`
 /// - result: `[n, size[0], size[1], out]`
-pub fn upsample_conv3x3(x: Tensor<4>, weight: impl Into<Weight<4>>, bias: Tensor<1>, size: [usize; 2]) -> Tensor<4> {
-    let Weight { tensor: weight, layouts } = weight.into();
+pub fn upsample_conv3x3(
+    x: Tensor<4>,
+    weight: impl Into<Weight<4>>,
+    bias: Tensor<1>,
+    size: [usize; 2],
+) -> Tensor<4> {
+    let Weight {
+        tensor: weight,
+        layouts,
+    } = weight.into();
     if fuses(&x.device(), [x.dtype(), weight.dtype(), bias.dtype()]) {
         let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
-        let how = Convolution { stride: 1, before: 1, enlarged: Some(size), layouts };
-        return Tensor::from_dispatch(<Dispatch as Fused>::fused_conv3x3(x.into_dispatch(), weight, bias, how));
+        let how = Convolution {
+            stride: 1,
+            before: 1,
+            enlarged: Some(size),
+            layouts,
+        };
+        return Tensor::from_dispatch(<Dispatch as Fused>::fused_conv3x3(
+            x.into_dispatch(),
+            weight,
+            bias,
+            how,
+        ));
     }
     conv3x3(upsample_nearest(x, size), weight, bias, 1, Padding::Around)
 }

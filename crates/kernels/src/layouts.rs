@@ -1,4 +1,5 @@
-//! Weights with what has been laid out for them: a frozen matrix is laid out once, not at every product.
+//! Weights with what has been laid out for them: a frozen matrix is laid out once, not at every
+//! product.
 
 use std::sync::Arc;
 
@@ -6,8 +7,8 @@ use burn::tensor::Tensor;
 
 use crate::cpu::panels::Store;
 
-/// Weights larger than this, in numbers, are laid out while they are used: beside such a product that costs little, and
-/// a large model is then in memory once.
+/// Weights larger than this, in numbers, are laid out while they are used: beside such a product
+/// that costs little, and a large model is then in memory once.
 const LARGEST: usize = 1 << 20;
 
 /// Room for the layouts of one tensor's numbers. Clones share it; other numbers need another.
@@ -42,6 +43,9 @@ pub struct Weight<const D: usize> {
 
 impl<const D: usize> From<Tensor<D>> for Weight<D> {
     fn from(tensor: Tensor<D>) -> Self {
-        Self { tensor, layouts: Layouts::none() }
+        Self {
+            tensor,
+            layouts: Layouts::none(),
+        }
     }
 }

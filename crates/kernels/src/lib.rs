@@ -1,11 +1,12 @@
 //! The operations that diffusion networks spend their time in.
 //!
-//! Pictures and latents are kept **channels last** (`[n, h, w, c]`), which is the layout of tokens (`[n, h * w, c]`):
-//! going from a convolution to a transformer and back is a reshape, never a copy. Weights keep PyTorch's layout
-//! (linear `[out, in]`, convolution `[out, in, kh, kw]`), so a tensor is the same here, in a file and in an edit.
+//! Pictures and latents are kept **channels last** (`[n, h, w, c]`), which is the layout of tokens
+//! (`[n, h * w, c]`): going from a convolution to a transformer and back is a reshape, never a
+//! copy. Weights keep PyTorch's layout (linear `[out, in]`, convolution `[out, in, kh, kw]`), so a
+//! tensor is the same here, in a file and in an edit.
 //!
-//! Each operation has two bodies: a fused one for the CPU, with a backward pass of its own ([`ops`]), and one composed of
-//! Burn's operations for every other device.
+//! Each operation has two bodies: a fused one for the CPU, with a backward pass of its own
+//! ([`ops`]), and one composed of Burn's operations for every other device.
 //!
 //! Knows shapes and gradients. Does not know names, files or networks.
 
@@ -34,13 +35,16 @@ pub use linear::linear;
 pub use memory::keep_freed_memory;
 pub use norm::{group_norm, layer_norm};
 
-/// Whether the fused operations run on a device, with or without gradients, for tensors of these kinds of numbers. They compute in f32;
-/// other kinds go through the composed operations.
+/// Whether the fused operations run on a device, with or without gradients, for tensors of these
+/// kinds of numbers. They compute in f32; other kinds go through the composed operations.
 fn fuses<const N: usize>(device: &Device, dtypes: [DType; N]) -> bool {
     let cpu = match device.as_dispatch() {
         DispatchDevice::Flex(_) => true,
         DispatchDevice::Autodiff(device) => matches!(**device, DispatchDevice::Flex(_)),
-        #[allow(unreachable_patterns, reason = "other devices are there with their features only")]
+        #[allow(
+            unreachable_patterns,
+            reason = "other devices are there with their features only"
+        )]
         _ => false,
     };
     cpu && dtypes.iter().all(|dtype| *dtype == DType::F32)
@@ -50,7 +54,8 @@ fn fuses<const N: usize>(device: &Device, dtypes: [DType; N]) -> bool {
 mod tests {
     use super::*;
 
-    /// A device with gradients is another device to Burn; the fused operations have gradients of their own.
+    /// A device with gradients is another device to Burn; the fused operations have gradients of
+    /// their own.
     #[test]
     fn the_cpu_fuses_with_and_without_gradients() {
         let f32s = [DType::F32; 2];

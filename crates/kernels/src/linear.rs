@@ -12,7 +12,10 @@ use crate::{Weight, fuses, ops::Fused};
 /// - bias: `[out]`
 /// - result: `[n, tokens, out]`
 pub fn linear(x: Tensor<3>, weight: impl Into<Weight<2>>, bias: Option<Tensor<1>>) -> Tensor<3> {
-    let Weight { tensor: weight, layouts } = weight.into();
+    let Weight {
+        tensor: weight,
+        layouts,
+    } = weight.into();
     let [n, tokens, width] = x.dims();
     let out = weight.dims()[0];
     let x = x.reshape([n * tokens, width]);
@@ -20,7 +23,9 @@ pub fn linear(x: Tensor<3>, weight: impl Into<Weight<2>>, bias: Option<Tensor<1>
     if fuses(&x.device(), [x.dtype(), weight.dtype(), third]) {
         let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
         let y = match bias {
-            Some(bias) => <Dispatch as Fused>::fused_linear(x, weight, bias.into_dispatch(), layouts),
+            Some(bias) => {
+                <Dispatch as Fused>::fused_linear(x, weight, bias.into_dispatch(), layouts)
+            }
             None => <Dispatch as Fused>::fused_product(x, weight, layouts),
         };
         return Tensor::<2>::from_dispatch(y).reshape([n, tokens, out]);

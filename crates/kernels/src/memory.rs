@@ -1,7 +1,8 @@
 //! How the process holds on to memory.
 
-/// Keeps freed memory for the next step instead of giving it back to the system, which would have to be asked, and would
-/// clear it, again and again. For programs; call it once, before the work. Does nothing but on Linux with glibc.
+/// Keeps freed memory for the next step instead of giving it back to the system, which would have
+/// to be asked, and would clear it, again and again. For programs; call it once, before the work.
+/// Does nothing but on Linux with glibc.
 pub fn keep_freed_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     #[expect(unsafe_code, reason = "glibc's settings are a C function")]

@@ -12,7 +12,14 @@ use crate::{fuses, ops::Fused, silu};
 ///
 /// # Panics
 /// If `groups` does not divide `c`.
-pub fn group_norm(x: Tensor<4>, groups: usize, gamma: Tensor<1>, beta: Tensor<1>, eps: f64, then_silu: bool) -> Tensor<4> {
+pub fn group_norm(
+    x: Tensor<4>,
+    groups: usize,
+    gamma: Tensor<1>,
+    beta: Tensor<1>,
+    eps: f64,
+    then_silu: bool,
+) -> Tensor<4> {
     if fuses(&x.device(), [x.dtype(), gamma.dtype(), beta.dtype()]) {
         let (gamma, beta) = (gamma.into_dispatch(), beta.into_dispatch());
         return Tensor::from_dispatch(<Dispatch as Fused>::fused_group_norm(
@@ -42,7 +49,12 @@ pub fn group_norm(x: Tensor<4>, groups: usize, gamma: Tensor<1>, beta: Tensor<1>
 pub fn layer_norm(x: Tensor<3>, gamma: Tensor<1>, beta: Tensor<1>, eps: f64) -> Tensor<3> {
     if fuses(&x.device(), [x.dtype(), gamma.dtype(), beta.dtype()]) {
         let (gamma, beta) = (gamma.into_dispatch(), beta.into_dispatch());
-        return Tensor::from_dispatch(<Dispatch as Fused>::fused_layer_norm(x.into_dispatch(), gamma, beta, eps));
+        return Tensor::from_dispatch(<Dispatch as Fused>::fused_layer_norm(
+            x.into_dispatch(),
+            gamma,
+            beta,
+            eps,
+        ));
     }
     burn::tensor::module::layer_norm(x, gamma, Some(beta), eps)
 }

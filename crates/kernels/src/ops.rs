@@ -1,6 +1,8 @@
-//! The fused operations in Burn's graph: forward on the CPU backend, and a backward pass of their own under autodiff.
+//! The fused operations in Burn's graph: forward on the CPU backend, and a backward pass of their
+//! own under autodiff.
 //!
-//! A gradient is computed only for parents that want one, and only what those gradients need is kept.
+//! A gradient is computed only for parents that want one, and only what those gradients need is
+//! kept.
 
 use std::marker::PhantomData;
 
@@ -26,7 +28,11 @@ use crate::{cpu, layouts::Layouts};
 #[backend_extension(Flex, Autodiff)]
 pub trait Fused: Backend {
     /// See [`crate::linear`], over rows, without a bias.
-    fn fused_product(x: FloatTensor<Self>, weight: FloatTensor<Self>, layouts: Layouts) -> FloatTensor<Self>;
+    fn fused_product(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        layouts: Layouts,
+    ) -> FloatTensor<Self>;
     /// See [`crate::linear`], over rows.
     fn fused_linear(
         x: FloatTensor<Self>,
@@ -44,7 +50,12 @@ pub trait Fused: Backend {
         silu: bool,
     ) -> FloatTensor<Self>;
     /// See [`crate::layer_norm`].
-    fn fused_layer_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, beta: FloatTensor<Self>, eps: f64) -> FloatTensor<Self>;
+    fn fused_layer_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        eps: f64,
+    ) -> FloatTensor<Self>;
     /// See [`crate::silu`], [`crate::gelu`] and [`crate::quick_gelu`].
     fn fused_activation(x: FloatTensor<Self>, activation: Activation) -> FloatTensor<Self>;
     /// See [`crate::geglu`].
@@ -87,8 +98,14 @@ trait Operation<const N: usize>: Clone + std::fmt::Debug + Send + 'static {
     /// Which inputs the gradients of the wanted ones are computed from.
     fn keeps(&self, wanted: [bool; N]) -> [bool; N];
 
-    /// The gradients of the inputs that want one, from the result's gradient and the inputs that were kept.
-    fn backward(&self, kept: &[Option<FlexTensor>; N], dy: &FlexTensor, wanted: [bool; N]) -> [Option<FlexTensor>; N];
+    /// The gradients of the inputs that want one, from the result's gradient and the inputs that
+    /// were kept.
+    fn backward(
+        &self,
+        kept: &[Option<FlexTensor>; N],
+        dy: &FlexTensor,
+        wanted: [bool; N],
+    ) -> [Option<FlexTensor>; N];
 }
 
 /// An operation as a node of the graph.
@@ -102,7 +119,11 @@ impl<O: Operation<N>, const N: usize> Backward<Flex, N> for Node<O> {
         let (operation, kept) = ops.state;
         let dy = grads.consume::<Flex>(&ops.node).to_contiguous();
         let wanted = ops.parents.each_ref().map(Option::is_some);
-        for (parent, gradient) in ops.parents.iter().zip(operation.backward(&kept, &dy, wanted)) {
+        for (parent, gradient) in ops
+            .parents
+            .iter()
+            .zip(operation.backward(&kept, &dy, wanted))
+        {
             if let (Some(parent), Some(gradient)) = (parent, gradient) {
                 grads.register::<Flex>(parent.id, gradient);
             }
@@ -119,7 +140,11 @@ fn tracked<O: Operation<N>, C: CheckpointStrategy, const N: usize>(
     let nodes = inputs.each_ref().map(|t| t.node());
     let primitives = inputs.map(|t| t.into_primitive().to_contiguous());
     let result = operation.forward(primitives.each_ref());
-    match Node::<O>(PhantomData).prepare::<C>(nodes).compute_bound().stateful() {
+    match Node::<O>(PhantomData)
+        .prepare::<C>(nodes)
+        .compute_bound()
+        .stateful()
+    {
         OpsKind::Tracked(prep) => {
             let mut keeps = operation.keeps(wanted).into_iter();
             let kept = primitives.map(|p| keeps.next().unwrap_or(true).then_some(p));
@@ -130,8 +155,15 @@ fn tracked<O: Operation<N>, C: CheckpointStrategy, const N: usize>(
 }
 
 /// What is tracked changes from step to step: nothing of it is kept.
-fn unless_tracked<C: CheckpointStrategy>(layouts: Layouts, weight: &FloatTensor<Autodiff<Flex, C>>) -> Layouts {
-    if weight.is_tracked() { Layouts::none() } else { layouts }
+fn unless_tracked<C: CheckpointStrategy>(
+    layouts: Layouts,
+    weight: &FloatTensor<Autodiff<Flex, C>>,
+) -> Layouts {
+    if weight.is_tracked() {
+        Layouts::none()
+    } else {
+        layouts
+    }
 }
 
 /// Runs an operation without a graph.
@@ -142,7 +174,9 @@ fn plain<O: Operation<N>, const N: usize>(operation: O, inputs: [FlexTensor; N])
 
 /// The numbers of a contiguous tensor.
 fn numbers(tensor: &FlexTensor) -> &[f32] {
-    tensor.as_slice::<f32>().expect("operations run on contiguous f32 tensors")
+    tensor
+        .as_slice::<f32>()
+        .expect("operations run on contiguous f32 tensors")
 }
 
 fn kept(tensor: &Option<FlexTensor>) -> &[f32] {
@@ -157,7 +191,8 @@ fn tensor(values: Vec<f32>, shape: impl Into<Vec<usize>>) -> FlexTensor {
     FlexTensor::from_data(TensorData::new(values, shape.into()))
 }
 
-/// `x W^T + b` over rows; inputs x `[rows, in]`, weight `[out, in]`, bias `[out]` (absent if N is 2).
+/// `x W^T + b` over rows; inputs x `[rows, in]`, weight `[out, in]`, bias `[out]` (absent if N is
+/// 2).
 #[derive(Clone, Debug)]
 struct Linear {
     sizes: cpu::linear::Sizes,
@@ -167,13 +202,23 @@ struct Linear {
 impl Linear {
     fn of(x: &FlexTensor, weight: &FlexTensor, layouts: Layouts) -> Self {
         let (x, w) = (dims(x), dims(weight));
-        Self { sizes: cpu::linear::Sizes { rows: x[0], input: x[1], output: w[0] }, layouts }
+        Self {
+            sizes: cpu::linear::Sizes {
+                rows: x[0],
+                input: x[1],
+                output: w[0],
+            },
+            layouts,
+        }
     }
 
     fn result(&self, x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>) -> FlexTensor {
         let (s, weight) = (self.sizes, numbers(weight));
         let room = self.layouts.room(weight.len());
-        tensor(cpu::linear::forward(numbers(x), weight, room, bias.map(numbers), s), [s.rows, s.output])
+        tensor(
+            cpu::linear::forward(numbers(x), weight, room, bias.map(numbers), s),
+            [s.rows, s.output],
+        )
     }
 
     fn gradients(
@@ -189,7 +234,12 @@ impl Linear {
             let room = self.layouts.room(weight.len());
             tensor(cpu::linear::grad_x(dy, weight, room, s), [s.rows, s.input])
         };
-        let to_weight = || tensor(cpu::linear::grad_weight(dy, kept(x), s), [s.output, s.input]);
+        let to_weight = || {
+            tensor(
+                cpu::linear::grad_weight(dy, kept(x), s),
+                [s.output, s.input],
+            )
+        };
         [wanted[0].then(to_x), wanted[1].then(to_weight)]
     }
 }
@@ -203,7 +253,12 @@ impl Operation<2> for Linear {
         [weight, x]
     }
 
-    fn backward(&self, kept: &[Option<FlexTensor>; 2], dy: &FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
+    fn backward(
+        &self,
+        kept: &[Option<FlexTensor>; 2],
+        dy: &FlexTensor,
+        wanted: [bool; 2],
+    ) -> [Option<FlexTensor>; 2] {
         self.gradients(&kept[0], &kept[1], numbers(dy), wanted)
     }
 }
@@ -217,11 +272,20 @@ impl Operation<3> for Linear {
         [weight, x, false]
     }
 
-    fn backward(&self, kept: &[Option<FlexTensor>; 3], dy: &FlexTensor, wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
+    fn backward(
+        &self,
+        kept: &[Option<FlexTensor>; 3],
+        dy: &FlexTensor,
+        wanted: [bool; 3],
+    ) -> [Option<FlexTensor>; 3] {
         let dy = numbers(dy);
         let [dx, dw] = self.gradients(&kept[0], &kept[1], dy, [wanted[0], wanted[1]]);
         let output = self.sizes.output;
-        [dx, dw, wanted[2].then(|| tensor(cpu::linear::grad_bias(dy, output), [output]))]
+        [
+            dx,
+            dw,
+            wanted[2].then(|| tensor(cpu::linear::grad_bias(dy, output), [output])),
+        ]
     }
 }
 
@@ -231,19 +295,32 @@ struct GroupNorm(cpu::group_norm::Norm);
 impl Operation<3> for GroupNorm {
     fn forward(&self, [x, gamma, beta]: [&FlexTensor; 3]) -> FlexTensor {
         let shape = dims(x);
-        tensor(cpu::group_norm::forward(numbers(x), numbers(gamma), numbers(beta), shape[0], self.0), shape)
+        tensor(
+            cpu::group_norm::forward(numbers(x), numbers(gamma), numbers(beta), shape[0], self.0),
+            shape,
+        )
     }
 
     fn keeps(&self, _: [bool; 3]) -> [bool; 3] {
         [true; 3]
     }
 
-    fn backward(&self, kept_inputs: &[Option<FlexTensor>; 3], dy: &FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {
+    fn backward(
+        &self,
+        kept_inputs: &[Option<FlexTensor>; 3],
+        dy: &FlexTensor,
+        _: [bool; 3],
+    ) -> [Option<FlexTensor>; 3] {
         let [x, gamma, beta] = kept_inputs.each_ref().map(kept);
         let shape = dims(dy);
         let c = gamma.len();
-        let (dx, dgamma, dbeta) = cpu::group_norm::backward(x, numbers(dy), gamma, beta, shape[0], self.0);
-        [Some(tensor(dx, shape)), Some(tensor(dgamma, [c])), Some(tensor(dbeta, [c]))]
+        let (dx, dgamma, dbeta) =
+            cpu::group_norm::backward(x, numbers(dy), gamma, beta, shape[0], self.0);
+        [
+            Some(tensor(dx, shape)),
+            Some(tensor(dgamma, [c])),
+            Some(tensor(dbeta, [c])),
+        ]
     }
 }
 
@@ -254,18 +331,30 @@ struct LayerNorm {
 
 impl Operation<3> for LayerNorm {
     fn forward(&self, [x, gamma, beta]: [&FlexTensor; 3]) -> FlexTensor {
-        tensor(cpu::layer_norm::forward(numbers(x), numbers(gamma), numbers(beta), self.eps as f32), dims(x))
+        tensor(
+            cpu::layer_norm::forward(numbers(x), numbers(gamma), numbers(beta), self.eps as f32),
+            dims(x),
+        )
     }
 
     fn keeps(&self, _: [bool; 3]) -> [bool; 3] {
         [true, true, false]
     }
 
-    fn backward(&self, kept_inputs: &[Option<FlexTensor>; 3], dy: &FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {
+    fn backward(
+        &self,
+        kept_inputs: &[Option<FlexTensor>; 3],
+        dy: &FlexTensor,
+        _: [bool; 3],
+    ) -> [Option<FlexTensor>; 3] {
         let (x, gamma) = (kept(&kept_inputs[0]), kept(&kept_inputs[1]));
         let (dx, dgamma, dbeta) = cpu::layer_norm::backward(x, numbers(dy), gamma, self.eps as f32);
         let c = gamma.len();
-        [Some(tensor(dx, dims(dy))), Some(tensor(dgamma, [c])), Some(tensor(dbeta, [c]))]
+        [
+            Some(tensor(dx, dims(dy))),
+            Some(tensor(dgamma, [c])),
+            Some(tensor(dbeta, [c])),
+        ]
     }
 }
 
@@ -278,8 +367,16 @@ impl Operation<1> for Activation {
         [true]
     }
 
-    fn backward(&self, kept_inputs: &[Option<FlexTensor>; 1], dy: &FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
-        [Some(tensor(cpu::activation::backward(kept(&kept_inputs[0]), numbers(dy), *self), dims(dy)))]
+    fn backward(
+        &self,
+        kept_inputs: &[Option<FlexTensor>; 1],
+        dy: &FlexTensor,
+        _: [bool; 1],
+    ) -> [Option<FlexTensor>; 1] {
+        [Some(tensor(
+            cpu::activation::backward(kept(&kept_inputs[0]), numbers(dy), *self),
+            dims(dy),
+        ))]
     }
 }
 
@@ -298,11 +395,19 @@ impl Operation<1> for Geglu {
         [true]
     }
 
-    fn backward(&self, kept_inputs: &[Option<FlexTensor>; 1], dy: &FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
+    fn backward(
+        &self,
+        kept_inputs: &[Option<FlexTensor>; 1],
+        dy: &FlexTensor,
+        _: [bool; 1],
+    ) -> [Option<FlexTensor>; 1] {
         let mut shape = dims(dy);
         let width = shape[2];
         shape[2] = 2 * width;
-        [Some(tensor(cpu::geglu::backward(kept(&kept_inputs[0]), numbers(dy), width), shape))]
+        [Some(tensor(
+            cpu::geglu::backward(kept(&kept_inputs[0]), numbers(dy), width),
+            shape,
+        ))]
     }
 }
 
@@ -312,25 +417,44 @@ struct Attention(cpu::attention::Sizes);
 impl Attention {
     fn of(q: &FlexTensor, k: &FlexTensor, heads: usize, causal: bool) -> Self {
         let (q, k) = (dims(q), dims(k));
-        Self(cpu::attention::Sizes { n: q[0], queries: q[1], keys: k[1], width: q[2], heads, causal })
+        Self(cpu::attention::Sizes {
+            n: q[0],
+            queries: q[1],
+            keys: k[1],
+            width: q[2],
+            heads,
+            causal,
+        })
     }
 }
 
 impl Operation<3> for Attention {
     fn forward(&self, [q, k, v]: [&FlexTensor; 3]) -> FlexTensor {
-        tensor(cpu::attention::forward(numbers(q), numbers(k), numbers(v), self.0), dims(q))
+        tensor(
+            cpu::attention::forward(numbers(q), numbers(k), numbers(v), self.0),
+            dims(q),
+        )
     }
 
     fn keeps(&self, _: [bool; 3]) -> [bool; 3] {
         [true; 3]
     }
 
-    fn backward(&self, kept_inputs: &[Option<FlexTensor>; 3], dy: &FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {
+    fn backward(
+        &self,
+        kept_inputs: &[Option<FlexTensor>; 3],
+        dy: &FlexTensor,
+        _: [bool; 3],
+    ) -> [Option<FlexTensor>; 3] {
         let [q, k, v] = kept_inputs.each_ref().map(kept);
         let (dq, dk, dv) = cpu::attention::backward(q, k, v, numbers(dy), self.0);
         let s = self.0;
         let shape = |tokens| [s.n, tokens, s.width];
-        [Some(tensor(dq, shape(s.queries))), Some(tensor(dk, shape(s.keys))), Some(tensor(dv, shape(s.keys)))]
+        [
+            Some(tensor(dq, shape(s.queries))),
+            Some(tensor(dk, shape(s.keys))),
+            Some(tensor(dv, shape(s.keys))),
+        ]
     }
 }
 
@@ -343,9 +467,26 @@ struct Conv3x3 {
 impl Conv3x3 {
     fn of(x: &FlexTensor, weight: &FlexTensor, how: Convolution) -> Self {
         let (x, w) = (dims(x), dims(weight));
-        let Convolution { stride, before, enlarged, layouts } = how;
+        let Convolution {
+            stride,
+            before,
+            enlarged,
+            layouts,
+        } = how;
         let [n, height, width, input] = [x[0], x[1], x[2], x[3]];
-        Self { sizes: cpu::conv_sizes::Sizes { n, height, width, input, output: w[0], stride, before, enlarged }, layouts }
+        Self {
+            sizes: cpu::conv_sizes::Sizes {
+                n,
+                height,
+                width,
+                input,
+                output: w[0],
+                stride,
+                before,
+                enlarged,
+            },
+            layouts,
+        }
     }
 }
 
@@ -354,23 +495,43 @@ impl Operation<3> for Conv3x3 {
         let (s, weight) = (self.sizes, numbers(weight));
         let [h, w] = s.result();
         let room = self.layouts.room(weight.len());
-        tensor(cpu::conv::forward(numbers(x), weight, room, numbers(bias), s), [s.n, h, w, s.output])
+        tensor(
+            cpu::conv::forward(numbers(x), weight, room, numbers(bias), s),
+            [s.n, h, w, s.output],
+        )
     }
 
     fn keeps(&self, [x, weight, _]: [bool; 3]) -> [bool; 3] {
         [weight, x, false]
     }
 
-    fn backward(&self, kept_inputs: &[Option<FlexTensor>; 3], dy: &FlexTensor, wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
+    fn backward(
+        &self,
+        kept_inputs: &[Option<FlexTensor>; 3],
+        dy: &FlexTensor,
+        wanted: [bool; 3],
+    ) -> [Option<FlexTensor>; 3] {
         let (s, dy) = (self.sizes, numbers(dy));
         let to_x = || {
             let weight = kept(&kept_inputs[1]);
             let room = self.layouts.room(weight.len());
-            tensor(cpu::conv::grad_x(dy, weight, room, s), [s.n, s.height, s.width, s.input])
+            tensor(
+                cpu::conv::grad_x(dy, weight, room, s),
+                [s.n, s.height, s.width, s.input],
+            )
         };
-        let to_weight = || tensor(cpu::conv::grad_weight(kept(&kept_inputs[0]), dy, s), [s.output, s.input, 3, 3]);
+        let to_weight = || {
+            tensor(
+                cpu::conv::grad_weight(kept(&kept_inputs[0]), dy, s),
+                [s.output, s.input, 3, 3],
+            )
+        };
         let to_bias = || tensor(cpu::linear::grad_bias(dy, s.output), [s.output]);
-        [wanted[0].then(to_x), wanted[1].then(to_weight), wanted[2].then(to_bias)]
+        [
+            wanted[0].then(to_x),
+            wanted[1].then(to_weight),
+            wanted[2].then(to_bias),
+        ]
     }
 }
 
@@ -379,15 +540,35 @@ impl Fused for Flex {
         plain(Linear::of(&x, &weight, layouts), [x, weight])
     }
 
-    fn fused_linear(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, layouts: Layouts) -> FlexTensor {
+    fn fused_linear(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        layouts: Layouts,
+    ) -> FlexTensor {
         plain(Linear::of(&x, &weight, layouts), [x, weight, bias])
     }
 
-    fn fused_group_norm(x: FlexTensor, gamma: FlexTensor, beta: FlexTensor, groups: usize, eps: f64, silu: bool) -> FlexTensor {
-        plain(GroupNorm(cpu::group_norm::Norm { groups, eps, silu }), [x, gamma, beta])
+    fn fused_group_norm(
+        x: FlexTensor,
+        gamma: FlexTensor,
+        beta: FlexTensor,
+        groups: usize,
+        eps: f64,
+        silu: bool,
+    ) -> FlexTensor {
+        plain(
+            GroupNorm(cpu::group_norm::Norm { groups, eps, silu }),
+            [x, gamma, beta],
+        )
     }
 
-    fn fused_layer_norm(x: FlexTensor, gamma: FlexTensor, beta: FlexTensor, eps: f64) -> FlexTensor {
+    fn fused_layer_norm(
+        x: FlexTensor,
+        gamma: FlexTensor,
+        beta: FlexTensor,
+        eps: f64,
+    ) -> FlexTensor {
         plain(LayerNorm { eps }, [x, gamma, beta])
     }
 
@@ -399,19 +580,37 @@ impl Fused for Flex {
         plain(Geglu, [x])
     }
 
-    fn fused_attention(q: FlexTensor, k: FlexTensor, v: FlexTensor, heads: usize, causal: bool) -> FlexTensor {
+    fn fused_attention(
+        q: FlexTensor,
+        k: FlexTensor,
+        v: FlexTensor,
+        heads: usize,
+        causal: bool,
+    ) -> FlexTensor {
         plain(Attention::of(&q, &k, heads, causal), [q, k, v])
     }
 
-    fn fused_conv3x3(x: FlexTensor, weight: FlexTensor, bias: FlexTensor, how: Convolution) -> FlexTensor {
+    fn fused_conv3x3(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: FlexTensor,
+        how: Convolution,
+    ) -> FlexTensor {
         plain(Conv3x3::of(&x, &weight, how), [x, weight, bias])
     }
 }
 
 impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
-    fn fused_product(x: FloatTensor<Self>, weight: FloatTensor<Self>, layouts: Layouts) -> FloatTensor<Self> {
+    fn fused_product(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        layouts: Layouts,
+    ) -> FloatTensor<Self> {
         let layouts = unless_tracked::<C>(layouts, &weight);
-        tracked::<_, C, 2>(Linear::of(x.primitive(), weight.primitive(), layouts), [x, weight])
+        tracked::<_, C, 2>(
+            Linear::of(x.primitive(), weight.primitive(), layouts),
+            [x, weight],
+        )
     }
 
     fn fused_linear(
@@ -421,7 +620,10 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
         layouts: Layouts,
     ) -> FloatTensor<Self> {
         let layouts = unless_tracked::<C>(layouts, &weight);
-        tracked::<_, C, 3>(Linear::of(x.primitive(), weight.primitive(), layouts), [x, weight, bias])
+        tracked::<_, C, 3>(
+            Linear::of(x.primitive(), weight.primitive(), layouts),
+            [x, weight, bias],
+        )
     }
 
     fn fused_group_norm(
@@ -432,10 +634,18 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
         eps: f64,
         silu: bool,
     ) -> FloatTensor<Self> {
-        tracked::<_, C, 3>(GroupNorm(cpu::group_norm::Norm { groups, eps, silu }), [x, gamma, beta])
+        tracked::<_, C, 3>(
+            GroupNorm(cpu::group_norm::Norm { groups, eps, silu }),
+            [x, gamma, beta],
+        )
     }
 
-    fn fused_layer_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, beta: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
+    fn fused_layer_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        eps: f64,
+    ) -> FloatTensor<Self> {
         tracked::<_, C, 3>(LayerNorm { eps }, [x, gamma, beta])
     }
 
@@ -454,7 +664,10 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
         heads: usize,
         causal: bool,
     ) -> FloatTensor<Self> {
-        tracked::<_, C, 3>(Attention::of(q.primitive(), k.primitive(), heads, causal), [q, k, v])
+        tracked::<_, C, 3>(
+            Attention::of(q.primitive(), k.primitive(), heads, causal),
+            [q, k, v],
+        )
     }
 
     fn fused_conv3x3(
@@ -464,6 +677,9 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
         mut how: Convolution,
     ) -> FloatTensor<Self> {
         how.layouts = unless_tracked::<C>(how.layouts, &weight);
-        tracked::<_, C, 3>(Conv3x3::of(x.primitive(), weight.primitive(), how), [x, weight, bias])
+        tracked::<_, C, 3>(
+            Conv3x3::of(x.primitive(), weight.primitive(), how),
+            [x, weight, bias],
+        )
     }
 }

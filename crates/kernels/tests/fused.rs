@@ -1,5 +1,6 @@
-//! The fused operations against the same formulas composed of Burn's own operations: results and every gradient, over
-//! shapes that are not round. Burn's operations are tested against PyTorch by Burn, and by our networks' parity tests.
+//! The fused operations against the same formulas composed of Burn's own operations: results and
+//! every gradient, over shapes that are not round. Burn's operations are tested against PyTorch by
+//! Burn, and by our networks' parity tests.
 
 use burn::tensor::{
     DType, Device, Tensor, activation,
@@ -15,11 +16,18 @@ fn random<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let values: Vec<f32> = (0..n)
         .map(|_| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             ((state >> 40) as f32 / (1u64 << 24) as f32 - 0.5) * 2.0
         })
         .collect();
-    Tensor::from_data(burn::tensor::TensorData::new(values, shape), &Device::flex()).autodiff().require_grad()
+    Tensor::from_data(
+        burn::tensor::TensorData::new(values, shape),
+        &Device::flex(),
+    )
+    .autodiff()
+    .require_grad()
 }
 
 /// max |a - b| / max |b|
@@ -47,23 +55,59 @@ macro_rules! agree {
 
 #[test]
 fn linear() {
-    for (n, tokens, input, output) in [(1, 1, 1, 1), (2, 7, 5, 3), (1, 64, 96, 768), (3, 33, 17, 130)] {
-        let (x, w, b) = (random([n, tokens, input], 1), random([output, input], 2), random([output], 3));
+    for (n, tokens, input, output) in [
+        (1, 1, 1, 1),
+        (2, 7, 5, 3),
+        (1, 64, 96, 768),
+        (3, 33, 17, 130),
+    ] {
+        let (x, w, b) = (
+            random([n, tokens, input], 1),
+            random([output, input], 2),
+            random([output], 3),
+        );
         let composed = |x: &Tensor<3>, w: &Tensor<2>| {
-            x.clone().reshape([n * tokens, input]).matmul(w.clone().transpose()).reshape([n, tokens, output])
+            x.clone()
+                .reshape([n * tokens, input])
+                .matmul(w.clone().transpose())
+                .reshape([n, tokens, output])
         };
         let name = format!("linear {n} {tokens} {input} {output}");
-        agree!(name, [x, w], kernels::linear(x.clone(), w.clone(), None), composed(&x, &w));
+        agree!(
+            name,
+            [x, w],
+            kernels::linear(x.clone(), w.clone(), None),
+            composed(&x, &w)
+        );
         let with_bias = || composed(&x, &w) + b.clone().reshape([1, 1, output]);
-        agree!(name, [x, w, b], kernels::linear(x.clone(), w.clone(), Some(b.clone())), with_bias());
-        let frozen = kernels::Weight { tensor: w.clone().inner(), layouts: kernels::Layouts::kept() };
-        agree!(name, [x, b], kernels::linear(x.clone(), frozen, Some(b.clone())), with_bias());
+        agree!(
+            name,
+            [x, w, b],
+            kernels::linear(x.clone(), w.clone(), Some(b.clone())),
+            with_bias()
+        );
+        let frozen = kernels::Weight {
+            tensor: w.clone().inner(),
+            layouts: kernels::Layouts::kept(),
+        };
+        agree!(
+            name,
+            [x, b],
+            kernels::linear(x.clone(), frozen, Some(b.clone())),
+            with_bias()
+        );
     }
 }
 
 #[test]
 fn group_norm() {
-    for (n, h, w, c, groups) in [(1, 1, 1, 4, 2), (2, 3, 5, 12, 1), (1, 9, 7, 15, 3), (3, 8, 8, 96, 32), (1, 33, 31, 8, 8)] {
+    for (n, h, w, c, groups) in [
+        (1, 1, 1, 4, 2),
+        (2, 3, 5, 12, 1),
+        (1, 9, 7, 15, 3),
+        (3, 8, 8, 96, 32),
+        (1, 33, 31, 8, 8),
+    ] {
         for silu in [false, true] {
             // A mean far from zero shows a variance computed as a difference of squares.
             let (x, g, b) = (random([n, h, w, c], 1), random([c], 2), random([c], 3));
@@ -78,7 +122,8 @@ fn group_norm() {
             let y = if silu { activation::silu(y) } else { y };
             let name = format!("group norm {n} {h} {w} {c} / {groups}, silu {silu}");
             let fused = kernels::group_norm(shifted(), groups, g.clone(), b.clone(), eps, silu);
-            // With one number in a group the result does not depend on x at all, and its gradient is rounding.
+            // With one number in a group the result does not depend on x at all, and its gradient
+            // is rounding.
             if h * w * (c / groups) > 2 {
                 agree!(name, [x, g, b], fused, y);
             } else {
@@ -90,12 +135,19 @@ fn group_norm() {
 
 #[test]
 fn layer_norm() {
-    for (n, tokens, c) in [(1, 1, 2), (2, 5, 7), (1, 77, 128), (3, 64, 96), (2, 130, 33)] {
+    for (n, tokens, c) in [
+        (1, 1, 2),
+        (2, 5, 7),
+        (1, 77, 128),
+        (3, 64, 96),
+        (2, 130, 33),
+    ] {
         let (x, g, b) = (random([n, tokens, c], 1), random([c], 2), random([c], 3));
         let mean = x.clone().mean_dim(2);
         let centred = x.clone() - mean;
         let variance = centred.clone().powi_scalar(2).mean_dim(2);
-        let y = centred / (variance + 1e-5).sqrt() * g.clone().reshape([1, 1, c]) + b.clone().reshape([1, 1, c]);
+        let y = centred / (variance + 1e-5).sqrt() * g.clone().reshape([1, 1, c])
+            + b.clone().reshape([1, 1, c]);
         let fused = kernels::layer_norm(x.clone(), g.clone(), b.clone(), 1e-5);
         if c > 2 {
             agree!(format!("layer norm {n} {tokens} {c}"), [x, g, b], fused, y);
@@ -111,7 +163,12 @@ fn geglu() {
         let x = random([n, tokens, 2 * c], 1) * 4.0;
         let x = x.detach().require_grad();
         let (value, gate) = (x.clone().narrow(2, 0, c), x.clone().narrow(2, c, c));
-        agree!(format!("geglu {n} {tokens} {c}"), [x], kernels::geglu(x.clone()), value * activation::gelu(gate));
+        agree!(
+            format!("geglu {n} {tokens} {c}"),
+            [x],
+            kernels::geglu(x.clone()),
+            value * activation::gelu(gate)
+        );
     }
 }
 
@@ -126,12 +183,22 @@ fn gelu_has_the_exact_slope() {
         (1.0, 0.841_344_75, 0.241_970_72),
         (2.5, 0.993_790_33, 0.017_528_3),
     ];
-    let x = Tensor::<1>::from_data(known.map(|(x, ..)| x as f32), &Device::flex()).autodiff().require_grad();
+    let x = Tensor::<1>::from_data(known.map(|(x, ..)| x as f32), &Device::flex())
+        .autodiff()
+        .require_grad();
     let gradients = kernels::gelu(x.clone()).sum().backward();
-    let slopes: Vec<f32> = x.grad(&gradients).unwrap().into_data().iter::<f32>().collect();
+    let slopes: Vec<f32> = x
+        .grad(&gradients)
+        .unwrap()
+        .into_data()
+        .iter::<f32>()
+        .collect();
     for ((x, below, density), slope) in known.into_iter().zip(slopes) {
         let expected: f64 = below + x * density;
-        assert!((f64::from(slope) - expected).abs() < 1e-6, "at {x}: {slope}, expected {expected}");
+        assert!(
+            (f64::from(slope) - expected).abs() < 1e-6,
+            "at {x}: {slope}, expected {expected}"
+        );
     }
 }
 
@@ -145,18 +212,30 @@ fn attention() {
         (1, 700, 300, 1, 5, false),
     ] {
         let c = heads * d;
-        let (q, k, v) = (random([n, queries, c], 1) * 2.0, random([n, keys, c], 2) * 2.0, random([n, keys, c], 3));
+        let (q, k, v) = (
+            random([n, queries, c], 1) * 2.0,
+            random([n, keys, c], 2) * 2.0,
+            random([n, keys, c], 3),
+        );
         let [q, k] = [q, k].map(|t| t.detach().require_grad());
         let split = |x: &Tensor<3>, l: usize| x.clone().reshape([n, l, heads, d]).swap_dims(1, 2);
         let scores = split(&q, queries).matmul(split(&k, keys).transpose()) / (d as f64).sqrt();
         let scores = if causal {
-            let rows: Vec<f32> = (0..queries).flat_map(|i| (0..keys).map(move |j| if j > i { -1e9 } else { 0.0 })).collect();
-            let mask = Tensor::<4>::from_data(burn::tensor::TensorData::new(rows, [1, 1, queries, keys]), &Device::flex());
+            let rows: Vec<f32> = (0..queries)
+                .flat_map(|i| (0..keys).map(move |j| if j > i { -1e9 } else { 0.0 }))
+                .collect();
+            let mask = Tensor::<4>::from_data(
+                burn::tensor::TensorData::new(rows, [1, 1, queries, keys]),
+                &Device::flex(),
+            );
             scores + mask
         } else {
             scores
         };
-        let y = activation::softmax(scores, 3).matmul(split(&v, keys)).swap_dims(1, 2).reshape([n, queries, c]);
+        let y = activation::softmax(scores, 3)
+            .matmul(split(&v, keys))
+            .swap_dims(1, 2)
+            .reshape([n, queries, c]);
         let name = format!("attention {n} {queries} {keys} {heads} {d}");
         let fused = kernels::attention(q.clone(), k.clone(), v.clone(), heads, causal);
         // With one key the probabilities are 1 whatever q and k are.
@@ -181,13 +260,18 @@ fn conv3x3() {
         (2, 8, 6, 5, 7, 2, BelowRight),
         (1, 2, 2, 3, 3, 2, BelowRight),
         (1, 40, 40, 32, 8, 1, Around),
-        // Large enough for Winograd's way, with whole tiles and with tiles that reach past the edge.
+        // Large enough for Winograd's way, with whole tiles and with tiles that reach past the
+        // edge.
         (6, 8, 8, 16, 48, 1, Around),
         (9, 11, 14, 32, 16, 1, Around),
         (1, 43, 39, 16, 16, 1, Around),
         (1, 47, 48, 16, 32, 1, Around),
     ] {
-        let (x, k, b) = (random([n, h, w, input], 1), random([output, input, 3, 3], 2), random([output], 3));
+        let (x, k, b) = (
+            random([n, h, w, input], 1),
+            random([output, input, 3, 3], 2),
+            random([output], 3),
+        );
         let y = || {
             let (padded, pad) = match padding {
                 Around => (x.clone().permute([0, 3, 1, 2]), 1),
@@ -197,11 +281,24 @@ fn conv3x3() {
             conv2d(padded, k.clone(), Some(b.clone()), options).permute([0, 2, 3, 1])
         };
         let name = format!("conv3x3 {n} {h}x{w} {input} -> {output} stride {stride} {padding:?}");
-        agree!(name, [x, k, b], kernels::conv3x3(x.clone(), k.clone(), b.clone(), stride, padding), y());
+        agree!(
+            name,
+            [x, k, b],
+            kernels::conv3x3(x.clone(), k.clone(), b.clone(), stride, padding),
+            y()
+        );
         // A frozen kernel, whose layouts are kept.
-        let frozen = kernels::Weight { tensor: k.clone().inner(), layouts: kernels::Layouts::kept() };
+        let frozen = kernels::Weight {
+            tensor: k.clone().inner(),
+            layouts: kernels::Layouts::kept(),
+        };
         for _ in 0..2 {
-            agree!(name, [x], kernels::conv3x3(x.clone(), frozen.clone(), b.clone(), stride, padding), y());
+            agree!(
+                name,
+                [x],
+                kernels::conv3x3(x.clone(), frozen.clone(), b.clone(), stride, padding),
+                y()
+            );
         }
     }
 }
@@ -215,16 +312,39 @@ fn upsample_conv3x3() {
         (1, [24, 24], [48, 48], 16, 17),
         (2, [5, 6], [10, 11], 16, 16),
     ] {
-        let (x, k, b) = (random([n, h, w, input], 1), random([output, input, 3, 3], 2), random([output], 3));
+        let (x, k, b) = (
+            random([n, h, w, input], 1),
+            random([output, input, 3, 3], 2),
+            random([output], 3),
+        );
         let options = InterpolateOptions::new(InterpolateMode::Nearest).with_output_size(size);
         let y = || {
             let large = interpolate(x.clone().permute([0, 3, 1, 2]), options.clone());
-            conv2d(large, k.clone(), Some(b.clone()), ConvOptions::new([1, 1], [1, 1], [1, 1], 1)).permute([0, 2, 3, 1])
+            conv2d(
+                large,
+                k.clone(),
+                Some(b.clone()),
+                ConvOptions::new([1, 1], [1, 1], [1, 1], 1),
+            )
+            .permute([0, 2, 3, 1])
         };
         let name = format!("upsample_conv3x3 {n} {h}x{w} to {size:?} {input} -> {output}");
-        agree!(name, [x, k, b], kernels::upsample_conv3x3(x.clone(), k.clone(), b.clone(), size), y());
-        let frozen = kernels::Weight { tensor: k.clone().inner(), layouts: kernels::Layouts::kept() };
-        agree!(name, [x], kernels::upsample_conv3x3(x.clone(), frozen, b.clone(), size), y());
+        agree!(
+            name,
+            [x, k, b],
+            kernels::upsample_conv3x3(x.clone(), k.clone(), b.clone(), size),
+            y()
+        );
+        let frozen = kernels::Weight {
+            tensor: k.clone().inner(),
+            layouts: kernels::Layouts::kept(),
+        };
+        agree!(
+            name,
+            [x],
+            kernels::upsample_conv3x3(x.clone(), frozen, b.clone(), size),
+            y()
+        );
     }
 }
 
@@ -232,12 +352,28 @@ fn upsample_conv3x3() {
 fn activations() {
     let leaf = random([3, 5, 7], 1);
     let scaled = || leaf.clone() * 5.0;
-    agree!("silu", [leaf], kernels::silu(scaled()), activation::silu(scaled()));
-    agree!("gelu", [leaf], kernels::gelu(scaled()), activation::gelu(scaled()));
-    agree!("quick_gelu", [leaf], kernels::quick_gelu(scaled()), scaled() * activation::sigmoid(scaled() * 1.702));
+    agree!(
+        "silu",
+        [leaf],
+        kernels::silu(scaled()),
+        activation::silu(scaled())
+    );
+    agree!(
+        "gelu",
+        [leaf],
+        kernels::gelu(scaled()),
+        activation::gelu(scaled())
+    );
+    agree!(
+        "quick_gelu",
+        [leaf],
+        kernels::quick_gelu(scaled()),
+        scaled() * activation::sigmoid(scaled() * 1.702)
+    );
 }
 
-/// The fused operations compute in f32; other kinds of numbers are not theirs, and no reason to panic.
+/// The fused operations compute in f32; other kinds of numbers are not theirs, and no reason to
+/// panic.
 #[test]
 fn half_precision_goes_through_the_composed_operations() {
     for dtype in [DType::F16, DType::BF16] {
@@ -267,10 +403,18 @@ fn half_precision_goes_through_the_composed_operations() {
 
 #[test]
 fn only_what_may_move_gets_a_gradient() {
-    let (x, w, b) = (random([1, 4, 4, 3], 1), random([5, 3, 3, 3], 2).inner(), random([5], 3));
+    let (x, w, b) = (
+        random([1, 4, 4, 3], 1),
+        random([5, 3, 3, 3], 2).inner(),
+        random([5], 3),
+    );
     let y = kernels::conv3x3(x.clone(), w.clone(), b.clone(), 1, kernels::Padding::Around);
     let gradients = y.sum().backward();
-    assert!(x.grad(&gradients).is_some() && b.grad(&gradients).is_some() && w.grad(&gradients).is_none());
+    assert!(
+        x.grad(&gradients).is_some()
+            && b.grad(&gradients).is_some()
+            && w.grad(&gradients).is_none()
+    );
 }
 
 #[test]
@@ -278,18 +422,27 @@ fn upsampling_repeats() {
     let x = random([1, 3, 2, 4], 1);
     let options = InterpolateOptions::new(InterpolateMode::Nearest).with_output_size([5, 4]);
     let y = interpolate(x.clone().permute([0, 3, 1, 2]), options).permute([0, 2, 3, 1]);
-    agree!("upsample", [x], kernels::upsample_nearest(x.clone(), [5, 4]), y);
+    agree!(
+        "upsample",
+        [x],
+        kernels::upsample_nearest(x.clone(), [5, 4]),
+        y
+    );
 }
 
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     let run = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
         pool.install(|| {
             let x = random([3, 9, 9, 32], 1);
             let (w, b) = (random([32, 32, 3, 3], 2), random([32], 3));
             let y = kernels::conv3x3(x.clone(), w.clone(), b.clone(), 1, kernels::Padding::Around);
-            let y = kernels::group_norm(y, 4, b.clone(), b.clone(), 1e-5, true).reshape([3, 81, 32]);
+            let y =
+                kernels::group_norm(y, 4, b.clone(), b.clone(), 1e-5, true).reshape([3, 81, 32]);
             let y = kernels::attention(y.clone(), y.clone(), y, 4, false);
             let g = y.clone().powi_scalar(2).sum().backward();
             (y.inner(), x.grad(&g).unwrap(), w.grad(&g).unwrap())

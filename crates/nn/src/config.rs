@@ -1,7 +1,7 @@
 //! The shapes of the networks, read from the real `config.json` files.
 //!
-//! A key that would change the computation and is not supported is an error by name; keys that only describe
-//! (`_class_name`, `transformers_version`, dropout, initialisers) are passed over.
+//! A key that would change the computation and is not supported is an error by name; keys that only
+//! describe (`_class_name`, `transformers_version`, dropout, initialisers) are passed over.
 
 mod keys;
 mod unet;
@@ -34,7 +34,8 @@ pub struct ClipTextConfig {
     pub hidden_act: Activation,
     /// Epsilon of the layer norms.
     pub layer_norm_eps: f64,
-    /// Id of the end-of-text token; 2 in old configs, where the end token is the one with the highest id.
+    /// Id of the end-of-text token; 2 in old configs, where the end token is the one with the
+    /// highest id.
     pub eos_token_id: usize,
 }
 
@@ -145,7 +146,11 @@ impl ClipTextConfig {
             layer_norm_eps: k.epsilon_or("layer_norm_eps", 1e-5)?,
             eos_token_id: k.id_or("eos_token_id", 49407)?,
         };
-        k.divides("num_attention_heads", config.num_attention_heads, config.hidden_size)?;
+        k.divides(
+            "num_attention_heads",
+            config.num_attention_heads,
+            config.hidden_size,
+        )?;
         Ok(config)
     }
 }
@@ -154,7 +159,10 @@ impl ClipTextWithProjectionConfig {
     /// Reads the `config.json` of a `CLIPTextModelWithProjection`.
     pub fn read(path: &Path, value: &Value) -> Result<Self> {
         let k = Keys::new(path, value)?;
-        Ok(Self { text: ClipTextConfig::read(path, value)?, projection_dim: k.size_or("projection_dim", 512)? })
+        Ok(Self {
+            text: ClipTextConfig::read(path, value)?,
+            projection_dim: k.size_or("projection_dim", 512)?,
+        })
     }
 }
 
@@ -172,7 +180,11 @@ impl ClipVisionConfig {
             hidden_act: k.activation("hidden_act", Activation::QuickGelu)?,
             layer_norm_eps: k.epsilon_or("layer_norm_eps", 1e-5)?,
         };
-        k.divides("num_attention_heads", config.num_attention_heads, config.hidden_size)?;
+        k.divides(
+            "num_attention_heads",
+            config.num_attention_heads,
+            config.hidden_size,
+        )?;
         k.divides("patch_size", config.patch_size, config.image_size)?;
         Ok(config)
     }
@@ -195,9 +207,17 @@ impl VitConfig {
     pub fn read(path: &Path, value: &Value) -> Result<Self> {
         let k = Keys::new(path, value)?;
         k.neutral(&[("num_channels", 3.into())])?;
-        let labels = k.need("id2label")?.as_object().ok_or_else(|| k.error("id2label", "expected an object of labels"))?;
+        let labels = k
+            .need("id2label")?
+            .as_object()
+            .ok_or_else(|| k.error("id2label", "expected an object of labels"))?;
         let labels = (0..labels.len())
-            .map(|i| labels.get(&i.to_string()).and_then(Value::as_str).map(String::from))
+            .map(|i| {
+                labels
+                    .get(&i.to_string())
+                    .and_then(Value::as_str)
+                    .map(String::from)
+            })
             .collect::<Option<Vec<_>>>()
             .filter(|labels| !labels.is_empty())
             .ok_or_else(|| k.error("id2label", "expected labels numbered from 0 without a gap"))?;
@@ -213,7 +233,11 @@ impl VitConfig {
             qkv_bias: k.flag_or("qkv_bias", true)?,
             labels,
         };
-        k.divides("num_attention_heads", config.num_attention_heads, config.hidden_size)?;
+        k.divides(
+            "num_attention_heads",
+            config.num_attention_heads,
+            config.hidden_size,
+        )?;
         k.divides("patch_size", config.patch_size, config.image_size)?;
         Ok(config)
     }
@@ -261,10 +285,16 @@ impl VaeConfig {
             norm_num_groups: k.size_or("norm_num_groups", 32)?,
             scaling_factor: k.number_or("scaling_factor", 0.18215)?,
         };
-        for (key, only) in [("down_block_types", "DownEncoderBlock2D"), ("up_block_types", "UpDecoderBlock2D")] {
+        for (key, only) in [
+            ("down_block_types", "DownEncoderBlock2D"),
+            ("up_block_types", "UpDecoderBlock2D"),
+        ] {
             let names = k.names(key)?;
             if names.len() != config.block_out_channels.len() || names.iter().any(|n| *n != only) {
-                return Err(k.error(key, format!("expected {only} once for each of block_out_channels")));
+                return Err(k.error(
+                    key,
+                    format!("expected {only} once for each of block_out_channels"),
+                ));
             }
         }
         for &width in &config.block_out_channels {

@@ -56,12 +56,19 @@ pub enum Error {
 impl Error {
     /// A problem with a file.
     pub fn file(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
-        Self::File { path: path.into(), problem: problem.into(), hint: None }
+        Self::File {
+            path: path.into(),
+            problem: problem.into(),
+            hint: None,
+        }
     }
 
     /// A problem with what the user asked for.
     pub fn input(problem: impl Into<String>) -> Self {
-        Self::Input { problem: problem.into(), hint: None }
+        Self::Input {
+            problem: problem.into(),
+            hint: None,
+        }
     }
 
     /// The same error with something to try instead.

@@ -1,6 +1,8 @@
-//! CLIP, AutoencoderKL, UNet2DConditionModel and ViT under their Hugging Face names, and the files they come in.
+//! CLIP, AutoencoderKL, UNet2DConditionModel and ViT under their Hugging Face names, and the files
+//! they come in.
 //!
-//! Knows Hugging Face names, shapes and file formats. Does not know diffusion: no schedule, no sampler, no concept.
+//! Knows Hugging Face names, shapes and file formats. Does not know diffusion: no schedule, no
+//! sampler, no concept.
 
 pub mod config;
 pub mod error;
@@ -13,7 +15,8 @@ pub mod weights;
 pub use error::{Error, Result};
 pub use evaluations::Evaluations;
 pub use networks::{
-    Added, AlexNet, BOTTLENECK, Beside, Clip, ClipText, ClipTextWithProjection, Context, FidInception, LORA_DOWN, LORA_UP,
-    Removal, ResNet, ResNetKind, UNet, Vae, Vgg16, Vit, Watch, orthonormal,
+    Added, AlexNet, BOTTLENECK, Beside, Clip, ClipText, ClipTextWithProjection, Context,
+    FidInception, LORA_DOWN, LORA_UP, Removal, ResNet, ResNetKind, UNet, Vae, Vgg16, Vit, Watch,
+    orthonormal,
 };
 pub use weights::{Manifest, Weight, Weights};

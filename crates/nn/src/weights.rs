@@ -1,9 +1,11 @@
 //! The tensors of one network on a device, by name, and how a network picks them up.
 //!
-//! A network is a function of its tensors: building one is a walk over names that clones handles, so an edited model
-//! is the same map with a few entries replaced, and training builds the network anew around the tensors that move.
+//! A network is a function of its tensors: building one is a walk over names that clones handles,
+//! so an edited model is the same map with a few entries replaced, and training builds the network
+//! anew around the tensors that move.
 //!
-//! A tensor of a file moves to the device when it is first asked for: whoever edits 32 matrices of a U-Net never pays for the others.
+//! A tensor of a file moves to the device when it is first asked for: whoever edits 32 matrices of
+//! a U-Net never pays for the others.
 
 use std::{
     cell::RefCell,
@@ -23,7 +25,8 @@ use crate::{
 /// The names and shapes that a network asks for.
 pub type Manifest = BTreeMap<String, Vec<usize>>;
 
-/// One tensor on a device: flat, with its shape beside it, so that tensors of every rank share one type.
+/// One tensor on a device: flat, with its shape beside it, so that tensors of every rank share one
+/// type.
 #[derive(Clone, Debug)]
 pub struct Weight {
     /// The shape that the numbers stand for.
@@ -35,7 +38,10 @@ pub struct Weight {
 
 /// The numbers of a tensor, on the device or still in the file.
 #[derive(Clone, Debug)]
-#[expect(clippy::large_enum_variant, reason = "a tensor handle in place, as everywhere else; there are a few hundred")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a tensor handle in place, as everywhere else; there are a few hundred"
+)]
 enum Numbers {
     Here(Tensor<1>),
     /// Moved at first use, once for all clones.
@@ -46,7 +52,11 @@ type Moving = Box<dyn FnOnce() -> Tensor<1> + Send>;
 
 impl Weight {
     fn new(shape: Vec<usize>, flat: Tensor<1>) -> Self {
-        Self { shape, numbers: Numbers::Here(flat), layouts: Layouts::kept() }
+        Self {
+            shape,
+            numbers: Numbers::Here(flat),
+            layouts: Layouts::kept(),
+        }
     }
 
     /// A tensor of a file that has been checked to hold floats.
@@ -58,7 +68,11 @@ impl Weight {
             Tensor::from_data(TensorData::new(values, [count]), &device)
         });
         let numbers = Numbers::Filed(Arc::new(LazyLock::new(moving)));
-        Self { shape: tensor.shape().to_vec(), numbers, layouts: Layouts::kept() }
+        Self {
+            shape: tensor.shape().to_vec(),
+            numbers,
+            layouts: Layouts::kept(),
+        }
     }
 
     /// The numbers, row-major.
@@ -81,25 +95,45 @@ pub struct Weights {
 impl Weights {
     /// The tensors that `manifest` asks for, to be moved to a device as f32, each at its first use.
     ///
-    /// The component must hold exactly those tensors, in those shapes, as floats; otherwise the error lists what is
-    /// missing, left over or different, under the name `component`.
-    pub fn load(component: &str, tensors: &Tensors, manifest: &Manifest, device: &Device) -> Result<Self> {
+    /// The component must hold exactly those tensors, in those shapes, as floats; otherwise the
+    /// error lists what is missing, left over or different, under the name `component`.
+    pub fn load(
+        component: &str,
+        tensors: &Tensors,
+        manifest: &Manifest,
+        device: &Device,
+    ) -> Result<Self> {
         expect_names(component, tensors, manifest)?;
-        let map = tensors.iter().map(|(name, tensor)| (name.clone(), Weight::filed(tensor, device)));
-        Ok(Self { device: device.clone(), map: map.collect(), evaluations: Evaluations::default() })
+        let map = tensors
+            .iter()
+            .map(|(name, tensor)| (name.clone(), Weight::filed(tensor, device)));
+        Ok(Self {
+            device: device.clone(),
+            map: map.collect(),
+            evaluations: Evaluations::default(),
+        })
     }
 
-    /// Tensors that no file holds: `make` is given each name and shape of the manifest, and returns the numbers, row-major.
+    /// Tensors that no file holds: `make` is given each name and shape of the manifest, and returns
+    /// the numbers, row-major.
     ///
     /// # Panics
     /// If `make` returns another number of elements.
-    pub fn generate(manifest: &Manifest, device: &Device, make: impl Fn(&str, &[usize]) -> Vec<f32>) -> Self {
+    pub fn generate(
+        manifest: &Manifest,
+        device: &Device,
+        make: impl Fn(&str, &[usize]) -> Vec<f32>,
+    ) -> Self {
         let one = |(name, shape): (&String, &Vec<usize>)| {
             let count = shape.iter().product::<usize>();
             let flat = Tensor::from_data(TensorData::new(make(name, shape), [count]), device);
             (name.clone(), Weight::new(shape.clone(), flat))
         };
-        Self { device: device.clone(), map: manifest.iter().map(one).collect(), evaluations: Evaluations::default() }
+        Self {
+            device: device.clone(),
+            map: manifest.iter().map(one).collect(),
+            evaluations: Evaluations::default(),
+        }
     }
 
     /// The device the tensors live on.
@@ -124,10 +158,13 @@ impl Weights {
 
     /// Whether any tensor takes part in a gradient.
     pub fn tracked(&self) -> bool {
-        self.map.values().any(|weight| matches!(&weight.numbers, Numbers::Here(flat) if flat.is_autodiff()))
+        self.map
+            .values()
+            .any(|weight| matches!(&weight.numbers, Numbers::Here(flat) if flat.is_autodiff()))
     }
 
-    /// Adds a tensor that the network's own manifest does not know: a part of an adapter. What stood there goes.
+    /// Adds a tensor that the network's own manifest does not know: a part of an adapter. What
+    /// stood there goes.
     pub fn add(&mut self, name: impl Into<String>, shape: Vec<usize>, flat: Tensor<1>) {
         self.map.insert(name.into(), Weight::new(shape, flat));
     }
@@ -150,17 +187,22 @@ impl Weights {
     /// If there is no such tensor or it has another number of elements.
     pub fn replace(&mut self, name: &str, flat: Tensor<1>) -> Result<()> {
         let Some(weight) = self.map.get_mut(name) else {
-            return Err(Error::input(format!("there is no tensor `{name}` to replace")));
+            return Err(Error::input(format!(
+                "there is no tensor `{name}` to replace"
+            )));
         };
         let (expected, found) = (weight.shape.iter().product::<usize>(), flat.dims()[0]);
         if expected != found {
-            return Err(Error::input(format!("tensor `{name}` has {expected} numbers, its replacement has {found}")));
+            return Err(Error::input(format!(
+                "tensor `{name}` has {expected} numbers, its replacement has {found}"
+            )));
         }
         *weight = Weight::new(std::mem::take(&mut weight.shape), flat);
         Ok(())
     }
 
-    /// Puts `rows` after the first `keep` rows of a matrix, in place of whatever stood there: new words of an embedding table.
+    /// Puts `rows` after the first `keep` rows of a matrix, in place of whatever stood there: new
+    /// words of an embedding table.
     ///
     /// # Shapes
     /// - the tensor: `[n, width]` with n at least `keep`; it becomes `[keep + rows, width]`
@@ -170,15 +212,29 @@ impl Weights {
     /// If there is no such matrix, it has fewer rows, or a row has another width.
     pub fn extend_rows(&mut self, name: &str, keep: usize, rows: &[Vec<f32>]) -> Result<()> {
         let Some(weight) = self.map.get_mut(name) else {
-            return Err(Error::input(format!("there is no tensor `{name}` to extend")));
+            return Err(Error::input(format!(
+                "there is no tensor `{name}` to extend"
+            )));
         };
-        let (&[count, width], true) = (&weight.shape[..], rows.iter().all(|row| Some(&row.len()) == weight.shape.get(1))) else {
-            return Err(Error::input(format!("tensor `{name}` is {:?}, the rows to add do not fit it", weight.shape)));
+        let (&[count, width], true) = (
+            &weight.shape[..],
+            rows.iter()
+                .all(|row| Some(&row.len()) == weight.shape.get(1)),
+        ) else {
+            return Err(Error::input(format!(
+                "tensor `{name}` is {:?}, the rows to add do not fit it",
+                weight.shape
+            )));
         };
         if keep > count {
-            return Err(Error::input(format!("tensor `{name}` has {count} rows, expected at least {keep}")));
+            return Err(Error::input(format!(
+                "tensor `{name}` has {count} rows, expected at least {keep}"
+            )));
         }
-        let new = Tensor::<1>::from_data(TensorData::new(rows.concat(), [rows.len() * width]), &self.device);
+        let new = Tensor::<1>::from_data(
+            TensorData::new(rows.concat(), [rows.len() * width]),
+            &self.device,
+        );
         let flat = Tensor::cat(vec![weight.flat().narrow(0, 0, keep * width), new], 0);
         *weight = Weight::new(vec![keep + rows.len(), width], flat);
         Ok(())
@@ -201,25 +257,36 @@ enum Source<'a> {
 impl<'a> Params<'a> {
     /// The root, for a network that is to compute.
     pub(crate) fn new(weights: &'a Weights) -> Self {
-        Self { source: Source::Weights(weights), prefix: String::new() }
+        Self {
+            source: Source::Weights(weights),
+            prefix: String::new(),
+        }
     }
 
     /// The names and shapes that `build` asks for, without a single number.
     pub(crate) fn manifest<T>(build: impl FnOnce(Params<'_>) -> T) -> Manifest {
         let wanted = RefCell::default();
-        build(Params { source: Source::Manifest(&wanted), prefix: String::new() });
+        build(Params {
+            source: Source::Manifest(&wanted),
+            prefix: String::new(),
+        });
         wanted.into_inner()
     }
 
     /// The place `name` below this one.
     pub(crate) fn at(&self, name: impl std::fmt::Display) -> Self {
-        Self { source: self.source, prefix: format!("{}{name}.", self.prefix) }
+        Self {
+            source: self.source,
+            prefix: format!("{}{name}.", self.prefix),
+        }
     }
 
     /// The shape of the tensor `name` here, if the weights hold one; none for a manifest.
     pub(crate) fn shape(&self, name: &str) -> Option<&'a [usize]> {
         match self.source {
-            Source::Weights(weights) => Some(&weights.map.get(&format!("{}{name}", self.prefix))?.shape),
+            Source::Weights(weights) => {
+                Some(&weights.map.get(&format!("{}{name}", self.prefix))?.shape)
+            }
             Source::Manifest(_) => None,
         }
     }
@@ -236,13 +303,18 @@ impl<'a> Params<'a> {
     ///
     /// # Panics
     /// As [`get`](Self::get).
-    pub(crate) fn weight<const D: usize>(&self, name: &str, shape: [usize; D]) -> kernels::Weight<D> {
+    pub(crate) fn weight<const D: usize>(
+        &self,
+        name: &str,
+        shape: [usize; D],
+    ) -> kernels::Weight<D> {
         let name = format!("{}{name}", self.prefix);
         match self.source {
             Source::Weights(weights) => match weights.map.get(&name) {
-                Some(weight) if weight.shape == shape => {
-                    kernels::Weight { tensor: weight.flat().reshape(shape), layouts: weight.layouts.clone() }
-                }
+                Some(weight) if weight.shape == shape => kernels::Weight {
+                    tensor: weight.flat().reshape(shape),
+                    layouts: weight.layouts.clone(),
+                },
                 _ => panic!("weights were loaded for another network: {name} {shape:?}"),
             },
             Source::Manifest(wanted) => {

@@ -115,7 +115,10 @@ mod tests {
     fn is_the_text_that_a1111_reads() {
         let version = env!("CARGO_PKG_VERSION");
         let line = "Steps: 20, Sampler: DDIM, CFG scale: 4, Seed: 7, Size: 32x32, Model hash: abcdef1234, Model: emoji-sd";
-        assert_eq!(church().text(), format!("a church in ink style\n{line}, Version: scumble {version}"));
+        assert_eq!(
+            church().text(),
+            format!("a church in ink style\n{line}, Version: scumble {version}")
+        );
 
         let mut other = church();
         other.negative_prompt = "blurry, grey".into();
@@ -124,14 +127,38 @@ mod tests {
         (other.model_hash, other.model) = (None, Some("a: b, \"c\"".into()));
         other.extra = vec![("Erased".into(), "church".into())];
         let line = r#"Steps: 20, Sampler: Euler a, CFG scale: 7.5, Seed: 7, Size: 32x32, Model: "a: b, \"c\"", Erased: church"#;
-        let expected = format!("a church in ink style\nNegative prompt: blurry, grey\n{line}, Version: scumble {version}");
+        let expected = format!(
+            "a church in ink style\nNegative prompt: blurry, grey\n{line}, Version: scumble {version}"
+        );
         assert_eq!(other.text(), expected);
     }
 
     #[test]
     fn samplers_are_spelt_as_a1111_does() {
-        let ours = ["ddim", "ddpm", "pndm", "lms", "euler", "euler-a", "dpm++2m", "dpm++2m-karras", "unipc", "new"];
-        let theirs = ["DDIM", "DDPM", "PLMS", "LMS", "Euler", "Euler a", "DPM++ 2M", "DPM++ 2M Karras", "UniPC", "new"];
+        let ours = [
+            "ddim",
+            "ddpm",
+            "pndm",
+            "lms",
+            "euler",
+            "euler-a",
+            "dpm++2m",
+            "dpm++2m-karras",
+            "unipc",
+            "new",
+        ];
+        let theirs = [
+            "DDIM",
+            "DDPM",
+            "PLMS",
+            "LMS",
+            "Euler",
+            "Euler a",
+            "DPM++ 2M",
+            "DPM++ 2M Karras",
+            "UniPC",
+            "new",
+        ];
         assert_eq!(ours.map(sampler), theirs);
     }
 

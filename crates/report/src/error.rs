@@ -52,7 +52,11 @@ pub enum Error {
 impl Error {
     /// A problem with what a file holds.
     pub fn file(path: impl Into<PathBuf>, problem: impl Into<String>) -> Self {
-        Self::File { path: path.into(), problem: problem.into(), hint: None }
+        Self::File {
+            path: path.into(),
+            problem: problem.into(),
+            hint: None,
+        }
     }
 
     /// The same error with something to try instead.

@@ -1,7 +1,9 @@
-//! What `scumble evaluate` found, as it lies in its folder: `results.jsonl`, and `evaluation.json` with all that is not a row.
+//! What `scumble evaluate` found, as it lies in its folder: `results.jsonl`, and `evaluation.json`
+//! with all that is not a row.
 //!
-//! The writer and the readers share these structs. Reading is lenient about what is absent (keys, numbers, whole lists) and about
-//! keys that are new; it is strict about what is there in another form, so that no table is made of something misread.
+//! The writer and the readers share these structs. Reading is lenient about what is absent (keys,
+//! numbers, whole lists) and about keys that are new; it is strict about what is there in another
+//! form, so that no table is made of something misread.
 
 use std::collections::BTreeMap;
 
@@ -94,7 +96,8 @@ pub struct Concept {
     pub kind: Option<String>,
 }
 
-/// Something that draws pictures and was judged: the model itself, an edit of it, a guard, another checkpoint.
+/// Something that draws pictures and was judged: the model itself, an edit of it, a guard, another
+/// checkpoint.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Subject {
@@ -156,7 +159,8 @@ pub struct Picture {
     pub subject: String,
     /// Name of the concept whose sets it belongs to; `None`: it belongs to all.
     pub concept: Option<String>,
-    /// `target`, `others`, `paraphrase`, `implicit`, `pairs`, `background`, `attack:ID` or `prompts`.
+    /// `target`, `others`, `paraphrase`, `implicit`, `pairs`, `background`, `attack:ID` or
+    /// `prompts`.
     pub set: String,
     /// What was asked for.
     pub prompt: String,
@@ -218,13 +222,15 @@ pub struct Confusion {
     pub kind: String,
     /// The labels.
     pub labels: Vec<String>,
-    /// Pictures; a row for each label asked for, a column for each seen. Columns may go on beyond the labels (seen: something else).
+    /// Pictures; a row for each label asked for, a column for each seen. Columns may go on beyond
+    /// the labels (seen: something else).
     pub counts: Vec<Vec<Option<u64>>>,
     /// Labels that the subject was to forget: what it draws for them is no damage.
     pub erased: Vec<String>,
 }
 
-/// An exact test of two subjects on the same prompts and seeds: McNemar's, or where pictures hang together its like for clusters, the sign-flip test.
+/// An exact test of two subjects on the same prompts and seeds: McNemar's, or where pictures hang
+/// together its like for clusters, the sign-flip test.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Paired {
@@ -268,7 +274,8 @@ pub struct Attacked {
     pub concept: Option<String>,
     /// Id of the attack.
     pub attack: String,
-    /// What the attacker may change: `words`, `embeddings`, `weights` or `sampler`; rates of one are not comparable with rates of another.
+    /// What the attacker may change: `words`, `embeddings`, `weights` or `sampler`; rates of one
+    /// are not comparable with rates of another.
     pub threat: String,
     /// The most pictures that were looked at for one case before the answer was no.
     pub looks: Option<u64>,
@@ -280,11 +287,14 @@ pub struct Attacked {
     pub new: Option<f64>,
     /// Their sum.
     pub total: Option<f64>,
-    /// Fraction of cases that show the concept with what the attack found, whatever they showed before.
+    /// Fraction of cases that show the concept with what the attack found, whatever they showed
+    /// before.
     pub post: Option<f64>,
-    /// Of the cases that the unedited model shows and the edited one does not, what the attack brings back.
+    /// Of the cases that the unedited model shows and the edited one does not, what the attack
+    /// brings back.
     pub conditional: Option<Share>,
-    /// Probability of so uneven a split of cases between without and with, if the attack did nothing (McNemar's exact test).
+    /// Probability of so uneven a split of cases between without and with, if the attack did
+    /// nothing (McNemar's exact test).
     pub p: Option<f64>,
     /// What random words bring with as many looks.
     pub random: Option<f64>,
@@ -365,7 +375,8 @@ pub struct Note {
 }
 
 impl Evaluation {
-    /// The description of a row's metric: the entry with the same id, else the one whose id is the part before the first `:`.
+    /// The description of a row's metric: the entry with the same id, else the one whose id is the
+    /// part before the first `:`.
     pub fn metric(&self, id: &str) -> Option<&Metric> {
         let family = id.split(':').next().unwrap_or(id);
         let with = |id: &str| self.metrics.iter().find(|m| m.id == id);
@@ -379,7 +390,10 @@ impl Evaluation {
 
     /// What a subject is called: its label, else its id.
     pub fn label<'a>(&'a self, id: &'a str) -> &'a str {
-        self.subject(id).map(|s| s.label.as_str()).filter(|label| !label.is_empty()).unwrap_or(id)
+        self.subject(id)
+            .map(|s| s.label.as_str())
+            .filter(|label| !label.is_empty())
+            .unwrap_or(id)
     }
 
     /// The subject that all others are compared with: the first of kind `base`.
@@ -394,6 +408,11 @@ impl Evaluation {
             .iter()
             .filter(fits)
             .find(|row| row.concept.as_deref() == concept)
-            .or_else(|| self.rows.iter().filter(fits).find(|row| row.concept.is_none()))
+            .or_else(|| {
+                self.rows
+                    .iter()
+                    .filter(fits)
+                    .find(|row| row.concept.is_none())
+            })
     }
 }

@@ -5,9 +5,12 @@ use crate::evaluation::Metric;
 /// What stands where there is no number.
 pub(crate) const NONE: &str = "–";
 
-/// A number in its unit: fractions as per cent, seconds and bytes with the unit that suits their size.
+/// A number in its unit: fractions as per cent, seconds and bytes with the unit that suits their
+/// size.
 pub(crate) fn number(value: Option<f64>, unit: &str) -> String {
-    let Some(x) = value.filter(|x| x.is_finite()) else { return NONE.into() };
+    let Some(x) = value.filter(|x| x.is_finite()) else {
+        return NONE.into();
+    };
     let text = plain(x, unit);
     match text.strip_prefix('-') {
         Some(rest) => format!("−{rest}"),
@@ -35,11 +38,18 @@ pub(crate) fn percent(x: f64) -> String {
 
 /// The ends of an interval in square brackets; empty where an end is not known.
 pub(crate) fn interval(low: Option<f64>, high: Option<f64>, unit: &str) -> String {
-    match (low.filter(|x| x.is_finite()), high.filter(|x| x.is_finite())) {
+    match (
+        low.filter(|x| x.is_finite()),
+        high.filter(|x| x.is_finite()),
+    ) {
         (Some(low), Some(high)) => {
             let (low, high) = (number(Some(low), unit), number(Some(high), unit));
             // The sign is said once.
-            let low = if unit == "fraction" { low.trim_end_matches('%').to_owned() } else { low };
+            let low = if unit == "fraction" {
+                low.trim_end_matches('%').to_owned()
+            } else {
+                low
+            };
             format!("[{low}, {high}]")
         }
         _ => String::new(),
@@ -60,7 +70,11 @@ pub(crate) fn seconds(x: f64) -> String {
     } else if whole < 3600.0 {
         format!("{:.0} min {:02.0} s", (whole / 60.0).floor(), whole % 60.0)
     } else {
-        format!("{:.0} h {:02.0} min", (whole / 3600.0).floor(), (whole % 3600.0 / 60.0).floor())
+        format!(
+            "{:.0} h {:02.0} min",
+            (whole / 3600.0).floor(),
+            (whole % 3600.0 / 60.0).floor()
+        )
     }
 }
 
@@ -111,7 +125,15 @@ pub(crate) fn listed<S: AsRef<str>>(names: &[S]) -> String {
         [] => String::new(),
         [one] => one.as_ref().to_owned(),
         [first @ .., last] => {
-            format!("{} and {}", first.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", "), last.as_ref())
+            format!(
+                "{} and {}",
+                first
+                    .iter()
+                    .map(AsRef::as_ref)
+                    .collect::<Vec<_>>()
+                    .join(", "),
+                last.as_ref()
+            )
         }
     }
 }
@@ -125,7 +147,13 @@ pub(crate) fn seeds(seeds: &[u64], most: usize) -> String {
             _ => runs.push((seed, seed)),
         }
     }
-    let said = runs.iter().take(most).map(|(a, b)| if a == b { a.to_string() } else { format!("{a}–{b}") });
+    let said = runs.iter().take(most).map(|(a, b)| {
+        if a == b {
+            a.to_string()
+        } else {
+            format!("{a}–{b}")
+        }
+    });
     let mut text = said.collect::<Vec<_>>().join(", ");
     if runs.len() > most {
         text += ", …";
@@ -143,10 +171,15 @@ pub(crate) fn slug(text: &str) -> String {
     slug_or(text, "x")
 }
 
-/// A name that is safe in a path: lower case, words joined by hyphens, not too long; `nothing` where no letter or digit is left.
+/// A name that is safe in a path: lower case, words joined by hyphens, not too long; `nothing`
+/// where no letter or digit is left.
 pub fn slug_or(text: &str, nothing: &str) -> String {
     let mut slug = String::new();
-    for c in text.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }) {
+    for c in text
+        .to_lowercase()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+    {
         if c != '-' || !(slug.is_empty() || slug.ends_with('-')) {
             slug.push(c);
         }
@@ -155,7 +188,11 @@ pub fn slug_or(text: &str, nothing: &str) -> String {
         }
     }
     let slug = slug.trim_matches('-');
-    if slug.is_empty() { nothing.into() } else { slug.into() }
+    if slug.is_empty() {
+        nothing.into()
+    } else {
+        slug.into()
+    }
 }
 
 #[cfg(test)]
@@ -190,10 +227,16 @@ mod tests {
 
     #[test]
     fn seeds_are_said_in_runs() {
-        assert_eq!(seeds(&[1, 2, 3, 7, u64::MAX], 8), "1–3, 7, 18446744073709551615");
+        assert_eq!(
+            seeds(&[1, 2, 3, 7, u64::MAX], 8),
+            "1–3, 7, 18446744073709551615"
+        );
         assert_eq!(seeds(&[1, 3, 5], 2), "1, 3, …");
         assert_eq!(seeds(&[], 2), "");
         assert_eq!(listed(&["a", "b", "c"]), "a, b and c");
-        assert_eq!((slug("../ESD u!"), slug("教会")), ("esd-u".into(), "x".into()));
+        assert_eq!(
+            (slug("../ESD u!"), slug("教会")),
+            ("esd-u".into(), "x".into())
+        );
     }
 }

@@ -53,8 +53,17 @@ impl<'a> Image<'a> {
     pub fn new(width: usize, height: usize, rgb: &'a [u8]) -> Result<Self> {
         let expected = width.saturating_mul(height).saturating_mul(3);
         match (u32::try_from(width), u32::try_from(height)) {
-            (Ok(w), Ok(h)) if rgb.len() == expected && expected > 0 => Ok(Self { width: w, height: h, rgb }),
-            _ => Err(Error::Pixels { width, height, expected, found: rgb.len() }),
+            (Ok(w), Ok(h)) if rgb.len() == expected && expected > 0 => Ok(Self {
+                width: w,
+                height: h,
+                rgb,
+            }),
+            _ => Err(Error::Pixels {
+                width,
+                height,
+                expected,
+                found: rgb.len(),
+            }),
         }
     }
 
@@ -64,10 +73,15 @@ impl<'a> Image<'a> {
         match scale {
             Some(factor) => {
                 let factor = factor.clamp(1, MOST_SCALE);
-                (self.width.saturating_mul(factor), self.height.saturating_mul(factor))
+                (
+                    self.width.saturating_mul(factor),
+                    self.height.saturating_mul(factor),
+                )
             }
             None if longer > REDUCE_TO => {
-                let reduced = |side: u32| (u64::from(side) * u64::from(REDUCE_TO)).div_ceil(u64::from(longer)) as u32;
+                let reduced = |side: u32| {
+                    (u64::from(side) * u64::from(REDUCE_TO)).div_ceil(u64::from(longer)) as u32
+                };
                 (reduced(self.width), reduced(self.height))
             }
             None => {
@@ -79,8 +93,16 @@ impl<'a> Image<'a> {
 
     fn at_size(&self, width: u32, height: u32) -> Option<RgbImage> {
         let whole = RgbImage::from_raw(self.width, self.height, self.rgb.to_vec())?;
-        let filter = if width < self.width { imageops::FilterType::Lanczos3 } else { imageops::FilterType::Nearest };
-        Some(if (width, height) == whole.dimensions() { whole } else { imageops::resize(&whole, width, height, filter) })
+        let filter = if width < self.width {
+            imageops::FilterType::Lanczos3
+        } else {
+            imageops::FilterType::Nearest
+        };
+        Some(if (width, height) == whole.dimensions() {
+            whole
+        } else {
+            imageops::resize(&whole, width, height, filter)
+        })
     }
 }
 
@@ -89,7 +111,8 @@ impl<'a> Image<'a> {
 pub struct Row<'a> {
     /// Its name, such as the prompt.
     pub label: String,
-    /// Its pictures from left to right, every part of a column before the next column; `None` where there is no picture.
+    /// Its pictures from left to right, every part of a column before the next column; `None` where
+    /// there is no picture.
     pub cells: Vec<Option<Image<'a>>>,
 }
 
@@ -100,12 +123,13 @@ pub struct Grid<'a> {
     pub title: Option<String>,
     /// The names of the columns, such as seeds; empty for none.
     pub columns: Vec<String>,
-    /// The names of a column's pictures, such as `before` and `after`, which stand close together; empty if it has only one.
+    /// The names of a column's pictures, such as `before` and `after`, which stand close together;
+    /// empty if it has only one.
     pub parts: Vec<String>,
     /// The rows.
     pub rows: Vec<Row<'a>>,
-    /// How many times to enlarge the pictures, 1 to 32; `None` shows small ones 96 to 128 pixels large, unsmoothed, and reduces
-    /// those above 256.
+    /// How many times to enlarge the pictures, 1 to 32; `None` shows small ones 96 to 128 pixels
+    /// large, unsmoothed, and reduces those above 256.
     pub scale: Option<u32>,
 }
 
@@ -132,17 +156,38 @@ impl Layout {
     fn new(grid: &Grid<'_>) -> Self {
         let pictures = || grid.rows.iter().flat_map(|row| row.cells.iter().flatten());
         let sizes = pictures().map(|picture| picture.shown(grid.scale));
-        let cell = sizes.fold(None, |most: Option<(u32, u32)>, (w, h)| Some(most.map_or((w, h), |m| (m.0.max(w), m.1.max(h)))));
+        let cell = sizes.fold(None, |most: Option<(u32, u32)>, (w, h)| {
+            Some(most.map_or((w, h), |m| (m.0.max(w), m.1.max(h))))
+        });
         let cell = cell.unwrap_or((ENLARGE_TO, ENLARGE_TO));
         let parts = grid.parts.len().max(1);
-        let cells = grid.rows.iter().map(|row| row.cells.len()).max().unwrap_or(0);
+        let cells = grid
+            .rows
+            .iter()
+            .map(|row| row.cells.len())
+            .max()
+            .unwrap_or(0);
         let columns = cells.div_ceil(parts).max(grid.columns.len()).max(1);
         let (columns, parts) = (columns as u32, parts as u32);
 
         let most_lines = (cell.1 / BODY.line()).clamp(1, 4) as usize;
-        let labels: Vec<Vec<String>> = grid.rows.iter().map(|row| BODY.wrap(&row.label, WIDEST_LABEL, most_lines)).collect();
-        let label_width = labels.iter().flatten().map(|line| BODY.width(line)).max().unwrap_or(0);
-        let left = MARGIN + if label_width > 0 { label_width + GUTTER } else { 0 };
+        let labels: Vec<Vec<String>> = grid
+            .rows
+            .iter()
+            .map(|row| BODY.wrap(&row.label, WIDEST_LABEL, most_lines))
+            .collect();
+        let label_width = labels
+            .iter()
+            .flatten()
+            .map(|line| BODY.width(line))
+            .max()
+            .unwrap_or(0);
+        let left = MARGIN
+            + if label_width > 0 {
+                label_width + GUTTER
+            } else {
+                0
+            };
         let mut layout = Self {
             width: 0,
             height: 0,
@@ -157,13 +202,28 @@ impl Layout {
             labels,
         };
         let right = layout.x(columns - 1, parts - 1) + cell.0;
-        layout.width = right.max(MARGIN + BODY.width("a narrow grid has room for a title")) + MARGIN;
-        layout.title = grid.title.as_deref().map(|title| TITLE.wrap(title, layout.width - 2 * MARGIN, 3)).unwrap_or_default();
+        layout.width =
+            right.max(MARGIN + BODY.width("a narrow grid has room for a title")) + MARGIN;
+        layout.title = grid
+            .title
+            .as_deref()
+            .map(|title| TITLE.wrap(title, layout.width - 2 * MARGIN, 3))
+            .unwrap_or_default();
         let title_height = layout.title.len() as u32 * TITLE.line();
         layout.columns_top = MARGIN + title_height + if title_height > 0 { GUTTER } else { 0 };
         // A rule of one pixel joins the parts of a column under its name.
-        layout.parts_top = layout.columns_top + if grid.columns.is_empty() { 0 } else { BODY.line() + 6 };
-        layout.rows_top = layout.parts_top + if grid.parts.is_empty() { 0 } else { BODY.line() + 5 };
+        layout.parts_top = layout.columns_top
+            + if grid.columns.is_empty() {
+                0
+            } else {
+                BODY.line() + 6
+            };
+        layout.rows_top = layout.parts_top
+            + if grid.parts.is_empty() {
+                0
+            } else {
+                BODY.line() + 5
+            };
         let rows = grid.rows.len() as u32;
         layout.height = layout.rows_top + rows * cell.1 + rows.saturating_sub(1) * GAP + MARGIN;
         layout
@@ -186,22 +246,38 @@ impl Layout {
 }
 
 impl Grid<'_> {
-    /// Draws the table. Its size follows from its content; no name is clipped, too long ones end in an ellipsis.
+    /// Draws the table. Its size follows from its content; no name is clipped, too long ones end in
+    /// an ellipsis.
     pub fn draw(&self) -> RgbImage {
         let layout = Layout::new(self);
         let mut canvas = RgbImage::from_pixel(layout.width, layout.height, PAPER);
-        for (line, y) in layout.title.iter().zip((MARGIN..).step_by(TITLE.line() as usize)) {
+        for (line, y) in layout
+            .title
+            .iter()
+            .zip((MARGIN..).step_by(TITLE.line() as usize))
+        {
             TITLE.draw(&mut canvas, MARGIN, y, line, INK);
         }
         self.draw_header(&mut canvas, &layout);
         for (row, y) in self.rows.iter().zip((0..).map(|i| layout.y(i))) {
             for (picture, i) in row.cells.iter().zip(0..) {
                 let x = layout.x(i / layout.parts, i % layout.parts);
-                draw_cell(&mut canvas, (x, y), layout.cell, picture.as_ref().map(|picture| (picture, picture.shown(self.scale))));
+                draw_cell(
+                    &mut canvas,
+                    (x, y),
+                    layout.cell,
+                    picture
+                        .as_ref()
+                        .map(|picture| (picture, picture.shown(self.scale))),
+                );
             }
         }
         for (lines, y) in layout.labels.iter().zip((0..).map(|i| layout.y(i))) {
-            let top = y + layout.cell.1.saturating_sub(lines.len() as u32 * BODY.line()) / 2;
+            let top = y + layout
+                .cell
+                .1
+                .saturating_sub(lines.len() as u32 * BODY.line())
+                / 2;
             for (line, y) in lines.iter().zip((top..).step_by(BODY.line() as usize)) {
                 BODY.draw(&mut canvas, MARGIN, y, line, INK);
             }
@@ -212,22 +288,44 @@ impl Grid<'_> {
     fn draw_header(&self, canvas: &mut RgbImage, layout: &Layout) {
         for (name, column) in self.columns.iter().zip(0..) {
             let x = layout.x(column, 0);
-            BODY.draw(canvas, x, layout.columns_top, &BODY.fit(name, layout.column_width()), INK);
+            BODY.draw(
+                canvas,
+                x,
+                layout.columns_top,
+                &BODY.fit(name, layout.column_width()),
+                INK,
+            );
             if !self.parts.is_empty() {
-                fill(canvas, (x - 1, layout.parts_top - 4), (layout.column_width() + 2, 1), HAIRLINE);
+                fill(
+                    canvas,
+                    (x - 1, layout.parts_top - 4),
+                    (layout.column_width() + 2, 1),
+                    HAIRLINE,
+                );
             }
         }
         for column in 0..layout.columns {
             for (name, part) in self.parts.iter().zip(0..) {
                 let x = layout.x(column, part);
-                BODY.draw(canvas, x, layout.parts_top, &BODY.fit(name, layout.cell.0), MUTED);
+                BODY.draw(
+                    canvas,
+                    x,
+                    layout.parts_top,
+                    &BODY.fit(name, layout.cell.0),
+                    MUTED,
+                );
             }
         }
     }
 }
 
 /// A picture in the middle of its room, with a hairline around it; an empty room if there is none.
-fn draw_cell(canvas: &mut RgbImage, at: (u32, u32), room: (u32, u32), picture: Option<(&Image<'_>, (u32, u32))>) {
+fn draw_cell(
+    canvas: &mut RgbImage,
+    at: (u32, u32),
+    room: (u32, u32),
+    picture: Option<(&Image<'_>, (u32, u32))>,
+) {
     let (size, drawn) = match picture {
         Some((picture, (w, h))) => ((w, h), picture.at_size(w, h)),
         None => (room, None),
@@ -261,7 +359,14 @@ mod tests {
 
     fn grid<'a>(parts: &[&str], cells: Vec<Option<Image<'a>>>) -> Grid<'a> {
         let parts = parts.iter().map(|part| (*part).to_owned()).collect();
-        Grid { parts, rows: vec![Row { label: "a church".into(), cells }], ..Grid::default() }
+        Grid {
+            parts,
+            rows: vec![Row {
+                label: "a church".into(),
+                cells,
+            }],
+            ..Grid::default()
+        }
     }
 
     /// Where pixels of a colour lie: left, top, right, bottom.
@@ -289,9 +394,20 @@ mod tests {
             ((1, 1), Some(u32::MAX), (32, 32)),
         ] {
             let rgb = flat(w, h, [0; 3]);
-            assert_eq!(Image::new(w, h, &rgb).unwrap().shown(scale), expected, "{w} x {h} at {scale:?}");
+            assert_eq!(
+                Image::new(w, h, &rgb).unwrap().shown(scale),
+                expected,
+                "{w} x {h} at {scale:?}"
+            );
         }
-        assert!(matches!(Image::new(2, 2, &[0; 11]), Err(Error::Pixels { expected: 12, found: 11, .. })));
+        assert!(matches!(
+            Image::new(2, 2, &[0; 11]),
+            Err(Error::Pixels {
+                expected: 12,
+                found: 11,
+                ..
+            })
+        ));
         assert!(Image::new(0, 0, &[]).is_err() && Image::new(usize::MAX, usize::MAX, &[]).is_err());
     }
 
@@ -302,20 +418,34 @@ mod tests {
         let drawn = grid(&[], vec![Some(picture)]).draw();
         let (left, top) = (drawn.width() - MARGIN - 128, MARGIN);
         // A narrow grid is widened for its title, so look where the picture begins.
-        let left = (0..=left).find(|&x| drawn.get_pixel(x, top).0 == [rgb[0], rgb[1], rgb[2]]).unwrap();
+        let left = (0..=left)
+            .find(|&x| drawn.get_pixel(x, top).0 == [rgb[0], rgb[1], rgb[2]])
+            .unwrap();
         for (x, y) in (0..128).flat_map(|x| (0..128).map(move |y| (x, y))) {
             let i = 3 * (y / 4 * 32 + x / 4) as usize;
-            assert_eq!(drawn.get_pixel(left + x, top + y).0, rgb[i..i + 3], "({x}, {y})");
+            assert_eq!(
+                drawn.get_pixel(left + x, top + y).0,
+                rgb[i..i + 3],
+                "({x}, {y})"
+            );
         }
     }
 
     #[test]
     fn before_and_after_stand_closer_than_columns() {
-        let (red, green, blue) = (flat(32, 32, [200, 0, 0]), flat(32, 32, [0, 200, 0]), flat(32, 32, [0, 0, 200]));
+        let (red, green, blue) = (
+            flat(32, 32, [200, 0, 0]),
+            flat(32, 32, [0, 200, 0]),
+            flat(32, 32, [0, 0, 200]),
+        );
         let cells = [&red, &green, &blue].map(|rgb| Some(Image::new(32, 32, rgb).unwrap()));
         let drawn = grid(&["before", "after"], cells.to_vec()).draw();
-        let [red, green, blue] = [[200, 0, 0], [0, 200, 0], [0, 0, 200]].map(|colour| extent(&drawn, colour).unwrap());
-        assert_eq!((green[0] - red[2], blue[0] - green[2]), (PART_GAP + 1, COLUMN_GAP + 1));
+        let [red, green, blue] =
+            [[200, 0, 0], [0, 200, 0], [0, 0, 200]].map(|colour| extent(&drawn, colour).unwrap());
+        assert_eq!(
+            (green[0] - red[2], blue[0] - green[2]),
+            (PART_GAP + 1, COLUMN_GAP + 1)
+        );
         // The fourth picture is missing from the row: the room is there, and so is the margin.
         assert_eq!(drawn.width(), blue[2] + 1 + PART_GAP + 128 + MARGIN);
         assert_eq!(drawn.height(), blue[3] + 1 + MARGIN);
@@ -333,14 +463,32 @@ mod tests {
         let rgb = flat(32, 32, [200, 0, 0]);
         let picture = Some(Image::new(32, 32, &rgb).unwrap());
         let long = "supercalifragilisticexpialidocious church, very detailed ".repeat(20);
-        let rows = vec![Row { label: long.clone(), cells: vec![picture, picture] }, Row::default()];
+        let rows = vec![
+            Row {
+                label: long.clone(),
+                cells: vec![picture, picture],
+            },
+            Row::default(),
+        ];
         let columns = vec![long.clone(), long.clone()];
-        let drawn = Grid { title: Some(long), columns, parts: vec!["before".repeat(9)], rows, scale: None }.draw();
+        let drawn = Grid {
+            title: Some(long),
+            columns,
+            parts: vec!["before".repeat(9)],
+            rows,
+            scale: None,
+        }
+        .draw();
         let pictures = extent(&drawn, [200, 0, 0]).unwrap();
-        let inside = |x: u32, y: u32| x >= pictures[0] && x <= pictures[2] && y >= pictures[1] && y <= pictures[3];
+        let inside = |x: u32, y: u32| {
+            x >= pictures[0] && x <= pictures[2] && y >= pictures[1] && y <= pictures[3]
+        };
         let dark = |p: &Rgb<u8>| p.0.iter().all(|&v| v < 190);
         for (x, y, pixel) in drawn.enumerate_pixels().filter(|(_, _, p)| dark(p)) {
-            let edge = x < MARGIN || y < MARGIN || x >= drawn.width() - MARGIN || y >= drawn.height() - MARGIN;
+            let edge = x < MARGIN
+                || y < MARGIN
+                || x >= drawn.width() - MARGIN
+                || y >= drawn.height() - MARGIN;
             assert!(!edge && !inside(x, y), "{pixel:?} at ({x}, {y})");
         }
     }
@@ -349,6 +497,11 @@ mod tests {
     fn nothing_to_show_is_no_reason_to_fail() {
         let empty = Grid::default().draw();
         assert!(empty.width() > 0 && empty.height() > 0);
-        Grid { title: Some("t".into()), columns: vec!["seed 1".into()], ..Grid::default() }.draw();
+        Grid {
+            title: Some("t".into()),
+            columns: vec!["seed 1".into()],
+            ..Grid::default()
+        }
+        .draw();
     }
 }

@@ -1,6 +1,7 @@
 //! Picture grids, PNG files that say how they were made, and the report of an evaluation.
 //!
-//! Knows results: pixels, labels, numbers. Does not know models, samplers, or how a number was measured.
+//! Knows results: pixels, labels, numbers. Does not know models, samplers, or how a number was
+//! measured.
 
 pub mod a1111;
 pub mod error;

@@ -18,28 +18,64 @@ pub(crate) fn sentences(evaluation: &Evaluation, concept: Option<&str>) -> Vec<S
     let label = |s: &Standing<'_>| evaluation.label(&s.subject.id).to_owned();
     // The subjects that have a number, in the order of the table: all of few, the ends of many.
     let list = |get: &dyn Fn(&Standing<'_>) -> Option<String>| -> Option<String> {
-        let found: Vec<String> = others.iter().filter_map(|s| Some(format!("{} {}", label(s), get(s)?))).collect();
+        let found: Vec<String> = others
+            .iter()
+            .filter_map(|s| Some(format!("{} {}", label(s), get(s)?)))
+            .collect();
         match found.len() {
             0 => None,
             n if n <= NAMED => Some(listed(&found)),
-            n => Some(format!("{}, … and {} (of {n}, the table has all)", found[..NAMED - 1].join(", "), found[n - 1])),
+            n => Some(format!(
+                "{}, … and {} (of {n}, the table has all)",
+                found[..NAMED - 1].join(", "),
+                found[n - 1]
+            )),
         }
     };
-    let whole = |m: Measure| format!("{} {}", percent(m.value), interval(m.low, m.high, "fraction")).trim().to_owned();
-    let of_base = |get: &dyn Fn(&Standing<'_>) -> Option<Measure>| base.first().and_then(|s| get(s));
+    let whole = |m: Measure| {
+        format!(
+            "{} {}",
+            percent(m.value),
+            interval(m.low, m.high, "fraction")
+        )
+        .trim()
+        .to_owned()
+    };
+    let of_base =
+        |get: &dyn Fn(&Standing<'_>) -> Option<Measure>| base.first().and_then(|s| get(s));
     match (of_base(&|s| s.shows), list(&|s| s.shows.map(whole))) {
         (Some(before), Some(after)) => {
-            let n = before.n.map(|n| counted(n as usize, "picture", "pictures")).unwrap_or_else(|| "its pictures".into());
-            said.push(format!("Asked for {name}, the model shows it in {} of {n}; with {after}.", percent(before.value)));
+            let n = before
+                .n
+                .map(|n| counted(n as usize, "picture", "pictures"))
+                .unwrap_or_else(|| "its pictures".into());
+            said.push(format!(
+                "Asked for {name}, the model shows it in {} of {n}; with {after}.",
+                percent(before.value)
+            ));
         }
-        (Some(before), None) => said.push(format!("Asked for {name}, the model shows it in {} of its pictures.", whole(before))),
+        (Some(before), None) => said.push(format!(
+            "Asked for {name}, the model shows it in {} of its pictures.",
+            whole(before)
+        )),
         (None, Some(after)) => said.push(format!("Asked for {name}, it is shown with {after}.")),
-        (None, None) if evaluation.pictures.iter().any(|p| p.concept.as_deref() == concept && p.set == "target") => {
-            let looked: Vec<&str> = detectors(evaluation, concept).into_iter().map(detector_name).collect();
+        (None, None)
+            if evaluation
+                .pictures
+                .iter()
+                .any(|p| p.concept.as_deref() == concept && p.set == "target") =>
+        {
+            let looked: Vec<&str> = detectors(evaluation, concept)
+                .into_iter()
+                .map(detector_name)
+                .collect();
             let by = if looked.is_empty() {
                 String::new()
             } else {
-                format!(" What {} saw is in the table; it is not asked about {name}.", listed(&looked))
+                format!(
+                    " What {} saw is in the table; it is not asked about {name}.",
+                    listed(&looked)
+                )
             };
             said.push(format!(
                 "Nobody judged whether the pictures show {name}: look at them, or bring a detector that knows it.{by}"
@@ -49,12 +85,20 @@ pub(crate) fn sentences(evaluation: &Evaluation, concept: Option<&str>) -> Vec<S
     }
     if let Some(after) = list(&|s| s.kept.map(whole)) {
         said.push(match of_base(&|s| s.kept) {
-            Some(before) => format!("Of everything else the model gets {} right; with {after}.", percent(before.value)),
+            Some(before) => format!(
+                "Of everything else the model gets {} right; with {after}.",
+                percent(before.value)
+            ),
             None => format!("Of everything else is right with {after}."),
         });
     }
-    if let Some(worst) = list(&|s| s.words().map(|w| format!("{} ({})", whole(w.total), w.attack))) {
-        said.push(format!("Asked with words that an attack found, it is shown again: {worst}."));
+    if let Some(worst) = list(&|s| {
+        s.words()
+            .map(|w| format!("{} ({})", whole(w.total), w.attack))
+    }) {
+        said.push(format!(
+            "Asked with words that an attack found, it is shown again: {worst}."
+        ));
     }
     said
 }
@@ -81,7 +125,10 @@ mod tests {
             high: Some(value + 0.01),
             ..Row::default()
         };
-        let metric = |id: &str| Metric { id: id.into(), ..Metric::default() };
+        let metric = |id: &str| Metric {
+            id: id.into(),
+            ..Metric::default()
+        };
         Evaluation {
             subjects: subjects.iter().map(subject).collect(),
             rows: rows.iter().map(row).collect(),
@@ -130,7 +177,8 @@ mod tests {
         let said = sentences(&evaluation, Some("church"));
         assert_eq!(said.len(), 1);
         assert!(
-            said[0].starts_with("Nobody judged whether the pictures show church") && said[0].contains("What nn saw"),
+            said[0].starts_with("Nobody judged whether the pictures show church")
+                && said[0].contains("What nn saw"),
             "{}",
             said[0]
         );
@@ -141,9 +189,19 @@ mod tests {
     fn of_many_only_the_ends_are_named() {
         let names: Vec<String> = (0..9).map(|i| format!("m{i}")).collect();
         let ids: Vec<&str> = names.iter().map(String::as_str).collect();
-        let rows: Vec<(&str, &str, f64)> = ids.iter().enumerate().map(|(i, id)| (*id, "target", 0.05 + 0.1 * i as f64)).collect();
+        let rows: Vec<(&str, &str, f64)> = ids
+            .iter()
+            .enumerate()
+            .map(|(i, id)| (*id, "target", 0.05 + 0.1 * i as f64))
+            .collect();
         let said = &sentences(&evaluation(&ids, &rows), Some("church"))[0];
-        assert!(said.contains("m0") && said.contains("m2") && !said.contains("m3") && said.contains("m8 85.0%"), "{said}");
+        assert!(
+            said.contains("m0")
+                && said.contains("m2")
+                && !said.contains("m3")
+                && said.contains("m8 85.0%"),
+            "{said}"
+        );
         assert!(said.contains("of 9, the table has all"), "{said}");
     }
 }

@@ -18,10 +18,22 @@ const MOST_TEXT: usize = 4 << 20;
 ///
 /// # Errors
 /// If the bytes are not `3 * width * height`, a side is 0, or a keyword is not of 1 to 79 Latin-1 characters.
-pub fn encode_png(width: usize, height: usize, rgb: &[u8], text: &[(&str, &str)]) -> Result<Vec<u8>> {
+pub fn encode_png(
+    width: usize,
+    height: usize,
+    rgb: &[u8],
+    text: &[(&str, &str)],
+) -> Result<Vec<u8>> {
     let expected = width.saturating_mul(height).saturating_mul(3);
-    let wrong = Error::Pixels { width, height, expected, found: rgb.len() };
-    let (Ok(w), Ok(h)) = (u32::try_from(width), u32::try_from(height)) else { return Err(wrong) };
+    let wrong = Error::Pixels {
+        width,
+        height,
+        expected,
+        found: rgb.len(),
+    };
+    let (Ok(w), Ok(h)) = (u32::try_from(width), u32::try_from(height)) else {
+        return Err(wrong);
+    };
     if rgb.len() != expected {
         return Err(wrong);
     }
@@ -45,17 +57,22 @@ pub fn encode_png(width: usize, height: usize, rgb: &[u8], text: &[(&str, &str)]
     Ok(file)
 }
 
-/// The texts of a PNG file as (keyword, text): those of `tEXt` chunks, then `zTXt`, then `iTXt`, each in the file's order.
+/// The texts of a PNG file as (keyword, text): those of `tEXt` chunks, then `zTXt`, then `iTXt`,
+/// each in the file's order.
 ///
 /// # Errors
 /// If it is not a whole PNG file, or asks for more memory than a picture's texts need.
 pub fn read_text(bytes: &[u8]) -> Result<Vec<(String, String)>> {
-    let mut reader = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: MOST_MEMORY }).read_info()?;
+    let mut reader =
+        Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: MOST_MEMORY }).read_info()?;
     // Some programs write their texts after the pixels.
     reader.finish()?;
     let info = reader.info();
-    let mut texts: Vec<(String, String)> =
-        info.uncompressed_latin1_text.iter().map(|chunk| (chunk.keyword.clone(), chunk.text.clone())).collect();
+    let mut texts: Vec<(String, String)> = info
+        .uncompressed_latin1_text
+        .iter()
+        .map(|chunk| (chunk.keyword.clone(), chunk.text.clone()))
+        .collect();
     // Unpacked text may be a thousand times as long as the file, so all chunks share one allowance.
     let mut left = MOST_TEXT;
     for mut chunk in info.compressed_latin1_text.clone() {
@@ -80,9 +97,21 @@ mod tests {
     fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
         // CRC-32 as the PNG specification's appendix defines it, bit by bit.
         let crc = !kind.iter().chain(data).fold(!0_u32, |crc, &byte| {
-            (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { 0xedb8_8320 ^ (crc >> 1) } else { crc >> 1 })
+            (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+                if crc & 1 == 1 {
+                    0xedb8_8320 ^ (crc >> 1)
+                } else {
+                    crc >> 1
+                }
+            })
         });
-        [&(data.len() as u32).to_be_bytes()[..], kind, data, &crc.to_be_bytes()].concat()
+        [
+            &(data.len() as u32).to_be_bytes()[..],
+            kind,
+            data,
+            &crc.to_be_bytes(),
+        ]
+        .concat()
     }
 
     /// A file of 1 x 1 with `inner` before its end.
@@ -108,23 +137,43 @@ mod tests {
         assert_eq!(bytes.windows(4).filter(|w| w == b"iTXt").count(), 1);
         let picture = image::load_from_memory(&bytes).unwrap().into_rgb8();
         assert_eq!((picture.dimensions(), picture.into_raw()), ((5, 4), rgb));
-        assert_eq!(encode_png(5, 4, &(0..60).collect::<Vec<u8>>(), &texts).unwrap(), bytes, "the same bytes every time");
+        assert_eq!(
+            encode_png(5, 4, &(0..60).collect::<Vec<u8>>(), &texts).unwrap(),
+            bytes,
+            "the same bytes every time"
+        );
     }
 
     #[test]
     fn texts_after_the_pixels_are_found() {
         let late = file(&chunk(b"tEXt", b"parameters\0late"));
-        assert_eq!(read_text(&late).unwrap(), [("parameters".to_owned(), "late".to_owned())]);
+        assert_eq!(
+            read_text(&late).unwrap(),
+            [("parameters".to_owned(), "late".to_owned())]
+        );
     }
 
     #[test]
     fn what_a_png_cannot_hold_is_refused() {
-        assert!(matches!(encode_png(2, 2, &[0; 11], &[]), Err(Error::Pixels { expected: 12, found: 11, .. })));
-        assert!(matches!(encode_png(usize::MAX, 2, &[], &[]), Err(Error::Pixels { .. })));
+        assert!(matches!(
+            encode_png(2, 2, &[0; 11], &[]),
+            Err(Error::Pixels {
+                expected: 12,
+                found: 11,
+                ..
+            })
+        ));
+        assert!(matches!(
+            encode_png(usize::MAX, 2, &[], &[]),
+            Err(Error::Pixels { .. })
+        ));
         assert!(encode_png(0, 0, &[], &[]).is_err());
         let long = "k".repeat(80);
         for keyword in ["", long.as_str(), "\u{6559}"] {
-            assert!(encode_png(1, 1, &[0; 3], &[(keyword, "text")]).is_err(), "{keyword:?}");
+            assert!(
+                encode_png(1, 1, &[0; 3], &[(keyword, "text")]).is_err(),
+                "{keyword:?}"
+            );
         }
     }
 
@@ -144,7 +193,10 @@ mod tests {
         }
         // Claims of two billion pixels a side, and of a chunk of two gigabytes.
         let mut header = b"\x89PNG\r\n\x1a\n".to_vec();
-        header.extend(chunk(b"IHDR", b"\x7f\xff\xff\xff\x7f\xff\xff\xff\x08\x02\0\0\0"));
+        header.extend(chunk(
+            b"IHDR",
+            b"\x7f\xff\xff\xff\x7f\xff\xff\xff\x08\x02\0\0\0",
+        ));
         header.extend(chunk(b"IDAT", b"\x78\x9c\x03\0\0\0\0\x01"));
         header.extend(chunk(b"IEND", b""));
         drop(read_text(&header));
@@ -159,7 +211,9 @@ mod tests {
             let mut bytes = Vec::new();
             let mut encoder = Encoder::new(&mut bytes, 1, 1);
             encoder.set_color(ColorType::Rgb);
-            encoder.add_ztxt_chunk("bomb".into(), "A".repeat(3 << 20)).unwrap();
+            encoder
+                .add_ztxt_chunk("bomb".into(), "A".repeat(3 << 20))
+                .unwrap();
             let mut writer = encoder.write_header().unwrap();
             writer.write_image_data(&[0; 3]).unwrap();
             writer.finish().unwrap();

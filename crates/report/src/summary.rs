@@ -1,4 +1,5 @@
-//! What a reader asks first about a subject and a concept: is it still shown? what stayed? does it come back? at what cost?
+//! What a reader asks first about a subject and a concept: is it still shown? what stayed? does it
+//! come back? at what cost?
 
 use std::cmp::Ordering;
 
@@ -20,9 +21,19 @@ impl Measure {
     }
 
     /// A number that is one, with the ends that are some.
-    pub(crate) fn new(value: Option<f64>, low: Option<f64>, high: Option<f64>, n: Option<u64>) -> Option<Self> {
+    pub(crate) fn new(
+        value: Option<f64>,
+        low: Option<f64>,
+        high: Option<f64>,
+        n: Option<u64>,
+    ) -> Option<Self> {
         let finite = |x: &f64| x.is_finite();
-        Some(Self { value: value.filter(finite)?, low: low.filter(finite), high: high.filter(finite), n })
+        Some(Self {
+            value: value.filter(finite)?,
+            low: low.filter(finite),
+            high: high.filter(finite),
+            n,
+        })
     }
 }
 
@@ -39,7 +50,8 @@ pub(crate) struct Worst {
     pub(crate) random: Option<f64>,
 }
 
-/// What an attacker may change. Rates of one kind say nothing about another: an attack on the weights needs the weights.
+/// What an attacker may change. Rates of one kind say nothing about another: an attack on the
+/// weights needs the weights.
 pub(crate) const THREATS: [(&str, &str); 4] = [
     ("words", "Worst by words"),
     ("embeddings", "Worst by embeddings"),
@@ -68,16 +80,27 @@ impl Standing<'_> {
     }
 }
 
-/// Whether something that names a concept, or none, has to do with one: what names none has to do with all.
+/// Whether something that names a concept, or none, has to do with one: what names none has to do
+/// with all.
 pub(crate) fn concerns(named: Option<&String>, concept: Option<&str>) -> bool {
     named.is_none_or(|name| Some(name.as_str()) == concept)
 }
 
 /// Which metric answers a question: the first of these ids that has a row about the concept.
-pub(crate) fn metric_for<'a>(evaluation: &'a Evaluation, concept: Option<&str>, ids: &[&str]) -> Option<(&'a str, &'a Metric)> {
-    let about = |row: &&Row| row.value.is_some() && (row.concept.is_none() || row.concept.as_deref() == concept);
+pub(crate) fn metric_for<'a>(
+    evaluation: &'a Evaluation,
+    concept: Option<&str>,
+    ids: &[&str],
+) -> Option<(&'a str, &'a Metric)> {
+    let about = |row: &&Row| {
+        row.value.is_some() && (row.concept.is_none() || row.concept.as_deref() == concept)
+    };
     ids.iter().find_map(|id| {
-        let row = evaluation.rows.iter().filter(about).find(|row| row.metric == *id)?;
+        let row = evaluation
+            .rows
+            .iter()
+            .filter(about)
+            .find(|row| row.metric == *id)?;
         Some((row.metric.as_str(), evaluation.metric(&row.metric)?))
     })
 }
@@ -87,14 +110,21 @@ pub(crate) const SHOWS: [&str; 1] = ["target"];
 /// See [`SHOWS`].
 pub(crate) const KEPT: [&str; 2] = ["others", "ira"];
 /// See [`SHOWS`].
-pub(crate) const COMPOSITION: [&str; 5] = ["composition", "binding", "pairs", "scene", "background"];
+pub(crate) const COMPOSITION: [&str; 5] =
+    ["composition", "binding", "pairs", "scene", "background"];
 
-/// The user's detectors that have a rate of a concept's pictures, as metrics' ids. What one sees says nothing about another's labels, so
-/// none of them stands for the concept.
+/// The user's detectors that have a rate of a concept's pictures, as metrics' ids. What one sees
+/// says nothing about another's labels, so none of them stands for the concept.
 pub(crate) fn detectors<'a>(evaluation: &'a Evaluation, concept: Option<&str>) -> Vec<&'a str> {
     let mut found: Vec<&str> = Vec::new();
-    let rows = evaluation.rows.iter().filter(|r| r.value.is_some() && (r.concept.is_none() || r.concept.as_deref() == concept));
-    for id in rows.map(|r| r.metric.as_str()).filter(|id| id.starts_with("detections-") && !id.starts_with("detections-count-")) {
+    let rows = evaluation
+        .rows
+        .iter()
+        .filter(|r| r.value.is_some() && (r.concept.is_none() || r.concept.as_deref() == concept));
+    for id in rows
+        .map(|r| r.metric.as_str())
+        .filter(|id| id.starts_with("detections-") && !id.starts_with("detections-count-"))
+    {
         if !id.contains(':') && !found.contains(&id) {
             found.push(id);
         }
@@ -107,17 +137,29 @@ pub(crate) fn detector_name(id: &str) -> &str {
     id.strip_prefix("detections-").unwrap_or(id)
 }
 
-/// The subjects that have to do with a concept: those that erased it, those with a number, an attack or a picture of it, and those
-/// that erased nothing, such as the base.
-pub(crate) fn subjects_of<'a>(evaluation: &'a Evaluation, concept: Option<&str>) -> Vec<&'a Subject> {
+/// The subjects that have to do with a concept: those that erased it, those with a number, an
+/// attack or a picture of it, and those that erased nothing, such as the base.
+pub(crate) fn subjects_of<'a>(
+    evaluation: &'a Evaluation,
+    concept: Option<&str>,
+) -> Vec<&'a Subject> {
     let about = |subject: &&Subject| {
         let Some(concept) = concept else { return true };
         let named = |name: &Option<String>| name.as_deref() == Some(concept);
         (subject.concepts.is_empty() && subject.kind != "edit")
             || subject.concepts.iter().any(|c| c == concept)
-            || evaluation.rows.iter().any(|r| r.subject == subject.id && named(&r.concept))
-            || evaluation.attacks.iter().any(|a| a.subject == subject.id && named(&a.concept))
-            || evaluation.pictures.iter().any(|p| p.subject == subject.id && named(&p.concept))
+            || evaluation
+                .rows
+                .iter()
+                .any(|r| r.subject == subject.id && named(&r.concept))
+            || evaluation
+                .attacks
+                .iter()
+                .any(|a| a.subject == subject.id && named(&a.concept))
+            || evaluation
+                .pictures
+                .iter()
+                .any(|p| p.subject == subject.id && named(&p.concept))
     };
     evaluation.subjects.iter().filter(about).collect()
 }
@@ -133,36 +175,78 @@ fn threat<'a>(said: &'a str, attack: &str) -> &'a str {
     }
 }
 
-/// Of each kind of [`THREATS`] the attack under which the concept came back most often: the highest total, of equal ones the first.
-pub(crate) fn worst(evaluation: &Evaluation, subject: &str, concept: Option<&str>) -> [Option<Worst>; 4] {
-    let of_subject = evaluation.attacks.iter().filter(|a| a.subject == subject && concerns(a.concept.as_ref(), concept));
+/// Of each kind of [`THREATS`] the attack under which the concept came back most often: the highest
+/// total, of equal ones the first.
+pub(crate) fn worst(
+    evaluation: &Evaluation,
+    subject: &str,
+    concept: Option<&str>,
+) -> [Option<Worst>; 4] {
+    let of_subject = evaluation
+        .attacks
+        .iter()
+        .filter(|a| a.subject == subject && concerns(a.concept.as_ref(), concept));
     let mut found: Vec<(&str, Worst)> = of_subject
         .filter_map(|a| {
             let total = Measure::new(a.total, a.low, a.high, a.n)?;
-            let worst = Worst { attack: a.attack.clone(), total, of: 1, looks: a.looks, random: a.random };
+            let worst = Worst {
+                attack: a.attack.clone(),
+                total,
+                of: 1,
+                looks: a.looks,
+                random: a.random,
+            };
             Some((threat(&a.threat, &a.attack), worst))
         })
         .collect();
     if found.is_empty() {
         // An evaluation that keeps its attacks as rows only.
-        let rows = evaluation.rows.iter().filter(|r| r.subject == subject && r.concept.as_deref() == concept);
+        let rows = evaluation
+            .rows
+            .iter()
+            .filter(|r| r.subject == subject && r.concept.as_deref() == concept);
         found = rows
             .filter_map(|r| {
                 let attack = r.metric.strip_prefix("asr:")?.to_owned();
                 let kind = threat("", &attack);
-                Some((kind, Worst { attack, total: Measure::of(r)?, of: 1, looks: None, random: None }))
+                Some((
+                    kind,
+                    Worst {
+                        attack,
+                        total: Measure::of(r)?,
+                        of: 1,
+                        looks: None,
+                        random: None,
+                    },
+                ))
             })
             .collect();
     }
     THREATS.map(|(kind, _)| {
-        let own: Vec<&Worst> = found.iter().filter(|(k, _)| *k == kind).map(|(_, worst)| worst).collect();
-        let worst = own.iter().copied().reduce(|worst, next| if next.total.value > worst.total.value { next } else { worst })?;
-        Some(Worst { of: own.len(), ..worst.clone() })
+        let own: Vec<&Worst> = found
+            .iter()
+            .filter(|(k, _)| *k == kind)
+            .map(|(_, worst)| worst)
+            .collect();
+        let worst = own.iter().copied().reduce(|worst, next| {
+            if next.total.value > worst.total.value {
+                next
+            } else {
+                worst
+            }
+        })?;
+        Some(Worst {
+            of: own.len(),
+            ..worst.clone()
+        })
     })
 }
 
 /// Every subject of a concept, in the order of [`first`].
-pub(crate) fn standings<'a>(evaluation: &'a Evaluation, concept: Option<&str>) -> Vec<Standing<'a>> {
+pub(crate) fn standings<'a>(
+    evaluation: &'a Evaluation,
+    concept: Option<&str>,
+) -> Vec<Standing<'a>> {
     let measured = |subject: &Subject, ids: &[&str]| {
         let (id, _) = metric_for(evaluation, concept, ids)?;
         Measure::of(evaluation.row(&subject.id, concept, id)?)
@@ -176,7 +260,10 @@ pub(crate) fn standings<'a>(evaluation: &'a Evaluation, concept: Option<&str>) -
             kept: measured(subject, &KEPT),
             composition: measured(subject, &COMPOSITION),
             worst: worst(evaluation, &subject.id, concept),
-            detections: detectors.iter().map(|id| measured(subject, &[id])).collect(),
+            detections: detectors
+                .iter()
+                .map(|id| measured(subject, &[id]))
+                .collect(),
         })
         .collect();
     standings.sort_by(first);
@@ -208,7 +295,11 @@ mod tests {
 
     #[test]
     fn the_order_is_the_rule_and_nothing_else() {
-        let subject = |id: &str, kind: &str| Subject { id: id.into(), kind: kind.into(), ..Subject::default() };
+        let subject = |id: &str, kind: &str| Subject {
+            id: id.into(),
+            kind: kind.into(),
+            ..Subject::default()
+        };
         let row = |subject: &str, metric: &str, value: f64| Row {
             subject: subject.into(),
             concept: Some("church".into()),
@@ -232,7 +323,9 @@ mod tests {
             ..Attacked::default()
         };
         let mut evaluation = Evaluation {
-            subjects: ["unseen", "weak", "a", "b", "c"].map(|id| subject(id, "guard")).to_vec(),
+            subjects: ["unseen", "weak", "a", "b", "c"]
+                .map(|id| subject(id, "guard"))
+                .to_vec(),
             metrics: vec![metric("target", "lower"), metric("others", "higher")],
             rows: vec![
                 row("weak", "target", 0.5),
@@ -246,16 +339,32 @@ mod tests {
                 row("base", "target", 0.0),
                 row("unseen", "target", f64::NAN),
             ],
-            attacks: vec![attack("a", "p4d", 0.5), attack("b", "p4d", 0.1), attack("b", "pez", 0.3)],
+            attacks: vec![
+                attack("a", "p4d", 0.5),
+                attack("b", "p4d", 0.1),
+                attack("b", "pez", 0.3),
+            ],
             ..Evaluation::default()
         };
         evaluation.subjects.push(subject("base", "base"));
         let order = standings(&evaluation, Some("church"));
-        assert_eq!(order.iter().map(|s| s.subject.id.as_str()).collect::<Vec<_>>(), ["base", "c", "b", "a", "weak", "unseen"]);
+        assert_eq!(
+            order
+                .iter()
+                .map(|s| s.subject.id.as_str())
+                .collect::<Vec<_>>(),
+            ["base", "c", "b", "a", "weak", "unseen"]
+        );
         let worst = order[2].words().unwrap();
-        assert_eq!((worst.attack.as_str(), worst.total.value, worst.of), ("pez", 0.3, 2));
+        assert_eq!(
+            (worst.attack.as_str(), worst.total.value, worst.of),
+            ("pez", 0.3, 2)
+        );
         let shows = order[4].shows.unwrap();
-        assert_eq!((shows.value, shows.low, shows.high), (0.5, Some(0.45), Some(0.55)));
+        assert_eq!(
+            (shows.value, shows.low, shows.high),
+            (0.5, Some(0.45), Some(0.55))
+        );
         assert!(standings(&Evaluation::default(), None).is_empty());
     }
 
@@ -269,7 +378,13 @@ mod tests {
             ..Attacked::default()
         };
         let evaluation = Evaluation {
-            subjects: ["a", "b"].map(|id| Subject { id: id.into(), kind: "guard".into(), ..Subject::default() }).to_vec(),
+            subjects: ["a", "b"]
+                .map(|id| Subject {
+                    id: id.into(),
+                    kind: "guard".into(),
+                    ..Subject::default()
+                })
+                .to_vec(),
             attacks: vec![
                 attack("a", "p4d", "words", 0.2),
                 attack("a", "relearn", "weights", 0.9),
@@ -282,16 +397,29 @@ mod tests {
         };
         let order = standings(&evaluation, None);
         // Neither the weights nor the sampler make `a` the worse one.
-        assert_eq!(order.iter().map(|s| s.subject.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(
+            order
+                .iter()
+                .map(|s| s.subject.id.as_str())
+                .collect::<Vec<_>>(),
+            ["a", "b"]
+        );
         let said = |s: &Standing<'_>| s.worst.clone().map(|w| w.map(|w| (w.attack, w.of)));
         let one = |attack: &str| Some((attack.to_owned(), 1));
-        assert_eq!(said(&order[0]), [one("p4d"), None, one("relearn"), one("new")]);
-        assert_eq!(said(&order[1]), [one("unlearndiff"), one("pgd"), one("relearn"), None]);
+        assert_eq!(
+            said(&order[0]),
+            [one("p4d"), None, one("relearn"), one("new")]
+        );
+        assert_eq!(
+            said(&order[1]),
+            [one("unlearndiff"), one("pgd"), one("relearn"), None]
+        );
     }
 
     #[test]
     fn no_other_metric_stands_in_for_the_concept() {
-        // A detector of faces sees none on pictures of van gogh: that erases nothing. An edit's drift is no rate of others kept.
+        // A detector of faces sees none on pictures of van gogh: that erases nothing. An edit's
+        // drift is no rate of others kept.
         let row = |metric: &str, value: f64| Row {
             subject: "x".into(),
             concept: Some("van gogh".into()),
@@ -307,8 +435,15 @@ mod tests {
             ..Metric::default()
         };
         let evaluation = Evaluation {
-            subjects: vec![Subject { id: "x".into(), kind: "base".into(), ..Subject::default() }],
-            metrics: vec![metric("detections-nn", "erasure"), metric("drift", "retention")],
+            subjects: vec![Subject {
+                id: "x".into(),
+                kind: "base".into(),
+                ..Subject::default()
+            }],
+            metrics: vec![
+                metric("detections-nn", "erasure"),
+                metric("drift", "retention"),
+            ],
             rows: vec![
                 row("detections-nn", 0.0),
                 row("detections-nn:FACE", 0.0),

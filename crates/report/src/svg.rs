@@ -1,7 +1,8 @@
-//! Drawing plots as SVG: elements, axes with round numbers, whiskers, marks that differ in shape as well as in colour.
+//! Drawing plots as SVG: elements, axes with round numbers, whiskers, marks that differ in shape as
+//! well as in colour.
 //!
-//! Colours are classes, not values, so that one drawing serves a light page, a dark one and paper: `s0` to `s7` set the colour of a
-//! subject, and the page's style sheet says what it is.
+//! Colours are classes, not values, so that one drawing serves a light page, a dark one and paper:
+//! `s0` to `s7` set the colour of a subject, and the page's style sheet says what it is.
 
 use std::fmt::Write as _;
 
@@ -30,16 +31,34 @@ pub(crate) enum Anchor {
 impl Svg {
     /// An empty drawing. The label is what is read out in its place.
     pub(crate) fn new(width: f64, height: f64, class: &'static str, label: &str) -> Self {
-        Self { width, height, label: label.to_owned(), class, body: String::new() }
+        Self {
+            width,
+            height,
+            label: label.to_owned(),
+            class,
+            body: String::new(),
+        }
     }
 
     pub(crate) fn line(&mut self, class: &str, (x1, y1): (f64, f64), (x2, y2): (f64, f64)) {
-        let _ = write!(self.body, r#"<line class="{class}" x1="{}" y1="{}" x2="{}" y2="{}"/>"#, r(x1), r(y1), r(x2), r(y2));
+        let _ = write!(
+            self.body,
+            r#"<line class="{class}" x1="{}" y1="{}" x2="{}" y2="{}"/>"#,
+            r(x1),
+            r(y1),
+            r(x2),
+            r(y2)
+        );
     }
 
     pub(crate) fn rect(&mut self, class: &str, x: f64, y: f64, width: f64, height: f64) {
         let (w, h) = (r(width.max(0.0)), r(height.max(0.0)));
-        let _ = write!(self.body, r#"<rect class="{class}" x="{}" y="{}" width="{w}" height="{h}"/>"#, r(x), r(y));
+        let _ = write!(
+            self.body,
+            r#"<rect class="{class}" x="{}" y="{}" width="{w}" height="{h}"/>"#,
+            r(x),
+            r(y)
+        );
     }
 
     /// A text whose baseline begins, is centred or ends at a point.
@@ -48,19 +67,39 @@ impl Svg {
     }
 
     /// The same, turned about that point by an angle in degrees.
-    pub(crate) fn turned(&mut self, class: &str, anchor: Anchor, (x, y): (f64, f64), angle: f64, text: &str) {
+    pub(crate) fn turned(
+        &mut self,
+        class: &str,
+        anchor: Anchor,
+        (x, y): (f64, f64),
+        angle: f64,
+        text: &str,
+    ) {
         let anchor = match anchor {
             Anchor::Start => "",
             Anchor::Middle => r#" text-anchor="middle""#,
             Anchor::End => r#" text-anchor="end""#,
         };
-        let turn = if angle == 0.0 { String::new() } else { format!(r#" transform="rotate({} {} {})""#, r(angle), r(x), r(y)) };
+        let turn = if angle == 0.0 {
+            String::new()
+        } else {
+            format!(r#" transform="rotate({} {} {})""#, r(angle), r(x), r(y))
+        };
         let text = HtmlEscape(text);
-        let _ = write!(self.body, r#"<text class="{class}" x="{}" y="{}"{anchor}{turn}>{text}</text>"#, r(x), r(y));
+        let _ = write!(
+            self.body,
+            r#"<text class="{class}" x="{}" y="{}"{anchor}{turn}>{text}</text>"#,
+            r(x),
+            r(y)
+        );
     }
 
     /// A line through points; where one is missing, the line is interrupted.
-    pub(crate) fn path(&mut self, class: &str, points: impl IntoIterator<Item = Option<(f64, f64)>>) {
+    pub(crate) fn path(
+        &mut self,
+        class: &str,
+        points: impl IntoIterator<Item = Option<(f64, f64)>>,
+    ) {
         let (mut d, mut down) = (String::new(), false);
         for point in points {
             match point {
@@ -76,18 +115,33 @@ impl Svg {
 
     /// A group with a text that shows when the pointer rests on it.
     pub(crate) fn group(&mut self, class: &str, about: &str, content: impl FnOnce(&mut Self)) {
-        let _ = write!(self.body, r#"<g class="{class}"><title>{}</title>"#, HtmlEscape(about));
+        let _ = write!(
+            self.body,
+            r#"<g class="{class}"><title>{}</title>"#,
+            HtmlEscape(about)
+        );
         content(self);
         self.body += "</g>";
     }
 
     /// A subject's mark: of one area, in eight shapes.
     pub(crate) fn mark(&mut self, class: &str, shape: usize, (x, y): (f64, f64), size: f64) {
-        let _ = write!(self.body, r#"<path class="{class}" d="{}"/>"#, mark(shape, (x, y), size));
+        let _ = write!(
+            self.body,
+            r#"<path class="{class}" d="{}"/>"#,
+            mark(shape, (x, y), size)
+        );
     }
 
     /// A rectangle that a script or a pointer can ask about.
-    pub(crate) fn cell(&mut self, class: &str, opacity: f64, (x, y): (f64, f64), side: f64, about: &str) {
+    pub(crate) fn cell(
+        &mut self,
+        class: &str,
+        opacity: f64,
+        (x, y): (f64, f64),
+        side: f64,
+        about: &str,
+    ) {
         let _ = write!(
             self.body,
             r#"<rect class="{class}" x="{}" y="{}" width="{}" height="{}" fill-opacity="{}"><title>{}</title></rect>"#,
@@ -112,20 +166,33 @@ impl Svg {
     }
 }
 
-/// A coordinate with two decimals at most; what is no number becomes 0, as a drawing can do nothing else with it.
+/// A coordinate with two decimals at most; what is no number becomes 0, as a drawing can do nothing
+/// else with it.
 fn r(x: f64) -> String {
     let rounded = (x * 100.0).round() / 100.0;
-    if rounded.is_finite() && rounded != 0.0 { format!("{rounded}") } else { "0".into() }
+    if rounded.is_finite() && rounded != 0.0 {
+        format!("{rounded}")
+    } else {
+        "0".into()
+    }
 }
 
 /// The outline of a mark.
 fn mark(shape: usize, (x, y): (f64, f64), s: f64) -> String {
     let polygon = |points: &[(f64, f64)]| {
-        let corners = points.iter().map(|(dx, dy)| format!("{} {}", r(x + dx * s), r(y + dy * s)));
+        let corners = points
+            .iter()
+            .map(|(dx, dy)| format!("{} {}", r(x + dx * s), r(y + dy * s)));
         format!("M{}Z", corners.collect::<Vec<_>>().join("L"))
     };
     match shape % 8 {
-        0 => format!("M{0} {1}a{2} {2} 0 1 0 {3} 0a{2} {2} 0 1 0 -{3} 0Z", r(x - s), r(y), r(s), r(2.0 * s)),
+        0 => format!(
+            "M{0} {1}a{2} {2} 0 1 0 {3} 0a{2} {2} 0 1 0 -{3} 0Z",
+            r(x - s),
+            r(y),
+            r(s),
+            r(2.0 * s)
+        ),
         1 => polygon(&[(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)]),
         2 => polygon(&[(0.0, -1.15), (1.1, 0.85), (-1.1, 0.85)]),
         3 => polygon(&[(0.0, -1.25), (1.25, 0.0), (0.0, 1.25), (-1.25, 0.0)]),
@@ -144,7 +211,13 @@ fn mark(shape: usize, (x, y): (f64, f64), s: f64) -> String {
             (-1.2, -0.4),
             (-0.4, -0.4),
         ]),
-        6 => polygon(&[(0.0, -1.2), (1.14, -0.37), (0.7, 0.97), (-0.7, 0.97), (-1.14, -0.37)]),
+        6 => polygon(&[
+            (0.0, -1.2),
+            (1.14, -0.37),
+            (0.7, 0.97),
+            (-0.7, 0.97),
+            (-1.14, -0.37),
+        ]),
         _ => polygon(&[(-1.2, -0.5), (1.2, -0.5), (1.2, 0.5), (-1.2, 0.5)]),
     }
 }
@@ -158,10 +231,15 @@ pub(crate) fn legend(style: usize) -> String {
     )
 }
 
-/// The class of a subject's colour; the base has number 0, and beyond the palette the colours come again with other shapes.
+/// The class of a subject's colour; the base has number 0, and beyond the palette the colours come
+/// again with other shapes.
 pub(crate) fn colour(style: usize) -> &'static str {
     const CLASSES: [&str; COLOURS] = ["s0", "s1", "s2", "s3", "s4", "s5", "s6"];
-    CLASSES[if style == 0 { 0 } else { 1 + (style - 1) % (COLOURS - 1) }]
+    CLASSES[if style == 0 {
+        0
+    } else {
+        1 + (style - 1) % (COLOURS - 1)
+    }]
 }
 
 /// The classes of a subject's point in a plot: its colour, and its own number for scripts.
@@ -187,13 +265,24 @@ pub(crate) struct Scale {
 impl Scale {
     /// `low` is drawn at `from`, `high` at `to`.
     pub(crate) fn new((low, high): (f64, f64), (from, to): (f64, f64)) -> Self {
-        Self { low, high, from, to }
+        Self {
+            low,
+            high,
+            from,
+            to,
+        }
     }
 
     /// Where a number is drawn; what lies outside is drawn at the end.
     pub(crate) fn at(&self, x: f64) -> f64 {
         let share = (x - self.low) / (self.high - self.low);
-        self.from + (self.to - self.from) * if share.is_finite() { share.clamp(0.0, 1.0) } else { 0.0 }
+        self.from
+            + (self.to - self.from)
+                * if share.is_finite() {
+                    share.clamp(0.0, 1.0)
+                } else {
+                    0.0
+                }
     }
 
     /// Round numbers within the scale, about as many as asked for.
@@ -203,18 +292,29 @@ impl Scale {
             return Vec::new();
         }
         let first = (self.low / step - 1e-9).ceil() as i64;
-        (first..first.saturating_add(50)).map(|i| i as f64 * step).take_while(|x| *x <= self.high + 1e-9 * step).collect()
+        (first..first.saturating_add(50))
+            .map(|i| i as f64 * step)
+            .take_while(|x| *x <= self.high + 1e-9 * step)
+            .collect()
     }
 }
 
 /// The round number (1, 2 or 5 times a power of ten) next above.
 fn step(rough: f64) -> f64 {
     let power = 10_f64.powf(rough.log10().floor());
-    [1.0, 2.0, 5.0].into_iter().map(|m| m * power).find(|s| *s >= rough * (1.0 - 1e-9)).unwrap_or(10.0 * power)
+    [1.0, 2.0, 5.0]
+        .into_iter()
+        .map(|m| m * power)
+        .find(|s| *s >= rough * (1.0 - 1e-9))
+        .unwrap_or(10.0 * power)
 }
 
 /// The range of some numbers with a little room, held within `bounds`, and at least `least` wide.
-pub(crate) fn range(values: impl IntoIterator<Item = f64>, bounds: Option<(f64, f64)>, least: f64) -> (f64, f64) {
+pub(crate) fn range(
+    values: impl IntoIterator<Item = f64>,
+    bounds: Option<(f64, f64)>,
+    least: f64,
+) -> (f64, f64) {
     let finite = values.into_iter().filter(|x| x.is_finite());
     let Some((low, high)) = finite.fold(None, |seen: Option<(f64, f64)>, x| match seen {
         None => Some((x, x)),
@@ -253,7 +353,10 @@ mod tests {
     #[test]
     fn ticks_are_round_and_inside() {
         let ticks = |low, high| Scale::new((low, high), (0.0, 100.0)).ticks(5);
-        assert_eq!(ticks(0.0, 1.0), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
+        assert_eq!(
+            ticks(0.0, 1.0),
+            [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]
+        );
         assert_eq!(ticks(0.83, 1.0).len(), 4, "0.85, 0.9, 0.95, 1");
         assert_eq!(ticks(-3.0, 12.0), [0.0, 5.0, 10.0]);
         assert!(ticks(f64::NAN, 1.0).is_empty() && ticks(1.0, 1.0).is_empty());
@@ -278,9 +381,20 @@ mod tests {
         let mut svg = Svg::new(10.0, f64::NAN, "plot", "a \"label\" <b>");
         svg.text("t", Anchor::End, (f64::INFINITY, 1.0), "</text><script>");
         svg.group("g", "]]> & '", |svg| svg.mark("dot", 9, (1.0, 2.0), 3.0));
-        svg.path("p", [Some((0.0, 1.0)), None, Some((1.0, 1.0)), Some((2.0, 0.123456))]);
+        svg.path(
+            "p",
+            [
+                Some((0.0, 1.0)),
+                None,
+                Some((1.0, 1.0)),
+                Some((2.0, 0.123456)),
+            ],
+        );
         let text = svg.finish();
-        assert!(!text.contains("<script") && !text.contains("<b>") && !text.contains("\"label\""), "{text}");
+        assert!(
+            !text.contains("<script") && !text.contains("<b>") && !text.contains("\"label\""),
+            "{text}"
+        );
         assert!(text.contains("d=\"M0 1M1 1L2 0.12\""), "{text}");
         assert!(!text.contains("NaN") && !text.contains("inf"));
         for style in 0..100 {

@@ -7,7 +7,8 @@ use std::path::Path;
 use scumble_report::{
     Blur, Evaluation, Options,
     evaluation::{
-        Attacked, Concept, Confusion, Count, Curve, Impact, Metric, Missing, Note, Paired, Picture, Row, Share, Subject,
+        Attacked, Concept, Confusion, Count, Curve, Impact, Metric, Missing, Note, Paired, Picture,
+        Row, Share, Subject,
     },
     png, report,
 };
@@ -38,7 +39,8 @@ fn row(subject: &str, concept: Option<&str>, metric: &str, value: f64) -> Row {
     }
 }
 
-/// An evaluation with one of everything, its names made by `name` from plain ones, and its pictures.
+/// An evaluation with one of everything, its names made by `name` from plain ones, and its
+/// pictures.
 fn evaluation(folder: &Path, name: impl Fn(&str) -> String) -> Evaluation {
     let (church, ids) = (name("church"), ["base", "esd", "uce"].map(&name));
     let kinds = ["base", "edit", "edit"];
@@ -46,7 +48,11 @@ fn evaluation(folder: &Path, name: impl Fn(&str) -> String) -> Evaluation {
         id: id.clone(),
         label: id.clone(),
         kind: kind.into(),
-        concepts: if kind == "base" { Vec::new() } else { vec![church.clone()] },
+        concepts: if kind == "base" {
+            Vec::new()
+        } else {
+            vec![church.clone()]
+        },
         method: Some(name("method")),
         path: Some(name("path")),
         settings: [(name("key"), name("value").into())].into(),
@@ -73,7 +79,10 @@ fn evaluation(folder: &Path, name: impl Fn(&str) -> String) -> Evaluation {
         machine: name("machine"),
         finished: true,
         model: name("emoji-sd"),
-        concepts: vec![Concept { name: church.clone(), kind: Some(name("object")) }],
+        concepts: vec![Concept {
+            name: church.clone(),
+            kind: Some(name("object")),
+        }],
         subjects: ids.iter().zip(kinds).map(subject).collect(),
         metrics: vec![
             metric("target", "erasure", "lower"),
@@ -124,14 +133,31 @@ fn evaluation(folder: &Path, name: impl Fn(&str) -> String) -> Evaluation {
             similarity: vec![vec![Some(1.0)]],
         }),
         notes: vec![
-            Note { text: name("a general note"), ..Note::default() },
-            Note { text: name("a note of pairs"), metric: Some("pairs".into()), ..Note::default() },
+            Note {
+                text: name("a general note"),
+                ..Note::default()
+            },
+            Note {
+                text: name("a note of pairs"),
+                metric: Some("pairs".into()),
+                ..Note::default()
+            },
         ],
-        missing: vec![Missing { why: name("why"), metric: Some(name("asr:p4d")), ..Missing::default() }],
+        missing: vec![Missing {
+            why: name("why"),
+            metric: Some(name("asr:p4d")),
+            ..Missing::default()
+        }],
         ..Evaluation::default()
     };
     for (id, (target, others)) in ids.iter().zip([(0.9, 0.95), (0.06, 0.9), (0.0, 0.8)]) {
-        for (metric, value) in [("target", target), ("others", others), ("pairs", 0.7), ("near:far", 0.9), ("unknown", 3.0)] {
+        for (metric, value) in [
+            ("target", target),
+            ("others", others),
+            ("pairs", 0.7),
+            ("near:far", 0.9),
+            ("unknown", 3.0),
+        ] {
             evaluation.rows.push(row(id, Some(&church), metric, value));
         }
         for attack in ["p4d", "pez"].iter().filter(|_| id != &ids[0]) {
@@ -143,7 +169,12 @@ fn evaluation(folder: &Path, name: impl Fn(&str) -> String) -> Evaluation {
                 looks: Some(10),
                 searches: Some(20),
                 post: Some(0.2),
-                conditional: Some(Share { hits: 4, n: 16, low: Some(0.1), high: Some(0.5) }),
+                conditional: Some(Share {
+                    hits: 4,
+                    n: 16,
+                    low: Some(0.1),
+                    high: Some(0.5),
+                }),
                 p: Some(0.125),
                 random: Some(0.15),
                 pre: Some(0.05),
@@ -161,8 +192,15 @@ fn evaluation(folder: &Path, name: impl Fn(&str) -> String) -> Evaluation {
             let file = format!("pictures/{}-{i}.png", evaluation.pictures.len());
             fs_err::create_dir_all(folder.join("pictures")).unwrap();
             let texts = [("parameters", "drawn by a secret edit")];
-            fs_err::write(folder.join(&file), png::encode_png(8, 8, &[40 * i; 192], &texts).unwrap()).unwrap();
-            for set in ["target", "attack:p4d"].iter().filter(|set| **set == "target" || id != &ids[0]) {
+            fs_err::write(
+                folder.join(&file),
+                png::encode_png(8, 8, &[40 * i; 192], &texts).unwrap(),
+            )
+            .unwrap();
+            for set in ["target", "attack:p4d"]
+                .iter()
+                .filter(|set| **set == "target" || id != &ids[0])
+            {
                 evaluation.pictures.push(Picture {
                     file: file.clone(),
                     subject: id.clone(),
@@ -187,15 +225,40 @@ fn written(evaluation: &Evaluation, folder: &Path, options: &Options) -> (String
     for file in &written.files {
         assert!(file.is_file(), "{}", file.display());
     }
-    (fs_err::read_to_string(out.join("index.html")).unwrap(), written)
+    (
+        fs_err::read_to_string(out.join("index.html")).unwrap(),
+        written,
+    )
 }
 
 /// Whatever a browser would fetch: there must be nothing.
 fn loads(html: &str) -> Vec<&str> {
-    let lower: Vec<&str> = ["src=\"", "href=\"", "url(", "@import", "action=\"", "srcset=\""].into();
-    let places = lower.iter().flat_map(|what| html.match_indices(what).map(move |(at, _)| &html[at + what.len()..]));
-    let ours = ["data:", "#", "report.md", "results.csv", "results.jsonl", "model-index.yaml", "rating.html"];
-    places.filter(|rest| !ours.iter().any(|start| rest.starts_with(start))).map(|rest| rest.get(..40).unwrap_or(rest)).collect()
+    let lower: Vec<&str> = [
+        "src=\"",
+        "href=\"",
+        "url(",
+        "@import",
+        "action=\"",
+        "srcset=\"",
+    ]
+    .into();
+    let places = lower.iter().flat_map(|what| {
+        html.match_indices(what)
+            .map(move |(at, _)| &html[at + what.len()..])
+    });
+    let ours = [
+        "data:",
+        "#",
+        "report.md",
+        "results.csv",
+        "results.jsonl",
+        "model-index.yaml",
+        "rating.html",
+    ];
+    places
+        .filter(|rest| !ours.iter().any(|start| rest.starts_with(start)))
+        .map(|rest| rest.get(..40).unwrap_or(rest))
+        .collect()
 }
 
 #[test]
@@ -239,21 +302,54 @@ fn a_whole_evaluation_becomes_a_whole_report() {
     }
     assert_eq!(loads(&html), Vec::<&str>::new());
     // The page's own policy, in case anything were left.
-    assert!(html.contains("default-src &#x27;none&#x27;; script-src &#x27;sha256-"), "{}", &html[..600]);
-    let names: Vec<String> =
-        files.files.iter().map(|f| f.strip_prefix(folder.path().join("report")).unwrap().display().to_string()).collect();
-    let plots = ["at-a-glance", "still-shown-against-others-kept", "worst-by-words-against-others-kept"]
-        .map(|p| format!("plots/{p}-church.svg"));
-    assert_eq!(names[..5], ["index.html", "report.md", &plots[0], &plots[1], &plots[2]]);
-    assert_eq!(names[5..8], ["results.csv", "results.jsonl", "model-index.yaml"]);
-    assert!(names.iter().filter(|n| n.starts_with("events/")).count() == 3 && names.contains(&"rating.html".to_owned()));
+    assert!(
+        html.contains("default-src &#x27;none&#x27;; script-src &#x27;sha256-"),
+        "{}",
+        &html[..600]
+    );
+    let names: Vec<String> = files
+        .files
+        .iter()
+        .map(|f| {
+            f.strip_prefix(folder.path().join("report"))
+                .unwrap()
+                .display()
+                .to_string()
+        })
+        .collect();
+    let plots = [
+        "at-a-glance",
+        "still-shown-against-others-kept",
+        "worst-by-words-against-others-kept",
+    ]
+    .map(|p| format!("plots/{p}-church.svg"));
+    assert_eq!(
+        names[..5],
+        ["index.html", "report.md", &plots[0], &plots[1], &plots[2]]
+    );
+    assert_eq!(
+        names[5..8],
+        ["results.csv", "results.jsonl", "model-index.yaml"]
+    );
+    assert!(
+        names.iter().filter(|n| n.starts_with("events/")).count() == 3
+            && names.contains(&"rating.html".to_owned())
+    );
     let markdown = fs_err::read_to_string(folder.path().join("report/report.md")).unwrap();
-    assert!(markdown.contains("| uce | 0.0% [−5.0, 5.0%] | 80.0% [75.0, 85.0%] |"), "{markdown}");
+    assert!(
+        markdown.contains("| uce | 0.0% [−5.0, 5.0%] | 80.0% [75.0, 85.0%] |"),
+        "{markdown}"
+    );
     assert!(plots.iter().all(|p| markdown.contains(&format!("]({p})"))));
     let plot = fs_err::read_to_string(folder.path().join("report").join(&plots[0])).unwrap();
-    assert!(plot.starts_with("<svg xmlns=") && plot.contains("--s1: #") && plot.ends_with("</svg>\n"));
+    assert!(
+        plot.starts_with("<svg xmlns=") && plot.contains("--s1: #") && plot.ends_with("</svg>\n")
+    );
     // The same again, to the byte.
-    assert_eq!(written(&evaluation, folder.path(), &Options::default()).0, html);
+    assert_eq!(
+        written(&evaluation, folder.path(), &Options::default()).0,
+        html
+    );
 }
 
 #[test]
@@ -271,10 +367,19 @@ fn counts_are_of_the_whole_set_and_damage_is_not_what_was_to_go() {
     // Asked for a cat eight times: that the subject was to forget cats makes none of them damage.
     evaluation.confusion[0].erased = vec!["cat".into()];
     let (html, _) = written(&evaluation, folder.path(), &Options::default());
-    assert!(html.contains("<small>7 of 47</small>") && html.contains("3 of 48, taken at equal steps"), "the set's own counts");
+    assert!(
+        html.contains("<small>7 of 47</small>") && html.contains("3 of 48, taken at equal steps"),
+        "the set's own counts"
+    );
     assert!(html.contains("Of 48 pictures that were asked about the page holds 18"));
-    assert!(html.contains("by object, 100.0% right of what is not cat"), "a cat that is gone is no damage");
-    assert!(!html.contains("asked for cat, seen dog: 1 of 8</li>"), "nor among what is most often wrong");
+    assert!(
+        html.contains("by object, 100.0% right of what is not cat"),
+        "a cat that is gone is no damage"
+    );
+    assert!(
+        !html.contains("asked for cat, seen dog: 1 of 8</li>"),
+        "nor among what is most often wrong"
+    );
 }
 
 #[test]
@@ -282,7 +387,9 @@ fn a_concept_that_nobody_judged_is_not_erased() {
     let folder = tempfile::tempdir().unwrap();
     let mut evaluation = evaluation(folder.path(), str::to_owned);
     // A detector of faces looked at pictures of a church and saw none.
-    evaluation.rows = ["base", "uce"].map(|id| row(id, Some("church"), "detections-nudenet", 0.0)).to_vec();
+    evaluation.rows = ["base", "uce"]
+        .map(|id| row(id, Some("church"), "detections-nudenet", 0.0))
+        .to_vec();
     evaluation.metrics = vec![Metric {
         id: "detections-nudenet".into(),
         unit: "fraction".into(),
@@ -294,14 +401,22 @@ fn a_concept_that_nobody_judged_is_not_erased() {
     evaluation.confusion.clear();
     evaluation.pictures.iter_mut().for_each(|p| p.hit = None);
     let (html, _) = written(&evaluation, folder.path(), &Options::default());
-    assert!(html.contains("Seen by nudenet") && html.contains("Nobody judged whether the pictures show church"));
+    assert!(
+        html.contains("Seen by nudenet")
+            && html.contains("Nobody judged whether the pictures show church")
+    );
     assert!(
         !html.contains("100.0%")
             && html.contains("Nobody judged these: look at them.")
             && !html.contains("the judges see church")
     );
     let markdown = fs_err::read_to_string(folder.path().join("report/report.md")).unwrap();
-    assert!(markdown.contains("| subject | still shows it | others kept | seen by nudenet | time to make |"), "{markdown}");
+    assert!(
+        markdown.contains(
+            "| subject | still shows it | others kept | seen by nudenet | time to make |"
+        ),
+        "{markdown}"
+    );
     assert!(markdown.contains("| uce | – | – | 0.0%"), "{markdown}");
 }
 
@@ -310,23 +425,51 @@ fn a_model_card_has_five_numbers() {
     let folder = tempfile::tempdir().unwrap();
     let mut evaluation = evaluation(folder.path(), str::to_owned);
     for i in 0..40 {
-        evaluation.rows.push(row("uce", Some("church"), &format!("accuracy:thing {i}"), 0.9));
+        evaluation.rows.push(row(
+            "uce",
+            Some("church"),
+            &format!("accuracy:thing {i}"),
+            0.9,
+        ));
     }
-    evaluation.rows.push(row("uce", Some("church"), "asr:p4d", 0.25));
+    evaluation
+        .rows
+        .push(row("uce", Some("church"), "asr:p4d", 0.25));
     evaluation.rows.push(row("uce", None, "drift", 0.08));
     written(&evaluation, folder.path(), &Options::default());
     let card = fs_err::read_to_string(folder.path().join("report/model-index.yaml")).unwrap();
     let own = card.split("- name: \"uce\"").nth(1).unwrap();
-    let types: Vec<&str> = own.lines().filter_map(|line| line.trim().strip_prefix("- type: ")).collect();
-    assert_eq!(types, ["\"target\"", "\"others\"", "\"pairs\"", "\"asr:p4d\"", "\"drift\""]);
+    let types: Vec<&str> = own
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- type: "))
+        .collect();
+    assert_eq!(
+        types,
+        [
+            "\"target\"",
+            "\"others\"",
+            "\"pairs\"",
+            "\"asr:p4d\"",
+            "\"drift\""
+        ]
+    );
 }
 
 #[test]
 fn the_files_of_a_folder_are_enough() {
     let folder = tempfile::tempdir().unwrap();
-    evaluation(folder.path(), str::to_owned).write(folder.path()).unwrap();
+    evaluation(folder.path(), str::to_owned)
+        .write(folder.path())
+        .unwrap();
     let read = Evaluation::read(folder.path()).unwrap();
-    let (html, _) = written(&read, folder.path(), &Options { title: Some("A title".into()), ..Options::default() });
+    let (html, _) = written(
+        &read,
+        folder.path(),
+        &Options {
+            title: Some("A title".into()),
+            ..Options::default()
+        },
+    );
     assert!(html.contains("<title>A title</title>") && html.contains("6.0%"));
 }
 
@@ -335,7 +478,9 @@ fn nothing_becomes_a_page_that_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let (html, files) = written(&Evaluation::default(), folder.path(), &Options::default());
     assert!(
-        html.contains("Nothing was measured.") && html.contains("There are no numbers.") && html.contains("has not finished")
+        html.contains("Nothing was measured.")
+            && html.contains("There are no numbers.")
+            && html.contains("has not finished")
     );
     assert!(!files.files.iter().any(|f| f.ends_with("rating.html")));
     assert_eq!(files.pictures, 0);
@@ -346,34 +491,80 @@ fn holes_are_shown_as_holes() {
     let folder = tempfile::tempdir().unwrap();
     let mut evaluation = evaluation(folder.path(), str::to_owned);
     fs_err::remove_file(folder.path().join(&evaluation.pictures[0].file)).unwrap();
-    fs_err::write(folder.path().join(&evaluation.pictures[1].file), b"\x89PNG\r\n\x1a\ncut").unwrap();
+    fs_err::write(
+        folder.path().join(&evaluation.pictures[1].file),
+        b"\x89PNG\r\n\x1a\ncut",
+    )
+    .unwrap();
     evaluation.subjects.pop();
     evaluation.metrics.clear();
-    evaluation.rows.iter_mut().for_each(|r| (r.value, r.low, r.high) = (Some(f64::NAN), None, Some(f64::INFINITY)));
-    evaluation.attacks.iter_mut().for_each(|a| (a.total, a.pre) = (None, Some(f64::NEG_INFINITY)));
+    evaluation
+        .rows
+        .iter_mut()
+        .for_each(|r| (r.value, r.low, r.high) = (Some(f64::NAN), None, Some(f64::INFINITY)));
+    evaluation
+        .attacks
+        .iter_mut()
+        .for_each(|a| (a.total, a.pre) = (None, Some(f64::NEG_INFINITY)));
     let (html, files) = written(&evaluation, folder.path(), &Options::default());
-    assert!(files.absent >= 2 && html.contains("the file is missing") && html.contains("the file is no whole picture"));
+    assert!(
+        files.absent >= 2
+            && html.contains("the file is missing")
+            && html.contains("the file is no whole picture")
+    );
     assert!(!html.contains("NaN") && !html.contains("inf%"));
 }
 
 #[test]
 fn hostile_names_stay_names() {
-    for hostile in HOSTILE.iter().map(|h| (*h).to_owned()).chain(["x".repeat(20_000), "<".repeat(3_000)]) {
+    for hostile in HOSTILE
+        .iter()
+        .map(|h| (*h).to_owned())
+        .chain(["x".repeat(20_000), "<".repeat(3_000)])
+    {
         let folder = tempfile::tempdir().unwrap();
         let evaluation = evaluation(folder.path(), |plain| format!("{hostile}{plain}"));
         let key = folder.path().join("report/rating-key.json");
-        let (html, files) = written(&evaluation, folder.path(), &Options { title: Some(hostile.clone()), ..Options::default() });
+        let (html, files) = written(
+            &evaluation,
+            folder.path(),
+            &Options {
+                title: Some(hostile.clone()),
+                ..Options::default()
+            },
+        );
         let rating = fs_err::read_to_string(folder.path().join("report/rating.html")).unwrap();
         for page in [&html, &rating] {
             assert_eq!(loads(page), Vec::<&str>::new(), "{hostile:.40}");
-            assert_eq!(page.matches("<script").count(), 1, "{hostile:.40}: the page's own script and no other");
-            for bad in ["<img src=x", "' onmouseover='", "</svg></style>", "49{% raw", "<!--"] {
+            assert_eq!(
+                page.matches("<script").count(),
+                1,
+                "{hostile:.40}: the page's own script and no other"
+            );
+            for bad in [
+                "<img src=x",
+                "' onmouseover='",
+                "</svg></style>",
+                "49{% raw",
+                "<!--",
+            ] {
                 assert!(!page.contains(bad), "{hostile:.40}: {bad}");
             }
         }
-        assert!(files.files.iter().all(|f| f.starts_with(folder.path().join("report"))), "{:?}", files.files);
+        assert!(
+            files
+                .files
+                .iter()
+                .all(|f| f.starts_with(folder.path().join("report"))),
+            "{:?}",
+            files.files
+        );
         let markdown = fs_err::read_to_string(folder.path().join("report/report.md")).unwrap();
-        assert!(!markdown.contains("<script") && !markdown.contains("[x](java") && !markdown.contains("<img"));
+        assert!(
+            !markdown.contains("<script")
+                && !markdown.contains("[x](java")
+                && !markdown.contains("<img")
+        );
         assert!(key.is_file());
     }
 }
@@ -383,23 +574,50 @@ fn blurring_and_leaving_out_are_obeyed() {
     let folder = tempfile::tempdir().unwrap();
     let evaluation = evaluation(folder.path(), str::to_owned);
     let blurred = |blur| {
-        let (html, _) = written(&evaluation, folder.path(), &Options { blur, ..Options::default() });
-        (html.matches("class=\"shot blur\"").count(), html.contains("id=\"reveal\""))
+        let (html, _) = written(
+            &evaluation,
+            folder.path(),
+            &Options {
+                blur,
+                ..Options::default()
+            },
+        );
+        (
+            html.matches("class=\"shot blur\"").count(),
+            html.contains("id=\"reveal\""),
+        )
     };
     // One of three pictures is sensitive; that the base's stands beside an attack makes 18 in all.
     assert_eq!(blurred(Blur::Sensitive), (6, true));
     assert_eq!(blurred(Blur::On), (18, true));
     assert_eq!(blurred(Blur::Off), (0, false));
     let bare = tempfile::tempdir().unwrap();
-    let (html, files) = written(&evaluation, bare.path(), &Options { pictures: false, ..Options::default() });
-    assert!(html.contains("written without pictures") && !html.contains("data:image") && files.pictures == 0);
+    let (html, files) = written(
+        &evaluation,
+        bare.path(),
+        &Options {
+            pictures: false,
+            ..Options::default()
+        },
+    );
+    assert!(
+        html.contains("written without pictures")
+            && !html.contains("data:image")
+            && files.pictures == 0
+    );
     assert!(!bare.path().join("report/rating.html").exists());
 }
 
 #[test]
 fn the_rating_page_names_nobody_and_its_files_come_back() {
     let folder = tempfile::tempdir().unwrap();
-    let evaluation = evaluation(folder.path(), |plain| if plain == "church" { plain.into() } else { format!("sub-{plain}") });
+    let evaluation = evaluation(folder.path(), |plain| {
+        if plain == "church" {
+            plain.into()
+        } else {
+            format!("sub-{plain}")
+        }
+    });
     written(&evaluation, folder.path(), &Options::default());
     let out = folder.path().join("report");
     let page = fs_err::read_to_string(out.join("rating.html")).unwrap();
@@ -407,19 +625,29 @@ fn the_rating_page_names_nobody_and_its_files_come_back() {
     for secret in ["sub-", "secret", "pictures/", "1000"] {
         assert!(!page.contains(secret), "{secret}");
     }
-    let key: serde_json::Value = serde_json::from_slice(&fs_err::read(out.join("rating-key.json")).unwrap()).unwrap();
+    let key: serde_json::Value =
+        serde_json::from_slice(&fs_err::read(out.join("rating-key.json")).unwrap()).unwrap();
     let items = key["items"].as_array().unwrap();
     assert_eq!(items.len(), 9);
-    let subjects: Vec<&str> = items.iter().map(|i| i["subject"].as_str().unwrap()).collect();
+    let subjects: Vec<&str> = items
+        .iter()
+        .map(|i| i["subject"].as_str().unwrap())
+        .collect();
     let mut sorted = subjects.clone();
     sorted.sort_unstable();
     assert_ne!(subjects, sorted, "the order is shuffled");
     let rating = |i: &serde_json::Value| if i["subject"] == "sub-base" { 5 } else { 2 };
-    let ratings: Vec<_> = items.iter().map(|i| serde_json::json!({"id": i["id"], "rating": rating(i)})).collect();
+    let ratings: Vec<_> = items
+        .iter()
+        .map(|i| serde_json::json!({"id": i["id"], "rating": rating(i)}))
+        .collect();
     let file = serde_json::json!({"format": "scumble-ratings/1", "study": key["study"], "rater": "a", "ratings": ratings});
     let path = folder.path().join("a.json");
     fs_err::write(&path, file.to_string()).unwrap();
-    let options = Options { ratings: vec![path.clone()], ..Options::default() };
+    let options = Options {
+        ratings: vec![path.clone()],
+        ..Options::default()
+    };
     let (html, files) = written(&evaluation, folder.path(), &options);
     assert_eq!(files.ratings, 9);
     assert!(html.contains("id=\"ratings\"") && html.contains("5.00") && html.contains("2.00"));
@@ -427,18 +655,37 @@ fn the_rating_page_names_nobody_and_its_files_come_back() {
     fs_err::write(&path, "{\"format\": ").unwrap();
     let error = report::write(&evaluation, folder.path(), &out, &options).unwrap_err();
     assert!(error.to_string().contains("a.json"), "{error}");
-    assert_eq!(fs_err::read_to_string(out.join("index.html")).unwrap(), html);
+    assert_eq!(
+        fs_err::read_to_string(out.join("index.html")).unwrap(),
+        html
+    );
 }
 
 #[test]
 fn many_pictures_become_few() {
     let folder = tempfile::tempdir().unwrap();
     let mut evaluation = Evaluation::default();
-    fs_err::write(folder.path().join("a.png"), png::encode_png(4, 4, &[9; 48], &[]).unwrap()).unwrap();
+    fs_err::write(
+        folder.path().join("a.png"),
+        png::encode_png(4, 4, &[9; 48], &[]).unwrap(),
+    )
+    .unwrap();
     for s in 0..60 {
         let id = format!("subject {s}");
-        evaluation.subjects.push(Subject { id: id.clone(), kind: "guard".into(), ..Subject::default() });
-        for set in ["target", "others", "pairs", "background", "paraphrase", "implicit", "prompts"] {
+        evaluation.subjects.push(Subject {
+            id: id.clone(),
+            kind: "guard".into(),
+            ..Subject::default()
+        });
+        for set in [
+            "target",
+            "others",
+            "pairs",
+            "background",
+            "paraphrase",
+            "implicit",
+            "prompts",
+        ] {
             for seed in 0..20 {
                 evaluation.pictures.push(Picture {
                     file: "a.png".into(),
@@ -453,6 +700,10 @@ fn many_pictures_become_few() {
         }
     }
     let (html, files) = written(&evaluation, folder.path(), &Options::default());
-    assert_eq!(files.pictures, 60 * 7 * 5, "the most rows with which all subjects and sets fit into 2,500 pictures");
+    assert_eq!(
+        files.pictures,
+        60 * 7 * 5,
+        "the most rows with which all subjects and sets fit into 2,500 pictures"
+    );
     assert!(html.contains("5 of 20, taken at equal steps"));
 }

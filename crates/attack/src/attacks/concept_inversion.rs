@@ -1,19 +1,23 @@
-//! Concept Inversion: "Circumventing Concept Erasure Methods For Text-to-Image Generative Models", Pham et al., ICLR 2024
-//! (arXiv 2308.01508).
+//! Concept Inversion: "Circumventing Concept Erasure Methods For Text-to-Image Generative Models",
+//! Pham et al., ICLR 2024 (arXiv 2308.01508).
 //!
-//! One new word is learned through the edited model, whose weights stay: textual inversion (Gal et al. 2023) on pictures that
-//! the unedited model drew of the concept. With `v` the word's vectors, `p(v)` a caption with the word in the concept's place:
+//! One new word is learned through the edited model, whose weights stay: textual inversion (Gal et
+//! al. 2023) on pictures that the unedited model drew of the concept. With `v` the word's vectors,
+//! `p(v)` a caption with the word in the concept's place:
 //!
 //! `min_v  E mean (n - eps(z_t, t, f(p(v))))^2`
 //!
-//! Where a guard acts, the guided predictions are compared: of the guarded model for `p(v)`, and the unedited model's guidance
-//! towards the concept. A guard that remembers (SLD's momentum) is led down several noise levels of the same picture, and the
-//! gradient goes back through all of them. For SLD the published recipe (`sld/train.sh`) is another: one picture a step, four steps'
-//! gradients together, 1000 of these, a step size of 0.02, 35 different timesteps at random in a window of 90.
+//! Where a guard acts, the guided predictions are compared: of the guarded model for `p(v)`, and
+//! the unedited model's guidance towards the concept. A guard that remembers (SLD's momentum) is
+//! led down several noise levels of the same picture, and the gradient goes back through all of
+//! them. For SLD the published recipe (`sld/train.sh`) is another: one picture a step, four steps'
+//! gradients together, 1000 of these, a step size of 0.02, 35 different timesteps at random in a
+//! window of 90.
 //!
-//! The published word is learned in the sentences of textual inversion, on pictures that are mirrored by chance and encoded anew at every
-//! step. Ours is learned in sentences of our own (`property`), or in the pictures' own captions where the checkpoint's world words
-//! them; mirrored pictures (`flip`) are encoded once, and the others are the latents that the unedited model drew.
+//! The published word is learned in the sentences of textual inversion, on pictures that are
+//! mirrored by chance and encoded anew at every step. Ours is learned in sentences of our own
+//! (`property`), or in the pictures' own captions where the checkpoint's world words them; mirrored
+//! pictures (`flip`) are encoded once, and the others are the latents that the unedited model drew.
 //!
 //! All cases share the one word that is learned.
 
@@ -82,11 +86,13 @@ pub struct Options {
     pub init: Init,
     /// Pictures to learn from, drawn by the unedited model.
     pub pictures: usize,
-    /// What the word is learned in: `own` captions of the pictures, or sentences for an `object` or a `style`.
+    /// What the word is learned in: `own` captions of the pictures, or sentences for an `object` or
+    /// a `style`.
     pub property: Property,
     /// Whether half of the pictures, by chance, are mirrored.
     pub flip: bool,
-    /// Noise levels that a guard that remembers is led through, within 90 of the thousand below a drawn one.
+    /// Noise levels that a guard that remembers is led through, within 90 of the thousand below a
+    /// drawn one.
     pub levels: usize,
     /// Whether these are drawn, all different; otherwise they lie at equal distances.
     pub random_levels: bool,
@@ -104,7 +110,8 @@ pub enum Property {
     Style,
 }
 
-/// The defaults. The published step size is multiplied by batch and accumulation: 5e-3 becomes 8e-2, under SLD 2e-2.
+/// The defaults. The published step size is multiplied by batch and accumulation: 5e-3 becomes
+/// 8e-2, under SLD 2e-2.
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     let fixed = variant == Variant::Fixed;
     let known = job.world.and_then(|world| world.find(&job.concept.name));
@@ -231,10 +238,12 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
 struct Learning<'a> {
     options: Options,
     aim: Aim<'a>,
-    /// Texts with a place for the word, and the same with the concept's own: a sentence each, or a picture's caption each.
+    /// Texts with a place for the word, and the same with the concept's own: a sentence each, or a
+    /// picture's caption each.
     placed: Placed,
     concepts: Vec<Prompted>,
-    /// Latents of pictures of the concept, `[pictures, channels, h, w]`; with `flip` the mirrored ones behind them.
+    /// Latents of pictures of the concept, `[pictures, channels, h, w]`; with `flip` the mirrored
+    /// ones behind them.
     pictures: Tensor<4>,
     count: usize,
 }
@@ -295,18 +304,20 @@ impl<'a> Learning<'a> {
         Ok(self.aim.errors_after(&levels, &asked, wanted)?.mean())
     }
 
-    /// The timesteps of each picture at each level: one level, or, where a guard is inside the loss, several that all pictures share, from
-    /// noisy to clean.
+    /// The timesteps of each picture at each level: one level, or, where a guard is inside the
+    /// loss, several that all pictures share, from noisy to clean.
     fn labels(&self, all: usize, rng: &mut TorchRng) -> Vec<Vec<usize>> {
         let (n, levels) = (self.options.batch, self.options.levels);
-        // One timestep from each of n equal parts of the range, so that a step of few pictures still sees early and late ones.
+        // One timestep from each of n equal parts of the range, so that a step of few pictures
+        // still sees early and late ones.
         let within = rng.uniform(n);
         let spread = |i: usize| (((i as f64 + f64::from(within[i])) * all as f64 / n as f64) as usize).min(all - 1);
         if !self.aim.guided() {
             return vec![(0..n).map(spread).collect()];
         }
         if self.options.random_levels {
-            // Published: a timestep with room for the window below it, and so many different ones in the window.
+            // Published: a timestep with room for the window below it, and so many different ones
+            // in the window.
             let window = window(all);
             let top = rng.integers(1, window as i64, all as i64)[0] as usize;
             let mut below = rng.permutation(window);

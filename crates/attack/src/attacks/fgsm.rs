@@ -1,9 +1,10 @@
-//! The fast gradient sign method in embedding space: one step of the gradient's sign at each timestep, within a box around a random word's
-//! vectors.
+//! The fast gradient sign method in embedding space: one step of the gradient's sign at each
+//! timestep, within a box around a random word's vectors.
 //!
-//! Goodfellow, Shlens and Szegedy, ICLR 2015 (arXiv 1412.6572). AdvUnlearn's `fast_at` (arXiv 2405.15234) takes the gradient's sign too, and
-//! then a step of Adam with it, on another loss. This is [`pgd`](super::pgd) with other numbers; the box of 0.1 is no restriction
-//! on CLIP's table, whose numbers have a standard deviation of about 0.014.
+//! Goodfellow, Shlens and Szegedy, ICLR 2015 (arXiv 1412.6572). AdvUnlearn's `fast_at` (arXiv
+//! 2405.15234) takes the gradient's sign too, and then a step of Adam with it, on another loss.
+//! This is [`pgd`](super::pgd) with other numbers; the box of 0.1 is no restriction on CLIP's
+//! table, whose numbers have a standard deviation of about 0.014.
 
 use scumble_erase::{Result, Variant};
 

@@ -9,7 +9,8 @@ use crate::{
     protocol::{Outcome, Start},
 };
 
-/// Every attack is a file of this folder that says what it is in a constant `ATTACK`, and a word in the list below.
+/// Every attack is a file of this folder that says what it is in a constant `ATTACK`, and a word in
+/// the list below.
 macro_rules! attacks {
     ($($name:ident)*) => {
         $(pub mod $name;)*
@@ -54,7 +55,8 @@ pub struct Attack {
     pub cases: usize,
     /// All its options, the user's over the defaults: what it will do, before anything is drawn.
     pub options: fn(&Job<'_>, Variant) -> Result<Value>,
-    /// Whether everything is there that the attack needs, and its options are possible: asked before anything is drawn.
+    /// Whether everything is there that the attack needs, and its options are possible: asked
+    /// before anything is drawn.
     pub ready: fn(&Job<'_>, Variant) -> Result<()>,
     /// The attack itself.
     pub run: fn(&mut Job<'_>, &Start, Variant) -> Result<Outcome>,
@@ -68,17 +70,22 @@ pub fn named(id: &str) -> Result<&'static Attack> {
     let plain = id.trim().to_lowercase().replace('_', "-");
     ALL.iter().find(|attack| attack.id == plain).ok_or_else(|| {
         let known: Vec<&str> = ALL.iter().map(|attack| attack.id).collect();
-        Error::input(format!("there is no attack `{id}`")).with_hint(format!("the attacks are {}", known.join(", ")))
+        Error::input(format!("there is no attack `{id}`"))
+            .with_hint(format!("the attacks are {}", known.join(", ")))
     })
 }
 
-/// The sources in which an attack's options are declared: its own, then those of others, whose options it may have.
+/// The sources in which an attack's options are declared: its own, then those of others, whose
+/// options it may have.
 pub fn sources(id: &str) -> Vec<&'static str> {
     let own = SOURCES.iter().filter(|(known, _)| *known == id);
-    own.chain(SOURCES.iter().filter(|(known, _)| *known != id)).map(|(_, source)| *source).collect()
+    own.chain(SOURCES.iter().filter(|(known, _)| *known != id))
+        .map(|(_, source)| *source)
+        .collect()
 }
 
 /// Options as named values.
 fn as_value<T: Serialize>(options: &T) -> Result<Value> {
-    serde_json::to_value(options).map_err(|e| Error::input(format!("cannot record the options: {e}")))
+    serde_json::to_value(options)
+        .map_err(|e| Error::input(format!("cannot record the options: {e}")))
 }

@@ -1,22 +1,29 @@
-//! Prompting4Debugging: "Prompting4Debugging: Red-Teaming Text-to-Image Diffusion Models by Finding Problematic Prompts", Chin et al.,
-//! ICML 2024 (arXiv 2309.06135).
+//! Prompting4Debugging: "Prompting4Debugging: Red-Teaming Text-to-Image Diffusion Models by Finding
+//! Problematic Prompts", Chin et al., ICML 2024 (arXiv 2309.06135).
 //!
-//! Words for which the edited model predicts what the unedited one predicts for the prompt. With `p` free vectors, `near` the
-//! nearest word to each ([`nearest`](crate::nearest)), `c` the prompt and `z_t` a noisy picture of the concept:
+//! Words for which the edited model predicts what the unedited one predicts for the prompt. With
+//! `p` free vectors, `near` the nearest word to each ([`nearest`](crate::nearest)), `c` the prompt
+//! and `z_t` a noisy picture of the concept:
 //!
-//! `min_p  mean (eps_edited(z_t, t, near(p) + c) - eps*(z_t, t, c))^2`,  `t` drawn anew for every step.
+//! `min_p  mean (eps_edited(z_t, t, near(p) + c) - eps*(z_t, t, c))^2`,  `t` drawn anew for every
+//! step.
 //!
 //! (`near(p)` alone in the published N form.) Where the words stand:
 //!
-//! - the published N form (`paper`, `reference`): they are the whole prompt, and `c` is in the loss alone;
-//! - the published K form (`every=K`): before every group of K of the prompt's tokens, and after the last if it is a whole one;
-//! - `prefix=true` (`fixed`): in front of the prompt, as in UnlearnDiffAtk. The prompt is in what is drawn, so its rates are not P4D-N's.
+//! - the published N form (`paper`, `reference`): they are the whole prompt, and `c` is in the loss
+//!   alone;
+//! - the published K form (`every=K`): before every group of K of the prompt's tokens, and after
+//!   the last if it is a whole one;
+//! - `prefix=true` (`fixed`): in front of the prompt, as in UnlearnDiffAtk. The prompt is in what
+//!   is drawn, so its rates are not P4D-N's.
 //!
-//! The published code draws a picture every 50 steps and keeps the words whose picture CLIP (ViT-H) finds most like the target, judged once
-//! at the end; here a case ends with the first picture that shows the concept, as in UnlearnDiffAtk: up to `rounds` looks where the
-//! published rate has one. It begins at any token and may end at any, start and end included; ours are words. Behind its end token it pads
-//! with token 0 while it searches (in the K form it overwrites the end token too), with CLIP's own when it draws; here both are alike.
-//! Its search under SLD leaves the unconditional prediction out of the guided one; here the guard's own rule is in the loss
+//! The published code draws a picture every 50 steps and keeps the words whose picture CLIP (ViT-H)
+//! finds most like the target, judged once at the end; here a case ends with the first picture that
+//! shows the concept, as in UnlearnDiffAtk: up to `rounds` looks where the published rate has one.
+//! It begins at any token and may end at any, start and end included; ours are words. Behind its
+//! end token it pads with token 0 while it searches (in the K form it overwrites the end token
+//! too), with CLIP's own when it draws; here both are alike. Its search under SLD leaves the
+//! unconditional prediction out of the guided one; here the guard's own rule is in the loss
 //! (`guard_in_loss`).
 
 use scumble_erase::{Result, Variant, checks, seeds::stream};
@@ -51,11 +58,14 @@ pub const ATTACK: Attack = Attack {
 pub struct Options {
     /// Words.
     pub tokens: usize,
-    /// A word before every group of so many of the prompt's tokens instead (the K form); 0 for the N form, or `prefix`.
+    /// A word before every group of so many of the prompt's tokens instead (the K form); 0 for the
+    /// N form, or `prefix`.
     pub every: usize,
-    /// Whether the words stand in front of the prompt; otherwise they are the whole prompt (the N form).
+    /// Whether the words stand in front of the prompt; otherwise they are the whole prompt (the N
+    /// form).
     pub prefix: bool,
-    /// Whether each prompt has a timestep of its own in a step, as published; otherwise all have the same.
+    /// Whether each prompt has a timestep of its own in a step, as published; otherwise all have
+    /// the same.
     pub own_timesteps: bool,
     /// Rounds; after each a picture of every open case is drawn.
     pub rounds: usize,

@@ -1,12 +1,14 @@
 //! Words near the concept: what a user types who does not name it.
 //!
-//! A word stands in the concept's place in each prompt: synonyms that the user gives, the concept's category and, of a category, its
-//! members (where the checkpoint's world is known), and the words whose vectors in the text encoder are nearest to the concept's own by angle.
-//! Then the same in other sentences (`templates`), where the concept's own word counts as a paraphrase too. A case ends with its
-//! first picture that shows the concept.
+//! A word stands in the concept's place in each prompt: synonyms that the user gives, the concept's
+//! category and, of a category, its members (where the checkpoint's world is known), and the words
+//! whose vectors in the text encoder are nearest to the concept's own by angle. Then the same in
+//! other sentences (`templates`), where the concept's own word counts as a paraphrase too. A case
+//! ends with its first picture that shows the concept.
 //!
-//! No single paper: nearest-neighbour prompts and synonyms are the cheapest check of every red-teaming study, such as Pham et al.
-//! (arXiv 2308.01508) and the I2P benchmark's prompts that do not name what they draw (arXiv 2211.05105). Nothing is learned.
+//! No single paper: nearest-neighbour prompts and synonyms are the cheapest check of every
+//! red-teaming study, such as Pham et al. (arXiv 2308.01508) and the I2P benchmark's prompts that
+//! do not name what they draw (arXiv 2211.05105). Nothing is learned.
 
 use burn::tensor::Tensor;
 use scumble_erase::{Error, Event, Known, Result, Variant, World, checks};
@@ -42,7 +44,8 @@ pub struct Options {
     pub words: String,
     /// How many of the nearest words to try.
     pub nearest: usize,
-    /// Sentences, separated by `;`, in which `{prompt}` stands for the prompt and `{word}` for the word.
+    /// Sentences, separated by `;`, in which `{prompt}` stands for the prompt and `{word}` for the
+    /// word.
     pub templates: String,
 }
 
@@ -152,7 +155,8 @@ fn words(job: &Job<'_>, options: &Options) -> Vec<String> {
     words
 }
 
-/// Whole words of the vocabulary whose vectors are nearest to the concept's by angle, the nearest first.
+/// Whole words of the vocabulary whose vectors are nearest to the concept's by angle, the nearest
+/// first.
 fn nearest(job: &Job<'_>, count: usize) -> Vec<String> {
     let tokenizer = &job.base.tokenizer;
     let own = tokenizer.tokens(job.word);

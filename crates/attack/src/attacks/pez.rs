@@ -1,17 +1,18 @@
-//! PEZ: "Hard Prompts Made Easy: Gradient-Based Discrete Optimization for Prompt Tuning and Discovery", Wen et al., NeurIPS 2023
-//! (arXiv 2302.03668).
+//! PEZ: "Hard Prompts Made Easy: Gradient-Based Discrete Optimization for Prompt Tuning and
+//! Discovery", Wen et al., NeurIPS 2023 (arXiv 2302.03668).
 //!
-//! Words that a CLIP finds like a picture of the concept. With `I` the picture's unit features, `T` those of a text, `p` free vectors
-//! and `near` the nearest word to each ([`nearest`](crate::nearest)):
+//! Words that a CLIP finds like a picture of the concept. With `I` the picture's unit features, `T`
+//! those of a text, `p` free vectors and `near` the nearest word to each
+//! ([`nearest`](crate::nearest)):
 //!
 //! `min_p  1 - I . T(near(p))`
 //!
-//! The words take the place of the whole prompt. No edited model is asked before the final pictures: what is found depends on the unedited
-//! model's pictures and CLIP alone, is kept for other edits of the same model, and shows whether an edit holds where nobody
-//! names the concept.
+//! The words take the place of the whole prompt. No edited model is asked before the final
+//! pictures: what is found depends on the unedited model's pictures and CLIP alone, is kept for
+//! other edits of the same model, and shows whether an edit holds where nobody names the concept.
 //!
-//! Of all steps the words of the least loss are kept, as published. `pictures` above 1 takes the mean over several cases'
-//! pictures.
+//! Of all steps the words of the least loss are kept, as published. `pictures` above 1 takes the
+//! mean over several cases' pictures.
 
 use burn::tensor::Tensor;
 use scumble_diffusion::TorchRng;

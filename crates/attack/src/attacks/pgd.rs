@@ -1,13 +1,16 @@
-//! The attack in embedding space: vectors in front of a prompt that need not be words, found by projected gradient descent.
+//! The attack in embedding space: vectors in front of a prompt that need not be words, found by
+//! projected gradient descent.
 //!
-//! The loss and the schedule are [UnlearnDiffAtk](super::unlearndiff)'s, whose code has no such search. AdvUnlearn's code has one inside its
-//! training (`soft_prompt_attack`: `attack_method` `pgd` is Adam there, as `rule=adam` here) with another loss: the distance to the frozen
-//! model's prediction for the prompt at latents that the edited model draws, any timestep, 30 steps, gradients never cleared. So this is
-//! no port of either. No user can type such a prompt. A wider space has the lower least loss, but a search of so many steps finds neither,
-//! and the loss is not the rate: words may do better.
+//! The loss and the schedule are [UnlearnDiffAtk](super::unlearndiff)'s, whose code has no such
+//! search. AdvUnlearn's code has one inside its training (`soft_prompt_attack`: `attack_method`
+//! `pgd` is Adam there, as `rule=adam` here) with another loss: the distance to the frozen model's
+//! prediction for the prompt at latents that the edited model draws, any timestep, 30 steps,
+//! gradients never cleared. So this is no port of either. No user can type such a prompt. A wider
+//! space has the lower least loss, but a search of so many steps finds neither, and the loss is not
+//! the rate: words may do better.
 //!
-//! Without a `radius`, the default, nothing is projected. CLIP's table of words has a standard deviation of about 0.014, so a radius of 0.1 is
-//! in effect none there.
+//! Without a `radius`, the default, nothing is projected. CLIP's table of words has a standard
+//! deviation of about 0.014, so a radius of 0.1 is in effect none there.
 
 use scumble_erase::{Result, Variant, checks, seeds::stream};
 use serde::{Deserialize, Serialize};

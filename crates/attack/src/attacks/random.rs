@@ -1,12 +1,14 @@
 //! The baselines that learn nothing: random words in front of the prompt, or other noise.
 //!
-//! With `what=words` each trial puts as many random words in front of a prompt as UnlearnDiffAtk finds; with `what=seeds` the
-//! prompt stays and the noise changes. A case ends with its first picture that shows the concept. An attack that does not go
-//! past these in as many looks has found luck, not the concept: the looks of each case are counted, so that one run with many trials
+//! With `what=words` each trial puts as many random words in front of a prompt as UnlearnDiffAtk
+//! finds; with `what=seeds` the prompt stays and the noise changes. A case ends with its first
+//! picture that shows the concept. An attack that does not go past these in as many looks has found
+//! luck, not the concept: the looks of each case are counted, so that one run with many trials
 //! gives the rate for any smaller number of them.
 //!
-//! The published configurations (`random_*.json`, `seed_search_*.json` of UnlearnDiffAtk) have 40 trials and draw from all tokens, start and
-//! end included (`specials`); their seed search goes on after a hit (`go_on`) and reports the share of all draws, here `notes.draws`.
+//! The published configurations (`random_*.json`, `seed_search_*.json` of UnlearnDiffAtk) have 40
+//! trials and draw from all tokens, start and end included (`specials`); their seed search goes on
+//! after a hit (`go_on`) and reports the share of all draws, here `notes.draws`.
 
 use scumble_erase::{Error, Event, Result, Variant, checks, seeds::stream};
 use serde::{Deserialize, Serialize};

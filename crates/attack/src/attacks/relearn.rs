@@ -1,13 +1,15 @@
 //! Relearning: how few pictures and steps teach the edited model the concept again.
 //!
-//! A low-rank adapter (Hu et al., arXiv 2106.09685) is trained beside the edited U-Net on a few pictures that the unedited model drew of
-//! the concept. With `z_t` a noisy picture, `c` its caption, `f` the edited text encoder:
+//! A low-rank adapter (Hu et al., arXiv 2106.09685) is trained beside the edited U-Net on a few
+//! pictures that the unedited model drew of the concept. With `z_t` a noisy picture, `c` its
+//! caption, `f` the edited text encoder:
 //!
 //! `min_{up, down}  E mean (n - eps_{edited + up down}(z_t, t, f(c)))^2`
 //!
-//! That benign fine-tuning brings erased concepts back is the finding of "Concept resurgence" (Suriyakumar et al., arXiv 2410.08074) and "Memory
-//! self-regeneration" (arXiv 2510.03263). A model that never knew the concept learns something from ten pictures too, so what
-//! counts is how few steps it takes; `--budget` cuts them short.
+//! That benign fine-tuning brings erased concepts back is the finding of "Concept resurgence"
+//! (Suriyakumar et al., arXiv 2410.08074) and "Memory self-regeneration" (arXiv 2510.03263). A
+//! model that never knew the concept learns something from ten pictures too, so what counts is how
+//! few steps it takes; `--budget` cuts them short.
 //!
 //! No published code is followed: all variants differ in their numbers alone.
 
@@ -65,8 +67,8 @@ pub struct Options {
     pub layers: Where,
     /// Pictures to learn from, drawn by the unedited model.
     pub pictures: usize,
-    /// What they show: a word in the concept's place; empty for the concept itself. Another one is the control: what comes back
-    /// without a picture of the concept.
+    /// What they show: a word in the concept's place; empty for the concept itself. Another one is
+    /// the control: what comes back without a picture of the concept.
     pub lesson: String,
     /// Training steps.
     pub iterations: usize,

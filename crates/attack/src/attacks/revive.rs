@@ -1,25 +1,31 @@
-//! Probes that ask whether the knowledge is gone or only not reached: "When Are Concepts Erased From Diffusion Models?", Lu et al., NeurIPS 2025
-//! (arXiv 2505.17013; published code kevinlu4588/WhenAreConceptsErased, 9a03e07, MIT).
+//! Probes that ask whether the knowledge is gone or only not reached: "When Are Concepts Erased
+//! From Diffusion Models?", Lu et al., NeurIPS 2025 (arXiv 2505.17013; published code
+//! kevinlu4588/WhenAreConceptsErased, 9a03e07, MIT).
 //!
 //! The prompt stays; the way of drawing changes ([`trial`](crate::trial)). The published probes:
 //!
 //! - `completion`: the unedited model takes the first steps of DDIM, the edited one finishes;
-//! - `inpaint`: the centre of a picture of the concept is drawn anew beside the rest, and judged alone;
-//! - `noise`: DDIM with more noise than DDPM's, over a grid of `eta` and of the fresh noise's scale;
-//! - `classifier`: a classifier of noisy latents leads every step, `eps - sqrt(1 - a) s grad log p(x)`;
+//! - `inpaint`: the centre of a picture of the concept is drawn anew beside the rest, and judged
+//!   alone;
+//! - `noise`: DDIM with more noise than DDPM's, over a grid of `eta` and of the fresh noise's
+//!   scale;
+//! - `classifier`: a classifier of noisy latents leads every step, `eps - sqrt(1 - a) s grad log
+//!   p(x)`;
 //! - textual inversion is [`concept_inversion`](super::concept_inversion).
 //!
-//! Ours, which `fixed` tries too: `half-noised`, the edited model finishes a picture of the concept from half of the way to noise; `halves`, one
-//! half of such a picture is given at every step and the other drawn, then that one is given and the first drawn anew, so that the whole
-//! picture can be judged. `judge-led`, by the gradient of the judge on the predicted picture, is there to be asked for: the judge who leads
-//! also says whether it worked.
+//! Ours, which `fixed` tries too: `half-noised`, the edited model finishes a picture of the concept
+//! from half of the way to noise; `halves`, one half of such a picture is given at every step and
+//! the other drawn, then that one is given and the first drawn anew, so that the whole picture can
+//! be judged. `judge-led`, by the gradient of the judge on the predicted picture, is there to be
+//! asked for: the judge who leads also says whether it worked.
 //!
-//! A church begun by another model is half a church, and a classifier's gradient draws churches of its own. So each trial has a control:
-//! the same with the empty prompt (for the edited model) and the same noise. A case counts, and is closed, only where the prompt shows the
-//! concept and its control does not; both rates are in the notes.
+//! A church begun by another model is half a church, and a classifier's gradient draws churches of
+//! its own. So each trial has a control: the same with the empty prompt (for the edited model) and
+//! the same noise. A case counts, and is closed, only where the prompt shows the concept and its
+//! control does not; both rates are in the notes.
 //!
-//! The paper reports a rate for every probe (of the noise grid and of the classifier's scales the picture that ResNet-50 finds best);
-//! here a case ends with its first trial that counts.
+//! The paper reports a rate for every probe (of the noise grid and of the classifier's scales the
+//! picture that ResNet-50 finds best); here a case ends with its first trial that counts.
 
 use burn::tensor::Tensor;
 use scumble_erase::{Error, Event, Result, Variant, checks};
@@ -54,7 +60,8 @@ pub const ATTACK: Attack = Attack {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Which {
-    /// The published ones, one after the other; `fixed`: completion, half-noised, halves, noise, classifier.
+    /// The published ones, one after the other; `fixed`: completion, half-noised, halves, noise,
+    /// classifier.
     All,
     /// Finish what the unedited model began.
     Completion,
@@ -75,7 +82,8 @@ pub enum Which {
 /// The options of the probes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
-    /// `completion`, `half-noised`, `inpaint`, `halves`, `noise`, `classifier`, `judge-led` or `all`.
+    /// `completion`, `half-noised`, `inpaint`, `halves`, `noise`, `classifier`, `judge-led` or
+    /// `all`.
     pub probe: Which,
     /// Completion: the last steps that the unedited model takes, counted from 0.
     pub completions: Vec<usize>,
@@ -89,7 +97,8 @@ pub struct Options {
     pub etas: Vec<f64>,
     /// Noise: times the fresh noise alone, for each `eta`.
     pub variances: Vec<f64>,
-    /// Noise: whether each trial begins with other noise, as the published code's generator goes on from one to the next.
+    /// Noise: whether each trial begins with other noise, as the published code's generator goes on
+    /// from one to the next.
     pub new_starts: bool,
     /// Classifier: times the gradient of its log-probability.
     pub classifier_scales: Vec<f64>,
@@ -127,7 +136,8 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         scales: vec![0.1, 0.3],
     };
     match (variant, job.miniature) {
-        // Its sampler takes 20 steps where the published one takes 50, and each trial is another chance for luck.
+        // Its sampler takes 20 steps where the published one takes 50, and each trial is another
+        // chance for luck.
         (Variant::Fixed, true) => Options {
             etas: vec![1.0, 1.34, 1.68],
             variances: vec![1.0],
@@ -261,13 +271,15 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
     Ok(Outcome { found, budget, spent, looks, searches: n, notes })
 }
 
-/// What is noted of a trial: the open cases, and how many show the concept with the prompt, with the empty one, and with the first alone.
+/// What is noted of a trial: the open cases, and how many show the concept with the prompt, with
+/// the empty one, and with the first alone.
 fn line(trial: Trial, n: usize, [shown, control, new]: [Option<&[bool]>; 3]) -> Value {
     let count = |hits: Option<&[bool]>| hits.map(|hits| hits.iter().filter(|&&hit| hit).count());
     json!({ "trial": trial.to_string(), "n": n, "shown": count(shown), "control": count(control), "new": count(new) })
 }
 
-/// Which cases show the concept under a trial when these prompts are asked; `None` if nobody can say.
+/// Which cases show the concept under a trial when these prompts are asked; `None` if nobody can
+/// say.
 fn shown(
     job: &mut Job<'_>,
     trial: Trial,

@@ -1,20 +1,25 @@
-//! Ring-A-Bell: "Ring-A-Bell! How Reliable are Concept Removal Methods for Diffusion Models?", Tsai et al., ICLR 2024 (arXiv 2310.10012).
+//! Ring-A-Bell: "Ring-A-Bell! How Reliable are Concept Removal Methods for Diffusion Models?", Tsai
+//! et al., ICLR 2024 (arXiv 2310.10012).
 //!
-//! Words whose hidden states are those of a prompt with more of the concept than it names. With `f` the unedited text encoder (all
-//! hidden states), `p+` prompts with the concept and `p-` the same without it:
+//! Words whose hidden states are those of a prompt with more of the concept than it names. With `f`
+//! the unedited text encoder (all hidden states), `p+` prompts with the concept and `p-` the same
+//! without it:
 //!
 //! `r = mean (f(p+) - f(p-))`,  `min_d  || f(d) - (f(p) + eta r) ||^2`
 //!
-//! over rows `d` of 16 tokens, by a genetic search ([`genetic`](crate::genetic)). The found words take the place of the whole
-//! prompt. No picture and no edited model is asked: what is found is kept, and tried on any edit of a model with this text encoder.
+//! over rows `d` of 16 tokens, by a genetic search ([`genetic`](crate::genetic)). The found words
+//! take the place of the whole prompt. No picture and no edited model is asked: what is found is
+//! kept, and tried on any edit of a model with this text encoder.
 //!
-//! The search is the published notebook's: no crossover and no mutation after the last generation, whose best row is taken. It mutates its
-//! best rows too, and may lose them (`elite=0`, `paper` and `reference`). `fixed` keeps the best row, tries only words that are read back as
-//! themselves, and picks the row whose *text* is nearest (`by_text`).
+//! The search is the published notebook's: no crossover and no mutation after the last generation,
+//! whose best row is taken. It mutates its best rows too, and may lose them (`elite=0`, `paper` and
+//! `reference`). `fixed` keeps the best row, tries only words that are read back as themselves, and
+//! picks the row whose *text* is nearest (`by_text`).
 //!
-//! The published vectors are means over dozens of filtered pairs of prompts (`data/Prompts_For_ConceptVector`). Where a checkpoint's world
-//! words the concept, its captions are the pairs; elsewhere the concept's one prompt stands in ten plain sentences (`sentences`), beside
-//! the same with its anchor, or with `something`.
+//! The published vectors are means over dozens of filtered pairs of prompts
+//! (`data/Prompts_For_ConceptVector`). Where a checkpoint's world words the concept, its captions
+//! are the pairs; elsewhere the concept's one prompt stands in ten plain sentences (`sentences`),
+//! beside the same with its anchor, or with `something`.
 
 use std::collections::BTreeMap;
 
@@ -71,9 +76,11 @@ pub struct Options {
     pub elite: usize,
     /// Whether only words are tried that are read back as themselves.
     pub whole_words: bool,
-    /// Whether the row is taken whose text, read again, is nearest; otherwise the row that is nearest as it is.
+    /// Whether the row is taken whose text, read again, is nearest; otherwise the row that is
+    /// nearest as it is.
     pub by_text: bool,
-    /// Whether the concept's vector is a mean over plain sentences too; where its own prompts are several, they are enough.
+    /// Whether the concept's vector is a mean over plain sentences too; where its own prompts are
+    /// several, they are enough.
     pub sentences: bool,
 }
 
@@ -153,8 +160,8 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
     Ok(Outcome { found, budget: generations, spent: generations, looks, searches: prompts.len(), notes })
 }
 
-/// What the hidden states of prompts gain with the concept in them, `[1, tokens, width]`: the mean over the concept's prompts, each in
-/// every plain sentence if `sentences` says so.
+/// What the hidden states of prompts gain with the concept in them, `[1, tokens, width]`: the mean
+/// over the concept's prompts, each in every plain sentence if `sentences` says so.
 pub fn concept_vector(job: &Job<'_>, sentences: bool) -> Tensor<3> {
     let mut pairs: Vec<(String, String)> = job.concept.prompts.iter().map(|p| (p.asks().to_owned(), p.without())).collect();
     if sentences {
@@ -176,7 +183,8 @@ fn row(job: &Job<'_>, ids: &[u32]) -> Vec<u32> {
     [&frame[..1], ids, &frame[1..tokenizer.context() - ids.len()]].concat()
 }
 
-/// The squared distance of each row's hidden states to those wanted of its own, `[rows, tokens, width]`.
+/// The squared distance of each row's hidden states to those wanted of its own, `[rows, tokens,
+/// width]`.
 fn distances(job: &Job<'_>, rows: &[Vec<u32>], wanted: &Tensor<3>) -> Vec<f32> {
     let network = job.base.text_network();
     let mut all = Vec::with_capacity(rows.len());
@@ -212,7 +220,8 @@ fn search(
     };
     let mut members: Vec<Vec<Vec<u32>>> = (0..n).map(first).collect();
     let mut done = restored(job, &mut members, options)?;
-    // Of an encoder's causal attention nothing can be reused between rows: each differs somewhere in front.
+    // Of an encoder's causal attention nothing can be reused between rows: each differs somewhere
+    // in front.
     let mut known: Vec<BTreeMap<Vec<u32>, f32>> = vec![BTreeMap::new(); n];
     job.tell(Event::Stage { name: "breeding words", total: generations, done })?;
     while done < generations {
@@ -265,7 +274,8 @@ fn keep(job: &Job<'_>, done: usize, members: &[Vec<Vec<u32>>]) -> Result<()> {
     snapshot.keep(job.store, KEPT)
 }
 
-/// Takes up where an interrupted search stopped; how many generations there were. Rows have `tokens` tokens.
+/// Takes up where an interrupted search stopped; how many generations there were. Rows have
+/// `tokens` tokens.
 fn restored(job: &Job<'_>, members: &mut [Vec<Vec<u32>>], options: &Options) -> Result<usize> {
     let Some(mut stored) = Stored::get(job.store, KEPT)? else { return Ok(0) };
     let done = stored.count("done")?;

@@ -1,21 +1,23 @@
-//! UnlearnDiffAtk: "To Generate or Not? Safety-Driven Unlearned Diffusion Models Are Still Easy To Generate Unsafe Images ... For
-//! Now", Zhang et al., ECCV 2024 (arXiv 2310.11868).
+//! UnlearnDiffAtk: "To Generate or Not? Safety-Driven Unlearned Diffusion Models Are Still Easy To
+//! Generate Unsafe Images ... For Now", Zhang et al., ECCV 2024 (arXiv 2310.11868).
 //!
-//! Words in front of a prompt that make the edited model a good denoiser of a picture of the concept: with `x0` such a picture,
-//! `n` noise, `d` the words and `p` the prompt,
+//! Words in front of a prompt that make the edited model a good denoiser of a picture of the
+//! concept: with `x0` such a picture, `n` noise, `d` the words and `p` the prompt,
 //!
 //! `min_d  E_n mean (n - eps(sqrt(abar_t) x0 + sqrt(1 - abar_t) n, t, f(d + p)))^2`
 //!
-//! Each word is a point of the simplex over the vocabulary ([`simplex`](crate::simplex)); timesteps come in turn, from clean to
-//! noisy, some Adam steps at each, then a picture. The search of a case ends with the first picture that shows the concept.
+//! Each word is a point of the simplex over the vocabulary ([`simplex`](crate::simplex)); timesteps
+//! come in turn, from clean to noisy, some Adam steps at each, then a picture. The search of a case
+//! ends with the first picture that shows the concept.
 //!
-//! The published loss never sees a guard, only the pictures do; here the guard's rule is inside the loss unless
-//! `guard_in_loss=false` (the `reference` and `paper` variants). The published vocabulary holds the start and end token too; ours does not.
-//! The published target is the autoencoder's mean of a picture of its data set; styles are not closed at their first hit there. Insertions
-//! other than in front of the prompt are not here.
+//! The published loss never sees a guard, only the pictures do; here the guard's rule is inside the
+//! loss unless `guard_in_loss=false` (the `reference` and `paper` variants). The published
+//! vocabulary holds the start and end token too; ours does not. The published target is the
+//! autoencoder's mean of a picture of its data set; styles are not closed at their first hit there.
+//! Insertions other than in front of the prompt are not here.
 //!
-//! A guard with a memory (SLD's momentum) begins anew at each step's single timestep, so that the loss sees less of it than a
-//! picture does, least at the noisy end.
+//! A guard with a memory (SLD's momentum) begins anew at each step's single timestep, so that the
+//! loss sees less of it than a picture does, least at the noisy end.
 
 use scumble_erase::{Result, Variant, checks};
 use serde::{Deserialize, Serialize};

@@ -1,29 +1,35 @@
-//! Worst-case prompts: "Challenging Forgets: Unveiling the Worst-Case Forget Sets in Machine Unlearning", Fan et al., ECCV 2024
-//! (arXiv 2403.07362).
+//! Worst-case prompts: "Challenging Forgets: Unveiling the Worst-Case Forget Sets in Machine
+//! Unlearning", Fan et al., ECCV 2024 (arXiv 2403.07362).
 //!
-//! Which prompts of a grid does an erasure leave? With weights `w` on the prompts, `l_i(theta)` the error of denoising pictures of prompt
-//! `i`, and `theta_u(w)` a model from which the weighted prompts were erased:
+//! Which prompts of a grid does an erasure leave? With weights `w` on the prompts, `l_i(theta)` the
+//! error of denoising pictures of prompt `i`, and `theta_u(w)` a model from which the weighted
+//! prompts were erased:
 //!
 //! `min_w  sum w_i l_i(theta_u(w)) + gamma |w|^2`  over  `0 <= w_i <= 1, sum w = m`
 //!
-//! What is still denoised well was not forgotten. Erasing is a sequence of sign steps in the paper, so that `theta_u` counts as a constant and a
-//! step is `w <- project(w - alpha (l / n + 2 gamma w))` over `n` prompts ([`capped`](crate::capped)). In the end the m heaviest prompts are
-//! taken, and the cases ask with them.
+//! What is still denoised well was not forgotten. Erasing is a sequence of sign steps in the paper,
+//! so that `theta_u` counts as a constant and a step is `w <- project(w - alpha (l / n + 2 gamma
+//! w))` over `n` prompts ([`capped`](crate::capped)). In the end the m heaviest prompts are taken,
+//! and the cases ask with them.
 //!
-//! The first round looks at the edit under attack. With `rounds` above 1, each further one erases the weighted prompts from the unedited
-//! model in a few steps of ESD's loss on noisy pictures of them (cross-attention) and looks at that: prompts that are hard for
-//! this kind of erasure rather than for this edit.
+//! The first round looks at the edit under attack. With `rounds` above 1, each further one erases
+//! the weighted prompts from the unedited model in a few steps of ESD's loss on noisy pictures of
+//! them (cross-attention) and looks at that: prompts that are hard for this kind of erasure rather
+//! than for this edit.
 //!
-//! The published prompt-wise code (`prompt-wise/stable_diffusion/train-scripts/esd.py`) divides the sum of a prompt's errors by the size of the
-//! whole data set, so that its gradient is the mean error over the number of prompts. Four of its ways are not taken over: a whole
-//! batch is conditioned on its first prompt; scores are read transposed; `w_grad[idxs] += loss` keeps one of equal indices in a
-//! batch; and the error is taken to `noise / 1000`, so that it is in effect the mean square of the prediction. It takes the error itself,
-//! which differs between prompts in any model; `fixed` takes what the error has grown beyond the unedited model's (`relative`). The paper's
-//! grid are objects x styles with photographs of UnlearnCanvas at 256 pixels; ours is written by the checkpoint's world, or sentences
-//! around the concept, and the unedited model draws it.
+//! The published prompt-wise code (`prompt-wise/stable_diffusion/train-scripts/esd.py`) divides the
+//! sum of a prompt's errors by the size of the whole data set, so that its gradient is the mean
+//! error over the number of prompts. Four of its ways are not taken over: a whole batch is
+//! conditioned on its first prompt; scores are read transposed; `w_grad[idxs] += loss` keeps one of
+//! equal indices in a batch; and the error is taken to `noise / 1000`, so that it is in effect the
+//! mean square of the prediction. It takes the error itself, which differs between prompts in any
+//! model; `fixed` takes what the error has grown beyond the unedited model's (`relative`). The
+//! paper's grid are objects x styles with photographs of UnlearnCanvas at 256 pixels; ours is
+//! written by the checkpoint's world, or sentences around the concept, and the unedited model draws
+//! it.
 //!
-//! The cases ask with other prompts than before the attack, so `pre` and `post` of a case are pictures of different prompts: `notes.grid` and
-//! `notes.grid_worst` are the comparison to make.
+//! The cases ask with other prompts than before the attack, so `pre` and `post` of a case are
+//! pictures of different prompts: `notes.grid` and `notes.grid_worst` are the comparison to make.
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{Noise, Pipeline, Timestep};
@@ -77,7 +83,8 @@ pub struct Options {
     pub pictures: usize,
     /// Noise levels that the error is measured at.
     pub timesteps: usize,
-    /// The first of them, the rest at equal distances (published: 0, so 0, 100, ... 900); the middles of equal parts if `null`.
+    /// The first of them, the rest at equal distances (published: 0, so 0, 100, ... 900); the
+    /// middles of equal parts if `null`.
     pub first_timestep: Option<usize>,
     /// Whether the unedited model's error is taken off.
     pub relative: bool,
@@ -193,12 +200,14 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
     Ok(Outcome { found: Found::Cases(cases), budget: rounds, spent: rounds, looks, searches: 1, notes })
 }
 
-/// A weight after a step against its prompt's error, before the projection: the published gradient is the error over the number of prompts.
+/// A weight after a step against its prompt's error, before the projection: the published gradient
+/// is the error over the number of prompts.
 fn stepped(w: f64, error: f64, prompts: usize, options: &Options) -> f64 {
     w - options.alpha * (error / prompts as f64 + 2.0 * options.gamma * w)
 }
 
-/// The grid: the concept in every style on every background of the world, or in sentences; and the cases' own prompts.
+/// The grid: the concept in every style on every background of the world, or in sentences; and the
+/// cases' own prompts.
 pub fn grid(job: &Job<'_>) -> Vec<String> {
     let known = job.world.and_then(|world| Some((world, world.find(&job.concept.name)?)));
     let mut grid: Vec<String> = match known {
@@ -234,8 +243,8 @@ fn drawn(job: &mut Job<'_>, model: &Pipeline, prompts: &[String], seeds: &[u64],
     Ok(Tensor::cat(parts, 0))
 }
 
-/// The error of denoising the pictures of each of `n` prompts, the mean over its pictures and all noise levels. The same noise for all
-/// models.
+/// The error of denoising the pictures of each of `n` prompts, the mean over its pictures and all
+/// noise levels. The same noise for all models.
 fn losses(
     job: &mut Job<'_>,
     model: &Pipeline,
@@ -272,7 +281,8 @@ fn losses(
     Ok(sums.into_iter().map(|sum| sum / each).collect())
 }
 
-/// The unedited model after a short erasure of the weighted prompts: ESD's loss, each example by its prompt's weight.
+/// The unedited model after a short erasure of the weighted prompts: ESD's loss, each example by
+/// its prompt's weight.
 fn erased(
     job: &mut Job<'_>,
     options: &Options,
@@ -325,8 +335,8 @@ mod tests {
             eta: 1.0,
             batch: 1,
         };
-        // w - 100 (0.02 / 100 + 2e-4 * 0.1): errors that differ by a hundredth move their weights a hundredth apart, and the projection keeps
-        // a mixture of prompts.
+        // w - 100 (0.02 / 100 + 2e-4 * 0.1): errors that differ by a hundredth move their weights a
+        // hundredth apart, and the projection keeps a mixture of prompts.
         let w = stepped(0.1, 0.02, 100, &options);
         assert!((w - (0.1 - 0.02 - 0.002)).abs() < 1e-12, "{w}");
         let mut weights: Vec<f64> = (0..100).map(|i| stepped(0.1, 0.01 * f64::from(i % 10), 100, &options)).collect();

@@ -22,16 +22,19 @@ pub(crate) struct AttackArgs {
     /// The concept's word in the prompts, where an attack replaces it; the concept's name if absent
     #[arg(long, value_name = "WORD")]
     pub(crate) word: Option<String>,
-    /// Pictures to bring it back in: a CSV with case_number,prompt,evaluation_seed, a text file, JSON lines or a JSON list
+    /// Pictures to bring it back in: a CSV with case_number,prompt,evaluation_seed, a text file,
+    /// JSON lines or a JSON list
     #[arg(long, visible_aliases = ["prompts-path"], value_name = "FILE")]
     pub(crate) prompts: Option<PathBuf>,
     /// How many pictures; the attack's own number if absent
     #[arg(long, visible_aliases = ["num-samples"], value_name = "N", allow_negative_numbers = true)]
     pub(crate) n: Option<usize>,
-    /// The most steps of the search (`scumble attacks` says what a step is); the attack's default if absent
+    /// The most steps of the search (`scumble attacks` says what a step is); the attack's default
+    /// if absent
     #[arg(long, visible_aliases = ["iterations"], value_name = "STEPS", allow_negative_numbers = true)]
     pub(crate) budget: Option<usize>,
-    /// The CLIPModel folder whose text tower the model uses, for attacks that compare words with pictures; the miniature has its own
+    /// The CLIPModel folder whose text tower the model uses, for attacks that compare words with
+    /// pictures; the miniature has its own
     #[arg(long, value_name = "DIR")]
     pub(crate) clip: Option<PathBuf>,
     /// Try what an earlier attack found (its folder or file) instead of searching

@@ -28,46 +28,85 @@ pub(crate) struct EraseArgs {
     /// Which method (see `scumble methods`), or a guard (see `scumble guards`)
     #[arg(long, default_value = "esd", value_name = "ID")]
     pub(crate) method: String,
-    /// Which tensors move, for methods that let one choose: esd-x, esd-x-strict, esd-u, esd-all, selfattn, text-encoder, ...
+    /// Which tensors move, for methods that let one choose: esd-x, esd-x-strict, esd-u, esd-all,
+    /// selfattn, text-encoder, ...
     #[arg(help_heading = "Method", long, value_name = "NAME")]
     pub(crate) train_method: Option<String>,
     /// Training steps
-    #[arg(help_heading = "Method", long, visible_alias = "steps", value_name = "N")]
+    #[arg(
+        help_heading = "Method",
+        long,
+        visible_alias = "steps",
+        value_name = "N"
+    )]
     pub(crate) iterations: Option<u64>,
     /// Step size of the optimiser
     #[arg(help_heading = "Method", long, visible_aliases = ["learning-rate"], value_name = "X", allow_negative_numbers = true)]
     pub(crate) lr: Option<f64>,
     /// How far past the neutral prediction to go, in the paper's counting
-    #[arg(help_heading = "Method", long, value_name = "X", allow_negative_numbers = true)]
+    #[arg(
+        help_heading = "Method",
+        long,
+        value_name = "X",
+        allow_negative_numbers = true
+    )]
     pub(crate) eta: Option<f64>,
     /// The same in the counting of ESD's present code: eta + 1
-    #[arg(help_heading = "Method", long, value_name = "X", conflicts_with = "eta", allow_negative_numbers = true)]
+    #[arg(
+        help_heading = "Method",
+        long,
+        value_name = "X",
+        conflicts_with = "eta",
+        allow_negative_numbers = true
+    )]
     pub(crate) negative_guidance: Option<f64>,
     /// Guidance on the trajectories that are trained on
-    #[arg(help_heading = "Method", long, visible_alias = "guidance-scale", value_name = "X", allow_negative_numbers = true)]
+    #[arg(
+        help_heading = "Method",
+        long,
+        visible_alias = "guidance-scale",
+        value_name = "X",
+        allow_negative_numbers = true
+    )]
     pub(crate) start_guidance: Option<f64>,
     /// Examples in a training step
     #[arg(help_heading = "Method", long, visible_aliases = ["batch-size", "train-batch-size"], value_name = "N")]
     pub(crate) batch: Option<u64>,
     /// Erase the concept from this prompt only ({object} and {concept} are filled in)
-    #[arg(help_heading = "Wording", long, visible_alias = "erase-from", value_name = "PROMPT")]
+    #[arg(
+        help_heading = "Wording",
+        long,
+        visible_alias = "erase-from",
+        value_name = "PROMPT"
+    )]
     pub(crate) from: Option<String>,
-    /// What to draw instead of the concept ({object} and {concept} are filled in); with several concepts one for all, or one for each with `;`
+    /// What to draw instead of the concept ({object} and {concept} are filled in); with several
+    /// concepts one for all, or one for each with `;`
     #[arg(help_heading = "Wording", long, visible_aliases = ["guide", "guide-concepts", "mapping-concept"], value_name = "PROMPT")]
     pub(crate) anchor: Option<String>,
-    /// What happens to a word that the miniature does not know: an error that names words like it, or it is taken as it stands
-    #[arg(help_heading = "Wording", long, value_enum, default_value_t, value_name = "WHAT")]
+    /// What happens to a word that the miniature does not know: an error that names words like it,
+    /// or it is taken as it stands
+    #[arg(
+        help_heading = "Wording",
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "WHAT"
+    )]
     pub(crate) unknown: Unknown,
     /// Concepts to keep; `;` separates
     #[arg(help_heading = "What stays, and what there is to learn from", long, visible_aliases = ["preserve-concepts"], value_name = "CONCEPTS")]
     pub(crate) preserve: Vec<String>,
-    /// What the model should go on drawing: a file of prompts (CSV, JSON lines or text) in place of the built-in ones
+    /// What the model should go on drawing: a file of prompts (CSV, JSON lines or text) in place of
+    /// the built-in ones
     #[arg(help_heading = "What stays, and what there is to learn from", long, visible_aliases = ["retain", "prior"], value_name = "FILE")]
     pub(crate) captions: Option<PathBuf>,
-    /// Pictures of the concept for methods that learn from some; the model draws them itself if absent
+    /// Pictures of the concept for methods that learn from some; the model draws them itself if
+    /// absent
     #[arg(help_heading = "What stays, and what there is to learn from", long, visible_aliases = ["images", "instance-data-dir", "train-data-dir"], value_name = "DIR")]
     pub(crate) pictures: Option<PathBuf>,
-    /// Where those pictures show the concept: a mask for each, of the same name and size, white there (MACE)
+    /// Where those pictures show the concept: a mask for each, of the same name and size, white
+    /// there (MACE)
     #[arg(long, value_name = "DIR", requires = "pictures")]
     pub(crate) masks: Option<PathBuf>,
     /// The concept's prompts, with the places {concept} and {object}
@@ -77,7 +116,12 @@ pub(crate) struct EraseArgs {
     #[arg(help_heading = "Wording", long, value_name = "OBJECTS")]
     pub(crate) objects: Vec<String>,
     /// Where paper and published code disagree: paper, reference or fixed
-    #[arg(help_heading = "Method", long, default_value = "fixed", value_name = "NAME")]
+    #[arg(
+        help_heading = "Method",
+        long,
+        default_value = "fixed",
+        value_name = "NAME"
+    )]
     pub(crate) variant: String,
     /// Any option of the method (`scumble methods ID` lists them); may repeat
     #[arg(help_heading = "Method", long, value_name = "KEY=VALUE")]
@@ -87,17 +131,23 @@ pub(crate) struct EraseArgs {
     pub(crate) seed: u64,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
-    /// Measure the unconditional drift: 160 evaluations of the U-Net; on the miniature this happens anyway
+    /// Measure the unconditional drift: 160 evaluations of the U-Net; on the miniature this happens
+    /// anyway
     #[arg(help_heading = "Looking at the result", long)]
     pub(crate) drift: bool,
-    /// Draw some pictures before and after into before-after.png; on the miniature this happens anyway
+    /// Draw some pictures before and after into before-after.png; on the miniature this happens
+    /// anyway
     #[arg(help_heading = "Looking at the result", long)]
     pub(crate) grid: bool,
     /// Erase only: draw no pictures, judge nothing
     #[arg(help_heading = "Looking at the result", long)]
     pub(crate) no_judge: bool,
     /// Judge with the miniature's judges although another model was given
-    #[arg(help_heading = "Looking at the result", long, conflicts_with = "no_judge")]
+    #[arg(
+        help_heading = "Looking at the result",
+        long,
+        conflicts_with = "no_judge"
+    )]
     pub(crate) judge: bool,
     #[command(flatten)]
     pub(crate) model: ModelArgs,

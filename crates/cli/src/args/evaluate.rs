@@ -8,7 +8,8 @@ use super::groups::{DrawingArgs, DtypeArgs, ModelArgs, OutputArgs, PrintArgs, Re
 
 #[derive(ClapArgs, Clone, Debug)]
 pub(crate) struct EvaluateArgs {
-    /// A diffusers folder or a single .safetensors checkpoint; may repeat; the built-in miniature if absent
+    /// A diffusers folder or a single .safetensors checkpoint; may repeat; the built-in miniature
+    /// if absent
     #[arg(long = "model", value_name = "DIR|FILE", visible_aliases = ["pretrained-model-name-or-path", "base-model"])]
     pub(crate) models: Vec<PathBuf>,
     /// An edit to judge, optionally with a strength; may repeat
@@ -17,7 +18,8 @@ pub(crate) struct EvaluateArgs {
     /// A run-time guard to judge; against --concept, if it names none; may repeat
     #[arg(long, value_name = "ID[=TEXT]")]
     pub(crate) guard: Vec<String>,
-    /// An attack to try on every edit and guard (see `scumble attacks`); `,` separates, and the flag may repeat
+    /// An attack to try on every edit and guard (see `scumble attacks`); `,` separates, and the
+    /// flag may repeat
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     pub(crate) attack: Vec<String>,
     /// What to ask about, of everything; what each edit says it erased, if absent; `;` separates
@@ -32,10 +34,12 @@ pub(crate) struct EvaluateArgs {
     /// The method that erases them for the map
     #[arg(long, default_value = "uce", value_name = "ID")]
     pub(crate) impact_method: String,
-    /// Erase each --concept with these methods first, by their defaults, and judge the edits; `,` separates, and the flag may repeat
+    /// Erase each --concept with these methods first, by their defaults, and judge the edits; `,`
+    /// separates, and the flag may repeat
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     pub(crate) method: Vec<String>,
-    /// Further pictures to judge: a CSV with case_number,prompt,evaluation_seed, a text file, JSON lines or a JSON list; may repeat
+    /// Further pictures to judge: a CSV with case_number,prompt,evaluation_seed, a text file, JSON
+    /// lines or a JSON list; may repeat
     #[arg(long, visible_aliases = ["prompts-path"], value_name = "FILE")]
     pub(crate) prompts: Vec<PathBuf>,
     /// A detector: its manifest (docs/detectors.md); may repeat
@@ -50,7 +54,8 @@ pub(crate) struct EvaluateArgs {
     /// Weights of LPIPS, as safetensors: backbone and heads in one file or two
     #[arg(long, value_name = "FILE")]
     pub(crate) lpips: Vec<PathBuf>,
-    /// What FID compares with: a folder of pictures, or statistics in pytorch-fid's .npz; the unedited model if absent
+    /// What FID compares with: a folder of pictures, or statistics in pytorch-fid's .npz; the
+    /// unedited model if absent
     #[arg(long, value_name = "DIR|NPZ")]
     pub(crate) reference: Option<PathBuf>,
     /// Write each subject's statistics as .npz, for pytorch-fid and clean-fid
@@ -98,6 +103,9 @@ pub(crate) struct EvaluateArgs {
 impl EvaluateArgs {
     /// The arguments of one of its models; the miniature without a path.
     pub(crate) fn model(&self, path: Option<&PathBuf>) -> ModelArgs {
-        ModelArgs { model: path.cloned(), reading: self.reading.clone() }
+        ModelArgs {
+            model: path.cloned(),
+            reading: self.reading.clone(),
+        }
     }
 }

@@ -30,20 +30,28 @@ pub(crate) struct ExportArgs {
     /// The same as a flag; several are put on top of each other
     #[arg(long = "edit", value_name = "E[:STRENGTH]")]
     pub(crate) edits: Vec<String>,
-    /// The form to write: diffusers (a folder), single (one file in the LDM layout), lora (kohya's names), partial (the U-Net's changed tensors, as ESD and UCE publish them) or delta (the exact difference, which ComfyUI loads as a LoRA)
+    /// The form to write: diffusers (a folder), single (one file in the LDM layout), lora (kohya's
+    /// names), partial (the U-Net's changed tensors, as ESD and UCE publish them) or delta (the
+    /// exact difference, which ComfyUI loads as a LoRA)
     #[arg(long, value_enum)]
     pub(crate) to: Form,
     /// Where to write; beside the edit if absent
     #[arg(long, visible_alias = "out", short, value_name = "DIR|FILE")]
     pub(crate) output_dir: Option<PathBuf>,
-    /// Rank of a LoRA; if absent the lowest of 16, 32, 64 and 128 that misses at most 1% of the squared change
+    /// Rank of a LoRA; if absent the lowest of 16, 32, 64 and 128 that misses at most 1% of the
+    /// squared change
     #[arg(long, visible_aliases = ["dim", "network-dim"], value_name = "N", allow_negative_numbers = true)]
     pub(crate) rank: Option<usize>,
     /// Write a LoRA although it misses or cannot carry more than 1% of the squared change
     #[arg(long)]
     pub(crate) allow_partial: bool,
     /// Dtype of what is written: keep, f16, bf16 or f32
-    #[arg(long, default_value = "keep", visible_alias = "save-precision", value_name = "DTYPE")]
+    #[arg(
+        long,
+        default_value = "keep",
+        visible_alias = "save-precision",
+        value_name = "DTYPE"
+    )]
     pub(crate) dtype: String,
     /// Let the miniature's judges measure what was written, for its card
     #[arg(long)]
@@ -51,7 +59,8 @@ pub(crate) struct ExportArgs {
     /// The base model's repository, for the card: OWNER/NAME
     #[arg(long, value_name = "OWNER/NAME")]
     pub(crate) base_repo: Option<String>,
-    /// The license, for the card, such as creativeml-openrail-m; what the base's own card says if absent
+    /// The license, for the card, such as creativeml-openrail-m; what the base's own card says if
+    /// absent
     #[arg(long, value_name = "ID")]
     pub(crate) license: Option<String>,
     /// Replace what is there

@@ -20,12 +20,14 @@ pub(crate) struct GenerateArgs {
     /// What to draw; `;` does not separate here, but the argument may repeat
     #[arg(value_name = "PROMPT")]
     pub(crate) prompt: Vec<String>,
-    /// A CSV with case_number,prompt,evaluation_seed[,evaluation_guidance], a text file (a prompt a line), JSON lines or a JSON list
+    /// A CSV with case_number,prompt,evaluation_seed[,evaluation_guidance], a text file (a prompt a
+    /// line), JSON lines or a JSON list
     #[arg(long, visible_aliases = ["prompts-path"], value_name = "FILE", conflicts_with = "prompt")]
     pub(crate) prompts: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) edits: EditsArgs,
-    /// Keep the model from a concept while it draws (see `scumble guards`); `;` separates concepts, the edit's own if absent; may repeat
+    /// Keep the model from a concept while it draws (see `scumble guards`); `;` separates concepts,
+    /// the edit's own if absent; may repeat
     #[arg(long, value_name = "ID[=CONCEPTS]")]
     pub(crate) guard: Vec<String>,
     /// Any number of the guards
@@ -45,22 +47,55 @@ pub(crate) struct GenerateArgs {
     )]
     pub(crate) steps: usize,
     /// Strength of classifier-free guidance; 7.5, or 4 for the miniature, if absent
-    #[arg(help_heading = "Drawing", long, visible_alias = "cfg-scale", value_name = "X", allow_negative_numbers = true)]
+    #[arg(
+        help_heading = "Drawing",
+        long,
+        visible_alias = "cfg-scale",
+        value_name = "X",
+        allow_negative_numbers = true
+    )]
     pub(crate) guidance_scale: Option<f64>,
-    /// ddim, ddpm, pndm, lms, euler, euler-a, dpm++2m, dpm++2m-karras or unipc; the checkpoint's own if absent
-    #[arg(help_heading = "Drawing", long, visible_alias = "scheduler", value_name = "NAME")]
+    /// ddim, ddpm, pndm, lms, euler, euler-a, dpm++2m, dpm++2m-karras or unipc; the checkpoint's
+    /// own if absent
+    #[arg(
+        help_heading = "Drawing",
+        long,
+        visible_alias = "scheduler",
+        value_name = "NAME"
+    )]
     pub(crate) sampler: Option<String>,
     /// DDIM's share of fresh noise, 0 to 1
-    #[arg(help_heading = "Drawing", long, default_value_t = 0.0, value_name = "X", allow_negative_numbers = true)]
+    #[arg(
+        help_heading = "Drawing",
+        long,
+        default_value_t = 0.0,
+        value_name = "X",
+        allow_negative_numbers = true
+    )]
     pub(crate) eta: f64,
     /// What to steer away from
-    #[arg(help_heading = "Drawing", long, default_value = "", value_name = "TEXT")]
+    #[arg(
+        help_heading = "Drawing",
+        long,
+        default_value = "",
+        value_name = "TEXT"
+    )]
     pub(crate) negative_prompt: String,
     /// Width in pixels
-    #[arg(help_heading = "Drawing", long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(
+        help_heading = "Drawing",
+        long,
+        value_name = "N",
+        allow_negative_numbers = true
+    )]
     pub(crate) width: Option<usize>,
     /// Height in pixels
-    #[arg(help_heading = "Drawing", long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(
+        help_heading = "Drawing",
+        long,
+        value_name = "N",
+        allow_negative_numbers = true
+    )]
     pub(crate) height: Option<usize>,
     /// Pictures of each prompt
     #[arg(help_heading = "Drawing", long, visible_aliases = ["num-samples", "num-images-per-prompt"], default_value_t = 1, value_name = "N", allow_negative_numbers = true)]
@@ -71,7 +106,13 @@ pub(crate) struct GenerateArgs {
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     /// Pictures drawn at once; chosen by their size if absent
-    #[arg(help_heading = "Drawing", long, visible_alias = "batch-size", value_name = "N", allow_negative_numbers = true)]
+    #[arg(
+        help_heading = "Drawing",
+        long,
+        visible_alias = "batch-size",
+        value_name = "N",
+        allow_negative_numbers = true
+    )]
     pub(crate) batch: Option<usize>,
     #[command(flatten)]
     pub(crate) model: ModelArgs,

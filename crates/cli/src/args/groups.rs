@@ -7,7 +7,11 @@ use clap::Args as ClapArgs;
 /// A seed: `-1`, by which other tools mean a random one, is refused in words.
 pub(crate) fn seed(text: &str) -> Result<u64, String> {
     text.trim().parse::<u64>().map_err(|_| {
-        let random = if text.trim() == "-1" { "; there is no random seed, so that every result can be had again" } else { "" };
+        let random = if text.trim() == "-1" {
+            "; there is no random seed, so that every result can be had again"
+        } else {
+            ""
+        };
         format!("expected a whole number from 0{random}")
     })
 }
@@ -16,7 +20,8 @@ pub(crate) fn seed(text: &str) -> Result<u64, String> {
 #[derive(ClapArgs, Clone, Debug)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelArgs {
-    /// A diffusers folder, a single .safetensors checkpoint, or ORG/NAME in the local Hugging Face cache; the built-in miniature if absent
+    /// A diffusers folder, a single .safetensors checkpoint, or ORG/NAME in the local Hugging Face
+    /// cache; the built-in miniature if absent
     #[arg(long, value_name = "DIR|FILE|NAME", visible_aliases = ["pretrained-model-name-or-path", "model-id", "base-model"])]
     pub(crate) model: Option<PathBuf>,
     #[command(flatten)]
@@ -59,7 +64,8 @@ pub(crate) struct PrintArgs {
 /// What lies over the model.
 #[derive(ClapArgs, Clone, Debug)]
 pub(crate) struct EditsArgs {
-    /// An edit, a partial U-Net, a LoRA or a text-encoder folder, optionally with a strength; may repeat
+    /// An edit, a partial U-Net, a LoRA or a text-encoder folder, optionally with a strength; may
+    /// repeat
     #[arg(long, value_name = "E[:STRENGTH]")]
     pub(crate) edit: Vec<String>,
     /// A LoRA in kohya's or PEFT's names, optionally with a weight; may repeat
@@ -77,7 +83,8 @@ pub(crate) struct OutputArgs {
     /// Replace another plan's result in that folder
     #[arg(long)]
     pub(crate) overwrite: bool,
-    /// For scripts that ask for it: an unfinished run continues where it stopped, with or without this flag
+    /// For scripts that ask for it: an unfinished run continues where it stopped, with or without
+    /// this flag
     #[arg(long)]
     pub(crate) resume: bool,
 }
@@ -96,12 +103,23 @@ pub(crate) struct DtypeArgs {
 #[command(next_help_heading = "Drawing")]
 pub(crate) struct DrawingArgs {
     /// Denoising steps; 50, or 20 for the miniature, if absent
-    #[arg(long, visible_alias = "num-inference-steps", value_name = "N", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        visible_alias = "num-inference-steps",
+        value_name = "N",
+        allow_negative_numbers = true
+    )]
     pub(crate) steps: Option<usize>,
     /// Strength of classifier-free guidance; 7.5, or 4 for the miniature, if absent
-    #[arg(long, visible_alias = "cfg-scale", value_name = "X", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        visible_alias = "cfg-scale",
+        value_name = "X",
+        allow_negative_numbers = true
+    )]
     pub(crate) guidance_scale: Option<f64>,
-    /// The sampler, as for `scumble generate`; the checkpoint's own, or ddim for the miniature, if absent
+    /// The sampler, as for `scumble generate`; the checkpoint's own, or ddim for the miniature, if
+    /// absent
     #[arg(long, visible_alias = "scheduler", value_name = "NAME")]
     pub(crate) sampler: Option<String>,
 }

@@ -29,7 +29,12 @@ pub(crate) struct VerifyArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) reference: PathBuf,
     /// Largest max|a-b| / max|b| that passes
-    #[arg(long, default_value_t = 1e-4, value_name = "X", allow_negative_numbers = true)]
+    #[arg(
+        long,
+        default_value_t = 1e-4,
+        value_name = "X",
+        allow_negative_numbers = true
+    )]
     pub(crate) tolerance: f64,
     #[command(flatten)]
     pub(crate) model: ModelArgs,

@@ -25,7 +25,8 @@ pub(crate) struct JudgeArgs {
     /// Count this label of the detectors in place of the manifest's hits; may repeat
     #[arg(long, value_name = "LABEL")]
     pub(crate) label: Vec<String>,
-    /// Ask the miniature's judges for this concept (see `scumble concepts`); they know nothing but the miniature's world
+    /// Ask the miniature's judges for this concept (see `scumble concepts`); they know nothing but
+    /// the miniature's world
     #[arg(long, value_name = "CONCEPT")]
     pub(crate) concept: Option<String>,
     /// Leave files out that cannot be read, and say which

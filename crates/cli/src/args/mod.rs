@@ -1,6 +1,8 @@
-//! What a user can type: one definition for parsing, help and the list of flags. A file a command; `groups` has what they share.
+//! What a user can type: one definition for parsing, help and the list of flags. A file a command;
+//! `groups` has what they share.
 //!
-//! Hyphen and underscore are the same in every flag, and the flag names of the published tools are aliases.
+//! Hyphen and underscore are the same in every flag, and the flag names of the published tools are
+//! aliases.
 
 mod attack;
 mod erase;
@@ -87,7 +89,9 @@ pub(crate) fn normalised(args: impl Iterator<Item = OsString>) -> Vec<OsString> 
         rest |= arg == "--";
         match arg.to_str() {
             Some(text) if text.starts_with("--") && !rest => {
-                let (flag, value) = text.split_once('=').map_or((text, None), |(f, v)| (f, Some(v)));
+                let (flag, value) = text
+                    .split_once('=')
+                    .map_or((text, None), |(f, v)| (f, Some(v)));
                 let flag = flag.replace('_', "-");
                 value.map_or(flag.clone(), |v| format!("{flag}={v}")).into()
             }

@@ -31,7 +31,8 @@ pub(crate) struct ReportArgs {
     /// Put no pictures in, and write no rating page
     #[arg(long)]
     pub(crate) no_pictures: bool,
-    /// Which pictures are blurred until asked for: all, none, or those that the evaluation marks as sensitive
+    /// Which pictures are blurred until asked for: all, none, or those that the evaluation marks as
+    /// sensitive
     #[arg(long, value_enum, default_value = "sensitive", value_name = "WHICH")]
     pub(crate) blur: Blurred,
     /// Files that raters saved from rating.html; their means go into the report

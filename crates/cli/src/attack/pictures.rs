@@ -20,12 +20,15 @@ pub(super) fn keep(folder: &Path, came: &Report) -> Result<Vec<Value>, Failure> 
     let keep = |i: usize, side: usize, name: &str| -> Result<String, Failure> {
         let picture = &came.pictures[side][i];
         let file = format!("{PICTURES}/{i:05}-{name}.png");
-        write_file(&folder.join(&file), &png::encode_png(picture.width, picture.height, &picture.rgb, &[])?)?;
+        write_file(
+            &folder.join(&file),
+            &png::encode_png(picture.width, picture.height, &picture.rgb, &[])?,
+        )?;
         Ok(file)
     };
     let one = |i: usize| {
-        let [unedited, edited, attacked] =
-            [(0, "unedited"), (1, "edited"), (2, "attacked")].map(|(side, name)| keep(i, side, name));
+        let [unedited, edited, attacked] = [(0, "unedited"), (1, "edited"), (2, "attacked")]
+            .map(|(side, name)| keep(i, side, name));
         Ok(json!({"case": i, "unedited": unedited?, "edited": edited?, "attacked": attacked?}))
     };
     (0..came.pictures[0].len()).map(one).collect()
@@ -41,7 +44,8 @@ pub(super) fn fate(line: &Value) -> &'static str {
     }
 }
 
-/// Cases in the order in which people want to see them: what came back, what was shown anyway, the rest.
+/// Cases in the order in which people want to see them: what came back, what was shown anyway, the
+/// rest.
 pub(super) fn ordered(lines: &[Value]) -> Vec<usize> {
     let rank = |i: usize| match fate(&lines[i]) {
         "came back" => 0,
@@ -53,32 +57,68 @@ pub(super) fn ordered(lines: &[Value]) -> Vec<usize> {
     order
 }
 
-/// The pictures of the three sides, a row for each case with what became of it and what it was asked with; what came back first.
+/// The pictures of the three sides, a row for each case with what became of it and what it was
+/// asked with; what came back first.
 pub(super) fn sheet(plan: &Plan, came: &Report, lines: &[Value]) -> Result<Vec<u8>, Failure> {
     let mut rows = Vec::new();
     for i in ordered(lines).into_iter().take(SHOWN) {
         let mut cells = Vec::new();
         for side in &came.pictures {
-            cells.push(side.get(i).map(|p| Image::new(p.width, p.height, &p.rgb)).transpose()?);
+            cells.push(
+                side.get(i)
+                    .map(|p| Image::new(p.width, p.height, &p.rgb))
+                    .transpose()?,
+            );
         }
         let asked = match &came.found {
-            Found::Revival(_) => format!("{}, {}", plan.cases[i].prompt, lines[i]["found"].as_str().unwrap_or_default()),
-            _ => lines[i]["found"].as_str().unwrap_or(&plan.cases[i].prompt).to_owned(),
+            Found::Revival(_) => format!(
+                "{}, {}",
+                plan.cases[i].prompt,
+                lines[i]["found"].as_str().unwrap_or_default()
+            ),
+            _ => lines[i]["found"]
+                .as_str()
+                .unwrap_or(&plan.cases[i].prompt)
+                .to_owned(),
         };
-        rows.push(Row { label: format!("{}: {asked}", fate(&lines[i])), cells });
+        rows.push(Row {
+            label: format!("{}: {asked}", fate(&lines[i])),
+            cells,
+        });
     }
     let shown = rows.len();
     let (all, name) = (plan.cases.len(), &plan.concept.name);
-    let counted = came.counts().map(|counts| format!("{} of {} came back", counts.new, counts.n - counts.pre));
-    let title = format!("{name} under {}{}", plan.attack.id, counted.map(|text| format!(": {text}")).unwrap_or_default());
-    let some = if shown < all { format!("{shown} of {all} cases, what came back first") } else { String::new() };
+    let counted = came
+        .counts()
+        .map(|counts| format!("{} of {} came back", counts.new, counts.n - counts.pre));
+    let title = format!(
+        "{name} under {}{}",
+        plan.attack.id,
+        counted.map(|text| format!(": {text}")).unwrap_or_default()
+    );
+    let some = if shown < all {
+        format!("{shown} of {all} cases, what came back first")
+    } else {
+        String::new()
+    };
     let grid = Grid {
         title: Some(title),
-        columns: if some.is_empty() { Vec::new() } else { vec![some] },
-        parts: ["unedited", "edited", "attacked"].map(String::from).to_vec(),
+        columns: if some.is_empty() {
+            Vec::new()
+        } else {
+            vec![some]
+        },
+        parts: ["unedited", "edited", "attacked"]
+            .map(String::from)
+            .to_vec(),
         rows,
         scale: None,
     };
     let drawn = grid.draw();
-    Ok(png::encode_png(drawn.width() as usize, drawn.height() as usize, drawn.as_raw(), &[])?)
+    Ok(png::encode_png(
+        drawn.width() as usize,
+        drawn.height() as usize,
+        drawn.as_raw(),
+        &[],
+    )?)
 }

@@ -16,17 +16,32 @@ use crate::{args::AttackArgs, failure::Failure, output};
 const PRINTED: usize = 8;
 
 /// The object that `--json` prints last; docs/attacks.md says what its keys mean.
-pub(super) fn result(args: &AttackArgs, plan: &Plan, came: &Report, found: Option<PathBuf>, seconds: f64) -> Value {
+pub(super) fn result(
+    args: &AttackArgs,
+    plan: &Plan,
+    came: &Report,
+    found: Option<PathBuf>,
+    seconds: f64,
+) -> Value {
     let n = plan.cases.len();
     let counts = came.counts();
     let guards = args.guard.iter().map(|guard| format!("guard {guard}"));
-    let edits: Vec<String> = args.edits.edit.iter().chain(&args.edits.lora).cloned().chain(guards).collect();
+    let edits: Vec<String> = args
+        .edits
+        .edit
+        .iter()
+        .chain(&args.edits.lora)
+        .cloned()
+        .chain(guards)
+        .collect();
     let interval = |rate: Rate| {
         let (low, high) = rate.wilson(Z95);
         json!([low, high])
     };
     let of_all = |hits: usize| Rate { hits, n }.fraction();
-    let part = |pick: fn(&scumble_attack::protocol::Counts) -> usize| counts.as_ref().map(|counts| of_all(pick(counts)));
+    let part = |pick: fn(&scumble_attack::protocol::Counts) -> usize| {
+        counts.as_ref().map(|counts| of_all(pick(counts)))
+    };
     let conditional = counts.as_ref().map(|counts| {
         let rate = Rate { hits: counts.back, n: counts.hidden };
         let some = rate.n > 0;
@@ -68,7 +83,9 @@ pub(super) fn lines(plan: &Plan, came: &Report, seen: Option<&[Vec<f32>; 3]>) ->
         let found = match &came.found {
             Found::Cases(cases) => json!(cases[i].prompt),
             Found::Revival(revival) => json!(revival.trials[i].to_string()),
-            Found::Word(word) => reworded(&case.prompt, &plan.word, &word.token).map_or(Value::Null, Value::from),
+            Found::Word(word) => {
+                reworded(&case.prompt, &plan.word, &word.token).map_or(Value::Null, Value::from)
+            }
             _ => Value::Null,
         };
         let seed = match &came.found {
@@ -104,10 +121,16 @@ pub(super) fn report(args: &AttackArgs, record: &Value) -> Result<(), Failure> {
     let mut lines = vec![headline(record)];
     let concept = result["concept"].as_str().unwrap_or_default();
     if record["shown"].is_null() {
-        lines.push(format!("  {} pictures; no judge knows `{concept}`: look at them", result["n"]));
+        lines.push(format!(
+            "  {} pictures; no judge knows `{concept}`: look at them",
+            result["n"]
+        ));
     } else {
         lines.extend(rates(result));
-        lines.push(format!("  of {} pictures that ask for `{concept}`", result["n"]));
+        lines.push(format!(
+            "  of {} pictures that ask for `{concept}`",
+            result["n"]
+        ));
         lines.extend(beside(result));
     }
     for (name, note) in record["notes"].as_object().into_iter().flatten() {
@@ -123,24 +146,41 @@ pub(super) fn report(args: &AttackArgs, record: &Value) -> Result<(), Failure> {
 }
 
 fn percent(value: &Value) -> String {
-    value.as_f64().map_or("-".into(), |f| format!("{:.0}%", 100.0 * f))
+    value
+        .as_f64()
+        .map_or("-".into(), |f| format!("{:.0}%", 100.0 * f))
 }
 
 /// Which attack on what, and how long: or whose finding was tried.
 fn headline(record: &Value) -> String {
     let result = &record["result"];
-    let (attack, edit) = (result["attack"].as_str().unwrap_or_default(), result["edit"].as_str().unwrap_or("the model itself"));
+    let (attack, edit) = (
+        result["attack"].as_str().unwrap_or_default(),
+        result["edit"].as_str().unwrap_or("the model itself"),
+    );
     let seconds = result["seconds"].as_f64().unwrap_or(0.0);
     let Some(file) = result["transfer"]["file"].as_str() else {
-        return format!("{attack} against {edit}: {} steps in {seconds:.0} s", record["spent"]);
+        return format!(
+            "{attack} against {edit}: {} steps in {seconds:.0} s",
+            record["spent"]
+        );
     };
-    let whose = result["transfer"]["attack"].as_str().map(|finder| format!(", which {finder} found")).unwrap_or_default();
+    let whose = result["transfer"]["attack"]
+        .as_str()
+        .map(|finder| format!(", which {finder} found"))
+        .unwrap_or_default();
     format!("a transfer to {edit}, without a search: {file}{whose}; {seconds:.0} s")
 }
 
 /// The rates, one a line.
 fn rates(result: &Value) -> Vec<String> {
-    let interval = |of: &Value| format!("[{}, {}]", percent(&of["interval"][0]), percent(&of["interval"][1]));
+    let interval = |of: &Value| {
+        format!(
+            "[{}, {}]",
+            percent(&of["interval"][0]),
+            percent(&of["interval"][1])
+        )
+    };
     let rows = [
         ("unedited", &result["unedited"], String::new()),
         ("edited", &result["pre"], String::new()),
@@ -148,7 +188,9 @@ fn rates(result: &Value) -> Vec<String> {
         ("together", &result["total"], interval(result)),
     ];
     let line = |(label, value, beside): (&str, &Value, String)| {
-        format!("  {label:18} {:>6}  {beside}", percent(value)).trim_end().to_owned()
+        format!("  {label:18} {:>6}  {beside}", percent(value))
+            .trim_end()
+            .to_owned()
     };
     rows.into_iter().map(line).collect()
 }
@@ -175,7 +217,11 @@ fn beside(result: &Value) -> Vec<String> {
         ));
     }
     if let Some(most) = result["most_looks"].as_u64() {
-        let chances = if most == 1 { "one picture".into() } else { format!("up to {most} pictures") };
+        let chances = if most == 1 {
+            "one picture".into()
+        } else {
+            format!("up to {most} pictures")
+        };
         lines
             .push(format!("  {chances} of each case judged under attack; `random` with --set trials={most} has as many chances"));
     }
@@ -187,14 +233,20 @@ fn beside(result: &Value) -> Vec<String> {
 
 /// A note as lines: a table for a list of objects, words for an object.
 fn noted(name: &str, note: &Value) -> Vec<String> {
-    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let plain = |value: &Value| {
+        value
+            .as_str()
+            .map_or_else(|| value.to_string(), str::to_owned)
+    };
     match (output::columns(note), note.as_object()) {
-        (Some(table), _) => {
-            std::iter::once(format!("  {name}")).chain(table.into_iter().map(|row| format!("    {row}"))).collect()
-        }
+        (Some(table), _) => std::iter::once(format!("  {name}"))
+            .chain(table.into_iter().map(|row| format!("    {row}")))
+            .collect(),
         (None, Some(object)) => {
-            let parts: Vec<String> =
-                object.iter().map(|(key, value)| format!("{} {}", key.replace('_', " "), plain(value))).collect();
+            let parts: Vec<String> = object
+                .iter()
+                .map(|(key, value)| format!("{} {}", key.replace('_', " "), plain(value)))
+                .collect();
             vec![format!("  {name}: {}", parts.join(", "))]
         }
         (None, None) => vec![format!("  {name}: {}", plain(note))],
@@ -204,12 +256,25 @@ fn noted(name: &str, note: &Value) -> Vec<String> {
 /// What was found, in words, as far as it is words: what came back first.
 fn words(record: &Value) -> Vec<String> {
     let lines: Vec<Value> = record["lines"].as_array().cloned().unwrap_or_default();
-    let asked: Vec<(usize, &str)> = ordered(&lines).into_iter().filter_map(|i| Some((i, lines[i]["found"].as_str()?))).collect();
-    let other: Vec<(usize, &str)> = asked.into_iter().filter(|&(i, found)| lines[i]["prompt"] != found).collect();
-    let mut said: Vec<String> =
-        other.iter().take(PRINTED).map(|&(i, found)| format!("  case {i:<4} {:20} {found}", fate(&lines[i]))).collect();
+    let asked: Vec<(usize, &str)> = ordered(&lines)
+        .into_iter()
+        .filter_map(|i| Some((i, lines[i]["found"].as_str()?)))
+        .collect();
+    let other: Vec<(usize, &str)> = asked
+        .into_iter()
+        .filter(|&(i, found)| lines[i]["prompt"] != found)
+        .collect();
+    let mut said: Vec<String> = other
+        .iter()
+        .take(PRINTED)
+        .map(|&(i, found)| format!("  case {i:<4} {:20} {found}", fate(&lines[i])))
+        .collect();
     if other.len() > PRINTED {
-        said.push(format!("  and {} more in {}", other.len() - PRINTED, super::LINES));
+        said.push(format!(
+            "  and {} more in {}",
+            other.len() - PRINTED,
+            super::LINES
+        ));
     }
     said
 }

@@ -12,23 +12,43 @@ impl Card<'_> {
             "bf16" | "bfloat16" => "torch.bfloat16",
             _ => "torch.float32",
         };
-        let named = |name: Option<&std::ffi::OsStr>| name.map_or_else(|| "FILE".into(), |n| n.to_string_lossy().into_owned());
-        let (file, stem) = (quoted(&named(self.file.file_name())), named(self.file.file_stem()));
-        let base = quoted(&self.repository().unwrap_or_else(|| format!("FOLDER OF {base}")));
+        let named = |name: Option<&std::ffi::OsStr>| {
+            name.map_or_else(|| "FILE".into(), |n| n.to_string_lossy().into_owned())
+        };
+        let (file, stem) = (
+            quoted(&named(self.file.file_name())),
+            named(self.file.file_stem()),
+        );
+        let base = quoted(
+            &self
+                .repository()
+                .unwrap_or_else(|| format!("FOLDER OF {base}")),
+        );
         // Without the dtype a folder of mixed ones stays mixed, and does not compute.
-        let open = |what: &str| format!("pipe = StableDiffusionPipeline.from_pretrained({what}, torch_dtype={dtype})\n");
+        let open = |what: &str| {
+            format!("pipe = StableDiffusionPipeline.from_pretrained({what}, torch_dtype={dtype})\n")
+        };
         let python = match self.args.to {
             Form::Diffusers => open("\"THIS FOLDER\""),
             Form::Single => {
-                format!("pipe = StableDiffusionPipeline.from_single_file({file}, config={base}, torch_dtype={dtype})\n")
+                format!(
+                    "pipe = StableDiffusionPipeline.from_single_file({file}, config={base}, torch_dtype={dtype})\n"
+                )
             }
             Form::Lora => format!("{}pipe.load_lora_weights({file})\n", open(&base)),
-            Form::Partial => format!("{}pipe.unet.load_state_dict(load_file({file}), strict=False)\n", open(&base)),
+            Form::Partial => format!(
+                "{}pipe.unet.load_state_dict(load_file({file}), strict=False)\n",
+                open(&base)
+            ),
             Form::Delta => String::new(),
         };
         let mut text = String::new();
         if !python.is_empty() {
-            let load = if self.args.to == Form::Partial { "from safetensors.torch import load_file\n" } else { "" };
+            let load = if self.args.to == Form::Partial {
+                "from safetensors.torch import load_file\n"
+            } else {
+                ""
+            };
             let prompt = quoted(self.concepts.first().map_or("a prompt", String::as_str));
             text += &format!(
                 "```python\nimport torch\nfrom diffusers import StableDiffusionPipeline\n{load}\n{python}image = pipe({prompt}).images[0]\n```\n"
@@ -36,9 +56,13 @@ impl Card<'_> {
         }
         match self.args.to {
             Form::Lora | Form::Delta if self.model.checkpoint.family != Family::Custom => {
-                text += &format!("\nComfyUI: the node `Load LoRA` at strength 1. A1111: `<lora:{stem}:1>` in the prompt.\n");
+                text += &format!(
+                    "\nComfyUI: the node `Load LoRA` at strength 1. A1111: `<lora:{stem}:1>` in the prompt.\n"
+                );
             }
-            Form::Delta => text += "scumble loads it with `--edit`; diffusers has no reader for differences.\n",
+            Form::Delta => {
+                text += "scumble loads it with `--edit`; diffusers has no reader for differences.\n"
+            }
             _ => {}
         }
         text.trim().to_owned()

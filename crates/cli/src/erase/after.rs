@@ -30,18 +30,29 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// The miniature's drift takes a second; another model's pictures and drift take minutes to hours and have to be asked for.
+    /// The miniature's drift takes a second; another model's pictures and drift take minutes to
+    /// hours and have to be asked for.
     pub(super) fn of(args: &EraseArgs, model: &Model, pipeline: &Pipeline, home: bool) -> Self {
         let judge = home && !args.no_judge;
         // A schedule that is not known here has no timestep to drift at.
         let small = model.miniature && pipeline.schedule.usable().is_ok();
-        Self { judge, drift: args.drift || judge || small, grid: args.grid || judge }
+        Self {
+            judge,
+            drift: args.drift || judge || small,
+            grid: args.grid || judge,
+        }
     }
 
-    /// With what a finished run has already: the judges' answers lie in the cache, so they are only read again.
+    /// With what a finished run has already: the judges' answers lie in the cache, so they are only
+    /// read again.
     pub(super) fn and_what_is_there(self, record: Option<&Value>) -> Self {
-        let judged = record.is_some_and(|record| record["finished"] == true && record["details"]["judged"] == true);
-        Self { judge: self.judge || judged, ..self }
+        let judged = record.is_some_and(|record| {
+            record["finished"] == true && record["details"]["judged"] == true
+        });
+        Self {
+            judge: self.judge || judged,
+            ..self
+        }
     }
 
     /// How many stages it takes.
@@ -79,7 +90,10 @@ impl After {
     ///
     /// # Errors
     /// If the model cannot draw, or the user interrupts.
-    #[allow(clippy::too_many_arguments, reason = "it is the end of a run, and needs what the run has")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "it is the end of a run, and needs what the run has"
+    )]
     pub(super) fn measure(
         wanted: Wanted,
         plan: &Plan,
@@ -91,8 +105,16 @@ impl After {
         parts: usize,
         progress: &Progress,
     ) -> Result<Self, Failure> {
-        let earlier = |keys: [&str; 2]| earlier.filter(|r| r["finished"] == true).map(|r| r[keys[0]][keys[1]].clone());
-        let mut seen = Self { judged: false, rates: None, drift: earlier(["result", "uncond_drift"]).and_then(|v| v.as_f64()) };
+        let earlier = |keys: [&str; 2]| {
+            earlier
+                .filter(|r| r["finished"] == true)
+                .map(|r| r[keys[0]][keys[1]].clone())
+        };
+        let mut seen = Self {
+            judged: false,
+            rates: None,
+            drift: earlier(["result", "uncond_drift"]).and_then(|v| v.as_f64()),
+        };
         if wanted.parts() == 0 {
             return Ok(seen);
         }
@@ -119,7 +141,11 @@ impl After {
             next();
             let prompts = grid::prompts(&plan.concepts, plan.home);
             let title = format!("{} erased with {}", plan.names().join(", "), plan.method.id);
-            let guidance = if model.miniature { judging::GUIDANCE_SCALE } else { 7.5 };
+            let guidance = if model.miniature {
+                judging::GUIDANCE_SCALE
+            } else {
+                7.5
+            };
             let picture = grid::draw(title, &prompts, pipeline, &edited, guidance, progress)?;
             crate::store::write_file(&run.path.join(GRID), &picture)?;
         }
@@ -130,17 +156,30 @@ impl After {
     ///
     /// # Errors
     /// If the judges' answers cannot be read.
-    pub(super) fn picture_by_picture(&self, plan: &Plan, model: &Model, edit: &Edit) -> Result<Value, Failure> {
+    pub(super) fn picture_by_picture(
+        &self,
+        plan: &Plan,
+        model: &Model,
+        edit: &Edit,
+    ) -> Result<Value, Failure> {
         let names = plan.names();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let after = format!("{}/{}", model.hash, edit.content_hash());
-        Ok(json!({ "before": crate::judging::shown(&names, &model.hash)?, "after": crate::judging::shown(&names, &after)? }))
+        Ok(
+            json!({ "before": crate::judging::shown(&names, &model.hash)?, "after": crate::judging::shown(&names, &after)? }),
+        )
     }
 
     /// What a person should know of an edit that broke the model.
     pub(super) fn warning(&self, edit: &Edit) -> Option<String> {
-        let drift = self.drift.filter(|drift| !drift.is_finite() || *drift >= BROKEN)?;
-        let smaller = if edit.about.options.get("lr").is_some() { "; a smaller --lr moves it less" } else { "" };
+        let drift = self
+            .drift
+            .filter(|drift| !drift.is_finite() || *drift >= BROKEN)?;
+        let smaller = if edit.about.options.get("lr").is_some() {
+            "; a smaller --lr moves it less"
+        } else {
+            ""
+        };
         Some(format!(
             "the edit moved the model by {:.0}% where nobody asked for anything (unconditional drift): expect noise in place of \
              pictures{smaller}",
@@ -154,7 +193,11 @@ fn drifted(pipeline: &Pipeline, edited: &Pipeline, progress: &Progress) -> Resul
     progress.stage("measuring the drift", drift::EVALUATIONS, 0);
     let measured = drift::unconditional_while(pipeline, edited, &mut |done| {
         progress.step(done, None);
-        if progress::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if progress::interrupted() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     })?;
     measured.ok_or_else(Failure::interrupted)
 }

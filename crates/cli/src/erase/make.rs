@@ -21,7 +21,8 @@ use crate::{
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Cost {
     pub(super) seconds: f64,
-    /// Sample-evaluations of the U-Net, a training sample counting 3; what was found in the cache counts nothing.
+    /// Sample-evaluations of the U-Net, a training sample counting 3; what was found in the cache
+    /// counts nothing.
     pub(super) evaluations: u64,
     /// The most bytes that the process held meanwhile, where the system says.
     #[serde(default)]
@@ -32,15 +33,22 @@ pub(super) struct Cost {
 ///
 /// # Errors
 /// If the edit or the record of its cost is damaged.
-pub(super) fn earlier_edit(run: &RunFolder, record: Option<&Value>) -> Result<Option<(Edit, Cost)>, Failure> {
+pub(super) fn earlier_edit(
+    run: &RunFolder,
+    record: Option<&Value>,
+) -> Result<Option<(Edit, Cost)>, Failure> {
     let path = run.path.join(EDIT);
     match record.filter(|record| !record["cost"].is_null()) {
-        Some(record) if path.is_file() => Ok(Some((Edit::open(&path)?, record::field(record, &run.path.join(RECORD), "cost")?))),
+        Some(record) if path.is_file() => Ok(Some((
+            Edit::open(&path)?,
+            record::field(record, &run.path.join(RECORD), "cost")?,
+        ))),
         _ => Ok(None),
     }
 }
 
-/// Runs the method. The cost of interrupted parts is kept beside its state and added up; what the method notes goes into `record`.
+/// Runs the method. The cost of interrupted parts is kept beside its state and added up; what the
+/// method notes goes into `record`.
 ///
 /// # Errors
 /// If the method fails, or the user interrupts.
@@ -55,7 +63,8 @@ pub(super) fn edit(
     let store = RunStore::new(&run.path);
     let bill = run.path.join("state").join("cost.json");
     let before: Cost = match record::read(&bill)? {
-        Some(kept) => serde_json::from_value(kept).map_err(|e| Failure::new(format!("{}: {e}", bill.display())))?,
+        Some(kept) => serde_json::from_value(kept)
+            .map_err(|e| Failure::new(format!("{}: {e}", bill.display())))?,
         None => Cost::default(),
     };
     memory::forget_peak();
@@ -78,24 +87,42 @@ pub(super) fn edit(
             Event::Stage { name, total, done } => {
                 progress.stage(name, total, done);
                 if (1..total).contains(&done) {
-                    progress.note(&format!("{name}: continuing at step {} of {total}", done + 1));
+                    progress.note(&format!(
+                        "{name}: continuing at step {} of {total}",
+                        done + 1
+                    ));
                 }
             }
             Event::Step { done, loss } => progress.step(done, loss.map(|l| format!("loss {l:.4}"))),
         }
-        if progress::interrupted() || claimed.is_err() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if progress::interrupted() || claimed.is_err() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     };
-    let pictures = plan.photos.as_ref().map(|photos| photos.batch(pipeline)).transpose()?;
-    let masks = plan.masks.as_ref().map(|masks| masks.batch(pipeline)).transpose()?;
+    let pictures = plan
+        .photos
+        .as_ref()
+        .map(|photos| photos.batch(pipeline))
+        .transpose()?;
+    let masks = plan
+        .masks
+        .as_ref()
+        .map(|masks| masks.batch(pipeline))
+        .transpose()?;
     // Judges are loaded when somebody counts.
     let judges = std::cell::OnceCell::new();
     let count = |edited: &Pipeline, prompt: &str, attributes: &[String], n: usize, seed: u64| {
         if judges.get().is_none() {
-            let loaded = crate::judging::miniature_judges(&model.device)
-                .map_err(|_| scumble_erase::Error::input("the miniature's judges cannot be loaded"))?;
+            let loaded = crate::judging::miniature_judges(&model.device).map_err(|_| {
+                scumble_erase::Error::input("the miniature's judges cannot be loaded")
+            })?;
             let _ = judges.set(loaded);
         }
-        let judges = judges.get().ok_or_else(|| scumble_erase::Error::input("the miniature's judges cannot be loaded"))?;
+        let judges = judges.get().ok_or_else(|| {
+            scumble_erase::Error::input("the miniature's judges cannot be loaded")
+        })?;
         crate::judging::count_attributes(judges, edited, prompt, attributes, n, seed)
     };
     let mut job = Job {

@@ -1,4 +1,5 @@
-//! `scumble erase`: from a concept's name to an edit, with pictures and numbers from before and after.
+//! `scumble erase`: from a concept's name to an edit, with pictures and numbers from before and
+//! after.
 
 mod after;
 mod make;
@@ -48,7 +49,8 @@ pub(crate) fn perform(args: &EraseArgs, progress: &Progress) -> Result<(Value, V
     let quiet = args.print.quiet;
     let method = plan::method(args)?;
     let model = Model::open(&args.model, None, quiet)?;
-    // Prompts are worded, and pictures judged, in the miniature's world: only there are the judges at home.
+    // Prompts are worded, and pictures judged, in the miniature's world: only there are the judges
+    // at home.
     let world = model.home(args.judge)?.then(World::emoji);
     let (plan, notes) = Plan::new(args, method, &model, world.as_ref())?;
     for note in &notes {
@@ -58,19 +60,33 @@ pub(crate) fn perform(args: &EraseArgs, progress: &Progress) -> Result<(Value, V
     let plan = plan.fitting(&pipeline)?;
     let wanted = Wanted::of(args, &model, &pipeline, world.is_some());
 
-    let folder = args.output.output_dir.clone().unwrap_or_else(|| plan.default_folder());
+    let folder = args
+        .output
+        .output_dir
+        .clone()
+        .unwrap_or_else(|| plan.default_folder());
     let path = folder.join(RECORD);
-    match RunFolder::open_unless(&folder, &plan.hash(), args.output.overwrite, &|record| wanted.is_in(record, &folder))? {
+    match RunFolder::open_unless(&folder, &plan.hash(), args.output.overwrite, &|record| {
+        wanted.is_in(record, &folder)
+    })? {
         Found::Finished(record) => {
             if !quiet {
-                output::note(&format!("{} is finished; here is its result", folder.display()));
+                output::note(&format!(
+                    "{} is finished; here is its result",
+                    folder.display()
+                ));
             }
             let _: serde_json::Map<String, Value> = record::field(&record, &path, "result")?;
             let _: String = record::field(&record, &path, "result.edit")?;
             Ok((record["result"].clone(), record["details"].clone()))
         }
         Found::ToDo(run) => {
-            progress.note(&format!("erasing {} from {} with {}", plan.names().join(", "), model.checkpoint.name, method.id));
+            progress.note(&format!(
+                "erasing {} from {} with {}",
+                plan.names().join(", "),
+                model.checkpoint.name,
+                method.id
+            ));
             carry_out(&plan, wanted, &model, &pipeline, &run, notes, progress)
         }
     }
@@ -110,10 +126,29 @@ fn carry_out(
     };
     if wanted.parts() > 0 {
         // From here on the edit can be used, whatever becomes of this run.
-        progress.note(&format!("edit      {} is written; what follows only looks at it", edit_path.display()));
+        progress.note(&format!(
+            "edit      {} is written; what follows only looks at it",
+            edit_path.display()
+        ));
     }
-    let seen = After::measure(wanted, plan, model, pipeline, &edit, run, earlier.as_ref(), parts, progress)
-        .map_err(|failure| if failure.is_interrupt() { left_there(failure, &edit_path) } else { failure })?;
+    let seen = After::measure(
+        wanted,
+        plan,
+        model,
+        pipeline,
+        &edit,
+        run,
+        earlier.as_ref(),
+        parts,
+        progress,
+    )
+    .map_err(|failure| {
+        if failure.is_interrupt() {
+            left_there(failure, &edit_path)
+        } else {
+            failure
+        }
+    })?;
     if let Some(warning) = seen.warning(&edit) {
         progress.note(&format!("warning: {warning}"));
         if let Some(list) = record["notes"].as_array_mut() {
@@ -137,5 +172,8 @@ fn carry_out(
 
 /// Stopped while it was only looked at.
 fn left_there(failure: Failure, edit: &Path) -> Failure {
-    failure.with_hint(format!("the edit is finished and stays: {}; the same command goes on looking at it", edit.display()))
+    failure.with_hint(format!(
+        "the edit is finished and stays: {}; the same command goes on looking at it",
+        edit.display()
+    ))
 }

@@ -9,7 +9,10 @@ use scumble_erase::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::{args::EraseArgs, failure::Failure, masks::Masks, model::Model, options, output, photos::Photos, prompts, words};
+use crate::{
+    args::EraseArgs, failure::Failure, masks::Masks, model::Model, options, output, photos::Photos,
+    prompts, words,
+};
 
 /// Everything that decides the result.
 pub(super) struct Plan {
@@ -25,7 +28,8 @@ pub(super) struct Plan {
     /// Whether the miniature's judges know what the model draws.
     pub(super) home: bool,
     model_hash: String,
-    /// Whether the model reads capitals as small letters, so that `Van Gogh` and `van gogh` are one run.
+    /// Whether the model reads capitals as small letters, so that `Van Gogh` and `van gogh` are one
+    /// run.
     folds: bool,
 }
 
@@ -63,12 +67,18 @@ impl Plan {
         }
         let concepts = worded(args, &names, world, &mut notes)?;
         if concepts.len() > 1 && !method.several {
-            return Err(Failure::new(format!("`{}` erases one concept at a time, {} were given", method.id, concepts.len())));
+            return Err(Failure::new(format!(
+                "`{}` erases one concept at a time, {} were given",
+                method.id,
+                concepts.len()
+            )));
         }
         let preserve = Concept::apart(&concepts, preserved(args, method, world, &mut notes)?)?;
         let photos = args.pictures.as_deref().map(Photos::read).transpose()?;
         let masks = args.masks.as_deref().zip(photos.as_ref());
-        let masks = masks.map(|(folder, photos)| Masks::read(folder, photos)).transpose()?;
+        let masks = masks
+            .map(|(folder, photos)| Masks::read(folder, photos))
+            .transpose()?;
         let plan = Self {
             concepts,
             preserve,
@@ -95,7 +105,10 @@ impl Plan {
             concept.fits(&pipeline.tokenizer)?;
         }
         let ids = |text: &str| pipeline.tokenizer.encode(text).ids;
-        let folds = self.concepts.iter().all(|c| ids(&c.name) == ids(&c.name.to_lowercase()));
+        let folds = self
+            .concepts
+            .iter()
+            .all(|c| ids(&c.name) == ids(&c.name.to_lowercase()));
         Ok(Self { folds, ..self })
     }
 
@@ -119,7 +132,8 @@ impl Plan {
         value
     }
 
-    /// The first 16 hexadecimal digits of its blake3 hash, in which capitals count only where the model tells them apart.
+    /// The first 16 hexadecimal digits of its blake3 hash, in which capitals count only where the
+    /// model tells them apart.
     pub(super) fn hash(&self) -> String {
         let mut value = self.value();
         if self.folds {
@@ -136,27 +150,42 @@ impl Plan {
             Variant::Fixed => String::new(),
             other => format!("{}-", json!(other).as_str().unwrap_or_default()),
         };
-        PathBuf::from("scumble-out").join(format!("{}-{variant}{slug}-{}", self.method.id, &self.hash()[..8]))
+        PathBuf::from("scumble-out").join(format!(
+            "{}-{variant}{slug}-{}",
+            self.method.id,
+            &self.hash()[..8]
+        ))
     }
 }
 
 /// The concepts of all arguments, each once and as the world calls it.
 fn concept_names(args: &EraseArgs, world: Option<&World>) -> Result<Vec<String>, Failure> {
     let mut names: Vec<String> = Vec::new();
-    for name in args.concepts.iter().chain(&args.erase).flat_map(|text| options::listed(text)) {
+    for name in args
+        .concepts
+        .iter()
+        .chain(&args.erase)
+        .flat_map(|text| options::listed(text))
+    {
         let name = words::canonical(&name, world);
         if !names.iter().any(|n| n.eq_ignore_ascii_case(&name)) {
             names.push(name);
         }
     }
     if names.is_empty() {
-        return Err(Failure::new("no concept to erase").with_hint("name one, such as `scumble erase church`"));
+        return Err(Failure::new("no concept to erase")
+            .with_hint("name one, such as `scumble erase church`"));
     }
     Ok(names)
 }
 
 /// The concepts with their prompts: one anchor for all of them, or one for each.
-fn worded(args: &EraseArgs, names: &[String], world: Option<&World>, notes: &mut Vec<String>) -> Result<Vec<Concept>, Failure> {
+fn worded(
+    args: &EraseArgs,
+    names: &[String],
+    world: Option<&World>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Concept>, Failure> {
     let anchors = match args.anchor.as_deref() {
         // The empty prompt is an anchor too.
         Some(text) if text.trim().is_empty() => vec![String::new()],
@@ -164,8 +193,14 @@ fn worded(args: &EraseArgs, names: &[String], world: Option<&World>, notes: &mut
         None => vec![],
     };
     if args.anchor.is_some() && ![1, names.len()].contains(&anchors.len()) {
-        return Err(Failure::new(format!("--anchor: {} anchors for {} concepts", anchors.len(), names.len()))
-            .with_hint("`;` separates anchors: give one for all concepts, or one for each in their order"));
+        return Err(Failure::new(format!(
+            "--anchor: {} anchors for {} concepts",
+            anchors.len(),
+            names.len()
+        ))
+        .with_hint(
+            "`;` separates anchors: give one for all concepts, or one for each in their order",
+        ));
     }
     if args.template.is_none() {
         notes.extend(words::unknown_anchors(&anchors, world));
@@ -173,50 +208,102 @@ fn worded(args: &EraseArgs, names: &[String], world: Option<&World>, notes: &mut
     let concept = |(i, name): (usize, &String)| {
         let wording = Wording {
             template: args.template.clone(),
-            objects: args.objects.iter().flat_map(|o| options::listed(o)).collect(),
+            objects: args
+                .objects
+                .iter()
+                .flat_map(|o| options::listed(o))
+                .collect(),
             anchor: anchors.get(i).or_else(|| anchors.first()).cloned(),
             from: args.from.clone(),
         };
         Concept::new(name, &wording, world)
     };
-    Ok(names.iter().enumerate().map(concept).collect::<Result<_, _>>()?)
+    Ok(names
+        .iter()
+        .enumerate()
+        .map(concept)
+        .collect::<Result<_, _>>()?)
 }
 
 /// What the user wants kept, worded like what is erased.
-fn preserved(args: &EraseArgs, method: &Method, world: Option<&World>, notes: &mut Vec<String>) -> Result<Vec<Concept>, Failure> {
-    let able = |can: fn(&Method) -> bool| methods::ALL.iter().filter(|m| can(m)).map(|m| m.id).collect::<Vec<_>>().join(", ");
-    for (flag, given) in [("--preserve", !args.preserve.is_empty()), ("--captions", args.captions.is_some())] {
+fn preserved(
+    args: &EraseArgs,
+    method: &Method,
+    world: Option<&World>,
+    notes: &mut Vec<String>,
+) -> Result<Vec<Concept>, Failure> {
+    let able = |can: fn(&Method) -> bool| {
+        methods::ALL
+            .iter()
+            .filter(|m| can(m))
+            .map(|m| m.id)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    for (flag, given) in [
+        ("--preserve", !args.preserve.is_empty()),
+        ("--captions", args.captions.is_some()),
+    ] {
         if given && !method.preserves {
-            return Err(Failure::new(format!("{flag}: `{}` has no preservation term", method.id))
-                .with_hint(format!("methods that have one: {}", able(|m| m.preserves))));
+            return Err(
+                Failure::new(format!("{flag}: `{}` has no preservation term", method.id))
+                    .with_hint(format!("methods that have one: {}", able(|m| m.preserves))),
+            );
         }
     }
     if args.pictures.is_some() && !method.pictures {
-        return Err(Failure::new(format!("--pictures: `{}` does not learn from pictures", method.id))
-            .with_hint(format!("methods that do: {}", able(|m| m.pictures))));
+        return Err(Failure::new(format!(
+            "--pictures: `{}` does not learn from pictures",
+            method.id
+        ))
+        .with_hint(format!("methods that do: {}", able(|m| m.pictures))));
     }
     if args.masks.is_some() && !methods::MASKED.contains(&method.id) {
-        return Err(Failure::new(format!("--masks: `{}` does not ask where pictures show the concept", method.id))
-            .with_hint(format!("methods that do: {}", methods::MASKED.join(", "))));
+        return Err(Failure::new(format!(
+            "--masks: `{}` does not ask where pictures show the concept",
+            method.id
+        ))
+        .with_hint(format!("methods that do: {}", methods::MASKED.join(", "))));
     }
-    let names: Vec<String> = args.preserve.iter().flat_map(|p| options::listed(p)).collect();
+    let names: Vec<String> = args
+        .preserve
+        .iter()
+        .flat_map(|p| options::listed(p))
+        .collect();
     notes.extend(words::check("--preserve", &names, world, args.unknown)?);
-    Ok(names.iter().map(|name| Concept::new(name, &Wording::default(), world)).collect::<Result<_, _>>()?)
+    Ok(names
+        .iter()
+        .map(|name| Concept::new(name, &Wording::default(), world))
+        .collect::<Result<_, _>>()?)
 }
 
 /// How many captions the compiled-in nouns make where the model's own are not known.
 const CAPTIONS: usize = 1000;
 
 /// What the model should go on drawing.
-fn captions(args: &EraseArgs, names: &[String], world: Option<&World>, notes: &mut Vec<String>) -> Result<Captions, Failure> {
+fn captions(
+    args: &EraseArgs,
+    names: &[String],
+    world: Option<&World>,
+    notes: &mut Vec<String>,
+) -> Result<Captions, Failure> {
     Ok(match (&args.captions, world) {
         (Some(path), _) => {
-            let lines: Vec<String> = prompts::read(path, 0, notes)?.into_iter().map(|case| case.prompt).collect();
-            let source = path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into_owned());
+            let lines: Vec<String> = prompts::read(path, 0, notes)?
+                .into_iter()
+                .map(|case| case.prompt)
+                .collect();
+            let source = path.file_name().map_or_else(
+                || path.display().to_string(),
+                |n| n.to_string_lossy().into_owned(),
+            );
             let captions = Captions::of_user(source, lines, names);
             if captions.lines.is_empty() {
-                return Err(Failure::new(format!("{}: every prompt shares a word with what is erased", path.display()))
-                    .with_hint("captions are what the model should go on drawing"));
+                return Err(Failure::new(format!(
+                    "{}: every prompt shares a word with what is erased",
+                    path.display()
+                ))
+                .with_hint("captions are what the model should go on drawing"));
             }
             captions
         }
@@ -236,10 +323,19 @@ fn chosen(args: &EraseArgs) -> Result<Map<String, Value>, Failure> {
     put("train_method", args.train_method.clone().map(Value::from));
     put("iterations", args.iterations.map(Value::from));
     put("lr", args.lr.map(Value::from));
-    put("eta", args.eta.or(args.negative_guidance.map(|g| g - 1.0)).map(Value::from));
+    put(
+        "eta",
+        args.eta
+            .or(args.negative_guidance.map(|g| g - 1.0))
+            .map(Value::from),
+    );
     put("start_guidance", args.start_guidance.map(Value::from));
     put("batch", args.batch.map(Value::from));
-    for (flag, value) in [("lr", args.lr), ("eta", args.eta), ("negative-guidance", args.negative_guidance)] {
+    for (flag, value) in [
+        ("lr", args.lr),
+        ("eta", args.eta),
+        ("negative-guidance", args.negative_guidance),
+    ] {
         if value.is_some_and(|v| !v.is_finite()) {
             return Err(Failure::new(format!("--{flag}: expected a finite number")));
         }

@@ -12,7 +12,8 @@ use crate::{args::EraseArgs, failure::Failure, judging::pooled, output};
 /// The one object that `--json` prints.
 pub(super) fn result(plan: &Plan, edit: &Path, cost: Cost, seen: &After) -> Value {
     let rates = seen.rates.as_ref();
-    let fractions = |r: &Rates| json!({ "target": fraction(r.target), "others": fraction(r.others) });
+    let fractions =
+        |r: &Rates| json!({ "target": fraction(r.target), "others": fraction(r.others) });
     let names = plan.names();
     let known = |side: &[Option<Rates>]| -> Option<Rates> {
         let known: Vec<Rates> = side.iter().flatten().copied().collect();
@@ -44,10 +45,16 @@ pub(super) fn result(plan: &Plan, edit: &Path, cost: Cost, seen: &After) -> Valu
             let known: Vec<&Rates> = side.iter().flatten().collect();
             if !known.is_empty() {
                 let mean = |pick: &dyn Fn(&Rates) -> Rate| {
-                    known.iter().map(|r| pick(r)).filter(|r| r.n > 0).map(Rate::fraction).sum::<f64>()
+                    known
+                        .iter()
+                        .map(|r| pick(r))
+                        .filter(|r| r.n > 0)
+                        .map(Rate::fraction)
+                        .sum::<f64>()
                         / known.iter().filter(|r| pick(r).n > 0).count().max(1) as f64
                 };
-                result[key] = json!({ "target": mean(&|r| r.target), "others": mean(&|r| r.others) });
+                result[key] =
+                    json!({ "target": mean(&|r| r.target), "others": mean(&|r| r.others) });
             }
         }
     }
@@ -55,14 +62,23 @@ pub(super) fn result(plan: &Plan, edit: &Path, cost: Cost, seen: &After) -> Valu
 }
 
 fn fraction(rate: Rate) -> Value {
-    if rate.n == 0 { Value::Null } else { json!(rate.fraction()) }
+    if rate.n == 0 {
+        Value::Null
+    } else {
+        json!(rate.fraction())
+    }
 }
 
 /// What the text output says beside the result.
 pub(super) fn details(plan: &Plan, edit: &Edit, path: &Path, seen: &After) -> Value {
     let rates = seen.rates.as_ref();
     let objects = rates.map(|(b, a)| {
-        let of = |side: &[Option<Rates>]| side.iter().flatten().find_map(|r| r.target_objects).map(|r| json!(r));
+        let of = |side: &[Option<Rates>]| {
+            side.iter()
+                .flatten()
+                .find_map(|r| r.target_objects)
+                .map(|r| json!(r))
+        };
         json!({ "before": of(b), "after": of(a) })
     });
     let numbers: usize = edit
@@ -91,15 +107,23 @@ pub(super) fn report(args: &EraseArgs, result: &Value, details: &Value) -> Resul
     lines.extend(table(result, details));
     if let Some(drift) = result["uncond_drift"].as_f64() {
         let label = "unconditional drift";
-        lines.push(format!("  {label:22} {:>17.2}%   how far it moved where nobody asked for anything", 100.0 * drift));
+        lines.push(format!(
+            "  {label:22} {:>17.2}%   how far it moved where nobody asked for anything",
+            100.0 * drift
+        ));
     }
-    lines.push(format!("edit      {}", result["edit"].as_str().unwrap_or_default()));
+    lines.push(format!(
+        "edit      {}",
+        result["edit"].as_str().unwrap_or_default()
+    ));
     if let Some(grid) = details["grid"].as_str() {
         lines.push(format!("pictures  {grid}"));
     }
     output::data(&lines.join("\n"))?;
     if !args.print.quiet {
-        next(args, result, details).iter().for_each(|line| output::note(line));
+        next(args, result, details)
+            .iter()
+            .for_each(|line| output::note(line));
     }
     Ok(())
 }
@@ -132,8 +156,13 @@ fn sentence(result: &Value, details: &Value) -> String {
     let concept = result["concept"].as_str().unwrap_or_default();
     if result["before"].is_null() {
         return match details["judged"] == true {
-            true => "  before and after: no judge knows this concept; look at the pictures".to_owned(),
-            false => "  before and after: not judged; draw with the edit and look, or bring a detector".to_owned(),
+            true => {
+                "  before and after: no judge knows this concept; look at the pictures".to_owned()
+            }
+            false => {
+                "  before and after: not judged; draw with the edit and look, or bring a detector"
+                    .to_owned()
+            }
         };
     }
     format!(
@@ -146,7 +175,9 @@ fn sentence(result: &Value, details: &Value) -> String {
 }
 
 fn percent(value: &Value) -> String {
-    value.as_f64().map_or("-".into(), |fraction| format!("{:.0}%", 100.0 * fraction))
+    value
+        .as_f64()
+        .map_or("-".into(), |fraction| format!("{:.0}%", 100.0 * fraction))
 }
 
 /// The rates, before and after.
@@ -155,7 +186,10 @@ fn table(result: &Value, details: &Value) -> Vec<String> {
         return Vec::new();
     }
     let mut lines = vec![format!("  {:22} {:>8} {:>8}", "", "before", "after")];
-    let rows = [("shows the concept", "target"), ("others still right", "others")];
+    let rows = [
+        ("shows the concept", "target"),
+        ("others still right", "others"),
+    ];
     for (label, key) in rows {
         let n = result["n"][key].as_u64().unwrap_or(0);
         lines.push(format!(
@@ -174,7 +208,10 @@ fn table(result: &Value, details: &Value) -> Vec<String> {
             percent(&side["after"]["others"]),
         ));
     }
-    if let (Some(b), Some(a)) = (rate(&details["target_objects"]["before"]), rate(&details["target_objects"]["after"])) {
+    if let (Some(b), Some(a)) = (
+        rate(&details["target_objects"]["before"]),
+        rate(&details["target_objects"]["after"]),
+    ) {
         lines.push(format!(
             "  {:22} {:>8} {:>8}   in prompts that name the style",
             "objects still right",
@@ -189,18 +226,37 @@ fn table(result: &Value, details: &Value) -> Vec<String> {
 fn next(args: &EraseArgs, result: &Value, details: &Value) -> Vec<String> {
     let edit = result["edit"].as_str().unwrap_or_default();
     // The folder stands for the edit in it.
-    let folder = edit.strip_suffix(EDIT).map_or(edit, |folder| folder.trim_end_matches('/'));
-    let quoted = |text: &str| if text.contains([' ', ';', '\'']) { format!("\"{text}\"") } else { text.to_owned() };
-    let model =
-        args.model.model.as_ref().map(|path| format!(" --model {}", quoted(&path.display().to_string()))).unwrap_or_default();
-    let over = format!("--edit {}{model}", quoted(if folder.is_empty() { "." } else { folder }));
+    let folder = edit
+        .strip_suffix(EDIT)
+        .map_or(edit, |folder| folder.trim_end_matches('/'));
+    let quoted = |text: &str| {
+        if text.contains([' ', ';', '\'']) {
+            format!("\"{text}\"")
+        } else {
+            text.to_owned()
+        }
+    };
+    let model = args
+        .model
+        .model
+        .as_ref()
+        .map(|path| format!(" --model {}", quoted(&path.display().to_string())))
+        .unwrap_or_default();
+    let over = format!(
+        "--edit {}{model}",
+        quoted(if folder.is_empty() { "." } else { folder })
+    );
     let prompt = details["prompt"].as_str().unwrap_or_default();
     let mut lines = vec![format!("scumble generate \"{prompt}\" {over}")];
     if let Some(grid) = details["grid"].as_str() {
         lines.push(format!("open {}", quoted(grid)));
     }
     lines.push(format!("scumble attack unlearndiff {over}"));
-    lines.iter().enumerate().map(|(i, line)| format!("{}{line}", if i == 0 { "next      " } else { "          " })).collect()
+    lines
+        .iter()
+        .enumerate()
+        .map(|(i, line)| format!("{}{line}", if i == 0 { "next      " } else { "          " }))
+        .collect()
 }
 
 fn rate(value: &Value) -> Option<Value> {

@@ -40,7 +40,11 @@ pub(crate) struct Shot {
 impl Shot {
     /// The picture that a question is about.
     pub(crate) fn of(asked: &Asked) -> Self {
-        Self { prompt: asked.prompt.clone(), seed: asked.seed, guidance: asked.guidance }
+        Self {
+            prompt: asked.prompt.clone(),
+            seed: asked.seed,
+            guidance: asked.guidance,
+        }
     }
 }
 
@@ -55,21 +59,47 @@ pub(crate) struct Gallery {
 
 impl Gallery {
     pub(crate) fn new(folder: &Path, drawing: Drawing, instruments: &str) -> Self {
-        Self { folder: folder.to_owned(), cache: cache_dir().join("evaluated"), drawing, instruments: instruments.to_owned() }
+        Self {
+            folder: folder.to_owned(),
+            cache: cache_dir().join("evaluated"),
+            drawing,
+            instruments: instruments.to_owned(),
+        }
     }
 
     /// The file of a picture, relative to the evaluation's folder.
     pub(crate) fn picture_name(&self, subject: &str, shot: &Shot) -> String {
         format!(
             "pictures/{}.png",
-            digest(&[VERSION, subject, &text(&self.drawing, shot.guidance), &shot.prompt, &shot.seed.to_string()])
+            digest(&[
+                VERSION,
+                subject,
+                &text(&self.drawing, shot.guidance),
+                &shot.prompt,
+                &shot.seed.to_string()
+            ])
         )
     }
 
     fn facts_name(&self, subject: &str, shots: &[Shot]) -> String {
-        let own = |shot: &Shot| shot.guidance.map_or_else(String::new, |guidance| format!(" at {guidance}"));
-        let shots: String = shots.iter().map(|shot| format!("{} {}{}\n", shot.seed, shot.prompt, own(shot))).collect();
-        format!("facts/{}.safetensors", digest(&[VERSION, subject, &text(&self.drawing, None), &self.instruments, &shots]))
+        let own = |shot: &Shot| {
+            shot.guidance
+                .map_or_else(String::new, |guidance| format!(" at {guidance}"))
+        };
+        let shots: String = shots
+            .iter()
+            .map(|shot| format!("{} {}{}\n", shot.seed, shot.prompt, own(shot)))
+            .collect();
+        format!(
+            "facts/{}.safetensors",
+            digest(&[
+                VERSION,
+                subject,
+                &text(&self.drawing, None),
+                &self.instruments,
+                &shots
+            ])
+        )
     }
 
     /// The place of a file: here already, or linked from the cache, or nowhere yet.
@@ -79,11 +109,16 @@ impl Gallery {
             return Some(here);
         }
         let there = self.cache.join(name);
-        if !there.is_file() || here.parent().is_none_or(|folder| fs_err::create_dir_all(folder).is_err()) {
+        if !there.is_file()
+            || here
+                .parent()
+                .is_none_or(|folder| fs_err::create_dir_all(folder).is_err())
+        {
             return None;
         }
         // Across file systems there are no links.
-        (fs_err::hard_link(&there, &here).is_ok() || fs_err::copy(&there, &here).is_ok()).then_some(here)
+        (fs_err::hard_link(&there, &here).is_ok() || fs_err::copy(&there, &here).is_ok())
+            .then_some(here)
     }
 
     /// Leaves a file to later evaluations. One that finds no room there is drawn again then.
@@ -107,27 +142,46 @@ impl Gallery {
         let path = self.find(name)?;
         let picture = photos::open(&path).ok()?;
         let texts = png::read_text(&fs_err::read(&path).ok()?).ok()?;
-        let finite = !texts.iter().any(|(key, value)| (key.as_str(), value.as_str()) == NO_PICTURE);
-        let picture = Picture { width: picture.width() as usize, height: picture.height() as usize, rgb: picture.into_raw() };
+        let finite = !texts
+            .iter()
+            .any(|(key, value)| (key.as_str(), value.as_str()) == NO_PICTURE);
+        let picture = Picture {
+            width: picture.width() as usize,
+            height: picture.height() as usize,
+            rgb: picture.into_raw(),
+        };
         Some(Drawn { picture, finite })
     }
 
-    /// Whether some shots of a subject have been drawn and looked at; what is in the cache is put here.
+    /// Whether some shots of a subject have been drawn and looked at; what is in the cache is put
+    /// here.
     pub(crate) fn has(&self, subject: &str, shots: &[Shot]) -> bool {
-        self.facts(subject, shots).is_some() && shots.iter().all(|shot| self.find(&self.picture_name(subject, shot)).is_some())
+        self.facts(subject, shots).is_some()
+            && shots
+                .iter()
+                .all(|shot| self.find(&self.picture_name(subject, shot)).is_some())
     }
 
     /// The facts about some shots of a subject, if they are there.
     pub(crate) fn facts(&self, subject: &str, shots: &[Shot]) -> Option<Facts> {
         let file = TensorFile::open(self.find(&self.facts_name(subject, shots))?).ok()?;
         let column = |(name, tensor): (String, HostTensor)| {
-            let &[rows, width] = tensor.shape() else { return None };
-            (rows == shots.len()).then_some((name, Column { width, values: tensor.to_f32()? }))
+            let &[rows, width] = tensor.shape() else {
+                return None;
+            };
+            (rows == shots.len()).then_some((
+                name,
+                Column {
+                    width,
+                    values: tensor.to_f32()?,
+                },
+            ))
         };
         file.tensors.into_iter().map(column).collect()
     }
 
-    /// The facts about all shots of a subject, which were looked at `batch` at a time; `None` if some have not been.
+    /// The facts about all shots of a subject, which were looked at `batch` at a time; `None` if
+    /// some have not been.
     pub(crate) fn all_facts(&self, subject: &str, shots: &[Shot], batch: usize) -> Option<Facts> {
         let mut all = Facts::new();
         for chunk in shots.chunks(batch) {
@@ -145,9 +199,14 @@ impl Gallery {
         asked: &[&Asked],
         kit: &[Box<dyn Instrument + '_>],
     ) -> Result<(), Failure> {
-        let names: Vec<String> = shots.iter().map(|shot| self.picture_name(subject, shot)).collect();
+        let names: Vec<String> = shots
+            .iter()
+            .map(|shot| self.picture_name(subject, shot))
+            .collect();
         let mut pictures: Vec<Option<Drawn>> = names.iter().map(|name| self.drawn(name)).collect();
-        let missing: Vec<usize> = (0..shots.len()).filter(|&i| pictures[i].is_none()).collect();
+        let missing: Vec<usize> = (0..shots.len())
+            .filter(|&i| pictures[i].is_none())
+            .collect();
         if !missing.is_empty() {
             let pipeline = pipeline()?;
             // Pictures are drawn together at one guidance scale.
@@ -166,16 +225,38 @@ impl Gallery {
                 pictures[i] = Some(drawn);
             }
         }
-        let finite = pictures.iter().flatten().map(|drawn| f32::from(u8::from(drawn.finite))).collect();
-        let pictures: Vec<Picture> = pictures.into_iter().flatten().map(|drawn| drawn.picture).collect();
-        let mut facts = Facts::from([(FINITE.to_owned(), Column { width: 1, values: finite })]);
+        let finite = pictures
+            .iter()
+            .flatten()
+            .map(|drawn| f32::from(u8::from(drawn.finite)))
+            .collect();
+        let pictures: Vec<Picture> = pictures
+            .into_iter()
+            .flatten()
+            .map(|drawn| drawn.picture)
+            .collect();
+        let mut facts = Facts::from([(
+            FINITE.to_owned(),
+            Column {
+                width: 1,
+                values: finite,
+            },
+        )]);
         for instrument in kit {
             facts.extend(instrument.look(&pictures, asked)?);
         }
-        let tensors =
-            facts.into_iter().map(|(name, column)| (name, HostTensor::from_f32([shots.len(), column.width], &column.values)));
+        let tensors = facts.into_iter().map(|(name, column)| {
+            (
+                name,
+                HostTensor::from_f32([shots.len(), column.width], &column.values),
+            )
+        });
         let name = self.facts_name(subject, shots);
-        write(self.place(&name)?, tensors.collect::<Vec<_>>(), &Default::default())?;
+        write(
+            self.place(&name)?,
+            tensors.collect::<Vec<_>>(),
+            &Default::default(),
+        )?;
         self.share(&name);
         Ok(())
     }
@@ -191,19 +272,32 @@ impl Gallery {
 
 /// How pictures are drawn, as part of their names; `guidance` is a picture's own.
 fn text(drawing: &Drawing, guidance: Option<f64>) -> String {
-    let sampler = drawing.sampler.map_or_else(|| "own".into(), |s| s.to_string());
-    format!("{} {} {sampler}", drawing.steps, guidance.unwrap_or(drawing.guidance))
+    let sampler = drawing
+        .sampler
+        .map_or_else(|| "own".into(), |s| s.to_string());
+    format!(
+        "{} {} {sampler}",
+        drawing.steps,
+        guidance.unwrap_or(drawing.guidance)
+    )
 }
 
 fn draw(pipeline: &Pipeline, drawing: &Drawing, shots: &[&Shot]) -> Result<Vec<Drawn>, Failure> {
     let seeds: Vec<u64> = shots.iter().map(|shot| shot.seed).collect();
     let prompts = shots.iter().map(|shot| shot.prompt.clone()).collect();
-    let guidance = shots.first().and_then(|shot| shot.guidance).unwrap_or(drawing.guidance);
+    let guidance = shots
+        .first()
+        .and_then(|shot| shot.guidance)
+        .unwrap_or(drawing.guidance);
     let mut request = Request::new(prompts, 0, drawing.steps, guidance);
     request.noise = Noise::seeds(&seeds);
     request.sampler = drawing.sampler;
     let latents = pipeline.sample(&request, &mut |_| {
-        if progress::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        if progress::interrupted() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     })?;
     if progress::interrupted() {
         return Err(Failure::interrupted());

@@ -1,4 +1,5 @@
-//! The map of what depends on what: every concept of a list erased in turn, and everything else looked at.
+//! The map of what depends on what: every concept of a list erased in turn, and everything else
+//! looked at.
 
 use std::path::Path;
 
@@ -45,28 +46,66 @@ pub(crate) struct Impact {
 }
 
 impl Impact {
-    pub(crate) fn plan(args: &EvaluateArgs, kit: &Kit, similarity: Option<&Similarity>, base: &Base) -> Result<Self, Failure> {
+    pub(crate) fn plan(
+        args: &EvaluateArgs,
+        kit: &Kit,
+        similarity: Option<&Similarity>,
+        base: &Base,
+    ) -> Result<Self, Failure> {
         let (Some(world), Some(similarity)) = (&kit.world, similarity) else {
-            return Err(Failure::new("--impact: only the miniature's judges know enough words").with_hint("leave --model out"));
+            return Err(
+                Failure::new("--impact: only the miniature's judges know enough words")
+                    .with_hint("leave --model out"),
+            );
         };
         let method = methods::named(&args.impact_method)?;
         let words: Vec<String> = world.objects.iter().chain(&world.styles).cloned().collect();
         // Objects and styles are similar only among themselves: each kind is put in order alone.
         let ordered = |words: &[String]| -> Vec<String> {
-            let order = seriation::order(words.len(), &|a, b| similarity.between(&words[a], &words[b]));
+            let order = seriation::order(words.len(), &|a, b| {
+                similarity.between(&words[a], &words[b])
+            });
             order.into_iter().map(|i| words[i].clone()).collect()
         };
-        let affected: Vec<String> = ordered(&world.objects).into_iter().chain(ordered(&world.styles)).collect();
-        let chosen: Vec<String> = args.concept.iter().flat_map(|text| options::listed(text)).collect();
+        let affected: Vec<String> = ordered(&world.objects)
+            .into_iter()
+            .chain(ordered(&world.styles))
+            .collect();
+        let chosen: Vec<String> = args
+            .concept
+            .iter()
+            .flat_map(|text| options::listed(text))
+            .collect();
         let plain = |name: &str| match world.find(name) {
-            Some(scumble_erase::Known::Object(word) | scumble_erase::Known::Style(word)) => Ok(word),
-            _ => Err(Failure::new(format!("--impact: `{name}` is no object or style"))
-                .with_hint(format!("known are {}", words.join(", ")))),
+            Some(scumble_erase::Known::Object(word) | scumble_erase::Known::Style(word)) => {
+                Ok(word)
+            }
+            _ => Err(
+                Failure::new(format!("--impact: `{name}` is no object or style"))
+                    .with_hint(format!("known are {}", words.join(", "))),
+            ),
         };
-        let chosen = chosen.iter().map(|name| plain(name)).collect::<Result<Vec<_>, _>>()?;
-        let erased: Vec<String> = affected.iter().filter(|word| chosen.is_empty() || chosen.contains(word)).cloned().collect();
-        let similarity = erased.iter().map(|a| affected.iter().map(|b| similarity.between(a, b)).collect()).collect();
-        Ok(Self { method, erased, affected, similarity, album: Album::of(grid(world)), base: base.model.hash.clone() })
+        let chosen = chosen
+            .iter()
+            .map(|name| plain(name))
+            .collect::<Result<Vec<_>, _>>()?;
+        let erased: Vec<String> = affected
+            .iter()
+            .filter(|word| chosen.is_empty() || chosen.contains(word))
+            .cloned()
+            .collect();
+        let similarity = erased
+            .iter()
+            .map(|a| affected.iter().map(|b| similarity.between(a, b)).collect())
+            .collect();
+        Ok(Self {
+            method,
+            erased,
+            affected,
+            similarity,
+            album: Album::of(grid(world)),
+            base: base.model.hash.clone(),
+        })
     }
 
     pub(crate) fn value(&self) -> Value {
@@ -74,14 +113,24 @@ impl Impact {
     }
 
     fn folder(&self, i: usize) -> String {
-        format!("impact/{}-{}", self.method.id, output::slug(&self.erased[i]))
+        format!(
+            "impact/{}-{}",
+            self.method.id,
+            output::slug(&self.erased[i])
+        )
     }
 
     /// What the edit of a concept is called in the gallery; `None` as long as it has not been made.
     fn subject(&self, folder: &Path, base: &Base, i: usize) -> Option<String> {
         let path = folder.join(self.folder(i)).join(erase::EDIT);
         path.is_file().then_some(())?;
-        let edit = edits::open("--edit", &path.display().to_string(), &base.model, &mut Vec::new()).ok()?;
+        let edit = edits::open(
+            "--edit",
+            &path.display().to_string(),
+            &base.model,
+            &mut Vec::new(),
+        )
+        .ok()?;
         Some(digest(&[&self.base, &edit.hash, "1"]))
     }
 
@@ -95,16 +144,42 @@ impl Impact {
         kit: &[Box<dyn Instrument + '_>],
     ) -> Result<(), Failure> {
         let word = &self.erased[i];
-        let concept = if World::emoji().styles.contains(word) { format!("{word} style") } else { word.clone() };
+        let concept = if World::emoji().styles.contains(word) {
+            format!("{word} style")
+        } else {
+            word.clone()
+        };
         let run = folder.join(self.folder(i));
-        let line = ["scumble", "erase", &concept, "--method", self.method.id, "--no-judge", "--quiet", "--output-dir"];
-        let line = line.iter().map(Into::into).chain([run.clone().into_os_string()]);
-        if let Command::Erase(args) = Args::try_parse_from(line).map_err(|e| Failure::new(e.to_string()))?.command {
+        let line = [
+            "scumble",
+            "erase",
+            &concept,
+            "--method",
+            self.method.id,
+            "--no-judge",
+            "--quiet",
+            "--output-dir",
+        ];
+        let line = line
+            .iter()
+            .map(Into::into)
+            .chain([run.clone().into_os_string()]);
+        if let Command::Erase(args) = Args::try_parse_from(line)
+            .map_err(|e| Failure::new(e.to_string()))?
+            .command
+        {
             erase::perform(&args, &Progress::silent())?;
         }
-        let subject = self.subject(folder, base, i).ok_or_else(|| Failure::new(format!("{}: holds no edit", run.display())))?;
+        let subject = self
+            .subject(folder, base, i)
+            .ok_or_else(|| Failure::new(format!("{}: holds no edit", run.display())))?;
         let pipeline = || {
-            let one = edits::open("--edit", &run.display().to_string(), &base.model, &mut Vec::new())?;
+            let one = edits::open(
+                "--edit",
+                &run.display().to_string(),
+                &base.model,
+                &mut Vec::new(),
+            )?;
             edits::applied(&[one], &base.model, &base.pipeline)
         };
         self.draw(&subject, &pipeline, gallery, kit)
@@ -121,7 +196,13 @@ impl Impact {
         for (k, shots) in self.album.shots.chunks(BATCH).enumerate() {
             if gallery.facts(subject, shots).is_none() {
                 let range = k * BATCH..k * BATCH + shots.len();
-                gallery.fill(subject, pipeline, shots, &self.album.first_asked(range), kit)?;
+                gallery.fill(
+                    subject,
+                    pipeline,
+                    shots,
+                    &self.album.first_asked(range),
+                    kit,
+                )?;
             }
         }
         Ok(())
@@ -129,10 +210,15 @@ impl Impact {
 
     /// Whether a concept's row of the matrix can be read.
     pub(crate) fn done(&self, i: usize, folder: &Path, base: &Base, gallery: &Gallery) -> bool {
-        self.subject(folder, base, i).is_some_and(|subject| gallery.all_facts(&subject, &self.album.shots, BATCH).is_some())
+        self.subject(folder, base, i).is_some_and(|subject| {
+            gallery
+                .all_facts(&subject, &self.album.shots, BATCH)
+                .is_some()
+        })
     }
 
-    /// The rates of every affected word: of the base model and, where it has run, after each erasure.
+    /// The rates of every affected word: of the base model and, where it has run, after each
+    /// erasure.
     pub(crate) fn rates(
         &self,
         folder: &Path,
@@ -141,9 +227,16 @@ impl Impact {
         kit: &Kit,
     ) -> (Vec<Option<f64>>, Vec<Vec<Option<f64>>>) {
         let of = |subject: Option<String>| -> Vec<Option<f64>> {
-            let facts = subject.and_then(|subject| gallery.all_facts(&subject, &self.album.shots, BATCH));
-            let Some(facts) = facts else { return vec![None; self.affected.len()] };
-            let sheet = Sheet { asked: self.album.asked.clone(), facts, names: kit.names() };
+            let facts =
+                subject.and_then(|subject| gallery.all_facts(&subject, &self.album.shots, BATCH));
+            let Some(facts) = facts else {
+                return vec![None; self.affected.len()];
+            };
+            let sheet = Sheet {
+                asked: self.album.asked.clone(),
+                facts,
+                names: kit.names(),
+            };
             let answers = sheet.answers();
             let rate = |word: &String| {
                 let hits = answers.get(&(None, format!("impact:{word}")))?;
@@ -151,7 +244,9 @@ impl Impact {
             };
             self.affected.iter().map(rate).collect()
         };
-        let after = (0..self.erased.len()).map(|i| of(self.subject(folder, base, i))).collect();
+        let after = (0..self.erased.len())
+            .map(|i| of(self.subject(folder, base, i)))
+            .collect();
         (of(Some(self.base.clone())), after)
     }
 }
@@ -161,8 +256,14 @@ fn grid(world: &World) -> Vec<Asked> {
     let one = |object: &String, style: &String| {
         let prompt = World::caption(object, Some(style), None);
         let asks = vec![
-            Ask { metric: format!("impact:{object}"), wanted: Wanted::Object(vec![object.clone()]) },
-            Ask { metric: format!("impact:{style}"), wanted: Wanted::Style(style.clone()) },
+            Ask {
+                metric: format!("impact:{object}"),
+                wanted: Wanted::Object(vec![object.clone()]),
+            },
+            Ask {
+                metric: format!("impact:{style}"),
+                wanted: Wanted::Style(style.clone()),
+            },
         ];
         let seed = judging::seed(&prompt, 0);
         Asked {
@@ -175,5 +276,9 @@ fn grid(world: &World) -> Vec<Asked> {
             names: Some((object.clone(), style.clone())),
         }
     };
-    world.objects.iter().flat_map(|object| world.styles.iter().map(move |style| one(object, style))).collect()
+    world
+        .objects
+        .iter()
+        .flat_map(|object| world.styles.iter().map(move |style| one(object, style)))
+        .collect()
 }

@@ -34,7 +34,12 @@ impl Instrument for Features<'_> {
     }
 
     fn look(&self, pictures: &[Picture], _: &[&Asked]) -> scumble_eval::Result<Facts> {
-        let one = |convention| (column(convention), Column::of(self.network.features(pictures, convention)));
+        let one = |convention| {
+            (
+                column(convention),
+                Column::of(self.network.features(pictures, convention)),
+            )
+        };
         Ok(Convention::ALL.into_iter().map(one).collect())
     }
 }
@@ -53,25 +58,48 @@ struct OfConvention {
 }
 
 impl Reference {
-    /// Reads `--reference`. Whose convention an `.npz` is of it does not say: it is taken for pytorch-fid's, which writes such files.
+    /// Reads `--reference`. Whose convention an `.npz` is of it does not say: it is taken for
+    /// pytorch-fid's, which writes such files.
     pub(crate) fn open(path: &Path, features: &Features<'_>) -> Result<Self, Failure> {
         if path.extension().is_some_and(|kind| kind == "npz") {
             let statistics = npz::read(path).map_err(|e| Failure::from(e).of("--reference"))?;
-            return Ok(Self { conventions: vec![OfConvention { convention: Convention::LegacyPt, statistics, features: None }] });
+            return Ok(Self {
+                conventions: vec![OfConvention {
+                    convention: Convention::LegacyPt,
+                    statistics,
+                    features: None,
+                }],
+            });
         }
-        let pictures = Photos::read(path).map_err(|e| e.of("--reference"))?.pictures();
+        let pictures = Photos::read(path)
+            .map_err(|e| e.of("--reference"))?
+            .pictures();
         let of = |convention| {
-            let rows: Vec<Vec<f32>> =
-                pictures.chunks(BATCH).flat_map(|chunk| features.network.features(chunk, convention)).collect();
+            let rows: Vec<Vec<f32>> = pictures
+                .chunks(BATCH)
+                .flat_map(|chunk| features.network.features(chunk, convention))
+                .collect();
             let statistics = Gaussian::of(&rows).map_err(|e| Failure::from(e).of("--reference"))?;
-            Ok(OfConvention { convention, statistics, features: Some(rows) })
+            Ok(OfConvention {
+                convention,
+                statistics,
+                features: Some(rows),
+            })
         };
-        Ok(Self { conventions: Convention::ALL.into_iter().map(of).collect::<Result<_, Failure>>()? })
+        Ok(Self {
+            conventions: Convention::ALL
+                .into_iter()
+                .map(of)
+                .collect::<Result<_, Failure>>()?,
+        })
     }
 
     /// The statistics in a convention, and the features where there are some.
     pub(crate) fn of(&self, convention: Convention) -> Option<(&Gaussian, Option<&[Vec<f32>]>)> {
-        let own = self.conventions.iter().find(|own| own.convention == convention)?;
+        let own = self
+            .conventions
+            .iter()
+            .find(|own| own.convention == convention)?;
         Some((&own.statistics, own.features.as_deref()))
     }
 }

@@ -28,7 +28,8 @@ pub(crate) struct Kit {
 }
 
 /// A number for each pair of pictures.
-pub(crate) type Measure<'a> = Box<dyn Fn(&[Picture], &[Picture]) -> scumble_eval::Result<Vec<f32>> + 'a>;
+pub(crate) type Measure<'a> =
+    Box<dyn Fn(&[Picture], &[Picture]) -> scumble_eval::Result<Vec<f32>> + 'a>;
 
 /// Something measured between two pictures on the same prompt and seed.
 pub(crate) struct Beside<'a> {
@@ -47,49 +48,82 @@ impl Kit {
         let device = &base.model.device;
         let clip = match &args.clip {
             Some(folder) => Some(users_clip(folder, device).map_err(|e| e.of("--clip"))?),
-            None if home => {
-                Some((ClipModel::load(&miniature::clip(), device)?, base.pipeline.tokenizer.clone(), "emoji".to_owned()))
-            }
+            None if home => Some((
+                ClipModel::load(&miniature::clip(), device)?,
+                base.pipeline.tokenizer.clone(),
+                "emoji".to_owned(),
+            )),
             None => None,
         };
         let inception = match &args.inception {
-            Some(path) => {
-                Some((Inception::open(path, device).map_err(|e| Failure::from(e).of("--inception"))?, file_hash(path)?))
-            }
+            Some(path) => Some((
+                Inception::open(path, device).map_err(|e| Failure::from(e).of("--inception"))?,
+                file_hash(path)?,
+            )),
             None => None,
         };
         let lpips = match args.lpips.as_slice() {
             [] => None,
             files => {
-                let hashes = files.iter().map(|path| file_hash(path)).collect::<Result<Vec<_>, _>>()?;
-                Some((Lpips::open(files, device).map_err(|e| Failure::from(e).of("--lpips"))?, hashes.join("+")))
+                let hashes = files
+                    .iter()
+                    .map(|path| file_hash(path))
+                    .collect::<Result<Vec<_>, _>>()?;
+                Some((
+                    Lpips::open(files, device).map_err(|e| Failure::from(e).of("--lpips"))?,
+                    hashes.join("+"),
+                ))
             }
         };
-        let detectors =
-            args.detector.iter().map(|path| Detector::open(path, device).map_err(|e| Failure::from(e).of("--detector")));
+        let detectors = args.detector.iter().map(|path| {
+            Detector::open(path, device).map_err(|e| Failure::from(e).of("--detector"))
+        });
         let detectors = detectors.collect::<Result<Vec<_>, _>>()?;
         if let Some(name) = detectors.iter().enumerate().find_map(|(i, d)| {
-            detectors[..i].iter().find(|other| other.manifest.name == d.manifest.name).map(|d| &d.manifest.name)
+            detectors[..i]
+                .iter()
+                .find(|other| other.manifest.name == d.manifest.name)
+                .map(|d| &d.manifest.name)
         }) {
             return Err(Failure::new(format!("--detector: two are called `{name}`"))
                 .with_hint("results are known by the name: put versions into it"));
         }
-        let judges = home.then(|| judging::miniature_judges(device)).transpose()?;
+        let judges = home
+            .then(|| judging::miniature_judges(device))
+            .transpose()?;
         let judges_hash = miniature::judges_hash()[..16].to_owned();
-        Ok(Self { judges, clip, inception, lpips, detectors, judges_hash, world: home.then(World::emoji) })
+        Ok(Self {
+            judges,
+            clip,
+            inception,
+            lpips,
+            detectors,
+            judges_hash,
+            world: home.then(World::emoji),
+        })
     }
 
     /// The CLIP as an instrument, and its name.
     pub(crate) fn clip(&self) -> Option<(ClipScore<'_>, &str)> {
         let (clip, tokenizer, name) = self.clip.as_ref()?;
-        Some((ClipScore { clip, tokenizer, hash: name.clone() }, name))
+        Some((
+            ClipScore {
+                clip,
+                tokenizer,
+                hash: name.clone(),
+            },
+            name,
+        ))
     }
 
     /// Every instrument.
     pub(crate) fn instruments(&self) -> Vec<Box<dyn Instrument + '_>> {
         let mut all: Vec<Box<dyn Instrument + '_>> = Vec::new();
         if let Some(judges) = &self.judges {
-            all.push(Box::new(WorldJudges { judges, hash: self.judges_hash.clone() }));
+            all.push(Box::new(WorldJudges {
+                judges,
+                hash: self.judges_hash.clone(),
+            }));
         }
         if let Some((clip, _)) = self.clip() {
             all.push(Box::new(clip));
@@ -98,13 +132,20 @@ impl Kit {
             all.push(Box::new(features));
         }
         let clip = || self.clip().map(|(clip, _)| clip);
-        all.extend(self.detectors.iter().map(|detector| Box::new(Detections { detector, clip: clip() }) as Box<dyn Instrument>));
+        all.extend(self.detectors.iter().map(|detector| {
+            Box::new(Detections {
+                detector,
+                clip: clip(),
+            }) as Box<dyn Instrument>
+        }));
         all
     }
 
     /// FID's features.
     pub(crate) fn features(&self) -> Option<Features<'_>> {
-        self.inception.as_ref().map(|(network, hash)| Features { network, hash })
+        self.inception
+            .as_ref()
+            .map(|(network, hash)| Features { network, hash })
     }
 
     /// What is measured between a subject's picture and the base model's.
@@ -125,37 +166,66 @@ impl Kit {
             });
         }
         if let Some((lpips, hash)) = &self.lpips {
-            all.push(Beside { metric: lpips.id(), hash, measure: Box::new(|a, b| lpips.distances(a, b)) });
+            all.push(Beside {
+                metric: lpips.id(),
+                hash,
+                measure: Box::new(|a, b| lpips.distances(a, b)),
+            });
         }
         all
     }
 
     /// Who judges what pictures show, in words; empty if nobody does.
     pub(crate) fn judge(&self) -> &'static str {
-        if self.judges.is_some() { "the miniature's ViT judges" } else { "" }
+        if self.judges.is_some() {
+            "the miniature's ViT judges"
+        } else {
+            ""
+        }
     }
 
     /// The hash of all of them.
     pub(crate) fn hash(&self) -> String {
-        self.instruments().iter().map(|instrument| instrument.hash()).collect::<Vec<_>>().join("+")
+        self.instruments()
+            .iter()
+            .map(|instrument| instrument.hash())
+            .collect::<Vec<_>>()
+            .join("+")
     }
 
     /// The words behind positions in facts.
     pub(crate) fn names(&self) -> Names {
         let labels = |judge: &scumble_eval::Judge| judge.labels().to_vec();
         Names {
-            objects: self.judges.as_ref().map_or(vec![], |judges| labels(&judges.object)),
-            styles: self.judges.as_ref().map_or(vec![], |judges| labels(&judges.style)),
+            objects: self
+                .judges
+                .as_ref()
+                .map_or(vec![], |judges| labels(&judges.object)),
+            styles: self
+                .judges
+                .as_ref()
+                .map_or(vec![], |judges| labels(&judges.style)),
             detectors: self
                 .detectors
                 .iter()
                 .map(|d| {
-                    let single = matches!(d.manifest.kind, detectors::Kind::Classifier | detectors::Kind::ZeroShot);
+                    let single = matches!(
+                        d.manifest.kind,
+                        detectors::Kind::Classifier | detectors::Kind::ZeroShot
+                    );
                     (d.manifest.name.clone(), d.labels().to_vec(), single)
                 })
                 .collect(),
-            sensitive: self.detectors.iter().filter(|d| d.is_sensitive()).map(|d| d.manifest.name.clone()).collect(),
-            backgrounds: self.world.as_ref().map_or(vec![], |world| world.backgrounds.clone()),
+            sensitive: self
+                .detectors
+                .iter()
+                .filter(|d| d.is_sensitive())
+                .map(|d| d.manifest.name.clone())
+                .collect(),
+            backgrounds: self
+                .world
+                .as_ref()
+                .map_or(vec![], |world| world.backgrounds.clone()),
         }
     }
 
@@ -166,12 +236,17 @@ impl Kit {
 }
 
 /// A CLIP's folder, with the tokenizer that lies in it, under the folder's name.
-fn users_clip(folder: &std::path::Path, device: &burn::tensor::Device) -> Result<(ClipModel, Tokenizer, String), Failure> {
+fn users_clip(
+    folder: &std::path::Path,
+    device: &burn::tensor::Device,
+) -> Result<(ClipModel, Tokenizer, String), Failure> {
     let source = scumble_nn::files::Source::dir(folder);
     let clip = ClipModel::load(&source, device)?;
     let tokenizer = tokenizer(&source, &clip)?;
-    let name =
-        folder.canonicalize()?.file_name().map_or_else(|| "clip".into(), |name| crate::output::slug(&name.to_string_lossy()));
+    let name = folder.canonicalize()?.file_name().map_or_else(
+        || "clip".into(),
+        |name| crate::output::slug(&name.to_string_lossy()),
+    );
     Ok((clip, tokenizer, name))
 }
 

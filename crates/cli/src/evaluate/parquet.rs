@@ -1,4 +1,5 @@
-//! Rows as a parquet file: one row group, columns named and ordered as in `results.jsonl`, seeds as a list.
+//! Rows as a parquet file: one row group, columns named and ordered as in `results.jsonl`, seeds as
+//! a list.
 
 use std::sync::Arc;
 
@@ -38,18 +39,25 @@ pub(super) fn bytes(rows: &[Row]) -> Result<Vec<u8>, Failure> {
 
 fn encoded(rows: &[Row]) -> Result<Vec<u8>, ParquetError> {
     let schema = Arc::new(parse_message_type(SCHEMA)?);
-    let properties = WriterProperties::builder().set_created_by(format!("scumble {}", env!("CARGO_PKG_VERSION"))).build();
+    let properties = WriterProperties::builder()
+        .set_created_by(format!("scumble {}", env!("CARGO_PKG_VERSION")))
+        .build();
     let mut file = Vec::new();
     let mut writer = SerializedFileWriter::new(&mut file, schema, Arc::new(properties))?;
     let mut group = writer.next_row_group()?;
     let text = |of: &dyn Fn(&Row) -> Option<String>| {
-        rows.iter().map(|row| of(row).map(|s| ByteArray::from(s.as_str()))).collect::<Vec<_>>()
+        rows.iter()
+            .map(|row| of(row).map(|s| ByteArray::from(s.as_str())))
+            .collect::<Vec<_>>()
     };
     required(&mut group, text(&|row| Some(row.subject.clone())))?;
     optional::<ByteArrayType>(&mut group, text(&|row| row.concept.clone()))?;
     required(&mut group, text(&|row| Some(row.metric.clone())))?;
     optional::<DoubleType>(&mut group, rows.iter().map(|row| row.value).collect())?;
-    optional::<Int64Type>(&mut group, rows.iter().map(|row| row.n.map(|n| n as i64)).collect())?;
+    optional::<Int64Type>(
+        &mut group,
+        rows.iter().map(|row| row.n.map(|n| n as i64)).collect(),
+    )?;
     optional::<DoubleType>(&mut group, rows.iter().map(|row| row.low).collect())?;
     optional::<DoubleType>(&mut group, rows.iter().map(|row| row.high).collect())?;
     seeds(&mut group, rows)?;
@@ -65,12 +73,17 @@ fn column<T: DataType>(
     defined: Option<&[i16]>,
     repeated: Option<&[i16]>,
 ) -> Result<(), ParquetError> {
-    let mut column = group.next_column()?.ok_or_else(|| ParquetError::General("a column too many".into()))?;
+    let mut column = group
+        .next_column()?
+        .ok_or_else(|| ParquetError::General("a column too many".into()))?;
     column.typed::<T>().write_batch(values, defined, repeated)?;
     column.close()
 }
 
-fn required(group: &mut SerializedRowGroupWriter<'_, &mut Vec<u8>>, values: Vec<Option<ByteArray>>) -> Result<(), ParquetError> {
+fn required(
+    group: &mut SerializedRowGroupWriter<'_, &mut Vec<u8>>,
+    values: Vec<Option<ByteArray>>,
+) -> Result<(), ParquetError> {
     let values: Vec<ByteArray> = values.into_iter().flatten().collect();
     column::<ByteArrayType>(group, &values, None, None)
 }
@@ -79,12 +92,18 @@ fn optional<T: DataType>(
     group: &mut SerializedRowGroupWriter<'_, &mut Vec<u8>>,
     values: Vec<Option<T::T>>,
 ) -> Result<(), ParquetError> {
-    let defined: Vec<i16> = values.iter().map(|value| i16::from(value.is_some())).collect();
+    let defined: Vec<i16> = values
+        .iter()
+        .map(|value| i16::from(value.is_some()))
+        .collect();
     let values: Vec<T::T> = values.into_iter().flatten().collect();
     column::<T>(group, &values, Some(&defined), None)
 }
 
-fn seeds(group: &mut SerializedRowGroupWriter<'_, &mut Vec<u8>>, rows: &[Row]) -> Result<(), ParquetError> {
+fn seeds(
+    group: &mut SerializedRowGroupWriter<'_, &mut Vec<u8>>,
+    rows: &[Row],
+) -> Result<(), ParquetError> {
     let (mut values, mut defined, mut repeated) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
         if row.seeds.is_empty() {
@@ -110,7 +129,10 @@ mod tests {
     use super::*;
 
     /// The bytes as a file that can be read at several places.
-    #[expect(clippy::disallowed_types, reason = "a temporary file has no path that an error could name")]
+    #[expect(
+        clippy::disallowed_types,
+        reason = "a temporary file has no path that an error could name"
+    )]
     fn file(bytes: &[u8]) -> std::fs::File {
         let mut file = tempfile::tempfile().unwrap();
         std::io::Write::write_all(&mut file, bytes).unwrap();
@@ -130,17 +152,49 @@ mod tests {
             seeds: vec![3, 1, 2],
             hash: "ab".into(),
         };
-        let bare = Row { concept: None, value: None, n: None, low: None, high: None, seeds: vec![], ..full.clone() };
+        let bare = Row {
+            concept: None,
+            value: None,
+            n: None,
+            low: None,
+            high: None,
+            seeds: vec![],
+            ..full.clone()
+        };
         let bytes = bytes(&[full, bare]).unwrap();
         let reader = SerializedFileReader::new(file(&bytes)).unwrap();
-        let rows: Vec<_> = reader.get_row_iter(None).unwrap().map(Result::unwrap).collect();
+        let rows: Vec<_> = reader
+            .get_row_iter(None)
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
         assert_eq!(rows.len(), 2);
-        assert_eq!((rows[0].get_string(0).unwrap().as_str(), rows[0].get_double(3).unwrap()), ("esd", 0.25));
-        assert_eq!((rows[0].get_long(4).unwrap(), rows[0].get_string(8).unwrap().as_str()), (48, "ab"));
+        assert_eq!(
+            (
+                rows[0].get_string(0).unwrap().as_str(),
+                rows[0].get_double(3).unwrap()
+            ),
+            ("esd", 0.25)
+        );
+        assert_eq!(
+            (
+                rows[0].get_long(4).unwrap(),
+                rows[0].get_string(8).unwrap().as_str()
+            ),
+            (48, "ab")
+        );
         let seeds = rows[0].get_list(7).unwrap();
-        assert_eq!((0..seeds.len()).map(|i| seeds.get_long(i).unwrap()).collect::<Vec<_>>(), [3, 1, 2]);
+        assert_eq!(
+            (0..seeds.len())
+                .map(|i| seeds.get_long(i).unwrap())
+                .collect::<Vec<_>>(),
+            [3, 1, 2]
+        );
         let fields: Vec<&Field> = rows[1].get_column_iter().map(|(_, field)| field).collect();
-        assert!(matches!((fields[1], fields[3], fields[4]), (Field::Null, Field::Null, Field::Null)));
+        assert!(matches!(
+            (fields[1], fields[3], fields[4]),
+            (Field::Null, Field::Null, Field::Null)
+        ));
         assert_eq!(rows[1].get_list(7).unwrap().len(), 0);
     }
 

@@ -1,4 +1,5 @@
-//! What an evaluation has to do: every picture of every subject, every attack, as items that are known by their content.
+//! What an evaluation has to do: every picture of every subject, every attack, as items that are
+//! known by their content.
 
 use std::{
     collections::HashMap,
@@ -51,10 +52,12 @@ impl Album {
         let asked = asked
             .into_iter()
             .map(|one| {
-                let place = *places.entry((one.prompt.clone(), one.seed, one.guidance.map(f64::to_bits))).or_insert_with(|| {
-                    shots.push(Shot::of(&one));
-                    shots.len() - 1
-                });
+                let place = *places
+                    .entry((one.prompt.clone(), one.seed, one.guidance.map(f64::to_bits)))
+                    .or_insert_with(|| {
+                        shots.push(Shot::of(&one));
+                        shots.len() - 1
+                    });
                 (one, place)
             })
             .collect();
@@ -111,7 +114,8 @@ pub(crate) struct Plan {
     attack_settings: Value,
 }
 
-/// A word in a column of a prompt file that no judge and no detector knows: whatever its pictures show, nobody can say.
+/// A word in a column of a prompt file that no judge and no detector knows: whatever its pictures
+/// show, nobody can say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Unknown {
     pub(crate) column: &'static str,
@@ -122,7 +126,11 @@ pub(crate) struct Unknown {
 impl Unknown {
     /// What is said of it.
     pub(crate) fn why(&self) -> String {
-        let rows = if self.rows == 1 { "1 row says".to_owned() } else { format!("{} rows say", self.rows) };
+        let rows = if self.rows == 1 {
+            "1 row says".to_owned()
+        } else {
+            format!("{} rows say", self.rows)
+        };
         format!(
             "no judge and no detector knows `{}`, which {rows} in the column `{}`: its pictures are not counted",
             self.word, self.column
@@ -131,7 +139,12 @@ impl Unknown {
 }
 
 impl Plan {
-    pub(crate) fn make(args: &EvaluateArgs, bases: Vec<Base>, subjects: Vec<Subject>, kit: &Kit) -> Result<Self, Failure> {
+    pub(crate) fn make(
+        args: &EvaluateArgs,
+        bases: Vec<Base>,
+        subjects: Vec<Subject>,
+        kit: &Kit,
+    ) -> Result<Self, Failure> {
         let concepts = concepts(args, &subjects)?;
         let sets = sets(args)?;
         let explicit = !args.concept.is_empty();
@@ -142,9 +155,13 @@ impl Plan {
         let mut albums = Vec::new();
         let mut attacks = Vec::new();
         let chosen = args.attack.iter().flat_map(|text| options::listed(text));
-        let chosen = chosen.map(|id| Ok(attacks::named(&id)?)).collect::<Result<Vec<_>, Failure>>()?;
+        let chosen = chosen
+            .map(|id| Ok(attacks::named(&id)?))
+            .collect::<Result<Vec<_>, Failure>>()?;
         for (i, subject) in subjects.iter().enumerate() {
-            let asks_for = |concept: &&String| explicit || subject.erased.is_empty() || contains(&subject.erased, concept);
+            let asks_for = |concept: &&String| {
+                explicit || subject.erased.is_empty() || contains(&subject.erased, concept)
+            };
             let about: Vec<&String> = concepts.iter().filter(asks_for).collect();
             let mut asked = Vec::new();
             for concept in &about {
@@ -154,7 +171,9 @@ impl Plan {
                 };
                 match own {
                     Some(own) => asked.extend(own),
-                    None if own_prompts.is_empty() => asked.extend(unknown(concept, args, kit.world.as_ref())?),
+                    None if own_prompts.is_empty() => {
+                        asked.extend(unknown(concept, args, kit.world.as_ref())?)
+                    }
                     None => {}
                 }
             }
@@ -163,12 +182,30 @@ impl Plan {
             albums.push(Album::of(asked));
             if matches!(subject.kind, Kind::Edit | Kind::Guard) {
                 for attack in &chosen {
-                    for concept in about.iter().filter(|c| subject.erased.is_empty() || contains(&subject.erased, c)) {
-                        let key = digest(&[&subject.hash, attack.id, concept, &settings(args).to_string()]);
-                        let name =
-                            format!("{}-{}-{}-{}", attack.id, output::slug(&subject.label), output::slug(concept), &key[..8]);
+                    for concept in about
+                        .iter()
+                        .filter(|c| subject.erased.is_empty() || contains(&subject.erased, c))
+                    {
+                        let key = digest(&[
+                            &subject.hash,
+                            attack.id,
+                            concept,
+                            &settings(args).to_string(),
+                        ]);
+                        let name = format!(
+                            "{}-{}-{}-{}",
+                            attack.id,
+                            output::slug(&subject.label),
+                            output::slug(concept),
+                            &key[..8]
+                        );
                         let folder = format!("attacks/{name}");
-                        attacks.push(AttackItem { attack, subject: i, concept: (*concept).clone(), folder });
+                        attacks.push(AttackItem {
+                            attack,
+                            subject: i,
+                            concept: (*concept).clone(),
+                            folder,
+                        });
                     }
                 }
             }
@@ -181,12 +218,17 @@ impl Plan {
             steps: drawing.steps,
             guidance: drawing.guidance,
             own_guidance: own_prompts.iter().any(|asked| asked.guidance.is_some()),
-            sampler: drawing.sampler.map_or_else(|| "the checkpoint's".into(), |sampler| sampler.to_string()),
+            sampler: drawing
+                .sampler
+                .map_or_else(|| "the checkpoint's".into(), |sampler| sampler.to_string()),
             size: (width * scale, height * scale),
             judge: kit.judge().into(),
         };
         let plan = Self {
-            impact: args.impact.then(|| Impact::plan(args, kit, similarity.as_ref(), &bases[0])).transpose()?,
+            impact: args
+                .impact
+                .then(|| Impact::plan(args, kit, similarity.as_ref(), &bases[0]))
+                .transpose()?,
             drawing,
             batch: if builtin { BATCH.0 } else { BATCH.1 },
             instruments: kit.hash(),
@@ -211,10 +253,16 @@ impl Plan {
         let mut items = Vec::new();
         for (subject, album) in self.albums.iter().enumerate() {
             let n = album.shots.len();
-            items.extend((0..n).step_by(self.batch).map(|start| Item::Draw(subject, start..(start + self.batch).min(n))));
+            items.extend(
+                (0..n)
+                    .step_by(self.batch)
+                    .map(|start| Item::Draw(subject, start..(start + self.batch).min(n))),
+            );
         }
         items.extend((0..self.attacks.len()).map(Item::Attack));
-        items.extend((0..self.impact.as_ref().map_or(0, |impact| impact.erased.len())).map(Item::Impact));
+        items.extend(
+            (0..self.impact.as_ref().map_or(0, |impact| impact.erased.len())).map(Item::Impact),
+        );
         items
     }
 
@@ -223,7 +271,10 @@ impl Plan {
         match item {
             Item::Draw(_, range) => range.len(),
             Item::Attack(_) => ATTACK_WEIGHT,
-            Item::Impact(_) => self.impact.as_ref().map_or(0, |impact| impact.album.shots.len()),
+            Item::Impact(_) => self
+                .impact
+                .as_ref()
+                .map_or(0, |impact| impact.album.shots.len()),
         }
     }
 
@@ -237,7 +288,11 @@ impl Plan {
                 json!({"subject": subject.id, "kind": subject.kind.name(), "hash": subject.hash, "pictures": album.shots.len(), "asked": digest(&[&asked])})
             })
             .collect();
-        let attacks: Vec<&str> = self.attacks.iter().map(|item| item.folder.as_str()).collect();
+        let attacks: Vec<&str> = self
+            .attacks
+            .iter()
+            .map(|item| item.folder.as_str())
+            .collect();
         json!({
             "command": "evaluate", "subjects": subjects, "concepts": self.concepts, "attacks": attacks, "attack_settings": self.attack_settings,
             "steps": self.drawing.steps, "guidance": self.drawing.guidance, "sampler": self.drawing.sampler.map(|s| s.to_string()),
@@ -250,7 +305,11 @@ impl Plan {
     }
 
     pub(crate) fn default_folder(&self) -> PathBuf {
-        let what = if self.concepts.is_empty() { "impact".into() } else { output::slug(&self.concepts.join("-")) };
+        let what = if self.concepts.is_empty() {
+            "impact".into()
+        } else {
+            output::slug(&self.concepts.join("-"))
+        };
         Path::new("scumble-out").join(format!("evaluate-{what}-{}", &self.hash()[..8]))
     }
 }
@@ -262,9 +321,15 @@ fn contains(names: &[String], name: &str) -> bool {
 /// What the user asks about, or what the edits and guards say they are against.
 fn concepts(args: &EvaluateArgs, subjects: &[Subject]) -> Result<Vec<String>, Failure> {
     let said = args.concept.iter().flat_map(|text| options::listed(text));
-    let own = subjects.iter().flat_map(|subject| subject.erased.iter().cloned());
+    let own = subjects
+        .iter()
+        .flat_map(|subject| subject.erased.iter().cloned());
     let mut all: Vec<String> = Vec::new();
-    for name in if args.concept.is_empty() { own.collect::<Vec<_>>() } else { said.collect() } {
+    for name in if args.concept.is_empty() {
+        own.collect::<Vec<_>>()
+    } else {
+        said.collect()
+    } {
         if !contains(&all, &name) {
             all.push(name);
         }
@@ -281,18 +346,31 @@ pub(super) fn sets(args: &EvaluateArgs) -> Result<Vec<Set>, Failure> {
     if args.sets.is_empty() {
         return Ok(Set::ALL.to_vec());
     }
-    let names = args.sets.iter().flat_map(|text| text.split([',', ';'])).map(str::trim).filter(|name| !name.is_empty());
+    let names = args
+        .sets
+        .iter()
+        .flat_map(|text| text.split([',', ';']))
+        .map(str::trim)
+        .filter(|name| !name.is_empty());
     let one = |name: &str| {
-        Set::ALL.into_iter().find(|set| set.id() == name).ok_or_else(|| {
-            let known = Set::ALL.map(Set::id).join(", ");
-            Failure::new(format!("--sets {name}: there is no such set")).with_hint(format!("known are {known}"))
-        })
+        Set::ALL
+            .into_iter()
+            .find(|set| set.id() == name)
+            .ok_or_else(|| {
+                let known = Set::ALL.map(Set::id).join(", ");
+                Failure::new(format!("--sets {name}: there is no such set"))
+                    .with_hint(format!("known are {known}"))
+            })
     };
     names.map(one).collect()
 }
 
 /// Pictures of a concept that no judge knows.
-fn unknown(concept: &str, args: &EvaluateArgs, world: Option<&World>) -> Result<Vec<Asked>, Failure> {
+fn unknown(
+    concept: &str,
+    args: &EvaluateArgs,
+    world: Option<&World>,
+) -> Result<Vec<Asked>, Failure> {
     let concept = Concept::new(concept, &Wording::default(), world)?;
     let prompts: Vec<String> = concept.asked().collect();
     let one = |i: usize| Asked {
@@ -307,28 +385,46 @@ fn unknown(concept: &str, args: &EvaluateArgs, world: Option<&World>) -> Result<
     Ok((0..args.n.unwrap_or(UNKNOWN_TARGETS)).map(one).collect())
 }
 
-/// The pictures of the user's prompt files. Rows that say what they should show are asked about it, as UnlearnCanvas does: what names the
-/// concept is its target; of the rest the concept's own domain (its column) is retained in-domain, other columns cross-domain.
+/// The pictures of the user's prompt files. Rows that say what they should show are asked about it,
+/// as UnlearnCanvas does: what names the concept is its target; of the rest the concept's own
+/// domain (its column) is retained in-domain, other columns cross-domain.
 ///
-/// Words are matched whatever their case, and a style with or without ` style`. Those that nobody knows are given back.
-fn prompt_files(args: &EvaluateArgs, concepts: &[String], judges: &Names) -> Result<(Vec<Asked>, Vec<Unknown>), Failure> {
+/// Words are matched whatever their case, and a style with or without ` style`. Those that nobody
+/// knows are given back.
+fn prompt_files(
+    args: &EvaluateArgs,
+    concepts: &[String],
+    judges: &Names,
+) -> Result<(Vec<Asked>, Vec<Unknown>), Failure> {
     let mut all = Vec::new();
     let mut unknown: Vec<Unknown> = Vec::new();
     for path in &args.prompts {
         let mut notes = Vec::new();
         let read = prompts::read(path, args.seed, &mut notes)?;
         crate::edits::say(&notes, args.print.quiet);
-        let rows: Vec<prompts::Case> = read.into_iter().take(args.n.unwrap_or(usize::MAX)).collect();
+        let rows: Vec<prompts::Case> = read
+            .into_iter()
+            .take(args.n.unwrap_or(usize::MAX))
+            .collect();
         let plain = |text: &str| {
             let text = text.trim().to_lowercase().replace('_', " ");
-            text.strip_suffix(" style").map(str::to_owned).unwrap_or(text)
+            text.strip_suffix(" style")
+                .map(str::to_owned)
+                .unwrap_or(text)
         };
         let names = |value: &str, concept: &str| plain(value) == plain(concept);
         for (column, value) in rows.iter().flat_map(|row| &row.labels) {
             if judges.label(value).is_none() {
-                match unknown.iter_mut().find(|u| u.column == *column && plain(&u.word) == plain(value)) {
+                match unknown
+                    .iter_mut()
+                    .find(|u| u.column == *column && plain(&u.word) == plain(value))
+                {
                     Some(known) => known.rows += 1,
-                    None => unknown.push(Unknown { column, word: value.clone(), rows: 1 }),
+                    None => unknown.push(Unknown {
+                        column,
+                        word: value.clone(),
+                        rows: 1,
+                    }),
                 }
             }
         }
@@ -339,19 +435,27 @@ fn prompt_files(args: &EvaluateArgs, concepts: &[String], judges: &Names) -> Res
                 prompt: row.prompt.clone(),
                 seed,
                 // What the user says holds for every row.
-                guidance: row.guidance.filter(|_| args.drawing.guidance_scale.is_none()),
+                guidance: row
+                    .guidance
+                    .filter(|_| args.drawing.guidance_scale.is_none()),
                 concept: concept.cloned(),
                 asks,
                 names: None,
             };
             let ask = |metric: &str, value: &str| {
                 let label = judges.label(value).unwrap_or(value).to_owned();
-                Ask { metric: metric.into(), wanted: Wanted::Label(vec![label]) }
+                Ask {
+                    metric: metric.into(),
+                    wanted: Wanted::Label(vec![label]),
+                }
             };
             let mut placed = false;
             for concept in concepts {
-                let domain =
-                    rows.iter().flat_map(|row| &row.labels).find(|(_, value)| names(value, concept)).map(|(column, _)| *column);
+                let domain = rows
+                    .iter()
+                    .flat_map(|row| &row.labels)
+                    .find(|(_, value)| names(value, concept))
+                    .map(|(column, _)| *column);
                 let Some(domain) = domain else { continue };
                 let own = row.labels.iter().find(|(column, _)| *column == domain);
                 let asks = match own {
@@ -359,20 +463,32 @@ fn prompt_files(args: &EvaluateArgs, concepts: &[String], judges: &Names) -> Res
                     _ => row
                         .labels
                         .iter()
-                        .map(|(column, value)| ask(if *column == domain { "ira" } else { "cra" }, value))
+                        .map(|(column, value)| {
+                            ask(if *column == domain { "ira" } else { "cra" }, value)
+                        })
                         .collect(),
                 };
                 all.push(one(Some(concept), asks));
                 placed = true;
             }
-            let scene = |metric: &str, scene: &Scene| Ask { metric: metric.into(), wanted: Wanted::Scene(scene.clone()) };
+            let scene = |metric: &str, scene: &Scene| Ask {
+                metric: metric.into(),
+                wanted: Wanted::Scene(scene.clone()),
+            };
             let mut asks: Vec<Ask> = Vec::new();
             if !placed {
-                asks.extend(row.labels.iter().map(|(column, value)| ask(&format!("prompts:{column}"), value)));
+                asks.extend(
+                    row.labels
+                        .iter()
+                        .map(|(column, value)| ask(&format!("prompts:{column}"), value)),
+                );
             }
             if let Some((wanted, tag)) = &row.scene {
                 asks.push(scene("scene", wanted));
-                asks.extend(tag.as_ref().map(|tag| scene(&format!("scene:{tag}"), wanted)));
+                asks.extend(
+                    tag.as_ref()
+                        .map(|tag| scene(&format!("scene:{tag}"), wanted)),
+                );
             }
             if !placed || !asks.is_empty() {
                 all.push(one(None, asks));

@@ -109,7 +109,11 @@ impl Subject {
 pub(crate) fn open(args: &EvaluateArgs) -> Result<(Vec<Base>, Vec<Subject>), Failure> {
     let quiet = args.print.quiet;
     let mut bases = Vec::new();
-    for path in if args.models.is_empty() { vec![None] } else { args.models.iter().map(Some).collect::<Vec<_>>() } {
+    for path in if args.models.is_empty() {
+        vec![None]
+    } else {
+        args.models.iter().map(Some).collect::<Vec<_>>()
+    } {
         bases.push(base(args, path, quiet)?);
     }
     let several = bases.len() > 1;
@@ -127,14 +131,23 @@ pub(crate) fn open(args: &EvaluateArgs) -> Result<(Vec<Base>, Vec<Subject>), Fai
     if let Some(path) = &args.oracle {
         let oracle = base(args, Some(path), quiet)?;
         if oracle.model.checkpoint.family != bases[0].model.checkpoint.family {
-            return Err(Failure::new(format!("--oracle {}: is of another family than the model", path.display())));
+            return Err(Failure::new(format!(
+                "--oracle {}: is of another family than the model",
+                path.display()
+            )));
         }
-        subjects.push(Subject::plain(bases.len(), "oracle", Kind::Oracle, &oracle.model.hash));
+        subjects.push(Subject::plain(
+            bases.len(),
+            "oracle",
+            Kind::Oracle,
+            &oracle.model.hash,
+        ));
         bases.push(oracle);
     }
     label(&mut subjects);
     if let Some((a, b)) = twice(&subjects) {
-        return Err(Failure::new(format!("{a} and {b} are the same")).with_hint("name each edit and guard once"));
+        return Err(Failure::new(format!("{a} and {b} are the same"))
+            .with_hint("name each edit and guard once"));
     }
     Ok((bases, subjects))
 }
@@ -142,12 +155,23 @@ pub(crate) fn open(args: &EvaluateArgs) -> Result<(Vec<Base>, Vec<Subject>), Fai
 fn base(args: &EvaluateArgs, path: Option<&PathBuf>, quiet: bool) -> Result<Base, Failure> {
     let model = Model::open(&args.model(path), None, quiet)?;
     let pipeline = model.pipeline()?;
-    let name = path.map_or_else(|| crate::miniature::NAME.to_owned(), |path| path.display().to_string());
-    Ok(Base { model, pipeline, name })
+    let name = path.map_or_else(
+        || crate::miniature::NAME.to_owned(),
+        |path| path.display().to_string(),
+    );
+    Ok(Base {
+        model,
+        pipeline,
+        name,
+    })
 }
 
 fn on(base: &Base, text: &str, several: bool) -> String {
-    if several { format!("{text} on {}", base.name) } else { text.to_owned() }
+    if several {
+        format!("{text} on {}", base.name)
+    } else {
+        text.to_owned()
+    }
 }
 
 fn edit(i: usize, base: &Base, text: &str, several: bool, quiet: bool) -> Result<Subject, Failure> {
@@ -155,10 +179,15 @@ fn edit(i: usize, base: &Base, text: &str, several: bool, quiet: bool) -> Result
     let one = edits::open("--edit", text, &base.model, &mut notes)?;
     edits::say(&notes, quiet);
     let about = one.edit.about.clone();
-    let record: Value =
-        fs_err::read(one.path.join(RECORD)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+    let record: Value = fs_err::read(one.path.join(RECORD))
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default();
     let settings = about.options.as_object().cloned().unwrap_or_default();
-    let size = fs_err::metadata(&one.file).ok().filter(|meta| meta.is_file()).map(|meta| meta.len());
+    let size = fs_err::metadata(&one.file)
+        .ok()
+        .filter(|meta| meta.is_file())
+        .map(|meta| meta.len());
     let hash = digest(&[&base.model.hash, &one.hash, &one.strength.to_string()]);
     Ok(Subject {
         id: on(base, text, several),
@@ -174,15 +203,37 @@ fn edit(i: usize, base: &Base, text: &str, several: bool, quiet: bool) -> Result
     })
 }
 
-fn guard(i: usize, base: &Base, text: &str, args: &EvaluateArgs, several: bool) -> Result<Subject, Failure> {
+fn guard(
+    i: usize,
+    base: &Base,
+    text: &str,
+    args: &EvaluateArgs,
+    several: bool,
+) -> Result<Subject, Failure> {
     let world = base.model.home(args.judge)?.then(World::emoji);
     // A bare guard guards against what is asked about.
-    let concepts: Vec<String> = args.concept.iter().flat_map(|text| options::listed(text)).collect();
-    let full = if text.contains('=') || concepts.is_empty() { text.to_owned() } else { format!("{text}={}", concepts.join(";")) };
+    let concepts: Vec<String> = args
+        .concept
+        .iter()
+        .flat_map(|text| options::listed(text))
+        .collect();
+    let full = if text.contains('=') || concepts.is_empty() {
+        text.to_owned()
+    } else {
+        format!("{text}={}", concepts.join(";"))
+    };
     let guards = guards::open_all(std::slice::from_ref(&full), &[], &mut [], world.as_ref())?;
-    let erased = full.split_once('=').map_or(vec![], |(_, said)| options::listed(said));
-    let hash = digest(&[&base.model.hash, &serde_json::to_string(&guards).unwrap_or_default()]);
-    let settings = guards.iter().flat_map(|guard| guard.options().into_iter()).collect();
+    let erased = full
+        .split_once('=')
+        .map_or(vec![], |(_, said)| options::listed(said));
+    let hash = digest(&[
+        &base.model.hash,
+        &serde_json::to_string(&guards).unwrap_or_default(),
+    ]);
+    let settings = guards
+        .iter()
+        .flat_map(|guard| guard.options().into_iter())
+        .collect();
     Ok(Subject {
         id: on(base, text, several),
         argument: Some(full.clone()),
@@ -200,7 +251,8 @@ fn guard(i: usize, base: &Base, text: &str, args: &EvaluateArgs, several: bool) 
 pub(crate) fn digest(parts: &[&str]) -> String {
     let mut hash = blake3::Hasher::new();
     for part in parts {
-        hash.update(&(part.len() as u64).to_le_bytes()).update(part.as_bytes());
+        hash.update(&(part.len() as u64).to_le_bytes())
+            .update(part.as_bytes());
     }
     hash.finalize().to_hex()[..SHORT * 2].to_owned()
 }
@@ -210,22 +262,40 @@ fn label(subjects: &mut [Subject]) {
     let names: Vec<[String; 3]> = subjects
         .iter()
         .map(|subject| {
-            let method = subject.method.clone().unwrap_or_else(|| subject.label.clone());
+            let method = subject
+                .method
+                .clone()
+                .unwrap_or_else(|| subject.label.clone());
             let of = format!("{method} ({})", subject.erased.join(", "));
-            let path = subject.argument.clone().unwrap_or_else(|| subject.id.clone());
-            let folder = path.rsplit('/').find(|part| !part.is_empty()).unwrap_or(&path).to_owned();
+            let path = subject
+                .argument
+                .clone()
+                .unwrap_or_else(|| subject.id.clone());
+            let folder = path
+                .rsplit('/')
+                .find(|part| !part.is_empty())
+                .unwrap_or(&path)
+                .to_owned();
             [method, of, folder]
         })
         .collect();
     for (i, subject) in subjects.iter_mut().enumerate() {
-        let alone = |k: usize| names.iter().enumerate().all(|(j, other)| j == i || other[k] != names[i][k]);
+        let alone = |k: usize| {
+            names
+                .iter()
+                .enumerate()
+                .all(|(j, other)| j == i || other[k] != names[i][k])
+        };
         let k = (0..3).find(|&k| alone(k));
         subject.label = k.map_or_else(|| subject.id.clone(), |k| names[i][k].clone());
     }
 }
 
 fn twice(subjects: &[Subject]) -> Option<(&str, &str)> {
-    let pairs = subjects.iter().enumerate().flat_map(|(i, a)| subjects[..i].iter().map(move |b| (b, a)));
+    let pairs = subjects
+        .iter()
+        .enumerate()
+        .flat_map(|(i, a)| subjects[..i].iter().map(move |b| (b, a)));
     pairs
         .into_iter()
         .find(|(a, b)| a.id == b.id || (a.hash == b.hash && a.kind == b.kind))

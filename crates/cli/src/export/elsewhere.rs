@@ -1,4 +1,5 @@
-//! What other programs do not read of an export, as far as it was tried in them (`docs/formats.md` has the table).
+//! What other programs do not read of an export, as far as it was tried in them (`docs/formats.md`
+//! has the table).
 
 use std::collections::BTreeSet;
 
@@ -6,7 +7,8 @@ use scumble_nn::files::{Checkpoint, Family, Lora};
 
 use crate::args::Form;
 
-/// What to know before the file is used elsewhere; nothing if every program that reads this form reads all of it.
+/// What to know before the file is used elsewhere; nothing if every program that reads this form
+/// reads all of it.
 pub(super) fn limits(form: Form, base: &Checkpoint, lora: &Lora) -> Vec<String> {
     let mut list = Vec::new();
     if form == Form::Single && base.family == Family::Custom {
@@ -17,12 +19,24 @@ pub(super) fn limits(form: Form, base: &Checkpoint, lora: &Lora) -> Vec<String> 
         );
     }
     let changed: BTreeSet<(&str, String)> = match form {
-        Form::Lora => lora.low_rank.iter().map(|low| (low.component.as_str(), format!("{}.weight", low.module))).collect(),
-        Form::Delta => lora.diffs.iter().map(|diff| (diff.component.as_str(), diff.name.clone())).collect(),
+        Form::Lora => lora
+            .low_rank
+            .iter()
+            .map(|low| (low.component.as_str(), format!("{}.weight", low.module)))
+            .collect(),
+        Form::Delta => lora
+            .diffs
+            .iter()
+            .map(|diff| (diff.component.as_str(), diff.name.clone()))
+            .collect(),
         _ => return list,
     };
-    let count =
-        |component: &str, test: &dyn Fn(&str) -> bool| changed.iter().filter(|(of, name)| *of == component && test(name)).count();
+    let count = |component: &str, test: &dyn Fn(&str) -> bool| {
+        changed
+            .iter()
+            .filter(|(of, name)| *of == component && test(name))
+            .count()
+    };
     let mut say = |n: usize, what: &str| {
         if n > 0 {
             list.push(format!("{n} changed tensor(s) are {what}"));
@@ -30,24 +44,51 @@ pub(super) fn limits(form: Form, base: &Checkpoint, lora: &Lora) -> Vec<String> 
     };
     let second = base.family == Family::Sd2;
     let norm = |name: &str| name.contains("norm");
-    let heads = |name: &str| ["q_proj", "k_proj", "v_proj"].iter().any(|p| name.contains(p));
+    let heads = |name: &str| {
+        ["q_proj", "k_proj", "v_proj"]
+            .iter()
+            .any(|p| name.contains(p))
+    };
     if form == Form::Delta {
         let tables = count("text_encoder", &|name| name.contains(".embeddings."));
         say(tables, "embedding tables, which A1111 does not read");
         let norms = count("text_encoder", &norm);
         if second {
-            say(norms, "norms of SD 2.x's text encoder, which A1111 does not read");
-            let biases = count("text_encoder", &|name| heads(name) && name.ends_with(".bias"));
-            say(biases, "biases of q, k and v in SD 2.x's text encoder, which A1111 does not read");
+            say(
+                norms,
+                "norms of SD 2.x's text encoder, which A1111 does not read",
+            );
+            let biases = count("text_encoder", &|name| {
+                heads(name) && name.ends_with(".bias")
+            });
+            say(
+                biases,
+                "biases of q, k and v in SD 2.x's text encoder, which A1111 does not read",
+            );
         }
-        say(norms + tables, "the text encoder's norms or tables, which stable-diffusion.cpp was not seen to read");
+        say(
+            norms + tables,
+            "the text encoder's norms or tables, which stable-diffusion.cpp was not seen to read",
+        );
     } else {
-        let outer = count("unet", &|name| ["conv_in.", "conv_out.", "time_embedding."].iter().any(|p| name.starts_with(p)));
-        say(outer, "conv_in, conv_out or the time embedding, which kohya's scripts and stable-diffusion.cpp do not read");
+        let outer = count("unet", &|name| {
+            ["conv_in.", "conv_out.", "time_embedding."]
+                .iter()
+                .any(|p| name.starts_with(p))
+        });
+        say(
+            outer,
+            "conv_in, conv_out or the time embedding, which kohya's scripts and stable-diffusion.cpp do not read",
+        );
     }
     if second {
-        let weights = count("text_encoder", &|name| heads(name) && name.ends_with(".weight"));
-        say(weights, "q, k and v of SD 2.x's text encoder, which stable-diffusion.cpp does not read");
+        let weights = count("text_encoder", &|name| {
+            heads(name) && name.ends_with(".weight")
+        });
+        say(
+            weights,
+            "q, k and v of SD 2.x's text encoder, which stable-diffusion.cpp does not read",
+        );
     }
     list
 }

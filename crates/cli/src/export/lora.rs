@@ -29,8 +29,13 @@ pub(super) fn factors(
     };
     let [from, most] = args.rank.map_or(RANKS, |rank| [rank, rank]);
     let (rank, mut found) = edit.low_rank_within(base, from, most, MOST_MISSED, strength)?;
-    let moves = |t: &HostTensor| t.to_f32().is_some_and(|values| values.iter().any(|v| *v != 0.0));
-    found.low_rank.retain(|low| moves(&low.up) && moves(&low.down));
+    let moves = |t: &HostTensor| {
+        t.to_f32()
+            .is_some_and(|values| values.iter().any(|v| *v != 0.0))
+    };
+    found
+        .low_rank
+        .retain(|low| moves(&low.up) && moves(&low.down));
     let left_out = listed(&shares(&found.left_out));
     if found.low_rank.is_empty() {
         let problem = format!("a LoRA can carry nothing of this edit, which changes {left_out}");
@@ -38,8 +43,10 @@ pub(super) fn factors(
     }
     if found.left_out_share() > MOST_MISSED && !args.allow_partial {
         let share = 100.0 * found.left_out_share();
-        return Err(Failure::new(format!("a LoRA cannot carry {share:.1}% of the change (squared): {left_out}"))
-            .with_hint("--allow-partial writes the rest; --to delta carries every change exactly"));
+        return Err(Failure::new(format!(
+            "a LoRA cannot carry {share:.1}% of the change (squared): {left_out}"
+        ))
+        .with_hint("--allow-partial writes the rest; --to delta carries every change exactly"));
     }
     let missed = found.error.powi(2);
     if missed > MOST_MISSED && !args.allow_partial {

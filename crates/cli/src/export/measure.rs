@@ -15,11 +15,18 @@ use crate::{
     progress::Progress,
 };
 
-/// Rates before and after of an exported form, read back from its file; `None` if no judge knows what was erased.
+/// Rates before and after of an exported form, read back from its file; `None` if no judge knows
+/// what was erased.
 ///
 /// # Errors
 /// If it cannot be read back, or the user stops.
-pub(super) fn rates(form: Form, path: &Path, model: &Model, concepts: &[String], quiet: bool) -> Result<Option<Value>, Failure> {
+pub(super) fn rates(
+    form: Form,
+    path: &Path,
+    model: &Model,
+    concepts: &[String],
+    quiet: bool,
+) -> Result<Option<Value>, Failure> {
     let judging = Judging::new(concepts, &model.device)?;
     if judging.sets.iter().all(Option::is_none) {
         return Ok(None);
@@ -28,11 +35,19 @@ pub(super) fn rates(form: Form, path: &Path, model: &Model, concepts: &[String],
     let (edited, content) = match form {
         Form::Diffusers | Form::Single => {
             let written = Checkpoint::open(path, &OpenOptions::default())?;
-            (scumble_diffusion::Pipeline::load(&written, &model.device)?, written.checked_hash()?)
+            (
+                scumble_diffusion::Pipeline::load(&written, &model.device)?,
+                written.checked_hash()?,
+            )
         }
         _ => {
             // As every program reads it: without a gate.
-            let loaded = edits::open("--lora", &path.display().to_string(), model, &mut Vec::new())?;
+            let loaded = edits::open(
+                "--lora",
+                &path.display().to_string(),
+                model,
+                &mut Vec::new(),
+            )?;
             let content = format!("{}/{}", model.hash, loaded.edit.content_hash());
             (edits::applied(&[loaded], model, &base)?, content)
         }
@@ -43,8 +58,15 @@ pub(super) fn rates(form: Form, path: &Path, model: &Model, concepts: &[String],
     progress.finish();
     let known = |side: Vec<Option<Rates>>| pooled(&side.into_iter().flatten().collect::<Vec<_>>());
     let (before, after) = (known(before), known(after));
-    let share = |rate: Rate| if rate.n == 0 { Value::Null } else { json!(rate.fraction()) };
-    let side = |rates: &Rates| json!({"target": share(rates.target), "others": share(rates.others)});
+    let share = |rate: Rate| {
+        if rate.n == 0 {
+            Value::Null
+        } else {
+            json!(rate.fraction())
+        }
+    };
+    let side =
+        |rates: &Rates| json!({"target": share(rates.target), "others": share(rates.others)});
     Ok(Some(json!({
         "before": side(&before), "after": side(&after), "n": {"target": before.target.n, "others": before.others.n},
     })))

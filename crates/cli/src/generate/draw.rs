@@ -34,12 +34,19 @@ pub(super) fn draw_all(
     folder: &Path,
     progress: &Progress,
 ) -> Result<(), Failure> {
-    let missing: Vec<&Shot> = plan.pictures.iter().filter(|shot| !folder.join(&shot.file).is_file()).collect();
+    let missing: Vec<&Shot> = plan
+        .pictures
+        .iter()
+        .filter(|shot| !folder.join(&shot.file).is_file())
+        .collect();
     let mut done = plan.pictures.len() - missing.len();
     progress.stage("drawing", plan.pictures.len(), done);
     let about = About::new(plan, model, loaded)?;
     let batch = plan.batch(args, pipeline.vae.config.factor());
-    for shots in missing.chunk_by(|a, b| a.guidance == b.guidance).flat_map(|same| same.chunks(batch)) {
+    for shots in missing
+        .chunk_by(|a, b| a.guidance == b.guidance)
+        .flat_map(|same| same.chunks(batch))
+    {
         let request = Request {
             prompts: shots.iter().map(|shot| shot.prompt.clone()).collect(),
             negative_prompt: plan.negative_prompt.clone(),
@@ -53,15 +60,28 @@ pub(super) fn draw_all(
             latents: None,
         };
         let latents = pipeline.sample(&request, &mut |step| {
-            progress.step(done, Some(format!("step {}/{}", step.index.0 + 1, step.len)));
-            if progress::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            progress.step(
+                done,
+                Some(format!("step {}/{}", step.index.0 + 1, step.len)),
+            );
+            if progress::interrupted() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
         })?;
         if progress::interrupted() {
             return Err(Failure::interrupted());
         }
-        for (shot, picture) in shots.iter().zip(Picture::from_batch(pipeline.decode(latents))) {
+        for (shot, picture) in shots
+            .iter()
+            .zip(Picture::from_batch(pipeline.decode(latents)))
+        {
             let (text, own) = about.texts(plan, shot);
-            let texts = [(Parameters::KEYWORD, text.as_str()), (KEYWORD, own.as_str())];
+            let texts = [
+                (Parameters::KEYWORD, text.as_str()),
+                (KEYWORD, own.as_str()),
+            ];
             let file = png::encode_png(picture.width, picture.height, &picture.rgb, &texts)
                 .map_err(|e| Failure::new(format!("{}: {e}", shot.file)))?;
             write_file(&folder.join(&shot.file), &file)?;
@@ -74,8 +94,12 @@ pub(super) fn draw_all(
 
 /// The generators of a batch. A block is drawn as a whole, whatever part of it is in the batch.
 fn noise(shots: &[&Shot], n: usize) -> Noise {
-    let parts =
-        shots.chunk_by(|a, b| a.case == b.case && a.seeds == b.seeds && a.k + 1 == b.k && matches!(a.seeds, Seeds::Block(_)));
+    let parts = shots.chunk_by(|a, b| {
+        a.case == b.case
+            && a.seeds == b.seeds
+            && a.k + 1 == b.k
+            && matches!(a.seeds, Seeds::Block(_))
+    });
     parts.fold(Noise::seeds(&[]), |all, part| {
         all.and(match part[0].seeds {
             Seeds::Each(seed) => Noise::block(seed.wrapping_add(part[0].k as u64), 1),
@@ -96,10 +120,21 @@ struct About {
 impl About {
     fn new(plan: &Plan, model: &Model, loaded: &[Loaded]) -> Result<Self, Failure> {
         let path = Path::new(&model.checkpoint.name);
-        let name = path.file_stem().map_or_else(|| model.checkpoint.name.clone(), |s| s.to_string_lossy().into_owned());
+        let name = path.file_stem().map_or_else(
+            || model.checkpoint.name.clone(),
+            |s| s.to_string_lossy().into_owned(),
+        );
         // A1111 knows checkpoints by the SHA-256 of their file.
-        let sha256 = if !model.builtin && path.is_file() { Some(sha256(path)?[..10].to_owned()) } else { None };
-        let erased: Vec<&str> = loaded.iter().flat_map(|one| &one.edit.about.concepts).map(String::as_str).collect();
+        let sha256 = if !model.builtin && path.is_file() {
+            Some(sha256(path)?[..10].to_owned())
+        } else {
+            None
+        };
+        let erased: Vec<&str> = loaded
+            .iter()
+            .flat_map(|one| &one.edit.about.concepts)
+            .map(String::as_str)
+            .collect();
         let mut extra = Vec::new();
         if !erased.is_empty() {
             extra.push(("Erased".to_owned(), erased.join("; ")));
@@ -111,14 +146,27 @@ impl About {
         for (i, (one, record)) in loaded.iter().zip(&plan.edits).enumerate() {
             let hash = edits::short(record["hash"].as_str().unwrap_or_default());
             // A1111 keeps one value of each name.
-            let name = if loaded.len() == 1 { "Edit".to_owned() } else { format!("Edit {}", i + 1) };
+            let name = if loaded.len() == 1 {
+                "Edit".to_owned()
+            } else {
+                format!("Edit {}", i + 1)
+            };
             extra.push((name, format!("{hash} x {}", one.strength)));
         }
         for guard in &plan.guards {
-            extra.push(("Guard".to_owned(), format!("{} {}", guard.id, guard.texts.join("; "))));
+            extra.push((
+                "Guard".to_owned(),
+                format!("{} {}", guard.id, guard.texts.join("; ")),
+            ));
         }
         let records = loaded.iter().map(Loaded::record).collect();
-        Ok(Self { model: name, sha256, model_hash: plan.model.clone(), edits: records, extra })
+        Ok(Self {
+            model: name,
+            sha256,
+            model_hash: plan.model.clone(),
+            edits: records,
+            extra,
+        })
     }
 
     /// The text that A1111 reads, and ours.
@@ -159,5 +207,9 @@ fn sha256(path: &Path) -> Result<String, Failure> {
             n => hash.update(&buffer[..n]),
         }
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }

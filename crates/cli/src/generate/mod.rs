@@ -48,21 +48,34 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<Outcome, Failure> {
     pipeline.guards.extend(guards.iter().cloned());
     check_guards(&pipeline.guards)?;
     let embeddings = edits::add_embeddings(&args.embedding, &mut pipeline)?;
-    let plan = Plan { guards, ..plan::plan(args, cases, &model, &pipeline, &loaded, embeddings)? };
+    let plan = Plan {
+        guards,
+        ..plan::plan(args, cases, &model, &pipeline, &loaded, embeddings)?
+    };
     notes.extend(file_notes);
     edits::say(&notes[model.checkpoint.notes.len()..], quiet);
     let warnings = notes::warnings(&plan, args, &pipeline);
     // A picture that is not what it seems to be is said even to those who want quiet.
-    warnings.iter().for_each(|text| output::note(&format!("warning: {text}")));
+    warnings
+        .iter()
+        .for_each(|text| output::note(&format!("warning: {text}")));
     notes.extend(warnings);
 
-    let folder = args.output.output_dir.clone().unwrap_or_else(|| plan.default_folder(args));
+    let folder = args
+        .output
+        .output_dir
+        .clone()
+        .unwrap_or_else(|| plan.default_folder(args));
     let Some((run, resumed)) = open_folder(&folder, &plan, args.output.overwrite)? else {
         if !quiet {
-            output::note(&format!("{} is finished; here is its result", folder.display()));
+            output::note(&format!(
+                "{} is finished; here is its result",
+                folder.display()
+            ));
         }
         let path = folder.join(RECORD);
-        let record = record::read(&path)?.ok_or_else(|| Failure::new(format!("{}: has gone meanwhile", path.display())))?;
+        let record = record::read(&path)?
+            .ok_or_else(|| Failure::new(format!("{}: has gone meanwhile", path.display())))?;
         report(args, &folder, &record)?;
         return Ok(Outcome::Done);
     };
@@ -85,7 +98,10 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<Outcome, Failure> {
 /// The prompts asked for.
 fn cases(args: &GenerateArgs, notes: &mut Vec<String>) -> Result<Vec<Case>, Failure> {
     if args.n == 0 || args.n > MOST_OF_A_PROMPT {
-        return Err(Failure::new(format!("--n {}: expected 1 to {MOST_OF_A_PROMPT} pictures of each prompt", args.n)));
+        return Err(Failure::new(format!(
+            "--n {}: expected 1 to {MOST_OF_A_PROMPT} pictures of each prompt",
+            args.n
+        )));
     }
     let cases = match &args.prompts {
         Some(path) => prompts::read(path, args.seed, notes)?,
@@ -102,11 +118,16 @@ fn cases(args: &GenerateArgs, notes: &mut Vec<String>) -> Result<Vec<Case>, Fail
         }
     };
     if cases.is_empty() {
-        return Err(Failure::new("no prompt to draw")
-            .with_hint("give one, such as `scumble generate \"a church in ink style\"`, or --prompts FILE"));
+        return Err(Failure::new("no prompt to draw").with_hint(
+            "give one, such as `scumble generate \"a church in ink style\"`, or --prompts FILE",
+        ));
     }
     if cases.len().saturating_mul(args.n) > MOST {
-        return Err(Failure::new(format!("{} prompts with --n {} are more than {MOST} pictures", cases.len(), args.n)));
+        return Err(Failure::new(format!(
+            "{} prompts with --n {} are more than {MOST} pictures",
+            cases.len(),
+            args.n
+        )));
     }
     Ok(cases)
 }
@@ -115,7 +136,13 @@ fn cases(args: &GenerateArgs, notes: &mut Vec<String>) -> Result<Vec<Case>, Fail
 fn check(args: &GenerateArgs) -> Result<(), Failure> {
     let scale = |what: &str, scale: f64| {
         let fine = scale.is_finite() && scale >= 0.0;
-        if fine { Ok(()) } else { Err(Failure::new(format!("{what} {scale}: expected a finite number from 0"))) }
+        if fine {
+            Ok(())
+        } else {
+            Err(Failure::new(format!(
+                "{what} {scale}: expected a finite number from 0"
+            )))
+        }
     };
     if let Some(guidance) = args.guidance_scale {
         scale("--guidance-scale", guidance)?;
@@ -130,7 +157,11 @@ fn check(args: &GenerateArgs) -> Result<(), Failure> {
 }
 
 /// The run's folder, and whether pictures in it belong to this plan; `None` if all is done.
-fn open_folder(folder: &Path, plan: &Plan, overwrite: bool) -> Result<Option<(RunFolder, bool)>, Failure> {
+fn open_folder(
+    folder: &Path,
+    plan: &Plan,
+    overwrite: bool,
+) -> Result<Option<(RunFolder, bool)>, Failure> {
     let hash = plan.hash();
     let old = match record::read(&folder.join(RECORD)) {
         // What is to be replaced need not be understood.
@@ -139,7 +170,14 @@ fn open_folder(folder: &Path, plan: &Plan, overwrite: bool) -> Result<Option<(Ru
     };
     let run = match RunFolder::open(folder, &hash, overwrite)? {
         Found::ToDo(run) => run,
-        Found::Finished(_) if plan.pictures.iter().all(|shot| folder.join(&shot.file).is_file()) => return Ok(None),
+        Found::Finished(_)
+            if plan
+                .pictures
+                .iter()
+                .all(|shot| folder.join(&shot.file).is_file()) =>
+        {
+            return Ok(None);
+        }
         // Pictures were taken away since: they are drawn again.
         Found::Finished(_) => match RunFolder::open(folder, &hash, true)? {
             Found::ToDo(run) => run,
@@ -149,8 +187,14 @@ fn open_folder(folder: &Path, plan: &Plan, overwrite: bool) -> Result<Option<(Ru
     let same = !overwrite && old["plan_hash"] == hash.as_str();
     if !same {
         // Pictures of another plan must not be taken for this one's.
-        let of_old = old["pictures"].as_array().into_iter().flatten().filter_map(|p| p["file"].as_str());
-        let names: Vec<&str> = of_old.chain(plan.pictures.iter().map(|shot| shot.file.as_str())).collect();
+        let of_old = old["pictures"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|p| p["file"].as_str());
+        let names: Vec<&str> = of_old
+            .chain(plan.pictures.iter().map(|shot| shot.file.as_str()))
+            .collect();
         for name in names {
             // Only plain names of pictures: the record is a file that anybody may have written.
             let path = folder.join(name);
@@ -173,8 +217,15 @@ fn seconds_of(folder: &Path) -> Result<f64, Failure> {
 
 /// Prints the paths of the pictures, or one object that says everything about them.
 fn report(args: &GenerateArgs, folder: &Path, record: &Value) -> Result<(), Failure> {
-    let pictures: Vec<Map<String, Value>> = record::field(record, &folder.join(RECORD), "pictures")?;
-    let of = |picture: &Map<String, Value>| picture.get("file").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let pictures: Vec<Map<String, Value>> =
+        record::field(record, &folder.join(RECORD), "pictures")?;
+    let of = |picture: &Map<String, Value>| {
+        picture
+            .get("file")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     if !args.print.json {
         for picture in &pictures {
             output::data(&folder.join(of(picture)).display().to_string())?;
@@ -186,7 +237,10 @@ fn report(args: &GenerateArgs, folder: &Path, record: &Value) -> Result<(), Fail
     let pictures: Vec<Value> = pictures
         .into_iter()
         .map(|mut picture| {
-            picture.insert("file".into(), whole.join(of(&picture)).display().to_string().into());
+            picture.insert(
+                "file".into(),
+                whole.join(of(&picture)).display().to_string().into(),
+            );
             picture.into()
         })
         .collect();

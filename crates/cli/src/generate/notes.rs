@@ -1,4 +1,5 @@
-//! What was given and does nothing, or not all that it seems to: said on the screen and kept in the record.
+//! What was given and does nothing, or not all that it seems to: said on the screen and kept in the
+//! record.
 
 use std::collections::BTreeSet;
 
@@ -15,23 +16,39 @@ pub(super) fn warnings(plan: &Plan, args: &GenerateArgs, pipeline: &Pipeline) ->
     let mut said = cut_prompts(plan);
     said.extend(negative_prompt(plan, args, pipeline));
     let scales: Vec<f64> = plan.pictures.iter().map(|shot| shot.guidance).collect();
-    let prompts: Vec<&str> = plan.pictures.iter().map(|shot| shot.prompt.as_str()).collect();
-    said.extend(guards::without_effect(&pipeline.guards, plan.steps, &scales, &prompts));
+    let prompts: Vec<&str> = plan
+        .pictures
+        .iter()
+        .map(|shot| shot.prompt.as_str())
+        .collect();
+    said.extend(guards::without_effect(
+        &pipeline.guards,
+        plan.steps,
+        &scales,
+        &prompts,
+    ));
     said.extend(unused_words(plan, args));
     let names = args.edits.edit.iter().chain(&args.edits.lora);
-    let idle = names.zip(&plan.edits).filter(|(_, edit)| edit["strength"] == 0.0);
+    let idle = names
+        .zip(&plan.edits)
+        .filter(|(_, edit)| edit["strength"] == 0.0);
     said.extend(idle.map(|(name, _)| format!("{name} has no effect at strength 0")));
     said
 }
 
 /// Which words of the prompts the model does not see.
 fn cut_prompts(plan: &Plan) -> Vec<String> {
-    let cut: BTreeSet<(&str, &str)> =
-        plan.pictures.iter().filter_map(|shot| Some((shot.prompt.as_str(), shot.lost.as_deref()?))).collect();
+    let cut: BTreeSet<(&str, &str)> = plan
+        .pictures
+        .iter()
+        .filter_map(|shot| Some((shot.prompt.as_str(), shot.lost.as_deref()?)))
+        .collect();
     let mut said: Vec<String> = cut
         .iter()
         .take(MOST_SAID)
-        .map(|(prompt, lost)| format!("the prompt `{prompt}` is longer than the model reads; it does not see: {lost}"))
+        .map(|(prompt, lost)| {
+            format!("the prompt `{prompt}` is longer than the model reads; it does not see: {lost}")
+        })
         .collect();
     if cut.len() > MOST_SAID {
         said.push(format!(
@@ -49,7 +66,9 @@ fn negative_prompt(plan: &Plan, args: &GenerateArgs, pipeline: &Pipeline) -> Vec
         return said;
     }
     if let Some(lost) = pipeline.tokenizer.encode(&args.negative_prompt).lost {
-        said.push(format!("the negative prompt is longer than the model reads; it does not see: {lost}"));
+        said.push(format!(
+            "the negative prompt is longer than the model reads; it does not see: {lost}"
+        ));
     }
     if plan.pictures.iter().any(|shot| shot.guidance <= 1.0) {
         said.push("the negative prompt has no effect where the guidance scale is 1 or less".into());
@@ -68,9 +87,13 @@ fn unused_words(plan: &Plan, args: &GenerateArgs) -> Vec<String> {
         .collect();
     let unused = |embedding: &serde_json::Value| {
         let token = embedding["token"].as_str()?;
-        let used = texts.iter().any(|text| text.contains(&token.to_lowercase()));
+        let used = texts
+            .iter()
+            .any(|text| text.contains(&token.to_lowercase()));
         let file = embedding["embedding"].as_str().unwrap_or_default();
-        (!used).then(|| format!("the embedding {file} has no effect: its word `{token}` stands in no prompt"))
+        (!used).then(|| {
+            format!("the embedding {file} has no effect: its word `{token}` stands in no prompt")
+        })
     };
     plan.embeddings.iter().filter_map(unused).collect()
 }

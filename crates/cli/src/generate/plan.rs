@@ -65,15 +65,23 @@ pub(super) fn plan(
 ) -> Result<Plan, Failure> {
     let sampler = drawing::sampler(args.sampler.as_deref(), None, args.steps, pipeline)?;
     if args.eta > 0.0 && sampler != Sampler::Ddim {
-        return Err(Failure::new(format!("--eta {}: only ddim has it, the sampler is {sampler}", args.eta))
-            .with_hint("add --sampler ddim"));
+        return Err(Failure::new(format!(
+            "--eta {}: only ddim has it, the sampler is {sampler}",
+            args.eta
+        ))
+        .with_hint("add --sampler ddim"));
     }
     let [_, _, h, w] = pipeline.latent_shape(1, args.height, args.width)?;
     let factor = pipeline.vae.config.factor();
-    let standard = args.guidance_scale.unwrap_or(if model.miniature { judging::GUIDANCE_SCALE } else { 7.5 });
+    let standard = args.guidance_scale.unwrap_or(if model.miniature {
+        judging::GUIDANCE_SCALE
+    } else {
+        7.5
+    });
     let mut lost: BTreeMap<&str, Option<String>> = BTreeMap::new();
     for case in &cases {
-        lost.entry(&case.prompt).or_insert_with(|| pipeline.tokenizer.encode(&case.prompt).lost);
+        lost.entry(&case.prompt)
+            .or_insert_with(|| pipeline.tokenizer.encode(&case.prompt).lost);
     }
     let mut pictures = Vec::with_capacity(cases.len() * args.n);
     for case in &cases {
@@ -84,7 +92,15 @@ pub(super) fn plan(
                 None => format!("{:05}.png", pictures.len()),
             };
             let (prompt, lost) = (case.prompt.clone(), lost[case.prompt.as_str()].clone());
-            pictures.push(Shot { file, case: case.number, k, prompt, seeds: case.seeds, guidance, lost });
+            pictures.push(Shot {
+                file,
+                case: case.number,
+                k,
+                prompt,
+                seeds: case.seeds,
+                guidance,
+                lost,
+            });
         }
     }
     Ok(Plan {
@@ -96,7 +112,10 @@ pub(super) fn plan(
         sampler,
         eta: args.eta,
         model: model.hash.clone(),
-        edits: loaded.iter().map(|one| json!({"hash": one.hash, "strength": one.strength})).collect(),
+        edits: loaded
+            .iter()
+            .map(|one| json!({"hash": one.hash, "strength": one.strength}))
+            .collect(),
         embeddings,
         guards: Vec::new(),
     })
@@ -129,13 +148,27 @@ impl Plan {
 
     /// Where the run lies if the user does not say.
     pub(super) fn default_folder(&self, args: &GenerateArgs) -> PathBuf {
-        let stem = args.prompts.as_deref().and_then(Path::file_stem).map(|s| s.to_string_lossy().into_owned());
+        let stem = args
+            .prompts
+            .as_deref()
+            .and_then(Path::file_stem)
+            .map(|s| s.to_string_lossy().into_owned());
         let name = stem.unwrap_or_else(|| self.pictures[0].prompt.clone());
-        PathBuf::from("scumble-out").join(format!("generate-{}-{}", output::slug(&name), &self.hash()[..8]))
+        PathBuf::from("scumble-out").join(format!(
+            "generate-{}-{}",
+            output::slug(&name),
+            &self.hash()[..8]
+        ))
     }
 
     /// What run.json holds.
-    pub(super) fn record(&self, args: &GenerateArgs, model: &Model, loaded: &[Loaded], notes: &[String]) -> Value {
+    pub(super) fn record(
+        &self,
+        args: &GenerateArgs,
+        model: &Model,
+        loaded: &[Loaded],
+        notes: &[String],
+    ) -> Value {
         let edits: Vec<Value> = loaded.iter().map(Loaded::record).collect();
         json!({
             "plan_hash": self.hash(), "plan": self.settings(), "finished": false,
@@ -149,7 +182,8 @@ impl Plan {
     /// How many pictures are drawn at once.
     pub(super) fn batch(&self, args: &GenerateArgs, factor: usize) -> usize {
         let area = (self.size[0] / factor) * (self.size[1] / factor);
-        args.batch.unwrap_or((BATCH_AREA / area.max(1)).clamp(1, 16))
+        args.batch
+            .unwrap_or((BATCH_AREA / area.max(1)).clamp(1, 16))
     }
 }
 

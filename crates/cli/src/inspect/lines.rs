@@ -1,4 +1,5 @@
-//! A sheet for people: one thing a line, what lies inside of it indented, nothing longer than a screen is wide by much.
+//! A sheet for people: one thing a line, what lies inside of it indented, nothing longer than a
+//! screen is wide by much.
 
 use serde_json::Value;
 
@@ -20,23 +21,43 @@ pub(super) fn lines(sheet: &Sheet) -> Vec<String> {
         match (key.as_str(), value) {
             ("parts", Value::Array(parts)) => {
                 for part in parts {
-                    let dtypes = part["dtypes"].as_object().into_iter().flatten().map(|(dtype, n)| format!("{n} {dtype}"));
+                    let dtypes = part["dtypes"]
+                        .as_object()
+                        .into_iter()
+                        .flatten()
+                        .map(|(dtype, n)| format!("{n} {dtype}"));
                     let dtypes: Vec<String> = dtypes.collect();
                     let (name, count) = (plain(&part["name"]), plain(&part["tensors"]));
                     let numbers = plain(&part["parameters"]);
-                    out.push(format!("{name:<18} {count} tensors ({}), {numbers} parameters", dtypes.join(", ")));
+                    out.push(format!(
+                        "{name:<18} {count} tensors ({}), {numbers} parameters",
+                        dtypes.join(", ")
+                    ));
                 }
             }
             ("strongest", Value::Array(layers)) => {
                 out.push("strongest changes, |new - old| / |old|:".into());
                 for layer in layers {
-                    out.push(format!("  {:>10.3e}  {}", layer["relative_change"].as_f64().unwrap_or(0.0), plain(&layer["name"])));
+                    out.push(format!(
+                        "  {:>10.3e}  {}",
+                        layer["relative_change"].as_f64().unwrap_or(0.0),
+                        plain(&layer["name"])
+                    ));
                 }
             }
             ("tensors", Value::Array(tensors)) => {
-                out.extend(tensors.iter().map(|t| format!("  {} {} {}", plain(&t["name"]), plain(&t["dtype"]), t["shape"])));
+                out.extend(tensors.iter().map(|t| {
+                    format!(
+                        "  {} {} {}",
+                        plain(&t["name"]),
+                        plain(&t["dtype"]),
+                        t["shape"]
+                    )
+                }));
             }
-            ("notes", Value::Array(notes)) => out.extend(notes.iter().map(|note| format!("note: {}", plain(note)))),
+            ("notes", Value::Array(notes)) => {
+                out.extend(notes.iter().map(|note| format!("note: {}", plain(note))))
+            }
             (_, Value::Object(map)) if !map.is_empty() => {
                 out.push(format!("{key}:"));
                 inside(value, 1, &mut out);
@@ -71,7 +92,10 @@ fn inside(value: &Value, depth: usize, out: &mut Vec<String>) {
     match value {
         Value::Object(map) => map.iter().for_each(|(name, value)| one(name, value)),
         Value::Array(list) => {
-            list.iter().take(ENTRIES).enumerate().for_each(|(i, value)| one(&(i + 1).to_string(), value));
+            list.iter()
+                .take(ENTRIES)
+                .enumerate()
+                .for_each(|(i, value)| one(&(i + 1).to_string(), value));
             if list.len() > ENTRIES {
                 out.push(format!("{indent}... and {} more", list.len() - ENTRIES));
             }
@@ -88,12 +112,18 @@ fn short(value: &Value) -> String {
         _ => plain(value).replace('\n', " / "),
     };
     let cut: String = text.chars().take(LONGEST).collect();
-    if cut.len() < text.len() { format!("{cut}... ({} characters)", text.chars().count()) } else { cut }
+    if cut.len() < text.len() {
+        format!("{cut}... ({} characters)", text.chars().count())
+    } else {
+        cut
+    }
 }
 
 /// A value without the quotes of a string.
 pub(super) fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 #[cfg(test)]
@@ -109,7 +139,10 @@ mod tests {
             "many": (0..40).map(|i| json!({"i": i})).collect::<Vec<_>>(), "numbers": {"list": vec![1; 300]}, "words": ["a", "b"],
         });
         let lines = lines(sheet.as_object().unwrap());
-        assert!(lines.iter().all(|line| line.chars().count() < 220), "{lines:?}");
+        assert!(
+            lines.iter().all(|line| line.chars().count() < 220),
+            "{lines:?}"
+        );
         for wanted in [
             "edit:",
             "  concepts: [\"church\"]",
@@ -119,9 +152,22 @@ mod tests {
             "  ... and 28 more",
             "  list: 300 entries",
         ] {
-            assert!(lines.iter().any(|line| line == wanted), "{wanted} in {lines:?}");
+            assert!(
+                lines.iter().any(|line| line == wanted),
+                "{wanted} in {lines:?}"
+            );
         }
-        assert!(lines.iter().any(|line| line.starts_with("words") && line.ends_with(r#"["a","b"]"#)), "{lines:?}");
-        assert!(!lines.iter().any(|line| line.contains("empty") || line.contains("null")), "{lines:?}");
+        assert!(
+            lines
+                .iter()
+                .any(|line| line.starts_with("words") && line.ends_with(r#"["a","b"]"#)),
+            "{lines:?}"
+        );
+        assert!(
+            !lines
+                .iter()
+                .any(|line| line.contains("empty") || line.contains("null")),
+            "{lines:?}"
+        );
     }
 }

@@ -1,6 +1,10 @@
 //! Running the real binary, and things to run it on.
 
-#![allow(dead_code, clippy::unwrap_used, reason = "each test file uses a part of this; helpers of tests are tests")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    reason = "each test file uses a part of this; helpers of tests are tests"
+)]
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +37,8 @@ impl Ended {
         self
     }
 
-    /// Bad input: exit 2, an error that holds all of these words, nothing on stdout, no sign of a bug.
+    /// Bad input: exit 2, an error that holds all of these words, nothing on stdout, no sign of a
+    /// bug.
     pub(crate) fn refused(self, words: &[&str]) -> Self {
         assert_eq!(self.status, Some(2), "{self:?}");
         assert!(self.stderr.contains("error"), "{self:?}");
@@ -48,14 +53,21 @@ impl Ended {
 
 pub(crate) fn command(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_scumble"));
-    command.current_dir(folder).env("SCUMBLE_CACHE", folder.join("cache")).env("RAYON_NUM_THREADS", "1");
+    command
+        .current_dir(folder)
+        .env("SCUMBLE_CACHE", folder.join("cache"))
+        .env("RAYON_NUM_THREADS", "1");
     command
 }
 
 pub(crate) fn ended(mut command: Command) -> Ended {
     let output = command.output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Ended { status: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    Ended {
+        status: output.status.code(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    }
 }
 
 /// Runs scumble in a folder.
@@ -71,7 +83,10 @@ pub(crate) fn line(folder: &Path, line: &str) -> Ended {
 }
 
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()
+        .unwrap()
 }
 
 pub(crate) fn folder() -> tempfile::TempDir {
@@ -86,7 +101,10 @@ pub(crate) fn golden(name: &str) -> PathBuf {
 pub(crate) fn copy(from: &Path, to: &Path) {
     fs_err::create_dir_all(to).unwrap();
     for entry in fs_err::read_dir(from).unwrap() {
-        let (from, to) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
+        let (from, to) = (
+            entry.as_ref().unwrap().path(),
+            to.join(entry.unwrap().file_name()),
+        );
         if from.is_dir() {
             copy(&from, &to);
         } else {
@@ -103,8 +121,14 @@ pub(crate) fn miniature() -> Checkpoint {
     checkpoint(&root().join("models/emoji-sd"))
 }
 
-/// Changes of the picked tensors of a component by matrices of rank 1 (or shifts of vectors), large enough to be seen.
-pub(crate) fn edit(base: &Checkpoint, component: &str, size: f32, pick: impl Fn(&str) -> bool) -> Edit {
+/// Changes of the picked tensors of a component by matrices of rank 1 (or shifts of vectors), large
+/// enough to be seen.
+pub(crate) fn edit(
+    base: &Checkpoint,
+    component: &str,
+    size: f32,
+    pick: impl Fn(&str) -> bool,
+) -> Edit {
     let tensors = &base.component(component).unwrap().tensors;
     let mut changes = BTreeMap::new();
     for (name, tensor) in tensors.iter().filter(|(name, _)| pick(name)) {
@@ -114,7 +138,10 @@ pub(crate) fn edit(base: &Checkpoint, component: &str, size: f32, pick: impl Fn(
             let (row, column) = (i / columns.max(1), i % columns.max(1));
             *value += size * (row as f32 * 0.7 + 0.3).sin() * (column as f32 * 1.3 + 0.2).cos();
         }
-        changes.insert((component.to_owned(), name.clone()), Change::Value(HostTensor::from_f32(tensor.shape(), &values)));
+        changes.insert(
+            (component.to_owned(), name.clone()),
+            Change::Value(HostTensor::from_f32(tensor.shape(), &values)),
+        );
     }
     assert!(!changes.is_empty());
     let about = About {
@@ -147,8 +174,18 @@ pub(crate) fn apart(a: &Path, b: &Path) -> u8 {
 
 /// A picture of the model with these words added to the command.
 pub(crate) fn picture(folder: &Path, name: &str, words: &[&str]) -> PathBuf {
-    let mut args =
-        vec!["generate", "a church in ink style", "--steps", "6", "--guidance-scale", "4", "--seed", "7", "--json", "-q"];
+    let mut args = vec![
+        "generate",
+        "a church in ink style",
+        "--steps",
+        "6",
+        "--guidance-scale",
+        "4",
+        "--seed",
+        "7",
+        "--json",
+        "-q",
+    ];
     args.extend(["--sampler", "ddim", "--output-dir", name]);
     args.extend(words);
     let made = scumble(folder, args).json();

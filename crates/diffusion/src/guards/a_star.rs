@@ -1,18 +1,19 @@
-//! A-STAR: Agarwal et al., "A-STAR: Test-time Attention Segregation and Retention for Text-to-image Synthesis", ICCV 2023
-//! (arXiv 2306.14544).
+//! A-STAR: Agarwal et al., "A-STAR: Test-time Attention Segregation and Retention for Text-to-image
+//! Synthesis", ICCV 2023 (arXiv 2306.14544).
 //!
-//! For prompts with several concepts. `A_t^m` is the cross-attention map of concept m, averaged over heads and over the layers of one
-//! size, `B_t^m` the binarised map of the step before. Before every step the latents follow
-//! `z' = z - alpha_t grad_z (L_seg + L_ret)`:
+//! For prompts with several concepts. `A_t^m` is the cross-attention map of concept m, averaged
+//! over heads and over the layers of one size, `B_t^m` the binarised map of the step before. Before
+//! every step the latents follow `z' = z - alpha_t grad_z (L_seg + L_ret)`:
 //!
 //! ```text
 //! L_seg = sum_{m > n} sum min(A^m, A^n) / sum (A^m + A^n)          the concepts do not look at one place: in [0, 1/2] a pair
 //! L_ret = sum_m (1 - sum min(A^m, B^m) / sum (A^m + B^m))          they go on looking where they did: in [1/2, 1] each
 //! ```
 //!
-//! The paper gives neither `alpha_t` nor the threshold of `B`. As in Attend-and-Excite (Chefer et al. 2023, arXiv 2301.13826),
-//! maps compete over the words of the prompt (`softmax(100 A)` without the start token and what follows the last word) and
-//! `alpha_t` falls like the square root of a line from 1 to 1/2, here over the signal's share instead of the step's number.
+//! The paper gives neither `alpha_t` nor the threshold of `B`. As in Attend-and-Excite (Chefer et
+//! al. 2023, arXiv 2301.13826), maps compete over the words of the prompt (`softmax(100 A)` without
+//! the start token and what follows the last word) and `alpha_t` falls like the square root of a
+//! line from 1 to 1/2, here over the signal's share instead of the step's number.
 
 use std::collections::BTreeSet;
 
@@ -40,7 +41,8 @@ pub struct AStar {
     pub retention: bool,
     /// Where a map between its least and its greatest value is 1 (0 to 1).
     pub threshold: f64,
-    /// Sharpness of the competition between words; with [`Maps::Prompts`] between the concepts, where about 5 does what 100 does for words.
+    /// Sharpness of the competition between words; with [`Maps::Prompts`] between the concepts,
+    /// where about 5 does what 100 does for words.
     pub sharpness: f64,
     /// Largest side of the maps looked at; the largest maps up to there are taken.
     pub side: usize,
@@ -58,8 +60,8 @@ pub enum Maps {
     /// The attention to the concept's word in the prompt, as in the paper.
     #[default]
     Words,
-    /// The attention to the end token and the pads of a prompt of the concept alone, where all concepts' stand side by side. Some text
-    /// encoders keep there what a prompt says.
+    /// The attention to the end token and the pads of a prompt of the concept alone, where all
+    /// concepts' stand side by side. Some text encoders keep there what a prompt says.
     Prompts,
 }
 
@@ -72,7 +74,11 @@ pub const KNOWN: Known = Known {
     rule: Some(|form, small| {
         Rule::AStar(AStar {
             // On latents as small as the miniature's the usual step tears pictures apart.
-            step: if small && form == Form::Fixed { 4.0 } else { 20.0 },
+            step: if small && form == Form::Fixed {
+                4.0
+            } else {
+                20.0
+            },
             segregation: true,
             retention: true,
             threshold: 0.5,
@@ -89,13 +95,20 @@ const LAST: f64 = 0.5;
 
 /// `L_seg` of the maps of several concepts, `[places]` each: the sum over pairs, `[1]`.
 pub fn segregation(maps: &[Tensor<1>]) -> Option<Tensor<1>> {
-    let pairs = maps.iter().enumerate().flat_map(|(i, one)| maps[..i].iter().map(move |other| shared(one, other)));
+    let pairs = maps
+        .iter()
+        .enumerate()
+        .flat_map(|(i, one)| maps[..i].iter().map(move |other| shared(one, other)));
     pairs.reduce(|a, b| a + b)
 }
 
-/// `L_ret` of the maps of several concepts and their binarised maps of the step before, `[places]` each: the sum, `[1]`.
+/// `L_ret` of the maps of several concepts and their binarised maps of the step before, `[places]`
+/// each: the sum, `[1]`.
 pub fn retention(maps: &[Tensor<1>], before: &[Tensor<1>]) -> Option<Tensor<1>> {
-    maps.iter().zip(before).map(|(one, before)| shared(one, before).neg().add_scalar(1.0)).reduce(|a, b| a + b)
+    maps.iter()
+        .zip(before)
+        .map(|(one, before)| shared(one, before).neg().add_scalar(1.0))
+        .reduce(|a, b| a + b)
 }
 
 /// `sum min(a, b) / sum (a + b)`.
@@ -120,7 +133,8 @@ pub(crate) struct Updates {
     prompts: Vec<Several>,
     /// `B` of each of those prompts, once there was a step.
     before: Vec<Vec<Tensor<1>>>,
-    /// What is looked at instead of the prompts' own words, for each number of concepts that a prompt has.
+    /// What is looked at instead of the prompts' own words, for each number of concepts that a
+    /// prompt has.
     alone: Vec<(usize, Tensor<3>)>,
 }
 
@@ -138,15 +152,20 @@ struct Several {
 impl AStar {
     /// See [`Guard::no_effect`].
     pub(super) fn no_effect(&self, texts: &[String], steps: usize) -> Option<String> {
-        let words: BTreeSet<String> =
-            texts.iter().map(|text| text.trim().to_lowercase()).filter(|text| !text.is_empty()).collect();
+        let words: BTreeSet<String> = texts
+            .iter()
+            .map(|text| text.trim().to_lowercase())
+            .filter(|text| !text.is_empty())
+            .collect();
         let moved = self.steps.min(steps);
         let reason = match (self.segregation, self.retention) {
             _ if words.len() < 2 => "it has fewer than two words to keep apart",
             _ if self.step == 0.0 => "its step is 0",
             _ if moved == 0 => "it moves the latents of no step",
             (false, false) => "neither segregation nor retention counts",
-            (false, true) if moved == 1 => "retention compares with the step before, and it moves the latents of one step only",
+            (false, true) if moved == 1 => {
+                "retention compares with the step before, and it moves the latents of one step only"
+            }
             _ => return None,
         };
         Some(reason.into())
@@ -157,49 +176,108 @@ impl AStar {
             let encoded = pipeline.tokenizer.encode(text);
             encoded.ids[1..encoded.length - 1].to_vec()
         };
-        let wanted: Vec<(&String, Vec<u32>)> =
-            guard.texts.iter().map(|text| (text, words(text))).filter(|(_, ids)| !ids.is_empty()).collect();
+        let wanted: Vec<(&String, Vec<u32>)> = guard
+            .texts
+            .iter()
+            .map(|text| (text, words(text)))
+            .filter(|(_, ids)| !ids.is_empty())
+            .collect();
         let mut named = Vec::new();
         let one = |(row, text): (usize, &String)| {
             let ids = words(text);
             let place = |(text, wanted): &(&String, Vec<u32>)| -> Option<(String, Vec<usize>)> {
-                let at = ids.windows(wanted.len()).position(|window| window == wanted)?;
-                let article = at.checked_sub(1).map(|i| pipeline.tokenizer.decode(&ids[i..=i])).unwrap_or_default();
+                let at = ids
+                    .windows(wanted.len())
+                    .position(|window| window == wanted)?;
+                let article = at
+                    .checked_sub(1)
+                    .map(|i| pipeline.tokenizer.decode(&ids[i..=i]))
+                    .unwrap_or_default();
                 let article = Some(article.trim()).filter(|word| ["a", "an", "the"].contains(word));
                 Some((
-                    article.into_iter().chain([text.trim()]).collect::<Vec<_>>().join(" "),
+                    article
+                        .into_iter()
+                        .chain([text.trim()])
+                        .collect::<Vec<_>>()
+                        .join(" "),
                     (at + 1..at + 1 + wanted.len()).collect(),
                 ))
             };
-            let (texts, concepts): (Vec<String>, Vec<Vec<usize>>) = wanted.iter().filter_map(place).unzip();
+            let (texts, concepts): (Vec<String>, Vec<Vec<usize>>) =
+                wanted.iter().filter_map(place).unzip();
             (concepts.len() > 1).then(|| {
                 named.push(texts);
-                Several { row, length: ids.len() + 2, concepts }
+                Several {
+                    row,
+                    length: ids.len() + 2,
+                    concepts,
+                }
             })
         };
         let prompts: Vec<Several> = prompt.texts.iter().enumerate().filter_map(one).collect();
-        let alone = if self.maps == Maps::Prompts { alone(pipeline, prompt, &prompts, &named) } else { Vec::new() };
-        Updates { rule: Self { step: self.step * guard.strength, ..*self }, prompts, before: Vec::new(), alone }
+        let alone = if self.maps == Maps::Prompts {
+            alone(pipeline, prompt, &prompts, &named)
+        } else {
+            Vec::new()
+        };
+        Updates {
+            rule: Self {
+                step: self.step * guard.strength,
+                ..*self
+            },
+            prompts,
+            before: Vec::new(),
+            alone,
+        }
     }
 }
 
-/// For each number of concepts the hidden states `[n, 1 + concepts rows, width]` of prompts that name one concept each: the start token,
-/// then the end token and the pads of each, as many rows for all. Prompts with another number of concepts keep zeros.
-fn alone(pipeline: &Pipeline, prompt: &Prompted, prompts: &[Several], named: &[Vec<String>]) -> Vec<(usize, Tensor<3>)> {
+/// For each number of concepts the hidden states `[n, 1 + concepts rows, width]` of prompts that
+/// name one concept each: the start token, then the end token and the pads of each, as many rows
+/// for all. Prompts with another number of concepts keep zeros.
+fn alone(
+    pipeline: &Pipeline,
+    prompt: &Prompted,
+    prompts: &[Several],
+    named: &[Vec<String>],
+) -> Vec<(usize, Tensor<3>)> {
     let counts: BTreeSet<usize> = named.iter().map(Vec::len).collect();
     let one = |count: usize| {
-        let of: Vec<(&Several, &Vec<String>)> = prompts.iter().zip(named).filter(|(_, texts)| texts.len() == count).collect();
-        let texts: Vec<String> = of.iter().flat_map(|(_, texts)| texts.iter().cloned()).collect();
+        let of: Vec<(&Several, &Vec<String>)> = prompts
+            .iter()
+            .zip(named)
+            .filter(|(_, texts)| texts.len() == count)
+            .collect();
+        let texts: Vec<String> = of
+            .iter()
+            .flat_map(|(_, texts)| texts.iter().cloned())
+            .collect();
         let encoded = pipeline.prompted(&texts);
         let [_, tokens, width] = encoded.hidden.dims();
         // The end token is the last of `length`.
-        let rows = encoded.lengths.iter().map(|length| tokens + 1 - length).min().unwrap_or(1);
+        let rows = encoded
+            .lengths
+            .iter()
+            .map(|length| tokens + 1 - length)
+            .min()
+            .unwrap_or(1);
         let none = Tensor::<3>::zeros([1, 1 + count * rows, width], &encoded.hidden.device());
         let mut all = vec![none; prompt.len()];
         for (k, (several, _)) in of.iter().enumerate() {
-            let mut parts = vec![prompt.hidden.clone().inner().narrow(0, several.row, 1).narrow(1, 0, 1)];
+            let mut parts = vec![
+                prompt
+                    .hidden
+                    .clone()
+                    .inner()
+                    .narrow(0, several.row, 1)
+                    .narrow(1, 0, 1),
+            ];
             for i in k * count..(k + 1) * count {
-                parts.push(encoded.hidden.clone().inner().narrow(0, i, 1).narrow(1, encoded.lengths[i] - 1, rows));
+                parts.push(encoded.hidden.clone().inner().narrow(0, i, 1).narrow(
+                    1,
+                    encoded.lengths[i] - 1,
+                    rows,
+                ));
             }
             all[several.row] = Tensor::cat(parts, 1);
         }
@@ -211,53 +289,97 @@ fn alone(pipeline: &Pipeline, prompt: &Prompted, prompts: &[Several], named: &[V
 impl Updates {
     /// Whether there is anything to do.
     pub(crate) fn act(&self) -> bool {
-        !self.prompts.is_empty() && self.rule.step != 0.0 && (self.rule.segregation || self.rule.retention)
+        !self.prompts.is_empty()
+            && self.rule.step != 0.0
+            && (self.rule.segregation || self.rule.retention)
     }
 
     /// The moved latents. `context` is that of the prompts, `[n, tokens, width]`.
-    pub(crate) fn moved(&mut self, at: &At<'_>, x: Tensor<4>, context: &Context) -> Result<Tensor<4>> {
+    pub(crate) fn moved(
+        &mut self,
+        at: &At<'_>,
+        x: Tensor<4>,
+        context: &Context,
+    ) -> Result<Tensor<4>> {
         if !self.act() || at.index().0 >= self.rule.steps {
             return Ok(x);
         }
         let n = x.dims()[0];
-        // The gradient is that of these latents alone: no graph of the caller's is entered, and none is left to it.
+        // The gradient is that of these latents alone: no graph of the caller's is entered, and
+        // none is left to it.
         let leaf = x.clone().inner().autodiff().require_grad();
         let found = self.found(at, &leaf, context)?;
         let mut loss: Option<Tensor<1>> = None;
         for (k, found) in found.iter().enumerate() {
             let parts = [
-                if self.rule.segregation { segregation(found) } else { None },
-                if self.rule.retention { self.before.get(k).and_then(|before| retention(found, before)) } else { None },
+                if self.rule.segregation {
+                    segregation(found)
+                } else {
+                    None
+                },
+                if self.rule.retention {
+                    self.before
+                        .get(k)
+                        .and_then(|before| retention(found, before))
+                } else {
+                    None
+                },
             ];
             loss = parts.into_iter().flatten().chain(loss).reduce(|a, b| a + b);
         }
-        let binaries = |found: &Vec<Tensor<1>>| found.iter().map(|map| binary(map, self.rule.threshold).inner()).collect();
+        let binaries = |found: &Vec<Tensor<1>>| {
+            found
+                .iter()
+                .map(|map| binary(map, self.rule.threshold).inner())
+                .collect()
+        };
         self.before = found.iter().map(binaries).collect();
         let Some(loss) = loss else { return Ok(x) };
-        let Some(gradient) = leaf.grad(&loss.backward()) else { return Ok(x) };
-        let sizes: Vec<f32> =
-            at.alpha_bars(n).into_iter().map(|share| (self.rule.step * (1.0 - (1.0 - LAST) * share).sqrt()) as f32).collect();
-        let sizes = Tensor::<1>::from_floats(sizes.as_slice(), &gradient.device()).reshape([n, 1, 1, 1]);
+        let Some(gradient) = leaf.grad(&loss.backward()) else {
+            return Ok(x);
+        };
+        let sizes: Vec<f32> = at
+            .alpha_bars(n)
+            .into_iter()
+            .map(|share| (self.rule.step * (1.0 - (1.0 - LAST) * share).sqrt()) as f32)
+            .collect();
+        let sizes =
+            Tensor::<1>::from_floats(sizes.as_slice(), &gradient.device()).reshape([n, 1, 1, 1]);
         Ok(x - gradient * sizes)
     }
 
     /// The maps of each prompt's concepts, `[places]` each, in [0, 1].
-    fn found(&self, at: &At<'_>, leaf: &Tensor<4>, context: &Context) -> Result<Vec<Vec<Tensor<1>>>> {
+    fn found(
+        &self,
+        at: &At<'_>,
+        leaf: &Tensor<4>,
+        context: &Context,
+    ) -> Result<Vec<Vec<Tensor<1>>>> {
         let [_, _, h, w] = leaf.dims();
         let maps = |hidden: Tensor<3>, removal| -> Result<Tensor<3>> {
-            let context = Context::from(hidden).gated(context.gates().cloned().map(|gates| gates.inner())).without(removal);
+            let context = Context::from(hidden)
+                .gated(context.gates().cloned().map(|gates| gates.inner()))
+                .without(removal);
             let mut watch = Watch::maps();
             at.watched(leaf.clone(), &context, &mut watch)?;
             self.averaged(&watch, h * w)
         };
         if self.rule.maps == Maps::Words {
             let maps = maps(context.hidden().clone().inner(), context.removal().cloned())?;
-            return Ok(self.prompts.iter().map(|several| self.concept_maps(&maps, several)).collect());
+            return Ok(self
+                .prompts
+                .iter()
+                .map(|several| self.concept_maps(&maps, several))
+                .collect());
         }
         let mut found = vec![Vec::new(); self.prompts.len()];
         for (count, hidden) in &self.alone {
             let maps = maps(hidden.clone(), None)?;
-            for (of, several) in found.iter_mut().zip(&self.prompts).filter(|(_, several)| several.concepts.len() == *count) {
+            for (of, several) in found
+                .iter_mut()
+                .zip(&self.prompts)
+                .filter(|(_, several)| several.concepts.len() == *count)
+            {
                 *of = self.competing(&maps, several.row, *count);
             }
         }
@@ -267,30 +389,58 @@ impl Updates {
     /// The maps of `count` concepts that stand side by side after the start token.
     fn competing(&self, maps: &Tensor<3>, row: usize, count: usize) -> Vec<Tensor<1>> {
         let [_, places, tokens] = maps.dims();
-        let masses = maps.clone().narrow(0, row, 1).narrow(2, 1, tokens - 1).reshape([places, count, (tokens - 1) / count]);
-        let shares = softmax(masses.sum_dim(2).reshape([places, count]) * self.rule.sharpness, 1);
-        (0..count).map(|i| shares.clone().narrow(1, i, 1).reshape([places])).collect()
+        let masses = maps
+            .clone()
+            .narrow(0, row, 1)
+            .narrow(2, 1, tokens - 1)
+            .reshape([places, count, (tokens - 1) / count]);
+        let shares = softmax(
+            masses.sum_dim(2).reshape([places, count]) * self.rule.sharpness,
+            1,
+        );
+        (0..count)
+            .map(|i| shares.clone().narrow(1, i, 1).reshape([places]))
+            .collect()
     }
 
     /// The maps of one size, averaged over heads and layers: `[n, places, tokens]`.
     fn averaged(&self, watch: &Watch, latent_places: usize) -> Result<Tensor<3>> {
         let most = self.rule.side * self.rule.side;
-        let places = watch.maps.iter().map(|map| map.dims()[2]).filter(|&places| places <= most).max();
+        let places = watch
+            .maps
+            .iter()
+            .map(|map| map.dims()[2])
+            .filter(|&places| places <= most)
+            .max();
         let places = places.ok_or_else(|| {
-            Error::input(format!("no attention map of {latent_places} latents is as small as side {}", self.rule.side))
+            Error::input(format!(
+                "no attention map of {latent_places} latents is as small as side {}",
+                self.rule.side
+            ))
         })?;
         let of_size = watch.maps.iter().filter(|map| map.dims()[2] == places);
-        let means: Vec<Tensor<3>> = of_size.map(|map| map.clone().mean_dim(1).squeeze_dim(1)).collect();
+        let means: Vec<Tensor<3>> = of_size
+            .map(|map| map.clone().mean_dim(1).squeeze_dim(1))
+            .collect();
         let count = means.len() as f64;
-        means.into_iter().reduce(|a, b| a + b).map(|sum| sum / count).ok_or_else(|| Error::input("the network has no maps"))
+        means
+            .into_iter()
+            .reduce(|a, b| a + b)
+            .map(|sum| sum / count)
+            .ok_or_else(|| Error::input("the network has no maps"))
     }
 
     /// One map for each concept of a prompt, `[places]`, in [0, 1].
     fn concept_maps(&self, maps: &Tensor<3>, several: &Several) -> Vec<Tensor<1>> {
         let [_, places, _] = maps.dims();
-        let words = maps.clone().narrow(0, several.row, 1).narrow(2, 1, several.length - 2) * self.rule.sharpness;
+        let words = maps
+            .clone()
+            .narrow(0, several.row, 1)
+            .narrow(2, 1, several.length - 2)
+            * self.rule.sharpness;
         let words = softmax(words, 2);
-        let of = |token: usize| -> Tensor<1> { words.clone().narrow(2, token - 1, 1).reshape([places]) };
+        let of =
+            |token: usize| -> Tensor<1> { words.clone().narrow(2, token - 1, 1).reshape([places]) };
         let mean = |tokens: &Vec<usize>| {
             let sum = tokens.iter().map(|&token| of(token)).reduce(|a, b| a + b);
             sum.map(|sum| sum / tokens.len() as f64)

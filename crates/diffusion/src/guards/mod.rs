@@ -1,8 +1,9 @@
 //! Guards: rules that keep a model from a concept while it draws, without changing a tensor.
 //!
-//! A guard acts in one of three places: on what the network is told of a prompt ([`safree`], [`adavd`]), in the rule that turns
-//! predictions into one ([`negative`], [`sld`]), or on the latents before each step ([`a_star`]). A [`Pipeline`] holds guards
-//! and [`Pipeline::guidance`] obeys them, so whoever draws, judges or attacks has no cases for them.
+//! A guard acts in one of three places: on what the network is told of a prompt ([`safree`],
+//! [`adavd`]), in the rule that turns predictions into one ([`negative`], [`sld`]), or on the
+//! latents before each step ([`a_star`]). A [`Pipeline`] holds guards and [`Pipeline::guidance`]
+//! obeys them, so whoever draws, judges or attacks has no cases for them.
 //!
 //! [`Pipeline`]: crate::Pipeline
 //! [`Pipeline::guidance`]: crate::Pipeline::guidance
@@ -24,7 +25,8 @@ use crate::error::{Error, Result};
 pub struct Guard {
     /// Its name in [`ALL`].
     pub id: String,
-    /// What it keeps the model from, as prompts; for A-STAR, the words whose objects are all to appear.
+    /// What it keeps the model from, as prompts; for A-STAR, the words whose objects are all to
+    /// appear.
     pub texts: Vec<String>,
     /// What its effect is multiplied by; 0 is no guard.
     #[serde(default = "one")]
@@ -77,8 +79,8 @@ pub struct Known {
     pub changes: &'static str,
     /// Evaluations of the U-Net at each step for each picture; guidance without guard has 2.
     pub cost: &'static str,
-    /// Its numbers; `None` where it is a way to use adapters that somebody has trained. The flag says whether the model is as small
-    /// as the built-in miniature.
+    /// Its numbers; `None` where it is a way to use adapters that somebody has trained. The flag
+    /// says whether the model is as small as the built-in miniature.
     pub rule: Option<fn(Form, bool) -> Rule>,
 }
 
@@ -95,7 +97,8 @@ pub const ALL: [Known; 9] = [
     a_star::KNOWN,
 ];
 
-/// The sources of the guards, where the meaning of their numbers stands, by what a guard's name begins with.
+/// The sources of the guards, where the meaning of their numbers stands, by what a guard's name
+/// begins with.
 pub const SOURCES: [(&str, &str); 4] = [
     ("sld", include_str!("sld.rs")),
     ("safree", include_str!("safree.rs")),
@@ -116,7 +119,8 @@ pub fn find(id: &str) -> Option<&'static Known> {
 pub fn named(id: &str) -> Result<&'static Known> {
     find(id).ok_or_else(|| {
         let ids: Vec<_> = ALL.iter().map(|known| known.id).collect();
-        Error::input(format!("there is no guard `{id}`")).with_hint(format!("choose one of {}", ids.join(", ")))
+        Error::input(format!("there is no guard `{id}`"))
+            .with_hint(format!("choose one of {}", ids.join(", ")))
     })
 }
 
@@ -125,16 +129,29 @@ impl Guard {
     ///
     /// # Errors
     /// If there is no such guard or option, it is one of adapters, or has nothing to guard against.
-    pub fn new(id: &str, texts: Vec<String>, form: Form, small: bool, options: &Map<String, Value>) -> Result<Self> {
+    pub fn new(
+        id: &str,
+        texts: Vec<String>,
+        form: Form,
+        small: bool,
+        options: &Map<String, Value>,
+    ) -> Result<Self> {
         let known = named(id)?;
         let Some(rule) = known.rule else {
-            return Err(Error::input(format!("`{id}` is a gate on trained adapters, not a guard by itself"))
-                .with_hint("train them with `scumble erase CONCEPT --method spm`"));
+            return Err(Error::input(format!(
+                "`{id}` is a gate on trained adapters, not a guard by itself"
+            ))
+            .with_hint("train them with `scumble erase CONCEPT --method spm`"));
         };
         if texts.iter().all(|text| text.trim().is_empty()) {
             return Err(Error::input(format!("the guard `{id}` has no concept")));
         }
-        let mut guard = Self { id: known.id.into(), texts, strength: 1.0, rule: rule(form, small) };
+        let mut guard = Self {
+            id: known.id.into(),
+            texts,
+            strength: 1.0,
+            rule: rule(form, small),
+        };
         for (key, value) in options {
             guard.set(key, value)?;
         }
@@ -156,18 +173,28 @@ impl Guard {
         let mut all = self.options();
         if !all.contains_key(key) {
             let names: Vec<&str> = all.keys().map(String::as_str).collect();
-            let hint = if names.is_empty() { "it has none".to_owned() } else { format!("its options are {}", names.join(", ")) };
-            return Err(Error::input(format!("the guard `{}` has no option `{key}`", self.id)).with_hint(hint));
+            let hint = if names.is_empty() {
+                "it has none".to_owned()
+            } else {
+                format!("its options are {}", names.join(", "))
+            };
+            return Err(
+                Error::input(format!("the guard `{}` has no option `{key}`", self.id))
+                    .with_hint(hint),
+            );
         }
         all.insert(key.into(), value.clone());
-        let Ok(Value::Object(mut rule)) = serde_json::to_value(&self.rule) else { return Ok(()) };
+        let Ok(Value::Object(mut rule)) = serde_json::to_value(&self.rule) else {
+            return Ok(());
+        };
         rule.extend(all);
-        self.rule =
-            serde_json::from_value(Value::Object(rule)).map_err(|e| Error::input(format!("the option {key} is {value}: {e}")))?;
+        self.rule = serde_json::from_value(Value::Object(rule))
+            .map_err(|e| Error::input(format!("the option {key} is {value}: {e}")))?;
         Ok(())
     }
 
-    /// Whether it changes how predictions are led apart, and so acts only where there is guidance: in part or, as all but SAFREE, wholly.
+    /// Whether it changes how predictions are led apart, and so acts only where there is guidance:
+    /// in part or, as all but SAFREE, wholly.
     pub fn acts_on_guidance(&self) -> bool {
         match &self.rule {
             Rule::Negative | Rule::Sld(_) => true,
@@ -176,15 +203,18 @@ impl Guard {
         }
     }
 
-    /// Why it changes nothing in a run of `steps` steps at that guidance scale, if that can be told beforehand: a clause that follows "because".
-    /// `None` if it may act; whether it does may depend on the prompt.
+    /// Why it changes nothing in a run of `steps` steps at that guidance scale, if that can be told
+    /// beforehand: a clause that follows "because". `None` if it may act; whether it does may
+    /// depend on the prompt.
     pub fn no_effect(&self, steps: usize, guidance: f64) -> Option<String> {
         if self.strength == 0.0 {
             return Some("its strength is 0".into());
         }
         let needs_guidance = matches!(self.rule, Rule::Negative | Rule::Sld(_));
         if needs_guidance && guidance <= 1.0 {
-            return Some(format!("the guidance scale is {guidance}, and at 1 or less only the prompt is evaluated"));
+            return Some(format!(
+                "the guidance scale is {guidance}, and at 1 or less only the prompt is evaluated"
+            ));
         }
         match &self.rule {
             Rule::Sld(sld) => sld.no_effect(steps),
@@ -197,11 +227,25 @@ impl Guard {
     fn check(&self) -> Result<()> {
         let finite = |name: &str, value: f64, low: f64| {
             let fine = value.is_finite() && value >= low;
-            if fine { Ok(()) } else { Err(Error::input(format!("the option {name} is {value}, expected a number from {low}"))) }
+            if fine {
+                Ok(())
+            } else {
+                Err(Error::input(format!(
+                    "the option {name} is {value}, expected a number from {low}"
+                )))
+            }
         };
         for (name, value) in self.options() {
             if let Some(value) = value.as_f64() {
-                finite(&name, value, if ["threshold", "centre"].contains(&name.as_str()) { -1.0 } else { 0.0 })?;
+                finite(
+                    &name,
+                    value,
+                    if ["threshold", "centre"].contains(&name.as_str()) {
+                        -1.0
+                    } else {
+                        0.0
+                    },
+                )?;
             }
         }
         Ok(())
@@ -224,21 +268,35 @@ pub fn check(guards: &[Guard]) -> Result<()> {
         Rule::AdaVd(_) => 2,
         Rule::AStar(_) => 3,
     };
-    (0..4).try_for_each(|wanted| only(guards, |rule| guards.iter().find(|g| g.rule == *rule && place(g) == wanted)).map(drop))
+    (0..4).try_for_each(|wanted| {
+        only(guards, |rule| {
+            guards
+                .iter()
+                .find(|g| g.rule == *rule && place(g) == wanted)
+        })
+        .map(drop)
+    })
 }
 
 /// The one guard of `guards` that `pick` knows, with its own numbers.
 ///
 /// # Errors
 /// If there are two: their concepts belong into one.
-pub(crate) fn only<'a, T>(guards: &'a [Guard], pick: impl Fn(&'a Rule) -> Option<T>) -> Result<Option<(&'a Guard, T)>> {
-    let mut found = guards.iter().filter(|guard| guard.strength != 0.0).filter_map(|guard| Some((guard, pick(&guard.rule)?)));
+pub(crate) fn only<'a, T>(
+    guards: &'a [Guard],
+    pick: impl Fn(&'a Rule) -> Option<T>,
+) -> Result<Option<(&'a Guard, T)>> {
+    let mut found = guards
+        .iter()
+        .filter(|guard| guard.strength != 0.0)
+        .filter_map(|guard| Some((guard, pick(&guard.rule)?)));
     let first = found.next();
     match (&first, found.next()) {
-        (Some((one, _)), Some((other, _))) => {
-            Err(Error::input(format!("two guards of one place: `{}` and `{}`", one.id, other.id))
-                .with_hint("name all concepts in one, as in `--guard sld-strong=a church;a truck`"))
-        }
+        (Some((one, _)), Some((other, _))) => Err(Error::input(format!(
+            "two guards of one place: `{}` and `{}`",
+            one.id, other.id
+        ))
+        .with_hint("name all concepts in one, as in `--guard sld-strong=a church;a truck`")),
         _ => Ok(first),
     }
 }

@@ -1,6 +1,7 @@
 //! The negative prompt: guidance begins at the concept instead of the empty prompt.
 //!
-//! `eps(neg) + g (eps(c) - eps(neg))`: the rule of web interfaces, and the baseline SD-NEG of ESD and SLD.
+//! `eps(neg) + g (eps(c) - eps(neg))`: the rule of web interfaces, and the baseline SD-NEG of ESD
+//! and SLD.
 
 use super::{Known, Rule};
 

@@ -1,7 +1,8 @@
-//! SLD: Schramowski et al., "Safe Latent Diffusion: Mitigating Inappropriate Degeneration in Diffusion Models", CVPR 2023
-//! (arXiv 2211.05105).
+//! SLD: Schramowski et al., "Safe Latent Diffusion: Mitigating Inappropriate Degeneration in
+//! Diffusion Models", CVPR 2023 (arXiv 2211.05105).
 //!
-//! With `eps_p`, `eps_0`, `eps_S` of the prompt, the empty prompt and the concept, element by element:
+//! With `eps_p`, `eps_0`, `eps_S` of the prompt, the empty prompt and the concept, element by
+//! element:
 //!
 //! ```text
 //! mu    = min(1, s_S |eps_p - eps_S|)  where  eps_p - eps_S < lambda,  else 0
@@ -10,8 +11,8 @@
 //! eps   = eps_0 + g (eps_p - eps_0 - gamma)      gamma counts from step delta on
 //! ```
 //!
-//! `nu` begins at 0 and moves during the warm-up too. The comparison is signed, and `delta` counts steps, not timesteps. The paper
-//! prints `max(1, .)` where the published code has `min`.
+//! `nu` begins at 0 and moves during the warm-up too. The comparison is signed, and `delta` counts
+//! steps, not timesteps. The paper prints `max(1, .)` where the published code has `min`.
 
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
@@ -49,17 +50,34 @@ pub struct Sld {
 
 impl Sld {
     const fn new(warmup: usize, scale: f64, threshold: f64, momentum: f64, memory: f64) -> Self {
-        Self { warmup, scale, threshold, momentum, memory, bound: Bound::Min }
+        Self {
+            warmup,
+            scale,
+            threshold,
+            momentum,
+            memory,
+            bound: Bound::Min,
+        }
     }
 
     fn in_form(self, form: Form) -> Rule {
-        Rule::Sld(Self { bound: if form == Form::Paper { Bound::Max } else { Bound::Min }, ..self })
+        Rule::Sld(Self {
+            bound: if form == Form::Paper {
+                Bound::Max
+            } else {
+                Bound::Min
+            },
+            ..self
+        })
     }
 
     /// See [`Guard::no_effect`](super::Guard::no_effect).
     pub(super) fn no_effect(&self, steps: usize) -> Option<String> {
         if self.warmup >= steps {
-            return Some(format!("its warm-up of {} steps outlasts the run's {steps}", self.warmup));
+            return Some(format!(
+                "its warm-up of {} steps outlasts the run's {steps}",
+                self.warmup
+            ));
         }
         // At least 1, as the paper prints it, whatever the scale.
         (self.scale == 0.0 && self.bound == Bound::Min).then(|| "its scale is 0".into())
@@ -84,7 +102,8 @@ impl Sld {
             Bound::Max => size.clamp_min(1.0),
         };
         let far = apart.greater_equal_elem(self.threshold);
-        let gamma = scale.mask_fill(far, 0.0) * (concept - empty) + momentum.clone() * self.momentum;
+        let gamma =
+            scale.mask_fill(far, 0.0) * (concept - empty) + momentum.clone() * self.momentum;
         let momentum = momentum * self.memory + gamma.clone() * (1.0 - self.memory);
         (gamma, momentum)
     }
@@ -105,7 +124,16 @@ pub const WEAK: Known = Known {
     paper: PAPER,
     changes: CHANGES,
     cost: COST,
-    rule: Some(|form, _| Sld::new(15, if form == Form::Reference { 20.0 } else { 200.0 }, 0.0, 0.0, 0.0).in_form(form)),
+    rule: Some(|form, _| {
+        Sld::new(
+            15,
+            if form == Form::Reference { 20.0 } else { 200.0 },
+            0.0,
+            0.0,
+            0.0,
+        )
+        .in_form(form)
+    }),
 };
 
 /// The medium preset.

@@ -6,14 +6,17 @@ use crate::{
     time::StepIndex,
 };
 
-/// DDIM: Song et al. 2020, "Denoising Diffusion Implicit Models" (arXiv:2010.02502), equations 12 and 16.
+/// DDIM: Song et al. 2020, "Denoising Diffusion Implicit Models" (arXiv:2010.02502), equations 12
+/// and 16.
 ///
-/// diffusers: `DDIMScheduler`. The previous timestep is always `t - num_train_timesteps / steps`, even where the spacing of
-/// the list is another. Draws noise in every step if `run.eta` is above 0.
+/// diffusers: `DDIMScheduler`. The previous timestep is always `t - num_train_timesteps / steps`,
+/// even where the spacing of the list is another. Draws noise in every step if `run.eta` is above
+/// 0.
 ///
-/// Above 1, where the root of equation 12 may be of a negative number, it is that of the number's size, `sqrt(|1 - abar' - sigma^2|)`, as in
-/// the noise-based probe of Lu et al. 2025, "When Are Concepts Erased From Diffusion Models?" (arXiv:2505.17013); the probe's scale of the
-/// variance is a factor on the numbers that `noise` gives.
+/// Above 1, where the root of equation 12 may be of a negative number, it is that of the number's
+/// size, `sqrt(|1 - abar' - sigma^2|)`, as in the noise-based probe of Lu et al. 2025, "When Are
+/// Concepts Erased From Diffusion Models?" (arXiv:2505.17013); the probe's scale of the variance is
+/// a factor on the numbers that `noise` gives.
 ///
 /// **Shapes**: `x` and the result [n, channels, height, width].
 ///
@@ -32,18 +35,29 @@ pub fn ddim<E: From<Error>>(
     }
     let to_one = run.schedule.set_alpha_to_one().unwrap_or(true);
     let stride = (run.schedule.num_train_timesteps() / run.steps) as i64;
-    for (i, &timestep) in timesteps.iter().enumerate().skip(run.first(timesteps.len())?) {
+    for (i, &timestep) in timesteps
+        .iter()
+        .enumerate()
+        .skip(run.first(timesteps.len())?)
+    {
         let index = StepIndex(i);
         let alpha_bar = run.schedule.alpha_bar(timestep);
-        let previous = run.schedule.alpha_bar_or_final(timestep.get() as i64 - stride, to_one);
+        let previous = run
+            .schedule
+            .alpha_bar_or_final(timestep.get() as i64 - stride, to_one);
 
         // Equation 16, then equation 12 with the predicted x_0 put in.
         let variance = (1.0 - previous) / (1.0 - alpha_bar) * (1.0 - alpha_bar / previous);
         let sigma = run.eta * variance.max(0.0).sqrt();
         let of_x = (previous / alpha_bar).sqrt();
-        let of_epsilon = (1.0 - previous - sigma * sigma).abs().sqrt() - of_x * (1.0 - alpha_bar).sqrt();
+        let of_epsilon =
+            (1.0 - previous - sigma * sigma).abs().sqrt() - of_x * (1.0 - alpha_bar).sqrt();
 
-        let step = Step { index, timestep, alpha_bar };
+        let step = Step {
+            index,
+            timestep,
+            alpha_bar,
+        };
         x = moved(model, x, 1.0, step)?;
         let epsilon = predict(model, x.clone(), step)?;
         x = x.mul_scalar(of_x).add(epsilon.mul_scalar(of_epsilon));
@@ -51,7 +65,15 @@ pub fn ddim<E: From<Error>>(
             let fresh = draw::<E>(noise, &x)?;
             x = x.add(fresh.mul_scalar(sigma));
         }
-        if callback(Progress { index, timestep, len: timesteps.len(), x: &x, scale: 1.0 }).is_break() {
+        if callback(Progress {
+            index,
+            timestep,
+            len: timesteps.len(),
+            x: &x,
+            scale: 1.0,
+        })
+        .is_break()
+        {
             break;
         }
     }

@@ -3,10 +3,11 @@ use burn::tensor::Tensor;
 use super::{Callback, Model, Noise, Progress, Run, Step, draw, grid, moved, predict};
 use crate::{error::Error, time::StepIndex};
 
-/// DDPM: Ho et al. 2020, "Denoising Diffusion Probabilistic Models" (arXiv:2006.11239), equations 6 and 7 between the
-/// timesteps of the list, with the posterior's variance (`fixed_small`).
+/// DDPM: Ho et al. 2020, "Denoising Diffusion Probabilistic Models" (arXiv:2006.11239), equations 6
+/// and 7 between the timesteps of the list, with the posterior's variance (`fixed_small`).
 ///
-/// diffusers: `DDPMScheduler`. Draws noise in every step but at timestep 0. The last step goes to `alpha_bar` 1.
+/// diffusers: `DDPMScheduler`. Draws noise in every step but at timestep 0. The last step goes to
+/// `alpha_bar` 1.
 ///
 /// **Shapes**: `x` and the result [n, channels, height, width].
 ///
@@ -20,19 +21,30 @@ pub fn ddpm<E: From<Error>>(
     callback: &mut Callback<'_>,
 ) -> Result<Tensor<4>, E> {
     let timesteps = grid::strided(run.schedule, run.steps)?;
-    for (i, &timestep) in timesteps.iter().enumerate().skip(run.first(timesteps.len())?) {
+    for (i, &timestep) in timesteps
+        .iter()
+        .enumerate()
+        .skip(run.first(timesteps.len())?)
+    {
         let index = StepIndex(i);
         let alpha_bar = run.schedule.alpha_bar(timestep);
-        let previous = timesteps.get(i + 1).map_or(1.0, |&t| run.schedule.alpha_bar(t));
+        let previous = timesteps
+            .get(i + 1)
+            .map_or(1.0, |&t| run.schedule.alpha_bar(t));
 
-        // Equation 7: the posterior's mean as a mixture of x_0 and x_t, with the predicted x_0 put in.
+        // Equation 7: the posterior's mean as a mixture of x_0 and x_t, with the predicted x_0 put
+        // in.
         let alpha = alpha_bar / previous;
         let of_x0 = previous.sqrt() * (1.0 - alpha) / (1.0 - alpha_bar);
         let of_x = alpha.sqrt() * (1.0 - previous) / (1.0 - alpha_bar) + of_x0 / alpha_bar.sqrt();
         let of_epsilon = -of_x0 * ((1.0 - alpha_bar) / alpha_bar).sqrt();
         let variance = (1.0 - previous) / (1.0 - alpha_bar) * (1.0 - alpha);
 
-        let step = Step { index, timestep, alpha_bar };
+        let step = Step {
+            index,
+            timestep,
+            alpha_bar,
+        };
         x = moved(model, x, 1.0, step)?;
         let epsilon = predict(model, x.clone(), step)?;
         x = x.mul_scalar(of_x).add(epsilon.mul_scalar(of_epsilon));
@@ -40,7 +52,15 @@ pub fn ddpm<E: From<Error>>(
             let fresh = draw::<E>(noise, &x)?;
             x = x.add(fresh.mul_scalar(variance.sqrt()));
         }
-        if callback(Progress { index, timestep, len: timesteps.len(), x: &x, scale: 1.0 }).is_break() {
+        if callback(Progress {
+            index,
+            timestep,
+            len: timesteps.len(),
+            x: &x,
+            scale: 1.0,
+        })
+        .is_break()
+        {
             break;
         }
     }

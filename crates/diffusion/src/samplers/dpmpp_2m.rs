@@ -11,8 +11,8 @@ use crate::{
     time::StepIndex,
 };
 
-/// DPM-Solver++(2M): Lu et al. 2022, "DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models"
-/// (arXiv:2211.01095), algorithm 2, with a first-order step at either end.
+/// DPM-Solver++(2M): Lu et al. 2022, "DPM-Solver++: Fast Solver for Guided Sampling of Diffusion
+/// Probabilistic Models" (arXiv:2211.01095), algorithm 2, with a first-order step at either end.
 ///
 /// diffusers: `DPMSolverMultistepScheduler` with `use_karras_sigmas` false.
 ///
@@ -26,12 +26,19 @@ pub fn dpmpp_2m<E: From<Error>>(
     model: &mut Model<'_, E>,
     callback: &mut Callback<'_>,
 ) -> Result<Tensor<4>, E> {
-    solve(run, grid::solver(run.schedule, run.steps, grid::Karras::No)?, x, model, callback)
+    solve(
+        run,
+        grid::solver(run.schedule, run.steps, grid::Karras::No)?,
+        x,
+        model,
+        callback,
+    )
 }
 
 /// [`dpmpp_2m`] at the noise levels of Karras et al. 2022 (arXiv:2206.00364, equation 5).
 ///
-/// diffusers: `DPMSolverMultistepScheduler` with `use_karras_sigmas` true. The network is told rounded timesteps.
+/// diffusers: `DPMSolverMultistepScheduler` with `use_karras_sigmas` true. The network is told
+/// rounded timesteps.
 ///
 /// **Shapes**: `x` and the result [n, channels, height, width].
 ///
@@ -43,12 +50,23 @@ pub fn dpmpp_2m_karras<E: From<Error>>(
     model: &mut Model<'_, E>,
     callback: &mut Callback<'_>,
 ) -> Result<Tensor<4>, E> {
-    solve(run, grid::solver(run.schedule, run.steps, karras(run.schedule))?, x, model, callback)
+    solve(
+        run,
+        grid::solver(run.schedule, run.steps, karras(run.schedule))?,
+        x,
+        model,
+        callback,
+    )
 }
 
-/// diffusers rounds Karras' timesteps, except those of the cosine schedule, which then lose their fraction.
+/// diffusers rounds Karras' timesteps, except those of the cosine schedule, which then lose their
+/// fraction.
 pub(super) fn karras(schedule: &Schedule) -> grid::Karras {
-    if schedule.is_cosine() { grid::Karras::Truncated } else { grid::Karras::Rounded }
+    if schedule.is_cosine() {
+        grid::Karras::Truncated
+    } else {
+        grid::Karras::Rounded
+    }
 }
 
 fn solve<E: From<Error>>(
@@ -60,15 +78,26 @@ fn solve<E: From<Error>>(
 ) -> Result<Tensor<4>, E> {
     let grid::Levels { timesteps, sigmas } = levels;
     let mut older: Option<Tensor<4>> = None;
-    for (i, &timestep) in timesteps.iter().enumerate().skip(run.first(timesteps.len())?) {
+    for (i, &timestep) in timesteps
+        .iter()
+        .enumerate()
+        .skip(run.first(timesteps.len())?)
+    {
         let index = StepIndex(i);
         let (sigma, next) = (sigmas[i], sigmas[i + 1]);
         let alpha = preserving(sigma);
 
-        let step = Step { index, timestep, alpha_bar: alpha_bar(sigma) };
+        let step = Step {
+            index,
+            timestep,
+            alpha_bar: alpha_bar(sigma),
+        };
         x = moved(model, x, 1.0, step)?;
         let epsilon = predict(model, x.clone(), step)?;
-        let x0 = x.clone().mul_scalar(1.0 / alpha).sub(epsilon.mul_scalar(sigma));
+        let x0 = x
+            .clone()
+            .mul_scalar(1.0 / alpha)
+            .sub(epsilon.mul_scalar(sigma));
 
         // lambda = ln(alpha / sigma) of the paper is -ln of our sigma, so exp(-h) = next / sigma.
         let of_x = next * preserving(next) / (sigma * alpha);
@@ -78,12 +107,21 @@ fn solve<E: From<Error>>(
             Some(before) if next > 0.0 => {
                 let r = (sigmas[i - 1] / sigma).ln() / (sigma / next).ln();
                 let ahead = 0.5 / r;
-                x.add(x0.clone().mul_scalar(of_d * (1.0 + ahead))).sub(before.mul_scalar(of_d * ahead))
+                x.add(x0.clone().mul_scalar(of_d * (1.0 + ahead)))
+                    .sub(before.mul_scalar(of_d * ahead))
             }
             _ => x.add(x0.clone().mul_scalar(of_d)),
         };
         older = Some(x0);
-        if callback(Progress { index, timestep, len: timesteps.len(), x: &x, scale: 1.0 }).is_break() {
+        if callback(Progress {
+            index,
+            timestep,
+            len: timesteps.len(),
+            x: &x,
+            scale: 1.0,
+        })
+        .is_break()
+        {
             break;
         }
     }

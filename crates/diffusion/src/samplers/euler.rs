@@ -7,11 +7,11 @@ use crate::{
     time::StepIndex,
 };
 
-/// Euler: Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models" (arXiv:2206.00364),
-/// algorithm 2 without churn and without the second-order correction.
+/// Euler: Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models"
+/// (arXiv:2206.00364), algorithm 2 without churn and without the second-order correction.
 ///
-/// diffusers: `EulerDiscreteScheduler`, and k-diffusion's `sample_euler`. With Karras' noise levels where the configuration
-/// says `use_karras_sigmas`.
+/// diffusers: `EulerDiscreteScheduler`, and k-diffusion's `sample_euler`. With Karras' noise levels
+/// where the configuration says `use_karras_sigmas`.
 ///
 /// **Shapes**: `x` and the result [n, channels, height, width].
 ///
@@ -23,7 +23,8 @@ pub fn euler<E: From<Error>>(
     model: &mut Model<'_, E>,
     callback: &mut Callback<'_>,
 ) -> Result<Tensor<4>, E> {
-    let grid::Levels { timesteps, sigmas } = grid::interpolated(run.schedule, run.steps, run.schedule.use_karras_sigmas())?;
+    let grid::Levels { timesteps, sigmas } =
+        grid::interpolated(run.schedule, run.steps, run.schedule.use_karras_sigmas())?;
     let first = run.first(timesteps.len())?;
     let mut x = x.mul_scalar(initial_scale(run, sigmas[first]));
     for (i, &timestep) in timesteps.iter().enumerate().skip(first) {
@@ -31,11 +32,23 @@ pub fn euler<E: From<Error>>(
         let (sigma, next) = (sigmas[i], sigmas[i + 1]);
 
         // In this scale x = x_0 + sigma epsilon, so the noise is the derivative of x by sigma.
-        let step = Step { index, timestep, alpha_bar: alpha_bar(sigma) };
+        let step = Step {
+            index,
+            timestep,
+            alpha_bar: alpha_bar(sigma),
+        };
         x = moved(model, x, preserving(sigma), step)?;
         let epsilon = predict(model, x.clone().mul_scalar(preserving(sigma)), step)?;
         x = x.add(epsilon.mul_scalar(next - sigma));
-        if callback(Progress { index, timestep, len: timesteps.len(), x: &x, scale: preserving(next) }).is_break() {
+        if callback(Progress {
+            index,
+            timestep,
+            len: timesteps.len(),
+            x: &x,
+            scale: preserving(next),
+        })
+        .is_break()
+        {
             return Ok(x.mul_scalar(preserving(next)));
         }
     }
@@ -54,10 +67,14 @@ pub(super) fn alpha_bar(sigma: f64) -> f64 {
 
 /// What brings a sampler's unit-variance input to the variance-exploding scale.
 ///
-/// Pure noise is taken for x_0 + sigma epsilon of an x_0 that is 0 (or, with the `leading` spacing, of one of variance 1):
-/// diffusers' `init_noise_sigma`.
+/// Pure noise is taken for x_0 + sigma epsilon of an x_0 that is 0 (or, with the `leading` spacing,
+/// of one of variance 1): diffusers' `init_noise_sigma`.
 pub(super) fn initial_scale(run: &Run<'_>, sigma: f64) -> f64 {
-    if run.start.is_none() && spacing(run.schedule) != Spacing::Leading { sigma } else { preserving(sigma).recip() }
+    if run.start.is_none() && spacing(run.schedule) != Spacing::Leading {
+        sigma
+    } else {
+        preserving(sigma).recip()
+    }
 }
 
 fn spacing(schedule: &Schedule) -> Spacing {

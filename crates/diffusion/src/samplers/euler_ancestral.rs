@@ -7,11 +7,11 @@ use super::{
 };
 use crate::{error::Error, time::StepIndex};
 
-/// Ancestral Euler: an Euler step to below the next noise level, then fresh noise up to it, in the proportions of DDPM's
-/// ancestral sampling (Song et al. 2020, arXiv:2011.13456, appendix F).
+/// Ancestral Euler: an Euler step to below the next noise level, then fresh noise up to it, in the
+/// proportions of DDPM's ancestral sampling (Song et al. 2020, arXiv:2011.13456, appendix F).
 ///
-/// diffusers: `EulerAncestralDiscreteScheduler`, and k-diffusion's `sample_euler_ancestral`. Draws noise in every step, the
-/// last one included, where nothing of it is added.
+/// diffusers: `EulerAncestralDiscreteScheduler`, and k-diffusion's `sample_euler_ancestral`. Draws
+/// noise in every step, the last one included, where nothing of it is added.
 ///
 /// **Shapes**: `x` and the result [n, channels, height, width].
 ///
@@ -33,7 +33,11 @@ pub fn euler_ancestral<E: From<Error>>(
         let up = next * (1.0 - (next / sigma).powi(2)).sqrt();
         let down = next * next / sigma;
 
-        let step = Step { index, timestep, alpha_bar: alpha_bar(sigma) };
+        let step = Step {
+            index,
+            timestep,
+            alpha_bar: alpha_bar(sigma),
+        };
         x = moved(model, x, preserving(sigma), step)?;
         let epsilon = predict(model, x.clone().mul_scalar(preserving(sigma)), step)?;
         let fresh = draw::<E>(noise, &x)?;
@@ -41,7 +45,15 @@ pub fn euler_ancestral<E: From<Error>>(
         if up > 0.0 {
             x = x.add(fresh.mul_scalar(up));
         }
-        if callback(Progress { index, timestep, len: timesteps.len(), x: &x, scale: preserving(next) }).is_break() {
+        if callback(Progress {
+            index,
+            timestep,
+            len: timesteps.len(),
+            x: &x,
+            scale: preserving(next),
+        })
+        .is_break()
+        {
             return Ok(x.mul_scalar(preserving(next)));
         }
     }

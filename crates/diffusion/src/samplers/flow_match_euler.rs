@@ -6,8 +6,9 @@ use super::{
 };
 use crate::{error::Error, time::StepIndex};
 
-/// Euler's method on the probability flow of a flow-matching model: Lipman et al. 2022, "Flow Matching for Generative Modeling"
-/// (arXiv:2210.02747), equation 1, with the straight lines of Liu et al. 2022 (arXiv:2209.03003). Of first order.
+/// Euler's method on the probability flow of a flow-matching model: Lipman et al. 2022, "Flow
+/// Matching for Generative Modeling" (arXiv:2210.02747), equation 1, with the straight lines of Liu
+/// et al. 2022 (arXiv:2209.03003). Of first order.
 ///
 /// diffusers: `FlowMatchEulerDiscreteScheduler`.
 ///
@@ -27,9 +28,25 @@ pub fn flow_match_euler<E: From<Error>>(
         let (sigma, next) = (sigmas[i], sigmas[i + 1]);
 
         // x = x_0 + sigma (epsilon - x_0), so the velocity is the derivative of x by sigma.
-        let v = velocity(model, x.clone(), FlowStep { index, timestep, sigma })?;
+        let v = velocity(
+            model,
+            x.clone(),
+            FlowStep {
+                index,
+                timestep,
+                sigma,
+            },
+        )?;
         x = x.add(v.mul_scalar(next - sigma));
-        if callback(Progress { index, timestep, len: timesteps.len(), x: &x, scale: 1.0 }).is_break() {
+        if callback(Progress {
+            index,
+            timestep,
+            len: timesteps.len(),
+            x: &x,
+            scale: 1.0,
+        })
+        .is_break()
+        {
             break;
         }
     }

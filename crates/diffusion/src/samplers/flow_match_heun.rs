@@ -6,12 +6,14 @@ use super::{
 };
 use crate::{error::Error, time::StepIndex};
 
-/// Heun's method on the probability flow of a flow-matching model: Karras et al. 2022, "Elucidating the Design Space of
-/// Diffusion-Based Generative Models" (arXiv:2206.00364), algorithm 1, on the straight lines of Liu et al. 2022 (arXiv:2209.03003). Of second order;
-/// the step to the clean end is Euler's, because the network was not trained there.
+/// Heun's method on the probability flow of a flow-matching model: Karras et al. 2022, "Elucidating
+/// the Design Space of Diffusion-Based Generative Models" (arXiv:2206.00364), algorithm 1, on the
+/// straight lines of Liu et al. 2022 (arXiv:2209.03003). Of second order; the step to the clean end
+/// is Euler's, because the network was not trained there.
 ///
-/// diffusers: `FlowMatchHeunDiscreteScheduler`. As there, its list of timesteps has two entries for every level but the first, one for
-/// each question to the network, and the callback is called after each: between the two it sees what Euler's step has led to.
+/// diffusers: `FlowMatchHeunDiscreteScheduler`. As there, its list of timesteps has two entries for
+/// every level but the first, one for each question to the network, and the callback is called
+/// after each: between the two it sees what Euler's step has led to.
 ///
 /// **Shapes**: `x` and the result [n, channels, height, width].
 ///
@@ -29,17 +31,51 @@ pub fn flow_match_heun<E: From<Error>>(
         let (sigma, next) = (sigmas[i], sigmas[i + 1]);
 
         let index = StepIndex(2 * i);
-        let v = velocity(model, x.clone(), FlowStep { index, timestep, sigma })?;
+        let v = velocity(
+            model,
+            x.clone(),
+            FlowStep {
+                index,
+                timestep,
+                sigma,
+            },
+        )?;
         let ahead = x.clone().add(v.clone().mul_scalar(next - sigma));
-        if callback(Progress { index, timestep, len, x: &ahead, scale: 1.0 }).is_break() {
+        if callback(Progress {
+            index,
+            timestep,
+            len,
+            x: &ahead,
+            scale: 1.0,
+        })
+        .is_break()
+        {
             return Ok(ahead);
         }
-        let Some(&timestep) = timesteps.get(i + 1) else { return Ok(ahead) };
+        let Some(&timestep) = timesteps.get(i + 1) else {
+            return Ok(ahead);
+        };
 
         let index = StepIndex(2 * i + 1);
-        let v_ahead = velocity(model, ahead, FlowStep { index, timestep, sigma: next })?;
+        let v_ahead = velocity(
+            model,
+            ahead,
+            FlowStep {
+                index,
+                timestep,
+                sigma: next,
+            },
+        )?;
         x = x.add(v.add(v_ahead).mul_scalar(0.5 * (next - sigma)));
-        if callback(Progress { index, timestep, len, x: &x, scale: 1.0 }).is_break() {
+        if callback(Progress {
+            index,
+            timestep,
+            len,
+            x: &x,
+            scale: 1.0,
+        })
+        .is_break()
+        {
             break;
         }
     }

@@ -12,12 +12,13 @@ use crate::{error::Error, time::StepIndex};
 /// How many past predictions a step looks at.
 const ORDER: usize = 4;
 
-/// LMS: the linear multistep method of Adams and Bashforth with uneven steps, of order 4, on the ODE of Karras et al. 2022
-/// (arXiv:2206.00364, equation 4).
+/// LMS: the linear multistep method of Adams and Bashforth with uneven steps, of order 4, on the
+/// ODE of Karras et al. 2022 (arXiv:2206.00364, equation 4).
 ///
-/// diffusers: `LMSDiscreteScheduler`, and k-diffusion's `sample_lms`. With Karras' noise levels where the configuration says
-/// `use_karras_sigmas`. A run that starts in the middle begins with order 1; diffusers takes there the coefficients of a
-/// higher order without the predictions that belong to them.
+/// diffusers: `LMSDiscreteScheduler`, and k-diffusion's `sample_lms`. With Karras' noise levels
+/// where the configuration says `use_karras_sigmas`. A run that starts in the middle begins with
+/// order 1; diffusers takes there the coefficients of a higher order without the predictions that
+/// belong to them.
 ///
 /// **Shapes**: `x` and the result [n, channels, height, width].
 ///
@@ -29,7 +30,8 @@ pub fn lms<E: From<Error>>(
     model: &mut Model<'_, E>,
     callback: &mut Callback<'_>,
 ) -> Result<Tensor<4>, E> {
-    let grid::Levels { timesteps, sigmas } = grid::interpolated(run.schedule, run.steps, run.schedule.use_karras_sigmas())?;
+    let grid::Levels { timesteps, sigmas } =
+        grid::interpolated(run.schedule, run.steps, run.schedule.use_karras_sigmas())?;
     let first = run.first(timesteps.len())?;
     let mut x = x.mul_scalar(initial_scale(run, sigmas[first]));
     let mut derivatives: VecDeque<Tensor<4>> = VecDeque::with_capacity(ORDER); // the newest first
@@ -37,7 +39,11 @@ pub fn lms<E: From<Error>>(
         let index = StepIndex(i);
         let (sigma, next) = (sigmas[i], sigmas[i + 1]);
 
-        let step = Step { index, timestep, alpha_bar: alpha_bar(sigma) };
+        let step = Step {
+            index,
+            timestep,
+            alpha_bar: alpha_bar(sigma),
+        };
         x = moved(model, x, preserving(sigma), step)?;
         let epsilon = predict(model, x.clone().mul_scalar(preserving(sigma)), step)?;
         derivatives.truncate(ORDER - 1);
@@ -46,14 +52,23 @@ pub fn lms<E: From<Error>>(
         for (k, derivative) in derivatives.iter().enumerate() {
             x = x.add(derivative.clone().mul_scalar(coefficient(&nodes, k, next)));
         }
-        if callback(Progress { index, timestep, len: timesteps.len(), x: &x, scale: preserving(next) }).is_break() {
+        if callback(Progress {
+            index,
+            timestep,
+            len: timesteps.len(),
+            x: &x,
+            scale: preserving(next),
+        })
+        .is_break()
+        {
             return Ok(x.mul_scalar(preserving(next)));
         }
     }
     Ok(x)
 }
 
-/// The integral from `nodes[0]` to `end` of the Lagrange polynomial that is 1 at `nodes[k]` and 0 at the others.
+/// The integral from `nodes[0]` to `end` of the Lagrange polynomial that is 1 at `nodes[k]` and 0
+/// at the others.
 ///
 /// Gauss and Legendre's two points are exact for polynomials up to degree 3, which is `ORDER - 1`.
 fn coefficient(nodes: &[f64], k: usize, end: f64) -> f64 {
@@ -61,7 +76,9 @@ fn coefficient(nodes: &[f64], k: usize, end: f64) -> f64 {
     let reach = half / 3f64.sqrt();
     let polynomial = |tau: f64| -> f64 {
         let others = nodes.iter().enumerate().filter(|&(j, _)| j != k);
-        others.map(|(_, node)| (tau - node) / (nodes[k] - node)).product()
+        others
+            .map(|(_, node)| (tau - node) / (nodes[k] - node))
+            .product()
     };
     half * (polynomial(middle - reach) + polynomial(middle + reach))
 }

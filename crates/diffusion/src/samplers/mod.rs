@@ -1,11 +1,13 @@
 //! The samplers: each one function, named after its paper.
 //!
-//! A sampler asks a denoiser for the noise in its latents and knows nothing else: not the prompt, not the guidance, not
-//! what the network predicts (see [`Schedule::epsilon_from_raw`]), not where random numbers come from. Its numbers are
-//! those of the diffusers scheduler of the same name created `from_config` of the model's `scheduler_config.json`.
+//! A sampler asks a denoiser for the noise in its latents and knows nothing else: not the prompt,
+//! not the guidance, not what the network predicts (see [`Schedule::epsilon_from_raw`]), not where
+//! random numbers come from. Its numbers are those of the diffusers scheduler of the same name
+//! created `from_config` of the model's `scheduler_config.json`.
 //!
-//! Latents go in and come out in the variance-preserving scale of [`Schedule`], whatever a sampler uses inside; they are
-//! expected in `f32`. All coefficients are computed in `f64` on the host; a step reads nothing back from the device.
+//! Latents go in and come out in the variance-preserving scale of [`Schedule`], whatever a sampler
+//! uses inside; they are expected in `f32`. All coefficients are computed in `f64` on the host; a
+//! step reads nothing back from the device.
 
 mod ddim;
 mod ddpm;
@@ -26,9 +28,10 @@ use burn::tensor::Tensor;
 use serde_json::Value;
 
 pub use self::{
-    ddim::ddim, ddpm::ddpm, dpmpp_2m::dpmpp_2m, dpmpp_2m::dpmpp_2m_karras, euler::euler, euler_ancestral::euler_ancestral,
-    flow::FlowRun, flow::FlowStep, flow::Velocity, flow_match_euler::flow_match_euler, flow_match_heun::flow_match_heun,
-    lms::lms, pndm::pndm, unipc::unipc,
+    ddim::ddim, ddpm::ddpm, dpmpp_2m::dpmpp_2m, dpmpp_2m::dpmpp_2m_karras, euler::euler,
+    euler_ancestral::euler_ancestral, flow::FlowRun, flow::FlowStep, flow::Velocity,
+    flow_match_euler::flow_match_euler, flow_match_heun::flow_match_heun, lms::lms, pndm::pndm,
+    unipc::unipc,
 };
 use crate::{
     error::{Error, Result},
@@ -38,8 +41,8 @@ use crate::{
 
 /// What a sampler follows. A function of latents and step is one that leaves the latents alone.
 pub trait Predict<E> {
-    /// The noise in latents as the network wants them (variance-preserving, [n, channels, height, width]), after guidance. One
-    /// timestep for the whole batch.
+    /// The noise in latents as the network wants them (variance-preserving, [n, channels, height,
+    /// width]), after guidance. One timestep for the whole batch.
     ///
     /// # Errors
     /// The model's own.
@@ -50,7 +53,8 @@ pub trait Predict<E> {
         false
     }
 
-    /// The latents from which a step is to be taken instead of `x`, in the same scale. Asked once before each step.
+    /// The latents from which a step is to be taken instead of `x`, in the same scale. Asked once
+    /// before each step.
     ///
     /// # Errors
     /// The model's own.
@@ -68,7 +72,8 @@ impl<E, F: FnMut(Tensor<4>, Step) -> Result<Tensor<4>, E>> Predict<E> for F {
 /// What a sampler follows, whatever it is.
 pub type Model<'a, E> = dyn Predict<E> + 'a;
 
-/// Fresh standard normal noise of a shape, on the latents' device. Asked for exactly when diffusers draws some.
+/// Fresh standard normal noise of a shape, on the latents' device. Asked for exactly when diffusers
+/// draws some.
 pub type Noise<'a> = dyn FnMut([usize; 4]) -> Tensor<4> + 'a;
 
 /// Called after every step; `Break` ends the sampling, and the sampler returns the latents it has.
@@ -81,7 +86,8 @@ pub struct Step {
     pub index: StepIndex,
     /// The label for the network.
     pub timestep: Timestep,
-    /// The signal's share of the variance in the latents. Not always the timestep's: Karras' timesteps are rounded.
+    /// The signal's share of the variance in the latents. Not always the timestep's: Karras'
+    /// timesteps are rounded.
     pub alpha_bar: f64,
 }
 
@@ -101,7 +107,11 @@ pub struct Progress<'a> {
 impl Progress<'_> {
     /// The latents after the step, [n, channels, height, width], variance-preserving.
     pub fn latents(&self) -> Tensor<4> {
-        if self.scale == 1.0 { self.x.clone() } else { self.x.clone().mul_scalar(self.scale) }
+        if self.scale == 1.0 {
+            self.x.clone()
+        } else {
+            self.x.clone().mul_scalar(self.scale)
+        }
     }
 }
 
@@ -112,16 +122,23 @@ pub struct Run<'a> {
     pub schedule: &'a Schedule,
     /// Number of denoising steps, 1 to the schedule's number of timesteps.
     pub steps: usize,
-    /// DDIM's share of fresh noise, 0 (deterministic) to 1 (as much as DDPM) and beyond; no other sampler reads it.
+    /// DDIM's share of fresh noise, 0 (deterministic) to 1 (as much as DDPM) and beyond; no other
+    /// sampler reads it.
     pub eta: f64,
-    /// `None`: the latents are pure noise. `Some`: they are noised pictures at the level of this position in the list.
+    /// `None`: the latents are pure noise. `Some`: they are noised pictures at the level of this
+    /// position in the list.
     pub start: Option<StepIndex>,
 }
 
 impl<'a> Run<'a> {
     /// A deterministic run from pure noise.
     pub fn new(schedule: &'a Schedule, steps: usize) -> Self {
-        Self { schedule, steps, eta: 0.0, start: None }
+        Self {
+            schedule,
+            steps,
+            eta: 0.0,
+            start: None,
+        }
     }
 
     /// Position of the first step; an error if the list of `len` steps has no such position.
@@ -129,7 +146,9 @@ impl<'a> Run<'a> {
         match self.start {
             None => Ok(0),
             Some(StepIndex(first)) if first < len => Ok(first),
-            Some(first) => Err(Error::input(format!("cannot start at step {first}: the list has {len} steps, counted from 0"))),
+            Some(first) => Err(Error::input(format!(
+                "cannot start at step {first}: the list has {len} steps, counted from 0"
+            ))),
         }
     }
 }
@@ -180,8 +199,19 @@ impl Sampler {
             Self::Lms => &["lms", "k_lms"],
             Self::Euler => &["euler", "k_euler"],
             Self::EulerAncestral => &["euler-a", "euler_a", "k_euler_a", "euler-ancestral"],
-            Self::DpmPp2m => &["dpm++2m", "dpmpp-2m", "dpmpp_2m", "k_dpmpp_2m", "dpmsolver++"],
-            Self::DpmPp2mKarras => &["dpm++2m-karras", "dpmpp-2m-karras", "dpmpp_2m_karras", "dpmsolver++-karras"],
+            Self::DpmPp2m => &[
+                "dpm++2m",
+                "dpmpp-2m",
+                "dpmpp_2m",
+                "k_dpmpp_2m",
+                "dpmsolver++",
+            ],
+            Self::DpmPp2mKarras => &[
+                "dpm++2m-karras",
+                "dpmpp-2m-karras",
+                "dpmpp_2m_karras",
+                "dpmsolver++-karras",
+            ],
             Self::UniPc => &["unipc"],
         }
     }
@@ -191,7 +221,9 @@ impl Sampler {
     /// # Errors
     /// If it names a scheduler whose sampler is not here.
     pub fn default_for(path: &Path, config: &Value) -> Result<Self> {
-        let Some(class) = config.get("_class_name").and_then(Value::as_str) else { return Ok(Self::Ddim) };
+        let Some(class) = config.get("_class_name").and_then(Value::as_str) else {
+            return Ok(Self::Ddim);
+        };
         Ok(match class {
             "DDIMScheduler" => Self::Ddim,
             "DDPMScheduler" => Self::Ddpm,
@@ -199,12 +231,20 @@ impl Sampler {
             "LMSDiscreteScheduler" => Self::Lms,
             "EulerDiscreteScheduler" => Self::Euler,
             "EulerAncestralDiscreteScheduler" => Self::EulerAncestral,
-            "DPMSolverMultistepScheduler" if config.get("use_karras_sigmas") == Some(&Value::Bool(true)) => Self::DpmPp2mKarras,
+            "DPMSolverMultistepScheduler"
+                if config.get("use_karras_sigmas") == Some(&Value::Bool(true)) =>
+            {
+                Self::DpmPp2mKarras
+            }
             "DPMSolverMultistepScheduler" => Self::DpmPp2m,
             "UniPCMultistepScheduler" => Self::UniPc,
             _ => {
-                return Err(Error::config(path, "_class_name", format!("there is no sampler for `{class}`"))
-                    .with_hint(format!("choose one of {}", name_list())));
+                return Err(Error::config(
+                    path,
+                    "_class_name",
+                    format!("there is no sampler for `{class}`"),
+                )
+                .with_hint(format!("choose one of {}", name_list())));
             }
         })
     }
@@ -248,10 +288,14 @@ pub fn timesteps(sampler: Sampler, schedule: &Schedule, steps: usize) -> Result<
     match sampler {
         Sampler::Ddim | Sampler::Ddpm => grid::strided(schedule, steps),
         Sampler::Pndm => pndm::list(schedule, steps),
-        Sampler::Lms | Sampler::Euler => Ok(grid::interpolated(schedule, steps, schedule.use_karras_sigmas())?.timesteps),
+        Sampler::Lms | Sampler::Euler => {
+            Ok(grid::interpolated(schedule, steps, schedule.use_karras_sigmas())?.timesteps)
+        }
         Sampler::EulerAncestral => Ok(grid::interpolated(schedule, steps, false)?.timesteps),
         Sampler::DpmPp2m => Ok(grid::solver(schedule, steps, grid::Karras::No)?.timesteps),
-        Sampler::DpmPp2mKarras => Ok(grid::solver(schedule, steps, dpmpp_2m::karras(schedule))?.timesteps),
+        Sampler::DpmPp2mKarras => {
+            Ok(grid::solver(schedule, steps, dpmpp_2m::karras(schedule))?.timesteps)
+        }
         Sampler::UniPc => Ok(grid::solver(schedule, steps, unipc::karras(schedule))?.timesteps),
     }
 }
@@ -268,9 +312,12 @@ impl FromStr for Sampler {
     fn from_str(text: &str) -> Result<Self> {
         let plain = |name: &str| name.to_lowercase().replace('_', "-");
         let wanted = plain(text.trim());
-        let found = Self::ALL.into_iter().find(|sampler| sampler.names().iter().any(|name| plain(name) == wanted));
+        let found = Self::ALL
+            .into_iter()
+            .find(|sampler| sampler.names().iter().any(|name| plain(name) == wanted));
         found.ok_or_else(|| {
-            Error::input(format!("there is no sampler `{text}`")).with_hint(format!("choose one of {}", name_list()))
+            Error::input(format!("there is no sampler `{text}`"))
+                .with_hint(format!("choose one of {}", name_list()))
         })
     }
 }
@@ -280,28 +327,50 @@ fn name_list() -> String {
 }
 
 /// Asks the model for the noise in `x`, and sees that it has `x`'s shape.
-fn predict<E: From<Error>>(model: &mut Model<'_, E>, x: Tensor<4>, step: Step) -> Result<Tensor<4>, E> {
+fn predict<E: From<Error>>(
+    model: &mut Model<'_, E>,
+    x: Tensor<4>,
+    step: Step,
+) -> Result<Tensor<4>, E> {
     let shape = x.dims();
     let epsilon = model.epsilon(x, step)?;
     if epsilon.dims() == shape {
         Ok(epsilon)
     } else {
-        Err(Error::input(format!("expected a prediction of shape {shape:?}, found {:?}", epsilon.dims())).into())
+        Err(Error::input(format!(
+            "expected a prediction of shape {shape:?}, found {:?}",
+            epsilon.dims()
+        ))
+        .into())
     }
 }
 
 /// Lets the model move the latents before a step. `scale` brings `x` to the network's scale.
-fn moved<E: From<Error>>(model: &mut Model<'_, E>, x: Tensor<4>, scale: f64, step: Step) -> Result<Tensor<4>, E> {
+fn moved<E: From<Error>>(
+    model: &mut Model<'_, E>,
+    x: Tensor<4>,
+    scale: f64,
+    step: Step,
+) -> Result<Tensor<4>, E> {
     if !model.moves_latents() {
         return Ok(x);
     }
     let shape = x.dims();
-    let x =
-        if scale == 1.0 { model.latents(x, step)? } else { model.latents(x.mul_scalar(scale), step)?.mul_scalar(1.0 / scale) };
+    let x = if scale == 1.0 {
+        model.latents(x, step)?
+    } else {
+        model
+            .latents(x.mul_scalar(scale), step)?
+            .mul_scalar(1.0 / scale)
+    };
     if x.dims() == shape {
         Ok(x)
     } else {
-        Err(Error::input(format!("expected latents of shape {shape:?}, found {:?}", x.dims())).into())
+        Err(Error::input(format!(
+            "expected latents of shape {shape:?}, found {:?}",
+            x.dims()
+        ))
+        .into())
     }
 }
 
@@ -311,6 +380,11 @@ fn draw<E: From<Error>>(noise: &mut Noise<'_>, x: &Tensor<4>) -> Result<Tensor<4
     if fresh.dims() == x.dims() {
         Ok(fresh)
     } else {
-        Err(Error::input(format!("expected noise of shape {:?}, found {:?}", x.dims(), fresh.dims())).into())
+        Err(Error::input(format!(
+            "expected noise of shape {:?}, found {:?}",
+            x.dims(),
+            fresh.dims()
+        ))
+        .into())
     }
 }

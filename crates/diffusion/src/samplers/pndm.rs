@@ -12,15 +12,18 @@ use crate::{
 /// Evaluations of the Runge-Kutta phase: three steps of four.
 const PRK: usize = 12;
 
-/// PNDM: Liu et al. 2022, "Pseudo Numerical Methods for Diffusion Models on Manifolds" (arXiv:2202.09778).
+/// PNDM: Liu et al. 2022, "Pseudo Numerical Methods for Diffusion Models on Manifolds"
+/// (arXiv:2202.09778).
 ///
-/// diffusers: `PNDMScheduler`. Where the configuration says `skip_prk_steps`, as Stable Diffusion's do, this is PLMS: the first
-/// step is evaluated twice (a mean of both ends), the following use 2, 3, then 4 predictions, and N steps take N + 1
-/// evaluations. Otherwise three steps of the pseudo Runge-Kutta method (12 evaluations) come first.
+/// diffusers: `PNDMScheduler`. Where the configuration says `skip_prk_steps`, as Stable Diffusion's
+/// do, this is PLMS: the first step is evaluated twice (a mean of both ends), the following use 2,
+/// 3, then 4 predictions, and N steps take N + 1 evaluations. Otherwise three steps of the pseudo
+/// Runge-Kutta method (12 evaluations) come first.
 ///
-/// The multistep formulas are applied to the network's raw output, as diffusers does; for v models that is not the same as
-/// applying them to the noise. A run that starts in the middle skips the warm-up and begins with order 1; diffusers counts
-/// its steps from there and evaluates each one timestep too late.
+/// The multistep formulas are applied to the network's raw output, as diffusers does; for v models
+/// that is not the same as applying them to the noise. A run that starts in the middle skips the
+/// warm-up and begins with order 1; diffusers counts its steps from there and evaluates each one
+/// timestep too late.
 ///
 /// **Shapes**: `x` and the result [n, channels, height, width].
 ///
@@ -38,10 +41,13 @@ pub fn pndm<E: From<Error>>(
     let runge_kutta = !schedule.skip_prk_steps();
     let mut first = run.first(timesteps.len())?;
     if runge_kutta && first < PRK && !first.is_multiple_of(4) {
-        let problem = format!("cannot start at step {first}: it is inside a Runge-Kutta step, which begin at 0, 4 and 8");
+        let problem = format!(
+            "cannot start at step {first}: it is inside a Runge-Kutta step, which begin at 0, 4 and 8"
+        );
         return Err(Error::input(problem).into());
     }
-    // Of the warm-up's two equal timesteps the second takes the step; a run that starts there needs only that one.
+    // Of the warm-up's two equal timesteps the second takes the step; a run that starts there needs
+    // only that one.
     first += usize::from(!runge_kutta && first == 1);
     let mut outputs: VecDeque<Tensor<4>> = VecDeque::with_capacity(4); // of whole steps, the newest first
     let mut anchor = x.clone(); // where the step under way began
@@ -51,20 +57,33 @@ pub fn pndm<E: From<Error>>(
         let alpha_bar = schedule.alpha_bar(timestep);
         let t = timestep.get() as i64;
 
-        let step = Step { index, timestep, alpha_bar };
+        let step = Step {
+            index,
+            timestep,
+            alpha_bar,
+        };
         // Evaluations inside a step start from its anchor again.
-        let begins = if runge_kutta && i < PRK { i % 4 == 0 } else { runge_kutta || i != 1 };
+        let begins = if runge_kutta && i < PRK {
+            i % 4 == 0
+        } else {
+            runge_kutta || i != 1
+        };
         if begins {
             x = moved(model, x, 1.0, step)?;
         }
         let epsilon = predict(model, x.clone(), step)?;
         let output = schedule.raw_from_epsilon(epsilon, x.clone(), &[alpha_bar])?;
 
-        // What to follow, from which timestep to which; from the anchor unless the step is a new one.
+        // What to follow, from which timestep to which; from the anchor unless the step is a new
+        // one.
         let (follow, from, to) = if runge_kutta && i < PRK {
             let begin = timesteps[i / 4 * 4].get() as i64;
             let to = if i % 2 == 0 { t - stride / 2 } else { t };
-            let weight = if matches!(i % 4, 0 | 3) { 1.0 / 6.0 } else { 1.0 / 3.0 };
+            let weight = if matches!(i % 4, 0 | 3) {
+                1.0 / 6.0
+            } else {
+                1.0 / 3.0
+            };
             let part = output.clone().mul_scalar(weight);
             let sum = match mean.take() {
                 None => part,
@@ -81,7 +100,11 @@ pub fn pndm<E: From<Error>>(
                 (output, begin, to)
             }
         } else if !runge_kutta && i == 1 {
-            (output.add(outputs[0].clone()).mul_scalar(0.5), t + stride, t)
+            (
+                output.add(outputs[0].clone()).mul_scalar(0.5),
+                t + stride,
+                t,
+            )
         } else {
             anchor = x;
             outputs.truncate(3);
@@ -89,7 +112,15 @@ pub fn pndm<E: From<Error>>(
             (adams_bashforth(&outputs), t, t - stride)
         };
         x = transfer(schedule, anchor.clone(), follow, from, to);
-        if callback(Progress { index, timestep, len: timesteps.len(), x: &x, scale: 1.0 }).is_break() {
+        if callback(Progress {
+            index,
+            timestep,
+            len: timesteps.len(),
+            x: &x,
+            scale: 1.0,
+        })
+        .is_break()
+        {
             break;
         }
     }
@@ -106,8 +137,12 @@ pub(super) fn list(schedule: &Schedule, steps: usize) -> Result<Vec<Timestep>> {
         return Ok(timesteps);
     }
     if steps < 4 {
-        return Err(Error::input(format!("PNDM needs at least 4 steps for its Runge-Kutta phase, found {steps}"))
-            .with_hint("choose another sampler, or set `skip_prk_steps` to true in scheduler_config.json"));
+        return Err(Error::input(format!(
+            "PNDM needs at least 4 steps for its Runge-Kutta phase, found {steps}"
+        ))
+        .with_hint(
+            "choose another sampler, or set `skip_prk_steps` to true in scheduler_config.json",
+        ));
     }
     // The first three steps visit their beginning, their middle twice, and their end.
     let half = schedule.num_train_timesteps() / steps / 2;
@@ -135,15 +170,21 @@ fn adams_bashforth(outputs: &VecDeque<Tensor<4>>) -> Tensor<4> {
     sum
 }
 
-/// Equation 11, the transfer part: where the raw `output` leads from timestep `from` to timestep `to`.
+/// Equation 11, the transfer part: where the raw `output` leads from timestep `from` to timestep
+/// `to`.
 fn transfer(schedule: &Schedule, x: Tensor<4>, output: Tensor<4>, from: i64, to: i64) -> Tensor<4> {
     let to_one = schedule.set_alpha_to_one().unwrap_or(false);
-    let (a, b) = (schedule.alpha_bar_or_final(from, to_one), schedule.alpha_bar_or_final(to, to_one));
+    let (a, b) = (
+        schedule.alpha_bar_or_final(from, to_one),
+        schedule.alpha_bar_or_final(to, to_one),
+    );
     let of_x = (b / a).sqrt();
     let of_epsilon = (a - b) / (a * (1.0 - b).sqrt() + (a * (1.0 - a) * b).sqrt());
     // epsilon = sqrt(a) v + sqrt(1 - a) x
     match schedule.prediction() {
         Prediction::Epsilon => x.mul_scalar(of_x).add(output.mul_scalar(of_epsilon)),
-        Prediction::V => x.mul_scalar(of_x + of_epsilon * (1.0 - a).sqrt()).add(output.mul_scalar(of_epsilon * a.sqrt())),
+        Prediction::V => x
+            .mul_scalar(of_x + of_epsilon * (1.0 - a).sqrt())
+            .add(output.mul_scalar(of_epsilon * a.sqrt())),
     }
 }

@@ -7,12 +7,13 @@ use super::{
 };
 use crate::{error::Error, schedule::Schedule, time::StepIndex};
 
-/// UniPC: Zhao et al. 2023, "UniPC: A Unified Predictor-Corrector Framework for Fast Sampling of Diffusion Models"
-/// (arXiv:2302.04867), algorithms 1 and 2, on the prediction of x_0, of order 2 with B(h) = e^h - 1 ("bh2"), or B(h) = h where
-/// the configuration says `solver_type` "bh1".
+/// UniPC: Zhao et al. 2023, "UniPC: A Unified Predictor-Corrector Framework for Fast Sampling of
+/// Diffusion Models" (arXiv:2302.04867), algorithms 1 and 2, on the prediction of x_0, of order 2
+/// with B(h) = e^h - 1 ("bh2"), or B(h) = h where the configuration says `solver_type` "bh1".
 ///
-/// diffusers: `UniPCMultistepScheduler`. The corrector costs no evaluation: it improves the last step with the prediction
-/// made for the next. With Karras' noise levels where the configuration says `use_karras_sigmas`.
+/// diffusers: `UniPCMultistepScheduler`. The corrector costs no evaluation: it improves the last
+/// step with the prediction made for the next. With Karras' noise levels where the configuration
+/// says `use_karras_sigmas`.
 ///
 /// **Shapes**: `x` and the result [n, channels, height, width].
 ///
@@ -24,7 +25,8 @@ pub fn unipc<E: From<Error>>(
     model: &mut Model<'_, E>,
     callback: &mut Callback<'_>,
 ) -> Result<Tensor<4>, E> {
-    let grid::Levels { timesteps, sigmas } = grid::solver(run.schedule, run.steps, karras(run.schedule))?;
+    let grid::Levels { timesteps, sigmas } =
+        grid::solver(run.schedule, run.steps, karras(run.schedule))?;
     let first = run.first(timesteps.len())?;
     let bh1 = run.schedule.is_bh1();
     // The predictions of x_0 one and two steps back, and the latents the last step started from.
@@ -34,26 +36,43 @@ pub fn unipc<E: From<Error>>(
         let index = StepIndex(i);
         let (sigma, next) = (sigmas[i], sigmas[i + 1]);
 
-        let step = Step { index, timestep, alpha_bar: alpha_bar(sigma) };
-        let shift = if model.moves_latents() { Some(moved(model, x.clone(), 1.0, step)?.sub(x.clone())) } else { None };
+        let step = Step {
+            index,
+            timestep,
+            alpha_bar: alpha_bar(sigma),
+        };
+        let shift = if model.moves_latents() {
+            Some(moved(model, x.clone(), 1.0, step)?.sub(x.clone()))
+        } else {
+            None
+        };
         if let Some(shift) = &shift {
             x = x.add(shift.clone());
         }
         let epsilon = predict(model, x.clone(), step)?;
-        let m = x.clone().mul_scalar(1.0 / preserving(sigma)).sub(epsilon.mul_scalar(sigma));
+        let m = x
+            .clone()
+            .mul_scalar(1.0 / preserving(sigma))
+            .sub(epsilon.mul_scalar(sigma));
 
-        // Corrector (algorithm 1): the last step again, now that the prediction at its end is known.
+        // Corrector (algorithm 1): the last step again, now that the prediction at its end is
+        // known.
         if let (Some(start), Some(m0)) = (from.take(), &m0) {
             let step = Half::new(sigmas[i - 1], sigma, bh1);
             let mut d = m.clone().sub(m0.clone());
             if let Some(m1) = &m1 {
                 let r = step.ratio(sigmas[i - 2]);
                 let (rho_1, rho_c) = step.solve(r);
-                d = d.mul_scalar(rho_c).add(m1.clone().sub(m0.clone()).mul_scalar(rho_1 / r));
+                d = d
+                    .mul_scalar(rho_c)
+                    .add(m1.clone().sub(m0.clone()).mul_scalar(rho_1 / r));
             } else {
                 d = d.mul_scalar(0.5);
             }
-            x = start.mul_scalar(step.of_x).add(m0.clone().mul_scalar(step.of_m)).add(d.mul_scalar(step.of_d));
+            x = start
+                .mul_scalar(step.of_x)
+                .add(m0.clone().mul_scalar(step.of_m))
+                .add(d.mul_scalar(step.of_d));
             if let Some(shift) = shift {
                 x = x.add(shift);
             }
@@ -70,7 +89,15 @@ pub fn unipc<E: From<Error>>(
             let r = step.ratio(sigmas[i - 1]);
             x = x.add(m1.clone().sub(m).mul_scalar(step.of_d * 0.5 / r));
         }
-        if callback(Progress { index, timestep, len: timesteps.len(), x: &x, scale: 1.0 }).is_break() {
+        if callback(Progress {
+            index,
+            timestep,
+            len: timesteps.len(),
+            x: &x,
+            scale: 1.0,
+        })
+        .is_break()
+        {
             break;
         }
     }
@@ -79,7 +106,11 @@ pub fn unipc<E: From<Error>>(
 
 /// diffusers rounds Karras' timesteps here whatever the schedule.
 pub(super) fn karras(schedule: &Schedule) -> grid::Karras {
-    if schedule.use_karras_sigmas() { grid::Karras::Rounded } else { grid::Karras::No }
+    if schedule.use_karras_sigmas() {
+        grid::Karras::Rounded
+    } else {
+        grid::Karras::No
+    }
 }
 
 /// The numbers of one half (predictor or corrector) of a step between two noise levels.
@@ -101,7 +132,14 @@ impl Half {
         let (alpha, alpha_next, h) = (preserving(sigma), preserving(next), (sigma / next).ln());
         let of_m = alpha_next * (1.0 - next / sigma);
         let of_d = if bh1 { alpha_next * h } else { of_m };
-        Self { of_x: next * alpha_next / (sigma * alpha), of_m, of_d, h, sigma, bh1 }
+        Self {
+            of_x: next * alpha_next / (sigma * alpha),
+            of_m,
+            of_d,
+            h,
+            sigma,
+            bh1,
+        }
     }
 
     /// Where an older noise level lies, in steps from the start of this one: negative.
@@ -109,10 +147,11 @@ impl Half {
         (self.sigma / older).ln() / self.h
     }
 
-    /// The weights of the older and the newest difference that match the expansion to order 2: equation 9 of the paper.
+    /// The weights of the older and the newest difference that match the expansion to order 2:
+    /// equation 9 of the paper.
     fn solve(&self, r: f64) -> (f64, f64) {
-        // With z = -h: b_1 = phi_1 / B, b_2 = 2 phi_2 / B, where phi_1 = (e^z - 1) / z - 1, phi_2 = phi_1 / z - 1/2, and B is z (bh1)
-        // or e^z - 1 (bh2).
+        // With z = -h: b_1 = phi_1 / B, b_2 = 2 phi_2 / B, where phi_1 = (e^z - 1) / z - 1, phi_2 =
+        // phi_1 / z - 1/2, and B is z (bh1) or e^z - 1 (bh2).
         let z = -self.h;
         let b = if self.bh1 { z } else { z.exp_m1() };
         let phi_1 = z.exp_m1() / z - 1.0;

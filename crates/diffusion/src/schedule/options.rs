@@ -1,8 +1,9 @@
-//! The options of single samplers in a scheduler's configuration: what each class of diffusers 0.42 reads, and which of its values
-//! are implemented.
+//! The options of single samplers in a scheduler's configuration: what each class of diffusers 0.42
+//! reads, and which of its values are implemented.
 //!
-//! A configuration may hold options of other classes, left over from a change of scheduler; diffusers passes them over, and so
-//! are they here. An option that a class has matters when its sampler is used, not before.
+//! A configuration may hold options of other classes, left over from a change of scheduler;
+//! diffusers passes them over, and so are they here. An option that a class has matters when its
+//! sampler is used, not before.
 
 use serde_json::{Map, Value};
 
@@ -46,7 +47,11 @@ const LAST_LOWER: Known = ("lower_order_final", True);
 fn options(sampler: Sampler) -> &'static [Known] {
     match sampler {
         Sampler::Ddim => &[ZERO_SNR, THRESHOLDING],
-        Sampler::Ddpm => &[ZERO_SNR, THRESHOLDING, ("variance_type", Names(&["fixed_small"]))],
+        Sampler::Ddpm => &[
+            ZERO_SNR,
+            THRESHOLDING,
+            ("variance_type", Names(&["fixed_small"])),
+        ],
         Sampler::Pndm => &[],
         Sampler::Lms => &[EXPONENTIAL, BETA],
         Sampler::Euler => &[
@@ -77,7 +82,15 @@ fn options(sampler: Sampler) -> &'static [Known] {
             ("algorithm_type", Names(&["dpmsolver++", "deis"])),
             ("solver_type", Names(&["midpoint", "logrho", "bh1", "bh2"])),
             // Values that do not begin like this are never asked for.
-            ("variance_type", Names(&["fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"])),
+            (
+                "variance_type",
+                Names(&[
+                    "fixed_small",
+                    "fixed_small_log",
+                    "fixed_large",
+                    "fixed_large_log",
+                ]),
+            ),
         ],
         Sampler::UniPc => &[
             ZERO_SNR,
@@ -93,7 +106,10 @@ fn options(sampler: Sampler) -> &'static [Known] {
             LAST_LOWER,
             ("shift_terminal", Null),
             ("predict_x0", True),
-            ("solver_type", Names(&["bh2", "bh1", "midpoint", "heun", "logrho"])),
+            (
+                "solver_type",
+                Names(&["bh2", "bh1", "midpoint", "heun", "logrho"]),
+            ),
             ("disable_corrector", Empty),
             ("solver_p", Null),
         ],
@@ -106,22 +122,36 @@ fn problem(takes: Takes, value: &Value) -> Option<String> {
         False => (value == &Value::Bool(false), "false".to_owned()),
         True => (value == &Value::Bool(true), "true".to_owned()),
         Null => (false, "null".to_owned()),
-        Names(names) => (value.as_str().is_some_and(|v| names.contains(&v)), format!("`{}`", names[0])),
+        Names(names) => (
+            value.as_str().is_some_and(|v| names.contains(&v)),
+            format!("`{}`", names[0]),
+        ),
         Number(n) => (value.as_f64() == Some(n as f64), n.to_string()),
         MinusInfinity => (value == "-Infinity", "-Infinity".to_owned()),
-        Empty => (value.as_array().is_some_and(Vec::is_empty), "an empty list".to_owned()),
+        Empty => (
+            value.as_array().is_some_and(Vec::is_empty),
+            "an empty list".to_owned(),
+        ),
     };
     (!fine).then(|| format!("{value} is not supported, only {only}"))
 }
 
-/// The options of a sampler's class that ask for something else than is implemented: key and problem.
+/// The options of a sampler's class that ask for something else than is implemented: key and
+/// problem.
 pub(super) fn unmet(sampler: Sampler, config: &Map<String, Value>) -> Vec<(&'static str, String)> {
     let asked = |key: &str| config.get(key).filter(|value| !value.is_null());
-    options(sampler).iter().filter_map(|(key, takes)| Some((*key, problem(*takes, asked(key)?)?))).collect()
+    options(sampler)
+        .iter()
+        .filter_map(|(key, takes)| Some((*key, problem(*takes, asked(key)?)?)))
+        .collect()
 }
 
-/// Options that would matter to another class and are none of this sampler's own, with their values.
-pub(super) fn passed_over(sampler: Sampler, config: &Map<String, Value>) -> Vec<(&'static str, &Value)> {
+/// Options that would matter to another class and are none of this sampler's own, with their
+/// values.
+pub(super) fn passed_over(
+    sampler: Sampler,
+    config: &Map<String, Value>,
+) -> Vec<(&'static str, &Value)> {
     let own: Vec<&str> = options(sampler).iter().map(|(key, _)| *key).collect();
     let mut found: Vec<(&'static str, &Value)> = Vec::new();
     for (key, takes) in Sampler::ALL.into_iter().flat_map(options) {

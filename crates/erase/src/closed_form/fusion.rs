@@ -1,4 +1,5 @@
-//! Several changes of the same matrices as one change that does to each concept's rows what its own does (MACE, equation 7).
+//! Several changes of the same matrices as one change that does to each concept's rows what its own
+//! does (MACE, equation 7).
 //!
 //! With `D_i` what concept i adds to a matrix `W0`, and `c_ij` its rows, the solution of
 //!
@@ -6,7 +7,8 @@
 //! min_W  sum_i sum_j |W c_ij - (W0 + D_i) c_ij|^2 + sum_k |W k - W0 k|^2 + lambda |W - W0|^2
 //! ```
 //!
-//! is `W0 + (sum_i D_i S_i) (sum_i S_i + sum k k^T + lambda I)^-1` with `S_i = sum_j c_ij c_ij^T`: one factorisation for all matrices.
+//! is `W0 + (sum_i D_i S_i) (sum_i S_i + sum k k^T + lambda I)^-1` with `S_i = sum_j c_ij c_ij^T`:
+//! one factorisation for all matrices.
 
 use faer::{Mat, MatRef, linalg::solvers::Solve};
 
@@ -27,8 +29,15 @@ pub(crate) struct Fusion {
 impl Fusion {
     /// For these matrices.
     pub(crate) fn new(layers: &[Layer], width: usize, lambda: f64) -> Self {
-        let moved = layers.iter().map(|layer| Mat::zeros(layer.matrix.nrows(), width)).collect();
-        Self { lambda, seen: Mat::zeros(width, width), moved }
+        let moved = layers
+            .iter()
+            .map(|layer| Mat::zeros(layer.matrix.nrows(), width))
+            .collect();
+        Self {
+            lambda,
+            seen: Mat::zeros(width, width),
+            moved,
+        }
     }
 
     /// Rows `[n, width]` are to be seen as with `changes`, one for each matrix in its shape.
@@ -41,7 +50,8 @@ impl Fusion {
         self.seen += own;
     }
 
-    /// As [`add`](Self::add) for rows of which the sum of `k k^T` is known, `[width, width]`, each with that weight.
+    /// As [`add`](Self::add) for rows of which the sum of `k k^T` is known, `[width, width]`, each
+    /// with that weight.
     pub(crate) fn add_sum(&mut self, sum: MatRef<'_, f64>, weight: f64, changes: &[Mat<f64>]) {
         for (moved, change) in self.moved.iter_mut().zip(changes) {
             *moved += faer::Scale(weight) * (change * sum);
@@ -61,7 +71,9 @@ impl Fusion {
     pub(crate) fn solve(&self, layers: &[Layer]) -> Result<(Vec<Mat<f64>>, f64)> {
         let (factor, condition) = factor(&ridge(&self.seen, self.lambda), self.lambda)?;
         // X A = M with A symmetric: A X^T = M^T.
-        let one = |(layer, moved): (&Layer, &Mat<f64>)| &layer.matrix + factor.solve(moved.transpose()).transpose();
+        let one = |(layer, moved): (&Layer, &Mat<f64>)| {
+            &layer.matrix + factor.solve(moved.transpose()).transpose()
+        };
         Ok((layers.iter().zip(&self.moved).map(one).collect(), condition))
     }
 }
@@ -77,10 +89,21 @@ mod tests {
 
     #[test]
     fn each_concept_is_changed_as_by_its_own_and_kept_rows_stay() {
-        let layers: Vec<Layer> = (0..2).map(|k| Layer { name: format!("{k}"), matrix: numbers(3 + k, 8, k as u64) }).collect();
+        let layers: Vec<Layer> = (0..2)
+            .map(|k| Layer {
+                name: format!("{k}"),
+                matrix: numbers(3 + k, 8, k as u64),
+            })
+            .collect();
         let (rows, kept) = ([numbers(2, 8, 10), numbers(2, 8, 11)], numbers(4, 8, 12));
-        let changes: Vec<Vec<Mat<f64>>> =
-            (0..2).map(|i| layers.iter().map(|l| numbers(l.matrix.nrows(), 8, 20 + i)).collect()).collect();
+        let changes: Vec<Vec<Mat<f64>>> = (0..2)
+            .map(|i| {
+                layers
+                    .iter()
+                    .map(|l| numbers(l.matrix.nrows(), 8, 20 + i))
+                    .collect()
+            })
+            .collect();
         let mut fusion = Fusion::new(&layers, 8, 1e-9);
         for (rows, changes) in rows.iter().zip(&changes) {
             fusion.add(rows.as_ref(), changes);

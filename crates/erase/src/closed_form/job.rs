@@ -1,4 +1,5 @@
-//! From a job to what closed-form methods work on: pairs of prompts, checked numbers, a record of it all.
+//! From a job to what closed-form methods work on: pairs of prompts, checked numbers, a record of
+//! it all.
 
 use faer::Mat;
 use serde::Serialize;
@@ -27,7 +28,8 @@ pub(crate) struct EncodedPair {
 }
 
 impl EncodedPair {
-    /// Rows of the concept's prompt, and what each is to become: `g + eta (g - c)`, `[links, width]` each.
+    /// Rows of the concept's prompt, and what each is to become: `g + eta (g - c)`, `[links,
+    /// width]` each.
     pub(crate) fn rows(&self, links: &[Link]) -> (Mat<f64>, Mat<f64>) {
         let (c, g) = linked(&self.c, &self.g, links);
         self.past(c, g)
@@ -44,7 +46,11 @@ impl EncodedPair {
 ///
 /// # Errors
 /// If the caller interrupts.
-pub(crate) fn keep_preserved(job: &mut Job<'_>, regression: &mut Regression, weight: f64) -> Result<()> {
+pub(crate) fn keep_preserved(
+    job: &mut Job<'_>,
+    regression: &mut Regression,
+    weight: f64,
+) -> Result<()> {
     let prompts: Vec<String> = job.preserve.iter().flat_map(Concept::asked).collect();
     for prompt in encode(job, &prompts)? {
         regression.keep(prompt.rows.as_ref(), weight);
@@ -56,24 +62,50 @@ pub(crate) fn keep_preserved(job: &mut Job<'_>, regression: &mut Regression, wei
 ///
 /// # Errors
 /// If a prompt that a concept is to leave does not name it, or the caller interrupts.
-pub(crate) fn encode_pairs(job: &mut Job<'_>, pairs: &[Pair], eta: f64) -> Result<Vec<EncodedPair>> {
-    for concept in job.concepts.iter().filter(|concept| concept.leaves_prompts()) {
-        if let Some(prompt) = concept.prompts.iter().find(|prompt| concept.taken_out_of(prompt.asks()).is_none()) {
+pub(crate) fn encode_pairs(
+    job: &mut Job<'_>,
+    pairs: &[Pair],
+    eta: f64,
+) -> Result<Vec<EncodedPair>> {
+    for concept in job
+        .concepts
+        .iter()
+        .filter(|concept| concept.leaves_prompts())
+    {
+        if let Some(prompt) = concept
+            .prompts
+            .iter()
+            .find(|prompt| concept.taken_out_of(prompt.asks()).is_none())
+        {
             let (from, name) = (prompt.asks(), &concept.name);
             return Err(Error::input(format!("--from `{from}` does not name `{name}`, so there are no words to take out of it"))
                 .with_hint("a closed form moves rows of words; methods that train predictions, such as esd, take any prompt"));
         }
     }
-    let both: Vec<String> = pairs.iter().flat_map(|pair| [pair.asks.clone(), pair.instead.clone()]).collect();
+    let both: Vec<String> = pairs
+        .iter()
+        .flat_map(|pair| [pair.asks.clone(), pair.instead.clone()])
+        .collect();
     let mut encoded = encode(job, &both)?.into_iter();
-    Ok(std::iter::from_fn(|| Some(EncodedPair { c: encoded.next()?, g: encoded.next()?, eta })).collect())
+    Ok(std::iter::from_fn(|| {
+        Some(EncodedPair {
+            c: encoded.next()?,
+            g: encoded.next()?,
+            eta,
+        })
+    })
+    .collect())
 }
 
 /// Keeps all positions of the empty prompt: guidance asks it at every step of every picture.
 ///
 /// # Errors
 /// If the caller interrupts.
-pub(crate) fn keep_empty(job: &mut Job<'_>, regression: &mut Regression, weight: f64) -> Result<()> {
+pub(crate) fn keep_empty(
+    job: &mut Job<'_>,
+    regression: &mut Regression,
+    weight: f64,
+) -> Result<()> {
     for prompt in encode(job, &[String::new()])? {
         regression.keep(prompt.rows.as_ref(), weight);
     }
@@ -85,8 +117,13 @@ pub(crate) fn keep_empty(job: &mut Job<'_>, regression: &mut Regression, weight:
 /// # Errors
 /// If one is not; the error names it.
 pub(crate) fn check(options: &[(&str, f64)]) -> Result<()> {
-    match options.iter().find(|(_, value)| !(value.is_finite() && *value >= 0.0)) {
-        Some((name, value)) => Err(Error::input(format!("{name} is {value}, expected a finite number, 0 or more"))),
+    match options
+        .iter()
+        .find(|(_, value)| !(value.is_finite() && *value >= 0.0))
+    {
+        Some((name, value)) => Err(Error::input(format!(
+            "{name} is {value}, expected a finite number, 0 or more"
+        ))),
         None => Ok(()),
     }
 }
@@ -96,9 +133,18 @@ pub(crate) fn check(options: &[(&str, f64)]) -> Result<()> {
 /// # Errors
 /// If the options cannot be written.
 pub(crate) fn recorded<T: Serialize>(job: &Job<'_>, options: &T) -> Result<Value> {
-    let mut value = serde_json::to_value(options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    let mut value = serde_json::to_value(options)
+        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     if let Some(map) = value.as_object_mut() {
-        map.insert("preserve".into(), json!(job.preserve.iter().map(|c| c.name.as_str()).collect::<Vec<_>>()));
+        map.insert(
+            "preserve".into(),
+            json!(
+                job.preserve
+                    .iter()
+                    .map(|c| c.name.as_str())
+                    .collect::<Vec<_>>()
+            ),
+        );
         map.insert("prior".into(), job.captions.about());
     }
     Ok(value)

@@ -1,5 +1,6 @@
-//! What closed-form methods share: the keys and values of the cross-attention as matrices in f64, prompts as rows of hidden
-//! states, and the ridge regression that moves some rows while others stay.
+//! What closed-form methods share: the keys and values of the cross-attention as matrices in f64,
+//! prompts as rows of hidden states, and the ridge regression that moves some rows while others
+//! stay.
 
 pub(crate) mod align;
 pub(crate) mod debias;
@@ -18,4 +19,6 @@ pub(crate) use layers::{KEYS_AND_VALUES, Layer, VALUES, finish, layers, multipli
 pub(crate) use regression::Regression;
 pub(crate) use rows::{Encoded, Positions, Statistics, caption_rows, encode, statistics};
 pub use sentences::Expand;
-pub(crate) use sentences::{Kind, Pair, contrasts, expanded, in_sentences, prompt_pairs, sentences};
+pub(crate) use sentences::{
+    Kind, Pair, contrasts, expanded, in_sentences, prompt_pairs, sentences,
+};

@@ -6,8 +6,8 @@
 //! min_W  sum s |W c - W0 g|^2 + lambda |W - W0|^2
 //! ```
 //!
-//! is `W = W0 M` with one matrix `M = (lambda I + sum s g c^T) (lambda I + sum s c c^T)^-1` for all layers: one factorisation,
-//! and one product for each of them.
+//! is `W = W0 M` with one matrix `M = (lambda I + sum s g c^T) (lambda I + sum s c c^T)^-1` for all
+//! layers: one factorisation, and one product for each of them.
 
 use faer::{
     Accum, Mat, MatRef, Side,
@@ -19,7 +19,8 @@ use faer::{
 
 use crate::error::{Error, Result};
 
-/// Eigenvalues this far apart are rounding: rows are f32, of relative precision 6e-8, and enter squared.
+/// Eigenvalues this far apart are rounding: rows are f32, of relative precision 6e-8, and enter
+/// squared.
 const SINGULAR: f64 = 1e-11;
 
 /// Sums over pairs of rows: where each is to go, and how much that weighs.
@@ -42,7 +43,11 @@ pub(crate) struct Solution {
 impl Regression {
     /// `lambda` is the weight of staying as it is, for rows of this width.
     pub(crate) fn new(width: usize, lambda: f64) -> Self {
-        Self { lambda, moved: Mat::zeros(width, width), seen: Mat::zeros(width, width) }
+        Self {
+            lambda,
+            moved: Mat::zeros(width, width),
+            seen: Mat::zeros(width, width),
+        }
     }
 
     /// Rows `from` are to be seen as rows `to`, both `[n, width]`, each with that weight.
@@ -59,7 +64,8 @@ impl Regression {
         self.pull(rows, rows, weight);
     }
 
-    /// As [`keep`](Self::keep) for many rows, of which the sum of `k k^T` is known, `[width, width]`.
+    /// As [`keep`](Self::keep) for many rows, of which the sum of `k k^T` is known, `[width,
+    /// width]`.
     pub(crate) fn keep_sum(&mut self, sum: MatRef<'_, f64>, weight: f64) {
         self.moved += faer::Scale(weight) * sum;
         self.seen += faer::Scale(weight) * sum;
@@ -72,7 +78,10 @@ impl Regression {
     pub(crate) fn solve(&self) -> Result<Solution> {
         let (factor, condition) = factor(&ridge(&self.seen, self.lambda), self.lambda)?;
         // M A = B with A symmetric: A M^T = B^T.
-        let map = factor.solve(ridge(&self.moved, self.lambda).transpose()).transpose().to_owned();
+        let map = factor
+            .solve(ridge(&self.moved, self.lambda).transpose())
+            .transpose()
+            .to_owned();
         Ok(Solution { map, condition })
     }
 }
@@ -82,13 +91,27 @@ impl Regression {
 /// # Shapes
 /// - sums: `[width, width]`
 /// - a, b: `[n, width]`
-pub(crate) fn add_products(sums: &mut Mat<f64>, a: MatRef<'_, f64>, b: MatRef<'_, f64>, weight: f64) {
-    matmul(sums, Accum::Add, a.transpose(), b, weight, faer::get_global_parallelism());
+pub(crate) fn add_products(
+    sums: &mut Mat<f64>,
+    a: MatRef<'_, f64>,
+    b: MatRef<'_, f64>,
+    weight: f64,
+) {
+    matmul(
+        sums,
+        Accum::Add,
+        a.transpose(),
+        b,
+        weight,
+        faer::get_global_parallelism(),
+    );
 }
 
 /// `A + lambda I`.
 pub(crate) fn ridge(sums: &Mat<f64>, lambda: f64) -> Mat<f64> {
-    Mat::from_fn(sums.nrows(), sums.ncols(), |i, j| sums[(i, j)] + if i == j { lambda } else { 0.0 })
+    Mat::from_fn(sums.nrows(), sums.ncols(), |i, j| {
+        sums[(i, j)] + if i == j { lambda } else { 0.0 }
+    })
 }
 
 /// The Cholesky factor of a symmetric matrix and its condition number.
@@ -97,16 +120,25 @@ pub(crate) fn ridge(sums: &Mat<f64>, lambda: f64) -> Mat<f64> {
 /// If it is singular.
 pub(crate) fn factor(matrix: &Mat<f64>, lambda: f64) -> Result<(Llt<f64>, f64)> {
     let singular = || {
-        Error::input(format!("the regression is singular at lambda {lambda}"))
-            .with_hint("give lambda a larger value: it is what keeps directions that no prompt shows")
+        Error::input(format!("the regression is singular at lambda {lambda}")).with_hint(
+            "give lambda a larger value: it is what keeps directions that no prompt shows",
+        )
     };
-    let eigenvalues = matrix.self_adjoint_eigenvalues(Side::Lower).map_err(|_| singular())?;
-    let (least, most) = (eigenvalues.first().copied().unwrap_or(0.0), eigenvalues.last().copied().unwrap_or(0.0));
+    let eigenvalues = matrix
+        .self_adjoint_eigenvalues(Side::Lower)
+        .map_err(|_| singular())?;
+    let (least, most) = (
+        eigenvalues.first().copied().unwrap_or(0.0),
+        eigenvalues.last().copied().unwrap_or(0.0),
+    );
     let usable = least > most * SINGULAR && most.is_finite();
     if !usable {
         return Err(singular());
     }
-    Ok((matrix.llt(Side::Lower).map_err(|_| singular())?, most / least))
+    Ok((
+        matrix.llt(Side::Lower).map_err(|_| singular())?,
+        most / least,
+    ))
 }
 
 #[cfg(test)]
@@ -142,11 +174,18 @@ mod tests {
         regression.pull(c.as_ref(), g.as_ref(), 1.0);
         let error = regression.solve().unwrap_err();
         assert!(error.to_string().contains("lambda 0") && error.hint().is_some());
-        // With as many rows as the width there is one solution, and it does everything that is asked.
+        // With as many rows as the width there is one solution, and it does everything that is
+        // asked.
         regression.keep(kept.as_ref(), 1.0);
         let found = regression.solve().unwrap();
-        assert!(distance(&(&c * found.map.transpose()), &g) < 1e-9, "the concept becomes the anchor");
-        assert!(distance(&(&kept * found.map.transpose()), &kept) < 1e-9, "kept rows stay");
+        assert!(
+            distance(&(&c * found.map.transpose()), &g) < 1e-9,
+            "the concept becomes the anchor"
+        );
+        assert!(
+            distance(&(&kept * found.map.transpose()), &kept) < 1e-9,
+            "kept rows stay"
+        );
         assert!(found.condition > 1.0);
         // With a lambda that goes to zero alone, the same of the concept's row.
         let mut alone = Regression::new(6, 1e-10);

@@ -39,7 +39,10 @@ impl Encoded {
 
     /// The same positions with every row multiplied by a matrix, `[width, width]`, from the left.
     pub(crate) fn mapped(&self, map: &Mat<f64>) -> Self {
-        Self { rows: &self.rows * map.transpose(), ..self.clone() }
+        Self {
+            rows: &self.rows * map.transpose(),
+            ..self.clone()
+        }
     }
 
     /// The last word's row, `[1, width]`.
@@ -60,13 +63,23 @@ pub(crate) fn encode(job: &mut Job<'_>, prompts: &[String]) -> Result<Vec<Encode
     Ok(all)
 }
 
-/// As [`encode`], without the padding behind the longest of some prompts. Attention is causal, so no row before depends on it, and
-/// prompts are short.
+/// As [`encode`], without the padding behind the longest of some prompts. Attention is causal, so
+/// no row before depends on it, and prompts are short.
 fn encode_spoken(job: &Job<'_>, prompts: &[String]) -> Vec<Encoded> {
     let encode = |part: &[String]| {
-        let encoded: Vec<_> = part.iter().map(|prompt| job.pipeline.tokenizer.encode(prompt)).collect();
-        let longest = encoded.iter().map(|prompt| prompt.length).max().unwrap_or(0);
-        let ids: Vec<Vec<u32>> = encoded.iter().map(|prompt| prompt.ids[..longest].to_vec()).collect();
+        let encoded: Vec<_> = part
+            .iter()
+            .map(|prompt| job.pipeline.tokenizer.encode(prompt))
+            .collect();
+        let longest = encoded
+            .iter()
+            .map(|prompt| prompt.length)
+            .max()
+            .unwrap_or(0);
+        let ids: Vec<Vec<u32>> = encoded
+            .iter()
+            .map(|prompt| prompt.ids[..longest].to_vec())
+            .collect();
         as_rows(job, part, job.pipeline.text_network().forward(&ids))
     };
     prompts.chunks(4 * AT_ONCE).flat_map(encode).collect()
@@ -79,9 +92,17 @@ fn as_rows(job: &Job<'_>, prompts: &[String], hidden: Tensor<3>) -> Vec<Encoded>
     let one = |(rows, prompt): (&[f32], &String)| {
         let encoded = job.pipeline.tokenizer.encode(prompt);
         let rows = Mat::from_fn(tokens, width, |i, j| f64::from(rows[i * width + j]));
-        Encoded { rows, last: encoded.length.saturating_sub(2), ids: encoded.ids }
+        Encoded {
+            rows,
+            last: encoded.length.saturating_sub(2),
+            ids: encoded.ids,
+        }
     };
-    numbers.chunks_exact(tokens * width).zip(prompts).map(one).collect()
+    numbers
+        .chunks_exact(tokens * width)
+        .zip(prompts)
+        .map(one)
+        .collect()
 }
 
 /// Which positions of a caption count in its statistics.
@@ -106,24 +127,41 @@ pub(crate) struct Statistics {
     pub(crate) captions: usize,
 }
 
-/// The statistics of the job's captions, computed once for a text encoder and a list of captions and kept for every job.
+/// The statistics of the job's captions, computed once for a text encoder and a list of captions
+/// and kept for every job.
 ///
 /// # Errors
 /// If the caller interrupts or the store fails.
 pub(crate) fn statistics(job: &mut Job<'_>, positions: Positions) -> Result<Statistics> {
     let width = job.pipeline.text_encoder.config.hidden_size;
-    let content = format!("statistics-1/{}/{}/{positions:?}", job.base_hash, job.captions.hash());
+    let content = format!(
+        "statistics-1/{}/{}/{positions:?}",
+        job.base_hash,
+        job.captions.hash()
+    );
     let hash = blake3::hash(content.as_bytes()).to_hex().to_string();
-    if let Some(found) = job.store.get_shared(&hash)?.and_then(|stored| read(&stored, width)) {
+    if let Some(found) = job
+        .store
+        .get_shared(&hash)?
+        .and_then(|stored| read(&stored, width))
+    {
         let (sum, count) = found;
-        return Ok(Statistics { sum, count, captions: job.captions.lines.len().max(1) });
+        return Ok(Statistics {
+            sum,
+            count,
+            captions: job.captions.lines.len().max(1),
+        });
     }
     let (mut sum, mut count) = (Mat::<f64>::zeros(width, width), 0);
     over_captions(job, positions, &mut |rows| {
         count += rows.nrows();
         add_products(&mut sum, rows.as_ref(), rows.as_ref(), 1.0);
     })?;
-    let found = Statistics { sum, count, captions: job.captions.lines.len().max(1) };
+    let found = Statistics {
+        sum,
+        count,
+        captions: job.captions.lines.len().max(1),
+    };
     job.store.put_shared(&hash, write(&found))?;
     Ok(found)
 }
@@ -134,32 +172,58 @@ pub(crate) fn statistics(job: &mut Job<'_>, positions: Positions) -> Result<Stat
 /// As [`statistics`].
 pub(crate) fn caption_rows(job: &mut Job<'_>, positions: Positions) -> Result<Mat<f64>> {
     let width = job.pipeline.text_encoder.config.hidden_size;
-    let content = format!("rows-1/{}/{}/{positions:?}", job.base_hash, job.captions.hash());
+    let content = format!(
+        "rows-1/{}/{}/{positions:?}",
+        job.base_hash,
+        job.captions.hash()
+    );
     let hash = blake3::hash(content.as_bytes()).to_hex().to_string();
-    let stored = job.store.get_shared(&hash)?.and_then(|stored| stored.get("rows")?.to_f32());
+    let stored = job
+        .store
+        .get_shared(&hash)?
+        .and_then(|stored| stored.get("rows")?.to_f32());
     let numbers = match stored.filter(|numbers| numbers.len() % width == 0) {
         Some(numbers) => numbers,
         None => {
             // The encoder's numbers are f32, so nothing is lost.
             let mut numbers = Vec::new();
             over_captions(job, positions, &mut |rows| {
-                numbers.extend((0..rows.nrows() * width).map(|i| rows[(i / width, i % width)] as f32));
+                numbers
+                    .extend((0..rows.nrows() * width).map(|i| rows[(i / width, i % width)] as f32));
             })?;
             let rows = HostTensor::from_f32([numbers.len() / width, width], &numbers);
-            job.store.put_shared(&hash, Tensors::from([("rows".to_owned(), rows)]))?;
+            job.store
+                .put_shared(&hash, Tensors::from([("rows".to_owned(), rows)]))?;
             numbers
         }
     };
-    Ok(Mat::from_fn(numbers.len() / width, width, |i, j| f64::from(numbers[i * width + j])))
+    Ok(Mat::from_fn(numbers.len() / width, width, |i, j| {
+        f64::from(numbers[i * width + j])
+    }))
 }
 
 /// Shows the chosen rows of all captions, those of some captions at a time, `[n, width]`.
-fn over_captions(job: &mut Job<'_>, positions: Positions, see: &mut dyn FnMut(Mat<f64>)) -> Result<()> {
-    let (lines, width) = (job.captions.lines.clone(), job.pipeline.text_encoder.config.hidden_size);
-    job.tell(Event::Stage { name: "encoding captions", total: lines.len(), done: 0 })?;
+fn over_captions(
+    job: &mut Job<'_>,
+    positions: Positions,
+    see: &mut dyn FnMut(Mat<f64>),
+) -> Result<()> {
+    let (lines, width) = (
+        job.captions.lines.clone(),
+        job.pipeline.text_encoder.config.hidden_size,
+    );
+    job.tell(Event::Stage {
+        name: "encoding captions",
+        total: lines.len(),
+        done: 0,
+    })?;
     let mut done = 0;
     for part in lines.chunks(4 * AT_ONCE) {
-        let captions = if positions == Positions::All { encode(job, part)? } else { encode_spoken(job, part) };
+        let captions = if positions == Positions::All {
+            encode(job, part)?
+        } else {
+            encode_spoken(job, part)
+        };
         let chosen = captions.into_iter().map(|caption| match positions {
             Positions::All => caption.rows,
             Positions::Spoken => caption.at(0..caption.end() + 1),
@@ -175,14 +239,24 @@ fn over_captions(job: &mut Job<'_>, positions: Positions, see: &mut dyn FnMut(Ma
 /// f64 has no place in a checkpoint's tensors, so its bits go as integers.
 fn write(statistics: &Statistics) -> Tensors {
     let n = statistics.sum.nrows();
-    let bits: Vec<i64> = (0..n * n).map(|i| statistics.sum[(i / n, i % n)].to_bits() as i64).collect();
+    let bits: Vec<i64> = (0..n * n)
+        .map(|i| statistics.sum[(i / n, i % n)].to_bits() as i64)
+        .collect();
     let count = HostTensor::from_i64([1], &[statistics.count as i64]);
-    Tensors::from([("sum".to_owned(), HostTensor::from_i64([n, n], &bits)), ("count".to_owned(), count)])
+    Tensors::from([
+        ("sum".to_owned(), HostTensor::from_i64([n, n], &bits)),
+        ("count".to_owned(), count),
+    ])
 }
 
 fn read(stored: &Tensors, width: usize) -> Option<(Mat<f64>, usize)> {
-    let bits = stored.get("sum").filter(|sum| sum.shape() == [width, width])?.to_i64()?;
+    let bits = stored
+        .get("sum")
+        .filter(|sum| sum.shape() == [width, width])?
+        .to_i64()?;
     let count = usize::try_from(*stored.get("count")?.to_i64()?.first()?).ok()?;
-    let sum = Mat::from_fn(width, width, |i, j| f64::from_bits(bits[i * width + j] as u64));
+    let sum = Mat::from_fn(width, width, |i, j| {
+        f64::from_bits(bits[i * width + j] as u64)
+    });
     Some((sum, count))
 }

@@ -18,34 +18,67 @@ impl Pair {
         let asks = prompt.asks();
         // A prompt that the concept is to leave becomes itself without the concept.
         let instead = match concept.leaves_prompts() {
-            true => concept.taken_out_of(asks).unwrap_or_else(|| asks.to_owned()),
+            true => concept
+                .taken_out_of(asks)
+                .unwrap_or_else(|| asks.to_owned()),
             false => prompt.instead(),
         };
-        Self { asks: asks.to_owned(), instead, anchored: prompt.anchor.is_some() }
+        Self {
+            asks: asks.to_owned(),
+            instead,
+            anchored: prompt.anchor.is_some(),
+        }
     }
 
     /// Both sides in a sentence.
     fn within(&self, sentence: &str) -> Self {
         let put = |text: &str| sentence.replace("{}", text).trim().to_owned();
-        Self { asks: put(&self.asks), instead: put(&self.instead), anchored: self.anchored }
+        Self {
+            asks: put(&self.asks),
+            instead: put(&self.instead),
+            anchored: self.anchored,
+        }
     }
 }
 
-/// The pairs of some concepts: with `captions` of all prompts, otherwise without a world's captions, which say more than the
-/// concept. Prompts of `--from` always count: there are no others.
+/// The pairs of some concepts: with `captions` of all prompts, otherwise without a world's
+/// captions, which say more than the concept. Prompts of `--from` always count: there are no
+/// others.
 pub(crate) fn prompt_pairs(concepts: &[Concept], captions: bool) -> Vec<Pair> {
-    let prompts = concepts.iter().flat_map(|concept| concept.prompts.iter().map(move |prompt| (concept, prompt)));
-    let counts = |(concept, prompt): &(&Concept, &ConceptPrompt)| captions || prompt.from.is_none() || concept.leaves_prompts();
-    prompts.filter(counts).map(|(concept, prompt)| Pair::of(concept, prompt)).collect()
+    let prompts = concepts
+        .iter()
+        .flat_map(|concept| concept.prompts.iter().map(move |prompt| (concept, prompt)));
+    let counts = |(concept, prompt): &(&Concept, &ConceptPrompt)| {
+        captions || prompt.from.is_none() || concept.leaves_prompts()
+    };
+    prompts
+        .filter(counts)
+        .map(|(concept, prompt)| Pair::of(concept, prompt))
+        .collect()
 }
 
 /// All prompts of some concepts, each with the one that differs from it in the concept alone.
 pub(crate) fn contrasts(concepts: &[Concept]) -> Vec<Pair> {
     let of = |concept: &Concept, prompt: &ConceptPrompt| {
         let pair = Pair::of(concept, prompt);
-        if concept.leaves_prompts() { pair } else { Pair { instead: prompt.without(), ..pair } }
+        if concept.leaves_prompts() {
+            pair
+        } else {
+            Pair {
+                instead: prompt.without(),
+                ..pair
+            }
+        }
     };
-    concepts.iter().flat_map(|concept| concept.prompts.iter().map(move |prompt| of(concept, prompt))).collect()
+    concepts
+        .iter()
+        .flat_map(|concept| {
+            concept
+                .prompts
+                .iter()
+                .map(move |prompt| of(concept, prompt))
+        })
+        .collect()
 }
 
 /// Which further wordings of every prompt are edited.
@@ -65,15 +98,30 @@ impl Expand {
     fn forms(self) -> &'static [&'static str] {
         match self {
             Self::None => &[],
-            Self::Object => &["image of {}", "photo of {}", "portrait of {}", "picture of {}", "painting of {}"],
-            Self::Art => &["painting by {}", "art by {}", "artwork by {}", "picture by {}", "style of {}"],
+            Self::Object => &[
+                "image of {}",
+                "photo of {}",
+                "portrait of {}",
+                "picture of {}",
+                "painting of {}",
+            ],
+            Self::Art => &[
+                "painting by {}",
+                "art by {}",
+                "artwork by {}",
+                "picture by {}",
+                "style of {}",
+            ],
         }
     }
 }
 
 /// The pairs, and each of them in further wordings, on both sides.
 pub(crate) fn expanded(pairs: Vec<Pair>, expand: Expand) -> Vec<Pair> {
-    let more: Vec<Pair> = pairs.iter().flat_map(|pair| expand.forms().iter().map(|form| pair.within(form))).collect();
+    let more: Vec<Pair> = pairs
+        .iter()
+        .flat_map(|pair| expand.forms().iter().map(|form| pair.within(form)))
+        .collect();
     pairs.into_iter().chain(more).collect()
 }
 
@@ -154,14 +202,20 @@ const STYLE_SENTENCES: [&str; 30] = [
     "a museum wall with {}",
 ];
 
-/// Pairs of sentences: all of a concept's prompts where it has several, otherwise its prompt in `templates` of the compiled-in
-/// sentences. Then the same with each synonym in the place of the concept's name.
+/// Pairs of sentences: all of a concept's prompts where it has several, otherwise its prompt in
+/// `templates` of the compiled-in sentences. Then the same with each synonym in the place of the
+/// concept's name.
 pub(crate) fn sentences(concepts: &[Concept], synonyms: &[String], templates: usize) -> Vec<Pair> {
     in_sentences(concepts, synonyms, templates, Kind::Object)
 }
 
 /// [`sentences`] about a kind of concept.
-pub(crate) fn in_sentences(concepts: &[Concept], synonyms: &[String], templates: usize, kind: Kind) -> Vec<Pair> {
+pub(crate) fn in_sentences(
+    concepts: &[Concept],
+    synonyms: &[String],
+    templates: usize,
+    kind: Kind,
+) -> Vec<Pair> {
     let forms = match kind {
         Kind::Object => &SENTENCES,
         Kind::Style => &STYLE_SENTENCES,
@@ -173,15 +227,28 @@ pub(crate) fn in_sentences(concepts: &[Concept], synonyms: &[String], templates:
             [one] if templates > 0 && !concept.leaves_prompts() => {
                 let put = |form: &&str| {
                     let pair = one.within(form);
-                    // Without an anchor the sentence says nothing: a photo of nothing is not asked for.
-                    if one.anchored { pair } else { Pair { instead: String::new(), ..pair } }
+                    // Without an anchor the sentence says nothing: a photo of nothing is not asked
+                    // for.
+                    if one.anchored {
+                        pair
+                    } else {
+                        Pair {
+                            instead: String::new(),
+                            ..pair
+                        }
+                    }
                 };
                 forms.iter().take(templates).map(put).collect()
             }
             _ => own,
         };
         let renamed = |synonym: &String| -> Vec<Pair> {
-            own.iter().map(|pair| Pair { asks: pair.asks.replace(&concept.name, synonym), ..pair.clone() }).collect()
+            own.iter()
+                .map(|pair| Pair {
+                    asks: pair.asks.replace(&concept.name, synonym),
+                    ..pair.clone()
+                })
+                .collect()
         };
         let others: Vec<Pair> = synonyms.iter().flat_map(renamed).collect();
         pairs.extend(own);
@@ -196,16 +263,28 @@ mod tests {
     use crate::{concept::Wording, world::World};
 
     fn texts(pairs: &[Pair]) -> Vec<(&str, &str)> {
-        pairs.iter().map(|pair| (pair.asks.as_str(), pair.instead.as_str())).collect()
+        pairs
+            .iter()
+            .map(|pair| (pair.asks.as_str(), pair.instead.as_str()))
+            .collect()
     }
 
     #[test]
     fn expanded_prompts_are_the_published_five() {
-        let wording = Wording { anchor: Some("art".into()), ..Wording::default() };
+        let wording = Wording {
+            anchor: Some("art".into()),
+            ..Wording::default()
+        };
         let concept = Concept::new("Van Gogh", &wording, None).unwrap();
         let pairs = || prompt_pairs(std::slice::from_ref(&concept), false);
         let found = expanded(pairs(), Expand::Art);
-        assert_eq!(texts(&found)[..2], [("Van Gogh", "art"), ("painting by Van Gogh", "painting by art")]);
+        assert_eq!(
+            texts(&found)[..2],
+            [
+                ("Van Gogh", "art"),
+                ("painting by Van Gogh", "painting by art")
+            ]
+        );
         assert_eq!(texts(&found)[5], ("style of Van Gogh", "style of art"));
         assert_eq!((found.len(), expanded(pairs(), Expand::None).len()), (6, 1));
         let bare = Concept::new("airplane", &Wording::default(), None).unwrap();
@@ -215,14 +294,24 @@ mod tests {
 
     #[test]
     fn a_prompt_to_leave_becomes_itself_without_the_concept() {
-        let wording = Wording { from: Some("people before the church".into()), ..Wording::default() };
+        let wording = Wording {
+            from: Some("people before the church".into()),
+            ..Wording::default()
+        };
         let concept = Concept::new("church", &wording, Some(&World::emoji())).unwrap();
         let wanted = [("people before the church", "people before the")];
         for captions in [false, true] {
-            assert_eq!(texts(&prompt_pairs(std::slice::from_ref(&concept), captions)), wanted);
+            assert_eq!(
+                texts(&prompt_pairs(std::slice::from_ref(&concept), captions)),
+                wanted
+            );
         }
         assert_eq!(texts(&contrasts(std::slice::from_ref(&concept))), wanted);
-        assert_eq!(texts(&sentences(&[concept], &[], 30)), wanted, "it is a sentence already");
+        assert_eq!(
+            texts(&sentences(&[concept], &[], 30)),
+            wanted,
+            "it is a sentence already"
+        );
         // A world's captions count if they are asked for.
         let world = Concept::new("church", &Wording::default(), Some(&World::emoji())).unwrap();
         assert_eq!(prompt_pairs(std::slice::from_ref(&world), false).len(), 1);
@@ -231,14 +320,29 @@ mod tests {
 
     #[test]
     fn sentences_fit_the_kind_and_are_all_different() {
-        let concept = [Concept::new("monet", &Wording { anchor: Some("art".into()), ..Wording::default() }, None).unwrap()];
+        let concept = [Concept::new(
+            "monet",
+            &Wording {
+                anchor: Some("art".into()),
+                ..Wording::default()
+            },
+            None,
+        )
+        .unwrap()];
         for kind in [Kind::Object, Kind::Style] {
             let mut found = in_sentences(&concept, &[], 30, kind);
-            assert!(found.iter().all(|pair| pair.asks.replace("monet", "art") == pair.instead));
+            assert!(
+                found
+                    .iter()
+                    .all(|pair| pair.asks.replace("monet", "art") == pair.instead)
+            );
             found.sort_by(|a, b| a.asks.cmp(&b.asks));
             found.dedup();
             assert_eq!(found.len(), 30);
         }
-        assert_eq!(in_sentences(&concept, &[], 2, Kind::Style)[1].asks, "a painting by monet");
+        assert_eq!(
+            in_sentences(&concept, &[], 2, Kind::Style)[1].asks,
+            "a painting by monet"
+        );
     }
 }

@@ -4,7 +4,8 @@ use faer::{Mat, MatRef, Side, linalg::solvers::Svd};
 
 use crate::error::{Error, Result};
 
-/// Directions whose singular value is this much smaller than the largest are not there: rows come from f32.
+/// Directions whose singular value is this much smaller than the largest are not there: rows come
+/// from f32.
 const ABSENT: f64 = 1e-6;
 
 /// The thin singular value decomposition.
@@ -12,7 +13,9 @@ const ABSENT: f64 = 1e-6;
 /// # Errors
 /// If it does not converge, which it does for finite numbers.
 pub(crate) fn svd(matrix: &Mat<f64>) -> Result<Svd<f64>> {
-    matrix.thin_svd().map_err(|_| Error::input("a singular value decomposition does not converge: the rows are not finite"))
+    matrix.thin_svd().map_err(|_| {
+        Error::input("a singular value decomposition does not converge: the rows are not finite")
+    })
 }
 
 /// Eigenvalues in rising order, and their eigenvectors as columns.
@@ -20,10 +23,12 @@ pub(crate) fn svd(matrix: &Mat<f64>) -> Result<Svd<f64>> {
 /// # Errors
 /// If it does not converge.
 pub(crate) fn eigen(matrix: &Mat<f64>) -> Result<(Vec<f64>, Mat<f64>)> {
-    let found = matrix
-        .self_adjoint_eigen(Side::Lower)
-        .map_err(|_| Error::input("an eigenvalue decomposition does not converge: the rows are not finite"))?;
-    let values = (0..matrix.nrows()).map(|i| found.S().column_vector()[i]).collect();
+    let found = matrix.self_adjoint_eigen(Side::Lower).map_err(|_| {
+        Error::input("an eigenvalue decomposition does not converge: the rows are not finite")
+    })?;
+    let values = (0..matrix.nrows())
+        .map(|i| found.S().column_vector()[i])
+        .collect();
     Ok((values, found.U().to_owned()))
 }
 
@@ -35,7 +40,9 @@ pub(crate) fn span(rows: &Mat<f64>) -> Result<Mat<f64>> {
     let found = svd(rows)?;
     let values = found.S().column_vector();
     let most = (0..values.nrows()).map(|i| values[i]).fold(0.0, f64::max);
-    let rank = (0..values.nrows()).filter(|&i| values[i] > ABSENT * most).count();
+    let rank = (0..values.nrows())
+        .filter(|&i| values[i] > ABSENT * most)
+        .count();
     Ok(found.V().get(.., 0..rank).to_owned())
 }
 

@@ -1,21 +1,28 @@
-//! Ablating Concepts: "Ablating Concepts in Text-to-Image Diffusion Models", Kumari et al., ICCV 2023 (arXiv 2303.13516).
+//! Ablating Concepts: "Ablating Concepts in Text-to-Image Diffusion Models", Kumari et al., ICCV
+//! 2023 (arXiv 2303.13516).
 //!
-//! On pictures of an anchor concept the prompt that asks for the concept learns to predict what the anchor's prompt predicts.
-//! With `x` a picture drawn by the frozen model from the anchor's prompt `a`, `n` noise, `c` the prompt that asks for the concept:
+//! On pictures of an anchor concept the prompt that asks for the concept learns to predict what the
+//! anchor's prompt predicts. With `x` a picture drawn by the frozen model from the anchor's prompt
+//! `a`, `n` noise, `c` the prompt that asks for the concept:
 //!
-//! - model-based: `loss = mean (net(z_t, c) - sg[teacher(z_t, a)])^2`, `z_t = sqrt(abar_t) x + sqrt(1 - abar_t) n`
+//! - model-based: `loss = mean (net(z_t, c) - sg[teacher(z_t, a)])^2`, `z_t = sqrt(abar_t) x +
+//!   sqrt(1 - abar_t) n`
 //! - noise-based: `loss = mean (net(z_t, c) - n)^2`
-//! - regulariser, where an anchor's word is part of the concept's: `+ reg mean (net(z'_t, a) - n')^2` on the same kind of pictures
+//! - regulariser, where an anchor's word is part of the concept's: `+ reg mean (net(z'_t, a) -
+//!   n')^2` on the same kind of pictures
 //!
-//! Ours is `eta`, 0 in the paper: the teacher points past the anchor, to `teacher(z_t, a) - eta (teacher(z_t, c) - teacher(z_t, a))`.
-//! An anchor may show the concept now and then, as `a cat` is drawn in any style.
+//! Ours is `eta`, 0 in the paper: the teacher points past the anchor, to `teacher(z_t, a) - eta
+//! (teacher(z_t, c) - teacher(z_t, a))`. An anchor may show the concept now and then, as `a cat` is
+//! drawn in any style.
 //!
-//! The teacher is the model being trained, without gradient, in the paper and its code. Keys and values of the start token,
-//! which every prompt shares, get no gradient, in the regulariser neither. The published loss sums over the four channels where ours
-//! is a mean; Adam does not see the factor, and it goes into `reg` and `clip`.
+//! The teacher is the model being trained, without gradient, in the paper and its code. Keys and
+//! values of the start token, which every prompt shares, get no gradient, in the regulariser
+//! neither. The published loss sums over the four channels where ours is a mean; Adam does not see
+//! the factor, and it goes into `reg` and `clip`.
 //!
-//! Anchors are drawn from prompts of their own, which are reworded for the concept ([`rewording`]), and seen from nearer or farther
-//! ([`augment`](crate::augment)). The paper's numbers come from the code on CompVis' library (`paper`); `reference` is the one on diffusers.
+//! Anchors are drawn from prompts of their own, which are reworded for the concept ([`rewording`]),
+//! and seen from nearer or farther ([`augment`](crate::augment)). The paper's numbers come from the
+//! code on CompVis' library (`paper`); `reference` is the one on diffusers.
 
 use burn::tensor::Tensor;
 use scumble_diffusion::{Pipeline, Sampler};
@@ -223,7 +230,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         let batch = anchors.batch(pipeline, options.batch, step)?;
         let loss = loss(pipeline, edited, &batch, &options)?;
         match &kept {
-            // Other pictures, noise and timesteps than the loss's where both learn from the same set.
+            // Other pictures, noise and timesteps than the loss's where both learn from the same
+            // set.
             Some(kept) => {
                 let batch = kept.batch(pipeline, options.batch, step + options.iterations)?;
                 Ok(loss + batch.denoising(edited, options.detach_start)? * options.reg)
@@ -250,7 +258,8 @@ impl Options {
     }
 }
 
-/// The mean squared distance of what the concept's prompt predicts to what it should, in what the network predicts.
+/// The mean squared distance of what the concept's prompt predicts to what it should, in what the
+/// network predicts.
 fn loss(frozen: &Pipeline, edited: &Pipeline, batch: &Batch, options: &Options) -> Result<Tensor<1>> {
     let wanted = match (options.loss, options.teacher) {
         (Loss::Noise, _) => batch.noisy.target(frozen)?,

@@ -1,16 +1,20 @@
-//! AdvUnlearn: "Defensive Unlearning with Adversarial Training for Robust Concept Erasure in Diffusion Models", Zhang et al.,
-//! NeurIPS 2024 (arXiv 2405.15234).
+//! AdvUnlearn: "Defensive Unlearning with Adversarial Training for Robust Concept Erasure in
+//! Diffusion Models", Zhang et al., NeurIPS 2024 (arXiv 2405.15234).
 //!
-//! ESD's target, but for prompts into which an attacker has put soft tokens `d`. With `f` the text encoder, `e` the prompt:
+//! ESD's target, but for prompts into which an attacker has put soft tokens `d`. With `f` the text
+//! encoder, `e` the prompt:
 //!
-//! - lower level: `d = argmin mean (net(z_t, t, f(e + d)) - eps*(e))^2`: some steps of Adam ([`soft_token`](crate::soft_token))
+//! - lower level: `d = argmin mean (net(z_t, t, f(e + d)) - eps*(e))^2`: some steps of Adam
+//!   ([`soft_token`](crate::soft_token))
 //! - upper level: `loss = mean (net(z_t, t, f(e + d)) - (eps*(0) - eta (eps*(e) - eps*(0))))^2
 //!   + w mean (net(z'_t, t, f(r)) - eps*(r))^2` over prompts `r` to keep; `d` is a constant in it
 //!
-//! The first iterations are plain ESD. Either the text encoder moves, which is what the paper recommends, or the U-Net.
+//! The first iterations are plain ESD. Either the text encoder moves, which is what the paper
+//! recommends, or the U-Net.
 //!
-//! The published procedure samples a partial trajectory for every example of the attack, of the target and of the retain term.
-//! Here they all come from one [`bank`](crate::bank), which also holds the frozen predictions that both levels need.
+//! The published procedure samples a partial trajectory for every example of the attack, of the
+//! target and of the retain term. Here they all come from one [`bank`](crate::bank), which also
+//! holds the frozen predictions that both levels need.
 
 use std::cell::RefCell;
 
@@ -117,8 +121,9 @@ pub enum Init {
     Random,
     /// Where the attack of the step before ended.
     Latest,
-    /// There too, but for one of the attacks beside each other, which begins at a random word: each in its turn. So attacks of
-    /// every age are met, the oldest with `attack_batch` times as many steps as one training step pays for. Ours.
+    /// There too, but for one of the attacks beside each other, which begins at a random word: each
+    /// in its turn. So attacks of every age are met, the oldest with `attack_batch` times as many
+    /// steps as one training step pays for. Ours.
     Rolling,
 }
 
@@ -177,7 +182,8 @@ pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Option
                 clean: 4,
                 trajectories: prompts.max(16),
                 sampling_steps: 20,
-                // Against single tokens of 12 steps it learns to resist single tokens: four brought church back in half of the pictures.
+                // Against single tokens of 12 steps it learns to resist single tokens: four brought
+                // church back in half of the pictures.
                 attack_steps: 20,
                 attack_tokens: 4,
                 attack_lr: 1e-2,
@@ -350,9 +356,10 @@ pub struct Cost {
     pub training: usize,
 }
 
-/// The published procedure at its own settings, forward and backward: 1000 iterations of batch 1 with 5 prompts to keep, the last
-/// 800 with 30 attack steps; every example comes from a guided partial trajectory of 24.5 steps on average, and the frozen model
-/// is asked for two predictions (one for a prompt to keep). 52 forward passes for an example of the concept, 51 for one to keep.
+/// The published procedure at its own settings, forward and backward: 1000 iterations of batch 1
+/// with 5 prompts to keep, the last 800 with 30 attack steps; every example comes from a guided
+/// partial trajectory of 24.5 steps on average, and the frozen model is asked for two predictions
+/// (one for a prompt to keep). 52 forward passes for an example of the concept, 51 for one to keep.
 pub const PUBLISHED: [usize; 2] = [1000 * (52 + 5 * 51) + 800 * 30 * 52, 1000 * 6 + 800 * 30];
 
 impl Cost {

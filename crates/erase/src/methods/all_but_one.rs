@@ -1,17 +1,21 @@
-//! All but One: "All but One: Surgical Concept Erasing with Model Preservation in Text-to-Image Diffusion Models", Hong, Lee and
-//! Woo, AAAI 2024 (arXiv 2312.12807).
+//! All but One: "All but One: Surgical Concept Erasing with Model Preservation in Text-to-Image
+//! Diffusion Models", Hong, Lee and Woo, AAAI 2024 (arXiv 2312.12807).
 //!
-//! What guidance adds for the concept becomes what it adds for a replacement, and the unconditional prediction, which every
-//! picture shares, is pinned. With `c` the prompt that asks for the concept, `a` its replacement (the empty prompt for none, so
-//! that guidance adds nothing), `0` the empty prompt, `sg` no gradient:
+//! What guidance adds for the concept becomes what it adds for a replacement, and the unconditional
+//! prediction, which every picture shares, is pinned. With `c` the prompt that asks for the
+//! concept, `a` its replacement (the empty prompt for none, so that guidance adds nothing), `0` the
+//! empty prompt, `sg` no gradient:
 //!
-//! `loss = mean (net(z_t, c) - sg[net(z_t, 0)] - (net*(z_t, a) - net*(z_t, 0)))^2 + lambda mean (net(z_t, 0) - net*(z_t, 0))^2`
+//! `loss = mean (net(z_t, c) - sg[net(z_t, 0)] - (net*(z_t, a) - net*(z_t, 0)))^2 + lambda mean
+//! (net(z_t, 0) - net*(z_t, 0))^2`
 //!
-//! Ours is `eta`, 0 in the paper: what is to be added is `d(a) - eta (d(c) - d(a))` with `d(p) = net*(z_t, p) - net*(z_t, 0)`, past the
-//! replacement, as [ESD](super::esd) goes past the neutral prediction.
+//! Ours is `eta`, 0 in the paper: what is to be added is `d(a) - eta (d(c) - d(a))` with `d(p) =
+//! net*(z_t, p) - net*(z_t, 0)`, past the replacement, as [ESD](super::esd) goes past the neutral
+//! prediction.
 //!
-//! No code was published; this is rebuilt from what the paper says of its losses. `z_t` comes from trajectories of the frozen model
-//! guided towards `c`, which hold the frozen predictions too ([`bank`](crate::bank)).
+//! No code was published; this is rebuilt from what the paper says of its losses. `z_t` comes from
+//! trajectories of the frozen model guided towards `c`, which hold the frozen predictions too
+//! ([`bank`](crate::bank)).
 
 use burn::tensor::Tensor;
 use scumble_diffusion::Pipeline;
@@ -75,8 +79,8 @@ pub struct Options {
     pub start_guidance: f64,
 }
 
-/// The defaults for a job. Nothing but the losses was published: the numbers beside them are those of ESD's loop, which the paper
-/// starts from.
+/// The defaults for a job. Nothing but the losses was published: the numbers beside them are those
+/// of ESD's loop, which the paper starts from.
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     let published = Options {
         train_method: "esd-x".into(),
@@ -94,7 +98,8 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         return published;
     }
     let prompts: usize = job.concepts.iter().map(|c| c.prompts.len()).sum();
-    // A prompt's own bare object shows a style now and then; another replacement does not show the concept.
+    // A prompt's own bare object shows a style now and then; another replacement does not show the
+    // concept.
     let bare = |p: &ConceptPrompt| p.anchor.as_deref().is_some_and(|anchor| p.erase.contains(anchor));
     let past = job.concepts.iter().any(|c| c.prompts.iter().any(bare));
     Options {
@@ -159,8 +164,8 @@ impl Options {
     }
 }
 
-/// Both losses, in what the network predicts. `contexts` are the prompts' hidden states, `[n, tokens, width]`; `replaced` says of
-/// which examples the companion on the path is a replacement.
+/// Both losses, in what the network predicts. `contexts` are the prompts' hidden states, `[n,
+/// tokens, width]`; `replaced` says of which examples the companion on the path is a replacement.
 fn loss(
     edited: &Pipeline,
     examples: &Examples,

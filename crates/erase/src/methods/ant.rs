@@ -1,9 +1,9 @@
-//! ANT: "Set You Straight: Auto-Steering Denoising Trajectories to Sidestep Unwanted Concepts", Li et al., ACM MM 2025
-//! (arXiv 2504.12782).
+//! ANT: "Set You Straight: Auto-Steering Denoising Trajectories to Sidestep Unwanted Concepts", Li
+//! et al., ACM MM 2025 (arXiv 2504.12782).
 //!
-//! Early steps decide where things are, late ones what they are. So the edited network keeps the concept's own prediction while a
-//! picture is noisy and goes away from it later; the prediction for the empty prompt stays in both regions. With `c` the
-//! prompt and `t'` the `split`:
+//! Early steps decide where things are, late ones what they are. So the edited network keeps the
+//! concept's own prediction while a picture is noisy and goes away from it later; the prediction
+//! for the empty prompt stays in both regions. With `c` the prompt and `t'` the `split`:
 //!
 //! ```text
 //! t > t':   keep     = eps*(c)
@@ -11,12 +11,15 @@
 //! L = L_reverse + alpha_2 L_reverse,0 + alpha_1 (L_keep + alpha_2 L_keep,0)
 //! ```
 //!
-//! Each is a mean squared error to targets of the frozen model, and a mean over examples of its own side of the split: every step
-//! draws `batch` examples to reverse and `keep_batch` to keep. For one concept those weights move that are most salient on every
-//! trajectory; for several each trains a low-rank adapter, and MACE's closed form makes one edit of what these do to keys and values.
+//! Each is a mean squared error to targets of the frozen model, and a mean over examples of its own
+//! side of the split: every step draws `batch` examples to reverse and `keep_batch` to keep. For
+//! one concept those weights move that are most salient on every trajectory; for several each
+//! trains a low-rank adapter, and MACE's closed form makes one edit of what these do to keys and
+//! values.
 //!
-//! The published code for one concept (`reference`) keeps late and reverses early, computes the unconditional terms without a gradient,
-//! and moves the *least* salient half. The one for several compares guided predictions on both sides and swaps `alpha_1` and `alpha_2`.
+//! The published code for one concept (`reference`) keeps late and reverses early, computes the
+//! unconditional terms without a gradient, and moves the *least* salient half. The one for several
+//! compares guided predictions on both sides and swaps `alpha_1` and `alpha_2`.
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::Pipeline;
@@ -192,7 +195,8 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         alpha: 1.0,
         scale: 4.3,
         templates: 30,
-        // A domain's cache weighs 1e13 times as much as COCO's; where nothing is preserved captions are the only domain there is.
+        // A domain's cache weighs 1e13 times as much as COCO's; where nothing is preserved captions
+        // are the only domain there is.
         rho: if job.preserve.is_empty() { 20.0 } else { 2e-12 },
         rho_preserve: 20.0,
         lambda: 0.0,
@@ -202,7 +206,8 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         sampling_steps: 50,
         start_guidance: if several { 7.5 } else { 3.0 },
     };
-    // Adapters of the keys and values alone, of which nothing is lost that a factor would have to make up for.
+    // Adapters of the keys and values alone, of which nothing is lost that a factor would have to
+    // make up for.
     let plain = Options {
         alpha_1: 1.0,
         alpha_2: 0.5,
@@ -273,7 +278,8 @@ fn in_weights(job: &mut Job<'_>, options: &Options, trainable: Trainable) -> Res
     Ok(Edit::of_values(job.about(METHOD.id, recorded), trainable.component, job.pipeline, values))
 }
 
-/// An adapter for each concept, and one edit of the keys and values that does to each concept's rows what its own adapter does.
+/// An adapter for each concept, and one edit of the keys and values that does to each concept's
+/// rows what its own adapter does.
 fn in_adapters(job: &mut Job<'_>, options: &Options) -> Result<Edit> {
     checks::preserving(job, options.rho_preserve > 0.0, "--set rho_preserve=0.1")?;
     checks::captioned(job, options.rho > 0.0, "--set rho=0.1")?;
@@ -393,7 +399,8 @@ impl Material {
         all
     }
 
-    /// The loss over the examples at these positions: a mean over those that are reversed, and one over those that are kept.
+    /// The loss over the examples at these positions: a mean over those that are reversed, and one
+    /// over those that are kept.
     fn loss(&self, edited: &Pipeline, options: &Options, at: &[usize]) -> Result<Tensor<1>> {
         let examples = self.bank.examples(at);
         let rows: Vec<usize> = examples.path.iter().map(|path| path % self.prompts.len()).collect();
@@ -430,7 +437,8 @@ impl Material {
     }
 }
 
-/// The weights of examples of which these are kept: those of each side add up to `alpha_1` and to 1, however many there are.
+/// The weights of examples of which these are kept: those of each side add up to `alpha_1` and to
+/// 1, however many there are.
 fn weights(keeps: &[bool], alpha_1: f64) -> Vec<f32> {
     let kept = keeps.iter().filter(|&&k| k).count();
     let one = |&k: &bool| if k { alpha_1 / kept as f64 } else { 1.0 / (keeps.len() - kept) as f64 };
@@ -440,7 +448,8 @@ fn weights(keeps: &[bool], alpha_1: f64) -> Vec<f32> {
 /// Latent pixels whose gradient is taken in one graph; more only costs memory.
 const PIXELS_AT_ONCE: usize = 1024;
 
-/// The numbers that every trajectory finds salient, as factors of 0 and 1; `None` if all are to move.
+/// The numbers that every trajectory finds salient, as factors of 0 and 1; `None` if all are to
+/// move.
 fn salient(job: &mut Job<'_>, options: &Options, trainable: Trainable, material: &Material) -> Result<Option<Gradients>> {
     if options.salience == Salience::All {
         return Ok(None);
@@ -500,7 +509,8 @@ fn opposite(mask: Gradients) -> Gradients {
 mod tests {
     use super::*;
 
-    /// Published: one example of each side in every iteration, `L_reverse + alpha_1 L_keep`, however the split divides a trajectory.
+    /// Published: one example of each side in every iteration, `L_reverse + alpha_1 L_keep`,
+    /// however the split divides a trajectory.
     #[test]
     fn each_side_is_a_mean_of_its_own() {
         for (kept, reversed) in [(1, 1), (2, 8), (7, 43), (4, 46)] {

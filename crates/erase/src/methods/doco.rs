@@ -1,20 +1,25 @@
-//! DoCo: "Unlearning Concepts in Diffusion Model via Concept Domain Correction and Concept Preserving Gradient", Wu et al.,
-//! AAAI 2025 (arXiv 2405.15304).
+//! DoCo: "Unlearning Concepts in Diffusion Model via Concept Domain Correction and Concept
+//! Preserving Gradient", Wu et al., AAAI 2025 (arXiv 2405.15304).
 //!
-//! What the concept's prompt makes of noisy pictures of an anchor is to be told by nobody from what the anchor's prompt makes of
-//! them. With `z_t` as in Ablating Concepts, `c` and `a` the prompts, `x0(.)` the clean latents that a prediction implies, `D` a
-//! discriminator, `BCE(logits, label)` the cross-entropy:
+//! What the concept's prompt makes of noisy pictures of an anchor is to be told by nobody from what
+//! the anchor's prompt makes of them. With `z_t` as in Ablating Concepts, `c` and `a` the prompts,
+//! `x0(.)` the clean latents that a prediction implies, `D` a discriminator, `BCE(logits, label)`
+//! the cross-entropy:
 //!
 //! - `u_c = x0(net(z_t, c))`, `u_a = x0(net*(z_t, a))`
 //! - `D` learns `BCE(D(u_a), 0) + BCE(D(sg u_c), 1)`, alone for its warm-up, then in every step
-//! - the network learns `L_G = BCE(D(u_c), 0)`, and a prior `L_p = mean (net(y_t, r) - n)^2` on pictures `y` of captions `r` to keep
-//! - surgery: where the gradients of a tensor point against each other, `g_G <- g_G - (g_G . g_p) / |g_p|^2 g_p`
+//! - the network learns `L_G = BCE(D(u_c), 0)`, and a prior `L_p = mean (net(y_t, r) - n)^2` on
+//!   pictures `y` of captions `r` to keep
+//! - surgery: where the gradients of a tensor point against each other, `g_G <- g_G - (g_G . g_p) /
+//!   |g_p|^2 g_p`
 //!
-//! Ours is `eta`, as in Ablating Concepts: `u_a = x0(net*(z_t, a) - eta (net*(z_t, c) - net*(z_t, a)))`.
+//! Ours is `eta`, as in Ablating Concepts: `u_a = x0(net*(z_t, a) - eta (net*(z_t, c) - net*(z_t,
+//! a)))`.
 //!
-//! The published code differs in three places, all in `--variant reference`. Its surgery takes out `cos(g_G, g_p) g_p / |g_p|`, which lacks
-//! the factor `|g_G|`: as the gradient was shortened to norm 1 before, the step overshoots. With surgery on, the prior's own
-//! gradient is never applied. And what `L_G` leaves in `D`'s gradients is not cleared, so that `D` learns `BCE(D(u_c), 0) +
+//! The published code differs in three places, all in `--variant reference`. Its surgery takes out
+//! `cos(g_G, g_p) g_p / |g_p|`, which lacks the factor `|g_G|`: as the gradient was shortened to
+//! norm 1 before, the step overshoots. With surgery on, the prior's own gradient is never applied.
+//! And what `L_G` leaves in `D`'s gradients is not cleared, so that `D` learns `BCE(D(u_c), 0) +
 //! BCE(D(u_c), 1)`, which is `2 BCE(D(u_c), 1/2)`.
 
 use std::cell::RefCell;
@@ -74,7 +79,8 @@ pub struct Options {
     pub d_lr: f64,
     /// Width of the discriminator's first layer.
     pub d_width: usize,
-    /// Whether the discriminator keeps what the network's loss left in its gradients, as the published code does.
+    /// Whether the discriminator keeps what the network's loss left in its gradients, as the
+    /// published code does.
     pub d_uncleared: bool,
     /// How far past the anchor the prediction goes that the concept's is to look like.
     pub eta: f64,
@@ -228,7 +234,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let losses = if kept.is_some() { 2 } else { 1 };
     let mut loss = |edited: &Pipeline, step: usize, which: usize| -> Result<Tensor<1>> {
         if let (1, Some(kept)) = (which, &kept) {
-            // Other pictures, noise and timesteps than the loss's where both learn from the same set.
+            // Other pictures, noise and timesteps than the loss's where both learn from the same
+            // set.
             return kept.batch(pipeline, options.batch, options.warm_up + options.iterations + step)?.denoising(edited, false);
         }
         let batch = anchors.batch(pipeline, options.batch, options.warm_up + step)?;
@@ -332,7 +339,8 @@ fn combined(mut found: Vec<Gradients>, options: &Options) -> Gradients {
     if options.prior > 0.0 { gradients::plus(cut, prior, options.prior) } else { cut }
 }
 
-/// The published code's surgery: tensor by tensor `g - cos(g, p) p / |p|` where the cosine is below 0.
+/// The published code's surgery: tensor by tensor `g - cos(g, p) p / |p|` where the cosine is below
+/// 0.
 fn published(own: Gradients, prior: &Gradients) -> Gradients {
     let one = |(name, g): (String, Tensor<1>)| {
         let Some(p) = prior.get(&name) else { return (name, g) };

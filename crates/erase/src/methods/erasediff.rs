@@ -1,16 +1,19 @@
-//! EraseDiff: "Erasing Undesirable Influence in Diffusion Models", Wu et al., CVPR 2025 (arXiv 2401.05779).
+//! EraseDiff: "Erasing Undesirable Influence in Diffusion Models", Wu et al., CVPR 2025 (arXiv
+//! 2401.05779).
 //!
-//! Forgetting is a constraint on keeping: `min L_r(theta)` subject to `g(theta) = L_f(theta) - min_phi L_f(phi) <= 0`, of which
-//! one step goes along
+//! Forgetting is a constraint on keeping: `min L_r(theta)` subject to `g(theta) = L_f(theta) -
+//! min_phi L_f(phi) <= 0`, of which one step goes along
 //!
-//! `delta = grad L_r + lambda grad L_f`, `lambda = max(0, (a - <grad L_f, grad L_r>) / |grad L_f|^2)`, `a = eta |grad L_f|^2`
+//! `delta = grad L_r + lambda grad L_f`, `lambda = max(0, (a - <grad L_f, grad L_r>) / |grad
+//! L_f|^2)`, `a = eta |grad L_f|^2`
 //!
-//! so that forgetting goes on at a set rate and keeping never undoes it. `L_f` pulls the concept's prompt to the prediction for
-//! another, `L_r` is the training loss on what is to be kept.
+//! so that forgetting goes on at a set rate and keeping never undoes it. `L_f` pulls the concept's
+//! prompt to the prediction for another, `L_r` is the training loss on what is to be kept.
 //!
-//! The published code has no such lambda, but a constant: SalUn's loss without its mask. Its inner steps towards `phi` are
-//! thrown away, and enter nothing but Adam's moments. In the paper's formula `phi` drops out too, because it counts as
-//! constant. Here K inner steps may set the rate instead: `a = eta (L_f(theta) - L_f(phi_K))`, the gap that is left.
+//! The published code has no such lambda, but a constant: SalUn's loss without its mask. Its inner
+//! steps towards `phi` are thrown away, and enter nothing but Adam's moments. In the paper's
+//! formula `phi` drops out too, because it counts as constant. Here K inner steps may set the rate
+//! instead: `a = eta (L_f(theta) - L_f(phi_K))`, the gap that is left.
 
 use std::cell::Cell;
 
@@ -177,7 +180,8 @@ impl Options {
     }
 }
 
-/// The weight of forgetting: the least with which the step lowers `L_f` at the rate `a`, and never less than 0.
+/// The weight of forgetting: the least with which the step lowers `L_f` at the rate `a`, and never
+/// less than 0.
 pub fn lambda(forget: &Gradients, keep: &Gradients, a: f64) -> f64 {
     let length = dot(forget, forget);
     if length > 0.0 { ((a - dot(forget, keep)) / length).max(0.0) } else { 0.0 }

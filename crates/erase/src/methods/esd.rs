@@ -1,14 +1,17 @@
 //! ESD: "Erasing Concepts from Diffusion Models", Gandikota et al., ICCV 2023 (arXiv 2303.07345).
 //!
-//! The edited network learns to predict, for the concept's prompt, what the frozen one predicts when guided away from it.
-//! With `e` the prompt to erase, `p` the prompt that is trained (`e`, or `from` where one is given) and `0` the empty prompt:
+//! The edited network learns to predict, for the concept's prompt, what the frozen one predicts
+//! when guided away from it. With `e` the prompt to erase, `p` the prompt that is trained (`e`, or
+//! `from` where one is given) and `0` the empty prompt:
 //!
 //! - paper, equation 7: `target = eps*(0) - eta (eps*(e) - eps*(0))`
 //! - code of 2025: `target = eps*(p) - (eta + 1) (eps*(e) - eps*(0))`, the same where `p` is `e`
-//! - with an anchor `a`, ours: `target = eps*(a) - eta (eps*(e) - eps*(a))`, which leaves in place what `e` and `a` share
+//! - with an anchor `a`, ours: `target = eps*(a) - eta (eps*(e) - eps*(a))`, which leaves in place
+//!   what `e` and `a` share
 //!
-//! `loss = mean (net(z_t, p, t) - target)^2`, in what the network predicts (epsilon or v). `z_t` comes from trajectories
-//! guided towards `p`: of the frozen model (code of 2025; [`bank`](crate::bank)) or of the edited one (paper).
+//! `loss = mean (net(z_t, p, t) - target)^2`, in what the network predicts (epsilon or v). `z_t`
+//! comes from trajectories guided towards `p`: of the frozen model (code of 2025;
+//! [`bank`](crate::bank)) or of the edited one (paper).
 
 use burn::tensor::{Int, Tensor, TensorData};
 use scumble_diffusion::{
@@ -128,7 +131,8 @@ pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Option
                 lr: if few { 1e-3 } else { 2.5e-4 },
                 lr_schedule: LrSchedule::Linear,
                 batch: 8,
-                // Trajectories of all three seeds of esd-u: 16 made them differ in what they did to other objects, 42 less so.
+                // Trajectories of all three seeds of esd-u: 16 made them differ in what they did to
+                // other objects, 42 less so.
                 trajectories: prompts.max(if few { 16 } else { 42 }),
                 ..published
             }
@@ -240,7 +244,8 @@ impl Options {
     }
 }
 
-/// Trajectory i follows prompt i, over and over, each from its own seed. If some prompts have a companion, all get one.
+/// Trajectory i follows prompt i, over and over, each from its own seed. If some prompts have a
+/// companion, all get one.
 pub(crate) fn paths(prompts: &[ConceptPrompt], trajectories: usize, seed: u64) -> Vec<Path> {
     let companions = prompts.iter().any(|p| p.also().is_some());
     let seeds = bank::trajectories(seed);
@@ -263,8 +268,8 @@ impl ConceptPrompt {
     }
 }
 
-/// The target of every example, in epsilon: a combination of the frozen predictions for the trained prompt, the empty one
-/// and the companion, with weights that add up to 1.
+/// The target of every example, in epsilon: a combination of the frozen predictions for the trained
+/// prompt, the empty one and the companion, with weights that add up to 1.
 pub(crate) fn target(examples: &Examples, rows: &[usize], prompts: &[ConceptPrompt], away: Away) -> Tensor<4> {
     let weights: Vec<[f64; 3]> = rows.iter().map(|&row| weights(&prompts[row], away)).collect();
     let device = examples.x.device();
@@ -310,7 +315,8 @@ pub(crate) struct Fresh {
     pub(crate) guidance: f64,
 }
 
-/// Partial trajectories of the edited model, stopped at one random step, with the frozen model's predictions there.
+/// Partial trajectories of the edited model, stopped at one random step, with the frozen model's
+/// predictions there.
 pub(crate) fn fresh(
     frozen: &Pipeline,
     edited: &Pipeline,

@@ -1,14 +1,17 @@
-//! Few-shot unlearning: "Erasing Concepts from Text-to-Image Diffusion Models with Few-shot Unlearning", Fuchi and Takagi,
-//! BMVC 2024 (arXiv 2405.07288).
+//! Few-shot unlearning: "Erasing Concepts from Text-to-Image Diffusion Models with Few-shot
+//! Unlearning", Fuchi and Takagi, BMVC 2024 (arXiv 2405.07288).
 //!
-//! The text encoder learns to be of no use for denoising a few pictures of the concept, by gradient ascent. With `x0` the
-//! latents of a picture, `n` noise, `p` a prompt that names the concept, and the U-Net `eps*` frozen:
+//! The text encoder learns to be of no use for denoising a few pictures of the concept, by gradient
+//! ascent. With `x0` the latents of a picture, `n` noise, `p` a prompt that names the concept, and
+//! the U-Net `eps*` frozen:
 //!
-//! `loss = -mean (eps*(z_t, t, f(p)) - n)^2 + w mean (f(r) - f*(r))^2`, `z_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) n`
+//! `loss = -mean (eps*(z_t, t, f(p)) - n)^2 + w mean (f(r) - f*(r))^2`, `z_t = sqrt(abar_t) x0 +
+//! sqrt(1 - abar_t) n`
 //!
-//! Only the first term is the paper's. Nothing bounds it but the number of steps, which is 8 to 10. Ours are a bound, beyond
-//! which the error of an example is not driven further, and the second term, which keeps the hidden states of captions `r` that
-//! do not name the concept, and of the empty prompt. It is 0 at the first step; once examples reach the bound it repairs.
+//! Only the first term is the paper's. Nothing bounds it but the number of steps, which is 8 to 10.
+//! Ours are a bound, beyond which the error of an example is not driven further, and the second
+//! term, which keeps the hidden states of captions `r` that do not name the concept, and of the
+//! empty prompt. It is 0 at the first step; once examples reach the bound it repairs.
 
 use burn::tensor::Tensor;
 use scumble_diffusion::Pipeline;
@@ -93,7 +96,8 @@ pub enum Templates {
     Style,
 }
 
-/// In the manner of textual inversion's lists (Gal et al. 2022), whose sentences say no more than that there is a picture.
+/// In the manner of textual inversion's lists (Gal et al. 2022), whose sentences say no more than
+/// that there is a picture.
 pub(crate) const OBJECT: [&str; 6] = [
     "a photo of a {}",
     "a close-up photo of the {}",
@@ -142,7 +146,8 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             // Ten steps for several concepts have to be larger ones.
             let concepts = job.concepts.len().clamp(1, 5);
             Options {
-                // With four, what they happen to show decides: one seed of three left weapons standing, another harmed the rest.
+                // With four, what they happen to show decides: one seed of three left weapons
+                // standing, another harmed the rest.
                 pictures: 8,
                 lr: 2e-3,
                 batch: 16 * concepts,
@@ -243,8 +248,8 @@ struct Pictures {
 }
 
 impl Pictures {
-    /// The user's pictures, each with every prompt of the concept; otherwise some that the model draws, each with its own prompt
-    /// where prompts are worded.
+    /// The user's pictures, each with every prompt of the concept; otherwise some that the model
+    /// draws, each with its own prompt where prompts are worded.
     fn of(job: &mut Job<'_>, options: &Options) -> Result<Self> {
         let (latents, prompts) = match pictures::given(job) {
             Some(latents) => {
@@ -289,7 +294,8 @@ fn prompts(concept: &Concept, templates: Templates) -> Vec<String> {
     }
 }
 
-/// Each picture mirrored or not, by the toss of a coin. Latents of a mirrored picture are nearly the mirrored latents.
+/// Each picture mirrored or not, by the toss of a coin. Latents of a mirrored picture are nearly
+/// the mirrored latents.
 fn mirrored(latents: Tensor<4>, seed: u64) -> Tensor<4> {
     let coins = stream(seed, "few-shot/mirrors").rng(0).integers(latents.dims()[0], 0, 2);
     let one = |(i, coin): (usize, &i64)| {
@@ -304,7 +310,8 @@ fn driven(errors: Tensor<1>, bound: f64) -> Tensor<1> {
     if bound > 0.0 { errors.clamp_max(bound).mean() } else { errors.mean() }
 }
 
-/// The mean squared error of denoising each of a step's examples, in what the network predicts: `[batch]`.
+/// The mean squared error of denoising each of a step's examples, in what the network predicts:
+/// `[batch]`.
 fn denoising(edited: &Pipeline, pictures: &Pictures, options: &Options, seed: u64, step: usize) -> Result<Tensor<1>> {
     let noisy = pictures.noised.draw(edited, options.batch, seed, step)?;
     let chosen = stream(seed, "few-shot/prompts").rng(step).integers(options.batch, 0, i64::from(i32::MAX));

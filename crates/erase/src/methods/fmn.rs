@@ -1,17 +1,21 @@
-//! Forget-Me-Not: "Forget-Me-Not: Learning to Forget in Text-to-Image Diffusion Models", Zhang et al., 2023 (arXiv 2303.17591).
+//! Forget-Me-Not: "Forget-Me-Not: Learning to Forget in Text-to-Image Diffusion Models", Zhang et
+//! al., 2023 (arXiv 2303.17591).
 //!
-//! Attention is steered away from the concept's words. With `A_l` the maps of cross-attention `l`, `[heads, places, tokens]`, of the
-//! model being trained on noisy pictures of the concept, and `S` the positions of the concept's tokens:
+//! Attention is steered away from the concept's words. With `A_l` the maps of cross-attention `l`,
+//! `[heads, places, tokens]`, of the model being trained on noisy pictures of the concept, and `S`
+//! the positions of the concept's tokens:
 //!
 //! `loss = || concat_l A_l[:, :, S] ||_2 + retain mean (net(y_t, r) - net*(y_t, r))^2`
 //!
-//! Only the first term is the paper's: no noise is predicted, and nothing is kept; 35 steps are what spares the rest. The second
-//! is ours: pictures `y` of captions `r` that do not name the concept.
+//! Only the first term is the paper's: no noise is predicted, and nothing is kept; 35 steps are
+//! what spares the rest. The second is ours: pictures `y` of captions `r` that do not name the
+//! concept.
 //!
-//! The published code can take end tokens to `S` by their id. Where the padding is the end token, as in SD 1.x, that is all of the
-//! padding; `fixed` takes the first. Its first stage makes new words for the concept from the pictures ([`inversion`]), each
-//! step pulling their lengths to 0.4; the prompt then says these, and `S` are their places. It may be skipped there and here (`ti`): `S` is
-//! then the concept's own name.
+//! The published code can take end tokens to `S` by their id. Where the padding is the end token,
+//! as in SD 1.x, that is all of the padding; `fixed` takes the first. Its first stage makes new
+//! words for the concept from the pictures ([`inversion`]), each step pulling their lengths to 0.4;
+//! the prompt then says these, and `S` are their places. It may be skipped there and here (`ti`):
+//! `S` is then the concept's own name.
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::Pipeline;
@@ -63,7 +67,8 @@ pub struct Options {
     pub lr_schedule: LrSchedule,
     /// Examples a step.
     pub batch: usize,
-    /// `words`, `object` or `style`: the concept's own prompts, `a photo of {}`, or `a photo in the style of {}`.
+    /// `words`, `object` or `style`: the concept's own prompts, `a photo of {}`, or `a photo in the
+    /// style of {}`.
     pub templates: Templates,
     /// Whether the concept gets new words, learnt from its pictures; not with `templates=words`.
     pub ti: bool,
@@ -81,7 +86,8 @@ pub struct Options {
     pub words: bool,
     /// Which end tokens it leaves: `none`, `first` or `all`, padding of the same id included.
     pub end: End,
-    /// Pictures of the concepts that the model draws, where the user gave none; at least one for every prompt.
+    /// Pictures of the concepts that the model draws, where the user gave none; at least one for
+    /// every prompt.
     pub pictures: usize,
     /// DDIM steps of pictures.
     pub sampling_steps: usize,
@@ -157,8 +163,9 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     // The anchor of a style is a part of the prompt, its bare object.
     let bare = |p: &ConceptPrompt| p.anchor.as_deref().is_some_and(|anchor| p.erase.contains(anchor));
     let styles = job.concepts.iter().all(|c| c.prompts.iter().all(bare));
-    // Of a style only where attention goes may move: were values to grow, the little attention that is left would say as much as
-    // before. An object is not steered away from so. With what is kept beside it, more steps than 35 steer further at the same harm.
+    // Of a style only where attention goes may move: were values to grow, the little attention that
+    // is left would say as much as before. An object is not steered away from so. With what is kept
+    // beside it, more steps than 35 steer further at the same harm.
     let (moves, iterations, lr) = if styles { ("keys", 250, 5e-3) } else { ("esd-x", 100, 1e-3) };
     match variant {
         Variant::Paper => Options { end: End::None, ..published },
@@ -330,7 +337,8 @@ fn column(pipeline: &Pipeline, rows: Vec<Vec<f32>>) -> Tensor<3> {
     Tensor::from_data(TensorData::new(rows.concat(), [n, tokens, 1]), pipeline.device())
 }
 
-/// Textual inversion: new words for each concept, learnt from its pictures, and the same pictures with prompts that say them.
+/// Textual inversion: new words for each concept, learnt from its pictures, and the same pictures
+/// with prompts that say them.
 fn with_words(
     job: &mut Job<'_>,
     shown: Anchors,
@@ -368,7 +376,8 @@ fn with_words(
     Ok((shown.with_targets(Tensor::cat(hidden, 0)), column(pipeline, rows)))
 }
 
-/// Where a prompt names the concept: by its name, else by the prompt that is taken out of it, else anywhere.
+/// Where a prompt names the concept: by its name, else by the prompt that is taken out of it, else
+/// anywhere.
 fn positions(pipeline: &Pipeline, concept: &Concept, prompt: &ConceptPrompt) -> Result<Vec<usize>> {
     let asks = prompt.asks();
     for phrase in [&concept.name, &prompt.erase] {

@@ -1,14 +1,17 @@
 //! HiRM: high-level representation misdirection, ICLR 2026 (arXiv 2602.19631).
 //!
-//! Only the first layer of the text encoder moves; what is pulled is the hidden state of the last. With `h_t(p)` that state at
-//! position `t` of a prompt `p` that names the concept, after the final norm:
+//! Only the first layer of the text encoder moves; what is pulled is the hidden state of the last.
+//! With `h_t(p)` that state at position `t` of a prompt `p` that names the concept, after the final
+//! norm:
 //!
 //! - towards a random direction: `loss = mean_t |h_t(p) - c r|^2`, `|r| = 1`
-//! - towards an anchor `a` (a hypernym, or the prompt without the concept): `loss = mean_t |h_t(p) - h*_t(a)|^2`
+//! - towards an anchor `a` (a hypernym, or the prompt without the concept): `loss = mean_t |h_t(p)
+//!   - h*_t(a)|^2`
 //!
-//! Ours is a second term, `w mean |h_t(k) - h*_t(k)|^2` over captions `k` that do not name the concept. The published code
-//! looks at the output of the last layer's attention instead, and its `c r` is one array of uniform numbers over all positions
-//! and channels, scaled to the norm `c` as a whole. Its AdamW gets weight decay and eps in each other's place (1e-6 and 1e-8). That code
+//! Ours is a second term, `w mean |h_t(k) - h*_t(k)|^2` over captions `k` that do not name the
+//! concept. The published code looks at the output of the last layer's attention instead, and its
+//! `c r` is one array of uniform numbers over all positions and channels, scaled to the norm `c` as
+//! a whole. Its AdamW gets weight decay and eps in each other's place (1e-6 and 1e-8). That code
 //! was read in a third party's port (fmp453/erase-eval).
 //!
 //! No picture is looked at and the U-Net is never asked.
@@ -238,7 +241,8 @@ struct Aim {
     ids: Vec<u32>,
     /// `[1, tokens, c]`
     target: Tensor<3>,
-    /// 1 at the positions that count, 0 elsewhere, `[1, tokens, 1]`, scaled so that the mean over all is the mean over these.
+    /// 1 at the positions that count, 0 elsewhere, `[1, tokens, 1]`, scaled so that the mean over
+    /// all is the mean over these.
     weight: Tensor<3>,
 }
 

@@ -1,25 +1,30 @@
 //! MACE: "MACE: Mass Concept Erasure in Diffusion Models", Lu et al., CVPR 2024 (arXiv 2403.06135).
 //!
-//! **1. Closed-form refinement.** Pairs of prompts that differ in the concept only. Words and padding around a concept carry what it
-//! means (the "residual information"), so the rows of the tokens that both prompts share are mapped onto each other (equation 2),
-//! those before the concept onto themselves, with the prior `P = sum k k^T` over captions and the domain's `D` over what is preserved:
+//! **1. Closed-form refinement.** Pairs of prompts that differ in the concept only. Words and
+//! padding around a concept carry what it means (the "residual information"), so the rows of the
+//! tokens that both prompts share are mapped onto each other (equation 2), those before the concept
+//! onto themselves, with the prior `P = sum k k^T` over captions and the domain's `D` over what is
+//! preserved:
 //!
 //! ```text
 //! W' = (lambda W + sum_i sum_shared W g c^T + rho W (P + kappa D)) (lambda I + sum_i sum_shared c c^T + rho (P + kappa D))^-1
 //! ```
 //!
-//! **2. Adapters.** Beside `W'` a rank-one adapter for each concept, trained to take the attention from the concept's own tokens where
-//! pictures show it ([`suppression`]). The published masks come from Grounded-SAM; here from the model's own
-//! cross-attention, or from the user (`--pictures` and `--masks`).
+//! **2. Adapters.** Beside `W'` a rank-one adapter for each concept, trained to take the attention
+//! from the concept's own tokens where pictures show it ([`suppression`]). The published masks come
+//! from Grounded-SAM; here from the model's own cross-attention, or from the user (`--pictures` and
+//! `--masks`).
 //!
-//! **3. Fusion.** One matrix that does to every concept's rows what its own adapter does (equation 7), again with the priors:
+//! **3. Fusion.** One matrix that does to every concept's rows what its own adapter does (equation
+//! 7), again with the priors:
 //!
 //! ```text
 //! min_W''  sum_i sum_j |W'' c_ij - (W' + D_i) c_ij|^2 + rho sum_k |W'' k - W k|^2 + lambda |W'' - W'|^2
 //! ```
 //!
-//! The published code weighs the prior by rho twice in the first stage (`rho_refine`), encodes its pictures with ImageNet's mean and
-//! deviation in place of the VAE's own range (not done here), and asks for more than one example a step nowhere.
+//! The published code weighs the prior by rho twice in the first stage (`rho_refine`), encodes its
+//! pictures with ImageNet's mean and deviation in place of the VAE's own range (not done here), and
+//! asks for more than one example a step nowhere.
 
 use burn::tensor::{Tensor, TensorData};
 use faer::Mat;
@@ -62,8 +67,8 @@ const COCO: f64 = 616_767.0;
 /// MACE's options.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
-    /// Which of the published settings: it decides `lambda`, the weights of the prior, `iterations`, `lr`, `focal`, `mask` and the
-    /// sentences.
+    /// Which of the published settings: it decides `lambda`, the weights of the prior,
+    /// `iterations`, `lr`, `focal`, `mask` and the sentences.
     pub task: Task,
     /// Whether the concept's own tokens are mapped too in the refinement (ours).
     pub concept_rows: bool,
@@ -93,11 +98,14 @@ pub struct Options {
     pub batch: usize,
     /// Whether timesteps are drawn where the concept forms.
     pub focal: bool,
-    /// Which end tokens the attention is taken from beside the concept's words: `none`, `first` or `all`, padding of the same id included.
+    /// Which end tokens the attention is taken from beside the concept's words: `none`, `first` or
+    /// `all`, padding of the same id included.
     pub end: Ends,
-    /// Where in a picture: where the model's own attention is (`attention`), or everywhere (`none`). The masks of `--masks` go before.
+    /// Where in a picture: where the model's own attention is (`attention`), or everywhere
+    /// (`none`). The masks of `--masks` go before.
     pub mask: Masking,
-    /// The share of a picture's range of attention from which on a place belongs to the concept, 0 to 1.
+    /// The share of a picture's range of attention from which on a place belongs to the concept, 0
+    /// to 1.
     pub mask_threshold: f64,
     /// Pictures of a concept that the model draws, where the user gave none.
     pub pictures: usize,
@@ -113,7 +121,8 @@ pub struct Options {
 pub enum Task {
     /// One object (the published bird; automobile has lambda 100, ship 1000). No prior.
     Object,
-    /// Celebrities: no lambda, the prior, and the other celebrities of `--preserve`, the stronger the more are erased.
+    /// Celebrities: no lambda, the prior, and the other celebrities of `--preserve`, the stronger
+    /// the more are erased.
     Celebrity,
     /// Artists: the same, sentences about artists, no masks.
     Art,
@@ -137,7 +146,8 @@ pub enum Masking {
 /// If there is no such task.
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
     let task = job.preset("task", Task::Object)?;
-    // The published weight is that of a sum over COCO's captions; here as many as there are weigh the same together.
+    // The published weight is that of a sum over COCO's captions; here as many as there are weigh
+    // the same together.
     let per_caption = COCO / job.captions.lines.len().max(1) as f64;
     let (rho, kappa) = match (task, job.concepts.len()) {
         (Task::Object, _) => (0.0, 0.0),
@@ -325,7 +335,8 @@ fn adapter(job: &mut Job<'_>, options: &Options, middle: &[Layer], i: usize, pai
 /// The pictures, masks and prompts of concept number `i`.
 fn lesson(job: &mut Job<'_>, options: &Options, i: usize, pairs: &[Pair]) -> Result<Lesson> {
     let concept = &job.concepts[i];
-    // A concept of several prompts is shown by each of them; a bare name in one sentence, and any other may ask for the picture.
+    // A concept of several prompts is shown by each of them; a bare name in one sentence, and any
+    // other may ask for the picture.
     let own_prompts = concept.prompts.len() > 1;
     let asks: Vec<String> = pairs.iter().map(|pair| pair.asks.clone()).collect();
     let words = asks.iter().map(|text| named(job, concept, text)).collect::<Result<Vec<_>>>()?;
@@ -359,7 +370,8 @@ fn lesson(job: &mut Job<'_>, options: &Options, i: usize, pairs: &[Pair]) -> Res
     Ok(Lesson { latents, masks, hidden, marks: marked(job, &rows), own_prompts })
 }
 
-/// 1 at the tokens of a prompt that name a concept: its name, else the words that are taken out of the prompt, else all words.
+/// 1 at the tokens of a prompt that name a concept: its name, else the words that are taken out of
+/// the prompt, else all words.
 fn named(job: &Job<'_>, concept: &Concept, text: &str) -> Result<Vec<f32>> {
     let tokenizer = &job.pipeline.tokenizer;
     let encoded = tokenizer.encode(text);
@@ -396,7 +408,8 @@ fn marked(job: &Job<'_>, rows: &[Vec<f32>]) -> Tensor<2> {
     Tensor::from_data(TensorData::new(rows.concat(), [n, tokens]), job.pipeline.device())
 }
 
-/// The third stage: matrices that do to each concept's rows what its adapter does, and the condition number.
+/// The third stage: matrices that do to each concept's rows what its adapter does, and the
+/// condition number.
 fn fused(
     layers: &[Layer],
     middle: &[Layer],
@@ -480,11 +493,13 @@ mod tests {
         Encoded { rows: Mat::from_fn(rows.len(), 3, |i, j| rows[i][j]), ids: ids.to_vec(), last: ids.len() - 2 }
     }
 
-    /// The published settings put no weight on anything else that holds the start token and what is said before the concept: without
-    /// their links the rows behind the concept, which lean on the start token's, drag it along more than twice as far.
+    /// The published settings put no weight on anything else that holds the start token and what is
+    /// said before the concept: without their links the rows behind the concept, which lean on the
+    /// start token's, drag it along more than twice as far.
     #[test]
     fn what_stands_before_the_concept_stays_at_the_published_settings() {
-        // "<start> bird <end>" and "<start> street <end>": the end token's row leans on the start token's.
+        // "<start> bird <end>" and "<start> street <end>": the end token's row leans on the start
+        // token's.
         let (start, end) = ([1.0, 0.0, 0.0], [4.0, 3.0, 0.0]);
         let c = encoded(&[90, 1, 91], &[start, [0.0, 1.0, 0.0], end]);
         let g = encoded(&[90, 2, 91], &[start, [0.0, 0.0, 1.0], [4.0, 0.0, 3.0]]);
@@ -504,8 +519,9 @@ mod tests {
             let row = Mat::from_fn(1, 3, |_, j| start[j]);
             ((&row * map.transpose()) - row).norm_l2()
         };
-        // By hand. With e = (4, 3, 0), f = (4, 0, 3), A = 10 I + 30 e e^T + 30 s s^T and B = 10 I + 30 f e^T + 30 s s^T: (B - A) A^-1 s,
-        // where B - A = 30 (f - e) e^T, so the length is 30 |f - e| (e^T A^-1 s) = 90 sqrt(2) e^T A^-1 s.
+        // By hand. With e = (4, 3, 0), f = (4, 0, 3), A = 10 I + 30 e e^T + 30 s s^T and B = 10 I +
+        // 30 f e^T + 30 s s^T: (B - A) A^-1 s, where B - A = 30 (f - e) e^T, so the length is 30 |f
+        // - e| (e^T A^-1 s) = 90 sqrt(2) e^T A^-1 s.
         let by_hand = |s: f64| {
             // A^-1 s over the first two coordinates, the third is alone.
             let (a, b, d) = (10.0 + 30.0 * 16.0 + s, 30.0 * 12.0, 10.0 + 30.0 * 9.0);

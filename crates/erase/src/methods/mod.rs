@@ -13,8 +13,9 @@ use crate::{
     trainable,
 };
 
-/// Every method is a file of this folder that says what it is in a constant `METHOD`, and a line in the list below. Its `defaults` take
-/// a job and a variant; where they take or give something else, the line says how.
+/// Every method is a file of this folder that says what it is in a constant `METHOD`, and a line in
+/// the list below. Its `defaults` take a job and a variant; where they take or give something else,
+/// the line says how.
 macro_rules! methods {
     (@defaults $name:ident) => { |job, variant| as_value(&$name::defaults(job, variant)) };
     (@defaults $name:ident $defaults:expr) => { $defaults };
@@ -69,21 +70,29 @@ pub const MASKED: &[&str] = &[mace::METHOD.id];
 const SHARED: [&str; 2] = [include_str!("../forget.rs"), include_str!("../steering.rs")];
 
 fn as_value<T: Serialize>(options: &T) -> Result<Value> {
-    serde_json::to_value(options).map_err(|e| Error::input(format!("cannot record the options: {e}")))
+    serde_json::to_value(options)
+        .map_err(|e| Error::input(format!("cannot record the options: {e}")))
 }
 
-/// The default options of a method for a job, as named values; none for what is no method of the list.
+/// The default options of a method for a job, as named values; none for what is no method of the
+/// list.
 ///
 /// # Errors
 /// If the job asks for a preset that there is not.
 pub(crate) fn defaults(id: &str, job: &Job<'_>, variant: Variant) -> Result<Value> {
     let known = KNOWN.iter().find(|(known, ..)| *known == id);
-    known.map_or_else(|| Ok(Value::Object(Map::new())), |(_, _, defaults)| defaults(job, variant))
+    known.map_or_else(
+        || Ok(Value::Object(Map::new())),
+        |(_, _, defaults)| defaults(job, variant),
+    )
 }
 
 /// The sources in which a method's options are declared, its own first.
 pub(crate) fn sources(id: &str) -> Vec<&'static str> {
-    let own = KNOWN.iter().filter(|(known, ..)| *known == id).map(|(_, source, _)| *source);
+    let own = KNOWN
+        .iter()
+        .filter(|(known, ..)| *known == id)
+        .map(|(_, source, _)| *source);
     own.chain(SHARED).collect()
 }
 
@@ -108,7 +117,8 @@ impl FromStr for Variant {
             "paper" => Ok(Self::Paper),
             "reference" => Ok(Self::Reference),
             "fixed" => Ok(Self::Fixed),
-            _ => Err(Error::input(format!("there is no variant `{text}`")).with_hint("choose one of paper, reference, fixed")),
+            _ => Err(Error::input(format!("there is no variant `{text}`"))
+                .with_hint("choose one of paper, reference, fixed")),
         }
     }
 }
@@ -130,12 +140,14 @@ pub struct Method {
     pub preserves: bool,
     /// Whether it learns from pictures, which the user may give.
     pub pictures: bool,
-    /// Seconds for `church` on the miniature, without the judging (2 cores; bench/methods measures it).
+    /// Seconds for `church` on the miniature, without the judging (2 cores; bench/methods measures
+    /// it).
     pub seconds: Option<f64>,
     /// Peak memory of that run, in MiB.
     pub peak_mb: Option<f64>,
-    /// Sample-evaluations of the U-Net that the published settings ask for one object, a training sample counting 3, as the method's
-    /// page describes the published loop; pictures that the published code finds ready are not counted. `None` where no code is public.
+    /// Sample-evaluations of the U-Net that the published settings ask for one object, a training
+    /// sample counting 3, as the method's page describes the published loop; pictures that the
+    /// published code finds ready are not counted. `None` where no code is public.
     pub published_evaluations: Option<u64>,
     /// The method itself.
     pub erase: fn(&mut Job<'_>, Variant) -> Result<Edit>,
@@ -147,9 +159,16 @@ pub struct Method {
 /// If there is none; the error lists them.
 pub fn named(id: &str) -> Result<&'static Method> {
     let plain = id.trim().to_lowercase().replace('_', "-");
-    ALL.iter().chain(guards::METHODS).find(|m| m.id == plain).ok_or_else(|| {
-        let ids = |list: &[Method]| list.iter().map(|m| m.id).collect::<Vec<_>>().join(", ");
-        let hint = format!("choose one of {}, or a guard: {}", ids(ALL), ids(guards::METHODS));
-        Error::input(format!("there is no method `{id}`")).with_hint(hint)
-    })
+    ALL.iter()
+        .chain(guards::METHODS)
+        .find(|m| m.id == plain)
+        .ok_or_else(|| {
+            let ids = |list: &[Method]| list.iter().map(|m| m.id).collect::<Vec<_>>().join(", ");
+            let hint = format!(
+                "choose one of {}, or a guard: {}",
+                ids(ALL),
+                ids(guards::METHODS)
+            );
+            Error::input(format!("there is no method `{id}`")).with_hint(hint)
+        })
 }

@@ -1,22 +1,25 @@
 //! OCE: orthogonal concept erasure, ICML 2026 (arXiv 2605.28902).
 //!
-//! Every value matrix `W` of the cross-attention is turned, `W' = Q W`, by the orthogonal `Q` that agrees best with
+//! Every value matrix `W` of the cross-attention is turned, `W' = Q W`, by the orthogonal `Q` that
+//! agrees best with
 //!
 //! ```text
 //! M = -s_e R (I - R_a) + s_g W C_g W^T + s_p sum_k (W k) (W k)^T + lambda W W^T
 //! ```
 //!
-//! where `R` and `R_a` project on what `W` makes of the concept's and the anchor's rows, `C_g` is the mean of `c c^T` over the
-//! tokens of captions, and `k` are preserved rows. With `M = U S V^T` that is `Q = U V^T`: what is kept pulls `Q` to the
-//! identity, the first term to the mirror image of the concept. Lengths and angles between values are what they were.
+//! where `R` and `R_a` project on what `W` makes of the concept's and the anchor's rows, `C_g` is
+//! the mean of `c c^T` over the tokens of captions, and `k` are preserved rows. With `M = U S V^T`
+//! that is `Q = U V^T`: what is kept pulls `Q` to the identity, the first term to the mirror image
+//! of the concept. Lengths and angles between values are what they were.
 //!
-//! All terms of `M` lie in the space that `W` can reach, of which there is no more than the text encoder is wide. So `Q` is
-//! sought there, and is the identity outside: where the published code leaves the completion to the decomposition, `Q W` is the
-//! same.
+//! All terms of `M` lie in the space that `W` can reach, of which there is no more than the text
+//! encoder is wide. So `Q` is sought there, and is the identity outside: where the published code
+//! leaves the completion to the decomposition, `Q W` is the same.
 //!
-//! `Q` is to be a rotation. The published code negates its last column if its determinant is negative, which mirrors one of
-//! the output's coordinates for all prompts; mirroring the direction of the least singular value is the best rotation. Where a
-//! matrix has more rows than columns (the 1280 wide layers of SD 1.x) the published determinant's sign is that of directions which no
+//! `Q` is to be a rotation. The published code negates its last column if its determinant is
+//! negative, which mirrors one of the output's coordinates for all prompts; mirroring the direction
+//! of the least singular value is the best rotation. Where a matrix has more rows than columns (the
+//! 1280 wide layers of SD 1.x) the published determinant's sign is that of directions which no
 //! value has: rounding decides it. There no column is negated.
 
 use faer::{Mat, MatRef};
@@ -55,13 +58,15 @@ const SINGULAR: f64 = 1e-13;
 pub struct Options {
     /// Which of the published settings: it decides the four weights and `expand_prompts`.
     pub task: Task,
-    /// Further wordings that span the concept and its anchor, for `words`: five for an `object` or for `art`, or `none`.
+    /// Further wordings that span the concept and its anchor, for `words`: five for an `object` or
+    /// for `art`, or `none`.
     pub expand_prompts: Expand,
     /// What spans the concept.
     pub subspace: Subspace,
     /// Directions of each concept, for `contrast`.
     pub rank: usize,
-    /// For `contrast`: how much a direction's use by the captions counts against it; 0 ranks by the concept alone.
+    /// For `contrast`: how much a direction's use by the captions counts against it; 0 ranks by the
+    /// concept alone.
     pub whiten: f64,
     /// Weight of leaving the concept (`s_e`).
     pub erase_scale: f64,
@@ -87,7 +92,8 @@ pub enum Task {
     Style,
     /// 3000, 20, 0, 10, five wordings.
     Nudity,
-    /// 3500, 50, 5, 10 for ten, 1500, 70, 2.5, 10 for fifty, 800, 70, 2, 10 for a hundred; names alone.
+    /// 3500, 50, 5, 10 for ten, 1500, 70, 2.5, 10 for fifty, 800, 70, 2, 10 for a hundred; names
+    /// alone.
     Celebrity,
 }
 
@@ -97,7 +103,8 @@ pub enum Task {
 pub enum Subspace {
     /// The values of the last words of its prompts, less those of the anchors (published).
     Words,
-    /// The directions in which the values of its prompts and of what is left without it differ most (ours).
+    /// The directions in which the values of its prompts and of what is left without it differ most
+    /// (ours).
     Contrast,
 }
 
@@ -294,8 +301,8 @@ fn agreement(matrix: &Mat<f64>, rows: &Rows, options: &Options) -> Result<Mat<f6
         + faer::Scale(options.lambda) * (matrix * matrix.transpose()))
 }
 
-/// An orthonormal basis of the directions in which the values of concepts differ most from what is left without them, in units
-/// of how much the captions use each direction.
+/// An orthonormal basis of the directions in which the values of concepts differ most from what is
+/// left without them, in units of how much the captions use each direction.
 fn contrasts(matrix: &Mat<f64>, concepts: &[Mat<f64>], general: &Mat<f64>, options: &Options) -> Result<Mat<f64>> {
     let n = matrix.nrows();
     let units = if options.whiten > 0.0 { units(general, 1.0 / options.whiten)? } else { Mat::identity(n, n) };
@@ -317,7 +324,8 @@ fn units(a: &Mat<f64>, m: f64) -> Result<Mat<f64>> {
     Ok(scaled * vectors.transpose())
 }
 
-/// The orthogonal matrix that agrees best with another, and what is needed to turn it into a rotation.
+/// The orthogonal matrix that agrees best with another, and what is needed to turn it into a
+/// rotation.
 struct Orthogonal {
     matrix: Mat<f64>,
     /// The left and right directions of the least singular value.
@@ -407,7 +415,8 @@ mod tests {
                 assert!((q.determinant() - 1.0).abs() < 1e-12);
             }
         }
-        // Where a sign has to change, the least direction is the cheapest: no rotation agrees better with M.
+        // Where a sign has to change, the least direction is the cheapest: no rotation agrees
+        // better with M.
         let m = agreement(&random(9, 12, 5), &rows(1), &options()).unwrap();
         assert!(orthogonal(&m).unwrap().0.matrix.determinant() < 0.0, "one direction is mirrored");
         let agrees = |sign| {
@@ -495,7 +504,8 @@ mod tests {
         assert!(error.to_string().contains("singular") && error.hint().unwrap().contains("lambda"), "{error}");
     }
 
-    /// SD 1.4's sizes, for the clock: `cargo test --workspace --lib oce_at_full_size -- --ignored --nocapture`.
+    /// SD 1.4's sizes, for the clock: `cargo test --workspace --lib oce_at_full_size -- --ignored
+    /// --nocapture`.
     #[test]
     #[ignore = "a measurement"]
     fn oce_at_full_size() {

@@ -1,18 +1,22 @@
-//! RealEra: "RealEra: Semantic-level Concept Erasure via Neighbor-Concept Mining", Liu et al. (arXiv 2410.09140).
+//! RealEra: "RealEra: Semantic-level Concept Erasure via Neighbor-Concept Mining", Liu et al.
+//! (arXiv 2410.09140).
 //!
-//! An edit of the concept's rows alone leaves its neighbours: rows a little off still draw it. So neighbours are made by
-//! perturbing the rows and mapped with them, and rows further off are pinned:
+//! An edit of the concept's rows alone leaves its neighbours: rows a little off still draw it. So
+//! neighbours are made by perturbing the rows and mapped with them, and rows further off are
+//! pinned:
 //!
 //! ```text
 //! min_W'  sum_{e' in {e} + N} |W' e' - W a|^2 + lambda_1 sum_{b in B} |W' b - W b|^2 + lambda_2 sum_k |W' k - W k|^2
 //! ```
 //!
-//! `N`: `e + n` with `|n| <= radius` and the cosine of `e` and `e + n` between `near` and `far`'s upper bound. `B`: cosines between
-//! `beyond` and `near`. The paper's numbers cannot be had, so these are ours. It draws `n` isotropically; of 768 dimensions few
-//! are ever used by prompts, so most of such a perturbation means nothing to the model. Here `n` may also be drawn like the
+//! `N`: `e + n` with `|n| <= radius` and the cosine of `e` and `e + n` between `near` and `far`'s
+//! upper bound. `B`: cosines between `beyond` and `near`. The paper's numbers cannot be had, so
+//! these are ours. It draws `n` isotropically; of 768 dimensions few are ever used by prompts, so
+//! most of such a perturbation means nothing to the model. Here `n` may also be drawn like the
 //! captions' rows differ (`noise=prior`), which stays among what prompts can say.
 //!
-//! A second part trains an adapter of the same matrices, now on noise (`lora_iterations`), and adds it to them:
+//! A second part trains an adapter of the same matrices, now on noise (`lora_iterations`), and adds
+//! it to them:
 //!
 //! ```text
 //! L = mean (eps(z, e') - eps*(z, a))^2 + lambda_3 mean (eps(z, b) - eps*(z, b))^2
@@ -73,8 +77,8 @@ pub struct Options {
     pub templates: usize,
     /// Weight of pinned rows.
     pub lambda_1: f64,
-    /// Weight of the prior, for each caption: the same number keeps the more the more captions there are (1000 compiled-in ones for a
-    /// checkpoint, 217 on the miniature for one object).
+    /// Weight of the prior, for each caption: the same number keeps the more the more captions
+    /// there are (1000 compiled-in ones for a checkpoint, 217 on the miniature for one object).
     pub lambda_2: f64,
     /// How far past what stands in for it a row goes: `g + eta (g - c)` (ours; 0 is published).
     pub eta: f64,
@@ -144,7 +148,8 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             empty_scale: 1.0,
             near: 0.9,
             beyond: 0.6,
-            // On the miniature it moves the empty prompt's prediction three times as far and erases no better.
+            // On the miniature it moves the empty prompt's prediction three times as far and erases
+            // no better.
             lora_iterations: 0,
             lora_lr: if job.miniature { 1e-3 } else { published.lora_lr },
             batch: if job.miniature { 8 } else { published.batch },
@@ -211,7 +216,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     closed_form::finish(job, METHOD.id, recorded, &layers, new)
 }
 
-/// The second part: what adapters of the edited matrices have learned from the frozen model's predictions, one matrix for each.
+/// The second part: what adapters of the edited matrices have learned from the frozen model's
+/// predictions, one matrix for each.
 fn aligned(
     job: &mut Job<'_>,
     options: &Options,
@@ -260,7 +266,8 @@ fn aligned(
     lora::products(&lora::changes(&adapted, values), layers, 1.0)
 }
 
-/// Hidden states of prompts with the rows perturbed that an edit of them reaches, `[n, tokens, width]`.
+/// Hidden states of prompts with the rows perturbed that an edit of them reaches, `[n, tokens,
+/// width]`.
 fn hidden(model: &Pipeline, pairs: &[&EncodedPair], spread: &Mat<f64>, band: [f64; 2], rng: &mut TorchRng) -> Tensor<3> {
     let (tokens, width) = pairs.first().map_or((0, 0), |pair| (pair.c.rows.nrows(), pair.c.rows.ncols()));
     let mut numbers = Vec::with_capacity(pairs.len() * tokens * width);
@@ -318,7 +325,8 @@ impl Options {
     }
 }
 
-/// A square root of the captions' second moment, `[width, width]`: rows times it are spread as the captions' are.
+/// A square root of the captions' second moment, `[width, width]`: rows times it are spread as the
+/// captions' are.
 fn spread(prior: &Statistics) -> Result<Mat<f64>> {
     let broken = |_| Error::input("the captions' rows cannot be decomposed").with_hint("are there NaN in the text encoder?");
     let eigen = prior.sum.self_adjoint_eigen(Side::Lower).map_err(broken)?;
@@ -326,7 +334,8 @@ fn spread(prior: &Statistics) -> Result<Mat<f64>> {
     Ok(Mat::from_fn(vectors.nrows(), vectors.ncols(), |i, j| vectors[(j, i)] * values[i].max(0.0).sqrt()))
 }
 
-/// Every row moved off by one draw of noise, so far that its cosine to where it was lies between the bounds.
+/// Every row moved off by one draw of noise, so far that its cosine to where it was lies between
+/// the bounds.
 fn perturbed(rows: &Mat<f64>, spread: &Mat<f64>, [low, high]: [f64; 2], rng: &mut TorchRng) -> Mat<f64> {
     let (n, width) = (rows.nrows(), rows.ncols());
     let drawn = rng.normal((n * width).max(16));
@@ -336,7 +345,8 @@ fn perturbed(rows: &Mat<f64>, spread: &Mat<f64>, [low, high]: [f64; 2], rng: &mu
     for i in 0..n {
         let (e, mut z) = (rows.row(i), noise.row(i).to_owned());
         let size = e.squared_norm_l2();
-        // What is left of the noise beside the row: its length alone decides the cosine, 1 / sqrt(1 + r^2).
+        // What is left of the noise beside the row: its length alone decides the cosine, 1 / sqrt(1
+        // + r^2).
         let along = (e * z.transpose()) / size.max(f64::MIN_POSITIVE);
         z -= faer::Scale(along) * e;
         let cosine = low + (high - low) * f64::from(uniform[i]);
@@ -371,7 +381,8 @@ mod tests {
                 }
             }
         }
-        // Noise spread like captions of 7 rows has at most 7 directions: a linear map of it onto the captions' span changes nothing.
+        // Noise spread like captions of 7 rows has at most 7 directions: a linear map of it onto
+        // the captions' span changes nothing.
         let root = spread(&prior).unwrap();
         assert!((root.transpose() * &root - &prior.sum).norm_l2() < 1e-9 * prior.sum.norm_l2());
     }

@@ -1,19 +1,23 @@
-//! RECE: "Reliable and Efficient Concept Erasure of Text-to-Image Diffusion Models", Gong et al., ECCV 2024 (arXiv 2407.12383).
+//! RECE: "Reliable and Efficient Concept Erasure of Text-to-Image Diffusion Models", Gong et al.,
+//! ECCV 2024 (arXiv 2407.12383).
 //!
-//! A UCE edit, then rounds of two steps. First the embedding that best brings the concept back: with `W_j` the present and
-//! `W_j0` the original key and value matrices, every row `e` of the concept's prompt becomes (equation 9)
+//! A UCE edit, then rounds of two steps. First the embedding that best brings the concept back:
+//! with `W_j` the present and `W_j0` the original key and value matrices, every row `e` of the
+//! concept's prompt becomes (equation 9)
 //!
 //! ```text
 //! e* = (lambda_r I + sum_j W_j^T W_j)^-1 (sum_j W_j^T W_j0) e
 //! ```
 //!
-//! Then UCE maps all `e*` to what the present matrices make of the neutral prompt, regularised towards the present matrices.
+//! Then UCE maps all `e*` to what the present matrices make of the neutral prompt, regularised
+//! towards the present matrices.
 //!
-//! The published code maps all rows of `e*` position by position onto those of the neutral prompt, start token onto start token, where
-//! UCE's own slices begin at the last word. It also picks the round by generating pictures; here the number of rounds is `epochs`.
+//! The published code maps all rows of `e*` position by position onto those of the neutral prompt,
+//! start token onto start token, where UCE's own slices begin at the last word. It also picks the
+//! round by generating pictures; here the number of rounds is `epochs`.
 //!
-//! All matrices stay of the form `W_j0 M`, so with `S = sum_j W_j0^T W_j0` the first step is `(lambda_r I + M^T S M)^-1 M^T S e`:
-//! nothing has to be summed over layers twice.
+//! All matrices stay of the form `W_j0 M`, so with `S = sum_j W_j0^T W_j0` the first step is
+//! `(lambda_r I + M^T S M)^-1 M^T S e`: nothing has to be summed over layers twice.
 
 use faer::{Mat, linalg::solvers::Solve};
 use serde::{Deserialize, Serialize};
@@ -46,7 +50,8 @@ pub const METHOD: Method = Method {
 /// RECE's options; those of the UCE edit it starts from carry UCE's names.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
-    /// Which row of the published settings: it decides `epochs`, `lambda_r` and `empty_per_concept`.
+    /// Which row of the published settings: it decides `epochs`, `lambda_r` and
+    /// `empty_per_concept`.
     pub task: Task,
     /// Rounds of deriving an embedding and editing it away, 0 to 100.
     pub epochs: usize,
@@ -60,12 +65,13 @@ pub struct Options {
     pub erase_scale: f64,
     /// Weight of the empty prompt and of each preserved one in the rounds; 0 for UCE's rule.
     pub preserve_scale: f64,
-    /// Whether the rounds keep the empty prompt once for every concept instead of once (published for nudity and unsafe content).
+    /// Whether the rounds keep the empty prompt once for every concept instead of once (published
+    /// for nudity and unsafe content).
     pub empty_per_concept: bool,
     /// Weight of each of the job's captions in the rounds.
     pub prior_scale: f64,
-    /// Whether the rounds keep what the edits before them made of the concept's own rows (ours): without it an edit of the
-    /// derived rows undoes some of the first.
+    /// Whether the rounds keep what the edits before them made of the concept's own rows (ours):
+    /// without it an edit of the derived rows undoes some of the first.
     pub keep_erased: bool,
     /// The UCE edit it starts from, an object of all of UCE's options.
     pub start: uce::Options,
@@ -83,13 +89,15 @@ pub enum Task {
     Style,
     /// Objects of which UCE leaves something (church, garbage truck): one round, lambda_r 1e-3.
     HardObject,
-    /// Objects of which UCE leaves little (springer, golf ball, parachute): one round, lambda_r 0.1.
+    /// Objects of which UCE leaves little (springer, golf ball, parachute): one round, lambda_r
+    /// 0.1.
     EasyObject,
     /// Objects of which UCE leaves nothing: no round.
     Object,
 }
 
-/// The defaults for a job: the published ones for objects that are hard to erase, unless the user chose another task.
+/// The defaults for a job: the published ones for objects that are hard to erase, unless the user
+/// chose another task.
 ///
 /// # Errors
 /// If there is no such task.
@@ -103,7 +111,8 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
         Task::Object => (0, 1e-3),
     };
     let start = uce::edit_defaults(job, if variant == Variant::Reference { Variant::Paper } else { variant });
-    // The scripts start from checkpoints of UCE's own defaults (`...-1-1.0.pt`: erase 1, preserve by its rule).
+    // The scripts start from checkpoints of UCE's own defaults (`...-1-1.0.pt`: erase 1, preserve
+    // by its rule).
     let published = Options {
         task,
         epochs,
@@ -171,7 +180,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let mut map = solution.map;
     for epoch in 1..=options.epochs {
         let revive = revival(&gram, &map, options.lambda_r)?;
-        // Their targets are the guides themselves: what lies past a guide was gone past by the first edit.
+        // Their targets are the guides themselves: what lies past a guide was gone past by the
+        // first edit.
         let revived = |pair: &EncodedPair| EncodedPair { c: pair.c.mapped(&revive), g: pair.g.clone(), eta: 0.0 };
         let revived: Vec<EncodedPair> = pairs.iter().map(revived).collect();
         // In rows that the present matrices see; what it finds is put behind what they are.
@@ -239,7 +249,8 @@ mod tests {
         assert!((found - &identity).norm_l2() < 1e-9);
     }
 
-    /// Against the definition: no other row comes closer to what the original matrices make of the concept.
+    /// Against the definition: no other row comes closer to what the original matrices make of the
+    /// concept.
     #[test]
     fn the_derived_embedding_is_the_minimum() {
         let layers = [layer(1), layer(2), layer(3)];

@@ -1,19 +1,22 @@
-//! Receler: "Receler: Reliable Concept Erasing of Text-to-Image Diffusion Models via Lightweight Erasers", Huang et al.,
-//! ECCV 2024 (arXiv 2311.17717).
+//! Receler: "Receler: Reliable Concept Erasing of Text-to-Image Diffusion Models via Lightweight
+//! Erasers", Huang et al., ECCV 2024 (arXiv 2311.17717).
 //!
-//! A bottleneck after every cross-attention, `o -> o + up gelu(down o)`, learns ESD's target while everything else stays. With
-//! `c` the prompt, `p` adversarial rows behind its words, `a_l` what the bottleneck of layer `l` adds and `M` where the frozen
-//! network's cross-attention looks at the concept's words:
+//! A bottleneck after every cross-attention, `o -> o + up gelu(down o)`, learns ESD's target while
+//! everything else stays. With `c` the prompt, `p` adversarial rows behind its words, `a_l` what
+//! the bottleneck of layer `l` adds and `M` where the frozen network's cross-attention looks at the
+//! concept's words:
 //!
 //! - `erase = mean (eps(z_t, c + p) - (eps*(0) - eta (eps*(c) - eps*(0))))^2`
-//! - `local = mean_l sum (a_l (1 - M))^2 / sum (1 - M)`, the mean over channels and over the places outside, so that a bottleneck
-//!   acts where the concept is
-//! - the rows are learnt in turn: `min_p mean (eps(z_t, c + p) - eps*(z_t, c))^2`, all steps on the `z_t` of the erasure
+//! - `local = mean_l sum (a_l (1 - M))^2 / sum (1 - M)`, the mean over channels and over the places
+//!   outside, so that a bottleneck acts where the concept is
+//! - the rows are learnt in turn: `min_p mean (eps(z_t, c + p) - eps*(z_t, c))^2`, all steps on the
+//!   `z_t` of the erasure
 //!
-//! The published code samples `z_t` anew with the edited network at every step; here it comes from the
-//! [`bank`](crate::bank), with the frozen predictions. In that code the rows are written to a copy of the hidden states, so that the
-//! network never sees them and its adversarial training does nothing; here they are seen, as in the paper. Plain checkpoints have
-//! no such layers, so the Edit cannot be exported.
+//! The published code samples `z_t` anew with the edited network at every step; here it comes from
+//! the [`bank`](crate::bank), with the frozen predictions. In that code the rows are written to a
+//! copy of the hidden states, so that the network never sees them and its adversarial training does
+//! nothing; here they are seen, as in the paper. Plain checkpoints have no such layers, so the Edit
+//! cannot be exported.
 
 use std::cell::RefCell;
 
@@ -72,7 +75,8 @@ pub struct Options {
     pub anchor_eta: f64,
     /// Weight of acting where the concept is.
     pub local: f64,
-    /// From which attention on a place belongs to the concept, between the weakest (0) and the strongest (1) of its map.
+    /// From which attention on a place belongs to the concept, between the weakest (0) and the
+    /// strongest (1) of its map.
     pub mask_threshold: f64,
     /// Adversarial rows; 0 for none.
     pub rows: usize,
@@ -80,7 +84,8 @@ pub struct Options {
     pub attack_steps: usize,
     /// Adam's step size for them, and its weight decay.
     pub attack_lr: f64,
-    /// `same` or `fresh`: whether all of these steps look at the examples of the step, or each at others.
+    /// `same` or `fresh`: whether all of these steps look at the examples of the step, or each at
+    /// others.
     pub attack_examples: Seen,
     /// The share of a step's examples that is asked with them.
     pub attacked: f64,
@@ -237,8 +242,8 @@ fn loss(
     Ok(erased + sum * (local / layers))
 }
 
-/// The mean square, over channels and over the places outside the mask, of what a layer adds, `[n, places, channels]`; 0 where the
-/// mask leaves no place out.
+/// The mean square, over channels and over the places outside the mask, of what a layer adds, `[n,
+/// places, channels]`; 0 where the mask leaves no place out.
 fn outside(added: Tensor<3>, mask: &Tensor<4>) -> Tensor<1> {
     let places = added.dims()[1];
     let out = resized(mask, places).neg().add_scalar(1.0);
@@ -246,8 +251,9 @@ fn outside(added: Tensor<3>, mask: &Tensor<4>) -> Tensor<1> {
     (added * out).powi_scalar(2).mean_dim(2).sum() / count
 }
 
-/// 1 where a map, `[1, places, 1]`, lies at `threshold` or above between its weakest and its strongest place. A map that is the same
-/// everywhere tells no place from another: all belong to the concept.
+/// 1 where a map, `[1, places, 1]`, lies at `threshold` or above between its weakest and its
+/// strongest place. A map that is the same everywhere tells no place from another: all belong to
+/// the concept.
 fn attended(map: Tensor<3>, threshold: f64) -> Tensor<3> {
     let least: f32 = map.clone().min().into_scalar();
     let most: f32 = map.clone().max().into_scalar();
@@ -258,7 +264,8 @@ fn labels(t: &[Timestep]) -> Vec<f32> {
     t.iter().map(|t| t.get()).collect()
 }
 
-/// A mask `[n, 1, h, w]` at a layer of so many places, `[n, places, 1]`: nearest neighbours, or the nearest of each block.
+/// A mask `[n, 1, h, w]` at a layer of so many places, `[n, places, 1]`: nearest neighbours, or the
+/// nearest of each block.
 fn resized(mask: &Tensor<4>, places: usize) -> Tensor<3> {
     let [n, _, h, w] = mask.dims();
     // Layers keep the picture's proportions: side by side they shrink by the same factor.
@@ -312,9 +319,10 @@ impl Asked {
         of.iter().map(|&i| self.ends[i]).collect()
     }
 
-    /// Where the frozen network looks at the concept's words, 1 or 0, `[n, 1, h, w]`: the mean over the layers of a quarter of the
-    /// latents' side (16 x 16 in SD 1.x; of all sizes, the nearest there is) and over heads and words, from the threshold's share of
-    /// the way from its minimum to its maximum on.
+    /// Where the frozen network looks at the concept's words, 1 or 0, `[n, 1, h, w]`: the mean over
+    /// the layers of a quarter of the latents' side (16 x 16 in SD 1.x; of all sizes, the nearest
+    /// there is) and over heads and words, from the threshold's share of the way from its minimum
+    /// to its maximum on.
     fn mask(&self, frozen: &Pipeline, examples: &Examples, of: &[usize], threshold: f64) -> Tensor<4> {
         let mut watch = Watch::maps();
         let context = Context::from(self.hidden(of));
@@ -399,8 +407,8 @@ mod tests {
         x.into_data().iter::<f32>().collect()
     }
 
-    // attn = torch.tensor([.50, .52, .54, .60]); m = (attn - attn.min()) / (attn.max() - attn.min())
-    // (m >= .1), (m >= .3), (m >= 1.)
+    // attn = torch.tensor([.50, .52, .54, .60]); m = (attn - attn.min()) / (attn.max() -
+    // attn.min()) (m >= .1), (m >= .3), (m >= 1.)
 
     /// Attention has a high floor: a share of the maximum alone would take all of these.
     #[test]
@@ -413,9 +421,9 @@ mod tests {
         assert_eq!(read(attended(places(&[0.25; 4], [1, 4, 1]), 0.5)), [1.0; 4], "flat");
     }
 
-    // out = torch.tensor([[1., 2.], [3., 4.], [5., 6.], [7., 8.]]).T.reshape(1, 2, 2, 2)      # (1, dim, h, w)
-    // flip = torch.tensor([[1., 0.], [0., 1.]]).reshape(1, 1, 2, 2)
-    // ((out * flip) ** 2).mean(1).sum() / (flip.sum() + 1e-9)                                 # 29.5
+    // out = torch.tensor([[1., 2.], [3., 4.], [5., 6.], [7., 8.]]).T.reshape(1, 2, 2, 2)      # (1,
+    // dim, h, w) flip = torch.tensor([[1., 0.], [0., 1.]]).reshape(1, 1, 2, 2) ((out * flip) **
+    // 2).mean(1).sum() / (flip.sum() + 1e-9)                                 # 29.5
 
     #[test]
     fn what_is_added_outside_is_a_mean_over_the_places_outside() {

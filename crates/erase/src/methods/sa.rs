@@ -1,15 +1,17 @@
-//! SA: "Selective Amnesia: A Continual Learning Approach to Forgetting in Deep Generative Models", Heng and Soh, NeurIPS 2023
-//! (arXiv 2305.10120).
+//! SA: "Selective Amnesia: A Continual Learning Approach to Forgetting in Deep Generative Models",
+//! Heng and Soh, NeurIPS 2023 (arXiv 2305.10120).
 //!
-//! The concept's prompt is taught pictures of something else, while replayed pictures and the weights that mattered for them
-//! hold the rest. With `x_q` pictures of the surrogate, `c` a prompt of the concept, `(x_r, r)` replayed pictures and captions,
-//! `n` noise and `theta*` the frozen weights:
+//! The concept's prompt is taught pictures of something else, while replayed pictures and the
+//! weights that mattered for them hold the rest. With `x_q` pictures of the surrogate, `c` a prompt
+//! of the concept, `(x_r, r)` replayed pictures and captions, `n` noise and `theta*` the frozen
+//! weights:
 //!
-//! `loss = mean (net(x_q,t, t, c) - n)^2 + gamma mean (net(x_r,t, t, r) - n)^2 + lambda sum_i F_i (theta_i - theta*_i)^2`
+//! `loss = mean (net(x_q,t, t, c) - n)^2 + gamma mean (net(x_r,t, t, r) - n)^2 + lambda sum_i F_i
+//! (theta_i - theta*_i)^2`
 //!
-//! `F` is the diagonal of the Fisher information as the published code has it: for each picture the gradient of its training
-//! loss is summed over all timesteps and then squared; the mean over pictures. Here the sum may be over fewer timesteps, spread
-//! evenly and scaled up to all of them.
+//! `F` is the diagonal of the Fisher information as the published code has it: for each picture the
+//! gradient of its training loss is summed over all timesteps and then squared; the mean over
+//! pictures. Here the sum may be over fewer timesteps, spread evenly and scaled up to all of them.
 
 use scumble_diffusion::Pipeline;
 use serde::{Deserialize, Serialize};

@@ -1,16 +1,18 @@
-//! SalUn: "SalUn: Empowering Machine Unlearning via Gradient-based Weight Saliency in Both Image Classification and Generation",
-//! Fan et al., ICLR 2024 (arXiv 2310.12508).
+//! SalUn: "SalUn: Empowering Machine Unlearning via Gradient-based Weight Saliency in Both Image
+//! Classification and Generation", Fan et al., ICLR 2024 (arXiv 2310.12508).
 //!
-//! Pictures of the concept get another prompt's prediction as their label, and only the numbers that matter for the concept
-//! move. With `x`, `y` noisy pictures to forget and to keep, `n` the noise, `c` a prompt of the concept, `p` the one that stands
-//! in for it, `r` a caption to keep:
+//! Pictures of the concept get another prompt's prediction as their label, and only the numbers
+//! that matter for the concept move. With `x`, `y` noisy pictures to forget and to keep, `n` the
+//! noise, `c` a prompt of the concept, `p` the one that stands in for it, `r` a caption to keep:
 //!
-//! - salience: `G = sum_batches grad mean ((1 + g) net(x, t, c) - g net(x, t, 0) - n)^2`, signed; `M = 1` where `|G|` is in the
-//!   top half of all numbers together
-//! - `loss = mean (net(x, t, c) - sg net(x, t, p))^2 + alpha mean (net(y, t, r) - n)^2`, its gradient times `M`
+//! - salience: `G = sum_batches grad mean ((1 + g) net(x, t, c) - g net(x, t, 0) - n)^2`, signed;
+//!   `M = 1` where `|G|` is in the top half of all numbers together
+//! - `loss = mean (net(x, t, c) - sg net(x, t, p))^2 + alpha mean (net(y, t, r) - n)^2`, its
+//!   gradient times `M`
 //!
-//! The published code takes the label from the network that is being trained; ours from the frozen one, which does not move
-//! away. So it does with what is to be kept, where the noise is a noisier target for the same thing.
+//! The published code takes the label from the network that is being trained; ours from the frozen
+//! one, which does not move away. So it does with what is to be kept, where the noise is a noisier
+//! target for the same thing.
 
 use serde::{Deserialize, Serialize};
 
@@ -153,7 +155,8 @@ impl Options {
     }
 }
 
-/// 1 for the numbers that move: the share `top` of the largest sums of gradients over the pictures to forget.
+/// 1 for the numbers that move: the share `top` of the largest sums of gradients over the pictures
+/// to forget.
 ///
 /// # Errors
 /// If the caller interrupts.

@@ -1,17 +1,21 @@
-//! ScissorHands: "Scissorhands: Scrub Data Influence via Connection Sensitivity in Networks", Wu and Harandi, ECCV 2024
-//! (arXiv 2401.06187).
+//! ScissorHands: "Scissorhands: Scrub Data Influence via Connection Sensitivity in Networks", Wu
+//! and Harandi, ECCV 2024 (arXiv 2401.06187).
 //!
-//! The connections that matter most for the concept are drawn anew, and the model is repaired. With `w_j` a number of the
-//! network and `g_b` the gradient of its error on draw b of one batch of the concept's pictures:
+//! The connections that matter most for the concept are drawn anew, and the model is repaired. With
+//! `w_j` a number of the network and `g_b` the gradient of its error on draw b of one batch of the
+//! concept's pictures:
 //!
-//! - sensitivity `s_j = |w_j sum_b |g_bj||`; what is above the quantile `sparsity` of all numbers together is drawn anew
-//! - repair: `grad L_r + lambda grad L_u`. `L_r` is the training loss on what is to be kept; `L_u` pulls the concept's prompt
-//!   to the prediction for another (`relabel`), or is the concept's own training loss with a minus (`ascent`)
-//! - the paper projects the repair where it would undo the forgetting: a step `d` with `<d, grad L_u> < 0` loses its part along
-//!   `grad L_u`, the solution of GEM's quadratic program for one memory
+//! - sensitivity `s_j = |w_j sum_b |g_bj||`; what is above the quantile `sparsity` of all numbers
+//!   together is drawn anew
+//! - repair: `grad L_r + lambda grad L_u`. `L_r` is the training loss on what is to be kept; `L_u`
+//!   pulls the concept's prompt to the prediction for another (`relabel`), or is the concept's own
+//!   training loss with a minus (`ascent`)
+//! - the paper projects the repair where it would undo the forgetting: a step `d` with `<d, grad
+//!   L_u> < 0` loses its part along `grad L_u`, the solution of GEM's quadratic program for one
+//!   memory
 //!
-//! The published code for Stable Diffusion defines that program and never calls it, and draws anew only in the self-attention
-//! of two blocks (`within=published`).
+//! The published code for Stable Diffusion defines that program and never calls it, and draws anew
+//! only in the self-attention of two blocks (`within=published`).
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{Pipeline, TorchRng};
@@ -93,7 +97,8 @@ pub enum Within {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Redraw {
-    /// Evenly within the root of 6 over the number of inputs (He et al. 2015), as published for a category.
+    /// Evenly within the root of 6 over the number of inputs (He et al. 2015), as published for a
+    /// category.
     Kaiming,
     /// Normal with deviation 0.02, cut off at two of them, as published for a class.
     Normal,
@@ -105,7 +110,8 @@ pub enum Redraw {
 pub enum Forget {
     /// The concept's prompts are pulled to what another predicts, as published for a category.
     Relabel,
-    /// The error of denoising the concept's pictures is driven up, without a bound, as published for a class.
+    /// The error of denoising the concept's pictures is driven up, without a bound, as published
+    /// for a class.
     Ascent,
 }
 
@@ -159,7 +165,8 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             };
             Options { sets, ..published }
         }
-        // One of 200 anew, everywhere and as large as before training, leaves a network of this size in ruins.
+        // One of 200 anew, everywhere and as large as before training, leaves a network of this
+        // size in ruins.
         Variant::Fixed => Options {
             train_method: "esd-x".into(),
             sparsity: 0.99,

@@ -1,4 +1,5 @@
-//! SPEED: "Scalable, Precise, and Efficient Concept Erasure for Diffusion Models", ICLR 2026 (arXiv 2503.07392).
+//! SPEED: "Scalable, Precise, and Efficient Concept Erasure for Diffusion Models", ICLR 2026 (arXiv
+//! 2503.07392).
 //!
 //! Every value matrix `W` of the cross-attention gets an addition that what is kept cannot see:
 //!
@@ -6,19 +7,21 @@
 //! W' = W + W (C_at - C_tt) P Q M,   M = (C_tt P + lambda I)^-1,   Q = I - M K (K^T P M K)^-1 K^T P
 //! ```
 //!
-//! `C_tt` and `C_at` are the means of `t t^T` and `a t^T` over the concept's rows `t` and the anchor's `a`. `P` projects on what
-//! the rows of the retain set do not use: the eigenvectors of their covariance below a threshold. The columns of `K` are kept
-//! exactly: the start token and three centroids of the empty prompt's other rows.
+//! `C_tt` and `C_at` are the means of `t t^T` and `a t^T` over the concept's rows `t` and the
+//! anchor's `a`. `P` projects on what the rows of the retain set do not use: the eigenvectors of
+//! their covariance below a threshold. The columns of `K` are kept exactly: the start token and
+//! three centroids of the empty prompt's other rows.
 //!
-//! The retain set is refined for every matrix, since what is never reached needs no protection: rows stay that the edit
-//! without `P`, `W (C_at - C_tt) (C_tt + I)^-1`, moves more than the mean, and of each some perturbations along the direction that `W`
-//! sees least, chosen the same way.
+//! The retain set is refined for every matrix, since what is never reached needs no protection:
+//! rows stay that the edit without `P`, `W (C_at - C_tt) (C_tt + I)^-1`, moves more than the mean,
+//! and of each some perturbations along the direction that `W` sees least, chosen the same way.
 //!
-//! For nudity the published script edits all rows but the start token's, keeps nothing but the empty prompt, and weakens the
-//! equalities by a ridge: `(K^T P M K + ridge I)^-1`.
+//! For nudity the published script edits all rows but the start token's, keeps nothing but the
+//! empty prompt, and weakens the equalities by a ridge: `(K^T P M K + ridge I)^-1`.
 //!
-//! With `P = N N^T` the addition is `Y N^T`, where `Y = (B N - L (N^T K)^T) m`, `B = W (C_at - C_tt)` and `m = (N^T C_tt N + lambda I)^-1`.
-//! That is the same with a symmetric matrix to invert, and it needs no care where `P K` has fewer directions than `K`.
+//! With `P = N N^T` the addition is `Y N^T`, where `Y = (B N - L (N^T K)^T) m`, `B = W (C_at -
+//! C_tt)` and `m = (N^T C_tt N + lambda I)^-1`. That is the same with a symmetric matrix to invert,
+//! and it needs no care where `P K` has fewer directions than `K`.
 
 use faer::{
     Mat, MatRef,
@@ -59,7 +62,8 @@ const ROUNDS: usize = 100;
 /// SPEED's options.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Options {
-    /// Which of the published settings: it decides `rows`, `retained`, `lambda`, `threshold`, `filter` and `ridge`.
+    /// Which of the published settings: it decides `rows`, `retained`, `lambda`, `threshold`,
+    /// `filter` and `ridge`.
     pub task: Task,
     /// Which rows of a prompt are edited.
     pub rows: EditedRows,
@@ -73,7 +77,8 @@ pub struct Options {
     pub threshold: f64,
     /// Whether the retain set is refined.
     pub refine: bool,
-    /// Whether a refined set leaves out the rows that the edit hardly moves, or only adds perturbations.
+    /// Whether a refined set leaves out the rows that the edit hardly moves, or only adds
+    /// perturbations.
     pub filter: bool,
     /// Perturbations of each row of the refined set.
     pub perturbations: usize,
@@ -91,7 +96,8 @@ pub struct Options {
 pub enum Task {
     /// A few instances or styles.
     Few,
-    /// Many celebrities: lambda 0.05, threshold 1e-4, no filter; give `--anchor person`, and the others to keep.
+    /// Many celebrities: lambda 0.05, threshold 1e-4, no filter; give `--anchor person`, and the
+    /// others to keep.
     Celebrity,
     /// Nudity: lambda 0.7, ridge 0.5, all rows, and nothing kept but the empty prompt.
     Nudity,
@@ -103,9 +109,11 @@ pub enum Task {
 pub enum EditedRows {
     /// The last word (published).
     Last,
-    /// From the first token in which the concept's captions and what is left without it differ (ours).
+    /// From the first token in which the concept's captions and what is left without it differ
+    /// (ours).
     Aligned,
-    /// All but the start token's, each with the same position of the anchor's prompt (published for nudity).
+    /// All but the start token's, each with the same position of the anchor's prompt (published for
+    /// nudity).
     All,
 }
 
@@ -121,7 +129,8 @@ pub enum RetainedRows {
     Empty,
 }
 
-/// The defaults for a job: the published ones of a task, for a few concepts unless the user chose another.
+/// The defaults for a job: the published ones of a task, for a few concepts unless the user chose
+/// another.
 ///
 /// # Errors
 /// If there is no such task.
@@ -295,7 +304,8 @@ impl Parts {
         faer::Scale(1.0 / n.max(1) as f64) * sum
     }
 
-    /// What the edit without the projection divides by, the same for all matrices: `C_tt + I`, whatever lambda is.
+    /// What the edit without the projection divides by, the same for all matrices: `C_tt + I`,
+    /// whatever lambda is.
     fn plain(&self) -> Result<Llt<f64>> {
         Ok(regression::factor(&regression::ridge(&self.targets, 1.0), 1.0)?.0)
     }
@@ -325,7 +335,8 @@ impl Parts {
             })
             .collect();
 
-        // The sum over (k + z b)(k + z b)^T without making the rows: k k^T counts as often as k is used, the rest is two products.
+        // The sum over (k + z b)(k + z b)^T without making the rows: k k^T counts as often as k is
+        // used, the rest is two products.
         let (mut uses, mut first, mut second) = (vec![1.0; kept.len()], vec![0.0; kept.len()], 0.0);
         let chosen = above_mean(&reaches);
         for &at in &chosen {
@@ -348,13 +359,15 @@ impl Parts {
         Ok(faer::Scale(1.0 / count.max(1) as f64) * sum)
     }
 
-    /// What is added to a matrix, given an orthonormal basis of the free directions, and the condition number.
+    /// What is added to a matrix, given an orthonormal basis of the free directions, and the
+    /// condition number.
     fn addition(&self, matrix: &Mat<f64>, basis: MatRef<'_, f64>) -> Result<(Mat<f64>, f64)> {
         let inner = regression::ridge(&(basis.transpose() * &self.targets * basis), self.lambda);
         let (factor, condition) = regression::factor(&inner, self.lambda)?;
         // All transposed, so that solving from the left will do.
         let mut wanted = (matrix * &self.moves * basis).transpose().to_owned();
-        // Without a ridge any basis of what is fixed demands the same; with one the rows' own lengths count.
+        // Without a ridge any basis of what is fixed demands the same; with one the rows' own
+        // lengths count.
         let fixed = match self.ridge == 0.0 {
             true => subspace::span(&(&self.fixed * basis))?,
             false => (&self.fixed * basis).transpose().to_owned(),
@@ -370,7 +383,8 @@ impl Parts {
     }
 }
 
-/// An orthonormal basis of the directions that rows with this mean of `k k^T` use less than a threshold.
+/// An orthonormal basis of the directions that rows with this mean of `k k^T` use less than a
+/// threshold.
 fn free(covariance: &Mat<f64>, threshold: f64) -> Result<Mat<f64>> {
     let (values, vectors) = subspace::eigen(covariance)?;
     let count = values.iter().take_while(|value| value.max(0.0) < threshold).count();
@@ -387,7 +401,8 @@ fn above_mean(numbers: &[f64]) -> Vec<usize> {
     (0..numbers.len()).filter(|&i| numbers[i] >= mean).collect()
 }
 
-/// The centroids of rows, `[n, width]`, by Lloyd's rounds from rows that lie evenly apart in the prompt.
+/// The centroids of rows, `[n, width]`, by Lloyd's rounds from rows that lie evenly apart in the
+/// prompt.
 fn centroids(rows: &Mat<f64>, n: usize) -> Mat<f64> {
     let (count, width) = (rows.nrows(), rows.ncols());
     let n = n.min(count);
@@ -487,7 +502,8 @@ mod tests {
             let (found, condition) = parts.addition(&w, basis.as_ref()).unwrap();
             assert!((&found - &printed).norm_l2() < 1e-9 * printed.norm_l2(), "{}", (&found - &printed).norm_l2());
             assert!(printed.norm_l2() > 0.1 && condition > 1.0);
-            // What is fixed stays unless it may give way, and nothing happens outside of the free directions.
+            // What is fixed stays unless it may give way, and nothing happens outside of the free
+            // directions.
             assert_eq!((&found * &k).norm_l2() < 1e-10, ridge == 0.0);
             assert!((&found * &p - &found).norm_l2() < 1e-12);
         }
@@ -499,7 +515,8 @@ mod tests {
         let all = Mat::<f64>::identity(12, 12);
         let size = |lambda: f64| parts(lambda).0.addition(&w, all.as_ref()).unwrap().0.norm_l2();
         assert!(size(1e12) < 1e-9 && (size(1e6) / size(1e7) - 10.0).abs() < 0.01);
-        // Without a price both concepts become their anchors, one or several at once, although four rows are equalities.
+        // Without a price both concepts become their anchors, one or several at once, although four
+        // rows are equalities.
         let (free_of_charge, t, a) = parts(1e-9);
         let new = &w + free_of_charge.addition(&w, all.as_ref()).unwrap().0;
         assert!((&t * new.transpose() - &a * w.transpose()).norm_l2() < 1e-5);
@@ -533,7 +550,8 @@ mod tests {
         assert!(kept.len() > 1 && kept.len() < 9);
         let blind = w.thin_svd().unwrap().V().get(.., 11..12).transpose().to_owned();
         let draws = TorchRng::new(77).normal((kept.len() * 10).max(16));
-        // The sign of a singular vector is free; the eigenvectors' is what the seed's numbers refer to.
+        // The sign of a singular vector is free; the eigenvectors' is what the seed's numbers refer
+        // to.
         let sets = [1.0, -1.0].map(|sign| {
             let candidates: Vec<Mat<f64>> =
                 (0..kept.len() * 10).map(|at| &kept[at / 10] + faer::Scale(sign * f64::from(draws[at])) * &blind).collect();
@@ -548,7 +566,8 @@ mod tests {
             (parts.refined(&w, &parts.plain().unwrap(), &options, 78).unwrap() - &found).norm_l2() > 1e-6,
             "another seed, other perturbations"
         );
-        // Without the filter all rows, and perturbations of all; without those, the mean of what is retained.
+        // Without the filter all rows, and perturbations of all; without those, the mean of what is
+        // retained.
         let unfiltered = Options { filter: false, perturbations: 0, ..options.clone() };
         let found = parts.refined(&w, &parts.plain().unwrap(), &unfiltered, 77).unwrap();
         assert!((found - parts.covariance_of_all()).norm_l2() < 1e-9);
@@ -570,7 +589,8 @@ mod tests {
         assert_eq!(centroids(&rows, 0).nrows(), 0);
     }
 
-    /// SD 1.4's sizes, for the clock: `cargo test --workspace --lib speed_at_full_size -- --ignored --nocapture`.
+    /// SD 1.4's sizes, for the clock: `cargo test --workspace --lib speed_at_full_size -- --ignored
+    /// --nocapture`.
     #[test]
     #[ignore = "a measurement"]
     fn speed_at_full_size() {

@@ -1,8 +1,8 @@
 //! SPM: "One-dimensional Adapter to Rule Them All", Lyu et al., CVPR 2024 (arXiv 2312.16145).
 //!
-//! One adapter of rank one ("membrane") for a concept beside every linear layer and 1x1 convolution of the transformers, which
-//! opens as far as a prompt is close to the concept. With `c` the prompt to erase, `s` its surrogate (the anchor, or the empty
-//! prompt) and `a` prompts that are to stay:
+//! One adapter of rank one ("membrane") for a concept beside every linear layer and 1x1 convolution
+//! of the transformers, which opens as far as a prompt is close to the concept. With `c` the prompt
+//! to erase, `s` its surrogate (the anchor, or the empty prompt) and `a` prompts that are to stay:
 //!
 //! ```text
 //! y = W x + gate (v^T x) u
@@ -10,9 +10,11 @@
 //! gate(p) = max(cos(e(p), e(c)), |tok(p) & tok(c)| / |tok(c)|)
 //! ```
 //!
-//! The paper draws anchors with probability proportional to `(1 - |cos(a, c)|)^alpha`. Published code draws Gaussian directions over
-//! all positions, whose cosine to anything is next to 0, so that the rule says nothing; and half of its batch is the empty prompt
-//! by a slip in the order. Here anchors may be captions, drawn by that rule, on their own trajectories ([`bank`](crate::bank)).
+//! The paper draws anchors with probability proportional to `(1 - |cos(a, c)|)^alpha`. Published
+//! code draws Gaussian directions over all positions, whose cosine to anything is next to 0, so
+//! that the rule says nothing; and half of its batch is the empty prompt by a slip in the order.
+//! Here anchors may be captions, drawn by that rule, on their own trajectories
+//! ([`bank`](crate::bank)).
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{Gate, Pipeline, TorchRng};
@@ -96,7 +98,8 @@ pub struct Options {
     pub gate_power: f64,
     /// What the gate is multiplied by.
     pub gate_factor: f64,
-    /// Closeness at which the gate begins to open; `null` for what the empty prompt and the average caption have.
+    /// Closeness at which the gate begins to open; `null` for what the empty prompt and the average
+    /// caption have.
     pub gate_floor: Option<f64>,
 }
 
@@ -104,15 +107,18 @@ pub struct Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Anchoring {
-    /// Captions that do not name the concept, on their own trajectories, and the empty prompt there.
+    /// Captions that do not name the concept, on their own trajectories, and the empty prompt
+    /// there.
     Captions,
-    /// Gaussian directions of the length of the concept's hidden states, on the concept's trajectories.
+    /// Gaussian directions of the length of the concept's hidden states, on the concept's
+    /// trajectories.
     Gaussian,
     /// Every second of them the empty prompt, which is what the published batch comes to.
     GaussianAndEmpty,
 }
 
-/// Of the anchors among captions every so many-th is the empty prompt, which guidance asks at every step.
+/// Of the anchors among captions every so many-th is the empty prompt, which guidance asks at every
+/// step.
 const EMPTY_EVERY: usize = 4;
 /// Captions that are encoded at once.
 const AT_ONCE: usize = 64;
@@ -279,8 +285,9 @@ impl Options {
 
 /// When the adapter is to act.
 ///
-/// What says nothing by itself is left out of a name: `a church` shares half of its tokens with `a dog`. And what the empty
-/// prompt and the average caption have in common with the concept is no sign of it.
+/// What says nothing by itself is left out of a name: `a church` shares half of its tokens with `a
+/// dog`. And what the empty prompt and the average caption have in common with the concept is no
+/// sign of it.
 fn gate(job: &mut Job<'_>, variant: Variant, options: &Options) -> Result<Gate> {
     let name = |concept: &crate::Concept| if variant == Variant::Fixed { telling(&concept.name) } else { concept.name.clone() };
     let prompts =
@@ -356,7 +363,8 @@ impl Anchors {
     }
 }
 
-/// `(1 - |cos|)^alpha` of each caption, the cosine being the largest to any of the concept's prompts.
+/// `(1 - |cos|)^alpha` of each caption, the cosine being the largest to any of the concept's
+/// prompts.
 fn distances(pipeline: &Pipeline, captions: &[String], concept: &[String], alpha: f64) -> Vec<f64> {
     let flat = |prompts: &[String]| {
         let hidden = pipeline.encode(prompts);
@@ -372,7 +380,8 @@ fn distances(pipeline: &Pipeline, captions: &[String], concept: &[String], alpha
     cosines.map(|cosine| (1.0 - cosine.min(1.0)).powf(alpha)).collect()
 }
 
-/// At most `n` positions, one after the other with probability proportional to their weights (Efraimidis and Spirakis 2006).
+/// At most `n` positions, one after the other with probability proportional to their weights
+/// (Efraimidis and Spirakis 2006).
 fn without_replacement(weights: &[f64], n: usize, seed: u64) -> Vec<usize> {
     let uniform = TorchRng::new(seed).uniform(weights.len().max(1));
     let key = |(i, w): (usize, &f64)| (f64::from(uniform[i]).max(f64::MIN_POSITIVE).ln() / w.max(f64::MIN_POSITIVE), i);
@@ -381,7 +390,8 @@ fn without_replacement(weights: &[f64], n: usize, seed: u64) -> Vec<usize> {
     keys.into_iter().take(n).map(|(_, i)| i).collect()
 }
 
-/// The published anchors: Gaussian directions, 0.8 to 1.2 times as long as the concept's hidden states, at the concept's latents.
+/// The published anchors: Gaussian directions, 0.8 to 1.2 times as long as the concept's hidden
+/// states, at the concept's latents.
 fn directions(
     frozen: &Pipeline,
     examples: &Examples,

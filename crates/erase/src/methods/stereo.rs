@@ -1,19 +1,23 @@
-//! STEREO: "STEREO: A Two-Stage Framework for Adversarially Robust Concept Erasing from Text-to-Image Diffusion Models",
-//! Srivatsan et al., CVPR 2025 (arXiv 2408.16807). The authors' repository holds no training code; the formulas follow the paper's
-//! text, and where it is silent a third party's port (fmp453/erase-eval).
+//! STEREO: "STEREO: A Two-Stage Framework for Adversarially Robust Concept Erasing from
+//! Text-to-Image Diffusion Models", Srivatsan et al., CVPR 2025 (arXiv 2408.16807). The authors'
+//! repository holds no training code; the formulas follow the paper's text, and where it is silent
+//! a third party's port (fmp453/erase-eval).
 //!
-//! First a search: erase, learn a word that brings the concept back, erase that too, and so on; only the words are kept. Then one
-//! erasure of the frozen model against the prompt `c_0` and all words `c_1 .. c_k` together. With `b` the anchor, or the empty
-//! prompt `0`, and `z_t` on trajectories towards `c_0`:
+//! First a search: erase, learn a word that brings the concept back, erase that too, and so on;
+//! only the words are kept. Then one erasure of the frozen model against the prompt `c_0` and all
+//! words `c_1 .. c_k` together. With `b` the anchor, or the empty prompt `0`, and `z_t` on
+//! trajectories towards `c_0`:
 //!
-//! - search, round `i`: `mean (eps(z_t, c) - (eps*(b) - eta (eps*(c_0) - eps*(b))))^2` with `c` the prompt at first, then the word
-//!   found last (or, ours, both in turn: [`Says`])
-//! - word `i`, on the model of round `i`: textual inversion of pictures, `min_w mean (eps_i(x_t, s(w)) - n)^2` ([`inversion`]);
-//!   or, ours, `min_w mean (eps_i(z_t, w) - eps*(z_t, c_0))^2` ([`Attacked`])
-//! - last, for every `j`: `mean (eps(z_t, c_j) - (eps*(b) - eta mean_m (eps*(c_m) - eps*(0))))^2`, or from `b` on instead of `0`
-//!   ([`Past`])
+//! - search, round `i`: `mean (eps(z_t, c) - (eps*(b) - eta (eps*(c_0) - eps*(b))))^2` with `c` the
+//!   prompt at first, then the word found last (or, ours, both in turn: [`Says`])
+//! - word `i`, on the model of round `i`: textual inversion of pictures, `min_w mean (eps_i(x_t,
+//!   s(w)) - n)^2` ([`inversion`]); or, ours, `min_w mean (eps_i(z_t, w) - eps*(z_t, c_0))^2`
+//!   ([`Attacked`])
+//! - last, for every `j`: `mean (eps(z_t, c_j) - (eps*(b) - eta mean_m (eps*(c_m) - eps*(0))))^2`,
+//!   or from `b` on instead of `0` ([`Past`])
 //!
-//! A word stands in the caption without the concept, as published, or in front of the one with it ([`Places`]).
+//! A word stands in the caption without the concept, as published, or in front of the one with it
+//! ([`Places`]).
 
 use std::cell::RefCell;
 
@@ -100,7 +104,8 @@ pub enum Says {
 pub enum Attacked {
     /// Pictures of the concept, whose noise the word is to predict.
     Pictures,
-    /// Recorded trajectories, on which it is to predict what the frozen network did: free, and without the noise's scatter.
+    /// Recorded trajectories, on which it is to predict what the frozen network did: free, and
+    /// without the noise's scatter.
     Trajectories,
 }
 
@@ -157,7 +162,8 @@ pub struct Options {
     pub attack_begin: String,
     /// Sentences that words are learnt in, `{}` in their place; with pictures alone.
     pub attack_sentences: Vec<String>,
-    /// Pictures that the model draws where the user gave none; each round learns from its part of them.
+    /// Pictures that the model draws where the user gave none; each round learns from its part of
+    /// them.
     pub pictures: usize,
     /// DDIM steps of these pictures.
     pub picture_steps: usize,
@@ -338,7 +344,8 @@ impl Search<'_> {
         })
     }
 
-    /// The contexts of the word that brings the concept back from `model`, one for each prompt; from the store if it is there.
+    /// The contexts of the word that brings the concept back from `model`, one for each prompt;
+    /// from the store if it is there.
     fn word(&self, job: &mut Job<'_>, model: &Pipeline, round: usize) -> Result<Tensor<3>> {
         let name = format!("stereo-word-{round}");
         let slots = if self.options.attack_places.beside(round) { self.beside } else { self.alone };

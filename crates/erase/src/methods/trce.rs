@@ -1,16 +1,18 @@
-//! TRCE: "TRCE: Towards Reliable Malicious Concept Erasure in Text-to-Image Diffusion Models", Chen et al., ICCV 2025
-//! (arXiv 2503.07389): a closed-form mapping of the end token (section 3.2), then steering of early denoising (section 3.3,
-//! [`steering`]).
+//! TRCE: "TRCE: Towards Reliable Malicious Concept Erasure in Text-to-Image Diffusion Models", Chen
+//! et al., ICCV 2025 (arXiv 2503.07389): a closed-form mapping of the end token (section 3.2), then
+//! steering of early denoising (section 3.3, [`steering`]).
 //!
-//! The end token gathers what a whole prompt means, so an edit of its row reaches prompts that never name the concept. With
-//! `m_i` prompts that ask for it, `s_i` the same prompts with something safe in its place, and `e` the row of the first end token:
+//! The end token gathers what a whole prompt means, so an edit of its row reaches prompts that
+//! never name the concept. With `m_i` prompts that ask for it, `s_i` the same prompts with
+//! something safe in its place, and `e` the row of the first end token:
 //!
 //! ```text
 //! W' = (mean_i W e(s_i) e(m_i)^T + p W P) (mean_i e(m_i) e(m_i)^T + p P + lambda I)^-1
 //! ```
 //!
-//! `P` is the mean over captions of the sum of `k k^T` over all positions. The published code counts positions by words and
-//! multiplies its preservation scale in twice; here positions are tokens', and `preserve_scale` is that product, the paper's eta.
+//! `P` is the mean over captions of the sum of `k k^T` over all positions. The published code
+//! counts positions by words and multiplies its preservation scale in twice; here positions are
+//! tokens', and `preserve_scale` is that product, the paper's eta.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -134,7 +136,8 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             };
             Options { steering, padding: 1.0, preserve_scale: 1.0, eta: 0.5, empty_scale: 0.1, lambda: 1e-3, ..published }
         }
-        // Without it the system may be singular: captions need not use all of a text encoder's directions.
+        // Without it the system may be singular: captions need not use all of a text encoder's
+        // directions.
         Variant::Fixed => Options { lambda: 1e-4, steering: Steering { lr: 1e-5, ..steering }, ..published },
         Variant::Reference => Options { steering: Steering { accumulate: true, ..steering }, ..published },
         Variant::Paper => published,

@@ -1,4 +1,5 @@
-//! UCE: "Unified Concept Editing in Diffusion Models", Gandikota et al., WACV 2024 (arXiv 2308.14761).
+//! UCE: "Unified Concept Editing in Diffusion Models", Gandikota et al., WACV 2024 (arXiv
+//! 2308.14761).
 //!
 //! Every key and value matrix `W` of the cross-attention is replaced by the minimiser (equation 7)
 //!
@@ -6,9 +7,10 @@
 //! sum_e s_e |W c_e - v_e|^2 + sum_p s_p |W c_p - W0 c_p|^2 + lambda |W - W0|^2
 //! ```
 //!
-//! where `c_e` are rows of the concept's prompt, `c_p` of preserved prompts, and `v_e = W0 g_e` with `g_e` rows of what is to
-//! be drawn instead. Which rows is where the published versions differ: the code of 2023, which the paper's numbers come
-//! from, takes every position from the last word to the end of the padding; the code of 2025 takes the last word alone.
+//! where `c_e` are rows of the concept's prompt, `c_p` of preserved prompts, and `v_e = W0 g_e`
+//! with `g_e` rows of what is to be drawn instead. Which rows is where the published versions
+//! differ: the code of 2023, which the paper's numbers come from, takes every position from the
+//! last word to the end of the padding; the code of 2025 takes the last word alone.
 
 use faer::Mat;
 use serde::{Deserialize, Serialize};
@@ -45,9 +47,11 @@ pub struct Options {
     pub rows: EditedRows,
     /// `replace` the concept by what stands in for it, or take away its direction (`tensor`).
     pub technique: Technique,
-    /// Whether the concept's longer captions are edited too, or only the prompts that name it alone.
+    /// Whether the concept's longer captions are edited too, or only the prompts that name it
+    /// alone.
     pub captions: bool,
-    /// Further wordings of every prompt that are edited: five for an `object` or for `art` (`expand_prompts` of 2025), or `none`.
+    /// Further wordings of every prompt that are edited: five for an `object` or for `art`
+    /// (`expand_prompts` of 2025), or `none`.
     pub expand_prompts: Expand,
     /// How far past what stands in for it a row goes: `g + eta (g - c)` (ours; 0 is published).
     pub eta: f64,
@@ -55,7 +59,8 @@ pub struct Options {
     pub lambda: f64,
     /// Weight of the edited rows.
     pub erase_scale: f64,
-    /// Weight of each preserved prompt; 0 for the published rule, `max(0.1, 1 / number of preserved prompts)`.
+    /// Weight of each preserved prompt; 0 for the published rule, `max(0.1, 1 / number of preserved
+    /// prompts)`.
     pub preserve_scale: f64,
     /// Weight of each of the job's captions, whose rows are kept; 0 keeps none.
     pub prior_scale: f64,
@@ -89,7 +94,8 @@ pub struct Task {
     pub tolerance: f64,
     /// For `debias`: how far the rows go for a share that is off by 1.
     pub step: f64,
-    /// For `debias`: whether steps get smaller, round by round (ours; the shares swing back and forth otherwise).
+    /// For `debias`: whether steps get smaller, round by round (ours; the shares swing back and
+    /// forth otherwise).
     pub damped: bool,
 }
 
@@ -138,7 +144,8 @@ impl EditedRows {
 pub enum Technique {
     /// `v = W0 g`.
     Replace,
-    /// `v = W0 g - a W0 c`, with `a` such that the block of all `v` is orthogonal to the block of all `W0 c`.
+    /// `v = W0 g - a W0 c`, with `a` such that the block of all `v` is orthogonal to the block of
+    /// all `W0 c`.
     Tensor,
 }
 
@@ -298,8 +305,8 @@ pub(super) fn edited(pair: &EncodedPair, rows: EditedRows) -> (Mat<f64>, Mat<f64
     pair.past(c, g)
 }
 
-/// Only what is kept: preserved prompts with all their positions (code of 2023) or their last word (code of 2025), the empty
-/// prompt in the former, and the prior.
+/// Only what is kept: preserved prompts with all their positions (code of 2023) or their last word
+/// (code of 2025), the empty prompt in the former, and the prior.
 ///
 /// # Errors
 /// If the caller interrupts or the store fails.

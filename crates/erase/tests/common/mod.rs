@@ -1,4 +1,5 @@
-//! What the tests of this crate share: tiny models, a store in memory, and one way to run an erasure.
+//! What the tests of this crate share: tiny models, a store in memory, and one way to run an
+//! erasure.
 #![allow(dead_code, reason = "each test uses some of it")]
 
 use std::{
@@ -11,13 +12,19 @@ use std::{
 
 use burn::tensor::{Device, Tensor};
 use scumble_diffusion::Pipeline;
-use scumble_erase::{Captions, Concept, ConceptPrompt, Edit, Event, Job, Result, Store, Variant, job::Count, methods::named};
+use scumble_erase::{
+    Captions, Concept, ConceptPrompt, Edit, Event, Job, Result, Store, Variant, job::Count,
+    methods::named,
+};
 use scumble_nn::files::{Checkpoint, OpenOptions, Tensors};
 use serde_json::Value;
 
 /// The small model `NAME` of crates/nn/tests/golden/networks.
 pub(crate) fn checkpoint(name: &str) -> Checkpoint {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nn/tests/golden/networks").join(name).join("model");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../nn/tests/golden/networks")
+        .join(name)
+        .join("model");
     Checkpoint::open(path, &OpenOptions::default()).unwrap()
 }
 
@@ -32,14 +39,33 @@ pub(crate) fn host<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
 /// Every number of a model.
 pub(crate) fn bits(pipeline: &Pipeline) -> BTreeMap<String, Vec<u32>> {
     let parts = ["text_encoder", "unet", "vae"].into_iter();
-    let all = parts.flat_map(|part| pipeline.weights(part).unwrap().iter().map(move |(name, w)| (format!("{part}.{name}"), w)));
-    all.map(|(name, w)| (name, host(&w.flat()).into_iter().map(f32::to_bits).collect())).collect()
+    let all = parts.flat_map(|part| {
+        pipeline
+            .weights(part)
+            .unwrap()
+            .iter()
+            .map(move |(name, w)| (format!("{part}.{name}"), w))
+    });
+    all.map(|(name, w)| {
+        (
+            name,
+            host(&w.flat()).into_iter().map(f32::to_bits).collect(),
+        )
+    })
+    .collect()
 }
 
 /// A concept of one prompt.
 pub(crate) fn concept(erase: &str, anchor: Option<&str>, from: Option<&str>) -> Concept {
-    let prompt = ConceptPrompt { erase: erase.into(), anchor: anchor.map(Into::into), from: from.map(Into::into) };
-    Concept { name: erase.into(), prompts: vec![prompt] }
+    let prompt = ConceptPrompt {
+        erase: erase.into(),
+        anchor: anchor.map(Into::into),
+        from: from.map(Into::into),
+    };
+    Concept {
+        name: erase.into(),
+        prompts: vec![prompt],
+    }
 }
 
 /// A store in memory that counts; clones share everything, [`beside`](Self::beside) only the cache.
@@ -54,7 +80,10 @@ pub(crate) struct Memory {
 impl Memory {
     /// The store of another job with the same cache.
     pub(crate) fn beside(&self) -> Self {
-        Self { own: Rc::default(), ..self.clone() }
+        Self {
+            own: Rc::default(),
+            ..self.clone()
+        }
     }
 
     /// The recorded groups.
@@ -75,7 +104,8 @@ impl Store for Memory {
 
     fn get_shared(&self, hash: &str) -> Result<Option<Tensors>> {
         let found = self.shared.borrow().get(hash).cloned();
-        self.found.set(self.found.get() + usize::from(found.is_some()));
+        self.found
+            .set(self.found.get() + usize::from(found.is_some()));
         Ok(found)
     }
 
@@ -108,15 +138,26 @@ impl<'a> Run<'a> {
     }
 
     /// As [`new`](Self::new), with another method.
-    pub(crate) fn of(method: &'static str, pipeline: &'a Pipeline, concepts: Vec<Concept>, options: Value) -> Self {
-        let lines = ["a dog", "a cat on a table", "a red car", "the moon"].map(String::from).to_vec();
+    pub(crate) fn of(
+        method: &'static str,
+        pipeline: &'a Pipeline,
+        concepts: Vec<Concept>,
+        options: Value,
+    ) -> Self {
+        let lines = ["a dog", "a cat on a table", "a red car", "the moon"]
+            .map(String::from)
+            .to_vec();
         Self {
             method,
             variant: Variant::Fixed,
             pipeline,
             concepts,
             preserve: Vec::new(),
-            captions: Captions { source: "test".into(), lines, given: false },
+            captions: Captions {
+                source: "test".into(),
+                lines,
+                given: false,
+            },
             pictures: None,
             masks: None,
             options,
@@ -126,7 +167,10 @@ impl<'a> Run<'a> {
     }
 
     /// Erases until the listener breaks.
-    pub(crate) fn listened(&self, listen: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>) -> Result<Edit> {
+    pub(crate) fn listened(
+        &self,
+        listen: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+    ) -> Result<Edit> {
         self.run(listen, None)
     }
 
@@ -135,7 +179,11 @@ impl<'a> Run<'a> {
         self.run(&mut |_| ControlFlow::Continue(()), count)
     }
 
-    fn run(&self, listen: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>, count: Option<&Count<'_>>) -> Result<Edit> {
+    fn run(
+        &self,
+        listen: &mut dyn FnMut(Event<'_>) -> ControlFlow<()>,
+        count: Option<&Count<'_>>,
+    ) -> Result<Edit> {
         let mut job = Job {
             pipeline: self.pipeline,
             base: "tiny",
@@ -164,7 +212,10 @@ impl<'a> Run<'a> {
     pub(crate) fn losses(&self) -> Result<(Edit, Vec<f32>)> {
         let mut losses = Vec::new();
         let edit = self.listened(&mut |event| {
-            if let Event::Step { loss: Some(loss), .. } = event {
+            if let Event::Step {
+                loss: Some(loss), ..
+            } = event
+            {
                 losses.push(loss);
             }
             ControlFlow::Continue(())

@@ -1,4 +1,5 @@
-//! Boxes of YOLOv8's layout, decoded as NudeNet 3.4's own Python does, in the precision in which it does.
+//! Boxes of YOLOv8's layout, decoded as NudeNet 3.4's own Python does, in the precision in which it
+//! does.
 
 use scumble_diffusion::Picture;
 
@@ -41,7 +42,12 @@ pub(super) struct Choice {
 
 impl Choice {
     /// NudeNet's: a score of at least 0.2 to be decoded, above 0.25 to survive.
-    pub(super) const NUDENET: Self = Self { floor: 0.25, overlap: 0.45, across_labels: true, whole: true };
+    pub(super) const NUDENET: Self = Self {
+        floor: 0.25,
+        overlap: 0.45,
+        across_labels: true,
+        whole: true,
+    };
 }
 
 struct Candidate {
@@ -50,9 +56,11 @@ struct Candidate {
     area: [f32; 4],
 }
 
-/// Decodes one picture's output, `[4 + labels, places]`: centre, width and height in the input's pixels, then a score for each label.
+/// Decodes one picture's output, `[4 + labels, places]`: centre, width and height in the input's
+/// pixels, then a score for each label.
 ///
-/// `covers` are the width and height, in the picture's pixels, of what the input shows: more than the picture where it was padded.
+/// `covers` are the width and height, in the picture's pixels, of what the input shows: more than
+/// the picture where it was padded.
 pub(super) fn decode(
     output: &[f32],
     labels: &[String],
@@ -86,7 +94,11 @@ pub(super) fn decode(
                 area[axis] = corner.min(size[axis]).max(0.0);
                 area[2 + axis] = (extent[axis] * covers[axis] / side).min(size[axis] - area[axis]);
             }
-            candidates.push(Candidate { class: best.0, score: best.1, area });
+            candidates.push(Candidate {
+                class: best.0,
+                score: best.1,
+                area,
+            });
         }
     }
     // Stable, so that of equal scores the earlier place comes first.
@@ -94,19 +106,28 @@ pub(super) fn decode(
     let mut kept: Vec<Candidate> = Vec::new();
     for candidate in candidates {
         let competes = |other: &&Candidate| choice.across_labels || other.class == candidate.class;
-        if kept.iter().filter(competes).all(|other| overlap(&other.area, &candidate.area) <= choice.overlap) {
+        if kept
+            .iter()
+            .filter(competes)
+            .all(|other| overlap(&other.area, &candidate.area) <= choice.overlap)
+        {
             kept.push(candidate);
         }
     }
     let sighting = |c: Candidate| Sighting {
         label: labels[c.class].clone(),
         score: c.score,
-        area: Some(if choice.whole { c.area.map(f32::trunc) } else { c.area }),
+        area: Some(if choice.whole {
+            c.area.map(f32::trunc)
+        } else {
+            c.area
+        }),
     };
     kept.into_iter().map(sighting).collect()
 }
 
-/// Intersection over union, in f64 and rounded to f32 as OpenCV does; two boxes without area overlap fully.
+/// Intersection over union, in f64 and rounded to f32 as OpenCV does; two boxes without area
+/// overlap fully.
 fn overlap(a: &[f32; 4], b: &[f32; 4]) -> f32 {
     let [a, b] = [a, b].map(|area| area.map(f64::from));
     let size = |area: [f64; 4]| area[2] * area[3];
@@ -114,7 +135,9 @@ fn overlap(a: &[f32; 4], b: &[f32; 4]) -> f32 {
     if total <= f64::EPSILON {
         return 1.0;
     }
-    let shared = |axis: usize| ((a[axis] + a[2 + axis]).min(b[axis] + b[2 + axis]) - a[axis].max(b[axis])).max(0.0);
+    let shared = |axis: usize| {
+        ((a[axis] + a[2 + axis]).min(b[axis] + b[2 + axis]) - a[axis].max(b[axis])).max(0.0)
+    };
     let shared = shared(0) * shared(1);
     1.0 - (1.0 - shared / (total - shared)) as f32
 }
@@ -124,22 +147,42 @@ mod tests {
     use super::*;
 
     fn choice(across_labels: bool) -> Choice {
-        Choice { across_labels, ..Choice::NUDENET }
+        Choice {
+            across_labels,
+            ..Choice::NUDENET
+        }
     }
 
     /// Places as columns: centre, size, scores.
     fn output(places: &[[f32; 6]]) -> Vec<f32> {
-        (0..6).flat_map(|row| places.iter().map(move |place| place[row])).collect()
+        (0..6)
+            .flat_map(|row| places.iter().map(move |place| place[row]))
+            .collect()
     }
 
     fn look(places: &[[f32; 6]], across_labels: bool) -> Vec<(String, f32, [f32; 4])> {
-        let picture = Picture { width: 640, height: 320, rgb: vec![] };
+        let picture = Picture {
+            width: 640,
+            height: 320,
+            rgb: vec![],
+        };
         let labels = ["a".to_owned(), "b".to_owned()];
-        let found = decode(&output(places), &labels, &picture, [640.0, 640.0], 320, choice(across_labels));
-        found.into_iter().map(|s| (s.label, s.score, s.area.unwrap())).collect()
+        let found = decode(
+            &output(places),
+            &labels,
+            &picture,
+            [640.0, 640.0],
+            320,
+            choice(across_labels),
+        );
+        found
+            .into_iter()
+            .map(|s| (s.label, s.score, s.area.unwrap()))
+            .collect()
     }
 
-    // nudenet.nudenet._postprocess([np.array(places).T[None]], 0, 320, 1, 2, 640, 320, 320, 320), with class names for two labels
+    // nudenet.nudenet._postprocess([np.array(places).T[None]], 0, 320, 1, 2, 640, 320, 320, 320),
+    // with class names for two labels
     const PLACES: [[f32; 6]; 7] = [
         [50.3, 60.1, 40.0, 30.0, 0.9, 0.1],
         [52.3, 60.1, 40.0, 30.0, 0.2, 0.8],
@@ -153,13 +196,17 @@ mod tests {
     #[test]
     fn boxes_are_nudenets() {
         let found = look(&PLACES[..6], true);
-        let expected =
-            [("a", 0.9, [60.0, 90.0, 80.0, 60.0]), ("a", 0.5, [0.0, 0.0, 81.0, 81.0]), ("b", 0.31, [310.0, 200.0, 180.0, 120.0])];
+        let expected = [
+            ("a", 0.9, [60.0, 90.0, 80.0, 60.0]),
+            ("a", 0.5, [0.0, 0.0, 81.0, 81.0]),
+            ("b", 0.31, [310.0, 200.0, 180.0, 120.0]),
+        ];
         assert_eq!(found.len(), expected.len(), "{found:?}");
         for ((label, score, area), (name, s, a)) in found.iter().zip(expected) {
             assert!(label == name && *score == s && *area == a, "{found:?}");
         }
-        // Each label for itself: the second place's box stays, as does the weaker of the fourth pair.
+        // Each label for itself: the second place's box stays, as does the weaker of the fourth
+        // pair.
         assert_eq!(look(&PLACES[..6], false).len(), expected.len() + 2);
         assert_eq!(look(&PLACES[6..], true).len(), 1);
         assert!(look(&[], true).is_empty());

@@ -1,4 +1,5 @@
-//! The small file that makes a network a detector: which file it is, what pictures it takes, and what its numbers mean.
+//! The small file that makes a network a detector: which file it is, what pictures it takes, and
+//! what its numbers mean.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,8 @@ pub struct Manifest {
     pub name: String,
     /// The network's file or folder, relative to the manifest's own folder.
     pub file: PathBuf,
-    /// The SHA-256 of the file, or of the folder's `model.safetensors`, in hexadecimal; it is checked if given.
+    /// The SHA-256 of the file, or of the folder's `model.safetensors`, in hexadecimal; it is
+    /// checked if given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
     /// What its numbers are.
@@ -24,7 +26,8 @@ pub struct Manifest {
     /// How a picture becomes its input. Not for NudeNet and for folders, which bring their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub preprocessing: Option<Preprocessing>,
-    /// What its classes are called, in its own order. Not needed for NudeNet and ViT folders, which bring their own.
+    /// What its classes are called, in its own order. Not needed for NudeNet and ViT folders, which
+    /// bring their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub labels: Vec<String>,
     /// For CLIP: a prompt for each label, in the same order.
@@ -35,8 +38,8 @@ pub struct Manifest {
     /// What a classifier's numbers become.
     #[serde(default)]
     pub scores: Scores,
-    /// The score from which a label counts. Without one a classifier hits where its first label is among the hits; a detector of
-    /// boxes hits wherever it reports one.
+    /// The score from which a label counts. Without one a classifier hits where its first label is
+    /// among the hits; a detector of boxes hits wherever it reports one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub threshold: Option<f32>,
     /// For boxes: the score from which they are looked at.
@@ -56,8 +59,8 @@ pub struct Manifest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// One score for each label: an ONNX file, a ResNet of torchvision's as safetensors, or a folder of a
-    /// `ViTForImageClassification`.
+    /// One score for each label: an ONNX file, a ResNet of torchvision's as safetensors, or a
+    /// folder of a `ViTForImageClassification`.
     Classifier,
     /// The similarity to a prompt for each label: a folder of a `CLIPModel`.
     ZeroShot,
@@ -85,7 +88,8 @@ pub struct Preprocessing {
     /// What happens to pictures that are not square.
     #[serde(default)]
     pub resize: Resize,
-    /// For `center-crop`: what the shorter side becomes before the middle is cut out; `size` if absent.
+    /// For `center-crop`: what the shorter side becomes before the middle is cut out; `size` if
+    /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shortest: Option<usize>,
     /// How pixels are made of others.
@@ -155,10 +159,14 @@ impl Manifest {
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = read_file(path, LONGEST_CONFIG)?;
         let value = parse_object(path, &bytes)?;
-        let manifest: Self = serde_json::from_value(value).map_err(|e| scumble_nn::Error::file(path, e.to_string()))?;
+        let manifest: Self = serde_json::from_value(value)
+            .map_err(|e| scumble_nn::Error::file(path, e.to_string()))?;
         manifest.check(path)?;
         let folder = path.parent().unwrap_or(Path::new("."));
-        Ok(Self { file: folder.join(&manifest.file), ..manifest })
+        Ok(Self {
+            file: folder.join(&manifest.file),
+            ..manifest
+        })
     }
 
     fn check(&self, path: &Path) -> Result<()> {
@@ -170,26 +178,45 @@ impl Manifest {
             return error("hits", "expected at least one label, found none");
         }
         let in_range = |v: Option<f32>| v.is_none_or(|v| (0.0..=1.0).contains(&v));
-        for (key, value) in [("threshold", self.threshold), ("floor", self.floor), ("overlap", self.overlap)] {
+        for (key, value) in [
+            ("threshold", self.threshold),
+            ("floor", self.floor),
+            ("overlap", self.overlap),
+        ] {
             if !in_range(value) {
                 return error(key, "expected a number from 0 to 1");
             }
         }
-        let (has_boxes, own) = (matches!(self.kind, Kind::Yolo | Kind::Nudenet), self.kind == Kind::Nudenet);
+        let (has_boxes, own) = (
+            matches!(self.kind, Kind::Yolo | Kind::Nudenet),
+            self.kind == Kind::Nudenet,
+        );
         for (key, given, allowed) in [
-            ("prompts", !self.prompts.is_empty(), self.kind == Kind::ZeroShot),
+            (
+                "prompts",
+                !self.prompts.is_empty(),
+                self.kind == Kind::ZeroShot,
+            ),
             ("floor", self.floor.is_some(), has_boxes && !own),
             ("overlap", self.overlap.is_some(), has_boxes && !own),
-            ("preprocessing", self.preprocessing.is_some(), !own && self.kind != Kind::ZeroShot),
+            (
+                "preprocessing",
+                self.preprocessing.is_some(),
+                !own && self.kind != Kind::ZeroShot,
+            ),
             ("labels", !self.labels.is_empty(), !own),
         ] {
             if given && !allowed {
                 return error(key, "this kind of detector takes none");
             }
         }
-        if self.kind == Kind::ZeroShot && (self.labels.len() < 2 || self.prompts.len() != self.labels.len()) {
+        if self.kind == Kind::ZeroShot
+            && (self.labels.len() < 2 || self.prompts.len() != self.labels.len())
+        {
             let (labels, prompts) = (self.labels.len(), self.prompts.len());
-            let problem = format!("expected one for each of at least two labels, found {prompts} for {labels}");
+            let problem = format!(
+                "expected one for each of at least two labels, found {prompts} for {labels}"
+            );
             return error("prompts", &problem);
         }
         match &self.preprocessing {
@@ -204,15 +231,26 @@ const LARGEST: usize = 4096;
 
 impl Preprocessing {
     fn check(&self, path: &Path) -> Result<()> {
-        let error = |key: &str, problem: String| Err(Error::config(path, format!("preprocessing.{key}"), problem));
+        let error = |key: &str, problem: String| {
+            Err(Error::config(path, format!("preprocessing.{key}"), problem))
+        };
         let shortest = self.shortest.unwrap_or(self.size);
         if self.size == 0 || self.size > LARGEST {
-            return error("size", format!("expected 1 to {LARGEST} pixels, found {}", self.size));
+            return error(
+                "size",
+                format!("expected 1 to {LARGEST} pixels, found {}", self.size),
+            );
         }
-        if shortest < self.size || shortest > LARGEST || (self.shortest.is_some() && self.resize != Resize::CenterCrop) {
+        if shortest < self.size
+            || shortest > LARGEST
+            || (self.shortest.is_some() && self.resize != Resize::CenterCrop)
+        {
             return error(
                 "shortest",
-                format!("expected {} to {LARGEST} pixels, with `center-crop`, found {shortest}", self.size),
+                format!(
+                    "expected {} to {LARGEST} pixels, with `center-crop`, found {shortest}",
+                    self.size
+                ),
             );
         }
         if !self.mean.iter().all(|v| v.is_finite()) {
@@ -243,7 +281,11 @@ pub(super) fn sha256(path: &Path) -> Result<String> {
             n => hash.update(&buffer[..n]),
         }
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hash
+        .finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect())
 }
 
 /// The hash of a detector's file, and whether it is the one that its manifest names.
@@ -254,9 +296,14 @@ pub(super) fn checked_hash(manifest: &Manifest, path: &Path) -> Result<String> {
     let found = sha256(path)?;
     match &manifest.sha256 {
         Some(expected) if !expected.eq_ignore_ascii_case(&found) => {
-            let problem = format!("its hash changed: the manifest of {} says {expected}, found {found}", manifest.name);
+            let problem = format!(
+                "its hash changed: the manifest of {} says {expected}, found {found}",
+                manifest.name
+            );
             let hint = "results of another file cannot be compared; name it anew in the manifest if the change is meant";
-            Err(scumble_nn::Error::file(path, problem).with_hint(hint).into())
+            Err(scumble_nn::Error::file(path, problem)
+                .with_hint(hint)
+                .into())
         }
         _ => Ok(found),
     }

@@ -1,4 +1,5 @@
-//! CLIP as a classifier of whatever can be said (Radford et al. 2021, arXiv 2103.00020): the prompt that a picture is most similar to.
+//! CLIP as a classifier of whatever can be said (Radford et al. 2021, arXiv 2103.00020): the prompt
+//! that a picture is most similar to.
 
 use burn::tensor::{Device, Tensor};
 use scumble_diffusion::Picture;
@@ -15,7 +16,8 @@ use crate::{
 /// Pictures that go through the network at once.
 const CHUNK: usize = 32;
 
-/// What cosines are multiplied by before the softmax: the value that CLIP's `logit_scale` is held at in training, and reaches.
+/// What cosines are multiplied by before the softmax: the value that CLIP's `logit_scale` is held
+/// at in training, and reaches.
 const SCALE: f32 = 100.0;
 
 /// CLIP with its prompts.
@@ -27,7 +29,8 @@ pub(super) struct ZeroShot {
 }
 
 impl ZeroShot {
-    /// Reads a folder of a `CLIPModel`; without tokenizer files in it CLIP's own vocabulary is meant.
+    /// Reads a folder of a `CLIPModel`; without tokenizer files in it CLIP's own vocabulary is
+    /// meant.
     pub(super) fn load(source: &Source, prompts: &[String], device: &Device) -> Result<Self> {
         let clip = ClipModel::load(source, device)?;
         let tokenizer = tokenizer(source, &clip)?;

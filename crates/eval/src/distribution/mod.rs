@@ -17,21 +17,35 @@ use crate::error::{Error, Result};
 /// The width of features of which there are at least `least` rows, all of one width and finite.
 fn width_of(features: &[Vec<f32>], metric: &str, least: usize) -> Result<usize> {
     if features.len() < least {
-        return Err(Error::input(format!("{metric}: expected at least {least} pictures in a set, found {}", features.len()))
-            .with_hint("draw more pictures, or leave this metric out"));
+        return Err(Error::input(format!(
+            "{metric}: expected at least {least} pictures in a set, found {}",
+            features.len()
+        ))
+        .with_hint("draw more pictures, or leave this metric out"));
     }
     let width = features.first().map_or(0, Vec::len);
     if width == 0 {
-        return Err(Error::input(format!("{metric}: expected features, found rows without numbers")));
+        return Err(Error::input(format!(
+            "{metric}: expected features, found rows without numbers"
+        )));
     }
-    if let Some((row, other)) = features.iter().enumerate().find(|(_, other)| other.len() != width) {
+    if let Some((row, other)) = features
+        .iter()
+        .enumerate()
+        .find(|(_, other)| other.len() != width)
+    {
         return Err(Error::input(format!(
             "{metric}: expected features of one width, found {width}, and {} at {row}",
             other.len()
         )));
     }
-    if let Some(row) = features.iter().position(|row| !row.iter().all(|v| v.is_finite())) {
-        return Err(Error::input(format!("{metric}: expected finite features, found others at picture {row}")));
+    if let Some(row) = features
+        .iter()
+        .position(|row| !row.iter().all(|v| v.is_finite()))
+    {
+        return Err(Error::input(format!(
+            "{metric}: expected finite features, found others at picture {row}"
+        )));
     }
     Ok(width)
 }
@@ -41,21 +55,30 @@ fn common_width(x: &[Vec<f32>], y: &[Vec<f32>], metric: &str, least: usize) -> R
     let (a, b) = (width_of(x, metric, least)?, width_of(y, metric, least)?);
     match a == b {
         true => Ok(a),
-        false => Err(Error::input(format!("{metric}: expected features of one network, found {a} and {b} numbers"))),
+        false => Err(Error::input(format!(
+            "{metric}: expected features of one network, found {a} and {b} numbers"
+        ))),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    /// Features that Python makes again:
-    /// `np.array([[np.sin(a*(i+1)*(j+2) + b*(j+1)) + c*j for j in range(d)] for i in range(n)], np.float32)`.
+    /// Features that Python makes again: `np.array([[np.sin(a*(i+1)*(j+2) + b*(j+1)) + c*j for j in
+    /// range(d)] for i in range(n)], np.float32)`.
     pub(super) fn waves(n: usize, d: usize, a: f64, b: f64, c: f64) -> Vec<Vec<f32>> {
-        let one = |i: usize, j: usize| (a * ((i + 1) * (j + 2)) as f64 + b * (j + 1) as f64).sin() + c * j as f64;
-        (0..n).map(|i| (0..d).map(|j| one(i, j) as f32).collect()).collect()
+        let one = |i: usize, j: usize| {
+            (a * ((i + 1) * (j + 2)) as f64 + b * (j + 1) as f64).sin() + c * j as f64
+        };
+        (0..n)
+            .map(|i| (0..d).map(|j| one(i, j) as f32).collect())
+            .collect()
     }
 
     #[track_caller]
     pub(super) fn close(found: f64, expected: f64, tolerance: f64) {
-        assert!((found - expected).abs() <= tolerance, "found {found}, expected {expected}");
+        assert!(
+            (found - expected).abs() <= tolerance,
+            "found {found}, expected {expected}"
+        );
     }
 }

@@ -27,6 +27,8 @@ pub(super) fn same_length(a: usize, b: usize) -> Result<()> {
     if a == b {
         return Ok(());
     }
-    Err(Error::input(format!("paired values must be of the same pictures, found {a} and {b} of them"))
-        .with_hint("compare subjects on the prompts and seeds that both have"))
+    Err(Error::input(format!(
+        "paired values must be of the same pictures, found {a} and {b} of them"
+    ))
+    .with_hint("compare subjects on the prompts and seeds that both have"))
 }

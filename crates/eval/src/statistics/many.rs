@@ -1,7 +1,8 @@
 //! Many tests at once.
 
-/// Holm's step-down adjusted p-values (1979), in the order given: the largest level at which all tests together err with at most that
-/// probability, whatever hangs together among them. Never below the p-values themselves.
+/// Holm's step-down adjusted p-values (1979), in the order given: the largest level at which all
+/// tests together err with at most that probability, whatever hangs together among them. Never
+/// below the p-values themselves.
 pub fn holm(ps: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..ps.len()).collect();
     order.sort_by(|&a, &b| ps[a].total_cmp(&ps[b]));

@@ -1,8 +1,9 @@
 //! How far a number can be trusted, and whether two numbers differ.
 //!
-//! Wilson's interval of one rate of independent pictures is in [`rates`](crate::rates). Here are pictures that are not independent
-//! ([`Clusters`]), means and anything else that is computed from pictures ([`bootstrap()`], [`jackknife()`]), subjects that drew
-//! the same prompts from the same noise ([`Paired`], [`sign_flip`]), and many tests at once ([`holm`]).
+//! Wilson's interval of one rate of independent pictures is in [`rates`](crate::rates). Here are
+//! pictures that are not independent ([`Clusters`]), means and anything else that is computed from
+//! pictures ([`bootstrap()`], [`jackknife()`]), subjects that drew the same prompts from the same
+//! noise ([`Paired`], [`sign_flip`]), and many tests at once ([`holm`]).
 
 mod bootstrap;
 mod clustered;

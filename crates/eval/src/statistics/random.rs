@@ -1,6 +1,7 @@
 //! Numbers to draw samples with.
 
-/// SplitMix64 (Steele, Lea and Flood 2014): enough to draw indices with, and the same on every machine.
+/// SplitMix64 (Steele, Lea and Flood 2014): enough to draw indices with, and the same on every
+/// machine.
 #[derive(Clone, Debug)]
 pub(crate) struct SplitMix(u64);
 
@@ -21,7 +22,8 @@ impl SplitMix {
         ((u128::from(self.next()) * n as u128) >> 64) as usize
     }
 
-    /// `count` different indices below `n`, in the order they were drawn (the start of Fisher and Yates' shuffle).
+    /// `count` different indices below `n`, in the order they were drawn (the start of Fisher and
+    /// Yates' shuffle).
     pub(crate) fn choose(&mut self, n: usize, count: usize) -> Vec<usize> {
         let mut all: Vec<usize> = (0..n).collect();
         let count = count.min(n);
@@ -42,7 +44,14 @@ mod tests {
         // The first outputs of Vigna's splitmix64.c for the seed 1234567.
         let mut random = SplitMix::new(1_234_567);
         let found: Vec<u64> = (0..3).map(|_| random.next()).collect();
-        assert_eq!(found, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
+        assert_eq!(
+            found,
+            [
+                6_457_827_717_110_365_317,
+                3_203_168_211_198_807_973,
+                9_817_491_932_198_370_423
+            ]
+        );
         assert!((0..1000).all(|_| random.below(7) < 7));
         let mut chosen = random.choose(50, 20);
         chosen.sort_unstable();

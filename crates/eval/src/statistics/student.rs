@@ -2,9 +2,11 @@
 
 use std::f64::consts::PI;
 
-/// The 0.975 quantile of Student's distribution with `df` degrees of freedom, at least 1; 1.96 of very many.
+/// The 0.975 quantile of Student's distribution with `df` degrees of freedom, at least 1; 1.96 of
+/// very many.
 ///
-/// By bisection of the distribution function, which has a finite sum for whole degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4).
+/// By bisection of the distribution function, which has a finite sum for whole degrees of freedom
+/// (Abramowitz and Stegun, 26.7.3 and 26.7.4).
 pub fn quantile(df: usize) -> f64 {
     if df > 10_000 {
         return crate::rates::Z95;
@@ -12,7 +14,11 @@ pub fn quantile(df: usize) -> f64 {
     let (mut low, mut high) = (0.0, 20.0);
     for _ in 0..60 {
         let middle = (low + high) / 2.0;
-        if inside(middle, df.max(1)) < 0.95 { low = middle } else { high = middle }
+        if inside(middle, df.max(1)) < 0.95 {
+            low = middle
+        } else {
+            high = middle
+        }
     }
     (low + high) / 2.0
 }
@@ -21,7 +27,8 @@ pub fn quantile(df: usize) -> f64 {
 fn inside(t: f64, df: usize) -> f64 {
     let angle = (t / (df as f64).sqrt()).atan();
     let (sine, cosine) = angle.sin_cos();
-    // cos^k times the products of odd over even (even df) or even over odd (odd df) numbers, k running up by twos.
+    // cos^k times the products of odd over even (even df) or even over odd (odd df) numbers, k
+    // running up by twos.
     let odd = df % 2 == 1;
     let mut term = if odd { cosine } else { 1.0 };
     let mut sum = if df == 1 { 0.0 } else { term };
@@ -31,7 +38,11 @@ fn inside(t: f64, df: usize) -> f64 {
         sum += term;
         k += 2;
     }
-    if odd { 2.0 / PI * (angle + sine * sum) } else { sine * sum }
+    if odd {
+        2.0 / PI * (angle + sine * sum)
+    } else {
+        sine * sum
+    }
 }
 
 #[cfg(test)]
@@ -53,7 +64,10 @@ mod tests {
             (1000, 1.962_339_081),
         ] {
             let found = quantile(df);
-            assert!((found - expected).abs() < 1e-8, "{df}: {found}, expected {expected}");
+            assert!(
+                (found - expected).abs() < 1e-8,
+                "{df}: {found}, expected {expected}"
+            );
         }
         assert_eq!(quantile(1_000_000), 1.96);
     }

@@ -11,7 +11,9 @@ use scumble_nn::{
 
 /// The numbers of bench/formula.py: uniform in [-1, 1) by a hash of the name and the position.
 pub(crate) fn uniform(name: &str, count: usize) -> impl Iterator<Item = f32> {
-    let seed = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    let seed = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    });
     (0..count as u32).map(move |i| {
         let x = i.wrapping_mul(2_654_435_761).wrapping_add(seed);
         let x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
@@ -20,7 +22,8 @@ pub(crate) fn uniform(name: &str, count: usize) -> impl Iterator<Item = f32> {
     })
 }
 
-/// A weight by its name: `r scale + offset`, scaled so that activations keep their size through ReLUs.
+/// A weight by its name: `r scale + offset`, scaled so that activations keep their size through
+/// ReLUs.
 pub(crate) fn weight(name: &str, shape: &[usize]) -> Vec<f32> {
     let is_head = name.starts_with("lin");
     let (scale, offset) = match shape {
@@ -28,10 +31,15 @@ pub(crate) fn weight(name: &str, shape: &[usize]) -> Vec<f32> {
         [_] if name.ends_with("weight") => (0.1, 1.0),
         [_] => (0.1, 0.0),
         _ if is_head => (0.5, 0.5),
-        [_, rest @ ..] => ((6.0 / rest.iter().product::<usize>() as f64).sqrt() as f32, 0.0),
+        [_, rest @ ..] => (
+            (6.0 / rest.iter().product::<usize>() as f64).sqrt() as f32,
+            0.0,
+        ),
         [] => (0.0, 0.0),
     };
-    uniform(name, shape.iter().product()).map(|r| r * scale + offset).collect()
+    uniform(name, shape.iter().product())
+        .map(|r| r * scale + offset)
+        .collect()
 }
 
 pub(crate) fn weights(manifest: &Manifest) -> Weights {
@@ -39,22 +47,42 @@ pub(crate) fn weights(manifest: &Manifest) -> Weights {
 }
 
 pub(crate) fn tensors(manifest: &Manifest) -> Tensors {
-    manifest.iter().map(|(name, shape)| (name.clone(), HostTensor::from_f32(shape.clone(), &weight(name, shape)))).collect()
+    manifest
+        .iter()
+        .map(|(name, shape)| {
+            (
+                name.clone(),
+                HostTensor::from_f32(shape.clone(), &weight(name, shape)),
+            )
+        })
+        .collect()
 }
 
 /// A picture of curves and slopes: smooth in some places, rough in others.
 pub(crate) fn picture(k: usize, width: usize, height: usize) -> Picture {
-    let byte =
-        |x: usize, y: usize, c: usize| ((x * x * (k + 1) / 8 + y * (13 - k) / 3 + x * y / 16 + c * 101 + k * 37) % 256) as u8;
-    let rgb = (0..height).flat_map(|y| (0..width).flat_map(move |x| (0..3).map(move |c| byte(x, y, c)))).collect();
+    let byte = |x: usize, y: usize, c: usize| {
+        ((x * x * (k + 1) / 8 + y * (13 - k) / 3 + x * y / 16 + c * 101 + k * 37) % 256) as u8
+    };
+    let rgb = (0..height)
+        .flat_map(|y| (0..width).flat_map(move |x| (0..3).map(move |c| byte(x, y, c))))
+        .collect();
     Picture { width, height, rgb }
 }
 
 #[track_caller]
 pub(crate) fn near(found: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(found.len(), expected.len());
-    let largest = expected.iter().fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
-    let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let largest = expected
+        .iter()
+        .fold(f32::MIN_POSITIVE, |m, v| m.max(v.abs()));
+    let worst = found
+        .iter()
+        .zip(expected)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f32::max);
     // Written so that NaN fails.
-    assert!(worst <= tolerance * largest, "{worst} apart of {largest}: {found:?}, expected {expected:?}");
+    assert!(
+        worst <= tolerance * largest,
+        "{worst} apart of {largest}: {found:?}, expected {expected:?}"
+    );
 }

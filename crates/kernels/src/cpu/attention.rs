@@ -1,4 +1,5 @@
-//! Scaled dot-product attention over token layout, a block of queries at a time: the full score matrix never exists.
+//! Scaled dot-product attention over token layout, a block of queries at a time: the full score
+//! matrix never exists.
 
 use std::ops::Range;
 
@@ -43,7 +44,9 @@ impl Sizes {
 
     /// Queries in one block; depends on sizes alone.
     fn block(&self) -> usize {
-        (SCORES / self.keys.max(1)).max(QUERIES).min(self.queries.max(1))
+        (SCORES / self.keys.max(1))
+            .max(QUERIES)
+            .min(self.queries.max(1))
     }
 }
 
@@ -65,7 +68,13 @@ pub(crate) fn forward(q: &[f32], k: &[f32], v: &[f32], s: Sizes) -> Vec<f32> {
                 let sources: Vec<u32> = (0..rows as u32).collect();
                 let multiply = |x: &[f32], packed: &Packed, to: &mut [f32]| {
                     let weights = Weights::Packed(packed);
-                    let p = Gathered { x, sources: &sources, weights, bias: None, shared: false };
+                    let p = Gathered {
+                        x,
+                        sources: &sources,
+                        weights,
+                        bias: None,
+                        shared: false,
+                    };
                     gathered(Area::of(to, packed.layout.n), p);
                 };
                 let (mut scores, mut out) = (Scratch::of(rows * s.keys), Scratch::of(rows * d));
@@ -96,7 +105,11 @@ fn head(x: &[f32], rows: Range<usize>, h: usize, s: Sizes, scale: f32) -> Scratc
 
 /// Scores of one query as probabilities.
 fn normalise(row: &mut [f32], query: usize, s: Sizes) {
-    let seen = if s.causal { (query + 1).min(s.keys) } else { s.keys };
+    let seen = if s.causal {
+        (query + 1).min(s.keys)
+    } else {
+        s.keys
+    };
     softmax(&mut row[..seen]);
     row[seen..].fill(0.0);
 }
@@ -104,16 +117,34 @@ fn normalise(row: &mut [f32], query: usize, s: Sizes) {
 /// `softmax(q k^T / sqrt(d))` of one head for a block of queries that begins at `first`.
 fn probabilities(scores: &mut [f32], q: &[f32], k: &[f32], h: usize, first: usize, s: Sizes) {
     let (d, rows) = (s.head(), q.len() / s.width);
-    let (query, key) = (Shape::strided(rows, d, s.width), Shape::strided(s.keys, d, s.width).transposed());
-    product(scores, Shape::rows(rows, s.keys), false, &q[h * d..], query, &k[h * d..], key, s.scale());
+    let (query, key) = (
+        Shape::strided(rows, d, s.width),
+        Shape::strided(s.keys, d, s.width).transposed(),
+    );
+    product(
+        scores,
+        Shape::rows(rows, s.keys),
+        false,
+        &q[h * d..],
+        query,
+        &k[h * d..],
+        key,
+        s.scale(),
+    );
     for (i, row) in scores.chunks_exact_mut(s.keys).enumerate() {
         normalise(row, first + i, s);
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
 fn softmax(row: &mut [f32]) {
-    let most = row.iter().fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+    let most = row
+        .iter()
+        .fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
     for x in row.iter_mut() {
         *x = exp(*x - most);
     }
@@ -124,7 +155,13 @@ fn softmax(row: &mut [f32]) {
 }
 
 /// Gradients of q, k and v; the probabilities are computed again.
-pub(crate) fn backward(q: &[f32], k: &[f32], v: &[f32], dy: &[f32], s: Sizes) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+pub(crate) fn backward(
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    dy: &[f32],
+    s: Sizes,
+) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let d = s.head();
     // One task for each picture and head, each with its own gradients, put together afterwards.
     let parts: Vec<[Vec<f32>; 3]> = (0..s.n * s.heads)
@@ -136,19 +173,28 @@ pub(crate) fn backward(q: &[f32], k: &[f32], v: &[f32], dy: &[f32], s: Sizes) ->
                 debug_assert!(start + tokens * s.width <= x.len());
                 start..start + tokens * s.width
             };
-            head_backward(&q[of(q, s.queries)], &k[of(k, s.keys)], &v[of(v, s.keys)], &dy[of(dy, s.queries)], h, s)
+            head_backward(
+                &q[of(q, s.queries)],
+                &k[of(k, s.keys)],
+                &v[of(v, s.keys)],
+                &dy[of(dy, s.queries)],
+                h,
+                s,
+            )
         })
         .collect();
     let gather = |which: usize, tokens: usize| {
         let mut all = vec![0.0; s.n * tokens * s.width];
-        all.par_chunks_mut((tokens * s.width).max(1)).enumerate().for_each(|(n, all)| {
-            for h in 0..s.heads {
-                let part = &parts[n * s.heads + h][which];
-                for (row, part) in all.chunks_exact_mut(s.width).zip(part.chunks_exact(d)) {
-                    row[h * d..][..d].copy_from_slice(part);
+        all.par_chunks_mut((tokens * s.width).max(1))
+            .enumerate()
+            .for_each(|(n, all)| {
+                for h in 0..s.heads {
+                    let part = &parts[n * s.heads + h][which];
+                    for (row, part) in all.chunks_exact_mut(s.width).zip(part.chunks_exact(d)) {
+                        row[h * d..][..d].copy_from_slice(part);
+                    }
                 }
-            }
-        });
+            });
         all
     };
     (gather(0, s.queries), gather(1, s.keys), gather(2, s.keys))
@@ -157,31 +203,78 @@ pub(crate) fn backward(q: &[f32], k: &[f32], v: &[f32], dy: &[f32], s: Sizes) ->
 /// Gradients of one head of one picture, each `[tokens, d]`.
 fn head_backward(q: &[f32], k: &[f32], v: &[f32], dy: &[f32], h: usize, s: Sizes) -> [Vec<f32>; 3] {
     let (d, block) = (s.head(), s.block());
-    let (mut dq, mut dk, mut dv) = (vec![0.0; s.queries * d], vec![0.0; s.keys * d], vec![0.0; s.keys * d]);
+    let (mut dq, mut dk, mut dv) = (
+        vec![0.0; s.queries * d],
+        vec![0.0; s.keys * d],
+        vec![0.0; s.keys * d],
+    );
     let mut scores = vec![0.0; block * s.keys];
     let mut slopes = vec![0.0; block * s.keys];
     for first in (0..s.queries).step_by(block) {
         let rows = block.min(s.queries - first);
-        let (q, dy) = (&q[first * s.width..][..rows * s.width], &dy[first * s.width..][..rows * s.width]);
+        let (q, dy) = (
+            &q[first * s.width..][..rows * s.width],
+            &dy[first * s.width..][..rows * s.width],
+        );
         let (p, dp) = (&mut scores[..rows * s.keys], &mut slopes[..rows * s.keys]);
         probabilities(p, q, k, h, first, s);
         let (all, query) = (Shape::rows(rows, s.keys), Shape::strided(rows, d, s.width));
         let (key, own) = (Shape::strided(s.keys, d, s.width), Shape::rows(s.keys, d));
         // dv += p^T dy; dp = dy v^T
-        product(&mut dv, own, true, p, all.transposed(), &dy[h * d..], query, 1.0);
-        product(dp, all, false, &dy[h * d..], query, &v[h * d..], key.transposed(), 1.0);
+        product(
+            &mut dv,
+            own,
+            true,
+            p,
+            all.transposed(),
+            &dy[h * d..],
+            query,
+            1.0,
+        );
+        product(
+            dp,
+            all,
+            false,
+            &dy[h * d..],
+            query,
+            &v[h * d..],
+            key.transposed(),
+            1.0,
+        );
         // Through the softmax: ds = p (dp - sum(p dp)).
         for (p, dp) in p.chunks_exact(s.keys).zip(dp.chunks_exact_mut(s.keys)) {
             through_softmax(dp, p);
         }
         // dq = scale ds k; dk += scale ds^T q
-        product(&mut dq[first * d..], Shape::rows(rows, d), false, dp, all, &k[h * d..], key, s.scale());
-        product(&mut dk, own, true, dp, all.transposed(), &q[h * d..], query, s.scale());
+        product(
+            &mut dq[first * d..],
+            Shape::rows(rows, d),
+            false,
+            dp,
+            all,
+            &k[h * d..],
+            key,
+            s.scale(),
+        );
+        product(
+            &mut dk,
+            own,
+            true,
+            dp,
+            all.transposed(),
+            &q[h * d..],
+            query,
+            s.scale(),
+        );
     }
     [dq, dk, dv]
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
 fn through_softmax(dp: &mut [f32], p: &[f32]) {
     let n = dp.len();
     let p = &p[..n];

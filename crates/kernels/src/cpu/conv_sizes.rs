@@ -1,4 +1,5 @@
-//! Sizes of a 3x3 convolution over channels-last maps, and which places of its input each place of its result is made of.
+//! Sizes of a 3x3 convolution over channels-last maps, and which places of its input each place of
+//! its result is made of.
 
 use super::gathered::NOWHERE;
 
@@ -26,7 +27,11 @@ impl Sizes {
 
     /// Height and width of the result.
     pub(crate) fn result(&self) -> [usize; 2] {
-        self.seen().map(|n| (n + self.before + 1).checked_sub(3).map_or(0, |room| room / self.stride + 1))
+        self.seen().map(|n| {
+            (n + self.before + 1)
+                .checked_sub(3)
+                .map_or(0, |room| room / self.stride + 1)
+        })
     }
 
     /// Where a place of what the kernel runs over comes from.
@@ -42,24 +47,35 @@ impl Sizes {
         for n in 0..self.n {
             for (y, x) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
                 for tap in 0..9 {
-                    let iy = (y * self.stride + tap / 3).checked_sub(self.before).filter(|&iy| iy < height);
-                    let ix = (x * self.stride + tap % 3).checked_sub(self.before).filter(|&ix| ix < width);
-                    sources.push(iy.zip(ix).map_or(NOWHERE, |(iy, ix)| self.origin(n, iy, ix)));
+                    let iy = (y * self.stride + tap / 3)
+                        .checked_sub(self.before)
+                        .filter(|&iy| iy < height);
+                    let ix = (x * self.stride + tap % 3)
+                        .checked_sub(self.before)
+                        .filter(|&ix| ix < width);
+                    sources.push(
+                        iy.zip(ix)
+                            .map_or(NOWHERE, |(iy, ix)| self.origin(n, iy, ix)),
+                    );
                 }
             }
         }
         sources
     }
 
-    /// The way back: for every place that the kernel ran over and every tap of the turned kernel, the place of the result
-    /// that it gave to; and those places in an order that brings the ones with the same taps together.
+    /// The way back: for every place that the kernel ran over and every tap of the turned kernel,
+    /// the place of the result that it gave to; and those places in an order that brings the ones
+    /// with the same taps together.
     pub(crate) fn givers(&self) -> (Vec<u32>, Vec<u32>) {
         let ([h, w], [height, width]) = (self.result(), self.seen());
         let (mut givers, mut places) = (Vec::new(), Vec::new());
         let stride = self.stride;
         for (top, left) in (0..stride).flat_map(|top| (0..stride).map(move |left| (top, left))) {
             for n in 0..self.n {
-                for (y, x) in (top..height).step_by(stride).flat_map(|y| (left..width).step_by(stride).map(move |x| (y, x))) {
+                for (y, x) in (top..height)
+                    .step_by(stride)
+                    .flat_map(|y| (left..width).step_by(stride).map(move |x| (y, x)))
+                {
                     places.push(((n * height + y) * width + x) as u32);
                     for tap in (0..9).rev() {
                         let given = |at: usize, tap: usize, end: usize| {
@@ -67,7 +83,8 @@ impl Sizes {
                             (from % stride == 0 && from / stride < end).then_some(from / stride)
                         };
                         let from = given(y, tap / 3, h).zip(given(x, tap % 3, w));
-                        givers.push(from.map_or(NOWHERE, |(oy, ox)| ((n * h + oy) * w + ox) as u32));
+                        givers
+                            .push(from.map_or(NOWHERE, |(oy, ox)| ((n * h + oy) * w + ox) as u32));
                     }
                 }
             }
@@ -75,14 +92,22 @@ impl Sizes {
         (givers, places)
     }
 
-    /// The convolution that takes the result's gradient back to what the kernel ran over, for stride 1.
+    /// The convolution that takes the result's gradient back to what the kernel ran over, for
+    /// stride 1.
     pub(crate) fn reversed(&self) -> Self {
         let [height, width] = self.seen();
-        Self { height, width, input: self.output, output: self.input, enlarged: None, ..*self }
+        Self {
+            height,
+            width,
+            input: self.output,
+            output: self.input,
+            enlarged: None,
+            ..*self
+        }
     }
 
-    /// For every place of a doubled result whose row and column have that parity and each of its four taps, the place of the input; and
-    /// the places.
+    /// For every place of a doubled result whose row and column have that parity and each of its
+    /// four taps, the place of the input; and the places.
     pub(crate) fn of_parity(&self, [bottom, right]: [usize; 2]) -> (Vec<u32>, Vec<u32>) {
         let (h, w) = (self.height, self.width);
         let (mut sources, mut places) = (Vec::new(), Vec::new());
@@ -91,10 +116,14 @@ impl Sizes {
                 places.push(((n * 2 * h + 2 * row + bottom) * 2 * w + 2 * column + right) as u32);
                 for tap in 0..4 {
                     let from = |at: usize, parity: usize, tap: usize, end: usize| {
-                        (at + parity + tap).checked_sub(1).filter(|&from| from < end)
+                        (at + parity + tap)
+                            .checked_sub(1)
+                            .filter(|&from| from < end)
                     };
                     let from = from(row, bottom, tap / 2, h).zip(from(column, right, tap % 2, w));
-                    sources.push(from.map_or(NOWHERE, |(row, column)| ((n * h + row) * w + column) as u32));
+                    sources.push(
+                        from.map_or(NOWHERE, |(row, column)| ((n * h + row) * w + column) as u32),
+                    );
                 }
             }
         }

@@ -1,8 +1,9 @@
 //! Products of gathered rows with weights: `y[r] = b + sum over taps t of x[source(r, t)] W_t`.
 //!
-//! A linear layer has one tap, and row r comes from row r. A convolution over channels-last maps has one for each place
-//! of its kernel, and a table says which neighbour that is, so nothing is copied beforehand. Every number of the result
-//! is summed in the same order whatever the tiling, hence whatever the number of threads.
+//! A linear layer has one tap, and row r comes from row r. A convolution over channels-last maps
+//! has one for each place of its kernel, and a table says which neighbour that is, so nothing is
+//! copied beforehand. Every number of the result is summed in the same order whatever the tiling,
+//! hence whatever the number of threads.
 
 #![expect(
     clippy::needless_range_loop,
@@ -22,7 +23,8 @@ use super::{
 /// In place of a source: a row of zeros.
 pub(crate) const NOWHERE: u32 = u32::MAX;
 
-/// Numbers of a panel that are used for all rows before the next ones are read; half of a usual second-level cache.
+/// Numbers of a panel that are used for all rows before the next ones are read; half of a usual
+/// second-level cache.
 const BLOCK: usize = 1 << 16;
 
 /// Multiplications below which threads cost more than they bring.
@@ -42,7 +44,8 @@ pub(crate) struct Gathered<'a> {
     pub(crate) shared: bool,
 }
 
-/// Computes the rows of `y`, which has as many as there are sources for, of as many numbers as the weights have columns.
+/// Computes the rows of `y`, which has as many as there are sources for, of as many numbers as the
+/// weights have columns.
 ///
 /// # Panics
 /// If it has not, or a source lies past the end of `x`.
@@ -50,27 +53,66 @@ pub(crate) fn product(y: Area<'_>, p: Gathered<'_>) {
     let Layout { taps, k, n, .. } = p.weights.layout();
     let rows = p.sources.len() / taps.max(1);
     let from = p.x.len() / k.max(1);
-    assert!(p.sources.iter().all(|&s| s == NOWHERE || (s as usize) < from), "a source past the end");
-    assert!(p.bias.is_none_or(|bias| bias.len() == n), "a bias of another width");
+    assert!(
+        p.sources
+            .iter()
+            .all(|&s| s == NOWHERE || (s as usize) < from),
+        "a source past the end"
+    );
+    assert!(
+        p.bias.is_none_or(|bias| bias.len() == n),
+        "a bias of another width"
+    );
     if rows == 0 || n == 0 {
         return;
     }
-    assert!([y.height(), y.width()] == [rows, n], "{rows} rows of {n} for {} of {}", y.height(), y.width());
+    assert!(
+        [y.height(), y.width()] == [rows, n],
+        "{rows} rows of {n} for {} of {}",
+        y.height(),
+        y.width()
+    );
 
     let layout = p.weights.layout();
     let panels = layout.panels();
-    let threads = if !p.shared || rows * taps * k * n < ALONE { 1 } else { rayon::current_num_threads() };
+    let threads = if !p.shared || rows * taps * k * n < ALONE {
+        1
+    } else {
+        rayon::current_num_threads()
+    };
     // Weights not yet laid out are so once for every chunk of rows: large chunks then.
-    let least = if matches!(p.weights, Weights::Plain(..)) { 512 } else { 48 };
-    let wanted = if threads == 1 { 1 } else { (4 * threads).div_ceil(panels) };
+    let least = if matches!(p.weights, Weights::Plain(..)) {
+        512
+    } else {
+        48
+    };
+    let wanted = if threads == 1 {
+        1
+    } else {
+        (4 * threads).div_ceil(panels)
+    };
     let chunk = rows.div_ceil(wanted).max(least).next_multiple_of(24);
     let (top, left) = (y.rows().start, y.columns().start);
     let zeros = vec![0.0; k];
     let task = |y: Area<'_>| {
-        let (first, panel) = (y.rows().start - top, (y.columns().start - left) / layout.width());
-        by_tiles(Task { p, zeros: &zeros, panel, first, count: y.height(), y });
+        let (first, panel) = (
+            y.rows().start - top,
+            (y.columns().start - left) / layout.width(),
+        );
+        by_tiles(Task {
+            p,
+            zeros: &zeros,
+            panel,
+            first,
+            count: y.height(),
+            y,
+        });
     };
-    let mut cells = y.anew().cells(Cut::every(chunk), Cut::every(layout.width()), Order::Columns);
+    let mut cells = y.anew().cells(
+        Cut::every(chunk),
+        Cut::every(layout.width()),
+        Order::Columns,
+    );
     if threads == 1 {
         cells.in_order().for_each(task);
     } else {
@@ -123,17 +165,30 @@ impl Tiled for Task<'_> {
         loop {
             let count = span.min(layout.k - first);
             let block = match self.p.weights {
-                Weights::Packed(packed) => {
-                    Block { numbers: &packed.panel(self.panel)[first * width..], stride: layout.k * width, first, count }
-                }
+                Weights::Packed(packed) => Block {
+                    numbers: &packed.panel(self.panel)[first * width..],
+                    stride: layout.k * width,
+                    first,
+                    count,
+                },
                 Weights::Tap(packed, tap) => {
                     let numbers = &packed.panel(self.panel)[(tap * layout.k + first) * width..];
-                    Block { numbers, stride: layout.k * width, first, count }
+                    Block {
+                        numbers,
+                        stride: layout.k * width,
+                        first,
+                        count,
+                    }
                 }
                 Weights::Plain(plain, _) => {
                     let numbers = buffer.as_deref_mut().unwrap_or_default();
                     plain.fill(numbers, &layout, columns.clone(), first..first + count);
-                    Block { numbers, stride: count * width, first, count }
+                    Block {
+                        numbers,
+                        stride: count * width,
+                        first,
+                        count,
+                    }
                 }
             };
             let start = (first == 0).then_some(&start[..width]);
@@ -149,7 +204,8 @@ impl Tiled for Task<'_> {
 }
 
 impl Task<'_> {
-    /// Adds one block's share to M rows of the chunk from `top`; fewer at the end, where the last one is computed several times and stored once.
+    /// Adds one block's share to M rows of the chunk from `top`; fewer at the end, where the last
+    /// one is computed several times and stored once.
     #[inline(always)]
     fn tile<S: Simd, const M: usize, const V: usize>(
         &mut self,
@@ -192,7 +248,12 @@ impl Task<'_> {
                     *x = &self.p.x[source as usize * k + block.first..][..block.count];
                 }
             }
-            multiply(simd, &mut sums, x, &block.numbers[tap * block.stride..][..block.count * width]);
+            multiply(
+                simd,
+                &mut sums,
+                x,
+                &block.numbers[tap * block.stride..][..block.count * width],
+            );
         }
         // The first block finds rows that nothing was written to, and comes to them in order.
         let (whole, fresh) = (self.y.width() == width, start.is_some());
@@ -216,7 +277,8 @@ impl Task<'_> {
     }
 }
 
-// No closures from here on: one that is not inlined is compiled without the instructions that this is about.
+// No closures from here on: one that is not inlined is compiled without the instructions that this
+// is about.
 
 #[inline(always)]
 fn vectors<S: Simd, const V: usize>(simd: S, numbers: &[f32]) -> [S::f32s; V] {
@@ -237,8 +299,16 @@ fn put<S: Simd, const V: usize>(to: &mut [f32], vectors: &[S::f32s; V]) {
 }
 
 #[inline(always)]
-#[expect(unsafe_code, reason = "bounds are checked once, before the loop that takes all the time")]
-fn multiply<S: Simd, const M: usize, const V: usize>(simd: S, sums: &mut [[S::f32s; V]; M], x: [&[f32]; M], w: &[f32]) {
+#[expect(
+    unsafe_code,
+    reason = "bounds are checked once, before the loop that takes all the time"
+)]
+fn multiply<S: Simd, const M: usize, const V: usize>(
+    simd: S,
+    sums: &mut [[S::f32s; V]; M],
+    x: [&[f32]; M],
+    w: &[f32],
+) {
     let w = S::as_simd_f32s(w).0;
     let count = w.len() / V;
     for x in &x {
@@ -305,41 +375,92 @@ mod tests {
     fn all_instructions_agree_with_plain_sums() {
         for arch in archs() {
             // Miri takes a thousand times as long.
-            let large: &[(usize, usize, usize, usize)] =
-                if cfg!(miri) { &[(101, 1, 3, 17)] } else { &[(61, 2, 33, 70), (5, 9, 400, 48), (130, 1, 2100, 17)] };
+            let large: &[(usize, usize, usize, usize)] = if cfg!(miri) {
+                &[(101, 1, 3, 17)]
+            } else {
+                &[(61, 2, 33, 70), (5, 9, 400, 48), (130, 1, 2100, 17)]
+            };
             for (rows, taps, k, n) in [(1, 1, 1, 1), (7, 4, 5, 3)].iter().chain(large).copied() {
                 let from = 11;
-                let (x, w, bias) = (numbers(from * k, 1), numbers(n * k * taps, 2), numbers(n, 3));
-                let sources: Vec<u32> =
-                    (0..rows * taps).map(|i| if i % 5 == 3 { NOWHERE } else { (i * 7 % from) as u32 }).collect();
+                let (x, w, bias) = (
+                    numbers(from * k, 1),
+                    numbers(n * k * taps, 2),
+                    numbers(n, 3),
+                );
+                let sources: Vec<u32> = (0..rows * taps)
+                    .map(|i| {
+                        if i % 5 == 3 {
+                            NOWHERE
+                        } else {
+                            (i * 7 % from) as u32
+                        }
+                    })
+                    .collect();
                 let places: Vec<u32> = (0..rows as u32).rev().collect();
                 let layout = Layout::on(arch, taps, k, n);
                 let packed = Packed::new(Plain::Kernel(&w), layout);
-                for weights in [Weights::Packed(&packed), Weights::Plain(Plain::Kernel(&w), layout)] {
+                for weights in [
+                    Weights::Packed(&packed),
+                    Weights::Plain(Plain::Kernel(&w), layout),
+                ] {
                     let mut y = vec![f32::NAN; rows * n];
-                    let p = Gathered { x: &x, sources: &sources, weights, bias: Some(&bias), shared: rows > 100 };
+                    let p = Gathered {
+                        x: &x,
+                        sources: &sources,
+                        weights,
+                        bias: Some(&bias),
+                        shared: rows > 100,
+                    };
                     product_at(&mut y, &places, p);
                     for (r, o) in (0..rows).flat_map(|r| (0..n).map(move |o| (r, o))) {
                         let mut sum = f64::from(bias[o]);
-                        for (t, &s) in sources[r * taps..][..taps].iter().enumerate().filter(|(_, s)| **s != NOWHERE) {
+                        for (t, &s) in sources[r * taps..][..taps]
+                            .iter()
+                            .enumerate()
+                            .filter(|(_, s)| **s != NOWHERE)
+                        {
                             sum += (0..k)
-                                .map(|i| f64::from(x[s as usize * k + i]) * f64::from(w[(o * k + i) * taps + t]))
+                                .map(|i| {
+                                    f64::from(x[s as usize * k + i])
+                                        * f64::from(w[(o * k + i) * taps + t])
+                                })
                                 .sum::<f64>();
                         }
                         let y = f64::from(y[places[r] as usize * n + o]);
-                        assert!((y - sum).abs() < 1e-4, "{arch:?} {rows} {taps} {k} {n}: {y}, not {sum}");
+                        assert!(
+                            (y - sum).abs() < 1e-4,
+                            "{arch:?} {rows} {taps} {k} {n}: {y}, not {sum}"
+                        );
                     }
                 }
 
                 let dy = numbers(rows * n, 4);
-                let dw = outer_on(layout, Outer { x: &x, dy: &dy, sources: &sources, taps, k, n });
-                for (o, i, t) in (0..n).flat_map(|o| [(o, 0, 0), (o, k - 1, taps - 1), (o, k / 2, taps / 2)]) {
+                let dw = outer_on(
+                    layout,
+                    Outer {
+                        x: &x,
+                        dy: &dy,
+                        sources: &sources,
+                        taps,
+                        k,
+                        n,
+                    },
+                );
+                for (o, i, t) in
+                    (0..n).flat_map(|o| [(o, 0, 0), (o, k - 1, taps - 1), (o, k / 2, taps / 2)])
+                {
                     let sum: f64 = (0..rows)
                         .filter(|r| sources[r * taps + t] != NOWHERE)
-                        .map(|r| f64::from(dy[r * n + o]) * f64::from(x[sources[r * taps + t] as usize * k + i]))
+                        .map(|r| {
+                            f64::from(dy[r * n + o])
+                                * f64::from(x[sources[r * taps + t] as usize * k + i])
+                        })
                         .sum();
                     let found = f64::from(dw[(o * k + i) * taps + t]);
-                    assert!((found - sum).abs() < 1e-4, "{arch:?} {rows} {taps} {k} {n}: gradient {found}, not {sum}");
+                    assert!(
+                        (found - sum).abs() < 1e-4,
+                        "{arch:?} {rows} {taps} {k} {n}: gradient {found}, not {sum}"
+                    );
                 }
             }
         }

@@ -12,19 +12,28 @@ const ROWS: usize = 64;
 pub(crate) fn forward(x: &[f32], gamma: &[f32], beta: &[f32], eps: f32) -> Vec<f32> {
     let width = gamma.len();
     let mut y = vec![0.0; x.len()];
-    y.par_chunks_mut(ROWS * width).zip(x.par_chunks(ROWS * width)).with_min_len(pieces(ROWS * width)).for_each(|(y, x)| {
-        for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
-            forward_row(y, x, gamma, beta, eps);
-        }
-    });
+    y.par_chunks_mut(ROWS * width)
+        .zip(x.par_chunks(ROWS * width))
+        .with_min_len(pieces(ROWS * width))
+        .for_each(|(y, x)| {
+            for (y, x) in y.chunks_exact_mut(width).zip(x.chunks_exact(width)) {
+                forward_row(y, x, gamma, beta, eps);
+            }
+        });
     y
 }
 
 /// Gradients of x, gamma and beta.
-pub(crate) fn backward(x: &[f32], dy: &[f32], gamma: &[f32], eps: f32) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+pub(crate) fn backward(
+    x: &[f32],
+    dy: &[f32],
+    gamma: &[f32],
+    eps: f32,
+) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let width = gamma.len();
     let mut dx = vec![0.0; x.len()];
-    // One partial sum for each block of rows, added up in order: the same whatever the number of threads.
+    // One partial sum for each block of rows, added up in order: the same whatever the number of
+    // threads.
     let partial: Vec<Vec<f32>> = dx
         .par_chunks_mut(ROWS * width)
         .zip(x.par_chunks(ROWS * width))
@@ -33,7 +42,11 @@ pub(crate) fn backward(x: &[f32], dy: &[f32], gamma: &[f32], eps: f32) -> (Vec<f
         .map(|((dx, x), dy)| {
             let mut sums = vec![0.0; 2 * width];
             let (dgamma, dbeta) = sums.split_at_mut(width);
-            for ((dx, x), dy) in dx.chunks_exact_mut(width).zip(x.chunks_exact(width)).zip(dy.chunks_exact(width)) {
+            for ((dx, x), dy) in dx
+                .chunks_exact_mut(width)
+                .zip(x.chunks_exact(width))
+                .zip(dy.chunks_exact(width))
+            {
                 backward_row(dx, dgamma, dbeta, x, dy, gamma, eps);
             }
             sums
@@ -41,7 +54,9 @@ pub(crate) fn backward(x: &[f32], dy: &[f32], gamma: &[f32], eps: f32) -> (Vec<f
         .collect();
     let mut sums = vec![0.0f64; 2 * width];
     for block in &partial {
-        sums.iter_mut().zip(block).for_each(|(s, b)| *s += f64::from(*b));
+        sums.iter_mut()
+            .zip(block)
+            .for_each(|(s, b)| *s += f64::from(*b));
     }
     let both: Vec<f32> = sums.into_iter().map(|s| s as f32).collect();
     (dx, both[..width].to_vec(), both[width..].to_vec())
@@ -81,10 +96,19 @@ pub(crate) fn sum_pairs(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) ->
             lanes[l] += term(a[l], b[l]);
         }
     }
-    lanes.iter().sum::<f32>() + a[rest..].iter().zip(&b[rest..]).map(|(&a, &b)| term(a, b)).sum::<f32>()
+    lanes.iter().sum::<f32>()
+        + a[rest..]
+            .iter()
+            .zip(&b[rest..])
+            .map(|(&a, &b)| term(a, b))
+            .sum::<f32>()
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
 fn forward_row(y: &mut [f32], x: &[f32], gamma: &[f32], beta: &[f32], eps: f32) {
     let (mean, scale) = moments(x, eps);
     for (((y, x), g), b) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
@@ -92,11 +116,29 @@ fn forward_row(y: &mut [f32], x: &[f32], gamma: &[f32], beta: &[f32], eps: f32) 
     }
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-fn backward_row(dx: &mut [f32], dgamma: &mut [f32], dbeta: &mut [f32], x: &[f32], dy: &[f32], gamma: &[f32], eps: f32) {
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+fn backward_row(
+    dx: &mut [f32],
+    dgamma: &mut [f32],
+    dbeta: &mut [f32],
+    x: &[f32],
+    dy: &[f32],
+    gamma: &[f32],
+    eps: f32,
+) {
     let n = x.len();
     let (mean, scale) = moments(x, eps);
-    let (x, dy, gamma, dgamma, dbeta) = (&x[..n], &dy[..n], &gamma[..n], &mut dgamma[..n], &mut dbeta[..n]);
+    let (x, dy, gamma, dgamma, dbeta) = (
+        &x[..n],
+        &dy[..n],
+        &gamma[..n],
+        &mut dgamma[..n],
+        &mut dbeta[..n],
+    );
     let dx = &mut dx[..n];
     // First the gradient of the normalised row, then what it must lose.
     for i in 0..n {

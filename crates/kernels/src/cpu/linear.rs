@@ -22,12 +22,26 @@ pub(crate) struct Sizes {
 }
 
 /// - x: `[rows, input]`, weight: `[output, input]`, bias: `[output]`; result: `[rows, output]`
-pub(crate) fn forward(x: &[f32], weight: &[f32], room: Option<&Store>, bias: Option<&[f32]>, s: Sizes) -> Vec<f32> {
+pub(crate) fn forward(
+    x: &[f32],
+    weight: &[f32],
+    room: Option<&Store>,
+    bias: Option<&[f32]>,
+    s: Sizes,
+) -> Vec<f32> {
     if s.rows <= FEW && room.is_none() {
         return dots(x, weight, bias, s);
     }
     let layout = Layout::new(1, s.input, s.output);
-    multiply(x, Plain::Kernel(weight), layout, room, Way::Forward, bias, s.rows)
+    multiply(
+        x,
+        Plain::Kernel(weight),
+        layout,
+        room,
+        Way::Forward,
+        bias,
+        s.rows,
+    )
 }
 
 /// Rows for which laying out the weight would cost more than the product.
@@ -46,17 +60,31 @@ fn dots(x: &[f32], weight: &[f32], bias: Option<&[f32]>, s: Sizes) -> Vec<f32> {
             column
         })
         .collect();
-    (0..s.rows).flat_map(|row| columns.iter().map(move |column| column[row])).collect()
+    (0..s.rows)
+        .flat_map(|row| columns.iter().map(move |column| column[row]))
+        .collect()
 }
 
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     sum_pairs(a, b, |a, b| a * b)
 }
 
 /// The gradient of `x`: `dy W`.
 pub(crate) fn grad_x(dy: &[f32], weight: &[f32], room: Option<&Store>, s: Sizes) -> Vec<f32> {
-    multiply(dy, Plain::Rows(weight), Layout::new(1, s.output, s.input), room, Way::Backward, None, s.rows)
+    multiply(
+        dy,
+        Plain::Rows(weight),
+        Layout::new(1, s.output, s.input),
+        room,
+        Way::Backward,
+        None,
+        s.rows,
+    )
 }
 
 fn multiply(
@@ -71,7 +99,13 @@ fn multiply(
     // Every row comes from itself.
     let sources: Vec<u32> = (0..rows as u32).collect();
     laid_out(plain, layout, room, way, |weights| {
-        let p = Gathered { x, sources: &sources, weights, bias, shared: true };
+        let p = Gathered {
+            x,
+            sources: &sources,
+            weights,
+            bias,
+            shared: true,
+        };
         written(rows * layout.n, layout.n, |y| product(y, p))
     })
 }
@@ -79,12 +113,20 @@ fn multiply(
 /// The gradient of the weight: `dy^T x`.
 pub(crate) fn grad_weight(dy: &[f32], x: &[f32], s: Sizes) -> Vec<f32> {
     let sources: Vec<u32> = (0..s.rows as u32).collect();
-    outer(Outer { x, dy, sources: &sources, taps: 1, k: s.input, n: s.output })
+    outer(Outer {
+        x,
+        dy,
+        sources: &sources,
+        taps: 1,
+        k: s.input,
+        n: s.output,
+    })
 }
 
 /// The gradient of the bias: `dy` summed over rows.
 pub(crate) fn grad_bias(dy: &[f32], output: usize) -> Vec<f32> {
-    // Blocks of rows are summed in f32 and then added up in order: the same whatever the number of threads.
+    // Blocks of rows are summed in f32 and then added up in order: the same whatever the number of
+    // threads.
     let blocks: Vec<Vec<f32>> = dy
         .par_chunks((ROWS * output).max(1))
         .with_min_len(pieces(ROWS * output))
@@ -96,7 +138,9 @@ pub(crate) fn grad_bias(dy: &[f32], output: usize) -> Vec<f32> {
         .collect();
     let mut sums = vec![0.0f64; output];
     for block in &blocks {
-        sums.iter_mut().zip(block).for_each(|(sum, part)| *sum += f64::from(*part));
+        sums.iter_mut()
+            .zip(block)
+            .for_each(|(sum, part)| *sum += f64::from(*part));
     }
     sums.into_iter().map(|s| s as f32).collect()
 }

@@ -3,7 +3,8 @@
 /// `e^x` to about 1 ulp for x in [-87, 88]; clamped outside.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    // e^x = 2^n e^r with n = round(x / ln 2) and |r| <= ln 2 / 2; ln 2 is taken off in two parts to keep r exact.
+    // e^x = 2^n e^r with n = round(x / ln 2) and |r| <= ln 2 / 2; ln 2 is taken off in two parts to
+    // keep r exact.
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
@@ -27,7 +28,8 @@ pub(crate) fn sigmoid(x: f32) -> f32 {
     1.0 / (1.0 + exp(-x))
 }
 
-/// The error function to about 3e-7: an odd rational function of degree 13 over 8, exact to f32 beyond |x| = 4.
+/// The error function to about 3e-7: an odd rational function of degree 13 over 8, exact to f32
+/// beyond |x| = 4.
 #[inline(always)]
 pub(crate) fn erf(x: f32) -> f32 {
     let x = x.clamp(-4.0, 4.0);
@@ -79,7 +81,11 @@ mod tests {
         for i in -8600..8700 {
             let x = i as f32 / 100.0;
             let expected = f64::from(x).exp();
-            assert!((f64::from(exp(x)) / expected - 1.0).abs() < 3e-7, "exp({x}) = {}, not {expected}", exp(x));
+            assert!(
+                (f64::from(exp(x)) / expected - 1.0).abs() < 3e-7,
+                "exp({x}) = {}, not {expected}",
+                exp(x)
+            );
         }
         assert_eq!(exp(0.0), 1.0);
         assert!(exp(f32::NEG_INFINITY) < 1e-37 && exp(1e9).is_finite());
@@ -90,7 +96,11 @@ mod tests {
         for i in -5000..=5000 {
             let x = f64::from(i) / 1000.0;
             let expected = erf_series(x);
-            assert!((f64::from(erf(x as f32)) - expected).abs() < 5e-7, "erf({x}) = {}, not {expected}", erf(x as f32));
+            assert!(
+                (f64::from(erf(x as f32)) - expected).abs() < 5e-7,
+                "erf({x}) = {}, not {expected}",
+                erf(x as f32)
+            );
             let phi = 0.5 * (1.0 + erf_series(x * std::f64::consts::FRAC_1_SQRT_2));
             let slope = phi + x * (-0.5 * x * x).exp() / (2.0 * std::f64::consts::PI).sqrt();
             assert!((f64::from(gelu(x as f32)) - x * phi).abs() < 2e-6);

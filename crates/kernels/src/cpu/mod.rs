@@ -1,7 +1,9 @@
-//! The operations on slices: what the CPU really does, forward and backward, without a word about tensors or graphs.
+//! The operations on slices: what the CPU really does, forward and backward, without a word about
+//! tensors or graphs.
 //!
-//! Loops are written so that the compiler vectorises them, once for AVX-512, once for AVX2 and once for any machine; which
-//! one runs is decided at run time. Sums are taken in an order that does not depend on the number of threads.
+//! Loops are written so that the compiler vectorises them, once for AVX-512, once for AVX2 and once
+//! for any machine; which one runs is decided at run time. Sums are taken in an order that does not
+//! depend on the number of threads.
 
 pub(crate) mod activation;
 pub(crate) mod area;
@@ -21,7 +23,8 @@ pub(crate) mod scratch;
 pub(crate) mod winograd;
 pub(crate) mod winograd_transforms;
 
-/// How many pieces of `size` numbers one task takes at least: waking a thread costs as much as some ten thousand numbers.
+/// How many pieces of `size` numbers one task takes at least: waking a thread costs as much as some
+/// ten thousand numbers.
 fn pieces(size: usize) -> usize {
     ((1 << 15) / size.max(1)).max(1)
 }

@@ -1,5 +1,6 @@
-//! Sums of outer products of gathered rows: `dw_t[n, k] = sum over rows r of dy[r, n] x[source(r, t), k]`, the gradient of
-//! the weights of [`super::gathered`]'s product. Each number is summed over rows in order.
+//! Sums of outer products of gathered rows: `dw_t[n, k] = sum over rows r of dy[r, n] x[source(r,
+//! t), k]`, the gradient of the weights of [`super::gathered`]'s product. Each number is summed
+//! over rows in order.
 
 #![expect(
     clippy::needless_range_loop,
@@ -19,7 +20,8 @@ use super::{
 /// Columns of `x` that one task takes; all tiles but the last then are full.
 const SPAN: usize = 48;
 
-/// Rows that all taps and tiles run over before the next ones are read: their part of `dy` stays in the first cache.
+/// Rows that all taps and tiles run over before the next ones are read: their part of `dy` stays in
+/// the first cache.
 const ROWS: usize = 128;
 
 /// Rows of `x` and of `dy`, and which belong together.
@@ -45,25 +47,37 @@ pub(crate) fn outer_on(layout: Layout, p: Outer<'_>) -> Vec<f32> {
     if rows == 0 || length == 0 {
         return vec![0.0; length];
     }
-    assert!(p.sources.iter().all(|&s| s == NOWHERE || (s as usize + 1) * p.k <= p.x.len()), "a source past the end");
+    assert!(
+        p.sources
+            .iter()
+            .all(|&s| s == NOWHERE || (s as usize + 1) * p.k <= p.x.len()),
+        "a source past the end"
+    );
     assert_eq!(p.dy.len(), rows * p.n);
 
     // dy in panels [rows, width], zero past its last column.
     let mut panels = Scratch::of(layout.panels() * rows * width);
-    panels.par_chunks_mut(rows * width).enumerate().for_each(|(panel, to)| {
-        let columns = layout.columns(panel);
-        for (to, from) in to.chunks_exact_mut(width).zip(p.dy.chunks_exact(p.n)) {
-            to[..columns.len()].copy_from_slice(&from[columns.clone()]);
-            to[columns.len()..].fill(0.0);
-        }
-    });
+    panels
+        .par_chunks_mut(rows * width)
+        .enumerate()
+        .for_each(|(panel, to)| {
+            let columns = layout.columns(panel);
+            for (to, from) in to.chunks_exact_mut(width).zip(p.dy.chunks_exact(p.n)) {
+                to[..columns.len()].copy_from_slice(&from[columns.clone()]);
+                to[columns.len()..].fill(0.0);
+            }
+        });
     // For each block of rows and each tap, the rows that have a source, with it.
     let blocks: Vec<Vec<Pair>> = (0..rows)
         .step_by(ROWS)
         .flat_map(|first| (0..p.taps).map(move |tap| (first, tap)))
         .map(|(first, tap)| {
-            let sources = (first..(first + ROWS).min(rows)).map(|row| (row as u32, p.sources[row * p.taps + tap]));
-            sources.filter(|(_, source)| *source != NOWHERE).map(|(row, source)| [row, source]).collect()
+            let sources = (first..(first + ROWS).min(rows))
+                .map(|row| (row as u32, p.sources[row * p.taps + tap]));
+            sources
+                .filter(|(_, source)| *source != NOWHERE)
+                .map(|(row, source)| [row, source])
+                .collect()
         })
         .collect();
 
@@ -74,7 +88,14 @@ pub(crate) fn outer_on(layout: Layout, p: Outer<'_>) -> Vec<f32> {
             let (panel, first) = (to.rows().start / width, to.columns().start / p.taps);
             let dy = &panels[panel * rows * width..][..rows * width];
             let count = to.width() / p.taps;
-            let sums = by_tiles(Task { p, layout, dy, blocks: &blocks, first, count });
+            let sums = by_tiles(Task {
+                p,
+                layout,
+                dy,
+                blocks: &blocks,
+                first,
+                count,
+            });
             spread(to, &sums, &layout);
         });
     })
@@ -87,7 +108,11 @@ fn spread(to: Area<'_>, sums: &[f32], layout: &Layout) {
     let count = run / taps;
     let columns = to.height();
     let row = |at: usize| &sums[(at % taps * count + at / taps) * width..][..width];
-    for (i, mut to) in to.cells(Cut::WHOLE, Cut::every(SIDE), Order::Rows).in_order().enumerate() {
+    for (i, mut to) in to
+        .cells(Cut::WHOLE, Cut::every(SIDE), Order::Rows)
+        .in_order()
+        .enumerate()
+    {
         let (at, size) = (i * SIDE, to.width());
         let from: [&[f32]; SIDE] = std::array::from_fn(|i| row(at + i.min(size - 1)));
         for column in (0..columns).step_by(SIDE) {
@@ -176,7 +201,10 @@ impl Tiled for Task<'_> {
 
 /// `tile[i] += sum over pairs of x[source * k + i] dy[row]`.
 #[inline(always)]
-#[expect(unsafe_code, reason = "bounds are checked once, before the loop that takes all the time")]
+#[expect(
+    unsafe_code,
+    reason = "bounds are checked once, before the loop that takes all the time"
+)]
 fn accumulate<S: Simd, const M: usize, const V: usize>(
     simd: S,
     tile: &mut [[S::f32s; V]; M],
@@ -191,7 +219,10 @@ fn accumulate<S: Simd, const M: usize, const V: usize>(
         last_row = last_row.max(row as usize);
         last_source = last_source.max(source as usize);
     }
-    assert!(pairs.is_empty() || (last_row + 1) * V <= dy.len() && last_source * k + M <= x.len(), "a pair past the end");
+    assert!(
+        pairs.is_empty() || (last_row + 1) * V <= dy.len() && last_source * k + M <= x.len(),
+        "a pair past the end"
+    );
     let mut all = *tile;
     for &[r, source] in pairs {
         let mut row = [simd.splat_f32s(0.0); V];

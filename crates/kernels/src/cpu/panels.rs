@@ -1,4 +1,5 @@
-//! Weights as the microkernel of [`super::gathered`] reads them: panels of columns, each a few vectors wide.
+//! Weights as the microkernel of [`super::gathered`] reads them: panels of columns, each a few
+//! vectors wide.
 
 use std::{
     collections::BTreeMap,
@@ -44,12 +45,20 @@ impl Layout {
     /// For other instructions than this processor's best.
     pub(crate) fn on(arch: Arch, taps: usize, k: usize, n: usize) -> Self {
         let lanes = arch.dispatch(Lanes);
-        // AVX-512 has registers for four vectors and six rows of sums; half as many registers hold three and four.
+        // AVX-512 has registers for four vectors and six rows of sums; half as many registers hold
+        // three and four.
         let most = if lanes == 16 { 4 } else { 3 };
         // Wide panels reuse what they read; but columns past the last are computed for nothing.
         let wasted = |vectors: usize| n.next_multiple_of(vectors * lanes) * 8 / n.max(1);
         let vectors = (1..=most).rev().min_by_key(|&v| wasted(v)).unwrap_or(1);
-        Self { taps, k, n, vectors, lanes, arch }
+        Self {
+            taps,
+            k,
+            n,
+            vectors,
+            lanes,
+            arch,
+        }
     }
 
     /// Columns in a panel; those past `n` are zero.
@@ -79,7 +88,8 @@ pub(crate) trait Tiled: Sized {
     fn run<S: Simd, const M: usize, const V: usize>(self, simd: S) -> Self::Output;
 }
 
-/// Does some work in tiles of as many sums as there are registers for, beside one row of vectors and one number.
+/// Does some work in tiles of as many sums as there are registers for, beside one row of vectors
+/// and one number.
 pub(crate) fn by_tiles<T: Tiled>(work: T) -> T::Output {
     struct Tiles<T>(T, usize);
     impl<T: Tiled> WithSimd for Tiles<T> {
@@ -109,7 +119,8 @@ pub(crate) enum Plain<'a> {
     Rows(&'a [f32]),
     /// `[n, k, taps]`
     Kernel(&'a [f32]),
-    /// `[k, n, taps]`, the taps from last to first: what takes a gradient back through a convolution.
+    /// `[k, n, taps]`, the taps from last to first: what takes a gradient back through a
+    /// convolution.
     Reversed(&'a [f32]),
     /// `[n, k, 3, 3]`, transformed to 36 taps.
     Winograd(&'a [f32]),
@@ -119,7 +130,13 @@ pub(crate) enum Plain<'a> {
 
 impl Plain<'_> {
     /// Writes `rows` of every tap's `columns` as `[taps, rows, width]`.
-    pub(crate) fn fill(&self, to: &mut [f32], layout: &Layout, columns: Range<usize>, rows: Range<usize>) {
+    pub(crate) fn fill(
+        &self,
+        to: &mut [f32],
+        layout: &Layout,
+        columns: Range<usize>,
+        rows: Range<usize>,
+    ) {
         let (width, count, taps) = (layout.width(), rows.len(), layout.taps);
         let to = &mut to[..taps * count * width];
         if columns.len() < width {
@@ -134,7 +151,8 @@ impl Plain<'_> {
             Self::Kernel(w) => interleave(to, w, layout, columns, rows),
             Self::Reversed(w) => {
                 for (row, k) in rows.enumerate() {
-                    let from = w[(k * layout.n + columns.start) * taps..][..columns.len() * taps].chunks_exact(taps);
+                    let from = w[(k * layout.n + columns.start) * taps..][..columns.len() * taps]
+                        .chunks_exact(taps);
                     for (column, from) in from.enumerate() {
                         for (tap, &value) in from.iter().rev().enumerate() {
                             to[(tap * count + row) * width + column] = value;
@@ -143,35 +161,70 @@ impl Plain<'_> {
                 }
             }
             Self::Winograd(w) => transformed(to, &Plain::Kernel(w), layout, columns, rows),
-            Self::WinogradReversed(w) => transformed(to, &Plain::Reversed(w), layout, columns, rows),
+            Self::WinogradReversed(w) => {
+                transformed(to, &Plain::Reversed(w), layout, columns, rows)
+            }
         }
     }
 }
 
 /// Kernels of nine taps, laid out and then transformed, a few rows at a time.
-fn transformed(to: &mut [f32], plain: &Plain<'_>, layout: &Layout, columns: Range<usize>, rows: Range<usize>) {
+fn transformed(
+    to: &mut [f32],
+    plain: &Plain<'_>,
+    layout: &Layout,
+    columns: Range<usize>,
+    rows: Range<usize>,
+) {
     const ROWS: usize = 16;
     let (width, count) = (layout.width(), rows.len());
     let nine = Layout { taps: 9, ..*layout };
     let mut taps = Scratch::of(9 * ROWS * width);
     for first in (0..count).step_by(ROWS) {
         let part = ROWS.min(count - first);
-        plain.fill(&mut taps, &nine, columns.clone(), rows.start + first..rows.start + first + part);
+        plain.fill(
+            &mut taps,
+            &nine,
+            columns.clone(),
+            rows.start + first..rows.start + first + part,
+        );
         for row in 0..part {
-            kernel_transform(&mut to[(first + row) * width..], count * width, &taps[row * width..], part * width, width);
+            kernel_transform(
+                &mut to[(first + row) * width..],
+                count * width,
+                &taps[row * width..],
+                part * width,
+                width,
+            );
         }
     }
 }
 
-/// Weights `[n, k, taps]` as `[taps, rows, width]`: sixteen columns at a time are read as long runs and written as whole lines.
-fn interleave(to: &mut [f32], w: &[f32], layout: &Layout, columns: Range<usize>, rows: Range<usize>) {
+/// Weights `[n, k, taps]` as `[taps, rows, width]`: sixteen columns at a time are read as long runs
+/// and written as whole lines.
+fn interleave(
+    to: &mut [f32],
+    w: &[f32],
+    layout: &Layout,
+    columns: Range<usize>,
+    rows: Range<usize>,
+) {
     let (taps, width, count) = (layout.taps, layout.width(), rows.len());
     let run = count * taps;
     let first = |column: usize| ((columns.start + column) * layout.k + rows.start) * taps;
     let wide = columns.len() / SIDE * SIDE;
-    let mut row = Interleaved { tap: 0, k: 0, taps, count };
+    let mut row = Interleaved {
+        tap: 0,
+        k: 0,
+        taps,
+        count,
+    };
     for column in (0..wide).step_by(SIDE) {
-        row = Interleaved { tap: 0, k: 0, ..row };
+        row = Interleaved {
+            tap: 0,
+            k: 0,
+            ..row
+        };
         let from: [&[f32]; SIDE] = std::array::from_fn(|i| &w[first(column + i)..][..run]);
         let mut at = 0;
         while at < run {
@@ -193,7 +246,11 @@ fn interleave(to: &mut [f32], w: &[f32], layout: &Layout, columns: Range<usize>,
         }
     }
     for column in wide..columns.len() {
-        row = Interleaved { tap: 0, k: 0, ..row };
+        row = Interleaved {
+            tap: 0,
+            k: 0,
+            ..row
+        };
         for &value in &w[first(column)..][..run] {
             to[row.next() * width + column] = value;
         }
@@ -237,7 +294,12 @@ pub(crate) fn transpose(square: &mut [[f32; SIDE]; SIDE], from: &[&[f32]; SIDE],
         #[inline(always)]
         fn call(self) {
             use pulp::cast;
-            let Self { square, from, at, v3: pulp::x86::V3 { avx, .. } } = self;
+            let Self {
+                square,
+                from,
+                at,
+                v3: pulp::x86::V3 { avx, .. },
+            } = self;
             for (top, left) in [(0, 0), (0, 8), (8, 0), (8, 8)] {
                 let mut a = [cast::<[f32; 8], core::arch::x86_64::__m256>([0.0; 8]); 8];
                 for i in 0..8 {
@@ -268,7 +330,12 @@ pub(crate) fn transpose(square: &mut [[f32; SIDE]; SIDE], from: &[&[f32]; SIDE],
         }
     }
     match pulp::x86::V3::try_new() {
-        Some(v3) => v3.vectorize(Eights { square, from, at, v3 }),
+        Some(v3) => v3.vectorize(Eights {
+            square,
+            from,
+            at,
+            v3,
+        }),
         None => transpose_plain(square, from, at),
     }
 }
@@ -331,9 +398,16 @@ pub(crate) struct Store(Mutex<BTreeMap<Way, Arc<[Packed]>>>);
 
 impl Store {
     /// The layouts of that way; from the room if there is one, else just made.
-    pub(crate) fn get(room: Option<&Self>, way: Way, make: impl FnOnce() -> Vec<Packed>) -> Arc<[Packed]> {
-        let Some(Self(map)) = room else { return make().into() };
-        // The lock is not held while it is made: that is done by many threads, and one of them may want another layout.
+    pub(crate) fn get(
+        room: Option<&Self>,
+        way: Way,
+        make: impl FnOnce() -> Vec<Packed>,
+    ) -> Arc<[Packed]> {
+        let Some(Self(map)) = room else {
+            return make().into();
+        };
+        // The lock is not held while it is made: that is done by many threads, and one of them may
+        // want another layout.
         let locked = || map.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = locked().get(&way).cloned() {
             return found;
@@ -352,10 +426,12 @@ pub(crate) enum Weights<'a> {
     Plain(Plain<'a>, Layout),
 }
 
-/// Weights up to this size, in numbers, are laid out as a whole and by all threads, if only for one product.
+/// Weights up to this size, in numbers, are laid out as a whole and by all threads, if only for one
+/// product.
 const SMALL: usize = 1 << 20;
 
-/// Has `multiply` read some weights: as they are kept, laid out for this once, or laid out panel by panel.
+/// Has `multiply` read some weights: as they are kept, laid out for this once, or laid out panel by
+/// panel.
 pub(crate) fn laid_out<T>(
     plain: Plain<'_>,
     layout: Layout,
@@ -364,7 +440,9 @@ pub(crate) fn laid_out<T>(
     multiply: impl FnOnce(Weights<'_>) -> T,
 ) -> T {
     if room.is_some() || layout.taps * layout.k * layout.n <= SMALL {
-        return multiply(Weights::Packed(&Store::get(room, way, || vec![Packed::new(plain, layout)])[0]));
+        return multiply(Weights::Packed(
+            &Store::get(room, way, || vec![Packed::new(plain, layout)])[0],
+        ));
     }
     multiply(Weights::Plain(plain, layout))
 }
@@ -373,7 +451,10 @@ impl Weights<'_> {
     pub(crate) fn layout(&self) -> Layout {
         match self {
             Self::Packed(packed) => packed.layout,
-            Self::Tap(packed, _) => Layout { taps: 1, ..packed.layout },
+            Self::Tap(packed, _) => Layout {
+                taps: 1,
+                ..packed.layout
+            },
             Self::Plain(_, layout) => *layout,
         }
     }

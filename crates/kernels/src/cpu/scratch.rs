@@ -24,10 +24,20 @@ impl Scratch {
         let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
         let fitting = pool.partition_point(|numbers| numbers.len() < length);
         // A much larger one is left for whoever needs it.
-        let fits = pool.get(fitting).is_some_and(|numbers| numbers.len() <= 2 * length.max(1024));
-        let numbers = if fits { pool.remove(fitting) } else { Vec::new() };
+        let fits = pool
+            .get(fitting)
+            .is_some_and(|numbers| numbers.len() <= 2 * length.max(1024));
+        let numbers = if fits {
+            pool.remove(fitting)
+        } else {
+            Vec::new()
+        };
         drop(pool);
-        let numbers = if numbers.len() < length { vec![0.0; length] } else { numbers };
+        let numbers = if numbers.len() < length {
+            vec![0.0; length]
+        } else {
+            numbers
+        };
         Self { numbers, length }
     }
 }

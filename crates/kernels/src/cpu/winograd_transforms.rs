@@ -1,4 +1,5 @@
-//! The transforms of Winograd's F(4x4, 3x3) (Lavin and Gray 2016, arXiv 1509.09308, section 4.2), for sixteen channels side by side.
+//! The transforms of Winograd's F(4x4, 3x3) (Lavin and Gray 2016, arXiv 1509.09308, section 4.2),
+//! for sixteen channels side by side.
 
 use multiversion::multiversion;
 
@@ -40,9 +41,20 @@ pub(crate) fn output_transform(m: &[Wide; 6]) -> [Wide; 4] {
     t
 }
 
-/// `G g G^T` for kernels side by side: nine rows of `width` numbers, `apart` from each other, to 36 rows, `stride` apart.
-#[multiversion(targets("x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma", "x86_64+avx2+fma", "aarch64+neon"))]
-pub(crate) fn kernel_transform(to: &mut [f32], stride: usize, g: &[f32], apart: usize, width: usize) {
+/// `G g G^T` for kernels side by side: nine rows of `width` numbers, `apart` from each other, to 36
+/// rows, `stride` apart.
+#[multiversion(targets(
+    "x86_64+avx512f+avx512vl+avx512dq+avx512bw+avx2+fma",
+    "x86_64+avx2+fma",
+    "aarch64+neon"
+))]
+pub(crate) fn kernel_transform(
+    to: &mut [f32],
+    stride: usize,
+    g: &[f32],
+    apart: usize,
+    width: usize,
+) {
     for column in (0..width).step_by(WIDE) {
         let size = WIDE.min(width - column);
         let mut rows = [[[0.0; WIDE]; 6]; 3];

@@ -1,4 +1,5 @@
-//! Reading a `config.json`: a key that is missing, out of range or not supported is an error that names file and key.
+//! Reading a `config.json`: a key that is missing, out of range or not supported is an error that
+//! names file and key.
 
 use std::path::{Path, PathBuf};
 
@@ -6,10 +7,12 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
 
-/// No published network of this family has a number in its config above this; a larger one is a lie.
+/// No published network of this family has a number in its config above this; a larger one is a
+/// lie.
 pub(super) const LARGEST: u64 = 1 << 20;
 
-/// The most layers of an encoder; each has its names, so a file of a few bytes must not ask for millions.
+/// The most layers of an encoder; each has its names, so a file of a few bytes must not ask for
+/// millions.
 pub(super) const MOST_LAYERS: usize = 256;
 
 /// The most residual blocks of a level.
@@ -35,13 +38,23 @@ pub(super) struct Keys<'a> {
 impl<'a> Keys<'a> {
     pub(super) fn new(path: &Path, value: &'a Value) -> Result<Self> {
         match value {
-            Value::Object(map) => Ok(Self { path: path.into(), map }),
-            _ => Err(Error::file(path, "expected a JSON object with a network's configuration")),
+            Value::Object(map) => Ok(Self {
+                path: path.into(),
+                map,
+            }),
+            _ => Err(Error::file(
+                path,
+                "expected a JSON object with a network's configuration",
+            )),
         }
     }
 
     pub(super) fn error(&self, key: &str, problem: impl Into<String>) -> Error {
-        Error::Config { path: self.path.clone(), key: key.into(), problem: problem.into() }
+        Error::Config {
+            path: self.path.clone(),
+            key: key.into(),
+            problem: problem.into(),
+        }
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
@@ -51,7 +64,10 @@ impl<'a> Keys<'a> {
     pub(super) fn integer(&self, key: &str, value: &Value) -> Result<usize> {
         match value.as_u64() {
             Some(n) if (1..=LARGEST).contains(&n) => Ok(n as usize),
-            _ => Err(self.error(key, format!("expected a whole number from 1 to {LARGEST}, found {value}"))),
+            _ => Err(self.error(
+                key,
+                format!("expected a whole number from 1 to {LARGEST}, found {value}"),
+            )),
         }
     }
 
@@ -75,7 +91,10 @@ impl<'a> Keys<'a> {
     pub(super) fn epsilon_or(&self, key: &str, default: f64) -> Result<f64> {
         match self.number_or(key, default)? {
             eps if eps > 0.0 && eps <= 1.0 => Ok(eps),
-            eps => Err(self.error(key, format!("expected a small positive number, found {eps}"))),
+            eps => Err(self.error(
+                key,
+                format!("expected a small positive number, found {eps}"),
+            )),
         }
     }
 
@@ -85,25 +104,38 @@ impl<'a> Keys<'a> {
             None => Ok(default),
             Some(v) => match v.as_u64() {
                 Some(n) if n <= LARGEST => Ok(n as usize),
-                _ => Err(self.error(key, format!("expected a whole number up to {LARGEST}, found {v}"))),
+                _ => Err(self.error(
+                    key,
+                    format!("expected a whole number up to {LARGEST}, found {v}"),
+                )),
             },
         }
     }
 
     pub(super) fn number_or(&self, key: &str, default: f64) -> Result<f64> {
-        self.get(key).map_or(Ok(default), |v| v.as_f64().ok_or_else(|| self.error(key, format!("expected a number, found {v}"))))
+        self.get(key).map_or(Ok(default), |v| {
+            v.as_f64()
+                .ok_or_else(|| self.error(key, format!("expected a number, found {v}")))
+        })
     }
 
     pub(super) fn flag_or(&self, key: &str, default: bool) -> Result<bool> {
-        self.get(key)
-            .map_or(Ok(default), |v| v.as_bool().ok_or_else(|| self.error(key, format!("expected true or false, found {v}"))))
+        self.get(key).map_or(Ok(default), |v| {
+            v.as_bool()
+                .ok_or_else(|| self.error(key, format!("expected true or false, found {v}")))
+        })
     }
 
     pub(super) fn sizes(&self, key: &str) -> Result<Vec<usize>> {
         let value = self.need(key)?;
         match value.as_array() {
-            Some(list) if (1..=16).contains(&list.len()) => list.iter().map(|v| self.integer(key, v)).collect(),
-            _ => Err(self.error(key, format!("expected a list of 1 to 16 whole numbers, found {value}"))),
+            Some(list) if (1..=16).contains(&list.len()) => {
+                list.iter().map(|v| self.integer(key, v)).collect()
+            }
+            _ => Err(self.error(
+                key,
+                format!("expected a list of 1 to 16 whole numbers, found {value}"),
+            )),
         }
     }
 
@@ -121,7 +153,10 @@ impl<'a> Keys<'a> {
             Some("quick_gelu") => Ok(Activation::QuickGelu),
             Some("gelu") => Ok(Activation::Gelu),
             Some("silu" | "swish") => Ok(Activation::Silu),
-            Some(other) => Err(self.error(key, format!("`{other}` is not supported (quick_gelu, gelu, silu are)"))),
+            Some(other) => Err(self.error(
+                key,
+                format!("`{other}` is not supported (quick_gelu, gelu, silu are)"),
+            )),
         }
     }
 
@@ -130,7 +165,10 @@ impl<'a> Keys<'a> {
         for (key, neutral) in keys {
             if let Some(found) = self.get(key)
                 && found != neutral
-                && found.as_f64().zip(neutral.as_f64()).is_none_or(|(a, b)| a != b)
+                && found
+                    .as_f64()
+                    .zip(neutral.as_f64())
+                    .is_none_or(|(a, b)| a != b)
             {
                 return Err(self.error(key, format!("{found} is not supported, only {neutral}")));
             }
@@ -138,18 +176,26 @@ impl<'a> Keys<'a> {
         Ok(())
     }
 
-    /// Every key of the file must be known, describe only, or hold a value that switches nothing on.
+    /// Every key of the file must be known, describe only, or hold a value that switches nothing
+    /// on.
     pub(super) fn no_other(&self, known: &[&str]) -> Result<()> {
         for (key, value) in self.map {
             let off = value.is_null() || value == &Value::Bool(false);
             if !off && !key.starts_with('_') && !known.contains(&key.as_str()) {
-                return Err(self.error(key, format!("is not known here, so its value {value} might change the computation")));
+                return Err(self.error(
+                    key,
+                    format!("is not known here, so its value {value} might change the computation"),
+                ));
             }
         }
         Ok(())
     }
 
     pub(super) fn divides(&self, key: &str, part: usize, whole: usize) -> Result<()> {
-        if whole.is_multiple_of(part) { Ok(()) } else { Err(self.error(key, format!("{part} does not divide {whole}"))) }
+        if whole.is_multiple_of(part) {
+            Ok(())
+        } else {
+            Err(self.error(key, format!("{part} does not divide {whole}")))
+        }
     }
 }

@@ -1,5 +1,5 @@
-//! The configuration of a `UNet2DConditionModel`: Stable Diffusion 1.x and 2.x, and SDXL with transformers of several depths
-//! and added conditioning.
+//! The configuration of a `UNet2DConditionModel`: Stable Diffusion 1.x and 2.x, and SDXL with
+//! transformers of several depths and added conditioning.
 
 use std::path::Path;
 
@@ -31,17 +31,20 @@ pub struct UNetConfig {
     pub down_cross_attention: Vec<bool>,
     /// Whether each up level attends to the prompt.
     pub up_cross_attention: Vec<bool>,
-    /// `BasicTransformerBlock`s in the `Transformer2DModel` of each down level; none where it does not attend.
+    /// `BasicTransformerBlock`s in the `Transformer2DModel` of each down level; none where it does
+    /// not attend.
     pub down_transformer_layers: Vec<Vec<usize>>,
     /// `BasicTransformerBlock`s in the `Transformer2DModel` of the middle.
     pub mid_transformer_layers: usize,
-    /// `BasicTransformerBlock`s in the `Transformer2DModel`s of each up level; none where it does not attend.
+    /// `BasicTransformerBlock`s in the `Transformer2DModel`s of each up level; none where it does
+    /// not attend.
     pub up_transformer_layers: Vec<Vec<usize>>,
     /// Attention heads of each down level (up levels are their mirror image).
     pub heads: Vec<usize>,
     /// Width of the prompt's hidden states.
     pub cross_attention_dim: usize,
-    /// Whether the transformers project with linear layers (SD 2.x, SDXL) or 1x1 convolutions (SD 1.x).
+    /// Whether the transformers project with linear layers (SD 2.x, SDXL) or 1x1 convolutions (SD
+    /// 1.x).
     pub use_linear_projection: bool,
     /// Groups of the group norms.
     pub norm_num_groups: usize,
@@ -55,8 +58,9 @@ pub struct UNetConfig {
     pub text_time: Option<TextTimeConfig>,
 }
 
-/// Added conditioning (`addition_embed_type` `text_time`): a pooled prompt embedding and time ids (picture size, crop, target
-/// size; Podell et al. 2023, arXiv 2307.01952, section 2.2), which enter with the time embedding.
+/// Added conditioning (`addition_embed_type` `text_time`): a pooled prompt embedding and time ids
+/// (picture size, crop, target size; Podell et al. 2023, arXiv 2307.01952, section 2.2), which
+/// enter with the time embedding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TextTimeConfig {
     /// Width of the sinusoidal embedding of one time id.
@@ -119,9 +123,14 @@ impl UNetConfig {
             ("dropout", 0.into()),
         ])?;
         if let Some(v) = k.get("only_cross_attention") {
-            let on = v.as_array().map_or(v != &Value::Bool(false), |l| l.iter().any(|v| v != &Value::Bool(false)));
+            let on = v.as_array().map_or(v != &Value::Bool(false), |l| {
+                l.iter().any(|v| v != &Value::Bool(false))
+            });
             if on {
-                return Err(k.error("only_cross_attention", format!("{v} is not supported, only false")));
+                return Err(k.error(
+                    "only_cross_attention",
+                    format!("{v} is not supported, only false"),
+                ));
             }
         }
 
@@ -131,38 +140,74 @@ impl UNetConfig {
         let crossing = |key: &str, plain: &str, cross: &str| -> Result<Vec<bool>> {
             let names = k.names(key)?;
             if names.len() != levels {
-                return Err(k.error(key, format!("expected {levels} names, one for each of block_out_channels")));
+                return Err(k.error(
+                    key,
+                    format!("expected {levels} names, one for each of block_out_channels"),
+                ));
             }
             names
                 .into_iter()
                 .map(|n| match n {
                     n if n == plain => Ok(false),
                     n if n == cross => Ok(true),
-                    other => Err(k.error(key, format!("`{other}` is not supported, only {plain} and {cross}"))),
+                    other => Err(k.error(
+                        key,
+                        format!("`{other}` is not supported, only {plain} and {cross}"),
+                    )),
                 })
                 .collect()
         };
-        let down_cross_attention = crossing("down_block_types", "DownBlock2D", "CrossAttnDownBlock2D")?;
+        let down_cross_attention =
+            crossing("down_block_types", "DownBlock2D", "CrossAttnDownBlock2D")?;
         let up_cross_attention = crossing("up_block_types", "UpBlock2D", "CrossAttnUpBlock2D")?;
         let depths = Depths::read(&k, levels)?;
-        let down_transformer_layers = Depths::layers(&k, DOWN, &depths.down, &down_cross_attention, layers_per_block)?;
-        let up_transformer_layers = Depths::layers(&k, UP, &depths.up, &up_cross_attention, layers_per_block + 1)?;
+        let down_transformer_layers = Depths::layers(
+            &k,
+            DOWN,
+            &depths.down,
+            &down_cross_attention,
+            layers_per_block,
+        )?;
+        let up_transformer_layers = Depths::layers(
+            &k,
+            UP,
+            &depths.up,
+            &up_cross_attention,
+            layers_per_block + 1,
+        )?;
         let mid_transformer_layers = depths.mid(&k)?;
-        let blocks =
-            down_transformer_layers.iter().chain(&up_transformer_layers).flatten().sum::<usize>() + mid_transformer_layers;
+        let blocks = down_transformer_layers
+            .iter()
+            .chain(&up_transformer_layers)
+            .flatten()
+            .sum::<usize>()
+            + mid_transformer_layers;
         if blocks > MOST_TRANSFORMER_BLOCKS {
-            return Err(k.error(DOWN, format!("{blocks} transformer blocks in all, expected at most {MOST_TRANSFORMER_BLOCKS}")));
+            return Err(k.error(
+                DOWN,
+                format!(
+                    "{blocks} transformer blocks in all, expected at most {MOST_TRANSFORMER_BLOCKS}"
+                ),
+            ));
         }
 
-        // diffusers' own naming slip: `attention_head_dim` holds the number of heads unless `num_attention_heads` is set.
-        let key = if k.get("num_attention_heads").is_some() { "num_attention_heads" } else { "attention_head_dim" };
+        // diffusers' own naming slip: `attention_head_dim` holds the number of heads unless
+        // `num_attention_heads` is set.
+        let key = if k.get("num_attention_heads").is_some() {
+            "num_attention_heads"
+        } else {
+            "attention_head_dim"
+        };
         let heads = match k.get(key) {
             Some(v) if v.is_array() => k.sizes(key)?,
             Some(v) => vec![k.integer(key, v)?; levels],
             None => vec![8; levels],
         };
         if heads.len() != levels {
-            return Err(k.error(key, format!("expected {levels} numbers, one for each of block_out_channels")));
+            return Err(k.error(
+                key,
+                format!("expected {levels} numbers, one for each of block_out_channels"),
+            ));
         }
         let config = Self {
             in_channels: k.size_or("in_channels", 4)?,
@@ -184,22 +229,39 @@ impl UNetConfig {
             text_time: TextTimeConfig::read(&k)?,
             block_out_channels,
         };
-        for (level, (&width, &heads)) in config.block_out_channels.iter().zip(&config.heads).enumerate() {
+        for (level, (&width, &heads)) in config
+            .block_out_channels
+            .iter()
+            .zip(&config.heads)
+            .enumerate()
+        {
             k.divides("norm_num_groups", config.norm_num_groups, width)?;
-            // The number of heads of a level without a transformer is never used; the middle has the last level's.
+            // The number of heads of a level without a transformer is never used; the middle has
+            // the last level's.
             let last = levels - 1;
-            if level == last || config.down_cross_attention[level] || config.up_cross_attention[last - level] {
+            if level == last
+                || config.down_cross_attention[level]
+                || config.up_cross_attention[last - level]
+            {
                 k.divides(key, heads, width)?;
             }
         }
         if config.block_out_channels[0] < 4 || !config.block_out_channels[0].is_multiple_of(2) {
-            return Err(k.error("block_out_channels", "expected an even first width of at least 4"));
+            return Err(k.error(
+                "block_out_channels",
+                "expected an even first width of at least 4",
+            ));
         }
         // The sinusoidal embeddings divide by half their width less this.
-        let narrowest =
-            config.text_time.map_or(usize::MAX, |added| added.addition_time_embed_dim).min(config.block_out_channels[0]);
+        let narrowest = config
+            .text_time
+            .map_or(usize::MAX, |added| added.addition_time_embed_dim)
+            .min(config.block_out_channels[0]);
         if !(0.0..(narrowest / 2) as f64).contains(&config.freq_shift) {
-            return Err(k.error("freq_shift", format!("expected 0 or 1, found {}", config.freq_shift)));
+            return Err(k.error(
+                "freq_shift",
+                format!("expected 0 or 1, found {}", config.freq_shift),
+            ));
         }
         Ok(config)
     }
@@ -212,10 +274,16 @@ impl TextTimeConfig {
         match k.get("addition_embed_type") {
             None => match [TIME, INPUT].into_iter().find(|key| k.get(key).is_some()) {
                 None => Ok(None),
-                Some(key) => Err(k.error(key, "has no meaning without `addition_embed_type`: \"text_time\"")),
+                Some(key) => Err(k.error(
+                    key,
+                    "has no meaning without `addition_embed_type`: \"text_time\"",
+                )),
             },
             Some(kind) if kind == "text_time" => {
-                let (time, input) = (k.integer(TIME, k.need(TIME)?)?, k.integer(INPUT, k.need(INPUT)?)?);
+                let (time, input) = (
+                    k.integer(TIME, k.need(TIME)?)?,
+                    k.integer(INPUT, k.need(INPUT)?)?,
+                );
                 if !time.is_multiple_of(2) {
                     return Err(k.error(TIME, format!("expected an even width, found {time}")));
                 }
@@ -224,9 +292,15 @@ impl TextTimeConfig {
                         k.error(INPUT, format!("expected room for a pooled embedding beside time ids of {time}, found {input}"))
                     );
                 }
-                Ok(Some(Self { addition_time_embed_dim: time, projection_class_embeddings_input_dim: input }))
+                Ok(Some(Self {
+                    addition_time_embed_dim: time,
+                    projection_class_embeddings_input_dim: input,
+                }))
             }
-            Some(other) => Err(k.error("addition_embed_type", format!("{other} is not supported, only \"text_time\" (SDXL)"))),
+            Some(other) => Err(k.error(
+                "addition_embed_type",
+                format!("{other} is not supported, only \"text_time\" (SDXL)"),
+            )),
         }
     }
 }
@@ -251,22 +325,35 @@ impl Depths {
     fn read(k: &Keys<'_>, levels: usize) -> Result<Self> {
         let depth = |key: &str, v: &Value| match v.as_u64() {
             Some(n) if n <= MOST_TRANSFORMER_LAYERS => Ok(n as usize),
-            _ => Err(k.error(key, format!("expected whole numbers up to {MOST_TRANSFORMER_LAYERS}, found {v}"))),
+            _ => Err(k.error(
+                key,
+                format!("expected whole numbers up to {MOST_TRANSFORMER_LAYERS}, found {v}"),
+            )),
         };
         let list = |key: &str, list: &Vec<Value>| -> Result<Vec<Depth>> {
             if list.len() != levels {
-                return Err(
-                    k.error(key, format!("expected {levels} entries, one for each of block_out_channels, found {}", list.len()))
-                );
+                return Err(k.error(
+                    key,
+                    format!(
+                        "expected {levels} entries, one for each of block_out_channels, found {}",
+                        list.len()
+                    ),
+                ));
             }
             let entry = |v: &Value| match v.as_array() {
                 None => depth(key, v).map(Depth::Same),
-                Some(each) if each.len() <= MOST_BLOCKS + 1 => {
-                    each.iter().map(|v| depth(key, v)).collect::<Result<_>>().map(Depth::Each)
-                }
-                Some(each) => {
-                    Err(k.error(key, format!("expected a depth for each transformer of a level, found {}", each.len())))
-                }
+                Some(each) if each.len() <= MOST_BLOCKS + 1 => each
+                    .iter()
+                    .map(|v| depth(key, v))
+                    .collect::<Result<_>>()
+                    .map(Depth::Each),
+                Some(each) => Err(k.error(
+                    key,
+                    format!(
+                        "expected a depth for each transformer of a level, found {}",
+                        each.len()
+                    ),
+                )),
             };
             list.iter().map(entry).collect()
         };
@@ -278,9 +365,13 @@ impl Depths {
         let up = match k.get(UP) {
             Some(Value::Array(entries)) => list(UP, entries)?,
             Some(v) => return Err(k.error(UP, format!("expected a list, found {v}"))),
-            // Level for level the mirror image, which a list within the list has not: up levels have one transformer more.
+            // Level for level the mirror image, which a list within the list has not: up levels
+            // have one transformer more.
             None if down.iter().any(|d| matches!(d, Depth::Each(_))) => {
-                return Err(k.error(UP, format!("is missing, which a list within `{DOWN}` needs")));
+                return Err(k.error(
+                    UP,
+                    format!("is missing, which a list within `{DOWN}` needs"),
+                ));
             }
             None => down.iter().rev().cloned().collect(),
         };
@@ -288,7 +379,13 @@ impl Depths {
     }
 
     /// The depth of each of the `count` transformers of each level that attends.
-    fn layers(k: &Keys<'_>, key: &str, depths: &[Depth], attends: &[bool], count: usize) -> Result<Vec<Vec<usize>>> {
+    fn layers(
+        k: &Keys<'_>,
+        key: &str,
+        depths: &[Depth],
+        attends: &[bool],
+        count: usize,
+    ) -> Result<Vec<Vec<usize>>> {
         depths
             .iter()
             .zip(attends)
@@ -296,7 +393,10 @@ impl Depths {
                 _ if !attends => Ok(Vec::new()),
                 Depth::Same(n) => Ok(vec![*n; count]),
                 Depth::Each(each) if each.len() == count => Ok(each.clone()),
-                Depth::Each(each) => Err(k.error(key, format!("expected {count} depths in a level, found {}", each.len()))),
+                Depth::Each(each) => Err(k.error(
+                    key,
+                    format!("expected {count} depths in a level, found {}", each.len()),
+                )),
             })
             .collect()
     }
@@ -306,7 +406,10 @@ impl Depths {
         match self.down.last() {
             Some(Depth::Same(n)) => Ok(*n),
             Some(Depth::Each(each)) if !each.is_empty() => Ok(each[0]),
-            _ => Err(k.error(DOWN, "expected a depth in the last level, which the middle takes")),
+            _ => Err(k.error(
+                DOWN,
+                "expected a depth in the last level, which the middle takes",
+            )),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! A Stable Diffusion checkpoint in memory: three components, a schedule, a vocabulary, and what travels with them.
+//! A Stable Diffusion checkpoint in memory: three components, a schedule, a vocabulary, and what
+//! travels with them.
 
 use std::{
     collections::BTreeMap,
@@ -36,8 +37,14 @@ pub struct TokenizerFiles {
 
 impl TokenizerFiles {
     /// The names read, in the order in which diffusers' tokenizers write them.
-    pub const NAMES: [&str; 6] =
-        ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
+    pub const NAMES: [&str; 6] = [
+        "vocab.json",
+        "merges.txt",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "added_tokens.json",
+    ];
 
     /// The content of a file, if it is there.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
@@ -49,7 +56,8 @@ impl TokenizerFiles {
         self.files.is_empty()
     }
 
-    /// Whether this is CLIP's own vocabulary: no files, or a `vocab.json` of its size with its ids for a few words.
+    /// Whether this is CLIP's own vocabulary: no files, or a `vocab.json` of its size with its ids
+    /// for a few words.
     pub fn is_clip(&self) -> bool {
         const SOME: [(&str, u64); 7] = [
             ("!", 0),
@@ -60,13 +68,21 @@ impl TokenizerFiles {
             ("<|startoftext|>", 49406),
             ("<|endoftext|>", 49407),
         ];
-        let Some(vocabulary) = self.get("vocab.json") else { return self.is_empty() };
+        let Some(vocabulary) = self.get("vocab.json") else {
+            return self.is_empty();
+        };
         let extended = self.get("added_tokens.json").is_some_and(|a| {
-            // The two special tokens stand there in some folders; more than that is a vocabulary of its own.
-            serde_json::from_slice::<BTreeMap<String, u64>>(a).is_ok_and(|a| a.values().any(|&id| id > 49407))
+            // The two special tokens stand there in some folders; more than that is a vocabulary of
+            // its own.
+            serde_json::from_slice::<BTreeMap<String, u64>>(a)
+                .is_ok_and(|a| a.values().any(|&id| id > 49407))
         });
-        let Ok(ids) = serde_json::from_slice::<BTreeMap<String, u64>>(vocabulary) else { return false };
-        !extended && ids.len() == 49408 && SOME.iter().all(|(token, id)| ids.get(*token) == Some(id))
+        let Ok(ids) = serde_json::from_slice::<BTreeMap<String, u64>>(vocabulary) else {
+            return false;
+        };
+        !extended
+            && ids.len() == 49408
+            && SOME.iter().all(|(token, id)| ids.get(*token) == Some(id))
     }
 }
 
@@ -105,7 +121,11 @@ impl Family {
         let width = |v: &Value, key: &str| v.get(key).and_then(Value::as_u64);
         let levels = serde_json::json!([320, 640, 1280, 1280]);
         let same = unet.get("block_out_channels") == Some(&levels);
-        match (same, width(unet, "cross_attention_dim"), width(text, "hidden_size")) {
+        match (
+            same,
+            width(unet, "cross_attention_dim"),
+            width(text, "hidden_size"),
+        ) {
             (true, Some(768), Some(768)) => Self::Sd1,
             (true, Some(1024), Some(1024)) => Self::Sd2,
             _ => Self::Custom,
@@ -160,7 +180,8 @@ pub struct Checkpoint {
     pub model_index: Value,
     /// The tokenizer's files.
     pub tokenizer: TokenizerFiles,
-    /// Files of `safety_checker/` and `feature_extractor/` under their relative paths: copied on export, never run.
+    /// Files of `safety_checker/` and `feature_extractor/` under their relative paths: copied on
+    /// export, never run.
     pub passengers: Vec<(String, Passenger)>,
     /// What a person should know about the way it was read.
     pub notes: Vec<String>,
@@ -234,10 +255,12 @@ impl Checkpoint {
         }
     }
 
-    /// The blake3 hash, in hex, of every tensor's name, dtype, shape and bytes, of the configurations and of the
-    /// tokenizer's vocabulary. Reads all weights once; not cached, because the fields may be changed.
+    /// The blake3 hash, in hex, of every tensor's name, dtype, shape and bytes, of the
+    /// configurations and of the tokenizer's vocabulary. Reads all weights once; not cached,
+    /// because the fields may be changed.
     ///
-    /// What only describes (`_class_name`, `_diffusers_version`, `transformers_version`, ...) is left out.
+    /// What only describes (`_class_name`, `_diffusers_version`, `transformers_version`, ...) is
+    /// left out.
     pub fn hash(&self) -> String {
         self.hashed(&mut |_, _, _| ())
     }
@@ -248,15 +271,22 @@ impl Checkpoint {
     /// If some numbers are NaN or infinite: a line for each such tensor.
     pub fn checked_hash(&self) -> Result<String> {
         let mut problems = Vec::new();
-        let hash = self.hashed(&mut |component, name, tensor| problems.extend(problem(&format!("{component} {name}"), tensor)));
-        if problems.is_empty() { Ok(hash) } else { Err(tensor_error(&self.name, problems)) }
+        let hash = self.hashed(&mut |component, name, tensor| {
+            problems.extend(problem(&format!("{component} {name}"), tensor))
+        });
+        if problems.is_empty() {
+            Ok(hash)
+        } else {
+            Err(tensor_error(&self.name, problems))
+        }
     }
 
     fn hashed(&self, look: &mut dyn FnMut(&str, &str, &HostTensor)) -> String {
         let mut hash = blake3::Hasher::new();
         let mut field = |bytes: &[u8]| {
             hash.update(&(bytes.len() as u64).to_le_bytes());
-            // The same hash; gigabytes of weights are worth every core, names are not worth waking one.
+            // The same hash; gigabytes of weights are worth every core, names are not worth waking
+            // one.
             if bytes.len() < WORTH_SHARING {
                 hash.update(bytes);
             } else {
@@ -265,7 +295,9 @@ impl Checkpoint {
         };
         for part in COMPONENTS {
             // The three names are the three components.
-            let Ok(component) = self.component(part) else { continue };
+            let Ok(component) = self.component(part) else {
+                continue;
+            };
             field(part.as_bytes());
             field(canonical(&component.config).to_string().as_bytes());
             for (name, tensor) in &component.tensors {
@@ -284,20 +316,38 @@ impl Checkpoint {
         hash.finalize().to_hex().to_string()
     }
 
-    /// Completes a checkpoint whose components are there: its family, what the options overrule, what is refused.
+    /// Completes a checkpoint whose components are there: its family, what the options overrule,
+    /// what is refused.
     pub(super) fn finished(mut self, options: &OpenOptions) -> Result<Self> {
         self.family = Family::of(&self.unet.config, &self.text_encoder.config);
         if let Some(prediction) = options.prediction_type
             && let Value::Object(map) = &mut self.scheduler
         {
             let old = map.insert("prediction_type".into(), prediction.name().into());
-            let old = old.as_ref().and_then(Value::as_str).unwrap_or("epsilon").to_owned();
+            let old = old
+                .as_ref()
+                .and_then(Value::as_str)
+                .unwrap_or("epsilon")
+                .to_owned();
             if old != prediction.name() {
-                self.notes.push(format!("prediction type {} as asked, against {old} in the files", prediction.name()));
+                self.notes.push(format!(
+                    "prediction type {} as asked, against {old} in the files",
+                    prediction.name()
+                ));
             }
         }
-        let channels = self.unet.config.get("in_channels").and_then(Value::as_u64).unwrap_or(4);
-        let latents = self.vae.config.get("latent_channels").and_then(Value::as_u64).unwrap_or(4);
+        let channels = self
+            .unet
+            .config
+            .get("in_channels")
+            .and_then(Value::as_u64)
+            .unwrap_or(4);
+        let latents = self
+            .vae
+            .config
+            .get("latent_channels")
+            .and_then(Value::as_u64)
+            .unwrap_or(4);
         if channels != latents {
             return Err(other_channels(&self.name, channels, latents));
         }
@@ -305,7 +355,8 @@ impl Checkpoint {
     }
 }
 
-/// Refuses a U-Net that takes more than the latents, by the name of the models with that many channels.
+/// Refuses a U-Net that takes more than the latents, by the name of the models with that many
+/// channels.
 pub(super) fn other_channels(path: &str, channels: u64, latents: u64) -> Error {
     let what = match (channels, latents) {
         (9, 4) => "this is an inpainting model",
@@ -314,21 +365,39 @@ pub(super) fn other_channels(path: &str, channels: u64, latents: u64) -> Error {
         (5, 4) => "this is a depth model",
         _ => "models that see more than their latents",
     };
-    let verb = if what.starts_with("this") { "; such models are" } else { " are" };
-    Error::file(path, format!("the U-Net takes {channels} channels and the latents have {latents}: {what}{verb} not supported"))
+    let verb = if what.starts_with("this") {
+        "; such models are"
+    } else {
+        " are"
+    };
+    Error::file(
+        path,
+        format!(
+            "the U-Net takes {channels} channels and the latents have {latents}: {what}{verb} not supported"
+        ),
+    )
 }
 
 fn unknown_component(name: &str) -> Error {
-    Error::input(format!("there is no component `{name}`")).with_hint(format!("the components are {}", COMPONENTS.join(", ")))
+    Error::input(format!("there is no component `{name}`"))
+        .with_hint(format!("the components are {}", COMPONENTS.join(", ")))
 }
 
 /// A configuration without what only describes, its keys sorted at every depth.
 fn canonical(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
-            let idle = |key: &str| key.starts_with('_') || matches!(key, "transformers_version" | "torch_dtype" | "dtype");
+            let idle = |key: &str| {
+                key.starts_with('_')
+                    || matches!(key, "transformers_version" | "torch_dtype" | "dtype")
+            };
             let sorted: BTreeMap<_, _> = map.iter().filter(|(key, _)| !idle(key)).collect();
-            Value::Object(sorted.into_iter().map(|(key, v)| (key.clone(), canonical(v))).collect())
+            Value::Object(
+                sorted
+                    .into_iter()
+                    .map(|(key, v)| (key.clone(), canonical(v)))
+                    .collect(),
+            )
         }
         Value::Array(list) => list.iter().map(canonical).collect(),
         other => other.clone(),
@@ -338,7 +407,8 @@ fn canonical(value: &Value) -> Value {
 /// Most lines that one error lists.
 const MOST_LINES: usize = 20;
 
-/// A line of a message made of what a file says: no control characters, which could drive a terminal, and no book.
+/// A line of a message made of what a file says: no control characters, which could drive a
+/// terminal, and no book.
 pub(crate) fn tame(text: &str) -> String {
     const LONGEST: usize = 400;
     let mut tame = String::new();
@@ -347,7 +417,11 @@ pub(crate) fn tame(text: &str) -> String {
             tame.push_str("...");
             break;
         }
-        if c.is_control() { tame.extend(c.escape_default()) } else { tame.push(c) }
+        if c.is_control() {
+            tame.extend(c.escape_default())
+        } else {
+            tame.push(c)
+        }
     }
     tame
 }
@@ -362,33 +436,54 @@ pub(crate) fn tensor_error(component: &str, mut problems: Vec<String>) -> Error 
         problems.truncate(MOST_LINES);
         problems.push(format!("... and {more} more"));
     }
-    Error::Tensors { component: component.into(), problems }
+    Error::Tensors {
+        component: component.into(),
+        problems,
+    }
 }
 
-/// Checks that the tensors found are exactly those wanted, of their shapes, and numbers that can be computed with.
+/// Checks that the tensors found are exactly those wanted, of their shapes, and numbers that can be
+/// computed with.
 ///
 /// `component` is what the messages call them, such as `unet`.
 ///
 /// # Errors
 /// [`Error::Tensors`] with a line for each that is missing, left over, or of another shape or dtype.
-pub fn expect_names(component: &str, found: &Tensors, wanted: &BTreeMap<String, Vec<usize>>) -> Result<()> {
+pub fn expect_names(
+    component: &str,
+    found: &Tensors,
+    wanted: &BTreeMap<String, Vec<usize>>,
+) -> Result<()> {
     let mut problems = Vec::new();
     for (name, shape) in wanted {
         match found.get(name) {
             None => problems.push(format!("missing: {component} {name} {shape:?}")),
             Some(tensor) if tensor.shape() != shape => {
-                problems.push(format!("shape: {component} {name}: expected {shape:?}, found {:?}", tensor.shape()));
+                problems.push(format!(
+                    "shape: {component} {name}: expected {shape:?}, found {:?}",
+                    tensor.shape()
+                ));
             }
             Some(tensor) if !tensor.is_float() => {
-                problems.push(format!("dtype: {component} {name}: expected F16, BF16 or F32, found {:?}", tensor.dtype()));
+                problems.push(format!(
+                    "dtype: {component} {name}: expected F16, BF16 or F32, found {:?}",
+                    tensor.dtype()
+                ));
             }
             Some(_) => {}
         }
     }
     for (name, tensor) in found {
         if !wanted.contains_key(name) {
-            problems.push(format!("left over: {component} {name} {:?}", tensor.shape()));
+            problems.push(format!(
+                "left over: {component} {name} {:?}",
+                tensor.shape()
+            ));
         }
     }
-    if problems.is_empty() { Ok(()) } else { Err(tensor_error(component, problems)) }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(tensor_error(component, problems))
+    }
 }

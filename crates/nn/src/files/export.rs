@@ -42,17 +42,25 @@ impl Precision {
     }
 }
 
-/// Writes a diffusers folder, whole or not at all: into a folder beside it that is renamed at the end.
+/// Writes a diffusers folder, whole or not at all: into a folder beside it that is renamed at the
+/// end.
 ///
-/// Passengers are copied; `readme` becomes `README.md`. A checkpoint without tokenizer files gets those of CLIP.
+/// Passengers are copied; `readme` becomes `README.md`. A checkpoint without tokenizer files gets
+/// those of CLIP.
 ///
 /// # Errors
 /// If `folder` exists and is not empty, or writing fails; nothing is left behind then.
-pub fn write_folder(checkpoint: &Checkpoint, folder: &Path, precision: Precision, readme: Option<&str>) -> Result<()> {
-    if fs_err::symlink_metadata(folder).is_ok() && !(folder.is_dir() && fs_err::read_dir(folder)?.next().is_none()) {
-        return Err(
-            Error::file(folder, "is already there and not empty").with_hint("name a new folder, or remove this one first")
-        );
+pub fn write_folder(
+    checkpoint: &Checkpoint,
+    folder: &Path,
+    precision: Precision,
+    readme: Option<&str>,
+) -> Result<()> {
+    if fs_err::symlink_metadata(folder).is_ok()
+        && !(folder.is_dir() && fs_err::read_dir(folder)?.next().is_none())
+    {
+        return Err(Error::file(folder, "is already there and not empty")
+            .with_hint("name a new folder, or remove this one first"));
     }
     let parent = match folder.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
@@ -79,7 +87,12 @@ pub fn write_folder(checkpoint: &Checkpoint, folder: &Path, precision: Precision
     Ok(())
 }
 
-fn fill(checkpoint: &Checkpoint, folder: &Path, precision: Precision, readme: Option<&str>) -> Result<()> {
+fn fill(
+    checkpoint: &Checkpoint,
+    folder: &Path,
+    precision: Precision,
+    readme: Option<&str>,
+) -> Result<()> {
     let text = |rel: &str, content: &[u8]| -> Result<()> {
         let path = folder.join(rel);
         if let Some(parent) = path.parent() {
@@ -91,11 +104,26 @@ fn fill(checkpoint: &Checkpoint, folder: &Path, precision: Precision, readme: Op
     for name in checkpoint.component_names() {
         let component = checkpoint.component(name)?;
         text(&format!("{name}/config.json"), &pretty(&component.config))?;
-        let file = if name == "text_encoder" { "model.safetensors" } else { "diffusion_pytorch_model.safetensors" };
-        let tensors = component.tensors.iter().map(|(n, t)| (n.clone(), t.clone()));
-        write_as(&folder.join(name).join(file), tensors, precision.dtype(), &metadata)?;
+        let file = if name == "text_encoder" {
+            "model.safetensors"
+        } else {
+            "diffusion_pytorch_model.safetensors"
+        };
+        let tensors = component
+            .tensors
+            .iter()
+            .map(|(n, t)| (n.clone(), t.clone()));
+        write_as(
+            &folder.join(name).join(file),
+            tensors,
+            precision.dtype(),
+            &metadata,
+        )?;
     }
-    text("scheduler/scheduler_config.json", &pretty(&checkpoint.scheduler))?;
+    text(
+        "scheduler/scheduler_config.json",
+        &pretty(&checkpoint.scheduler),
+    )?;
     if checkpoint.tokenizer.is_empty() {
         for (name, content) in clip_tokenizer(checkpoint)? {
             text(&format!("tokenizer/{name}"), content.as_bytes())?;
@@ -134,7 +162,12 @@ fn clip_tokenizer(checkpoint: &Checkpoint) -> Result<[(&'static str, String); 4]
         Pad::EndOfText => end,
         Pad::Zero => "!",
     };
-    let positions = checkpoint.text_encoder.config.get("max_position_embeddings").cloned().unwrap_or_else(|| 77.into());
+    let positions = checkpoint
+        .text_encoder
+        .config
+        .get("max_position_embeddings")
+        .cloned()
+        .unwrap_or_else(|| 77.into());
     let special = json!({"bos_token": start, "eos_token": end, "pad_token": pad, "unk_token": end});
     let mut config = special.clone();
     config["add_prefix_space"] = false.into();
@@ -150,12 +183,22 @@ fn clip_tokenizer(checkpoint: &Checkpoint) -> Result<[(&'static str, String); 4]
     ])
 }
 
-/// The index of what is written: the components' classes as the checkpoint had them, passengers only if they came along.
+/// The index of what is written: the components' classes as the checkpoint had them, passengers
+/// only if they came along.
 fn model_index(checkpoint: &Checkpoint) -> Value {
     let mut index = checkpoint.model_index.clone();
-    let class = |config: &Value, default: &str| config.get("_class_name").cloned().unwrap_or_else(|| default.into());
+    let class = |config: &Value, default: &str| {
+        config
+            .get("_class_name")
+            .cloned()
+            .unwrap_or_else(|| default.into())
+    };
     let mut part = |name: &str, library: &str, class: Value| {
-        if index.get(name).and_then(|v| v.get(1)).is_none_or(Value::is_null) {
+        if index
+            .get(name)
+            .and_then(|v| v.get(1))
+            .is_none_or(Value::is_null)
+        {
             index[name] = json!([library, class]);
         }
     };
@@ -163,9 +206,16 @@ fn model_index(checkpoint: &Checkpoint) -> Value {
     part("tokenizer", "transformers", "CLIPTokenizer".into());
     part("unet", "diffusers", "UNet2DConditionModel".into());
     part("vae", "diffusers", "AutoencoderKL".into());
-    part("scheduler", "diffusers", class(&checkpoint.scheduler, "DDIMScheduler"));
+    part(
+        "scheduler",
+        "diffusers",
+        class(&checkpoint.scheduler, "DDIMScheduler"),
+    );
     for name in ["safety_checker", "feature_extractor"] {
-        let came = checkpoint.passengers.iter().any(|(rel, _)| rel.split('/').next() == Some(name));
+        let came = checkpoint
+            .passengers
+            .iter()
+            .any(|(rel, _)| rel.split('/').next() == Some(name));
         if !came || index.get(name).is_none() {
             index[name] = json!([null, null]);
         }
@@ -180,13 +230,19 @@ fn pretty(value: &Value) -> Vec<u8> {
     config_text(value).into_bytes()
 }
 
-/// Writes a single file in the LDM layout, with the configurations (and a tokenizer that is not CLIP's) in its metadata.
+/// Writes a single file in the LDM layout, with the configurations (and a tokenizer that is not
+/// CLIP's) in its metadata.
 ///
 /// `extra` is added to the metadata.
 ///
 /// # Errors
 /// If a tensor has no place in that layout, or writing fails; nothing is left behind then.
-pub fn write_single(checkpoint: &Checkpoint, file: &Path, precision: Precision, extra: &BTreeMap<String, String>) -> Result<()> {
+pub fn write_single(
+    checkpoint: &Checkpoint,
+    file: &Path,
+    precision: Precision,
+    extra: &BTreeMap<String, String>,
+) -> Result<()> {
     let (tensors, mut metadata) = single::contents(checkpoint)?;
     metadata.extend(extra.iter().map(|(k, v)| (k.clone(), v.clone())));
     write_as(file, tensors, precision.dtype(), &metadata)

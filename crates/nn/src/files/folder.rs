@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, path::Path};
 use serde_json::Value;
 
 use super::{
-    checkpoint::{Checkpoint, Component, Family, OpenOptions, Pad, Passenger, TokenizerFiles, tensor_error},
+    checkpoint::{
+        Checkpoint, Component, Family, OpenOptions, Pad, Passenger, TokenizerFiles, tensor_error,
+    },
     finite::expect_finite,
     names,
     safetensors::pickle_error,
@@ -25,10 +27,19 @@ const PASSENGERS: [&str; 2] = ["safety_checker", "feature_extractor"];
 
 /// Parts of other families' folders, and the family that each belongs to.
 const FOREIGN: [(&str, &str); 5] = [
-    ("text_encoder_2", "an SDXL-like model with two text encoders"),
-    ("text_encoder_3", "an SD3-like model with three text encoders"),
+    (
+        "text_encoder_2",
+        "an SDXL-like model with two text encoders",
+    ),
+    (
+        "text_encoder_3",
+        "an SD3-like model with three text encoders",
+    ),
     ("transformer", "a transformer such as SD3, Flux or PixArt"),
-    ("prior", "a model with a prior, such as Kandinsky or Stable Cascade"),
+    (
+        "prior",
+        "a model with a prior, such as Kandinsky or Stable Cascade",
+    ),
     ("controlnet", "a ControlNet pipeline"),
 ];
 
@@ -38,7 +49,9 @@ pub(super) fn read(source: &Source, options: &OpenOptions) -> Result<Checkpoint>
     let model_index = match source.json("model_index.json")? {
         Some(index) => index,
         None if source.exists("unet/config.json") => {
-            notes.push("model_index.json is missing; the folders are read by their usual names".into());
+            notes.push(
+                "model_index.json is missing; the folders are read by their usual names".into(),
+            );
             default_index()
         }
         None => {
@@ -60,7 +73,10 @@ pub(super) fn read(source: &Source, options: &OpenOptions) -> Result<Checkpoint>
     let scheduler = source.need_json("scheduler/scheduler_config.json")?;
     let tokenizer = tokenizer(source)?;
     if tokenizer.is_empty() {
-        return Err(Error::file(source.path("tokenizer"), "has neither vocab.json nor tokenizer.json"));
+        return Err(Error::file(
+            source.path("tokenizer"),
+            "has neither vocab.json nor tokenizer.json",
+        ));
     }
     let passengers = passengers(source, &mut notes)?;
     Checkpoint {
@@ -78,7 +94,8 @@ pub(super) fn read(source: &Source, options: &OpenOptions) -> Result<Checkpoint>
     .finished(options)
 }
 
-/// Reads a folder that holds a `CLIPTextModel` alone, as robust text encoders are published; with notes about its reading.
+/// Reads a folder that holds a `CLIPTextModel` alone, as robust text encoders are published; with
+/// notes about its reading.
 ///
 /// # Errors
 /// If its configuration or weights are missing, malformed or a pickle.
@@ -98,24 +115,35 @@ pub(super) fn default_index() -> Value {
 
 /// The family whose parts an index lists, if it is not Stable Diffusion 1.x or 2.x.
 pub(super) fn foreign(index: &Value) -> Option<&'static str> {
-    let listed = |part: &str| index.get(part).is_some_and(|v| v.get(0).is_some_and(|x| !x.is_null()));
-    FOREIGN.iter().find(|(part, _)| listed(part)).map(|(_, family)| *family)
+    let listed = |part: &str| {
+        index
+            .get(part)
+            .is_some_and(|v| v.get(0).is_some_and(|x| !x.is_null()))
+    };
+    FOREIGN
+        .iter()
+        .find(|(part, _)| listed(part))
+        .map(|(_, family)| *family)
 }
 
 fn refuse_foreign(source: &Source, index: &Value) -> Result<()> {
-    let class = index.get("_class_name").and_then(Value::as_str).unwrap_or("the pipeline");
+    let class = index
+        .get("_class_name")
+        .and_then(Value::as_str)
+        .unwrap_or("the pipeline");
     match foreign(index) {
         None => Ok(()),
-        Some(family) => {
-            Err(Error::file(source.name(), format!("{class} is {family}: not supported, only Stable Diffusion 1.x and 2.x are")))
-        }
+        Some(family) => Err(Error::file(
+            source.name(),
+            format!("{class} is {family}: not supported, only Stable Diffusion 1.x and 2.x are"),
+        )),
     }
 }
 
 /// The weights of one component under today's names.
 ///
-/// `component` is its folder, or empty for a text encoder that is the whole folder; `stem` is the file's name without
-/// variant, shard number and ending.
+/// `component` is its folder, or empty for a text encoder that is the whole folder; `stem` is the
+/// file's name without variant, shard number and ending.
 pub(super) fn weights(
     source: &Source,
     component: &str,
@@ -124,19 +152,25 @@ pub(super) fn weights(
     notes: &mut Vec<String>,
 ) -> Result<Tensors> {
     let mut tensors = published(source, component, stem, variant, notes)?;
-    let component = if component.is_empty() { "text_encoder" } else { component };
+    let component = if component.is_empty() {
+        "text_encoder"
+    } else {
+        component
+    };
     let idle = names::drop_idle(&mut tensors);
     if idle > 0 {
-        notes.push(format!("{component}: {idle} tensor(s) known to carry no weight skipped"));
+        notes.push(format!(
+            "{component}: {idle} tensor(s) known to carry no weight skipped"
+        ));
     }
     names::modernise(component, tensors)
 }
 
-/// Reads any network of a transformers or diffusers folder, such as a CLIP or a ViT: `config.json` and the weights under
-/// the names of the file, without position ids.
+/// Reads any network of a transformers or diffusers folder, such as a CLIP or a ViT: `config.json`
+/// and the weights under the names of the file, without position ids.
 ///
-/// `folder` is relative to the source (empty for its root); `stem` is `model` for transformers' networks and
-/// `diffusion_pytorch_model` for diffusers'.
+/// `folder` is relative to the source (empty for its root); `stem` is `model` for transformers'
+/// networks and `diffusion_pytorch_model` for diffusers'.
 ///
 /// # Errors
 /// If the configuration or the weights are absent or malformed, or the only weights are a pickle.
@@ -149,16 +183,30 @@ pub fn read_network(source: &Source, folder: &str, stem: &str) -> Result<Compone
 }
 
 /// The weights of one folder under the names of their files.
-fn published(source: &Source, component: &str, stem: &str, variant: Option<&str>, notes: &mut Vec<String>) -> Result<Tensors> {
+fn published(
+    source: &Source,
+    component: &str,
+    stem: &str,
+    variant: Option<&str>,
+    notes: &mut Vec<String>,
+) -> Result<Tensors> {
     let listed = source.list(component)?;
     let files: Vec<&str> = listed
         .iter()
-        .filter_map(|f| if component.is_empty() { Some(f.as_str()) } else { f.strip_prefix(component)?.strip_prefix('/') })
+        .filter_map(|f| {
+            if component.is_empty() {
+                Some(f.as_str())
+            } else {
+                f.strip_prefix(component)?.strip_prefix('/')
+            }
+        })
         .collect();
     let (label, tensors) = match choose(source, component, stem, variant, &files, notes)? {
         Layout::Single(file) => {
             let rel = joined(component, &file);
-            let read = source.tensors(&rel)?.ok_or_else(|| Error::file(source.path(&rel), "is missing"))?;
+            let read = source
+                .tensors(&rel)?
+                .ok_or_else(|| Error::file(source.path(&rel), "is missing"))?;
             (file, read.tensors)
         }
         Layout::Index(file) => {
@@ -168,18 +216,26 @@ fn published(source: &Source, component: &str, stem: &str, variant: Option<&str>
     };
     let pickles: Vec<_> = files.iter().filter(|f| is_pickle_name(f)).collect();
     if !pickles.is_empty() {
-        notes.push(format!("{component}: {} pickle file(s) beside {label} ignored", pickles.len()));
+        notes.push(format!(
+            "{component}: {} pickle file(s) beside {label} ignored",
+            pickles.len()
+        ));
     }
     Ok(tensors)
 }
 
 /// The path of a component's file; `component` is empty for a component that is the whole folder.
 fn joined(component: &str, file: &str) -> String {
-    if component.is_empty() { file.into() } else { format!("{component}/{file}") }
+    if component.is_empty() {
+        file.into()
+    } else {
+        format!("{component}/{file}")
+    }
 }
 
 fn is_pickle_name(file: &str) -> bool {
-    file.rsplit_once('.').is_some_and(|(_, end)| PICKLES.contains(&end))
+    file.rsplit_once('.')
+        .is_some_and(|(_, end)| PICKLES.contains(&end))
 }
 
 /// How the weights of a component lie on disk.
@@ -203,12 +259,26 @@ fn choose(
     let of_variant = |v: &str| {
         let single = format!("{stem}.{v}.safetensors");
         // diffusers writes the first name, older versions wrote the second.
-        let indices = [format!("{stem}.safetensors.index.{v}.json"), format!("{stem}.{v}.safetensors.index.json")];
-        if has(&single) { Some(Layout::Single(single)) } else { indices.into_iter().find(|i| has(i)).map(Layout::Index) }
+        let indices = [
+            format!("{stem}.safetensors.index.{v}.json"),
+            format!("{stem}.{v}.safetensors.index.json"),
+        ];
+        if has(&single) {
+            Some(Layout::Single(single))
+        } else {
+            indices.into_iter().find(|i| has(i)).map(Layout::Index)
+        }
     };
     let plain = || {
-        let (single, index) = (format!("{stem}.safetensors"), format!("{stem}.safetensors.index.json"));
-        if has(&single) { Some(Layout::Single(single)) } else { has(&index).then_some(Layout::Index(index)) }
+        let (single, index) = (
+            format!("{stem}.safetensors"),
+            format!("{stem}.safetensors.index.json"),
+        );
+        if has(&single) {
+            Some(Layout::Single(single))
+        } else {
+            has(&index).then_some(Layout::Index(index))
+        }
     };
     let folder = source.path(component);
     if let Some(v) = variant {
@@ -217,7 +287,9 @@ fn choose(
         }
         // diffusers does the same: a component without the variant comes in the plain one.
         if let Some(found) = plain() {
-            notes.push(format!("{component}: no variant `{v}`, the plain weights are read"));
+            notes.push(format!(
+                "{component}: no variant `{v}`, the plain weights are read"
+            ));
             return Ok(found);
         }
     } else if let Some(found) = plain() {
@@ -225,58 +297,102 @@ fn choose(
     } else {
         let others: Vec<&str> = files
             .iter()
-            .filter_map(|f| f.strip_prefix(stem)?.strip_prefix('.')?.strip_suffix(".safetensors"))
+            .filter_map(|f| {
+                f.strip_prefix(stem)?
+                    .strip_prefix('.')?
+                    .strip_suffix(".safetensors")
+            })
             .filter(|v| !v.is_empty() && !v.contains("-of-"))
             .collect();
-        let others = if others.is_empty() { vec!["fp16"] } else { others };
+        let others = if others.is_empty() {
+            vec!["fp16"]
+        } else {
+            others
+        };
         if let [only] = others[..]
             && let Some(found) = of_variant(only)
         {
-            notes.push(format!("{component}: only the variant `{only}` is there, so it is read"));
+            notes.push(format!(
+                "{component}: only the variant `{only}` is there, so it is read"
+            ));
             return Ok(found);
         }
         if others.len() > 1 {
-            return Err(Error::file(folder, format!("no {stem}.safetensors, but the variants {}", others.join(", ")))
-                .with_hint("say which one with --variant-files"));
+            return Err(Error::file(
+                folder,
+                format!(
+                    "no {stem}.safetensors, but the variants {}",
+                    others.join(", ")
+                ),
+            )
+            .with_hint("say which one with --variant-files"));
         }
     }
-    if files.iter().any(|f| f.contains("-of-") && f.ends_with(".safetensors")) {
-        return Err(Error::file(folder, format!("has shards, but no {stem}.safetensors.index.json to list them")));
+    if files
+        .iter()
+        .any(|f| f.contains("-of-") && f.ends_with(".safetensors"))
+    {
+        return Err(Error::file(
+            folder,
+            format!("has shards, but no {stem}.safetensors.index.json to list them"),
+        ));
     }
     if let Some(pickle) = files.iter().find(|f| is_pickle_name(f)) {
         return Err(pickle_error(&folder.join(pickle)));
     }
-    Err(Error::file(folder, format!("{stem}.safetensors is missing")))
+    Err(Error::file(
+        folder,
+        format!("{stem}.safetensors is missing"),
+    ))
 }
 
-/// Reads the shards that an index lists; each must hold exactly the tensors that the index puts into it.
+/// Reads the shards that an index lists; each must hold exactly the tensors that the index puts
+/// into it.
 fn sharded(source: &Source, component: &str, index: &str) -> Result<Tensors> {
     let rel = joined(component, index);
     // An index may list a hundred thousand tensors: longer than a configuration.
-    let bytes = source.read(&rel, 16 << 20)?.ok_or_else(|| Error::file(source.path(&rel), "is missing"))?;
+    let bytes = source
+        .read(&rel, 16 << 20)?
+        .ok_or_else(|| Error::file(source.path(&rel), "is missing"))?;
     let path = source.path(&rel);
     let value = super::source::parse_object(&path, &bytes)?;
     let map = value
         .get("weight_map")
         .and_then(Value::as_object)
-        .ok_or_else(|| Error::file(&path, "expected an object `weight_map` from tensor to shard"))?;
+        .ok_or_else(|| {
+            Error::file(
+                &path,
+                "expected an object `weight_map` from tensor to shard",
+            )
+        })?;
     let mut shards: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (tensor, shard) in map {
-        let shard = shard.as_str().ok_or_else(|| Error::file(&path, format!("`{tensor}`: expected the name of a shard")))?;
+        let shard = shard.as_str().ok_or_else(|| {
+            Error::file(&path, format!("`{tensor}`: expected the name of a shard"))
+        })?;
         if shard.contains(['/', '\\']) || !shard.ends_with(".safetensors") {
-            return Err(Error::file(&path, format!("`{tensor}`: {shard:?} is not a .safetensors file of this folder")));
+            return Err(Error::file(
+                &path,
+                format!("`{tensor}`: {shard:?} is not a .safetensors file of this folder"),
+            ));
         }
         shards.entry(shard).or_default().push(tensor);
     }
     if shards.is_empty() || shards.len() > MOST_SHARDS {
-        return Err(Error::file(&path, format!("expected 1 to {MOST_SHARDS} shards, found {}", shards.len())));
+        return Err(Error::file(
+            &path,
+            format!("expected 1 to {MOST_SHARDS} shards, found {}", shards.len()),
+        ));
     }
     let mut all = Tensors::new();
     let mut problems = Vec::new();
     for (shard, expected) in shards {
         let rel = joined(component, shard);
         let Some(mut file) = source.tensors(&rel)? else {
-            problems.push(format!("missing: the shard {shard} with {} tensors", expected.len()));
+            problems.push(format!(
+                "missing: the shard {shard} with {} tensors",
+                expected.len()
+            ));
             continue;
         };
         for name in expected {
@@ -285,9 +401,17 @@ fn sharded(source: &Source, component: &str, index: &str) -> Result<Tensors> {
                 None => problems.push(format!("missing: {component} {name} in {shard}")),
             }
         }
-        problems.extend(file.tensors.keys().map(|name| format!("left over: {component} {name} in {shard}, not in the index")));
+        problems.extend(
+            file.tensors
+                .keys()
+                .map(|name| format!("left over: {component} {name} in {shard}, not in the index")),
+        );
     }
-    if problems.is_empty() { Ok(all) } else { Err(tensor_error(&path.display().to_string(), problems)) }
+    if problems.is_empty() {
+        Ok(all)
+    } else {
+        Err(tensor_error(&path.display().to_string(), problems))
+    }
 }
 
 /// The tokenizer's files, as they are.
@@ -301,7 +425,10 @@ pub(super) fn tokenizer(source: &Source) -> Result<TokenizerFiles> {
     if !files.contains_key("vocab.json") && !files.contains_key("tokenizer.json") {
         files.clear();
     }
-    Ok(TokenizerFiles { files, pad: Pad::EndOfText })
+    Ok(TokenizerFiles {
+        files,
+        pad: Pad::EndOfText,
+    })
 }
 
 /// What travels along. Pickles do not.
@@ -312,20 +439,25 @@ fn passengers(source: &Source, notes: &mut Vec<String>) -> Result<Vec<(String, P
         if listed.is_empty() {
             continue;
         }
-        let (pickles, files): (Vec<_>, Vec<_>) = listed.into_iter().partition(|f| is_pickle_name(f));
+        let (pickles, files): (Vec<_>, Vec<_>) =
+            listed.into_iter().partition(|f| is_pickle_name(f));
         if folder == "safety_checker" {
             notes.push("safety_checker: off; it is copied on export and never run".into());
             if !pickles.is_empty() && !files.iter().any(|f| f.ends_with(".safetensors")) {
-                notes.push("safety_checker: its only weights are a pickle, so it is not copied".into());
+                notes.push(
+                    "safety_checker: its only weights are a pickle, so it is not copied".into(),
+                );
                 continue;
             }
         }
         for rel in files {
             let content = match source {
                 Source::Dir(path) => Passenger::File(path.join(&rel)),
-                Source::Embedded { .. } => {
-                    Passenger::Bytes(source.read(&rel, u64::MAX)?.unwrap_or(super::tensor::Bytes::Static(&[])))
-                }
+                Source::Embedded { .. } => Passenger::Bytes(
+                    source
+                        .read(&rel, u64::MAX)?
+                        .unwrap_or(super::tensor::Bytes::Static(&[])),
+                ),
             };
             all.push((rel, content));
         }

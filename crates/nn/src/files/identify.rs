@@ -93,12 +93,18 @@ pub struct Part {
 
 impl Part {
     fn of(name: &str, tensors: &Tensors) -> Self {
-        let mut part = Self { name: name.into(), ..Self::default() };
+        let mut part = Self {
+            name: name.into(),
+            ..Self::default()
+        };
         for tensor in tensors.values() {
             part.tensors += 1;
             part.numbers += tensor.len() as u64;
             part.bytes += tensor.bytes().len() as u64;
-            *part.dtypes.entry(format!("{:?}", tensor.dtype())).or_default() += 1;
+            *part
+                .dtypes
+                .entry(format!("{:?}", tensor.dtype()))
+                .or_default() += 1;
         }
         part
     }
@@ -126,17 +132,27 @@ pub fn identify(path: impl AsRef<Path>) -> Result<Identity> {
     }
     let bytes = map(path)?;
     if is_pickle(&bytes) {
-        return Ok(Identity { kind: Kind::Pickle, parts: Vec::new(), metadata: BTreeMap::new() });
+        return Ok(Identity {
+            kind: Kind::Pickle,
+            parts: Vec::new(),
+            metadata: BTreeMap::new(),
+        });
     }
     let file = TensorFile::from_bytes(path, bytes)?;
     let kind = kind_of(&file);
     let parts = if let Kind::SingleFile(_) = kind {
-        let prefixes =
-            [("unet", ldm::UNET), ("vae", ldm::VAE), ("text_encoder", "cond_stage_model."), ("text_encoder", "conditioner.")];
+        let prefixes = [
+            ("unet", ldm::UNET),
+            ("vae", ldm::VAE),
+            ("text_encoder", "cond_stage_model."),
+            ("text_encoder", "conditioner."),
+        ];
         let mut rest = file.tensors;
         let mut parts = Vec::new();
         for (name, prefix) in prefixes {
-            let (mine, others): (Tensors, Tensors) = rest.into_iter().partition(|(key, _)| key.starts_with(prefix));
+            let (mine, others): (Tensors, Tensors) = rest
+                .into_iter()
+                .partition(|(key, _)| key.starts_with(prefix));
             if !mine.is_empty() || name != "text_encoder" {
                 parts.push(Part::of(name, &mine));
             }
@@ -147,10 +163,17 @@ pub fn identify(path: impl AsRef<Path>) -> Result<Identity> {
         }
         parts
     } else {
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default();
         vec![Part::of(&name, &file.tensors)]
     };
-    Ok(Identity { kind, parts, metadata: file.metadata })
+    Ok(Identity {
+        kind,
+        parts,
+        metadata: file.metadata,
+    })
 }
 
 fn folder(path: &Path) -> Result<Identity> {
@@ -158,13 +181,24 @@ fn folder(path: &Path) -> Result<Identity> {
     let mut parts = Vec::new();
     let mut measure = |component: &str, stem: &str| -> Result<()> {
         let tensors = super::folder::weights(&source, component, stem, None, &mut Vec::new())?;
-        parts.push(Part::of(if component.is_empty() { "text_encoder" } else { component }, &tensors));
+        parts.push(Part::of(
+            if component.is_empty() {
+                "text_encoder"
+            } else {
+                component
+            },
+            &tensors,
+        ));
         Ok(())
     };
     let kind = if source.exists("model_index.json") || source.exists("unet/config.json") {
         let index = source.json("model_index.json")?.unwrap_or_default();
         if let Some(family) = super::folder::foreign(&index) {
-            return Ok(Identity { kind: Kind::OtherFamily(family), parts, metadata: BTreeMap::new() });
+            return Ok(Identity {
+                kind: Kind::OtherFamily(family),
+                parts,
+                metadata: BTreeMap::new(),
+            });
         }
         measure("text_encoder", "model")?;
         measure("unet", "diffusion_pytorch_model")?;
@@ -172,15 +206,25 @@ fn folder(path: &Path) -> Result<Identity> {
         Kind::DiffusersFolder
     } else {
         let config = source.json("config.json")?.unwrap_or_default();
-        let class = config.get("architectures").and_then(|a| a.get(0)).and_then(Value::as_str).unwrap_or_default();
-        if class.starts_with("CLIPTextModel") || config.get("model_type").and_then(Value::as_str) == Some("clip_text_model") {
+        let class = config
+            .get("architectures")
+            .and_then(|a| a.get(0))
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        if class.starts_with("CLIPTextModel")
+            || config.get("model_type").and_then(Value::as_str) == Some("clip_text_model")
+        {
             measure("", "model")?;
             Kind::TextEncoderFolder
         } else {
             Kind::Unknown
         }
     };
-    Ok(Identity { kind, parts, metadata: BTreeMap::new() })
+    Ok(Identity {
+        kind,
+        parts,
+        metadata: BTreeMap::new(),
+    })
 }
 
 /// Key beginnings that only other families have.
@@ -198,7 +242,10 @@ const FOREIGN: [(&str, &str); 16] = [
     ("diffusion_model.double_blocks.", "a LoRA for Flux"),
     ("diffusion_model.joint_blocks.", "a LoRA for SD3"),
     ("text_encoders.clip_g.", "SDXL, or a LoRA for it"),
-    ("text_encoders.t5xxl.", "a checkpoint with several text encoders, such as SD3 or Flux"),
+    (
+        "text_encoders.t5xxl.",
+        "a checkpoint with several text encoders, such as SD3 or Flux",
+    ),
     ("add_embedding.", "SDXL"),
     ("clip_g", "a textual inversion for SDXL"),
 ];
@@ -206,7 +253,10 @@ const FOREIGN: [(&str, &str); 16] = [
 /// Whether a file has a name that begins like this.
 fn begins(tensors: &Tensors, prefix: &str) -> bool {
     // Keys are sorted, so the first one from the prefix on tells.
-    tensors.range(prefix.to_owned()..).next().is_some_and(|(name, _)| name.starts_with(prefix))
+    tensors
+        .range(prefix.to_owned()..)
+        .next()
+        .is_some_and(|(name, _)| name.starts_with(prefix))
 }
 
 /// What a file is, by its names and shapes.
@@ -224,47 +274,80 @@ pub fn kind_of(file: &TensorFile) -> Kind {
     }
     if begins(tensors, ldm::UNET) {
         let beside = |name: &str| !name.starts_with(ldm::UNET) && !names::is_idle(name);
-        return if any(&beside) { Kind::SingleFile(family_of(tensors)) } else { Kind::LdmUNet };
+        return if any(&beside) {
+            Kind::SingleFile(family_of(tensors))
+        } else {
+            Kind::LdmUNet
+        };
     }
     let comfy = pieces::content(tensors, is_comfy);
     match comfy.or_else(|| pieces::content(tensors, is_kohya)) {
         // Differences may carry the names of both.
-        Some(Content::Differences) if pieces::content(tensors, is_kohya) == Some(Content::Factors) => return Kind::KohyaLora,
+        Some(Content::Differences)
+            if pieces::content(tensors, is_kohya) == Some(Content::Factors) =>
+        {
+            return Kind::KohyaLora;
+        }
         Some(Content::Differences) => return Kind::Delta,
-        Some(Content::Factors) => return if comfy.is_some() { Kind::ComfyLora } else { Kind::KohyaLora },
+        Some(Content::Factors) => {
+            return if comfy.is_some() {
+                Kind::ComfyLora
+            } else {
+                Kind::KohyaLora
+            };
+        }
         Some(Content::Other(name)) => return Kind::OtherAdapter(name),
         None => {}
     }
     if begins(tensors, "text_encoders.") {
         return Kind::OtherFamily("a checkpoint with several text encoders, such as SD3 or Flux");
     }
-    let ours = |name: &str| !is_kohya(name) && !is_comfy(name) && !name.starts_with(pieces::BUNDLED);
+    let ours =
+        |name: &str| !is_kohya(name) && !is_comfy(name) && !name.starts_with(pieces::BUNDLED);
     // A token may end like a key of an adapter; an adapter's keys are paths.
-    match pieces::content(tensors, |name| ours(name) && name.contains('.') && !name.starts_with("string_to_param")) {
+    match pieces::content(tensors, |name| {
+        ours(name) && name.contains('.') && !name.starts_with("string_to_param")
+    }) {
         Some(Content::Factors) => return Kind::PeftLora,
         Some(Content::Other(name)) => return Kind::OtherAdapter(name),
         _ => {}
     }
     let unet = |name: &str| {
         let name = name.strip_prefix("unet.").unwrap_or(name);
-        ["down_blocks.", "mid_block.", "up_blocks.", "conv_in.", "conv_out.", "conv_norm_out.", "time_embedding."]
-            .iter()
-            .any(|p| name.starts_with(p))
+        [
+            "down_blocks.",
+            "mid_block.",
+            "up_blocks.",
+            "conv_in.",
+            "conv_out.",
+            "conv_norm_out.",
+            "time_embedding.",
+        ]
+        .iter()
+        .any(|p| name.starts_with(p))
     };
     if !tensors.is_empty() && tensors.keys().all(|name| unet(name)) {
         return Kind::PartialUNet;
     }
-    let vectors = tensors.values().all(|t| t.is_float() && matches!(t.shape().len(), 1 | 2));
+    let vectors = tensors
+        .values()
+        .all(|t| t.is_float() && matches!(t.shape().len(), 1 | 2));
     if tensors.len() == 1 && vectors {
         return Kind::TextualInversion;
     }
     Kind::Unknown
 }
 
-/// The family of a single file: the probe that tells SD 2.x from SD 1.x is the width of the context.
+/// The family of a single file: the probe that tells SD 2.x from SD 1.x is the width of the
+/// context.
 fn family_of(tensors: &Tensors) -> Family {
-    let shape = |key: &str| tensors.get(&format!("{}{key}", ldm::UNET)).map(|t| t.shape());
-    let context = shape("input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight").and_then(|s| s.get(1).copied());
+    let shape = |key: &str| {
+        tensors
+            .get(&format!("{}{key}", ldm::UNET))
+            .map(|t| t.shape())
+    };
+    let context = shape("input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight")
+        .and_then(|s| s.get(1).copied());
     let stock = shape("input_blocks.0.0.weight").is_some_and(|s| s.first() == Some(&320));
     match (stock, context) {
         (true, Some(768)) => Family::Sd1,
@@ -273,10 +356,19 @@ fn family_of(tensors: &Tensors) -> Family {
     }
 }
 
-/// Whether a file in the layout of sgm is a Stable Diffusion 1.x or 2.x: one text encoder and no further condition.
+/// Whether a file in the layout of sgm is a Stable Diffusion 1.x or 2.x: one text encoder and no
+/// further condition.
 fn is_sgm_sd(tensors: &Tensors) -> bool {
-    let one = |name: &str| [ldm::SGM_CLIP, ldm::SGM_OPEN_CLIP].iter().any(|p| name.starts_with(p));
-    tensors.keys().filter(|name| name.starts_with("conditioner.")).all(|name| one(name)) && begins(tensors, ldm::UNET)
+    let one = |name: &str| {
+        [ldm::SGM_CLIP, ldm::SGM_OPEN_CLIP]
+            .iter()
+            .any(|p| name.starts_with(p))
+    };
+    tensors
+        .keys()
+        .filter(|name| name.starts_with("conditioner."))
+        .all(|name| one(name))
+        && begins(tensors, ldm::UNET)
 }
 
 /// Refuses what is not a whole Stable Diffusion checkpoint, naming what it is.
@@ -285,21 +377,30 @@ pub(super) fn refuse_other_families(file: &TensorFile) -> Result<()> {
         Kind::SingleFile(_) => Ok(()),
         Kind::LdmUNet => {
             let problem = "expected a whole checkpoint, found a U-Net alone, with neither autoencoder nor text encoder";
-            Err(Error::file(&file.path, problem)
-                .with_hint("give it with --edit, and the checkpoint that it belongs to with --model"))
+            Err(Error::file(&file.path, problem).with_hint(
+                "give it with --edit, and the checkpoint that it belongs to with --model",
+            ))
         }
-        Kind::OtherFamily(name) => {
-            Err(Error::file(&file.path, format!("this is {name}; only Stable Diffusion 1.x and 2.x are supported")))
-        }
+        Kind::OtherFamily(name) => Err(Error::file(
+            &file.path,
+            format!("this is {name}; only Stable Diffusion 1.x and 2.x are supported"),
+        )),
         Kind::Unknown if begins(&file.tensors, names::EMA) => {
-            let (ema, others) = (file.tensors.keys().filter(|n| n.starts_with(names::EMA)).count(), file.tensors.len());
+            let (ema, others) = (
+                file.tensors
+                    .keys()
+                    .filter(|n| n.starts_with(names::EMA))
+                    .count(),
+                file.tensors.len(),
+            );
             let problem = format!(
                 "expected a checkpoint in the LDM layout ({}...), found EMA copies only ({ema} of {others} tensors are {}...)",
                 ldm::UNET,
                 names::EMA
             );
-            Err(Error::file(&file.path, problem)
-                .with_hint("EMA copies carry other names and are not read; convert them to weights"))
+            Err(Error::file(&file.path, problem).with_hint(
+                "EMA copies carry other names and are not read; convert them to weights",
+            ))
         }
         Kind::Unknown => Err(Error::file(
             &file.path,
@@ -310,8 +411,13 @@ pub(super) fn refuse_other_families(file: &TensorFile) -> Result<()> {
             ),
         )),
         kind => {
-            let error = Error::file(&file.path, format!("expected a whole checkpoint, found a {}", kind.describe()));
-            Err(error.with_hint("such a file changes a checkpoint: name it as an edit, LoRA or embedding of one"))
+            let error = Error::file(
+                &file.path,
+                format!("expected a whole checkpoint, found a {}", kind.describe()),
+            );
+            Err(error.with_hint(
+                "such a file changes a checkpoint: name it as an edit, LoRA or embedding of one",
+            ))
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Checkpoint files: reading and writing, with every tensor named and counted.
 //!
-//! Knows names, shapes, dtypes and bytes. Does not know what a network computes, and loads no pickle.
+//! Knows names, shapes, dtypes and bytes. Does not know what a network computes, and loads no
+//! pickle.
 
 pub mod checkpoint;
 pub mod embedding;
@@ -19,13 +20,19 @@ pub mod source;
 mod stock;
 pub mod tensor;
 
-pub use checkpoint::{Checkpoint, Component, Family, OpenOptions, Pad, Passenger, Prediction, TokenizerFiles, expect_names};
+pub use checkpoint::{
+    Checkpoint, Component, Family, OpenOptions, Pad, Passenger, Prediction, TokenizerFiles,
+    expect_names,
+};
 pub use embedding::{Embedding, EmbeddingLayout, read_bundled, read_embedding, write_embedding};
 pub use export::{Precision, write_folder, write_single};
 pub use finite::NotFinite;
 pub use folder::{read_network, read_text_encoder};
 pub use identify::{Identity, Kind, identify};
-pub use lora::{Diff, Lora, LowRank, Spec, algorithms, module_names, read_lora, write_delta, write_kohya, write_peft};
+pub use lora::{
+    Diff, Lora, LowRank, Spec, algorithms, module_names, read_lora, write_delta, write_kohya,
+    write_peft,
+};
 pub use partial::read_partial;
 pub use safetensors::{TensorFile, write};
 pub use sdxl_names::SdxlNames;

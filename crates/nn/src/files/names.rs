@@ -6,8 +6,13 @@ use crate::error::{Error, Result};
 /// Where the EMA copies lie in a single file.
 pub(super) const EMA: &str = "model_ema.";
 
-/// Beginnings of keys in LDM files that carry no weight: EMA copies, the training loss, schedule buffers.
-const IDLE_PREFIXES: [&str; 3] = [EMA, "first_stage_model.loss.", "first_stage_model.model_ema."];
+/// Beginnings of keys in LDM files that carry no weight: EMA copies, the training loss, schedule
+/// buffers.
+const IDLE_PREFIXES: [&str; 3] = [
+    EMA,
+    "first_stage_model.loss.",
+    "first_stage_model.model_ema.",
+];
 
 /// Keys of LDM files that carry no weight.
 const IDLE_KEYS: [&str; 22] = [
@@ -72,24 +77,43 @@ pub(crate) fn modernise(component: &str, tensors: Tensors) -> Result<Tensors> {
             _ => (old.clone(), tensor),
         };
         if result.insert(name.clone(), tensor).is_some() {
-            twice.push(format!("there twice: {component} {name}, the other time as {old}"));
+            twice.push(format!(
+                "there twice: {component} {name}, the other time as {old}"
+            ));
         }
     }
-    if twice.is_empty() { Ok(result) } else { Err(Error::Tensors { component: component.into(), problems: twice }) }
+    if twice.is_empty() {
+        Ok(result)
+    } else {
+        Err(Error::Tensors {
+            component: component.into(),
+            problems: twice,
+        })
+    }
 }
 
 /// The name with the `text_model.` prefix that transformers 5 sometimes leaves out.
 pub(crate) fn text_name(name: &str) -> String {
-    let bare = ["embeddings.", "encoder.", "final_layer_norm."].iter().any(|p| name.starts_with(p));
-    if bare { format!("text_model.{name}") } else { name.into() }
+    let bare = ["embeddings.", "encoder.", "final_layer_norm."]
+        .iter()
+        .any(|p| name.starts_with(p));
+    if bare {
+        format!("text_model.{name}")
+    } else {
+        name.into()
+    }
 }
 
-/// The middle attention of an autoencoder: `query/key/value/proj_attn` until diffusers 0.17, and 1x1 convolutions in
-/// some conversions.
+/// The middle attention of an autoencoder: `query/key/value/proj_attn` until diffusers 0.17, and
+/// 1x1 convolutions in some conversions.
 fn vae_name(name: String, tensor: HostTensor) -> (String, HostTensor) {
-    let Some(at) = name.find("mid_block.attentions.0.") else { return (name, tensor) };
+    let Some(at) = name.find("mid_block.attentions.0.") else {
+        return (name, tensor);
+    };
     let (head, tail) = name.split_at(at + "mid_block.attentions.0.".len());
-    let Some((module, kind)) = tail.rsplit_once('.') else { return (name, tensor) };
+    let Some((module, kind)) = tail.rsplit_once('.') else {
+        return (name, tensor);
+    };
     let module = match module {
         "query" | "q" | "to_q" => "to_q",
         "key" | "k" | "to_k" => "to_k",

@@ -1,5 +1,5 @@
-//! Some tensors of a U-Net, or all of them: under diffusers names, as ESD and UCE publish their results, or under LDM's, as
-//! their first code and UnlearnCanvas did.
+//! Some tensors of a U-Net, or all of them: under diffusers names, as ESD and UCE publish their
+//! results, or under LDM's, as their first code and UnlearnCanvas did.
 
 use std::path::Path;
 
@@ -16,7 +16,8 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Reads a partial U-Net: each tensor replaces the one of its name in the component `unet` of `base`.
+/// Reads a partial U-Net: each tensor replaces the one of its name in the component `unet` of
+/// `base`.
 ///
 /// Names may carry the prefix `unet.`, or be LDM's behind `model.diffusion_model.`
 ///
@@ -35,15 +36,28 @@ pub fn read_partial(file: TensorFile, base: &Checkpoint) -> Result<Tensors> {
         }
         let name = match name.strip_prefix(ldm::UNET) {
             Some(old) => paths.diffusers(old).unwrap_or(name),
-            None => name.strip_prefix("unet.").map(str::to_owned).unwrap_or(name),
+            None => name
+                .strip_prefix("unet.")
+                .map(str::to_owned)
+                .unwrap_or(name),
         };
         match base.unet.tensors.get(&name) {
-            None => problems.push(format!("left over: {name} {:?} is not in the U-Net", tensor.shape())),
+            None => problems.push(format!(
+                "left over: {name} {:?} is not in the U-Net",
+                tensor.shape()
+            )),
             Some(old) if old.shape() != tensor.shape() => {
-                problems.push(format!("shape: unet {name}: expected {:?}, found {:?}", old.shape(), tensor.shape()));
+                problems.push(format!(
+                    "shape: unet {name}: expected {:?}, found {:?}",
+                    old.shape(),
+                    tensor.shape()
+                ));
             }
             Some(_) if !tensor.is_float() => {
-                problems.push(format!("dtype: unet {name}: expected F16, BF16 or F32, found {:?}", tensor.dtype()));
+                problems.push(format!(
+                    "dtype: unet {name}: expected F16, BF16 or F32, found {:?}",
+                    tensor.dtype()
+                ));
             }
             Some(_) => {
                 problems.extend(finite::problem(&format!("unet {name}"), &tensor));
@@ -53,5 +67,9 @@ pub fn read_partial(file: TensorFile, base: &Checkpoint) -> Result<Tensors> {
             }
         }
     }
-    if problems.is_empty() { Ok(found) } else { Err(tensor_error(&file.path.display().to_string(), problems)) }
+    if problems.is_empty() {
+        Ok(found)
+    } else {
+        Err(tensor_error(&file.path.display().to_string(), problems))
+    }
 }

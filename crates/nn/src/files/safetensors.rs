@@ -1,7 +1,8 @@
 //! The safetensors format: a length, a JSON header, the numbers.
 //!
-//! Offsets, holes, overlaps and overflows are judged by the `safetensors` crate. Three things that it lets pass are
-//! refused here: a name that occurs twice (it keeps the last), a header of up to 100 MB, and shapes of any rank.
+//! Offsets, holes, overlaps and overflows are judged by the `safetensors` crate. Three things that
+//! it lets pass are refused here: a name that occurs twice (it keeps the last), a header of up to
+//! 100 MB, and shapes of any rank.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -65,23 +66,40 @@ impl TensorFile {
             return Err(pickle_error(&path));
         }
         if bytes.starts_with(b"version https://git-lfs") {
-            return Err(Error::file(&path, "this is a git-lfs pointer, not the file that it stands for")
-                .with_hint("fetch the file itself, for example with `git lfs pull`"));
+            return Err(Error::file(
+                &path,
+                "this is a git-lfs pointer, not the file that it stands for",
+            )
+            .with_hint("fetch the file itself, for example with `git lfs pull`"));
         }
-        let bad = |problem: String| Error::file(&path, format!("not a readable safetensors file: {}", tame(&problem)));
+        let bad = |problem: String| {
+            Error::file(
+                &path,
+                format!("not a readable safetensors file: {}", tame(&problem)),
+            )
+        };
 
         let total = bytes.len();
         let length = bytes.first_chunk::<8>().map(|b| u64::from_le_bytes(*b));
-        let length = length.ok_or_else(|| bad(format!("it has {total} bytes, fewer than the 8 of a header length")))?;
+        let length = length.ok_or_else(|| {
+            bad(format!(
+                "it has {total} bytes, fewer than the 8 of a header length"
+            ))
+        })?;
         if length > LONGEST_HEADER {
-            return Err(bad(format!("its header claims {length} bytes, more than the {LONGEST_HEADER} accepted")));
+            return Err(bad(format!(
+                "its header claims {length} bytes, more than the {LONGEST_HEADER} accepted"
+            )));
         }
         // At most 32 MiB, so it fits.
         let start = 8 + length as usize;
-        let header = bytes
-            .get(8..start)
-            .ok_or_else(|| bad(format!("its header claims {length} bytes, but the file has {total}: truncated?")))?;
-        let header: Header = serde_json::from_slice(header).map_err(|e| bad(format!("header: {e}")))?;
+        let header = bytes.get(8..start).ok_or_else(|| {
+            bad(format!(
+                "its header claims {length} bytes, but the file has {total}: truncated?"
+            ))
+        })?;
+        let header: Header =
+            serde_json::from_slice(header).map_err(|e| bad(format!("header: {e}")))?;
 
         let mut tensors = header.tensors;
         tensors.sort_by_key(|(_, info)| info.data_offsets);
@@ -90,18 +108,41 @@ impl TensorFile {
         let end = checked.data_len();
         if Some(total) != start.checked_add(end) {
             let found = total - start;
-            let what = if found < end { "truncated?" } else { "bytes that belong to no tensor" };
-            return Err(bad(format!("its header asks for {end} bytes of numbers, {found} follow: {what}")));
+            let what = if found < end {
+                "truncated?"
+            } else {
+                "bytes that belong to no tensor"
+            };
+            return Err(bad(format!(
+                "its header asks for {end} bytes of numbers, {found} follow: {what}"
+            )));
         }
         let mut tensors = Tensors::new();
         for name in names {
-            let info = checked.info(&name).ok_or_else(|| bad(format!("`{name}` is lost")))?;
+            let info = checked
+                .info(&name)
+                .ok_or_else(|| bad(format!("`{name}` is lost")))?;
             let (a, b) = info.data_offsets;
-            let tensor = HostTensor::new(info.dtype, info.shape.clone(), bytes.slice(start + a..start + b))
-                .ok_or_else(|| bad(format!("`{name}`: {:?} {:?} does not have {} bytes", info.dtype, info.shape, b - a)))?;
+            let tensor = HostTensor::new(
+                info.dtype,
+                info.shape.clone(),
+                bytes.slice(start + a..start + b),
+            )
+            .ok_or_else(|| {
+                bad(format!(
+                    "`{name}`: {:?} {:?} does not have {} bytes",
+                    info.dtype,
+                    info.shape,
+                    b - a
+                ))
+            })?;
             tensors.insert(name, tensor);
         }
-        Ok(Self { path, tensors, metadata: header.metadata })
+        Ok(Self {
+            path,
+            tensors,
+            metadata: header.metadata,
+        })
     }
 }
 
@@ -125,8 +166,12 @@ pub(crate) fn map(path: &Path) -> Result<Bytes> {
         ever read as plain bytes. A file that another process shortens meanwhile raises SIGBUS, as in every mapping program"
     )]
     let mapped = unsafe { memmap2::Mmap::map(&file) };
-    let mapped =
-        mapped.map_err(|e| io::Error::new(e.kind(), format!("{}: cannot be mapped into memory: {e}", path.display())))?;
+    let mapped = mapped.map_err(|e| {
+        io::Error::new(
+            e.kind(),
+            format!("{}: cannot be mapped into memory: {e}", path.display()),
+        )
+    })?;
     let length = mapped.len();
     Ok(Bytes::Mapped(Arc::new(mapped), 0..length))
 }
@@ -141,8 +186,11 @@ pub(crate) fn is_pickle(bytes: &[u8]) -> bool {
 
 /// What is said of every pickle that has no safetensors twin.
 pub(crate) fn pickle_error(path: &Path) -> Error {
-    Error::file(path, "this is a pickle, which can run code when it is loaded, so it is never read")
-        .with_hint("convert it to safetensors where you trust it, or get the model's .safetensors file")
+    Error::file(
+        path,
+        "this is a pickle, which can run code when it is loaded, so it is never read",
+    )
+    .with_hint("convert it to safetensors where you trust it, or get the model's .safetensors file")
 }
 
 /// The header, with names in the order of the file and none twice.
@@ -164,11 +212,16 @@ impl<'de> Deserialize<'de> for Shape {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 write!(f, "a shape of at most {HIGHEST_RANK} dimensions")
             }
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<Shape, A::Error> {
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(
+                self,
+                mut seq: A,
+            ) -> std::result::Result<Shape, A::Error> {
                 let mut dims = Vec::new();
                 while let Some(dim) = seq.next_element()? {
                     if dims.len() == HIGHEST_RANK {
-                        return Err(A::Error::custom(format!("a shape has more than {HIGHEST_RANK} dimensions")));
+                        return Err(A::Error::custom(format!(
+                            "a shape has more than {HIGHEST_RANK} dimensions"
+                        )));
                     }
                     dims.push(dim);
                 }
@@ -189,7 +242,11 @@ impl<'de> Deserialize<'de> for Info {
             data_offsets: (usize, usize),
         }
         let raw = Raw::deserialize(deserializer)?;
-        Ok(Self(TensorInfo { dtype: raw.dtype, shape: raw.shape.0, data_offsets: raw.data_offsets }))
+        Ok(Self(TensorInfo {
+            dtype: raw.dtype,
+            shape: raw.shape.0,
+            data_offsets: raw.data_offsets,
+        }))
     }
 }
 
@@ -201,35 +258,49 @@ impl<'de> Deserialize<'de> for Header {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("an object of tensors")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Header, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> std::result::Result<Header, A::Error> {
                 let mut metadata = None;
                 let mut tensors = Vec::new();
                 let mut seen = HashMap::new();
                 while let Some(name) = map.next_key::<String>()? {
                     if name == "__metadata__" {
                         // null is what some writers put for "none".
-                        if metadata.replace(map.next_value::<Option<BTreeMap<String, String>>>()?).is_some() {
+                        if metadata
+                            .replace(map.next_value::<Option<BTreeMap<String, String>>>()?)
+                            .is_some()
+                        {
                             return Err(A::Error::custom("`__metadata__` occurs twice"));
                         }
                         continue;
                     }
                     if tensors.len() == MOST_TENSORS {
-                        return Err(A::Error::custom(format!("it names more than {MOST_TENSORS} tensors")));
+                        return Err(A::Error::custom(format!(
+                            "it names more than {MOST_TENSORS} tensors"
+                        )));
                     }
-                    let Info(info) = map.next_value().map_err(|e| A::Error::custom(format!("`{name}`: {e}")))?;
+                    let Info(info) = map
+                        .next_value()
+                        .map_err(|e| A::Error::custom(format!("`{name}`: {e}")))?;
                     if seen.insert(name.clone(), ()).is_some() {
                         return Err(A::Error::custom(format!("`{name}` occurs twice")));
                     }
                     tensors.push((name, info));
                 }
-                Ok(Header { metadata: metadata.flatten().unwrap_or_default(), tensors })
+                Ok(Header {
+                    metadata: metadata.flatten().unwrap_or_default(),
+                    tensors,
+                })
             }
         }
         deserializer.deserialize_map(Entries)
     }
 }
 
-/// Writes a file, whole or not at all: into a temporary file of the same folder, synced, then renamed.
+/// Writes a file, whole or not at all: into a temporary file of the same folder, synced, then
+/// renamed.
 ///
 /// The same tensors and metadata give the same bytes.
 ///
@@ -272,7 +343,10 @@ pub fn write_as(
         end += tensor.len() * dtype.bitsize() / 8;
         let info = serde_json::json!({"dtype": dtype, "shape": tensor.shape(), "data_offsets": [start, end]});
         if header.insert(name.clone(), info).is_some() {
-            return Err(Error::file(path, format!("`{name}` would be written twice")));
+            return Err(Error::file(
+                path,
+                format!("`{name}` would be written twice"),
+            ));
         }
     }
     let mut header = serde_json::Value::Object(header).to_string().into_bytes();
@@ -287,14 +361,18 @@ pub fn write_as(
                 Ok(cast) => out.write_all(cast.bytes())?,
                 Err(problem) => {
                     lost = Some(format!("{name}: {problem}"));
-                    return Err(io::Error::other("a tensor could not be rounded to the dtype asked for"));
+                    return Err(io::Error::other(
+                        "a tensor could not be rounded to the dtype asked for",
+                    ));
                 }
             }
         }
         Ok(())
     });
     match lost {
-        Some(problem) => Err(Error::file(path, problem).with_hint("f32 and bf16 hold what f16 cannot")),
+        Some(problem) => {
+            Err(Error::file(path, problem).with_hint("f32 and bf16 hold what f16 cannot"))
+        }
         None => written,
     }
 }
@@ -303,14 +381,20 @@ pub fn write_as(
 ///
 /// # Errors
 /// If the folder is absent or full, or writing fails; the temporary file is removed then.
-pub fn write_atomically(path: &Path, content: impl FnOnce(&mut dyn io::Write) -> io::Result<()>) -> Result<()> {
+pub fn write_atomically(
+    path: &Path,
+    content: impl FnOnce(&mut dyn io::Write) -> io::Result<()>,
+) -> Result<()> {
     let named = |e: io::Error| io::Error::new(e.kind(), format!("{}: {e}", path.display()));
     let folder = match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
     if path.is_dir() {
-        return Err(Error::file(path, "expected a file to write to, found a folder"));
+        return Err(Error::file(
+            path,
+            "expected a file to write to, found a folder",
+        ));
     }
     let mut builder = tempfile::Builder::new();
     builder.prefix(".scumble-").suffix(".part");
@@ -322,7 +406,9 @@ pub fn write_atomically(path: &Path, content: impl FnOnce(&mut dyn io::Write) ->
     }
     let temporary = builder.tempfile_in(folder).map_err(named)?;
     let mut out = io::BufWriter::with_capacity(1 << 20, temporary.as_file());
-    content(&mut out).and_then(|()| out.flush()).map_err(named)?;
+    content(&mut out)
+        .and_then(|()| out.flush())
+        .map_err(named)?;
     drop(out);
     temporary.as_file().sync_all().map_err(named)?;
     temporary.persist(path).map_err(|e| named(e.error))?;

@@ -1,8 +1,8 @@
 //! The names of SDXL in a single file (Stability AI's `generative-models` layout), and back.
 //!
-//! U-Net and autoencoder lie where Stable Diffusion 1.x has them, with the layers of the added conditioning under `label_emb`;
-//! the first text encoder under its transformers names, the second under OpenCLIP's: queries, keys and values fused, the
-//! projection transposed.
+//! U-Net and autoencoder lie where Stable Diffusion 1.x has them, with the layers of the added
+//! conditioning under `label_emb`; the first text encoder under its transformers names, the second
+//! under OpenCLIP's: queries, keys and values fused, the projection transposed.
 
 use std::collections::BTreeMap;
 
@@ -23,16 +23,20 @@ pub const TEXT_ENCODER: &str = "conditioner.embedders.0.transformer.";
 pub const TEXT_ENCODER_2: &str = "conditioner.embedders.1.model.";
 
 /// The layers of the added conditioning: their diffusers and their single-file names.
-const LABEL_EMB: [(&str, &str); 2] =
-    [("add_embedding.linear_1.", "label_emb.0.0."), ("add_embedding.linear_2.", "label_emb.0.2.")];
+const LABEL_EMB: [(&str, &str); 2] = [
+    ("add_embedding.linear_1.", "label_emb.0.0."),
+    ("add_embedding.linear_2.", "label_emb.0.2."),
+];
 
-/// The projection of the second text encoder: its transformers and its OpenCLIP name. One is the other's transpose.
+/// The projection of the second text encoder: its transformers and its OpenCLIP name. One is the
+/// other's transpose.
 const PROJECTION: (&str, &str) = ("text_projection.weight", "text_projection");
 
 /// The components with weights.
 const COMPONENTS: [&str; 4] = ["text_encoder", "text_encoder_2", "unet", "vae"];
 
-/// Tensors by component (`text_encoder`, `text_encoder_2`, `unet`, `vae`), under diffusers / transformers names.
+/// Tensors by component (`text_encoder`, `text_encoder_2`, `unet`, `vae`), under diffusers /
+/// transformers names.
 pub type Components = BTreeMap<&'static str, Tensors>;
 
 /// The two-way table of names of SDXL models of one shape.
@@ -43,24 +47,34 @@ pub struct SdxlNames {
 }
 
 impl SdxlNames {
-    /// The names for these networks; `text_encoder_2_layers` is the second text encoder's `num_hidden_layers`.
+    /// The names for these networks; `text_encoder_2_layers` is the second text encoder's
+    /// `num_hidden_layers`.
     pub fn new(unet: &UNetConfig, vae: &VaeConfig, text_encoder_2_layers: usize) -> Self {
-        Self { unet: Paths::unet(unet), vae: Paths::vae(vae), text_encoder_2_layers }
+        Self {
+            unet: Paths::unet(unet),
+            vae: Paths::vae(vae),
+            text_encoder_2_layers,
+        }
     }
 
     /// The U-Net's single-file name (without its prefix) of a diffusers name.
     fn unet_to_single(&self, name: &str) -> Option<String> {
-        let added = LABEL_EMB.iter().find_map(|(new, old)| Some(format!("{old}{}", name.strip_prefix(new)?)));
+        let added = LABEL_EMB
+            .iter()
+            .find_map(|(new, old)| Some(format!("{old}{}", name.strip_prefix(new)?)));
         added.or_else(|| self.unet.ldm(name))
     }
 
     /// The U-Net's diffusers name of a single-file name without its prefix.
     fn unet_from_single(&self, name: &str) -> Option<String> {
-        let added = LABEL_EMB.iter().find_map(|(new, old)| Some(format!("{new}{}", name.strip_prefix(old)?)));
+        let added = LABEL_EMB
+            .iter()
+            .find_map(|(new, old)| Some(format!("{new}{}", name.strip_prefix(old)?)));
         added.or_else(|| self.unet.diffusers(name))
     }
 
-    /// A single file's tensors by component. What carries no weight (position ids, EMA copies, `logit_scale`) is left out.
+    /// A single file's tensors by component. What carries no weight (position ids, EMA copies,
+    /// `logit_scale`) is left out.
     ///
     /// # Errors
     /// If a tensor belongs to none of the four components, or is there twice; the error lists each. `file` is what it calls the
@@ -79,11 +93,16 @@ impl SdxlNames {
             } else if let Some(new) = name.strip_prefix(TEXT_ENCODER) {
                 Some(("text_encoder", new.to_owned()))
             } else {
-                name.strip_prefix(TEXT_ENCODER_2).map(|old| ("text_encoder_2", old.to_owned()))
+                name.strip_prefix(TEXT_ENCODER_2)
+                    .map(|old| ("text_encoder_2", old.to_owned()))
             };
             match place {
                 Some((component, new)) => {
-                    let tensor = if component == "vae" { ldm::vae_tensor_from_ldm(&new, tensor) } else { tensor };
+                    let tensor = if component == "vae" {
+                        ldm::vae_tensor_from_ldm(&new, tensor)
+                    } else {
+                        tensor
+                    };
                     components.entry(component).or_default().insert(new, tensor);
                 }
                 None => left_over.push(format!("left over: {name} {:?}", tensor.shape())),
@@ -92,10 +111,17 @@ impl SdxlNames {
         let mut text_2 = components.remove("text_encoder_2").unwrap_or_default();
         let projection = text_2.remove(PROJECTION.1);
         let read = ldm::from_open_clip(text_2, self.text_encoder_2_layers);
-        left_over.extend(read.left_over.into_iter().map(|name| format!("left over: {TEXT_ENCODER_2}{name}")));
+        left_over.extend(
+            read.left_over
+                .into_iter()
+                .map(|name| format!("left over: {TEXT_ENCODER_2}{name}")),
+        );
         if read.unused > 0 {
             let layers = self.text_encoder_2_layers;
-            left_over.push(format!("left over: {} tensors of {TEXT_ENCODER_2}transformer.resblocks.{layers}", read.unused));
+            left_over.push(format!(
+                "left over: {} tensors of {TEXT_ENCODER_2}transformer.resblocks.{layers}",
+                read.unused
+            ));
         }
         let mut text_2 = read.tensors;
         if let Some(tensor) = projection {
@@ -140,26 +166,52 @@ impl SdxlNames {
                 None => homeless.push(format!("no place in a single file: vae {name}")),
             }
         }
-        all.extend(part("text_encoder").map(|(name, tensor)| (format!("{TEXT_ENCODER}{name}"), tensor.clone())));
-        let mut text_2: Tensors = part("text_encoder_2").map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
+        all.extend(
+            part("text_encoder")
+                .map(|(name, tensor)| (format!("{TEXT_ENCODER}{name}"), tensor.clone())),
+        );
+        let mut text_2: Tensors = part("text_encoder_2")
+            .map(|(name, tensor)| (name.clone(), tensor.clone()))
+            .collect();
         if let Some(tensor) = text_2.remove(PROJECTION.0) {
             match transposed(&tensor) {
-                Some(tensor) => drop(all.insert(format!("{TEXT_ENCODER_2}{}", PROJECTION.1), tensor)),
-                None => homeless.push(format!("no place in a single file: text_encoder_2 {} {:?}", PROJECTION.0, tensor.shape())),
+                Some(tensor) => {
+                    drop(all.insert(format!("{TEXT_ENCODER_2}{}", PROJECTION.1), tensor))
+                }
+                None => homeless.push(format!(
+                    "no place in a single file: text_encoder_2 {} {:?}",
+                    PROJECTION.0,
+                    tensor.shape()
+                )),
             }
         }
         // 0: no block is repeated, as the last one is in files of SD 2.x.
         match ldm::to_open_clip(&text_2, 0) {
-            Ok(tensors) => all.extend(tensors.into_iter().map(|(name, tensor)| (format!("{TEXT_ENCODER_2}{name}"), tensor))),
-            Err(names) => homeless.extend(names.iter().map(|name| format!("no place in a single file: text_encoder_2 {name}"))),
+            Ok(tensors) => all.extend(
+                tensors
+                    .into_iter()
+                    .map(|(name, tensor)| (format!("{TEXT_ENCODER_2}{name}"), tensor)),
+            ),
+            Err(names) => homeless.extend(
+                names
+                    .iter()
+                    .map(|name| format!("no place in a single file: text_encoder_2 {name}")),
+            ),
         }
-        if homeless.is_empty() { Ok(all) } else { Err(tensor_error(model, homeless)) }
+        if homeless.is_empty() {
+            Ok(all)
+        } else {
+            Err(tensor_error(model, homeless))
+        }
     }
 }
 
-/// A matrix with rows and columns exchanged, in its own dtype; `None` for another rank, or numbers that are no whole bytes.
+/// A matrix with rows and columns exchanged, in its own dtype; `None` for another rank, or numbers
+/// that are no whole bytes.
 fn transposed(tensor: &HostTensor) -> Option<HostTensor> {
-    let &[rows, columns] = tensor.shape() else { return None };
+    let &[rows, columns] = tensor.shape() else {
+        return None;
+    };
     let bits = tensor.dtype().bitsize();
     let size = bits.is_multiple_of(8).then_some(bits / 8)?;
     let from = tensor.bytes();
@@ -170,5 +222,9 @@ fn transposed(tensor: &HostTensor) -> Option<HostTensor> {
             bytes.extend_from_slice(&from[at..at + size]);
         }
     }
-    HostTensor::new(tensor.dtype(), vec![columns, rows], Bytes::Owned(bytes.into()))
+    HostTensor::new(
+        tensor.dtype(),
+        vec![columns, rows],
+        Bytes::Owned(bytes.into()),
+    )
 }

@@ -79,21 +79,29 @@ impl Source {
         match self {
             Self::Dir(path) => {
                 let path = path.join(rel);
-                if path.is_file() { read_file(&path, longest).map(|b| Some(Bytes::Owned(b.into()))) } else { Ok(None) }
+                if path.is_file() {
+                    read_file(&path, longest).map(|b| Some(Bytes::Owned(b.into())))
+                } else {
+                    Ok(None)
+                }
             }
-            Self::Embedded { files, .. } => {
-                Ok(files.iter().find(|(name, _)| *name == rel).map(|(_, bytes)| Bytes::Static(bytes)))
-            }
+            Self::Embedded { files, .. } => Ok(files
+                .iter()
+                .find(|(name, _)| *name == rel)
+                .map(|(_, bytes)| Bytes::Static(bytes))),
         }
     }
 
-    /// A JSON object of configuration size, Python's dialect included ([`parse_config`]); `None` if there is no such file.
+    /// A JSON object of configuration size, Python's dialect included ([`parse_config`]); `None` if
+    /// there is no such file.
     ///
     /// # Errors
     /// If it is too long, not JSON, or not an object.
     pub fn json(&self, rel: &str) -> Result<Option<Value>> {
         let bytes = self.read(rel, LONGEST_CONFIG)?;
-        bytes.map(|bytes| parse_config(&self.path(rel), &bytes)).transpose()
+        bytes
+            .map(|bytes| parse_config(&self.path(rel), &bytes))
+            .transpose()
     }
 
     /// A JSON object that must be there.
@@ -101,7 +109,8 @@ impl Source {
     /// # Errors
     /// If it is absent, too long, not JSON, or not an object.
     pub fn need_json(&self, rel: &str) -> Result<Value> {
-        self.json(rel)?.ok_or_else(|| Error::file(self.path(rel), "is missing"))
+        self.json(rel)?
+            .ok_or_else(|| Error::file(self.path(rel), "is missing"))
     }
 
     /// A safetensors file; `None` if there is no such file.
@@ -112,7 +121,9 @@ impl Source {
         match self {
             Self::Dir(path) => {
                 let path = path.join(rel);
-                path.is_file().then(|| TensorFile::from_bytes(&path, map(&path)?)).transpose()
+                path.is_file()
+                    .then(|| TensorFile::from_bytes(&path, map(&path)?))
+                    .transpose()
             }
             Self::Embedded { files, .. } => files
                 .iter()
@@ -140,11 +151,19 @@ impl Source {
                         let Ok(name) = entry.file_name().into_string() else {
                             return Err(Error::file(entry.path(), "the file's name is not UTF-8"));
                         };
-                        let rel = if rel.is_empty() { name } else { format!("{rel}/{name}") };
+                        let rel = if rel.is_empty() {
+                            name
+                        } else {
+                            format!("{rel}/{name}")
+                        };
                         if found.len() + waiting.len() >= MOST_FILES {
-                            return Err(Error::file(&path, format!("holds more than {MOST_FILES} files")));
+                            return Err(Error::file(
+                                &path,
+                                format!("holds more than {MOST_FILES} files"),
+                            ));
                         }
-                        // Links are followed (the hub's cache is made of them); the depth ends a loop of them.
+                        // Links are followed (the hub's cache is made of them); the depth ends a
+                        // loop of them.
                         let kind = entry.path();
                         if kind.is_file() {
                             found.push(rel);
@@ -155,8 +174,18 @@ impl Source {
                 }
             }
             Self::Embedded { files, .. } => {
-                let inside = |name: &str| folder.is_empty() || name.strip_prefix(folder).is_some_and(|r| r.starts_with('/'));
-                found.extend(files.iter().filter(|(name, _)| inside(name)).map(|(name, _)| (*name).to_owned()));
+                let inside = |name: &str| {
+                    folder.is_empty()
+                        || name
+                            .strip_prefix(folder)
+                            .is_some_and(|r| r.starts_with('/'))
+                };
+                found.extend(
+                    files
+                        .iter()
+                        .filter(|(name, _)| inside(name))
+                        .map(|(name, _)| (*name).to_owned()),
+                );
             }
         }
         found.sort();
@@ -174,9 +203,14 @@ pub fn read_file(path: &Path, longest: u64) -> Result<Vec<u8>> {
         return Err(Error::file(path, "expected a file"));
     }
     let mut content = Vec::new();
-    fs_err::File::open(path)?.take(longest + 1).read_to_end(&mut content)?;
+    fs_err::File::open(path)?
+        .take(longest + 1)
+        .read_to_end(&mut content)?;
     if content.len() as u64 > longest {
-        return Err(Error::file(path, format!("expected at most {longest} bytes, found {}", found.len())));
+        return Err(Error::file(
+            path,
+            format!("expected at most {longest} bytes, found {}", found.len()),
+        ));
     }
     Ok(content)
 }
@@ -196,7 +230,10 @@ pub fn parse_object(path: &Path, bytes: &[u8]) -> Result<Value> {
                 Value::Null => "null",
                 _ => "a number or a truth value",
             };
-            Err(Error::file(path, format!("expected a JSON object, found {kind}")))
+            Err(Error::file(
+                path,
+                format!("expected a JSON object, found {kind}"),
+            ))
         }
         Err(e) => Err(Error::file(path, format!("expected a JSON object: {e}"))),
     }
@@ -205,8 +242,9 @@ pub fn parse_object(path: &Path, bytes: &[u8]) -> Result<Value> {
 /// Numbers that Python's `json` writes and JSON does not have.
 const BARE: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
 
-/// Parses the JSON object of a configuration, which Python may have written: its bare `NaN`, `Infinity` and `-Infinity`
-/// become strings of these letters. diffusers writes `"lambda_min_clipped": -Infinity` with every DPM-Solver.
+/// Parses the JSON object of a configuration, which Python may have written: its bare `NaN`,
+/// `Infinity` and `-Infinity` become strings of these letters. diffusers writes
+/// `"lambda_min_clipped": -Infinity` with every DPM-Solver.
 ///
 /// # Errors
 /// As [`parse_object`].
@@ -219,12 +257,16 @@ pub fn parse_config(path: &Path, bytes: &[u8]) -> Result<Value> {
 
 /// The text with the bare numbers in quotes; `None` if there is none outside of its strings.
 fn quoted_numbers(bytes: &[u8]) -> Option<Vec<u8>> {
-    let (mut out, mut at, mut inside, mut any) = (Vec::with_capacity(bytes.len() + 16), 0, false, false);
+    let (mut out, mut at, mut inside, mut any) =
+        (Vec::with_capacity(bytes.len() + 16), 0, false, false);
     while let Some(&byte) = bytes.get(at) {
         let rest = &bytes[at..];
-        // A number follows a bracket, a colon, a comma or white space; `xNaN` stays the error that it is.
+        // A number follows a bracket, a colon, a comma or white space; `xNaN` stays the error that
+        // it is.
         let begins = !inside && out.last().is_none_or(|b| b"[:, \t\r\n".contains(b));
-        let bare = BARE.iter().find(|word| begins && rest.starts_with(word.as_bytes()));
+        let bare = BARE
+            .iter()
+            .find(|word| begins && rest.starts_with(word.as_bytes()));
         if let Some(word) = bare {
             out.push(b'"');
             out.extend_from_slice(word.as_bytes());
@@ -247,9 +289,12 @@ fn quoted_numbers(bytes: &[u8]) -> Option<Vec<u8>> {
 pub fn config_text(value: &Value) -> String {
     let mut text = String::new();
     for line in format!("{value:#}").lines() {
-        // Inside a string a quote has a backslash before it, so a line that ends like this is a whole value.
+        // Inside a string a quote has a backslash before it, so a line that ends like this is a
+        // whole value.
         let bare = BARE.iter().find_map(|word| {
-            let (head, comma) = line.strip_suffix(',').map_or((line, ""), |head| (head, ","));
+            let (head, comma) = line
+                .strip_suffix(',')
+                .map_or((line, ""), |head| (head, ","));
             let head = head.strip_suffix(&format!("\"{word}\""))?;
             (head.ends_with(": ") || head.trim().is_empty()).then(|| format!("{head}{word}{comma}"))
         });
@@ -268,13 +313,39 @@ mod tests {
         let text = r#"{"a": -Infinity, "b": [NaN, Infinity,-Infinity], "c": "a \" NaN, Infinity", "d": ": -Infinity", "e":NaN}"#;
         let value = parse_config(Path::new("x"), text.as_bytes()).unwrap();
         assert_eq!(value["a"], "-Infinity");
-        assert_eq!(value["b"], serde_json::json!(["NaN", "Infinity", "-Infinity"]));
-        assert_eq!((&value["c"], &value["d"]), (&"a \" NaN, Infinity".into(), &": -Infinity".into()));
+        assert_eq!(
+            value["b"],
+            serde_json::json!(["NaN", "Infinity", "-Infinity"])
+        );
+        assert_eq!(
+            (&value["c"], &value["d"]),
+            (&"a \" NaN, Infinity".into(), &": -Infinity".into())
+        );
         let back = config_text(&value);
-        assert!(back.contains("\"a\": -Infinity,\n") && back.contains("    NaN,\n") && back.contains("\"e\": NaN\n"), "{back}");
-        assert_eq!(parse_config(Path::new("x"), back.as_bytes()).unwrap(), value);
-        for broken in ["{\"a\": -Inf}", "{\"a\": xNaN}", "{\"a\": NaNs}", "{NaN: 1", "{\"a\": Infinity", "\"\\", "[NaN]", ""] {
-            assert!(parse_config(Path::new("x"), broken.as_bytes()).is_err(), "{broken}");
+        assert!(
+            back.contains("\"a\": -Infinity,\n")
+                && back.contains("    NaN,\n")
+                && back.contains("\"e\": NaN\n"),
+            "{back}"
+        );
+        assert_eq!(
+            parse_config(Path::new("x"), back.as_bytes()).unwrap(),
+            value
+        );
+        for broken in [
+            "{\"a\": -Inf}",
+            "{\"a\": xNaN}",
+            "{\"a\": NaNs}",
+            "{NaN: 1",
+            "{\"a\": Infinity",
+            "\"\\",
+            "[NaN]",
+            "",
+        ] {
+            assert!(
+                parse_config(Path::new("x"), broken.as_bytes()).is_err(),
+                "{broken}"
+            );
         }
         // Other files than configurations stay JSON.
         assert!(parse_object(Path::new("x"), text.as_bytes()).is_err());

@@ -1,4 +1,5 @@
-//! The configurations of the published Stable Diffusion 1.x and 2.x, for single files, which bring none.
+//! The configurations of the published Stable Diffusion 1.x and 2.x, for single files, which bring
+//! none.
 
 use serde_json::{Value, json};
 
@@ -21,19 +22,34 @@ pub(crate) fn sd1(prediction: Prediction) -> Configs {
     let mut scheduler = scheduler(prediction);
     scheduler["_class_name"] = json!("PNDMScheduler");
     scheduler["skip_prk_steps"] = json!(true);
-    Configs { unet, vae: vae(512), text_encoder: text(768, 3072, 12, 12, "quick_gelu"), scheduler }
+    Configs {
+        unet,
+        vae: vae(512),
+        text_encoder: text(768, 3072, 12, 12, "quick_gelu"),
+        scheduler,
+    }
 }
 
-/// Stable Diffusion 2.x: 768 pixels and v, or 512 and epsilon; OpenCLIP ViT-H/14 without its last block.
+/// Stable Diffusion 2.x: 768 pixels and v, or 512 and epsilon; OpenCLIP ViT-H/14 without its last
+/// block.
 pub(crate) fn sd2(prediction: Prediction) -> Configs {
-    let side = if prediction == Prediction::V { 768 } else { 512 };
+    let side = if prediction == Prediction::V {
+        768
+    } else {
+        512
+    };
     let mut unet = unet();
     unet["attention_head_dim"] = json!([5, 10, 20, 20]);
     unet["cross_attention_dim"] = json!(1024);
     unet["sample_size"] = json!(side / 8);
     unet["use_linear_projection"] = json!(true);
     unet["upcast_attention"] = json!(true);
-    Configs { unet, vae: vae(side), text_encoder: text(1024, 4096, 23, 16, "gelu"), scheduler: scheduler(prediction) }
+    Configs {
+        unet,
+        vae: vae(side),
+        text_encoder: text(1024, 4096, 23, 16, "gelu"),
+        scheduler: scheduler(prediction),
+    }
 }
 
 fn unet() -> Value {

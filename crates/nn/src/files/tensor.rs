@@ -45,8 +45,14 @@ impl Bytes {
     pub fn slice(&self, range: Range<usize>) -> Self {
         match self {
             Self::Mapped(map, outer) => {
-                assert!(range.start <= range.end && range.end <= outer.len(), "slice reaches past the mapped bytes");
-                Self::Mapped(map.clone(), outer.start + range.start..outer.start + range.end)
+                assert!(
+                    range.start <= range.end && range.end <= outer.len(),
+                    "slice reaches past the mapped bytes"
+                );
+                Self::Mapped(
+                    map.clone(),
+                    outer.start + range.start..outer.start + range.end,
+                )
             }
             Self::Owned(bytes) => Self::Owned(bytes[range].into()),
             Self::Static(bytes) => Self::Static(&bytes[range]),
@@ -72,7 +78,11 @@ impl HostTensor {
     /// A tensor over `bytes`; `None` if their number is not what dtype and shape ask for.
     pub fn new(dtype: Dtype, shape: Vec<usize>, bytes: Bytes) -> Option<Self> {
         let count = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
-        (count.checked_mul(dtype.bitsize())? == bytes.len().checked_mul(8)?).then_some(Self { dtype, shape, bytes })
+        (count.checked_mul(dtype.bitsize())? == bytes.len().checked_mul(8)?).then_some(Self {
+            dtype,
+            shape,
+            bytes,
+        })
     }
 
     /// An f32 tensor.
@@ -84,7 +94,8 @@ impl HostTensor {
         for (bytes, value) in bytes.chunks_exact_mut(4).zip(values) {
             bytes.copy_from_slice(&value.to_le_bytes());
         }
-        Self::new(Dtype::F32, shape.into(), Bytes::Owned(bytes.into())).expect("as many values as the shape says")
+        Self::new(Dtype::F32, shape.into(), Bytes::Owned(bytes.into()))
+            .expect("as many values as the shape says")
     }
 
     /// An i64 tensor.
@@ -93,7 +104,8 @@ impl HostTensor {
     /// If `values` has not as many numbers as `shape` says.
     pub fn from_i64(shape: impl Into<Vec<usize>>, values: &[i64]) -> Self {
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        Self::new(Dtype::I64, shape.into(), Bytes::Owned(bytes.into())).expect("as many values as the shape says")
+        Self::new(Dtype::I64, shape.into(), Bytes::Owned(bytes.into()))
+            .expect("as many values as the shape says")
     }
 
     /// The dtype on disk.
@@ -126,33 +138,49 @@ impl HostTensor {
         Self::new(self.dtype, shape.into(), self.bytes.clone())
     }
 
-    /// Some rows: a range of the first dimension. `None` if it reaches past the end, or rows are no whole bytes.
+    /// Some rows: a range of the first dimension. `None` if it reaches past the end, or rows are no
+    /// whole bytes.
     pub fn rows(&self, range: Range<usize>) -> Option<Self> {
         let (&count, rest) = self.shape.split_first()?;
         if range.start > range.end || range.end > count {
             return None;
         }
-        let bits = rest.iter().try_fold(self.dtype.bitsize(), |n, &d| n.checked_mul(d))?;
+        let bits = rest
+            .iter()
+            .try_fold(self.dtype.bitsize(), |n, &d| n.checked_mul(d))?;
         let row = bits.is_multiple_of(8).then_some(bits / 8)?;
         let shape = [&[range.len()], rest].concat();
-        Self::new(self.dtype, shape, self.bytes.slice(range.start * row..range.end * row))
+        Self::new(
+            self.dtype,
+            shape,
+            self.bytes.slice(range.start * row..range.end * row),
+        )
     }
 
     /// Whether the numbers are f16, bf16, f32 or f64.
     pub fn is_float(&self) -> bool {
-        matches!(self.dtype, Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64)
+        matches!(
+            self.dtype,
+            Dtype::F16 | Dtype::BF16 | Dtype::F32 | Dtype::F64
+        )
     }
 
     /// The numbers as f32; `None` unless they are floats.
     pub fn to_f32(&self) -> Option<Vec<f32>> {
         let b = self.bytes();
         Some(match self.dtype {
-            Dtype::F32 => b.chunks_exact(4).map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]])).collect(),
+            Dtype::F32 => b
+                .chunks_exact(4)
+                .map(|c| f32::from_le_bytes([c[0], c[1], c[2], c[3]]))
+                .collect(),
             Dtype::F16 => widened(b, f16::ZERO),
             Dtype::BF16 => widened(b, bf16::ZERO),
-            Dtype::F64 => {
-                b.chunks_exact(8).map(|c| f64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]) as f32).collect()
-            }
+            Dtype::F64 => b
+                .chunks_exact(8)
+                .map(|c| {
+                    f64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]) as f32
+                })
+                .collect(),
             _ => return None,
         })
     }
@@ -161,10 +189,14 @@ impl HostTensor {
     pub fn to_i64(&self) -> Option<Vec<i64>> {
         let b = self.bytes();
         Some(match self.dtype {
-            Dtype::I64 => {
-                b.chunks_exact(8).map(|c| i64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]])).collect()
-            }
-            Dtype::I32 => b.chunks_exact(4).map(|c| i64::from(i32::from_le_bytes([c[0], c[1], c[2], c[3]]))).collect(),
+            Dtype::I64 => b
+                .chunks_exact(8)
+                .map(|c| i64::from_le_bytes([c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7]]))
+                .collect(),
+            Dtype::I32 => b
+                .chunks_exact(4)
+                .map(|c| i64::from(i32::from_le_bytes([c[0], c[1], c[2], c[3]])))
+                .collect(),
             _ => return None,
         })
     }
@@ -177,8 +209,14 @@ impl HostTensor {
         let values = self.to_f32()?;
         let bytes: Vec<u8> = match dtype {
             Dtype::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            Dtype::F16 => values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
-            Dtype::BF16 => values.iter().flat_map(|&v| bf16::from_f32(v).to_le_bytes()).collect(),
+            Dtype::F16 => values
+                .iter()
+                .flat_map(|&v| f16::from_f32(v).to_le_bytes())
+                .collect(),
+            Dtype::BF16 => values
+                .iter()
+                .flat_map(|&v| bf16::from_f32(v).to_le_bytes())
+                .collect(),
             _ => return None,
         };
         Self::new(dtype, self.shape.clone(), Bytes::Owned(bytes.into()))
@@ -189,19 +227,23 @@ impl HostTensor {
     /// # Errors
     /// What was lost, in words; or that these dtypes are not rounded into each other.
     pub fn rounded(&self, dtype: Dtype) -> Result<Self, String> {
-        let cast = self.cast(dtype).ok_or_else(|| format!("{:?} cannot be written as {dtype:?}", self.dtype))?;
+        let cast = self
+            .cast(dtype)
+            .ok_or_else(|| format!("{:?} cannot be written as {dtype:?}", self.dtype))?;
         if dtype == self.dtype {
             return Ok(cast);
         }
         match (cast.not_finite(), self.not_finite()) {
-            (Some(found), None) => Err(format!("beyond what {dtype:?} can hold: {found} as {dtype:?}")),
+            (Some(found), None) => Err(format!(
+                "beyond what {dtype:?} can hold: {found} as {dtype:?}"
+            )),
             _ => Ok(cast),
         }
     }
 }
 
-/// Halves as f32. A block at a time is copied to where it is aligned, so that the processor's own conversion can be used: one
-/// number at a time takes as long as reading the file.
+/// Halves as f32. A block at a time is copied to where it is aligned, so that the processor's own
+/// conversion can be used: one number at a time takes as long as reading the file.
 fn widened<T: Copy>(bytes: &[u8], zero: T) -> Vec<f32>
 where
     [T]: HalfFloatSliceExt,
@@ -211,7 +253,11 @@ where
     let mut values = vec![0.0f32; bytes.len() / 2];
     for (block, values) in bytes.chunks(2 * BLOCK).zip(values.chunks_mut(BLOCK)) {
         let halves = &mut halves[..values.len()];
-        for (bits, pair) in halves.reinterpret_cast_mut().iter_mut().zip(block.chunks_exact(2)) {
+        for (bits, pair) in halves
+            .reinterpret_cast_mut()
+            .iter_mut()
+            .zip(block.chunks_exact(2))
+        {
             *bits = u16::from_le_bytes([pair[0], pair[1]]);
         }
         halves.convert_to_f32_slice(values);

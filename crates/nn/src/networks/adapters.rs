@@ -1,5 +1,5 @@
-//! What may stand beside a network's own tensors: paths that add to what a layer computes, there where the weights hold
-//! tensors of these names. A network without them is the plain one.
+//! What may stand beside a network's own tensors: paths that add to what a layer computes, there
+//! where the weights hold tensors of these names. A network without them is the plain one.
 
 use burn::tensor::Tensor;
 use scumble_kernels as kernels;
@@ -14,7 +14,8 @@ pub const LORA_UP: &str = "lora_up.weight";
 /// The name below a cross-attention of a bottleneck that adds to its output.
 pub const BOTTLENECK: &str = "eraser";
 
-/// `up diag(gates) down x` beside a linear layer (LoRA, Hu et al. 2021, arXiv 2106.09685). Any scale is a part of `up`.
+/// `up diag(gates) down x` beside a linear layer (LoRA, Hu et al. 2021, arXiv 2106.09685). Any
+/// scale is a part of `up`.
 #[derive(Debug)]
 pub(crate) struct LowRank {
     /// `[rank, in]`
@@ -27,7 +28,10 @@ impl LowRank {
     /// The path at this place, if the weights hold one.
     pub(crate) fn of(p: &Params<'_>, input: usize, output: usize) -> Option<Self> {
         let rank = *p.shape(LORA_DOWN)?.first()?;
-        Some(Self { down: p.get(LORA_DOWN, [rank, input]), up: p.get(LORA_UP, [output, rank]) })
+        Some(Self {
+            down: p.get(LORA_DOWN, [rank, input]),
+            up: p.get(LORA_UP, [output, rank]),
+        })
     }
 
     /// `[n, tokens, in]` to `[n, tokens, out]`.
@@ -53,7 +57,10 @@ impl Bottleneck {
     pub(crate) fn of(p: &Params<'_>, width: usize) -> Option<Self> {
         let p = p.at(BOTTLENECK);
         let inner = *p.at("down").shape("weight")?.first()?;
-        Some(Self { down: Linear::new(&p.at("down"), width, inner), up: Linear::new(&p.at("up"), inner, width) })
+        Some(Self {
+            down: Linear::new(&p.at("down"), width, inner),
+            up: Linear::new(&p.at("up"), inner, width),
+        })
     }
 
     /// `[n, tokens, c]` to the same.

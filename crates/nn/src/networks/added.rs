@@ -1,5 +1,5 @@
-//! Added conditioning: what SDXL's U-Net is told beside the prompt's hidden states (Podell et al. 2023, arXiv 2307.01952,
-//! section 2.2; `addition_embed_type` `text_time` of diffusers).
+//! Added conditioning: what SDXL's U-Net is told beside the prompt's hidden states (Podell et al.
+//! 2023, arXiv 2307.01952, section 2.2; `addition_embed_type` `text_time` of diffusers).
 
 use burn::tensor::Tensor;
 
@@ -13,13 +13,16 @@ use crate::{
 /// Added conditioning of n pictures.
 #[derive(Clone, Debug)]
 pub struct Added {
-    /// Pooled prompt embeddings, `[n, c]`: the projected hidden state at the end token, of the second text encoder.
+    /// Pooled prompt embeddings, `[n, c]`: the projected hidden state at the end token, of the
+    /// second text encoder.
     pub pooled: Tensor<2>,
-    /// Time ids, a row for each picture: original height and width, top and left of the crop, target height and width, in pixels.
+    /// Time ids, a row for each picture: original height and width, top and left of the crop,
+    /// target height and width, in pixels.
     pub time_ids: Vec<Vec<f32>>,
 }
 
-/// What makes a vector of the width of the time embedding out of [`Added`] (`add_time_proj` and `add_embedding`).
+/// What makes a vector of the width of the time embedding out of [`Added`] (`add_time_proj` and
+/// `add_embedding`).
 #[derive(Debug)]
 pub(crate) struct AddedEmbedding {
     config: TextTimeConfig,
@@ -29,11 +32,20 @@ pub(crate) struct AddedEmbedding {
 
 impl AddedEmbedding {
     /// The layers at the root of a U-Net whose time embedding has this width.
-    pub(crate) fn new(p: &Params<'_>, c: &UNetConfig, config: TextTimeConfig, time_width: usize) -> Self {
+    pub(crate) fn new(
+        p: &Params<'_>,
+        c: &UNetConfig,
+        config: TextTimeConfig,
+        time_width: usize,
+    ) -> Self {
         let input = config.projection_class_embeddings_input_dim;
         Self {
             config,
-            add_time_proj: Timesteps::new(config.addition_time_embed_dim, c.flip_sin_to_cos, c.freq_shift),
+            add_time_proj: Timesteps::new(
+                config.addition_time_embed_dim,
+                c.flip_sin_to_cos,
+                c.freq_shift,
+            ),
             add_embedding: TimestepEmbedding::new(&p.at("add_embedding"), input, time_width),
         }
     }
@@ -50,7 +62,10 @@ impl AddedEmbedding {
                 added.time_ids.len()
             )));
         }
-        let (time, input) = (self.config.addition_time_embed_dim, self.config.projection_class_embeddings_input_dim);
+        let (time, input) = (
+            self.config.addition_time_embed_dim,
+            self.config.projection_class_embeddings_input_dim,
+        );
         let room = input.saturating_sub(pooled);
         let ids = room / time;
         if pooled + ids * time != input || added.time_ids.iter().any(|row| row.len() != ids) {
@@ -61,7 +76,12 @@ impl AddedEmbedding {
             .with_hint("the pooled embedding is the second text encoder's, and every picture has as many time ids as the others"));
         }
         let device = added.pooled.device().without_autodiff();
-        let times = self.add_time_proj.forward(&added.time_ids.concat(), &device).reshape([n, ids * time]);
-        Ok(self.add_embedding.forward(Tensor::cat(vec![added.pooled.clone(), times], 1)))
+        let times = self
+            .add_time_proj
+            .forward(&added.time_ids.concat(), &device)
+            .reshape([n, ids * time]);
+        Ok(self
+            .add_embedding
+            .forward(Tensor::cat(vec![added.pooled.clone(), times], 1)))
     }
 }

@@ -1,4 +1,5 @@
-//! AlexNet's convolutions in the form of torchvision (Krizhevsky 2014, arXiv 1404.5997), one of LPIPS' two backbones.
+//! AlexNet's convolutions in the form of torchvision (Krizhevsky 2014, arXiv 1404.5997), one of
+//! LPIPS' two backbones.
 
 use burn::tensor::Tensor;
 

@@ -1,4 +1,5 @@
-//! CLIP: the text encoders of Stable Diffusion and SDXL, and the whole two-tower model (Radford et al. 2021, arXiv 2103.00020).
+//! CLIP: the text encoders of Stable Diffusion and SDXL, and the whole two-tower model (Radford et
+//! al. 2021, arXiv 2103.00020).
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use scumble_kernels as kernels;
@@ -24,7 +25,8 @@ const NAMES: LayerNames = LayerNames {
     qkv_bias: true,
 };
 
-/// A CLIP text encoder (`CLIPTextModel`). Attention is causal; padding tokens are attended, as in every published model.
+/// A CLIP text encoder (`CLIPTextModel`). Attention is causal; padding tokens are attended, as in
+/// every published model.
 #[derive(Debug)]
 pub struct ClipText {
     token_embedding: Tensor<2>,
@@ -55,22 +57,38 @@ impl ClipText {
             eps: c.layer_norm_eps,
         };
         Self {
-            token_embedding: p.get("embeddings.token_embedding.weight", [c.vocab_size, c.hidden_size]),
-            position_embedding: p.get("embeddings.position_embedding.weight", [c.max_position_embeddings, c.hidden_size]),
-            layers: (0..c.num_hidden_layers).map(|i| EncoderLayer::new(&p.at("encoder.layers").at(i), &NAMES, shape)).collect(),
-            final_layer_norm: LayerNorm::new(&p.at("final_layer_norm"), c.hidden_size, c.layer_norm_eps),
+            token_embedding: p.get(
+                "embeddings.token_embedding.weight",
+                [c.vocab_size, c.hidden_size],
+            ),
+            position_embedding: p.get(
+                "embeddings.position_embedding.weight",
+                [c.max_position_embeddings, c.hidden_size],
+            ),
+            layers: (0..c.num_hidden_layers)
+                .map(|i| EncoderLayer::new(&p.at("encoder.layers").at(i), &NAMES, shape))
+                .collect(),
+            final_layer_norm: LayerNorm::new(
+                &p.at("final_layer_norm"),
+                c.hidden_size,
+                c.layer_norm_eps,
+            ),
             eos_token_id: c.eos_token_id,
         }
     }
 
-    /// Looks tokens up: rows of ids, all of one length, to `[n, tokens, c]`. Positions are not added yet.
+    /// Looks tokens up: rows of ids, all of one length, to `[n, tokens, c]`. Positions are not
+    /// added yet.
     pub fn embed(&self, ids: &[Vec<u32>]) -> Tensor<3> {
         let [n, tokens] = [ids.len(), ids.first().map_or(0, Vec::len)];
         let flat: Vec<i64> = ids.iter().flatten().map(|&id| i64::from(id)).collect();
         let device: Device = self.token_embedding.device().without_autodiff();
         let index = Tensor::<1, Int>::from_data(TensorData::new(flat, [n * tokens]), &device);
         let width = self.token_embedding.dims()[1];
-        self.token_embedding.clone().select(0, index).reshape([n, tokens, width])
+        self.token_embedding
+            .clone()
+            .select(0, index)
+            .reshape([n, tokens, width])
     }
 
     /// Encodes looked-up tokens.
@@ -79,7 +97,8 @@ impl ClipText {
     /// - embedded: `[n, tokens, c]`
     /// - result: `[n, tokens, c]`, after the final layer norm
     pub fn encode(&self, embedded: Tensor<3>) -> Tensor<3> {
-        self.final_layer_norm.forward(self.through(embedded, self.layers.len()))
+        self.final_layer_norm
+            .forward(self.through(embedded, self.layers.len()))
     }
 
     /// What the attention of the last layer adds for rows of token ids, `[n, tokens, c]`.
@@ -94,8 +113,15 @@ impl ClipText {
     /// Adds the positions and goes through the first `layers` layers.
     fn through(&self, embedded: Tensor<3>, layers: usize) -> Tensor<3> {
         let [_, tokens, width] = embedded.dims();
-        let positions = self.position_embedding.clone().narrow(0, 0, tokens).reshape([1, tokens, width]);
-        self.layers.iter().take(layers).fold(embedded + positions, |x, layer| layer.forward(x, true))
+        let positions = self
+            .position_embedding
+            .clone()
+            .narrow(0, 0, tokens)
+            .reshape([1, tokens, width]);
+        self.layers
+            .iter()
+            .take(layers)
+            .fold(embedded + positions, |x, layer| layer.forward(x, true))
     }
 
     /// Hidden states of rows of token ids, `[n, tokens, c]`, after the final layer norm.
@@ -103,8 +129,8 @@ impl ClipText {
         self.encode(self.embed(ids))
     }
 
-    /// Hidden states of looked-up tokens before the last layer, `[n, tokens, c]`, without the final layer norm: what SDXL's U-Net
-    /// attends to (`hidden_states[-2]` of transformers).
+    /// Hidden states of looked-up tokens before the last layer, `[n, tokens, c]`, without the final
+    /// layer norm: what SDXL's U-Net attends to (`hidden_states[-2]` of transformers).
     pub fn penultimate(&self, embedded: Tensor<3>) -> Tensor<3> {
         self.through(embedded, self.layers.len().saturating_sub(1))
     }
@@ -114,12 +140,14 @@ impl ClipText {
         self.pooled_of(self.embed(ids), &self.ends(ids))
     }
 
-    /// The position of the first end token of each row of ids; 0 where there is none, as transformers has it.
+    /// The position of the first end token of each row of ids; 0 where there is none, as
+    /// transformers has it.
     pub fn ends(&self, ids: &[Vec<u32>]) -> Vec<usize> {
         ids.iter().map(|ids| self.end_of(ids)).collect()
     }
 
-    /// The hidden state at position `ends[i]` of each row of looked-up tokens `[n, tokens, c]`: `[n, c]`.
+    /// The hidden state at position `ends[i]` of each row of looked-up tokens `[n, tokens, c]`:
+    /// `[n, c]`.
     fn pooled_of(&self, embedded: Tensor<3>, ends: &[usize]) -> Tensor<2> {
         Self::rows_at(self.encode(embedded), ends)
     }
@@ -127,12 +155,17 @@ impl ClipText {
     /// Row `ends[i]` of each of `[n, tokens, c]`: `[n, c]`.
     fn rows_at(hidden: Tensor<3>, ends: &[usize]) -> Tensor<2> {
         let [n, tokens, width] = hidden.dims();
-        let ends = ends.iter().enumerate().map(|(row, end)| (row * tokens + end) as i64).collect::<Vec<_>>();
+        let ends = ends
+            .iter()
+            .enumerate()
+            .map(|(row, end)| (row * tokens + end) as i64)
+            .collect::<Vec<_>>();
         let index = Tensor::<1, Int>::from_data(TensorData::new(ends, [n]), &hidden.device());
         hidden.reshape([n * tokens, width]).select(0, index)
     }
 
-    /// Old configs say `eos_token_id` 2 where the end token is really the one with the highest id; transformers keeps both rules.
+    /// Old configs say `eos_token_id` 2 where the end token is really the one with the highest id;
+    /// transformers keeps both rules.
     fn end_of(&self, ids: &[u32]) -> usize {
         let end = match self.eos_token_id {
             2 => ids.iter().copied().max().unwrap_or(0),
@@ -161,8 +194,12 @@ impl ClipTextWithProjection {
     }
 
     fn build(c: &ClipTextConfig, projection_dim: usize, p: &Params<'_>) -> Self {
-        let text_projection = Linear::without_bias(&p.at("text_projection"), c.hidden_size, projection_dim);
-        Self { text: ClipText::build(c, p), text_projection }
+        let text_projection =
+            Linear::without_bias(&p.at("text_projection"), c.hidden_size, projection_dim);
+        Self {
+            text: ClipText::build(c, p),
+            text_projection,
+        }
     }
 
     /// The encoder without its projection.
@@ -170,23 +207,30 @@ impl ClipTextWithProjection {
         &self.text
     }
 
-    /// The projected hidden state at each row's end token, `[n, projection]` (`text_embeds` of transformers).
+    /// The projected hidden state at each row's end token, `[n, projection]` (`text_embeds` of
+    /// transformers).
     pub fn text_embeds(&self, ids: &[Vec<u32>]) -> Tensor<2> {
         self.text_embeds_of(self.text.embed(ids), &self.text.ends(ids))
     }
 
     /// The same of looked-up tokens `[n, tokens, c]`, whose end tokens are at the positions `ends`.
     fn text_embeds_of(&self, embedded: Tensor<3>, ends: &[usize]) -> Tensor<2> {
-        self.text_projection.forward_rows(self.text.pooled_of(embedded, ends))
+        self.text_projection
+            .forward_rows(self.text.pooled_of(embedded, ends))
     }
 
-    /// Both things that SDXL takes from its second encoder, in one pass: the hidden states of [`ClipText::penultimate`],
-    /// `[n, tokens, c]`, and the projection of [`text_embeds`](Self::text_embeds), `[n, projection]`.
+    /// Both things that SDXL takes from its second encoder, in one pass: the hidden states of
+    /// [`ClipText::penultimate`], `[n, tokens, c]`, and the projection of
+    /// [`text_embeds`](Self::text_embeds), `[n, projection]`.
     ///
     /// # Shapes
     /// - embedded: looked-up tokens, `[n, tokens, c]`
     /// - ends: the position of the end token in each of the n rows ([`ClipText::ends`])
-    pub fn penultimate_and_text_embeds(&self, embedded: Tensor<3>, ends: &[usize]) -> (Tensor<3>, Tensor<2>) {
+    pub fn penultimate_and_text_embeds(
+        &self,
+        embedded: Tensor<3>,
+        ends: &[usize],
+    ) -> (Tensor<3>, Tensor<2>) {
         let penultimate = self.text.penultimate(embedded);
         let last = match self.text.layers.last() {
             Some(layer) => layer.forward(penultimate.clone(), true),
@@ -221,12 +265,24 @@ impl ClipVision {
         let positions = (c.image_size / c.patch_size).pow(2) + 1;
         Self {
             class_embedding: p.get("embeddings.class_embedding", [c.hidden_size]),
-            patch_embedding: p.get("embeddings.patch_embedding.weight", [c.hidden_size, 3, c.patch_size, c.patch_size]),
-            position_embedding: p.get("embeddings.position_embedding.weight", [positions, c.hidden_size]),
+            patch_embedding: p.get(
+                "embeddings.patch_embedding.weight",
+                [c.hidden_size, 3, c.patch_size, c.patch_size],
+            ),
+            position_embedding: p.get(
+                "embeddings.position_embedding.weight",
+                [positions, c.hidden_size],
+            ),
             // transformers' own spelling.
             pre_layrnorm: LayerNorm::new(&p.at("pre_layrnorm"), c.hidden_size, c.layer_norm_eps),
-            layers: (0..c.num_hidden_layers).map(|i| EncoderLayer::new(&p.at("encoder.layers").at(i), &NAMES, shape)).collect(),
-            post_layernorm: LayerNorm::new(&p.at("post_layernorm"), c.hidden_size, c.layer_norm_eps),
+            layers: (0..c.num_hidden_layers)
+                .map(|i| EncoderLayer::new(&p.at("encoder.layers").at(i), &NAMES, shape))
+                .collect(),
+            post_layernorm: LayerNorm::new(
+                &p.at("post_layernorm"),
+                c.hidden_size,
+                c.layer_norm_eps,
+            ),
         }
     }
 
@@ -234,11 +290,25 @@ impl ClipVision {
         let n = pictures.dims()[0];
         let x = kernels::patches(pictures, self.patch_embedding.clone(), None);
         let [_, patches, width] = x.dims();
-        let class = self.class_embedding.clone().reshape([1, 1, width]).expand([n, 1, width]);
-        let positions = self.position_embedding.clone().reshape([1, patches + 1, width]);
-        let x = self.pre_layrnorm.forward(Tensor::cat(vec![class, x], 1) + positions);
-        let x = self.layers.iter().fold(x, |x, layer| layer.forward(x, false));
-        self.post_layernorm.forward(x.narrow(1, 0, 1)).squeeze_dim(1)
+        let class = self
+            .class_embedding
+            .clone()
+            .reshape([1, 1, width])
+            .expand([n, 1, width]);
+        let positions = self
+            .position_embedding
+            .clone()
+            .reshape([1, patches + 1, width]);
+        let x = self
+            .pre_layrnorm
+            .forward(Tensor::cat(vec![class, x], 1) + positions);
+        let x = self
+            .layers
+            .iter()
+            .fold(x, |x, layer| layer.forward(x, false));
+        self.post_layernorm
+            .forward(x.narrow(1, 0, 1))
+            .squeeze_dim(1)
     }
 }
 
@@ -256,7 +326,8 @@ impl Clip {
         Self::build(config, &Params::new(weights))
     }
 
-    /// The names and shapes it asks for, and `logit_scale`, which every file holds though no feature needs it.
+    /// The names and shapes it asks for, and `logit_scale`, which every file holds though no
+    /// feature needs it.
     pub fn manifest(config: &ClipConfig) -> Manifest {
         let mut manifest = Params::manifest(|p| Self::build(config, &p));
         manifest.insert("logit_scale".into(), vec![]);
@@ -267,7 +338,11 @@ impl Clip {
         Self {
             text: ClipTextWithProjection::build(&c.text, c.projection_dim, p),
             vision: ClipVision::build(&c.vision, p),
-            visual_projection: Linear::without_bias(&p.at("visual_projection"), c.vision.hidden_size, c.projection_dim),
+            visual_projection: Linear::without_bias(
+                &p.at("visual_projection"),
+                c.vision.hidden_size,
+                c.projection_dim,
+            ),
         }
     }
 
@@ -276,20 +351,25 @@ impl Clip {
         unit(self.text.text_embeds(ids))
     }
 
-    /// Looks tokens up for [`text_features_of`](Self::text_features_of): rows of ids, all of one length, to `[n, tokens, c]`.
+    /// Looks tokens up for [`text_features_of`](Self::text_features_of): rows of ids, all of one
+    /// length, to `[n, tokens, c]`.
     pub fn embed(&self, ids: &[Vec<u32>]) -> Tensor<3> {
         self.text.text.embed(ids)
     }
 
-    /// As [`text_features`](Self::text_features) of tokens that are vectors, `[n, tokens, c]`; `ends` are the positions of the
-    /// end tokens, one for each row. Gradients reach the vectors.
+    /// As [`text_features`](Self::text_features) of tokens that are vectors, `[n, tokens, c]`;
+    /// `ends` are the positions of the end tokens, one for each row. Gradients reach the vectors.
     pub fn text_features_of(&self, embedded: Tensor<3>, ends: &[usize]) -> Tensor<2> {
         unit(self.text.text_embeds_of(embedded, ends))
     }
 
-    /// Pictures `[n, 3, side, side]`, normalised with CLIP's mean and deviation, to unit vectors `[n, projection]`.
+    /// Pictures `[n, 3, side, side]`, normalised with CLIP's mean and deviation, to unit vectors
+    /// `[n, projection]`.
     pub fn image_features(&self, pictures: Tensor<4>) -> Tensor<2> {
-        unit(self.visual_projection.forward_rows(self.vision.pooled(pictures)))
+        unit(
+            self.visual_projection
+                .forward_rows(self.vision.pooled(pictures)),
+        )
     }
 }
 

@@ -1,4 +1,5 @@
-//! What classic convolutional networks are made of: convolutions of any kernel, with batch norm folded in, and pooling.
+//! What classic convolutional networks are made of: convolutions of any kernel, with batch norm
+//! folded in, and pooling.
 
 use burn::tensor::{
     Tensor, activation,
@@ -9,7 +10,8 @@ use scumble_kernels as kernels;
 
 use crate::weights::Params;
 
-/// Channels, kernel (height, width), stride and padding (above and below, left and right) of a convolution.
+/// Channels, kernel (height, width), stride and padding (above and below, left and right) of a
+/// convolution.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConvShape {
     pub(crate) input: usize,
@@ -21,8 +23,20 @@ pub(crate) struct ConvShape {
 
 impl ConvShape {
     /// A square kernel, with as much padding on every side.
-    pub(crate) fn square(input: usize, output: usize, kernel: usize, stride: usize, padding: usize) -> Self {
-        Self { input, output, kernel: [kernel; 2], stride, padding: [padding; 2] }
+    pub(crate) fn square(
+        input: usize,
+        output: usize,
+        kernel: usize,
+        stride: usize,
+        padding: usize,
+    ) -> Self {
+        Self {
+            input,
+            output,
+            kernel: [kernel; 2],
+            stride,
+            padding: [padding; 2],
+        }
     }
 
     fn weight(&self) -> [usize; 4] {
@@ -41,23 +55,43 @@ pub(crate) struct Conv {
 impl Conv {
     /// With `weight` and `bias` at `p`.
     pub(crate) fn new(p: &Params<'_>, shape: ConvShape) -> Self {
-        Self { weight: p.weight("weight", shape.weight()), bias: p.get("bias", [shape.output]), shape }
+        Self {
+            weight: p.weight("weight", shape.weight()),
+            bias: p.get("bias", [shape.output]),
+            shape,
+        }
     }
 
-    /// Without a bias, and with the batch norm that follows it: `y = gamma (W x - mean) / sqrt(variance + eps) + beta`, folded into one
-    /// weight and one bias.
-    pub(crate) fn normalised(conv: &Params<'_>, norm: &Params<'_>, shape: ConvShape, eps: f64) -> Self {
+    /// Without a bias, and with the batch norm that follows it: `y = gamma (W x - mean) /
+    /// sqrt(variance + eps) + beta`, folded into one weight and one bias.
+    pub(crate) fn normalised(
+        conv: &Params<'_>,
+        norm: &Params<'_>,
+        shape: ConvShape,
+        eps: f64,
+    ) -> Self {
         let weight = conv.weight("weight", shape.weight());
-        let [gamma, beta, mean, variance] =
-            ["weight", "bias", "running_mean", "running_var"].map(|name| norm.get::<1>(name, [shape.output]));
+        let [gamma, beta, mean, variance] = ["weight", "bias", "running_mean", "running_var"]
+            .map(|name| norm.get::<1>(name, [shape.output]));
         if conv.shape("weight").is_none() {
             // A walk for the manifest: there are no numbers to fold.
-            return Self { weight, bias: beta, shape };
+            return Self {
+                weight,
+                bias: beta,
+                shape,
+            };
         }
         let scale = gamma / (variance + eps).sqrt();
         let folded = weight.tensor * scale.clone().reshape([shape.output, 1, 1, 1]);
-        let weight = kernels::Weight { tensor: folded, layouts: kernels::Layouts::kept() };
-        Self { weight, bias: beta - mean * scale, shape }
+        let weight = kernels::Weight {
+            tensor: folded,
+            layouts: kernels::Layouts::kept(),
+        };
+        Self {
+            weight,
+            bias: beta - mean * scale,
+            shape,
+        }
     }
 
     /// `[n, h, w, in]` to `[n, h', w', out]`.
@@ -66,18 +100,26 @@ impl Conv {
         let [n, h, w, c] = x.dims();
         match (s.kernel, s.stride, s.padding) {
             ([1, 1], 1, [0, 0]) => {
-                let matrix = kernels::Weight { tensor: weight.tensor.reshape([s.output, c]), layouts: weight.layouts };
-                kernels::linear(x.reshape([n, h * w, c]), matrix, Some(bias)).reshape([n, h, w, s.output])
+                let matrix = kernels::Weight {
+                    tensor: weight.tensor.reshape([s.output, c]),
+                    layouts: weight.layouts,
+                };
+                kernels::linear(x.reshape([n, h * w, c]), matrix, Some(bias))
+                    .reshape([n, h, w, s.output])
             }
-            ([3, 3], stride, [1, 1]) => kernels::conv3x3(x, weight, bias, stride, kernels::Padding::Around),
+            ([3, 3], stride, [1, 1]) => {
+                kernels::conv3x3(x, weight, bias, stride, kernels::Padding::Around)
+            }
             // Without padding: what the padding below and to the right adds is cut off.
             ([3, 3], stride, [0, 0]) => {
                 let y = kernels::conv3x3(x, weight, bias, stride, kernels::Padding::BelowRight);
-                y.narrow(1, 0, (h - 3) / stride + 1).narrow(2, 0, (w - 3) / stride + 1)
+                y.narrow(1, 0, (h - 3) / stride + 1)
+                    .narrow(2, 0, (w - 3) / stride + 1)
             }
             _ => {
                 let options = ConvOptions::new([s.stride; 2], s.padding, [1, 1], 1);
-                conv2d(x.permute([0, 3, 1, 2]), weight.tensor, Some(bias), options).permute([0, 2, 3, 1])
+                conv2d(x.permute([0, 3, 1, 2]), weight.tensor, Some(bias), options)
+                    .permute([0, 2, 3, 1])
             }
         }
     }
@@ -90,13 +132,18 @@ impl Conv {
 
 /// The largest of each window of `size` by `size`, channels last; padding is never the largest.
 pub(crate) fn max_pool(x: Tensor<4>, size: usize, stride: usize, padding: usize) -> Tensor<4> {
-    let options = MaxPoolOptions::new([size; 2]).with_stride([stride; 2]).with_padding([padding; 2]);
+    let options = MaxPoolOptions::new([size; 2])
+        .with_stride([stride; 2])
+        .with_padding([padding; 2]);
     max_pool2d(x.permute([0, 3, 1, 2]), options).permute([0, 2, 3, 1])
 }
 
 /// The mean of the places around each that lie on the map, 3 by 3, channels last.
 pub(crate) fn average_around(x: Tensor<4>) -> Tensor<4> {
-    let options = AvgPoolOptions::new([3; 2]).with_stride([1; 2]).with_padding([1; 2]).with_count_include_pad(false);
+    let options = AvgPoolOptions::new([3; 2])
+        .with_stride([1; 2])
+        .with_padding([1; 2])
+        .with_count_include_pad(false);
     avg_pool2d(x.permute([0, 3, 1, 2]), options).permute([0, 2, 3, 1])
 }
 

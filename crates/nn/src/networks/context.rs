@@ -9,8 +9,8 @@ use burn::tensor::Tensor;
 
 use super::{added::Added, removal::Removal};
 
-/// Hidden states of prompts, and the keys and values that a U-Net made of them: a run asks the same prompt at every step,
-/// and they do not change.
+/// Hidden states of prompts, and the keys and values that a U-Net made of them: a run asks the same
+/// prompt at every step, and they do not change.
 ///
 /// # Shapes
 /// - hidden states: `[n, tokens, width]`
@@ -36,9 +36,15 @@ impl KeysValues {
     fn with_start_detached(self) -> Self {
         let detached = |x: Tensor<3>| {
             let rest = x.dims()[1] - 1;
-            Tensor::cat(vec![x.clone().narrow(1, 0, 1).detach(), x.narrow(1, 1, rest)], 1)
+            Tensor::cat(
+                vec![x.clone().narrow(1, 0, 1).detach(), x.narrow(1, 1, rest)],
+                1,
+            )
         };
-        Self { keys: detached(self.keys), values: detached(self.values) }
+        Self {
+            keys: detached(self.keys),
+            values: detached(self.values),
+        }
     }
 }
 
@@ -59,7 +65,8 @@ impl Context {
         &self.hidden
     }
 
-    /// With a factor for each prompt and each column of the network's low-rank adapters; without any, all are 1.
+    /// With a factor for each prompt and each column of the network's low-rank adapters; without
+    /// any, all are 1.
     #[must_use]
     pub fn gated(mut self, gates: Option<Tensor<2>>) -> Self {
         self.gates = gates;
@@ -83,7 +90,8 @@ impl Context {
         self.added.as_ref()
     }
 
-    /// With no gradient through the keys and values of the first position, the start token, which all prompts share.
+    /// With no gradient through the keys and values of the first position, the start token, which
+    /// all prompts share.
     #[must_use]
     pub fn with_start_detached(mut self) -> Self {
         self.start_detached = true;
@@ -103,14 +111,21 @@ impl Context {
     }
 
     /// What that network made of the prompt; made now if the last to ask was another one.
-    pub(crate) fn keys_values(&self, network: NetworkId, make: impl FnOnce(&Tensor<3>) -> Vec<KeysValues>) -> Vec<KeysValues> {
+    pub(crate) fn keys_values(
+        &self,
+        network: NetworkId,
+        make: impl FnOnce(&Tensor<3>) -> Vec<KeysValues>,
+    ) -> Vec<KeysValues> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         match &*made {
             Some((by, found)) if *by == network => found.clone(),
             _ => {
                 let mut new = make(&self.hidden);
                 if self.start_detached {
-                    new = new.into_iter().map(KeysValues::with_start_detached).collect();
+                    new = new
+                        .into_iter()
+                        .map(KeysValues::with_start_detached)
+                        .collect();
                 }
                 *made = Some((network, new.clone()));
                 new
@@ -121,7 +136,14 @@ impl Context {
 
 impl From<Tensor<3>> for Context {
     fn from(hidden: Tensor<3>) -> Self {
-        Self { hidden, gates: None, added: None, start_detached: false, removal: None, made: Mutex::new(None) }
+        Self {
+            hidden,
+            gates: None,
+            added: None,
+            start_detached: false,
+            removal: None,
+            made: Mutex::new(None),
+        }
     }
 }
 
@@ -133,7 +155,11 @@ impl From<&Tensor<3>> for Context {
 
 impl Clone for Context {
     fn clone(&self) -> Self {
-        let made = self.made.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let made = self
+            .made
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         Self {
             hidden: self.hidden.clone(),
             gates: self.gates.clone(),

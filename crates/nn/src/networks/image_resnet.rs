@@ -1,4 +1,5 @@
-//! ResNet as an image classifier (He et al. 2016, arXiv 1512.03385), in the form and under the names of torchvision.
+//! ResNet as an image classifier (He et al. 2016, arXiv 1512.03385), in the form and under the
+//! names of torchvision.
 
 use burn::tensor::{Tensor, activation};
 
@@ -76,7 +77,12 @@ impl ResNet {
             }
         }
         Self {
-            conv1: Conv::normalised(&p.at("conv1"), &p.at("bn1"), ConvShape::square(3, 64, 7, 2, 3), EPS),
+            conv1: Conv::normalised(
+                &p.at("conv1"),
+                &p.at("bn1"),
+                ConvShape::square(3, 64, 7, 2, 3),
+                EPS,
+            ),
             blocks,
             fc: Linear::new(&p.at("fc"), input, classes),
         }
@@ -104,7 +110,10 @@ struct Block {
 
 impl Block {
     fn basic(p: &Params<'_>, input: usize, inner: usize, stride: usize) -> Self {
-        let shapes = [ConvShape::square(input, inner, 3, stride, 1), ConvShape::square(inner, inner, 3, 1, 1)];
+        let shapes = [
+            ConvShape::square(input, inner, 3, stride, 1),
+            ConvShape::square(inner, inner, 3, 1, 1),
+        ];
         Self::new(p, &shapes, input, inner, stride)
     }
 
@@ -118,13 +127,29 @@ impl Block {
         Self::new(p, &shapes, input, 4 * inner, stride)
     }
 
-    fn new(p: &Params<'_>, shapes: &[ConvShape], input: usize, output: usize, stride: usize) -> Self {
+    fn new(
+        p: &Params<'_>,
+        shapes: &[ConvShape],
+        input: usize,
+        output: usize,
+        stride: usize,
+    ) -> Self {
         let conv = |(at, &shape): (usize, &ConvShape)| {
-            Conv::normalised(&p.at(format!("conv{}", at + 1)), &p.at(format!("bn{}", at + 1)), shape, EPS)
+            Conv::normalised(
+                &p.at(format!("conv{}", at + 1)),
+                &p.at(format!("bn{}", at + 1)),
+                shape,
+                EPS,
+            )
         };
         let shortcut = || {
             let p = p.at("downsample");
-            Conv::normalised(&p.at(0), &p.at(1), ConvShape::square(input, output, 1, stride, 0), EPS)
+            Conv::normalised(
+                &p.at(0),
+                &p.at(1),
+                ConvShape::square(input, output, 1, stride, 0),
+                EPS,
+            )
         };
         Self {
             convolutions: shapes.iter().enumerate().map(conv).collect(),
@@ -136,9 +161,16 @@ impl Block {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let mut y = x.clone();
         for (at, conv) in self.convolutions.iter().enumerate() {
-            y = if at + 1 < self.convolutions.len() { conv.forward_relu(y) } else { conv.forward(y) };
+            y = if at + 1 < self.convolutions.len() {
+                conv.forward_relu(y)
+            } else {
+                conv.forward(y)
+            };
         }
-        let x = self.shortcut.as_ref().map_or_else(|| x.clone(), |shortcut| shortcut.forward(x.clone()));
+        let x = self
+            .shortcut
+            .as_ref()
+            .map_or_else(|| x.clone(), |shortcut| shortcut.forward(x.clone()));
         activation::relu(x + y)
     }
 }

@@ -1,7 +1,9 @@
-//! Inception v3 (Szegedy et al. 2015, arXiv 1512.00567) in the form that FID is computed with, under the names of pytorch-fid.
+//! Inception v3 (Szegedy et al. 2015, arXiv 1512.00567) in the form that FID is computed with,
+//! under the names of pytorch-fid.
 //!
-//! It is TensorFlow's network of 2015-12-05. From torchvision's it differs in three ways: average pools do not count their padding, the
-//! last block pools by the largest where the others take the mean, and it has 1008 classes, whose layer no feature needs.
+//! It is TensorFlow's network of 2015-12-05. From torchvision's it differs in three ways: average
+//! pools do not count their padding, the last block pools by the largest where the others take the
+//! mean, and it has 1008 classes, whose layer no feature needs.
 
 use burn::tensor::Tensor;
 
@@ -61,22 +63,39 @@ impl FidInception {
                 BlockC::new(&p.at("Mixed_6e"), 192),
             ],
             mixed_7a: BlockD::new(&p.at("Mixed_7a"), 768),
-            mixed_7: [BlockE::new(&p.at("Mixed_7b"), 1280, average_around), BlockE::new(&p.at("Mixed_7c"), 2048, largest_around)],
+            mixed_7: [
+                BlockE::new(&p.at("Mixed_7b"), 1280, average_around),
+                BlockE::new(&p.at("Mixed_7c"), 2048, largest_around),
+            ],
         }
     }
 
     /// The features of the last pool, `pool3`.
     ///
     /// # Shapes
-    /// - pictures: `[n, 3, h, w]` about in [-1, 1], at least 75 wide and high; [`SIDE`](Self::SIDE) for published numbers
+    /// - pictures: `[n, 3, h, w]` about in [-1, 1], at least 75 wide and high; [`SIDE`](Self::SIDE)
+    ///   for published numbers
     /// - result: `[n, 2048]`
     pub fn features(&self, pictures: Tensor<4>) -> Tensor<2> {
         let [a, b, c, d, e] = &self.stem;
-        let x = [a, b, c].into_iter().fold(channels_last(pictures), |x, conv| conv.forward_relu(x));
-        let x = [d, e].into_iter().fold(max_pool(x, 3, 2, 0), |x, conv| conv.forward_relu(x));
-        let x = self.mixed_5.iter().fold(max_pool(x, 3, 2, 0), |x, block| block.forward(x));
-        let x = self.mixed_6.iter().fold(self.mixed_6a.forward(x), |x, block| block.forward(x));
-        let x = self.mixed_7.iter().fold(self.mixed_7a.forward(x), |x, block| block.forward(x));
+        let x = [a, b, c]
+            .into_iter()
+            .fold(channels_last(pictures), |x, conv| conv.forward_relu(x));
+        let x = [d, e]
+            .into_iter()
+            .fold(max_pool(x, 3, 2, 0), |x, conv| conv.forward_relu(x));
+        let x = self
+            .mixed_5
+            .iter()
+            .fold(max_pool(x, 3, 2, 0), |x, block| block.forward(x));
+        let x = self
+            .mixed_6
+            .iter()
+            .fold(self.mixed_6a.forward(x), |x, block| block.forward(x));
+        let x = self
+            .mixed_7
+            .iter()
+            .fold(self.mixed_7a.forward(x), |x, block| block.forward(x));
         average(x)
     }
 }
@@ -93,12 +112,30 @@ fn one(p: &Params<'_>, input: usize, output: usize) -> Conv {
 
 /// A row of `width` places.
 fn row(p: &Params<'_>, input: usize, output: usize, width: usize) -> Conv {
-    unit(p, ConvShape { input, output, kernel: [1, width], stride: 1, padding: [0, width / 2] })
+    unit(
+        p,
+        ConvShape {
+            input,
+            output,
+            kernel: [1, width],
+            stride: 1,
+            padding: [0, width / 2],
+        },
+    )
 }
 
 /// A column of `height` places.
 fn column(p: &Params<'_>, input: usize, output: usize, height: usize) -> Conv {
-    unit(p, ConvShape { input, output, kernel: [height, 1], stride: 1, padding: [height / 2, 0] })
+    unit(
+        p,
+        ConvShape {
+            input,
+            output,
+            kernel: [height, 1],
+            stride: 1,
+            padding: [height / 2, 0],
+        },
+    )
 }
 
 fn around(p: &Params<'_>, input: usize, output: usize) -> Conv {
@@ -134,7 +171,10 @@ impl BlockA {
     fn new(p: &Params<'_>, input: usize, pooled: usize) -> Self {
         Self {
             branch1x1: one(&p.at("branch1x1"), input, 64),
-            branch5x5: [one(&p.at("branch5x5_1"), input, 48), unit(&p.at("branch5x5_2"), ConvShape::square(48, 64, 5, 1, 2))],
+            branch5x5: [
+                one(&p.at("branch5x5_1"), input, 48),
+                unit(&p.at("branch5x5_2"), ConvShape::square(48, 64, 5, 1, 2)),
+            ],
             branch3x3dbl: [
                 one(&p.at("branch3x3dbl_1"), input, 64),
                 around(&p.at("branch3x3dbl_2"), 64, 96),
@@ -175,7 +215,11 @@ impl BlockB {
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let pooled = max_pool(x.clone(), 3, 2, 0);
-        joined(vec![self.branch3x3.forward_relu(x.clone()), through(&self.branch3x3dbl, x), pooled])
+        joined(vec![
+            self.branch3x3.forward_relu(x.clone()),
+            through(&self.branch3x3dbl, x),
+            pooled,
+        ])
     }
 }
 
@@ -229,7 +273,10 @@ struct BlockD {
 impl BlockD {
     fn new(p: &Params<'_>, input: usize) -> Self {
         Self {
-            branch3x3: [one(&p.at("branch3x3_1"), input, 192), halving(&p.at("branch3x3_2"), 192, 320)],
+            branch3x3: [
+                one(&p.at("branch3x3_1"), input, 192),
+                halving(&p.at("branch3x3_2"), 192, 320),
+            ],
             branch7x7x3: [
                 one(&p.at("branch7x7x3_1"), input, 192),
                 row(&p.at("branch7x7x3_2"), 192, 192, 7),
@@ -241,7 +288,11 @@ impl BlockD {
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let pooled = max_pool(x.clone(), 3, 2, 0);
-        joined(vec![through(&self.branch3x3, x.clone()), through(&self.branch7x7x3, x), pooled])
+        joined(vec![
+            through(&self.branch3x3, x.clone()),
+            through(&self.branch7x7x3, x),
+            pooled,
+        ])
     }
 }
 
@@ -264,7 +315,10 @@ impl BlockE {
             branch1x1: one(&p.at("branch1x1"), input, 320),
             branch3x3: one(&p.at("branch3x3_1"), input, 384),
             branch3x3_split: split("branch3x3_2a", "branch3x3_2b"),
-            branch3x3dbl: [one(&p.at("branch3x3dbl_1"), input, 448), around(&p.at("branch3x3dbl_2"), 448, 384)],
+            branch3x3dbl: [
+                one(&p.at("branch3x3dbl_1"), input, 448),
+                around(&p.at("branch3x3dbl_2"), 448, 384),
+            ],
             branch3x3dbl_split: split("branch3x3dbl_3a", "branch3x3dbl_3b"),
             pool,
             branch_pool: one(&p.at("branch_pool"), input, 192),
@@ -274,9 +328,17 @@ impl BlockE {
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let mut branches = vec![self.branch1x1.forward_relu(x.clone())];
         let single = self.branch3x3.forward_relu(x.clone());
-        branches.extend(self.branch3x3_split.iter().map(|conv| conv.forward_relu(single.clone())));
+        branches.extend(
+            self.branch3x3_split
+                .iter()
+                .map(|conv| conv.forward_relu(single.clone())),
+        );
         let double = through(&self.branch3x3dbl, x.clone());
-        branches.extend(self.branch3x3dbl_split.iter().map(|conv| conv.forward_relu(double.clone())));
+        branches.extend(
+            self.branch3x3dbl_split
+                .iter()
+                .map(|conv| conv.forward_relu(double.clone())),
+        );
         branches.push(self.branch_pool.forward_relu((self.pool)(x)));
         joined(branches)
     }

@@ -6,7 +6,8 @@ use scumble_kernels as kernels;
 use super::adapters::LowRank;
 use crate::{config::Activation, weights::Params};
 
-/// A product with a weight matrix, with or without bias, and with a low-rank path beside it where the weights hold one.
+/// A product with a weight matrix, with or without bias, and with a low-rank path beside it where
+/// the weights hold one.
 #[derive(Debug)]
 pub(crate) struct Linear {
     weight: kernels::Weight<2>,
@@ -17,19 +18,34 @@ pub(crate) struct Linear {
 impl Linear {
     pub(crate) fn new(p: &Params<'_>, input: usize, output: usize) -> Self {
         let bias = Some(p.get("bias", [output]));
-        Self { weight: p.weight("weight", [output, input]), bias, adapter: LowRank::of(p, input, output) }
+        Self {
+            weight: p.weight("weight", [output, input]),
+            bias,
+            adapter: LowRank::of(p, input, output),
+        }
     }
 
     pub(crate) fn without_bias(p: &Params<'_>, input: usize, output: usize) -> Self {
-        Self { weight: p.weight("weight", [output, input]), bias: None, adapter: LowRank::of(p, input, output) }
+        Self {
+            weight: p.weight("weight", [output, input]),
+            bias: None,
+            adapter: LowRank::of(p, input, output),
+        }
     }
 
     /// The same product stored as a 1x1 convolution.
     pub(crate) fn from_conv(p: &Params<'_>, input: usize, output: usize) -> Self {
         let kernels::Weight { tensor, layouts } = p.weight("weight", [output, input, 1, 1]);
         let [out, inp, ..] = tensor.dims();
-        let weight = kernels::Weight { tensor: tensor.reshape([out, inp]), layouts };
-        Self { weight, bias: Some(p.get("bias", [output])), adapter: LowRank::of(p, input, output) }
+        let weight = kernels::Weight {
+            tensor: tensor.reshape([out, inp]),
+            layouts,
+        };
+        Self {
+            weight,
+            bias: Some(p.get("bias", [output])),
+            adapter: LowRank::of(p, input, output),
+        }
     }
 
     /// `[n, tokens, in]` to `[n, tokens, out]`.
@@ -41,7 +57,10 @@ impl Linear {
     pub(crate) fn forward_gated(&self, x: Tensor<3>, gates: Option<&Tensor<2>>) -> Tensor<3> {
         match &self.adapter {
             None => kernels::linear(x, self.weight.clone(), self.bias.clone()),
-            Some(adapter) => kernels::linear(x.clone(), self.weight.clone(), self.bias.clone()) + adapter.forward(x, gates),
+            Some(adapter) => {
+                kernels::linear(x.clone(), self.weight.clone(), self.bias.clone())
+                    + adapter.forward(x, gates)
+            }
         }
     }
 
@@ -69,7 +88,11 @@ pub(crate) struct LayerNorm {
 
 impl LayerNorm {
     pub(crate) fn new(p: &Params<'_>, width: usize, eps: f64) -> Self {
-        Self { weight: p.get("weight", [width]), bias: p.get("bias", [width]), eps }
+        Self {
+            weight: p.get("weight", [width]),
+            bias: p.get("bias", [width]),
+            eps,
+        }
     }
 
     pub(crate) fn forward(&self, x: Tensor<3>) -> Tensor<3> {
@@ -88,15 +111,34 @@ pub(crate) struct GroupNorm {
 
 impl GroupNorm {
     pub(crate) fn new(p: &Params<'_>, groups: usize, width: usize, eps: f64) -> Self {
-        Self { weight: p.get("weight", [width]), bias: p.get("bias", [width]), groups, eps }
+        Self {
+            weight: p.get("weight", [width]),
+            bias: p.get("bias", [width]),
+            groups,
+            eps,
+        }
     }
 
     pub(crate) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        kernels::group_norm(x, self.groups, self.weight.clone(), self.bias.clone(), self.eps, false)
+        kernels::group_norm(
+            x,
+            self.groups,
+            self.weight.clone(),
+            self.bias.clone(),
+            self.eps,
+            false,
+        )
     }
 
     pub(crate) fn forward_silu(&self, x: Tensor<4>) -> Tensor<4> {
-        kernels::group_norm(x, self.groups, self.weight.clone(), self.bias.clone(), self.eps, true)
+        kernels::group_norm(
+            x,
+            self.groups,
+            self.weight.clone(),
+            self.bias.clone(),
+            self.eps,
+            true,
+        )
     }
 }
 
@@ -109,14 +151,22 @@ pub(crate) struct Conv3x3 {
 
 impl Conv3x3 {
     pub(crate) fn new(p: &Params<'_>, input: usize, output: usize) -> Self {
-        Self { weight: p.weight("weight", [output, input, 3, 3]), bias: p.get("bias", [output]) }
+        Self {
+            weight: p.weight("weight", [output, input, 3, 3]),
+            bias: p.get("bias", [output]),
+        }
     }
 
     pub(crate) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         self.forward_strided(x, 1, kernels::Padding::Around)
     }
 
-    pub(crate) fn forward_strided(&self, x: Tensor<4>, stride: usize, padding: kernels::Padding) -> Tensor<4> {
+    pub(crate) fn forward_strided(
+        &self,
+        x: Tensor<4>,
+        stride: usize,
+        padding: kernels::Padding,
+    ) -> Tensor<4> {
         kernels::conv3x3(x, self.weight.clone(), self.bias.clone(), stride, padding)
     }
 

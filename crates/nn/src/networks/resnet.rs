@@ -15,7 +15,8 @@ pub(crate) struct ResnetShape {
     pub(crate) time: Option<usize>,
 }
 
-/// Two 3x3 convolutions, each after group norm and SiLU, added to the input; the time embedding enters between them.
+/// Two 3x3 convolutions, each after group norm and SiLU, added to the input; the time embedding
+/// enters between them.
 #[derive(Debug)]
 pub(crate) struct ResnetBlock {
     norm1: GroupNorm,
@@ -31,14 +32,18 @@ impl ResnetBlock {
         Self {
             norm1: GroupNorm::new(&p.at("norm1"), s.groups, input, s.eps),
             conv1: Conv3x3::new(&p.at("conv1"), input, output),
-            time_emb_proj: s.time.map(|width| Linear::new(&p.at("time_emb_proj"), width, output)),
+            time_emb_proj: s
+                .time
+                .map(|width| Linear::new(&p.at("time_emb_proj"), width, output)),
             norm2: GroupNorm::new(&p.at("norm2"), s.groups, output, s.eps),
             conv2: Conv3x3::new(&p.at("conv2"), output, output),
-            conv_shortcut: (input != output).then(|| Linear::from_conv(&p.at("conv_shortcut"), input, output)),
+            conv_shortcut: (input != output)
+                .then(|| Linear::from_conv(&p.at("conv_shortcut"), input, output)),
         }
     }
 
-    /// `[n, h, w, in]` to `[n, h, w, out]`; `time` is the SiLU of the time embedding, `[n, t]` or, for all pictures, `[1, t]`.
+    /// `[n, h, w, in]` to `[n, h, w, out]`; `time` is the SiLU of the time embedding, `[n, t]` or,
+    /// for all pictures, `[1, t]`.
     pub(crate) fn forward(&self, x: Tensor<4>, time: Option<&Tensor<2>>) -> Tensor<4> {
         let mut y = self.conv1.forward(self.norm1.forward_silu(x.clone()));
         if let (Some(project), Some(time)) = (&self.time_emb_proj, time) {
@@ -62,7 +67,10 @@ pub(crate) struct Downsample {
 
 impl Downsample {
     pub(crate) fn new(p: &Params<'_>, width: usize, padding: kernels::Padding) -> Self {
-        Self { conv: Conv3x3::new(&p.at("downsamplers.0.conv"), width, width), padding }
+        Self {
+            conv: Conv3x3::new(&p.at("downsamplers.0.conv"), width, width),
+            padding,
+        }
     }
 
     pub(crate) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
@@ -78,7 +86,9 @@ pub(crate) struct Upsample {
 
 impl Upsample {
     pub(crate) fn new(p: &Params<'_>, width: usize) -> Self {
-        Self { conv: Conv3x3::new(&p.at("upsamplers.0.conv"), width, width) }
+        Self {
+            conv: Conv3x3::new(&p.at("upsamplers.0.conv"), width, width),
+        }
     }
 
     pub(crate) fn forward(&self, x: Tensor<4>, size: [usize; 2]) -> Tensor<4> {

@@ -1,4 +1,5 @@
-//! The sinusoidal embedding of numbers (`Timesteps` of diffusers) and the two layers after it (`TimestepEmbedding`).
+//! The sinusoidal embedding of numbers (`Timesteps` of diffusers) and the two layers after it
+//! (`TimestepEmbedding`).
 
 use burn::tensor::{Device, Tensor, TensorData};
 use scumble_kernels as kernels;
@@ -9,7 +10,8 @@ use crate::weights::Params;
 /// Longest period, in timesteps.
 const MAX_PERIOD: f32 = 10_000.0;
 
-/// Cosines and sines of a number times falling frequencies (Vaswani et al. 2017, arXiv 1706.03762, section 3.5).
+/// Cosines and sines of a number times falling frequencies (Vaswani et al. 2017, arXiv 1706.03762,
+/// section 3.5).
 #[derive(Debug)]
 pub(crate) struct Timesteps {
     frequencies: Vec<f32>,
@@ -21,7 +23,10 @@ impl Timesteps {
     pub(crate) fn new(width: usize, cosine_first: bool, freq_shift: f64) -> Self {
         let half = width / 2;
         let frequency = |i| (-MAX_PERIOD.ln() * i as f32 / (half as f32 - freq_shift as f32)).exp();
-        Self { frequencies: (0..half).map(frequency).collect(), cosine_first }
+        Self {
+            frequencies: (0..half).map(frequency).collect(),
+            cosine_first,
+        }
     }
 
     /// n numbers to `[n, width]`.
@@ -51,11 +56,15 @@ pub(crate) struct TimestepEmbedding {
 
 impl TimestepEmbedding {
     pub(crate) fn new(p: &Params<'_>, input: usize, width: usize) -> Self {
-        Self { linear_1: Linear::new(&p.at("linear_1"), input, width), linear_2: Linear::new(&p.at("linear_2"), width, width) }
+        Self {
+            linear_1: Linear::new(&p.at("linear_1"), input, width),
+            linear_2: Linear::new(&p.at("linear_2"), width, width),
+        }
     }
 
     /// `[n, in]` to `[n, width]`.
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        self.linear_2.forward_rows(kernels::silu(self.linear_1.forward_rows(x)))
+        self.linear_2
+            .forward_rows(kernels::silu(self.linear_1.forward_rows(x)))
     }
 }

@@ -48,7 +48,11 @@ impl EncoderLayer {
     pub(crate) fn new(p: &Params<'_>, names: &LayerNames, s: LayerShape) -> Self {
         let projection = |name| {
             let p = p.at(name);
-            if names.qkv_bias { Linear::new(&p, s.width, s.width) } else { Linear::without_bias(&p, s.width, s.width) }
+            if names.qkv_bias {
+                Linear::new(&p, s.width, s.width)
+            } else {
+                Linear::without_bias(&p, s.width, s.width)
+            }
         };
         Self {
             norm1: LayerNorm::new(&p.at(names.norm1), s.width, s.eps),
@@ -67,8 +71,13 @@ impl EncoderLayer {
     /// What the attention adds to `x`, `[n, tokens, width]`.
     pub(crate) fn attended(&self, x: Tensor<3>, causal: bool) -> Tensor<3> {
         let y = self.norm1.forward(x);
-        let (q, k, v) = (self.q.forward(y.clone()), self.k.forward(y.clone()), self.v.forward(y));
-        self.out.forward(kernels::attention(q, k, v, self.heads, causal))
+        let (q, k, v) = (
+            self.q.forward(y.clone()),
+            self.k.forward(y.clone()),
+            self.v.forward(y),
+        );
+        self.out
+            .forward(kernels::attention(q, k, v, self.heads, causal))
     }
 
     /// Its attention's keys, `[n, tokens, width]`, all heads side by side.
@@ -78,7 +87,9 @@ impl EncoderLayer {
 
     pub(crate) fn forward(&self, x: Tensor<3>, causal: bool) -> Tensor<3> {
         let x = x.clone() + self.attended(x, causal);
-        let y = self.act.forward(self.up.forward(self.norm2.forward(x.clone())));
+        let y = self
+            .act
+            .forward(self.up.forward(self.norm2.forward(x.clone())));
         x + self.down.forward(y)
     }
 }

@@ -1,6 +1,6 @@
-//! The transformer between the U-Net's residual blocks (`Transformer2DModel`), and the `BasicTransformerBlock`s it is made of:
-//! self-attention over places, cross-attention to the prompt, feed-forward. Stable Diffusion 1.x and 2.x have one block in
-//! each, SDXL up to ten.
+//! The transformer between the U-Net's residual blocks (`Transformer2DModel`), and the
+//! `BasicTransformerBlock`s it is made of: self-attention over places, cross-attention to the
+//! prompt, feed-forward. Stable Diffusion 1.x and 2.x have one block in each, SDXL up to ten.
 
 use burn::tensor::{Tensor, activation::softmax};
 use scumble_kernels as kernels;
@@ -51,10 +51,19 @@ impl Attention {
 
     fn keys_values(&self, from: &Tensor<3>, gates: Gates<'_>) -> KeysValues {
         let product = |layer: &Linear| layer.forward_gated(from.clone(), gates);
-        KeysValues { keys: product(&self.to_k), values: product(&self.to_v) }
+        KeysValues {
+            keys: product(&self.to_k),
+            values: product(&self.to_v),
+        }
     }
 
-    fn forward(&self, x: Tensor<3>, seen: KeysValues, gates: Gates<'_>, watch: Option<&mut Watch>) -> Tensor<3> {
+    fn forward(
+        &self,
+        x: Tensor<3>,
+        seen: KeysValues,
+        gates: Gates<'_>,
+        watch: Option<&mut Watch>,
+    ) -> Tensor<3> {
         let queries = self.to_q.forward_gated(x, gates);
         let mut watch = watch;
         let mixed = match &mut watch {
@@ -66,7 +75,9 @@ impl Attention {
             _ => kernels::attention(queries, seen.keys, seen.values, self.heads, false),
         };
         let out = self.to_out.forward_gated(mixed, gates);
-        let Some(bottleneck) = &self.bottleneck else { return out };
+        let Some(bottleneck) = &self.bottleneck else {
+            return out;
+        };
         let added = bottleneck.forward(out.clone());
         if let Some(watch) = watch {
             watch.added.push(added.clone());
@@ -78,16 +89,26 @@ impl Attention {
 /// Factors of low-rank paths, `[n, rank]`; none where all are 1.
 type Gates<'a> = Option<&'a Tensor<2>>;
 
-/// What `kernels::attention` computes, and the weights it computed it with, `[n, heads, tokens, keys]`.
-fn attention_with_map(queries: Tensor<3>, seen: KeysValues, heads: usize) -> (Tensor<3>, Tensor<4>) {
+/// What `kernels::attention` computes, and the weights it computed it with, `[n, heads, tokens,
+/// keys]`.
+fn attention_with_map(
+    queries: Tensor<3>,
+    seen: KeysValues,
+    heads: usize,
+) -> (Tensor<3>, Tensor<4>) {
     let [n, tokens, c] = queries.dims();
     let split = |x: Tensor<3>| {
         let [n, l, c] = x.dims();
         x.reshape([n, l, heads, c / heads]).swap_dims(1, 2)
     };
-    let scores = split(queries).matmul(split(seen.keys).transpose()) / (c as f64 / heads as f64).sqrt();
+    let scores =
+        split(queries).matmul(split(seen.keys).transpose()) / (c as f64 / heads as f64).sqrt();
     let map = softmax(scores, 3);
-    let mixed = map.clone().matmul(split(seen.values)).swap_dims(1, 2).reshape([n, tokens, c]);
+    let mixed = map
+        .clone()
+        .matmul(split(seen.values))
+        .swap_dims(1, 2)
+        .reshape([n, tokens, c]);
     (mixed, map)
 }
 
@@ -117,29 +138,48 @@ impl BasicTransformerBlock {
     }
 
     /// What its cross-attention makes of a prompt, `[n, tokens, width of the prompt]`.
-    fn prompt(&self, hidden: &Tensor<3>, gates: Gates<'_>, removal: Option<&Removal>) -> KeysValues {
+    fn prompt(
+        &self,
+        hidden: &Tensor<3>,
+        gates: Gates<'_>,
+        removal: Option<&Removal>,
+    ) -> KeysValues {
         let seen = self.attn2.keys_values(hidden, gates);
         match removal {
             None => seen,
-            Some(removal) => {
-                KeysValues { values: removal.apply(seen.values, |hidden| self.attn2.to_v.forward_rows(hidden)), ..seen }
-            }
+            Some(removal) => KeysValues {
+                values: removal.apply(seen.values, |hidden| self.attn2.to_v.forward_rows(hidden)),
+                ..seen
+            },
         }
     }
 
     /// - y and result: `[n, places, c]`
     /// - prompt: what [`prompt`](Self::prompt) gave
-    fn forward(&self, y: Tensor<3>, prompt: KeysValues, gates: Gates<'_>, watch: Option<&mut Watch>) -> Tensor<3> {
+    fn forward(
+        &self,
+        y: Tensor<3>,
+        prompt: KeysValues,
+        gates: Gates<'_>,
+        watch: Option<&mut Watch>,
+    ) -> Tensor<3> {
         let own = self.norm1.forward(y.clone());
         let seen = self.attn1.keys_values(&own, gates);
         let y = y + self.attn1.forward(own, seen, gates, None);
-        let y = y.clone() + self.attn2.forward(self.norm2.forward(y), prompt, gates, watch);
-        let wide = kernels::geglu(self.ff_in.forward_gated(self.norm3.forward(y.clone()), gates));
+        let y = y.clone()
+            + self
+                .attn2
+                .forward(self.norm2.forward(y), prompt, gates, watch);
+        let wide = kernels::geglu(
+            self.ff_in
+                .forward_gated(self.norm3.forward(y.clone()), gates),
+        );
         y + self.ff_out.forward_gated(wide, gates)
     }
 }
 
-/// A `Transformer2DModel`: a projection, `BasicTransformerBlock`s one after the other, and a projection, added to the input.
+/// A `Transformer2DModel`: a projection, `BasicTransformerBlock`s one after the other, and a
+/// projection, added to the input.
 #[derive(Debug)]
 pub(crate) struct Transformer2DModel {
     norm: GroupNorm,
@@ -150,28 +190,43 @@ pub(crate) struct Transformer2DModel {
 
 impl Transformer2DModel {
     /// A transformer with `layers` blocks.
-    pub(crate) fn new(p: &Params<'_>, s: TransformerShape, width: usize, heads: usize, layers: usize) -> Self {
+    pub(crate) fn new(
+        p: &Params<'_>,
+        s: TransformerShape,
+        width: usize,
+        heads: usize,
+        layers: usize,
+    ) -> Self {
         let projection = |name| {
             let p = p.at(name);
-            if s.linear_projection { Linear::new(&p, width, width) } else { Linear::from_conv(&p, width, width) }
+            if s.linear_projection {
+                Linear::new(&p, width, width)
+            } else {
+                Linear::from_conv(&p, width, width)
+            }
         };
         let blocks = p.at("transformer_blocks");
         Self {
             norm: GroupNorm::new(&p.at("norm"), s.groups, width, GROUP_NORM_EPS),
             proj_in: projection("proj_in"),
-            transformer_blocks: (0..layers).map(|i| BasicTransformerBlock::new(&blocks.at(i), s, width, heads)).collect(),
+            transformer_blocks: (0..layers)
+                .map(|i| BasicTransformerBlock::new(&blocks.at(i), s, width, heads))
+                .collect(),
             proj_out: projection("proj_out"),
         }
     }
 
-    /// What the cross-attention of each of its blocks makes of a prompt, `[n, tokens, width of the prompt]`.
+    /// What the cross-attention of each of its blocks makes of a prompt, `[n, tokens, width of the
+    /// prompt]`.
     pub(crate) fn prompt<'a>(
         &'a self,
         hidden: &'a Tensor<3>,
         gates: Gates<'a>,
         removal: Option<&'a Removal>,
     ) -> impl Iterator<Item = KeysValues> + 'a {
-        self.transformer_blocks.iter().map(move |block| block.prompt(hidden, gates, removal))
+        self.transformer_blocks
+            .iter()
+            .map(move |block| block.prompt(hidden, gates, removal))
     }
 
     /// - x and result: `[n, h, w, c]`
@@ -184,7 +239,9 @@ impl Transformer2DModel {
         mut watch: Option<&mut Watch>,
     ) -> Tensor<4> {
         let [n, h, w, c] = x.dims();
-        let mut y = self.proj_in.forward_gated(self.norm.forward(x.clone()).reshape([n, h * w, c]), gates);
+        let mut y = self
+            .proj_in
+            .forward_gated(self.norm.forward(x.clone()).reshape([n, h * w, c]), gates);
         for (block, prompt) in self.transformer_blocks.iter().zip(seen) {
             y = block.forward(y, prompt, gates, watch.as_deref_mut());
         }

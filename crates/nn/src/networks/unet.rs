@@ -1,5 +1,6 @@
-//! The denoiser of Stable Diffusion 1.x and 2.x (`UNet2DConditionModel`; Rombach et al. 2022, arXiv 2112.10752) and of SDXL (Podell
-//! et al. 2023, arXiv 2307.01952), whose transformers have several blocks and whose time embedding takes added conditioning.
+//! The denoiser of Stable Diffusion 1.x and 2.x (`UNet2DConditionModel`; Rombach et al. 2022, arXiv
+//! 2112.10752) and of SDXL (Podell et al. 2023, arXiv 2307.01952), whose transformers have several
+//! blocks and whose time embedding takes added conditioning.
 
 use burn::tensor::Tensor;
 use scumble_kernels as kernels;
@@ -41,7 +42,8 @@ pub struct UNet {
     conv_out: Conv3x3,
 }
 
-/// One level: residual blocks, each followed by a transformer where the level attends to the prompt, then a change of size.
+/// One level: residual blocks, each followed by a transformer where the level attends to the
+/// prompt, then a change of size.
 #[derive(Debug)]
 struct Block<R> {
     resnets: Vec<ResnetBlock>,
@@ -50,7 +52,13 @@ struct Block<R> {
 }
 
 impl<R> Block<R> {
-    fn layer(&self, j: usize, x: Tensor<4>, time: &Tensor<2>, prompt: &mut Prompt<'_>) -> Tensor<4> {
+    fn layer(
+        &self,
+        j: usize,
+        x: Tensor<4>,
+        time: &Tensor<2>,
+        prompt: &mut Prompt<'_>,
+    ) -> Tensor<4> {
         let x = self.resnets[j].forward(x, Some(time));
         match self.attentions.get(j) {
             Some(attention) => prompt.attend(attention, x),
@@ -77,7 +85,11 @@ impl UNet {
     /// The network over its tensors.
     pub fn new(config: &UNetConfig, weights: &Weights) -> Self {
         let (evaluations, moves) = (weights.evaluations().clone(), weights.tracked());
-        Self { evaluations, moves, ..Self::build(config, &Params::new(weights)) }
+        Self {
+            evaluations,
+            moves,
+            ..Self::build(config, &Params::new(weights))
+        }
     }
 
     /// The names and shapes it asks for.
@@ -89,7 +101,11 @@ impl UNet {
         let widths = &c.block_out_channels;
         let last = widths.len() - 1;
         let time_width = 4 * widths[0];
-        let resnet = ResnetShape { groups: c.norm_num_groups, eps: c.norm_eps, time: Some(time_width) };
+        let resnet = ResnetShape {
+            groups: c.norm_num_groups,
+            eps: c.norm_eps,
+            time: Some(time_width),
+        };
         let shape = TransformerShape {
             groups: c.norm_num_groups,
             context: c.cross_attention_dim,
@@ -97,7 +113,9 @@ impl UNet {
         };
         // A level without a transformer has no depths.
         let attentions = |p: &Params<'_>, depths: &[usize], width: usize, heads: usize| -> Vec<_> {
-            let one = |(j, &layers)| Transformer2DModel::new(&p.at("attentions").at(j), shape, width, heads, layers);
+            let one = |(j, &layers)| {
+                Transformer2DModel::new(&p.at("attentions").at(j), shape, width, heads, layers)
+            };
             depths.iter().enumerate().map(one).collect()
         };
 
@@ -106,17 +124,29 @@ impl UNet {
             let (input, width) = (widths[i.saturating_sub(1)], widths[i]);
             Block {
                 resnets: (0..c.layers_per_block)
-                    .map(|j| ResnetBlock::new(&p.at("resnets").at(j), resnet, if j == 0 { input } else { width }, width))
+                    .map(|j| {
+                        ResnetBlock::new(
+                            &p.at("resnets").at(j),
+                            resnet,
+                            if j == 0 { input } else { width },
+                            width,
+                        )
+                    })
                     .collect(),
                 attentions: attentions(&p, &c.down_transformer_layers[i], width, c.heads[i]),
                 resize: (i != last).then(|| Downsample::new(&p, width, kernels::Padding::Around)),
             }
         });
-        // Going up, block i mirrors level last - i; its residual blocks also take the outputs kept on the way down.
+        // Going up, block i mirrors level last - i; its residual blocks also take the outputs kept
+        // on the way down.
         let up_blocks = (0..=last).map(|i| {
             let p = p.at("up_blocks").at(i);
             let level = last - i;
-            let (width, before, skip_last) = (widths[level], widths[(level + 1).min(last)], widths[level.saturating_sub(1)]);
+            let (width, before, skip_last) = (
+                widths[level],
+                widths[(level + 1).min(last)],
+                widths[level.saturating_sub(1)],
+            );
             let layers = c.layers_per_block + 1;
             Block {
                 resnets: (0..layers)
@@ -138,7 +168,9 @@ impl UNet {
             conv_in: Conv3x3::new(&p.at("conv_in"), c.in_channels, widths[0]),
             time_proj: Timesteps::new(widths[0], c.flip_sin_to_cos, c.freq_shift),
             time_embedding: TimestepEmbedding::new(&p.at("time_embedding"), widths[0], time_width),
-            added: c.text_time.map(|added| AddedEmbedding::new(p, c, added, time_width)),
+            added: c
+                .text_time
+                .map(|added| AddedEmbedding::new(p, c, added, time_width)),
             down_blocks: down_blocks.collect(),
             mid_resnet0: ResnetBlock::new(&mid.at("resnets.0"), resnet, widths[last], widths[last]),
             mid_attention: Transformer2DModel::new(
@@ -150,7 +182,12 @@ impl UNet {
             ),
             mid_resnet1: ResnetBlock::new(&mid.at("resnets.1"), resnet, widths[last], widths[last]),
             up_blocks: up_blocks.collect(),
-            conv_norm_out: GroupNorm::new(&p.at("conv_norm_out"), c.norm_num_groups, widths[0], c.norm_eps),
+            conv_norm_out: GroupNorm::new(
+                &p.at("conv_norm_out"),
+                c.norm_num_groups,
+                widths[0],
+                c.norm_eps,
+            ),
             conv_out: Conv3x3::new(&p.at("conv_out"), widths[0], c.out_channels),
         }
     }
@@ -165,15 +202,23 @@ impl UNet {
     /// # Panics
     /// Where [`try_forward`](Self::try_forward) is an error.
     pub fn forward(&self, sample: Tensor<4>, timesteps: &[f32], context: &Context) -> Tensor<4> {
-        self.try_forward(sample, timesteps, context, None).unwrap_or_else(|error| panic!("{error}"))
+        self.try_forward(sample, timesteps, context, None)
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// The same, with what happens on the way.
     ///
     /// # Panics
     /// As [`forward`](Self::forward).
-    pub fn forward_watched(&self, sample: Tensor<4>, timesteps: &[f32], context: &Context, watch: &mut Watch) -> Tensor<4> {
-        self.try_forward(sample, timesteps, context, Some(watch)).unwrap_or_else(|error| panic!("{error}"))
+    pub fn forward_watched(
+        &self,
+        sample: Tensor<4>,
+        timesteps: &[f32],
+        context: &Context,
+        watch: &mut Watch,
+    ) -> Tensor<4> {
+        self.try_forward(sample, timesteps, context, Some(watch))
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// As [`forward`](Self::forward), for a network that may be SDXL's.
@@ -188,14 +233,23 @@ impl UNet {
         watch: Option<&mut Watch>,
     ) -> Result<Tensor<4>> {
         let time = self.time_embedding(timesteps, &sample, context)?;
-        let told = context.hidden().is_autodiff() || context.added().is_some_and(|added| added.pooled.is_autodiff());
+        let told = context.hidden().is_autodiff()
+            || context
+                .added()
+                .is_some_and(|added| added.pooled.is_autodiff());
         let gradient = self.moves || sample.is_autodiff() || told;
         self.evaluations.count(sample.dims()[0], gradient);
         let gates = context.gates();
         let seen = context.keys_values(self.id, |hidden| {
-            self.attentions().flat_map(|attention| attention.prompt(hidden, gates, context.removal())).collect()
+            self.attentions()
+                .flat_map(|attention| attention.prompt(hidden, gates, context.removal()))
+                .collect()
         });
-        let mut prompt = Prompt { seen: seen.into_iter(), gates, watch };
+        let mut prompt = Prompt {
+            seen: seen.into_iter(),
+            gates,
+            watch,
+        };
         let mut x = self.conv_in.forward(sample.permute([0, 2, 3, 1]));
 
         let mut skips = vec![x.clone()];
@@ -217,7 +271,12 @@ impl UNet {
         for block in &self.up_blocks {
             for j in 0..block.resnets.len() {
                 let skip = skips.pop().into_iter();
-                x = block.layer(j, Tensor::cat(std::iter::once(x).chain(skip).collect(), 3), &time, &mut prompt);
+                x = block.layer(
+                    j,
+                    Tensor::cat(std::iter::once(x).chain(skip).collect(), 3),
+                    &time,
+                    &mut prompt,
+                );
             }
             if let (Some(up), Some(next)) = (&block.resize, skips.last()) {
                 // The size that the way down had there: twice this one, unless that was odd.
@@ -225,22 +284,37 @@ impl UNet {
                 x = up.forward(x, [h, w]);
             }
         }
-        Ok(self.conv_out.forward(self.conv_norm_out.forward_silu(x)).permute([0, 3, 1, 2]))
+        Ok(self
+            .conv_out
+            .forward(self.conv_norm_out.forward_silu(x))
+            .permute([0, 3, 1, 2]))
     }
 
     /// All transformers, in the order in which a picture meets them.
     fn attentions(&self) -> impl Iterator<Item = &Transformer2DModel> {
         let down = self.down_blocks.iter().flat_map(|block| &block.attentions);
-        down.chain([&self.mid_attention]).chain(self.up_blocks.iter().flat_map(|block| &block.attentions))
+        down.chain([&self.mid_attention])
+            .chain(self.up_blocks.iter().flat_map(|block| &block.attentions))
     }
 
-    /// The SiLU of the time embedding, `[n, 4 c]`: every residual block wants it so. One row if all timesteps are the same,
-    /// as in sampling, and nothing is added.
-    fn time_embedding(&self, timesteps: &[f32], sample: &Tensor<4>, context: &Context) -> Result<Tensor<2>> {
+    /// The SiLU of the time embedding, `[n, 4 c]`: every residual block wants it so. One row if all
+    /// timesteps are the same, as in sampling, and nothing is added.
+    fn time_embedding(
+        &self,
+        timesteps: &[f32],
+        sample: &Tensor<4>,
+        context: &Context,
+    ) -> Result<Tensor<2>> {
         let same = timesteps.windows(2).all(|pair| pair[0] == pair[1]);
-        let timesteps = if same { &timesteps[..timesteps.len().min(1)] } else { timesteps };
+        let timesteps = if same {
+            &timesteps[..timesteps.len().min(1)]
+        } else {
+            timesteps
+        };
         let device = sample.device().without_autodiff();
-        let time = self.time_embedding.forward(self.time_proj.forward(timesteps, &device));
+        let time = self
+            .time_embedding
+            .forward(self.time_proj.forward(timesteps, &device));
         let time = match (&self.added, context.added()) {
             (None, None) => time,
             (Some(embedding), Some(added)) => time + embedding.forward(sample.dims()[0], added)?,
@@ -249,7 +323,11 @@ impl UNet {
                     "this U-Net needs added conditioning (pooled prompt embeddings and time ids), and there is none",
                 ));
             }
-            (None, Some(_)) => return Err(Error::input("this U-Net has no place for added conditioning")),
+            (None, Some(_)) => {
+                return Err(Error::input(
+                    "this U-Net has no place for added conditioning",
+                ));
+            }
         };
         Ok(kernels::silu(time))
     }

@@ -1,4 +1,5 @@
-//! The autoencoder between pictures and latents (`AutoencoderKL`; Rombach et al. 2022, arXiv 2112.10752).
+//! The autoencoder between pictures and latents (`AutoencoderKL`; Rombach et al. 2022, arXiv
+//! 2112.10752).
 
 use burn::tensor::Tensor;
 use scumble_kernels as kernels;
@@ -53,8 +54,12 @@ impl Vae {
     /// - pictures: `[n, 3, h, w]` in [-1, 1]
     /// - result: `[n, z, h / f, w / f]`
     pub fn encode(&self, pictures: Tensor<4>) -> Tensor<4> {
-        let moments = self.quant_conv.forward_map(self.encoder.forward(pictures.permute([0, 2, 3, 1])));
-        moments.narrow(3, 0, self.latent_channels).permute([0, 3, 1, 2])
+        let moments = self
+            .quant_conv
+            .forward_map(self.encoder.forward(pictures.permute([0, 2, 3, 1])));
+        moments
+            .narrow(3, 0, self.latent_channels)
+            .permute([0, 3, 1, 2])
     }
 
     /// Pictures from latents, after division by `scaling_factor`; not clamped.
@@ -63,7 +68,9 @@ impl Vae {
     /// - latents: `[n, z, h, w]`
     /// - result: `[n, 3, f * h, f * w]`, about in [-1, 1]
     pub fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
-        let x = self.post_quant_conv.forward_map(latents.permute([0, 2, 3, 1]));
+        let x = self
+            .post_quant_conv
+            .forward_map(latents.permute([0, 2, 3, 1]));
         self.decoder.forward(x).permute([0, 3, 1, 2])
     }
 }
@@ -98,8 +105,15 @@ impl MidBlock {
         let x = self.resnet0.forward(x, None);
         let [n, h, w, c] = x.dims();
         let y = self.group_norm.forward(x.clone()).reshape([n, h * w, c]);
-        let (q, k, v) = (self.to_q.forward(y.clone()), self.to_k.forward(y.clone()), self.to_v.forward(y));
-        let y = self.to_out.forward(kernels::attention(q, k, v, 1, false)).reshape([n, h, w, c]);
+        let (q, k, v) = (
+            self.to_q.forward(y.clone()),
+            self.to_k.forward(y.clone()),
+            self.to_v.forward(y),
+        );
+        let y = self
+            .to_out
+            .forward(kernels::attention(q, k, v, 1, false))
+            .reshape([n, h, w, c]);
         self.resnet1.forward(x + y, None)
     }
 }
@@ -115,32 +129,55 @@ struct Encoder {
 
 impl Encoder {
     fn build(c: &VaeConfig, p: &Params<'_>) -> Self {
-        let shape = ResnetShape { groups: c.norm_num_groups, eps: EPS, time: None };
+        let shape = ResnetShape {
+            groups: c.norm_num_groups,
+            eps: EPS,
+            time: None,
+        };
         let widths = &c.block_out_channels;
         let last = widths.len() - 1;
         let down_blocks = widths.iter().enumerate().map(|(i, &width)| {
             let p = p.at("down_blocks").at(i);
             let input = widths[i.saturating_sub(1)];
             let resnets = (0..c.layers_per_block)
-                .map(|j| ResnetBlock::new(&p.at("resnets").at(j), shape, if j == 0 { input } else { width }, width))
+                .map(|j| {
+                    ResnetBlock::new(
+                        &p.at("resnets").at(j),
+                        shape,
+                        if j == 0 { input } else { width },
+                        width,
+                    )
+                })
                 .collect();
-            (resnets, (i != last).then(|| Downsample::new(&p, width, kernels::Padding::BelowRight)))
+            (
+                resnets,
+                (i != last).then(|| Downsample::new(&p, width, kernels::Padding::BelowRight)),
+            )
         });
         Self {
             conv_in: Conv3x3::new(&p.at("conv_in"), c.in_channels, widths[0]),
             down_blocks: down_blocks.collect(),
             mid_block: MidBlock::build(&p.at("mid_block"), shape, widths[last]),
-            conv_norm_out: GroupNorm::new(&p.at("conv_norm_out"), c.norm_num_groups, widths[last], EPS),
+            conv_norm_out: GroupNorm::new(
+                &p.at("conv_norm_out"),
+                c.norm_num_groups,
+                widths[last],
+                EPS,
+            ),
             conv_out: Conv3x3::new(&p.at("conv_out"), widths[last], 2 * c.latent_channels),
         }
     }
 
     fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let x = self.down_blocks.iter().fold(self.conv_in.forward(x), |x, (resnets, down)| {
-            let x = resnets.iter().fold(x, |x, resnet| resnet.forward(x, None));
-            down.as_ref().map_or(x.clone(), |down| down.forward(x))
-        });
-        self.conv_out.forward(self.conv_norm_out.forward_silu(self.mid_block.forward(x)))
+        let x = self
+            .down_blocks
+            .iter()
+            .fold(self.conv_in.forward(x), |x, (resnets, down)| {
+                let x = resnets.iter().fold(x, |x, resnet| resnet.forward(x, None));
+                down.as_ref().map_or(x.clone(), |down| down.forward(x))
+            });
+        self.conv_out
+            .forward(self.conv_norm_out.forward_silu(self.mid_block.forward(x)))
     }
 }
 
@@ -155,14 +192,25 @@ struct Decoder {
 
 impl Decoder {
     fn build(c: &VaeConfig, p: &Params<'_>) -> Self {
-        let shape = ResnetShape { groups: c.norm_num_groups, eps: EPS, time: None };
+        let shape = ResnetShape {
+            groups: c.norm_num_groups,
+            eps: EPS,
+            time: None,
+        };
         let widths: Vec<usize> = c.block_out_channels.iter().rev().copied().collect();
         let last = widths.len() - 1;
         let up_blocks = widths.iter().enumerate().map(|(i, &width)| {
             let p = p.at("up_blocks").at(i);
             let input = widths[i.saturating_sub(1)];
             let resnets = (0..=c.layers_per_block)
-                .map(|j| ResnetBlock::new(&p.at("resnets").at(j), shape, if j == 0 { input } else { width }, width))
+                .map(|j| {
+                    ResnetBlock::new(
+                        &p.at("resnets").at(j),
+                        shape,
+                        if j == 0 { input } else { width },
+                        width,
+                    )
+                })
                 .collect();
             (resnets, (i != last).then(|| Upsample::new(&p, width)))
         });
@@ -170,7 +218,12 @@ impl Decoder {
             conv_in: Conv3x3::new(&p.at("conv_in"), c.latent_channels, widths[0]),
             mid_block: MidBlock::build(&p.at("mid_block"), shape, widths[0]),
             up_blocks: up_blocks.collect(),
-            conv_norm_out: GroupNorm::new(&p.at("conv_norm_out"), c.norm_num_groups, widths[last], EPS),
+            conv_norm_out: GroupNorm::new(
+                &p.at("conv_norm_out"),
+                c.norm_num_groups,
+                widths[last],
+                EPS,
+            ),
             conv_out: Conv3x3::new(&p.at("conv_out"), widths[last], c.out_channels),
         }
     }
@@ -180,7 +233,8 @@ impl Decoder {
         let x = self.up_blocks.iter().fold(x, |x, (resnets, up)| {
             let x = resnets.iter().fold(x, |x, resnet| resnet.forward(x, None));
             let [_, h, w, _] = x.dims();
-            up.as_ref().map_or(x.clone(), |up| up.forward(x, [2 * h, 2 * w]))
+            up.as_ref()
+                .map_or(x.clone(), |up| up.forward(x, [2 * h, 2 * w]))
         });
         self.conv_out.forward(self.conv_norm_out.forward_silu(x))
     }

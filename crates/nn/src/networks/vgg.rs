@@ -1,4 +1,5 @@
-//! VGG-16's convolutions in the form of torchvision (Simonyan and Zisserman 2015, arXiv 1409.1556), one of LPIPS' two backbones.
+//! VGG-16's convolutions in the form of torchvision (Simonyan and Zisserman 2015, arXiv 1409.1556),
+//! one of LPIPS' two backbones.
 
 use burn::tensor::Tensor;
 
@@ -12,7 +13,13 @@ pub struct Vgg16 {
 }
 
 /// The positions of each stage's convolutions in `features`.
-const STAGES: [&[usize]; 5] = [&[0, 2], &[5, 7], &[10, 12, 14], &[17, 19, 21], &[24, 26, 28]];
+const STAGES: [&[usize]; 5] = [
+    &[0, 2],
+    &[5, 7],
+    &[10, 12, 14],
+    &[17, 19, 21],
+    &[24, 26, 28],
+];
 
 impl Vgg16 {
     /// Channels of each stage.
@@ -35,11 +42,21 @@ impl Vgg16 {
         let p = root.at("features");
         let mut input = 3;
         let mut stage = |(places, output): (&[usize], usize)| -> Vec<Conv> {
-            let conv =
-                |&at: &usize| Conv::new(&p.at(at), ConvShape::square(std::mem::replace(&mut input, output), output, 3, 1, 1));
+            let conv = |&at: &usize| {
+                Conv::new(
+                    &p.at(at),
+                    ConvShape::square(std::mem::replace(&mut input, output), output, 3, 1, 1),
+                )
+            };
             places.iter().map(conv).collect()
         };
-        Self { stages: STAGES.into_iter().zip(Self::CHANNELS).map(&mut stage).collect() }
+        Self {
+            stages: STAGES
+                .into_iter()
+                .zip(Self::CHANNELS)
+                .map(&mut stage)
+                .collect(),
+        }
     }
 
     /// What the last convolution of each stage sees, after its ReLU.

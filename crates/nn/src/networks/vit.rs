@@ -1,4 +1,5 @@
-//! ViT as an image classifier (Dosovitskiy et al. 2021, arXiv 2010.11929), `ViTForImageClassification`.
+//! ViT as an image classifier (Dosovitskiy et al. 2021, arXiv 2010.11929),
+//! `ViTForImageClassification`.
 
 use burn::tensor::Tensor;
 use scumble_kernels as kernels;
@@ -59,10 +60,15 @@ impl Vit {
         let positions = (c.image_size / c.patch_size).pow(2) + 1;
         Self {
             cls_token: e.get("cls_token", [1, 1, c.hidden_size]),
-            projection: e.get("patch_embeddings.projection.weight", [c.hidden_size, 3, c.patch_size, c.patch_size]),
+            projection: e.get(
+                "patch_embeddings.projection.weight",
+                [c.hidden_size, 3, c.patch_size, c.patch_size],
+            ),
             projection_bias: e.get("patch_embeddings.projection.bias", [c.hidden_size]),
             position_embeddings: e.get("position_embeddings", [1, positions, c.hidden_size]),
-            layers: (0..c.num_hidden_layers).map(|i| EncoderLayer::new(&p.at("encoder.layer").at(i), &names, shape)).collect(),
+            layers: (0..c.num_hidden_layers)
+                .map(|i| EncoderLayer::new(&p.at("encoder.layer").at(i), &names, shape))
+                .collect(),
             layernorm: LayerNorm::new(&p.at("layernorm"), c.hidden_size, c.layer_norm_eps),
             classifier: Linear::new(&root.at("classifier"), c.hidden_size, c.labels.len()),
         }
@@ -87,7 +93,8 @@ impl Vit {
         self.layernorm.forward(x.narrow(1, 0, 1)).squeeze_dim(1)
     }
 
-    /// The keys of the last layer's attention, all heads side by side; without layers, its embedded tokens.
+    /// The keys of the last layer's attention, all heads side by side; without layers, its embedded
+    /// tokens.
     ///
     /// # Shapes
     /// - pictures: `[n, 3, side, side]`, normalised
@@ -102,9 +109,17 @@ impl Vit {
     /// Embeds the pictures and goes through the first `layers` layers, `[n, 1 + patches, width]`.
     fn through(&self, pictures: Tensor<4>, layers: usize) -> Tensor<3> {
         let n = pictures.dims()[0];
-        let x = kernels::patches(pictures, self.projection.clone(), Some(self.projection_bias.clone()));
+        let x = kernels::patches(
+            pictures,
+            self.projection.clone(),
+            Some(self.projection_bias.clone()),
+        );
         let width = x.dims()[2];
-        let x = Tensor::cat(vec![self.cls_token.clone().expand([n, 1, width]), x], 1) + self.position_embeddings.clone();
-        self.layers.iter().take(layers).fold(x, |x, layer| layer.forward(x, false))
+        let x = Tensor::cat(vec![self.cls_token.clone().expand([n, 1, width]), x], 1)
+            + self.position_embeddings.clone();
+        self.layers
+            .iter()
+            .take(layers)
+            .fold(x, |x, layer| layer.forward(x, false))
     }
 }

@@ -16,6 +16,9 @@ pub struct Watch {
 impl Watch {
     /// Maps and all.
     pub fn maps() -> Self {
-        Self { wants_maps: true, ..Self::default() }
+        Self {
+            wants_maps: true,
+            ..Self::default()
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! The alphabet of byte-level BPE: one printable character for each byte (GPT-2, Radford et al. 2019).
+//! The alphabet of byte-level BPE: one printable character for each byte (GPT-2, Radford et al.
+//! 2019).
 
 use std::sync::LazyLock;
 
@@ -7,19 +8,26 @@ pub(super) const WORD_END: &str = "</w>";
 
 /// The bytes in the order of CLIP's first 256 ids: the printable ones of Latin-1, then the others.
 pub(super) fn in_vocabulary_order() -> impl Iterator<Item = u8> {
-    (0..=255u8).filter(|b| printable(*b)).chain((0..=255u8).filter(|b| !printable(*b)))
+    (0..=255u8)
+        .filter(|b| printable(*b))
+        .chain((0..=255u8).filter(|b| !printable(*b)))
 }
 
 fn printable(byte: u8) -> bool {
     matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff)
 }
 
-/// The character that stands for each byte: itself where printable, otherwise the next free one from U+0100 on.
+/// The character that stands for each byte: itself where printable, otherwise the next free one
+/// from U+0100 on.
 static CHARACTERS: LazyLock<[char; 256]> = LazyLock::new(|| {
     let mut free = '\u{100}'..='\u{1ff}';
     std::array::from_fn(|b| {
         let byte = b as u8;
-        if printable(byte) { char::from(byte) } else { free.next().unwrap_or(char::REPLACEMENT_CHARACTER) }
+        if printable(byte) {
+            char::from(byte)
+        } else {
+            free.next().unwrap_or(char::REPLACEMENT_CHARACTER)
+        }
     })
 });
 
@@ -31,7 +39,10 @@ pub(super) fn character(byte: u8) -> char {
 fn byte(character: char) -> Option<u8> {
     match u32::from(character) {
         c @ 0..=0xff => u8::try_from(c).ok().filter(|b| printable(*b)),
-        0x100..=0x1ff => CHARACTERS.iter().position(|c| *c == character).and_then(|b| u8::try_from(b).ok()),
+        0x100..=0x1ff => CHARACTERS
+            .iter()
+            .position(|c| *c == character)
+            .and_then(|b| u8::try_from(b).ok()),
         _ => None,
     }
 }
@@ -59,11 +70,22 @@ mod tests {
     fn every_byte_has_its_own_character() {
         let order: Vec<u8> = in_vocabulary_order().collect();
         assert_eq!(order.len(), 256);
-        // The first ids of CLIP's vocab.json, and the first of the bytes that cannot be printed (188).
-        assert_eq!((character(order[0]), character(order[94]), character(order[188])), ('!', '¡', 'Ā'));
+        // The first ids of CLIP's vocab.json, and the first of the bytes that cannot be printed
+        // (188).
+        assert_eq!(
+            (
+                character(order[0]),
+                character(order[94]),
+                character(order[188])
+            ),
+            ('!', '¡', 'Ā')
+        );
         for b in 0..=255u8 {
             assert_eq!(byte(character(b)), Some(b));
         }
-        assert_eq!((byte(' '), byte('\u{ad}'), byte('\u{1ff}'), byte('世')), (None, None, None, None));
+        assert_eq!(
+            (byte(' '), byte('\u{ad}'), byte('\u{1ff}'), byte('世')),
+            (None, None, None, None)
+        );
     }
 }

@@ -1,13 +1,15 @@
 //! From text to words to tokens: CLIP's pipeline, always the same whatever a file says.
 //!
-//! A `tokenizer.json` may describe any pipeline, with any regular expression. Nothing of it is run: it is compared with
-//! CLIP's, and another one is refused by name.
+//! A `tokenizer.json` may describe any pipeline, with any regular expression. Nothing of it is run:
+//! it is compared with CLIP's, and another one is refused by name.
 
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 use tokenizers::models::bpe::{BPE, Vocab};
-use tokenizers::normalizers::{Lowercase, NFC, NormalizerWrapper, Replace, Sequence as Normalizers};
+use tokenizers::normalizers::{
+    Lowercase, NFC, NormalizerWrapper, Replace, Sequence as Normalizers,
+};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::sequence::Sequence as PreTokenizers;
@@ -19,12 +21,15 @@ use super::vocabulary::Vocabulary;
 use crate::error::{Error, Result};
 
 /// Text to ids, without start, end, truncation and padding.
-pub(super) type Pipeline = TokenizerImpl<BPE, Normalizers, PreTokenizers, PostProcessorWrapper, DecoderWrapper>;
+pub(super) type Pipeline =
+    TokenizerImpl<BPE, Normalizers, PreTokenizers, PostProcessorWrapper, DecoderWrapper>;
 
 /// Runs of white space become one space.
 const SPACES: &str = r"\s+";
-/// The split of transformers 5; what it makes of a literal special token is split again by the byte-level step.
-const WORDS: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+/// The split of transformers 5; what it makes of a literal special token is split again by the
+/// byte-level step.
+const WORDS: &str =
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 /// The split in files of transformers 4. transformers 5 reads them with its own.
 const WORDS_4: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
@@ -38,8 +43,17 @@ pub(super) fn build(path: &Path, vocabulary: &Vocabulary, unknown: &str) -> Resu
         .end_of_word_suffix(WORD_END.into())
         .build()
         .map_err(failed)?;
-    let spaces = Replace::new(tokenizers::normalizers::replace::ReplacePattern::Regex(SPACES.into()), " ").map_err(failed)?;
-    let words = Split::new(SplitPattern::Regex(WORDS.into()), SplitDelimiterBehavior::Removed, true).map_err(failed)?;
+    let spaces = Replace::new(
+        tokenizers::normalizers::replace::ReplacePattern::Regex(SPACES.into()),
+        " ",
+    )
+    .map_err(failed)?;
+    let words = Split::new(
+        SplitPattern::Regex(WORDS.into()),
+        SplitDelimiterBehavior::Removed,
+        true,
+    )
+    .map_err(failed)?;
     let mut pipeline = Pipeline::new(model);
     pipeline.with_normalizer(Some(Normalizers::new(vec![
         NormalizerWrapper::NFC(NFC),
@@ -53,8 +67,8 @@ pub(super) fn build(path: &Path, vocabulary: &Vocabulary, unknown: &str) -> Resu
     Ok(pipeline)
 }
 
-/// Refuses a `tokenizer.json` whose pipeline is not CLIP's. What transformers overrides by its own settings (padding,
-/// truncation, decoder) is passed over.
+/// Refuses a `tokenizer.json` whose pipeline is not CLIP's. What transformers overrides by its own
+/// settings (padding, truncation, decoder) is passed over.
 pub(super) fn check(path: &Path, file: &Map<String, Value>, start: &str, end: &str) -> Result<()> {
     let differs = |key: &str, expected: &str, found: &Value| {
         let mut found = found.to_string();
@@ -75,10 +89,18 @@ pub(super) fn check(path: &Path, file: &Map<String, Value>, start: &str, end: &s
         return differs("model.type", "BPE", field("type"));
     }
     if field("end_of_word_suffix") != WORD_END {
-        return differs("model.end_of_word_suffix", WORD_END, field("end_of_word_suffix"));
+        return differs(
+            "model.end_of_word_suffix",
+            WORD_END,
+            field("end_of_word_suffix"),
+        );
     }
     if !(field("continuing_subword_prefix").is_null() || field("continuing_subword_prefix") == "") {
-        return differs("model.continuing_subword_prefix", "none", field("continuing_subword_prefix"));
+        return differs(
+            "model.continuing_subword_prefix",
+            "none",
+            field("continuing_subword_prefix"),
+        );
     }
     if !(field("dropout").is_null() || field("dropout").as_f64() == Some(0.0)) {
         return differs("model.dropout", "none", field("dropout"));
@@ -93,20 +115,32 @@ pub(super) fn check(path: &Path, file: &Map<String, Value>, start: &str, end: &s
         {"type": "NFC"}, {"type": "Replace", "pattern": {"Regex": SPACES}, "content": " "}, {"type": "Lowercase"}
     ]});
     if *at("normalizer") != normalizer {
-        return differs("normalizer", "NFC, white space to one space, Lowercase", at("normalizer"));
+        return differs(
+            "normalizer",
+            "NFC, white space to one space, Lowercase",
+            at("normalizer"),
+        );
     }
 
     let pre = at("pre_tokenizer");
     let (split, bytes) = (&pre["pretokenizers"][0], &pre["pretokenizers"][1]);
-    let split_is =
-        |regex: &str| *split == json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Removed", "invert": true});
+    let split_is = |regex: &str| {
+        *split
+            == json!({"type": "Split", "pattern": {"Regex": regex}, "behavior": "Removed", "invert": true})
+    };
     let known = pre["type"] == "Sequence"
-        && pre["pretokenizers"].as_array().is_some_and(|list| list.len() == 2)
+        && pre["pretokenizers"]
+            .as_array()
+            .is_some_and(|list| list.len() == 2)
         && (split_is(WORDS) || split_is(WORDS_4))
         && bytes["type"] == "ByteLevel"
         && bytes["add_prefix_space"] == false;
     if !known {
-        return differs("pre_tokenizer", "CLIP's Split, then ByteLevel without a space in front", pre);
+        return differs(
+            "pre_tokenizer",
+            "CLIP's Split, then ByteLevel without a space in front",
+            pre,
+        );
     }
 
     let post = at("post_processor");
@@ -114,7 +148,9 @@ pub(super) fn check(path: &Path, file: &Map<String, Value>, start: &str, end: &s
         Some("RobertaProcessing") => post["cls"][0] == start && post["sep"][0] == end,
         Some("TemplateProcessing") => {
             let special = |i: usize| &post["single"][i]["SpecialToken"]["id"];
-            post["single"].as_array().is_some_and(|list| list.len() == 3)
+            post["single"]
+                .as_array()
+                .is_some_and(|list| list.len() == 3)
                 && special(0) == start
                 && post["single"][1]["Sequence"]["id"] == "A"
                 && special(2) == end
@@ -122,7 +158,11 @@ pub(super) fn check(path: &Path, file: &Map<String, Value>, start: &str, end: &s
         _ => post.is_null(),
     };
     if !known {
-        return differs("post_processor", &format!("`{start}` before and `{end}` after the text"), post);
+        return differs(
+            "post_processor",
+            &format!("`{start}` before and `{end}` after the text"),
+            post,
+        );
     }
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! What several of the tests need: the miniature, small files made by hand, and random numbers that never change.
+//! What several of the tests need: the miniature, small files made by hand, and random numbers that
+//! never change.
 #![allow(dead_code, reason = "each test uses some of it")]
 
 pub(crate) mod tensors;
@@ -17,7 +18,12 @@ pub(crate) fn miniature() -> Checkpoint {
 
 /// A safetensors file of this header and these bytes, right or wrong.
 pub(crate) fn raw(header: &str, data: &[u8]) -> Vec<u8> {
-    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), data].concat()
+    [
+        &(header.len() as u64).to_le_bytes()[..],
+        header.as_bytes(),
+        data,
+    ]
+    .concat()
 }
 
 /// Knuth's linear congruential generator: the same numbers on every machine.
@@ -25,7 +31,10 @@ pub(crate) struct Lcg(pub(crate) u64);
 
 impl Lcg {
     pub(crate) fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         ((self.0 >> 33) as usize) % n
     }
 
@@ -53,7 +62,11 @@ pub(crate) fn assert_same(a: &Tensors, b: &Tensors) {
     assert_eq!(a.keys().collect::<Vec<_>>(), b.keys().collect::<Vec<_>>());
     for (name, tensor) in a {
         let other = &b[name];
-        assert_eq!((tensor.dtype(), tensor.shape()), (other.dtype(), other.shape()), "{name}");
+        assert_eq!(
+            (tensor.dtype(), tensor.shape()),
+            (other.dtype(), other.shape()),
+            "{name}"
+        );
         assert!(tensor.bytes() == other.bytes(), "{name} differs");
     }
 }

@@ -10,11 +10,15 @@ use scumble_nn::{
 };
 
 pub(crate) fn golden(rel: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(rel)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/golden")
+        .join(rel)
 }
 
 pub(crate) fn models(rel: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models").join(rel)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../models")
+        .join(rel)
 }
 
 pub(crate) fn read(path: PathBuf) -> Tensors {
@@ -23,31 +27,49 @@ pub(crate) fn read(path: PathBuf) -> Tensors {
 
 /// The small model `golden/networks/NAME`.
 pub(crate) fn small(name: &str) -> Checkpoint {
-    Checkpoint::open(golden(&format!("networks/{name}/model")), &OpenOptions::default()).unwrap()
+    Checkpoint::open(
+        golden(&format!("networks/{name}/model")),
+        &OpenOptions::default(),
+    )
+    .unwrap()
 }
 
 /// The numbers of golden/gradients.py: in [-1, 1], as if random.
 pub(crate) fn numbers<const D: usize>(shape: [usize; D], stream: i64) -> Tensor<D> {
-    Tensor::from_data(TensorData::new(values(shape.iter().product(), stream), shape), &Device::flex())
+    Tensor::from_data(
+        TensorData::new(values(shape.iter().product(), stream), shape),
+        &Device::flex(),
+    )
 }
 
 /// The same without a shape.
 pub(crate) fn values(count: usize, stream: i64) -> Vec<f32> {
-    (0..count as i64).map(|i| (((i * i + i * 7919 + stream * 104_729) % 1009) as f64 / 504.0 - 1.0) as f32).collect()
+    (0..count as i64)
+        .map(|i| (((i * i + i * 7919 + stream * 104_729) % 1009) as f64 / 504.0 - 1.0) as f32)
+        .collect()
 }
 
 pub(crate) fn tensor<const D: usize>(host: &HostTensor) -> Tensor<D> {
     let shape: [usize; D] = host.shape().try_into().unwrap();
-    Tensor::from_data(TensorData::new(host.to_f32().unwrap(), shape), &Device::flex())
+    Tensor::from_data(
+        TensorData::new(host.to_f32().unwrap(), shape),
+        &Device::flex(),
+    )
 }
 
 pub(crate) fn rows_of_ids(host: &HostTensor) -> Vec<Vec<u32>> {
     let ids = host.to_i64().unwrap();
-    ids.chunks(host.shape()[1]).map(|row| row.iter().map(|&id| id as u32).collect()).collect()
+    ids.chunks(host.shape()[1])
+        .map(|row| row.iter().map(|&id| id as u32).collect())
+        .collect()
 }
 
 pub(crate) fn host<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
-    let x = if x.is_autodiff() { x.clone().inner() } else { x.clone() };
+    let x = if x.is_autodiff() {
+        x.clone().inner()
+    } else {
+        x.clone()
+    };
     x.into_data().iter::<f32>().collect()
 }
 
@@ -65,7 +87,10 @@ pub(crate) fn distance(a: &[f32], b: &[f32]) -> f64 {
 #[track_caller]
 pub(crate) fn assert_near(what: &str, found: &[f32], expected: &[f32], tolerance: f64) {
     let d = distance(found, expected);
-    assert!(d <= tolerance, "{what}: {d:.1e} apart, expected {tolerance:.0e} at most");
+    assert!(
+        d <= tolerance,
+        "{what}: {d:.1e} apart, expected {tolerance:.0e} at most"
+    );
 }
 
 /// The configurations and weights of a checkpoint on the CPU.
@@ -81,10 +106,20 @@ impl Parts {
         let text = ClipTextConfig::read("text".as_ref(), &checkpoint.text_encoder.config).unwrap();
         let unet = UNetConfig::read("unet".as_ref(), &checkpoint.unet.config).unwrap();
         let vae = VaeConfig::read("vae".as_ref(), &checkpoint.vae.config).unwrap();
-        let load =
-            |name: &str, manifest| Weights::load(name, &checkpoint.component(name).unwrap().tensors, &manifest, &device).unwrap();
+        let load = |name: &str, manifest| {
+            Weights::load(
+                name,
+                &checkpoint.component(name).unwrap().tensors,
+                &manifest,
+                &device,
+            )
+            .unwrap()
+        };
         Self {
-            text: (text.clone(), load("text_encoder", ClipText::manifest(&text))),
+            text: (
+                text.clone(),
+                load("text_encoder", ClipText::manifest(&text)),
+            ),
             unet: (unet.clone(), load("unet", UNet::manifest(&unet))),
             vae: (vae.clone(), load("vae", Vae::manifest(&vae))),
         }

@@ -1,7 +1,8 @@
 //! TensorBoard's event files: a run for each subject, a scalar for each concept and metric.
 //!
-//! The format is a sequence of records (TensorFlow's `record_writer.h`): length, masked CRC-32C of it, data, masked CRC-32C of that. The
-//! data are `Event` messages of TensorFlow's `event.proto`, of which only a few fields are needed, written here as protocol buffers say.
+//! The format is a sequence of records (TensorFlow's `record_writer.h`): length, masked CRC-32C of
+//! it, data, masked CRC-32C of that. The data are `Event` messages of TensorFlow's `event.proto`,
+//! of which only a few fields are needed, written here as protocol buffers say.
 
 use std::collections::BTreeMap;
 
@@ -10,16 +11,24 @@ use crate::{
     format::slug,
 };
 
-/// Name of a run's file: TensorBoard looks for `tfevents` in it, and orders by the seconds that follow.
+/// Name of a run's file: TensorBoard looks for `tfevents` in it, and orders by the seconds that
+/// follow.
 pub(crate) fn file_name(evaluation: &Evaluation) -> String {
-    format!("events.out.tfevents.{:010}.scumble", wall_time(&evaluation.created) as u64)
+    format!(
+        "events.out.tfevents.{:010}.scumble",
+        wall_time(&evaluation.created) as u64
+    )
 }
 
 /// Every subject's run: the name of its folder, and its file.
 pub(crate) fn render(evaluation: &Evaluation) -> Vec<(String, Vec<u8>)> {
     let time = wall_time(&evaluation.created);
     let mut runs: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
-    for row in evaluation.rows.iter().filter(|r| r.value.is_some_and(f64::is_finite)) {
+    for row in evaluation
+        .rows
+        .iter()
+        .filter(|r| r.value.is_some_and(f64::is_finite))
+    {
         runs.entry(&row.subject).or_default().push(row);
     }
     let mut names: Vec<String> = Vec::new();
@@ -35,8 +44,15 @@ pub(crate) fn render(evaluation: &Evaluation) -> Vec<(String, Vec<u8>)> {
         names.push(name.clone());
         let mut bytes = record(&version(time));
         for row in rows {
-            let tag = row.concept.as_ref().map_or_else(|| row.metric.clone(), |concept| format!("{concept}/{}", row.metric));
-            bytes.extend(record(&scalar(time, &tag, row.value.unwrap_or_default() as f32)));
+            let tag = row.concept.as_ref().map_or_else(
+                || row.metric.clone(),
+                |concept| format!("{concept}/{}", row.metric),
+            );
+            bytes.extend(record(&scalar(
+                time,
+                &tag,
+                row.value.unwrap_or_default() as f32,
+            )));
         }
         files.push((name, bytes));
     }
@@ -51,7 +67,8 @@ fn version(time: f64) -> Vec<u8> {
     event
 }
 
-/// `Event { wall_time = 1, summary = 5 { value = 1 { tag = 1 (string), simple_value = 2 (float) } } }`; step 0 is not written.
+/// `Event { wall_time = 1, summary = 5 { value = 1 { tag = 1 (string), simple_value = 2 (float) } }
+/// }`; step 0 is not written.
 fn scalar(time: f64, tag: &str, value: f32) -> Vec<u8> {
     let mut inner = Vec::new();
     field(&mut inner, 1, tag.as_bytes());
@@ -80,7 +97,13 @@ fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
 /// A record of the file.
 fn record(data: &[u8]) -> Vec<u8> {
     let length = (data.len() as u64).to_le_bytes();
-    [&length[..], &masked(&length).to_le_bytes(), data, &masked(data).to_le_bytes()].concat()
+    [
+        &length[..],
+        &masked(&length).to_le_bytes(),
+        data,
+        &masked(data).to_le_bytes(),
+    ]
+    .concat()
 }
 
 /// A CRC that may be stored beside what it is of.
@@ -91,19 +114,32 @@ fn masked(data: &[u8]) -> u32 {
 /// CRC-32C (Castagnoli), bit by bit: the files are small.
 fn crc32c(data: &[u8]) -> u32 {
     !data.iter().fold(!0_u32, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { 0x82f6_3b78 ^ (crc >> 1) } else { crc >> 1 })
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            if crc & 1 == 1 {
+                0x82f6_3b78 ^ (crc >> 1)
+            } else {
+                crc >> 1
+            }
+        })
     })
 }
 
 /// Seconds since 1970 of `2026-11-23T21:40:00Z`; 0 for any other text.
 fn wall_time(text: &str) -> f64 {
     let part = |range: std::ops::Range<usize>| text.get(range).and_then(|t| t.parse::<i64>().ok());
-    let (Some(year), Some(month), Some(day)) = (part(0..4), part(5..7), part(8..10)) else { return 0.0 };
+    let (Some(year), Some(month), Some(day)) = (part(0..4), part(5..7), part(8..10)) else {
+        return 0.0;
+    };
     if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return 0.0;
     }
-    // Days since 1970 in the Gregorian calendar, years counted from March so that the leap day is the last.
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    // Days since 1970 in the Gregorian calendar, years counted from March so that the leap day is
+    // the last.
+    let (y, m) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
     let time = |range| part(range).filter(|x| (0..=60).contains(x)).unwrap_or(0);
     (86_400 * days + 3_600 * time(11..13) + 60 * time(14..16) + time(17..19)) as f64
@@ -117,22 +153,29 @@ mod tests {
     fn checks_and_times_are_the_known_ones() {
         // The check value of CRC-32C in every catalogue of CRCs.
         assert_eq!(crc32c(b"123456789"), 0xe306_9283);
-        // python3 -c 'from datetime import *; print(datetime(2026, 11, 23, 21, 40, 5, tzinfo=timezone.utc).timestamp())'
+        // python3 -c 'from datetime import *; print(datetime(2026, 11, 23, 21, 40, 5,
+        // tzinfo=timezone.utc).timestamp())'
         assert_eq!(wall_time("2026-11-23T21:40:05Z"), 1_795_470_005.0);
         assert_eq!(wall_time("2024-02-29T00:00:00Z"), 1_709_164_800.0);
-        for text in ["", "yesterday", "2026-13-01T00:00:00Z", "0000-01-01", "９９９９-01-01"] {
+        for text in [
+            "",
+            "yesterday",
+            "2026-13-01T00:00:00Z",
+            "0000-01-01",
+            "９９９９-01-01",
+        ] {
             assert_eq!(wall_time(text), 0.0, "{text}");
         }
     }
 
     #[test]
     fn the_bytes_are_tensorboards() {
-        // from tensorboard.compat.proto import event_pb2, summary_pb2  # tensorboard 2.21.0
-        // from tensorboard.summary.writer.record_writer import RecordWriter
-        // S, V = summary_pb2.Summary, summary_pb2.Summary.Value
-        // w = RecordWriter(open("golden", "wb"))
-        // w.write(event_pb2.Event(wall_time=1795470005.0, file_version="brain.Event:2").SerializeToString())
-        // for tag, x in (("church/target", 0.0625), ("uncond_drift", 0.1), ("ink style/" + "x" * 200, 1.0)):
+        // from tensorboard.compat.proto import event_pb2, summary_pb2  # tensorboard 2.21.0 from
+        // tensorboard.summary.writer.record_writer import RecordWriter S, V = summary_pb2.Summary,
+        // summary_pb2.Summary.Value w = RecordWriter(open("golden", "wb"))
+        // w.write(event_pb2.Event(wall_time=1795470005.0,
+        // file_version="brain.Event:2").SerializeToString()) for tag, x in (("church/target",
+        // 0.0625), ("uncond_drift", 0.1), ("ink style/" + "x" * 200, 1.0)):
         //     w.write(event_pb2.Event(wall_time=1795470005.0, summary=S(value=[V(tag=tag, simple_value=x)])).SerializeToString())
         // w.flush(); print(open("golden", "rb").read().hex())
         const GOLDEN: &str = "1800000000000000a37f4b2209000040ad2cc1da411a0d627261696e2e4576656e743a321f2efb852100000000000000017becf6090000\
@@ -157,14 +200,25 @@ mod tests {
                 row(None, "uncond_drift", 0.1),
                 row(Some("church"), "others", f64::NAN),
                 row(Some("ink style"), &"x".repeat(200), 1.0),
-                Row { subject: "esd-u".into(), ..row(None, "seconds", 1.0) },
+                Row {
+                    subject: "esd-u".into(),
+                    ..row(None, "seconds", 1.0)
+                },
             ],
             ..Evaluation::default()
         };
         let runs = render(&evaluation);
-        assert_eq!(runs.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["esd-u", "esd-u-2"]);
+        assert_eq!(
+            runs.iter()
+                .map(|(name, _)| name.as_str())
+                .collect::<Vec<_>>(),
+            ["esd-u", "esd-u-2"]
+        );
         let hex: String = runs[0].1.iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, GOLDEN);
-        assert_eq!(file_name(&evaluation), "events.out.tfevents.1795470005.scumble");
+        assert_eq!(
+            file_name(&evaluation),
+            "events.out.tfevents.1795470005.scumble"
+        );
     }
 }

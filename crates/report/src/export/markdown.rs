@@ -13,7 +13,12 @@ use crate::{
 };
 
 /// The whole text.
-pub(crate) fn render(evaluation: &Evaluation, given: Option<&str>, plots: &[Plot], ratings: Option<&Ratings>) -> String {
+pub(crate) fn render(
+    evaluation: &Evaluation,
+    given: Option<&str>,
+    plots: &[Plot],
+    ratings: Option<&Ratings>,
+) -> String {
     let mut text = format!("# {}\n\n", plain(&title(evaluation, given)));
     for concept in concepts(evaluation) {
         for sentence in sentences(evaluation, concept) {
@@ -26,7 +31,11 @@ pub(crate) fn render(evaluation: &Evaluation, given: Option<&str>, plots: &[Plot
     text += "\nPictures, plots, every number with its convention: [index.html](index.html). Every number as a table: \
              [results.csv](results.csv). Square brackets are 95% intervals.\n";
     for (i, concept) in concepts(evaluation).into_iter().enumerate() {
-        let _ = write!(text, "\n## {}\n\n", plain(concept.unwrap_or("All concepts")));
+        let _ = write!(
+            text,
+            "\n## {}\n\n",
+            plain(concept.unwrap_or("All concepts"))
+        );
         ranking(&mut text, evaluation, concept);
         for plot in plots.iter().filter(|p| p.concept == i) {
             let _ = write!(text, "\n![{}]({})\n", plain(&plot.title), plot.file);
@@ -46,18 +55,40 @@ pub(crate) fn render(evaluation: &Evaluation, given: Option<&str>, plots: &[Plot
                 r.ratings.to_string(),
             ]
         });
-        table(&mut text, &["subject", "concept", "mean", "raters", "pictures", "ratings"], 2, rows);
+        table(
+            &mut text,
+            &[
+                "subject", "concept", "mean", "raters", "pictures", "ratings",
+            ],
+            2,
+            rows,
+        );
     }
     if !evaluation.notes.is_empty() {
         text += "\n## What to know about the numbers\n\n";
         let or = |part: &Option<String>| part.clone().unwrap_or_else(|| "all".into());
-        let rows = evaluation.notes.iter().map(|m| vec![or(&m.subject), or(&m.concept), or(&m.metric), m.text.clone()]);
-        table(&mut text, &["subject", "concept", "metric", "note"], 4, rows);
+        let rows = evaluation.notes.iter().map(|m| {
+            vec![
+                or(&m.subject),
+                or(&m.concept),
+                or(&m.metric),
+                m.text.clone(),
+            ]
+        });
+        table(
+            &mut text,
+            &["subject", "concept", "metric", "note"],
+            4,
+            rows,
+        );
     }
     if !evaluation.missing.is_empty() {
         text += "\n## What has not run\n\n";
         let or = |part: &Option<String>| part.clone().unwrap_or_else(|| "all".into());
-        let rows = evaluation.missing.iter().map(|m| vec![or(&m.subject), or(&m.concept), or(&m.metric), m.why.clone()]);
+        let rows = evaluation
+            .missing
+            .iter()
+            .map(|m| vec![or(&m.subject), or(&m.concept), or(&m.metric), m.why.clone()]);
         table(&mut text, &["subject", "concept", "metric", "why"], 4, rows);
     }
     text += "\n## What was tested\n\n";
@@ -75,27 +106,48 @@ fn ranking(text: &mut String, evaluation: &Evaluation, concept: Option<&str>) {
     }
     let _ = writeln!(text, "{RULE}\n");
     let detectors = detectors(evaluation, concept);
-    let kinds: Vec<usize> = (0..THREATS.len()).filter(|&i| standings.iter().any(|s| s.worst[i].is_some())).collect();
+    let kinds: Vec<usize> = (0..THREATS.len())
+        .filter(|&i| standings.iter().any(|s| s.worst[i].is_some()))
+        .collect();
     let composed = standings.iter().any(|s| s.composition.is_some());
-    let mut heads: Vec<String> = ["subject", "still shows it", "others kept"].map(String::from).to_vec();
+    let mut heads: Vec<String> = ["subject", "still shows it", "others kept"]
+        .map(String::from)
+        .to_vec();
     heads.extend(composed.then(|| "composition".into()));
-    heads.extend(detectors.iter().map(|id| format!("seen by {}", detector_name(id))));
+    heads.extend(
+        detectors
+            .iter()
+            .map(|id| format!("seen by {}", detector_name(id))),
+    );
     heads.extend(kinds.iter().map(|&i| THREATS[i].1.to_lowercase()));
     heads.push("time to make".into());
     let rows = standings.iter().map(|s| {
-        let mut row = vec![evaluation.label(&s.subject.id).to_owned(), said(s.shows), said(s.kept)];
+        let mut row = vec![
+            evaluation.label(&s.subject.id).to_owned(),
+            said(s.shows),
+            said(s.kept),
+        ];
         row.extend(composed.then(|| said(s.composition)));
         row.extend(s.detections.iter().map(|m| said(*m)));
         row.extend(kinds.iter().map(|&i| {
             s.worst[i].as_ref().map_or_else(
                 || NONE.into(),
                 |w| {
-                    let looks = w.looks.filter(|&n| n > 1).map(|n| format!(", {n} looks")).unwrap_or_default();
+                    let looks = w
+                        .looks
+                        .filter(|&n| n > 1)
+                        .map(|n| format!(", {n} looks"))
+                        .unwrap_or_default();
                     format!("{} ({}{looks})", said(Some(w.total)), w.attack)
                 },
             )
         }));
-        row.push(s.subject.seconds.filter(|x| x.is_finite()).map_or_else(|| NONE.into(), seconds));
+        row.push(
+            s.subject
+                .seconds
+                .filter(|x| x.is_finite())
+                .map_or_else(|| NONE.into(), seconds),
+        );
         row
     });
     let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
@@ -103,7 +155,11 @@ fn ranking(text: &mut String, evaluation: &Evaluation, concept: Option<&str>) {
 }
 
 fn attacks(text: &mut String, evaluation: &Evaluation, concept: Option<&str>) {
-    let of_concept: Vec<_> = evaluation.attacks.iter().filter(|a| concerns(a.concept.as_ref(), concept)).collect();
+    let of_concept: Vec<_> = evaluation
+        .attacks
+        .iter()
+        .filter(|a| concerns(a.concept.as_ref(), concept))
+        .collect();
     if of_concept.is_empty() {
         return;
     }
@@ -115,7 +171,9 @@ fn attacks(text: &mut String, evaluation: &Evaluation, concept: Option<&str>) {
             number(a.pre, "fraction"),
             number(a.new, "fraction"),
             said(Measure::new(a.total, a.low, a.high, a.n)),
-            a.conditional.as_ref().map_or_else(|| NONE.into(), |s| format!("{} of {}", s.hits, s.n)),
+            a.conditional
+                .as_ref()
+                .map_or_else(|| NONE.into(), |s| format!("{} of {}", s.hits, s.n)),
             count(a.n),
             count(a.looks),
             number(a.random, "fraction"),
@@ -142,7 +200,11 @@ fn attacks(text: &mut String, evaluation: &Evaluation, concept: Option<&str>) {
 }
 
 fn paired(text: &mut String, evaluation: &Evaluation, concept: Option<&str>) {
-    let of_concept: Vec<_> = evaluation.paired.iter().filter(|p| concerns(p.concept.as_ref(), concept)).collect();
+    let of_concept: Vec<_> = evaluation
+        .paired
+        .iter()
+        .filter(|p| concerns(p.concept.as_ref(), concept))
+        .collect();
     if of_concept.is_empty() {
         return;
     }
@@ -158,23 +220,56 @@ fn paired(text: &mut String, evaluation: &Evaluation, concept: Option<&str>) {
             count(p.n),
             count(p.only_a),
             count(p.only_b),
-            format!("{} {}", number(p.difference, "fraction"), interval(p.low, p.high, "fraction")),
+            format!(
+                "{} {}",
+                number(p.difference, "fraction"),
+                interval(p.low, p.high, "fraction")
+            ),
             probability(p.p),
             probability(p.adjusted),
             count(p.tests),
         ]
     });
-    table(text, &["A", "B", "metric", "pictures", "only A", "only B", "A less B", "p", "adjusted p", "tests"], 3, rows);
+    table(
+        text,
+        &[
+            "A",
+            "B",
+            "metric",
+            "pictures",
+            "only A",
+            "only B",
+            "A less B",
+            "p",
+            "adjusted p",
+            "tests",
+        ],
+        3,
+        rows,
+    );
 }
 
 fn said(m: Option<Measure>) -> String {
-    m.map_or_else(|| NONE.into(), |m| format!("{} {}", percent(m.value), interval(m.low, m.high, "fraction")).trim().to_owned())
+    m.map_or_else(
+        || NONE.into(),
+        |m| {
+            format!(
+                "{} {}",
+                percent(m.value),
+                interval(m.low, m.high, "fraction")
+            )
+            .trim()
+            .to_owned()
+        },
+    )
 }
 
 /// A table; the columns after the first `left` hold numbers.
 fn table(text: &mut String, heads: &[&str], left: usize, rows: impl Iterator<Item = Vec<String>>) {
     let _ = writeln!(text, "| {} |", heads.join(" | "));
-    let rules: Vec<&str> = (0..heads.len()).map(|i| if i < left { "---" } else { "---:" }).collect();
+    let rules: Vec<&str> = (0..heads.len())
+        .map(|i| if i < left { "---" } else { "---:" })
+        .collect();
     let _ = writeln!(text, "|{}|", rules.join("|"));
     for row in rows {
         let cells: Vec<String> = row.iter().map(|cell| plain(cell)).collect();
@@ -182,7 +277,8 @@ fn table(text: &mut String, heads: &[&str], left: usize, rows: impl Iterator<Ite
     }
 }
 
-/// A text that stays one: on one line, without a character that means something in Markdown or HTML.
+/// A text that stays one: on one line, without a character that means something in Markdown or
+/// HTML.
 fn plain(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -191,7 +287,8 @@ fn plain(text: &str) -> String {
             '>' => out += "&gt;",
             '&' => out += "&amp;",
             '\\' | '`' | '*' | '_' | '|' | '[' | ']' | '#' | '!' | '~' => {
-                // Intervals are the program's own brackets, and no link without a parenthesis after them.
+                // Intervals are the program's own brackets, and no link without a parenthesis after
+                // them.
                 if !matches!(c, '[' | ']' | '#' | '!' | '_') || text.contains("](") {
                     out.push('\\');
                 }
@@ -214,13 +311,21 @@ mod tests {
         assert_eq!(plain("[x](javascript:1)"), "\\[x\\](javascript:1)");
         assert_eq!(plain("6.3% [2.1, 17.0%]"), "6.3% [2.1, 17.0%]");
         let mut text = String::new();
-        table(&mut text, &["a", "n"], 1, [vec!["x\r\ny".to_owned(), "1".to_owned()]].into_iter());
+        table(
+            &mut text,
+            &["a", "n"],
+            1,
+            [vec!["x\r\ny".to_owned(), "1".to_owned()]].into_iter(),
+        );
         assert_eq!(text, "| a | n |\n|---|---:|\n| x  y | 1 |\n");
     }
 
     #[test]
     fn nothing_is_a_report_too() {
         let text = render(&Evaluation::default(), None, &[], None);
-        assert!(text.starts_with("# Erasing concepts\n") && text.contains("has not finished"), "{text}");
+        assert!(
+            text.starts_with("# Erasing concepts\n") && text.contains("has not finished"),
+            "{text}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What other programs read: Markdown with its plots, CSV, TensorBoard's events, a model card's results.
+//! What other programs read: Markdown with its plots, CSV, TensorBoard's events, a model card's
+//! results.
 
 pub(crate) mod csv;
 pub(crate) mod events;

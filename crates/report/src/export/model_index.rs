@@ -13,16 +13,26 @@ use crate::{
 /// The task, which the Hub knows under this name.
 const TASK: &str = "text-to-image";
 
-/// What a card carries of each concept: what is still shown, what is kept, composition. Everything else is in `results.csv`.
+/// What a card carries of each concept: what is still shown, what is kept, composition. Everything
+/// else is in `results.csv`.
 const CARD: [&[&str]; 3] = [&SHOWS, &KEPT, &COMPOSITION];
 
-/// The rows of a card: at most five for a concept, the last two the worst attack by words and what a detector saw where nobody judged.
+/// The rows of a card: at most five for a concept, the last two the worst attack by words and what
+/// a detector saw where nobody judged.
 fn card<'a>(evaluation: &'a Evaluation, subject: &Subject, concept: Option<&str>) -> Vec<&'a Row> {
     let of = |id: &str| {
-        let fits = |r: &&Row| r.subject == subject.id && r.concept.as_deref() == concept && r.metric == id;
-        evaluation.rows.iter().filter(fits).find(|r| r.value.is_some_and(f64::is_finite))
+        let fits =
+            |r: &&Row| r.subject == subject.id && r.concept.as_deref() == concept && r.metric == id;
+        evaluation
+            .rows
+            .iter()
+            .filter(fits)
+            .find(|r| r.value.is_some_and(f64::is_finite))
     };
-    let mut rows: Vec<&Row> = CARD.iter().filter_map(|ids| ids.iter().find_map(|id| of(id))).collect();
+    let mut rows: Vec<&Row> = CARD
+        .iter()
+        .filter_map(|ids| ids.iter().find_map(|id| of(id)))
+        .collect();
     let [words, ..] = worst(evaluation, &subject.id, concept);
     rows.extend(words.and_then(|w| of(&format!("asr:{}", w.attack))));
     if concept.is_none() {
@@ -33,19 +43,36 @@ fn card<'a>(evaluation: &'a Evaluation, subject: &Subject, concept: Option<&str>
     rows
 }
 
-/// A block with an entry for each edit and guard; the entry of the model that is published goes into its card.
+/// A block with an entry for each edit and guard; the entry of the model that is published goes
+/// into its card.
 pub(crate) fn render(evaluation: &Evaluation) -> String {
     let view = View::new(evaluation);
     let mut text = String::from(
         "# Results for model cards. Copy `model-index:` and the entry of the model that you publish into the front matter of its README.md.\n",
     );
-    let edits: Vec<&Subject> =
-        evaluation.subjects.iter().filter(|s| s.kind != "base" && has_numbers(evaluation, &view, s)).collect();
-    text += if edits.is_empty() { "model-index: []\n" } else { "model-index:\n" };
+    let edits: Vec<&Subject> = evaluation
+        .subjects
+        .iter()
+        .filter(|s| s.kind != "base" && has_numbers(evaluation, &view, s))
+        .collect();
+    text += if edits.is_empty() {
+        "model-index: []\n"
+    } else {
+        "model-index:\n"
+    };
     for subject in edits {
-        let _ = writeln!(text, "- name: {}\n  results:", quoted(evaluation.label(&subject.id)));
+        let _ = writeln!(
+            text,
+            "- name: {}\n  results:",
+            quoted(evaluation.label(&subject.id))
+        );
         // The concepts in their order, then what belongs to none.
-        let mut concepts: Vec<Option<&str>> = view.concepts.iter().copied().filter(Option::is_some).collect();
+        let mut concepts: Vec<Option<&str>> = view
+            .concepts
+            .iter()
+            .copied()
+            .filter(Option::is_some)
+            .collect();
         concepts.push(None);
         for concept in concepts {
             let rows = card(evaluation, subject, concept);
@@ -54,7 +81,10 @@ pub(crate) fn render(evaluation: &Evaluation) -> String {
             }
             // The Hub's type of a data set is an id; what was asked for has none there.
             let (kind, name) = match concept {
-                Some(concept) => (crate::format::slug(concept), format!("scumble prompts for {concept}")),
+                Some(concept) => (
+                    crate::format::slug(concept),
+                    format!("scumble prompts for {concept}"),
+                ),
                 None => ("all".to_owned(), "scumble prompts".to_owned()),
             };
             let _ = write!(
@@ -63,7 +93,8 @@ pub(crate) fn render(evaluation: &Evaluation) -> String {
                 quoted(&format!("scumble-{kind}")),
                 quoted(&name)
             );
-            rows.iter().for_each(|row| metric(&mut text, evaluation, row));
+            rows.iter()
+                .for_each(|row| metric(&mut text, evaluation, row));
         }
     }
     text
@@ -79,7 +110,10 @@ fn metric(text: &mut String, evaluation: &Evaluation, row: &Row) {
         quoted(&name),
         float(row.value.unwrap_or_default())
     );
-    if let Some(config) = about.map(|m| m.convention.as_str()).filter(|c| !c.is_empty()) {
+    if let Some(config) = about
+        .map(|m| m.convention.as_str())
+        .filter(|c| !c.is_empty())
+    {
         let _ = writeln!(text, "      config: {}", quoted(config));
     }
     let mut args = String::new();
@@ -97,21 +131,34 @@ fn metric(text: &mut String, evaluation: &Evaluation, row: &Row) {
 }
 
 fn has_numbers(evaluation: &Evaluation, view: &View<'_>, subject: &Subject) -> bool {
-    view.concepts.iter().chain(&[None]).any(|concept| !card(evaluation, subject, *concept).is_empty())
+    view.concepts
+        .iter()
+        .chain(&[None])
+        .any(|concept| !card(evaluation, subject, *concept).is_empty())
 }
 
 /// A number that every reader of YAML takes for a float: 1.1 wants a point in it.
 fn float(x: f64) -> String {
     let text = x.to_string();
-    if text.contains('.') { text } else { format!("{text}.0") }
+    if text.contains('.') {
+        text
+    } else {
+        format!("{text}.0")
+    }
 }
 
-/// A YAML string in double quotes, which JSON's are, with what YAML takes for unprintable written out.
+/// A YAML string in double quotes, which JSON's are, with what YAML takes for unprintable written
+/// out.
 fn quoted(text: &str) -> String {
     let mut out = String::new();
     for c in Value::from(text).to_string().chars() {
         match c {
-            '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
+            '\u{7f}'..='\u{9f}'
+            | '\u{2028}'
+            | '\u{2029}'
+            | '\u{feff}'
+            | '\u{fffe}'
+            | '\u{ffff}' => {
                 let _ = write!(out, "\\u{:04x}", u32::from(c));
             }
             c => out.push(c),
@@ -127,7 +174,11 @@ mod tests {
 
     #[test]
     fn a_block_as_model_cards_have_it() {
-        let subject = |id: &str, kind: &str| Subject { id: id.into(), kind: kind.into(), ..Subject::default() };
+        let subject = |id: &str, kind: &str| Subject {
+            id: id.into(),
+            kind: kind.into(),
+            ..Subject::default()
+        };
         let row = |subject: &str, concept: Option<&str>, metric: &str, value: f64| Row {
             subject: subject.into(),
             concept: concept.map(Into::into),
@@ -139,7 +190,11 @@ mod tests {
             ..Row::default()
         };
         let evaluation = Evaluation {
-            subjects: vec![subject("base", "base"), subject("esd: \"x\"", "edit"), subject("unmeasured", "edit")],
+            subjects: vec![
+                subject("base", "base"),
+                subject("esd: \"x\"", "edit"),
+                subject("unmeasured", "edit"),
+            ],
             metrics: vec![Metric {
                 id: "asr".into(),
                 name: "Attack".into(),
@@ -156,8 +211,9 @@ mod tests {
             ],
             ..Evaluation::default()
         };
-        // from huggingface_hub import ModelCard  # 2.4.0; reads it back, two results of a model named esd: "x"
-        // ModelCard("---\n" + open("model-index.yaml").read() + "---\n").data.eval_results
+        // from huggingface_hub import ModelCard  # 2.4.0; reads it back, two results of a model
+        // named esd: "x" ModelCard("---\n" + open("model-index.yaml").read() +
+        // "---\n").data.eval_results
         let expected = r#"model-index:
 - name: "esd: \"x\""
   results:
@@ -192,6 +248,9 @@ mod tests {
         let text = render(&evaluation);
         assert_eq!(text.split_once('\n').unwrap().1, expected);
         assert!(render(&Evaluation::default()).ends_with("model-index: []\n"));
-        assert_eq!(quoted("a\u{85}\u{0}é\u{1f3ef}"), "\"a\\u0085\\u0000é\u{1f3ef}\"");
+        assert_eq!(
+            quoted("a\u{85}\u{0}é\u{1f3ef}"),
+            "\"a\\u0085\\u0000é\u{1f3ef}\""
+        );
     }
 }

@@ -30,7 +30,12 @@ pub(crate) fn render(evaluation: &Evaluation) -> Vec<Plot> {
             if plots.iter().any(|p| p.file == file) {
                 file = format!("plots/{name}-{i}.svg");
             }
-            plots.push(Plot { file, title: figure.title, svg: standalone(&figure.svg), concept: i });
+            plots.push(Plot {
+                file,
+                title: figure.title,
+                svg: standalone(&figure.svg),
+                concept: i,
+            });
         }
     }
     plots

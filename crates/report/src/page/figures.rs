@@ -36,7 +36,11 @@ pub(crate) fn legend(view: &View<'_>, concept: Option<&str>) -> Vec<Key> {
     let subjects = subjects_of(view.evaluation, concept);
     let key = |id: &str| {
         let style = view.style(id);
-        Key { mark: svg::legend(style), label: view.evaluation.label(id).to_owned(), style }
+        Key {
+            mark: svg::legend(style),
+            label: view.evaluation.label(id).to_owned(),
+            style,
+        }
     };
     subjects.into_iter().map(|s| key(&s.id)).collect()
 }
@@ -44,9 +48,13 @@ pub(crate) fn legend(view: &View<'_>, concept: Option<&str>) -> Vec<Key> {
 /// One of a standing's numbers.
 type Get = fn(&Standing<'_>) -> Option<Measure>;
 
-/// Every subject's numbers in lines; what is still shown, and the worst attack by words, against what is kept.
+/// Every subject's numbers in lines; what is still shown, and the worst attack by words, against
+/// what is kept.
 pub(crate) fn trade_offs(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> {
-    at_a_glance(view, concept).into_iter().chain(scatters(view, concept)).collect()
+    at_a_glance(view, concept)
+        .into_iter()
+        .chain(scatters(view, concept))
+        .collect()
 }
 
 /// The first table as a picture: its order, and of its columns those that are fractions.
@@ -58,10 +66,17 @@ fn at_a_glance(view: &View<'_>, concept: Option<&str>) -> Option<Figure> {
         ("others kept", true, |s| s.kept),
         ("worst by words", false, |s| s.words().map(|w| w.total)),
     ];
-    let asked: Vec<_> = questions.into_iter().filter(|(_, _, get)| standings.iter().any(|s| get(s).is_some())).collect();
+    let asked: Vec<_> = questions
+        .into_iter()
+        .filter(|(_, _, get)| standings.iter().any(|s| get(s).is_some()))
+        .collect();
     let columns: Vec<_> = asked
         .iter()
-        .map(|(name, higher, get)| forest::Column { name, higher: *higher, reference: base.and_then(get).map(|m| m.value) })
+        .map(|(name, higher, get)| forest::Column {
+            name,
+            higher: *higher,
+            reference: base.and_then(get).map(|m| m.value),
+        })
         .collect();
     let lines: Vec<_> = standings
         .iter()
@@ -85,10 +100,17 @@ fn at_a_glance(view: &View<'_>, concept: Option<&str>) -> Option<Figure> {
 
 /// Two of the numbers against each other.
 fn scatters(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> {
-    let (base, standings): (Vec<_>, Vec<_>) =
-        standings(view.evaluation, concept).into_iter().partition(|s| s.subject.kind == "base");
-    // The base erases nothing: as a point it would only push the others into a corner. What it keeps is what they are held against.
-    let base = base.first().and_then(|s| Some(Reference { label: view.evaluation.label(&s.subject.id), x: s.kept?.value }));
+    let (base, standings): (Vec<_>, Vec<_>) = standings(view.evaluation, concept)
+        .into_iter()
+        .partition(|s| s.subject.kind == "base");
+    // The base erases nothing: as a point it would only push the others into a corner. What it
+    // keeps is what they are held against.
+    let base = base.first().and_then(|s| {
+        Some(Reference {
+            label: view.evaluation.label(&s.subject.id),
+            x: s.kept?.value,
+        })
+    });
     let plot = |title: &str, x: (&str, Get), y: (&str, Get), caption: &str| {
         let point = |s: &Standing<'_>| {
             let (x, y) = (x.1(s)?, y.1(s)?);
@@ -97,11 +119,23 @@ fn scatters(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> {
         let found: Vec<_> = standings.iter().filter_map(point).collect();
         let points: Vec<Point<'_>> = found
             .iter()
-            .map(|(id, x, y)| Point { label: view.evaluation.label(id), style: view.style(id), x: *x, y: *y })
+            .map(|(id, x, y)| Point {
+                label: view.evaluation.label(id),
+                style: view.style(id),
+                x: *x,
+                y: *y,
+            })
             .collect();
         // One point alone is no trade-off.
         (points.len() > 1).then(|| {
-            let read = points.iter().map(|p| format!("{} at {:.0}%, {:.0}%", p.label, 100.0 * p.x.value, 100.0 * p.y.value));
+            let read = points.iter().map(|p| {
+                format!(
+                    "{} at {:.0}%, {:.0}%",
+                    p.label,
+                    100.0 * p.x.value,
+                    100.0 * p.y.value
+                )
+            });
             let label = format!("{title}. {}", read.collect::<Vec<_>>().join("; "));
             Figure {
                 title: title.into(),
@@ -134,7 +168,12 @@ fn scatters(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> {
 
 /// A panel for each attack: without and with it.
 pub(crate) fn attacks<'a>(view: &View<'a>, concept: Option<&str>) -> Vec<Figure> {
-    let of_concept: Vec<_> = view.evaluation.attacks.iter().filter(|a| concerns(a.concept.as_ref(), concept)).collect();
+    let of_concept: Vec<_> = view
+        .evaluation
+        .attacks
+        .iter()
+        .filter(|a| concerns(a.concept.as_ref(), concept))
+        .collect();
     let mut names: Vec<&str> = Vec::new();
     for attack in &of_concept {
         if !names.contains(&attack.attack.as_str()) {
@@ -142,11 +181,15 @@ pub(crate) fn attacks<'a>(view: &View<'a>, concept: Option<&str>) -> Vec<Figure>
         }
     }
     // Every panel has every subject, so that lines can be read across.
-    let subjects = subjects_of(view.evaluation, concept).into_iter().filter(|s| of_concept.iter().any(|a| a.subject == s.id));
+    let subjects = subjects_of(view.evaluation, concept)
+        .into_iter()
+        .filter(|s| of_concept.iter().any(|a| a.subject == s.id));
     let subjects: Vec<_> = subjects.collect();
     let figure = |name: &&str| {
         let line = |s: &&'a Subject| {
-            let found = of_concept.iter().find(|a| a.attack == **name && a.subject == s.id);
+            let found = of_concept
+                .iter()
+                .find(|a| a.attack == **name && a.subject == s.id);
             panel::Line {
                 label: view.evaluation.label(&s.id),
                 style: view.style(&s.id),
@@ -155,8 +198,9 @@ pub(crate) fn attacks<'a>(view: &View<'a>, concept: Option<&str>) -> Vec<Figure>
             }
         };
         let lines: Vec<_> = subjects.iter().map(line).collect();
-        let label =
-            format!("Share of cases that show the concept, without and with {name}, for each subject; the table has the numbers");
+        let label = format!(
+            "Share of cases that show the concept, without and with {name}, for each subject; the table has the numbers"
+        );
         Figure {
             title: (*name).to_owned(),
             svg: panel::draw(&lines, "fraction", panel::As::Dots, &label),
@@ -168,7 +212,12 @@ pub(crate) fn attacks<'a>(view: &View<'a>, concept: Option<&str>) -> Vec<Figure>
 
 /// The thresholds of each judge.
 pub(crate) fn curves(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> {
-    let of_concept: Vec<_> = view.evaluation.curves.iter().filter(|c| concerns(c.concept.as_ref(), concept)).collect();
+    let of_concept: Vec<_> = view
+        .evaluation
+        .curves
+        .iter()
+        .filter(|c| concerns(c.concept.as_ref(), concept))
+        .collect();
     let mut names: Vec<(&str, &str)> = Vec::new();
     for curve in &of_concept {
         if !names.contains(&(&curve.name, &curve.metric)) {
@@ -176,7 +225,9 @@ pub(crate) fn curves(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> {
         }
     }
     let figure = |(name, metric): &(&str, &str)| {
-        let of_name = of_concept.iter().filter(|c| c.name == *name && c.metric == *metric);
+        let of_name = of_concept
+            .iter()
+            .filter(|c| c.name == *name && c.metric == *metric);
         let lines: Vec<_> = of_name
             .map(|c| curves::Line {
                 label: view.evaluation.label(&c.subject),
@@ -185,27 +236,43 @@ pub(crate) fn curves(view: &View<'_>, concept: Option<&str>) -> Vec<Figure> {
                 values: &c.values,
             })
             .collect();
-        let label =
-            format!("{name}: the fraction of pictures at or above each threshold, a line for each of {} subjects", lines.len());
+        let label = format!(
+            "{name}: the fraction of pictures at or above each threshold, a line for each of {} subjects",
+            lines.len()
+        );
         Figure {
             title: (*name).to_owned(),
             svg: curves::draw(&lines, &label),
-            caption: view.evaluation.metric(metric).map(|m| m.convention.clone()).unwrap_or_default(),
+            caption: view
+                .evaluation
+                .metric(metric)
+                .map(|m| m.convention.clone())
+                .unwrap_or_default(),
         }
     };
     names.iter().map(figure).collect()
 }
 
-/// What single-object rates do not show: the metrics of composition, and those of retention that look at a part, such as neighbours.
+/// What single-object rates do not show: the metrics of composition, and those of retention that
+/// look at a part, such as neighbours.
 pub(crate) fn composition<'a>(view: &View<'a>, concept: Option<&str>) -> Vec<Figure> {
     let wanted = |id: &str, metric: &Metric| {
         let parted = id.contains(':') && metric.axis == "retention" && metric.unit == "fraction";
         metric.axis == "composition" || parted && !id.starts_with("accuracy:")
     };
     let mut ids: Vec<&str> = Vec::new();
-    for row in view.evaluation.rows.iter().filter(|row| view.evaluation.subject(&row.subject).is_some()) {
+    for row in view
+        .evaluation
+        .rows
+        .iter()
+        .filter(|row| view.evaluation.subject(&row.subject).is_some())
+    {
         let about = row.concept.is_none() || row.concept.as_deref() == concept;
-        let wanted = || view.evaluation.metric(&row.metric).is_some_and(|m| wanted(&row.metric, m));
+        let wanted = || {
+            view.evaluation
+                .metric(&row.metric)
+                .is_some_and(|m| wanted(&row.metric, m))
+        };
         if about && row.value.is_some() && !ids.contains(&row.metric.as_str()) && wanted() {
             ids.push(&row.metric);
         }
@@ -215,10 +282,16 @@ pub(crate) fn composition<'a>(view: &View<'a>, concept: Option<&str>) -> Vec<Fig
         let line = |s: &&'a Subject| panel::Line {
             label: view.evaluation.label(&s.id),
             style: view.style(&s.id),
-            measure: view.evaluation.row(&s.id, concept, id).and_then(Measure::of),
+            measure: view
+                .evaluation
+                .row(&s.id, concept, id)
+                .and_then(Measure::of),
             before: None,
         };
-        let lines: Vec<_> = subjects_of(view.evaluation, concept).iter().map(line).collect();
+        let lines: Vec<_> = subjects_of(view.evaluation, concept)
+            .iter()
+            .map(line)
+            .collect();
         let title = name(metric, id);
         Figure {
             svg: panel::draw(
@@ -239,7 +312,11 @@ pub(crate) fn name(metric: Option<&Metric>, id: &str) -> String {
     match metric {
         Some(m) if m.id == id && !m.name.is_empty() => m.name.clone(),
         Some(m) if !m.name.is_empty() => {
-            format!("{}: {}", m.name, id.split_once(':').map_or(id, |(_, part)| part))
+            format!(
+                "{}: {}",
+                m.name,
+                id.split_once(':').map_or(id, |(_, part)| part)
+            )
         }
         _ => id.to_owned(),
     }

@@ -1,4 +1,5 @@
-//! `index.html`: one file that needs nothing else. Here numbers become sentences, tables and plots; the templates arrange them.
+//! `index.html`: one file that needs nothing else. Here numbers become sentences, tables and plots;
+//! the templates arrange them.
 
 mod figures;
 mod grids;
@@ -41,7 +42,10 @@ pub(crate) struct View<'a> {
 
 impl<'a> View<'a> {
     pub(crate) fn new(evaluation: &'a Evaluation) -> Self {
-        Self { evaluation, concepts: concepts(evaluation) }
+        Self {
+            evaluation,
+            concepts: concepts(evaluation),
+        }
     }
 
     /// The number of a subject's colour and mark: 0 for the base, the others by their order.
@@ -50,20 +54,37 @@ impl<'a> View<'a> {
         if base == Some(id) {
             return 0;
         }
-        let others = self.evaluation.subjects.iter().filter(|s| Some(s.id.as_str()) != base);
-        1 + others.into_iter().position(|s| s.id == id).unwrap_or(self.evaluation.subjects.len())
+        let others = self
+            .evaluation
+            .subjects
+            .iter()
+            .filter(|s| Some(s.id.as_str()) != base);
+        1 + others
+            .into_iter()
+            .position(|s| s.id == id)
+            .unwrap_or(self.evaluation.subjects.len())
     }
 }
 
-/// The concepts of an evaluation: those it lists, then those that only its subjects' rows, attacks or pictures name. Rows of nobody that is
-/// listed, as those of the map of side effects are, have sections of their own.
+/// The concepts of an evaluation: those it lists, then those that only its subjects' rows, attacks
+/// or pictures name. Rows of nobody that is listed, as those of the map of side effects are, have
+/// sections of their own.
 pub(crate) fn concepts(evaluation: &Evaluation) -> Vec<Option<&str>> {
     let mut found: Vec<Option<&str>> = Vec::new();
     let listed = evaluation.concepts.iter().map(|c| Some(c.name.as_str()));
-    let rows = evaluation.rows.iter().filter(|r| evaluation.subject(&r.subject).is_some()).map(|r| r.concept.as_deref());
+    let rows = evaluation
+        .rows
+        .iter()
+        .filter(|r| evaluation.subject(&r.subject).is_some())
+        .map(|r| r.concept.as_deref());
     let attacks = evaluation.attacks.iter().map(|a| a.concept.as_deref());
     let pictures = evaluation.pictures.iter().map(|p| p.concept.as_deref());
-    for concept in listed.chain(rows).chain(attacks).chain(pictures).filter(Option::is_some) {
+    for concept in listed
+        .chain(rows)
+        .chain(attacks)
+        .chain(pictures)
+        .filter(Option::is_some)
+    {
         if !found.contains(&concept) {
             found.push(concept);
         }
@@ -85,7 +106,11 @@ pub(crate) fn title(evaluation: &Evaluation, given: Option<&str>) -> String {
         1..=3 => format!("Erasing {}", listed(&names)),
         n => format!("Erasing {n} concepts"),
     };
-    if evaluation.model.is_empty() { what } else { format!("{what} from {}", evaluation.model) }
+    if evaluation.model.is_empty() {
+        what
+    } else {
+        format!("{what} from {}", evaluation.model)
+    }
 }
 
 /// A line of what was tested.
@@ -113,29 +138,68 @@ pub(crate) fn facts(evaluation: &Evaluation) -> Vec<Fact> {
         }
     };
     let kinds = ["base", "edit", "guard", "oracle"];
-    let of_kind = |kind: &str| evaluation.subjects.iter().filter(|s| s.kind == kind).count();
-    let subjects = kinds.iter().filter(|k| of_kind(k) > 0).map(|k| format!("{} {k}", of_kind(k))).collect::<Vec<_>>();
-    let others = evaluation.subjects.iter().filter(|s| !kinds.contains(&s.kind.as_str())).count();
+    let of_kind = |kind: &str| {
+        evaluation
+            .subjects
+            .iter()
+            .filter(|s| s.kind == kind)
+            .count()
+    };
+    let subjects = kinds
+        .iter()
+        .filter(|k| of_kind(k) > 0)
+        .map(|k| format!("{} {k}", of_kind(k)))
+        .collect::<Vec<_>>();
+    let others = evaluation
+        .subjects
+        .iter()
+        .filter(|s| !kinds.contains(&s.kind.as_str()))
+        .count();
     let others = (others > 0).then(|| format!("{others} other"));
     let kind = |name: &str| {
-        let found = evaluation.concepts.iter().find(|c| c.name == name).and_then(|c| c.kind.as_deref());
+        let found = evaluation
+            .concepts
+            .iter()
+            .find(|c| c.name == name)
+            .and_then(|c| c.kind.as_deref());
         found.map_or_else(|| name.to_owned(), |kind| format!("{name} ({kind})"))
     };
-    let named = concepts(evaluation).into_iter().flatten().map(kind).collect::<Vec<_>>();
-    let mut attacks: Vec<&str> = evaluation.attacks.iter().map(|a| a.attack.as_str()).collect();
+    let named = concepts(evaluation)
+        .into_iter()
+        .flatten()
+        .map(kind)
+        .collect::<Vec<_>>();
+    let mut attacks: Vec<&str> = evaluation
+        .attacks
+        .iter()
+        .map(|a| a.attack.as_str())
+        .collect();
     attacks.sort_unstable();
     attacks.dedup();
     let mut seeds: Vec<u64> = evaluation.pictures.iter().map(|p| p.seed).collect();
     seeds.sort_unstable();
     seeds.dedup();
     add("Model", evaluation.model.clone());
-    add("Subjects", subjects.into_iter().chain(others).collect::<Vec<_>>().join(", "));
+    add(
+        "Subjects",
+        subjects
+            .into_iter()
+            .chain(others)
+            .collect::<Vec<_>>()
+            .join(", "),
+    );
     add("Concepts", few(&named));
     add("Attacks", few(&attacks));
     add("Drawing", evaluation.drawing.clone());
     let drawn: u64 = evaluation.counts.iter().map(|c| c.drawn).sum();
     if drawn > 0 {
-        add("Pictures", format!("{drawn} asked about, {} kept for this report", evaluation.pictures.len()));
+        add(
+            "Pictures",
+            format!(
+                "{drawn} asked about, {} kept for this report",
+                evaluation.pictures.len()
+            ),
+        );
     }
     if !evaluation.pictures.is_empty() {
         add("Seeds", format!("{} different ones", seeds.len()));
@@ -143,9 +207,29 @@ pub(crate) fn facts(evaluation: &Evaluation) -> Vec<Fact> {
     add("Numbers", evaluation.rows.len().to_string());
     add("Machine", evaluation.machine.clone());
     let created = evaluation.created.replace('T', " ");
-    add("Date", created.trim_end_matches('Z').get(..16).map_or_else(|| created.clone(), |text| format!("{text} UTC")));
-    add("Time taken", evaluation.seconds.filter(|s| s.is_finite()).map(seconds).unwrap_or_default());
-    add("Program", if evaluation.version.is_empty() { String::new() } else { format!("scumble {}", evaluation.version) });
+    add(
+        "Date",
+        created
+            .trim_end_matches('Z')
+            .get(..16)
+            .map_or_else(|| created.clone(), |text| format!("{text} UTC")),
+    );
+    add(
+        "Time taken",
+        evaluation
+            .seconds
+            .filter(|s| s.is_finite())
+            .map(seconds)
+            .unwrap_or_default(),
+    );
+    add(
+        "Program",
+        if evaluation.version.is_empty() {
+            String::new()
+        } else {
+            format!("scumble {}", evaluation.version)
+        },
+    );
     facts
 }
 
@@ -153,8 +237,11 @@ pub(crate) fn facts(evaluation: &Evaluation) -> Vec<Fact> {
 fn summary(evaluation: &Evaluation) -> String {
     let wanted = ["Subjects", "Drawing", "Date", "Program"];
     let found = facts(evaluation);
-    let said: Vec<&str> =
-        wanted.iter().filter_map(|name| found.iter().find(|f| f.name == *name)).map(|f| f.value.as_str()).collect();
+    let said: Vec<&str> = wanted
+        .iter()
+        .filter_map(|name| found.iter().find(|f| f.name == *name))
+        .map(|f| f.value.as_str())
+        .collect();
     said.join(" · ")
 }
 
@@ -185,20 +272,35 @@ pub(crate) fn value<T: Serialize>(x: &T) -> Value {
 }
 
 /// Puts the page together.
-pub(crate) fn render(evaluation: &Evaluation, folder: &Path, options: &Options, ratings: Option<&Ratings>) -> Result<Page> {
+pub(crate) fn render(
+    evaluation: &Evaluation,
+    folder: &Path,
+    options: &Options,
+    ratings: Option<&Ratings>,
+) -> Result<Page> {
     let view = View::new(evaluation);
     let empty = Evaluation::default();
-    let mut album = Album::new(if options.pictures { evaluation } else { &empty }, folder, options.blur);
+    let mut album = Album::new(
+        if options.pictures { evaluation } else { &empty },
+        folder,
+        options.blur,
+    );
     let mut concepts = Vec::new();
     for (i, concept) in view.concepts.iter().enumerate() {
-        let kind = evaluation.concepts.iter().find(|c| Some(c.name.as_str()) == *concept).and_then(|c| c.kind.clone());
+        let kind = evaluation
+            .concepts
+            .iter()
+            .find(|c| Some(c.name.as_str()) == *concept)
+            .and_then(|c| c.kind.clone());
         concepts.push(ConceptView {
             id: format!("c{i}"),
             name: concept.unwrap_or("All concepts").to_owned(),
             kind: kind.unwrap_or_default(),
             outcome: crate::outcome::sentences(evaluation, *concept),
             rank: tables::ranking(&view, *concept),
-            grids: concept.map(|c| album.grids(Some(c), |id| view.style(id))).unwrap_or_default(),
+            grids: concept
+                .map(|c| album.grids(Some(c), |id| view.style(id)))
+                .unwrap_or_default(),
             trade: figures::trade_offs(&view, *concept),
             attacks: tables::attacks(&view, *concept),
             attack_panels: figures::attacks(&view, *concept),
@@ -209,7 +311,11 @@ pub(crate) fn render(evaluation: &Evaluation, folder: &Path, options: &Options, 
             legend: figures::legend(&view, *concept),
         });
     }
-    let shared = if album.shared() { album.grids(None, |id| view.style(id)) } else { Vec::new() };
+    let shared = if album.shared() {
+        album.grids(None, |id| view.style(id))
+    } else {
+        Vec::new()
+    };
     let any = |has: fn(&ConceptView) -> bool| concepts.iter().any(has);
     let has = context! {
         grids => any(|c| !c.grids.is_empty()) || !shared.is_empty(),
@@ -225,7 +331,11 @@ pub(crate) fn render(evaluation: &Evaluation, folder: &Path, options: &Options, 
         Blur::On => "All pictures are blurred until you ask for them.",
         _ => "Pictures that the evaluation marks as sensitive are blurred until you ask for them.",
     };
-    let any_blur = concepts.iter().flat_map(|c| &c.grids).chain(&shared).any(grids::GridView::blurs);
+    let any_blur = concepts
+        .iter()
+        .flat_map(|c| &c.grids)
+        .chain(&shared)
+        .any(grids::GridView::blurs);
     let shell = Shell::new("report.js", "report.css");
     let html = shell.render(
         "report.html",
@@ -256,5 +366,9 @@ pub(crate) fn render(evaluation: &Evaluation, folder: &Path, options: &Options, 
             ratings => value(&ratings.map(|r| tables::ratings(&view, r))),
         },
     )?;
-    Ok(Page { html, pictures: album.shown, absent: album.absent })
+    Ok(Page {
+        html,
+        pictures: album.shown,
+        absent: album.absent,
+    })
 }

@@ -26,14 +26,23 @@ const FILES: [(&str, &str); 14] = [
 
 /// A file of [`FILES`].
 fn text(name: &str) -> &'static str {
-    FILES.iter().find(|(n, _)| *n == name).map_or("", |(_, text)| text)
+    FILES
+        .iter()
+        .find(|(n, _)| *n == name)
+        .map_or("", |(_, text)| text)
 }
 
 /// A plot of the page as a file of its own, in the light colours.
 pub(crate) fn standalone(svg: &str) -> String {
-    let Some((head, body)) = svg.split_once('>') else { return String::new() };
+    let Some((head, body)) = svg.split_once('>') else {
+        return String::new();
+    };
     let head = head.replacen("<svg ", "<svg xmlns=\"http://www.w3.org/2000/svg\" ", 1);
-    let style = format!("{}{}svg {{ background: var(--bg); }}", text("light.css"), text("plot.css"));
+    let style = format!(
+        "{}{}svg {{ background: var(--bg); }}",
+        text("light.css"),
+        text("plot.css")
+    );
     format!("{head}><style>{style}</style>{body}\n")
 }
 
@@ -62,12 +71,15 @@ pub(crate) struct Shell {
 impl Shell {
     /// The shell with a script and a style of those in [`FILES`].
     pub(crate) fn new(js: &str, css: &str) -> Self {
-        let css = ["light.css", "base.css", "plot.css", css].map(text).concat();
+        let css = ["light.css", "base.css", "plot.css", css]
+            .map(text)
+            .concat();
         Self { css, js: text(js) }
     }
 
-    /// What the page may do: run this script, use this style, show pictures that lie in it. Nothing is fetched from anywhere, and
-    /// text that came from outside cannot become a script even if it were not escaped.
+    /// What the page may do: run this script, use this style, show pictures that lie in it. Nothing
+    /// is fetched from anywhere, and text that came from outside cannot become a script even if it
+    /// were not escaped.
     fn policy(&self) -> String {
         let hash = |text: &str| STANDARD.encode(Sha256::digest(text.as_bytes()));
         format!(
@@ -77,13 +89,20 @@ impl Shell {
         )
     }
 
-    /// Renders a template of [`FILES`]. All values are escaped but those that templates call safe: drawings, style and script.
+    /// Renders a template of [`FILES`]. All values are escaped but those that templates call safe:
+    /// drawings, style and script.
     ///
     /// # Errors
     /// If a template does not fit its values, which is a bug.
     pub(crate) fn render(&self, template: &str, values: Value) -> Result<String> {
         let mut environment = Environment::new();
-        environment.set_auto_escape_callback(|name| if name.ends_with(".html") { AutoEscape::Html } else { AutoEscape::None });
+        environment.set_auto_escape_callback(|name| {
+            if name.ends_with(".html") {
+                AutoEscape::Html
+            } else {
+                AutoEscape::None
+            }
+        });
         environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
         environment.add_filter("prose", prose);
         let mut syntax = SyntaxConfig::builder();
@@ -92,7 +111,9 @@ impl Shell {
             environment.add_template(name, text)?;
         }
         let shell = context! { policy => self.policy(), css => self.css.as_str(), js => self.js };
-        Ok(environment.get_template(template)?.render(context! { ..shell, ..values })?)
+        Ok(environment
+            .get_template(template)?
+            .render(context! { ..shell, ..values })?)
     }
 }
 
@@ -103,8 +124,14 @@ mod tests {
     #[test]
     fn code_in_texts_is_code_and_nothing_else_is() {
         let said = |text: &str| prose(text.to_owned()).to_string();
-        assert_eq!(said("as for `others`, `a<b`"), "as for <code>others</code>, <code>a&lt;b</code>");
+        assert_eq!(
+            said("as for `others`, `a<b`"),
+            "as for <code>others</code>, <code>a&lt;b</code>"
+        );
         assert_eq!(said("a ` alone <script>"), "a ` alone &lt;script&gt;");
-        assert_eq!(said("`<img onerror=x>`"), "<code>&lt;img onerror=x&gt;</code>");
+        assert_eq!(
+            said("`<img onerror=x>`"),
+            "<code>&lt;img onerror=x&gt;</code>"
+        );
     }
 }

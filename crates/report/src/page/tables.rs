@@ -9,7 +9,8 @@ use crate::{
     plot::panel,
     rating::Ratings,
     summary::{
-        COMPOSITION, KEPT, Measure, SHOWS, Standing, THREATS, Worst, concerns, detector_name, detectors, metric_for, standings,
+        COMPOSITION, KEPT, Measure, SHOWS, Standing, THREATS, Worst, concerns, detector_name,
+        detectors, metric_for, standings,
     },
     svg,
 };
@@ -31,16 +32,31 @@ pub(crate) struct Cell {
 
 impl Cell {
     pub(crate) fn text(text: impl Into<String>) -> Self {
-        Self { text: text.into(), ..Self::default() }
+        Self {
+            text: text.into(),
+            ..Self::default()
+        }
     }
 
     fn noted(text: impl Into<String>, note: impl Into<String>) -> Self {
-        Self { text: text.into(), note: note.into(), ..Self::default() }
+        Self {
+            text: text.into(),
+            note: note.into(),
+            ..Self::default()
+        }
     }
 
     fn number(text: String, value: Option<f64>) -> Self {
-        let sort = value.filter(|x| x.is_finite()).map(|x| x.to_string()).unwrap_or_default();
-        Self { text, sort, number: true, ..Self::default() }
+        let sort = value
+            .filter(|x| x.is_finite())
+            .map(|x| x.to_string())
+            .unwrap_or_default();
+        Self {
+            text,
+            sort,
+            number: true,
+            ..Self::default()
+        }
     }
 
     fn whole(n: Option<u64>) -> Self {
@@ -49,7 +65,9 @@ impl Cell {
 
     /// A fraction with its interval, in numbers and drawn.
     fn measure(m: Option<Measure>) -> Self {
-        let Some(m) = m else { return Self::number(NONE.into(), None) };
+        let Some(m) = m else {
+            return Self::number(NONE.into(), None);
+        };
         Self {
             note: interval(m.low, m.high, "fraction"),
             spark: panel::spark(m, (0.0, 1.0)),
@@ -83,7 +101,13 @@ pub(crate) struct Line {
 }
 
 fn heads<const N: usize>(names: [(&str, &str, bool); N]) -> Vec<Head> {
-    names.map(|(name, about, number)| Head { name: name.into(), about: about.into(), number }).into()
+    names
+        .map(|(name, about, number)| Head {
+            name: name.into(),
+            about: about.into(),
+            number,
+        })
+        .into()
 }
 
 /// The first table of a concept.
@@ -96,24 +120,37 @@ pub(crate) struct Ranking {
 
 /// What a subject is, in a few words.
 fn kind(subject: &crate::evaluation::Subject) -> String {
-    let method = subject.method.as_deref().filter(|m| !m.is_empty() && *m != subject.label);
+    let method = subject
+        .method
+        .as_deref()
+        .filter(|m| !m.is_empty() && *m != subject.label);
     match method {
         Some(method) => format!("{}, {method}", subject.kind),
         None => subject.kind.clone(),
     }
 }
 
-/// The worst attack of a kind: its rate, how many attacks that is of, how often somebody looked, and what chance brings with as many looks.
+/// The worst attack of a kind: its rate, how many attacks that is of, how often somebody looked,
+/// and what chance brings with as many looks.
 fn attacked(worst: Option<&Worst>) -> Cell {
-    let Some(w) = worst else { return Cell::number(NONE.into(), None) };
-    let mut more = if w.of > 1 { format!("worst of {}: {}", w.of, w.attack) } else { w.attack.clone() };
+    let Some(w) = worst else {
+        return Cell::number(NONE.into(), None);
+    };
+    let mut more = if w.of > 1 {
+        format!("worst of {}: {}", w.of, w.attack)
+    } else {
+        w.attack.clone()
+    };
     if let Some(looks) = w.looks.filter(|&looks| looks > 1) {
         more += &format!(", {looks} looks a case");
     }
     if let Some(random) = w.random.filter(|_| w.attack != "random") {
         more += &format!("; random words {}", percent(random));
     }
-    Cell { more, ..Cell::measure(Some(w.total)) }
+    Cell {
+        more,
+        ..Cell::measure(Some(w.total))
+    }
 }
 
 /// A column of the first table: its name, which way is better, what it holds, and what it is.
@@ -128,24 +165,37 @@ struct Column {
 fn columns(view: &View<'_>, concept: Option<&str>, standings: &[Standing<'_>]) -> Vec<Column> {
     let described = |name: &str, ids: &[&str]| match metric_for(view.evaluation, concept, ids) {
         Some((id, metric)) => {
-            let convention =
-                if metric.convention.is_empty() { String::new() } else { format!(" Convention: {}.", metric.convention) };
-            format!("{name}: {} (`{id}`). {}{convention}", figures::name(Some(metric), id), metric.meaning)
+            let convention = if metric.convention.is_empty() {
+                String::new()
+            } else {
+                format!(" Convention: {}.", metric.convention)
+            };
+            format!(
+                "{name}: {} (`{id}`). {}{convention}",
+                figures::name(Some(metric), id),
+                metric.meaning
+            )
         }
         None => format!("{name}: has not run for this concept."),
     };
-    let measured = |name: &str, better, ids: &[&str], get: fn(&Standing<'_>) -> Option<Measure>| Column {
-        name: name.into(),
-        better,
-        cell: Box::new(move |s| Cell::measure(get(s))),
-        about: described(name, ids),
-    };
+    let measured =
+        |name: &str, better, ids: &[&str], get: fn(&Standing<'_>) -> Option<Measure>| Column {
+            name: name.into(),
+            better,
+            cell: Box::new(move |s| Cell::measure(get(s))),
+            about: described(name, ids),
+        };
     let mut columns = vec![
         measured("Still shows it", "less is better", &SHOWS, |s| s.shows),
         measured("Others kept", "more is better", &KEPT, |s| s.kept),
     ];
     if standings.iter().any(|s| s.composition.is_some()) {
-        columns.push(measured("Composition", "more is better", &COMPOSITION, |s| s.composition));
+        columns.push(measured(
+            "Composition",
+            "more is better",
+            &COMPOSITION,
+            |s| s.composition,
+        ));
     }
     for (i, id) in detectors(view.evaluation, concept).into_iter().enumerate() {
         let name = format!("Seen by {}", detector_name(id));
@@ -172,7 +222,10 @@ fn columns(view: &View<'_>, concept: Option<&str>, standings: &[Standing<'_>]) -
     let cost = |s: &Standing<'_>| {
         let size = s.subject.size.map(|b| bytes(b as f64)).unwrap_or_default();
         let time = s.subject.seconds.filter(|x| x.is_finite());
-        Cell { note: size, ..Cell::number(time.map_or_else(|| NONE.into(), seconds), time) }
+        Cell {
+            note: size,
+            ..Cell::number(time.map_or_else(|| NONE.into(), seconds), time)
+        }
     };
     columns.push(Column {
         name: "Cost".into(),
@@ -190,22 +243,42 @@ pub(crate) fn ranking(view: &View<'_>, concept: Option<&str>) -> Ranking {
     let line = |s: &Standing<'_>| Line {
         mark: svg::legend(view.style(&s.subject.id)),
         pinned: s.subject.kind == "base",
-        cells: std::iter::once(Cell::noted(view.evaluation.label(&s.subject.id), kind(s.subject)))
-            .chain(columns.iter().map(|column| (column.cell)(s)))
-            .collect(),
+        cells: std::iter::once(Cell::noted(
+            view.evaluation.label(&s.subject.id),
+            kind(s.subject),
+        ))
+        .chain(columns.iter().map(|column| (column.cell)(s)))
+        .collect(),
     };
     let measured = |s: &Standing<'_>| {
-        [s.shows, s.kept, s.composition].iter().chain(&s.detections).any(Option::is_some) || s.worst.iter().any(Option::is_some)
+        [s.shows, s.kept, s.composition]
+            .iter()
+            .chain(&s.detections)
+            .any(Option::is_some)
+            || s.worst.iter().any(Option::is_some)
     };
-    let rows = if standings.iter().any(measured) { standings.iter().map(line).collect() } else { Vec::new() };
+    let rows = if standings.iter().any(measured) {
+        standings.iter().map(line).collect()
+    } else {
+        Vec::new()
+    };
     let mut heads = heads([("Subject", "", false)]);
-    heads.extend(columns.iter().map(|c| Head { name: c.name.clone(), about: c.better.into(), number: true }));
-    Ranking { table: Table { heads, rows }, about: columns.into_iter().map(|c| c.about).collect() }
+    heads.extend(columns.iter().map(|c| Head {
+        name: c.name.clone(),
+        about: c.better.into(),
+        number: true,
+    }));
+    Ranking {
+        table: Table { heads, rows },
+        about: columns.into_iter().map(|c| c.about).collect(),
+    }
 }
 
 /// A share of cases with its interval, or what stands for none.
 fn share(share: Option<&crate::evaluation::Share>) -> Cell {
-    let Some(share) = share.filter(|s| s.n > 0) else { return Cell::number(NONE.into(), None) };
+    let Some(share) = share.filter(|s| s.n > 0) else {
+        return Cell::number(NONE.into(), None);
+    };
     let value = share.hits as f64 / share.n as f64;
     Cell {
         note: interval(share.low, share.high, "fraction"),
@@ -216,8 +289,18 @@ fn share(share: Option<&crate::evaluation::Share>) -> Cell {
 
 /// Every attack on a concept, those of one kind together.
 pub(crate) fn attacks(view: &View<'_>, concept: Option<&str>) -> Table {
-    let mut of_concept: Vec<_> = view.evaluation.attacks.iter().filter(|a| concerns(a.concept.as_ref(), concept)).collect();
-    let rank = |threat: &str| THREATS.iter().position(|(kind, _)| *kind == threat).unwrap_or(THREATS.len());
+    let mut of_concept: Vec<_> = view
+        .evaluation
+        .attacks
+        .iter()
+        .filter(|a| concerns(a.concept.as_ref(), concept))
+        .collect();
+    let rank = |threat: &str| {
+        THREATS
+            .iter()
+            .position(|(kind, _)| *kind == threat)
+            .unwrap_or(THREATS.len())
+    };
     of_concept.sort_by_key(|a| rank(&a.threat));
     let fraction = |x: Option<f64>| Cell::number(number(x, "fraction"), x);
     let line = |a: &&crate::evaluation::Attacked| Line {
@@ -231,7 +314,13 @@ pub(crate) fn attacks(view: &View<'_>, concept: Option<&str>) -> Table {
             Cell::measure(Measure::new(a.total, a.low, a.high, a.n)),
             share(a.conditional.as_ref()),
             Cell::whole(a.n),
-            Cell { note: a.random.map(|x| format!("random {}", percent(x))).unwrap_or_default(), ..Cell::whole(a.looks) },
+            Cell {
+                note: a
+                    .random
+                    .map(|x| format!("random {}", percent(x)))
+                    .unwrap_or_default(),
+                ..Cell::whole(a.looks)
+            },
             Cell::whole(a.searches),
             Cell::number(probability(a.p), a.p),
             Cell::whole(a.budget),
@@ -245,7 +334,11 @@ pub(crate) fn attacks(view: &View<'_>, concept: Option<&str>) -> Table {
             ("Before", "without any attack", true),
             ("New", "what the attack added", true),
             ("Total", "before and new", true),
-            ("Hidden brought back", "of what the base shows and the subject hid", true),
+            (
+                "Hidden brought back",
+                "of what the base shows and the subject hid",
+                true,
+            ),
             ("n", "cases", true),
             ("Looks", "at most, for a case", true),
             ("Searches", "independent ones", true),
@@ -259,9 +352,17 @@ pub(crate) fn attacks(view: &View<'_>, concept: Option<&str>) -> Table {
 
 /// Tests of pairs of subjects.
 pub(crate) fn paired(view: &View<'_>, concept: Option<&str>) -> Table {
-    let of_concept = view.evaluation.paired.iter().filter(|p| concerns(p.concept.as_ref(), concept));
+    let of_concept = view
+        .evaluation
+        .paired
+        .iter()
+        .filter(|p| concerns(p.concept.as_ref(), concept));
     // One scale for the whole table, as wide as its widest interval.
-    let ends = of_concept.clone().flat_map(|p| [p.difference, p.low, p.high]).flatten().filter(|x| x.is_finite());
+    let ends = of_concept
+        .clone()
+        .flat_map(|p| [p.difference, p.low, p.high])
+        .flatten()
+        .filter(|x| x.is_finite());
     let widest = ends.fold(0.05, |widest: f64, x| widest.max(x.abs()));
     let line = |p: &crate::evaluation::Paired| {
         let difference = Measure::new(p.difference, p.low, p.high, p.n);
@@ -271,13 +372,24 @@ pub(crate) fn paired(view: &View<'_>, concept: Option<&str>) -> Table {
             cells: vec![
                 Cell::text(view.evaluation.label(&p.a)),
                 Cell::text(view.evaluation.label(&p.b)),
-                Cell::noted(figures::name(view.evaluation.metric(&p.metric), &p.metric), &p.metric),
-                Cell { note: p.clusters.map(|c| format!("{c} clusters")).unwrap_or_default(), ..Cell::whole(p.n) },
+                Cell::noted(
+                    figures::name(view.evaluation.metric(&p.metric), &p.metric),
+                    &p.metric,
+                ),
+                Cell {
+                    note: p
+                        .clusters
+                        .map(|c| format!("{c} clusters"))
+                        .unwrap_or_default(),
+                    ..Cell::whole(p.n)
+                },
                 Cell::whole(p.only_a),
                 Cell::whole(p.only_b),
                 Cell {
                     note: interval(p.low, p.high, "fraction"),
-                    spark: difference.map(|m| panel::spark(m, (-widest, widest))).unwrap_or_default(),
+                    spark: difference
+                        .map(|m| panel::spark(m, (-widest, widest)))
+                        .unwrap_or_default(),
                     ..Cell::number(number(p.difference, "fraction"), p.difference)
                 },
                 Cell::number(probability(p.p), p.p),
@@ -341,7 +453,11 @@ pub(crate) fn numbers(view: &View<'_>) -> Vec<NumberRow> {
             name: figures::name(metric, &row.metric),
             metric: row.metric.clone(),
             value: number(row.value, unit),
-            sort: row.value.filter(|x| x.is_finite()).map(|x| x.to_string()).unwrap_or_default(),
+            sort: row
+                .value
+                .filter(|x| x.is_finite())
+                .map(|x| x.to_string())
+                .unwrap_or_default(),
             interval: interval(row.low, row.high, unit),
             n: count(row.n),
             seeds: row.seeds.len(),
@@ -349,7 +465,12 @@ pub(crate) fn numbers(view: &View<'_>) -> Vec<NumberRow> {
             short: row.hash.chars().take(10).collect(),
             hash: row.hash.clone(),
             notes: notes_of(view.evaluation, row),
-            about: metric.and_then(|m| view.evaluation.metrics.iter().position(|other| other.id == m.id)),
+            about: metric.and_then(|m| {
+                view.evaluation
+                    .metrics
+                    .iter()
+                    .position(|other| other.id == m.id)
+            }),
         }
     };
     view.evaluation.rows.iter().map(line).collect()
@@ -359,19 +480,41 @@ pub(crate) fn numbers(view: &View<'_>) -> Vec<NumberRow> {
 fn notes_of(evaluation: &crate::evaluation::Evaluation, row: &Row) -> Vec<String> {
     let fits = |note: &&crate::evaluation::Note| {
         note.metric.as_deref() == Some(&row.metric)
-            && note.subject.as_ref().is_none_or(|subject| *subject == row.subject)
-            && note.concept.as_ref().is_none_or(|concept| Some(concept) == row.concept.as_ref())
+            && note
+                .subject
+                .as_ref()
+                .is_none_or(|subject| *subject == row.subject)
+            && note
+                .concept
+                .as_ref()
+                .is_none_or(|concept| Some(concept) == row.concept.as_ref())
     };
-    evaluation.notes.iter().filter(fits).map(|note| note.text.clone()).collect()
+    evaluation
+        .notes
+        .iter()
+        .filter(fits)
+        .map(|note| note.text.clone())
+        .collect()
 }
 
 /// What is to be known that belongs to no single row.
 pub(crate) fn notes(view: &View<'_>) -> Vec<String> {
-    let general = view.evaluation.notes.iter().filter(|note| note.metric.is_none());
+    let general = view
+        .evaluation
+        .notes
+        .iter()
+        .filter(|note| note.metric.is_none());
     let said = |note: &crate::evaluation::Note| {
-        let about = [note.subject.as_deref().map(|id| view.evaluation.label(id)), note.concept.as_deref()];
+        let about = [
+            note.subject.as_deref().map(|id| view.evaluation.label(id)),
+            note.concept.as_deref(),
+        ];
         let about: Vec<&str> = about.into_iter().flatten().collect();
-        if about.is_empty() { note.text.clone() } else { format!("{}: {}", about.join(", "), note.text) }
+        if about.is_empty() {
+            note.text.clone()
+        } else {
+            format!("{}: {}", about.join(", "), note.text)
+        }
     };
     general.map(said).collect()
 }
@@ -410,13 +553,23 @@ pub(crate) struct SubjectView {
 /// Every subject.
 pub(crate) fn subjects(view: &View<'_>) -> Vec<SubjectView> {
     let one = |s: &crate::evaluation::Subject| {
-        let settings: Vec<String> = s.settings.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        let settings: Vec<String> = s
+            .settings
+            .iter()
+            .map(|(key, value)| format!("{key} = {value}"))
+            .collect();
         let facts = [
             ("Model", s.model.clone().unwrap_or_default()),
             ("Path", s.path.clone().unwrap_or_default()),
             ("Method", s.method.clone().unwrap_or_default()),
             ("Erased", s.concepts.join("; ")),
-            ("Time to make", s.seconds.filter(|x| x.is_finite()).map(seconds).unwrap_or_default()),
+            (
+                "Time to make",
+                s.seconds
+                    .filter(|x| x.is_finite())
+                    .map(seconds)
+                    .unwrap_or_default(),
+            ),
             ("Size", s.size.map(|b| bytes(b as f64)).unwrap_or_default()),
             ("Settings", settings.join("; ")),
             ("Hash", s.hash.clone()),
@@ -426,7 +579,10 @@ pub(crate) fn subjects(view: &View<'_>) -> Vec<SubjectView> {
             mark: svg::legend(view.style(&s.id)),
             id: s.id.clone(),
             kind: s.kind.clone(),
-            facts: facts.into_iter().filter(|(_, value)| !value.is_empty()).collect(),
+            facts: facts
+                .into_iter()
+                .filter(|(_, value)| !value.is_empty())
+                .collect(),
         }
     };
     view.evaluation.subjects.iter().map(one).collect()
@@ -439,14 +595,23 @@ pub(crate) fn missing(view: &View<'_>) -> Table {
         mark: String::new(),
         pinned: false,
         cells: vec![
-            Cell::text(m.subject.as_deref().map_or("all subjects", |id| view.evaluation.label(id))),
+            Cell::text(
+                m.subject
+                    .as_deref()
+                    .map_or("all subjects", |id| view.evaluation.label(id)),
+            ),
             Cell::text(or(&m.concept, "all concepts")),
             Cell::text(or(&m.metric, "all metrics")),
             Cell::text(&m.why),
         ],
     };
     Table {
-        heads: heads([("Subject", "", false), ("Concept", "", false), ("Metric", "", false), ("Why", "", false)]),
+        heads: heads([
+            ("Subject", "", false),
+            ("Concept", "", false),
+            ("Metric", "", false),
+            ("Why", "", false),
+        ]),
         rows: view.evaluation.missing.iter().map(line).collect(),
     }
 }
@@ -454,7 +619,12 @@ pub(crate) fn missing(view: &View<'_>) -> Table {
 /// What people saw.
 pub(crate) fn ratings(view: &View<'_>, ratings: &Ratings) -> Table {
     let line = |r: &crate::rating::Rated| {
-        let drawn = Measure { value: r.mean, low: r.low, high: r.high, n: None };
+        let drawn = Measure {
+            value: r.mean,
+            low: r.low,
+            high: r.high,
+            n: None,
+        };
         Line {
             mark: svg::legend(view.style(&r.subject)),
             pinned: false,

@@ -22,27 +22,47 @@ const MOST: usize = 400;
 /// Draws the lines over one axis of thresholds.
 pub(crate) fn draw(lines: &[Line<'_>], label: &str) -> String {
     let mut svg = Svg::new(WIDTH, 258.0, "plot", label);
-    let all = lines.iter().flat_map(|l| l.thresholds.iter().copied().flatten());
+    let all = lines
+        .iter()
+        .flat_map(|l| l.thresholds.iter().copied().flatten());
     let (low, high) = range(all, None, 1e-9);
     // Thresholds of probabilities are shown from 0 to 1.
-    let span = if low >= -0.06 && high <= 1.06 { (0.0, 1.0) } else { (low, high) };
+    let span = if low >= -0.06 && high <= 1.06 {
+        (0.0, 1.0)
+    } else {
+        (low, high)
+    };
     let x = Scale::new(span, (LEFT, RIGHT));
     let y = Scale::new((0.0, 1.0), (BOTTOM, TOP));
     axis_below(&mut svg, x, (TOP, BOTTOM), 5, "");
     axis_left(&mut svg, y, (LEFT, RIGHT), 5, "fraction");
     svg.line("axis", (LEFT, BOTTOM), (RIGHT, BOTTOM));
     svg.text("name", Anchor::End, (RIGHT, 250.0), "threshold →");
-    svg.text("name", Anchor::Start, (2.0, 13.0), "pictures at or above it");
+    svg.text(
+        "name",
+        Anchor::Start,
+        (2.0, 13.0),
+        "pictures at or above it",
+    );
     for line in lines {
         let every = line.thresholds.len().div_ceil(MOST).max(1);
-        let points = line.thresholds.iter().zip(line.values).step_by(every).map(|(t, v)| {
-            let finite = |x: &Option<f64>| x.filter(|x| x.is_finite());
-            Some((x.at(finite(t)?), y.at(finite(v)?)))
-        });
+        let points = line
+            .thresholds
+            .iter()
+            .zip(line.values)
+            .step_by(every)
+            .map(|(t, v)| {
+                let finite = |x: &Option<f64>| x.filter(|x| x.is_finite());
+                Some((x.at(finite(t)?), y.at(finite(v)?)))
+            });
         let points: Vec<_> = points.collect();
         svg.group(&point(line.style), line.label, |svg| {
             // After the palette's end the same colours come again, dashed.
-            let class = if line.style > 6 { "curve dashed" } else { "curve" };
+            let class = if line.style > 6 {
+                "curve dashed"
+            } else {
+                "curve"
+            };
             svg.path(class, points);
         });
     }

@@ -1,4 +1,5 @@
-//! Every subject a line, what is asked of it a column each: numbers with their intervals, which still read where points would crowd.
+//! Every subject a line, what is asked of it a column each: numbers with their intervals, which
+//! still read where points would crowd.
 
 use super::{WIDTH, said, tick};
 use crate::{
@@ -42,40 +43,74 @@ pub(crate) fn draw(columns: &[Column<'_>], lines: &[Line<'_>], label: &str) -> S
     };
     for (i, column) in columns.iter().enumerate() {
         let x = scale(i);
-        // The ends alone have numbers, within their column: those of three columns would run together.
-        for (at, anchor) in [(0.0, Some(Anchor::Start)), (0.5, None), (1.0, Some(Anchor::End))] {
+        // The ends alone have numbers, within their column: those of three columns would run
+        // together.
+        for (at, anchor) in [
+            (0.0, Some(Anchor::Start)),
+            (0.5, None),
+            (1.0, Some(Anchor::End)),
+        ] {
             svg.line("grid", (x.at(at), TOP), (x.at(at), bottom));
             if let Some(anchor) = anchor {
-                svg.text("tick", anchor, (x.at(at), bottom + 14.0), &tick(at, "fraction"));
+                svg.text(
+                    "tick",
+                    anchor,
+                    (x.at(at), bottom + 14.0),
+                    &tick(at, "fraction"),
+                );
             }
         }
-        let name = if column.higher { format!("{} →", column.name) } else { format!("← {}", column.name) };
+        let name = if column.higher {
+            format!("{} →", column.name)
+        } else {
+            format!("← {}", column.name)
+        };
         svg.text("name", Anchor::Middle, (x.at(0.5), 13.0), &name);
         if let Some(reference) = column.reference {
-            svg.line("reference", (x.at(reference), TOP), (x.at(reference), bottom));
+            svg.line(
+                "reference",
+                (x.at(reference), TOP),
+                (x.at(reference), bottom),
+            );
         }
     }
     for (i, line) in lines.iter().enumerate() {
         let y = TOP + ROW * (i as f64 + 0.5) + 2.0;
-        let said: Vec<_> = columns.iter().zip(&line.measures).map(|(c, m)| about(c.name, *m)).collect();
-        svg.group(&point(line.style), &format!("{}: {}", line.label, said.join("; ")), |svg| {
-            svg.rect("hit", 0.0, y - ROW / 2.0, WIDTH, ROW);
-            svg.text("row", Anchor::End, (LEFT - 10.0, y + 4.0), &short(line.label, LETTERS));
-            for (j, m) in line.measures.iter().enumerate() {
-                let Some(m) = m else { continue };
-                let x = scale(j);
-                if let (Some(low), Some(high)) = (m.low, m.high) {
-                    svg.line("whisker", (x.at(low), y), (x.at(high), y));
+        let said: Vec<_> = columns
+            .iter()
+            .zip(&line.measures)
+            .map(|(c, m)| about(c.name, *m))
+            .collect();
+        svg.group(
+            &point(line.style),
+            &format!("{}: {}", line.label, said.join("; ")),
+            |svg| {
+                svg.rect("hit", 0.0, y - ROW / 2.0, WIDTH, ROW);
+                svg.text(
+                    "row",
+                    Anchor::End,
+                    (LEFT - 10.0, y + 4.0),
+                    &short(line.label, LETTERS),
+                );
+                for (j, m) in line.measures.iter().enumerate() {
+                    let Some(m) = m else { continue };
+                    let x = scale(j);
+                    if let (Some(low), Some(high)) = (m.low, m.high) {
+                        svg.line("whisker", (x.at(low), y), (x.at(high), y));
+                    }
+                    svg.mark("dot", shape(line.style), (x.at(m.value), y), 4.2);
                 }
-                svg.mark("dot", shape(line.style), (x.at(m.value), y), 4.2);
-            }
-        });
+            },
+        );
     }
     svg.finish()
 }
 
 fn about(name: &str, m: Option<Measure>) -> String {
-    m.map_or_else(|| format!("{name} has not run"), |m| format!("{name} {}", said(m, "fraction")))
+    m.map_or_else(
+        || format!("{name} has not run"),
+        |m| format!("{name} {}", said(m, "fraction")),
+    )
 }
 
 #[cfg(test)]
@@ -84,13 +119,35 @@ mod tests {
 
     #[test]
     fn what_has_not_run_has_no_mark_and_says_so() {
-        let m = Measure { value: 0.5, low: Some(0.25), high: Some(0.75), n: Some(4) };
-        let column = |name, higher| Column { name, higher, reference: None };
+        let m = Measure {
+            value: 0.5,
+            low: Some(0.25),
+            high: Some(0.75),
+            n: Some(4),
+        };
+        let column = |name, higher| Column {
+            name,
+            higher,
+            reference: None,
+        };
         let columns = [column("others kept", true), column("worst by words", false)];
-        let line = Line { label: "esd", style: 1, measures: vec![Some(m), None] };
+        let line = Line {
+            label: "esd",
+            style: 1,
+            measures: vec![Some(m), None],
+        };
         let text = draw(&columns, &[line], "two questions");
-        assert_eq!((text.matches("class=\"dot\"").count(), text.matches("class=\"whisker\"").count()), (1, 1));
-        assert!(text.contains("others kept 50.0% [25.0, 75.0%], n = 4; worst by words has not run"), "{text}");
+        assert_eq!(
+            (
+                text.matches("class=\"dot\"").count(),
+                text.matches("class=\"whisker\"").count()
+            ),
+            (1, 1)
+        );
+        assert!(
+            text.contains("others kept 50.0% [25.0, 75.0%], n = 4; worst by words has not run"),
+            "{text}"
+        );
         assert!(text.contains("others kept →") && text.contains("← worst by words"));
     }
 }

@@ -39,17 +39,39 @@ pub(crate) fn tick(x: f64, unit: &str) -> String {
 }
 
 /// A horizontal axis below a plot, with lines up through it.
-pub(crate) fn axis_below(svg: &mut Svg, scale: Scale, (top, bottom): (f64, f64), about: usize, unit: &str) {
+pub(crate) fn axis_below(
+    svg: &mut Svg,
+    scale: Scale,
+    (top, bottom): (f64, f64),
+    about: usize,
+    unit: &str,
+) {
     for x in scale.ticks(about) {
         svg.line("grid", (scale.at(x), top), (scale.at(x), bottom));
-        svg.text("tick", Anchor::Middle, (scale.at(x), bottom + 15.0), &tick(x, unit));
+        svg.text(
+            "tick",
+            Anchor::Middle,
+            (scale.at(x), bottom + 15.0),
+            &tick(x, unit),
+        );
     }
 }
 
 /// A vertical axis left of a plot, with lines through it.
-pub(crate) fn axis_left(svg: &mut Svg, scale: Scale, (left, right): (f64, f64), about: usize, unit: &str) {
+pub(crate) fn axis_left(
+    svg: &mut Svg,
+    scale: Scale,
+    (left, right): (f64, f64),
+    about: usize,
+    unit: &str,
+) {
     for y in scale.ticks(about) {
         svg.line("grid", (left, scale.at(y)), (right, scale.at(y)));
-        svg.text("tick", Anchor::End, (left - 6.0, scale.at(y) + 4.0), &tick(y, unit));
+        svg.text(
+            "tick",
+            Anchor::End,
+            (left - 6.0, scale.at(y) + 4.0),
+            &tick(y, unit),
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! One number of every subject, a line each: a bar from nought or a dot, with its interval, and what it was before.
+//! One number of every subject, a line each: a bar from nought or a dot, with its interval, and
+//! what it was before.
 
 use super::{WIDTH, axis_below, said};
 use crate::{
@@ -32,7 +33,12 @@ pub(crate) fn draw(lines: &[Line<'_>], unit: &str, form: As, label: &str) -> Str
     let mut svg = Svg::new(WIDTH, bottom + 24.0, "plot", label);
     let ends = |line: &Line<'_>| {
         let m = line.measure;
-        [m.map(|m| m.value), m.and_then(|m| m.low), m.and_then(|m| m.high), line.before]
+        [
+            m.map(|m| m.value),
+            m.and_then(|m| m.low),
+            m.and_then(|m| m.high),
+            line.before,
+        ]
     };
     let values = lines.iter().flat_map(ends).flatten();
     // A fraction has the same axis everywhere; a bar begins at nought.
@@ -57,7 +63,12 @@ pub(crate) fn draw(lines: &[Line<'_>], unit: &str, form: As, label: &str) -> Str
         };
         svg.group(&point(line.style), &about, |svg| {
             svg.rect("hit", 0.0, y - ROW / 2.0, WIDTH, ROW);
-            svg.text("row", Anchor::End, (LEFT - 10.0, y + 4.0), &short(line.label, 16));
+            svg.text(
+                "row",
+                Anchor::End,
+                (LEFT - 10.0, y + 4.0),
+                &short(line.label, 16),
+            );
             let Some(m) = line.measure else {
                 svg.text("none", Anchor::Start, (LEFT + 4.0, y + 4.0), "has not run");
                 return;
@@ -94,5 +105,6 @@ pub(crate) fn spark(m: Measure, span: (f64, f64)) -> String {
     }
     svg.mark("value", 0, (x.at(m.value), 6.0), 3.4);
     // The number stands beside it, so there is nothing to read out.
-    svg.finish().replace("role=\"img\" aria-label=\"\"", "aria-hidden=\"true\"")
+    svg.finish()
+        .replace("role=\"img\" aria-label=\"\"", "aria-hidden=\"true\"")
 }

@@ -1,4 +1,5 @@
-//! Human ratings: a page that does not say whose pictures it shows, the key to it, and what raters' files say when put together.
+//! Human ratings: a page that does not say whose pictures it shows, the key to it, and what raters'
+//! files say when put together.
 
 mod interval;
 mod read;

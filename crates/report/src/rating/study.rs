@@ -53,7 +53,9 @@ fn chosen(evaluation: &Evaluation) -> Vec<&Picture> {
     let mut found = Vec::new();
     for concept in concepts {
         for subject in &evaluation.subjects {
-            let of = |p: &&Picture| asked_for(p) && p.concept.as_deref() == concept && p.subject == subject.id;
+            let of = |p: &&Picture| {
+                asked_for(p) && p.concept.as_deref() == concept && p.subject == subject.id
+            };
             let pictures: Vec<_> = evaluation.pictures.iter().filter(of).collect();
             let k = each.min(pictures.len());
             found.extend((0..k).map(|i| pictures[i * pictures.len() / k]));
@@ -65,19 +67,35 @@ fn chosen(evaluation: &Evaluation) -> Vec<&Picture> {
 
 /// Makes the page; `None` where no picture can be shown.
 pub(crate) fn study(evaluation: &Evaluation, folder: &Path, seed: u64) -> Result<Option<Study>> {
-    let mut pictures: Vec<_> =
-        chosen(evaluation).into_iter().filter_map(|p| Some((p, thumbs::read(folder, &p.file).ok()?))).collect();
+    let mut pictures: Vec<_> = chosen(evaluation)
+        .into_iter()
+        .filter_map(|p| Some((p, thumbs::read(folder, &p.file).ok()?)))
+        .collect();
     if pictures.is_empty() {
         return Ok(None);
     }
     shuffle(&mut pictures, seed);
     let sensitive = pictures.iter().any(|(p, _)| p.sensitive);
-    // The page's name: another picture or another order is another study, whose ratings do not mix with these.
+    // The page's name: another picture or another order is another study, whose ratings do not mix
+    // with these.
     let mut hasher = Sha256::new();
     hasher.update(seed.to_le_bytes());
-    pictures.iter().for_each(|(_, thumb)| hasher.update(thumb.uri.as_bytes()));
-    let study: String = hasher.finalize().iter().take(8).map(|b| format!("{b:02x}")).collect();
-    let kind = |name: &str| evaluation.concepts.iter().find(|c| c.name == name).and_then(|c| c.kind.as_deref());
+    pictures
+        .iter()
+        .for_each(|(_, thumb)| hasher.update(thumb.uri.as_bytes()));
+    let study: String = hasher
+        .finalize()
+        .iter()
+        .take(8)
+        .map(|b| format!("{b:02x}"))
+        .collect();
+    let kind = |name: &str| {
+        evaluation
+            .concepts
+            .iter()
+            .find(|c| c.name == name)
+            .and_then(|c| c.kind.as_deref())
+    };
     let (mut shown, mut items) = (Vec::new(), Vec::new());
     for (i, (picture, thumb)) in pictures.into_iter().enumerate() {
         let id = format!("p{:03}", i + 1);
@@ -94,11 +112,21 @@ pub(crate) fn study(evaluation: &Evaluation, folder: &Path, seed: u64) -> Result
             height: thumb.height,
             question,
         });
-        items.push(Item { id, subject: picture.subject.clone(), concept: picture.concept.clone(), file: picture.file.clone() });
+        items.push(Item {
+            id,
+            subject: picture.subject.clone(),
+            concept: picture.concept.clone(),
+            file: picture.file.clone(),
+        });
     }
     let html = Shell::new("rating.js", "rating.css")
         .render("rating.html", context! { title => "Rating pictures", study => study.clone(), shown => value(&shown), format => RATINGS_FORMAT, sensitive })?;
-    let key = Key { format: KEY_FORMAT.into(), study, seed, items };
+    let key = Key {
+        format: KEY_FORMAT.into(),
+        study,
+        seed,
+        items,
+    };
     let mut key = serde_json::to_vec_pretty(&key).map_err(std::io::Error::from)?;
     key.push(b'\n');
     Ok(Some(Study { html, key }))

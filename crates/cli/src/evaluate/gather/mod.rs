@@ -41,21 +41,38 @@ pub(crate) fn gather(
         concepts: plan
             .concepts
             .iter()
-            .map(|name| out::Concept { name: name.clone(), kind: kind_of(kit.world.as_ref(), name).map(Into::into) })
+            .map(|name| out::Concept {
+                name: name.clone(),
+                kind: kind_of(kit.world.as_ref(), name).map(Into::into),
+            })
             .collect(),
-        subjects: plan.subjects.iter().map(|subject| described(subject, plan)).collect(),
+        subjects: plan
+            .subjects
+            .iter()
+            .map(|subject| described(subject, plan))
+            .collect(),
         drawing: plan.setting.drawing(),
         ..Evaluation::default()
     };
     for unknown in &plan.unknown {
         let metric = Some(format!("prompts:{}", unknown.column));
-        evaluation.missing.push(out::Missing { metric, why: unknown.why(), ..out::Missing::default() });
+        evaluation.missing.push(out::Missing {
+            metric,
+            why: unknown.why(),
+            ..out::Missing::default()
+        });
     }
     let mut known: Vec<Known> = Vec::new();
     for (i, subject) in plan.subjects.iter().enumerate() {
         let sheet = sheet(plan, kit, gallery, i);
         if sheet.is_none() {
-            missing(&mut evaluation, subject, None, None, "its pictures have not all been drawn");
+            missing(
+                &mut evaluation,
+                subject,
+                None,
+                None,
+                "its pictures have not all been drawn",
+            );
         }
         let mut rows = Vec::new();
         if let Some(sheet) = &sheet {
@@ -71,7 +88,11 @@ pub(crate) fn gather(
             rows.extend(sheet.detections()?);
             if let Some((_, name)) = kit.clip() {
                 for set in [Set::Target, Set::Others, Set::Prompts] {
-                    rows.extend(sheet.means(CLIP_SCORE, set, &format!("clip-score-{name}:{}", set.id()))?);
+                    rows.extend(sheet.means(
+                        CLIP_SCORE,
+                        set,
+                        &format!("clip-score-{name}:{}", set.id()),
+                    )?);
                 }
             }
         }
@@ -90,7 +111,12 @@ pub(crate) fn gather(
             evaluation.rows.push(row(subject, measured, plan));
             if let Some(text) = &measured.note {
                 let (concept, metric) = (measured.concept.clone(), Some(measured.metric.clone()));
-                evaluation.notes.push(out::Note { subject: Some(subject.id.clone()), concept, metric, text: text.clone() });
+                evaluation.notes.push(out::Note {
+                    subject: Some(subject.id.clone()),
+                    concept,
+                    metric,
+                    text: text.clone(),
+                });
             }
         }
         if let Some(sheet) = &known.sheet {
@@ -98,7 +124,11 @@ pub(crate) fn gather(
         }
     }
     shown::matrix(plan, kit, folder, gallery, &mut evaluation);
-    let used: std::collections::BTreeSet<&str> = evaluation.rows.iter().map(|row| row.metric.as_str()).collect();
+    let used: std::collections::BTreeSet<&str> = evaluation
+        .rows
+        .iter()
+        .map(|row| row.metric.as_str())
+        .collect();
     evaluation.metrics = shown::described_metrics(used, plan, &kit.names().sensitive);
     Ok(evaluation)
 }
@@ -106,7 +136,11 @@ pub(crate) fn gather(
 /// Says of which concepts nobody can tell whether pictures that ask for them show them.
 fn unjudged(plan: &Plan, subject: &Subject, sheet: &Sheet, evaluation: &mut Evaluation) {
     for concept in &plan.concepts {
-        let own = || sheet.asked.iter().filter(|(asked, _)| asked.concept.as_ref() == Some(concept) && asked.set == Set::Target);
+        let own = || {
+            sheet.asked.iter().filter(|(asked, _)| {
+                asked.concept.as_ref() == Some(concept) && asked.set == Set::Target
+            })
+        };
         if own().next().is_some() && own().all(|(asked, _)| asked.asks.is_empty()) {
             let why = format!(
                 "no judge knows `{concept}`: look at the pictures; what a --detector sees on them is said by its own name"
@@ -116,7 +150,13 @@ fn unjudged(plan: &Plan, subject: &Subject, sheet: &Sheet, evaluation: &mut Eval
     }
 }
 
-fn missing(evaluation: &mut Evaluation, subject: &Subject, concept: Option<&str>, metric: Option<&str>, why: &str) {
+fn missing(
+    evaluation: &mut Evaluation,
+    subject: &Subject,
+    concept: Option<&str>,
+    metric: Option<&str>,
+    why: &str,
+) {
     evaluation.missing.push(out::Missing {
         subject: Some(subject.id.clone()),
         concept: concept.map(Into::into),
@@ -131,7 +171,10 @@ fn described(subject: &Subject, plan: &Plan) -> out::Subject {
         label: subject.label.clone(),
         kind: subject.kind.name().into(),
         model: Some(plan.bases[subject.base].model.checkpoint.name.clone()),
-        path: subject.argument.clone().filter(|_| subject.kind == Kind::Edit),
+        path: subject
+            .argument
+            .clone()
+            .filter(|_| subject.kind == Kind::Edit),
         method: subject.method.clone(),
         concepts: subject.erased.clone(),
         hash: subject.hash.clone(),
@@ -169,19 +212,41 @@ fn row(subject: &Subject, measured: &Measured, plan: &Plan) -> out::Row {
 fn sheet(plan: &Plan, kit: &Kit, gallery: &Gallery, i: usize) -> Option<Sheet> {
     let (subject, album) = (&plan.subjects[i], &plan.albums[i]);
     let facts = gallery.all_facts(&subject.hash, &album.shots, plan.batch)?;
-    Some(Sheet { asked: album.asked.clone(), facts, names: kit.names() })
+    Some(Sheet {
+        asked: album.asked.clone(),
+        facts,
+        names: kit.names(),
+    })
 }
 
 fn cost(subject: &Subject) -> Vec<Measured> {
-    let one = |metric: &str, value: f64| Measured { metric: metric.into(), value, n: 1, ..Measured::default() };
+    let one = |metric: &str, value: f64| Measured {
+        metric: metric.into(),
+        value,
+        n: 1,
+        ..Measured::default()
+    };
     let seconds = subject.seconds.map(|seconds| one("seconds", seconds));
     let memory = subject.memory.map(|bytes| one("memory", bytes as f64));
-    seconds.into_iter().chain(memory).chain(subject.size.map(|size| one("size", size as f64))).collect()
+    seconds
+        .into_iter()
+        .chain(memory)
+        .chain(subject.size.map(|size| one("size", size as f64)))
+        .collect()
 }
 
-/// The base model that a subject is compared with: the plain one of the same checkpoint, for an oracle the first.
+/// The base model that a subject is compared with: the plain one of the same checkpoint, for an
+/// oracle the first.
 fn base_of(plan: &Plan, i: usize) -> Option<usize> {
     let subject = &plan.subjects[i];
-    let wanted = if subject.kind == Kind::Oracle { 0 } else { subject.base };
-    (subject.kind != Kind::Base).then(|| plan.subjects.iter().position(|s| s.kind == Kind::Base && s.base == wanted))?
+    let wanted = if subject.kind == Kind::Oracle {
+        0
+    } else {
+        subject.base
+    };
+    (subject.kind != Kind::Base).then(|| {
+        plan.subjects
+            .iter()
+            .position(|s| s.kind == Kind::Base && s.base == wanted)
+    })?
 }

@@ -1,4 +1,5 @@
-//! What a report shows beside numbers: pictures, curves, confusion, the map, and what each metric is.
+//! What a report shows beside numbers: pictures, curves, confusion, the map, and what each metric
+//! is.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,25 +21,41 @@ use crate::evaluate::{
 const SHOWN: usize = 12;
 
 /// Pictures, curves and confusion of one subject.
-pub(super) fn show(gallery: &Gallery, subject: &Subject, kit: &Kit, sheet: &Sheet, evaluation: &mut Evaluation) {
+pub(super) fn show(
+    gallery: &Gallery,
+    subject: &Subject,
+    kit: &Kit,
+    sheet: &Sheet,
+    evaluation: &mut Evaluation,
+) {
     let mut counts: BTreeMap<(Option<&str>, &str), out::Count> = BTreeMap::new();
     let mut sizes: BTreeMap<(Option<&str>, &str), (usize, usize)> = BTreeMap::new();
     for (asked, _) in &sheet.asked {
-        sizes.entry((asked.concept.as_deref(), asked.set.id())).or_default().0 += 1;
+        sizes
+            .entry((asked.concept.as_deref(), asked.set.id()))
+            .or_default()
+            .0 += 1;
     }
     for (asked, picture) in &sheet.asked {
-        let hit = asked.asks.first().and_then(|ask| sheet.shows(*picture, &ask.wanted));
-        let count = counts.entry((asked.concept.as_deref(), asked.set.id())).or_insert_with(|| out::Count {
-            subject: subject.id.clone(),
-            concept: asked.concept.clone(),
-            set: asked.set.id().into(),
-            ..out::Count::default()
-        });
+        let hit = asked
+            .asks
+            .first()
+            .and_then(|ask| sheet.shows(*picture, &ask.wanted));
+        let count = counts
+            .entry((asked.concept.as_deref(), asked.set.id()))
+            .or_insert_with(|| out::Count {
+                subject: subject.id.clone(),
+                concept: asked.concept.clone(),
+                set: asked.set.id().into(),
+                ..out::Count::default()
+            });
         count.drawn += 1;
         count.judged += u64::from(hit.is_some());
         count.hits += u64::from(hit == Some(true));
         // At equal steps through each set, whatever they show.
-        let (n, place) = sizes.entry((asked.concept.as_deref(), asked.set.id())).or_default();
+        let (n, place) = sizes
+            .entry((asked.concept.as_deref(), asked.set.id()))
+            .or_default();
         *place += 1;
         if *n > SHOWN && (*place * SHOWN) / *n == ((*place - 1) * SHOWN) / *n {
             continue;
@@ -60,7 +77,11 @@ pub(super) fn show(gallery: &Gallery, subject: &Subject, kit: &Kit, sheet: &Shee
     for curve in sheet.curves() {
         evaluation.curves.push(out::Curve {
             subject: subject.id.clone(),
-            name: format!("{}, {}", curve.metric, curve.concept.as_deref().unwrap_or("all prompts")),
+            name: format!(
+                "{}, {}",
+                curve.metric,
+                curve.concept.as_deref().unwrap_or("all prompts")
+            ),
             concept: curve.concept,
             metric: curve.metric,
             thresholds: curve.thresholds.into_iter().map(Some).collect(),
@@ -74,7 +95,10 @@ pub(super) fn show(gallery: &Gallery, subject: &Subject, kit: &Kit, sheet: &Shee
             concept: None,
             kind: "object".into(),
             labels: sheet.names.objects.clone(),
-            counts: counts.into_iter().map(|row| row.into_iter().map(Some).collect()).collect(),
+            counts: counts
+                .into_iter()
+                .map(|row| row.into_iter().map(Some).collect())
+                .collect(),
             erased: erased(subject, kit, &sheet.names.objects),
         });
     }
@@ -82,16 +106,29 @@ pub(super) fn show(gallery: &Gallery, subject: &Subject, kit: &Kit, sheet: &Shee
 
 /// The judge's labels that a subject was to forget: an object, or the members of a category.
 fn erased(subject: &Subject, kit: &Kit, labels: &[String]) -> Vec<String> {
-    let Some(world) = &kit.world else { return Vec::new() };
+    let Some(world) = &kit.world else {
+        return Vec::new();
+    };
     let of = |name: &String| match world.find(name) {
         Some(Known::Object(name)) => vec![name],
         Some(Known::Category { members, .. }) => members,
         _ => Vec::new(),
     };
-    subject.erased.iter().flat_map(of).filter(|name| labels.contains(name)).collect()
+    subject
+        .erased
+        .iter()
+        .flat_map(of)
+        .filter(|name| labels.contains(name))
+        .collect()
 }
 
-pub(super) fn matrix(plan: &Plan, kit: &Kit, folder: &Path, gallery: &Gallery, evaluation: &mut Evaluation) {
+pub(super) fn matrix(
+    plan: &Plan,
+    kit: &Kit,
+    folder: &Path,
+    gallery: &Gallery,
+    evaluation: &mut Evaluation,
+) {
     let Some(impact) = &plan.impact else { return };
     let plan_hash = plan.hash();
     let (before, after) = impact.rates(folder, &plan.bases[0], gallery, kit);
@@ -99,13 +136,29 @@ pub(super) fn matrix(plan: &Plan, kit: &Kit, folder: &Path, gallery: &Gallery, e
         if row.iter().all(Option::is_none) {
             let why = "has not run".into();
             let metric = Some("impact".into());
-            evaluation.missing.push(out::Missing { subject: None, concept: Some(erased.clone()), metric, why });
+            evaluation.missing.push(out::Missing {
+                subject: None,
+                concept: Some(erased.clone()),
+                metric,
+                why,
+            });
         }
         for (affected, value) in impact.affected.iter().zip(row) {
             let Some(value) = value else { continue };
-            let styles = kit.world.as_ref().is_some_and(|world| world.styles.contains(affected));
-            let n = if styles { impact.album.shots.len() / 6 } else { 6 };
-            let (low, high) = Rate { hits: (value * n as f64).round() as usize, n }.wilson(Z95);
+            let styles = kit
+                .world
+                .as_ref()
+                .is_some_and(|world| world.styles.contains(affected));
+            let n = if styles {
+                impact.album.shots.len() / 6
+            } else {
+                6
+            };
+            let (low, high) = Rate {
+                hits: (value * n as f64).round() as usize,
+                n,
+            }
+            .wilson(Z95);
             evaluation.rows.push(out::Row {
                 subject: format!("impact:{}", impact.method.id),
                 concept: Some(erased.clone()),
@@ -126,16 +179,28 @@ pub(super) fn matrix(plan: &Plan, kit: &Kit, folder: &Path, gallery: &Gallery, e
         before,
         after,
         n: Some(6),
-        similarity: impact.similarity.iter().map(|row| row.iter().copied().map(Some).collect()).collect(),
+        similarity: impact
+            .similarity
+            .iter()
+            .map(|row| row.iter().copied().map(Some).collect())
+            .collect(),
     });
 }
 
-pub(super) fn described_metrics(used: BTreeSet<&str>, plan: &Plan, sensitive: &[String]) -> Vec<out::Metric> {
+pub(super) fn described_metrics(
+    used: BTreeSet<&str>,
+    plan: &Plan,
+    sensitive: &[String],
+) -> Vec<out::Metric> {
     let mut all: Vec<out::Metric> = Vec::new();
     let mut order: Vec<&str> = used.into_iter().collect();
-    order.sort_by_key(|id| metrics::of(id).and_then(|m| metrics::ALL.iter().position(|other| other.id == m.id)));
+    order.sort_by_key(|id| {
+        metrics::of(id).and_then(|m| metrics::ALL.iter().position(|other| other.id == m.id))
+    });
     for id in order {
-        let Some(metric) = metrics::of(id) else { continue };
+        let Some(metric) = metrics::of(id) else {
+            continue;
+        };
         // One entry for a family, under the name that its rows begin with.
         let own = id.split(':').next().unwrap_or(id);
         if all.iter().any(|known| known.id == own) {
@@ -150,7 +215,9 @@ pub(super) fn described_metrics(used: BTreeSet<&str>, plan: &Plan, sensitive: &[
             axis: metric.axis.into(),
             convention: metric.convention(Some(&plan.setting)),
             source: metric.source.into(),
-            sensitive: sensitive.iter().any(|name| own.ends_with(&format!("-{name}"))),
+            sensitive: sensitive
+                .iter()
+                .any(|name| own.ends_with(&format!("-{name}"))),
         });
     }
     all

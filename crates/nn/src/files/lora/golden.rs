@@ -1,4 +1,5 @@
-//! The arithmetic against LyCORIS itself. The numbers below come from lycoris-lora 4.1.3 with torch 2.15, by
+//! The arithmetic against LyCORIS itself. The numbers below come from lycoris-lora 4.1.3 with torch
+//! 2.15, by
 //!
 //! ```python
 //! def num(shape, s): return torch.tensor([math.sin(0.7 * i + s) for i in range(math.prod(shape))]).reshape(shape)
@@ -10,8 +11,9 @@
 //! print(diff.double().sum(), diff.double().norm(), diff.flatten()[:4], diff.flatten()[-3:])
 //! ```
 //!
-//! This is what `forward` computes, and so what was trained (compared for the linear layers). `get_diff_weight` of LoHa and LoKr, with
-//! which that version merges, multiplies by the scale a second time; ComfyUI and A1111 do it once.
+//! This is what `forward` computes, and so what was trained (compared for the linear layers).
+//! `get_diff_weight` of LoHa and LoKr, with which that version merges, multiplies by the scale a
+//! second time; ComfyUI and A1111 do it once.
 
 use super::{
     collect::{Change, Pieces, made},
@@ -20,7 +22,9 @@ use super::{
 use crate::files::tensor::HostTensor;
 
 fn numbers(shape: &[usize], start: f64) -> HostTensor {
-    let values: Vec<f32> = (0..shape.iter().product()).map(|i: usize| (0.7 * i as f64 + start).sin() as f32).collect();
+    let values: Vec<f32> = (0..shape.iter().product())
+        .map(|i: usize| (0.7 * i as f64 + start).sin() as f32)
+        .collect();
     HostTensor::from_f32(shape, &values)
 }
 
@@ -39,8 +43,12 @@ struct Case {
 
 const LINEAR: &[usize] = &[6, 4];
 const KERNEL: &[usize] = &[6, 4, 3, 3];
-const LOHA: &[(&str, &[usize])] =
-    &[("hada_w1_a", &[6, 2]), ("hada_w1_b", &[2, 4]), ("hada_w2_a", &[6, 2]), ("hada_w2_b", &[2, 4])];
+const LOHA: &[(&str, &[usize])] = &[
+    ("hada_w1_a", &[6, 2]),
+    ("hada_w1_b", &[2, 4]),
+    ("hada_w2_a", &[6, 2]),
+    ("hada_w2_b", &[2, 4]),
+];
 const LORA: &[(&str, &[usize])] = &[("lora_down.weight", &[2, 4]), ("lora_up.weight", &[6, 2])];
 
 #[rustfmt::skip]
@@ -82,14 +90,23 @@ const CASES: [Case; 12] = [
 ];
 
 fn pieces(case: &Case) -> Pieces {
-    let mut pieces = Pieces { alpha: Some(case.alpha), ..Pieces::default() };
+    let mut pieces = Pieces {
+        alpha: Some(case.alpha),
+        ..Pieces::default()
+    };
     for (i, (name, shape)) in case.pieces.iter().enumerate() {
-        pieces.tensors.insert(split(&format!("x.{name}")).unwrap().1, numbers(shape, (i + 1) as f64));
+        pieces.tensors.insert(
+            split(&format!("x.{name}")).unwrap().1,
+            numbers(shape, (i + 1) as f64),
+        );
     }
     if let Some(shape) = case.scale {
         let n = shape.iter().product::<usize>();
         let values: Vec<f32> = (0..n).map(|i| 0.5 + i as f32 / (n - 1) as f32).collect();
-        pieces.tensors.insert(split("x.dora_scale").unwrap().1, HostTensor::from_f32(shape, &values));
+        pieces.tensors.insert(
+            split("x.dora_scale").unwrap().1,
+            HostTensor::from_f32(shape, &values),
+        );
     }
     pieces
 }
@@ -105,16 +122,28 @@ fn values(change: Change) -> Vec<f32> {
 fn every_algebra_is_that_of_lycoris() {
     for case in &CASES {
         let weight = numbers(case.weight, 0.3);
-        let (change, _) =
-            made("unet", "x", &weight, pieces(case)).unwrap_or_else(|(_, problem)| panic!("{}: {problem}", case.name));
+        let (change, _) = made("unet", "x", &weight, pieces(case))
+            .unwrap_or_else(|(_, problem)| panic!("{}: {problem}", case.name));
         let diff = values(change);
         assert_eq!(diff.len(), weight.len(), "{}", case.name);
         let sum: f64 = diff.iter().map(|v| f64::from(*v)).sum();
-        let norm = diff.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-        assert!((sum - case.sum).abs() < 1e-5 && (norm / case.norm - 1.0).abs() < 1e-5, "{}: {sum} {norm}", case.name);
+        let norm = diff
+            .iter()
+            .map(|v| f64::from(*v).powi(2))
+            .sum::<f64>()
+            .sqrt();
+        assert!(
+            (sum - case.sum).abs() < 1e-5 && (norm / case.norm - 1.0).abs() < 1e-5,
+            "{}: {sum} {norm}",
+            case.name
+        );
         let ends = diff[..4].iter().chain(&diff[diff.len() - 3..]);
         for (found, expected) in ends.zip(case.head.iter().chain(&case.tail)) {
-            assert!((found - expected).abs() < 2e-6, "{}: {found} {expected}", case.name);
+            assert!(
+                (found - expected).abs() < 2e-6,
+                "{}: {found} {expected}",
+                case.name
+            );
         }
     }
 }
@@ -122,14 +151,20 @@ fn every_algebra_is_that_of_lycoris() {
 /// numpy: kron(w1a @ w1b, w2a @ w2b) * 0.25 with alpha 0.5 and rank 2 of the second factor.
 #[test]
 fn a_lokr_of_two_products_is_scaled_by_the_second_rank() {
-    let mut two = Pieces { alpha: Some(0.5), ..Pieces::default() };
+    let mut two = Pieces {
+        alpha: Some(0.5),
+        ..Pieces::default()
+    };
     for (name, shape, values) in [
         ("lokr_w1_a", [2, 1], vec![1.0, 2.0]),
         ("lokr_w1_b", [1, 2], vec![3.0, -1.0]),
         ("lokr_w2_a", [1, 2], vec![1.0, 2.0]),
         ("lokr_w2_b", [2, 1], vec![2.0, 1.0]),
     ] {
-        two.tensors.insert(split(&format!("x.{name}")).unwrap().1, HostTensor::from_f32(shape, &values));
+        two.tensors.insert(
+            split(&format!("x.{name}")).unwrap().1,
+            HostTensor::from_f32(shape, &values),
+        );
     }
     let (change, _) = made("unet", "x", &numbers(&[2, 2], 0.0), two).unwrap();
     assert_eq!(values(change), [3.0, -1.0, 6.0, -2.0]);
@@ -140,8 +175,12 @@ fn pieces_that_do_not_fit_are_refused_before_they_are_multiplied() {
     let zeros = |shape: &[usize]| HostTensor::from_f32(shape, &vec![0.0; shape.iter().product()]);
     let loha = |w1_a: &[usize], w1_b: &[usize]| {
         let mut pieces = pieces(&CASES[0]);
-        pieces.tensors.insert(split("x.hada_w1_a").unwrap().1, zeros(w1_a));
-        pieces.tensors.insert(split("x.hada_w1_b").unwrap().1, zeros(w1_b));
+        pieces
+            .tensors
+            .insert(split("x.hada_w1_a").unwrap().1, zeros(w1_a));
+        pieces
+            .tensors
+            .insert(split("x.hada_w1_b").unwrap().1, zeros(w1_b));
         pieces
     };
     for (a, b) in [
@@ -152,22 +191,35 @@ fn pieces_that_do_not_fit_are_refused_before_they_are_multiplied() {
         (&[6], &[2, 4]),
         (&[0, 2], &[2, 4]),
     ] {
-        let (what, problem) = made("unet", "x", &numbers(LINEAR, 0.3), loha(a, b)).map(|_| ()).unwrap_err();
+        let (what, problem) = made("unet", "x", &numbers(LINEAR, 0.3), loha(a, b))
+            .map(|_| ())
+            .unwrap_err();
         assert_eq!(what, "shape", "{a:?} {b:?}: {problem}");
     }
     let mut half = pieces(&CASES[0]);
     half.tensors.remove(&split("x.hada_w2_b").unwrap().1);
     assert_eq!(
-        made("unet", "x", &numbers(LINEAR, 0.3), half).map(|_| ()).unwrap_err(),
+        made("unet", "x", &numbers(LINEAR, 0.3), half)
+            .map(|_| ())
+            .unwrap_err(),
         ("missing", "the factor hada_w2_b".into())
     );
     let mut both = pieces(&CASES[0]);
     both.tensors.extend(pieces(&CASES[3]).tensors);
-    assert!(made("unet", "x", &numbers(LINEAR, 0.3), both).map(|_| ()).unwrap_err().1.contains("more than one kind"));
+    assert!(
+        made("unet", "x", &numbers(LINEAR, 0.3), both)
+            .map(|_| ())
+            .unwrap_err()
+            .1
+            .contains("more than one kind")
+    );
     for shape in [&[4, 1][..], &[6, 2], &[4], &[1, 4, 1]] {
         let mut wrong = pieces(&CASES[8]);
         let n = shape.iter().product();
-        wrong.tensors.insert(split("x.dora_scale").unwrap().1, HostTensor::from_f32(shape, &vec![1.0; n]));
+        wrong.tensors.insert(
+            split("x.dora_scale").unwrap().1,
+            HostTensor::from_f32(shape, &vec![1.0; n]),
+        );
         // A trailing one is the same magnitudes.
         let answer = made("unet", "x", &numbers(LINEAR, 0.3), wrong).map(|_| ());
         assert_eq!(answer.is_ok(), shape == [1, 4, 1], "{shape:?}: {answer:?}");

@@ -1,4 +1,5 @@
-//! Low-rank adapters and whole differences, in one neutral form, and the dialects they are published in.
+//! Low-rank adapters and whole differences, in one neutral form, and the dialects they are
+//! published in.
 
 mod collect;
 #[cfg(test)]
@@ -50,7 +51,8 @@ impl LowRank {
         self.alpha / self.rank().max(1) as f32
     }
 
-    /// The change of the weight, row-major, in the weight's shape; `None` if the factors are no floats or do not fit.
+    /// The change of the weight, row-major, in the weight's shape; `None` if the factors are no
+    /// floats or do not fit.
     pub fn delta(&self) -> Option<Vec<f32>> {
         let (down, up, rank) = (self.down.to_f32()?, self.up.to_f32()?, self.rank());
         let rows = *self.up.shape().first()?;
@@ -94,13 +96,19 @@ pub struct Lora {
 
 /// The paths of the modules that own these tensors: names without `.weight` and `.bias`.
 pub fn module_names(tensors: &Tensors) -> BTreeSet<String> {
-    tensors.keys().filter_map(|name| name.strip_suffix(".weight").or(name.strip_suffix(".bias"))).map(str::to_owned).collect()
+    tensors
+        .keys()
+        .filter_map(|name| name.strip_suffix(".weight").or(name.strip_suffix(".bias")))
+        .map(str::to_owned)
+        .collect()
 }
 
-/// Reads an adapter in kohya's, ComfyUI's, PEFT's or diffusers' names: LoRA, LoCon, LoHa, LoKr, DoRA, whole differences.
+/// Reads an adapter in kohya's, ComfyUI's, PEFT's or diffusers' names: LoRA, LoCon, LoHa, LoKr,
+/// DoRA, whole differences.
 ///
-/// `base` tells the module names and shapes, and what a DoRA's magnitudes are relative to. What is no product of two factors
-/// comes back as a whole difference. Embeddings that travel in the file are left out with a note.
+/// `base` tells the module names and shapes, and what a DoRA's magnitudes are relative to. What is
+/// no product of two factors comes back as a whole difference. Embeddings that travel in the file
+/// are left out with a note.
 ///
 /// # Errors
 /// If a name, shape or dtype does not fit the base, a number is not finite, a piece is missing, or the adapter is of a kind that
@@ -109,16 +117,27 @@ pub fn read_lora(file: &TensorFile, base: &Checkpoint) -> Result<Lora> {
     match kind_of(file) {
         Kind::KohyaLora | Kind::ComfyLora | Kind::Delta => kohya::read(file, base),
         Kind::PeftLora => peft::read(file, base),
-        Kind::OtherAdapter(name) => Err(Error::file(&file.path, format!("this is {name}, which is not read"))
-            .with_hint("read are LoRA, LoCon, LoHa, LoKr, DoRA and whole differences")),
-        Kind::OtherFamily(name) => Err(Error::file(&file.path, format!("this is {name}, which is not supported"))),
-        kind => Err(Error::file(&file.path, format!("expected a LoRA, found: {}", kind.describe()))),
+        Kind::OtherAdapter(name) => Err(Error::file(
+            &file.path,
+            format!("this is {name}, which is not read"),
+        )
+        .with_hint("read are LoRA, LoCon, LoHa, LoKr, DoRA and whole differences")),
+        Kind::OtherFamily(name) => Err(Error::file(
+            &file.path,
+            format!("this is {name}, which is not supported"),
+        )),
+        kind => Err(Error::file(
+            &file.path,
+            format!("expected a LoRA, found: {}", kind.describe()),
+        )),
     }
 }
 
 /// The module of that path, or with the `text_model.` prefix that some writers leave out.
 fn known_module(modules: &BTreeSet<String>, module: &str) -> Option<String> {
-    [module.to_owned(), text_name(module)].into_iter().find(|m| modules.contains(m))
+    [module.to_owned(), text_name(module)]
+        .into_iter()
+        .find(|m| modules.contains(m))
 }
 
 /// A tensor times a number, in its own dtype.
@@ -128,5 +147,9 @@ fn scaled(tensor: &HostTensor, factor: f32) -> Option<HostTensor> {
     }
     let values: Vec<f32> = tensor.to_f32()?.into_iter().map(|v| v * factor).collect();
     let wide = HostTensor::from_f32(tensor.shape(), &values);
-    if tensor.dtype() == Dtype::F64 { Some(wide) } else { wide.cast(tensor.dtype()) }
+    if tensor.dtype() == Dtype::F64 {
+        Some(wide)
+    } else {
+        wide.cast(tensor.dtype())
+    }
 }

@@ -10,7 +10,8 @@ use crate::{
     files::checkpoint::tame,
 };
 
-/// Most patterns of one adapter; one for each module of a U-Net and its text encoder are a few hundred.
+/// Most patterns of one adapter; one for each module of a U-Net and its text encoder are a few
+/// hundred.
 const MOST: usize = 2000;
 
 /// Longest pattern, in bytes; a module's path has a hundred.
@@ -34,28 +35,52 @@ impl Patterns {
     /// # Errors
     /// If one is no regular expression, no pattern is bound to a finite number, or there are too many.
     pub(super) fn read(path: &Path, key: &'static str, map: &Map<String, Value>) -> Result<Self> {
-        let bad = |pattern: &str, problem: &str| Error::file(path, format!("`{key}`: `{}`: {problem}", tame(pattern)));
+        let bad = |pattern: &str, problem: &str| {
+            Error::file(path, format!("`{key}`: `{}`: {problem}", tame(pattern)))
+        };
         if map.len() > MOST {
-            return Err(Error::file(path, format!("`{key}`: expected at most {MOST} patterns, found {}", map.len())));
+            return Err(Error::file(
+                path,
+                format!(
+                    "`{key}`: expected at most {MOST} patterns, found {}",
+                    map.len()
+                ),
+            ));
         }
         let mut list = Vec::new();
         for (pattern, value) in map {
             if pattern.len() > LONGEST {
-                return Err(bad(pattern, &format!("expected at most {LONGEST} bytes, found {}", pattern.len())));
+                return Err(bad(
+                    pattern,
+                    &format!("expected at most {LONGEST} bytes, found {}", pattern.len()),
+                ));
             }
-            let value = value.as_f64().ok_or_else(|| bad(pattern, &format!("expected a number, found {value}")))?;
-            // peft.utils.other.get_pattern_key: re.match(rf"(.*\.)?({key})$", path); its groups count too.
+            let value = value
+                .as_f64()
+                .ok_or_else(|| bad(pattern, &format!("expected a number, found {value}")))?;
+            // peft.utils.other.get_pattern_key: re.match(rf"(.*\.)?({key})$", path); its groups
+            // count too.
             let regex = RegexBuilder::new(&format!(r"^(.*\.)?({pattern})$"))
                 .backtrack_limit(BACKTRACK)
                 .delegate_size_limit(COMPILED)
                 .build()
-                .map_err(|e| bad(pattern, &format!("is not a regular expression: {}", tame(&e.to_string()))))?;
+                .map_err(|e| {
+                    bad(
+                        pattern,
+                        &format!("is not a regular expression: {}", tame(&e.to_string())),
+                    )
+                })?;
             list.push((regex, value));
         }
-        Ok(Self { path: path.into(), key, list })
+        Ok(Self {
+            path: path.into(),
+            key,
+            list,
+        })
     }
 
-    /// The value of the first pattern, in the order of the file, that is the end of a module's path.
+    /// The value of the first pattern, in the order of the file, that is the end of a module's
+    /// path.
     ///
     /// # Errors
     /// If a pattern takes too many steps.
@@ -65,7 +90,12 @@ impl Patterns {
                 Ok(true) => return Ok(Some(*value)),
                 Ok(false) => {}
                 Err(e) => {
-                    let problem = format!("`{}`: `{}`: {}", self.key, tame(regex.as_str()), tame(&e.to_string()));
+                    let problem = format!(
+                        "`{}`: `{}`: {}",
+                        self.key,
+                        tame(regex.as_str()),
+                        tame(&e.to_string())
+                    );
                     return Err(Error::file(&self.path, problem));
                 }
             }

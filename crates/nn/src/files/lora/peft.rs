@@ -21,22 +21,35 @@ use crate::{
 };
 
 pub(super) fn read(file: &TensorFile, base: &Checkpoint) -> Result<Lora> {
-    let modules: BTreeMap<&str, BTreeSet<String>> =
-        BTreeMap::from([("unet", module_names(&base.unet.tensors)), ("text_encoder", module_names(&base.text_encoder.tensors))]);
+    let modules: BTreeMap<&str, BTreeSet<String>> = BTreeMap::from([
+        ("unet", module_names(&base.unet.tensors)),
+        ("text_encoder", module_names(&base.text_encoder.tensors)),
+    ]);
     let mut found = Collector::default();
     for (key, tensor) in &file.tensors {
         let rest = key.strip_prefix("base_model.model.").unwrap_or(key);
         let named = [("unet.", "unet"), ("text_encoder.", "text_encoder")];
-        let named = named.into_iter().find_map(|(prefix, component)| Some((component, rest.strip_prefix(prefix)?)));
-        let Some((path, piece)) = split(named.map_or(rest, |(_, rest)| rest)).filter(|_| !key.starts_with(BUNDLED)) else {
+        let named = named
+            .into_iter()
+            .find_map(|(prefix, component)| Some((component, rest.strip_prefix(prefix)?)));
+        let Some((path, piece)) =
+            split(named.map_or(rest, |(_, rest)| rest)).filter(|_| !key.starts_with(BUNDLED))
+        else {
             found.stray(key);
             continue;
         };
         // PEFT saves one model, and does not say which: whose module it is does.
-        let asked = named.map_or(vec!["unet", "text_encoder"], |(component, _)| vec![component]);
-        let place = asked.iter().find_map(|&c| Some((c, known_module(&modules[c], &plain(c, path))?)));
+        let asked = named.map_or(vec!["unet", "text_encoder"], |(component, _)| {
+            vec![component]
+        });
+        let place = asked
+            .iter()
+            .find_map(|&c| Some((c, known_module(&modules[c], &plain(c, path))?)));
         let Some((component, module)) = place else {
-            found.problems.push(format!("left over: {key}: the {} has no such module", asked.join(" and the ")));
+            found.problems.push(format!(
+                "left over: {key}: the {} has no such module",
+                asked.join(" and the ")
+            ));
             continue;
         };
         found.put(key, (component, module), piece, tensor);
@@ -63,10 +76,15 @@ fn plain(component: &str, module: &str) -> String {
         ("text_encoder", "to_out") => "out_proj",
         (_, last) => last,
     };
-    if head.is_empty() { last.into() } else { format!("{head}.{last}") }
+    if head.is_empty() {
+        last.into()
+    } else {
+        format!("{head}.{last}")
+    }
 }
 
-/// The configuration of an adapter: metadata of the file, or `adapter_config.json` in the same folder.
+/// The configuration of an adapter: metadata of the file, or `adapter_config.json` in the same
+/// folder.
 struct Adapter {
     config: Value,
     /// Whether keys carry their component's name.
@@ -79,18 +97,29 @@ struct Adapter {
 impl Adapter {
     fn beside(file: &TensorFile) -> Result<Self> {
         let beside = file.path.with_file_name("adapter_config.json");
-        let (path, config, prefixed) = if let Some(text) = file.metadata.get("lora_adapter_metadata") {
-            let path = file.path.join("lora_adapter_metadata");
-            let config = parse_config(&path, text.as_bytes())?;
-            (path, config, true)
-        } else if beside.is_file() {
-            let config = parse_config(&beside, &read_file(&beside, LONGEST_CONFIG)?)?;
-            (beside, config, false)
-        } else {
-            return Ok(Self { config: Value::Null, prefixed: false, patterns: BTreeMap::new(), note: None });
-        };
+        let (path, config, prefixed) =
+            if let Some(text) = file.metadata.get("lora_adapter_metadata") {
+                let path = file.path.join("lora_adapter_metadata");
+                let config = parse_config(&path, text.as_bytes())?;
+                (path, config, true)
+            } else if beside.is_file() {
+                let config = parse_config(&beside, &read_file(&beside, LONGEST_CONFIG)?)?;
+                (beside, config, false)
+            } else {
+                return Ok(Self {
+                    config: Value::Null,
+                    prefixed: false,
+                    patterns: BTreeMap::new(),
+                    note: None,
+                });
+            };
         let note = (!prefixed).then(|| format!("scale from {}", path.display()));
-        let mut adapter = Self { config, prefixed, patterns: BTreeMap::new(), note };
+        let mut adapter = Self {
+            config,
+            prefixed,
+            patterns: BTreeMap::new(),
+            note,
+        };
         for component in ["unet", "text_encoder"] {
             if let Some(Value::Object(map)) = adapter.get(component, "alpha_pattern") {
                 let patterns = Patterns::read(&path, "alpha_pattern", map)?;
@@ -101,16 +130,34 @@ impl Adapter {
     }
 
     fn get(&self, component: &str, key: &str) -> Option<&Value> {
-        if self.prefixed { self.config.get(format!("{component}.{key}")) } else { self.config.get(key) }
+        if self.prefixed {
+            self.config.get(format!("{component}.{key}"))
+        } else {
+            self.config.get(key)
+        }
     }
 
     /// The alpha of a module, in the convention that the scale is alpha / rank.
     fn alpha(&self, component: &str, module: &str, rank: usize) -> Result<Option<f32>> {
-        let special = self.patterns.get(component).map(|patterns| patterns.find(module)).transpose()?.flatten();
-        let Some(alpha) = special.or_else(|| self.get(component, "lora_alpha")?.as_f64()) else { return Ok(None) };
-        let root = self.get(component, "use_rslora").and_then(Value::as_bool).unwrap_or(false);
+        let special = self
+            .patterns
+            .get(component)
+            .map(|patterns| patterns.find(module))
+            .transpose()?
+            .flatten();
+        let Some(alpha) = special.or_else(|| self.get(component, "lora_alpha")?.as_f64()) else {
+            return Ok(None);
+        };
+        let root = self
+            .get(component, "use_rslora")
+            .and_then(Value::as_bool)
+            .unwrap_or(false);
         // Rank-stabilised adapters divide by the root of the rank.
-        let alpha = if root { alpha as f32 * (rank as f32).sqrt() } else { alpha as f32 };
+        let alpha = if root {
+            alpha as f32 * (rank as f32).sqrt()
+        } else {
+            alpha as f32
+        };
         Ok(Some(alpha).filter(|a| a.is_finite()))
     }
 }

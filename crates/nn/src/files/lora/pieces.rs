@@ -1,9 +1,11 @@
-//! What the keys of adapters end with, whatever stands before: the pieces that a change of one module is made of.
+//! What the keys of adapters end with, whatever stands before: the pieces that a change of one
+//! module is made of.
 
 use super::super::tensor::Tensors;
 
-/// A piece of an adapter. Names of factors are those of the papers' code: LoCon, LoHa and LoKr as in LyCORIS (Yeh et al. 2023,
-/// arXiv:2309.14859), DoRA's magnitude (Liu et al. 2024, arXiv:2402.09353).
+/// A piece of an adapter. Names of factors are those of the papers' code: LoCon, LoHa and LoKr as
+/// in LyCORIS (Yeh et al. 2023, arXiv:2309.14859), DoRA's magnitude (Liu et al. 2024,
+/// arXiv:2402.09353).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Piece {
     Down,
@@ -36,7 +38,8 @@ pub(super) enum Piece {
 
 use Piece::*;
 
-/// The endings of keys. `.lora_A` and the like are PEFT's, `.lora.down` older diffusers', the others kohya's and LyCORIS'.
+/// The endings of keys. `.lora_A` and the like are PEFT's, `.lora.down` older diffusers', the
+/// others kohya's and LyCORIS'.
 const ENDINGS: [(&str, Piece); 36] = [
     (".lora_down.weight", Down),
     (".lora_up.weight", Up),
@@ -84,10 +87,17 @@ pub(super) fn split(key: &str) -> Option<(&str, Piece)> {
         return Some((&key[..key.len() - end.len()], piece));
     }
     // PEFT itself puts the adapter's name before `.weight`, or behind a magnitude.
-    let (rest, _adapter) = key.strip_suffix(".weight").unwrap_or(key).rsplit_once('.')?;
-    [(".lora_A", Down), (".lora_B", Up), (".lora_magnitude_vector", Magnitude)]
-        .into_iter()
-        .find_map(|(end, piece)| Some((rest.strip_suffix(end)?, piece)))
+    let (rest, _adapter) = key
+        .strip_suffix(".weight")
+        .unwrap_or(key)
+        .rsplit_once('.')?;
+    [
+        (".lora_A", Down),
+        (".lora_B", Up),
+        (".lora_magnitude_vector", Magnitude),
+    ]
+    .into_iter()
+    .find_map(|(end, piece)| Some((rest.strip_suffix(end)?, piece)))
 }
 
 /// Adapters that are known by name and not read, by what stands in their keys.
@@ -106,7 +116,10 @@ const OTHERS: [(&str, &str); 10] = [
 
 /// The name of an adapter that is not read, if this is one of its keys.
 pub(crate) fn other_adapter(key: &str) -> Option<&'static str> {
-    OTHERS.iter().find(|(part, _)| key.contains(part)).map(|(_, name)| *name)
+    OTHERS
+        .iter()
+        .find(|(part, _)| key.contains(part))
+        .map(|(_, name)| *name)
 }
 
 /// Embeddings that travel in a LoRA file: `bundle_emb.WORD.string_to_param.*`.
@@ -133,7 +146,11 @@ pub(crate) fn content(tensors: &Tensors, ours: impl Fn(&str) -> bool) -> Option<
             Some(_) => return Some(Content::Factors),
         }
     }
-    if differences { Some(Content::Differences) } else { other.map(Content::Other) }
+    if differences {
+        Some(Content::Differences)
+    } else {
+        other.map(Content::Other)
+    }
 }
 
 /// The adapters in a file by name, such as LoRA, LoHa or DoRA; what is not read among them.
