@@ -133,11 +133,28 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         levels: 35,
         random_levels: !fixed,
     };
-    let sld = job.victim.guards.iter().any(|guard| matches!(guard.rule, guards::Rule::Sld(_)));
+    let sld = job
+        .victim
+        .guards
+        .iter()
+        .any(|guard| matches!(guard.rule, guards::Rule::Sld(_)));
     match (fixed, job.miniature) {
-        (true, true) => Options { iterations: 200, batch: 8, accumulate: 1, lr: 0.4, pictures: 48, levels: 4, ..published },
+        (true, true) => Options {
+            iterations: 200,
+            batch: 8,
+            accumulate: 1,
+            lr: 0.4,
+            pictures: 48,
+            levels: 4,
+            ..published
+        },
         (true, false) => published,
-        (false, _) if sld => Options { iterations: 1000, batch: 1, lr: 2e-2, ..published },
+        (false, _) if sld => Options {
+            iterations: 1000,
+            batch: 1,
+            lr: 2e-2,
+            ..published
+        },
         (false, _) => published,
     }
 }
@@ -167,9 +184,13 @@ fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
         )));
     }
     // The word has to find its place in every prompt.
-    job.cases.iter().try_for_each(|case| job.reworded(&case.prompt, "it").map(drop))?;
+    job.cases
+        .iter()
+        .try_for_each(|case| job.reworded(&case.prompt, "it").map(drop))?;
     if options.property == Property::Own {
-        job.concept.asked().try_for_each(|prompt| job.reworded(&prompt, "it").map(drop))?;
+        job.concept
+            .asked()
+            .try_for_each(|prompt| job.reworded(&prompt, "it").map(drop))?;
     }
     Ok(options)
 }
@@ -195,19 +216,33 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
     if let Some(mut stored) = Stored::get(job.store, KEPT)? {
         let device = job.victim.device();
         done = stored.count("done")? as usize;
-        (word, moments) = (stored.tensor("word", count, device)?, stored.moments("word", count, device)?);
+        (word, moments) = (
+            stored.tensor("word", count, device)?,
+            stored.moments("word", count, device)?,
+        );
         stored.end()?;
     }
-    job.tell(Event::Stage { name: "learning a word", total: iterations, done })?;
+    job.tell(Event::Stage {
+        name: "learning a word",
+        total: iterations,
+        done,
+    })?;
     while done < iterations {
         let mut sum = 0.0;
         let mut gradient = word.zeros_like();
         for part in 0..options.accumulate {
             let leaf = word.clone().autodiff().require_grad();
-            let loss = learning.loss(job, leaf.clone().reshape(shape), done * options.accumulate + part)?;
+            let loss = learning.loss(
+                job,
+                leaf.clone().reshape(shape),
+                done * options.accumulate + part,
+            )?;
             let value: f32 = loss.clone().inner().into_scalar();
             if !value.is_finite() {
-                return Err(Error::Diverged { step: done + 1, loss: value });
+                return Err(Error::Diverged {
+                    step: done + 1,
+                    loss: value,
+                });
             }
             sum += value;
             if let Some(one) = leaf.grad_remove(&mut loss.backward()) {
@@ -216,7 +251,10 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
         }
         word = moments.step_with(Adam::decoupled(), word, gradient, options.lr, done + 1);
         done += 1;
-        let told = job.tell(Event::Step { done, loss: Some(sum / options.accumulate as f32) });
+        let told = job.tell(Event::Step {
+            done,
+            loss: Some(sum / options.accumulate as f32),
+        });
         if told.is_err() || done % KEEP_EVERY == 0 {
             let mut snapshot = Snapshot::new();
             snapshot.count("done", done as u64);
@@ -227,11 +265,21 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
         told?;
     }
     let numbers: Vec<f32> = word.into_data().iter::<f32>().collect();
-    let vectors = numbers.chunks_exact(shape[1]).map(<[f32]>::to_vec).collect();
+    let vectors = numbers
+        .chunks_exact(shape[1])
+        .map(<[f32]>::to_vec)
+        .collect();
     let found = Found::Word(Embedding { token, vectors });
     // One word for all cases.
     let looks = Looks::once(job.cases.len());
-    Ok(Outcome { found, budget: iterations, spent: done, looks, searches: 1, notes: Notes::new() })
+    Ok(Outcome {
+        found,
+        budget: iterations,
+        spent: done,
+        looks,
+        searches: 1,
+        notes: Notes::new(),
+    })
 }
 
 /// What a word is learned from.
@@ -249,25 +297,44 @@ struct Learning<'a> {
 }
 
 impl<'a> Learning<'a> {
-    fn new(job: &Job<'a>, options: &Options, token: &str, captions: Vec<String>, pictures: Tensor<4>) -> Result<Self> {
+    fn new(
+        job: &Job<'a>,
+        options: &Options,
+        token: &str,
+        captions: Vec<String>,
+        pictures: Tensor<4>,
+    ) -> Result<Self> {
         let sentences: &[&str] = match options.property {
             Property::Own => &[],
             Property::Object => &sentences::OBJECT,
             Property::Style => &sentences::STYLE,
         };
         let (asked, reworded): (Vec<String>, Vec<String>) = if sentences.is_empty() {
-            let reworded = captions.iter().map(|caption| job.reworded(caption, token)).collect::<Result<_>>()?;
+            let reworded = captions
+                .iter()
+                .map(|caption| job.reworded(caption, token))
+                .collect::<Result<_>>()?;
             (captions, reworded)
         } else {
-            (sentences::with(sentences, job.word), sentences::with(sentences, token))
+            (
+                sentences::with(sentences, job.word),
+                sentences::with(sentences, token),
+            )
         };
         let count = pictures.dims()[0];
-        let pictures = if options.flip { Tensor::cat(vec![pictures.clone(), mirrored(job, &pictures)], 0) } else { pictures };
+        let pictures = if options.flip {
+            Tensor::cat(vec![pictures.clone(), mirrored(job, &pictures)], 0)
+        } else {
+            pictures
+        };
         Ok(Self {
             options: options.clone(),
             aim: Aim::new(job.base, job.victim, Goal::Noise, true, job.drawing),
             placed: Placed::word(job.victim, &reworded, token, options.vectors)?,
-            concepts: asked.iter().map(|caption| job.base.prompted(std::slice::from_ref(caption))).collect(),
+            concepts: asked
+                .iter()
+                .map(|caption| job.base.prompted(std::slice::from_ref(caption)))
+                .collect(),
             pictures,
             count,
         })
@@ -276,30 +343,69 @@ impl<'a> Learning<'a> {
     /// The loss of one batch for the word's vectors `[vectors, width]`.
     fn loss(&self, job: &Job<'_>, vectors: Tensor<2>, batch: usize) -> Result<Tensor<1>> {
         let n = self.options.batch;
-        let rows = epochs(self.count, n, stream(job.seed, "concept-inversion/pictures").seed(), batch);
+        let rows = epochs(
+            self.count,
+            n,
+            stream(job.seed, "concept-inversion/pictures").seed(),
+            batch,
+        );
         let mut any = stream(job.seed, "concept-inversion/sentences").rng(batch);
         let texts: Vec<usize> = match self.options.property {
             Property::Own => rows.clone(),
-            _ => any.integers(n, 0, self.placed.len() as i64).iter().map(|&i| i as usize).collect(),
+            _ => any
+                .integers(n, 0, self.placed.len() as i64)
+                .iter()
+                .map(|&i| i as usize)
+                .collect(),
         };
-        let flipped: Vec<bool> = any.uniform(n).iter().map(|&u| self.options.flip && u < 0.5).collect();
-        let asked = self.placed.filled(job.victim, &texts, &vectors.unsqueeze::<3>())?;
-        let concept = together(&texts.iter().map(|&i| self.concepts[i].clone()).collect::<Vec<_>>());
+        let flipped: Vec<bool> = any
+            .uniform(n)
+            .iter()
+            .map(|&u| self.options.flip && u < 0.5)
+            .collect();
+        let asked = self
+            .placed
+            .filled(job.victim, &texts, &vectors.unsqueeze::<3>())?;
+        let concept = together(
+            &texts
+                .iter()
+                .map(|&i| self.concepts[i].clone())
+                .collect::<Vec<_>>(),
+        );
         let device = job.victim.device();
-        let index: Vec<i64> =
-            rows.iter().zip(&flipped).map(|(&i, &flipped)| (if flipped { self.count + i } else { i }) as i64).collect();
-        let x0 = self.pictures.clone().select(0, Tensor::<1, Int>::from_data(TensorData::new(index, [n]), device));
+        let index: Vec<i64> = rows
+            .iter()
+            .zip(&flipped)
+            .map(|(&i, &flipped)| (if flipped { self.count + i } else { i }) as i64)
+            .collect();
+        let x0 = self.pictures.clone().select(
+            0,
+            Tensor::<1, Int>::from_data(TensorData::new(index, [n]), device),
+        );
         let mut rng = stream(job.seed, "concept-inversion/noise").rng(batch);
-        let seeds: Vec<u64> = rng.integers(n, 0, i64::from(i32::MAX)).iter().map(|&seed| seed as u64).collect();
+        let seeds: Vec<u64> = rng
+            .integers(n, 0, i64::from(i32::MAX))
+            .iter()
+            .map(|&seed| seed as u64)
+            .collect();
         let noise = Noise::seeds(&seeds).draw(x0.dims(), device);
         let schedule = &job.victim.schedule;
         let at = |labels: Vec<usize>| -> Result<Noisy> {
-            let t: Vec<Timestep> = labels.into_iter().map(|t| Ok(schedule.timestep(t)?)).collect::<Result<_>>()?;
-            Ok(Noisy { x: schedule.add_noise(x0.clone(), noise.clone(), &t)?, noise: noise.clone(), t })
+            let t: Vec<Timestep> = labels
+                .into_iter()
+                .map(|t| Ok(schedule.timestep(t)?))
+                .collect::<Result<_>>()?;
+            Ok(Noisy {
+                x: schedule.add_noise(x0.clone(), noise.clone(), &t)?,
+                noise: noise.clone(),
+                t,
+            })
         };
         let labels = self.labels(schedule.num_train_timesteps(), &mut rng);
         let levels = labels.into_iter().map(at).collect::<Result<Vec<_>>>()?;
-        let last = levels.last().ok_or_else(|| Error::input("levels is 0, expected at least 1"))?;
+        let last = levels
+            .last()
+            .ok_or_else(|| Error::input("levels is 0, expected at least 1"))?;
         let wanted = self.aim.wanted(last, &concept)?;
         Ok(self.aim.errors_after(&levels, &asked, wanted)?.mean())
     }
@@ -311,7 +417,9 @@ impl<'a> Learning<'a> {
         // One timestep from each of n equal parts of the range, so that a step of few pictures
         // still sees early and late ones.
         let within = rng.uniform(n);
-        let spread = |i: usize| (((i as f64 + f64::from(within[i])) * all as f64 / n as f64) as usize).min(all - 1);
+        let spread = |i: usize| {
+            (((i as f64 + f64::from(within[i])) * all as f64 / n as f64) as usize).min(all - 1)
+        };
         if !self.aim.guided() {
             return vec![(0..n).map(spread).collect()];
         }
@@ -323,11 +431,16 @@ impl<'a> Learning<'a> {
             let mut below = rng.permutation(window);
             below.truncate(levels);
             below.sort_unstable_by(|a, b| b.cmp(a));
-            return below.into_iter().map(|t| vec![top - window + t; n]).collect();
+            return below
+                .into_iter()
+                .map(|t| vec![top - window + t; n])
+                .collect();
         }
         let top = spread(rng.integers(1, 0, n as i64)[0] as usize).max(levels);
         let window = window(all).max(levels).min(top);
-        (0..levels).map(|k| vec![top - k * window / levels; n]).collect()
+        (0..levels)
+            .map(|k| vec![top - k * window / levels; n])
+            .collect()
     }
 }
 
@@ -336,7 +449,8 @@ fn mirrored(job: &Job<'_>, latents: &Tensor<4>) -> Tensor<4> {
     let n = latents.dims()[0];
     let one = |start: usize| {
         let part = latents.clone().narrow(0, start, DRAWN.min(n - start));
-        job.base.encode_pictures(job.base.decode(part).clamp(-1.0, 1.0).flip([3]))
+        job.base
+            .encode_pictures(job.base.decode(part).clamp(-1.0, 1.0).flip([3]))
     };
     Tensor::cat((0..n).step_by(DRAWN).map(one).collect(), 0)
 }
@@ -346,10 +460,16 @@ fn begin(job: &Job<'_>, options: &Options) -> Tensor<2> {
     let tokenizer = &job.victim.tokenizer;
     let own = tokenizer.tokens(job.word);
     let ids: Vec<u32> = match options.init {
-        Init::Concept if !own.is_empty() => own.iter().copied().cycle().take(options.vectors).collect(),
+        Init::Concept if !own.is_empty() => {
+            own.iter().copied().cycle().take(options.vectors).collect()
+        }
         _ => {
             let first_special = i64::from(tokenizer.start_id().max(1));
-            let drawn = stream(job.seed, "concept-inversion/start").rng(0).integers(options.vectors, 0, first_special);
+            let drawn = stream(job.seed, "concept-inversion/start").rng(0).integers(
+                options.vectors,
+                0,
+                first_special,
+            );
             drawn.iter().map(|&id| id as u32).collect()
         }
     };
@@ -360,7 +480,14 @@ fn begin(job: &Job<'_>, options: &Options) -> Tensor<2> {
 
 /// A word that is one token: letters and digits, joined by hyphens.
 fn slug(word: &str) -> String {
-    let parts: Vec<String> =
-        word.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty()).map(str::to_lowercase).collect();
-    if parts.is_empty() { "concept".into() } else { parts.join("-") }
+    let parts: Vec<String> = word
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|part| !part.is_empty())
+        .map(str::to_lowercase)
+        .collect();
+    if parts.is_empty() {
+        "concept".into()
+    } else {
+        parts.join("-")
+    }
 }

@@ -30,7 +30,13 @@ pub const ATTACK: Attack = Attack {
 
 /// The defaults: PGD's with one step of the sign at each timestep.
 pub fn defaults(job: &Job<'_>, variant: Variant) -> pgd::Options {
-    pgd::Options { iterations: 1, rule: Rule::Sign, lr: 0.01, radius: 0.1, ..pgd::defaults(job, variant) }
+    pgd::Options {
+        iterations: 1,
+        rule: Rule::Sign,
+        lr: 0.01,
+        radius: 0.1,
+        ..pgd::defaults(job, variant)
+    }
 }
 
 fn checked(job: &Job<'_>, variant: Variant) -> Result<pgd::Options> {

@@ -97,14 +97,23 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         whole_words: fixed,
     };
     match (variant, job.miniature) {
-        (Variant::Fixed, true) => Options { tokens: 5, rounds: 10, iterations: 20, ..published },
+        (Variant::Fixed, true) => Options {
+            tokens: 5,
+            rounds: 10,
+            iterations: 20,
+            ..published
+        },
         _ => published,
     }
 }
 
 fn checked(job: &Job<'_>, variant: Variant) -> Result<(Options, Placed)> {
     let options: Options = job.options(&defaults(job, variant))?;
-    checks::counts(&[("tokens", options.tokens), ("rounds", options.rounds), ("iterations", options.iterations)])?;
+    checks::counts(&[
+        ("tokens", options.tokens),
+        ("rounds", options.rounds),
+        ("iterations", options.iterations),
+    ])?;
     checks::above_zero(&[("lr", options.lr)])?;
     checks::weights(&[("weight_decay", options.weight_decay)])?;
     let prompts: Vec<String> = job.prompts();
@@ -119,17 +128,29 @@ fn checked(job: &Job<'_>, variant: Variant) -> Result<(Options, Placed)> {
 fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
     let (options, placed) = checked(job, variant)?;
     let vocabulary = Vocabulary::words(job.victim, options.whole_words)?;
-    let rule = Rule { lr: options.lr, weight_decay: options.weight_decay };
+    let rule = Rule {
+        lr: options.lr,
+        weight_decay: options.weight_decay,
+    };
     let plan = Lockstep {
         tokens: placed.places(),
         rounds: options.rounds,
         iterations: options.iterations,
-        order: if options.own_timesteps { Order::RandomEach } else { Order::Random },
+        order: if options.own_timesteps {
+            Order::RandomEach
+        } else {
+            Order::Random
+        },
         goal: Goal::Base,
         guarded: options.guard_in_loss,
     };
     let seed = job.seed;
     lockstep::search_at(job, start, plan, &placed, &mut |case| {
-        Nearest::new(vocabulary.clone(), plan.tokens, rule, stream(seed, "p4d").at(case))
+        Nearest::new(
+            vocabulary.clone(),
+            plan.tokens,
+            rule,
+            stream(seed, "p4d").at(case),
+        )
     })
 }

@@ -51,7 +51,11 @@ pub struct Options {
 
 /// The defaults. There is no published form; all variants are the same.
 pub fn defaults(_: &Job<'_>, _: Variant) -> Options {
-    Options { words: String::new(), nearest: 8, templates: "{prompt}; a picture of {prompt}; {word}".into() }
+    Options {
+        words: String::new(),
+        nearest: 8,
+        templates: "{prompt}; a picture of {prompt}; {word}".into(),
+    }
 }
 
 fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
@@ -61,36 +65,58 @@ fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
     }
     job.judge("an attack by paraphrases")?;
     let templates = listed(&options.templates);
-    if let Some(bad) = templates.iter().find(|t| !t.contains("{prompt}") && !t.contains("{word}")) {
-        return Err(Error::input(format!("the template `{bad}` holds neither {{prompt}} nor {{word}}")));
+    if let Some(bad) = templates
+        .iter()
+        .find(|t| !t.contains("{prompt}") && !t.contains("{word}"))
+    {
+        return Err(Error::input(format!(
+            "the template `{bad}` holds neither {{prompt}} nor {{word}}"
+        )));
     }
-    if templates.iter().any(|template| template.contains("{prompt}")) {
-        job.cases.iter().try_for_each(|case| job.reworded(&case.prompt, "it").map(drop))?;
+    if templates
+        .iter()
+        .any(|template| template.contains("{prompt}"))
+    {
+        job.cases
+            .iter()
+            .try_for_each(|case| job.reworded(&case.prompt, "it").map(drop))?;
     }
     Ok(options)
 }
 
 fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
     let options = checked(job, variant)?;
-    let Some(shows) = job.shows else { return Err(Error::input("nobody judges")) };
+    let Some(shows) = job.shows else {
+        return Err(Error::input("nobody judges"));
+    };
     let templates: Vec<&str> = listed(&options.templates);
     let words = words(job, &options);
     let trials: Vec<(&str, &str)> = templates
         .iter()
         .flat_map(|&template| words.iter().map(move |word| (template, word.as_str())))
         // The concept's own word in the plain prompt is no paraphrase.
-        .filter(|&(template, word)| !(template == "{prompt}" && word.eq_ignore_ascii_case(job.word)))
+        .filter(|&(template, word)| {
+            !(template == "{prompt}" && word.eq_ignore_ascii_case(job.word))
+        })
         .collect();
     if trials.is_empty() {
-        return Err(Error::input("there is no word to try").with_hint("give some with --set words=\"one; two\""));
+        return Err(Error::input("there is no word to try")
+            .with_hint("give some with --set words=\"one; two\""));
     }
     let budget = job.budget.unwrap_or(usize::MAX).min(trials.len());
     let mut cases = job.cases.to_vec();
     let mut open: Vec<usize> = (0..cases.len()).filter(|&i| !start.pre[i]).collect();
-    let mut looks = Looks { most: budget, of: vec![0; cases.len()] };
+    let mut looks = Looks {
+        most: budget,
+        of: vec![0; cases.len()],
+    };
     let mut brought: Vec<(String, usize, usize)> = Vec::new();
     let mut spent = 0;
-    job.tell(Event::Stage { name: "drawing with other words", total: budget, done: 0 })?;
+    job.tell(Event::Stage {
+        name: "drawing with other words",
+        total: budget,
+        done: 0,
+    })?;
     while spent < budget && !open.is_empty() {
         let (template, word) = trials[spent];
         for &i in &open {
@@ -100,49 +126,92 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
         let tried: Vec<Case> = open.iter().map(|&i| cases[i].clone()).collect();
         let hits = draw::shown(job, &tried, shows)?;
         let count = hits.iter().filter(|&&hit| hit).count();
-        brought.push((template.replace("{word}", word).replace("{prompt}", &format!("... {word} ...")), count, open.len()));
-        open = open.iter().zip(hits).filter(|(_, hit)| !hit).map(|(&i, _)| i).collect();
+        brought.push((
+            template
+                .replace("{word}", word)
+                .replace("{prompt}", &format!("... {word} ...")),
+            count,
+            open.len(),
+        ));
+        open = open
+            .iter()
+            .zip(hits)
+            .filter(|(_, hit)| !hit)
+            .map(|(&i, _)| i)
+            .collect();
         spent += 1;
-        job.tell(Event::Step { done: spent, loss: None })?;
+        job.tell(Event::Step {
+            done: spent,
+            loss: None,
+        })?;
     }
     let mut notes = Notes::new();
-    let tried = brought.into_iter().map(|(phrase, shown, n)| json!({ "phrase": phrase, "shown": shown, "n": n }));
+    let tried = brought
+        .into_iter()
+        .map(|(phrase, shown, n)| json!({ "phrase": phrase, "shown": shown, "n": n }));
     notes.insert("tried".into(), tried.collect());
     let searches = cases.len();
-    Ok(Outcome { found: Found::Cases(cases), budget, spent, looks, searches, notes })
+    Ok(Outcome {
+        found: Found::Cases(cases),
+        budget,
+        spent,
+        looks,
+        searches,
+        notes,
+    })
 }
 
 /// The parts of a list.
 fn listed(text: &str) -> Vec<&str> {
-    text.split(';').map(str::trim).filter(|part| !part.is_empty()).collect()
+    text.split(';')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .collect()
 }
 
 /// A prompt with another word in the concept's place, within a template.
 fn phrased(prompt: &str, own: &str, template: &str, word: &str) -> Result<String> {
-    let prompt = if template.contains("{prompt}") { with_article(&reworded(prompt, own, word)?, word) } else { String::new() };
-    Ok(template.replace("{prompt}", &prompt).replace("{word}", &World::article(word)))
+    let prompt = if template.contains("{prompt}") {
+        with_article(&reworded(prompt, own, word)?, word)
+    } else {
+        String::new()
+    };
+    Ok(template
+        .replace("{prompt}", &prompt)
+        .replace("{word}", &World::article(word)))
 }
 
 /// The article before a word as the word wants it: `an animal`, not `a animal`.
 pub(crate) fn with_article(prompt: &str, word: &str) -> String {
     let right = World::article(word);
-    ["a ", "an "].iter().fold(prompt.to_owned(), |text, article| {
-        let wrong = format!("{article}{word}");
-        // The start of the text or a blank goes before an article.
-        if text.starts_with(&wrong) {
-            return format!("{right}{}", &text[wrong.len()..]);
-        }
-        text.replacen(&format!(" {wrong}"), &format!(" {right}"), 1)
-    })
+    ["a ", "an "]
+        .iter()
+        .fold(prompt.to_owned(), |text, article| {
+            let wrong = format!("{article}{word}");
+            // The start of the text or a blank goes before an article.
+            if text.starts_with(&wrong) {
+                return format!("{right}{}", &text[wrong.len()..]);
+            }
+            text.replacen(&format!(" {wrong}"), &format!(" {right}"), 1)
+        })
 }
 
 /// The words to try, each once.
 fn words(job: &Job<'_>, options: &Options) -> Vec<String> {
-    let mut words: Vec<String> = listed(&options.words).into_iter().map(String::from).collect();
+    let mut words: Vec<String> = listed(&options.words)
+        .into_iter()
+        .map(String::from)
+        .collect();
     if let Some(world) = job.world {
         match world.find(&job.concept.name) {
             Some(Known::Object(name)) => {
-                words.extend(world.categories.iter().filter(|(object, _)| *object == name).map(|(_, category)| category.clone()));
+                words.extend(
+                    world
+                        .categories
+                        .iter()
+                        .filter(|(object, _)| *object == name)
+                        .map(|(_, category)| category.clone()),
+                );
             }
             Some(Known::Category { members, .. }) => words.extend(members),
             Some(Known::Style(_)) | None => {}
@@ -167,9 +236,20 @@ fn nearest(job: &Job<'_>, count: usize) -> Vec<String> {
     let embedded = job.base.text_network().embed(std::slice::from_ref(&own));
     let width = embedded.dims()[2];
     let mean: Tensor<2> = embedded.mean_dim(1).reshape([width, 1]);
-    let norms = all.vectors.clone().powi_scalar(2).sum_dim(1).sqrt().clamp_min(1e-12);
-    let angles: Vec<f32> = (all.vectors.clone().matmul(mean) / norms).into_data().iter::<f32>().collect();
-    let mut order: Vec<usize> = (0..all.len()).filter(|&i| !own.contains(&all.ids[i])).collect();
+    let norms = all
+        .vectors
+        .clone()
+        .powi_scalar(2)
+        .sum_dim(1)
+        .sqrt()
+        .clamp_min(1e-12);
+    let angles: Vec<f32> = (all.vectors.clone().matmul(mean) / norms)
+        .into_data()
+        .iter::<f32>()
+        .collect();
+    let mut order: Vec<usize> = (0..all.len())
+        .filter(|&i| !own.contains(&all.ids[i]))
+        .collect();
     order.sort_by(|&a, &b| angles[b].total_cmp(&angles[a]));
     let text = |i: usize| tokenizer.decode(&[all.ids[i]]);
     order
@@ -186,9 +266,14 @@ mod tests {
 
     #[test]
     fn sentences_hold_the_word_with_its_article() {
-        let phrased = |template: &str, word: &str| phrased("a church in ink style", "church", template, word).unwrap();
+        let phrased = |template: &str, word: &str| {
+            phrased("a church in ink style", "church", template, word).unwrap()
+        };
         assert_eq!(phrased("{prompt}", "building"), "a building in ink style");
-        assert_eq!(phrased("a picture of {prompt}", "owl"), "a picture of an owl in ink style");
+        assert_eq!(
+            phrased("a picture of {prompt}", "owl"),
+            "a picture of an owl in ink style"
+        );
         assert_eq!(phrased("{word}", "animal"), "an animal");
         assert_eq!(with_article("draw a owl", "owl"), "draw an owl");
         assert_eq!(with_article("an owl", "owl"), "an owl");

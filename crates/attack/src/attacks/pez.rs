@@ -68,22 +68,39 @@ pub struct Options {
 
 /// The defaults.
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published =
-        Options { tokens: 16, iterations: 3000, lr: 0.1, weight_decay: 0.1, pictures: 1, whole_words: variant == Variant::Fixed };
+    let published = Options {
+        tokens: 16,
+        iterations: 3000,
+        lr: 0.1,
+        weight_decay: 0.1,
+        pictures: 1,
+        whole_words: variant == Variant::Fixed,
+    };
     match (variant, job.miniature) {
-        (Variant::Fixed, true) => Options { tokens: 8, iterations: 200, ..published },
+        (Variant::Fixed, true) => Options {
+            tokens: 8,
+            iterations: 200,
+            ..published
+        },
         _ => published,
     }
 }
 
 fn checked<'a>(job: &Job<'a>, variant: Variant) -> Result<(Options, Clip<'a>)> {
     let options: Options = job.options(&defaults(job, variant))?;
-    checks::counts(&[("tokens", options.tokens), ("iterations", options.iterations), ("pictures", options.pictures)])?;
+    checks::counts(&[
+        ("tokens", options.tokens),
+        ("iterations", options.iterations),
+        ("pictures", options.pictures),
+    ])?;
     checks::above_zero(&[("lr", options.lr)])?;
     checks::weights(&[("weight_decay", options.weight_decay)])?;
     let room = job.base.tokenizer.context() - 2;
     if options.tokens > room {
-        return Err(Error::input(format!("tokens is {}, expected at most {room}, the room in a prompt", options.tokens)));
+        return Err(Error::input(format!(
+            "tokens is {}, expected at most {room}, the room in a prompt",
+            options.tokens
+        )));
     }
     Ok((options, clip(job)?))
 }
@@ -92,12 +109,25 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
     let (options, clip) = checked(job, variant)?;
     let iterations = job.budget.unwrap_or(usize::MAX).min(options.iterations);
     let mut vocabulary = Vocabulary::words(job.base, options.whole_words)?;
-    let [words, width] = [vocabulary.len(), clip.network.embed(std::slice::from_ref(&vocabulary.ids)).dims()[2]];
-    vocabulary.vectors = clip.network.embed(std::slice::from_ref(&vocabulary.ids)).reshape([words, width]);
+    let [words, width] = [
+        vocabulary.len(),
+        clip.network
+            .embed(std::slice::from_ref(&vocabulary.ids))
+            .dims()[2],
+    ];
+    vocabulary.vectors = clip
+        .network
+        .embed(std::slice::from_ref(&vocabulary.ids))
+        .reshape([words, width]);
 
-    let seen = clip.network.image_features((clip.prepared)(&draw::pictures(job.base, &start.targets)));
+    let seen = clip
+        .network
+        .image_features((clip.prepared)(&draw::pictures(job.base, &start.targets)));
     let wanted = wanted(&seen, options.pictures);
-    let content = [wanted.clone().flatten::<1>(0, 1), vocabulary.vectors.clone().flatten::<1>(0, 1)];
+    let content = [
+        wanted.clone().flatten::<1>(0, 1),
+        vocabulary.vectors.clone().flatten::<1>(0, 1),
+    ];
     let key = reused::key("pez-2", &(&options, iterations, job.seed), &content);
     let n = job.cases.len();
     let rows = match reused::found(job, &key, n, options.tokens)? {
@@ -108,10 +138,20 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
             rows
         }
     };
-    let case = |(ids, case): (&Vec<u32>, &Case)| Case { prompt: job.base.tokenizer.decode(ids), ..case.clone() };
+    let case = |(ids, case): (&Vec<u32>, &Case)| Case {
+        prompt: job.base.tokenizer.decode(ids),
+        ..case.clone()
+    };
     let cases = rows.iter().zip(job.cases).map(case).collect();
     let (found, looks) = (Found::Cases(cases), Looks::once(n));
-    Ok(Outcome { found, budget: iterations, spent: iterations, looks, searches: n, notes: Notes::new() })
+    Ok(Outcome {
+        found,
+        budget: iterations,
+        spent: iterations,
+        looks,
+        searches: n,
+        notes: Notes::new(),
+    })
 }
 
 /// The job's CLIP, whose tokens have to be the model's.
@@ -133,7 +173,15 @@ fn clip<'a>(job: &Job<'a>) -> Result<Clip<'a>> {
 /// For each case the mean features of its picture and the next ones, `[cases, projection]`.
 fn wanted(seen: &Tensor<2>, pictures: usize) -> Tensor<2> {
     let n = seen.dims()[0];
-    let shifted = |k: usize| Tensor::cat(vec![seen.clone().narrow(0, k, n - k), seen.clone().narrow(0, 0, k)], 0);
+    let shifted = |k: usize| {
+        Tensor::cat(
+            vec![
+                seen.clone().narrow(0, k, n - k),
+                seen.clone().narrow(0, 0, k),
+            ],
+            0,
+        )
+    };
     let pictures = pictures.min(n);
     (1..pictures).fold(seen.clone(), |sum, k| sum + shifted(k)) / pictures as f32
 }
@@ -152,35 +200,80 @@ fn search(
     wanted: &Tensor<2>,
 ) -> Result<Vec<Vec<u32>>> {
     let n = job.cases.len();
-    let rule = Rule { lr: options.lr, weight_decay: options.weight_decay };
+    let rule = Rule {
+        lr: options.lr,
+        weight_decay: options.weight_decay,
+    };
     let seed = job.seed;
-    let one = |case: usize| Nearest::new(vocabulary.clone(), options.tokens, rule, stream(seed, "pez").at(case));
+    let one = |case: usize| {
+        Nearest::new(
+            vocabulary.clone(),
+            options.tokens,
+            rule,
+            stream(seed, "pez").at(case),
+        )
+    };
     let mut cases: Vec<Nearest> = (0..n).map(one).collect();
-    let mut best: Vec<(f32, Vec<u32>)> = cases.iter().map(|case| (f32::INFINITY, case.tokens().unwrap_or_default())).collect();
+    let mut best: Vec<(f32, Vec<u32>)> = cases
+        .iter()
+        .map(|case| (f32::INFINITY, case.tokens().unwrap_or_default()))
+        .collect();
     let mut done = restored(job, &mut cases, &mut best)?;
     // Start, places, end, pads.
     let tokenizer = &job.base.tokenizer;
     let frame = tokenizer.encode("").ids;
-    let (front, back) = (frame[..1].to_vec(), frame[1..=tokenizer.context() - 1 - options.tokens].to_vec());
+    let (front, back) = (
+        frame[..1].to_vec(),
+        frame[1..=tokenizer.context() - 1 - options.tokens].to_vec(),
+    );
     let embedded = |ids: Vec<u32>| clip.network.embed(&[ids]);
     let (front, back) = (embedded(front), embedded(back));
-    job.tell(Event::Stage { name: "searching words", total: iterations, done })?;
+    job.tell(Event::Stage {
+        name: "searching words",
+        total: iterations,
+        done,
+    })?;
     while done < iterations {
         let mut sum = 0.0;
         for start in (0..n).step_by(CLIP) {
             let group = start..(start + CLIP).min(n);
             let m = group.len();
-            let leaves: Vec<Tensor<2>> =
-                group.clone().map(|i| cases[i].leaf(&mut TorchRng::new(0)).autodiff().require_grad()).collect();
-            let places = Tensor::cat(leaves.iter().map(|leaf| leaf.clone().unsqueeze::<3>()).collect(), 0);
-            let rows = Tensor::cat(vec![front.clone().repeat_dim(0, m), places, back.clone().repeat_dim(0, m)], 1);
-            let text = clip.network.text_features_of(rows, &vec![1 + options.tokens; m]);
+            let leaves: Vec<Tensor<2>> = group
+                .clone()
+                .map(|i| {
+                    cases[i]
+                        .leaf(&mut TorchRng::new(0))
+                        .autodiff()
+                        .require_grad()
+                })
+                .collect();
+            let places = Tensor::cat(
+                leaves
+                    .iter()
+                    .map(|leaf| leaf.clone().unsqueeze::<3>())
+                    .collect(),
+                0,
+            );
+            let rows = Tensor::cat(
+                vec![
+                    front.clone().repeat_dim(0, m),
+                    places,
+                    back.clone().repeat_dim(0, m),
+                ],
+                1,
+            );
+            let text = clip
+                .network
+                .text_features_of(rows, &vec![1 + options.tokens; m]);
             let losses = (text * wanted.clone().narrow(0, start, m)).sum_dim(1).neg() + 1.0;
             let values: Vec<f32> = losses.clone().inner().into_data().iter::<f32>().collect();
             let mut gradients = losses.sum().backward();
             for ((i, leaf), value) in group.zip(&leaves).zip(values) {
                 if !value.is_finite() {
-                    return Err(Error::Diverged { step: done + 1, loss: value });
+                    return Err(Error::Diverged {
+                        step: done + 1,
+                        loss: value,
+                    });
                 }
                 sum += value;
                 if value < best[i].0 {
@@ -192,7 +285,10 @@ fn search(
             }
         }
         done += 1;
-        let told = job.tell(Event::Step { done, loss: Some(sum / n as f32) });
+        let told = job.tell(Event::Step {
+            done,
+            loss: Some(sum / n as f32),
+        });
         if told.is_err() || done % KEEP_EVERY == 0 {
             keep(job, done, &cases, &best)?;
         }
@@ -207,20 +303,29 @@ fn keep(job: &Job<'_>, done: usize, cases: &[Nearest], best: &[(f32, Vec<u32>)])
     for (i, (case, (loss, ids))) in cases.iter().zip(best).enumerate() {
         case.keep(&mut snapshot, &i.to_string());
         snapshot.numbers(&format!("{i}.loss"), &[*loss]);
-        snapshot.whole(&format!("{i}.best"), &ids.iter().map(|&id| u64::from(id)).collect::<Vec<_>>());
+        snapshot.whole(
+            &format!("{i}.best"),
+            &ids.iter().map(|&id| u64::from(id)).collect::<Vec<_>>(),
+        );
     }
     snapshot.keep(job.store, KEPT)
 }
 
 /// Takes up where an interrupted search stopped; how many steps it took.
 fn restored(job: &Job<'_>, cases: &mut [Nearest], best: &mut [(f32, Vec<u32>)]) -> Result<usize> {
-    let Some(mut stored) = Stored::get(job.store, KEPT)? else { return Ok(0) };
+    let Some(mut stored) = Stored::get(job.store, KEPT)? else {
+        return Ok(0);
+    };
     let known = job.base.tokenizer.vocab_size() as u64;
     let done = stored.count("done")?;
     for (i, (case, (loss, ids))) in cases.iter_mut().zip(best).enumerate() {
         case.restore(&mut stored, &i.to_string())?;
         *loss = stored.numbers(&format!("{i}.loss"), 1)?[0];
-        *ids = stored.below(&format!("{i}.best"), ids.len(), known)?.iter().map(|&id| id as u32).collect();
+        *ids = stored
+            .below(&format!("{i}.best"), ids.len(), known)?
+            .iter()
+            .map(|&id| id as u32)
+            .collect();
     }
     stored.end()?;
     Ok(done as usize)

@@ -69,7 +69,12 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         guard_in_loss: variant == Variant::Fixed,
     };
     match (variant, job.miniature) {
-        (Variant::Fixed, true) => Options { timesteps: 10, iterations: 20, lr: 0.02, ..published },
+        (Variant::Fixed, true) => Options {
+            timesteps: 10,
+            iterations: 20,
+            lr: 0.02,
+            ..published
+        },
         _ => published,
     }
 }
@@ -83,7 +88,11 @@ fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
 /// # Errors
 /// If one is out of its range, or a prompt leaves no room.
 pub fn possible(job: &Job<'_>, options: Options) -> Result<Options> {
-    checks::counts(&[("tokens", options.tokens), ("timesteps", options.timesteps), ("iterations", options.iterations)])?;
+    checks::counts(&[
+        ("tokens", options.tokens),
+        ("timesteps", options.timesteps),
+        ("iterations", options.iterations),
+    ])?;
     checks::above_zero(&[("lr", options.lr)])?;
     checks::weights(&[("radius", options.radius)])?;
     lockstep::fits(job, options.tokens)?;
@@ -111,9 +120,16 @@ pub fn search(job: &mut Job<'_>, start: &Start, options: &Options) -> Result<Out
     let vocabulary = Vocabulary::of(job.victim);
     let (seed, radius) = (job.seed, (options.radius > 0.0).then_some(options.radius));
     lockstep::search(job, start, plan, &mut |case| {
-        let words = stream(seed, "pgd/start").rng(case).integers(options.tokens, 0, vocabulary.len() as i64);
+        let words = stream(seed, "pgd/start").rng(case).integers(
+            options.tokens,
+            0,
+            vocabulary.len() as i64,
+        );
         let device = vocabulary.vectors.device();
-        let start = vocabulary.vectors.clone().select(0, burn::tensor::Tensor::from_data(words.as_slice(), &device));
+        let start = vocabulary.vectors.clone().select(
+            0,
+            burn::tensor::Tensor::from_data(words.as_slice(), &device),
+        );
         Soft::new(start, options.rule, options.lr, radius)
     })
 }

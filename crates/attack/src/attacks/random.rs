@@ -69,13 +69,22 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         (true, false) => 50,
         (false, _) => 40,
     };
-    Options { what: What::Words, tokens: 3, trials, specials: !fixed, go_on: false }
+    Options {
+        what: What::Words,
+        tokens: 3,
+        trials,
+        specials: !fixed,
+        go_on: false,
+    }
 }
 
 fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
     let mut options: Options = job.options(&defaults(job, variant))?;
     // Only the published search for seeds goes on; the user may have it otherwise.
-    if variant != Variant::Fixed && options.what == What::Seeds && !job.options.contains_key("go_on") {
+    if variant != Variant::Fixed
+        && options.what == What::Seeds
+        && !job.options.contains_key("go_on")
+    {
         options.go_on = true;
     }
     checks::counts(&[("tokens", options.tokens), ("trials", options.trials)])?;
@@ -86,16 +95,28 @@ fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
 fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
     let options = checked(job, variant)?;
     let trials = job.budget.unwrap_or(usize::MAX).min(options.trials);
-    let Some(shows) = job.shows else { return Err(Error::input("nobody judges")) };
+    let Some(shows) = job.shows else {
+        return Err(Error::input("nobody judges"));
+    };
     let vocabulary = Vocabulary::tokens(job.victim, options.specials);
     let mut cases = job.cases.to_vec();
-    let mut looks = Looks { most: trials, of: vec![0; cases.len()] };
+    let mut looks = Looks {
+        most: trials,
+        of: vec![0; cases.len()],
+    };
     let mut drawn: Vec<usize> = (0..cases.len()).filter(|&i| !start.pre[i]).collect();
     let mut open = drawn.clone();
     let (mut spent, mut draws, mut shown) = (0, 0, 0);
-    job.tell(Event::Stage { name: "drawing at random", total: trials, done: 0 })?;
+    job.tell(Event::Stage {
+        name: "drawing at random",
+        total: trials,
+        done: 0,
+    })?;
     while spent < trials && !drawn.is_empty() {
-        let tried: Vec<Case> = drawn.iter().map(|&i| trial(job, &options, &vocabulary, i, spent)).collect();
+        let tried: Vec<Case> = drawn
+            .iter()
+            .map(|&i| trial(job, &options, &vocabulary, i, spent))
+            .collect();
         let hits = draw::shown(job, &tried, shows)?;
         draws += hits.len();
         shown += hits.iter().filter(|&&hit| hit).count();
@@ -112,24 +133,52 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
             drawn.clone_from(&open);
         }
         spent += 1;
-        job.tell(Event::Step { done: spent, loss: None })?;
+        job.tell(Event::Step {
+            done: spent,
+            loss: None,
+        })?;
     }
     let mut notes = Notes::new();
     notes.insert("draws".into(), json!({ "shown": shown, "n": draws }));
     let searches = cases.len();
-    Ok(Outcome { found: Found::Cases(cases), budget: trials, spent, looks, searches, notes })
+    Ok(Outcome {
+        found: Found::Cases(cases),
+        budget: trials,
+        spent,
+        looks,
+        searches,
+        notes,
+    })
 }
 
 /// A case as this trial has it.
-fn trial(job: &Job<'_>, options: &Options, vocabulary: &Vocabulary, i: usize, trial: usize) -> Case {
+fn trial(
+    job: &Job<'_>,
+    options: &Options,
+    vocabulary: &Vocabulary,
+    i: usize,
+    trial: usize,
+) -> Case {
     let own = &job.cases[i];
-    let mut rng = stream(job.seed, "random").within(own.seed as usize).within(i).rng(trial);
+    let mut rng = stream(job.seed, "random")
+        .within(own.seed as usize)
+        .within(i)
+        .rng(trial);
     match options.what {
-        What::Seeds => Case { seed: rng.integers(1, 0, i64::from(i32::MAX))[0] as u64, ..own.clone() },
+        What::Seeds => Case {
+            seed: rng.integers(1, 0, i64::from(i32::MAX))[0] as u64,
+            ..own.clone()
+        },
         What::Words => {
             let words = rng.integers(options.tokens, 0, vocabulary.len() as i64);
-            let ids: Vec<u32> = words.iter().map(|&word| vocabulary.ids[word as usize]).collect();
-            Case { prompt: format!("{} {}", job.victim.tokenizer.decode(&ids), own.prompt), ..own.clone() }
+            let ids: Vec<u32> = words
+                .iter()
+                .map(|&word| vocabulary.ids[word as usize])
+                .collect();
+            Case {
+                prompt: format!("{} {}", job.victim.tokenizer.decode(&ids), own.prompt),
+                ..own.clone()
+            }
         }
     }
 }

@@ -90,7 +90,11 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         lr: 1e-4,
     };
     match (variant, job.miniature) {
-        (Variant::Fixed, true) => Options { batch: 8, lr: 5e-3, ..plain },
+        (Variant::Fixed, true) => Options {
+            batch: 8,
+            lr: 5e-3,
+            ..plain
+        },
         _ => plain,
     }
 }
@@ -129,47 +133,95 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
         start: Some(&adapted),
         mask: mask.as_ref(),
         adam: Adam::default(),
-        ..Train::new(LORA, iterations, options.lr, LrSchedule::Constant, "relearn")
+        ..Train::new(
+            LORA,
+            iterations,
+            options.lr,
+            LrSchedule::Constant,
+            "relearn",
+        )
     };
     let trained = train(&mut training, plan, &mut |model, step| {
         let noisy = examples.draw(model, batch, seed, step)?;
-        let texts: Vec<String> = noisy.rows.iter().map(|&row| captions[row].clone()).collect();
-        Ok(squared_error(noisy.predicted(model, &model.context(&texts)), noisy.target(model)?).mean())
+        let texts: Vec<String> = noisy
+            .rows
+            .iter()
+            .map(|&row| captions[row].clone())
+            .collect();
+        Ok(squared_error(
+            noisy.predicted(model, &model.context(&texts)),
+            noisy.target(model)?,
+        )
+        .mean())
     })?;
     let about = training.about("relearn", described);
     let changes = lora::changes(&adapted, trained);
-    let changes = changes.into_iter().map(|(key, change)| Ok((key, newest(change, before)?))).collect::<Result<_>>()?;
+    let changes = changes
+        .into_iter()
+        .map(|(key, change)| Ok((key, newest(change, before)?)))
+        .collect::<Result<_>>()?;
     let mut notes = Notes::new();
-    notes.insert("pictures".into(), json!({ "drawn": options.pictures, "learned_from": examples.len() }));
+    notes.insert(
+        "pictures".into(),
+        json!({ "drawn": options.pictures, "learned_from": examples.len() }),
+    );
     let found = Found::Weights(Box::new(Edit { about, changes }));
     // One adapter for all cases.
-    Ok(Outcome { found, budget: iterations, spent: iterations, looks: Looks::once(job.cases.len()), searches: 1, notes })
+    Ok(Outcome {
+        found,
+        budget: iterations,
+        spent: iterations,
+        looks: Looks::once(job.cases.len()),
+        searches: 1,
+        notes,
+    })
 }
 
 /// A mask that leaves the adapters of an edit, the first `before` ranks, as they are.
 fn fresh_alone(adapted: &Pipeline, before: usize) -> Gradients {
-    let ours = adapted.unet.weights.iter().filter(|(name, _)| name.contains(".lora_"));
+    let ours = adapted
+        .unet
+        .weights
+        .iter()
+        .filter(|(name, _)| name.contains(".lora_"));
     let one = |name: &str, shape: &[usize]| {
         let (rows, columns) = (shape[0], shape[1]);
         let down = name.contains(".lora_down");
-        let new = |i: usize| if down { i / columns >= before } else { i % columns >= before };
-        let values: Vec<f32> = (0..rows * columns).map(|i| f32::from(u8::from(new(i)))).collect();
+        let new = |i: usize| {
+            if down {
+                i / columns >= before
+            } else {
+                i % columns >= before
+            }
+        };
+        let values: Vec<f32> = (0..rows * columns)
+            .map(|i| f32::from(u8::from(new(i))))
+            .collect();
         burn::tensor::Tensor::from_floats(values.as_slice(), adapted.device())
     };
-    ours.map(|(name, weight)| (name.to_owned(), one(name, &weight.shape))).collect()
+    ours.map(|(name, weight)| (name.to_owned(), one(name, &weight.shape)))
+        .collect()
 }
 
 /// Of a trained adapter the ranks after the first `before`.
 fn newest(change: Change, before: usize) -> Result<Change> {
-    let Change::LowRank(low) = change else { return Ok(change) };
+    let Change::LowRank(low) = change else {
+        return Ok(change);
+    };
     if before == 0 {
         return Ok(Change::LowRank(low));
     }
     let broken = || Error::input(format!("the adapter of {} has lost its shape", low.module));
-    let (down, up) = (low.down.to_f32().ok_or_else(broken)?, low.up.to_f32().ok_or_else(broken)?);
+    let (down, up) = (
+        low.down.to_f32().ok_or_else(broken)?,
+        low.up.to_f32().ok_or_else(broken)?,
+    );
     let (mut down_shape, mut up_shape) = (low.down.shape().to_vec(), low.up.shape().to_vec());
     let (rank, input) = (down_shape[0], down.len() / down_shape[0]);
-    let kept: Vec<f32> = up.chunks_exact(rank).flat_map(|row| row[before..].to_vec()).collect();
+    let kept: Vec<f32> = up
+        .chunks_exact(rank)
+        .flat_map(|row| row[before..].to_vec())
+        .collect();
     (down_shape[0], up_shape[1]) = (rank - before, rank - before);
     Ok(Change::LowRank(LowRank {
         down: HostTensor::from_f32(down_shape, &down[before * input..]),

@@ -165,37 +165,82 @@ impl Options {
     /// If an amount is out of its range, or there is none.
     pub fn trials(&self, variant: Variant) -> Result<Vec<Trial>> {
         let all: &[Which] = match variant {
-            Variant::Fixed => &[Which::Completion, Which::HalfNoised, Which::Halves, Which::Noise, Which::Classifier],
-            _ => &[Which::Completion, Which::Inpaint, Which::Noise, Which::Classifier],
+            Variant::Fixed => &[
+                Which::Completion,
+                Which::HalfNoised,
+                Which::Halves,
+                Which::Noise,
+                Which::Classifier,
+            ],
+            _ => &[
+                Which::Completion,
+                Which::Inpaint,
+                Which::Noise,
+                Which::Classifier,
+            ],
         };
-        let chosen = if self.probe == Which::All { all } else { std::slice::from_ref(&self.probe) };
+        let chosen = if self.probe == Which::All {
+            all
+        } else {
+            std::slice::from_ref(&self.probe)
+        };
         let trials: Vec<Trial> = chosen.iter().flat_map(|&probe| self.of(probe)).collect();
         trials.iter().try_for_each(Trial::check)?;
         if trials.is_empty() {
-            return Err(Error::input("there is no trial: a list of amounts is empty"));
+            return Err(Error::input(
+                "there is no trial: a list of amounts is empty",
+            ));
         }
         Ok(trials)
     }
 
     fn of(&self, probe: Which) -> Vec<Trial> {
-        let pairs =
-            |a: &[f64], b: &[f64]| -> Vec<(f64, f64)> { a.iter().flat_map(|&a| b.iter().map(move |&b| (a, b))).collect() };
+        let pairs = |a: &[f64], b: &[f64]| -> Vec<(f64, f64)> {
+            a.iter()
+                .flat_map(|&a| b.iter().map(move |&b| (a, b)))
+                .collect()
+        };
         match probe {
             Which::All => Vec::new(),
-            Which::Completion => self.completions.iter().map(|&steps| Trial::Completion { steps }).collect(),
-            Which::HalfNoised => self.strengths.iter().map(|&strength| Trial::HalfNoised { strength }).collect(),
-            Which::Inpaint => self.sides.iter().map(|&side| Trial::Inpaint { side }).collect(),
-            Which::Halves => self.keeps.iter().map(|&keep| Trial::Halves { keep }).collect(),
+            Which::Completion => self
+                .completions
+                .iter()
+                .map(|&steps| Trial::Completion { steps })
+                .collect(),
+            Which::HalfNoised => self
+                .strengths
+                .iter()
+                .map(|&strength| Trial::HalfNoised { strength })
+                .collect(),
+            Which::Inpaint => self
+                .sides
+                .iter()
+                .map(|&side| Trial::Inpaint { side })
+                .collect(),
+            Which::Halves => self
+                .keeps
+                .iter()
+                .map(|&keep| Trial::Halves { keep })
+                .collect(),
             Which::Noise => {
                 let grid = pairs(&self.etas, &self.variances).into_iter().enumerate();
                 let start = |i: usize| if self.new_starts { i } else { 0 };
-                grid.map(|(i, (eta, variance))| Trial::Noise { eta, variance, start: start(i) }).collect()
+                grid.map(|(i, (eta, variance))| Trial::Noise {
+                    eta,
+                    variance,
+                    start: start(i),
+                })
+                .collect()
             }
             Which::Classifier => pairs(&self.classifier_scales, &self.classifier_etas)
                 .into_iter()
                 .map(|(scale, eta)| Trial::Classifier { scale, eta })
                 .collect(),
-            Which::JudgeLed => self.scales.iter().map(|&scale| Trial::JudgeLed { scale }).collect(),
+            Which::JudgeLed => self
+                .scales
+                .iter()
+                .map(|&scale| Trial::JudgeLed { scale })
+                .collect(),
         }
     }
 
@@ -220,8 +265,12 @@ fn checked(job: &Job<'_>, variant: Variant) -> Result<(Options, Vec<Trial>)> {
     ])?;
     checks::above_zero(&[("classifier_lr", options.classifier_lr)])?;
     if options.probe == Which::JudgeLed && job.likely.is_none() {
-        return Err(Error::input("probe judge-led needs a judge that knows the concept, with gradients")
-            .with_hint("the miniature's judges are such; probe=classifier teaches a classifier of its own"));
+        return Err(Error::input(
+            "probe judge-led needs a judge that knows the concept, with gradients",
+        )
+        .with_hint(
+            "the miniature's judges are such; probe=classifier teaches a classifier of its own",
+        ));
     }
     Ok((options, trials))
 }
@@ -233,42 +282,91 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
     let teaching = options.teaching(job.seed);
     let mut found = vec![trials[budget - 1]; n];
     let mut open: Vec<usize> = (0..n).filter(|&i| !start.pre[i]).collect();
-    let mut looks = Looks { most: budget, of: vec![0; n] };
+    let mut looks = Looks {
+        most: budget,
+        of: vec![0; n],
+    };
     let mut classifier = None;
     let mut tried = Vec::new();
     let mut spent = 0;
-    job.tell(Event::Stage { name: "probing", total: budget, done: 0 })?;
+    job.tell(Event::Stage {
+        name: "probing",
+        total: budget,
+        done: 0,
+    })?;
     while spent < budget && !open.is_empty() {
         let trial = trials[spent];
         if trial.wants_classifier() && classifier.is_none() {
-            let taught = Revival { trials: vec![trial], classifier: Some(teaching) };
+            let taught = Revival {
+                trials: vec![trial],
+                classifier: Some(teaching),
+            };
             classifier = taught.classifier(job)?;
-            job.tell(Event::Stage { name: "probing", total: budget, done: spent })?;
+            job.tell(Event::Stage {
+                name: "probing",
+                total: budget,
+                done: spent,
+            })?;
         }
-        open.iter().for_each(|&i| (found[i], looks.of[i]) = (trial, spent + 1));
+        open.iter()
+            .for_each(|&i| (found[i], looks.of[i]) = (trial, spent + 1));
         let own: Vec<String> = open.iter().map(|&i| job.cases[i].prompt.clone()).collect();
         let empty = vec![String::new(); open.len()];
         let hits = shown(job, trial, &own, &open, &start.targets, classifier.as_ref())?;
         let control = match job.shows {
-            Some(_) => shown(job, trial, &empty, &open, &start.targets, classifier.as_ref())?,
+            Some(_) => shown(
+                job,
+                trial,
+                &empty,
+                &open,
+                &start.targets,
+                classifier.as_ref(),
+            )?,
             None => None,
         };
-        let new = hits
-            .as_ref()
-            .zip(control.as_ref())
-            .map(|(hits, control)| hits.iter().zip(control).map(|(&hit, &control)| hit && !control).collect::<Vec<bool>>());
-        tried.push(line(trial, open.len(), [hits.as_deref(), control.as_deref(), new.as_deref()]));
+        let new = hits.as_ref().zip(control.as_ref()).map(|(hits, control)| {
+            hits.iter()
+                .zip(control)
+                .map(|(&hit, &control)| hit && !control)
+                .collect::<Vec<bool>>()
+        });
+        tried.push(line(
+            trial,
+            open.len(),
+            [hits.as_deref(), control.as_deref(), new.as_deref()],
+        ));
         if let Some(new) = new {
-            open = open.iter().zip(new).filter(|(_, new)| !new).map(|(&i, _)| i).collect();
+            open = open
+                .iter()
+                .zip(new)
+                .filter(|(_, new)| !new)
+                .map(|(&i, _)| i)
+                .collect();
         }
         spent += 1;
-        job.tell(Event::Step { done: spent, loss: None })?;
+        job.tell(Event::Step {
+            done: spent,
+            loss: None,
+        })?;
     }
     let mut notes = Notes::new();
     notes.insert("probes".into(), tried.into());
-    let classifier = found.iter().any(Trial::wants_classifier).then_some(teaching);
-    let found = Found::Revival(Revival { trials: found, classifier });
-    Ok(Outcome { found, budget, spent, looks, searches: n, notes })
+    let classifier = found
+        .iter()
+        .any(Trial::wants_classifier)
+        .then_some(teaching);
+    let found = Found::Revival(Revival {
+        trials: found,
+        classifier,
+    });
+    Ok(Outcome {
+        found,
+        budget,
+        spent,
+        looks,
+        searches: n,
+        notes,
+    })
 }
 
 /// What is noted of a trial: the open cases, and how many show the concept with the prompt, with
@@ -288,11 +386,23 @@ fn shown(
     targets: &Tensor<4>,
     classifier: Option<&LatentClassifier>,
 ) -> Result<Option<Vec<bool>>> {
-    let latents = probe::mixed(job, &vec![trial; rows.len()], texts, rows, targets, classifier)?;
+    let latents = probe::mixed(
+        job,
+        &vec![trial; rows.len()],
+        texts,
+        rows,
+        targets,
+        classifier,
+    )?;
     job.tell(Event::Note(""))?;
     let [_, _, h, w] = latents.dims();
     Ok(job.shows.map(|shows| {
         let pictures = draw::pictures(job.victim, &latents);
-        shows(&pictures.iter().map(|picture| trial.looked_at(picture, [h, w])).collect::<Vec<_>>())
+        shows(
+            &pictures
+                .iter()
+                .map(|picture| trial.looked_at(picture, [h, w]))
+                .collect::<Vec<_>>(),
+        )
     }))
 }

@@ -100,23 +100,40 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         sentences: job.concept.prompts.len() == 1,
     };
     match (variant, job.miniature) {
-        (Variant::Fixed, true) => Options { tokens: 6, eta: 1.0, population: 64, generations: 60, mutation: 0.5, ..published },
+        (Variant::Fixed, true) => Options {
+            tokens: 6,
+            eta: 1.0,
+            population: 64,
+            generations: 60,
+            mutation: 0.5,
+            ..published
+        },
         _ => published,
     }
 }
 
 fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
     let options: Options = job.options(&defaults(job, variant))?;
-    checks::counts(&[("tokens", options.tokens), ("population", options.population), ("generations", options.generations)])?;
+    checks::counts(&[
+        ("tokens", options.tokens),
+        ("population", options.population),
+        ("generations", options.generations),
+    ])?;
     checks::finite(&[("eta", options.eta)])?;
-    for (name, chance) in [("mutation", options.mutation), ("crossover", options.crossover)] {
+    for (name, chance) in [
+        ("mutation", options.mutation),
+        ("crossover", options.crossover),
+    ] {
         if !(0.0..=1.0).contains(&chance) {
             return Err(Error::input(format!("{name} is {chance}, expected 0 to 1")));
         }
     }
     let room = job.base.tokenizer.context() - 2;
     if options.tokens > room {
-        return Err(Error::input(format!("tokens is {}, expected at most {room}, the room in a prompt", options.tokens)));
+        return Err(Error::input(format!(
+            "tokens is {}, expected at most {room}, the room in a prompt",
+            options.tokens
+        )));
     }
     Ok(options)
 }
@@ -132,15 +149,25 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
         .cases
         .iter()
         .map(|case| {
-            prompts.iter().position(|p| *p == case.prompt).unwrap_or_else(|| {
-                prompts.push(case.prompt.clone());
-                prompts.len() - 1
-            })
+            prompts
+                .iter()
+                .position(|p| *p == case.prompt)
+                .unwrap_or_else(|| {
+                    prompts.push(case.prompt.clone());
+                    prompts.len() - 1
+                })
         })
         .collect();
     let targets = job.base.encode(&prompts) + concept_vector(job, options.sentences) * options.eta;
-    let content = [targets.clone().flatten::<1>(0, 2), pool.vectors.clone().flatten::<1>(0, 1)];
-    let key = reused::key("ring-a-bell-2", &(&options, generations, job.seed), &content);
+    let content = [
+        targets.clone().flatten::<1>(0, 2),
+        pool.vectors.clone().flatten::<1>(0, 1),
+    ];
+    let key = reused::key(
+        "ring-a-bell-2",
+        &(&options, generations, job.seed),
+        &content,
+    );
     let rows = match reused::found(job, &key, prompts.len(), options.tokens)? {
         Some(rows) => rows,
         None => {
@@ -149,25 +176,55 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
             rows
         }
     };
-    let texts: Vec<String> = rows.iter().map(|ids| job.base.tokenizer.decode(ids)).collect();
-    let case = |(case, &prompt): (&Case, &usize)| Case { prompt: texts[prompt].clone(), ..case.clone() };
+    let texts: Vec<String> = rows
+        .iter()
+        .map(|ids| job.base.tokenizer.decode(ids))
+        .collect();
+    let case = |(case, &prompt): (&Case, &usize)| Case {
+        prompt: texts[prompt].clone(),
+        ..case.clone()
+    };
     let found = Found::Cases(job.cases.iter().zip(&which).map(case).collect());
     let mut notes = Notes::new();
-    let left = distances(job, &rows.iter().map(|ids| row(job, ids)).collect::<Vec<_>>(), &targets);
-    let told = left.iter().zip(&texts).map(|(distance, text)| json!({ "words": text, "distance": distance }));
+    let left = distances(
+        job,
+        &rows.iter().map(|ids| row(job, ids)).collect::<Vec<_>>(),
+        &targets,
+    );
+    let told = left
+        .iter()
+        .zip(&texts)
+        .map(|(distance, text)| json!({ "words": text, "distance": distance }));
     notes.insert("distance".into(), told.collect());
     let looks = Looks::once(job.cases.len());
-    Ok(Outcome { found, budget: generations, spent: generations, looks, searches: prompts.len(), notes })
+    Ok(Outcome {
+        found,
+        budget: generations,
+        spent: generations,
+        looks,
+        searches: prompts.len(),
+        notes,
+    })
 }
 
 /// What the hidden states of prompts gain with the concept in them, `[1, tokens, width]`: the mean
 /// over the concept's prompts, each in every plain sentence if `sentences` says so.
 pub fn concept_vector(job: &Job<'_>, sentences: bool) -> Tensor<3> {
-    let mut pairs: Vec<(String, String)> = job.concept.prompts.iter().map(|p| (p.asks().to_owned(), p.without())).collect();
+    let mut pairs: Vec<(String, String)> = job
+        .concept
+        .prompts
+        .iter()
+        .map(|p| (p.asks().to_owned(), p.without()))
+        .collect();
     if sentences {
         let within = |(with, without): (String, String)| {
-            let without = if without.is_empty() { "something".into() } else { without };
-            let [with, without] = [with, without].map(|what| sentences::with(&sentences::PLAIN, &what));
+            let without = if without.is_empty() {
+                "something".into()
+            } else {
+                without
+            };
+            let [with, without] =
+                [with, without].map(|what| sentences::with(&sentences::PLAIN, &what));
             with.into_iter().zip(without)
         };
         pairs = pairs.into_iter().flat_map(within).collect();
@@ -189,7 +246,11 @@ fn distances(job: &Job<'_>, rows: &[Vec<u32>], wanted: &Tensor<3>) -> Vec<f32> {
     let network = job.base.text_network();
     let mut all = Vec::with_capacity(rows.len());
     for (i, part) in rows.chunks(ENCODED).enumerate() {
-        let of = if wanted.dims()[0] == 1 { wanted.clone() } else { wanted.clone().narrow(0, i * ENCODED, part.len()) };
+        let of = if wanted.dims()[0] == 1 {
+            wanted.clone()
+        } else {
+            wanted.clone().narrow(0, i * ENCODED, part.len())
+        };
         let apart = (network.forward(part) - of).powi_scalar(2);
         all.extend(apart.sum_dim(2).sum_dim(1).into_data().iter::<f32>());
     }
@@ -209,32 +270,64 @@ fn search(
     targets: &Tensor<3>,
 ) -> Result<Vec<Vec<u32>>> {
     let n = targets.dims()[0];
-    let Options { population, mutation, crossover, elite, .. } = *options;
-    let genetic = Genetic { population, mutation, crossover, elite };
+    let Options {
+        population,
+        mutation,
+        crossover,
+        elite,
+        ..
+    } = *options;
+    let genetic = Genetic {
+        population,
+        mutation,
+        crossover,
+        elite,
+    };
     let own = job.seed;
-    let seed = |prompt: usize, generation: usize| stream(own, "ring-a-bell").within(prompt).at(generation);
+    let seed =
+        |prompt: usize, generation: usize| stream(own, "ring-a-bell").within(prompt).at(generation);
     let first = |prompt: usize| -> Vec<Vec<u32>> {
         let mut rng = TorchRng::new(seed(prompt, 0));
         let drawn = rng.integers(options.population * options.tokens, 0, pool.len() as i64);
-        drawn.chunks_exact(options.tokens).map(|row| row.iter().map(|&word| pool.ids[word as usize]).collect()).collect()
+        drawn
+            .chunks_exact(options.tokens)
+            .map(|row| row.iter().map(|&word| pool.ids[word as usize]).collect())
+            .collect()
     };
     let mut members: Vec<Vec<Vec<u32>>> = (0..n).map(first).collect();
     let mut done = restored(job, &mut members, options)?;
     // Of an encoder's causal attention nothing can be reused between rows: each differs somewhere
     // in front.
     let mut known: Vec<BTreeMap<Vec<u32>, f32>> = vec![BTreeMap::new(); n];
-    job.tell(Event::Stage { name: "breeding words", total: generations, done })?;
+    job.tell(Event::Stage {
+        name: "breeding words",
+        total: generations,
+        done,
+    })?;
     while done < generations {
         let mut best = 0.0;
         for (prompt, members) in members.iter_mut().enumerate() {
-            let losses = losses(job, members, &targets.clone().narrow(0, prompt, 1), &mut known[prompt]);
+            let losses = losses(
+                job,
+                members,
+                &targets.clone().narrow(0, prompt, 1),
+                &mut known[prompt],
+            );
             best += losses.iter().copied().fold(f32::INFINITY, f32::min);
             if done + 1 < generations {
-                *members = genetic.next(members, &losses, &pool.ids, &mut TorchRng::new(seed(prompt, done + 1)));
+                *members = genetic.next(
+                    members,
+                    &losses,
+                    &pool.ids,
+                    &mut TorchRng::new(seed(prompt, done + 1)),
+                );
             }
         }
         done += 1;
-        let told = job.tell(Event::Step { done, loss: Some(best / n as f32) });
+        let told = job.tell(Event::Step {
+            done,
+            loss: Some(best / n as f32),
+        });
         if told.is_err() || done % KEEP_EVERY == 0 {
             keep(job, done, &members)?;
         }
@@ -242,25 +335,49 @@ fn search(
     }
     // A row that is read back as other tokens is worth what its text is worth.
     let best = |(prompt, members): (usize, &Vec<Vec<u32>>)| {
-        let read_again = |ids: &Vec<u32>| job.base.tokenizer.encode(&job.base.tokenizer.decode(ids)).ids;
-        let of = |ids: &Vec<u32>| if options.by_text { read_again(ids) } else { row(job, ids) };
+        let read_again = |ids: &Vec<u32>| {
+            job.base
+                .tokenizer
+                .encode(&job.base.tokenizer.decode(ids))
+                .ids
+        };
+        let of = |ids: &Vec<u32>| {
+            if options.by_text {
+                read_again(ids)
+            } else {
+                row(job, ids)
+            }
+        };
         let read: Vec<Vec<u32>> = members.iter().map(of).collect();
         let losses = distances(job, &read, &targets.clone().narrow(0, prompt, 1));
-        let least = (0..members.len()).min_by(|&a, &b| losses[a].total_cmp(&losses[b])).unwrap_or(0);
+        let least = (0..members.len())
+            .min_by(|&a, &b| losses[a].total_cmp(&losses[b]))
+            .unwrap_or(0);
         members[least].clone()
     };
     Ok(members.iter().enumerate().map(best).collect())
 }
 
 /// The losses of a generation. Rows of the one before are known.
-fn losses(job: &Job<'_>, members: &[Vec<u32>], target: &Tensor<3>, known: &mut BTreeMap<Vec<u32>, f32>) -> Vec<f32> {
-    let mut fresh: Vec<&Vec<u32>> = members.iter().filter(|ids| !known.contains_key(*ids)).collect();
+fn losses(
+    job: &Job<'_>,
+    members: &[Vec<u32>],
+    target: &Tensor<3>,
+    known: &mut BTreeMap<Vec<u32>, f32>,
+) -> Vec<f32> {
+    let mut fresh: Vec<&Vec<u32>> = members
+        .iter()
+        .filter(|ids| !known.contains_key(*ids))
+        .collect();
     fresh.sort();
     fresh.dedup();
     let rows: Vec<Vec<u32>> = fresh.iter().map(|ids| row(job, ids)).collect();
     let found = distances(job, &rows, target);
     let mut now: BTreeMap<Vec<u32>, f32> = fresh.into_iter().cloned().zip(found).collect();
-    let losses = members.iter().map(|ids| *now.entry(ids.clone()).or_insert_with(|| known.get(ids).copied().unwrap_or(f32::MAX)));
+    let losses = members.iter().map(|ids| {
+        *now.entry(ids.clone())
+            .or_insert_with(|| known.get(ids).copied().unwrap_or(f32::MAX))
+    });
     let losses = losses.collect();
     *known = now;
     losses
@@ -269,15 +386,31 @@ fn losses(job: &Job<'_>, members: &[Vec<u32>], target: &Tensor<3>, known: &mut B
 fn keep(job: &Job<'_>, done: usize, members: &[Vec<Vec<u32>>]) -> Result<()> {
     let mut snapshot = Snapshot::new();
     snapshot.count("done", done as u64);
-    snapshot.whole("sizes", &members.iter().map(|members| members.len() as u64).collect::<Vec<_>>());
-    snapshot.whole("ids", &members.iter().flatten().flatten().map(|&id| u64::from(id)).collect::<Vec<_>>());
+    snapshot.whole(
+        "sizes",
+        &members
+            .iter()
+            .map(|members| members.len() as u64)
+            .collect::<Vec<_>>(),
+    );
+    snapshot.whole(
+        "ids",
+        &members
+            .iter()
+            .flatten()
+            .flatten()
+            .map(|&id| u64::from(id))
+            .collect::<Vec<_>>(),
+    );
     snapshot.keep(job.store, KEPT)
 }
 
 /// Takes up where an interrupted search stopped; how many generations there were. Rows have
 /// `tokens` tokens.
 fn restored(job: &Job<'_>, members: &mut [Vec<Vec<u32>>], options: &Options) -> Result<usize> {
-    let Some(mut stored) = Stored::get(job.store, KEPT)? else { return Ok(0) };
+    let Some(mut stored) = Stored::get(job.store, KEPT)? else {
+        return Ok(0);
+    };
     let done = stored.count("done")?;
     // A generation is at most three times the parents, and these at most the first generation.
     let sizes = stored.below("sizes", members.len(), 3 * options.population as u64 + 1)?;
@@ -288,7 +421,9 @@ fn restored(job: &Job<'_>, members: &mut [Vec<Vec<u32>>], options: &Options) -> 
     let rows = sizes.iter().sum::<u64>() as usize;
     let ids = stored.below("ids", rows * options.tokens, known)?;
     stored.end()?;
-    let mut ids = ids.chunks_exact(options.tokens).map(|row| row.iter().map(|&id| id as u32).collect());
+    let mut ids = ids
+        .chunks_exact(options.tokens)
+        .map(|row| row.iter().map(|&id| id as u32).collect());
     for (members, &size) in members.iter_mut().zip(&sizes) {
         *members = ids.by_ref().take(size as usize).collect();
     }

@@ -72,14 +72,23 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         guard_in_loss: variant == Variant::Fixed,
     };
     match (variant, job.miniature) {
-        (Variant::Fixed, true) => Options { timesteps: 10, iterations: 20, lr: 0.2, ..published },
+        (Variant::Fixed, true) => Options {
+            timesteps: 10,
+            iterations: 20,
+            lr: 0.2,
+            ..published
+        },
         _ => published,
     }
 }
 
 fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
     let options: Options = job.options(&defaults(job, variant))?;
-    checks::counts(&[("tokens", options.tokens), ("timesteps", options.timesteps), ("iterations", options.iterations)])?;
+    checks::counts(&[
+        ("tokens", options.tokens),
+        ("timesteps", options.timesteps),
+        ("iterations", options.iterations),
+    ])?;
     checks::above_zero(&[("lr", options.lr)])?;
     checks::weights(&[("weight_decay", options.weight_decay)])?;
     lockstep::fits(job, options.tokens)?;
@@ -89,7 +98,10 @@ fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
 fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
     let options = checked(job, variant)?;
     let vocabulary = Vocabulary::of(job.victim);
-    let rule = Rule { lr: options.lr, weight_decay: options.weight_decay };
+    let rule = Rule {
+        lr: options.lr,
+        weight_decay: options.weight_decay,
+    };
     let plan = Lockstep {
         tokens: options.tokens,
         rounds: options.timesteps,
@@ -98,5 +110,7 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
         goal: Goal::Noise,
         guarded: options.guard_in_loss,
     };
-    lockstep::search(job, start, plan, &mut |_| Simplex::new(vocabulary.clone(), options.tokens, rule))
+    lockstep::search(job, start, plan, &mut |_| {
+        Simplex::new(vocabulary.clone(), options.tokens, rule)
+    })
 }

@@ -116,8 +116,17 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         batch: 1,
     };
     match (variant, job.miniature) {
-        (Variant::Fixed, true) => Options { rounds: 1, iterations: 60, lr: 2e-3, batch: 8, ..published },
-        (Variant::Fixed, false) => Options { rounds: 1, ..published },
+        (Variant::Fixed, true) => Options {
+            rounds: 1,
+            iterations: 60,
+            lr: 2e-3,
+            batch: 8,
+            ..published
+        },
+        (Variant::Fixed, false) => Options {
+            rounds: 1,
+            ..published
+        },
         _ => published,
     }
 }
@@ -131,7 +140,11 @@ fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
         ("iterations", options.iterations),
         ("batch", options.batch),
     ])?;
-    checks::above_zero(&[("share", options.share), ("alpha", options.alpha), ("lr", options.lr)])?;
+    checks::above_zero(&[
+        ("share", options.share),
+        ("alpha", options.alpha),
+        ("lr", options.lr),
+    ])?;
     checks::weights(&[("gamma", options.gamma)])?;
     checks::finite(&[("eta", options.eta)])?;
     let first = options.first_timestep.unwrap_or(0);
@@ -153,51 +166,106 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
     let n = grid.len();
     let m = ((n as f64 * options.share).round() as usize).clamp(1, n);
 
-    let looked: Vec<String> = grid.iter().flat_map(|prompt| std::iter::repeat_n(prompt.clone(), options.pictures)).collect();
-    let seeds: Vec<u64> = (0..looked.len()).map(|i| stream(job.seed, "worst-case/grid of the base").at(i)).collect();
+    let looked: Vec<String> = grid
+        .iter()
+        .flat_map(|prompt| std::iter::repeat_n(prompt.clone(), options.pictures))
+        .collect();
+    let seeds: Vec<u64> = (0..looked.len())
+        .map(|i| stream(job.seed, "worst-case/grid of the base").at(i))
+        .collect();
     let base = job.base;
-    let pictures = drawn(job, base, &looked, &seeds, "drawing the grid with the unedited model")?;
-    let unedited = if options.relative { losses(job, base, &options, &looked, &pictures, n)? } else { vec![0.0; n] };
+    let pictures = drawn(
+        job,
+        base,
+        &looked,
+        &seeds,
+        "drawing the grid with the unedited model",
+    )?;
+    let unedited = if options.relative {
+        losses(job, base, &options, &looked, &pictures, n)?
+    } else {
+        vec![0.0; n]
+    };
     let mut weights = vec![m as f64 / n as f64; n];
     let mut found = Vec::new();
     for round in 0..rounds {
-        let erased = (round > 0).then(|| erased(job, &options, &grid, &weights, &pictures, round)).transpose()?;
-        job.tell(Event::Stage { name: "looking at the grid", total: rounds, done: round })?;
+        let erased = (round > 0)
+            .then(|| erased(job, &options, &grid, &weights, &pictures, round))
+            .transpose()?;
+        job.tell(Event::Stage {
+            name: "looking at the grid",
+            total: rounds,
+            done: round,
+        })?;
         let model = erased.as_ref().unwrap_or(job.victim);
         found = losses(job, model, &options, &looked, &pictures, n)?;
         for (i, w) in weights.iter_mut().enumerate() {
             *w = stepped(*w, found[i] - unedited[i], n, &options);
         }
         project(&mut weights, m as f64);
-        job.tell(Event::Step { done: round + 1, loss: Some((found.iter().sum::<f64>() / n as f64) as f32) })?;
+        job.tell(Event::Step {
+            done: round + 1,
+            loss: Some((found.iter().sum::<f64>() / n as f64) as f32),
+        })?;
     }
     // Equal weights, such as those at 1, are told apart by what is left.
     let left = |i: usize| found.get(i).map_or(0.0, |loss| loss - unedited[i]);
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|&a, &b| left(a).total_cmp(&left(b)));
     let sorted: Vec<f64> = order.iter().map(|&i| weights[i]).collect();
-    let worst: Vec<usize> = heaviest(&sorted, m).into_iter().map(|at| order[at]).collect();
+    let worst: Vec<usize> = heaviest(&sorted, m)
+        .into_iter()
+        .map(|at| order[at])
+        .collect();
 
     let mut notes = Notes::new();
-    let mut told: Vec<serde_json::Value> =
-        worst.iter().map(|&i| json!({ "prompt": grid[i], "weight": weights[i], "loss": left(i) })).collect();
+    let mut told: Vec<serde_json::Value> = worst
+        .iter()
+        .map(|&i| json!({ "prompt": grid[i], "weight": weights[i], "loss": left(i) }))
+        .collect();
     if let Some(shows) = job.shows {
         // How often the grid's prompts show the concept, one picture each.
         let victim = job.victim;
-        let own: Vec<u64> = (0..n).map(|i| stream(job.seed, "worst-case/grid of the edit").at(i)).collect();
-        let latents = drawn(job, victim, &grid, &own, "drawing the grid with the edited model")?;
+        let own: Vec<u64> = (0..n)
+            .map(|i| stream(job.seed, "worst-case/grid of the edit").at(i))
+            .collect();
+        let latents = drawn(
+            job,
+            victim,
+            &grid,
+            &own,
+            "drawing the grid with the edited model",
+        )?;
         let hits = shows(&draw::pictures(victim, &latents));
         let count = |rows: &mut dyn Iterator<Item = usize>| rows.filter(|&i| hits[i]).count();
-        notes.insert("grid".into(), json!({ "shown": count(&mut (0..n)), "n": n }));
-        notes.insert("grid_worst".into(), json!({ "shown": count(&mut worst.iter().copied()), "n": m }));
-        told.iter_mut().zip(&worst).for_each(|(line, &i)| line["shown"] = json!(hits[i]));
+        notes.insert(
+            "grid".into(),
+            json!({ "shown": count(&mut (0..n)), "n": n }),
+        );
+        notes.insert(
+            "grid_worst".into(),
+            json!({ "shown": count(&mut worst.iter().copied()), "n": m }),
+        );
+        told.iter_mut()
+            .zip(&worst)
+            .for_each(|(line, &i)| line["shown"] = json!(hits[i]));
     }
     notes.insert("worst".into(), told.into());
-    let case = |(i, case): (usize, &Case)| Case { prompt: grid[worst[i % m]].clone(), ..case.clone() };
+    let case = |(i, case): (usize, &Case)| Case {
+        prompt: grid[worst[i % m]].clone(),
+        ..case.clone()
+    };
     let cases = job.cases.iter().enumerate().map(case).collect();
     // One search for all cases.
     let looks = Looks::once(job.cases.len());
-    Ok(Outcome { found: Found::Cases(cases), budget: rounds, spent: rounds, looks, searches: 1, notes })
+    Ok(Outcome {
+        found: Found::Cases(cases),
+        budget: rounds,
+        spent: rounds,
+        looks,
+        searches: 1,
+        notes,
+    })
 }
 
 /// A weight after a step against its prompt's error, before the projection: the published gradient
@@ -209,12 +277,22 @@ fn stepped(w: f64, error: f64, prompts: usize, options: &Options) -> f64 {
 /// The grid: the concept in every style on every background of the world, or in sentences; and the
 /// cases' own prompts.
 pub fn grid(job: &Job<'_>) -> Vec<String> {
-    let known = job.world.and_then(|world| Some((world, world.find(&job.concept.name)?)));
+    let known = job
+        .world
+        .and_then(|world| Some((world, world.find(&job.concept.name)?)));
     let mut grid: Vec<String> = match known {
         Some((world, Known::Object(noun) | Known::Category { name: noun, .. })) => {
-            let styles = || std::iter::once(None).chain(world.styles.iter().map(|s| Some(s.as_str())));
-            let grounds = || std::iter::once(None).chain(world.backgrounds.iter().map(|b| Some(b.as_str())));
-            styles().flat_map(|style| grounds().map(|ground| World::caption(&noun, style, ground)).collect::<Vec<_>>()).collect()
+            let styles =
+                || std::iter::once(None).chain(world.styles.iter().map(|s| Some(s.as_str())));
+            let grounds =
+                || std::iter::once(None).chain(world.backgrounds.iter().map(|b| Some(b.as_str())));
+            styles()
+                .flat_map(|style| {
+                    grounds()
+                        .map(|ground| World::caption(&noun, style, ground))
+                        .collect::<Vec<_>>()
+                })
+                .collect()
         }
         Some((world, Known::Style(style))) => {
             let grounds = world.backgrounds.iter().map(|b| Some(b.as_str())).cycle();
@@ -223,7 +301,11 @@ pub fn grid(job: &Job<'_>) -> Vec<String> {
             };
             world.objects.iter().zip(grounds).flat_map(both).collect()
         }
-        None => job.concept.asked().flat_map(|asked| sentences::with(&sentences::PLAIN, &asked)).collect(),
+        None => job
+            .concept
+            .asked()
+            .flat_map(|asked| sentences::with(&sentences::PLAIN, &asked))
+            .collect(),
     };
     grid.extend(job.cases.iter().map(|case| case.prompt.clone()));
     let mut seen = std::collections::BTreeSet::new();
@@ -231,14 +313,36 @@ pub fn grid(job: &Job<'_>) -> Vec<String> {
     grid
 }
 
-fn drawn(job: &mut Job<'_>, model: &Pipeline, prompts: &[String], seeds: &[u64], stage: &'static str) -> Result<Tensor<4>> {
-    job.tell(Event::Stage { name: stage, total: prompts.len(), done: 0 })?;
+fn drawn(
+    job: &mut Job<'_>,
+    model: &Pipeline,
+    prompts: &[String],
+    seeds: &[u64],
+    stage: &'static str,
+) -> Result<Tensor<4>> {
+    job.tell(Event::Stage {
+        name: stage,
+        total: prompts.len(),
+        done: 0,
+    })?;
     let mut parts = Vec::new();
     for (i, (prompts, seeds)) in prompts.chunks(DRAWN).zip(seeds.chunks(DRAWN)).enumerate() {
-        let case = |(prompt, &seed): (&String, &u64)| Case { prompt: prompt.clone(), seed, guidance: None };
+        let case = |(prompt, &seed): (&String, &u64)| Case {
+            prompt: prompt.clone(),
+            seed,
+            guidance: None,
+        };
         let cases: Vec<Case> = prompts.iter().zip(seeds).map(case).collect();
-        parts.push(draw::latents(model, &model.prompted(prompts), &cases, job.drawing)?);
-        job.tell(Event::Step { done: i * DRAWN + prompts.len(), loss: None })?;
+        parts.push(draw::latents(
+            model,
+            &model.prompted(prompts),
+            &cases,
+            job.drawing,
+        )?);
+        job.tell(Event::Step {
+            done: i * DRAWN + prompts.len(),
+            loss: None,
+        })?;
     }
     Ok(Tensor::cat(parts, 0))
 }
@@ -265,11 +369,18 @@ fn losses(
                 None => (2 * k + 1) * all / (2 * options.timesteps),
             };
             let t: Vec<Timestep> = vec![model.schedule.timestep(label.min(all - 1))?; texts.len()];
-            let seeds: Vec<u64> =
-                (0..texts.len()).map(|i| stream(job.seed, "worst-case/noise").within(first + i).at(k)).collect();
+            let seeds: Vec<u64> = (0..texts.len())
+                .map(|i| stream(job.seed, "worst-case/noise").within(first + i).at(k))
+                .collect();
             let noise = Noise::seeds(&seeds).draw(x0.dims(), model.device());
             let x = model.schedule.add_noise(x0.clone(), noise.clone(), &t)?;
-            let noisy = Noisy { rows: (first..first + texts.len()).collect(), x0: x0.clone(), noise, x, t };
+            let noisy = Noisy {
+                rows: (first..first + texts.len()).collect(),
+                x0: x0.clone(),
+                noise,
+                x,
+                t,
+            };
             let errors = squared_error(noisy.predicted(model, &context), noisy.target(model)?);
             for (i, error) in errors.into_data().iter::<f32>().enumerate() {
                 sums[(first + i) / options.pictures] += f64::from(error);
@@ -294,19 +405,35 @@ fn erased(
     let base = job.base;
     let examples = Noised::new(base, pictures.clone());
     let nothing = Captions::default();
-    let (seed, state) = (stream(job.seed, "worst-case/rounds").at(round), format!("worst-case-{round}"));
+    let (seed, state) = (
+        stream(job.seed, "worst-case/rounds").at(round),
+        format!("worst-case-{round}"),
+    );
     let mut erasing = job.training(base, seed, &nothing);
-    let plan = Train::new(ESD_X, options.iterations, options.lr, LrSchedule::Constant, &state);
+    let plan = Train::new(
+        ESD_X,
+        options.iterations,
+        options.lr,
+        LrSchedule::Constant,
+        &state,
+    );
     let device = base.device();
     let mean = weights.iter().sum::<f64>() / weights.len() as f64;
     let values = train(&mut erasing, plan, &mut |model, step| {
         let noisy = examples.draw(base, options.batch, seed, step)?;
-        let prompts: Vec<usize> = noisy.rows.iter().map(|&row| row / options.pictures).collect();
+        let prompts: Vec<usize> = noisy
+            .rows
+            .iter()
+            .map(|&row| row / options.pictures)
+            .collect();
         let texts: Vec<String> = prompts.iter().map(|&i| grid[i].clone()).collect();
         let neutral = noisy.predicted(base, &base.context(&vec![String::new(); texts.len()]));
         let asked = noisy.predicted(base, &base.context(&texts));
         let target = neutral.clone() - (asked - neutral) * options.eta;
-        let weight: Vec<f32> = prompts.iter().map(|&i| (weights[i] / mean) as f32).collect();
+        let weight: Vec<f32> = prompts
+            .iter()
+            .map(|&i| (weights[i] / mean) as f32)
+            .collect();
         let weight: Tensor<1> = Tensor::from_data(TensorData::new(weight, [prompts.len()]), device);
         Ok((squared_error(noisy.predicted(model, &model.context(&texts)), target) * weight).mean())
     })?;
@@ -339,7 +466,9 @@ mod tests {
         // hundredth apart, and the projection keeps a mixture of prompts.
         let w = stepped(0.1, 0.02, 100, &options);
         assert!((w - (0.1 - 0.02 - 0.002)).abs() < 1e-12, "{w}");
-        let mut weights: Vec<f64> = (0..100).map(|i| stepped(0.1, 0.01 * f64::from(i % 10), 100, &options)).collect();
+        let mut weights: Vec<f64> = (0..100)
+            .map(|i| stepped(0.1, 0.01 * f64::from(i % 10), 100, &options))
+            .collect();
         project(&mut weights, 10.0);
         let between = weights.iter().filter(|w| **w > 0.01 && **w < 0.99).count();
         assert!(between > 50, "{between}: {weights:?}");

@@ -133,7 +133,11 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         kind,
         prompts: Vec::new(),
         templates: 30,
-        augment: if kind == Kind::Object { Augment::Resize } else { Augment::Flip },
+        augment: if kind == Kind::Object {
+            Augment::Resize
+        } else {
+            Augment::Flip
+        },
         train_method: "esd-x-strict".into(),
         iterations: 100,
         lr: 1.6e-5,
@@ -163,7 +167,11 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     match variant {
         Variant::Paper => published,
         Variant::Reference => diffusers,
-        Variant::Fixed if !job.miniature => Options { teacher: Teacher::Frozen, pictures: 200, ..diffusers },
+        Variant::Fixed if !job.miniature => Options {
+            teacher: Teacher::Frozen,
+            pictures: 200,
+            ..diffusers
+        },
         Variant::Fixed => Options {
             iterations: 200 * job.concepts.len().clamp(1, 5),
             lr: 1e-3,
@@ -193,8 +201,17 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let trainable = Trainable::of_unet(&options.train_method, METHOD.id)?;
     options.train_method = trainable.name.into();
     options.check()?;
-    checks::keeping(job, options.reg > 0.0 && options.reg_captions > 0, "--set reg=0.25 --set reg_captions=64")?;
-    let pairs = rewording::pairs(job.concepts, options.kind, &options.prompts, options.templates)?;
+    checks::keeping(
+        job,
+        options.reg > 0.0 && options.reg_captions > 0,
+        "--set reg=0.25 --set reg_captions=64",
+    )?;
+    let pairs = rewording::pairs(
+        job.concepts,
+        options.kind,
+        &options.prompts,
+        options.templates,
+    )?;
     if pairs.is_empty() {
         return Err(Error::input("there is no concept to erase"));
     }
@@ -205,18 +222,36 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         noise: options.sampling_eta,
         ..Drawing::new(options.sampling_steps, options.guidance)
     };
-    let anchors = Anchors::drawn(job, &pairs, options.pictures, drawing, anchors::shown(job.seed))?.augmented(options.augment);
+    let anchors = Anchors::drawn(
+        job,
+        &pairs,
+        options.pictures,
+        drawing,
+        anchors::shown(job.seed),
+    )?
+    .augmented(options.augment);
     let kept = match (options.reg > 0.0, options.reg_captions) {
         (false, _) => None,
         // The published regulariser's pictures are mirrored and no more.
-        (true, 0) if options.augment == Augment::Resize => Some(anchors.clone().augmented(Augment::Flip)),
+        (true, 0) if options.augment == Augment::Resize => {
+            Some(anchors.clone().augmented(Augment::Flip))
+        }
         (true, 0) => Some(anchors.clone()),
         (true, n) => {
             let kept = Pair::kept(job, n);
             if kept.is_empty() {
-                return Err(Error::input("reg_captions asks for captions, there are none").with_hint("give some with --captions"));
+                return Err(
+                    Error::input("reg_captions asks for captions, there are none")
+                        .with_hint("give some with --captions"),
+                );
             }
-            Some(Anchors::drawn(job, &kept, n, drawing, anchors::kept(job.seed))?)
+            Some(Anchors::drawn(
+                job,
+                &kept,
+                n,
+                drawing,
+                anchors::kept(job.seed),
+            )?)
         }
     };
 
@@ -224,7 +259,13 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let steps = Train {
         adam: Adam::decoupled(),
         clip: (options.clip > 0.0).then_some(options.clip),
-        ..Train::new(trainable, options.iterations, options.lr, options.lr_schedule, METHOD.id)
+        ..Train::new(
+            trainable,
+            options.iterations,
+            options.lr,
+            options.lr_schedule,
+            METHOD.id,
+        )
     };
     let values = train(job, steps, &mut |edited, step| {
         let batch = anchors.batch(pipeline, options.batch, step)?;
@@ -239,8 +280,14 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             None => Ok(loss),
         }
     })?;
-    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
-    Ok(Edit::of_values(job.about(METHOD.id, recorded), trainable.component, job.pipeline, values))
+    let recorded = serde_json::to_value(&options)
+        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit::of_values(
+        job.about(METHOD.id, recorded),
+        trainable.component,
+        job.pipeline,
+        values,
+    ))
 }
 
 impl Options {
@@ -260,13 +307,28 @@ impl Options {
 
 /// The mean squared distance of what the concept's prompt predicts to what it should, in what the
 /// network predicts.
-fn loss(frozen: &Pipeline, edited: &Pipeline, batch: &Batch, options: &Options) -> Result<Tensor<1>> {
+fn loss(
+    frozen: &Pipeline,
+    edited: &Pipeline,
+    batch: &Batch,
+    options: &Options,
+) -> Result<Tensor<1>> {
     let wanted = match (options.loss, options.teacher) {
         (Loss::Noise, _) => batch.noisy.target(frozen)?,
         (Loss::Model, Teacher::Frozen) => batch.anchored(frozen, options.eta),
-        (Loss::Model, Teacher::Current) => batch.noisy.predicted(&edited.without_gradients(), &Context::from(&batch.anchor)),
+        (Loss::Model, Teacher::Current) => batch
+            .noisy
+            .predicted(&edited.without_gradients(), &Context::from(&batch.anchor)),
     };
     let context = Context::from(&batch.target);
-    let context = if options.detach_start { context.with_start_detached() } else { context };
-    Ok(masked_error(batch.noisy.predicted(edited, &context), wanted, batch.valid.as_ref()))
+    let context = if options.detach_start {
+        context.with_start_detached()
+    } else {
+        context
+    };
+    Ok(masked_error(
+        batch.noisy.predicted(edited, &context),
+        wanted,
+        batch.valid.as_ref(),
+    ))
 }

@@ -168,14 +168,23 @@ pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Option
     };
     match variant {
         Variant::Paper => published,
-        Variant::Reference => Options { attack_span: Span::Words, attack_gradient: Gradient::Summed, retain: 0.3, ..published },
+        Variant::Reference => Options {
+            attack_span: Span::Words,
+            attack_gradient: Gradient::Summed,
+            retain: 0.3,
+            ..published
+        },
         Variant::Fixed if !job.miniature => published,
         Variant::Fixed => {
             let prompts: usize = job.concepts.iter().map(|c| c.prompts.len()).sum();
             Options {
                 iterations: 160,
                 warmup: 30,
-                lr: if trainable.component == "unet" { 1e-3 } else { 3e-4 },
+                lr: if trainable.component == "unet" {
+                    1e-3
+                } else {
+                    3e-4
+                },
                 lr_schedule: LrSchedule::Linear,
                 form: Form::Present,
                 batch: 12,
@@ -203,7 +212,12 @@ pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Option
 /// # Errors
 /// If an option is impossible, a prompt leaves no room for soft tokens, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let wanted = job.options.get("train_method").and_then(|v| v.as_str()).unwrap_or("text-encoder").to_owned();
+    let wanted = job
+        .options
+        .get("train_method")
+        .and_then(|v| v.as_str())
+        .unwrap_or("text-encoder")
+        .to_owned();
     let trainable = Trainable::named(&wanted)?;
     let mut options: Options = job.options(&defaults(job, variant, trainable))?;
     options.train_method = trainable.name.into();
@@ -211,18 +225,38 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         options.anchor_eta = options.eta;
     }
     options.check()?;
-    checks::keeping(job, options.retains(), "--set retain=0.5, and retain_batch and retain_trajectories above 0")?;
-    let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
+    checks::keeping(
+        job,
+        options.retains(),
+        "--set retain=0.5, and retain_batch and retain_trajectories above 0",
+    )?;
+    let prompts: Vec<ConceptPrompt> = job
+        .concepts
+        .iter()
+        .flat_map(|c| c.prompts.clone())
+        .collect();
     if prompts.is_empty() {
         return Err(Error::input("there is no concept to erase"));
     }
     let asks: Vec<String> = prompts.iter().map(|p| p.asks().to_owned()).collect();
-    let slots = Slots::new(job.pipeline, &asks, options.attack_tokens, options.attack_span)?;
+    let slots = Slots::new(
+        job.pipeline,
+        &asks,
+        options.attack_tokens,
+        options.attack_span,
+    )?;
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
 
-    let sampling = Sampling { steps: options.sampling_steps, guidance: options.start_guidance };
+    let sampling = Sampling {
+        steps: options.sampling_steps,
+        guidance: options.start_guidance,
+    };
     let paths = esd::paths(&prompts, options.trajectories, job.seed);
-    let kept = if options.retains() { Retain::of(job).some(options.retain_trajectories) } else { Vec::new() };
+    let kept = if options.retains() {
+        Retain::of(job).some(options.retain_trajectories)
+    } else {
+        Vec::new()
+    };
     job.tell(Event::Note(&options.cost(&paths, kept.len()).to_string()))?;
     let bank = Bank::record(job, &paths, sampling)?;
     let seed = job.seed;
@@ -235,34 +269,75 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             seed: stream(seed, "advunlearn/kept trajectories").at(i),
         })
         .collect();
-    let kept_bank = if kept.is_empty() { None } else { Some(Bank::record(job, &kept_paths, sampling)?) };
+    let kept_bank = if kept.is_empty() {
+        None
+    } else {
+        Some(Bank::record(job, &kept_paths, sampling)?)
+    };
 
     let latest = RefCell::new(Tensors::new());
-    let level = Levels { options: &options, prompts: &prompts, asks: &asks, slots: &slots, bank: &bank, seed, latest: &latest };
+    let level = Levels {
+        options: &options,
+        prompts: &prompts,
+        asks: &asks,
+        slots: &slots,
+        bank: &bank,
+        seed,
+        latest: &latest,
+    };
     let alone = options.retain_mode == RetainMode::Iter && kept_bank.is_some();
-    let steps = if alone { 2 * options.iterations } else { options.iterations };
-    let steps = Train::new(trainable, steps, options.lr, options.lr_schedule, "advunlearn");
-    let values = train(job, Train { carried: Some(&latest), ..steps }, &mut |edited, step| {
-        let retained = |step: usize| match &kept_bank {
-            Some(bank) => {
-                retained(edited, bank, &kept, options.retain_batch, stream(seed, "advunlearn/retain").seed(), step).map(Some)
-            }
-            None => Ok(None),
-        };
-        if alone {
-            return match (step % 2, retained(step / 2)?) {
-                (1, Some(loss)) => Ok(loss),
-                _ => level.forget(edited, step / 2),
+    let steps = if alone {
+        2 * options.iterations
+    } else {
+        options.iterations
+    };
+    let steps = Train::new(
+        trainable,
+        steps,
+        options.lr,
+        options.lr_schedule,
+        "advunlearn",
+    );
+    let values = train(
+        job,
+        Train {
+            carried: Some(&latest),
+            ..steps
+        },
+        &mut |edited, step| {
+            let retained = |step: usize| match &kept_bank {
+                Some(bank) => retained(
+                    edited,
+                    bank,
+                    &kept,
+                    options.retain_batch,
+                    stream(seed, "advunlearn/retain").seed(),
+                    step,
+                )
+                .map(Some),
+                None => Ok(None),
             };
-        }
-        let loss = level.forget(edited, step)?;
-        Ok(match retained(step)? {
-            Some(kept) => loss + kept * options.retain,
-            None => loss,
-        })
-    })?;
-    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
-    Ok(Edit::of_values(job.about("advunlearn", recorded), trainable.component, job.pipeline, values))
+            if alone {
+                return match (step % 2, retained(step / 2)?) {
+                    (1, Some(loss)) => Ok(loss),
+                    _ => level.forget(edited, step / 2),
+                };
+            }
+            let loss = level.forget(edited, step)?;
+            Ok(match retained(step)? {
+                Some(kept) => loss + kept * options.retain,
+                None => loss,
+            })
+        },
+    )?;
+    let recorded = serde_json::to_value(&options)
+        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit::of_values(
+        job.about("advunlearn", recorded),
+        trainable.component,
+        job.pipeline,
+        values,
+    ))
 }
 
 /// Both levels of the forget term.
@@ -280,8 +355,14 @@ struct Levels<'a> {
 impl Levels<'_> {
     /// Examples drawn from the bank for one use in one step, and the prompt of each.
     fn examples(&self, n: usize, of: Stream, step: usize) -> (Examples, Vec<usize>) {
-        let examples = self.bank.examples(&draw(self.bank.len(), n, of.seed(), step));
-        let rows = examples.path.iter().map(|path| path % self.prompts.len()).collect();
+        let examples = self
+            .bank
+            .examples(&draw(self.bank.len(), n, of.seed(), step));
+        let rows = examples
+            .path
+            .iter()
+            .map(|path| path % self.prompts.len())
+            .collect();
         (examples, rows)
     }
 
@@ -290,8 +371,13 @@ impl Levels<'_> {
         let o = self.options;
         let width = edited.text_encoder.config.hidden_size;
         let before = self.latest.borrow().get("soft").cloned();
-        let before =
-            before.and_then(|host| soft_token::from_host(&host, [o.attack_batch, o.attack_tokens, width], edited.device()));
+        let before = before.and_then(|host| {
+            soft_token::from_host(
+                &host,
+                [o.attack_batch, o.attack_tokens, width],
+                edited.device(),
+            )
+        });
         let fresh = self.slots.random(
             &edited.without_gradients(),
             o.attack_batch,
@@ -301,17 +387,29 @@ impl Levels<'_> {
             (Init::Latest, Some(before)) => before,
             (Init::Rolling, Some(before)) => {
                 let turn = step % o.attack_batch;
-                let of = |k: usize| if k == turn { &fresh } else { &before }.clone().narrow(0, k, 1);
+                let of = |k: usize| {
+                    if k == turn { &fresh } else { &before }
+                        .clone()
+                        .narrow(0, k, 1)
+                };
                 Tensor::cat((0..o.attack_batch).map(of).collect(), 0)
             }
             _ => fresh,
         };
-        let attack = Attack { steps: o.attack_steps, lr: o.attack_lr, rule: o.attack, gradient: o.attack_gradient };
+        let attack = Attack {
+            steps: o.attack_steps,
+            lr: o.attack_lr,
+            rule: o.attack,
+            gradient: o.attack_gradient,
+        };
         let attacked = stream(self.seed, "advunlearn/attack");
-        let mut next = |k: usize| Ok(self.examples(o.attack_batch, attacked, step * o.attack_steps + k));
+        let mut next =
+            |k: usize| Ok(self.examples(o.attack_batch, attacked, step * o.attack_steps + k));
         let (soft, _) = soft_token::attack(edited, self.slots, start, attack, &mut next)?;
         if o.attack_init != Init::Random {
-            self.latest.borrow_mut().insert("soft".into(), soft_token::to_host(&soft));
+            self.latest
+                .borrow_mut()
+                .insert("soft".into(), soft_token::to_host(&soft));
         }
         Ok(soft)
     }
@@ -320,18 +418,29 @@ impl Levels<'_> {
     fn forget(&self, edited: &Pipeline, step: usize) -> Result<Tensor<1>> {
         let o = self.options;
         let (examples, rows) = self.examples(o.batch, stream(self.seed, "advunlearn/forget"), step);
-        let away = Away { eta: o.eta, anchor_eta: o.anchor_eta, form: o.form };
+        let away = Away {
+            eta: o.eta,
+            anchor_eta: o.anchor_eta,
+            form: o.form,
+        };
         let target = esd::target(&examples, &rows, self.prompts, away);
         let clean = if step < o.warmup { o.batch } else { o.clean };
         let mut contexts = Vec::new();
         if clean > 0 {
-            let asks: Vec<String> = rows[..clean].iter().map(|&row| self.asks[row].clone()).collect();
+            let asks: Vec<String> = rows[..clean]
+                .iter()
+                .map(|&row| self.asks[row].clone())
+                .collect();
             contexts.push(edited.encode(&asks));
         }
         if clean < o.batch {
             let soft = self.attack(edited, step)?;
             let soft_of = |i: usize| turns::taken(step, o.batch - clean, i, o.attack_batch);
-            let pairs: Vec<(usize, usize)> = rows[clean..].iter().enumerate().map(|(i, &row)| (row, soft_of(i))).collect();
+            let pairs: Vec<(usize, usize)> = rows[clean..]
+                .iter()
+                .enumerate()
+                .map(|(i, &row)| (row, soft_of(i)))
+                .collect();
             contexts.push(self.slots.encode(&edited.text_network(), &soft, &pairs));
         }
         esd::loss(edited, &examples, &Tensor::cat(contexts, 0), &target)
@@ -339,10 +448,26 @@ impl Levels<'_> {
 }
 
 /// The retain term: the distance to what the frozen model predicts for prompts to keep.
-fn retained(edited: &Pipeline, bank: &Bank, kept: &[String], n: usize, seed: u64, step: usize) -> Result<Tensor<1>> {
+fn retained(
+    edited: &Pipeline,
+    bank: &Bank,
+    kept: &[String],
+    n: usize,
+    seed: u64,
+    step: usize,
+) -> Result<Tensor<1>> {
     let examples = bank.examples(&draw(bank.len(), n, seed, step));
-    let prompts: Vec<String> = examples.path.iter().map(|&path| kept[path].clone()).collect();
-    esd::loss(edited, &examples, &edited.encode(&prompts), &examples.eps_prompt)
+    let prompts: Vec<String> = examples
+        .path
+        .iter()
+        .map(|&path| kept[path].clone())
+        .collect();
+    esd::loss(
+        edited,
+        &examples,
+        &edited.encode(&prompts),
+        &examples.eps_prompt,
+    )
 }
 
 /// Evaluations of the U-Net for one latent.
@@ -387,13 +512,19 @@ impl std::fmt::Display for Cost {
 
 impl Options {
     fn retains(&self) -> bool {
-        self.retain_batch > 0 && self.retain_trajectories > 0 && (self.retain > 0.0 || self.retain_mode == RetainMode::Iter)
+        self.retain_batch > 0
+            && self.retain_trajectories > 0
+            && (self.retain > 0.0 || self.retain_mode == RetainMode::Iter)
     }
 
     /// What a whole run costs, with nothing found in the cache.
     fn cost(&self, paths: &[Path], kept: usize) -> Cost {
         let each = 2 + paths.first().map_or(0, |path| path.also.len());
-        let attacked = if self.clean < self.batch { self.iterations.saturating_sub(self.warmup) } else { 0 };
+        let attacked = if self.clean < self.batch {
+            self.iterations.saturating_sub(self.warmup)
+        } else {
+            0
+        };
         let retained = if kept > 0 { self.retain_batch } else { 0 };
         Cost {
             recording: self.sampling_steps * (paths.len() * each + kept * 2),
@@ -413,11 +544,16 @@ impl Options {
             ("attack_tokens", self.attack_tokens),
         ] {
             if value == 0 || value > 1_000_000 {
-                return Err(Error::input(format!("{name} is {value}, expected 1 to 1000000")));
+                return Err(Error::input(format!(
+                    "{name} is {value}, expected 1 to 1000000"
+                )));
             }
         }
         if self.clean > self.batch {
-            return Err(Error::input(format!("clean is {}, more than the batch of {}", self.clean, self.batch)));
+            return Err(Error::input(format!(
+                "clean is {}, more than the batch of {}",
+                self.clean, self.batch
+            )));
         }
         for (name, value, least) in [
             ("lr", self.lr, f64::MIN_POSITIVE),
@@ -435,7 +571,9 @@ impl Options {
                 } else {
                     ""
                 };
-                return Err(Error::input(format!("{name} is {value}, expected a finite number{from}")));
+                return Err(Error::input(format!(
+                    "{name} is {value}, expected a finite number{from}"
+                )));
             }
         }
         Ok(())

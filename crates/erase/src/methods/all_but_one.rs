@@ -100,7 +100,11 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     let prompts: usize = job.concepts.iter().map(|c| c.prompts.len()).sum();
     // A prompt's own bare object shows a style now and then; another replacement does not show the
     // concept.
-    let bare = |p: &ConceptPrompt| p.anchor.as_deref().is_some_and(|anchor| p.erase.contains(anchor));
+    let bare = |p: &ConceptPrompt| {
+        p.anchor
+            .as_deref()
+            .is_some_and(|anchor| p.erase.contains(anchor))
+    };
     let past = job.concepts.iter().any(|c| c.prompts.iter().any(bare));
     Options {
         iterations: 300 * job.concepts.len().clamp(1, 5),
@@ -123,31 +127,71 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let trainable = Trainable::of_unet(&options.train_method, METHOD.id)?;
     options.train_method = trainable.name.into();
     options.check()?;
-    let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
+    let prompts: Vec<ConceptPrompt> = job
+        .concepts
+        .iter()
+        .flat_map(|c| c.prompts.clone())
+        .collect();
     if prompts.is_empty() {
         return Err(Error::input("there is no concept to erase"));
     }
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
 
     let asked: Vec<String> = prompts.iter().map(|p| p.asks().to_owned()).collect();
-    let (contexts, empty) = (job.pipeline.encode(&asked), job.pipeline.encode(&[String::new()]));
+    let (contexts, empty) = (
+        job.pipeline.encode(&asked),
+        job.pipeline.encode(&[String::new()]),
+    );
     // ESD's trajectories: a run of one finds those of the other.
-    let sampling = Sampling { steps: options.sampling_steps, guidance: options.start_guidance };
-    let bank = Bank::record(job, &paths(&prompts, options.trajectories, job.seed), sampling)?;
+    let sampling = Sampling {
+        steps: options.sampling_steps,
+        guidance: options.start_guidance,
+    };
+    let bank = Bank::record(
+        job,
+        &paths(&prompts, options.trajectories, job.seed),
+        sampling,
+    )?;
 
     let seed = job.seed;
     let steps = Train {
         adam: Adam::decoupled(),
-        ..Train::new(trainable, options.iterations, options.lr, options.lr_schedule, METHOD.id)
+        ..Train::new(
+            trainable,
+            options.iterations,
+            options.lr,
+            options.lr_schedule,
+            METHOD.id,
+        )
     };
     let values = train(job, steps, &mut |edited, step| {
         let examples = bank.examples(&draw(bank.len(), options.batch, seed, step));
-        let rows: Vec<usize> = examples.path.iter().map(|path| path % prompts.len()).collect();
-        let replaced: Vec<bool> = rows.iter().map(|&row| prompts[row].anchor.is_some()).collect();
-        loss(edited, &examples, &select(&contexts, &rows), &empty, &replaced, &options)
+        let rows: Vec<usize> = examples
+            .path
+            .iter()
+            .map(|path| path % prompts.len())
+            .collect();
+        let replaced: Vec<bool> = rows
+            .iter()
+            .map(|&row| prompts[row].anchor.is_some())
+            .collect();
+        loss(
+            edited,
+            &examples,
+            &select(&contexts, &rows),
+            &empty,
+            &replaced,
+            &options,
+        )
     })?;
-    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
-    Ok(Edit::of_values(job.about(METHOD.id, recorded), trainable.component, job.pipeline, values))
+    let recorded = serde_json::to_value(&options)
+        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit::of_values(
+        job.about(METHOD.id, recorded),
+        trainable.component,
+        job.pipeline,
+        values,
+    ))
 }
 
 impl Options {
@@ -176,7 +220,11 @@ fn loss(
 ) -> Result<Tensor<1>> {
     let n = examples.t.len();
     let alpha_bars = edited.schedule.alpha_bars(&examples.t);
-    let raw = |epsilon: &Tensor<4>| edited.schedule.raw_from_epsilon(epsilon.clone(), examples.x.clone(), &alpha_bars);
+    let raw = |epsilon: &Tensor<4>| {
+        edited
+            .schedule
+            .raw_from_epsilon(epsilon.clone(), examples.x.clone(), &alpha_bars)
+    };
     let pinned = raw(&examples.eps_empty)?;
     let own = raw(&examples.eps_prompt)? - pinned.clone();
     let replacement = match examples.eps_also.first() {
@@ -186,10 +234,19 @@ fn loss(
     let added = replacement.clone() - (own - replacement) * options.eta;
 
     let labels: Vec<f32> = examples.t.iter().map(|t| t.get()).collect();
-    let both = Context::from(Tensor::cat(vec![contexts.clone(), empty.clone().repeat_dim(0, n)], 0));
-    let found = edited.unet_network().forward(examples.x.clone().repeat_dim(0, 2), &labels.repeat(2), &both);
+    let both = Context::from(Tensor::cat(
+        vec![contexts.clone(), empty.clone().repeat_dim(0, n)],
+        0,
+    ));
+    let found = edited.unet_network().forward(
+        examples.x.clone().repeat_dim(0, 2),
+        &labels.repeat(2),
+        &both,
+    );
     let (asked, nothing) = (found.clone().narrow(0, 0, n), found.narrow(0, n, n));
-    let guidance = (asked - nothing.clone().detach() - added).powi_scalar(2).mean();
+    let guidance = (asked - nothing.clone().detach() - added)
+        .powi_scalar(2)
+        .mean();
     Ok(guidance + (nothing - pinned).powi_scalar(2).mean() * options.lambda)
 }
 

@@ -143,7 +143,11 @@ pub enum Beside {
 
 impl From<Beside> for Layers {
     fn from(beside: Beside) -> Self {
-        if beside == Beside::KeysValues { Self::KeysValues } else { Self::Transformers }
+        if beside == Beside::KeysValues {
+            Self::KeysValues
+        } else {
+            Self::Transformers
+        }
     }
 }
 
@@ -176,7 +180,11 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     let several = job.concepts.len() > 1;
     let published = Options {
         train_method: "esd-all".into(),
-        form: if several { Moves::Adapters } else { Moves::Weights },
+        form: if several {
+            Moves::Adapters
+        } else {
+            Moves::Weights
+        },
         iterations: if several { 10 } else { 250 },
         lr: 5e-4,
         lr_schedule: LrSchedule::Constant,
@@ -223,8 +231,17 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     match variant {
         Variant::Paper => published,
         Variant::Reference if several => published,
-        Variant::Reference => Options { keep: Keep::Late, split: 140.0, alpha_2: 0.0, salience: Salience::Least, ..published },
-        Variant::Fixed if !job.miniature => Options { iterations: if several { 100 } else { 250 }, ..plain },
+        Variant::Reference => Options {
+            keep: Keep::Late,
+            split: 140.0,
+            alpha_2: 0.0,
+            salience: Salience::Least,
+            ..published
+        },
+        Variant::Fixed if !job.miniature => Options {
+            iterations: if several { 100 } else { 250 },
+            ..plain
+        },
         Variant::Fixed => Options {
             train_method: "esd-x".into(),
             iterations: 200,
@@ -254,7 +271,11 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let trainable = Trainable::named(&options.train_method)?;
     options.train_method = trainable.name.into();
     options.check(trainable)?;
-    if job.concepts.iter().all(|concept| concept.prompts.is_empty()) {
+    if job
+        .concepts
+        .iter()
+        .all(|concept| concept.prompts.is_empty())
+    {
         return Err(Error::input("there is no concept to erase"));
     }
     match options.form {
@@ -267,15 +288,33 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
 fn in_weights(job: &mut Job<'_>, options: &Options, trainable: Trainable) -> Result<Edit> {
     checks::keeping(job, false, "several concepts, or --set form=adapters")?;
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
-    let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
+    let prompts: Vec<ConceptPrompt> = job
+        .concepts
+        .iter()
+        .flat_map(|c| c.prompts.clone())
+        .collect();
     let material = Material::record(job, &prompts, options)?;
     let mask = salient(job, options, trainable, &material)?;
     let seed = job.seed;
-    let mut steps = Train::new(trainable, options.iterations, options.lr, options.lr_schedule, "ant");
+    let mut steps = Train::new(
+        trainable,
+        options.iterations,
+        options.lr,
+        options.lr_schedule,
+        "ant",
+    );
     steps.mask = mask.as_ref();
-    let values = train(job, steps, &mut |edited, step| material.loss(edited, options, &material.drawn(options, seed, step)))?;
-    let recorded = serde_json::to_value(options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
-    Ok(Edit::of_values(job.about(METHOD.id, recorded), trainable.component, job.pipeline, values))
+    let values = train(job, steps, &mut |edited, step| {
+        material.loss(edited, options, &material.drawn(options, seed, step))
+    })?;
+    let recorded = serde_json::to_value(options)
+        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit::of_values(
+        job.about(METHOD.id, recorded),
+        trainable.component,
+        job.pipeline,
+        values,
+    ))
 }
 
 /// An adapter for each concept, and one edit of the keys and values that does to each concept's
@@ -294,14 +333,29 @@ fn in_adapters(job: &mut Job<'_>, options: &Options) -> Result<Edit> {
         let from = stream(job.seed, "ant/adapters").at(i);
         let adapted = lora::attached(job.pipeline, options.layers.into(), options.rank, from)?;
         let (seed, state) = (job.seed, format!("ant-{i}"));
-        let mut steps = Train::new(LORA, options.iterations, options.lr, options.lr_schedule, &state);
+        let mut steps = Train::new(
+            LORA,
+            options.iterations,
+            options.lr,
+            options.lr_schedule,
+            &state,
+        );
         steps.adam = Adam::decoupled();
         steps.start = Some(&adapted);
         let values = train(job, steps, &mut |edited, step| {
-            material.loss(&lora::scaled(edited, share)?, options, &material.drawn(options, seed, step))
+            material.loss(
+                &lora::scaled(edited, share)?,
+                options,
+                &material.drawn(options, seed, step),
+            )
         })?;
-        let changes = lora::products(&lora::changes(&adapted, values), &layers, options.scale * share)?;
-        let sentences = closed_form::sentences(std::slice::from_ref(concept), &[], options.templates);
+        let changes = lora::products(
+            &lora::changes(&adapted, values),
+            &layers,
+            options.scale * share,
+        )?;
+        let sentences =
+            closed_form::sentences(std::slice::from_ref(concept), &[], options.templates);
         let asked: Vec<String> = sentences.into_iter().map(|pair| pair.asks).collect();
         for prompt in closed_form::encode(job, &asked)? {
             fusion.add(prompt.rows.as_ref(), &changes);
@@ -313,10 +367,15 @@ fn in_adapters(job: &mut Job<'_>, options: &Options) -> Result<Edit> {
     }
     let kept: Vec<String> = job.preserve.iter().flat_map(Concept::asked).collect();
     for prompt in closed_form::encode(job, &kept)? {
-        fusion.keep_sum((prompt.rows.transpose() * &prompt.rows).as_ref(), options.rho_preserve);
+        fusion.keep_sum(
+            (prompt.rows.transpose() * &prompt.rows).as_ref(),
+            options.rho_preserve,
+        );
     }
     let (new, condition) = fusion.solve(&layers)?;
-    job.tell(Event::Detail(&format!("fused: condition number {condition:.3e}")))?;
+    job.tell(Event::Detail(&format!(
+        "fused: condition number {condition:.3e}"
+    )))?;
     let recorded = closed_form::recorded(job, options)?;
     closed_form::finish(job, METHOD.id, recorded, &layers, new)
 }
@@ -324,8 +383,11 @@ fn in_adapters(job: &mut Job<'_>, options: &Options) -> Result<Edit> {
 impl Options {
     fn check(&self, trainable: Trainable) -> Result<()> {
         if trainable.component != "unet" {
-            return Err(Error::input(format!("`{}` moves the {}, ANT moves the U-Net", trainable.name, trainable.component))
-                .with_hint("choose one of esd-x, esd-x-strict, esd-u, esd-all, selfattn"));
+            return Err(Error::input(format!(
+                "`{}` moves the {}, ANT moves the U-Net",
+                trainable.name, trainable.component
+            ))
+            .with_hint("choose one of esd-x, esd-x-strict, esd-u, esd-all, selfattn"));
         }
         checks::counts(&[
             ("iterations", self.iterations),
@@ -337,10 +399,16 @@ impl Options {
             ("keep_batch", self.keep_batch),
         ])?;
         checks::finite(&[("eta", self.eta), ("scale", self.scale)])?;
-        checks::finite(&[("guidance", self.guidance), ("start_guidance", self.start_guidance)])?;
+        checks::finite(&[
+            ("guidance", self.guidance),
+            ("start_guidance", self.start_guidance),
+        ])?;
         checks::above_zero(&[("lr", self.lr), ("alpha", self.alpha)])?;
         if !(self.salient > 0.0 && self.salient <= 1.0) {
-            return Err(Error::input(format!("salient is {}, expected a share above 0 and up to 1", self.salient)));
+            return Err(Error::input(format!(
+                "salient is {}, expected a share above 0 and up to 1",
+                self.salient
+            )));
         }
         closed_form::check(&[
             ("split", self.split),
@@ -376,26 +444,54 @@ struct Material {
 
 impl Material {
     fn record(job: &mut Job<'_>, prompts: &[ConceptPrompt], options: &Options) -> Result<Self> {
-        let sampling = Sampling { steps: options.sampling_steps, guidance: options.start_guidance };
+        let sampling = Sampling {
+            steps: options.sampling_steps,
+            guidance: options.start_guidance,
+        };
         let paths = esd::paths(prompts, options.trajectories, job.seed);
-        let texts: Vec<String> = prompts.iter().map(|p| p.asks().to_owned()).chain([String::new()]).collect();
+        let texts: Vec<String> = prompts
+            .iter()
+            .map(|p| p.asks().to_owned())
+            .chain([String::new()])
+            .collect();
         let bank = Bank::record(job, &paths, sampling)?;
         let (kept, reversed): (Vec<usize>, Vec<usize>) =
             (0..bank.len()).partition(|&i| options.keeps(f64::from(bank.timestep(i).get())));
         if reversed.is_empty() {
-            return Err(Error::input(format!("with the split at {} nothing is reversed", options.split))
-                .with_hint("timesteps go from 999, where pictures are noise, to 0"));
+            return Err(Error::input(format!(
+                "with the split at {} nothing is reversed",
+                options.split
+            ))
+            .with_hint("timesteps go from 999, where pictures are noise, to 0"));
         }
-        Ok(Self { prompts: prompts.to_vec(), bank, paths: paths.len(), reversed, kept, contexts: job.pipeline.encode(&texts) })
+        Ok(Self {
+            prompts: prompts.to_vec(),
+            bank,
+            paths: paths.len(),
+            reversed,
+            kept,
+            contexts: job.pipeline.encode(&texts),
+        })
     }
 
     /// The positions of a step's examples, those to be reversed first.
     fn drawn(&self, options: &Options, seed: u64, step: usize) -> Vec<usize> {
         let from = |list: &[usize], n: usize, seed: u64| -> Vec<usize> {
-            if list.is_empty() { Vec::new() } else { draw(list.len(), n, seed, step).into_iter().map(|i| list[i]).collect() }
+            if list.is_empty() {
+                Vec::new()
+            } else {
+                draw(list.len(), n, seed, step)
+                    .into_iter()
+                    .map(|i| list[i])
+                    .collect()
+            }
         };
         let mut all = from(&self.reversed, options.batch, seed);
-        all.extend(from(&self.kept, options.keep_batch, stream(seed, "ant/kept").seed()));
+        all.extend(from(
+            &self.kept,
+            options.keep_batch,
+            stream(seed, "ant/kept").seed(),
+        ));
         all
     }
 
@@ -403,36 +499,62 @@ impl Material {
     /// over those that are kept.
     fn loss(&self, edited: &Pipeline, options: &Options, at: &[usize]) -> Result<Tensor<1>> {
         let examples = self.bank.examples(at);
-        let rows: Vec<usize> = examples.path.iter().map(|path| path % self.prompts.len()).collect();
-        let away = Away { eta: options.eta, anchor_eta: options.eta, form: Form::Present };
+        let rows: Vec<usize> = examples
+            .path
+            .iter()
+            .map(|path| path % self.prompts.len())
+            .collect();
+        let away = Away {
+            eta: options.eta,
+            anchor_eta: options.eta,
+            form: Form::Present,
+        };
         let reverse = esd::target(&examples, &rows, &self.prompts, away);
-        let keeps: Vec<bool> = examples.t.iter().map(|t| options.keeps(f64::from(t.get()))).collect();
+        let keeps: Vec<bool> = examples
+            .t
+            .iter()
+            .map(|t| options.keeps(f64::from(t.get())))
+            .collect();
         let device = examples.x.device();
         let n = at.len();
         let kept: Vec<f32> = keeps.iter().map(|&k| f32::from(u8::from(k))).collect();
         let kept = Tensor::<4>::from_data(TensorData::new(kept, [n, 1, 1, 1]), &device);
         let target = reverse.clone() + (examples.eps_prompt.clone() - reverse) * kept;
-        let weights = Tensor::<1>::from_data(TensorData::new(weights(&keeps, options.alpha_1), [n]), &device);
+        let weights = Tensor::<1>::from_data(
+            TensorData::new(weights(&keeps, options.alpha_1), [n]),
+            &device,
+        );
 
         let guided = |empty: &Tensor<4>, asked: Tensor<4>| match options.guidance {
             1.0 => asked,
             g => empty.clone() + (asked - empty.clone()) * g,
         };
         let alpha_bars = edited.schedule.alpha_bars(&examples.t);
-        let raw = |epsilon: Tensor<4>| edited.schedule.raw_from_epsilon(epsilon, examples.x.clone(), &alpha_bars);
+        let raw = |epsilon: Tensor<4>| {
+            edited
+                .schedule
+                .raw_from_epsilon(epsilon, examples.x.clone(), &alpha_bars)
+        };
         let empty = raw(examples.eps_empty.clone())?;
         let target = guided(&empty, raw(target)?);
         let labels: Vec<f32> = examples.t.iter().map(|t| t.get()).collect();
         if options.alpha_2 == 0.0 && options.guidance == 1.0 {
             let context = Context::from(select(&self.contexts, &rows));
-            let asked = edited.unet_network().forward(examples.x.clone(), &labels, &context);
+            let asked = edited
+                .unet_network()
+                .forward(examples.x.clone(), &labels, &context);
             return Ok((squared_error(asked, target) * weights).sum());
         }
         let both = [rows, vec![self.prompts.len(); n]].concat();
         let context = Context::from(select(&self.contexts, &both));
-        let found = edited.unet_network().forward(examples.x.clone().repeat_dim(0, 2), &labels.repeat(2), &context);
+        let found = edited.unet_network().forward(
+            examples.x.clone().repeat_dim(0, 2),
+            &labels.repeat(2),
+            &context,
+        );
         let (asked, nothing) = (found.clone().narrow(0, 0, n), found.narrow(0, n, n));
-        let errors = squared_error(guided(&nothing, asked), target) + squared_error(nothing, empty) * options.alpha_2;
+        let errors = squared_error(guided(&nothing, asked), target)
+            + squared_error(nothing, empty) * options.alpha_2;
         Ok((errors * weights).sum())
     }
 }
@@ -441,7 +563,13 @@ impl Material {
 /// 1, however many there are.
 fn weights(keeps: &[bool], alpha_1: f64) -> Vec<f32> {
     let kept = keeps.iter().filter(|&&k| k).count();
-    let one = |&k: &bool| if k { alpha_1 / kept as f64 } else { 1.0 / (keeps.len() - kept) as f64 };
+    let one = |&k: &bool| {
+        if k {
+            alpha_1 / kept as f64
+        } else {
+            1.0 / (keeps.len() - kept) as f64
+        }
+    };
     keeps.iter().map(|k| one(k) as f32).collect()
 }
 
@@ -450,7 +578,12 @@ const PIXELS_AT_ONCE: usize = 1024;
 
 /// The numbers that every trajectory finds salient, as factors of 0 and 1; `None` if all are to
 /// move.
-fn salient(job: &mut Job<'_>, options: &Options, trainable: Trainable, material: &Material) -> Result<Option<Gradients>> {
+fn salient(
+    job: &mut Job<'_>,
+    options: &Options,
+    trainable: Trainable,
+    material: &Material,
+) -> Result<Option<Gradients>> {
     if options.salience == Salience::All {
         return Ok(None);
     }
@@ -460,38 +593,51 @@ fn salient(job: &mut Job<'_>, options: &Options, trainable: Trainable, material:
         .into_iter()
         .filter_map(|name| Some((name.clone(), weights?.get(&name)?.flat())))
         .collect();
-    job.tell(Event::Stage { name: "finding salient weights", total: material.paths, done: 0 })?;
+    job.tell(Event::Stage {
+        name: "finding salient weights",
+        total: material.paths,
+        done: 0,
+    })?;
     let [_, _, h, w] = job.pipeline.latent_shape(1, None, None)?;
     let at_once = (PIXELS_AT_ONCE / (h * w)).max(1);
     let mut common: Option<Gradients> = None;
     for path in 0..material.paths {
         // What is kept has no gradient yet.
-        let reversed = material.bank.positions(|t, of| of == path && !options.keeps(f64::from(t.get())));
+        let reversed = material
+            .bank
+            .positions(|t, of| of == path && !options.keeps(f64::from(t.get())));
         let k = options.salience_examples.min(reversed.len());
         let some: Vec<usize> = (0..k).map(|i| reversed[i * reversed.len() / k]).collect();
         let mut gradient = Gradients::new();
         for part in some.chunks(at_once) {
             let (_, own) =
-                gradients::of(job.pipeline, trainable.component, &values, &mut |edited| material.loss(edited, options, part))?;
+                gradients::of(job.pipeline, trainable.component, &values, &mut |edited| {
+                    material.loss(edited, options, part)
+                })?;
             gradient = gradients::plus(gradient, own, part.len() as f64 / k as f64);
         }
         let found = match options.salience {
-            Salience::Least => opposite(gradients::most_salient(&gradient, 1.0 - options.salient * (1.0 - f64::EPSILON))?),
+            Salience::Least => opposite(gradients::most_salient(
+                &gradient,
+                1.0 - options.salient * (1.0 - f64::EPSILON),
+            )?),
             _ => gradients::most_salient(&gradient, options.salient)?,
         };
         common = Some(match common {
             Some(common) => gradients::masked(common, &found),
             None => found,
         });
-        job.tell(Event::Step { done: path + 1, loss: None })?;
+        job.tell(Event::Step {
+            done: path + 1,
+            loss: None,
+        })?;
     }
     let common = common.unwrap_or_default();
     let moving = gradients::dot(&common, &common);
     let total: usize = values.values().map(|v| v.dims()[0]).sum();
     if moving == 0.0 {
-        return Err(
-            Error::input("no number is salient on every trajectory").with_hint("raise --set salient, or take fewer trajectories")
-        );
+        return Err(Error::input("no number is salient on every trajectory")
+            .with_hint("raise --set salient, or take fewer trajectories"));
     }
     let share = 100.0 * moving / total as f64;
     job.tell(Event::Note(&format!(
@@ -502,7 +648,9 @@ fn salient(job: &mut Job<'_>, options: &Options, trainable: Trainable, material:
 }
 
 fn opposite(mask: Gradients) -> Gradients {
-    mask.into_iter().map(|(name, m)| (name, m.neg() + 1.0)).collect()
+    mask.into_iter()
+        .map(|(name, m)| (name, m.neg() + 1.0))
+        .collect()
 }
 
 #[cfg(test)]
@@ -516,8 +664,18 @@ mod tests {
         for (kept, reversed) in [(1, 1), (2, 8), (7, 43), (4, 46)] {
             let keeps = [vec![false; reversed], vec![true; kept]].concat();
             let found = weights(&keeps, 0.5);
-            let sum = |side: bool| found.iter().zip(&keeps).filter(|(_, k)| **k == side).map(|(w, _)| w).sum::<f32>();
-            assert!((sum(false) - 1.0).abs() < 1e-6 && (sum(true) - 0.5).abs() < 1e-6, "{kept} {reversed}");
+            let sum = |side: bool| {
+                found
+                    .iter()
+                    .zip(&keeps)
+                    .filter(|(_, k)| **k == side)
+                    .map(|(w, _)| w)
+                    .sum::<f32>()
+            };
+            assert!(
+                (sum(false) - 1.0).abs() < 1e-6 && (sum(true) - 0.5).abs() < 1e-6,
+                "{kept} {reversed}"
+            );
         }
         assert_eq!(weights(&[false, false], 3.0), [0.5, 0.5]);
     }

@@ -131,7 +131,11 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         kind,
         prompts: Vec::new(),
         templates: 30,
-        augment: if kind == Kind::Style { Augment::Flip } else { Augment::Resize },
+        augment: if kind == Kind::Style {
+            Augment::Flip
+        } else {
+            Augment::Resize
+        },
         train_method: "esd-x-strict".into(),
         iterations: 1000,
         warm_up: 1000,
@@ -153,8 +157,16 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     };
     match variant {
         Variant::Paper => published,
-        Variant::Reference => Options { d_uncleared: true, surgery: Surgery::Published, prior: 0.0, ..published },
-        Variant::Fixed if !job.miniature => Options { prior_captions: 200, ..published },
+        Variant::Reference => Options {
+            d_uncleared: true,
+            surgery: Surgery::Published,
+            prior: 0.0,
+            ..published
+        },
+        Variant::Fixed if !job.miniature => Options {
+            prior_captions: 200,
+            ..published
+        },
         Variant::Fixed => Options {
             iterations: 200 * job.concepts.len().clamp(1, 5),
             augment: Augment::None,
@@ -192,12 +204,21 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         with_prior && options.prior_captions > 0,
         "--set prior_captions=64, and --set surgery=projection or a prior above 0",
     )?;
-    let pairs = rewording::pairs(job.concepts, options.kind, &options.prompts, options.templates)?;
+    let pairs = rewording::pairs(
+        job.concepts,
+        options.kind,
+        &options.prompts,
+        options.templates,
+    )?;
     if pairs.is_empty() {
         return Err(Error::input("there is no concept to erase"));
     }
     let of_captions = with_prior && options.prior_captions > 0;
-    let kept = if of_captions { Pair::kept(job, options.prior_captions) } else { Vec::new() };
+    let kept = if of_captions {
+        Pair::kept(job, options.prior_captions)
+    } else {
+        Vec::new()
+    };
     if of_captions && kept.is_empty() {
         return Err(Error::input("the prior needs captions, there are none")
             .with_hint("give some with --captions, or --set surgery=none --set prior=0"));
@@ -205,13 +226,33 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
 
     // Anchors are those of Ablating Concepts, so that both learn from the same.
-    let drawing = Drawing { sampler: options.sampler.parse()?, ..Drawing::new(options.sampling_steps, options.guidance) };
-    let anchors = Anchors::drawn(job, &pairs, options.pictures, drawing, anchors::shown(job.seed))?.augmented(options.augment);
-    let mirrored = if options.augment == Augment::None { Augment::None } else { Augment::Flip };
+    let drawing = Drawing {
+        sampler: options.sampler.parse()?,
+        ..Drawing::new(options.sampling_steps, options.guidance)
+    };
+    let anchors = Anchors::drawn(
+        job,
+        &pairs,
+        options.pictures,
+        drawing,
+        anchors::shown(job.seed),
+    )?
+    .augmented(options.augment);
+    let mirrored = if options.augment == Augment::None {
+        Augment::None
+    } else {
+        Augment::Flip
+    };
     let kept = match kept.len() {
         0 if with_prior => Some(anchors.clone().augmented(mirrored)),
         0 => None,
-        n => Some(Anchors::drawn(job, &kept, n, drawing, anchors::kept(job.seed))?),
+        n => Some(Anchors::drawn(
+            job,
+            &kept,
+            n,
+            drawing,
+            anchors::kept(job.seed),
+        )?),
     };
     let [_, channels, h, w] = job.pipeline.latent_shape(1, None, None)?;
     let fresh = Discriminator::fresh(
@@ -229,14 +270,26 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let steps = Train {
         adam: Adam::decoupled(),
         carried: Some(&carried),
-        ..Train::new(trainable, options.iterations, options.lr, options.lr_schedule, STATE)
+        ..Train::new(
+            trainable,
+            options.iterations,
+            options.lr,
+            options.lr_schedule,
+            STATE,
+        )
     };
     let losses = if kept.is_some() { 2 } else { 1 };
     let mut loss = |edited: &Pipeline, step: usize, which: usize| -> Result<Tensor<1>> {
         if let (1, Some(kept)) = (which, &kept) {
             // Other pictures, noise and timesteps than the loss's where both learn from the same
             // set.
-            return kept.batch(pipeline, options.batch, options.warm_up + options.iterations + step)?.denoising(edited, false);
+            return kept
+                .batch(
+                    pipeline,
+                    options.batch,
+                    options.warm_up + options.iterations + step,
+                )?
+                .denoising(edited, false);
         }
         let batch = anchors.batch(pipeline, options.batch, options.warm_up + step)?;
         // What was stored with the network's state was put back before the first step.
@@ -246,14 +299,29 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         };
         let asked = asked(edited, &batch)?;
         let fooled = cross_entropy(d.judge(asked.clone()), ANCHOR);
-        teach(&mut d, pipeline, &batch, asked.detach().inner(), options.d_uncleared, &options)?;
+        teach(
+            &mut d,
+            pipeline,
+            &batch,
+            asked.detach().inner(),
+            options.d_uncleared,
+            &options,
+        )?;
         carried.replace(d.stored());
         opponent = Some(d);
         Ok(fooled)
     };
-    let values = train_several(job, steps, losses, &mut loss, &mut |found| combined(found, &options))?;
-    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
-    Ok(Edit::of_values(job.about(METHOD.id, recorded), trainable.component, job.pipeline, values))
+    let values = train_several(job, steps, losses, &mut loss, &mut |found| {
+        combined(found, &options)
+    })?;
+    let recorded = serde_json::to_value(&options)
+        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit::of_values(
+        job.about(METHOD.id, recorded),
+        trainable.component,
+        job.pipeline,
+        values,
+    ))
 }
 
 impl Options {
@@ -280,13 +348,21 @@ const CONCEPT: f64 = 1.0;
 fn implied(model: &Pipeline, batch: &Batch, raw: Tensor<4>) -> Result<Tensor<4>> {
     let noisy = &batch.noisy;
     let alpha_bars = model.schedule.alpha_bars(&noisy.t);
-    let epsilon = model.schedule.epsilon_from_raw(raw, noisy.x.clone(), &alpha_bars)?;
-    Ok(model.schedule.x0_from_epsilon(epsilon, noisy.x.clone(), &alpha_bars)?)
+    let epsilon = model
+        .schedule
+        .epsilon_from_raw(raw, noisy.x.clone(), &alpha_bars)?;
+    Ok(model
+        .schedule
+        .x0_from_epsilon(epsilon, noisy.x.clone(), &alpha_bars)?)
 }
 
 /// Those of a model's prediction for the prompts that ask for the concept.
 fn asked(model: &Pipeline, batch: &Batch) -> Result<Tensor<4>> {
-    implied(model, batch, batch.noisy.predicted(model, &Context::from(&batch.target)))
+    implied(
+        model,
+        batch,
+        batch.noisy.predicted(model, &Context::from(&batch.target)),
+    )
 }
 
 /// One step of the discriminator against what the concept's prompts made of a batch.
@@ -298,25 +374,62 @@ fn teach(
     uncleared: bool,
     options: &Options,
 ) -> Result<f32> {
-    let anchor = Lesson { latents: implied(frozen, batch, batch.anchored(frozen, options.eta))?, label: ANCHOR, weight: 1.0 };
-    let (label, weight) = if uncleared { (0.5, 2.0) } else { (CONCEPT, 1.0) };
-    let adam = Adam { beta1: 0.5, ..Adam::default() };
-    d.learn(vec![anchor, Lesson { latents: asked, label, weight }], adam, options.d_lr)
+    let anchor = Lesson {
+        latents: implied(frozen, batch, batch.anchored(frozen, options.eta))?,
+        label: ANCHOR,
+        weight: 1.0,
+    };
+    let (label, weight) = if uncleared {
+        (0.5, 2.0)
+    } else {
+        (CONCEPT, 1.0)
+    };
+    let adam = Adam {
+        beta1: 0.5,
+        ..Adam::default()
+    };
+    d.learn(
+        vec![
+            anchor,
+            Lesson {
+                latents: asked,
+                label,
+                weight,
+            },
+        ],
+        adam,
+        options.d_lr,
+    )
 }
 
 /// The discriminator's steps before the network's. An interruption stores it.
-fn warm_up(job: &mut Job<'_>, anchors: &Anchors, fresh: Discriminator, options: &Options) -> Result<Discriminator> {
+fn warm_up(
+    job: &mut Job<'_>,
+    anchors: &Anchors,
+    fresh: Discriminator,
+    options: &Options,
+) -> Result<Discriminator> {
     let stored = job.store.get(WARM_UP)?;
-    let mut d = stored.as_ref().map_or_else(|| Ok(fresh.clone()), |stored: &Tensors| fresh.restored(stored))?;
+    let mut d = stored.as_ref().map_or_else(
+        || Ok(fresh.clone()),
+        |stored: &Tensors| fresh.restored(stored),
+    )?;
     if options.warm_up == 0 {
         return Ok(d);
     }
-    job.tell(Event::Stage { name: "warming up", total: options.warm_up, done: d.steps() })?;
+    job.tell(Event::Stage {
+        name: "warming up",
+        total: options.warm_up,
+        done: d.steps(),
+    })?;
     while d.steps() < options.warm_up {
         let batch = anchors.batch(job.pipeline, options.batch, d.steps())?;
         let asked = asked(job.pipeline, &batch)?;
         let loss = teach(&mut d, job.pipeline, &batch, asked, false, options)?;
-        let going = job.tell(Event::Step { done: d.steps(), loss: Some(loss) });
+        let going = job.tell(Event::Step {
+            done: d.steps(),
+            loss: Some(loss),
+        });
         if going.is_err() || d.steps() == options.warm_up {
             job.store.put(WARM_UP, d.stored())?;
         }
@@ -329,22 +442,36 @@ fn warm_up(job: &mut Job<'_>, anchors: &Anchors, fresh: Discriminator, options: 
 fn combined(mut found: Vec<Gradients>, options: &Options) -> Gradients {
     let prior = if found.len() > 1 { found.pop() } else { None };
     let own = found.pop().unwrap_or_default();
-    let own = if options.clip > 0.0 { gradients::clipped(own, options.clip) } else { own };
+    let own = if options.clip > 0.0 {
+        gradients::clipped(own, options.clip)
+    } else {
+        own
+    };
     let Some(prior) = prior else { return own };
     let cut = match options.surgery {
         Surgery::Projection => gradients::without_conflict(own, &prior, Scope::Tensor),
         Surgery::Published => published(own, &prior),
         Surgery::None => own,
     };
-    if options.prior > 0.0 { gradients::plus(cut, prior, options.prior) } else { cut }
+    if options.prior > 0.0 {
+        gradients::plus(cut, prior, options.prior)
+    } else {
+        cut
+    }
 }
 
 /// The published code's surgery: tensor by tensor `g - cos(g, p) p / |p|` where the cosine is below
 /// 0.
 fn published(own: Gradients, prior: &Gradients) -> Gradients {
     let one = |(name, g): (String, Tensor<1>)| {
-        let Some(p) = prior.get(&name) else { return (name, g) };
-        let (along, own, length) = (gradients::inner(&g, p), gradients::inner(&g, &g).sqrt(), gradients::inner(p, p).sqrt());
+        let Some(p) = prior.get(&name) else {
+            return (name, g);
+        };
+        let (along, own, length) = (
+            gradients::inner(&g, p),
+            gradients::inner(&g, &g).sqrt(),
+            gradients::inner(p, p).sqrt(),
+        );
         if along >= 0.0 {
             return (name, g);
         }

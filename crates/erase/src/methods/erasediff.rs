@@ -103,12 +103,29 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         Variant::Paper => published,
         // Its loaders give the same first batch at every step.
         Variant::Reference => {
-            let sets = Sets { pictures: 16, retain_pictures: 16, ..published.sets.clone() };
-            Options { dynamic: false, sets, ..published }
+            let sets = Sets {
+                pictures: 16,
+                retain_pictures: 16,
+                ..published.sets.clone()
+            };
+            Options {
+                dynamic: false,
+                sets,
+                ..published
+            }
         }
         Variant::Fixed if !job.miniature => {
-            let sets = Sets { relabel: Relabel::Nearest, target: Pull::Frozen, dropout: 0.1, ..published.sets.clone() };
-            Options { eta: 1.0, sets, ..published }
+            let sets = Sets {
+                relabel: Relabel::Nearest,
+                target: Pull::Frozen,
+                dropout: 0.1,
+                ..published.sets.clone()
+            };
+            Options {
+                eta: 1.0,
+                sets,
+                ..published
+            }
         }
         Variant::Fixed => Options {
             train_method: "esd-x".into(),
@@ -139,14 +156,26 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let kept = Set::to_keep(job, sets)?;
     let (frozen, seed) = (job.pipeline, job.seed);
     let gap = Cell::new(0.0);
-    let steps = Train::new(trainable, options.iterations, options.lr, options.lr_schedule, "erasediff");
+    let steps = Train::new(
+        trainable,
+        options.iterations,
+        options.lr,
+        options.lr_schedule,
+        "erasediff",
+    );
     let mut loss = |edited: &Pipeline, step: usize, which: usize| {
         if which > 0 {
             return kept.loss(frozen, edited, sets.retain_batch, seed, step);
         }
         if options.dynamic && options.inner > 0 {
             let mut of = |model: &Pipeline| forgotten.loss(frozen, model, sets.batch, seed, step);
-            gap.set(remaining(&edited.without_gradients(), trainable, options.inner, options.inner_lr, &mut of)?);
+            gap.set(remaining(
+                &edited.without_gradients(),
+                trainable,
+                options.inner,
+                options.inner_lr,
+                &mut of,
+            )?);
         }
         forgotten.loss(frozen, edited, sets.batch, seed, step)
     };
@@ -160,8 +189,14 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         };
         plus(keep, forget, lambda)
     })?;
-    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
-    Ok(Edit::of_values(job.about("erasediff", recorded), trainable.component, job.pipeline, values))
+    let recorded = serde_json::to_value(&options)
+        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit::of_values(
+        job.about("erasediff", recorded),
+        trainable.component,
+        job.pipeline,
+        values,
+    ))
 }
 
 impl Options {
@@ -169,7 +204,10 @@ impl Options {
         self.sets.check()?;
         forget::check_counts(&[("iterations", self.iterations)])?;
         if self.inner > 1000 {
-            return Err(Error::input(format!("inner is {}, expected 0 to 1000", self.inner)));
+            return Err(Error::input(format!(
+                "inner is {}, expected 0 to 1000",
+                self.inner
+            )));
         }
         forget::check_numbers(&[
             ("lr", self.lr, f64::MIN_POSITIVE),
@@ -184,7 +222,11 @@ impl Options {
 /// less than 0.
 pub fn lambda(forget: &Gradients, keep: &Gradients, a: f64) -> f64 {
     let length = dot(forget, forget);
-    if length > 0.0 { ((a - dot(forget, keep)) / length).max(0.0) } else { 0.0 }
+    if length > 0.0 {
+        ((a - dot(forget, keep)) / length).max(0.0)
+    } else {
+        0.0
+    }
 }
 
 /// `L_f(theta) - L_f(phi)`, with `phi` found by steps of plain descent from `theta`; at least 0.

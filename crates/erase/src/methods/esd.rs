@@ -119,7 +119,13 @@ pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Option
     };
     match variant {
         Variant::Reference => published,
-        Variant::Paper => Options { iterations: 1000, lr: 1e-5, form: Form::Paper, latents: Latents::Edited, ..published },
+        Variant::Paper => Options {
+            iterations: 1000,
+            lr: 1e-5,
+            form: Form::Paper,
+            latents: Latents::Edited,
+            ..published
+        },
         Variant::Fixed if !job.miniature => published,
         Variant::Fixed => {
             // The published step size does nothing to a network of this size in 200 steps.
@@ -145,11 +151,19 @@ pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Option
 /// # Errors
 /// If an option is impossible, a prompt does not fit the context, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let wanted = job.options.get("train_method").and_then(|v| v.as_str()).unwrap_or("esd-x").to_owned();
+    let wanted = job
+        .options
+        .get("train_method")
+        .and_then(|v| v.as_str())
+        .unwrap_or("esd-x")
+        .to_owned();
     let trainable = Trainable::named(&wanted)?;
     if trainable.component != "unet" {
-        return Err(Error::input(format!("`{}` moves the {}, ESD moves the U-Net", trainable.name, trainable.component))
-            .with_hint("--method advunlearn trains the text encoder with ESD's target"));
+        return Err(Error::input(format!(
+            "`{}` moves the {}, ESD moves the U-Net",
+            trainable.name, trainable.component
+        ))
+        .with_hint("--method advunlearn trains the text encoder with ESD's target"));
     }
     let mut options: Options = job.options(&defaults(job, variant, trainable))?;
     options.train_method = trainable.name.into();
@@ -157,10 +171,16 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         options.anchor_eta = options.eta;
     }
     options.check()?;
-    let sampler = if options.sampler == "own" { job.pipeline.own_sampler()? } else { options.sampler.parse()? };
+    let sampler = if options.sampler == "own" {
+        job.pipeline.own_sampler()?
+    } else {
+        options.sampler.parse()?
+    };
     if sampler != Sampler::Ddim && options.latents == Latents::Edited {
-        return Err(Error::input(format!("the edited model's trajectories are sampled with ddim, not {sampler}"))
-            .with_hint("--set latents=frozen, or leave the sampler out"));
+        return Err(Error::input(format!(
+            "the edited model's trajectories are sampled with ddim, not {sampler}"
+        ))
+        .with_hint("--set latents=frozen, or leave the sampler out"));
     }
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
     job.tell(Event::Detail(&format!(
@@ -169,11 +189,18 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         options.eta + 1.0
     )))?;
 
-    let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
+    let prompts: Vec<ConceptPrompt> = job
+        .concepts
+        .iter()
+        .flat_map(|c| c.prompts.clone())
+        .collect();
     if prompts.is_empty() {
         return Err(Error::input("there is no concept to erase"));
     }
-    let trained: Vec<String> = prompts.iter().map(|p| p.from.clone().unwrap_or_else(|| p.erase.clone())).collect();
+    let trained: Vec<String> = prompts
+        .iter()
+        .map(|p| p.from.clone().unwrap_or_else(|| p.erase.clone()))
+        .collect();
     let contexts = job.pipeline.encode(&trained);
     let bank = match options.latents {
         Latents::Frozen => {
@@ -184,18 +211,34 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     };
 
     let (pipeline, seed) = (job.pipeline, job.seed);
-    let steps = Train::new(trainable, options.iterations, options.lr, options.lr_schedule, "esd");
+    let steps = Train::new(
+        trainable,
+        options.iterations,
+        options.lr,
+        options.lr_schedule,
+        "esd",
+    );
     let values = train(job, steps, &mut |edited, step| {
         let examples = match &bank {
             Some(bank) => bank.examples(&draw(bank.len(), options.batch, seed, step)),
             None => fresh(pipeline, edited, &prompts, options.fresh(), seed, step)?,
         };
-        let rows: Vec<usize> = examples.path.iter().map(|path| path % prompts.len()).collect();
+        let rows: Vec<usize> = examples
+            .path
+            .iter()
+            .map(|path| path % prompts.len())
+            .collect();
         let target = target(&examples, &rows, &prompts, options.away());
         loss(edited, &examples, &select(&contexts, &rows), &target)
     })?;
-    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
-    Ok(Edit::of_values(job.about("esd", recorded), trainable.component, job.pipeline, values))
+    let recorded = serde_json::to_value(&options)
+        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit::of_values(
+        job.about("esd", recorded),
+        trainable.component,
+        job.pipeline,
+        values,
+    ))
 }
 
 /// How the target is made: how far past the neutral prediction, and in which form.
@@ -208,15 +251,26 @@ pub(crate) struct Away {
 
 impl Options {
     fn away(&self) -> Away {
-        Away { eta: self.eta, anchor_eta: self.anchor_eta, form: self.form }
+        Away {
+            eta: self.eta,
+            anchor_eta: self.anchor_eta,
+            form: self.form,
+        }
     }
 
     fn fresh(&self) -> Fresh {
-        Fresh { batch: self.batch, steps: self.sampling_steps, guidance: self.start_guidance }
+        Fresh {
+            batch: self.batch,
+            steps: self.sampling_steps,
+            guidance: self.start_guidance,
+        }
     }
 
     fn sampling(&self) -> Sampling {
-        Sampling { steps: self.sampling_steps, guidance: self.start_guidance }
+        Sampling {
+            steps: self.sampling_steps,
+            guidance: self.start_guidance,
+        }
     }
 
     fn check(&self) -> Result<()> {
@@ -227,12 +281,17 @@ impl Options {
             ("sampling_steps", self.sampling_steps),
         ] {
             if value == 0 || value > 1_000_000 {
-                return Err(Error::input(format!("{name} is {value}, expected 1 to 1000000")));
+                return Err(Error::input(format!(
+                    "{name} is {value}, expected 1 to 1000000"
+                )));
             }
         }
-        for (name, value) in
-            [("lr", self.lr), ("eta", self.eta), ("anchor_eta", self.anchor_eta), ("start_guidance", self.start_guidance)]
-        {
+        for (name, value) in [
+            ("lr", self.lr),
+            ("eta", self.eta),
+            ("anchor_eta", self.anchor_eta),
+            ("start_guidance", self.start_guidance),
+        ] {
             if !value.is_finite() || (name == "lr" && value <= 0.0) {
                 return Err(Error::input(format!(
                     "{name} is {value}, expected a finite number{}",
@@ -252,8 +311,15 @@ pub(crate) fn paths(prompts: &[ConceptPrompt], trajectories: usize, seed: u64) -
     let one = |i: usize| {
         let p = &prompts[i % prompts.len()];
         let along = p.from.as_ref().unwrap_or(&p.erase);
-        let also = companions.then(|| p.also().cloned().unwrap_or_default()).into_iter().collect();
-        Path { prompt: along.clone(), also, seed: seeds.at(i) }
+        let also = companions
+            .then(|| p.also().cloned().unwrap_or_default())
+            .into_iter()
+            .collect();
+        Path {
+            prompt: along.clone(),
+            also,
+            seed: seeds.at(i),
+        }
     };
     (0..trajectories.max(prompts.len())).map(one).collect()
 }
@@ -270,12 +336,21 @@ impl ConceptPrompt {
 
 /// The target of every example, in epsilon: a combination of the frozen predictions for the trained
 /// prompt, the empty one and the companion, with weights that add up to 1.
-pub(crate) fn target(examples: &Examples, rows: &[usize], prompts: &[ConceptPrompt], away: Away) -> Tensor<4> {
-    let weights: Vec<[f64; 3]> = rows.iter().map(|&row| weights(&prompts[row], away)).collect();
+pub(crate) fn target(
+    examples: &Examples,
+    rows: &[usize],
+    prompts: &[ConceptPrompt],
+    away: Away,
+) -> Tensor<4> {
+    let weights: Vec<[f64; 3]> = rows
+        .iter()
+        .map(|&row| weights(&prompts[row], away))
+        .collect();
     let device = examples.x.device();
     let weighted = |part: &Tensor<4>, k: usize| {
         let column: Vec<f32> = weights.iter().map(|w| w[k] as f32).collect();
-        part.clone() * Tensor::<4>::from_data(TensorData::new(column, [rows.len(), 1, 1, 1]), &device)
+        part.clone()
+            * Tensor::<4>::from_data(TensorData::new(column, [rows.len(), 1, 1, 1]), &device)
     };
     let target = weighted(&examples.eps_prompt, 0) + weighted(&examples.eps_empty, 1);
     match examples.eps_also.first() {
@@ -296,11 +371,21 @@ fn weights(prompt: &ConceptPrompt, away: Away) -> [f64; 3] {
 }
 
 /// The mean squared distance to the target, an epsilon, in what the network predicts.
-pub(crate) fn loss(edited: &Pipeline, examples: &Examples, contexts: &Tensor<3>, target: &Tensor<4>) -> Result<Tensor<1>> {
+pub(crate) fn loss(
+    edited: &Pipeline,
+    examples: &Examples,
+    contexts: &Tensor<3>,
+    target: &Tensor<4>,
+) -> Result<Tensor<1>> {
     let labels: Vec<f32> = examples.t.iter().map(|t| t.get()).collect();
-    let prediction = edited.unet_network().forward(examples.x.clone(), &labels, &contexts.into());
+    let prediction = edited
+        .unet_network()
+        .forward(examples.x.clone(), &labels, &contexts.into());
     let alpha_bars = edited.schedule.alpha_bars(&examples.t);
-    let target = edited.schedule.raw_from_epsilon(target.clone(), examples.x.clone(), &alpha_bars)?;
+    let target =
+        edited
+            .schedule
+            .raw_from_epsilon(target.clone(), examples.x.clone(), &alpha_bars)?;
     Ok((prediction - target).powi_scalar(2).mean())
 }
 
@@ -327,9 +412,15 @@ pub(crate) fn fresh(
 ) -> Result<Examples> {
     let edited = edited.without_gradients();
     let mut rng = stream(seed, "esd/fresh").rng(step);
-    let path: Vec<usize> = rng.integers(options.batch, 0, prompts.len() as i64).iter().map(|&i| i as usize).collect();
+    let path: Vec<usize> = rng
+        .integers(options.batch, 0, prompts.len() as i64)
+        .iter()
+        .map(|&i| i as usize)
+        .collect();
     let stop = rng.integers(1, 0, options.steps as i64)[0] as usize;
-    let text = |pick: &dyn Fn(&ConceptPrompt) -> String| -> Vec<String> { path.iter().map(|&i| pick(&prompts[i])).collect() };
+    let text = |pick: &dyn Fn(&ConceptPrompt) -> String| -> Vec<String> {
+        path.iter().map(|&i| pick(&prompts[i])).collect()
+    };
     let along = text(&|p| p.from.clone().unwrap_or_else(|| p.erase.clone()));
     let n = path.len();
     let pair = Context::from(frozen.encode(&[along, vec![String::new(); n]].concat()));
@@ -338,9 +429,19 @@ pub(crate) fn fresh(
 
     let (edited_net, frozen_net) = (edited.unet_network(), frozen.unet_network());
     let schedule = &frozen.schedule;
-    let moving = Denoiser { unet: &edited_net, schedule };
-    let still = Denoiser { unet: &frozen_net, schedule };
-    let seeds: Vec<u64> = rng.integers(n, 0, i64::from(i32::MAX)).iter().map(|&s| s as u64).collect();
+    let moving = Denoiser {
+        unet: &edited_net,
+        schedule,
+    };
+    let still = Denoiser {
+        unet: &frozen_net,
+        schedule,
+    };
+    let seeds: Vec<u64> = rng
+        .integers(n, 0, i64::from(i32::MAX))
+        .iter()
+        .map(|&s| s as u64)
+        .collect();
     let start = Noise::seeds(&seeds).draw(frozen.latent_shape(n, None, None)?, frozen.device());
 
     // The step at `stop` is not taken: its latents and its timestep are the example.
@@ -351,18 +452,29 @@ pub(crate) fn fresh(
             return Ok(x);
         }
         let both = moving.epsilon_at(x.repeat_dim(0, 2), at, &pair)?;
-        Ok(guided(options.guidance, both.clone().narrow(0, n, n), both.narrow(0, 0, n)))
+        Ok(guided(
+            options.guidance,
+            both.clone().narrow(0, n, n),
+            both.narrow(0, 0, n),
+        ))
     };
     let run = Run::new(schedule, options.steps);
     let mut none = |shape: [usize; 4]| Tensor::zeros(shape, frozen.device());
     let mut until = |p: samplers::Progress<'_>| {
-        if p.index.0 >= stop { std::ops::ControlFlow::Break(()) } else { std::ops::ControlFlow::Continue(()) }
+        if p.index.0 >= stop {
+            std::ops::ControlFlow::Break(())
+        } else {
+            std::ops::ControlFlow::Continue(())
+        }
     };
     Sampler::Ddim.sample::<Error>(&run, start, &mut model, &mut none, &mut until)?;
-    let (x, at) = found.ok_or_else(|| Error::input("the sampler took fewer steps than it was asked for"))?;
+    let (x, at) =
+        found.ok_or_else(|| Error::input("the sampler took fewer steps than it was asked for"))?;
 
     let both = still.epsilon_at(x.clone().repeat_dim(0, 2), at, &pair)?;
-    let eps_also = also.map(|context| still.epsilon_at(x.clone(), at, &context.into())).transpose()?;
+    let eps_also = also
+        .map(|context| still.epsilon_at(x.clone(), at, &context.into()))
+        .transpose()?;
     Ok(Examples {
         x,
         t: vec![at.timestep; n],
@@ -375,5 +487,8 @@ pub(crate) fn fresh(
 
 pub(crate) fn select(rows_of: &Tensor<3>, rows: &[usize]) -> Tensor<3> {
     let index: Vec<i64> = rows.iter().map(|&r| r as i64).collect();
-    rows_of.clone().select(0, Tensor::<1, Int>::from_data(TensorData::new(index, [rows.len()]), &rows_of.device()))
+    rows_of.clone().select(
+        0,
+        Tensor::<1, Int>::from_data(TensorData::new(index, [rows.len()]), &rows_of.device()),
+    )
 }

@@ -133,13 +133,26 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         retain: 0.0,
         retain_batch: 0,
     };
-    let worded = job.concepts.iter().any(|c| c.prompts.iter().any(|p| *p.asks() != c.name));
+    let worded = job
+        .concepts
+        .iter()
+        .any(|c| c.prompts.iter().any(|p| *p.asks() != c.name));
     match variant {
         // Four epochs of four pictures, two at a time.
-        Variant::Paper => Options { iterations: 8, ..published },
+        Variant::Paper => Options {
+            iterations: 8,
+            ..published
+        },
         Variant::Reference => published,
         Variant::Fixed => {
-            let published = if worded { Options { templates: Templates::Words, ..published } } else { published };
+            let published = if worded {
+                Options {
+                    templates: Templates::Words,
+                    ..published
+                }
+            } else {
+                published
+            };
             if !job.miniature {
                 return published;
             }
@@ -179,7 +192,11 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         .with_hint("choose text-mlp, text-mlp-only, text-attn or text-encoder"));
     }
     options.check()?;
-    checks::keeping(job, options.retain > 0.0, "--set retain=1 --set retain_batch=32")?;
+    checks::keeping(
+        job,
+        options.retain > 0.0,
+        "--set retain=1 --set retain_batch=32",
+    )?;
     Noised::check_range(job.pipeline, options.t_min, options.t_max)?;
     if job.concepts.is_empty() {
         return Err(Error::input("there is no concept to erase"));
@@ -187,33 +204,74 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
 
     let examples = Pictures::of(job, &options)?;
-    let retain = if options.retain > 0.0 { Retain::of(job) } else { Retain::default() };
+    let retain = if options.retain > 0.0 {
+        Retain::of(job)
+    } else {
+        Retain::default()
+    };
     let (pipeline, seed) = (job.pipeline, job.seed);
-    let adam = Adam { beta1: 0.9, beta2: 0.98, eps: 1e-6, weight_decay: 1e-8, decoupled: false };
-    let steps = Train { adam, ..Train::new(trainable, options.iterations, options.lr, LrSchedule::Constant, "few-shot") };
+    let adam = Adam {
+        beta1: 0.9,
+        beta2: 0.98,
+        eps: 1e-6,
+        weight_decay: 1e-8,
+        decoupled: false,
+    };
+    let steps = Train {
+        adam,
+        ..Train::new(
+            trainable,
+            options.iterations,
+            options.lr,
+            LrSchedule::Constant,
+            "few-shot",
+        )
+    };
     let mut errors = Vec::new();
     let values = train(job, steps, &mut |edited, step| {
         let error = denoising(edited, &examples, &options, seed, step)?;
         errors.push(error.clone().inner().mean().into_scalar::<f32>());
         let loss = -driven(error, options.bound);
         let kept = retain.batch(options.retain_batch, step);
-        if kept.is_empty() { Ok(loss) } else { Ok(loss + hidden_drift(pipeline, edited, &kept) * options.retain) }
+        if kept.is_empty() {
+            Ok(loss)
+        } else {
+            Ok(loss + hidden_drift(pipeline, edited, &kept) * options.retain)
+        }
     })?;
     let shown: Vec<String> = errors.iter().map(|error| format!("{error:.3}")).collect();
-    job.tell(Event::Detail(&format!("error of denoising the pictures, step by step: {}", shown.join(" "))))?;
-    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
-    Ok(Edit::of_values(job.about("few-shot", recorded), trainable.component, job.pipeline, values))
+    job.tell(Event::Detail(&format!(
+        "error of denoising the pictures, step by step: {}",
+        shown.join(" ")
+    )))?;
+    let recorded = serde_json::to_value(&options)
+        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit::of_values(
+        job.about("few-shot", recorded),
+        trainable.component,
+        job.pipeline,
+        values,
+    ))
 }
 
 impl Options {
     fn check(&self) -> Result<()> {
         if !(1..=MOST_STEPS).contains(&self.iterations) {
-            return Err(Error::input(format!("iterations is {}, expected 1 to {MOST_STEPS}", self.iterations))
-                .with_hint("ascent has no bound: the number of steps is all that stops it"));
+            return Err(Error::input(format!(
+                "iterations is {}, expected 1 to {MOST_STEPS}",
+                self.iterations
+            ))
+            .with_hint("ascent has no bound: the number of steps is all that stops it"));
         }
-        for (name, value) in [("batch", self.batch), ("pictures", self.pictures), ("sampling_steps", self.sampling_steps)] {
+        for (name, value) in [
+            ("batch", self.batch),
+            ("pictures", self.pictures),
+            ("sampling_steps", self.sampling_steps),
+        ] {
             if value == 0 || value > 10_000 {
-                return Err(Error::input(format!("{name} is {value}, expected 1 to 10000")));
+                return Err(Error::input(format!(
+                    "{name} is {value}, expected 1 to 10000"
+                )));
             }
         }
         for (name, value, least) in [
@@ -230,11 +288,15 @@ impl Options {
                 } else {
                     ""
                 };
-                return Err(Error::input(format!("{name} is {value}, expected a finite number{from}")));
+                return Err(Error::input(format!(
+                    "{name} is {value}, expected a finite number{from}"
+                )));
             }
         }
         if self.retain > 0.0 && self.retain_batch == 0 {
-            return Err(Error::input("retain_batch is 0, expected at least 1 where retain is not 0"));
+            return Err(Error::input(
+                "retain_batch is 0, expected at least 1 where retain is not 0",
+            ));
         }
         Ok(())
     }
@@ -254,10 +316,17 @@ impl Pictures {
         let (latents, prompts) = match pictures::given(job) {
             Some(latents) => {
                 if job.concepts.len() > 1 {
-                    return Err(Error::input(format!("the pictures show one concept, {} were given", job.concepts.len()))
-                        .with_hint("erase one at a time, or let the model draw the pictures"));
+                    return Err(Error::input(format!(
+                        "the pictures show one concept, {} were given",
+                        job.concepts.len()
+                    ))
+                    .with_hint("erase one at a time, or let the model draw the pictures"));
                 }
-                let all: Vec<String> = job.concepts.iter().flat_map(|c| prompts(c, options.templates)).collect();
+                let all: Vec<String> = job
+                    .concepts
+                    .iter()
+                    .flat_map(|c| prompts(c, options.templates))
+                    .collect();
                 let count = latents.dims()[0];
                 (latents, vec![all; count])
             }
@@ -269,26 +338,48 @@ impl Pictures {
                     for i in 0..options.pictures {
                         // Spread over the prompts, so that few pictures show many of them.
                         let own = all[i * all.len() / options.pictures % all.len()].clone();
-                        beside.push(if options.templates == Templates::Words { vec![own.clone()] } else { all.clone() });
+                        beside.push(if options.templates == Templates::Words {
+                            vec![own.clone()]
+                        } else {
+                            all.clone()
+                        });
                         drawn.push(own);
                     }
                 }
-                let seeds: Vec<u64> = (0..drawn.len()).map(|i| stream(job.seed, "few-shot/pictures").at(i)).collect();
+                let seeds: Vec<u64> = (0..drawn.len())
+                    .map(|i| stream(job.seed, "few-shot/pictures").at(i))
+                    .collect();
                 let drawing = Drawing::new(options.sampling_steps, options.guidance);
                 (pictures::drawn(job, &drawn, &seeds, drawing)?, beside)
             }
         };
-        let latents = if options.flip { mirrored(latents, job.seed) } else { latents };
-        let noised = Noised::new(job.pipeline, latents).within(job.pipeline, options.t_min, options.t_max)?;
+        let latents = if options.flip {
+            mirrored(latents, job.seed)
+        } else {
+            latents
+        };
+        let noised = Noised::new(job.pipeline, latents).within(
+            job.pipeline,
+            options.t_min,
+            options.t_max,
+        )?;
         Ok(Self { noised, prompts })
     }
 }
 
 /// The prompts that name a concept.
 fn prompts(concept: &Concept, templates: Templates) -> Vec<String> {
-    let filled = |list: &[&str]| list.iter().map(|text| text.replace("{}", &concept.name)).collect();
+    let filled = |list: &[&str]| {
+        list.iter()
+            .map(|text| text.replace("{}", &concept.name))
+            .collect()
+    };
     match templates {
-        Templates::Words => concept.prompts.iter().map(|p| p.asks().to_owned()).collect(),
+        Templates::Words => concept
+            .prompts
+            .iter()
+            .map(|p| p.asks().to_owned())
+            .collect(),
         Templates::Object => filled(&OBJECT),
         Templates::Style => filled(&STYLE),
     }
@@ -297,24 +388,43 @@ fn prompts(concept: &Concept, templates: Templates) -> Vec<String> {
 /// Each picture mirrored or not, by the toss of a coin. Latents of a mirrored picture are nearly
 /// the mirrored latents.
 fn mirrored(latents: Tensor<4>, seed: u64) -> Tensor<4> {
-    let coins = stream(seed, "few-shot/mirrors").rng(0).integers(latents.dims()[0], 0, 2);
+    let coins = stream(seed, "few-shot/mirrors")
+        .rng(0)
+        .integers(latents.dims()[0], 0, 2);
     let one = |(i, coin): (usize, &i64)| {
         let picture = latents.clone().narrow(0, i, 1);
-        if *coin == 1 { picture.flip([3]) } else { picture }
+        if *coin == 1 {
+            picture.flip([3])
+        } else {
+            picture
+        }
     };
     Tensor::cat(coins.iter().enumerate().map(one).collect(), 0)
 }
 
 /// What is driven up: the mean over examples, of which those beyond the bound are constants.
 fn driven(errors: Tensor<1>, bound: f64) -> Tensor<1> {
-    if bound > 0.0 { errors.clamp_max(bound).mean() } else { errors.mean() }
+    if bound > 0.0 {
+        errors.clamp_max(bound).mean()
+    } else {
+        errors.mean()
+    }
 }
 
 /// The mean squared error of denoising each of a step's examples, in what the network predicts:
 /// `[batch]`.
-fn denoising(edited: &Pipeline, pictures: &Pictures, options: &Options, seed: u64, step: usize) -> Result<Tensor<1>> {
+fn denoising(
+    edited: &Pipeline,
+    pictures: &Pictures,
+    options: &Options,
+    seed: u64,
+    step: usize,
+) -> Result<Tensor<1>> {
     let noisy = pictures.noised.draw(edited, options.batch, seed, step)?;
-    let chosen = stream(seed, "few-shot/prompts").rng(step).integers(options.batch, 0, i64::from(i32::MAX));
+    let chosen =
+        stream(seed, "few-shot/prompts")
+            .rng(step)
+            .integers(options.batch, 0, i64::from(i32::MAX));
     let one = |(&row, &c): (&usize, &i64)| {
         let list = &pictures.prompts[row];
         list[c as usize % list.len()].clone()

@@ -144,7 +144,11 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         lr: 2e-6,
         lr_schedule: LrSchedule::Constant,
         batch: 1,
-        templates: if Kind::of(job.concepts) == Kind::Style { Templates::Style } else { Templates::Object },
+        templates: if Kind::of(job.concepts) == Kind::Style {
+            Templates::Style
+        } else {
+            Templates::Object
+        },
         ti: false,
         ti_words: 4,
         ti_iterations: 500,
@@ -161,16 +165,33 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         retain_batch: 8,
     };
     // The anchor of a style is a part of the prompt, its bare object.
-    let bare = |p: &ConceptPrompt| p.anchor.as_deref().is_some_and(|anchor| p.erase.contains(anchor));
+    let bare = |p: &ConceptPrompt| {
+        p.anchor
+            .as_deref()
+            .is_some_and(|anchor| p.erase.contains(anchor))
+    };
     let styles = job.concepts.iter().all(|c| c.prompts.iter().all(bare));
     // Of a style only where attention goes may move: were values to grow, the little attention that
     // is left would say as much as before. An object is not steered away from so. With what is kept
     // beside it, more steps than 35 steer further at the same harm.
-    let (moves, iterations, lr) = if styles { ("keys", 250, 5e-3) } else { ("esd-x", 100, 1e-3) };
+    let (moves, iterations, lr) = if styles {
+        ("keys", 250, 5e-3)
+    } else {
+        ("esd-x", 100, 1e-3)
+    };
     match variant {
-        Variant::Paper => Options { end: End::None, ..published },
-        Variant::Reference => Options { ti: true, ..published },
-        Variant::Fixed if !job.miniature => Options { end: End::First, ..published },
+        Variant::Paper => Options {
+            end: End::None,
+            ..published
+        },
+        Variant::Reference => Options {
+            ti: true,
+            ..published
+        },
+        Variant::Fixed if !job.miniature => Options {
+            end: End::First,
+            ..published
+        },
         Variant::Fixed => Options {
             train_method: moves.into(),
             iterations: iterations * job.concepts.len().clamp(1, 5),
@@ -205,8 +226,11 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         return Err(Error::input("there is no concept to erase"));
     }
     if job.pictures.is_some() && job.concepts.len() > 1 {
-        return Err(Error::input(format!("the pictures show one concept, {} were given", job.concepts.len()))
-            .with_hint("erase one at a time, or let the model draw the pictures"));
+        return Err(Error::input(format!(
+            "the pictures show one concept, {} were given",
+            job.concepts.len()
+        ))
+        .with_hint("erase one at a time, or let the model draw the pictures"));
     }
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
 
@@ -223,15 +247,34 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             (shown, marks)
         }
     };
-    let kept = if options.retain > 0.0 { Pair::kept(job, options.retain_captions) } else { Vec::new() };
+    let kept = if options.retain > 0.0 {
+        Pair::kept(job, options.retain_captions)
+    } else {
+        Vec::new()
+    };
     let kept = match kept.len() {
         0 => None,
-        n => Some(Anchors::drawn(job, &kept, n, drawing, stream(job.seed, "fmn/kept"))?),
+        n => Some(Anchors::drawn(
+            job,
+            &kept,
+            n,
+            drawing,
+            stream(job.seed, "fmn/kept"),
+        )?),
     };
 
     let pipeline = job.pipeline;
     let adam = Adam::decoupled();
-    let steps = Train { adam, ..Train::new(trainable, options.iterations, options.lr, options.lr_schedule, METHOD.id) };
+    let steps = Train {
+        adam,
+        ..Train::new(
+            trainable,
+            options.iterations,
+            options.lr,
+            options.lr_schedule,
+            METHOD.id,
+        )
+    };
     let values = train(job, steps, &mut |edited, step| {
         let batch = shown.batch(pipeline, options.batch, step)?;
         let attention = attended(edited, &batch, &marks)?;
@@ -240,13 +283,23 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
                 let batch = kept.batch(pipeline, options.retain_batch, step)?;
                 let context = Context::from(&batch.target);
                 let wanted = batch.noisy.predicted(pipeline, &context);
-                Ok(attention + (batch.noisy.predicted(edited, &context) - wanted).powi_scalar(2).mean() * options.retain)
+                Ok(attention
+                    + (batch.noisy.predicted(edited, &context) - wanted)
+                        .powi_scalar(2)
+                        .mean()
+                        * options.retain)
             }
             None => Ok(attention),
         }
     })?;
-    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
-    Ok(Edit::of_values(job.about(METHOD.id, recorded), trainable.component, job.pipeline, values))
+    let recorded = serde_json::to_value(&options)
+        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit::of_values(
+        job.about(METHOD.id, recorded),
+        trainable.component,
+        job.pipeline,
+        values,
+    ))
 }
 
 impl Options {
@@ -263,13 +316,21 @@ impl Options {
         ])?;
         checks::above_zero(&[("lr", self.lr), ("ti_lr", self.ti_lr)])?;
         checks::finite(&[("guidance", self.guidance)])?;
-        checks::weights(&[("retain", self.retain), ("ti_weight_decay", self.ti_weight_decay), ("ti_length", self.ti_length)])?;
+        checks::weights(&[
+            ("retain", self.retain),
+            ("ti_weight_decay", self.ti_weight_decay),
+            ("ti_length", self.ti_length),
+        ])?;
         if self.ti && self.templates == Templates::Words {
-            return Err(Error::input("ti needs a sentence to put new words into, and templates is words")
-                .with_hint("--set templates=object, or templates=style"));
+            return Err(Error::input(
+                "ti needs a sentence to put new words into, and templates is words",
+            )
+            .with_hint("--set templates=object, or templates=style"));
         }
         if !self.words && self.end == End::None {
-            return Err(Error::input("words is false and end is none, expected some tokens that attention is to leave"));
+            return Err(Error::input(
+                "words is false and end is none, expected some tokens that attention is to leave",
+            ));
         }
         Ok(())
     }
@@ -293,17 +354,34 @@ fn said(pipeline: &Pipeline, concepts: &[Concept], templates: Templates) -> Resu
         let Some(sentence) = templates.sentence() else {
             for prompt in &concept.prompts {
                 let positions = positions(pipeline, concept, prompt)?;
-                all.push(Said { concept: i, name: name.clone(), text: prompt.asks().to_owned(), positions });
+                all.push(Said {
+                    concept: i,
+                    name: name.clone(),
+                    text: prompt.asks().to_owned(),
+                    positions,
+                });
             }
             continue;
         };
         let text = sentence.replace("{}", &name);
         if let Some(lost) = pipeline.tokenizer.encode(&text).lost {
-            return Err(Error::input(format!("`{text}` does not fit the text encoder: `{lost}` would be lost"))
-                .with_hint("use fewer words, or --set templates=words"));
+            return Err(Error::input(format!(
+                "`{text}` does not fit the text encoder: `{lost}` would be lost"
+            ))
+            .with_hint("use fewer words, or --set templates=words"));
         }
-        let positions = pipeline.tokenizer.span(&text, &name)?.into_iter().flatten().collect();
-        all.push(Said { concept: i, name, text, positions });
+        let positions = pipeline
+            .tokenizer
+            .span(&text, &name)?
+            .into_iter()
+            .flatten()
+            .collect();
+        all.push(Said {
+            concept: i,
+            name,
+            text,
+            positions,
+        });
     }
     Ok(all)
 }
@@ -312,13 +390,25 @@ fn said(pipeline: &Pipeline, concepts: &[Concept], templates: Templates) -> Resu
 fn marks(pipeline: &Pipeline, said: &[Said], options: &Options) -> Tensor<3> {
     let one = |said: &Said| {
         let encoded = pipeline.tokenizer.encode(&said.text);
-        marked(&encoded.ids, encoded.length - 1, &said.positions, pipeline.tokenizer.end_id(), options)
+        marked(
+            &encoded.ids,
+            encoded.length - 1,
+            &said.positions,
+            pipeline.tokenizer.end_id(),
+            options,
+        )
     };
     column(pipeline, said.iter().map(one).collect())
 }
 
 /// One prompt's marks: its ids, the position of its first end token, the concept's positions.
-fn marked(ids: &[u32], end: usize, positions: &[usize], end_id: u32, options: &Options) -> Vec<f32> {
+fn marked(
+    ids: &[u32],
+    end: usize,
+    positions: &[usize],
+    end_id: u32,
+    options: &Options,
+) -> Vec<f32> {
     let mut row = vec![0.0f32; ids.len()];
     if options.words {
         positions.iter().for_each(|&at| row[at] = 1.0);
@@ -326,7 +416,9 @@ fn marked(ids: &[u32], end: usize, positions: &[usize], end_id: u32, options: &O
     match options.end {
         End::None => {}
         End::First => row[end] = 1.0,
-        End::All => (end..row.len()).filter(|&at| ids[at] == end_id).for_each(|at| row[at] = 1.0),
+        End::All => (end..row.len())
+            .filter(|&at| ids[at] == end_id)
+            .for_each(|at| row[at] = 1.0),
     }
     row
 }
@@ -334,7 +426,10 @@ fn marked(ids: &[u32], end: usize, positions: &[usize], end_id: u32, options: &O
 /// Rows of marks, `[rows, tokens, 1]`.
 fn column(pipeline: &Pipeline, rows: Vec<Vec<f32>>) -> Tensor<3> {
     let (n, tokens) = (rows.len(), pipeline.tokenizer.context());
-    Tensor::from_data(TensorData::new(rows.concat(), [n, tokens, 1]), pipeline.device())
+    Tensor::from_data(
+        TensorData::new(rows.concat(), [n, tokens, 1]),
+        pipeline.device(),
+    )
 }
 
 /// Textual inversion: new words for each concept, learnt from its pictures, and the same pictures
@@ -359,21 +454,48 @@ fn with_words(
     let (mut hidden, mut rows) = (Vec::new(), Vec::new());
     for (i, own) in said.iter().enumerate() {
         let pictures = shown.noised_of(&[i]);
-        let (begun, learnt) = (stream(job.seed, "fmn/new words").at(i), stream(job.seed, "fmn/inversions").at(i));
+        let (begun, learnt) = (
+            stream(job.seed, "fmn/new words").at(i),
+            stream(job.seed, "fmn/inversions").at(i),
+        );
         let name = format!("fmn-words-{}", own.concept);
         let words = inversion::kept(job, &name, [options.ti_words, width], &mut |job| {
-            job.tell(Event::Stage { name: "learning words", total: how.steps, done: 0 })?;
+            job.tell(Event::Stage {
+                name: "learning words",
+                total: how.steps,
+                done: 0,
+            })?;
             let start = inversion::begin(pipeline, &own.name, options.ti_words, 1.0, begun);
-            inversion::invert(pipeline, &pictures, &sentences, start, how, learnt, &mut |done, loss| {
-                job.tell(Event::Step { done, loss: Some(loss) })
-            })
+            inversion::invert(
+                pipeline,
+                &pictures,
+                &sentences,
+                start,
+                how,
+                learnt,
+                &mut |done, loss| {
+                    job.tell(Event::Step {
+                        done,
+                        loss: Some(loss),
+                    })
+                },
+            )
         })?;
         hidden.push(sentences.encode(&pipeline.text_network(), &words, &[0]));
         let positions: Vec<usize> = sentences.places(0).collect();
         let ids = sentences.ids(0, pipeline.tokenizer.pad_id());
-        rows.push(marked(&ids, sentences.end(0), &positions, pipeline.tokenizer.end_id(), options));
+        rows.push(marked(
+            &ids,
+            sentences.end(0),
+            &positions,
+            pipeline.tokenizer.end_id(),
+            options,
+        ));
     }
-    Ok((shown.with_targets(Tensor::cat(hidden, 0)), column(pipeline, rows)))
+    Ok((
+        shown.with_targets(Tensor::cat(hidden, 0)),
+        column(pipeline, rows),
+    ))
 }
 
 /// Where a prompt names the concept: by its name, else by the prompt that is taken out of it, else
@@ -393,12 +515,23 @@ fn positions(pipeline: &Pipeline, concept: &Concept, prompt: &ConceptPrompt) -> 
 fn attended(edited: &Pipeline, batch: &Batch, marks: &Tensor<3>) -> Result<Tensor<1>> {
     let labels: Vec<f32> = batch.noisy.t.iter().map(|t| t.get()).collect();
     let mut watch = Watch::maps();
-    edited.unet_network().forward_watched(batch.noisy.x.clone(), &labels, &Context::from(&batch.target), &mut watch);
+    edited.unet_network().forward_watched(
+        batch.noisy.x.clone(),
+        &labels,
+        &Context::from(&batch.target),
+        &mut watch,
+    );
     let marks = select(marks, &batch.pairs);
     let [n, tokens, _] = marks.dims();
     let marks = marks.reshape([n, 1, 1, tokens]);
-    let square =
-        |map: Tensor<4>| -> Tensor<1> { (map * marks.clone()).powi_scalar(2).sum_dim(3).sum_dim(2).sum_dim(1).reshape([n]) };
+    let square = |map: Tensor<4>| -> Tensor<1> {
+        (map * marks.clone())
+            .powi_scalar(2)
+            .sum_dim(3)
+            .sum_dim(2)
+            .sum_dim(1)
+            .reshape([n])
+    };
     let total = watch.maps.into_iter().map(square).reduce(|a, b| a + b);
     // A root has no slope at 0.
     let total = total.ok_or_else(|| Error::input("the network has no cross-attention"))?;

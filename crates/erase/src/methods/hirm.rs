@@ -149,9 +149,13 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             at: At::Attention,
             ..paper
         },
-        Variant::Fixed if !job.miniature => {
-            Options { towards: Towards::Anchor, positions: Positions::Concept, retain: 1.0, retain_batch: 4, ..paper }
-        }
+        Variant::Fixed if !job.miniature => Options {
+            towards: Towards::Anchor,
+            positions: Positions::Concept,
+            retain: 1.0,
+            retain_batch: 4,
+            ..paper
+        },
         Variant::Fixed => Options {
             iterations: 60,
             lr: 1e-3,
@@ -181,34 +185,75 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             .with_hint("choose text-first, text-first-linear, text-encoder, text-mlp, text-mlp-only or text-attn"));
     }
     options.check()?;
-    checks::keeping(job, options.retain > 0.0, "--set retain=1 --set retain_batch=4")?;
-    let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
+    checks::keeping(
+        job,
+        options.retain > 0.0,
+        "--set retain=1 --set retain_batch=4",
+    )?;
+    let prompts: Vec<ConceptPrompt> = job
+        .concepts
+        .iter()
+        .flat_map(|c| c.prompts.clone())
+        .collect();
     if prompts.is_empty() {
         return Err(Error::input("there is no concept to erase"));
     }
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
 
-    let aims: Vec<Aim> = prompts.iter().map(|p| Aim::of(job.pipeline, p, &options, job.seed)).collect::<Result<_>>()?;
-    let retain = if options.retain > 0.0 { Retain::of(job) } else { Retain::default() };
+    let aims: Vec<Aim> = prompts
+        .iter()
+        .map(|p| Aim::of(job.pipeline, p, &options, job.seed))
+        .collect::<Result<_>>()?;
+    let retain = if options.retain > 0.0 {
+        Retain::of(job)
+    } else {
+        Retain::default()
+    };
     let (pipeline, seed) = (job.pipeline, job.seed);
-    let adam = Adam { beta2: options.beta2, weight_decay: options.weight_decay, decoupled: true, ..Adam::default() };
-    let steps = Train { adam, ..Train::new(trainable, options.iterations, options.lr, options.lr_schedule, "hirm") };
+    let adam = Adam {
+        beta2: options.beta2,
+        weight_decay: options.weight_decay,
+        decoupled: true,
+        ..Adam::default()
+    };
+    let steps = Train {
+        adam,
+        ..Train::new(
+            trainable,
+            options.iterations,
+            options.lr,
+            options.lr_schedule,
+            "hirm",
+        )
+    };
     let values = train(job, steps, &mut |edited, step| {
         let rows = draw(aims.len(), options.batch, seed, step);
         let chosen: Vec<&Aim> = rows.iter().map(|&row| &aims[row]).collect();
         let loss = misdirection(edited, &chosen, &options);
         let kept = retain.batch(options.retain_batch, step);
-        Ok(if kept.is_empty() { loss } else { loss + hidden_drift(pipeline, edited, &kept) * options.retain })
+        Ok(if kept.is_empty() {
+            loss
+        } else {
+            loss + hidden_drift(pipeline, edited, &kept) * options.retain
+        })
     })?;
-    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
-    Ok(Edit::of_values(job.about("hirm", recorded), trainable.component, job.pipeline, values))
+    let recorded = serde_json::to_value(&options)
+        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit::of_values(
+        job.about("hirm", recorded),
+        trainable.component,
+        job.pipeline,
+        values,
+    ))
 }
 
 impl Options {
     fn check(&self) -> Result<()> {
         for (name, value) in [("iterations", self.iterations), ("batch", self.batch)] {
             if value == 0 || value > 1_000_000 {
-                return Err(Error::input(format!("{name} is {value}, expected 1 to 1000000")));
+                return Err(Error::input(format!(
+                    "{name} is {value}, expected 1 to 1000000"
+                )));
             }
         }
         for (name, value, above) in [
@@ -219,18 +264,27 @@ impl Options {
         ] {
             if !value.is_finite() || value < 0.0 || (above && value == 0.0) {
                 let least = if above { "above 0" } else { "of at least 0" };
-                return Err(Error::input(format!("{name} is {value}, expected a finite number {least}")));
+                return Err(Error::input(format!(
+                    "{name} is {value}, expected a finite number {least}"
+                )));
             }
         }
         if !(0.0..1.0).contains(&self.beta2) {
-            return Err(Error::input(format!("beta2 is {}, expected 0 to less than 1", self.beta2)));
+            return Err(Error::input(format!(
+                "beta2 is {}, expected 0 to less than 1",
+                self.beta2
+            )));
         }
         if self.retain > 0.0 && self.retain_batch == 0 {
-            return Err(Error::input("retain_batch is 0, expected at least 1 where retain is not 0"));
+            return Err(Error::input(
+                "retain_batch is 0, expected at least 1 where retain is not 0",
+            ));
         }
         if self.at == At::Attention && self.towards == Towards::Anchor {
-            return Err(Error::input("at is attention, which goes towards a random direction only")
-                .with_hint("the anchor's form is about hidden states: --set at=hidden"));
+            return Err(Error::input(
+                "at is attention, which goes towards a random direction only",
+            )
+            .with_hint("the anchor's form is about hidden states: --set at=hidden"));
         }
         Ok(())
     }
@@ -253,34 +307,66 @@ impl Aim {
         let (tokens, width) = (ids.len(), frozen.text_encoder.config.hidden_size);
         let first = match options.positions {
             Positions::All => 0,
-            Positions::Concept => ids.iter().zip(&instead).position(|(a, b)| a != b).unwrap_or(tokens),
+            Positions::Concept => ids
+                .iter()
+                .zip(&instead)
+                .position(|(a, b)| a != b)
+                .unwrap_or(tokens),
         };
         if first == tokens {
-            return Err(Error::input(format!("`{}` and what is to be drawn instead are the same", prompt.asks())));
+            return Err(Error::input(format!(
+                "`{}` and what is to be drawn instead are the same",
+                prompt.asks()
+            )));
         }
         let target = match options.towards {
-            Towards::Anchor => frozen.text_network().forward(std::slice::from_ref(&instead)),
+            Towards::Anchor => frozen
+                .text_network()
+                .forward(std::slice::from_ref(&instead)),
             Towards::Random => random(tokens, width, options, seed, frozen),
         };
         let share = tokens as f32 / (tokens - first) as f32;
-        let weight: Vec<f32> = (0..tokens).map(|t| if t < first { 0.0 } else { share }).collect();
+        let weight: Vec<f32> = (0..tokens)
+            .map(|t| if t < first { 0.0 } else { share })
+            .collect();
         let weight = Tensor::from_data(TensorData::new(weight, [1, tokens, 1]), frozen.device());
-        Ok(Self { ids, target, weight })
+        Ok(Self {
+            ids,
+            target,
+            weight,
+        })
     }
 }
 
 /// The random target, `[1, tokens, width]`.
-fn random(tokens: usize, width: usize, options: &Options, seed: u64, frozen: &Pipeline) -> Tensor<3> {
+fn random(
+    tokens: usize,
+    width: usize,
+    options: &Options,
+    seed: u64,
+    frozen: &Pipeline,
+) -> Tensor<3> {
     let mut rng = stream(seed, "hirm/direction").rng(0);
     let values = match options.direction {
         Direction::Each => rng.normal(width),
         Direction::Whole => rng.uniform(tokens * width),
     };
-    let norm = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
-    let values: Vec<f32> = values.iter().map(|v| (f64::from(*v) * options.coefficient / norm) as f32).collect();
+    let norm = values
+        .iter()
+        .map(|v| f64::from(*v).powi(2))
+        .sum::<f64>()
+        .sqrt();
+    let values: Vec<f32> = values
+        .iter()
+        .map(|v| (f64::from(*v) * options.coefficient / norm) as f32)
+        .collect();
     let rows = values.len() / width;
     let target = Tensor::<3>::from_data(TensorData::new(values, [1, rows, width]), frozen.device());
-    if rows == tokens { target } else { target.repeat_dim(1, tokens) }
+    if rows == tokens {
+        target
+    } else {
+        target.repeat_dim(1, tokens)
+    }
 }
 
 /// The mean squared distance to the targets over prompts, the positions that count, and channels.
@@ -291,7 +377,9 @@ fn misdirection(edited: &Pipeline, aims: &[&Aim], options: &Options) -> Tensor<1
         At::Hidden => network.forward(&ids),
         At::Attention => network.last_attention(&ids),
     };
-    let stacked = |pick: &dyn Fn(&Aim) -> Tensor<3>| Tensor::cat(aims.iter().map(|aim| pick(aim)).collect(), 0);
+    let stacked = |pick: &dyn Fn(&Aim) -> Tensor<3>| {
+        Tensor::cat(aims.iter().map(|aim| pick(aim)).collect(), 0)
+    };
     let apart = (found - stacked(&|aim| aim.target.clone())).powi_scalar(2);
     (apart * stacked(&|aim| aim.weight.clone())).mean()
 }

@@ -32,7 +32,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     checks,
-    closed_form::{self, EncodedPair, Fusion, KEYS_AND_VALUES, Kind, Layer, Pair, Part, Positions, Regression},
+    closed_form::{
+        self, EncodedPair, Fusion, KEYS_AND_VALUES, Kind, Layer, Pair, Part, Positions, Regression,
+    },
     concept::Concept,
     edit::Edit,
     error::{Error, Result},
@@ -169,13 +171,21 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
         rho_refine: rho * per_caption,
         kappa: kappa / per_caption,
         iterations: if task == Task::Explicit { 120 } else { 50 },
-        lr: if matches!(task, Task::Object | Task::Explicit) { 1e-5 } else { 1e-4 },
+        lr: if matches!(task, Task::Object | Task::Explicit) {
+            1e-5
+        } else {
+            1e-4
+        },
         lr_schedule: LrSchedule::Constant,
         rank: 1,
         batch: 1,
         focal: task != Task::Explicit,
         end: Ends::All,
-        mask: if task == Task::Art { Masking::None } else { Masking::Attention },
+        mask: if task == Task::Art {
+            Masking::None
+        } else {
+            Masking::Attention
+        },
         mask_threshold: 0.4,
         pictures: 8,
         sampling_steps: 30,
@@ -183,7 +193,10 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
     };
     Ok(match variant {
         Variant::Paper => published,
-        Variant::Reference => Options { rho_refine: rho * rho * per_caption, ..published },
+        Variant::Reference => Options {
+            rho_refine: rho * rho * per_caption,
+            ..published
+        },
         Variant::Fixed if !job.miniature => published,
         Variant::Fixed => Options {
             eta: 0.5,
@@ -214,38 +227,82 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     }
     options.check()?;
     let kept = options.rho > 0.0 && options.kappa > 0.0;
-    checks::preserving(job, kept, "--set rho=0.1 --set kappa=1, or --set task=celebrity or task=art")?;
-    checks::captioned(job, options.rho > 0.0, "--set rho=0.1, or a task with a prior, such as --set task=celebrity")?;
+    checks::preserving(
+        job,
+        kept,
+        "--set rho=0.1 --set kappa=1, or --set task=celebrity or task=art",
+    )?;
+    checks::captioned(
+        job,
+        options.rho > 0.0,
+        "--set rho=0.1, or a task with a prior, such as --set task=celebrity",
+    )?;
     shown_is_one_concept(job, &options)?;
 
     let priors = Priors::of(job, &options)?;
-    job.tell(Event::Stage { name: "solving", total: 2, done: 0 })?;
-    let kind = if options.task == Task::Art { Kind::Style } else { Kind::Object };
+    job.tell(Event::Stage {
+        name: "solving",
+        total: 2,
+        done: 0,
+    })?;
+    let kind = if options.task == Task::Art {
+        Kind::Style
+    } else {
+        Kind::Object
+    };
     let mut pairs: Vec<Vec<Pair>> = Vec::new();
     let mut encoded: Vec<Vec<EncodedPair>> = Vec::new();
     for concept in job.concepts {
-        let own = closed_form::in_sentences(std::slice::from_ref(concept), &[], options.templates, kind);
+        let own =
+            closed_form::in_sentences(std::slice::from_ref(concept), &[], options.templates, kind);
         encoded.push(closed_form::encode_pairs(job, &own, options.eta)?);
         pairs.push(own);
     }
-    let refined = refined(&encoded, priors.regression(options.lambda, options.rho_refine), options.concept_rows).solve()?;
-    job.tell(Event::Detail(&format!("refinement: condition number {:.3e}", refined.condition)))?;
-    job.tell(Event::Step { done: 1, loss: None })?;
+    let refined = refined(
+        &encoded,
+        priors.regression(options.lambda, options.rho_refine),
+        options.concept_rows,
+    )
+    .solve()?;
+    job.tell(Event::Detail(&format!(
+        "refinement: condition number {:.3e}",
+        refined.condition
+    )))?;
+    job.tell(Event::Step {
+        done: 1,
+        loss: None,
+    })?;
 
     let layers = closed_form::layers(job, KEYS_AND_VALUES);
     let middle: Vec<Layer> = closed_form::multiplied(&layers, &refined.map)
         .into_iter()
         .zip(&layers)
-        .map(|(matrix, layer)| Layer { name: layer.name.clone(), matrix })
+        .map(|(matrix, layer)| Layer {
+            name: layer.name.clone(),
+            matrix,
+        })
         .collect();
     let mut changes: Vec<Option<Vec<Mat<f64>>>> = Vec::new();
     for (i, pairs) in pairs.iter().enumerate() {
-        changes.push(if options.iterations > 0 { Some(adapter(job, &options, &middle, i, pairs)?) } else { None });
+        changes.push(if options.iterations > 0 {
+            Some(adapter(job, &options, &middle, i, pairs)?)
+        } else {
+            None
+        });
     }
-    job.tell(Event::Stage { name: "fusing", total: 1, done: 0 })?;
+    job.tell(Event::Stage {
+        name: "fusing",
+        total: 1,
+        done: 0,
+    })?;
     let (new, condition) = fused(&layers, &middle, &encoded, &changes, &priors, &options)?;
-    job.tell(Event::Detail(&format!("fusion: condition number {condition:.3e}")))?;
-    job.tell(Event::Step { done: 1, loss: None })?;
+    job.tell(Event::Detail(&format!(
+        "fusion: condition number {condition:.3e}"
+    )))?;
+    job.tell(Event::Step {
+        done: 1,
+        loss: None,
+    })?;
     let recorded = closed_form::recorded(job, &options)?;
     closed_form::finish(job, METHOD.id, recorded, &layers, new)
 }
@@ -266,7 +323,11 @@ impl Priors {
     fn of(job: &mut Job<'_>, options: &Options) -> Result<Self> {
         let width = job.pipeline.text_encoder.config.hidden_size;
         let used = options.rho > 0.0 || options.rho_refine > 0.0;
-        let captions = if used { Some(closed_form::statistics(job, Positions::All)?.sum) } else { None };
+        let captions = if used {
+            Some(closed_form::statistics(job, Positions::All)?.sum)
+        } else {
+            None
+        };
         let prompts: Vec<String> = job.preserve.iter().flat_map(Concept::asked).collect();
         let mut sum = |prompts: &[String]| -> Result<Mat<f64>> {
             let mut sum = Mat::zeros(width, width);
@@ -276,12 +337,19 @@ impl Priors {
             Ok(sum)
         };
         let (domain, empty) = (sum(&prompts)?, sum(&[String::new()])?);
-        Ok(Self { captions, domain, empty, kappa: options.kappa, empty_scale: options.empty_scale })
+        Ok(Self {
+            captions,
+            domain,
+            empty,
+            kappa: options.kappa,
+            empty_scale: options.empty_scale,
+        })
     }
 
     /// All of them with their weights.
     fn sum(&self, rho: f64) -> Mat<f64> {
-        let mut all = faer::Scale(rho * self.kappa) * &self.domain + faer::Scale(self.empty_scale) * &self.empty;
+        let mut all = faer::Scale(rho * self.kappa) * &self.domain
+            + faer::Scale(self.empty_scale) * &self.empty;
         if let Some(captions) = &self.captions {
             all += faer::Scale(rho) * captions;
         }
@@ -301,7 +369,9 @@ fn refined(concepts: &[Vec<EncodedPair>], kept: Regression, concept_rows: bool) 
     let mut all = kept;
     for pair in concepts.iter().flatten() {
         let links = closed_form::align_all(&pair.c, &pair.g).into_iter();
-        let links: Vec<_> = links.filter(|link| concept_rows || link.part != Part::Concept).collect();
+        let links: Vec<_> = links
+            .filter(|link| concept_rows || link.part != Part::Concept)
+            .collect();
         let (from, to) = pair.rows(&links);
         all.pull(from.as_ref(), to.as_ref(), 1.0);
     }
@@ -309,15 +379,26 @@ fn refined(concepts: &[Vec<EncodedPair>], kept: Regression, concept_rows: bool) 
 }
 
 /// The second stage: what concept number `i`'s adapter adds to each of the refined matrices.
-fn adapter(job: &mut Job<'_>, options: &Options, middle: &[Layer], i: usize, pairs: &[Pair]) -> Result<Vec<Mat<f64>>> {
+fn adapter(
+    job: &mut Job<'_>,
+    options: &Options,
+    middle: &[Layer],
+    i: usize,
+    pairs: &[Pair],
+) -> Result<Vec<Mat<f64>>> {
     let mut start = job.pipeline.clone();
     let numbers = |layer: &Layer| -> Tensor<1> {
         let width = layer.matrix.ncols();
         let count = layer.matrix.nrows() * width;
-        let values: Vec<f32> = (0..count).map(|k| layer.matrix[(k / width, k % width)] as f32).collect();
+        let values: Vec<f32> = (0..count)
+            .map(|k| layer.matrix[(k / width, k % width)] as f32)
+            .collect();
         Tensor::from_data(TensorData::new(values, [count]), job.pipeline.device())
     };
-    let refined = middle.iter().map(|layer| (layer.name.clone(), numbers(layer))).collect();
+    let refined = middle
+        .iter()
+        .map(|layer| (layer.name.clone(), numbers(layer)))
+        .collect();
     gradients::place(&mut start, "unet", &refined)?;
     let lesson = lesson(job, options, i, pairs)?;
     let adapted = suppression::attached(&start, options.rank, job.seed, i)?;
@@ -339,12 +420,23 @@ fn lesson(job: &mut Job<'_>, options: &Options, i: usize, pairs: &[Pair]) -> Res
     // other may ask for the picture.
     let own_prompts = concept.prompts.len() > 1;
     let asks: Vec<String> = pairs.iter().map(|pair| pair.asks.clone()).collect();
-    let words = asks.iter().map(|text| named(job, concept, text)).collect::<Result<Vec<_>>>()?;
+    let words = asks
+        .iter()
+        .map(|text| named(job, concept, text))
+        .collect::<Result<Vec<_>>>()?;
     let given = pictures::given(job);
     let shown: Vec<usize> = match &given {
         Some(given) => (0..given.dims()[0]).map(|k| k % asks.len()).collect(),
         // The second sentence: a photo of it, or a painting by the artist.
-        None => (0..options.pictures).map(|k| if own_prompts { k % asks.len() } else { 1.min(asks.len() - 1) }).collect(),
+        None => (0..options.pictures)
+            .map(|k| {
+                if own_prompts {
+                    k % asks.len()
+                } else {
+                    1.min(asks.len() - 1)
+                }
+            })
+            .collect(),
     };
     let latents = match given {
         Some(given) => given,
@@ -352,7 +444,12 @@ fn lesson(job: &mut Job<'_>, options: &Options, i: usize, pairs: &[Pair]) -> Res
             let prompts: Vec<String> = shown.iter().map(|&k| asks[k].clone()).collect();
             let of = stream(job.seed, "mace/pictures").within(i);
             let seeds: Vec<u64> = (0..prompts.len()).map(|k| of.at(k)).collect();
-            pictures::drawn(job, &prompts, &seeds, Drawing::new(options.sampling_steps, options.guidance))?
+            pictures::drawn(
+                job,
+                &prompts,
+                &seeds,
+                Drawing::new(options.sampling_steps, options.guidance),
+            )?
         }
     };
     let hidden = job.pipeline.encode(&asks);
@@ -363,11 +460,28 @@ fn lesson(job: &mut Job<'_>, options: &Options, i: usize, pairs: &[Pair]) -> Res
             let rows: Vec<Vec<f32>> = shown.iter().map(|&k| words[k].clone()).collect();
             let hidden = crate::methods::esd::select(&hidden, &shown);
             let marks = marked(job, &rows);
-            Some(masks::attended(job.pipeline, &latents, &hidden, &marks, options.mask_threshold, job.seed)?)
+            Some(masks::attended(
+                job.pipeline,
+                &latents,
+                &hidden,
+                &marks,
+                options.mask_threshold,
+                job.seed,
+            )?)
         }
     };
-    let rows: Vec<Vec<f32>> = words.into_iter().zip(&asks).map(|(row, text)| with_ends(job, row, text, options.end)).collect();
-    Ok(Lesson { latents, masks, hidden, marks: marked(job, &rows), own_prompts })
+    let rows: Vec<Vec<f32>> = words
+        .into_iter()
+        .zip(&asks)
+        .map(|(row, text)| with_ends(job, row, text, options.end))
+        .collect();
+    Ok(Lesson {
+        latents,
+        masks,
+        hidden,
+        marks: marked(job, &rows),
+        own_prompts,
+    })
 }
 
 /// 1 at the tokens of a prompt that name a concept: its name, else the words that are taken out of
@@ -376,7 +490,9 @@ fn named(job: &Job<'_>, concept: &Concept, text: &str) -> Result<Vec<f32>> {
     let tokenizer = &job.pipeline.tokenizer;
     let encoded = tokenizer.encode(text);
     let mut row = vec![0.0; encoded.ids.len()];
-    let phrases = [concept.name.as_str()].into_iter().chain(concept.prompts.iter().map(|prompt| prompt.erase.as_str()));
+    let phrases = [concept.name.as_str()]
+        .into_iter()
+        .chain(concept.prompts.iter().map(|prompt| prompt.erase.as_str()));
     let mut found = Vec::new();
     for phrase in phrases.filter(|phrase| !phrase.trim().is_empty()) {
         found = tokenizer.span(text, phrase)?;
@@ -398,14 +514,19 @@ fn with_ends(job: &Job<'_>, mut row: Vec<f32>, text: &str, ends: Ends) -> Vec<f3
     match ends {
         Ends::None => {}
         Ends::First => row[last] = 1.0,
-        Ends::All => (last..row.len()).filter(|&at| encoded.ids[at] == end).for_each(|at| row[at] = 1.0),
+        Ends::All => (last..row.len())
+            .filter(|&at| encoded.ids[at] == end)
+            .for_each(|at| row[at] = 1.0),
     }
     row
 }
 
 fn marked(job: &Job<'_>, rows: &[Vec<f32>]) -> Tensor<2> {
     let (n, tokens) = (rows.len(), job.pipeline.tokenizer.context());
-    Tensor::from_data(TensorData::new(rows.concat(), [n, tokens]), job.pipeline.device())
+    Tensor::from_data(
+        TensorData::new(rows.concat(), [n, tokens]),
+        job.pipeline.device(),
+    )
 }
 
 /// The third stage: matrices that do to each concept's rows what its adapter does, and the
@@ -429,7 +550,11 @@ fn fused(
         }
     }
     // What is kept is kept as the original matrices see it, not as the refined ones do.
-    let back: Vec<Mat<f64>> = layers.iter().zip(middle).map(|(old, new)| &old.matrix - &new.matrix).collect();
+    let back: Vec<Mat<f64>> = layers
+        .iter()
+        .zip(middle)
+        .map(|(old, new)| &old.matrix - &new.matrix)
+        .collect();
     fusion.add_sum(priors.sum(options.rho).as_ref(), 1.0, &back);
     fusion.solve(middle)
 }
@@ -437,8 +562,11 @@ fn fused(
 /// Refuses pictures and masks that do not belong together.
 fn shown_is_one_concept(job: &Job<'_>, options: &Options) -> Result<()> {
     if job.pictures.is_some() && job.concepts.len() > 1 {
-        return Err(Error::input(format!("the pictures show one concept, {} were given", job.concepts.len()))
-            .with_hint("erase one at a time, or let the model draw the pictures"));
+        return Err(Error::input(format!(
+            "the pictures show one concept, {} were given",
+            job.concepts.len()
+        ))
+        .with_hint("erase one at a time, or let the model draw the pictures"));
     }
     let unused = if options.iterations == 0 {
         Some("iterations is 0, so no adapter is trained")
@@ -447,8 +575,14 @@ fn shown_is_one_concept(job: &Job<'_>, options: &Options) -> Result<()> {
     } else {
         None
     };
-    for (flag, given) in [("--pictures", job.pictures.is_some()), ("--masks", job.masks.is_some())] {
-        if let (true, Some(why)) = (given, unused.filter(|_| flag == "--masks" || options.iterations == 0)) {
+    for (flag, given) in [
+        ("--pictures", job.pictures.is_some()),
+        ("--masks", job.masks.is_some()),
+    ] {
+        if let (true, Some(why)) = (
+            given,
+            unused.filter(|_| flag == "--masks" || options.iterations == 0),
+        ) {
             return Err(Error::input(format!("{flag} has no effect: {why}"))
                 .with_hint("set iterations above 0 and mask=attention, or leave the flag out"));
         }
@@ -475,10 +609,16 @@ impl Options {
         checks::above_zero(&[("lr", self.lr)])?;
         checks::finite(&[("guidance", self.guidance)])?;
         if self.iterations > 1_000_000 {
-            return Err(Error::input(format!("iterations is {}, expected 0 to 1000000", self.iterations)));
+            return Err(Error::input(format!(
+                "iterations is {}, expected 0 to 1000000",
+                self.iterations
+            )));
         }
         if !(0.0..=1.0).contains(&self.mask_threshold) {
-            return Err(Error::input(format!("mask_threshold is {}, expected 0 to 1", self.mask_threshold)));
+            return Err(Error::input(format!(
+                "mask_threshold is {}, expected 0 to 1",
+                self.mask_threshold
+            )));
         }
         Ok(())
     }
@@ -490,7 +630,11 @@ mod tests {
     use crate::closed_form::Encoded;
 
     fn encoded(ids: &[u32], rows: &[[f64; 3]]) -> Encoded {
-        Encoded { rows: Mat::from_fn(rows.len(), 3, |i, j| rows[i][j]), ids: ids.to_vec(), last: ids.len() - 2 }
+        Encoded {
+            rows: Mat::from_fn(rows.len(), 3, |i, j| rows[i][j]),
+            ids: ids.to_vec(),
+            last: ids.len() - 2,
+        }
     }
 
     /// The published settings put no weight on anything else that holds the start token and what is
@@ -529,7 +673,10 @@ mod tests {
             90.0 * 2f64.sqrt() * (4.0 * d / det - 3.0 * b / det)
         };
         let (with, without) = (moved(true), moved(false));
-        assert!((with - by_hand(30.0)).abs() < 1e-9 && (without - by_hand(0.0)).abs() < 1e-9, "{with} {without}");
+        assert!(
+            (with - by_hand(30.0)).abs() < 1e-9 && (without - by_hand(0.0)).abs() < 1e-9,
+            "{with} {without}"
+        );
         assert!(with < 0.5 * without, "{with} {without}");
     }
 
@@ -539,10 +686,24 @@ mod tests {
             let drawn = scumble_diffusion::TorchRng::new(seed).normal(16 * rows * columns);
             Mat::from_fn(rows, columns, |i, j| f64::from(drawn[i * columns + j]))
         };
-        let layers = [Layer { name: "0".into(), matrix: numbers(4, 8, 1) }];
-        let middle = [Layer { name: "0".into(), matrix: numbers(4, 8, 2) }];
-        let of = |seed: u64| Encoded { rows: numbers(2, 8, seed), ids: vec![1, 2], last: 0 };
-        let pair = |seed: u64| EncodedPair { c: of(seed), g: of(seed), eta: 0.0 };
+        let layers = [Layer {
+            name: "0".into(),
+            matrix: numbers(4, 8, 1),
+        }];
+        let middle = [Layer {
+            name: "0".into(),
+            matrix: numbers(4, 8, 2),
+        }];
+        let of = |seed: u64| Encoded {
+            rows: numbers(2, 8, seed),
+            ids: vec![1, 2],
+            last: 0,
+        };
+        let pair = |seed: u64| EncodedPair {
+            c: of(seed),
+            g: of(seed),
+            eta: 0.0,
+        };
         let (concepts, kept) = ([vec![pair(3)], vec![pair(4)]], numbers(4, 8, 5));
         let changes = [Some(vec![numbers(4, 8, 6)]), None];
         let priors = Priors {
@@ -552,11 +713,23 @@ mod tests {
             kappa: 0.0,
             empty_scale: 0.0,
         };
-        let options = Options { lambda: 1e-9, rho: 1.0, ..some() };
+        let options = Options {
+            lambda: 1e-9,
+            rho: 1.0,
+            ..some()
+        };
         let (new, _) = fused(&layers, &middle, &concepts, &changes, &priors, &options).unwrap();
-        let near = |rows: &Mat<f64>, wanted: &Mat<f64>| (&new[0] * rows.transpose() - wanted * rows.transpose()).norm_l2() < 1e-5;
-        assert!(near(&concepts[0][0].c.rows, &(&middle[0].matrix + &changes[0].as_ref().unwrap()[0])));
-        assert!(near(&concepts[1][0].c.rows, &middle[0].matrix), "no adapter: as refined");
+        let near = |rows: &Mat<f64>, wanted: &Mat<f64>| {
+            (&new[0] * rows.transpose() - wanted * rows.transpose()).norm_l2() < 1e-5
+        };
+        assert!(near(
+            &concepts[0][0].c.rows,
+            &(&middle[0].matrix + &changes[0].as_ref().unwrap()[0])
+        ));
+        assert!(
+            near(&concepts[1][0].c.rows, &middle[0].matrix),
+            "no adapter: as refined"
+        );
         assert!(near(&kept, &layers[0].matrix), "as the original");
     }
 

@@ -27,7 +27,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     checks,
-    closed_form::{self, Encoded, EncodedPair, Expand, KEYS_AND_VALUES, Positions, VALUES, subspace},
+    closed_form::{
+        self, Encoded, EncodedPair, Expand, KEYS_AND_VALUES, Positions, VALUES, subspace,
+    },
     concept::Concept,
     edit::Edit,
     error::{Error, Result},
@@ -124,14 +126,15 @@ pub enum Sign {
 /// If there is no such task.
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
     let task = job.preset("task", Task::Object)?;
-    let (expand_prompts, erase_scale, general_scale, preserve_scale) = match (task, job.concepts.len()) {
-        (Task::Object, _) => (Expand::Object, 2000.0, 10.0, 0.0),
-        (Task::Style, _) => (Expand::Art, 500.0, 10.0, 1.0),
-        (Task::Nudity, _) => (Expand::Object, 3000.0, 20.0, 0.0),
-        (Task::Celebrity, 0..=10) => (Expand::None, 3500.0, 50.0, 5.0),
-        (Task::Celebrity, 11..=50) => (Expand::None, 1500.0, 70.0, 2.5),
-        (Task::Celebrity, _) => (Expand::None, 800.0, 70.0, 2.0),
-    };
+    let (expand_prompts, erase_scale, general_scale, preserve_scale) =
+        match (task, job.concepts.len()) {
+            (Task::Object, _) => (Expand::Object, 2000.0, 10.0, 0.0),
+            (Task::Style, _) => (Expand::Art, 500.0, 10.0, 1.0),
+            (Task::Nudity, _) => (Expand::Object, 3000.0, 20.0, 0.0),
+            (Task::Celebrity, 0..=10) => (Expand::None, 3500.0, 50.0, 5.0),
+            (Task::Celebrity, 11..=50) => (Expand::None, 1500.0, 70.0, 2.5),
+            (Task::Celebrity, _) => (Expand::None, 800.0, 70.0, 2.0),
+        };
     let published = Options {
         task,
         expand_prompts,
@@ -148,7 +151,11 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
     Ok(match variant {
         Variant::Reference | Variant::Paper => published,
         // What the user wants kept is kept.
-        Variant::Fixed if !job.miniature => Options { sign: Sign::Least, preserve_scale: preserve_scale.max(1.0), ..published },
+        Variant::Fixed if !job.miniature => Options {
+            sign: Sign::Least,
+            preserve_scale: preserve_scale.max(1.0),
+            ..published
+        },
         Variant::Fixed => {
             let concepts = job.concepts.len().max(1) as f64;
             Options {
@@ -174,16 +181,34 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     options.check()?;
     checks::preserving(job, options.preserve_scale > 0.0, "--set preserve_scale=1")?;
     let whitened = options.subspace == Subspace::Contrast && options.whiten > 0.0;
-    checks::captioned(job, options.general_scale > 0.0 || whitened, "--set general_scale=30")?;
+    checks::captioned(
+        job,
+        options.general_scale > 0.0 || whitened,
+        "--set general_scale=30",
+    )?;
     let rows = Rows::of(job, &options)?;
-    let layers = closed_form::layers(job, if options.keys { KEYS_AND_VALUES } else { VALUES });
-    job.tell(Event::Stage { name: "solving", total: layers.len(), done: 0 })?;
+    let layers = closed_form::layers(
+        job,
+        if options.keys {
+            KEYS_AND_VALUES
+        } else {
+            VALUES
+        },
+    );
+    job.tell(Event::Stage {
+        name: "solving",
+        total: layers.len(),
+        done: 0,
+    })?;
     let (mut new, mut worst) = (Vec::with_capacity(layers.len()), 0.0f64);
     for (done, layer) in layers.iter().enumerate() {
         let (turned, condition) = turned(&layer.matrix, &rows, &options)?;
         new.push(turned);
         worst = worst.max(condition);
-        job.tell(Event::Step { done: done + 1, loss: None })?;
+        job.tell(Event::Step {
+            done: done + 1,
+            loss: None,
+        })?;
     }
     job.tell(Event::Detail(&format!("condition number {worst:.3e}")))?;
     let recorded = closed_form::recorded(job, &options)?;
@@ -229,7 +254,10 @@ impl Rows {
             let one = std::slice::from_ref(concept);
             let pairs = match contrast {
                 true => closed_form::contrasts(one),
-                false => closed_form::expanded(closed_form::prompt_pairs(one, false), options.expand_prompts),
+                false => closed_form::expanded(
+                    closed_form::prompt_pairs(one, false),
+                    options.expand_prompts,
+                ),
             };
             let pairs = closed_form::encode_pairs(job, &pairs, 0.0)?;
             if contrast {
@@ -243,10 +271,19 @@ impl Rows {
             concepts = vec![stack(concepts)];
         }
         let prompts: Vec<String> = job.preserve.iter().flat_map(Concept::asked).collect();
-        let preserved = stack(closed_form::encode(job, &prompts)?.iter().map(Encoded::word).collect());
+        let preserved = stack(
+            closed_form::encode(job, &prompts)?
+                .iter()
+                .map(Encoded::word)
+                .collect(),
+        );
         let mut general = Mat::zeros(width, width);
         if options.general_scale > 0.0 || options.whiten > 0.0 {
-            let positions = if options.subspace == Subspace::Contrast { Positions::All } else { Positions::Spoken };
+            let positions = if options.subspace == Subspace::Contrast {
+                Positions::All
+            } else {
+                Positions::Spoken
+            };
             let found = closed_form::statistics(job, positions)?;
             if found.count == 0 {
                 return Err(Error::input("there is no caption to keep")
@@ -254,7 +291,12 @@ impl Rows {
             }
             general = faer::Scale(1.0 / found.count as f64) * found.sum;
         }
-        Ok(Self { concepts, anchors: stack(anchors), preserved, general })
+        Ok(Self {
+            concepts,
+            anchors: stack(anchors),
+            preserved,
+            general,
+        })
     }
 }
 
@@ -289,8 +331,12 @@ fn agreement(matrix: &Mat<f64>, rows: &Rows, options: &Options) -> Result<Mat<f6
     };
     let anchor = subspace::span(&(&rows.anchors * matrix.transpose()))?;
     if target.ncols() >= n {
-        let problem = format!("the concepts span {} directions, and a matrix has {n}", target.ncols());
-        return Err(Error::input(problem).with_hint("erase fewer concepts at once, or give fewer prompts or a smaller rank"));
+        let problem = format!(
+            "the concepts span {} directions, and a matrix has {n}",
+            target.ncols()
+        );
+        return Err(Error::input(problem)
+            .with_hint("erase fewer concepts at once, or give fewer prompts or a smaller rank"));
     }
     let target = subspace::projector(target.as_ref());
     let away = &target - &target * subspace::projector(anchor.as_ref());
@@ -303,9 +349,18 @@ fn agreement(matrix: &Mat<f64>, rows: &Rows, options: &Options) -> Result<Mat<f6
 
 /// An orthonormal basis of the directions in which the values of concepts differ most from what is
 /// left without them, in units of how much the captions use each direction.
-fn contrasts(matrix: &Mat<f64>, concepts: &[Mat<f64>], general: &Mat<f64>, options: &Options) -> Result<Mat<f64>> {
+fn contrasts(
+    matrix: &Mat<f64>,
+    concepts: &[Mat<f64>],
+    general: &Mat<f64>,
+    options: &Options,
+) -> Result<Mat<f64>> {
     let n = matrix.nrows();
-    let units = if options.whiten > 0.0 { units(general, 1.0 / options.whiten)? } else { Mat::identity(n, n) };
+    let units = if options.whiten > 0.0 {
+        units(general, 1.0 / options.whiten)?
+    } else {
+        Mat::identity(n, n)
+    };
     let mut directions = Vec::with_capacity(concepts.len());
     for concept in concepts {
         let found = subspace::span(&(concept * matrix.transpose() * &units))?;
@@ -320,7 +375,9 @@ fn units(a: &Mat<f64>, m: f64) -> Result<Mat<f64>> {
     let (values, vectors) = subspace::eigen(a)?;
     let n = values.len();
     let floor = m * values.iter().sum::<f64>() / n as f64;
-    let scaled = Mat::from_fn(n, n, |i, j| vectors[(i, j)] / (values[j].max(0.0) + floor).sqrt());
+    let scaled = Mat::from_fn(n, n, |i, j| {
+        vectors[(i, j)] / (values[j].max(0.0) + floor).sqrt()
+    });
     Ok(scaled * vectors.transpose())
 }
 
@@ -340,12 +397,20 @@ fn orthogonal(m: &Mat<f64>) -> Result<(Orthogonal, f64)> {
     let (most, least) = (values[0], values[n - 1]);
     let usable = least > most * SINGULAR;
     if !usable {
-        return Err(Error::input("what OCE is to agree with is singular: some direction is neither erased nor kept")
-            .with_hint("give lambda, general_scale or preserve_scale a larger value"));
+        return Err(Error::input(
+            "what OCE is to agree with is singular: some direction is neither erased nor kept",
+        )
+        .with_hint("give lambda, general_scale or preserve_scale a larger value"));
     }
     let column = |u: MatRef<'_, f64>| u.get(.., n - 1..n).to_owned();
     let least_directions = (column(found.U()), column(found.V()));
-    Ok((Orthogonal { matrix: found.U() * found.V().transpose(), least: least_directions }, most / least))
+    Ok((
+        Orthogonal {
+            matrix: found.U() * found.V().transpose(),
+            least: least_directions,
+        },
+        most / least,
+    ))
 }
 
 /// The same with determinant 1.
@@ -360,7 +425,13 @@ fn rotation(m: &Mat<f64>, options: &Options) -> Result<(Mat<f64>, f64)> {
             let (u, v) = &q.least;
             &q.matrix - faer::Scale(2.0) * (u * v.transpose())
         }
-        Sign::Column => Mat::from_fn(n, n, |i, j| if j + 1 == n { -q.matrix[(i, j)] } else { q.matrix[(i, j)] }),
+        Sign::Column => Mat::from_fn(n, n, |i, j| {
+            if j + 1 == n {
+                -q.matrix[(i, j)]
+            } else {
+                q.matrix[(i, j)]
+            }
+        }),
     };
     Ok((turned, condition))
 }
@@ -418,10 +489,15 @@ mod tests {
         // Where a sign has to change, the least direction is the cheapest: no rotation agrees
         // better with M.
         let m = agreement(&random(9, 12, 5), &rows(1), &options()).unwrap();
-        assert!(orthogonal(&m).unwrap().0.matrix.determinant() < 0.0, "one direction is mirrored");
+        assert!(
+            orthogonal(&m).unwrap().0.matrix.determinant() < 0.0,
+            "one direction is mirrored"
+        );
         let agrees = |sign| {
             let (q, _) = rotation(&m, &Options { sign, ..options() }).unwrap();
-            (0..9).map(|i| (0..9).map(|j| q[(i, j)] * m[(i, j)]).sum::<f64>()).sum::<f64>()
+            (0..9)
+                .map(|i| (0..9).map(|j| q[(i, j)] * m[(i, j)]).sum::<f64>())
+                .sum::<f64>()
         };
         assert!(agrees(Sign::Least) > agrees(Sign::Column));
     }
@@ -431,7 +507,11 @@ mod tests {
         for out in [9, 12, 20] {
             let w = random(out, 12, 5);
             let (new, condition) = turned(&w, &rows(2), &options()).unwrap();
-            assert!((new.transpose() * &new - w.transpose() * &w).norm_l2() < 1e-11 * w.norm_l2().powi(2), "{out}");
+            assert!(
+                (new.transpose() * &new - w.transpose() * &w).norm_l2()
+                    < 1e-11 * w.norm_l2().powi(2),
+                "{out}"
+            );
             assert!((new - w).norm_l2() > 0.1 && condition > 1.0);
         }
     }
@@ -440,17 +520,35 @@ mod tests {
     fn nothing_to_erase_is_the_identity() {
         for out in [9, 20] {
             let w = random(out, 12, 5);
-            let none = Options { erase_scale: 0.0, ..options() };
+            let none = Options {
+                erase_scale: 0.0,
+                ..options()
+            };
             assert!((turned(&w, &rows(2), &none).unwrap().0 - &w).norm_l2() < 1e-12 * w.norm_l2());
             // The more staying weighs, the nearer.
-            let change = |lambda: f64| (turned(&w, &rows(1), &Options { lambda, ..options() }).unwrap().0 - &w).norm_l2();
+            let change = |lambda: f64| {
+                (turned(
+                    &w,
+                    &rows(1),
+                    &Options {
+                        lambda,
+                        ..options()
+                    },
+                )
+                .unwrap()
+                .0 - &w)
+                    .norm_l2()
+            };
             assert!(change(1e9) < 1e-5 && change(1e9) < change(10.0));
         }
     }
 
     #[test]
     fn the_concepts_are_mirrored() {
-        let strong = Options { erase_scale: 1e9, ..options() };
+        let strong = Options {
+            erase_scale: 1e9,
+            ..options()
+        };
         let mut rows = rows(2);
         rows.anchors = Mat::zeros(0, 12);
         let w = random(20, 12, 5);
@@ -470,7 +568,9 @@ mod tests {
         let (w, rows) = (random(20, 12, 5), rows(2));
         let found = agreement(&w, &rows, &options()).unwrap().svd().unwrap();
         let published = found.U() * found.V().transpose() * &w;
-        assert!((turned(&w, &rows, &options()).unwrap().0 - &published).norm_l2() < 1e-9 * w.norm_l2());
+        assert!(
+            (turned(&w, &rows, &options()).unwrap().0 - &published).norm_l2() < 1e-9 * w.norm_l2()
+        );
     }
 
     #[test]
@@ -481,13 +581,24 @@ mod tests {
         // Six rows that differ from their anchors along one direction, in different strength.
         let concepts = vec![&weights * &own];
         let general = &w * w.transpose();
-        let contrast = Options { subspace: Subspace::Contrast, rank: 3, ..options() };
+        let contrast = Options {
+            subspace: Subspace::Contrast,
+            rank: 3,
+            ..options()
+        };
         let found = contrasts(&w, &concepts, &general, &contrast).unwrap();
         let expected = &w * own.transpose();
-        assert_eq!(found.ncols(), 1, "rows of rank one have one direction, whatever is asked for");
+        assert_eq!(
+            found.ncols(),
+            1,
+            "rows of rank one have one direction, whatever is asked for"
+        );
         assert!(along(&found, &expected).abs() > 1.0 - 1e-12);
         // Whitened, it turns to where the captions are not, and still sees the concept.
-        let whitened = Options { whiten: 1e3, ..contrast };
+        let whitened = Options {
+            whiten: 1e3,
+            ..contrast
+        };
         let found = contrasts(&w, &concepts, &general, &whitened).unwrap();
         let use_of = |x: &Mat<f64>| (x.transpose() * &general * x)[(0, 0)] / x.squared_norm_l2();
         assert!(use_of(&found) < use_of(&expected) && along(&found, &expected).abs() > 0.01);
@@ -497,11 +608,24 @@ mod tests {
     fn impossible_requests_are_refused() {
         let w = random(9, 12, 5);
         let error = turned(&w, &rows(9), &options()).unwrap_err();
-        assert!(error.to_string().contains("span 9 directions, and a matrix has 9") && error.hint().is_some());
+        assert!(
+            error
+                .to_string()
+                .contains("span 9 directions, and a matrix has 9")
+                && error.hint().is_some()
+        );
         turned(&w, &rows(8), &options()).unwrap();
-        let kept_by_nothing = Options { lambda: 0.0, general_scale: 0.0, preserve_scale: 0.0, ..options() };
+        let kept_by_nothing = Options {
+            lambda: 0.0,
+            general_scale: 0.0,
+            preserve_scale: 0.0,
+            ..options()
+        };
         let error = turned(&w, &rows(1), &kept_by_nothing).unwrap_err();
-        assert!(error.to_string().contains("singular") && error.hint().unwrap().contains("lambda"), "{error}");
+        assert!(
+            error.to_string().contains("singular") && error.hint().unwrap().contains("lambda"),
+            "{error}"
+        );
     }
 
     /// SD 1.4's sizes, for the clock: `cargo test --workspace --lib oce_at_full_size -- --ignored
@@ -522,6 +646,10 @@ mod tests {
                 turned(&random(out, 768, 10 + i), &rows, &options()).unwrap();
             }
         }
-        assert!(start.elapsed().as_secs_f64() < 60.0, "{:?}", start.elapsed());
+        assert!(
+            start.elapsed().as_secs_f64() < 60.0,
+            "{:?}",
+            start.elapsed()
+        );
     }
 }

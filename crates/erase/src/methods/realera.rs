@@ -151,9 +151,17 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             // On the miniature it moves the empty prompt's prediction three times as far and erases
             // no better.
             lora_iterations: 0,
-            lora_lr: if job.miniature { 1e-3 } else { published.lora_lr },
+            lora_lr: if job.miniature {
+                1e-3
+            } else {
+                published.lora_lr
+            },
             batch: if job.miniature { 8 } else { published.batch },
-            trajectories: if job.miniature { 16 } else { published.trajectories },
+            trajectories: if job.miniature {
+                16
+            } else {
+                published.trajectories
+            },
             ..published
         },
         _ => published,
@@ -171,7 +179,11 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let used = options.lambda_2 > 0.0 || options.noise == Perturbation::Prior;
     checks::captioned(job, used, "--set lambda_2=0.1, or --set noise=prior")?;
     let prior = closed_form::statistics(job, Positions::All)?;
-    job.tell(Event::Stage { name: "solving", total: 1, done: 0 })?;
+    job.tell(Event::Stage {
+        name: "solving",
+        total: 1,
+        done: 0,
+    })?;
     let width = job.pipeline.text_encoder.config.hidden_size;
     let spread = match options.noise {
         Perturbation::Isotropic => Mat::identity(width, width),
@@ -182,11 +194,17 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     } else {
         closed_form::sentences(job.concepts, &[], options.templates)
     };
-    let texts: Vec<(String, String)> = pairs.iter().map(|pair| (pair.asks.clone(), pair.instead.clone())).collect();
+    let texts: Vec<(String, String)> = pairs
+        .iter()
+        .map(|pair| (pair.asks.clone(), pair.instead.clone()))
+        .collect();
     let pairs = closed_form::encode_pairs(job, &pairs, options.eta)?;
     let mut regression = Regression::new(width, options.lambda);
     // The neighbours of a prompt weigh as much as the prompt.
-    let (share, pin) = (1.0 / options.neighbours.max(1) as f64, options.lambda_1 / options.pinned.max(1) as f64);
+    let (share, pin) = (
+        1.0 / options.neighbours.max(1) as f64,
+        options.lambda_1 / options.pinned.max(1) as f64,
+    );
     for (i, pair) in pairs.iter().enumerate() {
         let (e, a) = pair.rows(&closed_form::align(&pair.c, &pair.g));
         regression.pull(e.as_ref(), a.as_ref(), 1.0);
@@ -204,13 +222,21 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     closed_form::keep_preserved(job, &mut regression, options.lambda_2)?;
     closed_form::keep_empty(job, &mut regression, options.empty_scale)?;
     let solution = regression.solve()?;
-    job.tell(Event::Detail(&format!("condition number {:.3e}", solution.condition)))?;
-    job.tell(Event::Step { done: 1, loss: None })?;
+    job.tell(Event::Detail(&format!(
+        "condition number {:.3e}",
+        solution.condition
+    )))?;
+    job.tell(Event::Step {
+        done: 1,
+        loss: None,
+    })?;
     let layers = closed_form::layers(job, KEYS_AND_VALUES);
     let mut new = closed_form::multiplied(&layers, &solution.map);
     if options.lora_iterations > 0 {
         let adapters = aligned(job, &options, &layers, &new, &pairs, &texts, &spread)?;
-        new.iter_mut().zip(adapters).for_each(|(matrix, adapter)| *matrix += adapter);
+        new.iter_mut()
+            .zip(adapters)
+            .for_each(|(matrix, adapter)| *matrix += adapter);
     }
     let recorded = closed_form::recorded(job, &options)?;
     closed_form::finish(job, METHOD.id, recorded, &layers, new)
@@ -230,35 +256,87 @@ fn aligned(
     let mut start = job.pipeline.clone();
     for (layer, matrix) in layers.iter().zip(new) {
         let width = matrix.ncols();
-        let numbers: Vec<f32> = (0..matrix.nrows() * width).map(|i| matrix[(i / width, i % width)] as f32).collect();
-        start.unet.weights.replace(&layer.name, Tensor::from_floats(&numbers[..], job.pipeline.device()))?;
+        let numbers: Vec<f32> = (0..matrix.nrows() * width)
+            .map(|i| matrix[(i / width, i % width)] as f32)
+            .collect();
+        start.unet.weights.replace(
+            &layer.name,
+            Tensor::from_floats(&numbers[..], job.pipeline.device()),
+        )?;
     }
     let adapted = lora::attached(&start, Layers::KeysValues, options.lora_rank, job.seed)?;
     let trajectories = bank::trajectories(job.seed);
     let path = |i: usize| {
         let (asks, instead) = &texts[i % texts.len()];
-        Path { prompt: asks.clone(), also: vec![instead.clone()], seed: trajectories.at(i) }
+        Path {
+            prompt: asks.clone(),
+            also: vec![instead.clone()],
+            seed: trajectories.at(i),
+        }
     };
-    let paths: Vec<Path> = (0..options.trajectories.max(texts.len())).map(path).collect();
-    let bank = Bank::record(job, &paths, Sampling { steps: options.sampling_steps, guidance: options.start_guidance })?;
+    let paths: Vec<Path> = (0..options.trajectories.max(texts.len()))
+        .map(path)
+        .collect();
+    let bank = Bank::record(
+        job,
+        &paths,
+        Sampling {
+            steps: options.sampling_steps,
+            guidance: options.start_guidance,
+        },
+    )?;
     let (frozen, seed) = (job.pipeline, job.seed);
     let unet = frozen.unet_network();
-    let mut steps = Train::new(LORA, options.lora_iterations, options.lora_lr, LrSchedule::Linear, "realera");
+    let mut steps = Train::new(
+        LORA,
+        options.lora_iterations,
+        options.lora_lr,
+        LrSchedule::Linear,
+        "realera",
+    );
     steps.start = Some(&adapted);
     let values = train(job, steps, &mut |edited, step| {
         let examples = bank.examples(&draw(bank.len(), options.batch, seed, step));
         let mut rng = stream(seed, "realera/neighbours").rng(step);
-        let pairs: Vec<&EncodedPair> = examples.path.iter().map(|path| &pairs[path % texts.len()]).collect();
-        let near = hidden(frozen, &pairs, spread, [options.near, options.closest], &mut rng);
-        let target = examples.eps_also.first().unwrap_or(&examples.eps_empty).clone();
+        let pairs: Vec<&EncodedPair> = examples
+            .path
+            .iter()
+            .map(|path| &pairs[path % texts.len()])
+            .collect();
+        let near = hidden(
+            frozen,
+            &pairs,
+            spread,
+            [options.near, options.closest],
+            &mut rng,
+        );
+        let target = examples
+            .eps_also
+            .first()
+            .unwrap_or(&examples.eps_empty)
+            .clone();
         let mut pulls = Vec::new();
         if options.lambda_3 > 0.0 {
-            let far = hidden(frozen, &pairs, spread, [options.beyond, options.near], &mut rng);
+            let far = hidden(
+                frozen,
+                &pairs,
+                spread,
+                [options.beyond, options.near],
+                &mut rng,
+            );
             let labels: Vec<f32> = examples.t.iter().map(|t| t.get()).collect();
             let raw = unet.forward(examples.x.clone(), &labels, &far.clone().into());
             let bars = frozen.schedule.alpha_bars(&examples.t);
-            let still = frozen.schedule.epsilon_from_raw(raw, examples.x.clone(), &bars)?;
-            pulls.push(Pull::mean(examples.x.clone(), examples.t.clone(), far, still, options.lambda_3));
+            let still = frozen
+                .schedule
+                .epsilon_from_raw(raw, examples.x.clone(), &bars)?;
+            pulls.push(Pull::mean(
+                examples.x.clone(),
+                examples.t.clone(),
+                far,
+                still,
+                options.lambda_3,
+            ));
         }
         pulls.push(Pull::mean(examples.x, examples.t, near, target, 1.0));
         pull::loss(edited, pulls)
@@ -268,12 +346,23 @@ fn aligned(
 
 /// Hidden states of prompts with the rows perturbed that an edit of them reaches, `[n, tokens,
 /// width]`.
-fn hidden(model: &Pipeline, pairs: &[&EncodedPair], spread: &Mat<f64>, band: [f64; 2], rng: &mut TorchRng) -> Tensor<3> {
-    let (tokens, width) = pairs.first().map_or((0, 0), |pair| (pair.c.rows.nrows(), pair.c.rows.ncols()));
+fn hidden(
+    model: &Pipeline,
+    pairs: &[&EncodedPair],
+    spread: &Mat<f64>,
+    band: [f64; 2],
+    rng: &mut TorchRng,
+) -> Tensor<3> {
+    let (tokens, width) = pairs
+        .first()
+        .map_or((0, 0), |pair| (pair.c.rows.nrows(), pair.c.rows.ncols()));
     let mut numbers = Vec::with_capacity(pairs.len() * tokens * width);
     for pair in pairs {
         let mut rows = pair.c.rows.clone();
-        let reached: Vec<usize> = closed_form::align(&pair.c, &pair.g).iter().map(|link| link.from).collect();
+        let reached: Vec<usize> = closed_form::align(&pair.c, &pair.g)
+            .iter()
+            .map(|link| link.from)
+            .collect();
         let own = Mat::from_fn(reached.len(), width, |i, j| rows[(reached[i], j)]);
         let moved = perturbed(&own, spread, band, rng);
         for (i, &row) in reached.iter().enumerate() {
@@ -281,12 +370,18 @@ fn hidden(model: &Pipeline, pairs: &[&EncodedPair], spread: &Mat<f64>, band: [f6
         }
         numbers.extend((0..tokens * width).map(|i| rows[(i / width, i % width)] as f32));
     }
-    Tensor::from_data(TensorData::new(numbers, [pairs.len(), tokens, width]), model.device())
+    Tensor::from_data(
+        TensorData::new(numbers, [pairs.len(), tokens, width]),
+        model.device(),
+    )
 }
 
 impl Options {
     fn check(&self) -> Result<()> {
-        let ordered = 0.0 < self.beyond && self.beyond < self.near && self.near < self.closest && self.closest < 1.0;
+        let ordered = 0.0 < self.beyond
+            && self.beyond < self.near
+            && self.near < self.closest
+            && self.closest < 1.0;
         if !ordered {
             return Err(Error::input(format!(
                 "the cosines are beyond {}, near {}, closest {}, expected 0 < beyond < near < closest < 1",
@@ -304,14 +399,20 @@ impl Options {
             ("sampling_steps", self.sampling_steps, 1),
         ] {
             if value < least || value > 1_000_000 {
-                return Err(Error::input(format!("{name} is {value}, expected {least} to 1000000")));
+                return Err(Error::input(format!(
+                    "{name} is {value}, expected {least} to 1000000"
+                )));
             }
         }
-        for (name, value, fits) in [("lora_lr", self.lora_lr, self.lora_lr > 0.0), ("start_guidance", self.start_guidance, true)]
-        {
+        for (name, value, fits) in [
+            ("lora_lr", self.lora_lr, self.lora_lr > 0.0),
+            ("start_guidance", self.start_guidance, true),
+        ] {
             if !(value.is_finite() && fits) {
                 let above = if name == "lora_lr" { " above 0" } else { "" };
-                return Err(Error::input(format!("{name} is {value}, expected a finite number{above}")));
+                return Err(Error::input(format!(
+                    "{name} is {value}, expected a finite number{above}"
+                )));
             }
         }
         closed_form::check(&[
@@ -328,15 +429,25 @@ impl Options {
 /// A square root of the captions' second moment, `[width, width]`: rows times it are spread as the
 /// captions' are.
 fn spread(prior: &Statistics) -> Result<Mat<f64>> {
-    let broken = |_| Error::input("the captions' rows cannot be decomposed").with_hint("are there NaN in the text encoder?");
+    let broken = |_| {
+        Error::input("the captions' rows cannot be decomposed")
+            .with_hint("are there NaN in the text encoder?")
+    };
     let eigen = prior.sum.self_adjoint_eigen(Side::Lower).map_err(broken)?;
     let (vectors, values) = (eigen.U(), eigen.S().column_vector());
-    Ok(Mat::from_fn(vectors.nrows(), vectors.ncols(), |i, j| vectors[(j, i)] * values[i].max(0.0).sqrt()))
+    Ok(Mat::from_fn(vectors.nrows(), vectors.ncols(), |i, j| {
+        vectors[(j, i)] * values[i].max(0.0).sqrt()
+    }))
 }
 
 /// Every row moved off by one draw of noise, so far that its cosine to where it was lies between
 /// the bounds.
-fn perturbed(rows: &Mat<f64>, spread: &Mat<f64>, [low, high]: [f64; 2], rng: &mut TorchRng) -> Mat<f64> {
+fn perturbed(
+    rows: &Mat<f64>,
+    spread: &Mat<f64>,
+    [low, high]: [f64; 2],
+    rng: &mut TorchRng,
+) -> Mat<f64> {
     let (n, width) = (rows.nrows(), rows.ncols());
     let drawn = rng.normal((n * width).max(16));
     let noise = Mat::from_fn(n, width, |i, j| f64::from(drawn[i * width + j])) * spread;
@@ -370,14 +481,21 @@ mod tests {
         };
         let rows = draw(&mut rng);
         let captions = draw(&mut rng);
-        let prior = Statistics { sum: captions.transpose() * &captions, count: 7, captions: 1 };
+        let prior = Statistics {
+            sum: captions.transpose() * &captions,
+            count: 7,
+            captions: 1,
+        };
         for spread in [Mat::identity(12, 12), spread(&prior).unwrap()] {
             for band in [[0.8, 0.98], [0.1, 0.2]] {
                 let near = perturbed(&rows, &spread, band, &mut rng);
                 for i in 0..7 {
                     let (a, b) = (rows.row(i), near.row(i));
                     let cosine = (a * b.transpose()) / (a.norm_l2() * b.norm_l2());
-                    assert!((band[0]..=band[1]).contains(&cosine), "{cosine} in {band:?}");
+                    assert!(
+                        (band[0]..=band[1]).contains(&cosine),
+                        "{cosine} in {band:?}"
+                    );
                 }
             }
         }

@@ -110,7 +110,14 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
         Task::EasyObject => (1, 1e-1),
         Task::Object => (0, 1e-3),
     };
-    let start = uce::edit_defaults(job, if variant == Variant::Reference { Variant::Paper } else { variant });
+    let start = uce::edit_defaults(
+        job,
+        if variant == Variant::Reference {
+            Variant::Paper
+        } else {
+            variant
+        },
+    );
     // The scripts start from checkpoints of UCE's own defaults (`...-1-1.0.pt`: erase 1, preserve
     // by its rule).
     let published = Options {
@@ -128,10 +135,25 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
     };
     Ok(match variant {
         // "For all concepts lambda_1 = 0.1 and lambda_2 = 0.1".
-        Variant::Paper => Options { start: uce::Options { lambda: 0.1, preserve_scale: 0.1, ..start }, ..published },
+        Variant::Paper => Options {
+            start: uce::Options {
+                lambda: 0.1,
+                preserve_scale: 0.1,
+                ..start
+            },
+            ..published
+        },
         Variant::Fixed if job.miniature => Options {
-            epochs: if job.options.contains_key("task") { epochs } else { 3 },
-            lambda_r: if job.options.contains_key("task") { lambda_r } else { 1e-1 },
+            epochs: if job.options.contains_key("task") {
+                epochs
+            } else {
+                3
+            },
+            lambda_r: if job.options.contains_key("task") {
+                lambda_r
+            } else {
+                1e-1
+            },
             rows: start.rows,
             preserve_scale: 1.0,
             empty_per_concept: false,
@@ -152,14 +174,24 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     options.check()?;
     let kept = options.prior_scale > 0.0 || options.start.prior_scale > 0.0;
     checks::captioned(job, kept, "--set prior_scale=0.1, and the same in start")?;
-    job.tell(Event::Stage { name: "solving", total: options.epochs + 1, done: 0 })?;
+    job.tell(Event::Stage {
+        name: "solving",
+        total: options.epochs + 1,
+        done: 0,
+    })?;
     let layers = closed_form::layers(job, KEYS_AND_VALUES);
     let gram = gram(&layers);
     let pairs = uce::encoded_pairs(job, &options.start)?;
     let kept = uce::kept(job, &options.start)?;
     let mut solution = uce::regression(&pairs, &kept, &options.start).solve()?;
-    job.tell(Event::Detail(&format!("UCE: condition number {:.3e}", solution.condition)))?;
-    job.tell(Event::Step { done: 1, loss: None })?;
+    job.tell(Event::Detail(&format!(
+        "UCE: condition number {:.3e}",
+        solution.condition
+    )))?;
+    job.tell(Event::Step {
+        done: 1,
+        loss: None,
+    })?;
 
     let round = uce::Options {
         rows: options.rows,
@@ -175,20 +207,35 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         closed_form::keep_empty(job, &mut kept, more * uce::preserve_weight(job, &round))?;
     }
     if options.keep_erased {
-        pairs.iter().for_each(|pair| kept.keep(uce::edited(pair, options.start.rows).0.as_ref(), round.erase_scale));
+        pairs.iter().for_each(|pair| {
+            kept.keep(
+                uce::edited(pair, options.start.rows).0.as_ref(),
+                round.erase_scale,
+            )
+        });
     }
     let mut map = solution.map;
     for epoch in 1..=options.epochs {
         let revive = revival(&gram, &map, options.lambda_r)?;
         // Their targets are the guides themselves: what lies past a guide was gone past by the
         // first edit.
-        let revived = |pair: &EncodedPair| EncodedPair { c: pair.c.mapped(&revive), g: pair.g.clone(), eta: 0.0 };
+        let revived = |pair: &EncodedPair| EncodedPair {
+            c: pair.c.mapped(&revive),
+            g: pair.g.clone(),
+            eta: 0.0,
+        };
         let revived: Vec<EncodedPair> = pairs.iter().map(revived).collect();
         // In rows that the present matrices see; what it finds is put behind what they are.
         solution = uce::regression(&revived, &kept, &round).solve()?;
         map = &map * &solution.map;
-        job.tell(Event::Detail(&format!("round {epoch}: condition number {:.3e}", solution.condition)))?;
-        job.tell(Event::Step { done: epoch + 1, loss: None })?;
+        job.tell(Event::Detail(&format!(
+            "round {epoch}: condition number {:.3e}",
+            solution.condition
+        )))?;
+        job.tell(Event::Step {
+            done: epoch + 1,
+            loss: None,
+        })?;
     }
     let new = closed_form::multiplied(&layers, &map);
     let recorded = closed_form::recorded(job, &options)?;
@@ -198,7 +245,10 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
 impl Options {
     fn check(&self) -> Result<()> {
         if self.epochs > 100 {
-            return Err(Error::input(format!("epochs is {}, expected 0 to 100", self.epochs)));
+            return Err(Error::input(format!(
+                "epochs is {}, expected 0 to 100",
+                self.epochs
+            )));
         }
         self.start.check()?;
         closed_form::check(&[
@@ -214,7 +264,9 @@ impl Options {
 /// `sum_j W_j0^T W_j0`, `[width, width]`.
 fn gram(layers: &[Layer]) -> Mat<f64> {
     let width = layers.first().map_or(0, |layer| layer.matrix.ncols());
-    layers.iter().fold(Mat::zeros(width, width), |sum, layer| sum + layer.matrix.transpose() * &layer.matrix)
+    layers.iter().fold(Mat::zeros(width, width), |sum, layer| {
+        sum + layer.matrix.transpose() * &layer.matrix
+    })
 }
 
 /// The matrix `C` of `e* = C e`, for matrices `W_j0 M`.
@@ -224,7 +276,9 @@ fn gram(layers: &[Layer]) -> Mat<f64> {
 fn revival(gram: &Mat<f64>, map: &Mat<f64>, lambda_r: f64) -> Result<Mat<f64>> {
     let seen = map.transpose() * gram;
     let (factor, _) = regression::factor(&regression::ridge(&(&seen * map), lambda_r), lambda_r)
-        .map_err(|e| e.with_hint("give lambda_r a larger value: the edited matrices have lost directions"))?;
+        .map_err(|e| {
+            e.with_hint("give lambda_r a larger value: the edited matrices have lost directions")
+        })?;
     Ok(factor.solve(&seen))
 }
 
@@ -238,7 +292,10 @@ mod tests {
     }
 
     fn layer(seed: u64) -> Layer {
-        Layer { name: String::new(), matrix: matrix(9, 5, seed) }
+        Layer {
+            name: String::new(),
+            matrix: matrix(9, 5, seed),
+        }
     }
 
     #[test]
@@ -257,7 +314,8 @@ mod tests {
         let (map, e, lambda_r) = (matrix(5, 5, 4), matrix(5, 1, 5), 0.3);
         let found = revival(&gram(&layers), &map, lambda_r).unwrap() * &e;
         let objective = |x: &Mat<f64>| {
-            let miss = |layer: &Layer| (&layer.matrix * &map * x - &layer.matrix * &e).squared_norm_l2();
+            let miss =
+                |layer: &Layer| (&layer.matrix * &map * x - &layer.matrix * &e).squared_norm_l2();
             layers.iter().map(miss).sum::<f64>() + lambda_r * x.squared_norm_l2()
         };
         let least = objective(&found);

@@ -144,7 +144,10 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             trajectories: prompts.max(16),
             ..published
         },
-        _ => Options { trajectories: prompts.max(8), ..published },
+        _ => Options {
+            trajectories: prompts.max(8),
+            ..published
+        },
     }
 }
 
@@ -158,54 +161,107 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         options.anchor_eta = options.eta;
     }
     options.check()?;
-    let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
+    let prompts: Vec<ConceptPrompt> = job
+        .concepts
+        .iter()
+        .flat_map(|c| c.prompts.clone())
+        .collect();
     if prompts.is_empty() {
         return Err(Error::input("there is no concept to erase"));
     }
-    let sampling = Sampling { steps: options.sampling_steps, guidance: options.start_guidance };
-    let bank = Bank::record(job, &esd::paths(&prompts, options.trajectories, job.seed), sampling)?;
+    let sampling = Sampling {
+        steps: options.sampling_steps,
+        guidance: options.start_guidance,
+    };
+    let bank = Bank::record(
+        job,
+        &esd::paths(&prompts, options.trajectories, job.seed),
+        sampling,
+    )?;
     let start = bottleneck::attached(job.pipeline, options.inner, job.seed)?;
     job.tell(Event::Note(&BOTTLENECKS.describe(&start)?))?;
 
     let asked = Asked::new(job.pipeline, &prompts);
-    let away = Away { eta: options.eta, anchor_eta: options.anchor_eta, form: Form::Paper };
+    let away = Away {
+        eta: options.eta,
+        anchor_eta: options.anchor_eta,
+        form: Form::Paper,
+    };
     let (pipeline, seed) = (job.pipeline, job.seed);
-    let fresh = HiddenRows::fresh(pipeline, options.rows.max(1), 1.0, stream(seed, "receler/rows").seed());
+    let fresh = HiddenRows::fresh(
+        pipeline,
+        options.rows.max(1),
+        1.0,
+        stream(seed, "receler/rows").seed(),
+    );
     let carried: RefCell<Tensors> = RefCell::default();
-    let adam = Adam { weight_decay: options.attack_lr, ..Adam::default() };
+    let adam = Adam {
+        weight_decay: options.attack_lr,
+        ..Adam::default()
+    };
     let examples = |step: usize, of: Stream| {
         let examples = bank.examples(&draw(bank.len(), options.batch, of.seed(), step));
-        let rows: Vec<usize> = examples.path.iter().map(|path| path % prompts.len()).collect();
+        let rows: Vec<usize> = examples
+            .path
+            .iter()
+            .map(|path| path % prompts.len())
+            .collect();
         (examples, rows)
     };
     let erased = stream(seed, "receler/erase");
     let steps = Train {
         start: Some(&start),
         carried: Some(&carried),
-        ..Train::new(BOTTLENECKS, options.iterations, options.lr, options.lr_schedule, "receler")
+        ..Train::new(
+            BOTTLENECKS,
+            options.iterations,
+            options.lr,
+            options.lr_schedule,
+            "receler",
+        )
     };
     let values = train(job, steps, &mut |edited, step| {
-        let mut rows = fresh.clone().from_stored(&carried.borrow()).unwrap_or_else(|| fresh.clone());
+        let mut rows = fresh
+            .clone()
+            .from_stored(&carried.borrow())
+            .unwrap_or_else(|| fresh.clone());
         if options.rows > 0 {
-            rows.attack(edited, adam, options.attack_lr, options.attack_steps, &mut |k| {
-                let (examples, of) = match options.attack_examples {
-                    Seen::Same => examples(step, erased),
-                    Seen::Fresh => examples(step * options.attack_steps + k, stream(seed, "receler/attack")),
-                };
-                Ok((examples, asked.hidden(&of), asked.ends(&of)))
-            })?;
+            rows.attack(
+                edited,
+                adam,
+                options.attack_lr,
+                options.attack_steps,
+                &mut |k| {
+                    let (examples, of) = match options.attack_examples {
+                        Seen::Same => examples(step, erased),
+                        Seen::Fresh => examples(
+                            step * options.attack_steps + k,
+                            stream(seed, "receler/attack"),
+                        ),
+                    };
+                    Ok((examples, asked.hidden(&of), asked.ends(&of)))
+                },
+            )?;
             carried.replace(rows.to_stored());
         }
         let (examples, of) = examples(step, erased);
         let target = esd::target(&examples, &of, &prompts, away);
         let hidden = asked.hidden(&of);
-        let attacked = if options.rows > 0 { turns::part(step, of.len(), options.attacked) } else { 0 };
+        let attacked = if options.rows > 0 {
+            turns::part(step, of.len(), options.attacked)
+        } else {
+            0
+        };
         let context = behind_some(&rows, hidden.clone(), &asked.ends(&of), attacked);
         let mask = asked.mask(pipeline, &examples, &of, options.mask_threshold);
         loss(edited, &examples, context, &target, &mask, options.local)
     })?;
-    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
-    Ok(Edit { about: job.about(METHOD.id, recorded), changes: bottleneck::changes(&start, values) })
+    let recorded = serde_json::to_value(&options)
+        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit {
+        about: job.about(METHOD.id, recorded),
+        changes: bottleneck::changes(&start, values),
+    })
 }
 
 /// The first `n` prompts with the rows behind their words, the others as they are.
@@ -215,7 +271,11 @@ fn behind_some(rows: &HiddenRows, hidden: Tensor<3>, ends: &[usize], n: usize) -
         return hidden;
     }
     let changed = rows.behind(&hidden.clone().narrow(0, 0, n), &ends[..n]);
-    if n == all { changed } else { Tensor::cat(vec![changed, hidden.narrow(0, n, all - n)], 0) }
+    if n == all {
+        changed
+    } else {
+        Tensor::cat(vec![changed, hidden.narrow(0, n, all - n)], 0)
+    }
 }
 
 /// ESD's loss, and what the bottlenecks add outside the mask.
@@ -229,16 +289,26 @@ fn loss(
 ) -> Result<Tensor<1>> {
     let labels = labels(&examples.t);
     let mut watch = Watch::default();
-    let prediction = edited.unet_network().forward_watched(examples.x.clone(), &labels, &Context::from(context), &mut watch);
+    let prediction = edited.unet_network().forward_watched(
+        examples.x.clone(),
+        &labels,
+        &Context::from(context),
+        &mut watch,
+    );
     let alpha_bars = edited.schedule.alpha_bars(&examples.t);
-    let target = edited.schedule.raw_from_epsilon(target.clone(), examples.x.clone(), &alpha_bars)?;
+    let target =
+        edited
+            .schedule
+            .raw_from_epsilon(target.clone(), examples.x.clone(), &alpha_bars)?;
     let erased = (prediction - target).powi_scalar(2).mean();
     if local == 0.0 || watch.added.is_empty() {
         return Ok(erased);
     }
     let layers = watch.added.len() as f64;
     let outside = watch.added.into_iter().map(|added| outside(added, mask));
-    let sum = outside.reduce(|a, b| a + b).unwrap_or_else(|| erased.zeros_like());
+    let sum = outside
+        .reduce(|a, b| a + b)
+        .unwrap_or_else(|| erased.zeros_like());
     Ok(erased + sum * (local / layers))
 }
 
@@ -257,7 +327,8 @@ fn outside(added: Tensor<3>, mask: &Tensor<4>) -> Tensor<1> {
 fn attended(map: Tensor<3>, threshold: f64) -> Tensor<3> {
     let least: f32 = map.clone().min().into_scalar();
     let most: f32 = map.clone().max().into_scalar();
-    map.greater_equal_elem(f64::from(least) + f64::from(most - least) * threshold).float()
+    map.greater_equal_elem(f64::from(least) + f64::from(most - least) * threshold)
+        .float()
 }
 
 fn labels(t: &[Timestep]) -> Vec<f32> {
@@ -276,13 +347,20 @@ fn resized(mask: &Tensor<4>, places: usize) -> Tensor<3> {
     while lh * lw > places && lh > 1 && lw > 1 {
         (lh, lw) = (lh.div_ceil(2), lw.div_ceil(2));
     }
-    let pick = |from: usize, to: usize| -> Vec<i64> { (0..to).map(|i| (i * from / to) as i64).collect() };
+    let pick =
+        |from: usize, to: usize| -> Vec<i64> { (0..to).map(|i| (i * from / to) as i64).collect() };
     let device = mask.device();
     let index = |list: Vec<i64>| {
         let count = list.len();
-        Tensor::<1, burn::tensor::Int>::from_data(burn::tensor::TensorData::new(list, [count]), &device)
+        Tensor::<1, burn::tensor::Int>::from_data(
+            burn::tensor::TensorData::new(list, [count]),
+            &device,
+        )
     };
-    let resized = mask.clone().select(2, index(pick(h, lh))).select(3, index(pick(w, lw)));
+    let resized = mask
+        .clone()
+        .select(2, index(pick(h, lh)))
+        .select(3, index(pick(w, lw)));
     resized.reshape([n, lh * lw, 1])
 }
 
@@ -299,16 +377,36 @@ struct Asked {
 impl Asked {
     fn new(pipeline: &Pipeline, prompts: &[ConceptPrompt]) -> Self {
         let texts: Vec<String> = prompts.iter().map(|p| p.asks().to_owned()).collect();
-        let encoded: Vec<_> = texts.iter().map(|text| pipeline.tokenizer.encode(text)).collect();
-        let ends: Vec<usize> = encoded.iter().map(|e| e.length.saturating_sub(1).max(1)).collect();
-        let words = prompts.iter().zip(&encoded).zip(&ends).map(|((p, e), &end)| {
-            // What is asked beyond what stays: the words that an anchor does not share.
-            let other = pipeline.tokenizer.encode(&p.without());
-            let own = |&i: &usize| !other.ids[1..other.length.saturating_sub(1).max(1)].contains(&e.ids[i]);
-            let named: Vec<usize> = (1..end).filter(own).collect();
-            if named.is_empty() { (1..end.max(2)).collect() } else { named }
-        });
-        Self { hidden: pipeline.encode(&texts), words: words.collect(), ends }
+        let encoded: Vec<_> = texts
+            .iter()
+            .map(|text| pipeline.tokenizer.encode(text))
+            .collect();
+        let ends: Vec<usize> = encoded
+            .iter()
+            .map(|e| e.length.saturating_sub(1).max(1))
+            .collect();
+        let words = prompts
+            .iter()
+            .zip(&encoded)
+            .zip(&ends)
+            .map(|((p, e), &end)| {
+                // What is asked beyond what stays: the words that an anchor does not share.
+                let other = pipeline.tokenizer.encode(&p.without());
+                let own = |&i: &usize| {
+                    !other.ids[1..other.length.saturating_sub(1).max(1)].contains(&e.ids[i])
+                };
+                let named: Vec<usize> = (1..end).filter(own).collect();
+                if named.is_empty() {
+                    (1..end.max(2)).collect()
+                } else {
+                    named
+                }
+            });
+        Self {
+            hidden: pipeline.encode(&texts),
+            words: words.collect(),
+            ends,
+        }
     }
 
     fn hidden(&self, of: &[usize]) -> Tensor<3> {
@@ -323,26 +421,55 @@ impl Asked {
     /// the layers of a quarter of the latents' side (16 x 16 in SD 1.x; of all sizes, the nearest
     /// there is) and over heads and words, from the threshold's share of the way from its minimum
     /// to its maximum on.
-    fn mask(&self, frozen: &Pipeline, examples: &Examples, of: &[usize], threshold: f64) -> Tensor<4> {
+    fn mask(
+        &self,
+        frozen: &Pipeline,
+        examples: &Examples,
+        of: &[usize],
+        threshold: f64,
+    ) -> Tensor<4> {
         let mut watch = Watch::maps();
         let context = Context::from(self.hidden(of));
-        frozen.unet_network().forward_watched(examples.x.clone(), &labels(&examples.t), &context, &mut watch);
+        frozen.unet_network().forward_watched(
+            examples.x.clone(),
+            &labels(&examples.t),
+            &context,
+            &mut watch,
+        );
         let [n, _, h, w] = examples.x.dims();
         let wanted = (h * w / 16).max(16);
-        let size = watch.maps.iter().map(|map| map.dims()[2]).min_by_key(|&places| places.abs_diff(wanted)).unwrap_or(h * w);
-        let maps: Vec<Tensor<4>> = watch.maps.into_iter().filter(|map| map.dims()[2] == size).collect();
+        let size = watch
+            .maps
+            .iter()
+            .map(|map| map.dims()[2])
+            .min_by_key(|&places| places.abs_diff(wanted))
+            .unwrap_or(h * w);
+        let maps: Vec<Tensor<4>> = watch
+            .maps
+            .into_iter()
+            .filter(|map| map.dims()[2] == size)
+            .collect();
         let count = maps.len().max(1) as f64;
         // [n, heads, places, tokens] to [n, places, tokens]
-        let mean = maps.into_iter().map(|map| map.mean_dim(1).squeeze_dim::<3>(1)).reduce(|a, b| a + b);
+        let mean = maps
+            .into_iter()
+            .map(|map| map.mean_dim(1).squeeze_dim::<3>(1))
+            .reduce(|a, b| a + b);
         let mean = mean.unwrap_or_else(|| Tensor::ones([n, size, 1], &examples.x.device())) / count;
         let rows = (0..n).map(|i| {
             let own = mean.clone().narrow(0, i, 1);
-            let words: Vec<Tensor<3>> = self.words[of[i]].iter().map(|&word| own.clone().narrow(2, word, 1)).collect();
+            let words: Vec<Tensor<3>> = self.words[of[i]]
+                .iter()
+                .map(|&word| own.clone().narrow(2, word, 1))
+                .collect();
             attended(Tensor::cat(words, 2).mean_dim(2), threshold)
         });
         // The layer has the latents' proportions.
         let factor = ((h * w) as f64 / size as f64).sqrt();
-        let (lh, lw) = ((h as f64 / factor).round() as usize, (w as f64 / factor).round() as usize);
+        let (lh, lw) = (
+            (h as f64 / factor).round() as usize,
+            (w as f64 / factor).round() as usize,
+        );
         Tensor::cat(rows.collect(), 0).reshape([n, 1, lh, lw])
     }
 }
@@ -357,7 +484,9 @@ impl Options {
             ("sampling_steps", self.sampling_steps),
         ] {
             if value == 0 || value > 1_000_000 {
-                return Err(Error::input(format!("{name} is {value}, expected 1 to 1000000")));
+                return Err(Error::input(format!(
+                    "{name} is {value}, expected 1 to 1000000"
+                )));
             }
         }
         if self.rows > 1_000 || self.attack_steps > 10_000 {
@@ -385,7 +514,10 @@ impl Options {
                 )));
             }
         }
-        for (name, share) in [("mask_threshold", self.mask_threshold), ("attacked", self.attacked)] {
+        for (name, share) in [
+            ("mask_threshold", self.mask_threshold),
+            ("attacked", self.attacked),
+        ] {
             if !(0.0..=1.0).contains(&share) {
                 return Err(Error::input(format!("{name} is {share}, expected 0 to 1")));
             }
@@ -418,7 +550,11 @@ mod tests {
         assert_eq!(read(attended(map(), 0.3)), [0.0, 0.0, 1.0, 1.0]);
         assert_eq!(read(attended(map(), 1.0)), [0.0, 0.0, 0.0, 1.0]);
         assert_eq!(read(attended(map(), 0.0)), [1.0; 4]);
-        assert_eq!(read(attended(places(&[0.25; 4], [1, 4, 1]), 0.5)), [1.0; 4], "flat");
+        assert_eq!(
+            read(attended(places(&[0.25; 4], [1, 4, 1]), 0.5)),
+            [1.0; 4],
+            "flat"
+        );
     }
 
     // out = torch.tensor([[1., 2.], [3., 4.], [5., 6.], [7., 8.]]).T.reshape(1, 2, 2, 2)      # (1,
@@ -433,6 +569,9 @@ mod tests {
         // However few those are.
         let mask = places(&[0.0, 1.0, 1.0, 1.0], [1, 1, 2, 2]);
         assert_eq!(read(outside(added(), &mask)), [2.5]);
-        assert_eq!(read(outside(added(), &places(&[1.0; 4], [1, 1, 2, 2]))), [0.0]);
+        assert_eq!(
+            read(outside(added(), &places(&[1.0; 4], [1, 1, 2, 2]))),
+            [0.0]
+        );
     }
 }

@@ -97,11 +97,22 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         Variant::Paper => published,
         // Only as many replayed pairs are ever used as there are surrogates.
         Variant::Reference => {
-            let sets = Sets { retain_pictures: 1000, ..published.sets.clone() };
-            Options { fisher_pictures: 1000, sets, ..published }
+            let sets = Sets {
+                retain_pictures: 1000,
+                ..published.sets.clone()
+            };
+            Options {
+                fisher_pictures: 1000,
+                sets,
+                ..published
+            }
         }
         Variant::Fixed if !job.miniature => {
-            let sets = Sets { relabel: Relabel::Nearest, dropout: 0.1, ..published.sets.clone() };
+            let sets = Sets {
+                relabel: Relabel::Nearest,
+                dropout: 0.1,
+                ..published.sets.clone()
+            };
             Options { sets, ..published }
         }
         Variant::Fixed => Options {
@@ -112,7 +123,10 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             lambda: 0.25,
             fisher_pictures: 32,
             fisher_timesteps: 50,
-            sets: Sets { pictures: 64, ..Sets::miniature(job.concepts) },
+            sets: Sets {
+                pictures: 64,
+                ..Sets::miniature(job.concepts)
+            },
             ..published
         },
     }
@@ -127,7 +141,11 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let trainable = forget::of_unet(&options.train_method, "Selective Amnesia")?;
     options.train_method = trainable.name.into();
     options.check(job)?;
-    checks::keeping(job, options.gamma > 0.0 || options.lambda > 0.0, "a gamma or a lambda above 0")?;
+    checks::keeping(
+        job,
+        options.gamma > 0.0 || options.lambda > 0.0,
+        "a gamma or a lambda above 0",
+    )?;
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
 
     let sets = &options.sets;
@@ -135,22 +153,45 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let replayed = Set::to_keep(job, sets)?;
     let (frozen, seed) = (job.pipeline, job.seed);
     let before = passes::values(frozen, trainable)?;
-    let fisher = if options.lambda > 0.0 { fisher(job, &options, &replayed)? } else { Gradients::new() };
+    let fisher = if options.lambda > 0.0 {
+        fisher(job, &options, &replayed)?
+    } else {
+        Gradients::new()
+    };
 
     let mut terms = vec![Term::Surrogate];
     terms.extend((options.gamma > 0.0).then_some(Term::Replay));
     terms.extend((options.lambda > 0.0).then_some(Term::Fisher));
     let mut loss = |edited: &Pipeline, step: usize, which: usize| match terms[which] {
         Term::Surrogate => surrogates.loss(frozen, edited, sets.batch, seed, step),
-        Term::Replay => Ok(replayed.loss(frozen, edited, sets.retain_batch, seed, step)? * options.gamma),
+        Term::Replay => {
+            Ok(replayed.loss(frozen, edited, sets.retain_batch, seed, step)? * options.gamma)
+        }
         Term::Fisher => Ok(moved(edited, &before, &fisher) * options.lambda),
     };
-    let steps =
-        Train { adam: Adam::decoupled(), ..Train::new(trainable, options.iterations, options.lr, options.lr_schedule, "sa") };
-    let mut total = |all: Vec<Gradients>| all.into_iter().fold(Gradients::new(), |sum, g| plus(sum, g, 1.0));
+    let steps = Train {
+        adam: Adam::decoupled(),
+        ..Train::new(
+            trainable,
+            options.iterations,
+            options.lr,
+            options.lr_schedule,
+            "sa",
+        )
+    };
+    let mut total = |all: Vec<Gradients>| {
+        all.into_iter()
+            .fold(Gradients::new(), |sum, g| plus(sum, g, 1.0))
+    };
     let values = train_several(job, steps, terms.len(), &mut loss, &mut total)?;
-    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
-    Ok(Edit::of_values(job.about("sa", recorded), trainable.component, job.pipeline, values))
+    let recorded = serde_json::to_value(&options)
+        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit::of_values(
+        job.about("sa", recorded),
+        trainable.component,
+        job.pipeline,
+        values,
+    ))
 }
 
 /// The parts of the loss.
@@ -164,12 +205,22 @@ enum Term {
 impl Options {
     fn check(&self, job: &Job<'_>) -> Result<()> {
         self.sets.check()?;
-        forget::check_counts(&[("iterations", self.iterations), ("fisher_pictures", self.fisher_pictures)])?;
+        forget::check_counts(&[
+            ("iterations", self.iterations),
+            ("fisher_pictures", self.fisher_pictures),
+        ])?;
         let all = job.pipeline.schedule.num_train_timesteps();
         if self.fisher_timesteps == 0 || self.fisher_timesteps > all {
-            return Err(Error::input(format!("fisher_timesteps is {}, expected 1 to {all}", self.fisher_timesteps)));
+            return Err(Error::input(format!(
+                "fisher_timesteps is {}, expected 1 to {all}",
+                self.fisher_timesteps
+            )));
         }
-        forget::check_numbers(&[("lr", self.lr, f64::MIN_POSITIVE), ("lambda", self.lambda, 0.0), ("gamma", self.gamma, 0.0)])
+        forget::check_numbers(&[
+            ("lr", self.lr, f64::MIN_POSITIVE),
+            ("lambda", self.lambda, 0.0),
+            ("gamma", self.gamma, 0.0),
+        ])
     }
 }
 
@@ -179,7 +230,10 @@ impl Options {
 /// If the caller interrupts.
 pub fn fisher(job: &mut Job<'_>, options: &Options, replayed: &Set) -> Result<Gradients> {
     let (frozen, seed) = (job.pipeline, job.seed);
-    let values = passes::values(frozen, forget::of_unet(&options.train_method, "Selective Amnesia")?)?;
+    let values = passes::values(
+        frozen,
+        forget::of_unet(&options.train_method, "Selective Amnesia")?,
+    )?;
     let timesteps = options.fisher_timesteps;
     let pictures = options.fisher_pictures.min(replayed.len());
     let scale = frozen.schedule.num_train_timesteps() as f64 / timesteps as f64;
@@ -188,7 +242,9 @@ pub fn fisher(job: &mut Job<'_>, options: &Options, replayed: &Set) -> Result<Gr
     });
     passes::sum(job, "fisher", &content, pictures, &mut |picture| {
         let gradient = replayed.gradient_over_time(frozen, &values, timesteps, seed, picture)?;
-        let squared = |(name, g): (String, burn::tensor::Tensor<1>)| (name, (g * scale).powi_scalar(2) / pictures as f64);
+        let squared = |(name, g): (String, burn::tensor::Tensor<1>)| {
+            (name, (g * scale).powi_scalar(2) / pictures as f64)
+        };
         Ok(gradient.into_iter().map(squared).collect())
     })
 }

@@ -96,11 +96,21 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     match variant {
         Variant::Paper => published,
         // A fixed other class, not a random one.
-        Variant::Reference => {
-            Options { alpha: 0.1, sets: Sets { relabel: Relabel::Nearest, ..published.sets.clone() }, ..published }
-        }
+        Variant::Reference => Options {
+            alpha: 0.1,
+            sets: Sets {
+                relabel: Relabel::Nearest,
+                ..published.sets.clone()
+            },
+            ..published
+        },
         Variant::Fixed if !job.miniature => {
-            let sets = Sets { relabel: Relabel::Nearest, target: Pull::Frozen, dropout: 0.1, ..published.sets.clone() };
+            let sets = Sets {
+                relabel: Relabel::Nearest,
+                target: Pull::Frozen,
+                dropout: 0.1,
+                ..published.sets.clone()
+            };
             Options { sets, ..published }
         }
         Variant::Fixed => Options {
@@ -131,21 +141,47 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let sets = &options.sets;
     let forgotten = Set::of_concepts(job, sets)?;
     let kept = Set::to_keep(job, sets)?;
-    let mask = if options.top < 1.0 { Some(mask(job, &options, &forgotten)?) } else { None };
-    let steps =
-        Train { mask: mask.as_ref(), ..Train::new(trainable, options.iterations, options.lr, options.lr_schedule, "salun") };
-    let values = train_both(job, steps, sets, &forgotten, &kept, &mut |forget, keep| plus(forget, keep, options.alpha))?;
-    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
-    Ok(Edit::of_values(job.about("salun", recorded), trainable.component, job.pipeline, values))
+    let mask = if options.top < 1.0 {
+        Some(mask(job, &options, &forgotten)?)
+    } else {
+        None
+    };
+    let steps = Train {
+        mask: mask.as_ref(),
+        ..Train::new(
+            trainable,
+            options.iterations,
+            options.lr,
+            options.lr_schedule,
+            "salun",
+        )
+    };
+    let values = train_both(job, steps, sets, &forgotten, &kept, &mut |forget, keep| {
+        plus(forget, keep, options.alpha)
+    })?;
+    let recorded = serde_json::to_value(&options)
+        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit::of_values(
+        job.about("salun", recorded),
+        trainable.component,
+        job.pipeline,
+        values,
+    ))
 }
 
 impl Options {
     fn check(&self) -> Result<()> {
         self.sets.check()?;
-        forget::check_counts(&[("iterations", self.iterations), ("mask_passes", self.mask_passes)])?;
+        forget::check_counts(&[
+            ("iterations", self.iterations),
+            ("mask_passes", self.mask_passes),
+        ])?;
         if !(self.top > 0.0 && self.top <= 1.0) {
-            return Err(Error::input(format!("top is {}, expected more than 0 and at most 1", self.top))
-                .with_hint("it is the share of numbers that move; 1 is SalUn without a mask"));
+            return Err(Error::input(format!(
+                "top is {}, expected more than 0 and at most 1",
+                self.top
+            ))
+            .with_hint("it is the share of numbers that move; 1 is SalUn without a mask"));
         }
         forget::check_numbers(&[
             ("lr", self.lr, f64::MIN_POSITIVE),
@@ -175,6 +211,13 @@ fn salience(job: &mut Job<'_>, options: &Options, forgotten: &Set) -> Result<Gra
     });
     passes::sum(job, "salience", &content, batches, &mut |k| {
         // Other noise than the training's.
-        forgotten.denoising_gradient(frozen, &values, guidance, batch, stream(seed, "salun/salience").seed(), k)
+        forgotten.denoising_gradient(
+            frozen,
+            &values,
+            guidance,
+            batch,
+            stream(seed, "salun/salience").seed(),
+            k,
+        )
     })
 }

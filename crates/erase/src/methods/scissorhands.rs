@@ -152,8 +152,17 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         Variant::Paper => published,
         // Its loaders give the same first batch at every step.
         Variant::Reference => {
-            let sets = Sets { pictures: 16, retain_pictures: 16, ..published.sets.clone() };
-            Options { within: Within::Published, projection: false, sets, ..published }
+            let sets = Sets {
+                pictures: 16,
+                retain_pictures: 16,
+                ..published.sets.clone()
+            };
+            Options {
+                within: Within::Published,
+                projection: false,
+                sets,
+                ..published
+            }
         }
         Variant::Fixed if !job.miniature => {
             let sets = Sets {
@@ -204,24 +213,47 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     };
     let steps = Train {
         start: Some(&trimmed),
-        ..Train::new(trainable, options.iterations, options.lr, options.lr_schedule, "scissorhands")
+        ..Train::new(
+            trainable,
+            options.iterations,
+            options.lr,
+            options.lr_schedule,
+            "scissorhands",
+        )
     };
     let values = train_both(job, steps, sets, &forgotten, &kept, &mut |forget, keep| {
         let forget = plus(Gradients::new(), forget, sign);
         let repair = plus(keep, forget.clone(), options.lambda);
-        if options.projection { without_conflict(repair, &forget, Scope::Whole) } else { repair }
+        if options.projection {
+            without_conflict(repair, &forget, Scope::Whole)
+        } else {
+            repair
+        }
     })?;
-    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
-    Ok(Edit::of_values(job.about("scissorhands", recorded), trainable.component, job.pipeline, values))
+    let recorded = serde_json::to_value(&options)
+        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit::of_values(
+        job.about("scissorhands", recorded),
+        trainable.component,
+        job.pipeline,
+        values,
+    ))
 }
 
 impl Options {
     fn check(&self) -> Result<()> {
         self.sets.check()?;
-        forget::check_counts(&[("draws", self.draws), ("draw_batch", self.draw_batch), ("iterations", self.iterations)])?;
+        forget::check_counts(&[
+            ("draws", self.draws),
+            ("draw_batch", self.draw_batch),
+            ("iterations", self.iterations),
+        ])?;
         if !(0.0..1.0).contains(&self.sparsity) {
-            return Err(Error::input(format!("sparsity is {}, expected at least 0 and less than 1", self.sparsity))
-                .with_hint("it is the share of numbers that stay; 0.995 draws one of 200 anew"));
+            return Err(Error::input(format!(
+                "sparsity is {}, expected at least 0 and less than 1",
+                self.sparsity
+            ))
+            .with_hint("it is the share of numbers that stay; 0.995 draws one of 200 anew"));
         }
         forget::check_numbers(&[
             ("lr", self.lr, f64::MIN_POSITIVE),
@@ -235,7 +267,12 @@ impl Options {
 ///
 /// # Errors
 /// If the model has none of the blocks in which numbers are drawn anew, or the caller interrupts.
-pub fn trimmed(job: &mut Job<'_>, options: &Options, trainable: Trainable, forgotten: &Set) -> Result<(Pipeline, usize)> {
+pub fn trimmed(
+    job: &mut Job<'_>,
+    options: &Options,
+    trainable: Trainable,
+    forgotten: &Set,
+) -> Result<(Pipeline, usize)> {
     let (frozen, seed) = (job.pipeline, job.seed);
     let values = passes::values(frozen, trainable)?;
     let (guidance, batch) = (options.sensitivity_guidance, options.draw_batch);
@@ -243,11 +280,22 @@ pub fn trimmed(job: &mut Job<'_>, options: &Options, trainable: Trainable, forgo
         "pictures": forgotten.content(), "guidance": guidance, "batch": batch, "tensors": options.train_method, "seed": seed
     });
     let summed = passes::sum(job, "sensitivity", &content, options.draws, &mut |k| {
-        let gradient =
-            forgotten.denoising_gradient(frozen, &values, guidance, batch, stream(seed, "scissorhands/sensitivity").seed(), k)?;
-        Ok(gradient.into_iter().map(|(name, g)| (name, g.abs())).collect())
+        let gradient = forgotten.denoising_gradient(
+            frozen,
+            &values,
+            guidance,
+            batch,
+            stream(seed, "scissorhands/sensitivity").seed(),
+            k,
+        )?;
+        Ok(gradient
+            .into_iter()
+            .map(|(name, g)| (name, g.abs()))
+            .collect())
     })?;
-    let sensitivity = summed.into_iter().filter_map(|(name, s)| Some((name.clone(), (s * values.get(&name)?.clone()).abs())));
+    let sensitivity = summed
+        .into_iter()
+        .filter_map(|(name, s)| Some((name.clone(), (s * values.get(&name)?.clone()).abs())));
     let mask = most_salient(&sensitivity.collect(), 1.0 - options.sparsity)?;
 
     let mut trimmed = frozen.clone();
@@ -256,19 +304,31 @@ pub fn trimmed(job: &mut Job<'_>, options: &Options, trainable: Trainable, forgo
     for (i, (name, mask)) in mask.into_iter().enumerate() {
         let here = match options.within {
             Within::Trained => true,
-            Within::Published => name.contains("attn1") && PUBLISHED.iter().any(|block| name.starts_with(block)),
+            Within::Published => {
+                name.contains("attn1") && PUBLISHED.iter().any(|block| name.starts_with(block))
+            }
         };
-        let (true, Some(old), Some(weight)) = (here, values.get(&name), frozen.unet.weights.get(&name)) else { continue };
+        let (true, Some(old), Some(weight)) =
+            (here, values.get(&name), frozen.unet.weights.get(&name))
+        else {
+            continue;
+        };
         places += 1;
-        let drawn = drawn(options.redraw, &weight.shape, stream(seed, "scissorhands/redrawn").at(i));
+        let drawn = drawn(
+            options.redraw,
+            &weight.shape,
+            stream(seed, "scissorhands/redrawn").at(i),
+        );
         let new = Tensor::<1>::from_data(TensorData::new(drawn, old.dims()), frozen.device());
         count += mask.clone().sum().into_scalar::<f32>() as usize;
         let value = old.clone() * (mask.clone() * -1.0 + 1.0) + new * mask;
         trimmed.unet.weights.replace(&name, value)?;
     }
     if places == 0 {
-        return Err(Error::input("the model has none of the layers that the published code draws anew")
-            .with_hint("--set within=trained draws anew wherever numbers are ranked"));
+        return Err(Error::input(
+            "the model has none of the layers that the published code draws anew",
+        )
+        .with_hint("--set within=trained draws anew wherever numbers are ranked"));
     }
     Ok((trimmed, count))
 }
@@ -283,12 +343,17 @@ fn drawn(how: Redraw, shape: &[usize], seed: u64) -> Vec<f32> {
     match how {
         Redraw::Kaiming => {
             let bound = (6.0 / shape[1..].iter().product::<usize>() as f64).sqrt();
-            rng.uniform(n).into_iter().map(|u| ((f64::from(u) * 2.0 - 1.0) * bound) as f32).collect()
+            rng.uniform(n)
+                .into_iter()
+                .map(|u| ((f64::from(u) * 2.0 - 1.0) * bound) as f32)
+                .collect()
         }
         Redraw::Normal => {
             // Beyond two deviations lie 5%: those are drawn again.
             let mut values = rng.normal(n);
-            while let Some(far) = Some(values.iter().filter(|v| v.abs() > 2.0).count()).filter(|&far| far > 0) {
+            while let Some(far) =
+                Some(values.iter().filter(|v| v.abs() > 2.0).count()).filter(|&far| far > 0)
+            {
                 let mut again = rng.normal(far).into_iter();
                 for value in values.iter_mut().filter(|v| v.abs() > 2.0) {
                     *value = again.next().unwrap_or(0.0);

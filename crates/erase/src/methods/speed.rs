@@ -152,8 +152,19 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
     };
     let published = match task {
         Task::Few => few,
-        Task::Celebrity => Options { lambda: 0.05, threshold: 1e-4, filter: false, ..few },
-        Task::Nudity => Options { rows: EditedRows::All, retained: RetainedRows::Empty, lambda: 0.7, ridge: 0.5, ..few },
+        Task::Celebrity => Options {
+            lambda: 0.05,
+            threshold: 1e-4,
+            filter: false,
+            ..few
+        },
+        Task::Nudity => Options {
+            rows: EditedRows::All,
+            retained: RetainedRows::Empty,
+            lambda: 0.7,
+            ridge: 0.5,
+            ..few
+        },
     };
     Ok(match variant {
         Variant::Fixed if job.miniature && task == Task::Few => Options {
@@ -177,10 +188,25 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let options: Options = job.options(&defaults(job, variant)?)?;
     options.check()?;
-    checks::captioned(job, options.retained != RetainedRows::Empty, "--set retained=last or retained=all")?;
+    checks::captioned(
+        job,
+        options.retained != RetainedRows::Empty,
+        "--set retained=last or retained=all",
+    )?;
     let parts = Parts::of(job, &options)?;
-    let layers = closed_form::layers(job, if options.keys { KEYS_AND_VALUES } else { VALUES });
-    job.tell(Event::Stage { name: "solving", total: layers.len(), done: 0 })?;
+    let layers = closed_form::layers(
+        job,
+        if options.keys {
+            KEYS_AND_VALUES
+        } else {
+            VALUES
+        },
+    );
+    job.tell(Event::Stage {
+        name: "solving",
+        total: layers.len(),
+        done: 0,
+    })?;
     let retained = if options.refine {
         Retained::Refined(parts.plain()?)
     } else {
@@ -192,18 +218,29 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             Retained::All(basis) => basis.clone(),
             Retained::Refined(plain) => {
                 let seed = stream(job.seed, "speed/perturbations").at(index);
-                free(&parts.refined(&layer.matrix, plain, &options, seed)?, options.threshold)?
+                free(
+                    &parts.refined(&layer.matrix, plain, &options, seed)?,
+                    options.threshold,
+                )?
             }
         };
         let (addition, condition) = parts.addition(&layer.matrix, basis.as_ref())?;
         worst = worst.max(condition);
         room.push(basis.ncols());
         new.push(&layer.matrix + addition);
-        job.tell(Event::Step { done: index + 1, loss: None })?;
+        job.tell(Event::Step {
+            done: index + 1,
+            loss: None,
+        })?;
     }
-    let (least, most) = (room.iter().min().copied().unwrap_or(0), room.iter().max().copied().unwrap_or(0));
+    let (least, most) = (
+        room.iter().min().copied().unwrap_or(0),
+        room.iter().max().copied().unwrap_or(0),
+    );
     let width = parts.targets.nrows();
-    job.tell(Event::Detail(&format!("condition number {worst:.3e}; {least} to {most} of {width} directions are free")))?;
+    job.tell(Event::Detail(&format!(
+        "condition number {worst:.3e}; {least} to {most} of {width} directions are free"
+    )))?;
     let recorded = closed_form::recorded(job, &options)?;
     closed_form::finish(job, METHOD.id, recorded, &layers, new)
 }
@@ -217,7 +254,10 @@ impl Options {
             ("ridge", self.ridge),
         ])?;
         if self.perturbations > 10_000 {
-            return Err(Error::input(format!("perturbations is {}, expected 0 to 10000", self.perturbations)));
+            return Err(Error::input(format!(
+                "perturbations is {}, expected 0 to 10000",
+                self.perturbations
+            )));
         }
         Ok(())
     }
@@ -252,39 +292,60 @@ impl Parts {
     fn of(job: &mut Job<'_>, options: &Options) -> Result<Self> {
         let width = job.pipeline.text_encoder.config.hidden_size;
         let aligned = options.rows == EditedRows::Aligned;
-        let pairs = if aligned { closed_form::contrasts(job.concepts) } else { closed_form::prompt_pairs(job.concepts, false) };
+        let pairs = if aligned {
+            closed_form::contrasts(job.concepts)
+        } else {
+            closed_form::prompt_pairs(job.concepts, false)
+        };
         let pairs = closed_form::encode_pairs(job, &pairs, 0.0)?;
         let rows = pairs.iter().map(|pair| match options.rows {
             EditedRows::Last => (pair.c.word(), pair.g.word()),
             EditedRows::Aligned => pair.rows(&closed_form::align(&pair.c, &pair.g)),
-            EditedRows::All => (pair.c.at(1..pair.c.rows.nrows()), pair.g.at(1..pair.g.rows.nrows())),
+            EditedRows::All => (
+                pair.c.at(1..pair.c.rows.nrows()),
+                pair.g.at(1..pair.g.rows.nrows()),
+            ),
         });
         let (t, a): (Vec<_>, Vec<_>) = rows.unzip();
         let (t, a) = (subspace::stacked(&t, width), subspace::stacked(&a, width));
         // The published mean is over concepts; ours, of aligned rows, over all of them.
-        let count = if options.rows == EditedRows::Aligned { t.nrows() } else { pairs.len() };
+        let count = if options.rows == EditedRows::Aligned {
+            t.nrows()
+        } else {
+            pairs.len()
+        };
         let mean = 1.0 / count.max(1) as f64;
 
         let empty = closed_form::encode(job, &[String::new()])?;
         let fixed = empty.iter().map(|empty| {
             let others = empty.at(1..empty.rows.nrows());
-            subspace::stacked(&[empty.at(0..1), centroids(&others, options.centroids)], width)
+            subspace::stacked(
+                &[empty.at(0..1), centroids(&others, options.centroids)],
+                width,
+            )
         });
         let fixed = subspace::stacked(&fixed.collect::<Vec<_>>(), width);
         let prompts: Vec<String> = job.preserve.iter().flat_map(Concept::asked).collect();
         let all = options.retained != RetainedRows::Last;
-        let preserved = closed_form::encode(job, &prompts)?.into_iter().map(|p| if all { p.rows } else { p.word() });
+        let preserved = closed_form::encode(job, &prompts)?
+            .into_iter()
+            .map(|p| if all { p.rows } else { p.word() });
         let preserved = subspace::stacked(&preserved.collect::<Vec<_>>(), width);
         let retained = match options.retained {
             RetainedRows::Last => closed_form::caption_rows(job, Positions::LastWord)?,
             RetainedRows::All => closed_form::caption_rows(job, Positions::All)?,
-            RetainedRows::Empty => {
-                subspace::stacked(&empty.iter().map(|empty| empty.at(1..empty.rows.nrows())).collect::<Vec<_>>(), width)
-            }
+            RetainedRows::Empty => subspace::stacked(
+                &empty
+                    .iter()
+                    .map(|empty| empty.at(1..empty.rows.nrows()))
+                    .collect::<Vec<_>>(),
+                width,
+            ),
         };
         if retained.nrows() + preserved.nrows() == 0 {
-            return Err(Error::input("the retain set is empty")
-                .with_hint("say what to keep with --preserve or --captions; without it UCE is the same"));
+            return Err(Error::input("the retain set is empty").with_hint(
+                "say what to keep with --preserve or --captions; without it UCE is the same",
+            ));
         }
         Ok(Self {
             moves: faer::Scale((1.0 + options.overshoot) * mean) * ((&a - &t).transpose() * &t),
@@ -300,7 +361,8 @@ impl Parts {
     /// The mean of `k k^T` of the whole retain set.
     fn covariance_of_all(&self) -> Mat<f64> {
         let n = self.retained.nrows() + self.preserved.nrows();
-        let sum = self.retained.transpose() * &self.retained + self.preserved.transpose() * &self.preserved;
+        let sum = self.retained.transpose() * &self.retained
+            + self.preserved.transpose() * &self.preserved;
         faer::Scale(1.0 / n.max(1) as f64) * sum
     }
 
@@ -311,27 +373,45 @@ impl Parts {
     }
 
     /// The mean of `k k^T` of the refined retain set of one matrix.
-    fn refined(&self, matrix: &Mat<f64>, plain: &Llt<f64>, options: &Options, seed: u64) -> Result<Mat<f64>> {
+    fn refined(
+        &self,
+        matrix: &Mat<f64>,
+        plain: &Llt<f64>,
+        options: &Options,
+        seed: u64,
+    ) -> Result<Mat<f64>> {
         // The edit without the projection, as a map of rows: k -> edit k.
         let edit = plain.solve((matrix * &self.moves).transpose());
         let moved = &self.retained * &edit;
-        let lengths: Vec<f64> = (0..moved.nrows()).map(|i| moved.row(i).squared_norm_l2().sqrt()).collect();
-        let kept = if options.filter { above_mean(&lengths) } else { (0..lengths.len()).collect() };
+        let lengths: Vec<f64> = (0..moved.nrows())
+            .map(|i| moved.row(i).squared_norm_l2().sqrt())
+            .collect();
+        let kept = if options.filter {
+            above_mean(&lengths)
+        } else {
+            (0..lengths.len()).collect()
+        };
 
         let (_, seen) = subspace::eigen(&(matrix.transpose() * matrix))?;
         let blind = seen.get(.., 0..1).to_owned();
         let slip = blind.transpose() * &edit;
         let slip_squared = slip.squared_norm_l2();
         let along = &moved * slip.transpose();
-        let shifts: Vec<f64> =
-            TorchRng::new(seed).normal((kept.len() * options.perturbations).max(16)).into_iter().map(f64::from).collect();
-        let candidates: Vec<(usize, f64)> =
-            (0..kept.len() * options.perturbations).map(|at| (at / options.perturbations, shifts[at])).collect();
+        let shifts: Vec<f64> = TorchRng::new(seed)
+            .normal((kept.len() * options.perturbations).max(16))
+            .into_iter()
+            .map(f64::from)
+            .collect();
+        let candidates: Vec<(usize, f64)> = (0..kept.len() * options.perturbations)
+            .map(|at| (at / options.perturbations, shifts[at]))
+            .collect();
         let reaches: Vec<f64> = candidates
             .iter()
             .map(|&(at, z)| {
                 let i = kept[at];
-                (lengths[i].powi(2) + 2.0 * z * along[(i, 0)] + z * z * slip_squared).max(0.0).sqrt()
+                (lengths[i].powi(2) + 2.0 * z * along[(i, 0)] + z * z * slip_squared)
+                    .max(0.0)
+                    .sqrt()
             })
             .collect();
 
@@ -379,7 +459,10 @@ impl Parts {
             let multiplier = constraint.solve(reached.transpose() * &wanted);
             wanted -= fixed * multiplier;
         }
-        Ok((factor.solve(wanted).transpose() * basis.transpose(), condition))
+        Ok((
+            factor.solve(wanted).transpose() * basis.transpose(),
+            condition,
+        ))
     }
 }
 
@@ -387,10 +470,15 @@ impl Parts {
 /// threshold.
 fn free(covariance: &Mat<f64>, threshold: f64) -> Result<Mat<f64>> {
     let (values, vectors) = subspace::eigen(covariance)?;
-    let count = values.iter().take_while(|value| value.max(0.0) < threshold).count();
+    let count = values
+        .iter()
+        .take_while(|value| value.max(0.0) < threshold)
+        .count();
     if count == 0 {
-        return Err(Error::input(format!("the retain set uses every direction more than threshold {threshold}"))
-            .with_hint("give threshold a larger value, or retain fewer captions"));
+        return Err(Error::input(format!(
+            "the retain set uses every direction more than threshold {threshold}"
+        ))
+        .with_hint("give threshold a larger value, or retain fewer captions"));
     }
     Ok(vectors.get(.., 0..count).to_owned())
 }
@@ -410,8 +498,14 @@ fn centroids(rows: &Mat<f64>, n: usize) -> Mat<f64> {
     let mut places = vec![usize::MAX; count];
     for _ in 0..ROUNDS {
         let nearest = |i: usize| {
-            let far = |c: usize| (0..width).map(|j| (rows[(i, j)] - centres[(c, j)]).powi(2)).sum::<f64>();
-            (0..n).min_by(|&a, &b| far(a).total_cmp(&far(b))).unwrap_or(0)
+            let far = |c: usize| {
+                (0..width)
+                    .map(|j| (rows[(i, j)] - centres[(c, j)]).powi(2))
+                    .sum::<f64>()
+            };
+            (0..n)
+                .min_by(|&a, &b| far(a).total_cmp(&far(b)))
+                .unwrap_or(0)
         };
         let found: Vec<usize> = (0..count).map(nearest).collect();
         if found == places {
@@ -422,7 +516,8 @@ fn centroids(rows: &Mat<f64>, n: usize) -> Mat<f64> {
             let members: Vec<usize> = (0..count).filter(|&i| places[i] == c).collect();
             if !members.is_empty() {
                 for j in 0..width {
-                    centres[(c, j)] = members.iter().map(|&i| rows[(i, j)]).sum::<f64>() / members.len() as f64;
+                    centres[(c, j)] =
+                        members.iter().map(|&i| rows[(i, j)]).sum::<f64>() / members.len() as f64;
                 }
             }
         }
@@ -478,7 +573,9 @@ mod tests {
         assert_eq!(basis.ncols(), 12 - 6);
         let p = subspace::projector(basis.as_ref());
         assert!((&p * &p - &p).norm_l2() < 1e-13, "idempotent");
-        assert!((&parts.retained * &p).norm_l2() < 1e-6 && (&parts.preserved * &p).norm_l2() < 1e-6);
+        assert!(
+            (&parts.retained * &p).norm_l2() < 1e-6 && (&parts.preserved * &p).norm_l2() < 1e-6
+        );
         // A smaller threshold frees less, and none frees nothing.
         let error = free(&parts.covariance_of_all(), 0.0).unwrap_err();
         assert!(error.to_string().contains("threshold 0") && error.hint().is_some());
@@ -494,13 +591,20 @@ mod tests {
             parts.ridge = ridge;
             let p = subspace::projector(basis.as_ref());
             let k = parts.fixed.transpose().to_owned();
-            let inverse = |a: &Mat<f64>| a.partial_piv_lu().solve(Mat::<f64>::identity(a.nrows(), a.nrows()));
+            let inverse = |a: &Mat<f64>| {
+                a.partial_piv_lu()
+                    .solve(Mat::<f64>::identity(a.nrows(), a.nrows()))
+            };
             let m = inverse(&regression::ridge(&(&parts.targets * &p), parts.lambda));
             let core = inverse(&regression::ridge(&(k.transpose() * &p * &m * &k), ridge));
             let q = Mat::<f64>::identity(12, 12) - &m * &k * core * k.transpose() * &p;
             let printed = &w * &parts.moves * &p * q * m;
             let (found, condition) = parts.addition(&w, basis.as_ref()).unwrap();
-            assert!((&found - &printed).norm_l2() < 1e-9 * printed.norm_l2(), "{}", (&found - &printed).norm_l2());
+            assert!(
+                (&found - &printed).norm_l2() < 1e-9 * printed.norm_l2(),
+                "{}",
+                (&found - &printed).norm_l2()
+            );
             assert!(printed.norm_l2() > 0.1 && condition > 1.0);
             // What is fixed stays unless it may give way, and nothing happens outside of the free
             // directions.
@@ -513,7 +617,14 @@ mod tests {
     fn lambda_goes_from_nothing_to_everything() {
         let w = random(7, 12, 6);
         let all = Mat::<f64>::identity(12, 12);
-        let size = |lambda: f64| parts(lambda).0.addition(&w, all.as_ref()).unwrap().0.norm_l2();
+        let size = |lambda: f64| {
+            parts(lambda)
+                .0
+                .addition(&w, all.as_ref())
+                .unwrap()
+                .0
+                .norm_l2()
+        };
         assert!(size(1e12) < 1e-9 && (size(1e6) / size(1e7) - 10.0).abs() < 0.01);
         // Without a price both concepts become their anchors, one or several at once, although four
         // rows are equalities.
@@ -537,44 +648,96 @@ mod tests {
         parts.retained = random(9, 12, 8);
         let w = random(20, 12, 6);
         let options = options();
-        let found = parts.refined(&w, &parts.plain().unwrap(), &options, 77).unwrap();
+        let found = parts
+            .refined(&w, &parts.plain().unwrap(), &options, 77)
+            .unwrap();
 
         // The rows one by one.
         // The published edit without the projection divides by C_tt + I at every lambda.
-        let inverse = regression::ridge(&parts.targets, 1.0).partial_piv_lu().solve(Mat::<f64>::identity(12, 12));
+        let inverse = regression::ridge(&parts.targets, 1.0)
+            .partial_piv_lu()
+            .solve(Mat::<f64>::identity(12, 12));
         let edit = &w * &parts.moves * inverse;
         let reach = |row: &Mat<f64>| (row * edit.transpose()).norm_l2();
         let row = |i: usize| parts.retained.get(i..i + 1, ..).to_owned();
         let mean = (0..9).map(|i| reach(&row(i))).sum::<f64>() / 9.0;
         let kept: Vec<Mat<f64>> = (0..9).map(row).filter(|r| reach(r) >= mean).collect();
         assert!(kept.len() > 1 && kept.len() < 9);
-        let blind = w.thin_svd().unwrap().V().get(.., 11..12).transpose().to_owned();
+        let blind = w
+            .thin_svd()
+            .unwrap()
+            .V()
+            .get(.., 11..12)
+            .transpose()
+            .to_owned();
         let draws = TorchRng::new(77).normal((kept.len() * 10).max(16));
         // The sign of a singular vector is free; the eigenvectors' is what the seed's numbers refer
         // to.
         let sets = [1.0, -1.0].map(|sign| {
-            let candidates: Vec<Mat<f64>> =
-                (0..kept.len() * 10).map(|at| &kept[at / 10] + faer::Scale(sign * f64::from(draws[at])) * &blind).collect();
+            let candidates: Vec<Mat<f64>> = (0..kept.len() * 10)
+                .map(|at| &kept[at / 10] + faer::Scale(sign * f64::from(draws[at])) * &blind)
+                .collect();
             let mean = candidates.iter().map(reach).sum::<f64>() / candidates.len() as f64;
-            let chosen: Vec<Mat<f64>> = candidates.into_iter().filter(|r| reach(r) >= mean).collect();
-            let all: Vec<Mat<f64>> = kept.iter().cloned().chain(chosen).chain([parts.preserved.clone()]).collect();
+            let chosen: Vec<Mat<f64>> = candidates
+                .into_iter()
+                .filter(|r| reach(r) >= mean)
+                .collect();
+            let all: Vec<Mat<f64>> = kept
+                .iter()
+                .cloned()
+                .chain(chosen)
+                .chain([parts.preserved.clone()])
+                .collect();
             let all = subspace::stacked(&all, 12);
             faer::Scale(1.0 / all.nrows() as f64) * (all.transpose() * &all)
         });
-        assert!(sets.iter().any(|set| (set - &found).norm_l2() < 1e-9), "one of the two signs");
         assert!(
-            (parts.refined(&w, &parts.plain().unwrap(), &options, 78).unwrap() - &found).norm_l2() > 1e-6,
+            sets.iter().any(|set| (set - &found).norm_l2() < 1e-9),
+            "one of the two signs"
+        );
+        assert!(
+            (parts
+                .refined(&w, &parts.plain().unwrap(), &options, 78)
+                .unwrap()
+                - &found)
+                .norm_l2()
+                > 1e-6,
             "another seed, other perturbations"
         );
         // Without the filter all rows, and perturbations of all; without those, the mean of what is
         // retained.
-        let unfiltered = Options { filter: false, perturbations: 0, ..options.clone() };
-        let found = parts.refined(&w, &parts.plain().unwrap(), &unfiltered, 77).unwrap();
+        let unfiltered = Options {
+            filter: false,
+            perturbations: 0,
+            ..options.clone()
+        };
+        let found = parts
+            .refined(&w, &parts.plain().unwrap(), &unfiltered, 77)
+            .unwrap();
         assert!((found - parts.covariance_of_all()).norm_l2() < 1e-9);
         // Without perturbations the rows alone.
-        let plain = parts.refined(&w, &parts.plain().unwrap(), &Options { perturbations: 0, ..options }, 77).unwrap();
-        let all = subspace::stacked(&kept.into_iter().chain([parts.preserved.clone()]).collect::<Vec<_>>(), 12);
-        assert!((faer::Scale(1.0 / all.nrows() as f64) * (all.transpose() * &all) - plain).norm_l2() < 1e-9);
+        let plain = parts
+            .refined(
+                &w,
+                &parts.plain().unwrap(),
+                &Options {
+                    perturbations: 0,
+                    ..options
+                },
+                77,
+            )
+            .unwrap();
+        let all = subspace::stacked(
+            &kept
+                .into_iter()
+                .chain([parts.preserved.clone()])
+                .collect::<Vec<_>>(),
+            12,
+        );
+        assert!(
+            (faer::Scale(1.0 / all.nrows() as f64) * (all.transpose() * &all) - plain).norm_l2()
+                < 1e-9
+        );
     }
 
     #[test]
@@ -582,7 +745,9 @@ mod tests {
         // Three groups in one prompt, in stretches of unequal length.
         let group = |i: usize| [0.0, 10.0, 20.0][usize::from(i > 2) + usize::from(i > 8)];
         let rows = Mat::from_fn(12, 2, |i, j| group(i) + 0.01 * (i % 3) as f64 + j as f64);
-        let mut found: Vec<f64> = (0..3).map(|c| centroids(&rows, 3)[(c, 0)].round()).collect();
+        let mut found: Vec<f64> = (0..3)
+            .map(|c| centroids(&rows, 3)[(c, 0)].round())
+            .collect();
         found.sort_by(f64::total_cmp);
         assert_eq!(found, [0.0, 10.0, 20.0]);
         assert_eq!(centroids(&rows, 40).nrows(), 12, "never more than rows");
@@ -610,9 +775,15 @@ mod tests {
             for i in 0..count {
                 let w = random(out, 768, 10 + i);
                 let covariance = parts.refined(&w, &plain, &options(), i).unwrap();
-                parts.addition(&w, free(&covariance, 0.1).unwrap().as_ref()).unwrap();
+                parts
+                    .addition(&w, free(&covariance, 0.1).unwrap().as_ref())
+                    .unwrap();
             }
         }
-        assert!(start.elapsed().as_secs_f64() < 15.0, "{:?}", start.elapsed());
+        assert!(
+            start.elapsed().as_secs_f64() < 15.0,
+            "{:?}",
+            start.elapsed()
+        );
     }
 }

@@ -150,11 +150,19 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     };
     match variant {
         Variant::Paper => published,
-        Variant::Reference => {
-            Options { anchoring: Anchoring::GaussianAndEmpty, latents: Latents::Edited, gate_power: 2.0, ..published }
-        }
+        Variant::Reference => Options {
+            anchoring: Anchoring::GaussianAndEmpty,
+            latents: Latents::Edited,
+            gate_power: 2.0,
+            ..published
+        },
         Variant::Fixed => {
-            let fixed = Options { anchoring: Anchoring::Captions, anchors: 2, gate_floor: None, ..published };
+            let fixed = Options {
+                anchoring: Anchoring::Captions,
+                anchors: 2,
+                gate_floor: None,
+                ..published
+            };
             if !job.miniature {
                 return fixed;
             }
@@ -184,30 +192,64 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let options: Options = job.options(&defaults(job, variant))?;
     options.check()?;
-    let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
+    let prompts: Vec<ConceptPrompt> = job
+        .concepts
+        .iter()
+        .flat_map(|c| c.prompts.clone())
+        .collect();
     if prompts.is_empty() {
         return Err(Error::input("there is no concept to erase"));
     }
-    let anchored = options.anchors > 0 && options.lambda > 0.0 && options.anchoring == Anchoring::Captions;
+    let anchored =
+        options.anchors > 0 && options.lambda > 0.0 && options.anchoring == Anchoring::Captions;
     checks::preserving(job, anchored, "--set anchoring=captions")?;
-    checks::captioned(job, anchored || options.gate_floor.is_none(), "--set anchoring=captions")?;
+    checks::captioned(
+        job,
+        anchored || options.gate_floor.is_none(),
+        "--set anchoring=captions",
+    )?;
     let gate = gate(job, variant, &options)?;
     let adapted = lora::attached(job.pipeline, Layers::Transformers, options.rank, job.seed)?;
     job.tell(Event::Note(&LORA.describe(&adapted)?))?;
 
     let trained: Vec<String> = prompts.iter().map(|p| p.asks().to_owned()).collect();
     let contexts = job.pipeline.encode(&trained);
-    let sampling = Sampling { steps: options.sampling_steps, guidance: options.start_guidance };
+    let sampling = Sampling {
+        steps: options.sampling_steps,
+        guidance: options.start_guidance,
+    };
     let bank = match options.latents {
-        Latents::Frozen => Some(Bank::record(job, &esd::paths(&prompts, options.trajectories, job.seed), sampling)?),
+        Latents::Frozen => Some(Bank::record(
+            job,
+            &esd::paths(&prompts, options.trajectories, job.seed),
+            sampling,
+        )?),
         Latents::Edited => None,
     };
-    let anchors = if anchored { Some(Anchors::record(job, &options, sampling, &trained)?) } else { None };
+    let anchors = if anchored {
+        Some(Anchors::record(job, &options, sampling, &trained)?)
+    } else {
+        None
+    };
 
     let (pipeline, seed) = (job.pipeline, job.seed);
-    let away = Away { eta: options.eta, anchor_eta: options.eta, form: Form::Present };
-    let fresh = esd::Fresh { batch: options.batch, steps: options.sampling_steps, guidance: options.start_guidance };
-    let mut steps = Train::new(LORA, options.iterations, options.lr, options.lr_schedule, "spm");
+    let away = Away {
+        eta: options.eta,
+        anchor_eta: options.eta,
+        form: Form::Present,
+    };
+    let fresh = esd::Fresh {
+        batch: options.batch,
+        steps: options.sampling_steps,
+        guidance: options.start_guidance,
+    };
+    let mut steps = Train::new(
+        LORA,
+        options.iterations,
+        options.lr,
+        options.lr_schedule,
+        "spm",
+    );
     steps.adam = Adam::decoupled();
     steps.warm_up = options.warm_up;
     steps.cycles = options.cycles;
@@ -217,26 +259,41 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             Some(bank) => bank.examples(&draw(bank.len(), options.batch, seed, step)),
             None => esd::fresh(pipeline, edited, &prompts, fresh, seed, step)?,
         };
-        let rows: Vec<usize> = examples.path.iter().map(|path| path % prompts.len()).collect();
+        let rows: Vec<usize> = examples
+            .path
+            .iter()
+            .map(|path| path % prompts.len())
+            .collect();
         let target = esd::target(&examples, &rows, &prompts, away);
         let hidden = select(&contexts, &rows);
         let mut pulls = Vec::new();
         if options.anchors > 0 && options.lambda > 0.0 {
             pulls.push(match &anchors {
                 Some(anchors) => anchors.pull(&options, seed, step),
-                None => directions(pipeline, &examples, &hidden, &options, stream(seed, "spm/directions"), step)?,
+                None => directions(
+                    pipeline,
+                    &examples,
+                    &hidden,
+                    &options,
+                    stream(seed, "spm/directions"),
+                    step,
+                )?,
             });
         }
         pulls.push(Pull::mean(examples.x, examples.t, hidden, target, 1.0));
         pull::loss(edited, pulls)
     })?;
-    let mut recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    let mut recorded = serde_json::to_value(&options)
+        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     if let (Some(map), Anchoring::Captions) = (recorded.as_object_mut(), options.anchoring) {
         map.insert("captions".into(), job.captions.about());
     }
     let mut about = job.about(METHOD.id, recorded);
     about.gate = Some(gate);
-    Ok(Edit { about, changes: lora::changes(&adapted, values) })
+    Ok(Edit {
+        about,
+        changes: lora::changes(&adapted, values),
+    })
 }
 
 impl Options {
@@ -253,12 +310,20 @@ impl Options {
             ("cycles", self.cycles, 1),
         ] {
             if value < least || value > 1_000_000 {
-                return Err(Error::input(format!("{name} is {value}, expected {least} to 1000000")));
+                return Err(Error::input(format!(
+                    "{name} is {value}, expected {least} to 1000000"
+                )));
             }
         }
-        for (name, value) in [("eta", self.eta), ("start_guidance", self.start_guidance), ("gate_factor", self.gate_factor)] {
+        for (name, value) in [
+            ("eta", self.eta),
+            ("start_guidance", self.start_guidance),
+            ("gate_factor", self.gate_factor),
+        ] {
             if !value.is_finite() {
-                return Err(Error::input(format!("{name} is {value}, expected a finite number")));
+                return Err(Error::input(format!(
+                    "{name} is {value}, expected a finite number"
+                )));
             }
         }
         for (name, value, above) in [
@@ -269,10 +334,15 @@ impl Options {
         ] {
             if !value.is_finite() || value < 0.0 || (above && value == 0.0) {
                 let expected = if above { "above 0" } else { "of 0 or more" };
-                return Err(Error::input(format!("{name} is {value}, expected a finite number {expected}")));
+                return Err(Error::input(format!(
+                    "{name} is {value}, expected a finite number {expected}"
+                )));
             }
         }
-        if self.gate_floor.is_some_and(|floor| !(0.0..1.0).contains(&floor)) {
+        if self
+            .gate_floor
+            .is_some_and(|floor| !(0.0..1.0).contains(&floor))
+        {
             return Err(Error::input(format!(
                 "gate_floor is {}, expected 0 to less than 1",
                 self.gate_floor.unwrap_or_default()
@@ -289,10 +359,24 @@ impl Options {
 /// dog`. And what the empty prompt and the average caption have in common with the concept is no
 /// sign of it.
 fn gate(job: &mut Job<'_>, variant: Variant, options: &Options) -> Result<Gate> {
-    let name = |concept: &crate::Concept| if variant == Variant::Fixed { telling(&concept.name) } else { concept.name.clone() };
-    let prompts =
-        if options.gate_prompts.is_empty() { job.concepts.iter().map(name).collect() } else { options.gate_prompts.clone() };
-    let mut gate = Gate { prompts, power: options.gate_power, factor: options.gate_factor, floor: 0.0 };
+    let name = |concept: &crate::Concept| {
+        if variant == Variant::Fixed {
+            telling(&concept.name)
+        } else {
+            concept.name.clone()
+        }
+    };
+    let prompts = if options.gate_prompts.is_empty() {
+        job.concepts.iter().map(name).collect()
+    } else {
+        options.gate_prompts.clone()
+    };
+    let mut gate = Gate {
+        prompts,
+        power: options.gate_power,
+        factor: options.gate_factor,
+        floor: 0.0,
+    };
     gate.floor = match options.gate_floor {
         Some(floor) => floor,
         None => {
@@ -301,13 +385,19 @@ fn gate(job: &mut Job<'_>, variant: Variant, options: &Options) -> Result<Gate> 
                 sum += job.pipeline.closeness(&gate, lines).iter().sum::<f64>();
             }
             let empty = job.pipeline.closeness(&gate, &[String::new()])[0];
-            (sum / job.captions.lines.len().max(1) as f64).max(empty).min(0.99)
+            (sum / job.captions.lines.len().max(1) as f64)
+                .max(empty)
+                .min(0.99)
         }
     };
     job.tell(Event::Note(&format!(
         "the adapter acts as far as a prompt is closer than {:.3} to {}",
         gate.floor,
-        gate.prompts.iter().map(|p| format!("`{p}`")).collect::<Vec<_>>().join(", ")
+        gate.prompts
+            .iter()
+            .map(|p| format!("`{p}`"))
+            .collect::<Vec<_>>()
+            .join(", ")
     )))?;
     Ok(gate)
 }
@@ -322,17 +412,28 @@ struct Anchors {
 }
 
 impl Anchors {
-    fn record(job: &mut Job<'_>, options: &Options, sampling: Sampling, concept: &[String]) -> Result<Self> {
+    fn record(
+        job: &mut Job<'_>,
+        options: &Options,
+        sampling: Sampling,
+        concept: &[String],
+    ) -> Result<Self> {
         // All that the user named, and at least as many captions.
-        let named = job.preserve.iter().flat_map(|c| c.prompts.iter().map(|p| p.asks().to_owned()));
+        let named = job
+            .preserve
+            .iter()
+            .flat_map(|c| c.prompts.iter().map(|p| p.asks().to_owned()));
         let mut prompts: Vec<String> = named.collect();
         let weights = distances(job.pipeline, &job.captions.lines, concept, options.alpha);
         let others = options.anchor_trajectories.max(2 * prompts.len()) - prompts.len();
         let chosen = without_replacement(&weights, others, stream(job.seed, "spm/anchors").seed());
         prompts.extend(chosen.into_iter().map(|i| job.captions.lines[i].clone()));
         if prompts.is_empty() {
-            return Err(Error::input("there are no captions to draw anchors from")
-                .with_hint("give some with --captions FILE, or none are needed with --set anchors=0"));
+            return Err(
+                Error::input("there are no captions to draw anchors from").with_hint(
+                    "give some with --captions FILE, or none are needed with --set anchors=0",
+                ),
+            );
         }
         let path = |(i, prompt): (usize, &String)| Path {
             prompt: prompt.clone(),
@@ -348,18 +449,36 @@ impl Anchors {
     }
 
     fn pull(&self, options: &Options, seed: u64, step: usize) -> Pull {
-        let examples =
-            self.bank.examples(&draw(self.bank.len(), options.anchors, stream(seed, "spm/anchor examples").seed(), step));
+        let examples = self.bank.examples(&draw(
+            self.bank.len(),
+            options.anchors,
+            stream(seed, "spm/anchor examples").seed(),
+            step,
+        ));
         let n = options.anchors;
         // Counted over steps, so that one anchor a step still meets it.
         let empty = |i: usize| turns::taken(step, n, i, EMPTY_EVERY) == EMPTY_EVERY - 1;
         let parts = |i: usize| {
-            let hidden = if empty(i) { self.empty.clone() } else { select(&self.contexts, &examples.path[i..=i]) };
-            let eps = if empty(i) { &examples.eps_empty } else { &examples.eps_prompt };
+            let hidden = if empty(i) {
+                self.empty.clone()
+            } else {
+                select(&self.contexts, &examples.path[i..=i])
+            };
+            let eps = if empty(i) {
+                &examples.eps_empty
+            } else {
+                &examples.eps_prompt
+            };
             (hidden, eps.clone().narrow(0, i, 1))
         };
         let (hidden, target): (Vec<_>, Vec<_>) = (0..n).map(parts).unzip();
-        Pull::mean(examples.x, examples.t, Tensor::cat(hidden, 0), Tensor::cat(target, 0), options.lambda)
+        Pull::mean(
+            examples.x,
+            examples.t,
+            Tensor::cat(hidden, 0),
+            Tensor::cat(target, 0),
+            options.lambda,
+        )
     }
 }
 
@@ -377,14 +496,21 @@ fn distances(pipeline: &Pipeline, captions: &[String], concept: &[String], alpha
         let all = flat(part).matmul(concept.clone()).abs().max_dim(1);
         all.into_data().iter::<f64>().collect::<Vec<_>>()
     });
-    cosines.map(|cosine| (1.0 - cosine.min(1.0)).powf(alpha)).collect()
+    cosines
+        .map(|cosine| (1.0 - cosine.min(1.0)).powf(alpha))
+        .collect()
 }
 
 /// At most `n` positions, one after the other with probability proportional to their weights
 /// (Efraimidis and Spirakis 2006).
 fn without_replacement(weights: &[f64], n: usize, seed: u64) -> Vec<usize> {
     let uniform = TorchRng::new(seed).uniform(weights.len().max(1));
-    let key = |(i, w): (usize, &f64)| (f64::from(uniform[i]).max(f64::MIN_POSITIVE).ln() / w.max(f64::MIN_POSITIVE), i);
+    let key = |(i, w): (usize, &f64)| {
+        (
+            f64::from(uniform[i]).max(f64::MIN_POSITIVE).ln() / w.max(f64::MIN_POSITIVE),
+            i,
+        )
+    };
     let mut keys: Vec<(f64, usize)> = weights.iter().enumerate().map(key).collect();
     keys.sort_by(|a, b| b.0.total_cmp(&a.0));
     keys.into_iter().take(n).map(|(_, i)| i).collect()
@@ -407,24 +533,42 @@ fn directions(
     let numbers = rng.normal((n * tokens * width).max(16));
     let lengths = rng.uniform(n);
     let device = frozen.device();
-    let noise = Tensor::<1>::from_floats(&numbers[..n * tokens * width], device).reshape([n, tokens * width]);
+    let noise = Tensor::<1>::from_floats(&numbers[..n * tokens * width], device)
+        .reshape([n, tokens * width]);
     let norm = |x: &Tensor<2>| x.clone().powi_scalar(2).sum_dim(1).sqrt();
-    let scale =
-        Tensor::<2>::from_data(TensorData::new(lengths.iter().map(|u| 0.8 + 0.4 * u).collect::<Vec<f32>>(), [n, 1]), device);
+    let scale = Tensor::<2>::from_data(
+        TensorData::new(
+            lengths.iter().map(|u| 0.8 + 0.4 * u).collect::<Vec<f32>>(),
+            [n, 1],
+        ),
+        device,
+    );
     let own = norm(&select(hidden, &rows).reshape([n, tokens * width]));
     let mut drawn = (noise.clone() / norm(&noise) * own * scale).reshape([n, tokens, width]);
     if options.anchoring == Anchoring::GaussianAndEmpty {
         let empty = frozen.encode(&[String::new()]);
         let turn = |i: usize| turns::taken(step, n, i, 2) == 0;
-        let each = (0..n).map(|i| if turn(i) { empty.clone() } else { drawn.clone().narrow(0, i, 1) });
+        let each = (0..n).map(|i| {
+            if turn(i) {
+                empty.clone()
+            } else {
+                drawn.clone().narrow(0, i, 1)
+            }
+        });
         drawn = Tensor::cat(each.collect(), 0);
     }
     let index: Vec<i64> = rows.iter().map(|&r| r as i64).collect();
-    let x = examples.x.clone().select(0, Tensor::from_data(TensorData::new(index, [n]), device));
+    let x = examples
+        .x
+        .clone()
+        .select(0, Tensor::from_data(TensorData::new(index, [n]), device));
     let t: Vec<_> = rows.iter().map(|&r| examples.t[r]).collect();
     let labels: Vec<f32> = t.iter().map(|t| t.get()).collect();
     let unet = frozen.unet_network();
     let raw = unet.forward(x.clone(), &labels, &drawn.clone().into());
-    let target = frozen.schedule.epsilon_from_raw(raw, x.clone(), &frozen.schedule.alpha_bars(&t))?;
+    let target =
+        frozen
+            .schedule
+            .epsilon_from_raw(raw, x.clone(), &frozen.schedule.alpha_bars(&t))?;
     Ok(Pull::mean(x, t, drawn, target, options.lambda))
 }

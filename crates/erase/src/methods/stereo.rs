@@ -243,23 +243,43 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let mut options: Options = job.options(&defaults(job, variant))?;
     let trainable = Trainable::named(&options.train_method)?;
     if trainable.component != "unet" {
-        return Err(Error::input(format!("`{}` moves the {}, STEREO moves the U-Net", trainable.name, trainable.component))
-            .with_hint("choose esd-x, esd-u or esd-all"));
+        return Err(Error::input(format!(
+            "`{}` moves the {}, STEREO moves the U-Net",
+            trainable.name, trainable.component
+        ))
+        .with_hint("choose esd-x, esd-u or esd-all"));
     }
     options.train_method = trainable.name.into();
     options.check(job)?;
-    let prompts: Vec<ConceptPrompt> = job.concepts.iter().flat_map(|c| c.prompts.clone()).collect();
+    let prompts: Vec<ConceptPrompt> = job
+        .concepts
+        .iter()
+        .flat_map(|c| c.prompts.clone())
+        .collect();
     if prompts.is_empty() {
         return Err(Error::input("there is no concept to erase"));
     }
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
     let asks: Vec<String> = prompts.iter().map(|p| p.asks().to_owned()).collect();
     let rest: Vec<String> = prompts.iter().map(ConceptPrompt::without).collect();
-    let slots = |captions: &[String]| Slots::new(job.pipeline, captions, options.attack_tokens, Span::Tokens);
+    let slots = |captions: &[String]| {
+        Slots::new(job.pipeline, captions, options.attack_tokens, Span::Tokens)
+    };
     let (alone, beside) = (slots(&rest)?, slots(&asks)?);
-    let sampling = Sampling { steps: options.sampling_steps, guidance: options.start_guidance };
-    let bank = Bank::record(job, &esd::paths(&prompts, options.trajectories, job.seed), sampling)?;
-    let shown = if options.attack == Attacked::Pictures && options.rounds > 0 { Some(shown(job, &options)?) } else { None };
+    let sampling = Sampling {
+        steps: options.sampling_steps,
+        guidance: options.start_guidance,
+    };
+    let bank = Bank::record(
+        job,
+        &esd::paths(&prompts, options.trajectories, job.seed),
+        sampling,
+    )?;
+    let shown = if options.attack == Attacked::Pictures && options.rounds > 0 {
+        Some(shown(job, &options)?)
+    } else {
+        None
+    };
     let plain = job.pipeline.encode(&asks);
     let anchors = (!options.anchors.is_empty()).then(|| job.pipeline.encode(&options.anchors));
     let search = Search {
@@ -282,8 +302,14 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         contexts.push(search.word(job, &model, round)?);
     }
     let values = search.last(job, &contexts)?;
-    let recorded = serde_json::to_value(&options).map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
-    Ok(Edit::of_values(job.about(METHOD.id, recorded), trainable.component, job.pipeline, values))
+    let recorded = serde_json::to_value(&options)
+        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    Ok(Edit::of_values(
+        job.about(METHOD.id, recorded),
+        trainable.component,
+        job.pipeline,
+        values,
+    ))
 }
 
 /// What all rounds share.
@@ -309,28 +335,70 @@ fn shown(job: &mut Job<'_>, options: &Options) -> Result<Tensor<4>> {
     let asked: Vec<String> = job.concepts.iter().flat_map(Concept::asked).collect();
     let count = options.pictures.max(asked.len());
     let prompts: Vec<String> = asked.iter().cycle().take(count).cloned().collect();
-    let seeds: Vec<u64> = (0..count).map(|i| stream(job.seed, "stereo/pictures").at(i)).collect();
-    pictures::drawn(job, &prompts, &seeds, Drawing::new(options.picture_steps, options.picture_guidance))
+    let seeds: Vec<u64> = (0..count)
+        .map(|i| stream(job.seed, "stereo/pictures").at(i))
+        .collect();
+    pictures::drawn(
+        job,
+        &prompts,
+        &seeds,
+        Drawing::new(options.picture_steps, options.picture_guidance),
+    )
 }
 
 impl Search<'_> {
     fn examples(&self, step: usize, of: Stream) -> (Examples, Vec<usize>) {
-        let examples = self.bank.examples(&draw(self.bank.len(), self.options.batch, of.seed(), step));
-        let rows = examples.path.iter().map(|path| path % self.prompts.len()).collect();
+        let examples =
+            self.bank
+                .examples(&draw(self.bank.len(), self.options.batch, of.seed(), step));
+        let rows = examples
+            .path
+            .iter()
+            .map(|path| path % self.prompts.len())
+            .collect();
         (examples, rows)
     }
 
-    fn train<'t>(&self, iterations: usize, lr: f64, state: &'t str, start: &'t Pipeline) -> Train<'t> {
+    fn train<'t>(
+        &self,
+        iterations: usize,
+        lr: f64,
+        state: &'t str,
+        start: &'t Pipeline,
+    ) -> Train<'t> {
         let options = self.options;
-        let adam = Adam { weight_decay: options.weight_decay, decoupled: true, ..Adam::default() };
-        Train { start: Some(start), adam, ..Train::new(self.trainable, iterations, lr, options.lr_schedule, state) }
+        let adam = Adam {
+            weight_decay: options.weight_decay,
+            decoupled: true,
+            ..Adam::default()
+        };
+        Train {
+            start: Some(start),
+            adam,
+            ..Train::new(self.trainable, iterations, lr, options.lr_schedule, state)
+        }
     }
 
     /// Erases the last word found, or the prompts and it, from the model of the round before.
-    fn round(&self, job: &mut Job<'_>, model: &Pipeline, contexts: &[Tensor<3>], round: usize) -> Result<Gradients> {
-        let away = Away { eta: self.options.eta, anchor_eta: self.options.eta, form: Form::Paper };
+    fn round(
+        &self,
+        job: &mut Job<'_>,
+        model: &Pipeline,
+        contexts: &[Tensor<3>],
+        round: usize,
+    ) -> Result<Gradients> {
+        let away = Away {
+            eta: self.options.eta,
+            anchor_eta: self.options.eta,
+            form: Form::Paper,
+        };
         let state = format!("stereo-round-{round}");
-        let steps = self.train(self.options.round_iterations, self.options.lr, &state, model);
+        let steps = self.train(
+            self.options.round_iterations,
+            self.options.lr,
+            &state,
+            model,
+        );
         let of_round = stream(self.seed, "stereo/rounds").within(round);
         train(job, steps, &mut |edited, step| {
             let (examples, rows) = self.examples(step, of_round);
@@ -348,39 +416,74 @@ impl Search<'_> {
     /// from the store if it is there.
     fn word(&self, job: &mut Job<'_>, model: &Pipeline, round: usize) -> Result<Tensor<3>> {
         let name = format!("stereo-word-{round}");
-        let slots = if self.options.attack_places.beside(round) { self.beside } else { self.alone };
+        let slots = if self.options.attack_places.beside(round) {
+            self.beside
+        } else {
+            self.alone
+        };
         let of_word = stream(self.seed, "stereo/words").within(round);
         let fresh = match self.options.attack_begin.as_str() {
             "" => slots.random(job.pipeline, 1, of_word.at(0)),
             word => {
-                let begun = inversion::begin(job.pipeline, word, self.options.attack_tokens, 1.0, of_word.at(0));
+                let begun = inversion::begin(
+                    job.pipeline,
+                    word,
+                    self.options.attack_tokens,
+                    1.0,
+                    of_word.at(0),
+                );
                 let [tokens, width] = begun.dims();
                 begun.reshape([1, tokens, width])
             }
         };
-        let stored = job.store.get(&name)?.and_then(|mut tensors| tensors.remove("word"));
-        let found = match (stored.and_then(|host| soft_token::from_host(&host, fresh.dims(), job.pipeline.device())), self.shown)
-        {
+        let stored = job
+            .store
+            .get(&name)?
+            .and_then(|mut tensors| tensors.remove("word"));
+        let found = match (
+            stored
+                .and_then(|host| soft_token::from_host(&host, fresh.dims(), job.pipeline.device())),
+            self.shown,
+        ) {
             (Some(word), _) => word,
             (None, Some(shown)) => {
                 let word = self.inverted(job, model, round, shown, fresh)?;
-                job.store.put(&name, Tensors::from([("word".to_owned(), soft_token::to_host(&word))]))?;
+                job.store.put(
+                    &name,
+                    Tensors::from([("word".to_owned(), soft_token::to_host(&word))]),
+                )?;
                 word
             }
             (None, None) => {
                 let total = self.options.attack_steps;
-                job.tell(Event::Stage { name: "searching", total, done: 0 })?;
-                let search = Attack { steps: total, lr: self.options.attack_lr, rule: Rule::Pgd, gradient: Gradient::Fresh };
+                job.tell(Event::Stage {
+                    name: "searching",
+                    total,
+                    done: 0,
+                })?;
+                let search = Attack {
+                    steps: total,
+                    lr: self.options.attack_lr,
+                    rule: Rule::Pgd,
+                    gradient: Gradient::Fresh,
+                };
                 let listener = RefCell::new(&mut *job);
                 let (word, _) = attack(model, slots, fresh, search, &mut |step| {
-                    listener.borrow_mut().tell(Event::Step { done: step, loss: None })?;
+                    listener.borrow_mut().tell(Event::Step {
+                        done: step,
+                        loss: None,
+                    })?;
                     Ok(self.examples(step, of_word))
                 })?;
-                job.store.put(&name, Tensors::from([("word".to_owned(), soft_token::to_host(&word))]))?;
+                job.store.put(
+                    &name,
+                    Tensors::from([("word".to_owned(), soft_token::to_host(&word))]),
+                )?;
                 word
             }
         };
-        let pairs: Vec<(usize, usize)> = (0..self.prompts.len()).map(|prompt| (prompt, 0)).collect();
+        let pairs: Vec<(usize, usize)> =
+            (0..self.prompts.len()).map(|prompt| (prompt, 0)).collect();
         Ok(slots.encode(&job.pipeline.text_network(), &found, &pairs))
     }
 
@@ -397,7 +500,11 @@ impl Search<'_> {
         let [_, tokens, width] = fresh.dims();
         let all = shown.dims()[0];
         let each = (all / options.rounds.max(1)).max(1);
-        let own = shown.clone().narrow(0, (round * each) % all, each.min(all - (round * each) % all));
+        let own = shown.clone().narrow(
+            0,
+            (round * each) % all,
+            each.min(all - (round * each) % all),
+        );
         let sentences = Sentences::new(job.pipeline, &options.attack_sentences, tokens)?;
         let how = Inversion {
             steps: options.attack_steps,
@@ -406,31 +513,56 @@ impl Search<'_> {
             weight_decay: Adam::decoupled().weight_decay,
             length: None,
         };
-        job.tell(Event::Stage { name: "searching", total: how.steps, done: 0 })?;
+        job.tell(Event::Stage {
+            name: "searching",
+            total: how.steps,
+            done: 0,
+        })?;
         let pictures = Noised::new(job.pipeline, own);
         let seed = stream(self.seed, "stereo/inversions").at(round);
         let start = fresh.reshape([tokens, width]);
-        let word = inversion::invert(model, &pictures, &sentences, start, how, seed, &mut |done, _| {
-            job.tell(Event::Step { done, loss: None })
-        })?;
+        let word = inversion::invert(
+            model,
+            &pictures,
+            &sentences,
+            start,
+            how,
+            seed,
+            &mut |done, _| job.tell(Event::Step { done, loss: None }),
+        )?;
         Ok(word.reshape([1, tokens, width]))
     }
 
     /// Erases the prompts and all words from the frozen model, away from their mean.
     fn last(&self, job: &mut Job<'_>, contexts: &[Tensor<3>]) -> Result<Gradients> {
         let frozen = job.pipeline;
-        let steps = self.train(self.options.iterations, self.options.last_lr, "stereo", frozen);
+        let steps = self.train(
+            self.options.iterations,
+            self.options.last_lr,
+            "stereo",
+            frozen,
+        );
         let words = contexts.len() - 1;
         train(job, steps, &mut |edited, step| {
             let (examples, rows) = self.examples(step, stream(self.seed, "stereo/last"));
             let n = rows.len();
             let mut asked = examples.eps_prompt.clone();
             if words > 0 {
-                let all: Vec<Tensor<3>> = contexts[1..].iter().map(|context| esd::select(context, &rows)).collect();
+                let all: Vec<Tensor<3>> = contexts[1..]
+                    .iter()
+                    .map(|context| esd::select(context, &rows))
+                    .collect();
                 let t = examples.t.repeat(words);
                 let unet = frozen.unet_network();
-                let denoiser = Denoiser { unet: &unet, schedule: &frozen.schedule };
-                let eps = denoiser.epsilon(examples.x.clone().repeat_dim(0, words), &t, &Context::from(Tensor::cat(all, 0)))?;
+                let denoiser = Denoiser {
+                    unet: &unet,
+                    schedule: &frozen.schedule,
+                };
+                let eps = denoiser.epsilon(
+                    examples.x.clone().repeat_dim(0, words),
+                    &t,
+                    &Context::from(Tensor::cat(all, 0)),
+                )?;
                 for k in 0..words {
                     asked = asked + eps.clone().narrow(0, k * n, n);
                 }
@@ -448,22 +580,52 @@ impl Search<'_> {
     }
 
     /// The frozen prediction for the anchor, or for nothing.
-    fn base(&self, frozen: &Pipeline, examples: &Examples, rows: &[usize], step: usize) -> Result<Tensor<4>> {
+    fn base(
+        &self,
+        frozen: &Pipeline,
+        examples: &Examples,
+        rows: &[usize],
+        step: usize,
+    ) -> Result<Tensor<4>> {
         let Some(anchors) = self.anchors else {
             // ESD's target with eta 0 is the same with both of its forms.
-            return Ok(esd::target(examples, rows, self.prompts, Away { eta: 0.0, anchor_eta: 0.0, form: Form::Paper }));
+            return Ok(esd::target(
+                examples,
+                rows,
+                self.prompts,
+                Away {
+                    eta: 0.0,
+                    anchor_eta: 0.0,
+                    form: Form::Paper,
+                },
+            ));
         };
         let n = rows.len();
-        let which: Vec<usize> = (0..n).map(|i| turns::taken(step, n, i, anchors.dims()[0])).collect();
+        let which: Vec<usize> = (0..n)
+            .map(|i| turns::taken(step, n, i, anchors.dims()[0]))
+            .collect();
         let unet = frozen.unet_network();
-        let denoiser = Denoiser { unet: &unet, schedule: &frozen.schedule };
-        Ok(denoiser.epsilon(examples.x.clone(), &examples.t, &Context::from(esd::select(anchors, &which)))?)
+        let denoiser = Denoiser {
+            unet: &unet,
+            schedule: &frozen.schedule,
+        };
+        Ok(denoiser.epsilon(
+            examples.x.clone(),
+            &examples.t,
+            &Context::from(esd::select(anchors, &which)),
+        )?)
     }
 }
 
 /// For example i the context `said(i)` of its prompt.
 fn mixed(contexts: &[Tensor<3>], rows: &[usize], said: impl Fn(usize) -> usize) -> Tensor<3> {
-    Tensor::cat(rows.iter().enumerate().map(|(i, &row)| contexts[said(i)].clone().narrow(0, row, 1)).collect(), 0)
+    Tensor::cat(
+        rows.iter()
+            .enumerate()
+            .map(|(i, &row)| contexts[said(i)].clone().narrow(0, row, 1))
+            .collect(),
+        0,
+    )
 }
 
 /// The model with these values of its U-Net.
@@ -475,19 +637,29 @@ fn placed(model: &Pipeline, values: &Gradients) -> Result<Pipeline> {
 
 impl Options {
     fn check(&self, job: &Job<'_>) -> Result<()> {
-        checks::counts(&[("pictures", self.pictures), ("picture_steps", self.picture_steps)])?;
+        checks::counts(&[
+            ("pictures", self.pictures),
+            ("picture_steps", self.picture_steps),
+        ])?;
         checks::weights(&[("weight_decay", self.weight_decay)])?;
         checks::finite(&[("picture_guidance", self.picture_guidance)])?;
         if job.pictures.is_some() && self.attack == Attacked::Trajectories {
-            return Err(Error::input("--pictures has no effect with attack=trajectories")
-                .with_hint("--set attack=pictures learns words from them"));
+            return Err(
+                Error::input("--pictures has no effect with attack=trajectories")
+                    .with_hint("--set attack=pictures learns words from them"),
+            );
         }
         if job.pictures.is_some() && job.concepts.len() > 1 {
-            return Err(Error::input(format!("the pictures show one concept, {} were given", job.concepts.len()))
-                .with_hint("erase one at a time, or let the model draw the pictures"));
+            return Err(Error::input(format!(
+                "the pictures show one concept, {} were given",
+                job.concepts.len()
+            ))
+            .with_hint("erase one at a time, or let the model draw the pictures"));
         }
         if self.attack == Attacked::Pictures && self.attack_sentences.is_empty() {
-            return Err(Error::input("attack_sentences is empty, expected at least one sentence such as `a photo of a {}`"));
+            return Err(Error::input(
+                "attack_sentences is empty, expected at least one sentence such as `a photo of a {}`",
+            ));
         }
         checks::counts(&[
             ("round_iterations", self.round_iterations),
@@ -499,9 +671,16 @@ impl Options {
             ("sampling_steps", self.sampling_steps),
         ])?;
         if self.rounds > 100 {
-            return Err(Error::input(format!("rounds is {}, expected at most 100", self.rounds)));
+            return Err(Error::input(format!(
+                "rounds is {}, expected at most 100",
+                self.rounds
+            )));
         }
-        checks::above_zero(&[("lr", self.lr), ("last_lr", self.last_lr), ("attack_lr", self.attack_lr)])?;
+        checks::above_zero(&[
+            ("lr", self.lr),
+            ("last_lr", self.last_lr),
+            ("attack_lr", self.attack_lr),
+        ])?;
         checks::finite(&[("eta", self.eta), ("start_guidance", self.start_guidance)])
     }
 }

@@ -134,12 +134,33 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
                 keep: 30.0,
                 ..steering
             };
-            Options { steering, padding: 1.0, preserve_scale: 1.0, eta: 0.5, empty_scale: 0.1, lambda: 1e-3, ..published }
+            Options {
+                steering,
+                padding: 1.0,
+                preserve_scale: 1.0,
+                eta: 0.5,
+                empty_scale: 0.1,
+                lambda: 1e-3,
+                ..published
+            }
         }
         // Without it the system may be singular: captions need not use all of a text encoder's
         // directions.
-        Variant::Fixed => Options { lambda: 1e-4, steering: Steering { lr: 1e-5, ..steering }, ..published },
-        Variant::Reference => Options { steering: Steering { accumulate: true, ..steering }, ..published },
+        Variant::Fixed => Options {
+            lambda: 1e-4,
+            steering: Steering {
+                lr: 1e-5,
+                ..steering
+            },
+            ..published
+        },
+        Variant::Reference => Options {
+            steering: Steering {
+                accumulate: true,
+                ..steering
+            },
+            ..published
+        },
         Variant::Paper => published,
     }
 }
@@ -152,11 +173,20 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let options: Options = job.options(&defaults(job, variant))?;
     options.check()?;
     let mapped = options.stages != Stages::Steering && options.preserve_scale > 0.0;
-    let steered = options.stages != Stages::Mapping && options.steering.keep_captions && options.steering.keep > 0.0;
-    checks::keeping(job, mapped || steered, "--set stages=both, or --set keep_captions=true")?;
+    let steered = options.stages != Stages::Mapping
+        && options.steering.keep_captions
+        && options.steering.keep > 0.0;
+    checks::keeping(
+        job,
+        mapped || steered,
+        "--set stages=both, or --set keep_captions=true",
+    )?;
     let recorded = closed_form::recorded(job, &options)?;
     let mapped = match options.stages {
-        Stages::Steering => Edit { about: job.about(METHOD.id, recorded), ..Edit::default() },
+        Stages::Steering => Edit {
+            about: job.about(METHOD.id, recorded),
+            ..Edit::default()
+        },
         _ => map(job, &options, recorded)?,
     };
     if options.stages == Stages::Mapping {
@@ -166,16 +196,24 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let values = steering::steer(job, &options.steering, &options.synonyms, &start)?;
     // The stages move different tensors.
     let steered = Edit::of_values(mapped.about.clone(), "unet", job.pipeline, values);
-    Ok(Edit { about: mapped.about, changes: mapped.changes.into_iter().chain(steered.changes).collect() })
+    Ok(Edit {
+        about: mapped.about,
+        changes: mapped.changes.into_iter().chain(steered.changes).collect(),
+    })
 }
 
 /// The first stage.
 fn map(job: &mut Job<'_>, options: &Options, recorded: Value) -> Result<Edit> {
     let prior = closed_form::statistics(job, Positions::All)?;
-    job.tell(Event::Stage { name: "solving", total: 1, done: 0 })?;
+    job.tell(Event::Stage {
+        name: "solving",
+        total: 1,
+        done: 0,
+    })?;
     let pairs = closed_form::sentences(job.concepts, &options.synonyms, options.templates);
     let pairs = closed_form::encode_pairs(job, &pairs, options.eta)?;
-    let mut regression = Regression::new(job.pipeline.text_encoder.config.hidden_size, options.lambda);
+    let mut regression =
+        Regression::new(job.pipeline.text_encoder.config.hidden_size, options.lambda);
     for pair in &pairs {
         for link in closed_form::align(&pair.c, &pair.g) {
             let weight = match link.part {
@@ -188,12 +226,22 @@ fn map(job: &mut Job<'_>, options: &Options, recorded: Value) -> Result<Edit> {
             regression.pull(from.as_ref(), to.as_ref(), weight / pairs.len() as f64);
         }
     }
-    regression.keep_sum(prior.sum.as_ref(), options.preserve_scale / prior.captions as f64);
+    regression.keep_sum(
+        prior.sum.as_ref(),
+        options.preserve_scale / prior.captions as f64,
+    );
     closed_form::keep_preserved(job, &mut regression, options.preserve_scale)?;
     closed_form::keep_empty(job, &mut regression, options.empty_scale)?;
     let solution = regression.solve()?;
-    job.tell(Event::Detail(&format!("{} pairs of prompts, condition number {:.3e}", pairs.len(), solution.condition)))?;
-    job.tell(Event::Step { done: 1, loss: None })?;
+    job.tell(Event::Detail(&format!(
+        "{} pairs of prompts, condition number {:.3e}",
+        pairs.len(),
+        solution.condition
+    )))?;
+    job.tell(Event::Step {
+        done: 1,
+        loss: None,
+    })?;
     let layers = closed_form::layers(job, KEYS_AND_VALUES);
     let new = closed_form::multiplied(&layers, &solution.map);
     closed_form::finish(job, METHOD.id, recorded, &layers, new)
@@ -202,7 +250,10 @@ fn map(job: &mut Job<'_>, options: &Options, recorded: Value) -> Result<Edit> {
 impl Options {
     fn check(&self) -> Result<()> {
         if self.end + self.padding + self.words <= 0.0 {
-            return Err(Error::input("end, padding and words are all 0, so no row is edited").with_hint("give one a weight"));
+            return Err(
+                Error::input("end, padding and words are all 0, so no row is edited")
+                    .with_hint("give one a weight"),
+            );
         }
         closed_form::check(&[
             ("end", self.end),

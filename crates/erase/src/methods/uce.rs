@@ -132,8 +132,17 @@ impl EditedRows {
                 let n = c.rows.nrows().min(g.rows.nrows()) - c.last.max(g.last);
                 (0..n).map(|i| (c.last + i, g.last + i)).collect()
             },
-            Self::Aligned => |c, g| closed_form::align(c, g).iter().map(|link| (link.from, link.to)).collect(),
-            Self::All => |c, g| (0..c.rows.nrows().min(g.rows.nrows())).map(|i| (i, i)).collect(),
+            Self::Aligned => |c, g| {
+                closed_form::align(c, g)
+                    .iter()
+                    .map(|link| (link.from, link.to))
+                    .collect()
+            },
+            Self::All => |c, g| {
+                (0..c.rows.nrows().min(g.rows.nrows()))
+                    .map(|i| (i, i))
+                    .collect()
+            },
         }
     }
 }
@@ -162,7 +171,10 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> All {
         step: if fixed { 0.4 } else { 1.0 },
         damped: fixed,
     };
-    All { edit: edit_defaults(job, variant), task }
+    All {
+        edit: edit_defaults(job, variant),
+        task,
+    }
 }
 
 /// How rows are edited by default.
@@ -180,9 +192,19 @@ pub(super) fn edit_defaults(job: &Job<'_>, variant: Variant) -> Options {
     };
     match variant {
         Variant::Paper => published,
-        Variant::Reference => Options { rows: EditedRows::Last, preserve_scale: 1.0, ..published },
+        Variant::Reference => Options {
+            rows: EditedRows::Last,
+            preserve_scale: 1.0,
+            ..published
+        },
         Variant::Fixed if !job.miniature => published,
-        Variant::Fixed => Options { rows: EditedRows::Aligned, captions: true, eta: 0.5, prior_scale: 0.1, ..published },
+        Variant::Fixed => Options {
+            rows: EditedRows::Aligned,
+            captions: true,
+            eta: 0.5,
+            prior_scale: 0.1,
+            ..published
+        },
     }
 }
 
@@ -198,7 +220,11 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     if all.task.mode == Mode::Debias {
         return debias(job, &all);
     }
-    job.tell(Event::Stage { name: "solving", total: 1, done: 0 })?;
+    job.tell(Event::Stage {
+        name: "solving",
+        total: 1,
+        done: 0,
+    })?;
     let encoded = encoded_pairs(job, options)?;
     let layers = closed_form::layers(job, KEYS_AND_VALUES);
     let kept = kept(job, options)?;
@@ -206,7 +232,10 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let (new, condition) = match options.technique {
         Technique::Replace => {
             let solution = regression(&encoded, &kept, options).solve()?;
-            (closed_form::multiplied(&layers, &solution.map), solution.condition)
+            (
+                closed_form::multiplied(&layers, &solution.map),
+                solution.condition,
+            )
         }
         Technique::Tensor => {
             let mut condition = 0.0;
@@ -227,7 +256,10 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         }
     };
     job.tell(Event::Detail(&format!("condition number {condition:.3e}")))?;
-    job.tell(Event::Step { done: 1, loss: None })?;
+    job.tell(Event::Step {
+        done: 1,
+        loss: None,
+    })?;
     let recorded = closed_form::recorded(job, &all)?;
     closed_form::finish(job, METHOD.id, recorded, &layers, new)
 }
@@ -237,17 +269,26 @@ fn debias(job: &mut Job<'_>, all: &All) -> Result<Edit> {
     let options = &all.task;
     closed_form::check(&[("tolerance", options.tolerance), ("step", options.step)])?;
     let [concept] = job.concepts else {
-        return Err(Error::input("mode=debias takes one concept at a time").with_hint("put the edits on top of each other"));
+        return Err(Error::input("mode=debias takes one concept at a time")
+            .with_hint("put the edits on top of each other"));
     };
     let n = options.attributes.len();
-    let desired = if options.desired.is_empty() { vec![1.0 / n.max(1) as f64; n] } else { options.desired.clone() };
+    let desired = if options.desired.is_empty() {
+        vec![1.0 / n.max(1) as f64; n]
+    } else {
+        options.desired.clone()
+    };
     if n < 2 || desired.len() != n || (desired.iter().sum::<f64>() - 1.0).abs() > 1e-6 {
         return Err(Error::input(format!(
             "debiasing needs two attributes or more and a share for each that add up to 1, found {n} and {desired:?}"
         ))
         .with_hint("--set 'attributes=[\"a church in ink style\", \"a church in blob style\"]'"));
     }
-    let prompt = concept.prompts.first().map(|p| p.erase.clone()).unwrap_or_default();
+    let prompt = concept
+        .prompts
+        .first()
+        .map(|p| p.erase.clone())
+        .unwrap_or_default();
     let balance = debias::Balance {
         attributes: options.attributes.clone(),
         rows: all.edit.rows.links(),
@@ -283,11 +324,19 @@ impl Options {
 /// If a prompt to leave does not name its concept, or the caller interrupts.
 pub(super) fn encoded_pairs(job: &mut Job<'_>, options: &Options) -> Result<Vec<EncodedPair>> {
     let pairs = closed_form::prompt_pairs(job.concepts, options.captions);
-    closed_form::encode_pairs(job, &closed_form::expanded(pairs, options.expand_prompts), options.eta)
+    closed_form::encode_pairs(
+        job,
+        &closed_form::expanded(pairs, options.expand_prompts),
+        options.eta,
+    )
 }
 
 /// What is kept, and every pair pulled to what stands in for it.
-pub(super) fn regression(pairs: &[EncodedPair], kept: &Regression, options: &Options) -> Regression {
+pub(super) fn regression(
+    pairs: &[EncodedPair],
+    kept: &Regression,
+    options: &Options,
+) -> Regression {
     let mut all = kept.clone();
     for pair in pairs {
         let (from, to) = edited(pair, options.rows);
@@ -311,7 +360,8 @@ pub(super) fn edited(pair: &EncodedPair, rows: EditedRows) -> (Mat<f64>, Mat<f64
 /// # Errors
 /// If the caller interrupts or the store fails.
 pub(super) fn kept(job: &mut Job<'_>, options: &Options) -> Result<Regression> {
-    let mut regression = Regression::new(job.pipeline.text_encoder.config.hidden_size, options.lambda);
+    let mut regression =
+        Regression::new(job.pipeline.text_encoder.config.hidden_size, options.lambda);
     let last = options.rows == EditedRows::Last;
     let prompts = kept_prompts(job, options.rows);
     let weight = preserve_weight(job, options);
@@ -320,7 +370,11 @@ pub(super) fn kept(job: &mut Job<'_>, options: &Options) -> Result<Regression> {
         regression.keep(rows.as_ref(), weight);
     }
     if options.prior_scale > 0.0 {
-        let positions = if last { closed_form::Positions::LastWord } else { closed_form::Positions::All };
+        let positions = if last {
+            closed_form::Positions::LastWord
+        } else {
+            closed_form::Positions::All
+        };
         let prior = closed_form::statistics(job, positions)?;
         regression.keep_sum(prior.sum.as_ref(), options.prior_scale);
     }
@@ -330,15 +384,24 @@ pub(super) fn kept(job: &mut Job<'_>, options: &Options) -> Result<Regression> {
 /// The prompts that are kept: the empty one (not in the code of 2025) and the user's.
 fn kept_prompts(job: &Job<'_>, rows: EditedRows) -> Vec<String> {
     let empty = (rows != EditedRows::Last).then(String::new);
-    empty.into_iter().chain(job.preserve.iter().flat_map(Concept::asked)).collect()
+    empty
+        .into_iter()
+        .chain(job.preserve.iter().flat_map(Concept::asked))
+        .collect()
 }
 
 /// The weight of each of them.
 pub(super) fn preserve_weight(job: &Job<'_>, options: &Options) -> f64 {
     let n = kept_prompts(job, options.rows).len();
-    if options.preserve_scale > 0.0 { options.preserve_scale } else { (1.0 / n.max(1) as f64).max(0.1) }
+    if options.preserve_scale > 0.0 {
+        options.preserve_scale
+    } else {
+        (1.0 / n.max(1) as f64).max(0.1)
+    }
 }
 
 fn inner(a: &Mat<f64>, b: &Mat<f64>) -> f64 {
-    (0..a.ncols()).map(|j| (0..a.nrows()).map(|i| a[(i, j)] * b[(i, j)]).sum::<f64>()).sum()
+    (0..a.ncols())
+        .map(|j| (0..a.nrows()).map(|i| a[(i, j)] * b[(i, j)]).sum::<f64>())
+        .sum()
 }
