@@ -1,7 +1,7 @@
 //! Encoded prompts, several as one.
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::Prompted;
+use scumble_diffusion::{Conditioning, Prompted};
 
 /// One prompt `n` times.
 pub fn repeated(prompt: &Prompted, n: usize) -> Prompted {
@@ -10,11 +10,10 @@ pub fn repeated(prompt: &Prompted, n: usize) -> Prompted {
 
 /// Several batches of prompts, one after the other; at least one.
 pub fn together(batches: &[Prompted]) -> Prompted {
-    let all = |part: fn(&Prompted) -> Tensor<3>| Tensor::cat(batches.iter().map(part).collect(), 0);
     Prompted {
         texts: batches.iter().flat_map(|b| b.texts.clone()).collect(),
-        embedded: all(|b| b.embedded.clone()),
-        hidden: all(|b| b.hidden.clone()),
+        embedded: Tensor::cat(batches.iter().map(|b| b.embedded.clone()).collect(), 0),
+        conditioning: Conditioning::cat(batches.iter().map(|b| b.conditioning.clone()).collect()),
         lengths: batches.iter().flat_map(|b| b.lengths.clone()).collect(),
     }
 }
@@ -22,16 +21,14 @@ pub fn together(batches: &[Prompted]) -> Prompted {
 /// Some of a batch's prompts, in this order.
 pub fn rows(batch: &Prompted, which: &[usize]) -> Prompted {
     let index: Vec<i64> = which.iter().map(|&i| i as i64).collect();
-    let pick = |x: &Tensor<3>| {
-        x.clone().select(
-            0,
-            Tensor::from_data(TensorData::new(index.clone(), [which.len()]), &x.device()),
-        )
-    };
+    let index = Tensor::from_data(
+        TensorData::new(index, [which.len()]),
+        &batch.embedded.device(),
+    );
     Prompted {
         texts: which.iter().map(|&i| batch.texts[i].clone()).collect(),
-        embedded: pick(&batch.embedded),
-        hidden: pick(&batch.hidden),
+        embedded: batch.embedded.clone().select(0, index),
+        conditioning: batch.conditioning.select(which),
         lengths: which.iter().map(|&i| batch.lengths[i]).collect(),
     }
 }

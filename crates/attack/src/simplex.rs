@@ -38,13 +38,8 @@ impl Vocabulary {
             .map(|(id, _)| id)
             .filter(|id| specials || !special.contains(id))
             .collect();
-        let n = ids.len();
-        let embedded = pipeline.text_network().embed(std::slice::from_ref(&ids));
-        let width = embedded.dims()[2];
-        Self {
-            ids,
-            vectors: embedded.reshape([n, width]),
-        }
+        let vectors = pipeline.text_network().vectors(&ids);
+        Self { ids, vectors }
     }
 
     /// The words of a model, all or only those that are read back as themselves.

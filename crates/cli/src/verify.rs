@@ -199,7 +199,7 @@ impl Reference<'_> {
         self.compare(
             "text_hidden",
             expected,
-            self.pipeline.text_network().forward(&ids),
+            self.pipeline.text_network().first().forward(&ids),
             found,
         )
     }

@@ -112,7 +112,7 @@ impl Pipeline {
             }
         }
         if let Some(gate) = gate {
-            let hidden = self.encode(&gate.prompts);
+            let hidden = self.encode(&gate.prompts).tokens;
             self.gates.push(Opened::new(
                 gate,
                 hidden,
@@ -151,9 +151,9 @@ impl Pipeline {
     /// What the denoiser is told of prompts: their hidden states, and how far they open its
     /// adapters.
     pub fn context(&self, prompts: &[String]) -> Context {
-        let hidden = self.encode(prompts);
-        let gates = self.gates(prompts, &hidden);
-        Context::from(hidden).gated(gates)
+        let conditioning = self.encode(prompts);
+        let gates = self.gates(prompts, &conditioning.tokens);
+        Context::from(conditioning).gated(gates)
     }
 
     /// How close each prompt comes to those of a gate, 0 to 1: the similarity that its power,
@@ -165,9 +165,9 @@ impl Pipeline {
             floor: 0.0,
             ..gate.clone()
         };
-        let opened = Opened::new(plain, self.encode(&gate.prompts), &self.tokenizer, 0..1);
+        let opened = Opened::new(plain, self.encode(&gate.prompts).tokens, &self.tokenizer, 0..1);
         opened
-            .factors(prompts, &self.encode(prompts), &self.tokenizer)
+            .factors(prompts, &self.encode(prompts).tokens, &self.tokenizer)
             .into_iter()
             .map(f64::from)
             .collect()

@@ -4,6 +4,7 @@ use burn::tensor::Tensor;
 use scumble_nn::{Context, Removal};
 
 use crate::{
+    conditioning::Conditioning,
     error::{Error, Result},
     guards::{Guard, Rule, Sld, a_star::Updates, adavd::Block, only, safree::Filtered},
     guidance::{At, Guidance, guided},
@@ -20,8 +21,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Guided {
     scale: f64,
-    negative: Tensor<3>,
-    prompt: Tensor<3>,
+    negative: Conditioning,
+    prompt: Conditioning,
     /// What stands in the prompt's place during the first steps.
     filtered: Option<Filtered>,
     safety: Option<Safety>,
@@ -38,7 +39,7 @@ pub struct Guided {
 struct Safety {
     rule: Sld,
     strength: f64,
-    hidden: Tensor<3>,
+    concept: Conditioning,
     momentum: Option<Tensor<4>>,
 }
 
@@ -62,16 +63,16 @@ impl Pipeline {
         let rule = only(&self.guards, |rule| {
             matches!(rule, Rule::Negative | Rule::Sld(_)).then_some(rule)
         })?;
-        let mut guided = Guided::plain(scale, prompt.hidden.clone(), negative.hidden.clone());
-        guided.gates = self.gates(&prompt.texts, &prompt.hidden);
+        let mut guided = Guided::plain(scale, prompt.conditioning.clone(), negative.conditioning.clone());
+        guided.gates = self.gates(&prompt.texts, &prompt.conditioning.tokens);
         match rule {
             Some((guard, Rule::Negative)) => guided.negative = self.negative(guard, negative),
             Some((guard, Rule::Sld(rule))) if scale > 1.0 => {
-                let hidden = self.encode(&[guard.joined()]).repeat_dim(0, n);
+                let concept = self.encode(&[guard.joined()]).repeat(n);
                 guided.safety = Some(Safety {
                     rule: *rule,
                     strength: guard.strength,
-                    hidden,
+                    concept,
                     momentum: None,
                 });
             }
@@ -107,7 +108,7 @@ impl Pipeline {
         guided.removals = adavd.map(|(guard, adavd)| {
             let whole = &[Block::Empty, Block::Prompt, Block::Concept]
                 [..if guided.safety.is_some() { 3 } else { 2 }];
-            let removal = |blocks| adavd.removal(guard, self, &guided.negative, blocks);
+            let removal = |blocks| adavd.removal(guard, self, &guided.negative.tokens, blocks);
             (removal(&[Block::Prompt]), removal(whole))
         });
         let a_star = only(&self.guards, |rule| {
@@ -125,7 +126,7 @@ impl Pipeline {
 
     /// The hidden states of negative prompts with a guard's texts in them; the way there at another
     /// strength than 1.
-    fn negative(&self, guard: &Guard, negative: &Prompted) -> Tensor<3> {
+    fn negative(&self, guard: &Guard, negative: &Prompted) -> Conditioning {
         let with = |text: &String| {
             if text.trim().is_empty() {
                 guard.joined()
@@ -133,18 +134,17 @@ impl Pipeline {
                 format!("{text}, {}", guard.joined())
             }
         };
-        let hidden = self.encode(&negative.texts.iter().map(with).collect::<Vec<_>>());
+        let whole = self.encode(&negative.texts.iter().map(with).collect::<Vec<_>>());
         if guard.strength == 1.0 {
-            return hidden;
+            return whole;
         }
-        negative.hidden.clone() + (hidden - negative.hidden.clone()) * guard.strength
+        negative.conditioning.towards(&whole, guard.strength)
     }
 }
 
 impl Guided {
-    /// Classifier-free guidance alone, from `negative` to `prompt`, hidden states `[n, tokens,
-    /// width]` each.
-    pub fn plain(scale: f64, prompt: Tensor<3>, negative: Tensor<3>) -> Self {
+    /// Classifier-free guidance alone, from `negative` to `prompt`, of n pictures each.
+    pub fn plain(scale: f64, prompt: Conditioning, negative: Conditioning) -> Self {
         Self {
             scale,
             negative,
@@ -172,19 +172,23 @@ impl Guided {
             return contexts.clone();
         }
         let prompt = match &self.filtered {
-            Some(filtered) if which.iter().all(|&on| on) => filtered.hidden.clone(),
+            Some(filtered) if which.iter().all(|&on| on) => {
+                self.prompt.with_tokens(filtered.hidden.clone())
+            }
             Some(filtered) if which.iter().any(|&on| on) => {
+                let tokens = &self.prompt.tokens;
                 let row = |(i, &on): (usize, &bool)| {
-                    if on { &filtered.hidden } else { &self.prompt }
+                    if on { &filtered.hidden } else { tokens }
                         .clone()
                         .narrow(0, i, 1)
                 };
-                Tensor::cat(which.iter().enumerate().map(row).collect(), 0)
+                let rows = which.iter().enumerate().map(row).collect();
+                self.prompt.with_tokens(Tensor::cat(rows, 0))
             }
             _ => self.prompt.clone(),
         };
         let mut stacked = vec![self.negative.clone(), prompt.clone()];
-        stacked.extend(self.safety.as_ref().map(|safety| safety.hidden.clone()));
+        stacked.extend(self.safety.as_ref().map(|safety| safety.concept.clone()));
         let gates = self
             .gates
             .clone()
@@ -194,7 +198,7 @@ impl Guided {
             prompt: Context::from(prompt)
                 .gated(self.gates.clone())
                 .without(alone),
-            stacked: Context::from(Tensor::cat(stacked, 0))
+            stacked: Context::from(Conditioning::cat(stacked))
                 .gated(gates)
                 .without(whole),
         };

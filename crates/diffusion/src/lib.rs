@@ -3,6 +3,7 @@
 //! Knows samplers and guidance. Does not know concepts, edits of weights, files or terminals.
 
 pub mod adapters;
+pub mod conditioning;
 pub mod denoiser;
 pub mod error;
 pub mod flow;
@@ -18,9 +19,11 @@ pub mod prompted;
 pub mod rng;
 pub mod samplers;
 pub mod schedule;
+pub mod text;
 pub mod time;
 
 pub use adapters::Adapter;
+pub use conditioning::Conditioning;
 pub use denoiser::Denoiser;
 pub use error::{Error, Result};
 pub use flow::FlowMatching;
@@ -35,4 +38,5 @@ pub use prompted::Prompted;
 pub use rng::TorchRng;
 pub use samplers::Sampler;
 pub use schedule::{Prediction, Schedule};
+pub use text::TextEncoders;
 pub use time::{StepIndex, Timestep};

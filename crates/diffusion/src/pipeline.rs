@@ -7,14 +7,15 @@ use std::{
 
 use burn::tensor::{Device, Tensor, TensorData};
 use scumble_nn::{
-    ClipText, UNet, Vae, Weights,
-    config::{ClipTextConfig, UNetConfig, VaeConfig},
+    ClipText, ClipTextWithProjection, SizeCondition, UNet, Vae, Weights,
+    config::{ClipTextConfig, ClipTextWithProjectionConfig, UNetConfig, VaeConfig},
     files::Checkpoint,
     tokenizer::{Tokenizer, TokenizerData},
 };
 use serde_json::Value;
 
 use crate::{
+    conditioning::Conditioning,
     denoiser::Denoiser,
     error::{Error, Result},
     gates::Opened,
@@ -23,6 +24,7 @@ use crate::{
     rng::TorchRng,
     samplers::{Predict, Progress, Run, Sampler, Step},
     schedule::Schedule,
+    text::{Second, TextEncoders},
 };
 
 /// A network with its configuration and its tensors. Clones share the tensors.
@@ -40,8 +42,12 @@ pub struct Part<C> {
 pub struct Pipeline {
     /// The tokenizer.
     pub tokenizer: Tokenizer,
-    /// The text encoder.
+    /// The text encoder, of SDXL the first one.
     pub text_encoder: Part<ClipTextConfig>,
+    /// SDXL's second text encoder.
+    pub text_encoder_2: Option<Part<ClipTextWithProjectionConfig>>,
+    /// What pads a prompt of the second text encoder.
+    pad_2: u32,
     /// The denoiser.
     pub unet: Part<UNetConfig>,
     /// The autoencoder.
@@ -54,6 +60,10 @@ pub struct Pipeline {
     pub(crate) gates: Vec<Opened>,
     /// What keeps it from concepts while it draws.
     pub guards: Vec<Guard>,
+    /// Whether the empty prompt is all zeros (SDXL).
+    pub(crate) force_zeros_for_empty_prompt: bool,
+    /// What size pictures are said to have had (SDXL); others have no place for it.
+    size_condition: SizeCondition,
     device: Device,
 }
 
@@ -70,26 +80,22 @@ impl Pipeline {
         let (text, unet, vae) = (&checkpoint.text_encoder, &checkpoint.unet, &checkpoint.vae);
         let text_config =
             ClipTextConfig::read(&name.join("text_encoder/config.json"), &text.config)?;
+        let second = match checkpoint.component("text_encoder_2") {
+            Ok(component) => {
+                let path = name.join("text_encoder_2/config.json");
+                let config = ClipTextWithProjectionConfig::read(&path, &component.config)?;
+                Some((config, component))
+            }
+            Err(_) => None,
+        };
         let unet_config = UNetConfig::read(&name.join("unet/config.json"), &unet.config)?;
-        if unet_config.text_time.is_some() {
-            let problem = "added conditioning (SDXL) is not supported";
-            return Err(Error::config(
-                name.join("unet/config.json"),
-                "addition_embed_type",
-                problem,
-            ));
-        }
         let vae_config = VaeConfig::read(&name.join("vae/config.json"), &vae.config)?;
-        if unet_config.cross_attention_dim != text_config.hidden_size {
-            return Err(Error::config(
-                name.join("unet/config.json"),
-                "cross_attention_dim",
-                format!(
-                    "{} does not fit the text encoder's hidden_size {}",
-                    unet_config.cross_attention_dim, text_config.hidden_size
-                ),
-            ));
-        }
+        fitting(
+            &name.join("unet/config.json"),
+            &unet_config,
+            &text_config,
+            second.as_ref().map(|(config, _)| config),
+        )?;
         let scheduler_path = name.join("scheduler/scheduler_config.json");
         let scheduler = as_pipeline_reads(&checkpoint.scheduler);
         let tokenizer = tokenizer_of(checkpoint, text_config.max_position_embeddings)?;
@@ -115,6 +121,22 @@ impl Pipeline {
                 )?,
                 config: text_config,
             },
+            text_encoder_2: second
+                .map(|(config, component)| -> Result<_> {
+                    let manifest = ClipTextWithProjection::manifest(&config);
+                    Ok(Part {
+                        weights: load("text_encoder_2", &component.tensors, &manifest)?,
+                        config,
+                    })
+                })
+                .transpose()?,
+            pad_2: 0,
+            force_zeros_for_empty_prompt: checkpoint
+                .model_index
+                .get("force_zeros_for_empty_prompt")
+                .and_then(Value::as_bool)
+                .unwrap_or(false),
+            size_condition: SizeCondition::uncropped(vae_config.factor()),
             unet: Part {
                 weights: load("unet", &unet.tensors, &UNet::manifest(&unet_config))?,
                 config: unet_config,
@@ -139,11 +161,21 @@ impl Pipeline {
         &self.device
     }
 
-    /// The weights of a component by its diffusers name; `None` for a name that is not
-    /// `text_encoder`, `unet` or `vae`.
+    /// The names of its components with weights, in the order in which a prompt passes them.
+    pub fn component_names(&self) -> Vec<&'static str> {
+        let second = self.text_encoder_2.is_some().then_some("text_encoder_2");
+        ["text_encoder"]
+            .into_iter()
+            .chain(second)
+            .chain(["unet", "vae"])
+            .collect()
+    }
+
+    /// The weights of a component by its diffusers name; `None` for a name that it has not.
     pub fn weights(&self, component: &str) -> Option<&Weights> {
         match component {
             "text_encoder" => Some(&self.text_encoder.weights),
+            "text_encoder_2" => self.text_encoder_2.as_ref().map(|part| &part.weights),
             "unet" => Some(&self.unet.weights),
             "vae" => Some(&self.vae.weights),
             _ => None,
@@ -154,6 +186,7 @@ impl Pipeline {
     pub fn weights_mut(&mut self, component: &str) -> Option<&mut Weights> {
         match component {
             "text_encoder" => Some(&mut self.text_encoder.weights),
+            "text_encoder_2" => self.text_encoder_2.as_mut().map(|part| &mut part.weights),
             "unet" => Some(&mut self.unet.weights),
             "vae" => Some(&mut self.vae.weights),
             _ => None,
@@ -164,7 +197,7 @@ impl Pipeline {
     #[must_use]
     pub fn without_gradients(&self) -> Self {
         let mut plain = self.clone();
-        for component in ["text_encoder", "unet", "vae"] {
+        for component in self.component_names() {
             if let Some(weights) = plain.weights_mut(component) {
                 weights.untrack();
             }
@@ -172,20 +205,72 @@ impl Pipeline {
         plain
     }
 
-    /// Gives a new word its vectors (textual inversion), each as wide as the text encoder. It can
-    /// then be used in prompts.
+    /// Gives a new word its vectors (textual inversion), each as wide as the tables of all text
+    /// encoders side by side ([`token_width`](Self::token_width)). It can then be used in prompts.
     ///
     /// # Errors
     /// If the word is there already or the vectors do not fit; the model is unchanged then.
     pub fn add_word(&mut self, word: &str, vectors: &[Vec<f32>]) -> Result<()> {
+        let (width, wide) = (self.text_encoder.config.hidden_size, self.token_width());
+        if let Some(other) = vectors.iter().find(|vector| vector.len() != wide) {
+            return Err(Error::input(format!(
+                "`{word}`: a vector of {} numbers, expected {wide}, as many as the text encoder takes",
+                other.len()
+            )));
+        }
         let mut tokenizer = self.tokenizer.clone();
         let ids = tokenizer.add_token(word, vectors.len())?;
+        let columns = |from: usize, to: usize| -> Vec<Vec<f32>> {
+            vectors.iter().map(|row| row[from..to].to_vec()).collect()
+        };
+        let mut taught = self.clone();
         // Rows beyond the vocabulary are padding that no token reaches.
-        self.text_encoder
-            .weights
-            .extend_rows(TOKEN_EMBEDDING, ids.start as usize, vectors)?;
-        self.text_encoder.config.vocab_size = ids.end as usize;
-        self.tokenizer = tokenizer;
+        taught.text_encoder.weights.extend_rows(
+            TOKEN_EMBEDDING,
+            ids.start as usize,
+            &columns(0, width),
+        )?;
+        taught.text_encoder.config.vocab_size = ids.end as usize;
+        if let Some(second) = &mut taught.text_encoder_2 {
+            second.weights.extend_rows(
+                TOKEN_EMBEDDING,
+                ids.start as usize,
+                &columns(width, wide),
+            )?;
+            second.config.text.vocab_size = ids.end as usize;
+        }
+        taught.tokenizer = tokenizer;
+        *self = taught;
+        Ok(())
+    }
+
+    /// How wide a token's vector is, in the tables of all text encoders side by side.
+    pub fn token_width(&self) -> usize {
+        let second = self.text_encoder_2.as_ref();
+        self.text_encoder.config.hidden_size
+            + second.map_or(0, |part| part.config.text.hidden_size)
+    }
+
+    /// How wide the hidden states are that the denoiser reads.
+    pub fn context_width(&self) -> usize {
+        self.unet.config.cross_attention_dim
+    }
+
+    /// Says what size pictures had before they were cropped, in pixels: `original` height and
+    /// width, top and left of the `crop`.
+    ///
+    /// # Errors
+    /// If the denoiser has no place for it.
+    pub fn set_size_condition(
+        &mut self,
+        original: Option<[usize; 2]>,
+        crop: [usize; 2],
+    ) -> Result<()> {
+        if self.unet.config.text_time.is_none() {
+            return Err(Error::input("this model takes no size condition")
+                .with_hint("only SDXL does; leave out --size-condition"));
+        }
+        (self.size_condition.original, self.size_condition.crop) = (original, crop);
         Ok(())
     }
 
@@ -205,14 +290,21 @@ impl Pipeline {
         self.sampler.ok_or_else(missing)
     }
 
-    /// The text encoder as a network.
-    pub fn text_network(&self) -> ClipText {
-        ClipText::new(&self.text_encoder.config, &self.text_encoder.weights)
+    /// The text encoders as one network.
+    pub fn text_network(&self) -> TextEncoders {
+        TextEncoders {
+            first: ClipText::new(&self.text_encoder.config, &self.text_encoder.weights),
+            second: self.text_encoder_2.as_ref().map(|part| Second {
+                network: ClipTextWithProjection::new(&part.config, &part.weights),
+                end: self.tokenizer.end_id(),
+                pad: self.pad_2,
+            }),
+        }
     }
 
     /// The denoiser as a network.
     pub fn unet_network(&self) -> UNet {
-        UNet::new(&self.unet.config, &self.unet.weights)
+        UNet::new(&self.unet.config, &self.unet.weights).with_size_condition(self.size_condition)
     }
 
     /// The autoencoder as a network.
@@ -220,9 +312,9 @@ impl Pipeline {
         Vae::new(&self.vae.config, &self.vae.weights)
     }
 
-    /// Hidden states of prompts, `[n, tokens, width]`. A prompt that occurs twice is encoded once.
-    pub fn encode(&self, prompts: &[String]) -> Tensor<3> {
-        self.prompted(prompts).hidden
+    /// What the denoiser is told of prompts. A prompt that occurs twice is encoded once.
+    pub fn encode(&self, prompts: &[String]) -> Conditioning {
+        self.prompted(prompts).conditioning
     }
 
     /// The shape of the latents of `n` pictures.
@@ -337,6 +429,54 @@ impl Predict<Error> for Asked<'_> {
 
     fn latents(&mut self, x: Tensor<4>, step: Step) -> Result<Tensor<4>> {
         self.guidance.latents(&At::step(self.denoiser, step), x)
+    }
+}
+
+/// Sees that the text encoders make what the denoiser reads.
+fn fitting(
+    path: &Path,
+    unet: &UNetConfig,
+    first: &ClipTextConfig,
+    second: Option<&ClipTextWithProjectionConfig>,
+) -> Result<()> {
+    let differs = |key: &str, problem: String| Err(Error::config(path, key, problem));
+    let wide = first.hidden_size + second.map_or(0, |second| second.text.hidden_size);
+    if unet.cross_attention_dim != wide {
+        let whose = match second {
+            None => "the text encoder's hidden_size",
+            Some(_) => "both text encoders' hidden_size together,",
+        };
+        let found = unet.cross_attention_dim;
+        return differs(
+            "cross_attention_dim",
+            format!("{found} does not fit {whose} {wide}"),
+        );
+    }
+    match (unet.text_time, second) {
+        (None, None) => Ok(()),
+        (None, Some(_)) => differs(
+            "addition_embed_type",
+            "missing: with two text encoders it has to be `text_time`, as SDXL has it".into(),
+        ),
+        (Some(_), None) => differs(
+            "addition_embed_type",
+            "`text_time` needs a second text encoder, whose pooled embedding it takes".into(),
+        ),
+        (Some(added), Some(second)) => {
+            const TIME_IDS: usize = 6;
+            let wanted = second.projection_dim + TIME_IDS * added.addition_time_embed_dim;
+            let found = added.projection_class_embeddings_input_dim;
+            if found == wanted {
+                return Ok(());
+            }
+            differs(
+                "projection_class_embeddings_input_dim",
+                format!(
+                    "{found}, expected {wanted}: the second text encoder's projection_dim {} and {TIME_IDS} times addition_time_embed_dim",
+                    second.projection_dim
+                ),
+            )
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use burn::tensor::{Tensor, TensorData};
 
 use crate::{
     error::{Error, Result},
+    conditioning::Conditioning,
     pipeline::Pipeline,
 };
 
@@ -15,10 +16,11 @@ use crate::{
 pub struct Prompted {
     /// The words. Rules that look at words look at these, whatever `embedded` holds.
     pub texts: Vec<String>,
-    /// Looked-up tokens, `[n, tokens, width]`, without the positions, which the encoder adds.
+    /// Looked-up tokens of all text encoders, `[n, tokens, width]`, without the positions, which an
+    /// encoder adds.
     pub embedded: Tensor<3>,
-    /// Hidden states, `[n, tokens, width]`, after the final layer norm.
-    pub hidden: Tensor<3>,
+    /// What the text encoders make of them.
+    pub conditioning: Conditioning,
     /// Tokens of each prompt before the pads, start and end included.
     pub lengths: Vec<usize>,
 }
@@ -37,6 +39,10 @@ impl Prompted {
 
 impl Pipeline {
     /// Encodes prompts. One that occurs twice is encoded once.
+    ///
+    /// The empty prompt is all zeros where the checkpoint says so (`force_zeros_for_empty_prompt`
+    /// of SDXL): diffusers does this for a negative prompt that is not given, here it goes for every
+    /// empty one, because all of them stand for "no prompt".
     pub fn prompted(&self, texts: &[String]) -> Prompted {
         let mut rows = BTreeMap::new();
         for text in texts {
@@ -51,24 +57,34 @@ impl Pipeline {
         }
         let network = self.text_network();
         let embedded = network.embed(&ids);
-        let hidden = network.encode(embedded.clone());
+        let mut conditioning = network.encode(embedded.clone(), &network.ends(&ids));
+        if self.force_zeros_for_empty_prompt
+            && let Some(&empty) = rows.get(&String::new())
+        {
+            conditioning = conditioning.with_zeros(empty);
+        }
         let index: Vec<usize> = texts.iter().map(|text| rows[text]).collect();
         let lengths = index.iter().map(|&row| lengths[row]).collect();
-        let all = |x: Tensor<3>| {
-            if rows.len() == texts.len() {
-                return x;
-            }
-            let index: Vec<i64> = index.iter().map(|&row| row as i64).collect();
-            x.select(
-                0,
-                Tensor::from_data(TensorData::new(index, [texts.len()]), self.device()),
-            )
-        };
-        Prompted {
+        let all = Prompted {
             texts: texts.to_vec(),
-            embedded: all(embedded),
-            hidden: all(hidden),
+            embedded,
+            conditioning,
             lengths,
+        };
+        if rows.len() == texts.len() {
+            return all;
+        }
+        let at = Tensor::from_data(
+            TensorData::new(
+                index.iter().map(|&row| row as i64).collect::<Vec<_>>(),
+                [texts.len()],
+            ),
+            self.device(),
+        );
+        Prompted {
+            embedded: all.embedded.select(0, at),
+            conditioning: all.conditioning.select(&index),
+            ..all
         }
     }
 
@@ -76,7 +92,7 @@ impl Pipeline {
     /// computed from them, with gradients. `texts` are what rules that look at words see.
     ///
     /// # Shapes
-    /// - embedded: `[n, tokens, width]`, without positions
+    /// - embedded: `[n, tokens, width]` for all text encoders, without positions
     ///
     /// # Errors
     /// If the numbers of prompts differ, or a length does not fit.
@@ -87,10 +103,7 @@ impl Pipeline {
         lengths: Vec<usize>,
     ) -> Result<Prompted> {
         let [n, tokens, width] = embedded.dims();
-        let (wide, context) = (
-            self.text_encoder.config.hidden_size,
-            self.text_encoder.config.max_position_embeddings,
-        );
+        let (wide, context) = (self.token_width(), self.tokenizer.context());
         if texts.len() != n || lengths.len() != n || width != wide || tokens > context {
             return Err(Error::input(format!(
                 "{} prompts and {} lengths for embedded tokens {:?}, of which the text encoder takes [n, {context}, {wide}]",
@@ -107,11 +120,12 @@ impl Pipeline {
                 "a prompt of {length} tokens, start and end included, among {tokens}"
             )));
         }
-        let hidden = self.text_network().encode(embedded.clone());
+        let ends: Vec<usize> = lengths.iter().map(|length| length - 1).collect();
+        let conditioning = self.text_network().encode(embedded.clone(), &ends);
         Ok(Prompted {
             texts: texts.to_vec(),
             embedded,
-            hidden,
+            conditioning,
             lengths,
         })
     }

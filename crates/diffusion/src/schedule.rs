@@ -63,8 +63,6 @@ pub struct Schedule {
 enum Of {
     /// Whoever asks for a timestep or a sampler.
     Everything,
-    /// Whoever asks for a timestep of training.
-    Training,
     /// Who draws with this sampler.
     Sampler(Sampler),
 }
@@ -129,7 +127,7 @@ impl Schedule {
     /// # Errors
     /// If it asks for a schedule that is not implemented, by key.
     pub fn usable(&self) -> Result<()> {
-        self.meets(&[Of::Everything, Of::Training])
+        self.meets(&[Of::Everything])
     }
 
     /// Whether a sampler does what the configuration asks of its class.

@@ -11,7 +11,6 @@ use crate::{
     concept::Concept,
     error::Result,
     job::Job,
-    methods::esd::select,
     noised::{Noised, Noisy},
     pictures::{self, Drawing},
     retain::Retain,
@@ -71,10 +70,10 @@ pub struct Anchors {
     pairs: Vec<Pair>,
     /// Where each pair's targets begin among all.
     first: Vec<usize>,
-    /// Hidden states of all targets, `[targets, tokens, width]`.
-    targets: Tensor<3>,
-    /// Those of the anchors, `[pairs, tokens, width]`.
-    anchors: Tensor<3>,
+    /// All targets' prompts.
+    targets: Conditioning,
+    /// The anchors' prompts, one for each pair.
+    anchors: Conditioning,
     seed: u64,
     augment: Augment,
 }
@@ -86,10 +85,10 @@ pub struct Batch {
     pub noisy: Noisy,
     /// The pair of each.
     pub pairs: Vec<usize>,
-    /// Hidden states of the prompts that ask for the concept, `[n, tokens, width]`.
-    pub target: Tensor<3>,
-    /// Hidden states of the prompts the pictures were drawn from, like `target`.
-    pub anchor: Tensor<3>,
+    /// The prompts that ask for the concept, n of them.
+    pub target: Conditioning,
+    /// The prompts the pictures were drawn from, like `target`.
+    pub anchor: Conditioning,
     /// 1 where a picture that was made smaller is, 0 around it, `[n, 1, h, w]`; `None` if all are
     /// whole.
     pub valid: Option<Tensor<4>>,
@@ -159,10 +158,9 @@ impl Anchors {
         Self { augment, ..self }
     }
 
-    /// The same pictures with other hidden states of the prompts that ask for the concept, `[pairs,
-    /// tokens, width]`: one for each pair.
+    /// The same pictures with other prompts that ask for the concept: one for each pair.
     #[must_use]
-    pub fn with_targets(self, targets: Tensor<3>) -> Self {
+    pub fn with_targets(self, targets: Conditioning) -> Self {
         Self {
             first: (0..self.pairs.len()).collect(),
             targets,
@@ -219,17 +217,12 @@ impl Anchors {
                 .map(|(&(k, pair), c)| format!("{}{}", c.says, self.pairs[pair].targets[k]));
             pipeline.encode(&said.collect::<Vec<_>>())
         } else {
-            select(
-                &self.targets,
-                &wording
-                    .iter()
-                    .map(|&(k, pair)| self.first[pair] + k)
-                    .collect::<Vec<_>>(),
-            )
+            let rows = wording.iter().map(|&(k, pair)| self.first[pair] + k);
+            self.targets.select(&rows.collect::<Vec<_>>())
         };
         Ok(Batch {
             target,
-            anchor: select(&self.anchors, &pairs),
+            anchor: self.anchors.select(&pairs),
             pairs,
             noisy,
             valid,

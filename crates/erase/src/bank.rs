@@ -502,9 +502,9 @@ fn record_group(
     Ok(recording.tensors(n))
 }
 
-/// The hidden states a group needs, stacked: the paths' prompts, empty prompts, then each further
+/// The conditioning that a group needs, stacked: the paths' prompts, empty prompts, then each further
 /// prompt.
-fn contexts(pipeline: &Pipeline, paths: &[Path]) -> Tensor<3> {
+fn contexts(pipeline: &Pipeline, paths: &[Path]) -> Conditioning {
     let mut prompts: Vec<String> = paths.iter().map(|p| p.prompt.clone()).collect();
     prompts.extend(std::iter::repeat_n(String::new(), paths.len()));
     for k in 0..paths.first().map_or(0, |p| p.also.len()) {

@@ -531,10 +531,10 @@ fn instead(job: &Job<'_>, prompts: &[&ConceptPrompt], relabel: Relabel) -> Resul
 /// The caption whose hidden states are nearest to a prompt's, by the mean square over positions and
 /// channels.
 fn nearest(pipeline: &Pipeline, prompt: &str, captions: &[String]) -> Option<String> {
-    let asked = pipeline.encode(&[prompt.to_owned()]);
+    let asked = pipeline.encode(&[prompt.to_owned()]).tokens;
     let mut best: Option<(f32, &String)> = None;
     for some in captions.chunks(64) {
-        let distances = (pipeline.encode(some) - asked.clone())
+        let distances = (pipeline.encode(some).tokens - asked.clone())
             .powi_scalar(2)
             .mean_dim(2)
             .mean_dim(1);

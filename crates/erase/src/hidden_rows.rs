@@ -3,7 +3,7 @@
 //! (Receler).
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{Pipeline, TorchRng};
+use scumble_diffusion::{Conditioning, Pipeline, TorchRng};
 use scumble_nn::files::{HostTensor, Tensors};
 
 use crate::{
@@ -28,7 +28,7 @@ pub struct HiddenRows {
 impl HiddenRows {
     /// `rows` rows, uniform in [0, 1) times `scale`.
     pub fn fresh(pipeline: &Pipeline, rows: usize, scale: f64, seed: u64) -> Self {
-        let width = pipeline.text_encoder.config.hidden_size;
+        let width = pipeline.context_width();
         let values = TorchRng::new(seed).uniform(rows * width);
         let values =
             Tensor::<1>::from_data(TensorData::new(values, [rows * width]), pipeline.device())
@@ -41,13 +41,10 @@ impl HiddenRows {
         }
     }
 
-    /// The hidden states of prompts with these rows behind their words, as many as fit.
-    ///
-    /// # Shapes
-    /// - hidden: `[n, tokens, width]`
-    /// - ends: for each the position behind its last word
-    pub fn behind(&self, hidden: &Tensor<3>, ends: &[usize]) -> Tensor<3> {
-        place(hidden, ends, &self.values, self.width)
+    /// Prompts with these rows behind their words, as many as fit; `ends` are for each the position
+    /// behind its last word.
+    pub fn behind(&self, asked: &Conditioning, ends: &[usize]) -> Conditioning {
+        asked.with_tokens(place(&asked.tokens, ends, &self.values, self.width))
     }
 
     /// Adam steps on the rows: the edited model, asked with them, is to predict what the frozen one
@@ -63,13 +60,13 @@ impl HiddenRows {
         adam: Adam,
         lr: f64,
         steps: usize,
-        next: &mut dyn FnMut(usize) -> Result<(Examples, Tensor<3>, Vec<usize>)>,
+        next: &mut dyn FnMut(usize) -> Result<(Examples, Conditioning, Vec<usize>)>,
     ) -> Result<()> {
         let edited = edited.without_gradients();
         for k in 0..steps {
-            let (examples, hidden, ends) = next(k)?;
+            let (examples, asked, ends) = next(k)?;
             let leaf = self.values.clone().autodiff().require_grad();
-            let context = place(&hidden, &ends, &leaf, self.width);
+            let context = asked.with_tokens(place(&asked.tokens, &ends, &leaf, self.width));
             let loss = esd::loss(&edited, &examples, &context, &examples.eps_prompt)?;
             let value: f32 = loss.clone().inner().into_scalar();
             if !value.is_finite() {

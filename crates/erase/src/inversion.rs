@@ -7,8 +7,8 @@
 //! Forget-Me-Not gives a concept such words before it forgets them; STEREO attacks with them.
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::Pipeline;
-use scumble_nn::{ClipText, Context, files::Tensors};
+use scumble_diffusion::{Conditioning, Pipeline, TextEncoders};
+use scumble_nn::{Context, files::Tensors};
 
 use crate::{
     adam::{Adam, Moments},
@@ -94,19 +94,29 @@ impl Sentences {
             .collect()
     }
 
-    /// Hidden states of some of the sentences with these words in them.
+    /// Some of the sentences with these words in them.
     ///
     /// # Shapes
     /// - words: `[words, width]`
-    /// - result: `[sentences, tokens, width]`
-    pub(crate) fn encode(&self, text: &ClipText, words: &Tensor<2>, which: &[usize]) -> Tensor<3> {
+    pub(crate) fn encode(
+        &self,
+        text: &TextEncoders,
+        words: &Tensor<2>,
+        which: &[usize],
+    ) -> Conditioning {
         let [n, width] = words.dims();
         let one = |&sentence: &usize| {
-            let (before, after) = &self.parts[sentence];
-            let [before, after] = [before, after].map(|ids| text.embed(std::slice::from_ref(ids)));
+            let first = self.parts[sentence].0.len();
+            // The start token in the words' places, which is no end token in any tokenizer.
+            let start = self.parts[sentence].0[0];
+            let embedded = text.embed(&[self.ids(sentence, start)]);
+            let rest = embedded.dims()[1] - first - n;
+            let before = embedded.clone().narrow(1, 0, first);
+            let after = embedded.narrow(1, first + n, rest);
             Tensor::cat(vec![before, words.clone().reshape([1, n, width]), after], 1)
         };
-        text.encode(Tensor::cat(which.iter().map(one).collect(), 0))
+        let ends: Vec<usize> = which.iter().map(|&sentence| self.ends[sentence]).collect();
+        text.encode(Tensor::cat(which.iter().map(one).collect(), 0), &ends)
     }
 }
 
@@ -141,15 +151,10 @@ pub(crate) fn begin(
         .copied()
         .take(words)
         .collect();
-    let width = pipeline.text_encoder.config.hidden_size;
+    let width = pipeline.token_width();
     let mut parts = Vec::new();
     if !ids.is_empty() {
-        parts.push(
-            pipeline
-                .text_network()
-                .embed(std::slice::from_ref(&ids))
-                .reshape([ids.len(), width]),
-        );
+        parts.push(pipeline.text_network().vectors(&ids));
     }
     let missing = words - ids.len();
     if missing > 0 {

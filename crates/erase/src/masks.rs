@@ -31,7 +31,7 @@ const AT_ONCE: usize = 8;
 pub fn attended(
     frozen: &Pipeline,
     latents: &Tensor<4>,
-    hidden: &Tensor<3>,
+    asks: &Conditioning,
     marks: &Tensor<2>,
     threshold: f64,
     seed: u64,
@@ -42,7 +42,7 @@ pub fn attended(
         let count = AT_ONCE.min(n - from);
         let (x0, context) = (
             latents.clone().narrow(0, from, count),
-            Context::from(hidden.clone().narrow(0, from, count)),
+            Context::from(asks.narrow(from, count)),
         );
         let marks = marks.clone().narrow(0, from, count);
         let mut sum: Option<Tensor<2>> = None;

@@ -2,7 +2,7 @@
 //! call of the network.
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{Pipeline, Timestep};
+use scumble_diffusion::{Conditioning, Pipeline, Timestep};
 use scumble_nn::Context;
 
 use crate::{error::Result, noised::squared_error};
@@ -13,8 +13,8 @@ pub(crate) struct Pull {
     pub(crate) x: Tensor<4>,
     /// The timestep of each.
     pub(crate) t: Vec<Timestep>,
-    /// Hidden states of the prompts, `[n, tokens, width]`.
-    pub(crate) hidden: Tensor<3>,
+    /// The prompts, n of them.
+    pub(crate) conditioning: Conditioning,
     /// The epsilon to predict, like `x`.
     pub(crate) target: Tensor<4>,
     /// The weight of each; those of a mean are `1 / n`.
@@ -26,7 +26,7 @@ impl Pull {
     pub(crate) fn mean(
         x: Tensor<4>,
         t: Vec<Timestep>,
-        hidden: Tensor<3>,
+        conditioning: Conditioning,
         target: Tensor<4>,
         weight: f64,
     ) -> Self {
@@ -34,7 +34,7 @@ impl Pull {
         Self {
             x,
             t,
-            hidden,
+            conditioning,
             target,
             weights,
         }
@@ -60,8 +60,11 @@ pub(crate) fn loss(edited: &Pipeline, pulls: Vec<Pull>) -> Result<Tensor<1>> {
             &alpha_bars,
         )?);
     }
-    let (x, hidden): (Vec<_>, Vec<_>) = pulls.into_iter().map(|pull| (pull.x, pull.hidden)).unzip();
-    let context = Context::from(Tensor::cat(hidden, 0));
+    let (x, conditioning): (Vec<_>, Vec<_>) = pulls
+        .into_iter()
+        .map(|pull| (pull.x, pull.conditioning))
+        .unzip();
+    let context = Context::from(Conditioning::cat(conditioning));
     let prediction = edited
         .unet_network()
         .forward(Tensor::cat(x, 0), &labels, &context);

@@ -104,7 +104,7 @@ impl Retain {
 /// How far the hidden states of prompts moved: the mean of `(h(r) - h*(r))^2` over prompts,
 /// positions and channels.
 pub fn hidden_drift(frozen: &Pipeline, edited: &Pipeline, prompts: &[String]) -> Tensor<1> {
-    (edited.encode(prompts) - frozen.encode(prompts))
+    (edited.encode(prompts).tokens - frozen.encode(prompts).tokens)
         .powi_scalar(2)
         .mean()
 }

@@ -118,24 +118,30 @@ impl Slots {
     ///
     /// # Shapes
     /// - soft: `[k, places, width]`
-    /// - result: `[pairs, tokens, width]`
-    pub fn encode(&self, text: &ClipText, soft: &Tensor<3>, pairs: &[(usize, usize)]) -> Tensor<3> {
+    pub fn encode(
+        &self,
+        text: &TextEncoders,
+        soft: &Tensor<3>,
+        pairs: &[(usize, usize)],
+    ) -> Conditioning {
         let ids: Vec<Vec<u32>> = pairs
             .iter()
             .map(|&(prompt, _)| self.rows[prompt].clone())
             .collect();
+        let ends: Vec<usize> = text.ends(&ids).into_iter().map(|end| end + self.places).collect();
         let embedded = text.embed(&ids);
         let rest = embedded.dims()[1] - 1;
         let of: Vec<usize> = pairs.iter().map(|&(_, of)| of).collect();
         let soft = esd::select(soft, &of);
-        text.encode(Tensor::cat(
+        let filled = Tensor::cat(
             vec![
                 embedded.clone().narrow(1, 0, 1),
                 soft,
                 embedded.narrow(1, 1, rest),
             ],
             1,
-        ))
+        );
+        text.encode(filled, &ends)
     }
 
     /// `k` times as many soft tokens as there are places, each the vector of a random word: `[k,
@@ -143,11 +149,11 @@ impl Slots {
     pub fn random(&self, pipeline: &Pipeline, k: usize, seed: u64) -> Tensor<3> {
         let words = i64::from(pipeline.tokenizer.start_id().max(1));
         let ids = TorchRng::new(seed).integers(k * self.places, 0, words);
-        let rows: Vec<Vec<u32>> = ids
-            .chunks(self.places.max(1))
-            .map(|row| row.iter().map(|&id| id as u32).collect())
-            .collect();
-        pipeline.text_network().embed(&rows)
+        let words: Vec<u32> = ids.into_iter().map(|id| id as u32).collect();
+        pipeline
+            .text_network()
+            .vectors(&words)
+            .reshape([k, self.places, pipeline.token_width()])
     }
 }
 

@@ -21,7 +21,7 @@
 //! (published: towards nothing, `r` empty).
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{Denoiser, Pipeline, Timestep};
+use scumble_diffusion::{Conditioning, Denoiser, Pipeline, Timestep};
 use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
@@ -272,10 +272,7 @@ pub fn steer(
         let rows: Vec<usize> = examples.path.iter().map(|path| path % prompts).collect();
         let n = rows.len();
         let (unsafe_, safe) = sides(&examples, &rows, &replaced, options.contrast);
-        let context = Tensor::cat(
-            vec![esd::select(&asked, &rows), empty.clone().repeat_dim(0, n)],
-            0,
-        );
+        let context = Conditioning::cat(vec![asked.select(&rows), empty.repeat(n)]);
         let both = epsilon(
             edited,
             &examples.x.clone().repeat_dim(0, 2),
@@ -322,19 +319,19 @@ fn drift(
     frozen: &Pipeline,
     edited: &Pipeline,
     kept: &Examples,
-    lines: &Tensor<3>,
-    empty: &Tensor<3>,
+    lines: &Conditioning,
+    empty: &Conditioning,
     named: usize,
 ) -> Result<Tensor<1>> {
     let n = kept.path.len();
     let mut parts = Vec::new();
     if named > 0 {
-        parts.push(esd::select(lines, &kept.path[..named]));
+        parts.push(lines.select(&kept.path[..named]));
     }
     if named < n {
-        parts.push(empty.clone().repeat_dim(0, n - named));
+        parts.push(empty.repeat(n - named));
     }
-    let context = Tensor::cat(parts, 0);
+    let context = Conditioning::cat(parts);
     let still = epsilon(frozen, &kept.x, &kept.t, context.clone())?;
     Ok((epsilon(edited, &kept.x, &kept.t, context)? - still)
         .powi_scalar(2)
@@ -345,7 +342,7 @@ fn epsilon(
     model: &Pipeline,
     x: &Tensor<4>,
     t: &[Timestep],
-    context: Tensor<3>,
+    context: Conditioning,
 ) -> Result<Tensor<4>> {
     let unet = model.unet_network();
     Ok(Denoiser {

@@ -62,8 +62,8 @@ pub(crate) struct Lesson {
     pub(crate) latents: Tensor<4>,
     /// Where they show it, `[n, 1, mask h, mask w]`; everywhere if `None`.
     pub(crate) masks: Option<Tensor<4>>,
-    /// Prompts that ask for it, `[prompts, tokens, width]`.
-    pub(crate) hidden: Tensor<3>,
+    /// Prompts that ask for it.
+    pub(crate) asks: Conditioning,
     /// 1 at their tokens that are the concept, `[prompts, tokens]`.
     pub(crate) marks: Tensor<2>,
     /// Whether picture i was drawn from prompt i modulo their number and is asked with it;
@@ -153,7 +153,7 @@ pub(crate) fn trained(
         edited.unet_network().forward_watched(
             batch.x,
             &labels,
-            &Context::from(batch.hidden),
+            &Context::from(batch.asks),
             &mut watch,
         );
         loss(watch.maps, &batch.marks, batch.masks.as_ref(), [h, w])
@@ -261,7 +261,7 @@ struct Examples<'a> {
 struct Batch {
     x: Tensor<4>,
     t: Vec<Timestep>,
-    hidden: Tensor<3>,
+    asks: Conditioning,
     marks: Tensor<2>,
     masks: Option<Tensor<4>>,
 }
@@ -293,7 +293,7 @@ impl<'a> Examples<'a> {
         let (lesson, device) = (self.lesson, self.pipeline.device());
         let pictures = draw(lesson.latents.dims()[0], self.batch, self.seed, step);
         let mut rng = stream(self.seed, "suppression/times, prompts and noise").rng(step);
-        let prompts = lesson.hidden.dims()[0];
+        let prompts = lesson.asks.len();
         let prompts: Vec<usize> = match lesson.own_prompts {
             true => pictures.iter().map(|picture| picture % prompts).collect(),
             false => rng
@@ -317,7 +317,7 @@ impl<'a> Examples<'a> {
         Ok(Batch {
             x: self.pipeline.schedule.add_noise(x0, noise, &t)?,
             t,
-            hidden: lesson.hidden.clone().select(0, index(&prompts)),
+            asks: lesson.asks.select(&prompts),
             marks: lesson.marks.clone().select(0, index(&prompts)),
             masks: lesson
                 .masks

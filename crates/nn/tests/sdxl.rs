@@ -77,7 +77,7 @@ impl Case {
                 - time_ids[0].len() * c.addition_time_embed_dim;
             Added {
                 pooled: numbers([2, width], 3),
-                time_ids,
+                time_ids: Some(time_ids),
             }
         });
         Self {
@@ -265,10 +265,10 @@ fn added_conditioning_that_does_not_fit_is_an_error() {
     let with = |pooled: [usize; 2], time_ids: Vec<Vec<f32>>| {
         message(Some(Added {
             pooled: numbers(pooled, 3),
-            time_ids,
+            time_ids: Some(time_ids),
         }))
     };
-    let ids = added.time_ids.clone();
+    let ids = added.time_ids.clone().unwrap();
     for (pooled, time_ids, expected) in [
         (
             [1, 11],

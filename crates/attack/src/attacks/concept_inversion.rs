@@ -473,9 +473,7 @@ fn begin(job: &Job<'_>, options: &Options) -> Tensor<2> {
             drawn.iter().map(|&id| id as u32).collect()
         }
     };
-    let embedded = job.victim.text_network().embed(&[ids]);
-    let [_, vectors, width] = embedded.dims();
-    embedded.reshape([vectors, width])
+    job.victim.text_network().vectors(&ids)
 }
 
 /// A word that is one token: letters and digits, joined by hyphens.

@@ -233,9 +233,7 @@ fn nearest(job: &Job<'_>, count: usize) -> Vec<String> {
         return Vec::new();
     }
     let all = Vocabulary::of(job.base).read_back(job.base, true);
-    let embedded = job.base.text_network().embed(std::slice::from_ref(&own));
-    let width = embedded.dims()[2];
-    let mean: Tensor<2> = embedded.mean_dim(1).reshape([width, 1]);
+    let mean: Tensor<2> = job.base.text_network().vectors(&own).mean_dim(0).transpose();
     let norms = all
         .vectors
         .clone()

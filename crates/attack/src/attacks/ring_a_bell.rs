@@ -158,7 +158,7 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
                 })
         })
         .collect();
-    let targets = job.base.encode(&prompts) + concept_vector(job, options.sentences) * options.eta;
+    let targets = job.base.encode(&prompts).tokens + concept_vector(job, options.sentences) * options.eta;
     let content = [
         targets.clone().flatten::<1>(0, 2),
         pool.vectors.clone().flatten::<1>(0, 1),
@@ -230,7 +230,7 @@ pub fn concept_vector(job: &Job<'_>, sentences: bool) -> Tensor<3> {
         pairs = pairs.into_iter().flat_map(within).collect();
     }
     let (with, without): (Vec<String>, Vec<String>) = pairs.into_iter().unzip();
-    (job.base.encode(&with) - job.base.encode(&without)).mean_dim(0)
+    (job.base.encode(&with).tokens - job.base.encode(&without).tokens).mean_dim(0)
 }
 
 /// Tokens with all that stands around them in a prompt.
@@ -251,7 +251,7 @@ fn distances(job: &Job<'_>, rows: &[Vec<u32>], wanted: &Tensor<3>) -> Vec<f32> {
         } else {
             wanted.clone().narrow(0, i * ENCODED, part.len())
         };
-        let apart = (network.forward(part) - of).powi_scalar(2);
+        let apart = (network.forward(part).tokens - of).powi_scalar(2);
         all.extend(apart.sum_dim(2).sum_dim(1).into_data().iter::<f32>());
     }
     all

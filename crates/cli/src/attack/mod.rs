@@ -539,7 +539,7 @@ fn carry_out(
         Some(finding) => {
             let found = Found::open(
                 &finding.file,
-                base.text_encoder.config.hidden_size,
+                base.token_width(),
                 base.device(),
             )
             .map_err(|e| Failure::from(e).of("--transfer"))?;

@@ -18,7 +18,7 @@
 use std::collections::BTreeSet;
 
 use burn::tensor::{Tensor, activation::softmax};
-use scumble_nn::{Context, Watch};
+use scumble_nn::{Added, Context, Watch};
 use serde::{Deserialize, Serialize};
 
 use super::{Form, Guard, Known, Rule};
@@ -253,7 +253,8 @@ fn alone(
             .flat_map(|(_, texts)| texts.iter().cloned())
             .collect();
         let encoded = pipeline.prompted(&texts);
-        let [_, tokens, width] = encoded.hidden.dims();
+        let states = encoded.conditioning.tokens.inner();
+        let [_, tokens, width] = states.dims();
         // The end token is the last of `length`.
         let rows = encoded
             .lengths
@@ -261,19 +262,20 @@ fn alone(
             .map(|length| tokens + 1 - length)
             .min()
             .unwrap_or(1);
-        let none = Tensor::<3>::zeros([1, 1 + count * rows, width], &encoded.hidden.device());
+        let none = Tensor::<3>::zeros([1, 1 + count * rows, width], &states.device());
         let mut all = vec![none; prompt.len()];
         for (k, (several, _)) in of.iter().enumerate() {
             let mut parts = vec![
                 prompt
-                    .hidden
+                    .conditioning
+                    .tokens
                     .clone()
                     .inner()
                     .narrow(0, several.row, 1)
                     .narrow(1, 0, 1),
             ];
             for i in k * count..(k + 1) * count {
-                parts.push(encoded.hidden.clone().inner().narrow(0, i, 1).narrow(
+                parts.push(states.clone().narrow(0, i, 1).narrow(
                     1,
                     encoded.lengths[i] - 1,
                     rows,
@@ -357,7 +359,12 @@ impl Updates {
     ) -> Result<Vec<Vec<Tensor<1>>>> {
         let [_, _, h, w] = leaf.dims();
         let maps = |hidden: Tensor<3>, removal| -> Result<Tensor<3>> {
+            let added = context.added().cloned().map(|added| Added {
+                pooled: added.pooled.inner(),
+                ..added
+            });
             let context = Context::from(hidden)
+                .with_added(added)
                 .gated(context.gates().cloned().map(|gates| gates.inner()))
                 .without(removal);
             let mut watch = Watch::maps();

@@ -116,11 +116,10 @@ impl AdaVd {
     ) -> Removal {
         let n = negative.dims()[0];
         let targets = pipeline.prompted(&guard.texts);
-        let width = targets.hidden.dims()[2];
-        let tokens = targets.hidden.dims()[1];
+        let states = &targets.conditioning.tokens;
+        let [_, tokens, width] = states.dims();
         let mean = |row: usize, of: std::ops::Range<usize>| -> Tensor<2> {
-            targets
-                .hidden
+            states
                 .clone()
                 .slice([row..row + 1, of, 0..width])
                 .mean_dim(1)
@@ -143,6 +142,7 @@ impl AdaVd {
         let origin = self.span.then(|| {
             let empty = pipeline.encode(&[String::new()]);
             empty
+                .tokens
                 .slice([0..1, 1..2, 0..width])
                 .reshape([1, width])
                 .detach()

@@ -112,9 +112,9 @@ fn norms(rows: Tensor<2>) -> Vec<f64> {
 impl Safree {
     pub(crate) fn filter(&self, guard: &Guard, pipeline: &Pipeline, prompt: &Prompted) -> Filtered {
         let concepts = pipeline.prompted(&guard.texts);
-        let concept = orthonormal(&pooled(&concepts.hidden, &concepts.lengths));
+        let concept = orthonormal(&pooled(&concepts.conditioning.tokens, &concepts.lengths));
         let mut known: BTreeMap<&str, (Tensor<3>, usize)> = BTreeMap::new();
-        let tracked = prompt.hidden.is_autodiff();
+        let tracked = prompt.conditioning.tokens.is_autodiff();
         let mut rows = Vec::with_capacity(prompt.len());
         let mut steps = Vec::with_capacity(prompt.len());
         for (i, text) in prompt.texts.iter().enumerate() {
@@ -141,7 +141,7 @@ impl Safree {
         concept: &[Tensor<1>],
     ) -> (Tensor<3>, usize) {
         let (hidden, embedded) = (
-            prompt.hidden.clone().narrow(0, i, 1),
+            prompt.conditioning.tokens.clone().narrow(0, i, 1),
             prompt.embedded.clone().narrow(0, i, 1),
         );
         let [_, tokens, width] = hidden.dims();
@@ -151,7 +151,7 @@ impl Safree {
             return (hidden, 0);
         }
         let network = pipeline.text_network();
-        let mask = network.embed(&[vec![0]]);
+        let mask = network.vectors(&[0]).unsqueeze::<3>();
         let masked = |word: usize| -> Tensor<3> {
             let (before, after) = (1 + word, tokens - word - 2);
             let parts = [
@@ -167,7 +167,8 @@ impl Safree {
                 1,
             )
         };
-        let without = network.encode(Tensor::cat((0..words).map(masked).collect(), 0));
+        let masked = Tensor::cat((0..words).map(masked).collect(), 0);
+        let without = network.encode(masked, &vec![length - 1; words]).tokens;
         let without = pooled(&without, &vec![length; words]);
 
         let plain = without.clone().detach();

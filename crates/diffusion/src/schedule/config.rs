@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Of, Prediction, Refusal, Schedule, Spacing,
-    options::{passed_over, unmet},
+    options::{passed_over, reads, unmet},
 };
 use crate::{
     error::{Error, Result},
@@ -212,20 +212,10 @@ impl Schedule {
                 hint: format!("choose another sampler than {sampler} with --sampler, such as ddim"),
             })
         };
-        let mut refusals: Vec<Refusal> = Sampler::ALL.into_iter().filter_map(refusal).collect();
+        let refusals: Vec<Refusal> = Sampler::ALL.into_iter().filter_map(refusal).collect();
         // A schedule without signal at its end is the model's, not its sampler's: it was trained
-        // that way.
-        if own.is_some_and(|own| unmet(own, map).iter().any(|(key, _)| *key == ZERO_SNR)) {
-            let problem =
-                "true is not supported, only false: the last timestep would have no signal";
-            let hint =
-                "only methods that never ask for a timestep can work on this model".to_owned();
-            refusals.push(Refusal {
-                of: Of::Training,
-                problem: keys.error(ZERO_SNR, problem).to_string(),
-                hint,
-            });
-        }
+        // that way, whichever sampler draws.
+        let zero_snr = own.is_none_or(|own| reads(own, ZERO_SNR)) && keys.flag(ZERO_SNR, false)?;
 
         let prediction = match keys.text("prediction_type")? {
             None | Some("epsilon") => Prediction::Epsilon,
@@ -254,10 +244,14 @@ impl Schedule {
         let beta_schedule = keys.text("beta_schedule")?.unwrap_or("linear");
         let mut product = 1.0;
         let mut alphas_cumprod = Vec::with_capacity(count);
-        for beta in keys.betas(beta_schedule, count)? {
+        let betas = keys.betas(beta_schedule, count)?;
+        for beta in if zero_snr { rescaled(&betas) } else { betas } {
             // PyTorch accumulates in f64 and rounds each partial product to f32.
             product *= f64::from(1.0 - beta);
             alphas_cumprod.push(f64::from(product as f32));
+        }
+        if zero_snr && let Some(last) = alphas_cumprod.last_mut() {
+            *last = ALMOST_ZERO;
         }
         // Samplers divide by alpha_bar and by differences of noise levels.
         let usable = alphas_cumprod[0] < 1.0
@@ -357,4 +351,29 @@ impl Schedule {
 }
 
 /// The key of a schedule whose last timestep has no signal (Lin et al. 2023, arXiv:2305.08891).
-const ZERO_SNR: &str = "rescale_betas_zero_snr";
+pub(super) const ZERO_SNR: &str = "rescale_betas_zero_snr";
+
+/// The signal that is left at the last timestep of such a schedule, for samplers divide by it: as in
+/// diffusers' Euler and multistep schedulers. Its DDIM and DDPM keep 0 itself.
+const ALMOST_ZERO: f64 = 1.0 / (1 << 24) as f64;
+
+/// Betas whose last timestep has no signal (Lin et al. 2023, algorithm 1): the square roots of
+/// `alpha_bar` are shifted so that the last is 0 and scaled so that the first stays. In `f32`, as
+/// diffusers computes them.
+fn rescaled(betas: &[f32]) -> Vec<f32> {
+    let mut product = 1.0f64;
+    let roots: Vec<f32> = betas
+        .iter()
+        .map(|beta| {
+            product *= f64::from(1.0 - beta);
+            (product as f32).sqrt()
+        })
+        .collect();
+    let (first, last) = (roots[0], roots[roots.len() - 1]);
+    let bars: Vec<f32> = roots
+        .iter()
+        .map(|root| ((root - last) * (first / (first - last))).powi(2))
+        .collect();
+    let alphas = std::iter::once(bars[0]).chain(bars.windows(2).map(|pair| pair[1] / pair[0]));
+    alphas.map(|alpha| 1.0 - alpha).collect()
+}

@@ -12,6 +12,8 @@ use crate::samplers::Sampler;
 /// Values of an option that are implemented.
 #[derive(Clone, Copy, Debug)]
 enum Takes {
+    /// Both true and false.
+    Flag,
     /// Only false.
     False,
     /// Only true.
@@ -31,7 +33,7 @@ use Takes::*;
 
 type Known = (&'static str, Takes);
 
-const ZERO_SNR: Known = ("rescale_betas_zero_snr", False);
+const ZERO_SNR: Known = (super::config::ZERO_SNR, Flag);
 const THRESHOLDING: Known = ("thresholding", False);
 const EXPONENTIAL: Known = ("use_exponential_sigmas", False);
 const BETA: Known = ("use_beta_sigmas", False);
@@ -119,6 +121,7 @@ fn options(sampler: Sampler) -> &'static [Known] {
 /// What is wrong with a value; `None` if it is implemented.
 fn problem(takes: Takes, value: &Value) -> Option<String> {
     let (fine, only) = match takes {
+        Flag => (value.is_boolean(), "true or false".to_owned()),
         False => (value == &Value::Bool(false), "false".to_owned()),
         True => (value == &Value::Bool(true), "true".to_owned()),
         Null => (false, "null".to_owned()),
@@ -146,6 +149,11 @@ pub(super) fn unmet(sampler: Sampler, config: &Map<String, Value>) -> Vec<(&'sta
         .collect()
 }
 
+/// Whether a sampler's class reads an option.
+pub(super) fn reads(sampler: Sampler, key: &str) -> bool {
+    options(sampler).iter().any(|(known, _)| *known == key)
+}
+
 /// Options that would matter to another class and are none of this sampler's own, with their
 /// values.
 pub(super) fn passed_over(
@@ -158,7 +166,7 @@ pub(super) fn passed_over(
         if let Some(value) = config.get(*key).filter(|value| !value.is_null())
             && !own.contains(key)
             && !found.iter().any(|(known, _)| known == key)
-            && problem(*takes, value).is_some()
+            && (problem(*takes, value).is_some() || value == &Value::Bool(true) && matches!(takes, Flag))
         {
             found.push((key, value));
         }

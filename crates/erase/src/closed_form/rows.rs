@@ -58,7 +58,7 @@ impl Encoded {
 pub(crate) fn encode(job: &mut Job<'_>, prompts: &[String]) -> Result<Vec<Encoded>> {
     let mut all = Vec::with_capacity(prompts.len());
     for part in prompts.chunks(AT_ONCE) {
-        all.extend(as_rows(job, part, job.pipeline.encode(part)));
+        all.extend(as_rows(job, part, job.pipeline.encode(part).tokens));
     }
     Ok(all)
 }
@@ -80,7 +80,7 @@ fn encode_spoken(job: &Job<'_>, prompts: &[String]) -> Vec<Encoded> {
             .iter()
             .map(|prompt| prompt.ids[..longest].to_vec())
             .collect();
-        as_rows(job, part, job.pipeline.text_network().forward(&ids))
+        as_rows(job, part, job.pipeline.text_network().forward(&ids).tokens)
     };
     prompts.chunks(4 * AT_ONCE).flat_map(encode).collect()
 }
@@ -133,7 +133,7 @@ pub(crate) struct Statistics {
 /// # Errors
 /// If the caller interrupts or the store fails.
 pub(crate) fn statistics(job: &mut Job<'_>, positions: Positions) -> Result<Statistics> {
-    let width = job.pipeline.text_encoder.config.hidden_size;
+    let width = job.pipeline.context_width();
     let content = format!(
         "statistics-1/{}/{}/{positions:?}",
         job.base_hash,
@@ -171,7 +171,7 @@ pub(crate) fn statistics(job: &mut Job<'_>, positions: Positions) -> Result<Stat
 /// # Errors
 /// As [`statistics`].
 pub(crate) fn caption_rows(job: &mut Job<'_>, positions: Positions) -> Result<Mat<f64>> {
-    let width = job.pipeline.text_encoder.config.hidden_size;
+    let width = job.pipeline.context_width();
     let content = format!(
         "rows-1/{}/{}/{positions:?}",
         job.base_hash,
@@ -210,7 +210,7 @@ fn over_captions(
 ) -> Result<()> {
     let (lines, width) = (
         job.captions.lines.clone(),
-        job.pipeline.text_encoder.config.hidden_size,
+        job.pipeline.context_width(),
     );
     job.tell(Event::Stage {
         name: "encoding captions",

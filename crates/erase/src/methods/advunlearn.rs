@@ -369,7 +369,7 @@ impl Levels<'_> {
     /// The lower level: soft tokens that bring the concept back in the model as it is now.
     fn attack(&self, edited: &Pipeline, step: usize) -> Result<Tensor<3>> {
         let o = self.options;
-        let width = edited.text_encoder.config.hidden_size;
+        let width = edited.token_width();
         let before = self.latest.borrow().get("soft").cloned();
         let before = before.and_then(|host| {
             soft_token::from_host(
@@ -443,7 +443,7 @@ impl Levels<'_> {
                 .collect();
             contexts.push(self.slots.encode(&edited.text_network(), &soft, &pairs));
         }
-        esd::loss(edited, &examples, &Tensor::cat(contexts, 0), &target)
+        esd::loss(edited, &examples, &Conditioning::cat(contexts), &target)
     }
 }
 

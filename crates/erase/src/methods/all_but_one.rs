@@ -178,7 +178,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         loss(
             edited,
             &examples,
-            &select(&contexts, &rows),
+            &contexts.select(&rows),
             &empty,
             &replaced,
             &options,
@@ -208,13 +208,12 @@ impl Options {
     }
 }
 
-/// Both losses, in what the network predicts. `contexts` are the prompts' hidden states, `[n,
-/// tokens, width]`; `replaced` says of which examples the companion on the path is a replacement.
+/// Both losses, in what the network predicts. `contexts` are n prompts; `replaced` says of which examples the companion on the path is a replacement.
 fn loss(
     edited: &Pipeline,
     examples: &Examples,
-    contexts: &Tensor<3>,
-    empty: &Tensor<3>,
+    contexts: &Conditioning,
+    empty: &Conditioning,
     replaced: &[bool],
     options: &Options,
 ) -> Result<Tensor<1>> {
@@ -234,10 +233,7 @@ fn loss(
     let added = replacement.clone() - (own - replacement) * options.eta;
 
     let labels: Vec<f32> = examples.t.iter().map(|t| t.get()).collect();
-    let both = Context::from(Tensor::cat(
-        vec![contexts.clone(), empty.clone().repeat_dim(0, n)],
-        0,
-    ));
+    let both = Context::from(Conditioning::cat(vec![contexts.clone(), empty.repeat(n)]));
     let found = edited.unet_network().forward(
         examples.x.clone().repeat_dim(0, 2),
         &labels.repeat(2),

@@ -325,7 +325,7 @@ fn in_adapters(job: &mut Job<'_>, options: &Options) -> Result<Edit> {
     // PyTorch's way of writing it: factors of any rank, their product times alpha / rank.
     let share = options.alpha / options.rank as f64;
     let layers = closed_form::layers(job, KEYS_AND_VALUES);
-    let width = job.pipeline.text_encoder.config.hidden_size;
+    let width = job.pipeline.context_width();
     let mut fusion = Fusion::new(&layers, width, options.lambda);
     let concepts = job.concepts;
     for (i, concept) in concepts.iter().enumerate() {
@@ -439,7 +439,7 @@ struct Material {
     reversed: Vec<usize>,
     kept: Vec<usize>,
     /// Of the prompts, then of the empty one.
-    contexts: Tensor<3>,
+    contexts: Conditioning,
 }
 
 impl Material {
@@ -539,14 +539,14 @@ impl Material {
         let target = guided(&empty, raw(target)?);
         let labels: Vec<f32> = examples.t.iter().map(|t| t.get()).collect();
         if options.alpha_2 == 0.0 && options.guidance == 1.0 {
-            let context = Context::from(select(&self.contexts, &rows));
+            let context = Context::from(self.contexts.select(&rows));
             let asked = edited
                 .unet_network()
                 .forward(examples.x.clone(), &labels, &context);
             return Ok((squared_error(asked, target) * weights).sum());
         }
         let both = [rows, vec![self.prompts.len(); n]].concat();
-        let context = Context::from(select(&self.contexts, &both));
+        let context = Context::from(self.contexts.select(&both));
         let found = edited.unet_network().forward(
             examples.x.clone().repeat_dim(0, 2),
             &labels.repeat(2),

@@ -229,7 +229,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             .map(|path| path % prompts.len())
             .collect();
         let target = target(&examples, &rows, &prompts, options.away());
-        loss(edited, &examples, &select(&contexts, &rows), &target)
+        loss(edited, &examples, &contexts.select(&rows), &target)
     })?;
     let recorded = serde_json::to_value(&options)
         .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
@@ -374,7 +374,7 @@ fn weights(prompt: &ConceptPrompt, away: Away) -> [f64; 3] {
 pub(crate) fn loss(
     edited: &Pipeline,
     examples: &Examples,
-    contexts: &Tensor<3>,
+    contexts: &Conditioning,
     target: &Tensor<4>,
 ) -> Result<Tensor<1>> {
     let labels: Vec<f32> = examples.t.iter().map(|t| t.get()).collect();

@@ -443,7 +443,7 @@ fn with_words(
 ) -> Result<(Anchors, Tensor<3>)> {
     let pipeline = job.pipeline;
     let sentences = Sentences::new(pipeline, &[sentence.to_owned()], options.ti_words)?;
-    let width = pipeline.text_encoder.config.hidden_size;
+    let width = pipeline.token_width();
     let how = Inversion {
         steps: options.ti_iterations,
         batch: options.batch,
@@ -451,7 +451,7 @@ fn with_words(
         weight_decay: options.ti_weight_decay,
         length: (options.ti_length > 0.0).then_some(options.ti_length),
     };
-    let (mut hidden, mut rows) = (Vec::new(), Vec::new());
+    let (mut asked, mut rows) = (Vec::new(), Vec::new());
     for (i, own) in said.iter().enumerate() {
         let pictures = shown.noised_of(&[i]);
         let (begun, learnt) = (
@@ -481,7 +481,7 @@ fn with_words(
                 },
             )
         })?;
-        hidden.push(sentences.encode(&pipeline.text_network(), &words, &[0]));
+        asked.push(sentences.encode(&pipeline.text_network(), &words, &[0]));
         let positions: Vec<usize> = sentences.places(0).collect();
         let ids = sentences.ids(0, pipeline.tokenizer.pad_id());
         rows.push(marked(
@@ -493,7 +493,7 @@ fn with_words(
         ));
     }
     Ok((
-        shown.with_targets(Tensor::cat(hidden, 0)),
+        shown.with_targets(Conditioning::cat(asked)),
         column(pipeline, rows),
     ))
 }

@@ -322,6 +322,7 @@ impl Aim {
         let target = match options.towards {
             Towards::Anchor => frozen
                 .text_network()
+                .first()
                 .forward(std::slice::from_ref(&instead)),
             Towards::Random => random(tokens, width, options, seed, frozen),
         };
@@ -374,8 +375,8 @@ fn misdirection(edited: &Pipeline, aims: &[&Aim], options: &Options) -> Tensor<1
     let ids: Vec<Vec<u32>> = aims.iter().map(|aim| aim.ids.clone()).collect();
     let network = edited.text_network();
     let found = match options.at {
-        At::Hidden => network.forward(&ids),
-        At::Attention => network.last_attention(&ids),
+        At::Hidden => network.first().forward(&ids),
+        At::Attention => network.first().last_attention(&ids),
     };
     let stacked = |pick: &dyn Fn(&Aim) -> Tensor<3>| {
         Tensor::cat(aims.iter().map(|aim| pick(aim)).collect(), 0)

@@ -321,7 +321,7 @@ struct Priors {
 
 impl Priors {
     fn of(job: &mut Job<'_>, options: &Options) -> Result<Self> {
-        let width = job.pipeline.text_encoder.config.hidden_size;
+        let width = job.pipeline.context_width();
         let used = options.rho > 0.0 || options.rho_refine > 0.0;
         let captions = if used {
             Some(closed_form::statistics(job, Positions::All)?.sum)
@@ -452,18 +452,18 @@ fn lesson(job: &mut Job<'_>, options: &Options, i: usize, pairs: &[Pair]) -> Res
             )?
         }
     };
-    let hidden = job.pipeline.encode(&asks);
+    let asked = job.pipeline.encode(&asks);
     let masks = match (job.masks, options.mask) {
         (Some(given), _) => Some(given.clone()),
         (None, Masking::None) => None,
         (None, Masking::Attention) => {
             let rows: Vec<Vec<f32>> = shown.iter().map(|&k| words[k].clone()).collect();
-            let hidden = crate::methods::esd::select(&hidden, &shown);
+            let shown = asked.select(&shown);
             let marks = marked(job, &rows);
             Some(masks::attended(
                 job.pipeline,
                 &latents,
-                &hidden,
+                &shown,
                 &marks,
                 options.mask_threshold,
                 job.seed,
@@ -478,7 +478,7 @@ fn lesson(job: &mut Job<'_>, options: &Options, i: usize, pairs: &[Pair]) -> Res
     Ok(Lesson {
         latents,
         masks,
-        hidden,
+        asks: asked,
         marks: marked(job, &rows),
         own_prompts,
     })

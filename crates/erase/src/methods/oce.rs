@@ -245,7 +245,7 @@ struct Rows {
 
 impl Rows {
     fn of(job: &mut Job<'_>, options: &Options) -> Result<Self> {
-        let width = job.pipeline.text_encoder.config.hidden_size;
+        let width = job.pipeline.context_width();
         let stack = |parts: Vec<Mat<f64>>| subspace::stacked(&parts, width);
         let mut concepts = Vec::new();
         let mut anchors = Vec::new();

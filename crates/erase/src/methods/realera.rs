@@ -184,7 +184,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         total: 1,
         done: 0,
     })?;
-    let width = job.pipeline.text_encoder.config.hidden_size;
+    let width = job.pipeline.context_width();
     let spread = match options.noise {
         Perturbation::Isotropic => Mat::identity(width, width),
         Perturbation::Prior => spread(&prior)?,
@@ -287,6 +287,8 @@ fn aligned(
     )?;
     let (frozen, seed) = (job.pipeline, job.seed);
     let unet = frozen.unet_network();
+    let asks: Vec<String> = texts.iter().map(|(asks, _)| asks.clone()).collect();
+    let asks = frozen.encode(&asks);
     let mut steps = Train::new(
         LORA,
         options.lora_iterations,
@@ -303,6 +305,8 @@ fn aligned(
             .iter()
             .map(|path| &pairs[path % texts.len()])
             .collect();
+        let rows: Vec<usize> = examples.path.iter().map(|path| path % texts.len()).collect();
+        let asks = asks.select(&rows);
         let near = hidden(
             frozen,
             &pairs,
@@ -325,7 +329,7 @@ fn aligned(
                 &mut rng,
             );
             let labels: Vec<f32> = examples.t.iter().map(|t| t.get()).collect();
-            let raw = unet.forward(examples.x.clone(), &labels, &far.clone().into());
+            let raw = unet.forward(examples.x.clone(), &labels, &asks.with_tokens(far.clone()).into());
             let bars = frozen.schedule.alpha_bars(&examples.t);
             let still = frozen
                 .schedule
@@ -333,12 +337,18 @@ fn aligned(
             pulls.push(Pull::mean(
                 examples.x.clone(),
                 examples.t.clone(),
-                far,
+                asks.with_tokens(far),
                 still,
                 options.lambda_3,
             ));
         }
-        pulls.push(Pull::mean(examples.x, examples.t, near, target, 1.0));
+        pulls.push(Pull::mean(
+            examples.x,
+            examples.t,
+            asks.with_tokens(near),
+            target,
+            1.0,
+        ));
         pull::loss(edited, pulls)
     })?;
     lora::products(&lora::changes(&adapted, values), layers, 1.0)

@@ -239,20 +239,20 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
                             stream(seed, "receler/attack"),
                         ),
                     };
-                    Ok((examples, asked.hidden(&of), asked.ends(&of)))
+                    Ok((examples, asked.conditioning(&of), asked.ends(&of)))
                 },
             )?;
             carried.replace(rows.to_stored());
         }
         let (examples, of) = examples(step, erased);
         let target = esd::target(&examples, &of, &prompts, away);
-        let hidden = asked.hidden(&of);
+        let prompts = asked.conditioning(&of);
         let attacked = if options.rows > 0 {
             turns::part(step, of.len(), options.attacked)
         } else {
             0
         };
-        let context = behind_some(&rows, hidden.clone(), &asked.ends(&of), attacked);
+        let context = behind_some(&rows, prompts, &asked.ends(&of), attacked);
         let mask = asked.mask(pipeline, &examples, &of, options.mask_threshold);
         loss(edited, &examples, context, &target, &mask, options.local)
     })?;
@@ -265,16 +265,16 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
 }
 
 /// The first `n` prompts with the rows behind their words, the others as they are.
-fn behind_some(rows: &HiddenRows, hidden: Tensor<3>, ends: &[usize], n: usize) -> Tensor<3> {
-    let all = hidden.dims()[0];
+fn behind_some(rows: &HiddenRows, asked: Conditioning, ends: &[usize], n: usize) -> Conditioning {
+    let all = asked.len();
     if n == 0 {
-        return hidden;
+        return asked;
     }
-    let changed = rows.behind(&hidden.clone().narrow(0, 0, n), &ends[..n]);
+    let changed = rows.behind(&asked.narrow(0, n), &ends[..n]);
     if n == all {
         changed
     } else {
-        Tensor::cat(vec![changed, hidden.narrow(0, n, all - n)], 0)
+        Conditioning::cat(vec![changed, asked.narrow(n, all - n)])
     }
 }
 
@@ -282,7 +282,7 @@ fn behind_some(rows: &HiddenRows, hidden: Tensor<3>, ends: &[usize], n: usize) -
 fn loss(
     edited: &Pipeline,
     examples: &Examples,
-    context: Tensor<3>,
+    context: Conditioning,
     target: &Tensor<4>,
     mask: &Tensor<4>,
     local: f64,
@@ -366,8 +366,7 @@ fn resized(mask: &Tensor<4>, places: usize) -> Tensor<3> {
 
 /// The trained prompts, and where their words lie.
 struct Asked {
-    /// `[prompts, tokens, width]`
-    hidden: Tensor<3>,
+    prompts: Conditioning,
     /// For each the position behind its last word.
     ends: Vec<usize>,
     /// For each the positions of the words that name the concept.
@@ -403,14 +402,14 @@ impl Asked {
                 }
             });
         Self {
-            hidden: pipeline.encode(&texts),
+            prompts: pipeline.encode(&texts),
             words: words.collect(),
             ends,
         }
     }
 
-    fn hidden(&self, of: &[usize]) -> Tensor<3> {
-        esd::select(&self.hidden, of)
+    fn conditioning(&self, of: &[usize]) -> Conditioning {
+        self.prompts.select(of)
     }
 
     fn ends(&self, of: &[usize]) -> Vec<usize> {
@@ -429,7 +428,7 @@ impl Asked {
         threshold: f64,
     ) -> Tensor<4> {
         let mut watch = Watch::maps();
-        let context = Context::from(self.hidden(of));
+        let context = Context::from(self.conditioning(of));
         frozen.unet_network().forward_watched(
             examples.x.clone(),
             &labels(&examples.t),

@@ -290,7 +290,7 @@ struct Parts {
 
 impl Parts {
     fn of(job: &mut Job<'_>, options: &Options) -> Result<Self> {
-        let width = job.pipeline.text_encoder.config.hidden_size;
+        let width = job.pipeline.context_width();
         let aligned = options.rows == EditedRows::Aligned;
         let pairs = if aligned {
             closed_form::contrasts(job.concepts)

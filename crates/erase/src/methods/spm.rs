@@ -265,7 +265,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             .map(|path| path % prompts.len())
             .collect();
         let target = esd::target(&examples, &rows, &prompts, away);
-        let hidden = select(&contexts, &rows);
+        let asks = contexts.select(&rows);
         let mut pulls = Vec::new();
         if options.anchors > 0 && options.lambda > 0.0 {
             pulls.push(match &anchors {
@@ -273,14 +273,14 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
                 None => directions(
                     pipeline,
                     &examples,
-                    &hidden,
+                    &asks,
                     &options,
                     stream(seed, "spm/directions"),
                     step,
                 )?,
             });
         }
-        pulls.push(Pull::mean(examples.x, examples.t, hidden, target, 1.0));
+        pulls.push(Pull::mean(examples.x, examples.t, asks, target, 1.0));
         pull::loss(edited, pulls)
     })?;
     let mut recorded = serde_json::to_value(&options)
@@ -405,10 +405,10 @@ fn gate(job: &mut Job<'_>, variant: Variant, options: &Options) -> Result<Gate> 
 /// Captions that are to stay, with trajectories of their own.
 struct Anchors {
     bank: Bank,
-    /// Hidden states of their prompts, `[prompts, tokens, width]`.
-    contexts: Tensor<3>,
-    /// Those of the empty prompt, `[1, tokens, width]`.
-    empty: Tensor<3>,
+    /// Their prompts.
+    contexts: Conditioning,
+    /// The empty prompt.
+    empty: Conditioning,
 }
 
 impl Anchors {
@@ -459,23 +459,23 @@ impl Anchors {
         // Counted over steps, so that one anchor a step still meets it.
         let empty = |i: usize| turns::taken(step, n, i, EMPTY_EVERY) == EMPTY_EVERY - 1;
         let parts = |i: usize| {
-            let hidden = if empty(i) {
+            let conditioning = if empty(i) {
                 self.empty.clone()
             } else {
-                select(&self.contexts, &examples.path[i..=i])
+                self.contexts.select(&examples.path[i..=i])
             };
             let eps = if empty(i) {
                 &examples.eps_empty
             } else {
                 &examples.eps_prompt
             };
-            (hidden, eps.clone().narrow(0, i, 1))
+            (conditioning, eps.clone().narrow(0, i, 1))
         };
-        let (hidden, target): (Vec<_>, Vec<_>) = (0..n).map(parts).unzip();
+        let (conditioning, target): (Vec<_>, Vec<_>) = (0..n).map(parts).unzip();
         Pull::mean(
             examples.x,
             examples.t,
-            Tensor::cat(hidden, 0),
+            Conditioning::cat(conditioning),
             Tensor::cat(target, 0),
             options.lambda,
         )
@@ -486,7 +486,7 @@ impl Anchors {
 /// prompts.
 fn distances(pipeline: &Pipeline, captions: &[String], concept: &[String], alpha: f64) -> Vec<f64> {
     let flat = |prompts: &[String]| {
-        let hidden = pipeline.encode(prompts);
+        let hidden = pipeline.encode(prompts).tokens;
         let [n, tokens, width] = hidden.dims();
         let flat = hidden.reshape([n, tokens * width]);
         flat.clone() / flat.powi_scalar(2).sum_dim(1).sqrt()
@@ -521,12 +521,12 @@ fn without_replacement(weights: &[f64], n: usize, seed: u64) -> Vec<usize> {
 fn directions(
     frozen: &Pipeline,
     examples: &Examples,
-    hidden: &Tensor<3>,
+    asks: &Conditioning,
     options: &Options,
     of: Stream,
     step: usize,
 ) -> Result<Pull> {
-    let [batch, tokens, width] = hidden.dims();
+    let [batch, tokens, width] = asks.tokens.dims();
     let n = options.anchors;
     let rows: Vec<usize> = (0..n).map(|i| i % batch).collect();
     let mut rng = of.rng(step);
@@ -543,8 +543,10 @@ fn directions(
         ),
         device,
     );
-    let own = norm(&select(hidden, &rows).reshape([n, tokens * width]));
-    let mut drawn = (noise.clone() / norm(&noise) * own * scale).reshape([n, tokens, width]);
+    let asks = asks.select(&rows);
+    let own = norm(&asks.tokens.clone().reshape([n, tokens * width]));
+    let drawn = (noise.clone() / norm(&noise) * own * scale).reshape([n, tokens, width]);
+    let mut drawn = asks.with_tokens(drawn);
     if options.anchoring == Anchoring::GaussianAndEmpty {
         let empty = frozen.encode(&[String::new()]);
         let turn = |i: usize| turns::taken(step, n, i, 2) == 0;
@@ -552,10 +554,10 @@ fn directions(
             if turn(i) {
                 empty.clone()
             } else {
-                drawn.clone().narrow(0, i, 1)
+                drawn.narrow(i, 1)
             }
         });
-        drawn = Tensor::cat(each.collect(), 0);
+        drawn = Conditioning::cat(each.collect());
     }
     let index: Vec<i64> = rows.iter().map(|&r| r as i64).collect();
     let x = examples

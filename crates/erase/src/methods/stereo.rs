@@ -322,8 +322,8 @@ struct Search<'a> {
     bank: &'a Bank,
     /// Latents of pictures of the concept, where words are learnt from some.
     shown: Option<&'a Tensor<4>>,
-    /// Hidden states of the anchors, `[anchors, tokens, width]`, where the options name some.
-    anchors: Option<&'a Tensor<3>>,
+    /// The anchors, where the options name some.
+    anchors: Option<&'a Conditioning>,
     seed: u64,
 }
 
@@ -384,7 +384,7 @@ impl Search<'_> {
         &self,
         job: &mut Job<'_>,
         model: &Pipeline,
-        contexts: &[Tensor<3>],
+        contexts: &[Conditioning],
         round: usize,
     ) -> Result<Gradients> {
         let away = Away {
@@ -414,7 +414,7 @@ impl Search<'_> {
 
     /// The contexts of the word that brings the concept back from `model`, one for each prompt;
     /// from the store if it is there.
-    fn word(&self, job: &mut Job<'_>, model: &Pipeline, round: usize) -> Result<Tensor<3>> {
+    fn word(&self, job: &mut Job<'_>, model: &Pipeline, round: usize) -> Result<Conditioning> {
         let name = format!("stereo-word-{round}");
         let slots = if self.options.attack_places.beside(round) {
             self.beside
@@ -534,7 +534,7 @@ impl Search<'_> {
     }
 
     /// Erases the prompts and all words from the frozen model, away from their mean.
-    fn last(&self, job: &mut Job<'_>, contexts: &[Tensor<3>]) -> Result<Gradients> {
+    fn last(&self, job: &mut Job<'_>, contexts: &[Conditioning]) -> Result<Gradients> {
         let frozen = job.pipeline;
         let steps = self.train(
             self.options.iterations,
@@ -548,9 +548,9 @@ impl Search<'_> {
             let n = rows.len();
             let mut asked = examples.eps_prompt.clone();
             if words > 0 {
-                let all: Vec<Tensor<3>> = contexts[1..]
+                let all: Vec<Conditioning> = contexts[1..]
                     .iter()
-                    .map(|context| esd::select(context, &rows))
+                    .map(|context| context.select(&rows))
                     .collect();
                 let t = examples.t.repeat(words);
                 let unet = frozen.unet_network();
@@ -561,7 +561,7 @@ impl Search<'_> {
                 let eps = denoiser.epsilon(
                     examples.x.clone().repeat_dim(0, words),
                     &t,
-                    &Context::from(Tensor::cat(all, 0)),
+                    &Context::from(Conditioning::cat(all)),
                 )?;
                 for k in 0..words {
                     asked = asked + eps.clone().narrow(0, k * n, n);
@@ -602,7 +602,7 @@ impl Search<'_> {
         };
         let n = rows.len();
         let which: Vec<usize> = (0..n)
-            .map(|i| turns::taken(step, n, i, anchors.dims()[0]))
+            .map(|i| turns::taken(step, n, i, anchors.len()))
             .collect();
         let unet = frozen.unet_network();
         let denoiser = Denoiser {
@@ -612,20 +612,15 @@ impl Search<'_> {
         Ok(denoiser.epsilon(
             examples.x.clone(),
             &examples.t,
-            &Context::from(esd::select(anchors, &which)),
+            &Context::from(anchors.select(&which)),
         )?)
     }
 }
 
 /// For example i the context `said(i)` of its prompt.
-fn mixed(contexts: &[Tensor<3>], rows: &[usize], said: impl Fn(usize) -> usize) -> Tensor<3> {
-    Tensor::cat(
-        rows.iter()
-            .enumerate()
-            .map(|(i, &row)| contexts[said(i)].clone().narrow(0, row, 1))
-            .collect(),
-        0,
-    )
+fn mixed(contexts: &[Conditioning], rows: &[usize], said: impl Fn(usize) -> usize) -> Conditioning {
+    let one = |(i, &row)| contexts[said(i)].narrow(row, 1);
+    Conditioning::cat(rows.iter().enumerate().map(one).collect())
 }
 
 /// The model with these values of its U-Net.

@@ -17,8 +17,50 @@ pub struct Added {
     /// second text encoder.
     pub pooled: Tensor<2>,
     /// Time ids, a row for each picture: original height and width, top and left of the crop,
-    /// target height and width, in pixels.
-    pub time_ids: Vec<Vec<f32>>,
+    /// target height and width, in pixels. `None` for those of the network's [`SizeCondition`].
+    pub time_ids: Option<Vec<Vec<f32>>>,
+}
+
+impl From<Tensor<2>> for Added {
+    fn from(pooled: Tensor<2>) -> Self {
+        Self {
+            pooled,
+            time_ids: None,
+        }
+    }
+}
+
+/// The size that pictures are said to have had before they were cropped to what the network draws
+/// (Podell et al. 2023, section 2.2). All in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SizeCondition {
+    /// Pixels to a side of a latent pixel.
+    pub factor: usize,
+    /// Original height and width; those of the picture itself if `None`.
+    pub original: Option<[usize; 2]>,
+    /// Top and left of the crop.
+    pub crop: [usize; 2],
+}
+
+impl SizeCondition {
+    /// A picture that was not cropped.
+    pub fn uncropped(factor: usize) -> Self {
+        Self {
+            factor,
+            original: None,
+            crop: [0, 0],
+        }
+    }
+
+    /// The time ids of pictures of these latents: original size, crop, target size.
+    pub(crate) fn time_ids(&self, latents: [usize; 2]) -> Vec<f32> {
+        let target = latents.map(|side| side * self.factor);
+        [self.original.unwrap_or(target), self.crop, target]
+            .concat()
+            .into_iter()
+            .map(|pixels| pixels as f32)
+            .collect()
+    }
 }
 
 /// What makes a vector of the width of the time embedding out of [`Added`] (`add_time_proj` and
@@ -50,16 +92,20 @@ impl AddedEmbedding {
         }
     }
 
-    /// To `[n, width of the time embedding]`.
+    /// To `[n, width of the time embedding]`; `own` are the time ids of a picture that has none.
     ///
     /// # Errors
     /// If the pictures are not n, or the widths do not add up to what the configuration says.
-    pub(crate) fn forward(&self, n: usize, added: &Added) -> Result<Tensor<2>> {
+    pub(crate) fn forward(&self, n: usize, added: &Added, own: &[f32]) -> Result<Tensor<2>> {
         let [rows, pooled] = added.pooled.dims();
-        if rows != n || added.time_ids.len() != n {
+        let time_ids = match &added.time_ids {
+            Some(rows) => rows.clone(),
+            None => vec![own.to_vec(); n],
+        };
+        if rows != n || time_ids.len() != n {
             return Err(Error::input(format!(
                 "added conditioning: {rows} pooled embeddings and {} rows of time ids, expected {n} of each",
-                added.time_ids.len()
+                time_ids.len()
             )));
         }
         let (time, input) = (
@@ -68,8 +114,8 @@ impl AddedEmbedding {
         );
         let room = input.saturating_sub(pooled);
         let ids = room / time;
-        if pooled + ids * time != input || added.time_ids.iter().any(|row| row.len() != ids) {
-            let found = added.time_ids.first().map_or(0, Vec::len);
+        if pooled + ids * time != input || time_ids.iter().any(|row| row.len() != ids) {
+            let found = time_ids.first().map_or(0, Vec::len);
             return Err(Error::input(format!(
                 "added conditioning: a pooled embedding of width {pooled} and {found} time ids of width {time}, expected {input} in all"
             ))
@@ -78,7 +124,7 @@ impl AddedEmbedding {
         let device = added.pooled.device().without_autodiff();
         let times = self
             .add_time_proj
-            .forward(&added.time_ids.concat(), &device)
+            .forward(&time_ids.concat(), &device)
             .reshape([n, ids * time]);
         Ok(self
             .add_embedding

@@ -77,6 +77,11 @@ impl ClipText {
         }
     }
 
+    /// How wide a token's vector is.
+    pub fn width(&self) -> usize {
+        self.token_embedding.dims()[1]
+    }
+
     /// Looks tokens up: rows of ids, all of one length, to `[n, tokens, c]`. Positions are not
     /// added yet.
     pub fn embed(&self, ids: &[Vec<u32>]) -> Tensor<3> {

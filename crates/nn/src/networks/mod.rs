@@ -21,7 +21,7 @@ mod vit;
 mod watch;
 
 pub use adapters::{BOTTLENECK, LORA_DOWN, LORA_UP};
-pub use added::Added;
+pub use added::{Added, SizeCondition};
 pub use alexnet::AlexNet;
 pub use clip::{Clip, ClipText, ClipTextWithProjection};
 pub use context::Context;

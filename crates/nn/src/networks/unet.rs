@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 use scumble_kernels as kernels;
 
 use super::{
-    added::AddedEmbedding,
+    added::{AddedEmbedding, SizeCondition},
     context::{Context, KeysValues, NetworkId},
     layers::{Conv3x3, GroupNorm},
     resnet::{Downsample, ResnetBlock, ResnetShape, Upsample},
@@ -33,6 +33,8 @@ pub struct UNet {
     time_embedding: TimestepEmbedding,
     /// SDXL's added conditioning.
     added: Option<AddedEmbedding>,
+    /// Where the added conditioning says nothing of sizes.
+    size_condition: SizeCondition,
     down_blocks: Vec<Block<Downsample>>,
     mid_resnet0: ResnetBlock,
     mid_attention: Transformer2DModel,
@@ -90,6 +92,13 @@ impl UNet {
             moves,
             ..Self::build(config, &Params::new(weights))
         }
+    }
+
+    /// With another size condition for pictures whose context brings no time ids of its own.
+    #[must_use]
+    pub fn with_size_condition(mut self, size_condition: SizeCondition) -> Self {
+        self.size_condition = size_condition;
+        self
     }
 
     /// The names and shapes it asks for.
@@ -168,6 +177,7 @@ impl UNet {
             conv_in: Conv3x3::new(&p.at("conv_in"), c.in_channels, widths[0]),
             time_proj: Timesteps::new(widths[0], c.flip_sin_to_cos, c.freq_shift),
             time_embedding: TimestepEmbedding::new(&p.at("time_embedding"), widths[0], time_width),
+            size_condition: SizeCondition::uncropped(8),
             added: c
                 .text_time
                 .map(|added| AddedEmbedding::new(p, c, added, time_width)),
@@ -317,7 +327,10 @@ impl UNet {
             .forward(self.time_proj.forward(timesteps, &device));
         let time = match (&self.added, context.added()) {
             (None, None) => time,
-            (Some(embedding), Some(added)) => time + embedding.forward(sample.dims()[0], added)?,
+            (Some(embedding), Some(added)) => {
+                let [n, _, h, w] = sample.dims();
+                time + embedding.forward(n, added, &self.size_condition.time_ids([h, w]))?
+            }
             (Some(_), None) => {
                 return Err(Error::input(
                     "this U-Net needs added conditioning (pooled prompt embeddings and time ids), and there is none",
