@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use scumble_nn::{
     ClipText, UNet, Vae, Weights,
     config::{ClipTextConfig, UNetConfig, VaeConfig},
-    files::Checkpoint,
+    files::{Checkpoint, TokenizerFiles},
     tokenizer::{Tokenizer, TokenizerData},
 };
 use serde_json::Value;
@@ -67,7 +67,11 @@ impl Pipeline {
     /// If a configuration is not supported or the tensors are not exactly the ones it asks for.
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         let name = Path::new(&checkpoint.name);
-        let (text, unet, vae) = (&checkpoint.text_encoder, &checkpoint.unet, &checkpoint.vae);
+        let (text, unet, vae) = (
+            checkpoint.component("text_encoder")?,
+            checkpoint.component("unet")?,
+            checkpoint.component("vae")?,
+        );
         let text_config =
             ClipTextConfig::read(&name.join("text_encoder/config.json"), &text.config)?;
         let unet_config = UNetConfig::read(&name.join("unet/config.json"), &unet.config)?;
@@ -353,7 +357,8 @@ fn as_pipeline_reads(scheduler: &Value) -> Value {
 
 /// The checkpoint's own tokenizer, or CLIP's where it brings none, as single files do.
 fn tokenizer_of(checkpoint: &Checkpoint, context: usize) -> Result<Tokenizer> {
-    let files = &checkpoint.tokenizer;
+    let none = TokenizerFiles::default();
+    let files = checkpoint.tokenizer("tokenizer").unwrap_or(&none);
     if files.is_empty() {
         return Ok(Tokenizer::clip(files.pad, context)?);
     }
