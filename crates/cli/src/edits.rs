@@ -384,7 +384,7 @@ fn read(file: &Path, kind: &Kind, model: &Model, gated: bool) -> Result<(Edit, V
             let theirs = ClipTextConfig::read(&place, &part.config)?;
             let ours = ClipTextConfig::read(
                 &Path::new(&base.name).join("text_encoder/config.json"),
-                &base.text_encoder.config,
+                &base.component("text_encoder")?.config,
             )?;
             if theirs
                 != (ClipTextConfig {

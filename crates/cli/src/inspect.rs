@@ -237,11 +237,11 @@ fn of_model(path: Option<&Path>, args: &InspectArgs) -> Result<Sheet, Failure> {
 
 fn about_checkpoint(checkpoint: &Checkpoint, sheet: &mut Sheet) {
     let get = |config: &Value, key: &str| config.get(key).cloned().unwrap_or(Value::Null);
-    let (text, unet, vae) = (
-        &checkpoint.text_encoder.config,
-        &checkpoint.unet.config,
-        &checkpoint.vae.config,
-    );
+    let config = |id: &str| {
+        let component = checkpoint.component(id);
+        component.map_or(&Value::Null, |c| &c.config)
+    };
+    let (text, unet, vae) = (config("text_encoder"), config("unet"), config("vae"));
     let levels = vae
         .get("block_out_channels")
         .and_then(Value::as_array)

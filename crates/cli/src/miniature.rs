@@ -49,16 +49,18 @@ pub(crate) fn is_one(checkpoint: &Checkpoint) -> bool {
     let Ok(own) = Checkpoint::read(&model(), &OpenOptions::default()) else {
         return false;
     };
-    same_network(&checkpoint.unet, &own.unet)
-        && same_network(&checkpoint.text_encoder, &own.text_encoder)
-        && same_vocabulary(&checkpoint.tokenizer, &own.tokenizer)
+    let same = |id: &str| match (checkpoint.component(id), own.component(id)) {
+        (Ok(theirs), Ok(ours)) => same_network(theirs, ours),
+        _ => false,
+    };
+    same("unet") && same("text_encoder") && same_vocabulary(checkpoint, &own)
 }
 
 /// Whether a model has the miniature's vocabulary, so that its prompts mean what the judges were
 /// taught.
 pub(crate) fn speaks_the_same(checkpoint: &Checkpoint) -> bool {
     Checkpoint::read(&model(), &OpenOptions::default())
-        .is_ok_and(|own| same_vocabulary(&checkpoint.tokenizer, &own.tokenizer))
+        .is_ok_and(|own| same_vocabulary(checkpoint, &own))
 }
 
 fn same_network(a: &Component, b: &Component) -> bool {
@@ -71,7 +73,10 @@ fn same_network(a: &Component, b: &Component) -> bool {
     a.tensors.len() == b.tensors.len() && shapes(a) == shapes(b)
 }
 
-fn same_vocabulary(a: &TokenizerFiles, b: &TokenizerFiles) -> bool {
+fn same_vocabulary(a: &Checkpoint, b: &Checkpoint) -> bool {
+    let (Some(a), Some(b)) = (a.tokenizer("tokenizer"), b.tokenizer("tokenizer")) else {
+        return false;
+    };
     let ids = |files: &TokenizerFiles| -> Option<BTreeMap<String, u64>> {
         serde_json::from_slice(files.get("vocab.json")?).ok()
     };

@@ -210,7 +210,7 @@ fn full_rank(here: &Path) {
         name.starts_with("mid_block") && name.ends_with("attn2.to_k.weight")
     });
     for ((_, name), change) in &mut change.changes {
-        let old = &base.unet.tensors[name];
+        let old = &base.components["unet"].tensors[name];
         let values = old
             .to_f32()
             .unwrap()

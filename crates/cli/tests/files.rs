@@ -28,7 +28,7 @@ fn numbers_that_are_none_are_refused_wherever_they_stand() {
     let here = folder();
     let here = here.path();
     let base = miniature();
-    let old = &base.unet.tensors[&format!("{ATTN}.weight")];
+    let old = &base.components["unet"].tensors[&format!("{ATTN}.weight")];
     let mut values = old.to_f32().unwrap();
     values[389] = f32::NAN;
     let broken = HostTensor::from_f32(old.shape(), &values);
@@ -70,7 +70,11 @@ fn numbers_that_are_none_are_refused_wherever_they_stand() {
     assert!(!here.join("out").exists());
     // The model itself, as a folder and as a file.
     let mut model = base;
-    model.unet.tensors.insert(format!("{ATTN}.weight"), broken);
+    model
+        .component_mut("unet")
+        .unwrap()
+        .tensors
+        .insert(format!("{ATTN}.weight"), broken);
     scumble_nn::files::write_folder(&model, &here.join("model"), Precision::Keep, None).unwrap();
     write_single(
         &model,
@@ -117,7 +121,7 @@ fn every_kind_of_adapter_draws_what_its_arithmetic_says() {
     let here = folder();
     let here = here.path();
     let base = miniature();
-    let weight = &base.unet.tensors[&format!("{ATTN}.weight")];
+    let weight = &base.components["unet"].tensors[&format!("{ATTN}.weight")];
     let [out, inputs] = weight.shape().try_into().unwrap();
     let flat = format!("lora_unet_{}", ATTN.replace('.', "_"));
     let factors = [
@@ -257,7 +261,7 @@ fn words_that_travel_in_files_are_found_under_their_names() {
     let here = folder();
     let here = here.path();
     let width =
-        miniature().text_encoder.tensors["text_model.embeddings.token_embedding.weight"].shape()[1];
+        miniature().components["text_encoder"].tensors["text_model.embeddings.token_embedding.weight"].shape()[1];
     let vectors = wave(&[2, width], 0.4);
     for key in ["clip_l", "string_to_param.*", "emb_params"] {
         save(
@@ -298,7 +302,7 @@ fn words_that_travel_in_files_are_found_under_their_names() {
     assert_ne!(alone, draw("plain", &[]));
     // The same word in a LoRA file.
     let flat = format!("lora_unet_{}", ATTN.replace('.', "_"));
-    let [out, inputs] = miniature().unet.tensors[&format!("{ATTN}.weight")]
+    let [out, inputs] = miniature().components["unet"].tensors[&format!("{ATTN}.weight")]
         .shape()
         .try_into()
         .unwrap();

@@ -414,7 +414,7 @@ fn edits_in_every_form_change_the_picture() {
     let edited = change.apply(&base, 1.0).unwrap();
     write(
         text.join("model.safetensors"),
-        edited.text_encoder.tensors,
+        edited.components["text_encoder"].tensors,
         &none,
     )
     .unwrap();
@@ -473,9 +473,10 @@ fn an_edit_of_another_model_is_said_or_refused() {
 fn an_embedding_is_a_word() {
     let here = folder();
     let base = miniature();
-    let table = &base.text_encoder.tensors["text_model.embeddings.token_embedding.weight"];
+    let table =
+        &base.components["text_encoder"].tensors["text_model.embeddings.token_embedding.weight"];
     let vocabulary: BTreeMap<String, usize> =
-        serde_json::from_slice(base.tokenizer.get("vocab.json").unwrap()).unwrap();
+        serde_json::from_slice(base.tokenizers["tokenizer"].get("vocab.json").unwrap()).unwrap();
     let row = |word: &str| {
         table
             .rows(vocabulary[word]..vocabulary[word] + 1)

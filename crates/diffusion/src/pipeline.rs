@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use scumble_nn::{
     ClipText, ClipTextWithProjection, SizeCondition, UNet, Vae, Weights,
     config::{ClipTextConfig, ClipTextWithProjectionConfig, UNetConfig, VaeConfig},
-    files::Checkpoint,
+    files::{Checkpoint, TokenizerFiles},
     tokenizer::{Tokenizer, TokenizerData},
 };
 use serde_json::Value;
@@ -77,7 +77,11 @@ impl Pipeline {
     /// If a configuration is not supported or the tensors are not exactly the ones it asks for.
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         let name = Path::new(&checkpoint.name);
-        let (text, unet, vae) = (&checkpoint.text_encoder, &checkpoint.unet, &checkpoint.vae);
+        let (text, unet, vae) = (
+            checkpoint.component("text_encoder")?,
+            checkpoint.component("unet")?,
+            checkpoint.component("vae")?,
+        );
         let text_config =
             ClipTextConfig::read(&name.join("text_encoder/config.json"), &text.config)?;
         let second = match checkpoint.component("text_encoder_2") {
@@ -97,8 +101,12 @@ impl Pipeline {
             second.as_ref().map(|(config, _)| config),
         )?;
         let scheduler_path = name.join("scheduler/scheduler_config.json");
-        let scheduler = as_pipeline_reads(&checkpoint.scheduler);
-        let tokenizer = tokenizer_of(checkpoint, text_config.max_position_embeddings)?;
+        // SDXL's pipeline takes a scheduler's configuration as it is.
+        let scheduler = match second {
+            None => as_pipeline_reads(&checkpoint.scheduler),
+            Some(_) => checkpoint.scheduler.clone(),
+        };
+        let tokenizer = tokenizer_of(checkpoint, "tokenizer", text_config.max_position_embeddings)?;
         if tokenizer.vocab_size() > text_config.vocab_size {
             return Err(Error::config(
                 name.join("text_encoder/config.json"),
@@ -110,6 +118,10 @@ impl Pipeline {
                 ),
             ));
         }
+        let pad_2 = match &second {
+            Some((config, _)) => pad_of_second(checkpoint, &tokenizer, config)?,
+            None => 0,
+        };
         let load = |part, tensors, manifest| Weights::load(part, tensors, manifest, device);
         Ok(Self {
             tokenizer,
@@ -130,7 +142,7 @@ impl Pipeline {
                     })
                 })
                 .transpose()?,
-            pad_2: 0,
+            pad_2,
             force_zeros_for_empty_prompt: checkpoint
                 .model_index
                 .get("force_zeros_for_empty_prompt")
@@ -492,8 +504,9 @@ fn as_pipeline_reads(scheduler: &Value) -> Value {
 }
 
 /// The checkpoint's own tokenizer, or CLIP's where it brings none, as single files do.
-fn tokenizer_of(checkpoint: &Checkpoint, context: usize) -> Result<Tokenizer> {
-    let files = &checkpoint.tokenizer;
+fn tokenizer_of(checkpoint: &Checkpoint, id: &str, context: usize) -> Result<Tokenizer> {
+    let none = TokenizerFiles::default();
+    let files = checkpoint.tokenizer(id).unwrap_or(&none);
     if files.is_empty() {
         return Ok(Tokenizer::clip(files.pad, context)?);
     }
@@ -506,10 +519,46 @@ fn tokenizer_of(checkpoint: &Checkpoint, context: usize) -> Result<Tokenizer> {
         added_tokens: files.get("added_tokens.json"),
     };
     Ok(Tokenizer::new(
-        &Path::new(&checkpoint.name).join("tokenizer"),
+        &Path::new(&checkpoint.name).join(id),
         &data,
         context,
     )?)
+}
+
+/// What the second text encoder's tokenizer pads with. Both encoders have to read the same tokens.
+fn pad_of_second(
+    checkpoint: &Checkpoint,
+    first: &Tokenizer,
+    config: &ClipTextWithProjectionConfig,
+) -> Result<u32> {
+    let second = tokenizer_of(
+        checkpoint,
+        "tokenizer_2",
+        config.text.max_position_embeddings,
+    )?;
+    let name = Path::new(&checkpoint.name);
+    if second.vocab_size() > config.text.vocab_size {
+        return Err(Error::config(
+            name.join("text_encoder_2/config.json"),
+            "vocab_size",
+            format!(
+                "{} is less than the tokenizer's {} entries",
+                config.text.vocab_size,
+                second.vocab_size()
+            ),
+        ));
+    }
+    let same = first.context() == second.context()
+        && first.start_id() == second.start_id()
+        && first.end_id() == second.end_id()
+        && first.vocabulary().eq(second.vocabulary());
+    if !same {
+        return Err(Error::input(format!(
+            "{}: tokenizer and tokenizer_2 have other words or lengths; expected both text encoders to read the same tokens",
+            checkpoint.name
+        )));
+    }
+    Ok(second.pad_id())
 }
 
 /// The text encoder's table of words.

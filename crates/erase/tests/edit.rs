@@ -43,7 +43,10 @@ fn edit_of(base: &Checkpoint, seed: u64, pick: impl Fn(&str) -> bool) -> Edit {
         gate: None,
         guard: None,
     };
-    let picked = base.unet.tensors.iter().filter(|(name, _)| pick(name));
+    let picked = base.components["unet"]
+        .tensors
+        .iter()
+        .filter(|(name, _)| pick(name));
     let changes = picked.enumerate().map(|(i, (name, old))| {
         let noise = random(seed + i as u64, old.len());
         let new: Vec<f32> = old
@@ -176,7 +179,7 @@ fn a_strength_is_the_way_from_the_base_to_the_edit() {
     // A minus zero in the base must come back at strength 0.
     let mut base = base;
     let name = "conv_out.bias".to_owned();
-    base.unet.tensors.insert(
+    base.component_mut("unet").unwrap().tensors.insert(
         name.clone(),
         HostTensor::from_f32([4], &[-0.0, 1.0, 2.0, 3.0]),
     );
@@ -233,7 +236,9 @@ fn a_strength_is_the_way_from_the_base_to_the_edit() {
 #[test]
 fn differences_and_factors_are_added() {
     let base = checkpoint("odd");
-    let old = base.unet.tensors["conv_in.weight"].to_f32().unwrap();
+    let old = base.components["unet"].tensors["conv_in.weight"]
+        .to_f32()
+        .unwrap();
     let difference = HostTensor::from_f32([6, 4, 3, 3], &random(5, old.len()));
     let mut edit = Edit::default();
     edit.changes.insert(
@@ -398,7 +403,7 @@ fn edits_of_the_same_tensors_add_up() {
         ba.changes.keys().collect::<Vec<_>>()
     );
     for (_, name) in ab.changes.keys() {
-        let old = base.unet.tensors[name].to_f32().unwrap();
+        let old = base.components["unet"].tensors[name].to_f32().unwrap();
         let mut expected = value(&a, name);
         if name.contains("attn2.to_k") {
             let more = value(&b, name);
@@ -424,7 +429,7 @@ fn edits_of_the_same_tensors_add_up() {
     for (_, name) in nothing.changes.keys() {
         near(
             &value(&nothing, name),
-            &base.unet.tensors[name].to_f32().unwrap(),
+            &base.components["unet"].tensors[name].to_f32().unwrap(),
         );
     }
 }
@@ -509,7 +514,7 @@ fn an_edit_of_another_architecture_is_refused() {
 fn with_factors(base: &Checkpoint, factors: &[LowRank]) -> BTreeMap<String, Vec<f32>> {
     let all = factors.iter().map(|low| {
         let name = format!("{}.weight", low.module);
-        let old = base.unet.tensors[&name].to_f32().unwrap();
+        let old = base.components["unet"].tensors[&name].to_f32().unwrap();
         (
             name,
             old.iter()
@@ -526,7 +531,7 @@ fn low_rank_at_full_rank_is_the_edit() {
     let base = checkpoint("odd");
     // Linear layers, 1x1 and 3x3 convolutions.
     let edit = edit_of(&base, 30, |name| {
-        name.ends_with(".weight") && base.unet.tensors[name].shape().len() > 1
+        name.ends_with(".weight") && base.components["unet"].tensors[name].shape().len() > 1
     });
     let full = edit.low_rank(&base, 1000, 1.0).unwrap();
     assert_eq!(full.low_rank.len(), edit.changes.len());
@@ -567,7 +572,7 @@ fn low_rank_at_full_rank_is_the_edit() {
         let part = edit.low_rank(&base, 1000, strength).unwrap();
         let (found, old, new) = (
             with_factors(&base, &part.low_rank),
-            &base.unet.tensors["conv_in.weight"],
+            &base.components["unet"].tensors["conv_in.weight"],
             value(&edit, "conv_in.weight"),
         );
         for ((found, old), new) in found["conv_in.weight"]
@@ -586,7 +591,7 @@ fn low_rank_at_full_rank_is_the_edit() {
 fn the_error_falls_with_the_rank_and_is_the_one_reported() {
     let base = checkpoint("odd");
     let edit = edit_of(&base, 40, |name| {
-        name.ends_with(".weight") && base.unet.tensors[name].shape().len() > 1
+        name.ends_with(".weight") && base.components["unet"].tensors[name].shape().len() > 1
     });
     let mut before = 1.0;
     for rank in [1, 2, 4, 8, 16] {
@@ -600,7 +605,7 @@ fn the_error_falls_with_the_rank_and_is_the_one_reported() {
         let (mut missed, mut total) = (0.0, 0.0);
         for (name, found) in with_factors(&base, &part.low_rank) {
             let (old, new) = (
-                base.unet.tensors[&name].to_f32().unwrap(),
+                base.components["unet"].tensors[&name].to_f32().unwrap(),
                 value(&edit, &name),
             );
             for i in 0..old.len() {
@@ -642,7 +647,7 @@ fn what_a_lora_cannot_carry_is_listed_with_its_share() {
             && names.contains(&"unet down_blocks.0.resnets.0.conv1.bias")
     );
     let squared = |name: &str| -> f64 {
-        let old = base.unet.tensors[name].to_f32().unwrap();
+        let old = base.components["unet"].tensors[name].to_f32().unwrap();
         value(&edit, name)
             .iter()
             .zip(old)
@@ -665,7 +670,7 @@ fn what_a_lora_cannot_carry_is_listed_with_its_share() {
 
     // An edit that changes nothing has nothing to carry and misses nothing.
     let mut idle = Edit::default();
-    let old = &base.unet.tensors["conv_out.bias"];
+    let old = &base.components["unet"].tensors["conv_out.bias"];
     idle.changes.insert(
         ("unet".into(), "conv_out.bias".into()),
         Change::Value(HostTensor::from_f32([4], &old.to_f32().unwrap())),
@@ -695,8 +700,14 @@ fn an_edited_checkpoint_can_be_exported_and_opened_again() {
         assert_eq!(read.hash(), edited.hash());
         assert_ne!(read.hash(), base.hash());
         // Unchanged tensors keep their dtype.
-        assert_eq!(read.unet.tensors["conv_out.bias"].dtype(), Dtype::F16);
-        assert_eq!(read.unet.tensors["conv_in.weight"].dtype(), Dtype::F32);
+        assert_eq!(
+            read.components["unet"].tensors["conv_out.bias"].dtype(),
+            Dtype::F16
+        );
+        assert_eq!(
+            read.components["unet"].tensors["conv_in.weight"].dtype(),
+            Dtype::F32
+        );
     }
     let base = checkpoint("sd1");
     let edited = edit_of(&base, 60, cross).apply(&base, 1.0).unwrap();

@@ -98,7 +98,7 @@ fn loha_lokr_and_locon_become_differences_of_their_weight() {
     }
     // A convolution in Tucker's form keeps two factors.
     let conv = "lora_unet_up_blocks_1_resnets_0_conv1";
-    let [out, inputs, _, _] = base.unet.tensors["up_blocks.1.resnets.0.conv1.weight"]
+    let [out, inputs, _, _] = base.components["unet"].tensors["up_blocks.1.resnets.0.conv1.weight"]
         .shape()
         .try_into()
         .unwrap();
@@ -133,7 +133,9 @@ fn loha_lokr_and_locon_become_differences_of_their_weight() {
 fn norms_biases_and_idle_alphas_are_read_as_lycoris_writes_them() {
     let base = miniature();
     let norm = "lora_unet_mid_block_attentions_0_transformer_blocks_0_norm2";
-    let width = base.unet.tensors["mid_block.attentions.0.transformer_blocks.0.norm2.weight"].len();
+    let width =
+        base.components["unet"].tensors["mid_block.attentions.0.transformer_blocks.0.norm2.weight"]
+            .len();
     let lora = read_lora(
         &shaped(norm, &[("w_norm", &[width]), ("b_norm", &[width])]),
         &base,
@@ -194,7 +196,7 @@ fn norms_biases_and_idle_alphas_are_read_as_lycoris_writes_them() {
 #[test]
 fn pefts_magnitudes_are_one_for_each_output() {
     let base = miniature();
-    let weight = base.unet.tensors[&format!("{ATTN}.weight")]
+    let weight = base.components["unet"].tensors[&format!("{ATTN}.weight")]
         .to_f32()
         .unwrap();
     let mut rng = Lcg(3);
@@ -239,9 +241,10 @@ fn comfyuis_own_names_are_read() {
     let (down, up) = (random(&mut rng, &[2, 128]), random(&mut rng, &[96, 2]));
     let unet = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k";
     let text = "text_encoders.clip_l.transformer.text_model.encoder.layers.0.mlp.fc1";
-    let wide = base.text_encoder.tensors["text_model.encoder.layers.0.mlp.fc1.weight"]
-        .shape()
-        .to_vec();
+    let wide =
+        base.components["text_encoder"].tensors["text_model.encoder.layers.0.mlp.fc1.weight"]
+            .shape()
+            .to_vec();
     let pair = |module: &str, down: &HostTensor, up: &HostTensor| {
         [
             (format!("{module}.lora_down.weight"), down.clone()),
@@ -408,11 +411,11 @@ fn a_unet_alone_in_ldms_layout_is_an_edit() {
     let mut unet = file([
         (
             key.to_owned(),
-            base.unet.tensors[&format!("{ATTN}.weight")].clone(),
+            base.components["unet"].tensors[&format!("{ATTN}.weight")].clone(),
         ),
         (
             "model.diffusion_model.out.2.bias".to_owned(),
-            base.unet.tensors["conv_out.bias"].clone(),
+            base.components["unet"].tensors["conv_out.bias"].clone(),
         ),
         (
             "model_ema.decay".to_owned(),

@@ -279,7 +279,9 @@ fn the_text_encoders_norms_and_tables_carry_the_names_of_both_programs() {
     let diffs: Vec<Diff> = names
         .iter()
         .map(|name| {
-            let shape = base.text_encoder.tensors[*name].shape().to_vec();
+            let shape = base.components["text_encoder"].tensors[*name]
+                .shape()
+                .to_vec();
             Diff {
                 component: "text_encoder".into(),
                 name: (*name).into(),
@@ -334,7 +336,10 @@ fn the_text_encoders_norms_and_tables_carry_the_names_of_both_programs() {
     let key = "lora_te_text_model_encoder_layers_0_layer_norm1.diff";
     other.tensors.insert(
         key.into(),
-        random(&mut rng, base.text_encoder.tensors[names[0]].shape()),
+        random(
+            &mut rng,
+            base.components["text_encoder"].tensors[names[0]].shape(),
+        ),
     );
     assert!(problem(read_lora(&other, &base)).contains("there twice"));
 }
@@ -393,7 +398,9 @@ fn every_dialect_names_the_same_module() {
         assert_eq!(lora.notes, ["1 module(s) without alpha: scale 1"]);
     }
     // Modules without a block in their path are the U-Net's too.
-    let shape = base.unet.tensors["conv_in.weight"].shape().to_vec();
+    let shape = base.components["unet"].tensors["conv_in.weight"]
+        .shape()
+        .to_vec();
     let conv = file([
         (
             "base_model.model.conv_in.lora_A.weight".to_owned(),
@@ -660,8 +667,8 @@ fn adapters_that_do_not_fit_are_refused_with_every_misfit() {
 fn partial_unets_are_checked_against_the_base() {
     let base = miniature();
     let name = format!("{ATTN}.weight");
-    let weight = base.unet.tensors[&name].clone();
-    let other = base.unet.tensors["conv_in.bias"].clone();
+    let weight = base.components["unet"].tensors[&name].clone();
+    let other = base.components["unet"].tensors["conv_in.bias"].clone();
     for prefix in ["", "unet."] {
         let lora = named([
             (&format!("{prefix}{name}"), weight.clone()),
@@ -674,10 +681,13 @@ fn partial_unets_are_checked_against_the_base() {
         (&name, random(&mut Lcg(1), &[96, 127])),
         ("conv_in.bias", HostTensor::from_i64([96], &[0; 96])),
         ("up_blocks.7.x", other.clone()),
-        ("conv_out.bias", base.unet.tensors["conv_out.bias"].clone()),
+        (
+            "conv_out.bias",
+            base.components["unet"].tensors["conv_out.bias"].clone(),
+        ),
         (
             "unet.conv_out.bias",
-            base.unet.tensors["conv_out.bias"].clone(),
+            base.components["unet"].tensors["conv_out.bias"].clone(),
         ),
     ]);
     let error = read_partial(wrong, &base).unwrap_err().to_string();
@@ -814,7 +824,7 @@ fn broken_adapters_are_answered() {
         path("partial"),
         [(
             "conv_in.bias".to_owned(),
-            base.unet.tensors["conv_in.bias"].clone(),
+            base.components["unet"].tensors["conv_in.bias"].clone(),
         )],
         &BTreeMap::new(),
     )
@@ -883,10 +893,11 @@ fn writes_exports_for_diffusers() {
     )
     .unwrap();
     let mut bare = base.clone();
-    bare.tokenizer = scumble_nn::files::TokenizerFiles {
+    let clip = scumble_nn::files::TokenizerFiles {
         pad: scumble_nn::files::Pad::Zero,
         ..Default::default()
     };
+    bare.tokenizers.insert("tokenizer".into(), clip);
     write_folder(&bare, &out.join("clip"), Precision::Keep, None).unwrap();
     let mut lora = everything(&base);
     for change in &mut lora.low_rank {

@@ -41,16 +41,28 @@ fn put(folder: &Path, rel: &str, tensors: Tensors) {
 #[test]
 fn reads_the_miniature() {
     let model = miniature();
-    assert_eq!(model.unet.tensors.len(), 286);
-    assert_eq!(model.vae.tensors.len(), 156);
-    assert_eq!(model.text_encoder.tensors.len(), 68);
-    assert_eq!(model.unet.tensors["conv_in.weight"].shape(), [96, 4, 3, 3]);
-    assert_eq!(model.unet.tensors["conv_in.weight"].dtype(), Dtype::F16);
-    assert_eq!(model.vae.tensors["quant_conv.weight"].dtype(), Dtype::F32);
+    assert_eq!(model.components["unet"].tensors.len(), 286);
+    assert_eq!(model.components["vae"].tensors.len(), 156);
+    assert_eq!(model.components["text_encoder"].tensors.len(), 68);
+    assert_eq!(
+        model.components["unet"].tensors["conv_in.weight"].shape(),
+        [96, 4, 3, 3]
+    );
+    assert_eq!(
+        model.components["unet"].tensors["conv_in.weight"].dtype(),
+        Dtype::F16
+    );
+    assert_eq!(
+        model.components["vae"].tensors["quant_conv.weight"].dtype(),
+        Dtype::F32
+    );
     assert_eq!(model.family, Family::Custom);
     assert!(model.notes.is_empty(), "{:?}", model.notes);
     assert_eq!(model.scheduler["prediction_type"], "epsilon");
-    assert!(model.tokenizer.get("vocab.json").is_some() && !model.tokenizer.is_clip());
+    assert!(
+        model.tokenizers["tokenizer"].get("vocab.json").is_some()
+            && !model.tokenizers["tokenizer"].is_clip()
+    );
     let identity = identify(miniature_path()).unwrap();
     assert_eq!(identity.kind, Kind::DiffusersFolder);
     assert_eq!(
@@ -115,14 +127,17 @@ fn a_folder_written_is_the_folder_read() {
     write_folder(&model, &second, Precision::F16, None).unwrap();
     let half = open(&second).unwrap();
     assert_ne!(half.hash(), model.hash());
-    assert_eq!(half.vae.tensors["quant_conv.weight"].dtype(), Dtype::F16);
+    assert_eq!(
+        half.components["vae"].tensors["quant_conv.weight"].dtype(),
+        Dtype::F16
+    );
 
     // The hash sees one bit of one weight, and a configuration's number, but not its description.
     let before = model.hash();
-    model.unet.config["_name_or_path"] = json!("elsewhere");
+    model.component_mut("unet").unwrap().config["_name_or_path"] = json!("elsewhere");
     assert_eq!(model.hash(), before);
     let zeros = vec![0.0; 96];
-    model.unet.tensors.insert(
+    model.component_mut("unet").unwrap().tensors.insert(
         "conv_in.bias".into(),
         scumble_nn::files::HostTensor::from_f32([96], &zeros),
     );
@@ -151,7 +166,10 @@ fn reads_files_compiled_into_the_program() {
 #[test]
 fn reads_networks_that_are_no_part_of_a_checkpoint() {
     let (text, _) = read_text_encoder(&miniature_path().join("text_encoder")).unwrap();
-    assert_same(&text.tensors, &miniature().text_encoder.tensors);
+    assert_same(
+        &text.tensors,
+        &miniature().components["text_encoder"].tensors,
+    );
     let models = Source::dir(miniature_path().join(".."));
     let clip = read_network(&models, "emoji-clip", "model").unwrap();
     assert!(clip.tensors.contains_key("logit_scale") && clip.config["projection_dim"] == 64);
@@ -299,7 +317,7 @@ fn prefers_the_plain_weights_and_finds_variants() {
         ..OpenOptions::default()
     };
     let model = Checkpoint::open(folder.path(), &asked).unwrap();
-    assert_eq!(model.unet.tensors[key].dtype(), Dtype::F16);
+    assert_eq!(model.components["unet"].tensors[key].dtype(), Dtype::F16);
     assert!(
         model
             .notes
@@ -578,11 +596,11 @@ fn what_is_missing_left_over_or_misshapen_is_listed() {
         .iter()
         .map(|(name, t)| (name.clone(), t.shape().to_vec()))
         .collect();
-    expect_names("unet", &model.unet.tensors, &wanted).unwrap();
+    expect_names("unet", &model.components["unet"].tensors, &wanted).unwrap();
     wanted.remove("conv_out.bias");
     wanted.insert("conv_in.weight".into(), vec![320, 4, 3, 3]);
     wanted.insert("ghost.weight".into(), vec![2]);
-    let error = expect_names("unet", &model.unet.tensors, &wanted)
+    let error = expect_names("unet", &model.components["unet"].tensors, &wanted)
         .unwrap_err()
         .to_string();
     for line in [
@@ -592,7 +610,7 @@ fn what_is_missing_left_over_or_misshapen_is_listed() {
     ] {
         assert!(error.contains(line), "{line} in {error}");
     }
-    let mut whole = model.unet.tensors.clone();
+    let mut whole = model.components["unet"].tensors.clone();
     whole.insert(
         "conv_out.bias".into(),
         scumble_nn::files::HostTensor::from_i64([4], &[0; 4]),

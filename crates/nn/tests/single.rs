@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, io::Read as _, path::Path};
 use common::{assert_same, miniature, miniature_path};
 use scumble_nn::files::{
     Checkpoint, Dtype, Family, HostTensor, Kind, OpenOptions, Pad, Precision, Prediction,
-    TensorFile, Tensors, identify, write, write_folder, write_single,
+    TensorFile, Tensors, TokenizerFiles, identify, write, write_folder, write_single,
 };
 use serde_json::json;
 
@@ -60,8 +60,8 @@ fn the_miniature_goes_through_a_single_file_and_back() {
     }
     assert_eq!(again.hash(), model.hash());
     assert_eq!(
-        again.tokenizer.get("vocab.json"),
-        model.tokenizer.get("vocab.json")
+        again.tokenizers["tokenizer"].get("vocab.json"),
+        model.tokenizers["tokenizer"].get("vocab.json")
     );
     let identity = identify(&path).unwrap();
     assert_eq!(identity.kind, Kind::SingleFile(Family::Custom));
@@ -221,19 +221,22 @@ fn a_folder_is_given_clips_vocabulary_where_the_checkpoint_brings_none() {
     use scumble_nn::tokenizer::{Tokenizer, TokenizerData};
     let target = tempfile::tempdir().unwrap();
     let mut model = miniature();
-    model.tokenizer.files.clear();
     for (pad, pads) in [(Pad::EndOfText, 49407), (Pad::Zero, 0)] {
-        model.tokenizer.pad = pad;
+        let tokenizer = TokenizerFiles {
+            pad,
+            ..TokenizerFiles::default()
+        };
+        model.tokenizers.insert("tokenizer".into(), tokenizer);
         let out = target.path().join(pads.to_string());
         write_folder(&model, &out, Precision::Keep, None).unwrap();
         let again = open(&out).unwrap();
-        assert!(again.tokenizer.is_clip());
+        assert!(again.tokenizers["tokenizer"].is_clip());
         assert_eq!(again.hash(), model.hash());
         let data = TokenizerData {
-            vocab_json: again.tokenizer.get("vocab.json"),
-            merges: again.tokenizer.get("merges.txt"),
-            tokenizer_config: again.tokenizer.get("tokenizer_config.json"),
-            special_tokens_map: again.tokenizer.get("special_tokens_map.json"),
+            vocab_json: again.tokenizers["tokenizer"].get("vocab.json"),
+            merges: again.tokenizers["tokenizer"].get("merges.txt"),
+            tokenizer_config: again.tokenizers["tokenizer"].get("tokenizer_config.json"),
+            special_tokens_map: again.tokenizers["tokenizer"].get("special_tokens_map.json"),
             ..TokenizerData::default()
         };
         let ids = Tokenizer::new(&out, &data, 9)
@@ -322,7 +325,7 @@ fn published(model: &str) -> BTreeMap<String, Vec<usize>> {
         all.insert(name, shape);
     }
     if model == "sd1" {
-        for (name, tensor) in miniature().text_encoder.tensors {
+        for (name, tensor) in &miniature().components["text_encoder"].tensors {
             all.insert(
                 format!("cond_stage_model.transformer.{name}"),
                 tensor.shape().to_vec(),
@@ -341,16 +344,23 @@ fn a_published_sd1_file_is_known_by_its_shapes() {
     assert_eq!(identify(&path).unwrap().kind, Kind::SingleFile(Family::Sd1));
     let model = open(&path).unwrap();
     assert_eq!(
-        (model.family, model.tokenizer.pad, model.tokenizer.is_clip()),
+        (
+            model.family,
+            model.tokenizers["tokenizer"].pad,
+            model.tokenizers["tokenizer"].is_clip()
+        ),
         (Family::Sd1, Pad::EndOfText, true)
     );
     assert_eq!(
-        (model.unet.tensors.len(), model.vae.tensors.len()),
+        (
+            model.components["unet"].tensors.len(),
+            model.components["vae"].tensors.len()
+        ),
         (686, 248)
     );
     assert_eq!(model.scheduler["prediction_type"], "epsilon");
     assert_eq!(
-        model.vae.tensors["encoder.mid_block.attentions.0.to_q.weight"].shape(),
+        model.components["vae"].tensors["encoder.mid_block.attentions.0.to_q.weight"].shape(),
         [512, 512]
     );
     assert!(model.notes.is_empty(), "{:?}", model.notes);
@@ -376,17 +386,17 @@ fn a_published_sd2_file_is_known_by_its_shapes_and_its_prediction_by_its_neighbo
     assert_eq!(identify(&path).unwrap().kind, Kind::SingleFile(Family::Sd2));
     let model = open(&path).unwrap();
     assert_eq!(
-        (model.family, model.tokenizer.pad),
+        (model.family, model.tokenizers["tokenizer"].pad),
         (Family::Sd2, Pad::Zero)
     );
-    assert_eq!(model.text_encoder.tensors.len(), 23 * 16 + 4);
+    assert_eq!(model.components["text_encoder"].tensors.len(), 23 * 16 + 4);
     assert_eq!(
-        model.text_encoder.tensors["text_model.encoder.layers.22.self_attn.v_proj.weight"].shape(),
+        model.components["text_encoder"].tensors["text_model.encoder.layers.22.self_attn.v_proj.weight"].shape(),
         [1024, 1024]
     );
     assert_eq!(
         (
-            &model.unet.config["sample_size"],
+            &model.components["unet"].config["sample_size"],
             &model.scheduler["prediction_type"]
         ),
         (&json!(96), &json!("v_prediction"))
@@ -419,7 +429,7 @@ fn a_published_sd2_file_is_known_by_its_shapes_and_its_prediction_by_its_neighbo
         assert_eq!(
             (
                 &model.scheduler["prediction_type"],
-                &model.unet.config["sample_size"]
+                &model.components["unet"].config["sample_size"]
             ),
             (&json!(prediction), &json!(side))
         );
@@ -465,7 +475,7 @@ fn a_published_sd2_file_is_known_by_its_shapes_and_its_prediction_by_its_neighbo
     assert_eq!(
         (
             &model.scheduler["prediction_type"],
-            &model.unet.config["sample_size"]
+            &model.components["unet"].config["sample_size"]
         ),
         (&json!("epsilon"), &json!(64))
     );

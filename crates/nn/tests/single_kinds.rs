@@ -204,7 +204,7 @@ fn numbers_that_are_none_are_found_while_a_model_is_hashed() {
     let mut model = miniature();
     assert_eq!(model.checked_hash().unwrap(), model.hash());
     let name = "conv_out.weight";
-    let old = model.unet.tensors[name].clone();
+    let old = model.components["unet"].tensors[name].clone();
     let mut values = old.to_f32().unwrap();
     (values[7], values[9]) = (f32::NAN, f32::INFINITY);
     model
@@ -224,7 +224,7 @@ fn what_f16_cannot_hold_is_not_written() {
     let folder = tempfile::tempdir().unwrap();
     let mut model = miniature();
     let name = "conv_out.bias";
-    let mut values = model.unet.tensors[name].to_f32().unwrap();
+    let mut values = model.components["unet"].tensors[name].to_f32().unwrap();
     values[1] = 70000.0;
     model
         .unet

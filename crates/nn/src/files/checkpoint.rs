@@ -1,4 +1,4 @@
-//! A Stable Diffusion checkpoint in memory: three components, a schedule, a vocabulary, and what
+//! A Stable Diffusion checkpoint in memory: its components by id, a schedule, vocabularies, and what
 //! travels with them.
 
 use std::{
@@ -95,14 +95,16 @@ pub enum Passenger {
     Bytes(Bytes),
 }
 
-/// The family of a checkpoint, by the widths of its networks.
+/// The family of a checkpoint: SDXL by its components, the others by the widths of their networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     /// CompVis and RunwayML 1.1 to 1.5 and what was made of them.
     Sd1,
     /// StabilityAI 2.0 and 2.1.
     Sd2,
-    /// The same networks in other sizes, such as the built-in miniature.
+    /// StabilityAI's SDXL base 1.0 and what was made of it: two text encoders, of any size.
+    Sdxl,
+    /// The networks of 1.x and 2.x in other sizes, such as the built-in miniature.
     Custom,
 }
 
@@ -112,12 +114,18 @@ impl Family {
         match self {
             Self::Sd1 => "stable-diffusion-v1",
             Self::Sd2 => "stable-diffusion-v2",
+            Self::Sdxl => "stable-diffusion-xl-v1-base",
             Self::Custom => "stable-diffusion-custom",
         }
     }
 
-    /// The family of a U-Net and a text encoder.
-    fn of(unet: &Value, text: &Value) -> Self {
+    /// The family of these components.
+    fn of(components: &BTreeMap<String, Component>) -> Self {
+        if components.contains_key("text_encoder_2") {
+            return Self::Sdxl;
+        }
+        let config = |id: &str| components.get(id).map_or(&Value::Null, |c| &c.config);
+        let (unet, text) = (config("unet"), config("text_encoder"));
         let width = |v: &Value, key: &str| v.get(key).and_then(Value::as_u64);
         let levels = serde_json::json!([320, 640, 1280, 1280]);
         let same = unet.get("block_out_channels") == Some(&levels);
@@ -168,18 +176,17 @@ pub struct OpenOptions {
 pub struct Checkpoint {
     /// Its path, or the name of a built-in one.
     pub name: String,
-    /// The prompt's encoder, a `CLIPTextModel`; names with the `text_model.` prefix.
-    pub text_encoder: Component,
-    /// The denoiser, a `UNet2DConditionModel`.
-    pub unet: Component,
-    /// The autoencoder, an `AutoencoderKL`.
-    pub vae: Component,
+    /// Networks by id, which is the name of their diffusers folder: `text_encoder` (a
+    /// `CLIPTextModel`, names with the `text_model.` prefix), `text_encoder_2` (SDXL's
+    /// `CLIPTextModelWithProjection`), `unet` (the denoiser, a `UNet2DConditionModel`), `vae` (an
+    /// `AutoencoderKL`).
+    pub components: BTreeMap<String, Component>,
     /// The scheduler's configuration.
     pub scheduler: Value,
     /// `model_index.json`, as far as it is kept: the pipeline's class and its switches.
     pub model_index: Value,
-    /// The tokenizer's files.
-    pub tokenizer: TokenizerFiles,
+    /// The tokenizers' files by id: `tokenizer`, and for `text_encoder_2` `tokenizer_2`.
+    pub tokenizers: BTreeMap<String, TokenizerFiles>,
     /// Files of `safety_checker/` and `feature_extractor/` under their relative paths: copied on
     /// export, never run.
     pub passengers: Vec<(String, Passenger)>,
@@ -191,9 +198,6 @@ pub struct Checkpoint {
 
 /// Fewer bytes than this are hashed on one core.
 const WORTH_SHARING: usize = 1 << 17;
-
-/// The components with weights, in the order in which a prompt passes them.
-const COMPONENTS: [&str; 3] = ["text_encoder", "unet", "vae"];
 
 impl Checkpoint {
     /// Opens a diffusers folder or a single file.
@@ -224,35 +228,41 @@ impl Checkpoint {
         folder::read(source, options)
     }
 
-    /// The names of the components with weights.
-    pub fn component_names(&self) -> [&'static str; 3] {
-        COMPONENTS
+    /// The ids of the components, in the order in which a prompt passes them: text encoders, the
+    /// denoiser, the autoencoder. It is the order of the alphabet.
+    pub fn component_names(&self) -> Vec<&str> {
+        self.components.keys().map(String::as_str).collect()
     }
 
-    /// A component by name.
+    /// A component by id.
     ///
     /// # Errors
-    /// If there is none of that name.
-    pub fn component(&self, name: &str) -> Result<&Component> {
-        match name {
-            "text_encoder" => Ok(&self.text_encoder),
-            "unet" => Ok(&self.unet),
-            "vae" => Ok(&self.vae),
-            _ => Err(unknown_component(name)),
-        }
+    /// If there is none of that id; the error lists those that there are.
+    pub fn component(&self, id: &str) -> Result<&Component> {
+        self.components
+            .get(id)
+            .ok_or_else(|| self.unknown_component(id))
     }
 
-    /// A component by name, to be changed.
+    /// A component by id, to be changed.
     ///
     /// # Errors
-    /// If there is none of that name.
-    pub fn component_mut(&mut self, name: &str) -> Result<&mut Component> {
-        match name {
-            "text_encoder" => Ok(&mut self.text_encoder),
-            "unet" => Ok(&mut self.unet),
-            "vae" => Ok(&mut self.vae),
-            _ => Err(unknown_component(name)),
-        }
+    /// If there is none of that id; the error lists those that there are.
+    pub fn component_mut(&mut self, id: &str) -> Result<&mut Component> {
+        let unknown = self.unknown_component(id);
+        self.components.get_mut(id).ok_or(unknown)
+    }
+
+    fn unknown_component(&self, id: &str) -> Error {
+        Error::input(format!("there is no component `{id}`")).with_hint(format!(
+            "the components are {}",
+            self.component_names().join(", ")
+        ))
+    }
+
+    /// A tokenizer's files by id (`tokenizer`, `tokenizer_2`), if there is such a tokenizer.
+    pub fn tokenizer(&self, id: &str) -> Option<&TokenizerFiles> {
+        self.tokenizers.get(id)
     }
 
     /// The blake3 hash, in hex, of every tensor's name, dtype, shape and bytes, of the
@@ -293,11 +303,7 @@ impl Checkpoint {
                 hash.update_rayon(bytes);
             }
         };
-        for part in COMPONENTS {
-            // The three names are the three components.
-            let Ok(component) = self.component(part) else {
-                continue;
-            };
+        for (part, component) in &self.components {
             field(part.as_bytes());
             field(canonical(&component.config).to_string().as_bytes());
             for (name, tensor) in &component.tensors {
@@ -308,18 +314,37 @@ impl Checkpoint {
             }
         }
         field(canonical(&self.scheduler).to_string().as_bytes());
-        if !self.tokenizer.is_clip() {
+        for (id, tokenizer) in &self.tokenizers {
+            if tokenizer.is_clip() {
+                continue;
+            }
+            // Edits carry the hashes of models with one tokenizer, from before there were two.
+            if id != "tokenizer" {
+                field(id.as_bytes());
+            }
             for name in ["vocab.json", "merges.txt"] {
-                field(self.tokenizer.get(name).unwrap_or_default());
+                field(tokenizer.get(name).unwrap_or_default());
             }
         }
+        if self.family == Family::Sdxl {
+            field(&[u8::from(self.zeros_for_empty_prompt())]);
+        }
         hash.finalize().to_hex().to_string()
+    }
+
+    /// Whether an unused negative prompt is zeros rather than the encoded empty prompt, in SDXL:
+    /// `force_zeros_for_empty_prompt` of `model_index.json`, whose default in diffusers is true.
+    pub fn zeros_for_empty_prompt(&self) -> bool {
+        self.model_index
+            .get("force_zeros_for_empty_prompt")
+            .and_then(Value::as_bool)
+            .unwrap_or(true)
     }
 
     /// Completes a checkpoint whose components are there: its family, what the options overrule,
     /// what is refused.
     pub(super) fn finished(mut self, options: &OpenOptions) -> Result<Self> {
-        self.family = Family::of(&self.unet.config, &self.text_encoder.config);
+        self.family = Family::of(&self.components);
         if let Some(prediction) = options.prediction_type
             && let Value::Object(map) = &mut self.scheduler
         {
@@ -336,18 +361,12 @@ impl Checkpoint {
                 ));
             }
         }
-        let channels = self
-            .unet
-            .config
-            .get("in_channels")
-            .and_then(Value::as_u64)
-            .unwrap_or(4);
-        let latents = self
-            .vae
-            .config
-            .get("latent_channels")
-            .and_then(Value::as_u64)
-            .unwrap_or(4);
+        let number = |id: &str, key: &str| {
+            let config = &self.components.get(id)?.config;
+            config.get(key).and_then(Value::as_u64)
+        };
+        let channels = number("unet", "in_channels").unwrap_or(4);
+        let latents = number("vae", "latent_channels").unwrap_or(4);
         if channels != latents {
             return Err(other_channels(&self.name, channels, latents));
         }
@@ -376,11 +395,6 @@ pub(super) fn other_channels(path: &str, channels: u64, latents: u64) -> Error {
             "the U-Net takes {channels} channels and the latents have {latents}: {what}{verb} not supported"
         ),
     )
-}
-
-fn unknown_component(name: &str) -> Error {
-    Error::input(format!("there is no component `{name}`"))
-        .with_hint(format!("the components are {}", COMPONENTS.join(", ")))
 }
 
 /// A configuration without what only describes, its keys sorted at every depth.

@@ -124,13 +124,15 @@ fn fill(
         "scheduler/scheduler_config.json",
         &pretty(&checkpoint.scheduler),
     )?;
-    if checkpoint.tokenizer.is_empty() {
-        for (name, content) in clip_tokenizer(checkpoint)? {
-            text(&format!("tokenizer/{name}"), content.as_bytes())?;
+    for (id, tokenizer) in &checkpoint.tokenizers {
+        if tokenizer.is_empty() {
+            for (name, content) in clip_tokenizer(checkpoint, id, tokenizer.pad)? {
+                text(&format!("{id}/{name}"), content.as_bytes())?;
+            }
         }
-    }
-    for (name, content) in &checkpoint.tokenizer.files {
-        text(&format!("tokenizer/{name}"), content)?;
+        for (name, content) in &tokenizer.files {
+            text(&format!("{id}/{name}"), content)?;
+        }
     }
     for (rel, passenger) in &checkpoint.passengers {
         if rel.split('/').any(|part| part.is_empty() || part == "..") {
@@ -154,16 +156,21 @@ fn fill(
     Ok(())
 }
 
-/// The files of CLIP's own tokenizer, with the pad of the checkpoint's family.
-fn clip_tokenizer(checkpoint: &Checkpoint) -> Result<[(&'static str, String); 4]> {
+/// The files of CLIP's own tokenizer, as the tokenizer `id` of a checkpoint.
+fn clip_tokenizer(
+    checkpoint: &Checkpoint,
+    id: &str,
+    pad: Pad,
+) -> Result<[(&'static str, String); 4]> {
     let (vocabulary, merges) = clip_files()?;
     let (start, end) = ("<|startoftext|>", "<|endoftext|>");
-    let pad = match checkpoint.tokenizer.pad {
+    let pad = match pad {
         Pad::EndOfText => end,
         Pad::Zero => "!",
     };
+    let encoder = id.replace("tokenizer", "text_encoder");
     let positions = checkpoint
-        .text_encoder
+        .component(&encoder)?
         .config
         .get("max_position_embeddings")
         .cloned()

@@ -67,9 +67,14 @@ pub(super) fn read(source: &Source, options: &OpenOptions) -> Result<Checkpoint>
         let tensors = weights(source, name, stem, options.variant.as_deref(), &mut notes)?;
         Ok(Component { config, tensors })
     };
-    let text_encoder = component("text_encoder", "model")?;
-    let unet = component("unet", "diffusion_pytorch_model")?;
-    let vae = component("vae", "diffusion_pytorch_model")?;
+    let mut components = BTreeMap::new();
+    for (id, stem) in [
+        ("text_encoder", "model"),
+        ("unet", "diffusion_pytorch_model"),
+        ("vae", "diffusion_pytorch_model"),
+    ] {
+        components.insert(id.to_owned(), component(id, stem)?);
+    }
     let scheduler = source.need_json("scheduler/scheduler_config.json")?;
     let tokenizer = tokenizer(source)?;
     if tokenizer.is_empty() {
@@ -81,12 +86,10 @@ pub(super) fn read(source: &Source, options: &OpenOptions) -> Result<Checkpoint>
     let passengers = passengers(source, &mut notes)?;
     Checkpoint {
         name: source.name(),
-        text_encoder,
-        unet,
-        vae,
+        components,
         scheduler,
         model_index,
-        tokenizer,
+        tokenizers: BTreeMap::from([("tokenizer".to_owned(), tokenizer)]),
         passengers,
         notes,
         family: Family::Custom,

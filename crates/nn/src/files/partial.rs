@@ -29,7 +29,8 @@ pub fn read_partial(file: TensorFile, base: &Checkpoint) -> Result<Tensors> {
     }
     let mut found = Tensors::new();
     let mut problems = Vec::new();
-    let paths = Paths::unet(&UNetConfig::read(Path::new("unet"), &base.unet.config)?);
+    let unet = base.component("unet")?;
+    let paths = Paths::unet(&UNetConfig::read(Path::new("unet"), &unet.config)?);
     for (name, tensor) in file.tensors {
         if names::is_idle(&name) {
             continue;
@@ -41,7 +42,7 @@ pub fn read_partial(file: TensorFile, base: &Checkpoint) -> Result<Tensors> {
                 .map(str::to_owned)
                 .unwrap_or(name),
         };
-        match base.unet.tensors.get(&name) {
+        match unet.tensors.get(&name) {
             None => problems.push(format!(
                 "left over: {name} {:?} is not in the U-Net",
                 tensor.shape()

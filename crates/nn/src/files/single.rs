@@ -195,21 +195,21 @@ pub(super) fn read(path: &Path, options: &OpenOptions) -> Result<Checkpoint> {
     }
     Checkpoint {
         name: path.display().to_string(),
-        text_encoder: Component {
-            config: configs.text_encoder,
-            tensors: names::modernise("text_encoder", new_text)?,
-        },
-        unet: Component {
-            config: configs.unet,
-            tensors: new_unet,
-        },
-        vae: Component {
-            config: configs.vae,
-            tensors: new_vae,
-        },
+        components: BTreeMap::from(
+            [
+                (
+                    "text_encoder",
+                    configs.text_encoder,
+                    names::modernise("text_encoder", new_text)?,
+                ),
+                ("unet", configs.unet, new_unet),
+                ("vae", configs.vae, new_vae),
+            ]
+            .map(|(id, config, tensors)| (id.to_owned(), Component { config, tensors })),
+        ),
         scheduler: configs.scheduler,
         model_index: folder::default_index(),
-        tokenizer,
+        tokenizers: BTreeMap::from([("tokenizer".to_owned(), tokenizer)]),
         passengers: Vec::new(),
         notes,
         family: Family::Custom,
@@ -459,20 +459,24 @@ impl Hints<'_> {
 /// everything again.
 pub(super) fn contents(checkpoint: &Checkpoint) -> Result<(Tensors, BTreeMap<String, String>)> {
     let place = |name: &str| Path::new(&checkpoint.name).join(name).join("config.json");
-    let unet_paths = Paths::unet(&UNetConfig::read(&place("unet"), &checkpoint.unet.config)?);
-    let vae_paths = Paths::vae(&VaeConfig::read(&place("vae"), &checkpoint.vae.config)?);
-    let text_config =
-        ClipTextConfig::read(&place("text_encoder"), &checkpoint.text_encoder.config)?;
+    let (text, unet, vae) = (
+        checkpoint.component("text_encoder")?,
+        checkpoint.component("unet")?,
+        checkpoint.component("vae")?,
+    );
+    let unet_paths = Paths::unet(&UNetConfig::read(&place("unet"), &unet.config)?);
+    let vae_paths = Paths::vae(&VaeConfig::read(&place("vae"), &vae.config)?);
+    let text_config = ClipTextConfig::read(&place("text_encoder"), &text.config)?;
 
     let mut all = Tensors::new();
     let mut homeless = Vec::new();
-    for (name, tensor) in &checkpoint.unet.tensors {
+    for (name, tensor) in &unet.tensors {
         match unet_paths.ldm(name) {
             Some(old) => drop(all.insert(format!("{}{old}", ldm::UNET), tensor.clone())),
             None => homeless.push(format!("no place in a single file: unet {name}")),
         }
     }
-    for (name, tensor) in &checkpoint.vae.tensors {
+    for (name, tensor) in &vae.tensors {
         match vae_paths.ldm(name) {
             Some(old) => {
                 let tensor = ldm::vae_tensor_to_ldm(&old, tensor);
@@ -482,10 +486,7 @@ pub(super) fn contents(checkpoint: &Checkpoint) -> Result<(Tensors, BTreeMap<Str
         }
     }
     if checkpoint.family == Family::Sd2 {
-        match ldm::to_open_clip(
-            &checkpoint.text_encoder.tensors,
-            text_config.num_hidden_layers,
-        ) {
+        match ldm::to_open_clip(&text.tensors, text_config.num_hidden_layers) {
             Ok(tensors) => all.extend(
                 tensors
                     .into_iter()
@@ -510,8 +511,7 @@ pub(super) fn contents(checkpoint: &Checkpoint) -> Result<(Tensors, BTreeMap<Str
             );
         }
     } else {
-        let named = checkpoint
-            .text_encoder
+        let named = text
             .tensors
             .iter()
             .map(|(name, t)| (format!("{}{name}", ldm::CLIP), t.clone()));
@@ -523,20 +523,20 @@ pub(super) fn contents(checkpoint: &Checkpoint) -> Result<(Tensors, BTreeMap<Str
 
     let mut metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     let configs = [
-        &checkpoint.unet.config,
-        &checkpoint.vae.config,
-        &checkpoint.text_encoder.config,
+        &unet.config,
+        &vae.config,
+        &text.config,
         &checkpoint.scheduler,
     ];
     for (key, config) in CONFIGS.into_iter().zip(configs) {
         metadata.insert(key.into(), config.to_string());
     }
-    if !checkpoint.tokenizer.is_clip() {
+    if let Some(tokenizer) = checkpoint.tokenizer("tokenizer").filter(|t| !t.is_clip()) {
         // tokenizer.json says the same at three times the length, unless it is all there is.
         let whole = ["vocab.json", "merges.txt"]
             .iter()
-            .all(|f| checkpoint.tokenizer.get(f).is_some());
-        for (name, bytes) in &checkpoint.tokenizer.files {
+            .all(|f| tokenizer.get(f).is_some());
+        for (name, bytes) in &tokenizer.files {
             if !(whole && name == "tokenizer.json") {
                 let text = std::str::from_utf8(bytes).map_err(|_| {
                     Error::file(&checkpoint.name, format!("tokenizer/{name} is not UTF-8"))

@@ -103,9 +103,14 @@ pub(crate) struct Parts {
 impl Parts {
     pub(crate) fn of(checkpoint: &Checkpoint) -> Self {
         let device = Device::flex();
-        let text = ClipTextConfig::read("text".as_ref(), &checkpoint.text_encoder.config).unwrap();
-        let unet = UNetConfig::read("unet".as_ref(), &checkpoint.unet.config).unwrap();
-        let vae = VaeConfig::read("vae".as_ref(), &checkpoint.vae.config).unwrap();
+        let text = ClipTextConfig::read(
+            "text".as_ref(),
+            &checkpoint.components["text_encoder"].config,
+        )
+        .unwrap();
+        let unet =
+            UNetConfig::read("unet".as_ref(), &checkpoint.components["unet"].config).unwrap();
+        let vae = VaeConfig::read("vae".as_ref(), &checkpoint.components["vae"].config).unwrap();
         let load = |name: &str, manifest| {
             Weights::load(
                 name,

@@ -61,8 +61,8 @@ struct Modules {
 impl Modules {
     fn of(base: &Checkpoint) -> Result<Self> {
         let (unet, text) = (
-            module_names(&base.unet.tensors),
-            module_names(&base.text_encoder.tensors),
+            module_names(&base.component("unet")?.tensors),
+            module_names(&base.component("text_encoder")?.tensors),
         );
         let mut flat = BTreeMap::new();
         for (component, modules) in [("unet", &unet), ("text_encoder", &text)] {
@@ -75,7 +75,7 @@ impl Modules {
         // SD 1.x adapters made with LDM's own code carry its paths: lora_unet_input_blocks_1_1_...
         let paths = Paths::unet(&UNetConfig::read(
             &PathBuf::from("unet"),
-            &base.unet.config,
+            &base.component("unet")?.config,
         )?);
         for module in &unet {
             if let Some(old) = paths.ldm(module) {

@@ -22,8 +22,11 @@ use crate::{
 
 pub(super) fn read(file: &TensorFile, base: &Checkpoint) -> Result<Lora> {
     let modules: BTreeMap<&str, BTreeSet<String>> = BTreeMap::from([
-        ("unet", module_names(&base.unet.tensors)),
-        ("text_encoder", module_names(&base.text_encoder.tensors)),
+        ("unet", module_names(&base.component("unet")?.tensors)),
+        (
+            "text_encoder",
+            module_names(&base.component("text_encoder")?.tensors),
+        ),
     ]);
     let mut found = Collector::default();
     for (key, tensor) in &file.tensors {

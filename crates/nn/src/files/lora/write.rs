@@ -40,10 +40,9 @@ impl Spec {
             .get("prediction_type")
             .and_then(Value::as_str);
         let side = base
-            .vae
-            .config
-            .get("sample_size")
-            .and_then(Value::as_u64)
+            .component("vae")
+            .ok()
+            .and_then(|vae| vae.config.get("sample_size")?.as_u64())
             .map(|n| n as usize);
         Self {
             family: Some(base.family),
@@ -59,6 +58,7 @@ impl Spec {
             (Family::Sd1, _) => ("stable-diffusion-v1", "sd_v1"),
             (Family::Sd2, false) => ("stable-diffusion-v2-512", "sd_v2"),
             (Family::Sd2, true) => ("stable-diffusion-v2-768-v", "sd_v2_v"),
+            (Family::Sdxl, _) => ("stable-diffusion-xl-v1-base", "sdxl_base_v1-0"),
             (Family::Custom, _) => ("stable-diffusion-custom", "custom"),
         };
         // One number if all modules share it, as kohya's own merging tools write it.
