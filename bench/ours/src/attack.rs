@@ -89,7 +89,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let slots = Slots::new(&pair.edited, &prompts, tokens, Span::Tokens)?;
     let judges = judges()?;
     let plain = hits(&pair.edited, &judges, &targets, &|prompts| {
-        pair.edited.encode(prompts)
+        pair.edited.encode(prompts).tokens
     })?;
     let mut tried = Vec::new();
     for restart in 0..flags.number("restarts", 3u64)? {
@@ -117,7 +117,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
             let row =
                 |prompt: &String| prompts.iter().position(|p| p == prompt).unwrap_or_default();
             let pairs: Vec<(usize, usize)> = asked.iter().map(|prompt| (row(prompt), 0)).collect();
-            slots.encode(&text, &soft, &pairs)
+            slots.encode(&text, &soft, &pairs).tokens
         };
         tried.push((loss, hits(&pair.edited, &judges, &targets, &hidden)?));
     }

@@ -130,7 +130,7 @@ pub(crate) fn hits(
     for (range, request) in judging::requests(cases, BATCH) {
         let negative = model.prompted(&vec![String::new(); request.prompts.len()]);
         let mut prompt = model.prompted(&request.prompts);
-        prompt.hidden = hidden(&request.prompts);
+        prompt.conditioning.tokens = hidden(&request.prompts);
         let mut guidance = model.guidance(request.guidance_scale, &prompt, &negative)?;
         let latents =
             model.sample_guided(&request, &mut guidance, &mut |_| ControlFlow::Continue(()))?;
@@ -166,7 +166,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         .into_iter()
         .step_by(flags.number("others", 1usize)?.max(1))
         .collect();
-    let plain = |prompts: &[String]| pair.edited.encode(prompts);
+    let plain = |prompts: &[String]| pair.edited.encode(prompts).tokens;
     let target = hits(&pair.edited, &judges, &targets, &plain)?;
     let others = hits(&pair.edited, &judges, &others, &plain)?;
     crate::answer(&json!({ "target": shown(target), "others": shown(others) }))

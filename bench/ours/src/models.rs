@@ -173,8 +173,8 @@ impl Models {
             let hidden = ClipText::new(&text.config, &text.weights).forward(&ids);
             let mut rule = Guided::plain(
                 guidance,
-                hidden.clone().narrow(0, 0, 1),
-                hidden.narrow(0, 1, 1),
+                hidden.clone().narrow(0, 0, 1).into(),
+                hidden.narrow(0, 1, 1).into(),
             );
             let network = UNet::new(&unet.config, &unet.weights);
             let denoiser = Denoiser {

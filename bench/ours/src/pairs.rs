@@ -66,7 +66,7 @@ impl Rows {
 
     /// The prompts' hidden states with these rows of other prompts of as many tokens.
     fn exchanged(self, own: &Prompted, other: &Prompted) -> Result<Tensor<3>> {
-        let tokens = own.hidden.dims()[1];
+        let tokens = own.conditioning.tokens.dims()[1];
         let row = |i: usize| {
             let length = own.lengths[i];
             if length != other.lengths[i] {
@@ -77,7 +77,7 @@ impl Rows {
                 );
             }
             let part = |of: &Prompted, from: usize, to: usize| {
-                of.hidden.clone().narrow(0, i, 1).narrow(1, from, to - from)
+                of.conditioning.tokens.clone().narrow(0, i, 1).narrow(1, from, to - from)
             };
             let (words, end) = match self {
                 Self::Words => (other, own),
@@ -187,7 +187,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         if let Some(rows) = rows {
             let next =
                 model.prompted(&chunk.iter().map(|(k, _)| prompt(k + 1)).collect::<Vec<_>>());
-            prompted.hidden = rows.exchanged(&prompted, &next)?;
+            prompted.conditioning.tokens = rows.exchanged(&prompted, &next)?;
         }
         let mut guidance = model.guidance(request.guidance_scale, &prompted, &negative)?;
         let latents =

@@ -478,7 +478,7 @@ fn a_longer_genetic_search_comes_nearer_and_is_kept_for_other_edits() {
             .with(&mut |job| Ok(ring_a_bell::concept_vector(job, sentences)))
             .unwrap()
     };
-    let encode = |text: &str| models.0.encode(&[text.to_owned()]);
+    let encode = |text: &str| models.0.encode(&[text.to_owned()]).tokens;
     assert_eq!(
         host(&vector(false)),
         host(&(encode("a dog") - encode("a cat")))

@@ -33,11 +33,7 @@ pub(crate) fn drawing(
     model: &Model,
     pipeline: &Pipeline,
 ) -> Result<Drawing, Failure> {
-    let guidance = args.guidance_scale.unwrap_or(if model.miniature {
-        judging::GUIDANCE_SCALE
-    } else {
-        7.5
-    });
+    let guidance = args.guidance_scale.unwrap_or_else(|| model.guidance());
     if !guidance.is_finite() || guidance < 0.0 {
         return Err(Failure::new(format!(
             "--guidance-scale {guidance}: expected a finite number from 0"

@@ -22,7 +22,7 @@ pub(crate) fn methods(args: &CatalogueArgs) -> Result<Outcome, Failure> {
     let about = |m: &Method| -> Result<Value, Failure> {
         Ok(json!({
             "id": m.id, "paper": m.paper, "moves": m.moves, "needs": m.needs, "several": m.several,
-            "seconds": m.seconds, "peak_mb": m.peak_mb,
+            "families": m.families(), "seconds": m.seconds, "peak_mb": m.peak_mb,
             "published_evaluations": m.published_evaluations, "variants": catalogue::variants(m, &pipeline)?,
         }))
     };
@@ -39,6 +39,7 @@ pub(crate) fn methods(args: &CatalogueArgs) -> Result<Outcome, Failure> {
                 "one concept at a time"
             }
         );
+        lines += &format!("\n    families {}", m.families().join(", "));
         if let Some(same) = settings::same(&about["variants"]) {
             lines += &format!("\n    variants {same}");
         }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use scumble_diffusion::{Pipeline, Schedule};
-use scumble_nn::files::{Checkpoint, OpenOptions, Prediction};
+use scumble_eval::judging;
+use scumble_nn::files::{Checkpoint, Family, OpenOptions, Prediction};
 
 use crate::{args::ModelArgs, device, failure::Failure, hub, miniature, output};
 
@@ -97,6 +98,24 @@ impl Model {
             .with_hint("bring a detector, as in `scumble evaluate --detector FILE`, or look at the pictures"));
         }
         Ok(self.miniature || asked)
+    }
+
+    /// Its family, as `methods --json` names it.
+    pub(crate) fn family(&self) -> &'static str {
+        match self.checkpoint.family {
+            Family::Sdxl => "sdxl",
+            Family::Sd1 | Family::Sd2 | Family::Custom => "sd",
+        }
+    }
+
+    /// The strength of classifier-free guidance where nobody says one: of the miniature what its
+    /// concepts are judged with, else what diffusers' pipeline of the family has.
+    pub(crate) fn guidance(&self) -> f64 {
+        match self.checkpoint.family {
+            _ if self.miniature => judging::GUIDANCE_SCALE,
+            Family::Sdxl => 5.0,
+            _ => 7.5,
+        }
     }
 
     /// The model on its device, ready to compute.

@@ -165,7 +165,12 @@ impl Pipeline {
             floor: 0.0,
             ..gate.clone()
         };
-        let opened = Opened::new(plain, self.encode(&gate.prompts).tokens, &self.tokenizer, 0..1);
+        let opened = Opened::new(
+            plain,
+            self.encode(&gate.prompts).tokens,
+            &self.tokenizer,
+            0..1,
+        );
         opened
             .factors(prompts, &self.encode(prompts).tokens, &self.tokenizer)
             .into_iter()

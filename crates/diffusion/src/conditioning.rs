@@ -53,10 +53,7 @@ impl Conditioning {
     pub fn narrow(&self, start: usize, n: usize) -> Self {
         Self {
             tokens: self.tokens.clone().narrow(0, start, n),
-            pooled: self
-                .pooled
-                .clone()
-                .map(|pooled| pooled.narrow(0, start, n)),
+            pooled: self.pooled.clone().map(|pooled| pooled.narrow(0, start, n)),
         }
     }
 
@@ -85,9 +82,7 @@ impl Conditioning {
     #[must_use]
     pub fn towards(&self, other: &Self, strength: f64) -> Self {
         let pooled = match (&self.pooled, &other.pooled) {
-            (Some(from), Some(to)) => {
-                Some(from.clone() + (to.clone() - from.clone()) * strength)
-            }
+            (Some(from), Some(to)) => Some(from.clone() + (to.clone() - from.clone()) * strength),
             _ => None,
         };
         Self {
@@ -100,10 +95,8 @@ impl Conditioning {
     pub(crate) fn with_zeros(&self, row: usize) -> Self {
         let n = self.len();
         let kept: Vec<f32> = (0..n).map(|i| f32::from(u8::from(i != row))).collect();
-        let kept = Tensor::<1>::from_floats(
-            kept.as_slice(),
-            &self.tokens.device().without_autodiff(),
-        );
+        let kept =
+            Tensor::<1>::from_floats(kept.as_slice(), &self.tokens.device().without_autodiff());
         Self {
             tokens: self.tokens.clone() * kept.clone().reshape([n, 1, 1]),
             pooled: self

@@ -63,7 +63,11 @@ impl Pipeline {
         let rule = only(&self.guards, |rule| {
             matches!(rule, Rule::Negative | Rule::Sld(_)).then_some(rule)
         })?;
-        let mut guided = Guided::plain(scale, prompt.conditioning.clone(), negative.conditioning.clone());
+        let mut guided = Guided::plain(
+            scale,
+            prompt.conditioning.clone(),
+            negative.conditioning.clone(),
+        );
         guided.gates = self.gates(&prompt.texts, &prompt.conditioning.tokens);
         match rule {
             Some((guard, Rule::Negative)) => guided.negative = self.negative(guard, negative),

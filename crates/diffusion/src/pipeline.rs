@@ -136,8 +136,9 @@ impl Pipeline {
             text_encoder_2: second
                 .map(|(config, component)| -> Result<_> {
                     let manifest = ClipTextWithProjection::manifest(&config);
+                    let (id, tensors) = ("text_encoder_2", &component.tensors);
                     Ok(Part {
-                        weights: load("text_encoder_2", &component.tensors, &manifest)?,
+                        weights: Weights::load(id, tensors, &manifest, device)?,
                         config,
                     })
                 })
@@ -259,8 +260,7 @@ impl Pipeline {
     /// How wide a token's vector is, in the tables of all text encoders side by side.
     pub fn token_width(&self) -> usize {
         let second = self.text_encoder_2.as_ref();
-        self.text_encoder.config.hidden_size
-            + second.map_or(0, |part| part.config.text.hidden_size)
+        self.text_encoder.config.hidden_size + second.map_or(0, |part| part.config.text.hidden_size)
     }
 
     /// How wide the hidden states are that the denoiser reads.

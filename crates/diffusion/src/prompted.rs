@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use burn::tensor::{Tensor, TensorData};
 
 use crate::{
-    error::{Error, Result},
     conditioning::Conditioning,
+    error::{Error, Result},
     pipeline::Pipeline,
 };
 

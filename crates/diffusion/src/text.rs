@@ -45,7 +45,11 @@ impl TextEncoders {
     pub fn vectors(&self, words: &[u32]) -> Tensor<2> {
         let words = [words.to_vec()];
         let mut tables = vec![self.first.embed(&words)];
-        tables.extend(self.second.iter().map(|second| second.network.text().embed(&words)));
+        tables.extend(
+            self.second
+                .iter()
+                .map(|second| second.network.text().embed(&words)),
+        );
         Tensor::cat(tables, 2).squeeze_dim(0)
     }
 

@@ -177,7 +177,7 @@ fn a_gate_of_a_sample_is_its_strength() {
     let strengths = [0.0f32, 0.4, 2.0];
     let gates: Vec<f32> = strengths.iter().flat_map(|&s| [s, s]).collect();
     let gates = Tensor::<2>::from_data(TensorData::new(gates, [N, 2]), model.device());
-    let hidden = model.encode(&prompts());
+    let hidden = model.encode(&prompts()).tokens;
     let together = predicted(&adapted, &Context::from(&hidden).gated(Some(gates)));
     for (i, strength) in strengths.into_iter().enumerate() {
         let alone = predicted(
@@ -272,7 +272,7 @@ fn a_gate_is_its_formula() {
         .map(String::from)
         .to_vec();
     let flat = |texts: &[String]| -> Vec<Vec<f64>> {
-        let hidden = host(&model.encode(texts));
+        let hidden = host(&model.encode(texts).tokens);
         hidden
             .chunks(hidden.len() / texts.len())
             .map(|row| row.iter().map(|&v| f64::from(v)).collect())
@@ -297,7 +297,7 @@ fn a_gate_is_its_formula() {
         adapted
             .attach(&adapters(&model, 1, 5, 0.1, 0), Some(one))
             .unwrap();
-        let found = host(&adapted.gates(&texts, &model.encode(&texts)).unwrap());
+        let found = host(&adapted.gates(&texts, &model.encode(&texts).tokens).unwrap());
         for (i, row) in flat(&texts).iter().enumerate() {
             let cosine = dot(row, concept) / (dot(row, row) * dot(concept, concept)).sqrt();
             let above = ((cosine.max(shared[i]) - floor) / (1.0 - floor)).clamp(0.0, 1.0);
@@ -402,7 +402,7 @@ fn a_detached_start_has_no_gradient() {
     let model = pipeline("odd");
     let before = host(&predicted(&model, &model.context(&prompts())));
     for detached in [false, true] {
-        let hidden = model.encode(&prompts()).autodiff().require_grad();
+        let hidden = model.encode(&prompts()).tokens.autodiff().require_grad();
         let context = Context::from(&hidden);
         let context = if detached {
             context.with_start_detached()

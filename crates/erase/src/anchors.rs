@@ -3,7 +3,7 @@
 //! prompts on both sides they show what is to be kept, or the concept itself.
 
 use burn::tensor::Tensor;
-use scumble_diffusion::Pipeline;
+use scumble_diffusion::{Conditioning, Pipeline};
 use scumble_nn::Context;
 
 use crate::{

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{Int, Tensor, TensorData};
 use scumble_diffusion::{
-    Denoiser, Noise, Pipeline, Timestep,
+    Conditioning, Denoiser, Noise, Pipeline, Timestep,
     guidance::guided,
     samplers::{self, Run, Sampler},
 };

@@ -2,7 +2,7 @@
 //! to the size of a layer.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use scumble_diffusion::{Noise, Pipeline};
+use scumble_diffusion::{Conditioning, Noise, Pipeline};
 use scumble_nn::{Context, Watch};
 
 use crate::{error::Result, seeds::stream};

@@ -7,8 +7,7 @@
 //! against it; `scumble-bench attack` measures with it.
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{Pipeline, TorchRng};
-use scumble_nn::ClipText;
+use scumble_diffusion::{Conditioning, Pipeline, TextEncoders, TorchRng};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -128,7 +127,11 @@ impl Slots {
             .iter()
             .map(|&(prompt, _)| self.rows[prompt].clone())
             .collect();
-        let ends: Vec<usize> = text.ends(&ids).into_iter().map(|end| end + self.places).collect();
+        let ends: Vec<usize> = text
+            .ends(&ids)
+            .into_iter()
+            .map(|end| end + self.places)
+            .collect();
         let embedded = text.embed(&ids);
         let rest = embedded.dims()[1] - 1;
         let of: Vec<usize> = pairs.iter().map(|&(_, of)| of).collect();

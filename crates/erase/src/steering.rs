@@ -32,7 +32,6 @@ use crate::{
     error::{Error, Result},
     gradients::Gradients,
     job::{Event, Job},
-    methods::esd,
     noised::squared_error,
     retain::Retain,
     seeds::{draw, stream},

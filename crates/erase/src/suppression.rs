@@ -14,7 +14,7 @@
 //! s(0.05 (t - 400))`, `s` the logistic function.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use scumble_diffusion::{Adapter, Noise, Pipeline, Timestep, TorchRng};
+use scumble_diffusion::{Adapter, Conditioning, Noise, Pipeline, Timestep, TorchRng};
 use scumble_nn::{
     Context, Watch,
     files::{HostTensor, Tensors},

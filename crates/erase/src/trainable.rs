@@ -312,6 +312,13 @@ impl Trainable {
     /// # Errors
     /// If it picks none.
     pub fn pick_in(&self, pipeline: &Pipeline) -> Result<Vec<String>> {
+        if self.component == "text_encoder" && pipeline.text_encoder_2.is_some() {
+            return Err(Error::input(format!(
+                "`{}` moves the text encoder, and this model has two",
+                self.name
+            ))
+            .with_hint("choose one of the unet, such as esd-x"));
+        }
         let weights = pipeline
             .weights(self.component)
             .ok_or_else(|| Error::input(format!("there is no component `{}`", self.component)))?;

@@ -536,7 +536,7 @@ fn the_discriminator_learns_to_tell_prompts_apart() {
 fn attention(model: &Pipeline, prompt: &str, at: &[usize]) -> f64 {
     let x = Noise::each(3, 1).draw(model.latent_shape(1, None, None).unwrap(), model.device());
     let mut watch = Watch::maps();
-    let hidden: Tensor<3> = model.encode(&[prompt.to_owned()]);
+    let hidden = model.encode(&[prompt.to_owned()]);
     model
         .unet_network()
         .forward_watched(x, &[500.0], &Context::from(hidden), &mut watch);

@@ -57,7 +57,7 @@ fn values(edit: &Edit) -> BTreeMap<String, Vec<f32>> {
 fn distance(model: &Pipeline, edited: &Pipeline, asks: &str, instead: &str) -> f64 {
     let row = |prompt: &str| -> Vec<f32> {
         let at = model.tokenizer.encode(prompt).length - 2;
-        host(&model.encode(&[prompt.to_owned()]).narrow(1, at, 1))
+        host(&model.encode(&[prompt.to_owned()]).tokens.narrow(1, at, 1))
     };
     let (c, g) = (row(asks), row(instead));
     let layers = model

@@ -55,8 +55,8 @@ fn the_same_pictures() {
         for device in devices() {
             let gpu = Pipeline::load(&checkpoint(name), &device).unwrap();
             let text = off(
-                &host(&gpu.encode(&prompts())),
-                &host(&cpu.encode(&prompts())),
+                &host(&gpu.encode(&prompts()).tokens),
+                &host(&cpu.encode(&prompts()).tokens),
             );
             assert!(text < 1e-4, "{name}: text off by {text}");
             let there_and_back = |model: &Pipeline| {

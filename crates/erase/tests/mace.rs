@@ -182,6 +182,7 @@ fn pictures_and_masks_of_the_user_are_obeyed_or_refused() {
 fn moved(model: &Pipeline, edited: &Pipeline, prompt: &str, at: std::ops::Range<usize>) -> f64 {
     let hidden = model
         .encode(&[prompt.to_owned()])
+        .tokens
         .narrow(1, at.start, at.len());
     let (n, width) = (at.len(), hidden.dims()[2]);
     let rows = host(&hidden);

@@ -16,7 +16,7 @@ pub use error::{Error, Result};
 pub use evaluations::Evaluations;
 pub use networks::{
     Added, AlexNet, BOTTLENECK, Beside, Clip, ClipText, ClipTextWithProjection, Context,
-    FidInception, LORA_DOWN, LORA_UP, Removal, ResNet, ResNetKind, SizeCondition, UNet, Vae, Vgg16, Vit, Watch,
-    orthonormal,
+    FidInception, LORA_DOWN, LORA_UP, Removal, ResNet, ResNetKind, SizeCondition, UNet, Vae, Vgg16,
+    Vit, Watch, orthonormal,
 };
 pub use weights::{Manifest, Weight, Weights};

@@ -46,7 +46,7 @@ pub(crate) struct GenerateArgs {
         allow_negative_numbers = true
     )]
     pub(crate) steps: usize,
-    /// Strength of classifier-free guidance; 7.5, or 4 for the miniature, if absent
+    /// Strength of classifier-free guidance; 7.5, 5 for SDXL, or 4 for the miniature, if absent
     #[arg(
         help_heading = "Drawing",
         long,
@@ -97,6 +97,10 @@ pub(crate) struct GenerateArgs {
         allow_negative_numbers = true
     )]
     pub(crate) height: Option<usize>,
+    /// Size that pictures are said to have had before they were cropped (SDXL), in pixels, and
+    /// where the crop began; the size that is drawn, from the corner, if absent
+    #[arg(help_heading = "Drawing", long, value_name = "HxW[+TOP+LEFT]", value_parser = size_condition)]
+    pub(crate) size_condition: Option<SizeCondition>,
     /// Pictures of each prompt
     #[arg(help_heading = "Drawing", long, visible_aliases = ["num-samples", "num-images-per-prompt"], default_value_t = 1, value_name = "N", allow_negative_numbers = true)]
     pub(crate) n: usize,
@@ -120,4 +124,32 @@ pub(crate) struct GenerateArgs {
     pub(crate) dtype: DtypeArgs,
     #[command(flatten)]
     pub(crate) print: PrintArgs,
+}
+
+/// What `--size-condition` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SizeCondition {
+    /// Height and width in pixels.
+    pub(crate) original: [usize; 2],
+    /// Top and left in pixels.
+    pub(crate) crop: [usize; 2],
+}
+
+fn size_condition(text: &str) -> Result<SizeCondition, String> {
+    const MOST: usize = 1 << 16;
+    let number = |text: &str| text.parse::<usize>().ok().filter(|&n| n <= MOST);
+    let read = || {
+        let mut parts = text.split('+');
+        let (height, width) = parts.next()?.split_once('x')?;
+        let original = [number(height)?, number(width)?];
+        let crop = match (parts.next(), parts.next(), parts.next()) {
+            (None, None, None) => [0, 0],
+            (Some(top), Some(left), None) => [number(top)?, number(left)?],
+            _ => return None,
+        };
+        (!original.contains(&0)).then_some(SizeCondition { original, crop })
+    };
+    read().ok_or_else(|| {
+        format!("expected HEIGHTxWIDTH or HEIGHTxWIDTH+TOP+LEFT in pixels, such as 1024x1024+0+0, up to {MOST}")
+    })
 }

@@ -110,7 +110,7 @@ pub(crate) struct DrawingArgs {
         allow_negative_numbers = true
     )]
     pub(crate) steps: Option<usize>,
-    /// Strength of classifier-free guidance; 7.5, or 4 for the miniature, if absent
+    /// Strength of classifier-free guidance; 7.5, 5 for SDXL, or 4 for the miniature, if absent
     #[arg(
         long,
         visible_alias = "cfg-scale",

@@ -24,7 +24,7 @@ pub(crate) use self::{
     erase::EraseArgs,
     evaluate::EvaluateArgs,
     export::{ExportArgs, Form},
-    generate::GenerateArgs,
+    generate::{GenerateArgs, SizeCondition},
     groups::{CatalogueArgs, DrawingArgs, ListArgs, ModelArgs, PrintArgs},
     inspect::{InspectArgs, VerifyArgs},
     judge::JudgeArgs,

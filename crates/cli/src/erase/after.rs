@@ -4,7 +4,7 @@ use std::{ops::ControlFlow, path::Path};
 
 use scumble_diffusion::Pipeline;
 use scumble_erase::{Edit, drift};
-use scumble_eval::{Rates, judging};
+use scumble_eval::Rates;
 use serde_json::{Value, json};
 
 use super::{GRID, plan::Plan};
@@ -141,11 +141,7 @@ impl After {
             next();
             let prompts = grid::prompts(&plan.concepts, plan.home);
             let title = format!("{} erased with {}", plan.names().join(", "), plan.method.id);
-            let guidance = if model.miniature {
-                judging::GUIDANCE_SCALE
-            } else {
-                7.5
-            };
+            let guidance = model.guidance();
             let picture = grid::draw(title, &prompts, pipeline, &edited, guidance, progress)?;
             crate::store::write_file(&run.path.join(GRID), &picture)?;
         }

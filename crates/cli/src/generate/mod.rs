@@ -45,6 +45,9 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<Outcome, Failure> {
     if !loaded.is_empty() {
         pipeline = edits::applied(&loaded, &model, &pipeline)?;
     }
+    if let Some(said) = args.size_condition {
+        pipeline.set_size_condition(Some(said.original), said.crop)?;
+    }
     pipeline.guards.extend(guards.iter().cloned());
     check_guards(&pipeline.guards)?;
     let embeddings = edits::add_embeddings(&args.embedding, &mut pipeline)?;

@@ -6,11 +6,10 @@ use std::{
 };
 
 use scumble_diffusion::{Guard, Pipeline, Sampler};
-use scumble_eval::judging;
 use serde_json::{Value, json};
 
 use crate::{
-    args::GenerateArgs,
+    args::{GenerateArgs, SizeCondition},
     drawing,
     edits::Loaded,
     failure::Failure,
@@ -36,6 +35,7 @@ pub(super) struct Plan {
     pub(super) edits: Vec<Value>,
     pub(super) embeddings: Vec<Value>,
     pub(super) guards: Vec<Guard>,
+    pub(super) size_condition: Option<SizeCondition>,
 }
 
 /// One picture.
@@ -73,11 +73,7 @@ pub(super) fn plan(
     }
     let [_, _, h, w] = pipeline.latent_shape(1, args.height, args.width)?;
     let factor = pipeline.vae.config.factor();
-    let standard = args.guidance_scale.unwrap_or(if model.miniature {
-        judging::GUIDANCE_SCALE
-    } else {
-        7.5
-    });
+    let standard = args.guidance_scale.unwrap_or_else(|| model.guidance());
     let mut lost: BTreeMap<&str, Option<String>> = BTreeMap::new();
     for case in &cases {
         lost.entry(&case.prompt)
@@ -118,6 +114,7 @@ pub(super) fn plan(
             .collect(),
         embeddings,
         guards: Vec::new(),
+        size_condition: args.size_condition,
     })
 }
 
@@ -130,6 +127,9 @@ impl Plan {
             "n": self.n, "negative_prompt": self.negative_prompt, "height": self.size[0], "width": self.size[1],
             "steps": self.steps, "sampler": self.sampler.to_string(), "eta": self.eta,
         });
+        if let Some(said) = self.size_condition {
+            settings["size_condition"] = json!({"original": said.original, "crop": said.crop});
+        }
         if !self.guards.is_empty() {
             settings["guards"] = json!(self.guards);
         }

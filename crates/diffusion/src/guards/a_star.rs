@@ -275,11 +275,12 @@ fn alone(
                     .narrow(1, 0, 1),
             ];
             for i in k * count..(k + 1) * count {
-                parts.push(states.clone().narrow(0, i, 1).narrow(
-                    1,
-                    encoded.lengths[i] - 1,
-                    rows,
-                ));
+                parts.push(
+                    states
+                        .clone()
+                        .narrow(0, i, 1)
+                        .narrow(1, encoded.lengths[i] - 1, rows),
+                );
             }
             all[several.row] = Tensor::cat(parts, 1);
         }

@@ -166,7 +166,8 @@ pub(super) fn passed_over(
         if let Some(value) = config.get(*key).filter(|value| !value.is_null())
             && !own.contains(key)
             && !found.iter().any(|(known, _)| known == key)
-            && (problem(*takes, value).is_some() || value == &Value::Bool(true) && matches!(takes, Flag))
+            && (problem(*takes, value).is_some()
+                || value == &Value::Bool(true) && matches!(takes, Flag))
         {
             found.push((key, value));
         }

@@ -208,10 +208,7 @@ fn over_captions(
     positions: Positions,
     see: &mut dyn FnMut(Mat<f64>),
 ) -> Result<()> {
-    let (lines, width) = (
-        job.captions.lines.clone(),
-        job.pipeline.context_width(),
-    );
+    let (lines, width) = (job.captions.lines.clone(), job.pipeline.context_width());
     job.tell(Event::Stage {
         name: "encoding captions",
         total: lines.len(),

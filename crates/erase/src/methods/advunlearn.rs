@@ -19,7 +19,7 @@
 use std::cell::RefCell;
 
 use burn::tensor::Tensor;
-use scumble_diffusion::Pipeline;
+use scumble_diffusion::{Conditioning, Pipeline};
 use scumble_nn::files::Tensors;
 use serde::{Deserialize, Serialize};
 

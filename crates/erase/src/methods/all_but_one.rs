@@ -18,7 +18,7 @@
 //! ([`bank`](crate::bank)).
 
 use burn::tensor::Tensor;
-use scumble_diffusion::Pipeline;
+use scumble_diffusion::{Conditioning, Pipeline};
 use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
@@ -30,10 +30,7 @@ use crate::{
     edit::Edit,
     error::{Error, Result},
     job::{Event, Job},
-    methods::{
-        Method, Variant,
-        esd::{paths, select},
-    },
+    methods::{Method, Variant, esd::paths},
     seeds::draw,
     train::{LrSchedule, Train, train},
     trainable::Trainable,

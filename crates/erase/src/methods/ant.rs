@@ -22,7 +22,7 @@
 //! compares guided predictions on both sides and swaps `alpha_1` and `alpha_2`.
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::Pipeline;
+use scumble_diffusion::{Conditioning, Pipeline};
 use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +39,7 @@ use crate::{
     lora::{self, LORA, Layers},
     methods::{
         Method, Variant,
-        esd::{self, Away, Form, select},
+        esd::{self, Away, Form},
     },
     noised::squared_error,
     seeds::{draw, stream},

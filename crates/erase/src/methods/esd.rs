@@ -15,7 +15,7 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 use scumble_diffusion::{
-    Denoiser, Noise, Pipeline,
+    Conditioning, Denoiser, Noise, Pipeline,
     guidance::guided,
     samplers::{self, Run, Sampler},
 };

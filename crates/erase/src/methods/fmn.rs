@@ -18,7 +18,7 @@
 //! `S` is then the concept's own name.
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::Pipeline;
+use scumble_diffusion::{Conditioning, Pipeline};
 use scumble_nn::{Context, Watch};
 use serde::{Deserialize, Serialize};
 

@@ -66,6 +66,39 @@ methods! {
 /// Methods that can be told where pictures show the concept (`--masks`).
 pub const MASKED: &[&str] = &[mace::METHOD.id];
 
+/// Families of models, as `methods --json` names them.
+pub const FAMILIES: [&str; 2] = ["sd", "sdxl"];
+
+/// Methods that train the text encoder, and only work where there is a single one.
+const OF_ONE_TEXT_ENCODER: [&str; 3] =
+    [advunlearn::METHOD.id, few_shot::METHOD.id, hirm::METHOD.id];
+
+impl Method {
+    /// The families on which it works, of [`FAMILIES`].
+    pub fn families(&self) -> &'static [&'static str] {
+        if OF_ONE_TEXT_ENCODER.contains(&self.id) {
+            &["sd"]
+        } else {
+            &["sd", "sdxl"]
+        }
+    }
+
+    /// Whether it works on a family of [`FAMILIES`].
+    ///
+    /// # Errors
+    /// If it does not, with the reason.
+    pub fn works_on(&self, family: &str) -> Result<()> {
+        if self.families().contains(&family) {
+            return Ok(());
+        }
+        Err(Error::input(format!(
+            "{} does not work on {family}: it trains the text encoder, of which {family} has two, and its paper says nothing of them",
+            self.id
+        ))
+        .with_hint("uce, esd and most others work: `scumble methods --json` names the families of each"))
+    }
+}
+
 /// Options that several methods have stand in these.
 const SHARED: [&str; 2] = [include_str!("../forget.rs"), include_str!("../steering.rs")];
 

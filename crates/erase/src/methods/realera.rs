@@ -305,7 +305,11 @@ fn aligned(
             .iter()
             .map(|path| &pairs[path % texts.len()])
             .collect();
-        let rows: Vec<usize> = examples.path.iter().map(|path| path % texts.len()).collect();
+        let rows: Vec<usize> = examples
+            .path
+            .iter()
+            .map(|path| path % texts.len())
+            .collect();
         let asks = asks.select(&rows);
         let near = hidden(
             frozen,
@@ -329,7 +333,11 @@ fn aligned(
                 &mut rng,
             );
             let labels: Vec<f32> = examples.t.iter().map(|t| t.get()).collect();
-            let raw = unet.forward(examples.x.clone(), &labels, &asks.with_tokens(far.clone()).into());
+            let raw = unet.forward(
+                examples.x.clone(),
+                &labels,
+                &asks.with_tokens(far.clone()).into(),
+            );
             let bars = frozen.schedule.alpha_bars(&examples.t);
             let still = frozen
                 .schedule

@@ -21,7 +21,7 @@
 use std::cell::RefCell;
 
 use burn::tensor::Tensor;
-use scumble_diffusion::{Pipeline, Timestep};
+use scumble_diffusion::{Conditioning, Pipeline, Timestep};
 use scumble_nn::{Context, Watch, files::Tensors};
 use serde::{Deserialize, Serialize};
 

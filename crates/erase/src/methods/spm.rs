@@ -17,7 +17,7 @@
 //! ([`bank`](crate::bank)).
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{Gate, Pipeline, TorchRng};
+use scumble_diffusion::{Conditioning, Gate, Pipeline, TorchRng};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
     lora::{self, LORA, Layers},
     methods::{
         Method, Variant,
-        esd::{self, Away, Form, Latents, select},
+        esd::{self, Away, Form, Latents},
     },
     pull::{self, Pull},
     seeds::{Stream, draw, stream},

@@ -22,7 +22,7 @@
 use std::cell::RefCell;
 
 use burn::tensor::Tensor;
-use scumble_diffusion::{Denoiser, Pipeline};
+use scumble_diffusion::{Conditioning, Denoiser, Pipeline};
 use scumble_nn::{Context, files::Tensors};
 use serde::{Deserialize, Serialize};
 

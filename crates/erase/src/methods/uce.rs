@@ -360,8 +360,7 @@ pub(super) fn edited(pair: &EncodedPair, rows: EditedRows) -> (Mat<f64>, Mat<f64
 /// # Errors
 /// If the caller interrupts or the store fails.
 pub(super) fn kept(job: &mut Job<'_>, options: &Options) -> Result<Regression> {
-    let mut regression =
-        Regression::new(job.pipeline.context_width(), options.lambda);
+    let mut regression = Regression::new(job.pipeline.context_width(), options.lambda);
     let last = options.rows == EditedRows::Last;
     let prompts = kept_prompts(job, options.rows);
     let weight = preserve_weight(job, options);
