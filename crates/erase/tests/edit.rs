@@ -245,7 +245,7 @@ fn differences_and_factors_are_added() {
         ("unet".into(), "conv_in.weight".into()),
         Change::Difference(difference.clone()),
     );
-    let found = edit.apply(&base, 1.0).unwrap().unet.tensors["conv_in.weight"]
+    let found = edit.apply(&base, 1.0).unwrap().components["unet"].tensors["conv_in.weight"]
         .to_f32()
         .unwrap();
     let expected: Vec<f32> = old
@@ -268,7 +268,7 @@ fn differences_and_factors_are_added() {
         ("unet".into(), "conv_in.weight".into()),
         Change::LowRank(low(6, 36)),
     );
-    let found = edit.apply(&base, 1.0).unwrap().unet.tensors["conv_in.weight"]
+    let found = edit.apply(&base, 1.0).unwrap().components["unet"].tensors["conv_in.weight"]
         .to_f32()
         .unwrap();
     for i in 0..6 {
@@ -304,7 +304,7 @@ fn differences_and_factors_are_added() {
     edit.save(&path).unwrap();
     let read = Edit::open(&path).unwrap();
     assert_eq!(read.content_hash(), edit.content_hash());
-    let again = read.apply(&base, 1.0).unwrap().unet.tensors["conv_in.weight"]
+    let again = read.apply(&base, 1.0).unwrap().components["unet"].tensors["conv_in.weight"]
         .to_f32()
         .unwrap();
     assert_eq!(again, found);
