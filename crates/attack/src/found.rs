@@ -203,7 +203,10 @@ impl Found {
                 Ok(Self::Revival(revival))
             }
             WEIGHTS => Ok(Self::Weights(Box::new(Edit::open(path)?))),
-            _ => Ok(Self::Word(read_embedding(&TensorFile::open(path)?, width)?)),
+            _ => Ok(Self::Word(read_embedding(
+                &TensorFile::open(path)?,
+                &[("text_encoder", width)],
+            )?)),
         }
     }
 }

@@ -124,16 +124,17 @@ pub(crate) fn add_embeddings(
     let mut records = Vec::new();
     for path in files {
         for embedding in embeddings(path, pipeline.text_encoder.config.hidden_size)? {
+            let vectors = embedding.vectors("text_encoder");
             pipeline
-                .add_word(&embedding.token, &embedding.vectors)
+                .add_word(&embedding.token, vectors)
                 .map_err(|e| Failure::from(e).of(&format!("--embedding {}", path.display())))?;
             let mut hash = blake3::Hasher::new();
             hash.update(embedding.token.as_bytes());
-            for value in embedding.vectors.iter().flatten() {
+            for value in vectors.iter().flatten() {
                 hash.update(&value.to_le_bytes());
             }
             records.push(json!({
-                "embedding": path.display().to_string(), "token": embedding.token, "vectors": embedding.vectors.len(),
+                "embedding": path.display().to_string(), "token": embedding.token, "vectors": vectors.len(),
                 "hash": hash.finalize().to_hex().to_string(),
             }));
         }
@@ -144,12 +145,13 @@ pub(crate) fn add_embeddings(
 /// The embedding in a file, or those that travel in a LoRA.
 fn embeddings(path: &Path, width: usize) -> Result<Vec<Embedding>, Failure> {
     let kind = identify(path)?.kind;
+    let widths = [("text_encoder", width)];
     if !path.is_dir() {
         let file = TensorFile::open(path)?;
         let found = if kind == Kind::TextualInversion {
-            vec![read_embedding(&file, width)?]
+            vec![read_embedding(&file, &widths)?]
         } else {
-            read_bundled(&file, width)?
+            read_bundled(&file, &widths)?
         };
         if !found.is_empty() {
             return Ok(found);

@@ -517,22 +517,34 @@ fn of_lora(tensors: &Tensors) -> Value {
 }
 
 fn of_embedding(path: &Path, tensors: &Tensors, metadata: &BTreeMap<String, String>) -> Value {
-    let Some(tensor) = tensors.values().next() else {
-        return Value::Null;
-    };
-    let (vectors, width) = match *tensor.shape() {
-        [n, width] => (n, width),
-        _ => (1, tensor.len()),
+    let sizes: Vec<(usize, usize)> = tensors
+        .values()
+        .map(|tensor| match *tensor.shape() {
+            [n, width] => (n, width),
+            _ => (1, tensor.len()),
+        })
+        .collect();
+    // Keys are sorted: `clip_g`, of the second text encoder, comes first.
+    let (vectors, widths) = match sizes[..] {
+        [(n, width)] => (n, vec![("text_encoder", width)]),
+        [(n, second), (_, first)] => (n, vec![("text_encoder", first), ("text_encoder_2", second)]),
+        _ => return Value::Null,
     };
     let file = TensorFile {
         path: path.into(),
         tensors: tensors.clone(),
         metadata: metadata.clone(),
     };
-    let token = scumble_nn::files::read_embedding(&file, width)
+    let token = scumble_nn::files::read_embedding(&file, &widths)
         .map(|embedding| embedding.token)
         .ok();
-    json!({"token": token, "vectors": vectors, "width": width})
+    match widths[..] {
+        [(_, width)] => json!({"token": token, "vectors": vectors, "width": width}),
+        _ => {
+            let widths: Vec<usize> = widths.iter().map(|(_, width)| *width).collect();
+            json!({"token": token, "vectors": vectors, "widths": widths})
+        }
+    }
 }
 
 fn file_hash(path: &Path) -> Result<String, Failure> {

@@ -485,10 +485,7 @@ fn an_embedding_is_a_word() {
             .unwrap()
     };
     let save = |name: &str, token: &str, vectors: Vec<Vec<f32>>| {
-        let embedding = Embedding {
-            token: token.into(),
-            vectors,
-        };
+        let embedding = Embedding::one(token, vectors);
         write_embedding(
             &here.path().join(name),
             &embedding,

@@ -363,7 +363,11 @@ fn embeddings_in_a_lora_are_noted_and_can_be_taken_out() {
         ),
         (format!("{FLAT}.lora_up.weight"), random(&mut rng, &[96, 2])),
     ]);
-    assert!(read_bundled(&lora, 128).unwrap().is_empty());
+    assert!(
+        read_bundled(&lora, &[("text_encoder", 128)])
+            .unwrap()
+            .is_empty()
+    );
     lora.tensors.insert(
         "bundle_emb.my.tok.string_to_param.*".into(),
         random(&mut rng, &[2, 128]),
@@ -380,16 +384,16 @@ fn embeddings_in_a_lora_are_noted_and_can_be_taken_out() {
         "{:?}",
         read.notes
     );
-    let words = read_bundled(&lora, 128).unwrap();
+    let words = read_bundled(&lora, &[("text_encoder", 128)]).unwrap();
     assert_eq!(
         words
             .iter()
-            .map(|w| (w.token.as_str(), w.vectors.len()))
+            .map(|w| (w.token.as_str(), w.vectors("text_encoder").len()))
             .collect::<Vec<_>>(),
         [("my.tok", 2), ("other", 1)]
     );
     assert!(
-        read_bundled(&lora, 768)
+        read_bundled(&lora, &[("text_encoder", 768)])
             .unwrap_err()
             .to_string()
             .contains("768")
@@ -397,7 +401,7 @@ fn embeddings_in_a_lora_are_noted_and_can_be_taken_out() {
     lora.tensors
         .insert("bundle_emb.x.what".into(), random(&mut rng, &[128]));
     assert!(
-        read_bundled(&lora, 128)
+        read_bundled(&lora, &[("text_encoder", 128)])
             .unwrap_err()
             .to_string()
             .contains("bundle_emb.WORD")

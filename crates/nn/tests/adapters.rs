@@ -723,29 +723,39 @@ fn partial_unets_are_checked_against_the_base() {
 fn embeddings_are_written_and_read_in_both_layouts() {
     let folder = tempfile::tempdir().unwrap();
     let mut rng = Lcg(8);
-    let embedding = Embedding {
-        token: "<church>".into(),
-        vectors: (0..3)
+    let embedding = Embedding::one(
+        "<church>",
+        (0..3)
             .map(|_| (0..128).map(|_| rng.float()).collect())
             .collect(),
-    };
+    );
     for layout in [EmbeddingLayout::Diffusers, EmbeddingLayout::A1111] {
         let path = folder.path().join("other-name.safetensors");
         write_embedding(&path, &embedding, layout).unwrap();
         assert_eq!(identify(&path).unwrap().kind, Kind::TextualInversion);
         assert_eq!(
-            read_embedding(&TensorFile::open(&path).unwrap(), 128).unwrap(),
+            read_embedding(&TensorFile::open(&path).unwrap(), &[("text_encoder", 128)]).unwrap(),
             embedding
         );
     }
-    let one = read_embedding(&named([("<cat>", random(&mut rng, &[128]))]), 128).unwrap();
-    assert_eq!((one.token.as_str(), one.vectors.len()), ("<cat>", 1));
+    let one = read_embedding(
+        &named([("<cat>", random(&mut rng, &[128]))]),
+        &[("text_encoder", 128)],
+    )
+    .unwrap();
+    assert_eq!(
+        (one.token.as_str(), one.vectors("text_encoder").len()),
+        ("<cat>", 1)
+    );
     // Without a name in the metadata, A1111 takes the file's.
     for key in ["*", "emb_params", "string_to_param.*", "clip_l"] {
         assert_eq!(
-            read_embedding(&named([(key, random(&mut rng, &[2, 128]))]), 128)
-                .unwrap()
-                .token,
+            read_embedding(
+                &named([(key, random(&mut rng, &[2, 128]))]),
+                &[("text_encoder", 128)]
+            )
+            .unwrap()
+            .token,
             "test",
             "{key}"
         );
@@ -781,7 +791,9 @@ fn embeddings_are_written_and_read_in_both_layouts() {
             "not finite: `a`: 128 of 128",
         ),
     ] {
-        let error = read_embedding(&tensors, 128).unwrap_err().to_string();
+        let error = read_embedding(&tensors, &[("text_encoder", 128)])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(expected), "{expected} in {error}");
     }
     let path = folder.path().join("x");
@@ -789,10 +801,7 @@ fn embeddings_are_written_and_read_in_both_layouts() {
         assert!(
             write_embedding(
                 &path,
-                &Embedding {
-                    token: "a".into(),
-                    vectors
-                },
+                &Embedding::one("a", vectors),
                 EmbeddingLayout::Diffusers
             )
             .is_err()
@@ -829,10 +838,7 @@ fn broken_adapters_are_answered() {
         &BTreeMap::new(),
     )
     .unwrap();
-    let embedding = Embedding {
-        token: "<a>".into(),
-        vectors: vec![vec![0.5; 128]],
-    };
+    let embedding = Embedding::one("<a>", vec![vec![0.5; 128]]);
     write_embedding(&path("embedding"), &embedding, EmbeddingLayout::A1111).unwrap();
     let (mut yes, mut no) = (0, 0);
     for name in ["kohya", "peft", "partial", "embedding"] {
@@ -852,7 +858,7 @@ fn broken_adapters_are_answered() {
                     .map(|l| l.low_rank.iter().for_each(|c| drop(c.delta())))
                     .is_ok(),
                 read_partial(file.clone(), &base).is_ok(),
-                read_embedding(&file, 128).is_ok(),
+                read_embedding(&file, &[("text_encoder", 128)]).is_ok(),
             ];
             if answers.contains(&true) {
                 yes += 1
@@ -930,10 +936,7 @@ fn writes_exports_for_diffusers() {
         );
     }
     write(out.join("merged.safetensors"), merged, &BTreeMap::new()).unwrap();
-    let embedding = Embedding {
-        token: "<cat2>".into(),
-        vectors: vec![vec![0.5; 128], vec![0.25; 128]],
-    };
+    let embedding = Embedding::one("<cat2>", vec![vec![0.5; 128], vec![0.25; 128]]);
     write_embedding(
         &out.join("embedding.safetensors"),
         &embedding,

@@ -309,7 +309,7 @@ fn prefers_the_plain_weights_and_finds_variants() {
     );
     put(folder.path(), &format!("{UNET}.safetensors"), other);
     assert_eq!(
-        open(folder.path()).unwrap().unet.tensors[key].dtype(),
+        open(folder.path()).unwrap().components["unet"].tensors[key].dtype(),
         Dtype::F32
     );
     let asked = OpenOptions {
@@ -590,8 +590,7 @@ fn the_prediction_type_can_be_overruled() {
 #[test]
 fn what_is_missing_left_over_or_misshapen_is_listed() {
     let model = miniature();
-    let mut wanted: BTreeMap<String, Vec<usize>> = model
-        .unet
+    let mut wanted: BTreeMap<String, Vec<usize>> = model.components["unet"]
         .tensors
         .iter()
         .map(|(name, t)| (name.clone(), t.shape().to_vec()))
@@ -615,8 +614,7 @@ fn what_is_missing_left_over_or_misshapen_is_listed() {
         "conv_out.bias".into(),
         scumble_nn::files::HostTensor::from_i64([4], &[0; 4]),
     );
-    let wanted = model
-        .unet
+    let wanted = model.components["unet"]
         .tensors
         .iter()
         .map(|(name, t)| (name.clone(), t.shape().to_vec()))

@@ -208,7 +208,8 @@ fn numbers_that_are_none_are_found_while_a_model_is_hashed() {
     let mut values = old.to_f32().unwrap();
     (values[7], values[9]) = (f32::NAN, f32::INFINITY);
     model
-        .unet
+        .component_mut("unet")
+        .unwrap()
         .tensors
         .insert(name.into(), HostTensor::from_f32(old.shape(), &values));
     let error = model.checked_hash().unwrap_err().to_string();
@@ -227,7 +228,8 @@ fn what_f16_cannot_hold_is_not_written() {
     let mut values = model.components["unet"].tensors[name].to_f32().unwrap();
     values[1] = 70000.0;
     model
-        .unet
+        .component_mut("unet")
+        .unwrap()
         .tensors
         .insert(name.into(), HostTensor::from_f32([values.len()], &values));
     for (precision, fine) in [

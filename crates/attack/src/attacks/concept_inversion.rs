@@ -269,7 +269,7 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
         .chunks_exact(shape[1])
         .map(<[f32]>::to_vec)
         .collect();
-    let found = Found::Word(Embedding { token, vectors });
+    let found = Found::Word(Embedding::one(token, vectors));
     // One word for all cases.
     let looks = Looks::once(job.cases.len());
     Ok(Outcome {

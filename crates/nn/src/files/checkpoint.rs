@@ -1,17 +1,14 @@
 //! A Stable Diffusion checkpoint in memory: its components by id, a schedule, vocabularies, and what
 //! travels with them.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde_json::Value;
 
 use super::{
+    compatible,
     finite::problem,
-    folder, single,
-    source::Source,
+    problems::tensor_error,
     tensor::{Bytes, HostTensor, Tensors},
 };
 use crate::error::{Error, Result};
@@ -200,34 +197,6 @@ pub struct Checkpoint {
 const WORTH_SHARING: usize = 1 << 17;
 
 impl Checkpoint {
-    /// Opens a diffusers folder or a single file.
-    ///
-    /// # Errors
-    /// If something is missing, malformed, a pickle, or of another family; the error names it.
-    pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
-        let path = path.as_ref();
-        if fs_err::metadata(path)?.is_dir() {
-            if let Some(config) = &options.config {
-                return Err(Error::input(format!(
-                    "{} is a folder with its own configurations; {} would not be used",
-                    path.display(),
-                    config.display()
-                )));
-            }
-            Self::read(&Source::dir(path), options)
-        } else {
-            single::read(path, options)
-        }
-    }
-
-    /// Reads a diffusers folder on disk or compiled into the program.
-    ///
-    /// # Errors
-    /// As [`Checkpoint::open`].
-    pub fn read(source: &Source, options: &OpenOptions) -> Result<Self> {
-        folder::read(source, options)
-    }
-
     /// The ids of the components, in the order in which a prompt passes them: text encoders, the
     /// denoiser, the autoencoder. It is the order of the alphabet.
     pub fn component_names(&self) -> Vec<&str> {
@@ -370,6 +339,9 @@ impl Checkpoint {
         if channels != latents {
             return Err(other_channels(&self.name, channels, latents));
         }
+        compatible::check(&self.name, |id| {
+            self.components.get(id).map(|component| &component.config)
+        })?;
         Ok(self)
     }
 }
@@ -415,89 +387,5 @@ fn canonical(value: &Value) -> Value {
         }
         Value::Array(list) => list.iter().map(canonical).collect(),
         other => other.clone(),
-    }
-}
-
-/// Most lines that one error lists.
-const MOST_LINES: usize = 20;
-
-/// A line of a message made of what a file says: no control characters, which could drive a
-/// terminal, and no book.
-pub(crate) fn tame(text: &str) -> String {
-    const LONGEST: usize = 400;
-    let mut tame = String::new();
-    for (i, c) in text.chars().enumerate() {
-        if i == LONGEST {
-            tame.push_str("...");
-            break;
-        }
-        if c.is_control() {
-            tame.extend(c.escape_default())
-        } else {
-            tame.push(c)
-        }
-    }
-    tame
-}
-
-/// An error that lists at most twenty problems and counts the others.
-pub(crate) fn tensor_error(component: &str, mut problems: Vec<String>) -> Error {
-    for problem in problems.iter_mut().take(MOST_LINES) {
-        *problem = tame(problem);
-    }
-    if problems.len() > MOST_LINES {
-        let more = problems.len() - MOST_LINES;
-        problems.truncate(MOST_LINES);
-        problems.push(format!("... and {more} more"));
-    }
-    Error::Tensors {
-        component: component.into(),
-        problems,
-    }
-}
-
-/// Checks that the tensors found are exactly those wanted, of their shapes, and numbers that can be
-/// computed with.
-///
-/// `component` is what the messages call them, such as `unet`.
-///
-/// # Errors
-/// [`Error::Tensors`] with a line for each that is missing, left over, or of another shape or dtype.
-pub fn expect_names(
-    component: &str,
-    found: &Tensors,
-    wanted: &BTreeMap<String, Vec<usize>>,
-) -> Result<()> {
-    let mut problems = Vec::new();
-    for (name, shape) in wanted {
-        match found.get(name) {
-            None => problems.push(format!("missing: {component} {name} {shape:?}")),
-            Some(tensor) if tensor.shape() != shape => {
-                problems.push(format!(
-                    "shape: {component} {name}: expected {shape:?}, found {:?}",
-                    tensor.shape()
-                ));
-            }
-            Some(tensor) if !tensor.is_float() => {
-                problems.push(format!(
-                    "dtype: {component} {name}: expected F16, BF16 or F32, found {:?}",
-                    tensor.dtype()
-                ));
-            }
-            Some(_) => {}
-        }
-    }
-    for (name, tensor) in found {
-        if !wanted.contains_key(name) {
-            problems.push(format!(
-                "left over: {component} {name} {:?}",
-                tensor.shape()
-            ));
-        }
-    }
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(tensor_error(component, problems))
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io, path::Path};
 use serde_json::{Value, json};
 
 use super::{
-    checkpoint::{Checkpoint, Pad, Passenger},
+    checkpoint::{Checkpoint, Family, Pad, Passenger},
     safetensors::{write_as, write_atomically},
     single,
     source::config_text,
@@ -104,7 +104,7 @@ fn fill(
     for name in checkpoint.component_names() {
         let component = checkpoint.component(name)?;
         text(&format!("{name}/config.json"), &pretty(&component.config))?;
-        let file = if name == "text_encoder" {
+        let file = if name.starts_with("text_encoder") {
             "model.safetensors"
         } else {
             "diffusion_pytorch_model.safetensors"
@@ -209,25 +209,38 @@ fn model_index(checkpoint: &Checkpoint) -> Value {
             index[name] = json!([library, class]);
         }
     };
-    part("text_encoder", "transformers", "CLIPTextModel".into());
-    part("tokenizer", "transformers", "CLIPTokenizer".into());
-    part("unet", "diffusers", "UNet2DConditionModel".into());
-    part("vae", "diffusers", "AutoencoderKL".into());
+    for id in checkpoint.tokenizers.keys() {
+        part(id, "transformers", "CLIPTokenizer".into());
+    }
+    for id in checkpoint.component_names() {
+        let (library, class) = match id {
+            "text_encoder" => ("transformers", "CLIPTextModel"),
+            "text_encoder_2" => ("transformers", "CLIPTextModelWithProjection"),
+            "unet" => ("diffusers", "UNet2DConditionModel"),
+            _ => ("diffusers", "AutoencoderKL"),
+        };
+        part(id, library, class.into());
+    }
     part(
         "scheduler",
         "diffusers",
         class(&checkpoint.scheduler, "DDIMScheduler"),
     );
+    let sdxl = checkpoint.family == Family::Sdxl;
     for name in ["safety_checker", "feature_extractor"] {
         let came = checkpoint
             .passengers
             .iter()
             .any(|(rel, _)| rel.split('/').next() == Some(name));
+        // diffusers' pipeline of SDXL knows no safety checker.
+        if sdxl && index.get(name).is_none() {
+            continue;
+        }
         if !came || index.get(name).is_none() {
             index[name] = json!([null, null]);
         }
     }
-    if index["safety_checker"].get(0).is_none_or(Value::is_null) {
+    if !sdxl && index["safety_checker"].get(0).is_none_or(Value::is_null) {
         index["requires_safety_checker"] = false.into();
     }
     index

@@ -1,7 +1,7 @@
 //! Numbers that are none: NaN and the infinities, found where a tensor is read anyway.
 
 use super::{
-    checkpoint::tensor_error,
+    problems::tensor_error,
     tensor::{Dtype, HostTensor, Tensors},
 };
 use crate::error::Result;

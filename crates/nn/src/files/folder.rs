@@ -5,11 +5,10 @@ use std::{collections::BTreeMap, path::Path};
 use serde_json::Value;
 
 use super::{
-    checkpoint::{
-        Checkpoint, Component, Family, OpenOptions, Pad, Passenger, TokenizerFiles, tensor_error,
-    },
+    checkpoint::{Checkpoint, Component, Family, OpenOptions, Pad, Passenger, TokenizerFiles},
     finite::expect_finite,
     names,
+    problems::tensor_error,
     safetensors::pickle_error,
     source::{LONGEST_TOKENIZER, Source},
     tensor::Tensors,
@@ -26,11 +25,7 @@ const PICKLES: [&str; 5] = ["bin", "pt", "pth", "ckpt", "pkl"];
 const PASSENGERS: [&str; 2] = ["safety_checker", "feature_extractor"];
 
 /// Parts of other families' folders, and the family that each belongs to.
-const FOREIGN: [(&str, &str); 5] = [
-    (
-        "text_encoder_2",
-        "an SDXL-like model with two text encoders",
-    ),
+const FOREIGN: [(&str, &str); 4] = [
     (
         "text_encoder_3",
         "an SD3-like model with three text encoders",
@@ -52,7 +47,7 @@ pub(super) fn read(source: &Source, options: &OpenOptions) -> Result<Checkpoint>
             notes.push(
                 "model_index.json is missing; the folders are read by their usual names".into(),
             );
-            default_index()
+            default_index(source.exists("text_encoder_2/config.json"))
         }
         None => {
             return Err(Error::file(source.name(), "expected a diffusers folder, found no model_index.json").with_hint(
@@ -61,6 +56,7 @@ pub(super) fn read(source: &Source, options: &OpenOptions) -> Result<Checkpoint>
         }
     };
     refuse_foreign(source, &model_index)?;
+    let two = has_two_text_encoders(source, &model_index);
 
     let mut component = |name: &str, stem: &str| -> Result<Component> {
         let config = source.need_json(&format!("{name}/config.json"))?;
@@ -68,20 +64,20 @@ pub(super) fn read(source: &Source, options: &OpenOptions) -> Result<Checkpoint>
         Ok(Component { config, tensors })
     };
     let mut components = BTreeMap::new();
-    for (id, stem) in [
-        ("text_encoder", "model"),
-        ("unet", "diffusion_pytorch_model"),
-        ("vae", "diffusion_pytorch_model"),
-    ] {
-        components.insert(id.to_owned(), component(id, stem)?);
+    for (id, stem) in stems(two) {
+        components.insert((*id).to_owned(), component(id, stem)?);
     }
     let scheduler = source.need_json("scheduler/scheduler_config.json")?;
-    let tokenizer = tokenizer(source)?;
-    if tokenizer.is_empty() {
-        return Err(Error::file(
-            source.path("tokenizer"),
-            "has neither vocab.json nor tokenizer.json",
-        ));
+    let mut tokenizers = BTreeMap::new();
+    for id in tokenizer_ids(two) {
+        let files = tokenizer(source, id)?;
+        if files.is_empty() {
+            return Err(Error::file(
+                source.path(id),
+                "has neither vocab.json nor tokenizer.json",
+            ));
+        }
+        tokenizers.insert((*id).to_owned(), files);
     }
     let passengers = passengers(source, &mut notes)?;
     Checkpoint {
@@ -89,7 +85,7 @@ pub(super) fn read(source: &Source, options: &OpenOptions) -> Result<Checkpoint>
         components,
         scheduler,
         model_index,
-        tokenizers: BTreeMap::from([("tokenizer".to_owned(), tokenizer)]),
+        tokenizers,
         passengers,
         notes,
         family: Family::Custom,
@@ -111,22 +107,58 @@ pub fn read_text_encoder(path: &Path) -> Result<(Component, Vec<String>)> {
     Ok((Component { config, tensors }, notes))
 }
 
-/// The `model_index.json` of a checkpoint that has none.
-pub(super) fn default_index() -> Value {
-    serde_json::json!({"_class_name": "StableDiffusionPipeline", "requires_safety_checker": false})
+/// The components of a folder with one text encoder or two, and their files' names without variant,
+/// shard number and ending.
+pub(super) fn stems(two: bool) -> &'static [(&'static str, &'static str)] {
+    const ALL: [(&str, &str); 4] = [
+        ("text_encoder_2", "model"),
+        ("text_encoder", "model"),
+        ("unet", "diffusion_pytorch_model"),
+        ("vae", "diffusion_pytorch_model"),
+    ];
+    &ALL[usize::from(!two)..]
 }
 
-/// The family whose parts an index lists, if it is not Stable Diffusion 1.x or 2.x.
+/// The tokenizers of a checkpoint with one text encoder or two.
+pub(super) fn tokenizer_ids(two: bool) -> &'static [&'static str] {
+    &["tokenizer", "tokenizer_2"][..1 + usize::from(two)]
+}
+
+/// The `model_index.json` of a checkpoint that has none, with one text encoder or two (SDXL).
+pub(super) fn default_index(two: bool) -> Value {
+    if two {
+        serde_json::json!({"_class_name": "StableDiffusionXLPipeline", "force_zeros_for_empty_prompt": true})
+    } else {
+        serde_json::json!({"_class_name": "StableDiffusionPipeline", "requires_safety_checker": false})
+    }
+}
+
+/// Whether an index lists a part as there; `None` if it does not speak of it.
+fn listed(index: &Value, part: &str) -> Option<bool> {
+    let library = index.get(part)?.get(0);
+    Some(library.is_some_and(|library| !library.is_null()))
+}
+
+/// Whether this is a folder of SDXL: by its index, or else by what is there.
+pub(super) fn has_two_text_encoders(source: &Source, index: &Value) -> bool {
+    listed(index, "text_encoder_2").unwrap_or_else(|| source.exists("text_encoder_2/config.json"))
+}
+
+/// What a folder with this index is, if it is neither Stable Diffusion 1.x or 2.x nor SDXL.
 pub(super) fn foreign(index: &Value) -> Option<&'static str> {
-    let listed = |part: &str| {
-        index
-            .get(part)
-            .is_some_and(|v| v.get(0).is_some_and(|x| !x.is_null()))
-    };
-    FOREIGN
+    let part = FOREIGN
         .iter()
-        .find(|(part, _)| listed(part))
-        .map(|(_, family)| *family)
+        .find(|(part, _)| listed(index, part) == Some(true));
+    if let Some((_, family)) = part {
+        return Some(family);
+    }
+    let scored = index
+        .get("requires_aesthetics_score")
+        .and_then(Value::as_bool);
+    let alone = listed(index, "text_encoder_2") == Some(true)
+        && listed(index, "text_encoder") == Some(false);
+    (scored == Some(true) || alone)
+        .then_some("SDXL's refiner, which takes up pictures of the base (text_encoder_2 alone, requires_aesthetics_score)")
 }
 
 fn refuse_foreign(source: &Source, index: &Value) -> Result<()> {
@@ -138,7 +170,9 @@ fn refuse_foreign(source: &Source, index: &Value) -> Result<()> {
         None => Ok(()),
         Some(family) => Err(Error::file(
             source.name(),
-            format!("{class} is {family}: not supported, only Stable Diffusion 1.x and 2.x are"),
+            format!(
+                "{class} is {family}: not supported, only Stable Diffusion 1.x, 2.x and SDXL base are"
+            ),
         )),
     }
 }
@@ -417,11 +451,11 @@ fn sharded(source: &Source, component: &str, index: &str) -> Result<Tensors> {
     }
 }
 
-/// The tokenizer's files, as they are.
-pub(super) fn tokenizer(source: &Source) -> Result<TokenizerFiles> {
+/// The files of the tokenizer `id`, as they are.
+pub(super) fn tokenizer(source: &Source, id: &str) -> Result<TokenizerFiles> {
     let mut files = BTreeMap::new();
     for name in TokenizerFiles::NAMES {
-        if let Some(bytes) = source.read(&format!("tokenizer/{name}"), LONGEST_TOKENIZER)? {
+        if let Some(bytes) = source.read(&format!("{id}/{name}"), LONGEST_TOKENIZER)? {
             files.insert(name.to_owned(), bytes);
         }
     }

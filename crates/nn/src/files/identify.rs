@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{
     checkpoint::Family,
+    embedding::CLIPS,
     ldm,
     lora::{
         kohya::{is_comfy, is_kohya},
@@ -13,6 +14,7 @@ use super::{
     },
     names,
     safetensors::{TensorFile, is_pickle, map},
+    sdxl_names,
     source::Source,
     tensor::Tensors,
 };
@@ -145,7 +147,8 @@ pub fn identify(path: impl AsRef<Path>) -> Result<Identity> {
             ("unet", ldm::UNET),
             ("vae", ldm::VAE),
             ("text_encoder", "cond_stage_model."),
-            ("text_encoder", "conditioner."),
+            ("text_encoder", "conditioner.embedders.0."),
+            ("text_encoder_2", "conditioner.embedders.1."),
         ];
         let mut rest = file.tensors;
         let mut parts = Vec::new();
@@ -153,7 +156,7 @@ pub fn identify(path: impl AsRef<Path>) -> Result<Identity> {
             let (mine, others): (Tensors, Tensors) = rest
                 .into_iter()
                 .partition(|(key, _)| key.starts_with(prefix));
-            if !mine.is_empty() || name != "text_encoder" {
+            if !mine.is_empty() || !name.starts_with("text_encoder") {
                 parts.push(Part::of(name, &mine));
             }
             rest = others;
@@ -200,9 +203,10 @@ fn folder(path: &Path) -> Result<Identity> {
                 metadata: BTreeMap::new(),
             });
         }
-        measure("text_encoder", "model")?;
-        measure("unet", "diffusion_pytorch_model")?;
-        measure("vae", "diffusion_pytorch_model")?;
+        let two = super::folder::has_two_text_encoders(&source, &index);
+        for (id, stem) in super::folder::stems(two) {
+            measure(id, stem)?;
+        }
         Kind::DiffusersFolder
     } else {
         let config = source.json("config.json")?.unwrap_or_default();
@@ -228,30 +232,65 @@ fn folder(path: &Path) -> Result<Identity> {
 }
 
 /// Key beginnings that only other families have.
-const FOREIGN: [(&str, &str); 16] = [
+const FOREIGN: [(&str, &str); 15] = [
     ("joint_blocks.", "SD3"),
     ("model.diffusion_model.joint_blocks.", "SD3"),
     ("double_blocks.", "Flux"),
     ("model.diffusion_model.double_blocks.", "Flux"),
-    ("model.diffusion_model.label_emb.", "SDXL or an upscaler"),
+    ("model.diffusion_model.label_emb.weight", "an upscaler"),
     ("control_model.", "ControlNet"),
     ("controlnet_cond_embedding.", "ControlNet"),
-    ("lora_te2_", "a LoRA for SDXL"),
+    ("lora_te3_", "a LoRA for SD3"),
     ("lora_unet_double_blocks_", "a LoRA for Flux"),
     ("lora_unet_joint_blocks_", "a LoRA for SD3"),
     ("diffusion_model.double_blocks.", "a LoRA for Flux"),
     ("diffusion_model.joint_blocks.", "a LoRA for SD3"),
-    ("text_encoders.clip_g.", "SDXL, or a LoRA for it"),
+    (
+        "transformer.transformer_blocks.",
+        "a transformer such as SD3 or Flux, or a LoRA for it",
+    ),
+    ("transformer.single_transformer_blocks.", "a LoRA for Flux"),
     (
         "text_encoders.t5xxl.",
         "a checkpoint with several text encoders, such as SD3 or Flux",
     ),
-    ("add_embedding.", "SDXL"),
-    ("clip_g", "a textual inversion for SDXL"),
 ];
 
+/// Where the layers of the added conditioning lie in a single file of SDXL.
+const LABEL_EMB: &str = "model.diffusion_model.label_emb.0.";
+
+/// Whether a file holds a U-Net with added conditioning or a second text encoder.
+fn is_sdxl(tensors: &Tensors) -> bool {
+    begins(tensors, LABEL_EMB) || begins(tensors, sdxl_names::TEXT_ENCODER_2)
+}
+
+/// What a file of sgm's layout is, if it is neither Stable Diffusion 1.x or 2.x nor SDXL base.
+fn foreign_sgm(tensors: &Tensors) -> Option<&'static str> {
+    if tensors
+        .keys()
+        .any(|name| name.starts_with(ldm::UNET) && name.contains(".time_stack."))
+    {
+        return Some("a video model such as Stable Video Diffusion");
+    }
+    // The refiner has OpenCLIP's text encoder alone.
+    if is_sdxl(tensors)
+        && begins(tensors, ldm::SGM_OPEN_CLIP)
+        && !begins(tensors, sdxl_names::TEXT_ENCODER_2)
+    {
+        return Some("SDXL's refiner, which takes up pictures of the base");
+    }
+    let others = begins(tensors, "conditioner.embedders.") && !is_sgm_sd(tensors);
+    let known = [sdxl_names::TEXT_ENCODER, sdxl_names::TEXT_ENCODER_2];
+    let sdxl = is_sdxl(tensors)
+        && tensors
+            .keys()
+            .filter(|name| name.starts_with("conditioner."))
+            .all(|name| known.iter().any(|prefix| name.starts_with(prefix)));
+    (others && !sdxl).then_some("a model of other conditions than text")
+}
+
 /// Whether a file has a name that begins like this.
-fn begins(tensors: &Tensors, prefix: &str) -> bool {
+pub(super) fn begins(tensors: &Tensors, prefix: &str) -> bool {
     // Keys are sorted, so the first one from the prefix on tells.
     tensors
         .range(prefix.to_owned()..)
@@ -269,8 +308,8 @@ pub fn kind_of(file: &TensorFile) -> Kind {
     if let Some((_, family)) = FOREIGN.iter().find(|(prefix, _)| begins(tensors, prefix)) {
         return Kind::OtherFamily(family);
     }
-    if begins(tensors, "conditioner.embedders.") && !is_sgm_sd(tensors) {
-        return Kind::OtherFamily("SDXL, or another model of several conditions");
+    if let Some(family) = foreign_sgm(tensors) {
+        return Kind::OtherFamily(family);
     }
     if begins(tensors, ldm::UNET) {
         let beside = |name: &str| !name.starts_with(ldm::UNET) && !names::is_idle(name);
@@ -322,6 +361,7 @@ pub fn kind_of(file: &TensorFile) -> Kind {
             "conv_out.",
             "conv_norm_out.",
             "time_embedding.",
+            "add_embedding.",
         ]
         .iter()
         .any(|p| name.starts_with(p))
@@ -332,15 +372,19 @@ pub fn kind_of(file: &TensorFile) -> Kind {
     let vectors = tensors
         .values()
         .all(|t| t.is_float() && matches!(t.shape().len(), 1 | 2));
-    if tensors.len() == 1 && vectors {
+    let two = tensors.len() == 2 && CLIPS.iter().all(|key| tensors.contains_key(*key));
+    if (tensors.len() == 1 || two) && vectors {
         return Kind::TextualInversion;
     }
     Kind::Unknown
 }
 
-/// The family of a single file: the probe that tells SD 2.x from SD 1.x is the width of the
-/// context.
+/// The family of a single file: SDXL by its added conditioning; the probe that tells SD 2.x from SD
+/// 1.x is the width of the context.
 fn family_of(tensors: &Tensors) -> Family {
+    if is_sdxl(tensors) {
+        return Family::Sdxl;
+    }
     let shape = |key: &str| {
         tensors
             .get(&format!("{}{key}", ldm::UNET))
@@ -371,10 +415,13 @@ fn is_sgm_sd(tensors: &Tensors) -> bool {
         && begins(tensors, ldm::UNET)
 }
 
-/// Refuses what is not a whole Stable Diffusion checkpoint, naming what it is.
-pub(super) fn refuse_other_families(file: &TensorFile) -> Result<()> {
+/// The family of a whole checkpoint.
+///
+/// # Errors
+/// If it is something else, which the error names.
+pub(super) fn whole_family(file: &TensorFile) -> Result<Family> {
     match kind_of(file) {
-        Kind::SingleFile(_) => Ok(()),
+        Kind::SingleFile(family) => Ok(family),
         Kind::LdmUNet => {
             let problem = "expected a whole checkpoint, found a U-Net alone, with neither autoencoder nor text encoder";
             Err(Error::file(&file.path, problem).with_hint(
@@ -383,7 +430,7 @@ pub(super) fn refuse_other_families(file: &TensorFile) -> Result<()> {
         }
         Kind::OtherFamily(name) => Err(Error::file(
             &file.path,
-            format!("this is {name}; only Stable Diffusion 1.x and 2.x are supported"),
+            format!("this is {name}; only Stable Diffusion 1.x, 2.x and SDXL base are supported"),
         )),
         Kind::Unknown if begins(&file.tensors, names::EMA) => {
             let (ema, others) = (

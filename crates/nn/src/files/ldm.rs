@@ -55,6 +55,11 @@ impl Paths {
         let mut pairs = Pairs::default();
         pairs.add("time_embedding.linear_1", "time_embed.0");
         pairs.add("time_embedding.linear_2", "time_embed.2");
+        if config.text_time.is_some() {
+            // SDXL's added conditioning enters as a label does in the LDM code.
+            pairs.add("add_embedding.linear_1", "label_emb.0.0");
+            pairs.add("add_embedding.linear_2", "label_emb.0.2");
+        }
         pairs.add("conv_in", "input_blocks.0.0");
         pairs.add("conv_norm_out", "out.0");
         pairs.add("conv_out", "out.2");
@@ -469,18 +474,22 @@ mod tests {
             check(
                 model,
                 "unet",
-                &Paths::unet(&UNetConfig::read(place, &configs.unet).unwrap()),
+                &Paths::unet(&UNetConfig::read(place, &configs.components["unet"]).unwrap()),
                 686,
             );
         }
-        let vae = VaeConfig::read(place, &stock::sd1(Prediction::Epsilon).vae).unwrap();
+        let vae =
+            VaeConfig::read(place, &stock::sd1(Prediction::Epsilon).components["vae"]).unwrap();
         check("sd1", "vae", &Paths::vae(&vae), 248);
     }
 
     #[test]
     fn a_name_of_neither_layout_has_no_path() {
-        let config =
-            UNetConfig::read(Path::new("stock"), &stock::sd1(Prediction::Epsilon).unet).unwrap();
+        let config = UNetConfig::read(
+            Path::new("stock"),
+            &stock::sd1(Prediction::Epsilon).components["unet"],
+        )
+        .unwrap();
         let paths = Paths::unet(&config);
         for name in [
             "",

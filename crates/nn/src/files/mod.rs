@@ -4,15 +4,19 @@
 //! pickle.
 
 pub mod checkpoint;
+mod compatible;
 pub mod embedding;
 pub mod export;
 pub mod finite;
 mod folder;
+mod hints;
 pub mod identify;
 mod ldm;
 pub mod lora;
 mod names;
+mod open;
 pub mod partial;
+mod problems;
 pub mod safetensors;
 pub mod sdxl_names;
 mod single;
@@ -22,7 +26,6 @@ pub mod tensor;
 
 pub use checkpoint::{
     Checkpoint, Component, Family, OpenOptions, Pad, Passenger, Prediction, TokenizerFiles,
-    expect_names,
 };
 pub use embedding::{Embedding, EmbeddingLayout, read_bundled, read_embedding, write_embedding};
 pub use export::{Precision, write_folder, write_single};
@@ -34,6 +37,7 @@ pub use lora::{
     write_peft,
 };
 pub use partial::read_partial;
+pub use problems::expect_names;
 pub use safetensors::{TensorFile, write};
 pub use sdxl_names::SdxlNames;
 pub use source::Source;

@@ -72,7 +72,7 @@ pub(crate) fn modernise(component: &str, tensors: Tensors) -> Result<Tensors> {
     let mut twice = Vec::new();
     for (old, tensor) in tensors {
         let (name, tensor) = match component {
-            "text_encoder" => (text_name(&old), tensor),
+            "text_encoder" | "text_encoder_2" => (text_name(&old), tensor),
             "vae" => vae_name(old.clone(), tensor),
             _ => (old.clone(), tensor),
         };

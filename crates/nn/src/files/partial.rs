@@ -4,10 +4,11 @@
 use std::path::Path;
 
 use super::{
-    checkpoint::{Checkpoint, tensor_error},
+    checkpoint::Checkpoint,
     finite,
     ldm::{self, Paths},
     names,
+    problems::tensor_error,
     safetensors::TensorFile,
     tensor::Tensors,
 };

@@ -16,7 +16,7 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
 use super::{
-    checkpoint::tame,
+    problems::tame,
     tensor::{Bytes, Dtype, HostTensor, Tensors},
 };
 use crate::error::{Error, Result};

@@ -7,9 +7,9 @@
 use std::collections::BTreeMap;
 
 use super::{
-    checkpoint::tensor_error,
     ldm::{self, Paths, UNET, VAE},
     names,
+    problems::tensor_error,
     tensor::{Bytes, HostTensor, Tensors},
 };
 use crate::{
@@ -22,18 +22,12 @@ pub const TEXT_ENCODER: &str = "conditioner.embedders.0.transformer.";
 /// Where the second text encoder (`text_encoder_2`, OpenCLIP ViT-bigG/14) lies in a single file.
 pub const TEXT_ENCODER_2: &str = "conditioner.embedders.1.model.";
 
-/// The layers of the added conditioning: their diffusers and their single-file names.
-const LABEL_EMB: [(&str, &str); 2] = [
-    ("add_embedding.linear_1.", "label_emb.0.0."),
-    ("add_embedding.linear_2.", "label_emb.0.2."),
-];
-
 /// The projection of the second text encoder: its transformers and its OpenCLIP name. One is the
 /// other's transpose.
 const PROJECTION: (&str, &str) = ("text_projection.weight", "text_projection");
 
 /// The components with weights.
-const COMPONENTS: [&str; 4] = ["text_encoder", "text_encoder_2", "unet", "vae"];
+pub(crate) const COMPONENTS: [&str; 4] = ["text_encoder", "text_encoder_2", "unet", "vae"];
 
 /// Tensors by component (`text_encoder`, `text_encoder_2`, `unet`, `vae`), under diffusers /
 /// transformers names.
@@ -57,22 +51,6 @@ impl SdxlNames {
         }
     }
 
-    /// The U-Net's single-file name (without its prefix) of a diffusers name.
-    fn unet_to_single(&self, name: &str) -> Option<String> {
-        let added = LABEL_EMB
-            .iter()
-            .find_map(|(new, old)| Some(format!("{old}{}", name.strip_prefix(new)?)));
-        added.or_else(|| self.unet.ldm(name))
-    }
-
-    /// The U-Net's diffusers name of a single-file name without its prefix.
-    fn unet_from_single(&self, name: &str) -> Option<String> {
-        let added = LABEL_EMB
-            .iter()
-            .find_map(|(new, old)| Some(format!("{new}{}", name.strip_prefix(old)?)));
-        added.or_else(|| self.unet.diffusers(name))
-    }
-
     /// A single file's tensors by component. What carries no weight (position ids, EMA copies,
     /// `logit_scale`) is left out.
     ///
@@ -87,7 +65,7 @@ impl SdxlNames {
                 continue;
             }
             let place = if let Some(old) = name.strip_prefix(UNET) {
-                self.unet_from_single(old).map(|new| ("unet", new))
+                self.unet.diffusers(old).map(|new| ("unet", new))
             } else if let Some(old) = name.strip_prefix(VAE) {
                 self.vae.diffusers(old).map(|new| ("vae", new))
             } else if let Some(new) = name.strip_prefix(TEXT_ENCODER) {
@@ -152,7 +130,7 @@ impl SdxlNames {
         let mut homeless = Vec::new();
         let part = |name: &str| components.get(name).into_iter().flatten();
         for (name, tensor) in part("unet") {
-            match self.unet_to_single(name) {
+            match self.unet.ldm(name) {
                 Some(old) => drop(all.insert(format!("{UNET}{old}"), tensor.clone())),
                 None => homeless.push(format!("no place in a single file: unet {name}")),
             }

@@ -1,16 +1,27 @@
-//! The configurations of the published Stable Diffusion 1.x and 2.x, for single files, which bring
-//! none.
+//! The configurations of the published Stable Diffusion 1.x, 2.x and SDXL base 1.0, for single
+//! files, which bring none.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
 use super::checkpoint::Prediction;
 
-/// The four configurations of a checkpoint.
+/// The configurations of a checkpoint.
 pub(crate) struct Configs {
-    pub(crate) unet: Value,
-    pub(crate) vae: Value,
-    pub(crate) text_encoder: Value,
+    /// Of each component, by id.
+    pub(crate) components: BTreeMap<&'static str, Value>,
+    /// Of the scheduler.
     pub(crate) scheduler: Value,
+}
+
+impl Configs {
+    fn of<const N: usize>(components: [(&'static str, Value); N], scheduler: Value) -> Self {
+        Self {
+            components: BTreeMap::from(components),
+            scheduler,
+        }
+    }
 }
 
 /// Stable Diffusion 1.x: 512 pixels, CLIP ViT-L/14, epsilon unless a file says otherwise.
@@ -22,12 +33,11 @@ pub(crate) fn sd1(prediction: Prediction) -> Configs {
     let mut scheduler = scheduler(prediction);
     scheduler["_class_name"] = json!("PNDMScheduler");
     scheduler["skip_prk_steps"] = json!(true);
-    Configs {
-        unet,
-        vae: vae(512),
-        text_encoder: text(768, 3072, 12, 12, "quick_gelu"),
+    let text = text(768, 3072, 12, 12, "quick_gelu");
+    Configs::of(
+        [("text_encoder", text), ("unet", unet), ("vae", vae(512))],
         scheduler,
-    }
+    )
 }
 
 /// Stable Diffusion 2.x: 768 pixels and v, or 512 and epsilon; OpenCLIP ViT-H/14 without its last
@@ -44,12 +54,69 @@ pub(crate) fn sd2(prediction: Prediction) -> Configs {
     unet["sample_size"] = json!(side / 8);
     unet["use_linear_projection"] = json!(true);
     unet["upcast_attention"] = json!(true);
-    Configs {
-        unet,
-        vae: vae(side),
-        text_encoder: text(1024, 4096, 23, 16, "gelu"),
-        scheduler: scheduler(prediction),
+    let text = text(1024, 4096, 23, 16, "gelu");
+    Configs::of(
+        [("text_encoder", text), ("unet", unet), ("vae", vae(side))],
+        scheduler(prediction),
+    )
+}
+
+/// SDXL base 1.0: 1024 pixels, CLIP ViT-L/14 and OpenCLIP ViT-bigG/14, epsilon unless a file says
+/// otherwise.
+pub(crate) fn sdxl(prediction: Prediction) -> Configs {
+    let mut unet = unet();
+    for (key, value) in [
+        ("addition_embed_type", json!("text_time")),
+        ("addition_embed_type_num_heads", json!(64)),
+        ("addition_time_embed_dim", json!(256)),
+        ("attention_head_dim", json!([5, 10, 20])),
+        ("block_out_channels", json!([320, 640, 1280])),
+        ("cross_attention_dim", json!(2048)),
+        (
+            "down_block_types",
+            json!([
+                "DownBlock2D",
+                "CrossAttnDownBlock2D",
+                "CrossAttnDownBlock2D"
+            ]),
+        ),
+        ("projection_class_embeddings_input_dim", json!(2816)),
+        ("sample_size", json!(128)),
+        ("transformer_layers_per_block", json!([1, 2, 10])),
+        (
+            "up_block_types",
+            json!(["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"]),
+        ),
+        ("use_linear_projection", json!(true)),
+    ] {
+        unet[key] = value;
     }
+    let mut vae = vae(1024);
+    vae["scaling_factor"] = json!(0.13025);
+    vae["force_upcast"] = json!(true);
+    let mut second = text(1280, 5120, 32, 20, "gelu");
+    second["architectures"] = json!(["CLIPTextModelWithProjection"]);
+    second["projection_dim"] = json!(1280);
+    let mut scheduler = scheduler(prediction);
+    for (key, value) in [
+        ("_class_name", json!("EulerDiscreteScheduler")),
+        ("interpolation_type", json!("linear")),
+        ("sample_max_value", json!(1.0)),
+        ("skip_prk_steps", json!(true)),
+        ("timestep_spacing", json!("leading")),
+        ("use_karras_sigmas", json!(false)),
+    ] {
+        scheduler[key] = value;
+    }
+    Configs::of(
+        [
+            ("text_encoder", text(768, 3072, 12, 12, "quick_gelu")),
+            ("text_encoder_2", second),
+            ("unet", unet),
+            ("vae", vae),
+        ],
+        scheduler,
+    )
 }
 
 fn unet() -> Value {

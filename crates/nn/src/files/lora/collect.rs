@@ -10,8 +10,9 @@ use super::{
 use crate::{
     error::Result,
     files::{
-        checkpoint::{Checkpoint, tensor_error},
+        checkpoint::Checkpoint,
         finite,
+        problems::{tame, tensor_error},
         safetensors::TensorFile,
         tensor::HostTensor,
     },
@@ -215,7 +216,7 @@ impl Collector {
             let words: Vec<String> = self
                 .bundled
                 .iter()
-                .map(|word| format!("`{}`", crate::files::checkpoint::tame(word)))
+                .map(|word| format!("`{}`", tame(word)))
                 .collect();
             self.notes.push(format!(
                 "carries the embedding of {}, not loaded; give the file with --embedding too",

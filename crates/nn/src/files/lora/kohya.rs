@@ -1,6 +1,6 @@
 //! kohya's names: the module's path with every dot an underscore, `lora_unet_` or `lora_te_` before
-//! it; and ComfyUI's own: LDM's path behind `diffusion_model.`, transformers' behind
-//! `text_encoders.clip_l.transformer.`
+//! it (`lora_te1_` and `lora_te2_` for SDXL's two text encoders); and ComfyUI's own: LDM's path
+//! behind `diffusion_model.`, transformers' behind `text_encoders.clip_l.transformer.`
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,30 +19,35 @@ use crate::{
     files::{checkpoint::Checkpoint, ldm::Paths, safetensors::TensorFile},
 };
 
-/// The beginnings of flat keys; the last spelling is that of SDXL tools.
-const FLAT: [(&str, &str); 3] = [
+/// The beginnings of flat keys; the last two spellings are those of SDXL tools.
+const FLAT: [(&str, &str); 4] = [
     ("lora_unet_", "unet"),
     ("lora_te_", "text_encoder"),
     ("lora_te1_", "text_encoder"),
+    ("lora_te2_", "text_encoder_2"),
 ];
 
-/// The beginnings of keys with dotted paths. ComfyUI calls CLIP ViT-L `clip_l` and SD 2.x's
-/// OpenCLIP `clip_h`.
-const DOTTED: [(&str, &str); 6] = [
+/// The beginnings of keys with dotted paths in files that ComfyUI saves. It calls CLIP ViT-L
+/// `clip_l`, SD 2.x's OpenCLIP `clip_h`, and SDXL's `clip_g`.
+const COMFY: [(&str, &str); 4] = [
     ("diffusion_model.", "unet"),
     ("text_encoders.clip_l.transformer.", "text_encoder"),
     ("text_encoders.clip_h.transformer.", "text_encoder"),
+    ("text_encoders.clip_g.transformer.", "text_encoder_2"),
+];
+
+/// The beginnings of keys of kohya's with dotted paths.
+const DOTTED: [(&str, &str); 4] = [
     ("lora_unet.", "unet"),
     ("lora_te.", "text_encoder"),
     ("lora_te1.", "text_encoder"),
+    ("lora_te2.", "text_encoder_2"),
 ];
 
 /// Whether a key begins as kohya's tools begin theirs.
 pub(crate) fn is_kohya(key: &str) -> bool {
-    FLAT.iter().any(|(prefix, _)| key.starts_with(prefix))
-        || DOTTED[3..]
-            .iter()
-            .any(|(prefix, _)| key.starts_with(prefix))
+    let mut all = FLAT.iter().chain(&DOTTED);
+    all.any(|(prefix, _)| key.starts_with(prefix))
 }
 
 /// Whether a key begins as ComfyUI begins those of the adapters that it saves.
@@ -52,43 +57,40 @@ pub(crate) fn is_comfy(key: &str) -> bool {
 
 /// The modules of a base by every name that files give them.
 struct Modules {
+    /// By component and path with underscores.
     flat: BTreeMap<(&'static str, String), String>,
-    unet: BTreeSet<String>,
-    text: BTreeSet<String>,
-    paths: Paths,
+    /// By component.
+    paths: BTreeMap<&'static str, BTreeSet<String>>,
+    ldm: Paths,
 }
 
 impl Modules {
     fn of(base: &Checkpoint) -> Result<Self> {
-        let (unet, text) = (
-            module_names(&base.component("unet")?.tensors),
-            module_names(&base.component("text_encoder")?.tensors),
-        );
+        let mut paths = BTreeMap::new();
+        for component in ["unet", "text_encoder", "text_encoder_2"] {
+            if let Some(found) = base.components.get(component) {
+                paths.insert(component, module_names(&found.tensors));
+            }
+        }
         let mut flat = BTreeMap::new();
-        for (component, modules) in [("unet", &unet), ("text_encoder", &text)] {
+        for (component, modules) in &paths {
             flat.extend(
                 modules
                     .iter()
-                    .map(|module| ((component, module.replace('.', "_")), module.clone())),
+                    .map(|module| ((*component, module.replace('.', "_")), module.clone())),
             );
         }
-        // SD 1.x adapters made with LDM's own code carry its paths: lora_unet_input_blocks_1_1_...
-        let paths = Paths::unet(&UNetConfig::read(
-            &PathBuf::from("unet"),
-            &base.component("unet")?.config,
-        )?);
-        for module in &unet {
-            if let Some(old) = paths.ldm(module) {
+        // Adapters made with LDM's own code, and kohya's for SDXL, carry its paths:
+        // lora_unet_input_blocks_1_1_...
+        let config = &base.component("unet")?.config;
+        let ldm = Paths::unet(&UNetConfig::read(&PathBuf::from("unet"), config)?);
+        for module in paths.get("unet").into_iter().flatten() {
+            if let Some(old) = ldm.ldm(module) {
                 flat.entry(("unet", old.replace('.', "_")))
                     .or_insert_with(|| module.clone());
             }
         }
-        Ok(Self {
-            flat,
-            unet,
-            text,
-            paths,
-        })
+        Ok(Self { flat, paths, ldm })
     }
 
     /// The module that a key's beginning names; with the component alone if that has no such
@@ -103,18 +105,17 @@ impl Modules {
                     .cloned(),
             ));
         }
-        let (prefix, component) = DOTTED.iter().find(|(prefix, _)| name.starts_with(prefix))?;
+        let mut dotted = COMFY.iter().chain(&DOTTED);
+        let (prefix, component) = dotted.find(|(prefix, _)| name.starts_with(prefix))?;
         let path = &name[prefix.len()..];
-        let module = match *component {
-            "unet" => {
-                let new = self
-                    .paths
-                    .diffusers(path)
-                    .unwrap_or_else(|| path.to_owned());
-                self.unet.contains(&new).then_some(new)
+        let module = self.paths.get(component).and_then(|modules| {
+            if *component == "unet" {
+                let new = self.ldm.diffusers(path).unwrap_or_else(|| path.to_owned());
+                modules.contains(&new).then_some(new)
+            } else {
+                known_module(modules, path)
             }
-            _ => known_module(&self.text, path),
-        };
+        });
         Some((component, module))
     }
 }

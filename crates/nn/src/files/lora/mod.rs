@@ -2,6 +2,7 @@
 //! published in.
 
 mod collect;
+mod family;
 #[cfg(test)]
 mod golden;
 pub(crate) mod kohya;
@@ -28,7 +29,7 @@ pub use write::{Spec, write_delta, write_kohya, write_peft};
 /// A low-rank change of one module's weight: `W + alpha / rank * up @ down`.
 #[derive(Clone, Debug)]
 pub struct LowRank {
-    /// The component: `unet` or `text_encoder`.
+    /// The component: `unet`, `text_encoder` or `text_encoder_2`.
     pub component: String,
     /// The module's path, such as `mid_block.attentions.0.transformer_blocks.0.attn2.to_k`.
     pub module: String,
@@ -75,7 +76,7 @@ impl LowRank {
 /// An exact change of one tensor: what is added to it.
 #[derive(Clone, Debug)]
 pub struct Diff {
-    /// The component: `unet` or `text_encoder`.
+    /// The component: `unet`, `text_encoder` or `text_encoder_2`.
     pub component: String,
     /// The tensor's name.
     pub name: String,
@@ -111,9 +112,10 @@ pub fn module_names(tensors: &Tensors) -> BTreeSet<String> {
 /// are left out with a note.
 ///
 /// # Errors
-/// If a name, shape or dtype does not fit the base, a number is not finite, a piece is missing, or the adapter is of a kind that
+/// If it is for another family than the base, a name, shape or dtype does not fit the base, a number is not finite, a piece is missing, or the adapter is of a kind that
 /// is not read (OFT, GLoRA, IA3); all such keys are listed.
 pub fn read_lora(file: &TensorFile, base: &Checkpoint) -> Result<Lora> {
+    family::refuse_other(file, base)?;
     match kind_of(file) {
         Kind::KohyaLora | Kind::ComfyLora | Kind::Delta => kohya::read(file, base),
         Kind::PeftLora => peft::read(file, base),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     error::{Error, Result},
-    files::checkpoint::tame,
+    files::problems::tame,
 };
 
 /// Most patterns of one adapter; one for each module of a U-Net and its text encoder are a few

@@ -20,18 +20,25 @@ use crate::{
     },
 };
 
+/// The components that an adapter can change.
+const COMPONENTS: [&str; 3] = ["unet", "text_encoder", "text_encoder_2"];
+
 pub(super) fn read(file: &TensorFile, base: &Checkpoint) -> Result<Lora> {
-    let modules: BTreeMap<&str, BTreeSet<String>> = BTreeMap::from([
-        ("unet", module_names(&base.component("unet")?.tensors)),
-        (
-            "text_encoder",
-            module_names(&base.component("text_encoder")?.tensors),
-        ),
-    ]);
+    let mut modules: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for component in COMPONENTS {
+        if let Some(found) = base.components.get(component) {
+            modules.insert(component, module_names(&found.tensors));
+        }
+    }
+    let two = modules.contains_key("text_encoder_2");
     let mut found = Collector::default();
     for (key, tensor) in &file.tensors {
         let rest = key.strip_prefix("base_model.model.").unwrap_or(key);
-        let named = [("unet.", "unet"), ("text_encoder.", "text_encoder")];
+        let named = [
+            ("unet.", "unet"),
+            ("text_encoder.", "text_encoder"),
+            ("text_encoder_2.", "text_encoder_2"),
+        ];
         let named = named
             .into_iter()
             .find_map(|(prefix, component)| Some((component, rest.strip_prefix(prefix)?)));
@@ -41,13 +48,16 @@ pub(super) fn read(file: &TensorFile, base: &Checkpoint) -> Result<Lora> {
             found.stray(key);
             continue;
         };
-        // PEFT saves one model, and does not say which: whose module it is does.
-        let asked = named.map_or(vec!["unet", "text_encoder"], |(component, _)| {
-            vec![component]
-        });
+        // PEFT saves one model, and does not say which: whose module it is does. Two text encoders
+        // have the same modules.
+        let asked = match named {
+            Some((component, _)) => vec![component],
+            None if two => vec!["unet"],
+            None => vec!["unet", "text_encoder"],
+        };
         let place = asked
             .iter()
-            .find_map(|&c| Some((c, known_module(&modules[c], &plain(c, path))?)));
+            .find_map(|&c| Some((c, known_module(modules.get(c)?, &plain(c, path))?)));
         let Some((component, module)) = place else {
             found.problems.push(format!(
                 "left over: {key}: the {} has no such module",
@@ -73,10 +83,10 @@ fn plain(component: &str, module: &str) -> String {
     let (head, last) = module.rsplit_once('.').unwrap_or(("", &module));
     let last = match (component, last) {
         ("unet", "to_out") => "to_out.0",
-        ("text_encoder", "to_q") => "q_proj",
-        ("text_encoder", "to_k") => "k_proj",
-        ("text_encoder", "to_v") => "v_proj",
-        ("text_encoder", "to_out") => "out_proj",
+        ("text_encoder" | "text_encoder_2", "to_q") => "q_proj",
+        ("text_encoder" | "text_encoder_2", "to_k") => "k_proj",
+        ("text_encoder" | "text_encoder_2", "to_v") => "v_proj",
+        ("text_encoder" | "text_encoder_2", "to_out") => "out_proj",
         (_, last) => last,
     };
     if head.is_empty() {
@@ -123,7 +133,7 @@ impl Adapter {
             patterns: BTreeMap::new(),
             note,
         };
-        for component in ["unet", "text_encoder"] {
+        for component in COMPONENTS {
             if let Some(Value::Object(map)) = adapter.get(component, "alpha_pattern") {
                 let patterns = Patterns::read(&path, "alpha_pattern", map)?;
                 adapter.patterns.insert(component, patterns);

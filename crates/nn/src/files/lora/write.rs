@@ -9,9 +9,12 @@ use serde_json::Value;
 
 use super::{Diff, Lora, scaled};
 use crate::{
+    config::UNetConfig,
     error::{Error, Result},
     files::{
-        checkpoint::{Checkpoint, Family, tensor_error},
+        checkpoint::{Checkpoint, Family},
+        ldm::Paths,
+        problems::tensor_error,
         safetensors::write,
         tensor::{HostTensor, Tensors},
     },
@@ -28,6 +31,8 @@ pub struct Spec {
     pub v_prediction: bool,
     /// `modelspec.resolution`: the side of the base's pictures.
     pub resolution: Option<usize>,
+    /// The base's U-Net, by whose shape the layers of SDXL are numbered in kohya's names.
+    pub unet: Option<UNetConfig>,
     /// Further metadata, such as our own, a licence, a date. They win over the ones made here.
     pub extra: BTreeMap<String, String>,
 }
@@ -39,15 +44,31 @@ impl Spec {
             .scheduler
             .get("prediction_type")
             .and_then(Value::as_str);
-        let side = base
-            .component("vae")
-            .ok()
-            .and_then(|vae| vae.config.get("sample_size")?.as_u64())
-            .map(|n| n as usize);
+        let number = |id: &str, key: &str| {
+            let config = &base.components.get(id)?.config;
+            config.get(key)?.as_u64().map(|n| n as usize)
+        };
+        let unet = base
+            .components
+            .get("unet")
+            .and_then(|unet| UNetConfig::read(Path::new("unet"), &unet.config).ok());
+        // Some of SDXL's autoencoders are published with another side than the U-Net's.
+        let side = if base.family == Family::Sdxl {
+            let levels = base
+                .components
+                .get("vae")
+                .and_then(|vae| vae.config.get("block_out_channels")?.as_array())
+                .map_or(1, Vec::len);
+            let factor = 1usize.checked_shl(levels.saturating_sub(1) as u32);
+            number("unet", "sample_size").and_then(|side| side.checked_mul(factor?))
+        } else {
+            number("vae", "sample_size")
+        };
         Self {
             family: Some(base.family),
             v_prediction: predicted == Some("v_prediction"),
             resolution: side,
+            unet,
             ..Self::default()
         }
     }
@@ -79,7 +100,15 @@ impl Spec {
                     },
                 ),
                 ("modelspec.sai_model_spec", "1.0.0"),
-                ("modelspec.implementation", "diffusers"),
+                (
+                    "modelspec.implementation",
+                    // What kohya's tools write: the names are those of this code.
+                    if family == Family::Sdxl {
+                        "https://github.com/Stability-AI/generative-models"
+                    } else {
+                        "diffusers"
+                    },
+                ),
                 ("modelspec.title", &self.title),
                 (
                     "modelspec.prediction_type",
@@ -111,12 +140,16 @@ impl Spec {
 
 /// Writes low-rank changes under kohya's names: `lora_down`, `lora_up` and `alpha`.
 ///
+/// For SDXL these are `lora_unet_` with the paths of Stability's code (`input_blocks_4_1_...`),
+/// `lora_te1_` and `lora_te2_`, as kohya's own scripts write them.
+///
 /// All modules get one alpha, the factors being scaled where theirs differ: diffusers (0.42) loses
 /// the alphas of attention layers when a file has several.
 ///
 /// # Errors
 /// If something is changed that has no name there (the autoencoder, whole differences), or the file cannot be written.
 pub fn write_kohya(path: &Path, lora: &Lora, spec: &Spec) -> Result<()> {
+    let names = Names::of(spec.family.unwrap_or(Family::Custom), spec.unet.as_ref());
     let mut tensors = Tensors::new();
     let mut problems: Vec<String> = lora
         .diffs
@@ -125,14 +158,13 @@ pub fn write_kohya(path: &Path, lora: &Lora, spec: &Spec) -> Result<()> {
         .collect();
     let alpha = shared_alpha(lora);
     for change in &lora.low_rank {
-        let Some(prefix) = prefix(&change.component) else {
+        let Some(key) = names.flat(&change.component, &change.module) else {
             problems.push(format!(
                 "no name in a LoRA file: {} {}",
                 change.component, change.module
             ));
             continue;
         };
-        let key = format!("{prefix}{}", change.module.replace('.', "_"));
         tensors.insert(format!("{key}.lora_down.weight"), change.down.clone());
         match scaled(&change.up, change.alpha / alpha) {
             Some(up) => drop(tensors.insert(format!("{key}.lora_up.weight"), up)),
@@ -156,6 +188,9 @@ pub fn write_kohya(path: &Path, lora: &Lora, spec: &Spec) -> Result<()> {
 /// If something is changed that has no name there (the autoencoder, tensors that are neither `weight` nor `bias`), or the file
 /// cannot be written.
 pub fn write_delta(path: &Path, diffs: &[Diff], base: &Checkpoint, spec: &Spec) -> Result<()> {
+    let config = &base.component("unet")?.config;
+    let unet = UNetConfig::read(Path::new("unet"), config)?;
+    let known = Names::of(base.family, Some(&unet));
     let mut tensors = Tensors::new();
     let mut problems = Vec::new();
     let changed: BTreeSet<(&str, &str)> = diffs
@@ -171,8 +206,8 @@ pub fn write_delta(path: &Path, diffs: &[Diff], base: &Checkpoint, spec: &Spec) 
                 "bias" => Some((module, "diff_b")),
                 _ => None,
             });
-        let Some((names, (module, end))) = split
-            .and_then(|split| Some((spellings(&change.component, split.0, base.family)?, split)))
+        let Some((names, (module, end))) =
+            split.and_then(|split| Some((known.spellings(&change.component, split.0)?, split)))
         else {
             problems.push(format!(
                 "no name in a LoRA file: {} {}",
@@ -205,45 +240,68 @@ pub fn write_delta(path: &Path, diffs: &[Diff], base: &Checkpoint, spec: &Spec) 
     )
 }
 
-/// The names of a module in a file of differences.
-fn spellings(component: &str, module: &str, family: Family) -> Option<Vec<String>> {
-    let flat = module.replace('.', "_");
-    if component == "unet" {
-        let flat = if module == "conv_norm_out" {
-            "out_0".into()
-        } else {
-            flat
-        };
-        return Some(vec![format!("lora_unet_{flat}")]);
-    }
-    if component != "text_encoder" {
-        return None;
-    }
-    let layer = module.contains(".encoder.layers.");
-    if layer && (module.contains(".self_attn.") || module.contains(".mlp.")) {
-        return Some(vec![format!("lora_te_{flat}")]);
-    }
-    let encoder = if family == Family::Sd2 {
-        "clip_h"
-    } else {
-        "clip_l"
-    };
-    let mut names = vec![format!("text_encoders.{encoder}.transformer.{module}")];
-    // What A1111 calls the modules of OpenCLIP has no spelling here.
-    if family != Family::Sd2 && !module.contains(".embeddings.") {
-        names.push(format!(
-            "{}{flat}",
-            if layer { "lora_te_" } else { "lora_te1_" }
-        ));
-    }
-    Some(names)
+/// What the modules of a family are called in kohya's files.
+struct Names {
+    family: Family,
+    /// The paths of SDXL's U-Net in Stability's code.
+    sgm: Option<Paths>,
 }
 
-fn prefix(component: &str) -> Option<&'static str> {
-    match component {
-        "unet" => Some("lora_unet_"),
-        "text_encoder" => Some("lora_te_"),
-        _ => None,
+impl Names {
+    fn of(family: Family, unet: Option<&UNetConfig>) -> Self {
+        Self {
+            family,
+            sgm: unet.filter(|_| family == Family::Sdxl).map(Paths::unet),
+        }
+    }
+
+    /// A module's flat name, with underscores for dots.
+    fn flat(&self, component: &str, module: &str) -> Option<String> {
+        let sdxl = self.family == Family::Sdxl;
+        let prefix = match component {
+            "unet" if sdxl => {
+                let old = self.sgm.as_ref()?.ldm(module)?;
+                return Some(format!("lora_unet_{}", old.replace('.', "_")));
+            }
+            "unet" => "lora_unet_",
+            "text_encoder" if sdxl => "lora_te1_",
+            "text_encoder" => "lora_te_",
+            "text_encoder_2" if sdxl => "lora_te2_",
+            _ => return None,
+        };
+        Some(format!("{prefix}{}", module.replace('.', "_")))
+    }
+
+    /// The names of a module in a file of differences.
+    fn spellings(&self, component: &str, module: &str) -> Option<Vec<String>> {
+        let flat = self.flat(component, module)?;
+        if component == "unet" {
+            if module == "conv_norm_out" {
+                return Some(vec!["lora_unet_out_0".into()]);
+            }
+            return Some(vec![flat]);
+        }
+        let layer = module.contains(".encoder.layers.");
+        if layer && (module.contains(".self_attn.") || module.contains(".mlp.")) {
+            return Some(vec![flat]);
+        }
+        let encoder = match (self.family, component) {
+            (_, "text_encoder_2") => "clip_g",
+            (Family::Sd2, _) => "clip_h",
+            _ => "clip_l",
+        };
+        let mut names = vec![format!("text_encoders.{encoder}.transformer.{module}")];
+        // What A1111 calls the modules of OpenCLIP has no spelling here; what it reads of SDXL's
+        // norms was not tried.
+        let spelled = matches!(self.family, Family::Sd1 | Family::Custom);
+        if spelled && !module.contains(".embeddings.") {
+            names.push(format!(
+                "{}{}",
+                if layer { "lora_te_" } else { "lora_te1_" },
+                module.replace('.', "_")
+            ));
+        }
+        Some(names)
     }
 }
 
@@ -282,7 +340,7 @@ pub fn write_peft(path: &Path, lora: &Lora, metadata: &BTreeMap<String, String>)
         })
         .collect();
     for change in &lora.low_rank {
-        if !["unet", "text_encoder"].contains(&change.component.as_str()) {
+        if !["unet", "text_encoder", "text_encoder_2"].contains(&change.component.as_str()) {
             problems.push(format!(
                 "no name in PEFT's layout: {} {}",
                 change.component, change.module
