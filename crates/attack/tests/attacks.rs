@@ -23,9 +23,16 @@ use scumble_diffusion::{Adapter, Gate, Picture, Pipeline, Sampler};
 use scumble_erase::{Change, Edit, lora::Layers};
 use serde_json::{Value, json};
 
+/// A small model of each family whose attacks may differ.
+const FAMILIES: [&str; 2] = ["sd1", "sdxl"];
+
 /// A model and the same with other keys in one cross-attention.
 fn models() -> (Pipeline, Pipeline) {
-    let base = pipeline("sd1");
+    models_of("sd1")
+}
+
+fn models_of(name: &str) -> (Pipeline, Pipeline) {
+    let base = pipeline(name);
     let mut victim = base.clone();
     let name = base
         .unet
@@ -170,18 +177,19 @@ fn small() -> Vec<(&'static str, Value)> {
 
 #[test]
 fn an_interrupted_attack_ends_with_the_same_bits_and_the_victim_keeps_its_own() {
-    let models = models();
-    let (before, edited) = (bits(&models.0), bits(&models.1));
-    for (id, options) in small() {
-        let whole = Attacked::new(id, &models, options.clone());
-        let found = whole.run().unwrap().found;
-        let mut cut = Attacked::new(id, &models, options);
-        cut.stop_after = Some(3);
-        assert!(matches!(cut.run(), Err(Error::Interrupted)), "{id}");
-        cut.stop_after = None;
-        assert_eq!(all_of(&cut.run().unwrap().found), all_of(&found), "{id}");
+    for models in FAMILIES.map(models_of) {
+        let (before, edited) = (bits(&models.0), bits(&models.1));
+        for (id, options) in small() {
+            let whole = Attacked::new(id, &models, options.clone());
+            let found = whole.run().unwrap().found;
+            let mut cut = Attacked::new(id, &models, options);
+            cut.stop_after = Some(3);
+            assert!(matches!(cut.run(), Err(Error::Interrupted)), "{id}");
+            cut.stop_after = None;
+            assert_eq!(all_of(&cut.run().unwrap().found), all_of(&found), "{id}");
+        }
+        assert_eq!((bits(&models.0), bits(&models.1)), (before, edited));
     }
-    assert_eq!((bits(&models.0), bits(&models.1)), (before, edited));
 }
 
 #[test]
@@ -206,9 +214,13 @@ fn a_case_is_attacked_the_same_alone_and_beside_others() {
 
 #[test]
 fn findings_are_saved_and_draw_the_same_pictures_again() {
-    let models = models();
+    FAMILIES.map(drawn_again);
+}
+
+fn drawn_again(family: &str) {
+    let models = models_of(family);
     let folder = tempfile::tempdir().unwrap();
-    let width = models.0.text_encoder.config.hidden_size;
+    let width = models.0.token_width();
     let more = vec![
         ("revive", json!({"probe": "completion", "completions": [0]})),
         ("revive", json!({"probe": "half-noised"})),

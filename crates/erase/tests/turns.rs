@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 use burn::tensor::Tensor;
 use common::{Memory, Run, concept, host, pipeline};
 use scumble_diffusion::Pipeline;
-use scumble_erase::{Captions, Error, Event, Store};
+use scumble_erase::{Captions, Error, Event, Store, methods::named};
 use scumble_nn::files::{HostTensor, Tensors};
 use serde_json::{Value, json};
 
@@ -216,9 +216,22 @@ fn round(n: usize, batch: usize) -> usize {
 
 #[test]
 fn every_prompt_is_used() {
-    let model = pipeline("odd");
-    for case in cases().iter().filter(|case| case.prompts) {
-        for batch in 1..=3 {
+    every_prompt_is_used_on("odd", 3);
+}
+
+/// The same on a model with two text encoders, by the methods that take one.
+#[test]
+fn every_prompt_is_used_on_sdxl() {
+    every_prompt_is_used_on("sdxl", 1);
+}
+
+fn every_prompt_is_used_on(name: &str, largest_batch: usize) {
+    let model = pipeline(name);
+    let takes = |case: &&Case| {
+        name != "sdxl" || named(case.method).unwrap().families().contains(&"sdxl")
+    };
+    for case in cases().iter().filter(|case| case.prompts).filter(takes) {
+        for batch in 1..=largest_batch {
             // Nine examples of a bank, three pictures; sampled anew, a prompt is drawn by chance.
             let steps = if case.options["latents"] == "edited" {
                 25

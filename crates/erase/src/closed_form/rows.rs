@@ -51,14 +51,22 @@ impl Encoded {
     }
 }
 
-/// Prompts through the text encoder of the frozen model. The caller may interrupt.
+/// Prompts through the text encoders of the frozen model. The caller may interrupt.
+///
+/// The empty prompt is encoded like any other, also where guidance would ask with zeros in its place
+/// (SDXL): a concept that nothing stands in for goes to what the encoders make of no words.
 ///
 /// # Errors
 /// If the caller does.
 pub(crate) fn encode(job: &mut Job<'_>, prompts: &[String]) -> Result<Vec<Encoded>> {
     let mut all = Vec::with_capacity(prompts.len());
     for part in prompts.chunks(AT_ONCE) {
-        all.extend(as_rows(job, part, job.pipeline.encode(part).tokens));
+        let ids: Vec<Vec<u32>> = part
+            .iter()
+            .map(|prompt| job.pipeline.tokenizer.encode(prompt).ids)
+            .collect();
+        let encoded = job.pipeline.text_network().forward(&ids);
+        all.extend(as_rows(job, part, encoded.tokens));
     }
     Ok(all)
 }

@@ -91,6 +91,9 @@ impl Method {
         if self.families().contains(&family) {
             return Ok(());
         }
+        if !FAMILIES.contains(&family) {
+            return Err(Error::input(format!("{} does not work on {family}", self.id)));
+        }
         Err(Error::input(format!(
             "{} does not work on {family}: it trains the text encoder, of which {family} has two, and its paper says nothing of them",
             self.id

@@ -19,10 +19,15 @@ use scumble_erase::{
 use scumble_nn::files::{Checkpoint, OpenOptions, Tensors};
 use serde_json::Value;
 
-/// The small model `NAME` of crates/nn/tests/golden/networks.
+/// The small model `NAME` of crates/nn/tests/golden/networks, or `sdxl` of crates/diffusion's.
 pub(crate) fn checkpoint(name: &str) -> Checkpoint {
+    let golden = if name == "sdxl" {
+        "../diffusion/tests/golden"
+    } else {
+        "../nn/tests/golden/networks"
+    };
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../nn/tests/golden/networks")
+        .join(golden)
         .join(name)
         .join("model");
     Checkpoint::open(path, &OpenOptions::default()).unwrap()
@@ -38,7 +43,7 @@ pub(crate) fn host<const D: usize>(x: &Tensor<D>) -> Vec<f32> {
 
 /// Every number of a model.
 pub(crate) fn bits(pipeline: &Pipeline) -> BTreeMap<String, Vec<u32>> {
-    let parts = ["text_encoder", "unet", "vae"].into_iter();
+    let parts = pipeline.component_names().into_iter();
     let all = parts.flat_map(|part| {
         pipeline
             .weights(part)

@@ -1,0 +1,81 @@
+//! Erasing from a model with two text encoders: closed forms on the rows of both, and what is refused.
+//! What trained methods use of its prompts is in `turns.rs`.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod common;
+
+use common::{Run, concept, host, pipeline};
+use scumble_erase::methods::{self, named};
+use serde_json::json;
+
+/// Hidden states of a prompt's last word, `[width]`.
+fn word(model: &scumble_diffusion::Pipeline, prompt: &str) -> Vec<f32> {
+    let at = model.tokenizer.encode(prompt).length - 2;
+    host(&model.encode(&[prompt.to_owned()]).tokens.narrow(1, at, 1))
+}
+
+fn times(matrix: &[f32], x: &[f32]) -> Vec<f32> {
+    let row = |row: &[f32]| row.iter().zip(x).map(|(a, b)| a * b).sum();
+    matrix.chunks_exact(x.len()).map(row).collect()
+}
+
+fn distance(a: &[f32], b: &[f32]) -> f32 {
+    let pairs = a.iter().zip(b);
+    pairs.map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt()
+}
+
+#[test]
+fn closed_forms_bring_the_concepts_rows_to_the_anchors() {
+    let model = pipeline("sdxl");
+    let width = model.context_width();
+    let (church, cat) = (word(&model, "church"), word(&model, "cat"));
+    assert_eq!(church.len(), width);
+    for (method, options) in [
+        ("uce", json!({})),
+        ("rece", json!({})),
+        ("realera", json!({})),
+        ("trce", json!({"stages": "closed"})),
+        ("speed", json!({})),
+        ("oce", json!({})),
+        ("mace", json!({"iterations": 2, "pictures": 2, "sampling_steps": 2})),
+    ] {
+        let concepts = vec![concept("church", Some("cat"), None)];
+        let edit = Run::of(method, &model, concepts, options).erase().unwrap();
+        let edited = edit.apply_to(&model, 1.0).unwrap();
+        assert!(!edit.changes.is_empty(), "{method}");
+        let (mut before, mut after) = (0.0, 0.0);
+        for (component, name) in edit.changes.keys() {
+            assert_eq!(component, "unet", "{method}");
+            let numbers = |of: &scumble_diffusion::Pipeline| {
+                let weight = of.unet.weights.get(name).unwrap();
+                assert_eq!(weight.shape[1], width, "{method} {name}");
+                host(&weight.flat())
+            };
+            let (old, new) = (numbers(&model), numbers(&edited));
+            assert!(new.iter().all(|x| x.is_finite()), "{method} {name}");
+            let wanted = times(&old, &cat);
+            before += distance(&times(&old, &church), &wanted);
+            after += distance(&times(&new, &church), &wanted);
+        }
+        assert!(after < 0.7 * before, "{method}: {after} of {before}");
+    }
+}
+
+#[test]
+fn methods_of_one_text_encoder_say_so() {
+    let model = pipeline("sdxl");
+    for method in methods::ALL {
+        let works = method.works_on("sdxl");
+        assert_eq!(works.is_ok(), method.families().contains(&"sdxl"));
+        assert!(method.works_on("sd").is_ok(), "{}", method.id);
+        if let Err(error) = works {
+            assert!(error.to_string().contains("text encoder"), "{error}");
+            // Whoever asks all the same is refused too, before anything is trained.
+            let concepts = vec![concept("church", Some("cat"), None)];
+            let result = Run::of(method.id, &model, concepts, json!({})).erase();
+            assert!(result.unwrap_err().to_string().contains("has two"));
+        }
+    }
+    assert!(named("esd").unwrap().works_on("flux").is_err());
+}
