@@ -263,7 +263,7 @@ fn about_checkpoint(checkpoint: &Checkpoint, sheet: &mut Sheet) {
         .iter()
         .any(|(rel, _)| rel.starts_with("safety_checker/"));
     sheet.insert("family".into(), checkpoint.family.name().into());
-    let config = json!({
+    let mut config = json!({
         "predicts": predicts, "scheduler": get(&checkpoint.scheduler, "_class_name"), "pixels": side,
         "unet.block_out_channels": get(unet, "block_out_channels"), "unet.attention_head_dim": get(unet, "attention_head_dim"),
         "unet.cross_attention_dim": get(unet, "cross_attention_dim"), "text_encoder.hidden_size": get(text, "hidden_size"),
@@ -272,6 +272,16 @@ fn about_checkpoint(checkpoint: &Checkpoint, sheet: &mut Sheet) {
         "vae.scaling_factor": get(vae, "scaling_factor"), "vae.latent_channels": get(vae, "latent_channels"),
         "safety_checker": if checker { "travels along, off" } else { "none" },
     });
+    if let (Ok(second), Value::Object(map)) = (checkpoint.component("text_encoder_2"), &mut config)
+    {
+        for key in ["hidden_size", "num_hidden_layers", "projection_dim"] {
+            map.insert(format!("text_encoder_2.{key}"), get(&second.config, key));
+        }
+        map.insert(
+            "force_zeros_for_empty_prompt".into(),
+            checkpoint.zeros_for_empty_prompt().into(),
+        );
+    }
     sheet.insert("config".into(), config);
 }
 

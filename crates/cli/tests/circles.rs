@@ -84,21 +84,6 @@ const KNOWN: &[(&str, &[&str])] = &[
         ],
     ),
     ("eval", &["judges.rs", "judging.rs"]),
-    (
-        "nn",
-        &[
-            "files/checkpoint.rs",
-            "files/finite.rs",
-            "files/folder.rs",
-            "files/identify.rs",
-            "files/lora/collect.rs",
-            "files/lora/kohya.rs",
-            "files/safetensors.rs",
-            "files/single.rs",
-            "files/source.rs",
-            "files/stock.rs",
-        ],
-    ),
     ("nn", &["networks/adapters.rs", "networks/layers.rs"]),
     (
         "report",

@@ -337,10 +337,6 @@ fn other_adapters_and_other_families_are_called_by_their_names() {
             "Flux",
         ),
         ("diffusion_model.joint_blocks.0.x.lora_down.weight", "SD3"),
-        (
-            "text_encoders.clip_g.transformer.text_model.encoder.layers.0.mlp.fc1.lora_up.weight",
-            "SDXL",
-        ),
         ("text_encoders.t5xxl.transformer.shared.weight", "Flux"),
         ("text_encoders.qwen.weight", "several text encoders"),
     ] {

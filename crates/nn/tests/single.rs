@@ -156,7 +156,7 @@ fn idle_keys_are_counted_and_unknown_ones_listed() {
     assert_eq!(model.hash(), miniature().hash());
 
     for (key, family) in [
-        ("conditioner.embedders.0.x", "SDXL"),
+        ("conditioner.embedders.0.x", "other conditions than text"),
         ("model.diffusion_model.double_blocks.0.x", "Flux"),
     ] {
         let mut tensors = tensors.clone();

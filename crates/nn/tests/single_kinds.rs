@@ -56,7 +56,7 @@ fn comfyuis_marks_say_what_the_model_predicts() {
 /// Stability's later layout, in which SD-Turbo is published: the text encoder is the first of the
 /// conditioner's embedders.
 #[test]
-fn the_layout_of_sgm_is_read_and_sdxl_is_not() {
+fn the_layout_of_sgm_is_read_and_sdxl_told_from_it() {
     let folder = tempfile::tempdir().unwrap();
     let (path, tensors) = single(folder.path());
     let moved = |name: &str| name.replace("cond_stage_model.", "conditioner.embedders.0.");

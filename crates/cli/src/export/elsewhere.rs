@@ -34,7 +34,10 @@ pub(super) fn limits(form: Form, base: &Checkpoint, lora: &Lora) -> Vec<String> 
     let count = |component: &str, test: &dyn Fn(&str) -> bool| {
         changed
             .iter()
-            .filter(|(of, name)| *of == component && test(name))
+            .filter(|(of, name)| {
+                let second = component == "text_encoder" && *of == "text_encoder_2";
+                (*of == component || second) && test(name)
+            })
             .count()
     };
     let mut say = |n: usize, what: &str| {
@@ -43,6 +46,7 @@ pub(super) fn limits(form: Form, base: &Checkpoint, lora: &Lora) -> Vec<String> 
         }
     };
     let second = base.family == Family::Sd2;
+    let sdxl = base.family == Family::Sdxl;
     let norm = |name: &str| name.contains("norm");
     let heads = |name: &str| {
         ["q_proj", "k_proj", "v_proj"]
@@ -53,6 +57,13 @@ pub(super) fn limits(form: Form, base: &Checkpoint, lora: &Lora) -> Vec<String> 
         let tables = count("text_encoder", &|name| name.contains(".embeddings."));
         say(tables, "embedding tables, which A1111 does not read");
         let norms = count("text_encoder", &norm);
+        if sdxl {
+            let projection = count("text_encoder", &|name| name.starts_with("text_projection"));
+            say(
+                norms + projection,
+                "norms of SDXL's text encoders or the projection of the second, which A1111 was not seen to read",
+            );
+        }
         if second {
             say(
                 norms,
@@ -72,13 +83,18 @@ pub(super) fn limits(form: Form, base: &Checkpoint, lora: &Lora) -> Vec<String> 
         );
     } else {
         let outer = count("unet", &|name| {
-            ["conv_in.", "conv_out.", "time_embedding."]
+            ["conv_in.", "conv_out.", "time_embedding.", "add_embedding."]
                 .iter()
                 .any(|p| name.starts_with(p))
         });
         say(
             outer,
-            "conv_in, conv_out or the time embedding, which kohya's scripts and stable-diffusion.cpp do not read",
+            if sdxl {
+                "conv_in, conv_out, the time embedding or the added one, which kohya's scripts do not read and at which \
+                 diffusers refuses a file for SDXL"
+            } else {
+                "conv_in, conv_out or the time embedding, which kohya's scripts and stable-diffusion.cpp do not read"
+            },
         );
     }
     if second {

@@ -9,7 +9,11 @@ use scumble_nn::files::{Checkpoint, OpenOptions, Source};
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../models/emoji-sd");
 
 /// Files that a hostile folder could hold besides the miniature's own.
-const MORE: [&str; 2] = ["unet/diffusion_pytorch_model.safetensors.index.json", "safety_checker/config.json"];
+const MORE: [&str; 3] = [
+    "unet/diffusion_pytorch_model.safetensors.index.json",
+    "safety_checker/config.json",
+    "text_encoder_2/config.json",
+];
 
 fuzz_target!(|data: &[u8]| {
     static FOLDER: OnceLock<(tempfile::TempDir, Vec<String>)> = OnceLock::new();

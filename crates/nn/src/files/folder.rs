@@ -59,7 +59,15 @@ pub(super) fn read(source: &Source, options: &OpenOptions) -> Result<Checkpoint>
     let two = has_two_text_encoders(source, &model_index);
 
     let mut component = |name: &str, stem: &str| -> Result<Component> {
-        let config = source.need_json(&format!("{name}/config.json"))?;
+        let rel = format!("{name}/config.json");
+        let config = source.json(&rel)?.ok_or_else(|| {
+            let why = if two && name == "text_encoder_2" {
+                "is missing, and model_index.json lists it, as in SDXL"
+            } else {
+                "is missing"
+            };
+            Error::file(source.path(&rel), why)
+        })?;
         let tensors = weights(source, name, stem, options.variant.as_deref(), &mut notes)?;
         Ok(Component { config, tensors })
     };

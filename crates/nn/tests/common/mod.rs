@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses some of it")]
 
 pub(crate) mod tensors;
+pub(crate) mod tiny_sdxl;
 
 use std::path::{Path, PathBuf};
 

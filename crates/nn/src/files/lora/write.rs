@@ -188,9 +188,13 @@ pub fn write_kohya(path: &Path, lora: &Lora, spec: &Spec) -> Result<()> {
 /// If something is changed that has no name there (the autoencoder, tensors that are neither `weight` nor `bias`), or the file
 /// cannot be written.
 pub fn write_delta(path: &Path, diffs: &[Diff], base: &Checkpoint, spec: &Spec) -> Result<()> {
-    let config = &base.component("unet")?.config;
-    let unet = UNetConfig::read(Path::new("unet"), config)?;
-    let known = Names::of(base.family, Some(&unet));
+    let unet = if base.family == Family::Sdxl {
+        let config = &base.component("unet")?.config;
+        Some(UNetConfig::read(Path::new("unet"), config)?)
+    } else {
+        None
+    };
+    let known = Names::of(base.family, unet.as_ref());
     let mut tensors = Tensors::new();
     let mut problems = Vec::new();
     let changed: BTreeSet<(&str, &str)> = diffs
