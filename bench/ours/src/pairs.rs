@@ -77,7 +77,11 @@ impl Rows {
                 );
             }
             let part = |of: &Prompted, from: usize, to: usize| {
-                of.conditioning.tokens.clone().narrow(0, i, 1).narrow(1, from, to - from)
+                of.conditioning
+                    .tokens
+                    .clone()
+                    .narrow(0, i, 1)
+                    .narrow(1, from, to - from)
             };
             let (words, end) = match self {
                 Self::Words => (other, own),

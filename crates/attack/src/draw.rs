@@ -116,7 +116,7 @@ pub fn attacked(job: &mut Job<'_>, start: &Start, found: &Found) -> Result<Tenso
         }
         Found::Word(embedding) => {
             let mut taught = job.victim.clone();
-            taught.add_word(&embedding.token, embedding.vectors("text_encoder"))?;
+            taught.add_embedding(embedding)?;
             let prompts: Vec<String> = own
                 .iter()
                 .map(|p| job.reworded(p, &embedding.token))

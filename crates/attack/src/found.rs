@@ -6,8 +6,8 @@ use std::{
     path::Path,
 };
 
-use burn::tensor::{Device, Tensor, TensorData};
-use scumble_diffusion::Picture;
+use burn::tensor::{Tensor, TensorData};
+use scumble_diffusion::{Picture, Pipeline};
 use scumble_erase::{Edit, Error, Result};
 use scumble_nn::files::{
     Embedding, EmbeddingLayout, HostTensor, TensorFile, Tensors, read_embedding, write,
@@ -150,11 +150,12 @@ impl Found {
         Ok(name)
     }
 
-    /// Reads what a file of an earlier attack holds.
+    /// Reads what a file of an earlier attack holds, for this model.
     ///
     /// # Errors
     /// If it is not one.
-    pub fn open(path: &Path, width: usize, device: &Device) -> Result<Self> {
+    pub fn open(path: &Path, model: &Pipeline) -> Result<Self> {
+        let (width, device) = (model.token_width(), model.device());
         let bad = |problem: String| Error::from(scumble_nn::Error::file(path, problem));
         let name = path
             .file_name()
@@ -205,7 +206,7 @@ impl Found {
             WEIGHTS => Ok(Self::Weights(Box::new(Edit::open(path)?))),
             _ => Ok(Self::Word(read_embedding(
                 &TensorFile::open(path)?,
-                &[("text_encoder", width)],
+                &model.encoder_widths(),
             )?)),
         }
     }

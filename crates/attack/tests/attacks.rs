@@ -220,7 +220,6 @@ fn findings_are_saved_and_draw_the_same_pictures_again() {
 fn drawn_again(family: &str) {
     let models = models_of(family);
     let folder = tempfile::tempdir().unwrap();
-    let width = models.0.token_width();
     let more = vec![
         ("revive", json!({"probe": "completion", "completions": [0]})),
         ("revive", json!({"probe": "half-noised"})),
@@ -239,7 +238,7 @@ fn drawn_again(family: &str) {
         let attack = Attacked::new(id, &models, options);
         let report = attack.run().unwrap();
         let name = report.found.save(folder.path()).unwrap();
-        let again = Found::open(&folder.path().join(name), width, models.0.device()).unwrap();
+        let again = Found::open(&folder.path().join(name), &models.0).unwrap();
         assert_eq!(all_of(&again), all_of(&report.found), "{id}");
         let replayed = attack
             .with(&mut |job| protocol::replay(again.clone(), job))

@@ -123,10 +123,10 @@ pub(crate) fn add_embeddings(
 ) -> Result<Vec<Value>, Failure> {
     let mut records = Vec::new();
     for path in files {
-        for embedding in embeddings(path, pipeline.text_encoder.config.hidden_size)? {
-            let vectors = embedding.vectors("text_encoder");
+        for embedding in embeddings(path, &pipeline.encoder_widths())? {
+            let vectors = pipeline.side_by_side(&embedding)?;
             pipeline
-                .add_word(&embedding.token, vectors)
+                .add_word(&embedding.token, &vectors)
                 .map_err(|e| Failure::from(e).of(&format!("--embedding {}", path.display())))?;
             let mut hash = blake3::Hasher::new();
             hash.update(embedding.token.as_bytes());
@@ -143,15 +143,14 @@ pub(crate) fn add_embeddings(
 }
 
 /// The embedding in a file, or those that travel in a LoRA.
-fn embeddings(path: &Path, width: usize) -> Result<Vec<Embedding>, Failure> {
+fn embeddings(path: &Path, widths: &[(&str, usize)]) -> Result<Vec<Embedding>, Failure> {
     let kind = identify(path)?.kind;
-    let widths = [("text_encoder", width)];
     if !path.is_dir() {
         let file = TensorFile::open(path)?;
         let found = if kind == Kind::TextualInversion {
-            vec![read_embedding(&file, &widths)?]
+            vec![read_embedding(&file, widths)?]
         } else {
-            read_bundled(&file, &widths)?
+            read_bundled(&file, widths)?
         };
         if !found.is_empty() {
             return Ok(found);
@@ -209,6 +208,15 @@ pub(crate) fn open(
     let name = path.display();
     notes.extend(said.into_iter().map(|note| format!("{name}: {note}")));
     let about = &edit.about;
+    let two_encoders = |family: &str| family.starts_with("stable-diffusion-xl");
+    let own = model.checkpoint.family.name();
+    if !about.family.is_empty() && two_encoders(&about.family) != two_encoders(own) {
+        return Err(failed(format!(
+            "was made on {} ({}), and this model is {own}: an edit stays within its family",
+            about.base, about.family
+        ))
+        .with_hint("erase the concept from this model with the same command"));
+    }
     if !about.base_hash.is_empty() && about.base_hash != model.hash {
         notes.push(format!(
             "{name}: made on {} ({}), not on {} ({}); it is transferred",

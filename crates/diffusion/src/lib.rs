@@ -21,6 +21,7 @@ pub mod samplers;
 pub mod schedule;
 pub mod text;
 pub mod time;
+mod words;
 
 pub use adapters::Adapter;
 pub use conditioning::Conditioning;

@@ -113,7 +113,10 @@ fn a_size_condition_is_for_models_that_take_one() {
     let small = Checkpoint::open(small, &OpenOptions::default()).unwrap();
     let mut small = Pipeline::load(&small, &Device::flex()).unwrap();
     let error = small.set_size_condition(None, [1, 2]).unwrap_err();
-    assert!(error.hint().unwrap().contains("--size-condition"), "{error}");
+    assert!(
+        error.hint().unwrap().contains("--size-condition"),
+        "{error}"
+    );
 }
 
 /// A word in both encoders: what it does is what its vectors do.

@@ -326,6 +326,14 @@ impl Trainable {
             .iter()
             .map(|(name, w)| (name, w.shape.as_slice()))
             .collect();
-        self.pick(tensors.into_iter())
+        let picked = self.pick(tensors.into_iter())?;
+        // ESD's trainer of SDXL leaves the embeddings of time and of added conditioning alone, and
+        // what stands outside the blocks.
+        let whole = matches!(self.name, "esd-u" | "esd-all");
+        if !whole || pipeline.text_encoder_2.is_none() {
+            return Ok(picked);
+        }
+        let inside = |name: &String| name.contains("block") && !name.contains("emb");
+        Ok(picked.into_iter().filter(inside).collect())
     }
 }

@@ -38,7 +38,10 @@ fn closed_forms_bring_the_concepts_rows_to_the_anchors() {
         ("trce", json!({"stages": "closed"})),
         ("speed", json!({})),
         ("oce", json!({})),
-        ("mace", json!({"iterations": 2, "pictures": 2, "sampling_steps": 2})),
+        (
+            "mace",
+            json!({"iterations": 2, "pictures": 2, "sampling_steps": 2}),
+        ),
     ] {
         let concepts = vec![concept("church", Some("cat"), None)];
         let edit = Run::of(method, &model, concepts, options).erase().unwrap();

@@ -227,9 +227,8 @@ fn every_prompt_is_used_on_sdxl() {
 
 fn every_prompt_is_used_on(name: &str, largest_batch: usize) {
     let model = pipeline(name);
-    let takes = |case: &&Case| {
-        name != "sdxl" || named(case.method).unwrap().families().contains(&"sdxl")
-    };
+    let takes =
+        |case: &&Case| name != "sdxl" || named(case.method).unwrap().families().contains(&"sdxl");
     for case in cases().iter().filter(|case| case.prompts).filter(takes) {
         for batch in 1..=largest_batch {
             // Nine examples of a bank, three pictures; sampled anew, a prompt is drawn by chance.

@@ -30,7 +30,6 @@ use scumble_erase::{
     seeds::{draw as epochs, stream},
     snapshot::{Snapshot, Stored},
 };
-use scumble_nn::files::Embedding;
 use serde::{Deserialize, Serialize};
 
 use super::{Attack, as_value};
@@ -265,11 +264,11 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
         told?;
     }
     let numbers: Vec<f32> = word.into_data().iter::<f32>().collect();
-    let vectors = numbers
+    let vectors: Vec<Vec<f32>> = numbers
         .chunks_exact(shape[1])
         .map(<[f32]>::to_vec)
         .collect();
-    let found = Found::Word(Embedding::one(token, vectors));
+    let found = Found::Word(job.victim.embedding(&token, &vectors));
     // One word for all cases.
     let looks = Looks::once(job.cases.len());
     Ok(Outcome {

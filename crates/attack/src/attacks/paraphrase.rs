@@ -233,7 +233,12 @@ fn nearest(job: &Job<'_>, count: usize) -> Vec<String> {
         return Vec::new();
     }
     let all = Vocabulary::of(job.base).read_back(job.base, true);
-    let mean: Tensor<2> = job.base.text_network().vectors(&own).mean_dim(0).transpose();
+    let mean: Tensor<2> = job
+        .base
+        .text_network()
+        .vectors(&own)
+        .mean_dim(0)
+        .transpose();
     let norms = all
         .vectors
         .clone()

@@ -158,7 +158,8 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
                 })
         })
         .collect();
-    let targets = job.base.encode(&prompts).tokens + concept_vector(job, options.sentences) * options.eta;
+    let targets =
+        job.base.encode(&prompts).tokens + concept_vector(job, options.sentences) * options.eta;
     let content = [
         targets.clone().flatten::<1>(0, 2),
         pool.vectors.clone().flatten::<1>(0, 1),

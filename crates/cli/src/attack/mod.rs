@@ -537,8 +537,8 @@ fn carry_out(
     let chosen = (plan.attack.options)(&job, plan.variant)?;
     let came = match &plan.transfer {
         Some(finding) => {
-            let found = Found::open(&finding.file, base.token_width(), base.device())
-                .map_err(|e| Failure::from(e).of("--transfer"))?;
+            let found =
+                Found::open(&finding.file, base).map_err(|e| Failure::from(e).of("--transfer"))?;
             protocol::replay(found, &mut job)
         }
         None => protocol::run(plan.attack, &mut job, plan.variant),

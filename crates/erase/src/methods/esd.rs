@@ -117,6 +117,20 @@ pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Option
         sampling_steps: 50,
         start_guidance: 3.0,
     };
+    // The published trainer of SDXL has settings of its own; its negative guidance of 1 is an eta of
+    // 0 here: the target is the unconditional prediction.
+    let published = if job.pipeline.text_encoder_2.is_some() {
+        let cross = matches!(trainable.name, "esd-x" | "esd-x-strict");
+        Options {
+            lr: if cross { 2e-4 } else { 1e-5 },
+            eta: 0.0,
+            anchor_eta: 0.0,
+            start_guidance: 2.0,
+            ..published
+        }
+    } else {
+        published
+    };
     match variant {
         Variant::Reference => published,
         Variant::Paper => Options {

@@ -92,7 +92,10 @@ impl Method {
             return Ok(());
         }
         if !FAMILIES.contains(&family) {
-            return Err(Error::input(format!("{} does not work on {family}", self.id)));
+            return Err(Error::input(format!(
+                "{} does not work on {family}",
+                self.id
+            )));
         }
         Err(Error::input(format!(
             "{} does not work on {family}: it trains the text encoder, of which {family} has two, and its paper says nothing of them",
