@@ -214,7 +214,7 @@ fn a_case_is_attacked_the_same_alone_and_beside_others() {
 
 #[test]
 fn findings_are_saved_and_draw_the_same_pictures_again() {
-    FAMILIES.map(drawn_again);
+    FAMILIES.into_iter().for_each(drawn_again);
 }
 
 fn drawn_again(family: &str) {

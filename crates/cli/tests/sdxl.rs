@@ -97,7 +97,7 @@ fn an_edit_goes_through_every_form() {
         &format!("--model xl --edit {partial}"),
     );
     assert!(apart(&again, &ours) <= 1);
-    let lora = export("--to lora --rank 8 --output-dir lora.safetensors");
+    let lora = export("--to lora --rank 16 --output-dir lora.safetensors");
     let again = draw(here.path(), "again", &format!("--model xl --lora {lora}"));
     assert!(apart(&again, &ours) <= 2);
 }
