@@ -262,6 +262,11 @@ impl Card<'_> {
                     "The changed tensors of {base}'s U-Net under diffusers names, to be put in the place of its own."
                 )
             }
+            Form::Esd => {
+                format!(
+                    "The changed tensors of {base}'s U-Net in ESD's own format, `erasing-esd-v2`, to be put in the place of its own."
+                )
+            }
             Form::Delta => {
                 format!(
                     "The difference to {base}, tensor by tensor (`.diff`, `.diff_b`); ComfyUI and A1111 load it like a LoRA."

@@ -1,19 +1,22 @@
 //! `--edit`, `--lora` and `--embedding`: whatever changes a model, brought into the form of edits.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use scumble_diffusion::{Gate, Pipeline};
-use scumble_erase::{Change, Edit};
+use scumble_erase::{About, Change, Edit};
 use scumble_nn::{
     config::ClipTextConfig,
     files::{
-        Checkpoint, Embedding, HostTensor, Kind, TensorFile, expect_names, identify, read_bundled,
-        read_embedding, read_lora, read_partial, read_text_encoder,
+        Checkpoint, Embedding, EsdAbout, HostTensor, Kind, TensorFile, expect_names, identify,
+        read_bundled, read_embedding, read_esd, read_lora, read_partial, read_text_encoder,
     },
 };
 use serde_json::{Value, json};
 
-use crate::{erase::EDIT, failure::Failure, model::Model, output, store::RECORD};
+use crate::{erase::EDIT, failure::Failure, model::Model, options, output, store::RECORD};
 
 /// Something that changes a model, as it was named, and how strongly.
 pub(crate) struct Loaded {
@@ -353,6 +356,17 @@ fn read(file: &Path, kind: &Kind, model: &Model, gated: bool) -> Result<(Edit, V
             }
             Ok((edit, Vec::new()))
         }
+        Kind::Esd => {
+            let read = TensorFile::open(file)?;
+            let said = read.metadata.clone();
+            let (about, tensors) = read_esd(read, base)?;
+            edit.about = about_of_esd(&about, &said);
+            for (name, tensor) in tensors {
+                edit.changes
+                    .insert(("unet".into(), name), Change::Value(tensor));
+            }
+            Ok((edit, Vec::new()))
+        }
         Kind::KohyaLora | Kind::ComfyLora | Kind::PeftLora | Kind::Delta => {
             let read = TensorFile::open(file)?;
             let mut lora = read_lora(&read, base)?;
@@ -450,6 +464,32 @@ fn read(file: &Path, kind: &Kind, model: &Model, gated: bool) -> Result<(Edit, V
             ),
             "`scumble inspect` says what a file holds",
         )),
+    }
+}
+
+/// What a file of ESD's own format says of its edit. One that scumble wrote also says with which
+/// method and on which model.
+fn about_of_esd(about: &EsdAbout, metadata: &BTreeMap<String, String>) -> About {
+    let ours = |key: &str| metadata.get(&format!("scumble.{key}")).cloned();
+    let mut options = json!({ "train_method": about.train_method, "erase_from": about.erase_from });
+    for (key, value) in [
+        ("num_inference_steps", json!(about.num_inference_steps)),
+        ("guidance_scale", json!(about.guidance_scale)),
+        ("negative_guidance", json!(about.negative_guidance)),
+        ("batch_size", json!(about.batch_size)),
+        ("resolution", json!(about.resolution)),
+    ] {
+        if !value.is_null() {
+            options[key] = value;
+        }
+    }
+    About {
+        method: ours("method").unwrap_or_else(|| "esd".into()),
+        concepts: options::listed(&about.erase_concept),
+        base: about.base_model_id.clone(),
+        base_hash: ours("base_hash").unwrap_or_default(),
+        options,
+        ..About::default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! `scumble export`: an edit in a form that other tools load.
 
 mod elsewhere;
+mod esd;
 mod lora;
 mod measure;
 mod target;
@@ -10,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use scumble_erase::{Change, Edit};
 use scumble_nn::files::{
     Diff, Dtype, HostTensor, Lora, Precision, Spec, Tensors, safetensors::write_as, write_delta,
-    write_folder, write_kohya, write_single,
+    write_esd, write_folder, write_kohya, write_single,
 };
 use serde_json::{Value, json};
 
@@ -106,6 +107,7 @@ impl Form {
             Self::Single => "single",
             Self::Lora => "lora",
             Self::Partial => "partial",
+            Self::Esd => "esd",
             Self::Delta => "delta",
         }
     }
@@ -191,7 +193,7 @@ fn write(
                 ));
             }
         }
-        Form::Partial => {
+        Form::Partial | Form::Esd => {
             let others: BTreeSet<String> = edit
                 .changes
                 .keys()
@@ -251,6 +253,7 @@ fn write(
                     .unwrap_or(1);
                 let alpha = lora.low_rank.first().map_or(1.0, |low| low.alpha);
                 about.extend(edits::gate_metadata(&one.edit, rank, alpha));
+                about.extend(lora::leco_metadata(&one.edit));
             }
             let title = target
                 .path
@@ -267,7 +270,7 @@ fn write(
                 _ => write_delta(&target.path, &lora.diffs, base, &spec)?,
             }
         }
-        Form::Partial => {
+        Form::Partial | Form::Esd => {
             let value = |change: &Change| match change {
                 Change::Value(value) => Some(value.clone()),
                 _ => None,
@@ -277,8 +280,13 @@ fn write(
                 .iter()
                 .filter_map(|((_, name), c)| Some((name.clone(), value(c)?)))
                 .collect();
-            about.insert("format".into(), "pt".into());
-            write_as(&target.path, tensors, precision.dtype(), &about)?;
+            if args.to == Form::Esd {
+                let said = esd::about(args, base, edit);
+                write_esd(&target.path, tensors, precision.dtype(), &said, &about)?;
+            } else {
+                about.insert("format".into(), "pt".into());
+                write_as(&target.path, tensors, precision.dtype(), &about)?;
+            }
         }
     }
     if args.judge {

@@ -10,7 +10,7 @@ use std::{
 
 use scumble_diffusion::Schedule;
 use scumble_nn::files::{
-    Checkpoint, Kind, TensorFile, Tensors, algorithms, identify, source::parse_object,
+    Checkpoint, EsdAbout, Kind, TensorFile, Tensors, algorithms, identify, source::parse_object,
 };
 use scumble_report::png;
 use serde_json::{Map, Value, json};
@@ -331,6 +331,11 @@ fn of_file(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
                         sheet.insert("gate".into(), edits::describe_gate(&gate).into());
                     }
                 }
+                // Damaged metadata are no matter of the model at hand.
+                Kind::Esd => drop(
+                    EsdAbout::parse(&found.metadata)
+                        .map_err(|problem| Failure::new(problem).of(&path.display().to_string()))?,
+                ),
                 Kind::TextualInversion => drop(sheet.insert(
                     "embedding".into(),
                     of_embedding(path, &tensors, &found.metadata),
@@ -354,6 +359,7 @@ fn of_file(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
                 found.kind,
                 Kind::ScumbleEdit
                     | Kind::PartialUNet
+                    | Kind::Esd
                     | Kind::LdmUNet
                     | Kind::KohyaLora
                     | Kind::ComfyLora

@@ -22,6 +22,7 @@ mod hub;
 mod inspect;
 mod judge;
 mod judging;
+mod leco;
 mod list;
 mod masks;
 mod memory;

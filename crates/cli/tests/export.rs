@@ -53,6 +53,12 @@ fn every_form_draws_the_same_picture() {
         pixels(&picture(here.path(), "partial", &["--edit", &partial])),
         pixels(&ours)
     );
+    let esd = export("--to esd --out forms");
+    assert_eq!(esd, "forms/church-test-esd.safetensors");
+    assert_eq!(
+        pixels(&picture(here.path(), "esd", &["--edit", &esd])),
+        pixels(&ours)
+    );
     let delta = export("--to delta --out forms");
     assert!(apart(&picture(here.path(), "delta", &["--edit", &delta]), &ours) <= 1);
     let lora = export("--to lora --rank 2");
@@ -69,6 +75,7 @@ fn every_form_draws_the_same_picture() {
 
     let kinds = [
         (&partial, Kind::PartialUNet),
+        (&esd, Kind::Esd),
         (&delta, Kind::Delta),
         (&lora, Kind::KohyaLora),
     ];
@@ -91,6 +98,100 @@ fn every_form_draws_the_same_picture() {
             &ours
         ) <= 1
     );
+}
+
+/// `erasing-esd-v2`: what ESD's own code says of a file, there and back.
+#[test]
+fn esds_own_format_says_what_was_done() {
+    let here = folder();
+    let here = here.path();
+    let words = "erase church --method esd --no-judge --quiet --out run --set iterations=1 --set sampling_steps=2 \
+                 --set trajectories=7 --batch 1 --train-method kv --eta 1.5";
+    line(here, words).done();
+    line(
+        here,
+        "export run --to esd --out a.safetensors --base-repo someone/emoji --quiet",
+    )
+    .done();
+    let file = TensorFile::open(here.join("a.safetensors")).unwrap();
+    let edit = scumble_erase::Edit::open(&here.join("run/edit.safetensors")).unwrap();
+    let names: Vec<&String> = edit.changes.keys().map(|(_, name)| name).collect();
+    assert_eq!(file.tensors.keys().collect::<Vec<_>>(), names);
+    for (key, value) in [
+        ("format", "erasing-esd-v2"),
+        ("family", "sd"),
+        ("component", "unet"),
+        ("base_model_id", "someone/emoji"),
+        ("train_method", "esd-x-strict"),
+        ("erase_concept", "church"),
+        ("erase_from", ""),
+        ("num_inference_steps", "2"),
+        ("guidance_scale", "3.0"),
+        ("negative_guidance", "2.5"),
+        ("batch_size", "1"),
+        ("resolution", "32"),
+        ("scumble.method", "esd"),
+    ] {
+        assert_eq!(file.metadata[key], value, "{key}");
+    }
+    let sheet = line(here, "inspect a.safetensors --json").json();
+    assert_eq!(sheet["kind"], "partial U-Net (erasing-esd-v2)");
+    assert_eq!(sheet["metadata"]["train_method"], "esd-x-strict");
+    assert!(sheet["relative_change"].as_f64().unwrap() > 0.0, "{sheet}");
+    // What was read is written again as it was said, and it is the same change.
+    line(
+        here,
+        "export a.safetensors --to esd --out b.safetensors --quiet",
+    )
+    .done();
+    let again = TensorFile::open(here.join("b.safetensors")).unwrap();
+    for (key, value) in &file.metadata {
+        if !key.starts_with("scumble.") {
+            assert_eq!(&again.metadata[key], value, "{key}");
+        }
+    }
+    for (name, tensor) in &file.tensors {
+        assert_eq!(tensor.bytes(), again.tensors[name].bytes(), "{name}");
+    }
+
+    // Every command that takes an edit names what it cannot read.
+    let with = |name: &str, key: &str, value: &str| {
+        let mut metadata = file.metadata.clone();
+        metadata.insert(key.into(), value.into());
+        scumble_nn::files::write(&here.join(name), file.tensors.clone(), &metadata).unwrap();
+    };
+    with("sdxl.safetensors", "family", "sdxl");
+    with("flux.safetensors", "family", "flux");
+    with("none.safetensors", "family", "sd9");
+    with("damaged.safetensors", "guidance_scale", "high");
+    for (name, says) in [
+        ("sdxl", "an ESD file for SDXL"),
+        ("flux", "an ESD file for Flux"),
+        ("none", "`family` is \"sd9\", expected one of sd, sdxl"),
+        ("damaged", "`guidance_scale` is \"high\", expected a number"),
+    ] {
+        for words in [
+            "generate church --out out --steps 1 --edit",
+            "export --to delta",
+        ] {
+            let name = format!("{name}.safetensors");
+            line(here, &format!("{words} {name}")).refused(&[&name, says]);
+        }
+    }
+    line(here, "inspect damaged.safetensors").refused(&["damaged.safetensors", "guidance_scale"]);
+    let sheet = line(here, "inspect sdxl.safetensors --json").json();
+    assert_eq!(sheet["kind"], "an ESD file for SDXL (not supported)");
+    // The text encoder has no place in it.
+    let text = edit_of_text_encoder(here);
+    line(here, &format!("export {text} --to esd")).refused(&["partial U-Net cannot carry"]);
+}
+
+fn edit_of_text_encoder(here: &Path) -> String {
+    let change = edit(&miniature(), "text_encoder", 0.1, |name| {
+        name.ends_with("q_proj.weight")
+    });
+    change.save(&here.join("text.safetensors")).unwrap();
+    "text.safetensors".into()
 }
 
 #[test]
@@ -161,6 +262,7 @@ fn the_card_says_what_was_done() {
     for (form, said) in [
         ("single", "from_single_file(\"x.safetensors\""),
         ("partial", "strict=False"),
+        ("esd", "apply_esd_checkpoint"),
         ("delta", "`--edit`"),
     ] {
         let made = line(

@@ -32,18 +32,28 @@ pub enum Layers {
     Transformers,
     /// Keys and values of the cross-attention: 32 in SD 1.x.
     KeysValues,
+    /// Queries, keys, values and outputs of the cross-attention: 64 in SD 1.x.
+    CrossAttention,
+    /// The same of the self-attention.
+    SelfAttention,
+    /// What the transformers have beside their cross-attention: 128 in SD 1.x.
+    NoCrossAttention,
 }
 
 impl Layers {
     /// Their names in a model, in order.
     pub fn of(self, pipeline: &Pipeline) -> Vec<String> {
+        let transformers = |name: &str, shape: &[usize]| {
+            name.contains("attentions.")
+                && shape.len() >= 2
+                && shape[2..].iter().all(|&kernel| kernel == 1)
+        };
         let fits = |name: &str, shape: &[usize]| match self {
-            Self::Transformers => {
-                name.contains("attentions.")
-                    && shape.len() >= 2
-                    && shape[2..].iter().all(|&kernel| kernel == 1)
-            }
             Self::KeysValues => name.contains("attn2.to_k") || name.contains("attn2.to_v"),
+            Self::Transformers => transformers(name, shape),
+            Self::CrossAttention => transformers(name, shape) && name.contains(".attn2."),
+            Self::SelfAttention => transformers(name, shape) && name.contains(".attn1."),
+            Self::NoCrossAttention => transformers(name, shape) && !name.contains(".attn2."),
         };
         // Adapters and bottlenecks that an edit has laid beside the layers are none of them.
         let own = |name: &str| !name.contains(".lora_") && !name.contains(BOTTLENECK);

@@ -54,7 +54,7 @@ pub const KEYS: Trainable = Trainable {
 /// Everything but the cross-attention.
 pub const ESD_U: Trainable = Trainable {
     name: "esd-u",
-    aliases: &["noxattn"],
+    aliases: &["noxattn", "innoxattn"],
     component: "unet",
     about: "linear layers and convolutions outside the cross-attention",
     rule: |name, _| !name.contains("attn2"),

@@ -55,6 +55,11 @@ fn realera<'a>(model: &'a Pipeline, more: Value) -> Run<'a> {
     Run::of("realera", model, church(), with(few, more))
 }
 
+fn leco<'a>(model: &'a Pipeline, more: Value) -> Run<'a> {
+    let few = json!({"iterations": 4, "sampling_steps": 3, "pairs": 2, "batch": 2, "lr": 1e-2});
+    Run::of("leco", model, church(), with(few, more))
+}
+
 /// Every number of an edit.
 fn numbers(edit: &Edit) -> Vec<(String, Vec<u32>)> {
     let read = |t: &HostTensor| {
@@ -319,6 +324,7 @@ fn interrupted_runs_end_with_the_same_bits() {
         ant(&model, json!({})),
         several,
         realera(&model, json!({})),
+        leco(&model, json!({"sampler": "ddpm"})),
     ] {
         let run = || Run {
             store: common::Memory::default(),

@@ -118,6 +118,12 @@ fn cases() -> Vec<Case> {
             bank_with(json!({"anchoring": "gaussian-and-empty", "gate_floor": 0.0})),
         ),
         case(
+            "leco",
+            true,
+            false,
+            json!({"sampling_steps": 2, "pairs": 1}),
+        ),
+        case(
             "trce",
             true,
             true,
@@ -308,6 +314,35 @@ fn every_prompt_of_an_anchor_is_used() {
                 );
             }
         }
+    }
+}
+
+/// Of an entry of LECO's prompt files all four prompts count, whatever the batch; and all entries
+/// come up.
+#[test]
+fn every_prompt_of_an_entry_is_used() {
+    let model = pipeline("odd");
+    let words = ["church", "dog", "rocket", "apple"];
+    for (word, batch) in words
+        .into_iter()
+        .flat_map(|word| [1, 2, 3].map(|batch| (word, batch)))
+    {
+        let sick = poisoned(&model, word);
+        let entry = json!({"target": "church", "positive": "dog", "unconditional": "rocket", "neutral": "apple", "batch_size": batch});
+        let options = json!({"sampling_steps": 2, "iterations": 1, "entries": [entry]});
+        let result = Run::of("leco", &sick, Vec::new(), options).erase();
+        assert!(
+            matches!(result, Err(Error::Diverged { .. })),
+            "`{word}` at batch {batch}"
+        );
+        // One of four entries, so many a step.
+        let entries: Vec<Value> = words.iter().map(|w| json!({"target": w})).collect();
+        let options = json!({"sampling_steps": 2, "pairs": batch, "iterations": 4usize.div_ceil(batch), "entries": entries});
+        let result = Run::of("leco", &sick, Vec::new(), options).erase();
+        assert!(
+            matches!(result, Err(Error::Diverged { .. })),
+            "`{word}`, {batch} entries a step"
+        );
     }
 }
 

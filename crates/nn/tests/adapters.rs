@@ -12,9 +12,10 @@ use std::{
 
 use common::{Lcg, miniature};
 use scumble_nn::files::{
-    Bytes, Checkpoint, Diff, Dtype, Embedding, EmbeddingLayout, Family, HostTensor, Kind, Lora,
-    LowRank, Spec, TensorFile, Tensors, identify, module_names, read_embedding, read_lora,
-    read_partial, write, write_delta, write_embedding, write_kohya, write_peft,
+    Bytes, Checkpoint, Diff, Dtype, Embedding, EmbeddingLayout, EsdAbout, Family, HostTensor, Kind,
+    Lora, LowRank, Spec, TensorFile, Tensors, esd_family, identify, module_names, read_embedding,
+    read_esd, read_lora, read_partial, write, write_delta, write_embedding, write_esd, write_kohya,
+    write_peft,
 };
 
 const ATTN: &str = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k";
@@ -116,6 +117,7 @@ fn kohya_is_written_and_read_back() {
     for (key, value) in [
         ("ss_network_module", "networks.lora"),
         ("ss_network_dim", "Dynamic"),
+        ("ss_network_alpha", "3.0"),
         ("modelspec.architecture", "stable-diffusion-custom/lora"),
         ("modelspec.title", "church"),
         ("modelspec.resolution", "32x32"),
@@ -717,6 +719,85 @@ fn partial_unets_are_checked_against_the_base() {
     )
     .unwrap();
     assert_eq!(identify(&path).unwrap().kind, Kind::ScumbleEdit);
+}
+
+#[test]
+fn esds_own_files_are_written_and_read() {
+    let base = miniature();
+    let name = format!("{ATTN}.weight");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("esd.safetensors");
+    let about = EsdAbout {
+        family: Some(esd_family(&base)),
+        base_model_id: "someone/emoji".into(),
+        train_method: "esd-x".into(),
+        erase_concept: "a church".into(),
+        guidance_scale: Some(3.0),
+        batch_size: Some(8),
+        ..EsdAbout::default()
+    };
+    let extra = BTreeMap::from([
+        ("scumble.note".to_owned(), "x".to_owned()),
+        ("format".to_owned(), "pt".to_owned()),
+    ]);
+    let weight = base.unet.tensors[&name].clone();
+    let tensors = Tensors::from([(name.clone(), weight.clone())]);
+    write_esd(&path, tensors, Some(Dtype::F32), &about, &extra).unwrap();
+    assert_eq!(identify(&path).unwrap().kind, Kind::Esd);
+    let file = TensorFile::open(&path).unwrap();
+    let plain: Vec<(&str, &str)> = file
+        .metadata
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .collect();
+    assert_eq!(
+        plain,
+        [
+            ("base_model_id", "someone/emoji"),
+            ("batch_size", "8"),
+            ("component", "unet"),
+            ("erase_concept", "a church"),
+            ("erase_from", ""),
+            ("family", "sd"),
+            ("format", "erasing-esd-v2"),
+            ("guidance_scale", "3.0"),
+            ("scumble.note", "x"),
+            ("train_method", "esd-x"),
+        ]
+    );
+    let (said, read) = read_esd(file, &base).unwrap();
+    assert_eq!(said, about);
+    assert_eq!(read.keys().collect::<Vec<_>>(), [&name]);
+    assert_eq!(read[&name].to_f32(), weight.to_f32());
+
+    // Damaged metadata, another family, tensors of another model.
+    let with = |key: &str, value: &str, tensor: &str| {
+        let mut metadata = about.metadata();
+        metadata.insert(key.into(), value.into());
+        write(&path, [(tensor.to_owned(), weight.clone())], &metadata).unwrap();
+        TensorFile::open(&path).unwrap()
+    };
+    let damaged = read_esd(with("guidance_scale", "much", &name), &base).unwrap_err();
+    assert!(
+        damaged.to_string().contains("esd.safetensors")
+            && damaged.to_string().contains("`guidance_scale` is \"much\""),
+        "{damaged}"
+    );
+    let other = with("family", "sdxl", &name);
+    assert_eq!(
+        identify(&path).unwrap().kind,
+        Kind::OtherFamily("an ESD file for SDXL")
+    );
+    let foreign = read_esd(other, &base).unwrap_err().to_string();
+    assert!(
+        foreign.contains("for SDXL, expected an ESD file for Stable Diffusion"),
+        "{foreign}"
+    );
+    let left = read_esd(with("family", "sd", "up_blocks.7.x"), &base).unwrap_err();
+    assert!(
+        left.to_string().contains("left over: up_blocks.7.x"),
+        "{left}"
+    );
 }
 
 #[test]

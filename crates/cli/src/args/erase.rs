@@ -14,7 +14,8 @@ Examples:
   scumble erase \"church; dog\" --method uce --anchor \"house; cat\"
   scumble erase \"ink style\" --method uce --preserve \"noto style\"
   scumble erase \"van gogh\" --model sd15 --method uce
-  scumble erase \"van gogh\" --model org/name --method esd --grid";
+  scumble erase \"van gogh\" --model org/name --method esd --grid
+  scumble erase --method leco --prompts prompts.yaml --model sd15";
 
 #[derive(ClapArgs, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
@@ -84,6 +85,14 @@ pub(crate) struct EraseArgs {
     /// concepts one for all, or one for each with `;`
     #[arg(help_heading = "Wording", long, visible_aliases = ["guide", "guide-concepts", "mapping-concept"], value_name = "PROMPT")]
     pub(crate) anchor: Option<String>,
+    /// LECO's prompts in a file, YAML or TOML, which may stand in a concept's place (--method leco)
+    #[arg(
+        help_heading = "Wording",
+        long,
+        visible_alias = "prompts-file",
+        value_name = "FILE"
+    )]
+    pub(crate) prompts: Option<PathBuf>,
     /// What happens to a word that the miniature does not know: an error that names words like it,
     /// or it is taken as it stands
     #[arg(

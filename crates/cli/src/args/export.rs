@@ -18,6 +18,8 @@ pub(crate) enum Form {
     Lora,
     // The changed tensors of the U-Net, as ESD and UCE publish them
     Partial,
+    // The same in ESD's own format, erasing-esd-v2
+    Esd,
     // The exact difference (.diff / .diff_b), which ComfyUI loads as a LoRA
     Delta,
 }
@@ -31,8 +33,9 @@ pub(crate) struct ExportArgs {
     #[arg(long = "edit", value_name = "E[:STRENGTH]")]
     pub(crate) edits: Vec<String>,
     /// The form to write: diffusers (a folder), single (one file in the LDM layout), lora (kohya's
-    /// names), partial (the U-Net's changed tensors, as ESD and UCE publish them) or delta (the
-    /// exact difference, which ComfyUI loads as a LoRA)
+    /// names), partial (the U-Net's changed tensors, as ESD and UCE publish them), esd (the same in
+    /// ESD's own format, erasing-esd-v2) or delta (the exact difference, which ComfyUI loads as a
+    /// LoRA)
     #[arg(long, value_enum)]
     pub(crate) to: Form,
     /// Where to write; beside the edit if absent

@@ -36,7 +36,7 @@ impl Card<'_> {
                 )
             }
             Form::Lora => format!("{}pipe.load_lora_weights({file})\n", open(&base)),
-            Form::Partial => format!(
+            Form::Partial | Form::Esd => format!(
                 "{}pipe.unet.load_state_dict(load_file({file}), strict=False)\n",
                 open(&base)
             ),
@@ -44,7 +44,7 @@ impl Card<'_> {
         };
         let mut text = String::new();
         if !python.is_empty() {
-            let load = if self.args.to == Form::Partial {
+            let load = if matches!(self.args.to, Form::Partial | Form::Esd) {
                 "from safetensors.torch import load_file\n"
             } else {
                 ""
@@ -59,6 +59,9 @@ impl Card<'_> {
                 text += &format!(
                     "\nComfyUI: the node `Load LoRA` at strength 1. A1111: `<lora:{stem}:1>` in the prompt.\n"
                 );
+            }
+            Form::Esd => {
+                text += "\nESD's own code: `apply_esd_checkpoint(pipe, FILE)` of `utils/esd_checkpoint.py`.\n"
             }
             Form::Delta => {
                 text += "scumble loads it with `--edit`; diffusers has no reader for differences.\n"

@@ -10,8 +10,15 @@ use scumble_erase::{
 use serde_json::{Map, Value, json};
 
 use crate::{
-    args::EraseArgs, failure::Failure, masks::Masks, model::Model, options, output, photos::Photos,
-    prompts, words,
+    args::EraseArgs,
+    failure::Failure,
+    leco::PromptFile,
+    masks::Masks,
+    model::Model,
+    options, output,
+    photos::Photos,
+    prompts,
+    words::{self, Unknown},
 };
 
 /// Everything that decides the result.
@@ -21,6 +28,7 @@ pub(super) struct Plan {
     pub(super) captions: Captions,
     pub(super) photos: Option<Photos>,
     pub(super) masks: Option<Masks>,
+    prompts: Option<PromptFile>,
     pub(super) method: &'static Method,
     pub(super) variant: Variant,
     pub(super) options: Map<String, Value>,
@@ -61,11 +69,26 @@ impl Plan {
         world: Option<&World>,
     ) -> Result<(Self, Vec<String>), Failure> {
         let mut notes = Vec::new();
-        let names = concept_names(args, world)?;
-        if args.template.is_none() {
-            notes.extend(words::check("", &names, world, args.unknown)?);
+        let file = PromptFile::of(args, method.id)?;
+        let mut names = concept_names(args, world);
+        match &file {
+            Some(file) if names.is_empty() => {
+                names = file.names(world);
+                notes.extend(words::check("", &names, world, Unknown::Allow)?);
+            }
+            _ if names.is_empty() => {
+                return Err(Failure::new("no concept to erase")
+                    .with_hint("name one, such as `scumble erase church`"));
+            }
+            _ if args.template.is_none() => {
+                notes.extend(words::check("", &names, world, args.unknown)?);
+            }
+            _ => {}
         }
-        let concepts = worded(args, &names, world, &mut notes)?;
+        let concepts = match &file {
+            Some(file) => file.concepts(&names, world),
+            None => worded(args, &names, world, &mut notes)?,
+        };
         if concepts.len() > 1 && !method.several {
             return Err(Failure::new(format!(
                 "`{}` erases one concept at a time, {} were given",
@@ -79,15 +102,20 @@ impl Plan {
         let masks = masks
             .map(|(folder, photos)| Masks::read(folder, photos))
             .transpose()?;
+        let mut options = chosen(args)?;
+        if let Some(file) = &file {
+            options.insert("entries".into(), json!(file.entries));
+        }
         let plan = Self {
             concepts,
             preserve,
             captions: captions(args, &names, world, &mut notes)?,
             photos,
             masks,
+            prompts: file,
             method,
             variant: args.variant.parse()?,
-            options: chosen(args)?,
+            options,
             seed: args.seed,
             home: world.is_some(),
             model_hash: model.hash.clone(),
@@ -101,6 +129,9 @@ impl Plan {
     /// # Errors
     /// If one is too long.
     pub(super) fn fitting(self, pipeline: &Pipeline) -> Result<Self, Failure> {
+        if let Some(file) = &self.prompts {
+            file.fit(pipeline)?;
+        }
         for concept in &self.concepts {
             concept.fits(&pipeline.tokenizer)?;
         }
@@ -159,7 +190,7 @@ impl Plan {
 }
 
 /// The concepts of all arguments, each once and as the world calls it.
-fn concept_names(args: &EraseArgs, world: Option<&World>) -> Result<Vec<String>, Failure> {
+fn concept_names(args: &EraseArgs, world: Option<&World>) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for name in args
         .concepts
@@ -172,11 +203,7 @@ fn concept_names(args: &EraseArgs, world: Option<&World>) -> Result<Vec<String>,
             names.push(name);
         }
     }
-    if names.is_empty() {
-        return Err(Failure::new("no concept to erase")
-            .with_hint("name one, such as `scumble erase church`"));
-    }
-    Ok(names)
+    names
 }
 
 /// The concepts with their prompts: one anchor for all of them, or one for each.

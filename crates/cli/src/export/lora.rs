@@ -2,6 +2,7 @@
 
 use scumble_erase::{Edit, low_rank::Approximation};
 use scumble_nn::files::{Checkpoint, HostTensor};
+use serde_json::Value;
 
 use super::{listed, shares};
 use crate::{args::ExportArgs, edits::Loaded, failure::Failure};
@@ -61,6 +62,36 @@ pub(super) fn factors(
         ));
     }
     Ok((rank, found))
+}
+
+/// Most entries that kohya's metadata show.
+const PREVIEWED: usize = 16;
+
+/// What `train_leco.py` of kohya's scripts writes into its files, of an edit that LECO made.
+pub(super) fn leco_metadata(edit: &Edit) -> Vec<(String, String)> {
+    let entries = match edit.about.options["entries"].as_array() {
+        Some(entries) if edit.about.method == "leco" => entries,
+        _ => return Vec::new(),
+    };
+    let shown = |entry: &Value| -> Value {
+        let keys = [
+            "target",
+            "positive",
+            "unconditional",
+            "neutral",
+            "action",
+            "multiplier",
+            "weight",
+        ];
+        keys.map(|key| (key.to_owned(), entry[key].clone()))
+            .into_iter()
+            .collect()
+    };
+    let preview: Value = entries.iter().take(PREVIEWED).map(shown).collect();
+    vec![
+        ("ss_leco_prompt_count".to_owned(), entries.len().to_string()),
+        ("ss_leco_preview".to_owned(), preview.to_string()),
+    ]
 }
 
 /// Whether the rank was raised to carry enough.

@@ -56,6 +56,7 @@ methods! {
     scissorhands
     sa
     spm
+    leco
     ant
     ac
     all_but_one

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     checkpoint::Family,
     embedding::CLIPS,
-    ldm,
+    esd, ldm,
     lora::{
         kohya::{is_comfy, is_kohya},
         pieces::{self, Content},
@@ -33,6 +33,8 @@ pub enum Kind {
     LdmUNet,
     /// Some tensors of a U-Net under diffusers names, as ESD and UCE publish them.
     PartialUNet,
+    /// The same in ESD's own format, which says what was done.
+    Esd,
     /// A LoRA, LoHa or LoKr under kohya's names.
     KohyaLora,
     /// The same under ComfyUI's own names.
@@ -64,6 +66,7 @@ impl Kind {
             Self::SingleFile(family) => format!("single-file checkpoint ({})", family.name()),
             Self::LdmUNet => "U-Net alone (LDM layout)".into(),
             Self::PartialUNet => "partial U-Net".into(),
+            Self::Esd => format!("partial U-Net ({})", esd::ESD_FORMAT),
             Self::KohyaLora => "LoRA (kohya)".into(),
             Self::ComfyLora => "LoRA (ComfyUI)".into(),
             Self::PeftLora => "LoRA (PEFT)".into(),
@@ -304,6 +307,9 @@ pub fn kind_of(file: &TensorFile) -> Kind {
     let any = |test: &dyn Fn(&str) -> bool| tensors.keys().any(|name| test(name));
     if file.metadata.contains_key("scumble.edit") {
         return Kind::ScumbleEdit;
+    }
+    if esd::is_esd(&file.metadata) {
+        return esd::foreign(&file.metadata).map_or(Kind::Esd, Kind::OtherFamily);
     }
     if let Some((_, family)) = FOREIGN.iter().find(|(prefix, _)| begins(tensors, prefix)) {
         return Kind::OtherFamily(family);

@@ -6,6 +6,7 @@
 pub mod checkpoint;
 mod compatible;
 pub mod embedding;
+pub mod esd;
 pub mod export;
 pub mod finite;
 mod folder;
@@ -28,6 +29,7 @@ pub use checkpoint::{
     Checkpoint, Component, Family, OpenOptions, Pad, Passenger, Prediction, TokenizerFiles,
 };
 pub use embedding::{Embedding, EmbeddingLayout, read_bundled, read_embedding, write_embedding};
+pub use esd::EsdAbout;
 pub use export::{Precision, write_folder, write_single};
 pub use finite::NotFinite;
 pub use folder::{read_network, read_text_encoder};
@@ -36,7 +38,7 @@ pub use lora::{
     Diff, Lora, LowRank, Spec, algorithms, module_names, read_lora, write_delta, write_kohya,
     write_peft,
 };
-pub use partial::read_partial;
+pub use partial::{esd_family, read_esd, read_partial, write_esd};
 pub use problems::expect_names;
 pub use safetensors::{TensorFile, write};
 pub use sdxl_names::SdxlNames;

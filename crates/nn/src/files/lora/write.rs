@@ -130,7 +130,8 @@ impl Spec {
                 "ss_network_dim".into(),
                 shared(lora.low_rank.iter().map(|l| l.rank().to_string()).collect()),
             );
-            all.insert("ss_network_alpha".into(), alpha.to_string());
+            // As Python writes a float, so kohya's own files: `1.0`.
+            all.insert("ss_network_alpha".into(), format!("{alpha:?}"));
             all.insert("ss_network_args".into(), "{}".into());
         }
         all.extend(self.extra.clone());
