@@ -403,7 +403,7 @@ fn read(file: &Path, kind: &Kind, model: &Model, gated: bool) -> Result<(Edit, V
                 ));
             }
             let wanted = base
-                .text_encoder
+                .component("text_encoder")?
                 .tensors
                 .iter()
                 .map(|(name, t)| (name.clone(), t.shape().to_vec()))

@@ -414,7 +414,7 @@ fn edits_in_every_form_change_the_picture() {
     let edited = change.apply(&base, 1.0).unwrap();
     write(
         text.join("model.safetensors"),
-        edited.components["text_encoder"].tensors,
+        edited.components["text_encoder"].tensors.clone(),
         &none,
     )
     .unwrap();
