@@ -387,7 +387,8 @@ fn differences_and_other_algebras_reach_the_second_encoder() {
 #[test]
 fn a_lora_of_another_family_is_refused_and_says_which() {
     let (sdxl, sd, mut rng) = (tiny(), miniature(), Lcg(2));
-    let mut pair = |key: &str, width: usize| {
+    let pair = |key: &str, width: usize| {
+        let mut rng = Lcg(7);
         file([
             (
                 format!("{key}.lora_down.weight"),
