@@ -740,7 +740,7 @@ fn esds_own_files_are_written_and_read() {
         ("scumble.note".to_owned(), "x".to_owned()),
         ("format".to_owned(), "pt".to_owned()),
     ]);
-    let weight = base.unet.tensors[&name].clone();
+    let weight = base.components["unet"].tensors[&name].clone();
     let tensors = Tensors::from([(name.clone(), weight.clone())]);
     write_esd(&path, tensors, Some(Dtype::F32), &about, &extra).unwrap();
     assert_eq!(identify(&path).unwrap().kind, Kind::Esd);

@@ -21,7 +21,7 @@
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{
+use scumble_diffusion::{Conditioning, 
     Denoiser, Noise, Pipeline, Timestep, TorchRng,
     guidance::guided,
     samplers::{Progress, Run, Sampler, Step},
@@ -37,7 +37,7 @@ use crate::{
     error::{Error, Result},
     job::{Event, Job},
     lora::{self, LORA, Layers},
-    methods::{Method, Variant, esd::select},
+    methods::{Method, Variant},
     noised::squared_error,
     seeds::{draw, stream},
     train::{LrSchedule, Train, train},
@@ -596,7 +596,7 @@ fn settled(entry: Entry, own: [usize; 2], batch: usize, miniature: bool) -> Entr
 /// The entries' prompts, encoded once.
 struct Prompts {
     /// One row for each distinct prompt.
-    encoded: Tensor<3>,
+    encoded: Conditioning,
     /// The rows of each entry's target, positive, unconditional and neutral prompt.
     rows: Vec<[usize; 4]>,
 }
@@ -631,7 +631,7 @@ impl Prompts {
             .iter()
             .flat_map(|&kind| entries.iter().map(move |&i| self.rows[i][kind]))
             .collect();
-        Context::from(select(&self.encoded, &rows))
+        Context::from(self.encoded.select(&rows))
     }
 }
 
