@@ -64,6 +64,48 @@ fn nothing_is_left_unfinished() {
 }
 
 #[test]
+fn every_file_of_the_bench_has_a_row() {
+    let bench = root().join("bench");
+    let readme = fs_err::read_to_string(bench.join("README.md")).unwrap();
+    let (head, _) = readme.split_once("\n## ").unwrap();
+    let mut rows = BTreeMap::new();
+    let mut problems = Vec::new();
+    for line in head.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let place = cells[0].trim_matches('`').to_owned();
+        if cells.len() != 4 || cells[1].is_empty() || cells[3].is_empty() {
+            problems.push(format!(
+                "{place}: expected | file | what it shows | needs | last run |, found {line}"
+            ));
+        }
+        if !bench.join(&place).exists() {
+            problems.push(format!("{place}: it has a row, and does not exist"));
+        }
+        if rows.insert(place.clone(), ()).is_some() {
+            problems.push(format!("{place}: it has two rows"));
+        }
+    }
+    // A row that ends with a slash speaks for a folder.
+    let listed = |file: &str| {
+        rows.keys()
+            .any(|row| row == file || row.ends_with('/') && file.starts_with(row.as_str()))
+    };
+    let files: Vec<String> = files()
+        .iter()
+        .filter_map(|path| Some(name(path).strip_prefix("bench/")?.to_owned()))
+        .filter(|file| file != "README.md" && !file.contains("__pycache__"))
+        .collect();
+    assert!(files.len() > 40, "only {} files in bench/", files.len());
+    problems.extend(
+        files
+            .iter()
+            .filter(|file| !listed(file))
+            .map(|file| format!("{file}: it has no row in bench/README.md")),
+    );
+    none(problems);
+}
+
+#[test]
 fn every_crate_says_what_it_is() {
     let mut problems = Vec::new();
     for entry in fs_err::read_dir(root().join("crates")).unwrap() {

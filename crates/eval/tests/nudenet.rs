@@ -1,8 +1,8 @@
 //! NudeNet 3.4.2, box for box as its own Python. Its network is AGPL and stays the user's:
 //! `SCUMBLE_NUDENET` names the wheel's `320n.onnx`, and without it these tests say that they skip.
 //!
-//! `SCUMBLE_NUDENET_PARITY` may name a folder of PNGs with the boxes that bench/nudenet_parity
-//! recorded for them.
+//! `SCUMBLE_NUDENET_PARITY` may name a folder of PNGs with the boxes that
+//! bench/parity/nudenet_parity recorded for them.
 
 #![expect(
     clippy::unwrap_used,

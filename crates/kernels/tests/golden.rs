@@ -1,6 +1,6 @@
 //! Results and gradients against PyTorch's, computed there in f64
-//! (`bench/make_golden_operations.py`), and gradients against finite differences, over shapes that
-//! are not round.
+//! (`bench/golden/make_golden_operations.py`), and gradients against finite differences, over
+//! shapes that are not round.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -140,8 +140,8 @@ pub struct Method {
     pub preserves: bool,
     /// Whether it learns from pictures, which the user may give.
     pub pictures: bool,
-    /// Seconds for `church` on the miniature, without the judging (2 cores; bench/methods measures
-    /// it).
+    /// Seconds for `church` on the miniature, without the judging (2 cores;
+    /// bench/study/methods measures it).
     pub seconds: Option<f64>,
     /// Peak memory of that run, in MiB.
     pub peak_mb: Option<f64>,

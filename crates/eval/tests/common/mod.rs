@@ -9,7 +9,8 @@ use scumble_nn::{
     files::{HostTensor, Tensors},
 };
 
-/// The numbers of bench/formula.py: uniform in [-1, 1) by a hash of the name and the position.
+/// The numbers of bench/golden/formula.py: uniform in [-1, 1) by a hash of the name and the
+/// position.
 pub(crate) fn uniform(name: &str, count: usize) -> impl Iterator<Item = f32> {
     let seed = name.bytes().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)

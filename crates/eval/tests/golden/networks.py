@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 ~/scumble-bench/bin/python crates/eval/tests/golden/networks.py
 
 prints the literals of tests/lpips.rs, tests/inception.rs, tests/detectors.rs, tests/nudenet.rs and tests/structure.rs. Made with torch 2.15.0, torchvision 0.29.2, lpips 0.1.4,
-pytorch-fid 0.3.0, clean-fid 0.1.35, transformers 5.23.0, nudenet 3.4.2, onnx 1.23.2; `onnx` also writes classifier.onnx and yolo.onnx. The formula is bench/formula.py's; ../common/mod.rs says how weights are scaled.
+pytorch-fid 0.3.0, clean-fid 0.1.35, transformers 5.23.0, nudenet 3.4.2, onnx 1.23.2; `onnx` also writes classifier.onnx and yolo.onnx. The formula is bench/golden/formula.py's; ../common/mod.rs says how weights are scaled.
 """
 import math
 import pathlib
