@@ -204,7 +204,7 @@ def check_all(args):
                 moved, says = check(kind, path, args, work, expected)
                 if expected is None and kind in ('folder', 'single'):
                     expected = weights(LOADERS[kind](path, args.base))
-            except (Wrong, RuntimeError) as problem:
+            except (Wrong, RuntimeError, ValueError, KeyError) as problem:
                 print(f'{name}: WRONG: {problem}', flush=True)
                 status = 1
                 continue
@@ -243,10 +243,10 @@ def examples(base, folder):
     single = sdxl_models.single_file(tensors, spec)
     short_file = dict(list(single.items())[:-1])
     files = {'single': single, 'kohya': kohya, 'peft': peft, 'partial': partial, 'misspelt': misspelt, 'sksword':
-             {k: torch.randn(2, v, generator=g) for k, v in widths.items()}, 'narrow': narrow, 'short': short_file}
+             {k: torch.randn(2, v, generator=g) for k, v in widths.items()}, 'sksnarrow': narrow, 'short': short_file}
     for name, content in files.items():
         save_file({k: v.contiguous().clone() for k, v in content.items()}, f'{folder}/{name}.safetensors')
-    return {'misspelt', 'narrow', 'short'}
+    return {'misspelt', 'sksnarrow', 'short'}
 
 
 def self_test(args):
@@ -264,7 +264,7 @@ def self_test(args):
                     asked, _ = asked_of(kind, path, args.base)
                     drawn[name] = picture(LOADERS[kind](path, args.base), asked, f'{folder}/{name}.png')
                 fine = name not in refused and moved > 2 * args.most
-            except (Wrong, RuntimeError) as problem:
+            except (Wrong, RuntimeError, ValueError, KeyError) as problem:
                 fine, says = name in refused, f'refused: {str(problem)[:150]}'
             print(f'{kind or "?":8} {name}: {says}: {"as it has to be" if fine else "NOT AS IT HAS TO BE"}', flush=True)
             good &= fine

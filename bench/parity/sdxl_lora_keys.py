@@ -79,7 +79,11 @@ def by_comfy(path, files):
     out = {}
     for file in files:
         ear = listen()
-        patches = comfy.lora.load_lora(comfy.lora_convert.convert_lora(load_file(file)), names)
+        try:
+            patches = comfy.lora.load_lora(comfy.lora_convert.convert_lora(load_file(file)), names)
+        except KeyError as missing:
+            out[file] = 0, [f'{missing} (missing, ComfyUI stops at it)']
+            continue
         nowhere = [f'{key} (no such tensor)' for key in patches if (key if isinstance(key, str) else key[0]) not in places]
         out[file] = len(patches), ear.heard + nowhere
     return out
@@ -145,8 +149,9 @@ def examples(folder):
                      'text_encoder_2': 'text_encoders.clip_g.transformer.'}[component]
             comfy |= {f'{where}{old}.lora_A.weight': down, f'{where}{old}.lora_B.weight': up}
     wrong = dict(flat)
-    key = next(k for k in flat if k.endswith('.lora_down.weight'))
-    wrong[key.replace('_attn', '_atn')] = wrong.pop(key)
+    module = next(iter(flat)).split('.')[0]
+    for key in [key for key in flat if key.startswith(f'{module}.')]:
+        wrong[key.replace('_attn', '_atn')] = wrong.pop(key)
     # Names of diffusers' blocks behind kohya's prefix, as some trainers of SDXL write them.
     half = {k: v for k, v in dotted.items() if k.startswith('unet.')}
     mixed = {}
