@@ -297,8 +297,8 @@ impl Entry {
                 format!("is {n}, expected 1 to {MOST_EXAMPLES}"),
             ));
         }
-        let sides = self.resolution.into_iter().flatten();
-        for side in sides.filter(|side| !(1..=LONGEST_SIDE).contains(side)) {
+        let mut sides = self.resolution.into_iter().flatten();
+        if let Some(side) = sides.find(|side| !(1..=LONGEST_SIDE).contains(side)) {
             let problem = format!("is {side}, expected 1 to {LONGEST_SIDE} pixels");
             return Some(("resolution", problem));
         }
