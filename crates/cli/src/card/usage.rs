@@ -24,15 +24,19 @@ impl Card<'_> {
                 .repository()
                 .unwrap_or_else(|| format!("FOLDER OF {base}")),
         );
+        let pipeline = match self.model.checkpoint.family {
+            Family::Sdxl => "StableDiffusionXLPipeline",
+            Family::Sd1 | Family::Sd2 | Family::Custom => "StableDiffusionPipeline",
+        };
         // Without the dtype a folder of mixed ones stays mixed, and does not compute.
         let open = |what: &str| {
-            format!("pipe = StableDiffusionPipeline.from_pretrained({what}, torch_dtype={dtype})\n")
+            format!("pipe = {pipeline}.from_pretrained({what}, torch_dtype={dtype})\n")
         };
         let python = match self.args.to {
             Form::Diffusers => open("\"THIS FOLDER\""),
             Form::Single => {
                 format!(
-                    "pipe = StableDiffusionPipeline.from_single_file({file}, config={base}, torch_dtype={dtype})\n"
+                    "pipe = {pipeline}.from_single_file({file}, config={base}, torch_dtype={dtype})\n"
                 )
             }
             Form::Lora => format!("{}pipe.load_lora_weights({file})\n", open(&base)),
@@ -51,7 +55,7 @@ impl Card<'_> {
             };
             let prompt = quoted(self.concepts.first().map_or("a prompt", String::as_str));
             text += &format!(
-                "```python\nimport torch\nfrom diffusers import StableDiffusionPipeline\n{load}\n{python}image = pipe({prompt}).images[0]\n```\n"
+                "```python\nimport torch\nfrom diffusers import {pipeline}\n{load}\n{python}image = pipe({prompt}).images[0]\n```\n"
             );
         }
         match self.args.to {

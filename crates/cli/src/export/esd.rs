@@ -47,7 +47,16 @@ pub(super) fn about(args: &ExportArgs, base: &Checkpoint, edit: &Edit) -> EsdAbo
 
 /// The side of a base's own pictures.
 fn own_side(base: &Checkpoint) -> Option<usize> {
-    let vae = VaeConfig::read(std::path::Path::new("vae"), &base.component("vae").ok()?.config).ok()?;
-    let side = base.component("unet").ok()?.config.get("sample_size")?.as_u64()?;
+    let vae = VaeConfig::read(
+        std::path::Path::new("vae"),
+        &base.component("vae").ok()?.config,
+    )
+    .ok()?;
+    let side = base
+        .component("unet")
+        .ok()?
+        .config
+        .get("sample_size")?
+        .as_u64()?;
     usize::try_from(side).ok()?.checked_mul(vae.factor())
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Of, Prediction, Refusal, Schedule, Spacing,
-    options::{passed_over, reads, unmet},
+    options::{ZERO_TERMINAL_SNR, passed_over, reads, unmet},
 };
 use crate::{
     error::{Error, Result},
@@ -215,7 +215,8 @@ impl Schedule {
         let refusals: Vec<Refusal> = Sampler::ALL.into_iter().filter_map(refusal).collect();
         // A schedule without signal at its end is the model's, not its sampler's: it was trained
         // that way, whichever sampler draws.
-        let zero_snr = own.is_none_or(|own| reads(own, ZERO_SNR)) && keys.flag(ZERO_SNR, false)?;
+        let zero_snr = own.is_none_or(|own| reads(own, ZERO_TERMINAL_SNR))
+            && keys.flag(ZERO_TERMINAL_SNR, false)?;
 
         let prediction = match keys.text("prediction_type")? {
             None | Some("epsilon") => Prediction::Epsilon,
@@ -349,9 +350,6 @@ impl Schedule {
         passed_over(own, map).into_iter().map(line).collect()
     }
 }
-
-/// The key of a schedule whose last timestep has no signal (Lin et al. 2023, arXiv:2305.08891).
-pub(super) const ZERO_SNR: &str = "rescale_betas_zero_snr";
 
 /// The signal that is left at the last timestep of such a schedule, for samplers divide by it: as in
 /// diffusers' Euler and multistep schedulers. Its DDIM and DDPM keep 0 itself.

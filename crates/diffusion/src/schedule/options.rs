@@ -33,7 +33,10 @@ use Takes::*;
 
 type Known = (&'static str, Takes);
 
-const ZERO_SNR: Known = (super::config::ZERO_SNR, Flag);
+/// The key of a schedule whose last timestep has no signal (Lin et al. 2023, arXiv:2305.08891).
+pub(super) const ZERO_TERMINAL_SNR: &str = "rescale_betas_zero_snr";
+
+const ZERO_SNR: Known = (ZERO_TERMINAL_SNR, Flag);
 const THRESHOLDING: Known = ("thresholding", False);
 const EXPONENTIAL: Known = ("use_exponential_sigmas", False);
 const BETA: Known = ("use_beta_sigmas", False);

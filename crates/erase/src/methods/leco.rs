@@ -21,8 +21,8 @@
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{Conditioning, 
-    Denoiser, Noise, Pipeline, Timestep, TorchRng,
+use scumble_diffusion::{
+    Conditioning, Denoiser, Noise, Pipeline, Timestep, TorchRng,
     guidance::guided,
     samplers::{Progress, Run, Sampler, Step},
 };
