@@ -111,7 +111,7 @@ pub(crate) fn balanced(
     for round in 0..=balance.rounds {
         let mut regression = kept.clone();
         regression.pull(c.as_ref(), g.as_ref(), 1.0);
-        let new = multiplied(layers, &regression.solve()?.map);
+        let new = multiplied(layers, &regression.solve()?);
         let mut edited = job.pipeline.clone();
         for (layer, new) in layers.iter().zip(&new) {
             let numbers: Vec<f32> = (0..new.nrows() * new.ncols())

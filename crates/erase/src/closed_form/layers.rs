@@ -2,9 +2,11 @@
 
 use burn::tensor::{Tensor, TensorData};
 use faer::Mat;
+use scumble_diffusion::Pipeline;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+use super::regression::Solution;
 use crate::{
     edit::Edit,
     error::{Error, Result},
@@ -30,22 +32,47 @@ pub(crate) struct Layer {
 
 /// The matrices of the frozen U-Net whose names end so, in the order of their names.
 pub(crate) fn layers(job: &Job<'_>, endings: &[&str]) -> Vec<Layer> {
-    let wanted = job
-        .pipeline
+    one_by_one(job.pipeline, endings).collect()
+}
+
+/// The same, each when it is asked for: of SDXL all of them are 2.7 GB in f64.
+fn one_by_one<'a>(
+    pipeline: &'a Pipeline,
+    endings: &'a [&'a str],
+) -> impl Iterator<Item = Layer> + 'a {
+    let wanted = pipeline
         .unet
         .weights
         .iter()
         .filter(|(name, _)| endings.iter().any(|end| name.ends_with(end)));
-    wanted
-        .map(|(name, weight)| {
-            let (out, width) = (weight.shape[0], weight.shape[1]);
-            let numbers: Vec<f32> = weight.flat().into_data().iter::<f32>().collect();
-            Layer {
-                name: name.clone(),
-                matrix: Mat::from_fn(out, width, |i, j| f64::from(numbers[i * width + j])),
-            }
-        })
-        .collect()
+    wanted.map(|(name, weight)| {
+        let (out, width) = (weight.shape[0], weight.shape[1]);
+        let numbers: Vec<f32> = weight.flat().into_data().iter::<f32>().collect();
+        Layer {
+            name: name.clone(),
+            matrix: Mat::from_fn(out, width, |i, j| f64::from(numbers[i * width + j])),
+        }
+    })
+}
+
+/// As [`finish`] for every matrix whose name ends so, one after the other: `edited` makes the new
+/// one, and neither is kept.
+///
+/// # Errors
+/// As [`finish`], and where `edited` fails.
+pub(crate) fn finish_each(
+    job: &mut Job<'_>,
+    method: &str,
+    options: Value,
+    endings: &[&str],
+    edited: &mut dyn FnMut(&Layer) -> Result<Mat<f64>>,
+) -> Result<Edit> {
+    let pipeline = job.pipeline;
+    let pairs = one_by_one(pipeline, endings).map(|layer| {
+        let new = edited(&layer)?;
+        Ok((layer, new))
+    });
+    finish_pairs(job, method, options, pairs)
 }
 
 /// Reports what moved how far, and makes the Edit.
@@ -59,10 +86,21 @@ pub(crate) fn finish(
     old: &[Layer],
     new: Vec<Mat<f64>>,
 ) -> Result<Edit> {
-    let mut moved: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let pairs = old.iter().cloned().zip(new).map(Ok);
+    finish_pairs(job, method, options, pairs)
+}
+
+fn finish_pairs(
+    job: &mut Job<'_>,
+    method: &str,
+    options: Value,
+    pairs: impl Iterator<Item = Result<(Layer, Mat<f64>)>>,
+) -> Result<Edit> {
+    let mut moved: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut values = BTreeMap::new();
     let mut most = 0.0f64;
-    for (layer, new) in old.iter().zip(new) {
+    for pair in pairs {
+        let (layer, new) = pair?;
         let relative =
             (&new - &layer.matrix).norm_l2() / layer.matrix.norm_l2().max(f64::MIN_POSITIVE);
         if !relative.is_finite() {
@@ -78,7 +116,7 @@ pub(crate) fn finish(
             .unwrap_or((&layer.name, ""));
         let kind = kind.trim_end_matches(".weight");
         moved
-            .entry(module)
+            .entry(module.to_owned())
             .or_default()
             .push(format!("{kind} {:.2}%", 100.0 * relative));
         let width = new.ncols();
@@ -108,7 +146,10 @@ pub(crate) fn finish(
     ))
 }
 
-/// Every matrix times one map from the right, `[width, width]`.
-pub(crate) fn multiplied(layers: &[Layer], map: &Mat<f64>) -> Vec<Mat<f64>> {
-    layers.iter().map(|layer| &layer.matrix * map).collect()
+/// Every matrix times what a regression found.
+pub(crate) fn multiplied(layers: &[Layer], solution: &Solution) -> Vec<Mat<f64>> {
+    let layers = layers.iter();
+    layers
+        .map(|layer| solution.applied(&layer.matrix))
+        .collect()
 }

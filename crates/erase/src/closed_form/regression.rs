@@ -7,7 +7,9 @@
 //! ```
 //!
 //! is `W = W0 M` with one matrix `M = (lambda I + sum s g c^T) (lambda I + sum s c c^T)^-1` for all
-//! layers: one factorisation, and one product for each of them.
+//! layers. With `A` what is inverted, `M = I + sum s (g - c) (A^-1 c)^T`: rows that stay add nothing
+//! to the sum, so a few rows that move are a change of low rank, and a layer costs as many rows and
+//! no product with a square matrix.
 
 use faer::{
     Accum, Mat, MatRef, Side,
@@ -17,6 +19,7 @@ use faer::{
     },
 };
 
+use super::subspace::stacked;
 use crate::error::{Error, Result};
 
 /// Eigenvalues this far apart are rounding: rows are f32, of relative precision 6e-8, and enter
@@ -29,15 +32,49 @@ pub(crate) struct Regression {
     lambda: f64,
     moved: Mat<f64>,
     seen: Mat<f64>,
+    /// The rows that are to move, and by how much times their weight, `[n, width]` each.
+    steps: Vec<(Mat<f64>, Mat<f64>)>,
 }
 
 /// What a regression found.
 #[derive(Debug)]
 pub(crate) struct Solution {
-    /// `[width, width]`: every matrix is multiplied by it from the right.
-    pub(crate) map: Mat<f64>,
+    map: Map,
     /// Largest over smallest eigenvalue of what was inverted.
     pub(crate) condition: f64,
+}
+
+/// What every matrix is multiplied by from the right.
+#[derive(Debug)]
+enum Map {
+    /// `[width, width]`
+    Whole(Mat<f64>),
+    /// `I + by^T seen`, `[rows, width]` each.
+    Steps { by: Mat<f64>, seen: Mat<f64> },
+}
+
+/// Where fewer rows than this share of the width move, they are cheaper than the whole map.
+const FEW: usize = 8;
+
+impl Solution {
+    /// The map, `[width, width]`.
+    pub(crate) fn map(&self) -> Mat<f64> {
+        match &self.map {
+            Map::Whole(map) => map.clone(),
+            Map::Steps { by, seen } => {
+                let width = by.ncols();
+                Mat::<f64>::identity(width, width) + by.transpose() * seen
+            }
+        }
+    }
+
+    /// A matrix `[out, width]` times the map.
+    pub(crate) fn applied(&self, matrix: &Mat<f64>) -> Mat<f64> {
+        match &self.map {
+            Map::Whole(map) => matrix * map,
+            Map::Steps { by, seen } => matrix + (matrix * by.transpose()) * seen,
+        }
+    }
 }
 
 impl Regression {
@@ -47,6 +84,7 @@ impl Regression {
             lambda,
             moved: Mat::zeros(width, width),
             seen: Mat::zeros(width, width),
+            steps: Vec::new(),
         }
     }
 
@@ -56,6 +94,10 @@ impl Regression {
         if weight != 0.0 {
             add_products(&mut self.moved, to, from, weight);
             add_products(&mut self.seen, from, from, weight);
+            let by = faer::Scale(weight) * (to - from);
+            if by.norm_max() != 0.0 {
+                self.steps.push((from.to_owned(), by));
+            }
         }
     }
 
@@ -77,11 +119,18 @@ impl Regression {
     /// If the sums cannot be inverted: no lambda, and fewer independent rows than the width.
     pub(crate) fn solve(&self) -> Result<Solution> {
         let (factor, condition) = factor(&ridge(&self.seen, self.lambda), self.lambda)?;
-        // M A = B with A symmetric: A M^T = B^T.
-        let map = factor
-            .solve(ridge(&self.moved, self.lambda).transpose())
-            .transpose()
-            .to_owned();
+        let rows: usize = self.steps.iter().map(|(from, _)| from.nrows()).sum();
+        let map = if rows * FEW <= self.seen.ncols() {
+            let (from, by): (Vec<_>, Vec<_>) = self.steps.iter().cloned().unzip();
+            let width = self.seen.ncols();
+            let (from, by) = (stacked(&from, width), stacked(&by, width));
+            let seen = factor.solve(from.transpose()).transpose().to_owned();
+            Map::Steps { by, seen }
+        } else {
+            // M A = B with A symmetric: A M^T = B^T.
+            let map = factor.solve(ridge(&self.moved, self.lambda).transpose());
+            Map::Whole(map.transpose().to_owned())
+        };
         Ok(Solution { map, condition })
     }
 }
@@ -160,7 +209,7 @@ mod tests {
         let error = |lambda: f64| {
             let mut regression = Regression::new(6, lambda);
             regression.pull(c.as_ref(), g.as_ref(), 1.0);
-            distance(&regression.solve().unwrap().map, &Mat::identity(6, 6))
+            distance(&regression.solve().unwrap().map(), &Mat::identity(6, 6))
         };
         assert!(error(1e12) < 1e-10 && error(0.5) > 0.1);
         // It falls as 1 / lambda.
@@ -179,18 +228,43 @@ mod tests {
         regression.keep(kept.as_ref(), 1.0);
         let found = regression.solve().unwrap();
         assert!(
-            distance(&(&c * found.map.transpose()), &g) < 1e-9,
+            distance(&(&c * found.map().transpose()), &g) < 1e-9,
             "the concept becomes the anchor"
         );
         assert!(
-            distance(&(&kept * found.map.transpose()), &kept) < 1e-9,
+            distance(&(&kept * found.map().transpose()), &kept) < 1e-9,
             "kept rows stay"
         );
         assert!(found.condition > 1.0);
         // With a lambda that goes to zero alone, the same of the concept's row.
         let mut alone = Regression::new(6, 1e-10);
         alone.pull(c.as_ref(), g.as_ref(), 1.0);
-        assert!(distance(&(&c * alone.solve().unwrap().map.transpose()), &g) < 1e-6);
+        assert!(distance(&(&c * alone.solve().unwrap().map().transpose()), &g) < 1e-6);
+    }
+
+    /// Few rows that move, as steps, are what the whole map is.
+    #[test]
+    fn few_rows_move_as_the_whole_map_does() {
+        let width = 40;
+        let (c, g, kept) = (rows(3, width, 1), rows(3, width, 2), rows(60, width, 3));
+        let mut regression = Regression::new(width, 0.4);
+        regression.pull(c.as_ref(), g.as_ref(), 1.5);
+        regression.keep(kept.as_ref(), 0.2);
+        let found = regression.solve().unwrap();
+        assert!(matches!(found.map, Map::Steps { .. }));
+        let (factor, _) = factor(&ridge(&regression.seen, 0.4), 0.4).unwrap();
+        let whole = factor.solve(ridge(&regression.moved, 0.4).transpose());
+        let whole = whole.transpose().to_owned();
+        assert!(distance(&found.map(), &whole) < 1e-10);
+        let matrix = rows(7, width, 4);
+        assert!(distance(&found.applied(&matrix), &(&matrix * &whole)) < 1e-9);
+        // Nothing moves: every matrix is what it was.
+        let mut still = Regression::new(width, 0.4);
+        still.keep(kept.as_ref(), 1.0);
+        assert_eq!(
+            distance(&still.solve().unwrap().applied(&matrix), &matrix),
+            0.0
+        );
     }
 
     #[test]
@@ -201,6 +275,11 @@ mod tests {
         let mut by_sum = by_rows.clone();
         by_rows.keep(kept.as_ref(), 0.7);
         by_sum.keep_sum((kept.transpose() * &kept).as_ref(), 0.7);
-        assert!(distance(&by_rows.solve().unwrap().map, &by_sum.solve().unwrap().map) < 1e-12);
+        assert!(
+            distance(
+                &by_rows.solve().unwrap().map(),
+                &by_sum.solve().unwrap().map()
+            ) < 1e-12
+        );
     }
 }

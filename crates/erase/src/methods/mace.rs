@@ -274,7 +274,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     })?;
 
     let layers = closed_form::layers(job, KEYS_AND_VALUES);
-    let middle: Vec<Layer> = closed_form::multiplied(&layers, &refined.map)
+    let middle: Vec<Layer> = closed_form::multiplied(&layers, &refined)
         .into_iter()
         .zip(&layers)
         .map(|(matrix, layer)| Layer {
@@ -659,7 +659,7 @@ mod tests {
                     regression.pull(from.as_ref(), to.as_ref(), 1.0);
                 });
             }
-            let map = regression.solve().unwrap().map;
+            let map = regression.solve().unwrap().map();
             let row = Mat::from_fn(1, 3, |_, j| start[j]);
             ((&row * map.transpose()) - row).norm_l2()
         };

@@ -231,7 +231,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         loss: None,
     })?;
     let layers = closed_form::layers(job, KEYS_AND_VALUES);
-    let mut new = closed_form::multiplied(&layers, &solution.map);
+    let mut new = closed_form::multiplied(&layers, &solution);
     if options.lora_iterations > 0 {
         let adapters = aligned(job, &options, &layers, &new, &pairs, &texts, &spread)?;
         new.iter_mut()

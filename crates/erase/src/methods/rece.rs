@@ -214,7 +214,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             )
         });
     }
-    let mut map = solution.map;
+    let mut map = solution.map();
     for epoch in 1..=options.epochs {
         let revive = revival(&gram, &map, options.lambda_r)?;
         // Their targets are the guides themselves: what lies past a guide was gone past by the
@@ -227,7 +227,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         let revived: Vec<EncodedPair> = pairs.iter().map(revived).collect();
         // In rows that the present matrices see; what it finds is put behind what they are.
         solution = uce::regression(&revived, &kept, &round).solve()?;
-        map = &map * &solution.map;
+        map = &map * &solution.map();
         job.tell(Event::Detail(&format!(
             "round {epoch}: condition number {:.3e}",
             solution.condition
@@ -237,7 +237,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             loss: None,
         })?;
     }
-    let new = closed_form::multiplied(&layers, &map);
+    let new = layers.iter().map(|layer| &layer.matrix * &map).collect();
     let recorded = closed_form::recorded(job, &options)?;
     closed_form::finish(job, METHOD.id, recorded, &layers, new)
 }

@@ -241,9 +241,9 @@ fn map(job: &mut Job<'_>, options: &Options, recorded: Value) -> Result<Edit> {
         done: 1,
         loss: None,
     })?;
-    let layers = closed_form::layers(job, KEYS_AND_VALUES);
-    let new = closed_form::multiplied(&layers, &solution.map);
-    closed_form::finish(job, METHOD.id, recorded, &layers, new)
+    closed_form::finish_each(job, METHOD.id, recorded, KEYS_AND_VALUES, &mut |layer| {
+        Ok(solution.applied(&layer.matrix))
+    })
 }
 
 impl Options {

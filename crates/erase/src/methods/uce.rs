@@ -226,20 +226,19 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         done: 0,
     })?;
     let encoded = encoded_pairs(job, options)?;
-    let layers = closed_form::layers(job, KEYS_AND_VALUES);
     let kept = kept(job, options)?;
+    let recorded = closed_form::recorded(job, &all)?;
 
-    let (new, condition) = match options.technique {
+    let mut condition = 0.0;
+    let edit = match options.technique {
         Technique::Replace => {
             let solution = regression(&encoded, &kept, options).solve()?;
-            (
-                closed_form::multiplied(&layers, &solution.map),
-                solution.condition,
-            )
+            condition = solution.condition;
+            let mut one = |layer: &closed_form::Layer| Ok(solution.applied(&layer.matrix));
+            closed_form::finish_each(job, METHOD.id, recorded, KEYS_AND_VALUES, &mut one)?
         }
         Technique::Tensor => {
-            let mut condition = 0.0;
-            let one = |layer: &closed_form::Layer| -> Result<Mat<f64>> {
+            let mut one = |layer: &closed_form::Layer| -> Result<Mat<f64>> {
                 let mut all = kept.clone();
                 for pair in &encoded {
                     let (c, g) = edited(pair, options.rows);
@@ -250,9 +249,9 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
                 }
                 let solution = all.solve()?;
                 condition = solution.condition;
-                Ok(&layer.matrix * &solution.map)
+                Ok(solution.applied(&layer.matrix))
             };
-            (layers.iter().map(one).collect::<Result<_>>()?, condition)
+            closed_form::finish_each(job, METHOD.id, recorded, KEYS_AND_VALUES, &mut one)?
         }
     };
     job.tell(Event::Detail(&format!("condition number {condition:.3e}")))?;
@@ -260,8 +259,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         done: 1,
         loss: None,
     })?;
-    let recorded = closed_form::recorded(job, &all)?;
-    closed_form::finish(job, METHOD.id, recorded, &layers, new)
+    Ok(edit)
 }
 
 /// Balances the attributes of one concept.

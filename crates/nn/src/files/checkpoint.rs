@@ -9,6 +9,7 @@ use super::{
     compatible,
     finite::problem,
     problems::tensor_error,
+    safetensors::release,
     tensor::{Bytes, HostTensor, Tensors},
 };
 use crate::error::{Error, Result};
@@ -280,6 +281,8 @@ impl Checkpoint {
                 field(format!("{tensor:?}").as_bytes());
                 field(tensor.bytes());
                 look(part, name, tensor);
+                // A whole checkpoint passes by here, of which a command needs a part.
+                release(tensor.storage());
             }
         }
         field(canonical(&self.scheduler).to_string().as_bytes());

@@ -176,6 +176,22 @@ pub(crate) fn map(path: &Path) -> Result<Bytes> {
     Ok(Bytes::Mapped(Arc::new(mapped), 0..length))
 }
 
+/// Lets go of the memory that reading mapped bytes took; they are read again when they are needed.
+/// Nothing happens to bytes that are not mapped.
+pub(crate) fn release(bytes: &Bytes) {
+    #[cfg(unix)]
+    if let Bytes::Mapped(map, range) = bytes {
+        #[expect(
+            unsafe_code,
+            reason = "the map is private and read-only, so its pages hold what the file holds: dropped, they come back from there"
+        )]
+        // A system that does not take the advice keeps the pages, and nothing else changes.
+        let _ = unsafe {
+            map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len())
+        };
+    }
+}
+
 /// Whether a file starts as `torch.save` writes it: a zip archive, or a bare pickle.
 pub(crate) fn is_pickle(bytes: &[u8]) -> bool {
     let zip = bytes.starts_with(b"PK\x03\x04");

@@ -133,6 +133,11 @@ impl HostTensor {
         &self.bytes
     }
 
+    /// Where these bytes are.
+    pub(crate) fn storage(&self) -> &Bytes {
+        &self.bytes
+    }
+
     /// The same numbers under another shape.
     pub fn reshaped(&self, shape: impl Into<Vec<usize>>) -> Option<Self> {
         Self::new(self.dtype, shape.into(), self.bytes.clone())
