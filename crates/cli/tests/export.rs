@@ -179,8 +179,8 @@ fn esds_own_format_says_what_was_done() {
         }
     }
     line(here, "inspect damaged.safetensors").refused(&["damaged.safetensors", "guidance_scale"]);
-    let sheet = line(here, "inspect sdxl.safetensors --json").json();
-    assert_eq!(sheet["kind"], "an ESD file for SDXL (not supported)");
+    let sheet = line(here, "inspect flux.safetensors --json").json();
+    assert_eq!(sheet["kind"], "an ESD file for Flux (not supported)");
     // The text encoder has no place in it.
     let text = edit_of_text_encoder(here);
     line(here, &format!("export {text} --to esd")).refused(&["partial U-Net cannot carry"]);

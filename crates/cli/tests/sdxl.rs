@@ -97,6 +97,11 @@ fn an_edit_goes_through_every_form() {
         &format!("--model xl --edit {partial}"),
     );
     assert!(apart(&again, &ours) <= 1);
+    let esd = export("--to esd --output-dir esd.safetensors");
+    let file = scumble_nn::files::TensorFile::open(here.path().join(&esd)).unwrap();
+    assert_eq!(file.metadata["family"], "sdxl");
+    let again = draw(here.path(), "again", &format!("--model xl --edit {esd}"));
+    assert!(apart(&again, &ours) <= 1);
     let lora = export("--to lora --rank 16 --output-dir lora.safetensors");
     let again = draw(here.path(), "again", &format!("--model xl --lora {lora}"));
     assert!(apart(&again, &ours) <= 2);
