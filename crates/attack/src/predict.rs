@@ -46,9 +46,9 @@ pub struct Aim<'a> {
 
 impl<'a> Aim<'a> {
     /// Where a guard's rule acts on `victim` and is to be inside the loss, guided predictions are
-    /// compared, and the goal is the unedited model's plain guidance towards the concept, `eps*(0)
-    /// + g (eps*(c) - eps*(0))` (Circumventing Concept Erasure Methods, on inference guiding). What
-    /// a guard makes of the prompt itself (SAFREE, AdaVD) is always inside.
+    /// compared, and the goal is the unedited model's plain guidance towards the concept,
+    /// `eps*(0) + g (eps*(c) - eps*(0))` (Circumventing Concept Erasure Methods, on inference
+    /// guiding). What a guard makes of the prompt itself (SAFREE, AdaVD) is always inside.
     pub fn new(
         base: &'a Pipeline,
         victim: &'a Pipeline,

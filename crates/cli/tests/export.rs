@@ -158,7 +158,7 @@ fn esds_own_format_says_what_was_done() {
     let with = |name: &str, key: &str, value: &str| {
         let mut metadata = file.metadata.clone();
         metadata.insert(key.into(), value.into());
-        scumble_nn::files::write(&here.join(name), file.tensors.clone(), &metadata).unwrap();
+        scumble_nn::files::write(here.join(name), file.tensors.clone(), &metadata).unwrap();
     };
     with("sdxl.safetensors", "family", "sdxl");
     with("flux.safetensors", "family", "flux");

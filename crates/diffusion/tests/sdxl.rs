@@ -1,5 +1,7 @@
 //! SDXL as a whole against diffusers: `golden/sdxl`, which `bench/golden/sdxl_tiny.py` makes.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::{ops::ControlFlow, path::Path};
 
 use burn::tensor::{Device, Tensor};
