@@ -35,7 +35,7 @@ fn closed_forms_bring_the_concepts_rows_to_the_anchors() {
         ("uce", json!({})),
         ("rece", json!({})),
         ("realera", json!({})),
-        ("trce", json!({"stages": "closed"})),
+        ("trce", json!({"stages": "mapping"})),
         ("speed", json!({})),
         ("oce", json!({})),
         (

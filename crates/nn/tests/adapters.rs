@@ -783,11 +783,12 @@ fn esds_own_files_are_written_and_read() {
             && damaged.to_string().contains("`guidance_scale` is \"much\""),
         "{damaged}"
     );
-    let other = with("family", "sdxl", &name);
+    with("family", "flux", &name);
     assert_eq!(
         identify(&path).unwrap().kind,
-        Kind::OtherFamily("an ESD file for SDXL")
+        Kind::OtherFamily("an ESD file for Flux")
     );
+    let other = with("family", "sdxl", &name);
     let foreign = read_esd(other, &base).unwrap_err().to_string();
     assert!(
         foreign.contains("for SDXL, expected an ESD file for Stable Diffusion"),
