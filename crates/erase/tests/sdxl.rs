@@ -66,10 +66,13 @@ fn closed_forms_bring_the_concepts_rows_to_the_anchors() {
         }
         assert!(after != before, "{method}");
         // RECE's rounds also move rows that nobody has said, which on random numbers is most of it;
-        // OCE goes orthogonal to the concept and not towards an anchor.
-        if !["rece", "oce"].contains(&method) {
-            assert!(after < 0.7 * before, "{method}: {after} of {before}");
-        }
+        // OCE goes orthogonal to the concept and not towards an anchor; MACE's prior holds it back.
+        let most = match method {
+            "rece" | "oce" => f32::INFINITY,
+            "mace" => 1.0,
+            _ => 0.7,
+        };
+        assert!(after < most * before, "{method}: {after} of {before}");
     }
 }
 
