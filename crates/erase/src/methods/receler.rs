@@ -137,6 +137,9 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             lr: 2e-3,
             lr_schedule: LrSchedule::Linear,
             inner: 32,
+            // Published, 0.1, keeps the concept at this size: nearly every place lies outside the
+            // mask, and what is forbidden there is most of what erasing needs.
+            local: 1e-3,
             attack_steps: 2,
             attack_examples: Seen::Fresh,
             attacked: 0.5,
