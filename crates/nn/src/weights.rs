@@ -19,7 +19,7 @@ use scumble_kernels::{self as kernels, Layouts};
 use crate::{
     error::{Error, Result},
     evaluations::Evaluations,
-    files::{HostTensor, Tensors, expect_names},
+    files::{HostTensor, Tensors, expect_names, safetensors::release},
 };
 
 /// The names and shapes that a network asks for.
@@ -64,6 +64,8 @@ impl Weight {
         let (host, device) = (tensor.clone(), device.clone());
         let moving: Moving = Box::new(move || {
             let values = host.to_f32().expect("checked to hold floats");
+            // The numbers are here now; the file's copy of them need not stay in memory.
+            release(host.storage());
             let count = values.len();
             Tensor::from_data(TensorData::new(values, [count]), &device)
         });
