@@ -105,24 +105,6 @@ impl Conditioning {
                 .map(|pooled| pooled * kept.reshape([n, 1])),
         }
     }
-
-    /// Without gradient.
-    #[must_use]
-    pub fn detach(self) -> Self {
-        Self {
-            tokens: self.tokens.detach(),
-            pooled: self.pooled.map(Tensor::detach),
-        }
-    }
-
-    /// Off the tape.
-    #[must_use]
-    pub fn inner(self) -> Self {
-        Self {
-            tokens: self.tokens.inner(),
-            pooled: self.pooled.map(Tensor::inner),
-        }
-    }
 }
 
 impl From<Tensor<3>> for Conditioning {

@@ -122,6 +122,8 @@ impl Pipeline {
             Some((config, _)) => pad_of_second(checkpoint, &tokenizer, config)?,
             None => 0,
         };
+        // Other families have no such switch, and diffusers' own default is for SDXL alone.
+        let force_zeros_for_empty_prompt = second.is_some() && checkpoint.zeros_for_empty_prompt();
         let load = |part, tensors, manifest| Weights::load(part, tensors, manifest, device);
         Ok(Self {
             tokenizer,
@@ -144,11 +146,7 @@ impl Pipeline {
                 })
                 .transpose()?,
             pad_2,
-            force_zeros_for_empty_prompt: checkpoint
-                .model_index
-                .get("force_zeros_for_empty_prompt")
-                .and_then(Value::as_bool)
-                .unwrap_or(false),
+            force_zeros_for_empty_prompt,
             size_condition: SizeCondition::uncropped(vae_config.factor()),
             unet: Part {
                 weights: load("unet", &unet.tensors, &UNet::manifest(&unet_config))?,
@@ -259,8 +257,7 @@ impl Pipeline {
 
     /// How wide a token's vector is, in the tables of all text encoders side by side.
     pub fn token_width(&self) -> usize {
-        let second = self.text_encoder_2.as_ref();
-        self.text_encoder.config.hidden_size + second.map_or(0, |part| part.config.text.hidden_size)
+        self.encoder_widths().iter().map(|(_, width)| width).sum()
     }
 
     /// How wide the hidden states are that the denoiser reads.

@@ -54,6 +54,20 @@ fn prompts_pass_both_text_encoders_as_in_diffusers() {
     assert!(apart(&host(both.narrow(0, 1).tokens), &expected("tokens")) < 1e-5);
 }
 
+/// diffusers' pipeline of SDXL takes zeros where the index says nothing.
+#[test]
+fn the_empty_prompt_is_zeros_unless_the_index_says_otherwise() {
+    for (said, zeros) in [(None, true), (Some(true), true), (Some(false), false)] {
+        let mut checkpoint = checkpoint();
+        let index = checkpoint.model_index.as_object_mut().unwrap();
+        index.remove("force_zeros_for_empty_prompt");
+        index.extend(said.map(|said| ("force_zeros_for_empty_prompt".to_owned(), json!(said))));
+        let model = Pipeline::load(&checkpoint, &Device::flex()).unwrap();
+        let empty = host(model.encode(&[String::new()]).tokens);
+        assert_eq!(empty.iter().all(|&x| x == 0.0), zeros, "{said:?}");
+    }
+}
+
 /// The drawings of the script: what is asked for, and the scheduler's options that differ.
 #[test]
 fn pictures_are_those_of_diffusers() {

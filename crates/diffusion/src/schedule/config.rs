@@ -243,14 +243,9 @@ impl Schedule {
 
         let count = keys.count("num_train_timesteps", 1000, 2)?;
         let beta_schedule = keys.text("beta_schedule")?.unwrap_or("linear");
-        let mut product = 1.0;
-        let mut alphas_cumprod = Vec::with_capacity(count);
         let betas = keys.betas(beta_schedule, count)?;
-        for beta in if zero_snr { rescaled(&betas) } else { betas } {
-            // PyTorch accumulates in f64 and rounds each partial product to f32.
-            product *= f64::from(1.0 - beta);
-            alphas_cumprod.push(f64::from(product as f32));
-        }
+        let betas = if zero_snr { rescaled(&betas) } else { betas };
+        let mut alphas_cumprod: Vec<f64> = cumprod(&betas).map(f64::from).collect();
         if zero_snr && let Some(last) = alphas_cumprod.last_mut() {
             *last = ALMOST_ZERO;
         }
@@ -302,19 +297,16 @@ impl Schedule {
     /// Its numbers are Stable Diffusion's.
     #[must_use]
     pub fn refused(error: &Error) -> Self {
-        let betas = linspace(0.00085f64.sqrt() as f32, 0.012f64.sqrt() as f32, 1000)
+        let betas: Vec<f32> = linspace(0.00085f64.sqrt() as f32, 0.012f64.sqrt() as f32, 1000)
             .into_iter()
-            .map(|b| b * b);
-        let alphas = betas.scan(1.0, |product, beta| {
-            *product *= f64::from(1.0 - beta);
-            Some(f64::from(*product as f32))
-        });
+            .map(|b| b * b)
+            .collect();
         let hint = error
             .hint()
             .unwrap_or("methods that never ask for a timestep still work on this model")
             .to_owned();
         Self {
-            alphas_cumprod: alphas.collect(),
+            alphas_cumprod: cumprod(&betas).map(f64::from).collect(),
             prediction: Prediction::Epsilon,
             steps_offset: 1,
             set_alpha_to_one: None,
@@ -355,18 +347,19 @@ impl Schedule {
 /// diffusers' Euler and multistep schedulers. Its DDIM and DDPM keep 0 itself.
 const ALMOST_ZERO: f64 = 1.0 / (1 << 24) as f64;
 
+/// `alpha_bar` of every timestep: PyTorch accumulates in f64 and rounds each partial product to f32.
+fn cumprod(betas: &[f32]) -> impl Iterator<Item = f32> + '_ {
+    betas.iter().scan(1.0, |product, beta| {
+        *product *= f64::from(1.0 - beta);
+        Some(*product as f32)
+    })
+}
+
 /// Betas whose last timestep has no signal (Lin et al. 2023, algorithm 1): the square roots of
 /// `alpha_bar` are shifted so that the last is 0 and scaled so that the first stays. In `f32`, as
 /// diffusers computes them.
 fn rescaled(betas: &[f32]) -> Vec<f32> {
-    let mut product = 1.0f64;
-    let roots: Vec<f32> = betas
-        .iter()
-        .map(|beta| {
-            product *= f64::from(1.0 - beta);
-            (product as f32).sqrt()
-        })
-        .collect();
+    let roots: Vec<f32> = cumprod(betas).map(f32::sqrt).collect();
     let (first, last) = (roots[0], roots[roots.len() - 1]);
     let bars: Vec<f32> = roots
         .iter()
