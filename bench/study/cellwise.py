@@ -1,12 +1,16 @@
 """What bench/study/methods and bench/study/attacks share: cells that are run one by one, each once, within a budget, and their files."""
 import argparse
 import fnmatch
+import functools
 import json
 import os
 import subprocess
 import time
 
 import clustered
+
+# What a cell says of this machine's files.
+NOT_KEPT = ('edit', 'grid', 'images', 'run', 'files', 'folder')
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
@@ -29,9 +33,39 @@ def file_of(folder, name):
     return os.path.join(folder, 'cells', name + '.json')
 
 
+def results_of(folder):
+    """The committed file that keeps what cells came to: a folder of runs is gone with its machine, its numbers are not."""
+    return os.path.join(ROOT, 'bench', 'study', 'results', os.path.basename(os.path.normpath(folder)) + '.jsonl')
+
+
+@functools.cache
+def kept(path):
+    """The cells of a committed file, by name."""
+    try:
+        with open(path) as file:
+            return {cell.pop('cell'): cell for cell in map(json.loads, file)}
+    except OSError:
+        return {}
+
+
 def done(folder, name):
-    """What a finished cell came to; None if it has not run."""
-    return load(file_of(folder, name))
+    """What a finished cell came to, here or on the machine that committed it; None if it has not run."""
+    return load(file_of(folder, name)) or kept(results_of(folder)).get(name)
+
+
+def keep(folder):
+    """Adds the cells that have run here to the committed file, a line each, in the order of their names."""
+    path = results_of(folder)
+    cells = dict(kept(path))
+    for name in os.listdir(os.path.join(folder, 'cells')):
+        cell = load(os.path.join(folder, 'cells', name)) if name.endswith('.json') else None
+        if cell and 'error' not in cell:
+            cells[name.removesuffix('.json')] = {key: value for key, value in cell.items() if key not in NOT_KEPT}
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path + '.part', 'w') as file:
+        for name in sorted(cells):
+            file.write(json.dumps({'cell': name} | cells[name], separators=(',', ':')) + '\n')
+    os.replace(path + '.part', path)
 
 
 def commit():
@@ -130,5 +164,6 @@ def carry_out(args, cells, run, said, table):
             print(f"{name}: {result['error'] if 'error' in result else said(cell, result)}", flush=True)
     except KeyboardInterrupt:
         status = 130
+    keep(args.folder)
     table()
     return status
