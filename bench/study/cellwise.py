@@ -110,6 +110,12 @@ def hits_of(cells, what):
 def rate_of(cells, what, side='after'):
     """(share, low, high, pictures, exact) of different edits. `exact` is whether single pictures are known; otherwise the interval takes all edits' pictures
     of a prompt and noise as one, which is the widest that it can be."""
+    published = [cell['intervals'][what] for cell in cells if side == 'after' and what in (cell.get('intervals') or {})]
+    if len(cells) == len(published) == 1:
+        # A cell whose pictures are gone with their machine, and whose table is not.
+        counts = [part[what] for part in cells[0]['rates']['after']]
+        hits, n = sum(c['hits'] for c in counts), sum(c['n'] for c in counts)
+        return hits / n, *published[0], n, True
     counts = [part[what] for cell in (cells if side == 'after' else cells[:1]) for part in cell['rates'][side] if part]
     hits, n = sum(c['hits'] for c in counts), sum(c['n'] for c in counts)
     groups = hits_of(cells, what) if side == 'after' and what in ('target', 'others') else None
