@@ -2,7 +2,7 @@
 //! open.
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{Noise, Prompted, Timestep, TorchRng};
+use scumble_diffusion::{Interpolant, Noise, Prompted, Timestep, TorchRng};
 use scumble_erase::{
     Error, Event, Result,
     seeds::stream,
@@ -281,8 +281,8 @@ impl Frame<'_> {
             .collect();
         let noise = Noise::seeds(&seeds).draw(x0.dims(), device);
         Ok(Noisy {
-            x: schedule.add_noise(x0, noise.clone(), &t)?,
-            noise,
+            x: schedule.add_noise(x0.clone(), noise.clone(), &t)?,
+            target: schedule.regression_target(x0, noise, &t)?,
             t,
         })
     }

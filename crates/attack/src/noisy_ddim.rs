@@ -48,7 +48,7 @@ pub fn noisy_ddim(
     predict: &mut dyn Predict<Error>,
     fresh: &mut dyn FnMut([usize; 4]) -> Tensor<4>,
 ) -> Result<Tensor<4>> {
-    let schedule = &model.schedule;
+    let schedule = model.schedule.noise()?;
     let stride = (schedule.num_train_timesteps() / steps) as i64;
     let bars = schedule.alphas_cumprod();
     let last = if schedule.set_alpha_to_one().unwrap_or(true) {
@@ -56,7 +56,7 @@ pub fn noisy_ddim(
     } else {
         bars[0]
     };
-    for (i, timestep) in timesteps(Sampler::Ddim, schedule, steps)?
+    for (i, timestep) in timesteps(Sampler::Ddim, &model.schedule, steps)?
         .into_iter()
         .enumerate()
     {
@@ -64,16 +64,12 @@ pub fn noisy_ddim(
         let next = usize::try_from(timestep.get() as i64 - stride)
             .map_or(last, |t| bars[t.min(bars.len() - 1)]);
         let [of_x, of_epsilon, of_noise] = factors(now, next, noisiness);
-        let step = Step {
-            index: StepIndex(i),
-            timestep,
-            alpha_bar: now,
-        };
+        let step = Step::preserving(StepIndex(i), timestep, now);
         if predict.moves_latents() {
             x = predict.latents(x, step)?;
         }
-        let epsilon = predict.epsilon(x.clone(), step)?;
-        x = x * of_x + epsilon * of_epsilon;
+        let prediction = predict.predict(x.clone(), step)?;
+        x = prediction.sum(x, 1.0, of_x, of_epsilon)?;
         if of_noise > 0.0 {
             x = x.clone() + fresh(x.dims()) * of_noise;
         }

@@ -1,9 +1,8 @@
-//! How far an attacked model is from drawing the concept: the losses that attacks share.
+//! How far an attacked model is from drawing the concept: the losses that attacks share, in what the
+//! network predicts.
 
 use burn::tensor::Tensor;
-use scumble_diffusion::{
-    At, Denoiser, Guidance, Pipeline, Prompted, StepIndex, Timestep, guards::Guard,
-};
+use scumble_diffusion::{At, Guidance, Pipeline, Prompted, StepIndex, Timestep, guards::Guard};
 use scumble_erase::{Result, noised::squared_error};
 use serde::{Deserialize, Serialize};
 
@@ -13,8 +12,8 @@ use crate::{job::Drawing, prompts::repeated};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Goal {
-    /// The noise: the model as a classifier of its own pictures (UnlearnDiffAtk, textual
-    /// inversion).
+    /// What it was trained to, such as the noise: the model as a classifier of its own pictures
+    /// (UnlearnDiffAtk, textual inversion).
     Noise,
     /// What the unedited model predicts for the prompt (P4D).
     Base,
@@ -25,8 +24,8 @@ pub enum Goal {
 pub struct Noisy {
     /// `[n, channels, h, w]`
     pub x: Tensor<4>,
-    /// The noise in them, like `x`.
-    pub noise: Tensor<4>,
+    /// What the network was trained to predict for them (the noise, v or a velocity), like `x`.
+    pub target: Tensor<4>,
     /// The timestep of each.
     pub t: Vec<Timestep>,
 }
@@ -93,22 +92,16 @@ impl<'a> Aim<'a> {
     /// If the network cannot take the pictures.
     pub fn wanted(&self, noisy: &Noisy, concept: &Prompted) -> Result<Tensor<4>> {
         if self.goal == Goal::Noise && !self.guided() {
-            return Ok(noisy.noise.clone());
+            return Ok(noisy.target.clone());
         }
-        let unet = self.base.unet_network();
-        let at = At::each(
-            Denoiser {
-                unet: &unet,
-                schedule: &self.base.schedule,
-            },
-            &noisy.t,
-            StepIndex(0),
-        );
+        let denoiser = self.base.denoiser();
+        let at = At::each(&denoiser, &noisy.t, StepIndex(0));
         let negative = repeated(&self.empty[0], noisy.t.len());
         Ok(self
             .base
             .guidance(self.scale, concept, &negative)?
-            .epsilon(&at, noisy.x.clone())?
+            .predict(&at, noisy.x.clone())?
+            .raw()
             .detach())
     }
 
@@ -133,17 +126,13 @@ impl<'a> Aim<'a> {
         asked: &Prompted,
         wanted: Tensor<4>,
     ) -> Result<Tensor<1>> {
-        let unet = self.victim.unet_network();
-        let denoiser = Denoiser {
-            unet: &unet,
-            schedule: &self.victim.schedule,
-        };
+        let denoiser = self.victim.denoiser();
         let negative = repeated(&self.empty[1], asked.len());
         let mut guidance = self.victim.guidance(self.scale, asked, &negative)?;
         let mut last = None;
         for noisy in levels {
-            let at = At::each(denoiser, &noisy.t, self.position(noisy.t.first()));
-            last = Some(guidance.epsilon(&at, noisy.x.clone())?);
+            let at = At::each(&denoiser, &noisy.t, self.position(noisy.t.first()));
+            last = Some(guidance.predict(&at, noisy.x.clone())?.raw());
         }
         let found = last.ok_or_else(|| {
             scumble_erase::Error::input("a prediction needs at least one noise level")

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{
-    At, Denoiser, Guidance, Noise, Pipeline, Prompted, Sampler,
+    At, Denoiser, Guidance, Noise, Pipeline, Prediction, Prompted, Sampler, Scales,
     samplers::{Predict, Run, Step, timesteps},
     time::StepIndex,
 };
@@ -342,15 +342,11 @@ impl Drawn<'_> {
         sampled: &mut dyn FnMut(&mut Asked<'_, '_>) -> Result<Tensor<4>>,
     ) -> Result<Tensor<4>> {
         let model = self.model;
-        let unet = model.unet_network();
+        let denoiser = model.denoiser();
         let negative = repeated(&model.prompted(&[String::new()]), self.prompted.len());
         let mut guidance = model.guidance(self.drawing.guidance, self.prompted, &negative)?;
-        let denoiser = Denoiser {
-            unet: &unet,
-            schedule: &model.schedule,
-        };
         sampled(&mut Asked {
-            denoiser,
+            denoiser: &denoiser,
             guidance: &mut guidance,
             hook: self.hook,
         })
@@ -358,36 +354,32 @@ impl Drawn<'_> {
 }
 
 struct Asked<'a, 'b> {
-    denoiser: Denoiser<'a>,
+    denoiser: &'a Denoiser<'a>,
     guidance: &'a mut dyn Guidance,
     hook: Hook<'b>,
 }
 
 impl Predict<Error> for Asked<'_, '_> {
-    fn epsilon(&mut self, x: Tensor<4>, step: Step) -> Result<Tensor<4>> {
-        let epsilon = self
+    fn predict(&mut self, x: Tensor<4>, step: Step) -> Result<Prediction> {
+        let prediction = self
             .guidance
-            .epsilon(&At::step(self.denoiser, step), x.clone())?;
+            .predict(&At::step(self.denoiser, step), x.clone())?;
         match &self.hook {
-            Hook::None | Hook::Given { .. } => Ok(epsilon),
+            Hook::None | Hook::Given { .. } => Ok(prediction),
             Hook::Classified { scale, classifier } => {
                 let gradient = classifier.gradient(&x, step.alpha_bar);
-                Ok(epsilon - gradient * ((1.0 - step.alpha_bar).sqrt() * scale))
+                let epsilon = prediction.epsilon()? - gradient * (step.scales.sigma * scale);
+                Ok(prediction.with_epsilon(epsilon)?)
             }
             Hook::Led {
                 scale,
                 likely,
                 model,
             } => {
-                let x0 = self.denoiser.schedule.x0_from_epsilon(
-                    epsilon.clone(),
-                    x,
-                    &[step.alpha_bar],
-                )?;
-                let leaf = x0.autodiff().require_grad();
+                let leaf = prediction.x0()?.autodiff().require_grad();
                 let mut gradients = likely(model.decode(leaf.clone()))?.sum().backward();
                 let Some(gradient) = leaf.grad_remove(&mut gradients) else {
-                    return Ok(epsilon);
+                    return Ok(prediction);
                 };
                 let length = |x: &Tensor<4>| {
                     x.clone()
@@ -398,7 +390,9 @@ impl Predict<Error> for Asked<'_, '_> {
                         .sqrt()
                 };
                 let unit = gradient.clone() / length(&gradient).clamp_min(1e-12);
-                Ok(epsilon.clone() - unit * length(&epsilon) * *scale)
+                let epsilon = prediction.epsilon()?;
+                let led = epsilon.clone() - unit * length(&epsilon) * *scale;
+                Ok(prediction.with_epsilon(led)?)
             }
         }
     }
@@ -420,8 +414,8 @@ impl Predict<Error> for Asked<'_, '_> {
                 noise,
                 from,
             } if step.index.0 >= *from => {
-                let a = step.alpha_bar;
-                let noisy = picture.clone() * a.sqrt() + noise.clone() * (1.0 - a).sqrt();
+                let Scales { alpha, sigma } = step.scales;
+                let noisy = picture.clone() * alpha + noise.clone() * sigma;
                 noisy * mask.clone() + x * (mask.clone().neg() + 1.0)
             }
             _ => x,

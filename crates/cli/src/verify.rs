@@ -3,7 +3,9 @@
 use std::{ops::ControlFlow, path::Path};
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{At, Guidance, Noise, Pipeline, Request, Sampler, guidance::guided};
+use scumble_diffusion::{
+    At, Guidance, Noise, Pipeline, Prediction, Request, Sampler, Timestep, guidance::guided,
+};
 use scumble_nn::{
     Context,
     files::{HostTensor, TensorFile},
@@ -239,18 +241,20 @@ impl Reference<'_> {
         if labels.len() == 1 {
             labels = vec![labels[0]; n];
         }
-        if labels.len() != n || labels.iter().any(|t| !t.is_finite()) {
+        let timesteps: Vec<Timestep> = labels.into_iter().filter_map(Timestep::new).collect();
+        if timesteps.len() != n {
             return Err(self.bad(
                 "unet_timestep",
                 format!("expected 1 or {n} timesteps, found {timestep:?}"),
             ));
         }
-        let raw = self.pipeline.unet_network().forward(
+        let prediction = self.pipeline.predict(
             self.tensor::<4>("unet_sample", sample)?,
-            &labels,
+            &timesteps,
             &self.tensor("unet_context", context)?.into(),
-        );
-        self.compare("unet_out", expected, raw, found)
+            None,
+        )?;
+        self.compare("unet_out", expected, prediction.raw(), found)
     }
 
     fn vae(&self, found: &mut Found) -> Result<(), Failure> {
@@ -483,9 +487,10 @@ struct Formula {
 }
 
 impl Guidance for Formula {
-    fn epsilon(&mut self, at: &At<'_>, x: Tensor<4>) -> scumble_diffusion::Result<Tensor<4>> {
+    fn predict(&mut self, at: &At<'_>, x: Tensor<4>) -> scumble_diffusion::Result<Prediction> {
         let parts = at.stacked(x, &self.both, 2)?;
-        Ok(guided(self.scale, parts[0].clone(), parts[1].clone()))
+        let raw = guided(self.scale, parts[0].raw(), parts[1].raw());
+        parts[1].clone().with_raw(raw)
     }
 }
 

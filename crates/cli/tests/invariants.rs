@@ -281,6 +281,29 @@ fn nobody_but_cli_prints_or_reads_the_environment() {
     );
 }
 
+/// A denoiser is asked through `Pipeline::predict` and `Denoiser`, so that hooks, precision and the
+/// meaning of the answer have one home.
+#[test]
+fn nobody_builds_or_asks_a_denoiser_by_hand() {
+    let ways = [
+        "UNet::new",
+        "unet_network",
+        "try_forward",
+        "forward_watched",
+    ];
+    none(lines(|file, line| {
+        !["diffusion", "nn"].contains(&crate_of(file))
+            && (ways.iter().any(|way| line.contains(way))
+                || has_word(line, "unet") && line.contains(".forward(")
+                || has_word(line, "UNet"))
+    }));
+    // The test sees what it forbids where it is allowed.
+    assert!(
+        !lines(|file, line| crate_of(file) == "diffusion" && line.contains("try_forward"))
+            .is_empty()
+    );
+}
+
 #[test]
 fn files_are_read_through_fs_err() {
     // clippy.toml forbids the functions and types of std::fs; these are the exceptions.

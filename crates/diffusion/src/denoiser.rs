@@ -1,11 +1,11 @@
 //! The frozen or edited network as samplers and losses see it: noisy latents and a prompt in, a
-//! prediction out.
+//! prediction out. Whoever asks a network asks here.
 
 use burn::tensor::Tensor;
 use scumble_nn::{Context, UNet, Watch};
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     interpolant::{Interpolant, Scales},
     prediction::Prediction,
     samplers::Step,
@@ -14,16 +14,25 @@ use crate::{
 };
 
 /// A U-Net with the schedule it was trained on. Epsilon and v models look the same from here.
-#[derive(Clone, Copy, Debug)]
+///
+/// Building one puts a network together from its weights, so a loop builds it once.
+#[derive(Debug)]
 pub struct Denoiser<'a> {
-    /// The network.
-    pub unet: &'a UNet,
+    unet: UNet,
     /// Its noise schedule, which knows what it predicts.
     pub schedule: &'a Schedule,
 }
 
-impl Denoiser<'_> {
+impl<'a> Denoiser<'a> {
+    /// A network and the schedule it was trained on.
+    pub fn new(unet: UNet, schedule: &'a Schedule) -> Self {
+        Self { unet, schedule }
+    }
+
     /// What the network answers, each picture at its own timestep.
+    ///
+    /// What changes the answer on the way (gates of adapters, removals from values) stands in
+    /// `context`; a `watch` records the attention maps and what bottlenecks added.
     ///
     /// # Shapes
     /// - x: `[n, channels, h, w]`
@@ -32,56 +41,29 @@ impl Denoiser<'_> {
     ///
     /// # Errors
     /// If there are not n timesteps, or the context does not fit the network.
-    pub fn predict(&self, x: Tensor<4>, t: &[Timestep], context: &Context) -> Result<Prediction> {
-        self.ask(x, t, self.schedule.all_scales(t), context, None)
+    pub fn predict(
+        &self,
+        x: Tensor<4>,
+        t: &[Timestep],
+        context: &Context,
+        watch: Option<&mut Watch>,
+    ) -> Result<Prediction> {
+        self.ask(x, t, self.schedule.all_scales(t), context, watch)
     }
 
     /// What the network answers at a sampler's step, the same for the whole batch.
     ///
     /// # Errors
     /// As [`predict`](Self::predict).
-    pub fn predict_at(&self, x: Tensor<4>, step: Step, context: &Context) -> Result<Prediction> {
-        let n = x.dims()[0];
-        self.ask(
-            x,
-            &vec![step.timestep; n],
-            vec![Scales::preserving(step.alpha_bar)],
-            context,
-            None,
-        )
-    }
-
-    /// As [`predict`](Self::predict), with what happens on the way.
-    ///
-    /// # Errors
-    /// As [`predict`](Self::predict).
-    pub fn predict_watched(
+    pub fn predict_at(
         &self,
         x: Tensor<4>,
-        t: &[Timestep],
+        step: Step,
         context: &Context,
-        watch: &mut Watch,
+        watch: Option<&mut Watch>,
     ) -> Result<Prediction> {
-        self.ask(x, t, self.schedule.all_scales(t), context, Some(watch))
-    }
-
-    /// The noise in `x` according to the network, each picture at its own timestep.
-    ///
-    /// # Shapes
-    /// As [`predict`](Self::predict); the result is as `x`.
-    ///
-    /// # Errors
-    /// As [`predict`](Self::predict).
-    pub fn epsilon(&self, x: Tensor<4>, t: &[Timestep], context: &Context) -> Result<Tensor<4>> {
-        self.predict(x, t, context)?.epsilon()
-    }
-
-    /// The noise in `x` at a sampler's step, the same for the whole batch.
-    ///
-    /// # Errors
-    /// As [`predict`](Self::predict).
-    pub fn epsilon_at(&self, x: Tensor<4>, step: Step, context: &Context) -> Result<Tensor<4>> {
-        self.predict_at(x, step, context)?.epsilon()
+        let t = vec![step.timestep; x.dims()[0]];
+        self.ask(x, &t, vec![step.scales], context, watch)
     }
 
     fn ask(
@@ -92,6 +74,13 @@ impl Denoiser<'_> {
         context: &Context,
         watch: Option<&mut Watch>,
     ) -> Result<Prediction> {
+        let n = x.dims()[0];
+        if t.len() != n {
+            return Err(Error::input(format!(
+                "{} timesteps for {n} pictures",
+                t.len()
+            )));
+        }
         let labels: Vec<f32> = t.iter().map(|t| t.get()).collect();
         let raw = self.unet.try_forward(x.clone(), &labels, context, watch)?;
         Prediction::new(raw, x, scales, self.schedule.output())

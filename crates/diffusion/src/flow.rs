@@ -10,6 +10,7 @@ mod config;
 
 use crate::{
     error::{Error, Result},
+    interpolant::{Interpolant, Output, Scales},
     time::Timestep,
 };
 
@@ -207,6 +208,18 @@ impl FlowMatching {
             .collect();
         sigmas.push(0.0);
         Ok(Levels { timesteps, sigmas })
+    }
+}
+
+impl Interpolant for FlowMatching {
+    /// The network's label is the noise level times the number of training timesteps, whatever the
+    /// shift.
+    fn scales(&self, t: Timestep) -> Scales {
+        Scales::straight((f64::from(t.get()) / self.num_train_timesteps as f64).min(1.0))
+    }
+
+    fn output(&self) -> Output {
+        Output::Velocity
     }
 }
 

@@ -1,26 +1,27 @@
-//! Run-time rules: what a sampler is told the noise is. A sampler asks the guidance and knows
-//! nothing else.
+//! Run-time rules: which prediction a sampler follows. A sampler asks the guidance and knows nothing
+//! else.
 
 use burn::tensor::Tensor;
 use scumble_nn::{Context, Watch};
 
 use crate::{
     denoiser::Denoiser,
-    error::{Error, Result},
+    error::Result,
+    prediction::Prediction,
     samplers::Step,
     time::{StepIndex, Timestep},
 };
 
 /// A rule that turns the network's predictions into the one a sampler follows.
 pub trait Guidance {
-    /// The guided noise in `x`.
+    /// The guided prediction for `x`: a combination of the network's answers, in what it answers.
     ///
     /// # Shapes
-    /// - x and result: `[n, channels, h, w]`
+    /// - x: `[n, channels, h, w]`
     ///
     /// # Errors
     /// If the network cannot take `x`.
-    fn epsilon(&mut self, at: &At<'_>, x: Tensor<4>) -> Result<Tensor<4>>;
+    fn predict(&mut self, at: &At<'_>, x: Tensor<4>) -> Result<Prediction>;
 
     /// Whether [`latents`](Self::latents) does anything; it is not asked otherwise.
     fn moves_latents(&self) -> bool {
@@ -44,7 +45,7 @@ pub trait Guidance {
 #[derive(Clone, Copy, Debug)]
 pub struct At<'a> {
     /// The network.
-    pub denoiser: Denoiser<'a>,
+    pub denoiser: &'a Denoiser<'a>,
     index: StepIndex,
     time: Time<'a>,
 }
@@ -58,7 +59,7 @@ enum Time<'a> {
 
 impl<'a> At<'a> {
     /// At a sampler's step, the same for the whole batch.
-    pub fn step(denoiser: Denoiser<'a>, step: Step) -> Self {
+    pub fn step(denoiser: &'a Denoiser<'a>, step: Step) -> Self {
         Self {
             denoiser,
             index: step.index,
@@ -67,7 +68,7 @@ impl<'a> At<'a> {
     }
 
     /// Each picture at its own timestep. Rules that look at the position in a run are told `index`.
-    pub fn each(denoiser: Denoiser<'a>, timesteps: &'a [Timestep], index: StepIndex) -> Self {
+    pub fn each(denoiser: &'a Denoiser<'a>, timesteps: &'a [Timestep], index: StepIndex) -> Self {
         Self {
             denoiser,
             index,
@@ -80,20 +81,26 @@ impl<'a> At<'a> {
         self.index
     }
 
-    /// The unguided noise in `x`. A context of `k n` prompts is one of k prompts for each picture,
-    /// all the first ones first: `x` has to be stacked likewise, the timesteps are.
+    /// The unguided prediction for `x`. A context of `k n` prompts is one of k prompts for each
+    /// picture, all the first ones first: `x` has to be stacked likewise, the timesteps are.
     ///
     /// # Shapes
-    /// - x and result: `[k n, channels, h, w]`
+    /// - x: `[k n, channels, h, w]`
     ///
     /// # Errors
     /// If `x` is not a multiple of the timesteps.
-    pub fn epsilon(&self, x: Tensor<4>, context: &Context) -> Result<Tensor<4>> {
+    pub fn predict(
+        &self,
+        x: Tensor<4>,
+        context: &Context,
+        watch: Option<&mut Watch>,
+    ) -> Result<Prediction> {
         match self.time {
-            Time::Same(step) => self.denoiser.epsilon_at(x, step, context),
+            Time::Same(step) => self.denoiser.predict_at(x, step, context, watch),
             Time::Each(timesteps) => {
                 let copies = x.dims()[0].checked_div(timesteps.len()).unwrap_or(0);
-                self.denoiser.epsilon(x, &timesteps.repeat(copies), context)
+                self.denoiser
+                    .predict(x, &timesteps.repeat(copies), context, watch)
             }
         }
     }
@@ -106,37 +113,14 @@ impl<'a> At<'a> {
         }
     }
 
-    /// The network's raw output, with what happens on the way.
-    ///
-    /// # Errors
-    /// If `x` has not as many pictures as there are timesteps.
-    pub fn watched(&self, x: Tensor<4>, context: &Context, watch: &mut Watch) -> Result<Tensor<4>> {
-        let n = x.dims()[0];
-        let timesteps = match self.time {
-            Time::Same(step) => vec![step.timestep; n],
-            Time::Each(timesteps) => timesteps.to_vec(),
-        };
-        if timesteps.len() != n {
-            return Err(Error::input(format!(
-                "{} timesteps for {n} pictures",
-                timesteps.len()
-            )));
-        }
-        Ok(self
-            .denoiser
-            .predict_watched(x, &timesteps, context, watch)?
-            .raw())
-    }
-
     /// The predictions for `k` prompts of each picture, stacked in `context` as for
-    /// [`epsilon`](Self::epsilon), in one call of the network.
+    /// [`predict`](Self::predict), in one call of the network.
     ///
     /// # Errors
     /// If the network cannot take `x`.
-    pub fn stacked(&self, x: Tensor<4>, context: &Context, k: usize) -> Result<Vec<Tensor<4>>> {
-        let n = x.dims()[0];
-        let out = self.epsilon(Tensor::cat(vec![x; k], 0), context)?;
-        Ok((0..k).map(|i| out.clone().narrow(0, i * n, n)).collect())
+    pub fn stacked(&self, x: Tensor<4>, context: &Context, k: usize) -> Result<Vec<Prediction>> {
+        self.predict(Tensor::cat(vec![x; k], 0), context, None)?
+            .split(k)
     }
 }
 

@@ -9,11 +9,13 @@ use crate::{
     guards::{Guard, Rule, Sld, a_star::Updates, adavd::Block, only, safree::Filtered},
     guidance::{At, Guidance, guided},
     pipeline::Pipeline,
+    prediction::Prediction,
     prompted::Prompted,
 };
 
-/// Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598), `eps(neg) + g (eps(c) -
-/// eps(neg))`, under a pipeline's guards.
+/// Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598), `f(neg) + g (f(c) - f(neg))`,
+/// under a pipeline's guards, where f is what the network answers: epsilon, v or a velocity. Its
+/// weights add up to 1, so it is the same rule for each of them.
 ///
 /// With a negative prompt in the place of the empty one it is the rule that web interfaces call by
 /// that name. At `g` of 1 or less only the prompt is evaluated, as diffusers does. Gradients flow
@@ -212,24 +214,29 @@ impl Guided {
 }
 
 impl Guidance for Guided {
-    fn epsilon(&mut self, at: &At<'_>, x: Tensor<4>) -> Result<Tensor<4>> {
+    fn predict(&mut self, at: &At<'_>, x: Tensor<4>) -> Result<Prediction> {
         let contexts = self.contexts(at);
         if self.scale <= 1.0 {
-            return at.epsilon(x, &contexts.prompt);
+            return at.predict(x, &contexts.prompt, None);
         }
         let parts = if self.safety.is_some() { 3 } else { 2 };
         let parts = at.stacked(x, &contexts.stacked, parts)?;
         match (parts.as_slice(), &mut self.safety) {
-            ([negative, prompt], None) => Ok(guided(self.scale, negative.clone(), prompt.clone())),
+            ([negative, prompt], None) => {
+                prompt
+                    .clone()
+                    .with_raw(guided(self.scale, negative.raw(), prompt.raw()))
+            }
             ([negative, prompt, concept], Some(safety)) => {
+                let empty = negative.raw();
                 let (gamma, momentum) = safety.rule.step(
-                    prompt.clone(),
-                    negative.clone(),
-                    concept.clone(),
+                    prompt.raw(),
+                    empty.clone(),
+                    concept.raw(),
                     safety.momentum.take(),
                 );
                 safety.momentum = Some(momentum);
-                let mut towards = prompt.clone() - negative.clone();
+                let mut towards = prompt.raw() - empty.clone();
                 if safety.rule.acts(at.index()) {
                     let gamma = if safety.strength == 1.0 {
                         gamma
@@ -238,7 +245,7 @@ impl Guidance for Guided {
                     };
                     towards = towards - gamma;
                 }
-                Ok(negative.clone() + towards * self.scale)
+                prompt.clone().with_raw(empty + towards * self.scale)
             }
             _ => Err(Error::input("as many predictions as prompts were expected")),
         }

@@ -9,8 +9,6 @@ use burn::tensor::{Tensor, TensorData};
 
 use crate::{
     error::{Error, Result},
-    flow::FlowMatching,
-    schedule::{self, Schedule},
     time::Timestep,
 };
 
@@ -32,6 +30,12 @@ impl Scales {
             alpha: alpha_bar.sqrt(),
             sigma: (1.0 - alpha_bar).sqrt(),
         }
+    }
+
+    /// The signal's share of the variance, where clean latents have variance 1 as noise has.
+    pub fn alpha_bar(self) -> f64 {
+        let (signal, noise) = (self.alpha * self.alpha, self.sigma * self.sigma);
+        signal / (signal + noise)
     }
 
     /// The straight line of rectified flow (Liu et al. 2022, arXiv 2209.03003): `1 - sigma` and
@@ -56,21 +60,12 @@ pub enum Output {
     Velocity,
 }
 
-impl From<schedule::Prediction> for Output {
-    fn from(prediction: schedule::Prediction) -> Self {
-        match prediction {
-            schedule::Prediction::Epsilon => Self::Epsilon,
-            schedule::Prediction::V => Self::V,
-        }
-    }
-}
-
 /// Two factors: of the first and of the second tensor of a sum.
-type Factors = (f64, f64);
+pub(crate) type Factors = (f64, f64);
 
 impl Output {
     /// The noise as a sum of the raw output and of x.
-    fn epsilon(self, Scales { alpha, sigma }: Scales) -> Factors {
+    pub(crate) fn epsilon(self, Scales { alpha, sigma }: Scales) -> Factors {
         match self {
             Self::Epsilon => (1.0, 0.0),
             Self::V => (alpha, sigma),
@@ -214,30 +209,8 @@ pub trait Interpolant {
     }
 }
 
-impl Interpolant for Schedule {
-    fn scales(&self, t: Timestep) -> Scales {
-        Scales::preserving(self.alpha_bar(t))
-    }
-
-    fn output(&self) -> Output {
-        self.prediction().into()
-    }
-}
-
-impl Interpolant for FlowMatching {
-    /// The network's label is the noise level times the number of training timesteps, whatever the
-    /// shift.
-    fn scales(&self, t: Timestep) -> Scales {
-        Scales::straight((f64::from(t.get()) / self.num_train_timesteps() as f64).min(1.0))
-    }
-
-    fn output(&self) -> Output {
-        Output::Velocity
-    }
-}
-
-/// `p a + q b` with (p, q) computed on the host from each picture's scales.
-fn mixed(
+/// `p a + q b` with (p, q) computed on the host in `f64` from each picture's scales.
+pub(crate) fn mixed(
     a: Tensor<4>,
     b: Tensor<4>,
     scales: &[Scales],
@@ -264,17 +237,19 @@ fn mixed(
             s.alpha, s.sigma
         ))),
     };
-    if scales.iter().all(|&s| s == first) {
-        return Ok(match finite(first)? {
-            (1.0, 0.0) => a,
-            (p, q) => a.mul_scalar(p).add(b.mul_scalar(q)),
-        });
-    }
-    let device = a.device();
+    let first = finite(first)?;
     let factors = scales
         .iter()
         .map(|&s| finite(s))
         .collect::<Result<Vec<Factors>>>()?;
+    if factors.iter().all(|&pair| pair == first) {
+        return Ok(match first {
+            (1.0, 0.0) => a,
+            (1.0, q) => a.add(b.mul_scalar(q)),
+            (p, q) => a.mul_scalar(p).add(b.mul_scalar(q)),
+        });
+    }
+    let device = a.device();
     let (p, q): (Vec<f32>, Vec<f32>) = factors
         .into_iter()
         .map(|(p, q)| (p as f32, q as f32))

@@ -7,7 +7,7 @@ use std::{
 
 use burn::tensor::{Device, Tensor, TensorData};
 use scumble_nn::{
-    ClipText, ClipTextWithProjection, SizeCondition, UNet, Vae, Weights,
+    ClipText, ClipTextWithProjection, Context, SizeCondition, UNet, Vae, Watch, Weights,
     config::{ClipTextConfig, ClipTextWithProjectionConfig, UNetConfig, VaeConfig},
     files::{Checkpoint, TokenizerFiles},
     tokenizer::{Tokenizer, TokenizerData},
@@ -21,10 +21,13 @@ use crate::{
     gates::Opened,
     guards::Guard,
     guidance::{At, Guidance},
+    prediction::Prediction,
     rng::TorchRng,
-    samplers::{Predict, Progress, Run, Sampler, Step},
+    sampler::Sampler,
+    samplers::{Predict, Progress, Run, Step},
     schedule::Schedule,
     text::{Second, TextEncoders},
+    time::Timestep,
 };
 
 /// A network with its configuration and its tensors. Clones share the tensors.
@@ -52,7 +55,7 @@ pub struct Pipeline {
     pub unet: Part<UNetConfig>,
     /// The autoencoder.
     pub vae: Part<VaeConfig>,
-    /// The noise schedule.
+    /// How noise is mixed in, and what the denoiser answers.
     pub schedule: Schedule,
     /// The sampler that the checkpoint itself names, if it is one of those here.
     pub sampler: Option<Sampler>,
@@ -311,9 +314,25 @@ impl Pipeline {
         }
     }
 
-    /// The denoiser as a network.
-    pub fn unet_network(&self) -> UNet {
-        UNet::new(&self.unet.config, &self.unet.weights).with_size_condition(self.size_condition)
+    /// The denoiser, ready to be asked. For many questions: it is put together anew at every call.
+    pub fn denoiser(&self) -> Denoiser<'_> {
+        let unet = UNet::new(&self.unet.config, &self.unet.weights)
+            .with_size_condition(self.size_condition);
+        Denoiser::new(unet, &self.schedule)
+    }
+
+    /// What the denoiser answers: see [`Denoiser::predict`].
+    ///
+    /// # Errors
+    /// As [`Denoiser::predict`].
+    pub fn predict(
+        &self,
+        x: Tensor<4>,
+        t: &[Timestep],
+        context: &Context,
+        watch: Option<&mut Watch>,
+    ) -> Result<Prediction> {
+        self.denoiser().predict(x, t, context, watch)
     }
 
     /// The autoencoder as a network.
@@ -392,11 +411,7 @@ impl Pipeline {
         let shape = self.latent_shape(request.prompts.len(), request.height, request.width)?;
         let mut noise = request.noise.clone();
         noise.expect(request.prompts.len())?;
-        let unet = self.unet_network();
-        let denoiser = Denoiser {
-            unet: &unet,
-            schedule: &self.schedule,
-        };
+        let denoiser = self.denoiser();
         let mut run = Run::new(&self.schedule, request.steps);
         run.eta = request.eta;
         let start = match &request.latents {
@@ -414,7 +429,10 @@ impl Pipeline {
         sampler.sample::<Error>(
             &run,
             start,
-            &mut Asked { denoiser, guidance },
+            &mut Asked {
+                denoiser: &denoiser,
+                guidance,
+            },
             &mut |shape| noise.draw(shape, device),
             callback,
         )
@@ -423,13 +441,13 @@ impl Pipeline {
 
 /// A guidance with the network that it asks.
 struct Asked<'a> {
-    denoiser: Denoiser<'a>,
+    denoiser: &'a Denoiser<'a>,
     guidance: &'a mut dyn Guidance,
 }
 
 impl Predict<Error> for Asked<'_> {
-    fn epsilon(&mut self, x: Tensor<4>, step: Step) -> Result<Tensor<4>> {
-        self.guidance.epsilon(&At::step(self.denoiser, step), x)
+    fn predict(&mut self, x: Tensor<4>, step: Step) -> Result<Prediction> {
+        self.guidance.predict(&At::step(self.denoiser, step), x)
     }
 
     fn moves_latents(&self) -> bool {

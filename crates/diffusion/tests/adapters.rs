@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use scumble_diffusion::{Adapter, Gate, Pipeline, TorchRng};
+use scumble_diffusion::{Adapter, Gate, Pipeline, Timestep, TorchRng};
 use scumble_nn::{
     Context, Watch,
     files::{Checkpoint, OpenOptions},
@@ -121,9 +121,13 @@ fn prompts() -> Vec<String> {
 }
 
 fn predicted(model: &Pipeline, context: &Context) -> Tensor<4> {
-    model
-        .unet_network()
-        .forward(latents(model), &[10.0, 500.0, 900.0], context)
+    watched(model, context, None)
+}
+
+fn watched(model: &Pipeline, context: &Context, watch: Option<&mut Watch>) -> Tensor<4> {
+    let t = [10u16, 500, 900].map(Timestep::from);
+    let prediction = model.predict(latents(model), &t, context, watch);
+    prediction.unwrap().raw()
 }
 
 #[test]
@@ -355,17 +359,9 @@ fn watching_changes_nothing_and_maps_add_up_to_one() {
         let context = model.context(&prompts());
         let plain = predicted(&model, &context);
         let mut watch = Watch::maps();
-        let watched = model.unet_network().forward_watched(
-            latents(&model),
-            &[10.0, 500.0, 900.0],
-            &context,
-            &mut watch,
-        );
-        assert!(
-            apart(&watched, &plain) < 1e-5,
-            "{name}: {}",
-            apart(&watched, &plain)
-        );
+        let seen = watched(&model, &context, Some(&mut watch));
+        let apart = apart(&seen, &plain);
+        assert!(apart < 1e-5, "{name}: {apart}");
         let attentions = modules(&model)
             .iter()
             .filter(|module| module.ends_with("attn2.to_q"))
@@ -384,12 +380,7 @@ fn watching_changes_nothing_and_maps_add_up_to_one() {
         }
         // Without maps the fused kernel runs, so that it is the same to the bit.
         let mut idle = Watch::default();
-        let same = model.unet_network().forward_watched(
-            latents(&model),
-            &[10.0, 500.0, 900.0],
-            &context,
-            &mut idle,
-        );
+        let same = watched(&model, &context, Some(&mut idle));
         assert_eq!(host(&same), host(&plain));
         assert!(idle.maps.is_empty());
     }

@@ -11,7 +11,7 @@ use scumble_diffusion::{
     TorchRng,
     flow::{Levels, Shift},
     prediction::Prediction,
-    samplers::{Callback, FlowRun, FlowStep, Velocity, flow_match_euler, flow_match_heun},
+    samplers::{Callback, FlowRun, Model, Step, flow_match_euler, flow_match_heun},
 };
 use serde_json::{Value, json};
 
@@ -73,18 +73,23 @@ fn distance(found: &[f32], expected: &[f32]) -> f64 {
 }
 
 type Sampler =
-    fn(&FlowRun<'_>, Tensor<4>, &mut Velocity<'_, Error>, &mut Callback<'_>) -> Result<Tensor<4>>;
+    fn(&FlowRun<'_>, Tensor<4>, &mut Model<'_, Error>, &mut Callback<'_>) -> Result<Tensor<4>>;
 
 const EULER: Sampler = flow_match_euler::<Error>;
 const HEUN: Sampler = flow_match_heun::<Error>;
+
+/// A velocity as a sampler is told it.
+fn followed(velocity: Tensor<4>, x: Tensor<4>, step: Step) -> Result<Prediction> {
+    Prediction::new(velocity, x, vec![step.scales], Output::Velocity)
+}
 
 fn quiet(
     sampler: Sampler,
     levels: &Levels,
     x: Tensor<4>,
-    mut velocity: impl FnMut(Tensor<4>, FlowStep) -> Tensor<4>,
+    mut velocity: impl FnMut(Tensor<4>, Step) -> Tensor<4>,
 ) -> Result<Tensor<4>> {
-    let model = &mut |x: Tensor<4>, step: FlowStep| Ok(velocity(x, step));
+    let model = &mut |x: Tensor<4>, step: Step| followed(velocity(x.clone(), step), x, step);
     sampler(&FlowRun::new(levels), x, model, &mut |_| {
         ControlFlow::Continue(())
     })
@@ -125,11 +130,11 @@ fn samplers_are_those_of_diffusers() {
         let found = (if heun { HEUN } else { EULER })(
             &FlowRun::new(&levels),
             initial(),
-            &mut |x: Tensor<4>, step: FlowStep| {
+            &mut |x: Tensor<4>, step: Step| {
                 assert_eq!(step.index, StepIndex(labels.len()));
                 labels.push(step.timestep.get());
-                sigmas.push(step.sigma as f32);
-                Ok::<_, Error>(network(x, step.timestep))
+                sigmas.push(step.scales.sigma as f32);
+                followed(network(x.clone(), step.timestep), x, step)
             },
             &mut |progress| {
                 done += 1;
@@ -225,7 +230,7 @@ fn the_error_on_a_gaussian_falls_with_the_order() {
             let sigmas: Vec<f64> = (0..steps).map(|i| 1.0 - i as f64 / steps as f64).collect();
             let levels = model.levels_of(&sigmas, None).unwrap();
             let found = quiet(sampler, &levels, x.clone(), |x, step| {
-                PICTURES.velocity(x, step.sigma)
+                PICTURES.velocity(x, step.scales.sigma)
             })
             .unwrap();
             distance(&values(found), &exact)
@@ -260,7 +265,7 @@ fn the_distribution_on_a_gaussian_is_its_own() {
         let levels = model.levels(steps, None).unwrap();
         let found = values(
             quiet(sampler, &levels, noise.clone(), |x, step| {
-                PICTURES.velocity(x, step.sigma)
+                PICTURES.velocity(x, step.scales.sigma)
             })
             .unwrap(),
         );
@@ -295,9 +300,9 @@ fn a_run_may_start_in_the_middle_and_stop_early() {
         let found = sampler(
             &run,
             at(10),
-            &mut |x: Tensor<4>, step: FlowStep| {
+            &mut |x: Tensor<4>, step: Step| {
                 first.get_or_insert(step);
-                Ok(PICTURES.velocity(x, step.sigma))
+                followed(PICTURES.velocity(x.clone(), step.scales.sigma), x, step)
             },
             &mut |progress| {
                 assert_eq!(progress.len, per_level * 40 - (per_level - 1));
@@ -311,7 +316,7 @@ fn a_run_may_start_in_the_middle_and_stop_early() {
         .unwrap();
         let first = first.unwrap();
         assert_eq!(
-            (first.index.0, first.sigma),
+            (first.index.0, first.scales.sigma),
             (per_level * 10, levels.sigmas()[10])
         );
         assert!(distance(&values(found), &values(at(20))) < 0.02);
@@ -320,9 +325,12 @@ fn a_run_may_start_in_the_middle_and_stop_early() {
             levels: &levels,
             start: Some(StepIndex(40)),
         };
-        let error = sampler(&run, initial(), &mut |x, _| Ok(x), &mut |_| {
-            ControlFlow::Continue(())
-        })
+        let error = sampler(
+            &run,
+            initial(),
+            &mut |x: Tensor<4>, step| followed(x.clone(), x, step),
+            &mut |_| ControlFlow::Continue(()),
+        )
         .unwrap_err();
         assert!(
             error
@@ -334,7 +342,7 @@ fn a_run_may_start_in_the_middle_and_stop_early() {
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("expected a velocity of shape [2, 4, 3, 5], found [1, 4, 3, 5]"),
+            error.contains("expected a prediction of shape [2, 4, 3, 5], found [1, 4, 3, 5]"),
             "{error}"
         );
     }
@@ -443,42 +451,6 @@ fn a_prediction_is_read_in_every_way() {
             .contains("shape [2, 4, 3, 5], found [1, 4, 3, 5]")
     );
     assert!(message(raw, vec![one; 3]).contains("expected one timestep or 2 of them, found 3"));
-}
-
-/// The interpolant of a schedule is the schedule, to the bit.
-#[test]
-fn a_schedule_says_the_same_in_both_ways() {
-    let t = [Timestep::from(40), Timestep::from(700)];
-    for prediction in ["epsilon", "v_prediction"] {
-        let schedule = schedule(prediction);
-        let (x0, noise) = (initial(), other());
-        let alpha_bars = schedule.alpha_bars(&t);
-        let scales = schedule.all_scales(&t);
-        let x = schedule.add_noise(x0.clone(), noise.clone(), &t).unwrap();
-        assert_eq!(
-            values(schedule.q_sample(x0.clone(), noise.clone(), &t).unwrap()),
-            values(x.clone())
-        );
-        let target = schedule
-            .training_target(x0.clone(), noise.clone(), &t)
-            .unwrap();
-        assert_eq!(
-            values(schedule.regression_target(x0, noise.clone(), &t).unwrap()),
-            values(target.clone())
-        );
-        let epsilon = schedule
-            .epsilon_from_raw(target.clone(), x.clone(), &alpha_bars)
-            .unwrap();
-        assert_eq!(
-            values(
-                schedule
-                    .output()
-                    .epsilon_from_raw(target, x, &scales)
-                    .unwrap()
-            ),
-            values(epsilon)
-        );
-    }
 }
 
 /// At pure noise an answer of epsilon tells nothing of the picture; v and velocity do.

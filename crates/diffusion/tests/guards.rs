@@ -6,8 +6,8 @@ use std::{ops::ControlFlow, path::Path};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use scumble_diffusion::{
-    At, Denoiser, Guard, Guidance, Pipeline, Prompted, Request, Sampler, StepIndex, Timestep,
-    TorchRng,
+    At, FlowMatching, Guard, Guidance, Noise, Output, Pipeline, Prompted, Request, Sampler,
+    StepIndex, Timestep, TorchRng,
     guards::{ALL, Form, Rule, Safree, Sld, a_star, adavd::Joint, safree, sld::Bound},
 };
 use scumble_nn::{
@@ -511,11 +511,7 @@ fn safree_validates_before_triggers_are_chosen() {
         let mut model = guarded(&model, "safree", &["a church"], numbers);
         model.guards[0].strength = strength;
         let prompt = model.prompted(&strings(&["a cat and a dog"]));
-        let network = model.unet_network();
-        let denoiser = Denoiser {
-            unet: &network,
-            schedule: &model.schedule,
-        };
+        let denoiser = model.denoiser();
         let shape = model.latent_shape(1, None, None).unwrap();
         let x = Tensor::from_data(
             TensorData::new(TorchRng::new(9).normal(shape.iter().product()), shape),
@@ -530,9 +526,9 @@ fn safree_validates_before_triggers_are_chosen() {
         let timesteps = [Timestep::from(500)];
         // The first step at which the prediction is the plain one.
         (0..60).find(|&i| {
-            let at = At::each(denoiser, &timesteps, StepIndex(i));
-            host(&rule.epsilon(&at, x.clone()).unwrap())
-                == host(&plain.epsilon(&at, x.clone()).unwrap())
+            let at = At::each(&denoiser, &timesteps, StepIndex(i));
+            host(&rule.predict(&at, x.clone()).unwrap().raw())
+                == host(&plain.predict(&at, x.clone()).unwrap().raw())
         })
     };
     let whole = alone(0.0, 1.0);
@@ -621,11 +617,7 @@ fn outcome(model: &Pipeline, prompt: &Prompted, embedded: Tensor<3>) -> Tensor<1
         .unwrap();
     let negative = model.prompted(&vec![String::new(); n]);
     let mut rule = model.guidance(3.0, &prompt, &negative).unwrap();
-    let network = model.unet_network();
-    let denoiser = Denoiser {
-        unet: &network,
-        schedule: &model.schedule,
-    };
+    let denoiser = model.denoiser();
     let shape = model.latent_shape(n, None, None).unwrap();
     let x = Tensor::from_data(
         TensorData::new(TorchRng::new(9).normal(shape.iter().product()), shape),
@@ -639,8 +631,9 @@ fn outcome(model: &Pipeline, prompt: &Prompted, embedded: Tensor<3>) -> Tensor<1
     for (i, t) in [900u16, 600, 300].into_iter().enumerate() {
         let timesteps = vec![Timestep::from(t); n];
         epsilon = rule
-            .epsilon(&At::each(denoiser, &timesteps, StepIndex(i)), x.clone())
-            .unwrap();
+            .predict(&At::each(&denoiser, &timesteps, StepIndex(i)), x.clone())
+            .unwrap()
+            .raw();
     }
     (epsilon * weights).sum()
 }
@@ -778,18 +771,14 @@ fn a_star_moves_the_latents_of_prompts_with_several_of_its_words() {
     // Whatever the sampler, and by the rule alone.
     let prompt = model.prompted(&strings(&["a cat and a dog"]));
     let negative = model.prompted(&strings(&[""]));
-    let network = model.unet_network();
-    let denoiser = Denoiser {
-        unet: &network,
-        schedule: &model.schedule,
-    };
+    let denoiser = model.denoiser();
     let shape = model.latent_shape(1, None, None).unwrap();
     let x = Tensor::from_data(
         TensorData::new(TorchRng::new(9).normal(shape.iter().product()), shape),
         model.device(),
     );
     let timesteps = [Timestep::from(900)];
-    let at = At::each(denoiser, &timesteps, StepIndex(0));
+    let at = At::each(&denoiser, &timesteps, StepIndex(0));
     for sampler in [
         Sampler::Ddim,
         Sampler::Euler,
@@ -851,4 +840,129 @@ fn a_star_on_prompts_of_one_concept_minds_no_neighbour() {
         json!({"sharpness": 5.0}),
     );
     assert_ne!(beside(&words, "a church"), with_one, "other maps");
+}
+
+/// The model on straight lines: its answer is taken for a velocity.
+fn straight(name: &str) -> Pipeline {
+    let flow = FlowMatching::from_config(Path::new("scheduler_config.json"), &json!({})).unwrap();
+    let mut model = pipeline(name);
+    model.schedule = flow.into();
+    model.sampler = Some(Sampler::Ddim);
+    model
+}
+
+/// Two steps of SLD on a flow-matching model are its formula on velocities, momentum and all.
+#[test]
+fn sld_on_velocities_is_its_formula() {
+    let model = straight("sd1");
+    let (scale, threshold, momentum, memory, g) = (40.0, 0.02, 0.5, 0.7, 3.0);
+    let numbers = json!({
+        "warmup": 0, "scale": scale, "threshold": threshold, "momentum": momentum, "memory": memory
+    });
+    let guarded = guarded(&model, "sld-max", &["a church"], numbers);
+    let prompts = strings(&PROMPTS);
+    let negative = guarded.prompted(&strings(&["", ""]));
+    let mut rule = guarded
+        .guidance(g, &guarded.prompted(&prompts), &negative)
+        .unwrap();
+    let shape = model.latent_shape(2, None, None).unwrap();
+    let denoiser = guarded.denoiser();
+    let mut nu: Vec<f64> = vec![0.0; shape.iter().product()];
+    for (i, t) in [1000u16, 700].into_iter().enumerate() {
+        let values = TorchRng::new(9 + i as u64).normal(nu.len());
+        let x = Tensor::<4>::from_data(TensorData::new(values, shape), model.device());
+        let t = vec![Timestep::from(t); 2];
+        let says = |texts: &[String]| -> Vec<f64> {
+            let said = model.predict(x.clone(), &t, &model.context(texts), None);
+            host(&said.unwrap().velocity().unwrap())
+                .into_iter()
+                .map(f64::from)
+                .collect()
+        };
+        let p = says(&prompts);
+        let (zero, s) = (
+            says(&strings(&["", ""])),
+            says(&strings(&["a church", "a church"])),
+        );
+        let at = At::each(&denoiser, &t, StepIndex(i));
+        let found = rule.predict(&at, x.clone()).unwrap();
+        assert_eq!(found.output(), Output::Velocity);
+        let found = host(&found.velocity().unwrap());
+        let mut bounded = 0;
+        for k in 0..p.len() {
+            let apart = p[k] - s[k];
+            let mu = if apart < threshold {
+                (scale * apart.abs()).min(1.0)
+            } else {
+                0.0
+            };
+            bounded += usize::from(mu > 0.0);
+            let gamma = mu * (s[k] - zero[k]) + momentum * nu[k];
+            nu[k] = memory * nu[k] + (1.0 - memory) * gamma;
+            let expected = zero[k] + g * (p[k] - zero[k] - gamma);
+            // A number at the threshold itself may fall to either side.
+            let close = (apart - threshold).abs() < 1e-5;
+            assert!(
+                close || (f64::from(found[k]) - expected).abs() < 2e-4 * expected.abs().max(1.0),
+                "step {i}, number {k}: {}, expected {expected}",
+                found[k]
+            );
+        }
+        assert!(bounded > 0, "step {i}");
+    }
+}
+
+/// A flow-matching model is drawn through the same call: DDIM is Euler's method there, what needs a
+/// noise schedule is refused.
+#[test]
+fn a_flow_matching_model_is_drawn_by_eulers_method() {
+    let model = straight("sd1");
+    let (prompts, g) = (strings(&PROMPTS), 3.0);
+    let mut asked = request(&PROMPTS, 5);
+    let mut seen = Vec::new();
+    let found = model
+        .sample(&asked, &mut |progress| {
+            seen.push(progress.timestep.get());
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    assert_eq!(seen.len(), 4);
+    assert_eq!(seen[0], 1000.0);
+
+    let shape = model.latent_shape(2, None, None).unwrap();
+    let mut x = Noise::each(5, 2).draw(shape, model.device());
+    let levels: Vec<f64> = seen
+        .iter()
+        .map(|t| f64::from(*t) / 1000.0)
+        .chain([0.0])
+        .collect();
+    for (pair, t) in levels.windows(2).zip(&seen) {
+        let t = vec![Timestep::new(*t).unwrap(); 2];
+        let says = |texts: &[String]| {
+            let said = model.predict(x.clone(), &t, &model.context(texts), None);
+            said.unwrap().raw()
+        };
+        let (p, zero) = (says(&prompts), says(&strings(&["", ""])));
+        let v = zero.clone() + (p - zero) * g;
+        x = x + v * (pair[1] - pair[0]);
+    }
+    for (a, b) in host(&found).iter().zip(host(&x)) {
+        assert!((a - b).abs() < 1e-3 * b.abs().max(1.0), "{a}, expected {b}");
+    }
+
+    for sampler in Sampler::ALL.into_iter().filter(|s| *s != Sampler::Ddim) {
+        asked.sampler = Some(sampler);
+        let error = model
+            .sample(&asked, &mut |_| ControlFlow::Continue(()))
+            .unwrap_err();
+        let expected = format!("{sampler} follows a noise schedule");
+        assert!(error.to_string().contains(&expected), "{error}");
+        assert!(error.hint().unwrap().contains("ddim"));
+    }
+    asked.sampler = None;
+    asked.eta = 0.5;
+    let error = model
+        .sample(&asked, &mut |_| ControlFlow::Continue(()))
+        .unwrap_err();
+    assert!(error.to_string().contains("no fresh noise"), "{error}");
 }

@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, path::Path};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use scumble_diffusion::{
-    Error, Prediction, Result, Schedule, StepIndex, Timestep,
+    Interpolant, Output, Prediction, Result, Scales, Schedule, StepIndex, Timestep,
     samplers::{Run, Sampler, Step, timesteps},
 };
 use serde_json::{Value, json};
@@ -86,7 +86,9 @@ fn quiet(
     sampler.sample(
         run,
         x,
-        &mut |x: Tensor<4>, step: Step| Ok::<_, Error>(epsilon(x, step)),
+        &mut |x: Tensor<4>, step: Step| {
+            Prediction::of_epsilon(epsilon(x.clone(), step), x, step.scales)
+        },
         &mut |_| tensor(|_| 0.0),
         &mut |_| ControlFlow::Continue(()),
     )
@@ -134,7 +136,8 @@ fn samplers_are_those_of_diffusers() {
         let x = match start {
             None => initial(),
             Some(StepIndex(i))
-                if sampler == Sampler::DpmPp2mKarras || schedule.use_karras_sigmas() =>
+                if sampler == Sampler::DpmPp2mKarras
+                    || schedule.noise().unwrap().use_karras_sigmas() =>
             {
                 // Karras' levels are not those of the rounded timesteps: ask the sampler for the
                 // one it starts at.
@@ -164,11 +167,8 @@ fn samplers_are_those_of_diffusers() {
                 &mut |x: Tensor<4>, step: Step| {
                     assert_eq!(list[step.index.0], step.timestep);
                     labels.push(step.timestep.get());
-                    schedule.epsilon_from_raw(
-                        network(x.clone(), step.timestep),
-                        x,
-                        &[step.alpha_bar],
-                    )
+                    let raw = network(x.clone(), step.timestep);
+                    Prediction::new(raw, x, vec![step.scales], schedule.output())
                 },
                 &mut |_| {
                     drawn += 1;
@@ -221,7 +221,7 @@ fn exact_noise_leads_back_to_the_picture() {
         let schedule = schedule(&config).unwrap();
         let x0 = initial();
         for sampler in Sampler::ALL {
-            if sampler == Sampler::Pndm && schedule.prediction() == Prediction::V {
+            if sampler == Sampler::Pndm && schedule.output() == Output::V {
                 continue; // It extrapolates v, which changes along the way even where the noise does not.
             }
             let list = timesteps(sampler, &schedule, 20).unwrap();
@@ -236,7 +236,9 @@ fn exact_noise_leads_back_to_the_picture() {
                     level.get_or_insert(step.alpha_bar);
                     x
                 });
-                if sampler == Sampler::Pndm && !schedule.skip_prk_steps() && matches!(start, 1 | 2)
+                if sampler == Sampler::Pndm
+                    && !schedule.noise().unwrap().skip_prk_steps()
+                    && matches!(start, 1 | 2)
                 {
                     assert!(
                         outcome
@@ -349,7 +351,8 @@ fn a_callback_can_stop_and_sees_preserved_variance() {
                 fresh(0),
                 // The picture is black, so what is left is the noise, sqrt(1 - alpha_bar) of it.
                 &mut |x: Tensor<4>, step: Step| {
-                    Ok::<_, Error>(x.mul_scalar(1.0 / (1.0 - step.alpha_bar).sqrt()))
+                    let noise = x.clone().mul_scalar(1.0 / step.scales.sigma);
+                    Prediction::of_epsilon(noise, x, step.scales)
                 },
                 &mut |_| x0.clone(),
                 &mut |progress| {
@@ -400,14 +403,9 @@ fn ddim_takes_more_noise_than_ddpm() {
     let mut drawn = 0;
     let epsilon = &mut |x: Tensor<4>, step: Step| {
         let shift = 0.2 * (0.01 * f64::from(step.timestep.get())).sin();
-        Ok::<_, Error>(
-            x.clone()
-                .mul_scalar(1.7)
-                .sin()
-                .mul_scalar(0.3)
-                .add(x.mul_scalar(0.1))
-                .add_scalar(shift),
-        )
+        let epsilon = x.clone().mul_scalar(1.7).sin().mul_scalar(0.3);
+        let epsilon = epsilon.add(x.clone().mul_scalar(0.1)).add_scalar(shift);
+        Prediction::of_epsilon(epsilon, x, step.scales)
     };
     let mut noise = |_| {
         drawn += 1;
@@ -484,12 +482,9 @@ fn bad_requests_are_errors() {
 
 #[test]
 fn each_picture_has_its_own_timestep() {
-    for (name, prediction) in [
-        ("epsilon", Prediction::Epsilon),
-        ("v_prediction", Prediction::V),
-    ] {
+    for (name, output) in [("epsilon", Output::Epsilon), ("v_prediction", Output::V)] {
         let schedule = schedule(&sd14(json!({"prediction_type": name}))).unwrap();
-        assert_eq!(schedule.prediction(), prediction);
+        assert_eq!(schedule.output(), output);
         let (x0, noise) = (initial(), fresh(0));
         let t = [Timestep::from(50), Timestep::from(900)];
         let x = schedule.add_noise(x0.clone(), noise.clone(), &t).unwrap();
@@ -502,20 +497,17 @@ fn each_picture_has_its_own_timestep() {
                 ) < 1e-6
             );
         }
-        let alpha_bar = schedule.alpha_bars(&t);
         let raw = schedule
-            .training_target(x0.clone(), noise.clone(), &t)
+            .regression_target(x0.clone(), noise.clone(), &t)
             .unwrap();
-        let epsilon = schedule
-            .epsilon_from_raw(raw.clone(), x.clone(), &alpha_bar)
-            .unwrap();
+        let prediction =
+            Prediction::new(raw.clone(), x, schedule.all_scales(&t), schedule.output()).unwrap();
+        let epsilon = prediction.epsilon().unwrap();
         assert!(distance(&values(epsilon.clone()), &values(noise.clone())) < 1e-6);
-        let again = schedule
-            .raw_from_epsilon(epsilon.clone(), x.clone(), &alpha_bar)
-            .unwrap();
-        assert!(distance(&values(again), &values(raw)) < 1e-5);
-        let back = schedule.x0_from_epsilon(epsilon, x, &alpha_bar).unwrap();
+        let back = prediction.x0().unwrap();
         assert!(distance(&values(back), &values(x0.clone())) < 1e-5);
+        let again = prediction.with_epsilon(epsilon).unwrap().raw();
+        assert!(distance(&values(again), &values(raw)) < 1e-5);
         for wrong in [&t[..0], &[t[0]; 3]] {
             assert!(
                 schedule
@@ -691,8 +683,12 @@ fn a_refused_schedule_answers_whoever_asks_it_for_something() {
     let error = schedule(&json!({"_class_name": "FlowMatchEulerDiscreteScheduler"})).unwrap_err();
     let refused = Schedule::refused(&error);
     assert_eq!(
-        refused.alphas_cumprod(),
-        schedule(&sd14(json!({}))).unwrap().alphas_cumprod()
+        refused.noise().unwrap().alphas_cumprod(),
+        schedule(&sd14(json!({})))
+            .unwrap()
+            .noise()
+            .unwrap()
+            .alphas_cumprod()
     );
     for sampler in Sampler::ALL {
         let found = quiet(sampler, &Run::new(&refused, 5), initial(), |x, _| x).unwrap_err();
@@ -788,24 +784,30 @@ fn the_rest_of_a_configuration_is_read() {
         "interpolation_type": "linear", "sigma_min": null, "timestep_type": "discrete", "disable_corrector": [], "nobody_reads_this": 7
     }));
     assert_eq!(
-        schedule(&full).unwrap().alphas_cumprod(),
-        plain.alphas_cumprod()
+        schedule(&full).unwrap().noise().unwrap().alphas_cumprod(),
+        plain.noise().unwrap().alphas_cumprod()
     );
 
     let trained: Vec<f64> = (0..1000).map(|t| 0.001 + 1e-5 * f64::from(t)).collect();
     let linear =
         schedule(&json!({"beta_start": 0.001, "beta_end": 0.01099, "clip_sample": false})).unwrap();
     let same = schedule(&json!({"trained_betas": trained})).unwrap();
-    for (a, b) in linear.alphas_cumprod().iter().zip(same.alphas_cumprod()) {
+    for (a, b) in linear
+        .noise()
+        .unwrap()
+        .alphas_cumprod()
+        .iter()
+        .zip(same.noise().unwrap().alphas_cumprod())
+    {
         assert!((a - b).abs() < 1e-6);
     }
     assert!(
-        linear.set_alpha_to_one().is_none()
-            && !linear.skip_prk_steps()
-            && linear.steps_offset() == 0
-            && linear.timestep_spacing().is_none()
+        linear.noise().unwrap().set_alpha_to_one().is_none()
+            && !linear.noise().unwrap().skip_prk_steps()
+            && linear.noise().unwrap().steps_offset() == 0
+            && linear.noise().unwrap().timestep_spacing().is_none()
     );
-    assert_eq!(linear.prediction(), Prediction::Epsilon);
+    assert_eq!(linear.output(), Output::Epsilon);
 }
 
 #[test]
@@ -876,12 +878,186 @@ fn a_schedule_may_end_without_signal() {
         ))
         .unwrap();
         for (t, value) in expected {
-            let found = zero.alphas_cumprod()[t];
+            let found = zero.noise().unwrap().alphas_cumprod()[t];
             assert!((found / value - 1.0).abs() < 1e-3, "{t}: {found}");
         }
         zero.usable_by(Sampler::Euler).unwrap();
     }
     // PNDM's class has no such option.
     let plain = schedule(&sd14(json!({"rescale_betas_zero_snr": true}))).unwrap();
-    assert!(plain.alphas_cumprod()[999] > 4e-3);
+    assert!(plain.noise().unwrap().alphas_cumprod()[999] > 4e-3);
+}
+
+/// A v model without signal at its last timestep.
+fn zero_terminal_snr() -> Schedule {
+    schedule(&sd14(json!({
+        "_class_name": "DDIMScheduler", "rescale_betas_zero_snr": true, "timestep_spacing": "trailing",
+        "prediction_type": "v_prediction", "set_alpha_to_one": true
+    })))
+    .unwrap()
+}
+
+/// Every sampler of a schedule without signal at its end.
+const TO_THE_END: [Sampler; 7] = [
+    Sampler::Ddim,
+    Sampler::Ddpm,
+    Sampler::Lms,
+    Sampler::Euler,
+    Sampler::EulerAncestral,
+    Sampler::DpmPp2m,
+    Sampler::UniPc,
+];
+
+fn doubles(x: &Tensor<4>) -> Vec<f64> {
+    values(x.clone()).into_iter().map(f64::from).collect()
+}
+
+fn singles(x: Vec<f64>) -> Vec<f32> {
+    x.into_iter().map(|v| v as f32).collect()
+}
+
+/// Where `x` is noise, v is the picture: x_0 = alpha x - sigma v, and nothing cancels. Taken from
+/// the noise, `(x - sigma epsilon) / alpha`, it would be off by 4096 roundings.
+#[test]
+fn the_picture_is_read_from_v_where_no_signal_is_left() {
+    let schedule = zero_terminal_snr();
+    let drawn = |sampler: Sampler, from_epsilon: bool| {
+        let mut expected = Vec::new();
+        let found = sampler
+            .sample(
+                &Run::new(&schedule, 1),
+                initial(),
+                &mut |x: Tensor<4>, step: Step| {
+                    assert!(step.alpha_bar < 1e-7, "{sampler}: {}", step.alpha_bar);
+                    let v = network(x.clone(), step.timestep);
+                    let Scales { alpha, sigma } = step.scales;
+                    let both = doubles(&x).into_iter().zip(doubles(&v));
+                    expected = both.map(|(x, v)| alpha * x - sigma * v).collect();
+                    let said = Prediction::new(v, x.clone(), vec![step.scales], Output::V)?;
+                    if from_epsilon {
+                        return Prediction::of_epsilon(said.epsilon()?, x, step.scales);
+                    }
+                    Ok(said)
+                },
+                &mut |_| fresh(0),
+                &mut |_| ControlFlow::Continue(()),
+            )
+            .unwrap();
+        distance(&values(found), &singles(expected))
+    };
+    for sampler in TO_THE_END {
+        let distance = drawn(sampler, false);
+        assert!(distance < 3e-7, "{sampler}: {distance:e}");
+        // What was to be avoided.
+        assert!(drawn(sampler, true) > 1e-5, "{sampler}");
+    }
+}
+
+/// Pictures of one place: x_0 is the same at every step, so every solver of the probability flow is
+/// on its line, `alpha x_0 + sigma epsilon` with the first step's epsilon, after every step.
+#[test]
+fn the_line_to_one_picture_is_kept_from_pure_noise_on() {
+    let schedule = zero_terminal_snr();
+    let picture = doubles(&fresh(3));
+    for sampler in TO_THE_END {
+        if matches!(sampler, Sampler::Ddpm | Sampler::EulerAncestral) {
+            continue; // They draw noise on the way.
+        }
+        let (mut noise, mut levels, mut latents) = (Vec::new(), Vec::new(), Vec::new());
+        sampler
+            .sample(
+                &Run::new(&schedule, 5),
+                initial(),
+                &mut |x: Tensor<4>, step: Step| {
+                    let Scales { alpha, sigma } = step.scales;
+                    let both = doubles(&x).into_iter().zip(&picture);
+                    let epsilon: Vec<f64> = both.map(|(x, x0)| (x - alpha * x0) / sigma).collect();
+                    let both = epsilon.iter().zip(&picture);
+                    let v = singles(both.map(|(e, x0)| alpha * e - sigma * x0).collect());
+                    if noise.is_empty() {
+                        noise = epsilon;
+                    }
+                    levels.push(step.scales);
+                    let v = Tensor::from_data(TensorData::new(v, SHAPE), &Device::flex());
+                    Prediction::new(v, x, vec![step.scales], Output::V)
+                },
+                &mut |_| tensor(|_| 0.0),
+                &mut |progress| {
+                    latents.push(values(progress.latents()));
+                    ControlFlow::Continue(())
+                },
+            )
+            .unwrap();
+        levels.push(Scales::preserving(1.0));
+        assert_eq!((levels.len(), latents.len()), (6, 5), "{sampler}");
+        for (i, found) in latents.iter().enumerate() {
+            let Scales { alpha, sigma } = levels[i + 1];
+            let both = picture.iter().zip(&noise);
+            let expected = singles(both.map(|(x0, e)| alpha * x0 + sigma * e).collect());
+            let distance = distance(found, &expected);
+            assert!(distance < 2e-6, "{sampler}, step {i}: {distance:e}");
+        }
+    }
+}
+
+/// Normal pictures of mean m and standard deviation 1/2, whose v is known:
+/// `alpha sigma (1 - s^2) (x - alpha m) / (alpha^2 s^2 + sigma^2) - sigma m`. DDIM and ancestral
+/// Euler against their formulas in `f64`.
+#[test]
+fn a_normal_distribution_is_drawn_from_pure_noise_as_in_f64() {
+    let schedule = zero_terminal_snr();
+    let mean = doubles(&fresh(3));
+    // v, x_0 and epsilon of each number.
+    let known = |x: &[f64], Scales { alpha, sigma }: Scales| -> Vec<[f64; 3]> {
+        let one = |(x, m): (&f64, &f64)| {
+            let part = (x - alpha * m) / (alpha * alpha * 0.25 + sigma * sigma);
+            let v = alpha * sigma * 0.75 * part - sigma * m;
+            [v, m + alpha * 0.25 * part, sigma * part]
+        };
+        x.iter().zip(&mean).map(one).collect()
+    };
+    for sampler in [Sampler::Ddim, Sampler::EulerAncestral] {
+        let (mut levels, mut start, mut drawn) = (Vec::new(), Vec::new(), 0);
+        let found = sampler
+            .sample(
+                &Run::new(&schedule, 8),
+                initial(),
+                &mut |x: Tensor<4>, step: Step| {
+                    let seen = doubles(&x);
+                    let v = known(&seen, step.scales).into_iter().map(|[v, ..]| v);
+                    let v = TensorData::new(singles(v.collect()), SHAPE);
+                    levels.push(step.scales);
+                    if start.is_empty() {
+                        start = seen;
+                    }
+                    let v = Tensor::from_data(v, &Device::flex());
+                    Prediction::new(v, x, vec![step.scales], Output::V)
+                },
+                &mut |_| {
+                    drawn += 1;
+                    fresh(drawn - 1)
+                },
+                &mut |_| ControlFlow::Continue(()),
+            )
+            .unwrap();
+        levels.push(Scales::preserving(1.0));
+        let mut x = start;
+        for (k, pair) in levels.windows(2).enumerate() {
+            let noise = doubles(&fresh(k));
+            let (now, next) = (pair[0].sigma / pair[0].alpha, pair[1].sigma / pair[1].alpha);
+            let (up, down) = match sampler {
+                Sampler::Ddim => (0.0, next),
+                _ => (
+                    next * (1.0 - (next / now).powi(2)).sqrt(),
+                    next * next / now,
+                ),
+            };
+            let new = known(&x, pair[0]).into_iter().zip(noise);
+            x = new
+                .map(|([_, x0, e], noise)| pair[1].alpha * (x0 + down * e + up * noise))
+                .collect();
+        }
+        let distance = distance(&values(found), &singles(x));
+        assert!(distance < 3e-6, "{sampler}: {distance:e}");
+    }
 }

@@ -246,13 +246,16 @@ pub fn masked_error(a: Tensor<4>, b: Tensor<4>, valid: Option<&Tensor<4>>) -> Te
 impl Batch {
     /// What a model predicts for the anchors' prompts, or past that: `net(z_t, a) - eta (net(z_t,
     /// c) - net(z_t, a))`.
-    pub fn anchored(&self, model: &Pipeline, eta: f64) -> Tensor<4> {
-        let anchored = self.noisy.predicted(model, &Context::from(&self.anchor));
+    ///
+    /// # Errors
+    /// If a prompt does not fit the network.
+    pub fn anchored(&self, model: &Pipeline, eta: f64) -> Result<Tensor<4>> {
+        let anchored = self.noisy.predicted(model, &Context::from(&self.anchor))?;
         if eta == 0.0 {
-            return anchored;
+            return Ok(anchored);
         }
-        anchored.clone() * (1.0 + eta)
-            - self.noisy.predicted(model, &Context::from(&self.target)) * eta
+        let target = self.noisy.predicted(model, &Context::from(&self.target))?;
+        Ok(anchored * (1.0 + eta) - target * eta)
     }
 
     /// The mean squared error of denoising the pictures with the prompts they were drawn from;
@@ -267,7 +270,7 @@ impl Batch {
         } else {
             context
         };
-        let prediction = self.noisy.predicted(model, &context);
+        let prediction = self.noisy.predicted(model, &context)?;
         Ok((prediction - self.noisy.target(model)?)
             .powi_scalar(2)
             .mean())

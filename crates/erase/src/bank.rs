@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{Int, Tensor, TensorData};
 use scumble_diffusion::{
-    Conditioning, Denoiser, Noise, Pipeline, Timestep,
+    Conditioning, Interpolant, Noise, Output, Pipeline, Prediction, Timestep,
     guidance::guided,
     samplers::{self, Run, Sampler},
 };
@@ -61,9 +61,9 @@ pub struct Bank {
     t: Vec<Timestep>,
     /// The path each was recorded on.
     path: Vec<usize>,
-    /// Frozen epsilons: for the path's prompt, for the empty prompt, then for the others; each like
-    /// `x`.
-    eps: Vec<Tensor<4>>,
+    /// What the frozen network answered (epsilon, v or a velocity): to the path's prompt, to the
+    /// empty prompt, then to the others; each like `x`.
+    raw: Vec<Tensor<4>>,
 }
 
 /// Some examples of a bank.
@@ -75,12 +75,24 @@ pub struct Examples {
     pub t: Vec<Timestep>,
     /// The path each was recorded on.
     pub path: Vec<usize>,
-    /// Frozen epsilon for the path's prompt.
-    pub eps_prompt: Tensor<4>,
-    /// Frozen epsilon for the empty prompt.
-    pub eps_empty: Tensor<4>,
-    /// Frozen epsilons for the path's other prompts.
-    pub eps_also: Vec<Tensor<4>>,
+    /// What the frozen network answered to the path's prompt: epsilon, v or a velocity.
+    pub raw_prompt: Tensor<4>,
+    /// Its answer to the empty prompt.
+    pub raw_empty: Tensor<4>,
+    /// Its answers to the path's other prompts.
+    pub raw_also: Vec<Tensor<4>>,
+}
+
+impl Examples {
+    /// The noise in them according to an answer of a network like `model`.
+    ///
+    /// # Errors
+    /// If the answer is not like `x`.
+    pub fn epsilon(&self, model: &Pipeline, raw: Tensor<4>) -> Result<Tensor<4>> {
+        let scales = model.schedule.all_scales(&self.t);
+        let output = model.schedule.output();
+        Ok(Prediction::new(raw, self.x.clone(), scales, output)?.epsilon()?)
+    }
 }
 
 /// Latent pixels that go through the network at once; more only costs memory.
@@ -134,7 +146,7 @@ impl Bank {
         let each = samplers::timesteps(sampler, &job.pipeline.schedule, sampling.steps)?.len();
         let hashes: Vec<String> = paths
             .chunks(group)
-            .map(|chunk| key(job.base_hash, chunk, sampling, sampler))
+            .map(|chunk| key(job, chunk, sampling, sampler))
             .collect();
         let mut groups: Vec<Option<Tensors>> = hashes
             .iter()
@@ -214,15 +226,15 @@ impl Bank {
         let index =
             Tensor::<1, Int>::from_data(TensorData::new(index, [at.len()]), &self.x.device());
         let pick = |from: &Tensor<4>| from.clone().select(0, index.clone());
-        let mut eps = self.eps.iter().map(pick);
-        let (eps_prompt, eps_empty) = (eps.next(), eps.next());
+        let mut raw = self.raw.iter().map(pick);
+        let (raw_prompt, raw_empty) = (raw.next(), raw.next());
         Examples {
             x: pick(&self.x),
             t: at.iter().map(|&i| self.t[i]).collect(),
             path: at.iter().map(|&i| self.path[i]).collect(),
-            eps_prompt: eps_prompt.unwrap_or_else(|| pick(&self.x)),
-            eps_empty: eps_empty.unwrap_or_else(|| pick(&self.x)),
-            eps_also: eps.collect(),
+            raw_prompt: raw_prompt.unwrap_or_else(|| pick(&self.x)),
+            raw_empty: raw_empty.unwrap_or_else(|| pick(&self.x)),
+            raw_also: raw.collect(),
         }
     }
 
@@ -242,7 +254,7 @@ impl Bank {
         let [_, channels, h, w] = pipeline.latent_shape(1, None, None)?;
         let device = pipeline.device();
         let mut x = Vec::new();
-        let mut eps = vec![Vec::new(); 2 + also];
+        let mut raw = vec![Vec::new(); 2 + also];
         let (mut t, mut path) = (Vec::new(), Vec::new());
         for (i, tensors) in groups.iter().enumerate() {
             let labels = tensors
@@ -265,7 +277,7 @@ impl Bank {
                 ))
             };
             x.push(read("x")?);
-            for (k, list) in eps.iter_mut().enumerate() {
+            for (k, list) in raw.iter_mut().enumerate() {
                 list.push(read(&format!("eps.{k}"))?);
             }
             if of.len() != n {
@@ -284,15 +296,19 @@ impl Bank {
             x: Tensor::cat(x, 0),
             t,
             path,
-            eps: eps.into_iter().map(|list| Tensor::cat(list, 0)).collect(),
+            raw: raw.into_iter().map(|list| Tensor::cat(list, 0)).collect(),
         })
     }
 }
 
-fn key(base_hash: &str, paths: &[Path], sampling: Sampling, sampler: Sampler) -> String {
-    let mut content = serde_json::json!({ "kind": "bank-1", "base": base_hash, "paths": paths, "sampling": sampling });
+fn key(job: &Job<'_>, paths: &[Path], sampling: Sampling, sampler: Sampler) -> String {
+    let mut content = serde_json::json!({ "kind": "bank-1", "base": job.base_hash, "paths": paths, "sampling": sampling });
     if sampler != Sampler::Ddim {
         content["sampler"] = sampler.to_string().into();
+    }
+    // Banks of v models used to hold the epsilon that their answers mean.
+    if job.pipeline.schedule.output() != Output::Epsilon {
+        content["answers"] = "raw".into();
     }
     blake3::hash(content.to_string().as_bytes())
         .to_hex()
@@ -311,8 +327,9 @@ const STORE_EVERY: Duration = Duration::from_secs(10);
 struct Recording {
     /// Noisy latents.
     x: Vec<Tensor<4>>,
-    /// Frozen epsilons: for the paths' prompts, for the empty prompt, then for the others.
-    eps: Vec<Vec<Tensor<4>>>,
+    /// What the frozen network answered: to the paths' prompts, to the empty prompt, then to the
+    /// others.
+    raw: Vec<Vec<Tensor<4>>>,
     /// The timestep of each latent, n for each step.
     labels: Vec<f32>,
 }
@@ -322,7 +339,7 @@ impl Recording {
     fn new(also: usize) -> Self {
         Self {
             x: Vec::new(),
-            eps: vec![Vec::new(); 2 + also],
+            raw: vec![Vec::new(); 2 + also],
             labels: Vec::new(),
         }
     }
@@ -380,17 +397,17 @@ impl Recording {
             .keys()
             .filter(|name| name.starts_with("eps."))
             .count();
-        let eps = (0..kinds)
+        let raw = (0..kinds)
             .map(|k| read(&format!("eps.{k}")))
             .collect::<Result<Vec<_>>>()?;
         Ok(Some(Self {
             x: read("x")?,
-            eps,
+            raw,
             labels,
         }))
     }
 
-    /// As it is stored: `x`, `eps.0`, `eps.1` and so on, `t`, and `path`, the position of each
+    /// As it is stored: `x`, the answers as `eps.0`, `eps.1` and so on, whatever they are, `t`, and `path`, the position of each
     /// among the group's `n` paths.
     fn tensors(&self, n: usize) -> Tensors {
         let host = |list: &[Tensor<4>]| {
@@ -400,7 +417,7 @@ impl Recording {
         };
         let mut tensors = Tensors::from([("x".to_owned(), host(&self.x))]);
         tensors.extend(
-            self.eps
+            self.raw
                 .iter()
                 .enumerate()
                 .map(|(k, list)| (format!("eps.{k}"), host(list))),
@@ -414,9 +431,9 @@ impl Recording {
         tensors
     }
 
-    /// The epsilons of a step that was recorded, in the order of [`eps`](Self::eps).
+    /// The answers of a step that was recorded, in the order of [`raw`](Self::raw).
     fn step(&self, step: usize) -> Option<Vec<Tensor<4>>> {
-        self.eps
+        self.raw
             .iter()
             .map(|list| list.get(step).cloned())
             .collect()
@@ -439,40 +456,34 @@ fn record_group(
     let n = paths.len();
     let also = paths.first().map_or(0, |p| p.also.len());
     let contexts = Context::from(contexts(pipeline, paths));
-    let unet = pipeline.unet_network();
-    let denoiser = Denoiser {
-        unet: &unet,
-        schedule: &pipeline.schedule,
-    };
+    let denoiser = pipeline.denoiser();
     let seeds: Vec<u64> = paths.iter().map(|p| p.seed).collect();
     let start = Noise::seeds(&seeds).draw(pipeline.latent_shape(n, None, None)?, pipeline.device());
 
-    let fits = |r: &Recording| r.eps.len() == 2 + also && r.labels.len() == r.x.len() * n;
+    let fits = |r: &Recording| r.raw.len() == 2 + also && r.labels.len() == r.x.len() * n;
     let mut recording = earlier.filter(fits).unwrap_or_else(|| Recording::new(also));
     let known = recording.x.len();
     let (mut at, mut stored_at, mut pause) = (0, Instant::now(), STORE_EVERY);
-    let mut model = |x: Tensor<4>, step: samplers::Step| -> Result<Tensor<4>> {
+    let output = pipeline.schedule.output();
+    let mut model = |x: Tensor<4>, step: samplers::Step| -> Result<Prediction> {
         at += 1;
         if at <= known
             && let Some(parts) = recording.step(at - 1)
         {
-            return Ok(guided(
-                sampling.guidance,
-                parts[1].clone(),
-                parts[0].clone(),
-            ));
+            let raw = guided(sampling.guidance, parts[1].clone(), parts[0].clone());
+            return Ok(Prediction::new(raw, x, vec![step.scales], output)?);
         }
-        let stacked = denoiser.epsilon_at(x.clone().repeat_dim(0, 2 + also), step, &contexts)?;
-        let parts: Vec<Tensor<4>> = (0..2 + also)
-            .map(|k| stacked.clone().narrow(0, k * n, n))
-            .collect();
-        let prediction = guided(sampling.guidance, parts[1].clone(), parts[0].clone());
+        let parts = denoiser
+            .predict_at(x.clone().repeat_dim(0, 2 + also), step, &contexts, None)?
+            .split(2 + also)?;
+        let raw = guided(sampling.guidance, parts[1].raw(), parts[0].raw());
+        let prediction = parts[0].clone().with_raw(raw)?;
         recording.x.push(x);
         recording
-            .eps
+            .raw
             .iter_mut()
             .zip(parts)
-            .for_each(|(list, part)| list.push(part));
+            .for_each(|(list, part)| list.push(part.raw()));
         recording
             .labels
             .extend(std::iter::repeat_n(step.timestep.get(), n));

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use burn::tensor::Tensor;
 use scumble_diffusion::{
-    Denoiser, Error, Noise, Pipeline,
+    Error, Noise, Pipeline, Prediction,
     samplers::{Run, Sampler, Step},
 };
 
@@ -46,15 +46,7 @@ pub fn unconditional_while(
     edited: &Pipeline,
     listen: &mut dyn FnMut(usize) -> ControlFlow<()>,
 ) -> Result<Option<f64>, Error> {
-    let (frozen_net, edited_net) = (frozen.unet_network(), edited.unet_network());
-    let still = Denoiser {
-        unet: &frozen_net,
-        schedule: &frozen.schedule,
-    };
-    let moved = Denoiser {
-        unet: &edited_net,
-        schedule: &edited.schedule,
-    };
+    let (still, moved) = (frozen.denoiser(), edited.denoiser());
     let [_, _, h, w] = frozen.latent_shape(1, None, None)?;
     let at_once = (PIXELS_AT_ONCE / (h * w).max(1)).clamp(1, TRAJECTORIES);
     let norm = |x: Tensor<4>| x.powi_scalar(2).sum_dim(1).sum_dim(2).sum_dim(3).sqrt();
@@ -68,12 +60,13 @@ pub fn unconditional_while(
         let start = Noise::each(SEED + first as u64, n)
             .draw(frozen.latent_shape(n, None, None)?, frozen.device());
         let mut stopped = false;
-        let mut model = |x: Tensor<4>, step: Step| -> Result<Tensor<4>, Error> {
-            let reference = still.epsilon_at(x.clone(), step, &empty)?;
+        let mut model = |x: Tensor<4>, step: Step| -> Result<Prediction, Error> {
+            let answer = still.predict_at(x.clone(), step, &empty, None)?;
             done += n;
             stopped |= listen(done).is_break();
             if !stopped {
-                let found = moved.epsilon_at(x, step, &empty_edited)?;
+                let reference = answer.epsilon()?;
+                let found = moved.predict_at(x, step, &empty_edited, None)?.epsilon()?;
                 let ratio = norm(found - reference.clone()) / norm(reference.clone());
                 ratios.extend(ratio.into_data().iter::<f64>());
                 done += n;
@@ -82,7 +75,7 @@ pub fn unconditional_while(
             if stopped {
                 Err(Error::input("stopped"))
             } else {
-                Ok(reference)
+                Ok(answer)
             }
         };
         let run = Run::new(&frozen.schedule, STEPS);

@@ -318,13 +318,13 @@ impl Set {
         let target = match self.pull {
             Pull::Noise => noisy.target(edited)?,
             Pull::Frozen if self.past > 0.0 => {
-                let own = noisy.predicted(frozen, &frozen.context(&of_rows(&self.prompts)));
-                labelled(frozen) * (1.0 + self.past) - own * self.past
+                let own = noisy.predicted(frozen, &frozen.context(&of_rows(&self.prompts)))?;
+                labelled(frozen)? * (1.0 + self.past) - own * self.past
             }
-            Pull::Frozen => labelled(frozen),
-            Pull::Current => labelled(&edited.without_gradients()),
+            Pull::Frozen => labelled(frozen)?,
+            Pull::Current => labelled(&edited.without_gradients())?,
         };
-        let prediction = noisy.predicted(edited, &edited.context(&of_rows(&self.prompts)));
+        let prediction = noisy.predicted(edited, &edited.context(&of_rows(&self.prompts)))?;
         Ok((prediction - target).powi_scalar(2).mean())
     }
 
@@ -410,12 +410,12 @@ fn denoising_gradient(
     prompts: &[String],
 ) -> Result<Gradients> {
     let (error, gradient) = gradients::of(frozen, UNET, values, &mut |model| {
-        let asked = noisy.predicted(model, &model.context(prompts));
+        let asked = noisy.predicted(model, &model.context(prompts))?;
         let prediction = if guidance == 0.0 {
             asked
         } else {
             let empty = vec![String::new(); prompts.len()];
-            asked * (1.0 + guidance) - noisy.predicted(model, &model.context(&empty)) * guidance
+            asked * (1.0 + guidance) - noisy.predicted(model, &model.context(&empty))? * guidance
         };
         Ok((prediction - noisy.target(model)?).powi_scalar(2).mean())
     })?;

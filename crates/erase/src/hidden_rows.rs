@@ -67,7 +67,7 @@ impl HiddenRows {
             let (examples, asked, ends) = next(k)?;
             let leaf = self.values.clone().autodiff().require_grad();
             let context = asked.with_tokens(place(&asked.tokens, &ends, &leaf, self.width));
-            let loss = esd::loss(&edited, &examples, &context, &examples.eps_prompt)?;
+            let loss = esd::loss(&edited, &examples, &context, &examples.raw_prompt)?;
             let value: f32 = loss.clone().inner().into_scalar();
             if !value.is_finite() {
                 return Err(Error::Diverged {

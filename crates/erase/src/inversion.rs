@@ -211,7 +211,7 @@ pub(crate) fn invert(
         let said: Vec<usize> = said.into_iter().map(|i| i as usize).collect();
         let leaf = flat.clone().autodiff().require_grad();
         let hidden = sentences.encode(&text, &leaf.clone().reshape([words, width]), &said);
-        let found = noisy.predicted(&model, &Context::from(hidden));
+        let found = noisy.predicted(&model, &Context::from(hidden))?;
         let loss = (found - noisy.target(&model)?).powi_scalar(2).mean();
         let value: f32 = loss.clone().inner().into_scalar();
         if !value.is_finite() {

@@ -58,9 +58,7 @@ pub fn attended(
                 .schedule
                 .add_noise(x0.clone(), noise, &vec![t; count])?;
             let mut watch = Watch::maps();
-            frozen
-                .unet_network()
-                .forward_watched(x, &vec![t.get(); count], &context, &mut watch);
+            frozen.predict(x, &vec![t; count], &context, Some(&mut watch))?;
             let found = mean_map(watch.maps, &marks, h * w);
             sum = Some(sum.map_or(found.clone(), |sum| sum + found));
         }

@@ -1,7 +1,7 @@
 //! Noisy examples of pictures: what methods learn from that do not follow a sampler's trajectory.
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{Noise, Pipeline, Timestep};
+use scumble_diffusion::{Interpolant, Noise, Pipeline, Timestep};
 use scumble_nn::Context;
 
 use crate::{
@@ -157,11 +157,11 @@ impl Noised {
 
 impl Noisy {
     /// What a model predicts for them (epsilon or v, as it was trained).
-    pub fn predicted(&self, model: &Pipeline, context: &Context) -> Tensor<4> {
-        let labels: Vec<f32> = self.t.iter().map(|t| t.get()).collect();
-        model
-            .unet_network()
-            .forward(self.x.clone(), &labels, context)
+    ///
+    /// # Errors
+    /// If the context does not fit the network.
+    pub fn predicted(&self, model: &Pipeline, context: &Context) -> Result<Tensor<4>> {
+        Ok(model.predict(self.x.clone(), &self.t, context, None)?.raw())
     }
 
     /// What the network was trained to predict for them.
@@ -171,7 +171,7 @@ impl Noisy {
     pub fn target(&self, pipeline: &Pipeline) -> Result<Tensor<4>> {
         Ok(pipeline
             .schedule
-            .training_target(self.x0.clone(), self.noise.clone(), &self.t)?)
+            .regression_target(self.x0.clone(), self.noise.clone(), &self.t)?)
     }
 }
 

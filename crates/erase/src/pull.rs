@@ -15,7 +15,7 @@ pub(crate) struct Pull {
     pub(crate) t: Vec<Timestep>,
     /// The prompts, n of them.
     pub(crate) conditioning: Conditioning,
-    /// The epsilon to predict, like `x`.
+    /// What to predict, like `x`, in what the network predicts.
     pub(crate) target: Tensor<4>,
     /// The weight of each; those of a mean are `1 / n`.
     pub(crate) weights: Vec<f32>,
@@ -44,31 +44,19 @@ impl Pull {
 /// The weighted sum of mean squared errors, in what the network predicts (epsilon or v).
 ///
 /// # Errors
-/// If the schedule cannot convert a target.
+/// If a prompt does not fit the network.
 pub(crate) fn loss(edited: &Pipeline, pulls: Vec<Pull>) -> Result<Tensor<1>> {
-    let labels: Vec<f32> = pulls
-        .iter()
-        .flat_map(|pull| pull.t.iter().map(|t| t.get()))
-        .collect();
+    let t: Vec<Timestep> = pulls.iter().flat_map(|pull| pull.t.clone()).collect();
     let weights: Vec<f32> = pulls.iter().flat_map(|pull| pull.weights.clone()).collect();
-    let mut targets = Vec::new();
-    for pull in &pulls {
-        let alpha_bars = edited.schedule.alpha_bars(&pull.t);
-        targets.push(edited.schedule.raw_from_epsilon(
-            pull.target.clone(),
-            pull.x.clone(),
-            &alpha_bars,
-        )?);
+    let (mut x, mut conditioning, mut targets) = (Vec::new(), Vec::new(), Vec::new());
+    for pull in pulls {
+        x.push(pull.x);
+        conditioning.push(pull.conditioning);
+        targets.push(pull.target);
     }
-    let (x, conditioning): (Vec<_>, Vec<_>) = pulls
-        .into_iter()
-        .map(|pull| (pull.x, pull.conditioning))
-        .unzip();
     let context = Context::from(Conditioning::cat(conditioning));
-    let prediction = edited
-        .unet_network()
-        .forward(Tensor::cat(x, 0), &labels, &context);
-    let errors = squared_error(prediction, Tensor::cat(targets, 0));
+    let prediction = edited.predict(Tensor::cat(x, 0), &t, &context, None)?;
+    let errors = squared_error(prediction.raw(), Tensor::cat(targets, 0));
     let n = weights.len();
     let weights = Tensor::<1>::from_data(TensorData::new(weights, [n]), edited.device());
     Ok((errors * weights).sum())

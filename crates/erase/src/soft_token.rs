@@ -192,7 +192,7 @@ pub fn attack(
             .collect();
         let leaf = soft.clone().autodiff().require_grad();
         let contexts = slots.encode(&text, &leaf.clone().reshape(shape), &pairs);
-        let loss = esd::loss(&edited, &examples, &contexts, &examples.eps_prompt)?;
+        let loss = esd::loss(&edited, &examples, &contexts, &examples.raw_prompt)?;
         let value: f32 = loss.clone().inner().into_scalar();
         if !value.is_finite() {
             return Err(Error::Diverged {

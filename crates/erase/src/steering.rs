@@ -21,7 +21,7 @@
 //! (published: towards nothing, `r` empty).
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{Conditioning, Denoiser, Pipeline, Timestep};
+use scumble_diffusion::{Conditioning, Pipeline, Timestep};
 use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
@@ -271,6 +271,8 @@ pub fn steer(
         let rows: Vec<usize> = examples.path.iter().map(|path| path % prompts).collect();
         let n = rows.len();
         let (unsafe_, safe) = sides(&examples, &rows, &replaced, options.contrast);
+        let noise = |raw| examples.epsilon(edited, raw);
+        let (unsafe_, safe) = (noise(unsafe_)?, noise(safe)?);
         let context = Conditioning::cat(vec![asked.select(&rows), empty.repeat(n)]);
         let both = epsilon(
             edited,
@@ -296,16 +298,16 @@ pub fn steer(
 /// The concept's prediction and the safe one, `f(m)` and `f(s)`. `replaced` says of each prompt, 1
 /// or 0, whether something stands in for the concept.
 fn sides(examples: &Examples, rows: &[usize], replaced: &[f32], g: f64) -> (Tensor<4>, Tensor<4>) {
-    let empty = &examples.eps_empty;
-    let guided = |eps: &Tensor<4>| empty.clone() + (eps.clone() - empty.clone()) * (1.0 + g);
-    let of_concept = guided(&examples.eps_prompt);
+    let empty = &examples.raw_empty;
+    let guided = |raw: &Tensor<4>| empty.clone() + (raw.clone() - empty.clone()) * (1.0 + g);
+    let of_concept = guided(&examples.raw_prompt);
     let opposite = empty.clone() * 2.0 - of_concept.clone();
     let column: Vec<f32> = rows.iter().map(|&row| replaced[row]).collect();
     let by: Tensor<4> = Tensor::from_data(
         TensorData::new(column, [rows.len(), 1, 1, 1]),
         &empty.device(),
     );
-    let safe = match examples.eps_also.first() {
+    let safe = match examples.raw_also.first() {
         Some(other) => opposite.clone() + (guided(other) - opposite) * by,
         None => opposite,
     };
@@ -343,10 +345,6 @@ fn epsilon(
     t: &[Timestep],
     context: Conditioning,
 ) -> Result<Tensor<4>> {
-    let unet = model.unet_network();
-    Ok(Denoiser {
-        unet: &unet,
-        schedule: &model.schedule,
-    }
-    .epsilon(x.clone(), t, &Context::from(context))?)
+    let context = Context::from(context);
+    Ok(model.predict(x.clone(), t, &context, None)?.epsilon()?)
 }

@@ -147,15 +147,10 @@ pub(crate) fn trained(
     };
     let values = train(job, steps, &mut |edited, step| {
         let batch = examples.at(step)?;
-        let labels: Vec<f32> = batch.t.iter().map(|t| t.get()).collect();
         let mut watch = Watch::maps();
         let [_, _, h, w] = batch.x.dims();
-        edited.unet_network().forward_watched(
-            batch.x,
-            &labels,
-            &Context::from(batch.asks),
-            &mut watch,
-        );
+        let context = Context::from(batch.asks);
+        edited.predict(batch.x, &batch.t, &context, Some(&mut watch))?;
         loss(watch.maps, &batch.marks, batch.masks.as_ref(), [h, w])
     })?;
     let kept: Tensors = values

@@ -83,11 +83,9 @@ fn numbers(edit: &Edit) -> Vec<(String, Vec<u32>)> {
 fn predicted(model: &Pipeline, prompt: &str) -> Vec<f32> {
     let shape = model.latent_shape(1, None, None).unwrap();
     let x = scumble_diffusion::Noise::each(3, 1).draw(shape, model.device());
-    host(
-        &model
-            .unet_network()
-            .forward(x, &[500.0], &model.context(&[prompt.to_owned()])),
-    )
+    let t = [scumble_diffusion::Timestep::from(500)];
+    let prediction = model.predict(x, &t, &model.context(&[prompt.to_owned()]), None);
+    host(&prediction.unwrap().raw())
 }
 
 fn mean_of_squares(values: impl Iterator<Item = f64>) -> f64 {

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, ops::ControlFlow};
 
 use burn::tensor::Tensor;
 use common::{Run, bits, concept, host, pipeline};
-use scumble_diffusion::Pipeline;
+use scumble_diffusion::{Pipeline, Timestep};
 use scumble_erase::{Change, Edit, Error, Event, bottleneck};
 use scumble_nn::{Context, Watch};
 use serde_json::{Value, json};
@@ -157,21 +157,14 @@ fn fresh_bottlenecks_change_nothing_and_trained_ones_are_added() {
     let fresh = bottleneck::attached(&model, 3, 5).unwrap();
     let x = Tensor::<4>::ones([2, 4, 8, 8], model.device()) * 0.3;
     let context = Context::from(model.encode(&["a church".into(), String::new()]));
-    let out = |model: &Pipeline| {
-        host(
-            &model
-                .unet_network()
-                .forward(x.clone(), &[7.0, 500.0], &context),
-        )
+    let t = [7u16, 500].map(Timestep::from);
+    let watched = |model: &Pipeline, watch: Option<&mut Watch>| {
+        host(&model.predict(x.clone(), &t, &context, watch).unwrap().raw())
     };
+    let out = |model: &Pipeline| watched(model, None);
     assert_eq!(out(&fresh), out(&model));
     let mut watch = Watch::maps();
-    let watched = host(&fresh.unet_network().forward_watched(
-        x.clone(),
-        &[7.0, 500.0],
-        &context,
-        &mut watch,
-    ));
+    let watched = watched(&fresh, Some(&mut watch));
     for (a, b) in watched.iter().zip(out(&model)) {
         // The fused attention has its own exponential.
         assert!((a - b).abs() < 1e-4, "{a} {b}");

@@ -12,7 +12,7 @@ use std::{
 
 use burn::tensor::Tensor;
 use common::{Run, concept, host, pipeline};
-use scumble_diffusion::{Noise, Pipeline};
+use scumble_diffusion::{Noise, Pipeline, Timestep};
 use scumble_erase::{Change, Concept, Edit, Error, Event, Variant, drift};
 use scumble_nn::{Context, Watch};
 use serde_json::{Value, json};
@@ -537,9 +537,10 @@ fn attention(model: &Pipeline, prompt: &str, at: &[usize]) -> f64 {
     let x = Noise::each(3, 1).draw(model.latent_shape(1, None, None).unwrap(), model.device());
     let mut watch = Watch::maps();
     let hidden = model.encode(&[prompt.to_owned()]);
+    let t = [Timestep::from(500)];
     model
-        .unet_network()
-        .forward_watched(x, &[500.0], &Context::from(hidden), &mut watch);
+        .predict(x, &t, &Context::from(hidden), Some(&mut watch))
+        .unwrap();
     let mut sum = 0.0;
     for map in watch.maps {
         let [_, heads, places, tokens] = map.dims();

@@ -72,7 +72,7 @@ fn record(
 fn numbers(bank: &Bank) -> Vec<Vec<u32>> {
     let all = bank.examples(&(0..bank.len()).collect::<Vec<_>>());
     let bits = |x: &Tensor<4>| host(x).into_iter().map(f32::to_bits).collect();
-    [&all.x, &all.eps_prompt, &all.eps_empty, &all.eps_also[0]]
+    [&all.x, &all.raw_prompt, &all.raw_empty, &all.raw_also[0]]
         .map(bits)
         .to_vec()
 }

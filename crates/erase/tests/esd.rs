@@ -196,23 +196,15 @@ fn nothing_is_to_be_learned_at_eta_minus_one() {
     }
 }
 
-/// In a v model the distance is in v: that in epsilon over alpha_bar of each example.
+/// In a v model the distance is in v, which is what is recorded.
 #[test]
 fn a_v_model_learns_in_v() {
     let model = pipeline("sd2");
     let run = Run::new(&model, church(), whole_bank(json!({"eta": 1.0})));
     let (_, losses) = run.losses().unwrap();
     let groups = run.store.groups();
-    let (prompt, empty, t) = (
-        column(&groups, "eps.0"),
-        column(&groups, "eps.1"),
-        column(&groups, "t"),
-    );
-    let each = prompt.len() / t.len();
-    let apart = (0..prompt.len()).map(|i| {
-        let alpha_bar = model.schedule.alphas_cumprod()[t[i / each] as usize];
-        2.0 * (prompt[i] - empty[i]) / alpha_bar.sqrt()
-    });
+    let (prompt, empty) = (column(&groups, "eps.0"), column(&groups, "eps.1"));
+    let apart = (0..prompt.len()).map(|i| 2.0 * (prompt[i] - empty[i]));
     near(losses[0].into(), mean_of_squares(apart), 1e-4);
 }
 
@@ -584,26 +576,22 @@ fn the_bank_holds_what_the_frozen_network_says() {
         ];
         let bank = bank(&model, &paths, &Memory::default());
         assert_eq!(bank.len(), paths.len() * STEPS);
-        let unet = model.unet_network();
+        let denoiser = model.denoiser();
         for i in 0..bank.len() {
             let e = bank.examples(&[i]);
             let path = &paths[e.path[0]];
             let prompts = [
-                (&path.prompt, &e.eps_prompt),
-                (&String::new(), &e.eps_empty),
-                (&path.also[0], &e.eps_also[0]),
-                (&path.also[1], &e.eps_also[1]),
+                (&path.prompt, &e.raw_prompt),
+                (&String::new(), &e.raw_empty),
+                (&path.also[0], &e.raw_also[0]),
+                (&path.also[1], &e.raw_also[1]),
             ];
             for (prompt, recorded) in prompts {
-                let raw = unet.forward(
-                    e.x.clone(),
-                    &[e.t[0].get()],
-                    &model.encode(std::slice::from_ref(prompt)).into(),
-                );
-                let found = model
-                    .schedule
-                    .epsilon_from_raw(raw, e.x.clone(), &model.schedule.alpha_bars(&e.t))
-                    .unwrap();
+                let context = model.encode(std::slice::from_ref(prompt)).into();
+                let found = denoiser
+                    .predict(e.x.clone(), &e.t, &context, None)
+                    .unwrap()
+                    .raw();
                 let largest = host(&found).iter().fold(0f32, |m, v| m.max(v.abs()));
                 let apart = host(&(found - recorded.clone()))
                     .iter()
@@ -665,8 +653,8 @@ fn a_trajectory_is_the_same_in_any_company() {
         assert_eq!(same.t, alone.t);
         for (a, b) in [
             (&same.x, &alone.x),
-            (&same.eps_prompt, &alone.eps_prompt),
-            (&same.eps_empty, &alone.eps_empty),
+            (&same.raw_prompt, &alone.raw_prompt),
+            (&same.raw_empty, &alone.raw_empty),
         ] {
             let most = |x: Tensor<4>| host(&x).iter().fold(0f32, |m, v| m.max(v.abs()));
             let apart = most(a.clone() - b.clone()) / most(b.clone());

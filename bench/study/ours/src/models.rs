@@ -177,14 +177,11 @@ impl Models {
                 hidden.narrow(0, 1, 1).into(),
             );
             let network = UNet::new(&unet.config, &unet.weights);
-            let denoiser = Denoiser {
-                unet: &network,
-                schedule: &schedule,
-            };
+            let denoiser = Denoiser::new(network, &schedule);
             let latents = Sampler::Ddim.sample::<Error>(
                 &Run::new(&schedule, steps),
                 noise,
-                &mut |x: Tensor<4>, step: Step| rule.epsilon(&At::step(denoiser, step), x),
+                &mut |x: Tensor<4>, step: Step| rule.predict(&At::step(&denoiser, step), x),
                 &mut |shape| Tensor::zeros(shape, &Device::flex()),
                 &mut |_| ControlFlow::Continue(()),
             )?;

@@ -22,7 +22,7 @@
 //! All cases share the one word that is learned.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use scumble_diffusion::{Noise, Prompted, Timestep, TorchRng, guards};
+use scumble_diffusion::{Interpolant, Noise, Prompted, Timestep, TorchRng, guards};
 use scumble_erase::{
     Error, Event, Known, Result, Variant,
     adam::{Adam, Moments},
@@ -396,7 +396,7 @@ impl<'a> Learning<'a> {
                 .collect::<Result<_>>()?;
             Ok(Noisy {
                 x: schedule.add_noise(x0.clone(), noise.clone(), &t)?,
-                noise: noise.clone(),
+                target: schedule.regression_target(x0.clone(), noise.clone(), &t)?,
                 t,
             })
         };

@@ -149,7 +149,7 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
             .map(|&row| captions[row].clone())
             .collect();
         Ok(squared_error(
-            noisy.predicted(model, &model.context(&texts)),
+            noisy.predicted(model, &model.context(&texts))?,
             noisy.target(model)?,
         )
         .mean())

@@ -381,7 +381,7 @@ fn losses(
                 x,
                 t,
             };
-            let errors = squared_error(noisy.predicted(model, &context), noisy.target(model)?);
+            let errors = squared_error(noisy.predicted(model, &context)?, noisy.target(model)?);
             for (i, error) in errors.into_data().iter::<f32>().enumerate() {
                 sums[(first + i) / options.pictures] += f64::from(error);
             }
@@ -427,15 +427,18 @@ fn erased(
             .map(|&row| row / options.pictures)
             .collect();
         let texts: Vec<String> = prompts.iter().map(|&i| grid[i].clone()).collect();
-        let neutral = noisy.predicted(base, &base.context(&vec![String::new(); texts.len()]));
-        let asked = noisy.predicted(base, &base.context(&texts));
+        let neutral = noisy.predicted(base, &base.context(&vec![String::new(); texts.len()]))?;
+        let asked = noisy.predicted(base, &base.context(&texts))?;
         let target = neutral.clone() - (asked - neutral) * options.eta;
         let weight: Vec<f32> = prompts
             .iter()
             .map(|&i| (weights[i] / mean) as f32)
             .collect();
         let weight: Tensor<1> = Tensor::from_data(TensorData::new(weight, [prompts.len()]), device);
-        Ok((squared_error(noisy.predicted(model, &model.context(&texts)), target) * weight).mean())
+        Ok(
+            (squared_error(noisy.predicted(model, &model.context(&texts))?, target) * weight)
+                .mean(),
+        )
     })?;
     let mut edited = base.clone();
     place(&mut edited, "unet", &values)?;

@@ -1,8 +1,8 @@
 //! Reading a diffusers `scheduler_config.json` of a flow-matching scheduler.
 //!
-//! As for [`Schedule`](crate::schedule::Schedule): an absent key has diffusers' default, a key that
-//! would change the computation and is not implemented is an error by name, and a key that these
-//! schedulers do not read is passed over.
+//! As for [`NoiseSchedule`](crate::noise_schedule::NoiseSchedule): an absent key has diffusers'
+//! default, a key that would change the computation and is not implemented is an error by name, and
+//! a key that these schedulers do not read is passed over.
 
 use std::path::Path;
 

@@ -369,7 +369,7 @@ impl Updates {
                 .gated(context.gates().cloned().map(|gates| gates.inner()))
                 .without(removal);
             let mut watch = Watch::maps();
-            at.watched(leaf.clone(), &context, &mut watch)?;
+            at.predict(leaf.clone(), &context, Some(&mut watch))?;
             self.averaged(&watch, h * w)
         };
         if self.rule.maps == Maps::Words {

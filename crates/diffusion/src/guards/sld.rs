@@ -2,7 +2,8 @@
 //! Diffusion Models", CVPR 2023 (arXiv 2211.05105).
 //!
 //! With `eps_p`, `eps_0`, `eps_S` of the prompt, the empty prompt and the concept, element by
-//! element:
+//! element (what guidance combines: the network's answers, be they epsilon, v or velocities, as the
+//! published code has it):
 //!
 //! ```text
 //! mu    = min(1, s_S |eps_p - eps_S|)  where  eps_p - eps_S < lambda,  else 0

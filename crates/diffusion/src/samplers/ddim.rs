@@ -29,22 +29,21 @@ pub fn ddim<E: From<Error>>(
     noise: &mut Noise<'_>,
     callback: &mut Callback<'_>,
 ) -> Result<Tensor<4>, E> {
-    let timesteps = grid::strided(run.schedule, run.steps)?;
+    let schedule = run.schedule.noise()?;
+    let timesteps = grid::strided(schedule, run.steps)?;
     if !(run.eta >= 0.0 && run.eta.is_finite()) {
         return Err(Error::input(format!("eta is {}, expected a number from 0", run.eta)).into());
     }
-    let to_one = run.schedule.set_alpha_to_one().unwrap_or(true);
-    let stride = (run.schedule.num_train_timesteps() / run.steps) as i64;
+    let to_one = schedule.set_alpha_to_one().unwrap_or(true);
+    let stride = (schedule.num_train_timesteps() / run.steps) as i64;
     for (i, &timestep) in timesteps
         .iter()
         .enumerate()
         .skip(run.first(timesteps.len())?)
     {
         let index = StepIndex(i);
-        let alpha_bar = run.schedule.alpha_bar(timestep);
-        let previous = run
-            .schedule
-            .alpha_bar_or_final(timestep.get() as i64 - stride, to_one);
+        let alpha_bar = schedule.alpha_bar(timestep);
+        let previous = schedule.alpha_bar_or_final(timestep.get() as i64 - stride, to_one);
 
         // Equation 16, then equation 12 with the predicted x_0 put in.
         let variance = (1.0 - previous) / (1.0 - alpha_bar) * (1.0 - alpha_bar / previous);
@@ -53,14 +52,10 @@ pub fn ddim<E: From<Error>>(
         let of_epsilon =
             (1.0 - previous - sigma * sigma).abs().sqrt() - of_x * (1.0 - alpha_bar).sqrt();
 
-        let step = Step {
-            index,
-            timestep,
-            alpha_bar,
-        };
+        let step = Step::preserving(index, timestep, alpha_bar);
         x = moved(model, x, 1.0, step)?;
-        let epsilon = predict(model, x.clone(), step)?;
-        x = x.mul_scalar(of_x).add(epsilon.mul_scalar(of_epsilon));
+        let prediction = predict(model, x.clone(), step)?;
+        x = prediction.sum(x, 1.0, of_x, of_epsilon)?;
         if run.eta > 0.0 {
             let fresh = draw::<E>(noise, &x)?;
             x = x.add(fresh.mul_scalar(sigma));

@@ -20,17 +20,16 @@ pub fn ddpm<E: From<Error>>(
     noise: &mut Noise<'_>,
     callback: &mut Callback<'_>,
 ) -> Result<Tensor<4>, E> {
-    let timesteps = grid::strided(run.schedule, run.steps)?;
+    let schedule = run.schedule.noise()?;
+    let timesteps = grid::strided(schedule, run.steps)?;
     for (i, &timestep) in timesteps
         .iter()
         .enumerate()
         .skip(run.first(timesteps.len())?)
     {
         let index = StepIndex(i);
-        let alpha_bar = run.schedule.alpha_bar(timestep);
-        let previous = timesteps
-            .get(i + 1)
-            .map_or(1.0, |&t| run.schedule.alpha_bar(t));
+        let alpha_bar = schedule.alpha_bar(timestep);
+        let previous = timesteps.get(i + 1).map_or(1.0, |&t| schedule.alpha_bar(t));
 
         // Equation 7: the posterior's mean as a mixture of x_0 and x_t, with the predicted x_0 put
         // in.
@@ -40,14 +39,10 @@ pub fn ddpm<E: From<Error>>(
         let of_epsilon = -of_x0 * ((1.0 - alpha_bar) / alpha_bar).sqrt();
         let variance = (1.0 - previous) / (1.0 - alpha_bar) * (1.0 - alpha);
 
-        let step = Step {
-            index,
-            timestep,
-            alpha_bar,
-        };
+        let step = Step::preserving(index, timestep, alpha_bar);
         x = moved(model, x, 1.0, step)?;
-        let epsilon = predict(model, x.clone(), step)?;
-        x = x.mul_scalar(of_x).add(epsilon.mul_scalar(of_epsilon));
+        let prediction = predict(model, x.clone(), step)?;
+        x = prediction.sum(x, 1.0, of_x, of_epsilon)?;
         if timestep.get() > 0.0 {
             let fresh = draw::<E>(noise, &x)?;
             x = x.add(fresh.mul_scalar(variance.sqrt()));

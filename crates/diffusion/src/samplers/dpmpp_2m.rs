@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    schedule::Schedule,
+    noise_schedule::NoiseSchedule,
     time::StepIndex,
 };
 
@@ -28,7 +28,7 @@ pub fn dpmpp_2m<E: From<Error>>(
 ) -> Result<Tensor<4>, E> {
     solve(
         run,
-        grid::solver(run.schedule, run.steps, grid::Karras::No)?,
+        grid::solver(run.schedule.noise()?, run.steps, grid::Karras::No)?,
         x,
         model,
         callback,
@@ -50,9 +50,10 @@ pub fn dpmpp_2m_karras<E: From<Error>>(
     model: &mut Model<'_, E>,
     callback: &mut Callback<'_>,
 ) -> Result<Tensor<4>, E> {
+    let schedule = run.schedule.noise()?;
     solve(
         run,
-        grid::solver(run.schedule, run.steps, karras(run.schedule))?,
+        grid::solver(schedule, run.steps, karras(schedule))?,
         x,
         model,
         callback,
@@ -61,7 +62,7 @@ pub fn dpmpp_2m_karras<E: From<Error>>(
 
 /// diffusers rounds Karras' timesteps, except those of the cosine schedule, which then lose their
 /// fraction.
-pub(super) fn karras(schedule: &Schedule) -> grid::Karras {
+pub(super) fn karras(schedule: &NoiseSchedule) -> grid::Karras {
     if schedule.is_cosine() {
         grid::Karras::Truncated
     } else {
@@ -87,17 +88,10 @@ fn solve<E: From<Error>>(
         let (sigma, next) = (sigmas[i], sigmas[i + 1]);
         let alpha = preserving(sigma);
 
-        let step = Step {
-            index,
-            timestep,
-            alpha_bar: alpha_bar(sigma),
-        };
+        let step = Step::preserving(index, timestep, alpha_bar(sigma));
         x = moved(model, x, 1.0, step)?;
-        let epsilon = predict(model, x.clone(), step)?;
-        let x0 = x
-            .clone()
-            .mul_scalar(1.0 / alpha)
-            .sub(epsilon.mul_scalar(sigma));
+        let prediction = predict(model, x.clone(), step)?;
+        let x0 = prediction.sum(x.clone(), 1.0, 1.0 / alpha, -sigma)?;
 
         // lambda = ln(alpha / sigma) of the paper is -ln of our sigma, so exp(-h) = next / sigma.
         let of_x = next * preserving(next) / (sigma * alpha);

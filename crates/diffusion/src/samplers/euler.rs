@@ -3,7 +3,7 @@ use burn::tensor::Tensor;
 use super::{Callback, Model, Progress, Run, Step, grid, moved, predict};
 use crate::{
     error::Error,
-    schedule::{Schedule, Spacing},
+    noise_schedule::{NoiseSchedule, Spacing},
     time::StepIndex,
 };
 
@@ -23,23 +23,21 @@ pub fn euler<E: From<Error>>(
     model: &mut Model<'_, E>,
     callback: &mut Callback<'_>,
 ) -> Result<Tensor<4>, E> {
+    let schedule = run.schedule.noise()?;
     let grid::Levels { timesteps, sigmas } =
-        grid::interpolated(run.schedule, run.steps, run.schedule.use_karras_sigmas())?;
+        grid::interpolated(schedule, run.steps, schedule.use_karras_sigmas())?;
     let first = run.first(timesteps.len())?;
-    let mut x = x.mul_scalar(initial_scale(run, sigmas[first]));
+    let mut x = x.mul_scalar(initial_scale(run, schedule, sigmas[first]));
     for (i, &timestep) in timesteps.iter().enumerate().skip(first) {
         let index = StepIndex(i);
         let (sigma, next) = (sigmas[i], sigmas[i + 1]);
 
         // In this scale x = x_0 + sigma epsilon, so the noise is the derivative of x by sigma.
-        let step = Step {
-            index,
-            timestep,
-            alpha_bar: alpha_bar(sigma),
-        };
-        x = moved(model, x, preserving(sigma), step)?;
-        let epsilon = predict(model, x.clone().mul_scalar(preserving(sigma)), step)?;
-        x = x.add(epsilon.mul_scalar(next - sigma));
+        let step = Step::preserving(index, timestep, alpha_bar(sigma));
+        let scale = preserving(sigma);
+        x = moved(model, x, scale, step)?;
+        let prediction = predict(model, x.clone().mul_scalar(scale), step)?;
+        x = prediction.sum(x, scale, 1.0, next - sigma)?;
         if callback(Progress {
             index,
             timestep,
@@ -69,14 +67,14 @@ pub(super) fn alpha_bar(sigma: f64) -> f64 {
 ///
 /// Pure noise is taken for x_0 + sigma epsilon of an x_0 that is 0 (or, with the `leading` spacing,
 /// of one of variance 1): diffusers' `init_noise_sigma`.
-pub(super) fn initial_scale(run: &Run<'_>, sigma: f64) -> f64 {
-    if run.start.is_none() && spacing(run.schedule) != Spacing::Leading {
+pub(super) fn initial_scale(run: &Run<'_>, schedule: &NoiseSchedule, sigma: f64) -> f64 {
+    if run.start.is_none() && spacing(schedule) != Spacing::Leading {
         sigma
     } else {
         preserving(sigma).recip()
     }
 }
 
-fn spacing(schedule: &Schedule) -> Spacing {
+fn spacing(schedule: &NoiseSchedule) -> Spacing {
     schedule.timestep_spacing().unwrap_or(Spacing::Linspace)
 }

@@ -24,24 +24,22 @@ pub fn euler_ancestral<E: From<Error>>(
     noise: &mut Noise<'_>,
     callback: &mut Callback<'_>,
 ) -> Result<Tensor<4>, E> {
-    let grid::Levels { timesteps, sigmas } = grid::interpolated(run.schedule, run.steps, false)?;
+    let schedule = run.schedule.noise()?;
+    let grid::Levels { timesteps, sigmas } = grid::interpolated(schedule, run.steps, false)?;
     let first = run.first(timesteps.len())?;
-    let mut x = x.mul_scalar(initial_scale(run, sigmas[first]));
+    let mut x = x.mul_scalar(initial_scale(run, schedule, sigmas[first]));
     for (i, &timestep) in timesteps.iter().enumerate().skip(first) {
         let index = StepIndex(i);
         let (sigma, next) = (sigmas[i], sigmas[i + 1]);
         let up = next * (1.0 - (next / sigma).powi(2)).sqrt();
         let down = next * next / sigma;
 
-        let step = Step {
-            index,
-            timestep,
-            alpha_bar: alpha_bar(sigma),
-        };
-        x = moved(model, x, preserving(sigma), step)?;
-        let epsilon = predict(model, x.clone().mul_scalar(preserving(sigma)), step)?;
+        let step = Step::preserving(index, timestep, alpha_bar(sigma));
+        let scale = preserving(sigma);
+        x = moved(model, x, scale, step)?;
+        let prediction = predict(model, x.clone().mul_scalar(scale), step)?;
         let fresh = draw::<E>(noise, &x)?;
-        x = x.add(epsilon.mul_scalar(down - sigma));
+        x = prediction.sum(x, scale, 1.0, down - sigma)?;
         if up > 0.0 {
             x = x.add(fresh.mul_scalar(up));
         }

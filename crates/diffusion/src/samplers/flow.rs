@@ -1,27 +1,10 @@
 //! What the samplers of flow-matching models have in common.
 
-use burn::tensor::Tensor;
-
 use crate::{
     error::{Error, Result},
     flow::Levels,
-    time::{StepIndex, Timestep},
+    time::StepIndex,
 };
-
-/// Where a sampler stands when it asks for a velocity.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct FlowStep {
-    /// Position in the sampler's list of timesteps.
-    pub index: StepIndex,
-    /// The label for the network.
-    pub timestep: Timestep,
-    /// The noise level, 0 to 1: latents are `(1 - sigma) x_0 + sigma epsilon`.
-    pub sigma: f64,
-}
-
-/// The velocity `epsilon - x_0` in latents [n, channels, height, width] at a step, after guidance:
-/// what a flow sampler follows.
-pub type Velocity<'a, E> = dyn FnMut(Tensor<4>, FlowStep) -> Result<Tensor<4>, E> + 'a;
 
 /// What to run: noise levels, and where to start.
 #[derive(Clone, Copy, Debug)]
@@ -52,24 +35,5 @@ impl<'a> FlowRun<'a> {
                 "cannot start at level {first}: there are {len}, counted from 0"
             ))),
         }
-    }
-}
-
-/// Asks the model for the velocity in `x`, and sees that it has `x`'s shape.
-pub(super) fn velocity<E: From<Error>>(
-    model: &mut Velocity<'_, E>,
-    x: Tensor<4>,
-    step: FlowStep,
-) -> Result<Tensor<4>, E> {
-    let shape = x.dims();
-    let velocity = model(x, step)?;
-    if velocity.dims() == shape {
-        Ok(velocity)
-    } else {
-        Err(Error::input(format!(
-            "expected a velocity of shape {shape:?}, found {:?}",
-            velocity.dims()
-        ))
-        .into())
     }
 }

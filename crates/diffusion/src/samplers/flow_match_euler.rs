@@ -1,9 +1,6 @@
 use burn::tensor::Tensor;
 
-use super::{
-    Callback, Progress,
-    flow::{FlowRun, FlowStep, Velocity, velocity},
-};
+use super::{Callback, FlowRun, Model, Progress, Step, moved, predict};
 use crate::{error::Error, time::StepIndex};
 
 /// Euler's method on the probability flow of a flow-matching model: Lipman et al. 2022, "Flow
@@ -19,7 +16,7 @@ use crate::{error::Error, time::StepIndex};
 pub fn flow_match_euler<E: From<Error>>(
     run: &FlowRun<'_>,
     mut x: Tensor<4>,
-    model: &mut Velocity<'_, E>,
+    model: &mut Model<'_, E>,
     callback: &mut Callback<'_>,
 ) -> Result<Tensor<4>, E> {
     let (timesteps, sigmas) = (run.levels.timesteps(), run.levels.sigmas());
@@ -28,15 +25,9 @@ pub fn flow_match_euler<E: From<Error>>(
         let (sigma, next) = (sigmas[i], sigmas[i + 1]);
 
         // x = x_0 + sigma (epsilon - x_0), so the velocity is the derivative of x by sigma.
-        let v = velocity(
-            model,
-            x.clone(),
-            FlowStep {
-                index,
-                timestep,
-                sigma,
-            },
-        )?;
+        let step = Step::straight(index, timestep, sigma);
+        x = moved(model, x, 1.0, step)?;
+        let v = predict(model, x.clone(), step)?.velocity()?;
         x = x.add(v.mul_scalar(next - sigma));
         if callback(Progress {
             index,

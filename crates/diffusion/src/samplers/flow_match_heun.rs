@@ -1,9 +1,6 @@
 use burn::tensor::Tensor;
 
-use super::{
-    Callback, Progress,
-    flow::{FlowRun, FlowStep, Velocity, velocity},
-};
+use super::{Callback, FlowRun, Model, Progress, Step, moved, predict};
 use crate::{error::Error, time::StepIndex};
 
 /// Heun's method on the probability flow of a flow-matching model: Karras et al. 2022, "Elucidating
@@ -22,7 +19,7 @@ use crate::{error::Error, time::StepIndex};
 pub fn flow_match_heun<E: From<Error>>(
     run: &FlowRun<'_>,
     mut x: Tensor<4>,
-    model: &mut Velocity<'_, E>,
+    model: &mut Model<'_, E>,
     callback: &mut Callback<'_>,
 ) -> Result<Tensor<4>, E> {
     let (timesteps, sigmas) = (run.levels.timesteps(), run.levels.sigmas());
@@ -31,15 +28,9 @@ pub fn flow_match_heun<E: From<Error>>(
         let (sigma, next) = (sigmas[i], sigmas[i + 1]);
 
         let index = StepIndex(2 * i);
-        let v = velocity(
-            model,
-            x.clone(),
-            FlowStep {
-                index,
-                timestep,
-                sigma,
-            },
-        )?;
+        let step = Step::straight(index, timestep, sigma);
+        x = moved(model, x, 1.0, step)?;
+        let v = predict(model, x.clone(), step)?.velocity()?;
         let ahead = x.clone().add(v.clone().mul_scalar(next - sigma));
         if callback(Progress {
             index,
@@ -57,15 +48,7 @@ pub fn flow_match_heun<E: From<Error>>(
         };
 
         let index = StepIndex(2 * i + 1);
-        let v_ahead = velocity(
-            model,
-            ahead,
-            FlowStep {
-                index,
-                timestep,
-                sigma: next,
-            },
-        )?;
+        let v_ahead = predict(model, ahead, Step::straight(index, timestep, next))?.velocity()?;
         x = x.add(v.add(v_ahead).mul_scalar(0.5 * (next - sigma)));
         if callback(Progress {
             index,

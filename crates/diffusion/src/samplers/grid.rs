@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Error, Result},
-    schedule::{Schedule, Spacing},
+    noise_schedule::{NoiseSchedule, Spacing},
     time::Timestep,
 };
 
@@ -24,7 +24,7 @@ pub(super) enum Karras {
 }
 
 /// Falling, whole timesteps of DDIM, DDPM and PNDM, whose default spacing is `leading`.
-pub(super) fn strided(schedule: &Schedule, steps: usize) -> Result<Vec<Timestep>> {
+pub(super) fn strided(schedule: &NoiseSchedule, steps: usize) -> Result<Vec<Timestep>> {
     let spacing = schedule.timestep_spacing().unwrap_or(Spacing::Leading);
     let mut list = spread(schedule, spacing, steps, steps)?;
     round(&mut list);
@@ -33,7 +33,7 @@ pub(super) fn strided(schedule: &Schedule, steps: usize) -> Result<Vec<Timestep>
 
 /// Levels of the Euler family and LMS: the default spacing is `linspace`, and its timesteps stay
 /// fractional.
-pub(super) fn interpolated(schedule: &Schedule, steps: usize, karras: bool) -> Result<Levels> {
+pub(super) fn interpolated(schedule: &NoiseSchedule, steps: usize, karras: bool) -> Result<Levels> {
     let spacing = schedule.timestep_spacing().unwrap_or(Spacing::Linspace);
     let mut timesteps = labels(schedule, &spread(schedule, spacing, steps, steps)?)?;
     let mut sigmas: Vec<f64> = timesteps.iter().map(|&t| schedule.sigma(t)).collect();
@@ -52,7 +52,7 @@ pub(super) fn interpolated(schedule: &Schedule, steps: usize, karras: bool) -> R
 
 /// Levels of DPM-Solver++ and UniPC, which count the clean end as a point of the spacing and leave
 /// it out of the list.
-pub(super) fn solver(schedule: &Schedule, steps: usize, karras: Karras) -> Result<Levels> {
+pub(super) fn solver(schedule: &NoiseSchedule, steps: usize, karras: Karras) -> Result<Levels> {
     check(schedule, steps)?;
     let spacing = schedule.timestep_spacing().unwrap_or(Spacing::Linspace);
     let points = if spacing == Spacing::Trailing {
@@ -85,7 +85,7 @@ pub(super) fn solver(schedule: &Schedule, steps: usize, karras: Karras) -> Resul
     finish(labels(schedule, &list)?, sigmas)
 }
 
-fn check(schedule: &Schedule, steps: usize) -> Result<()> {
+fn check(schedule: &NoiseSchedule, steps: usize) -> Result<()> {
     match schedule.num_train_timesteps() {
         _ if steps == 0 => Err(Error::input("0 steps make no picture: expected at least 1")),
         most if steps > most => Err(Error::input(format!(
@@ -96,7 +96,12 @@ fn check(schedule: &Schedule, steps: usize) -> Result<()> {
 }
 
 /// `steps` falling timesteps: the highest of `points` spread by `spacing`.
-fn spread(schedule: &Schedule, spacing: Spacing, steps: usize, points: usize) -> Result<Vec<f64>> {
+fn spread(
+    schedule: &NoiseSchedule,
+    spacing: Spacing,
+    steps: usize,
+    points: usize,
+) -> Result<Vec<f64>> {
     check(schedule, steps)?;
     let count = schedule.num_train_timesteps();
     let rising = points - steps..points;
@@ -136,7 +141,7 @@ fn round(list: &mut [f64]) {
 }
 
 /// Sees that all timesteps are of the training range.
-fn labels(schedule: &Schedule, list: &[f64]) -> Result<Vec<Timestep>> {
+fn labels(schedule: &NoiseSchedule, list: &[f64]) -> Result<Vec<Timestep>> {
     let last = schedule.num_train_timesteps() - 1;
     match list.iter().find(|t| !(0.0..=last as f64).contains(*t)) {
         None => Ok(list.iter().map(|&t| Timestep::from_grid(t)).collect()),
@@ -174,7 +179,7 @@ fn karras_sigmas(lowest: f64, highest: f64, steps: usize) -> Vec<f64> {
 
 /// The fractional timestep at which the schedule has this noise level, log-linear between two of
 /// training.
-fn timestep_of(schedule: &Schedule, sigma: f64) -> f64 {
+fn timestep_of(schedule: &NoiseSchedule, sigma: f64) -> f64 {
     let count = schedule.num_train_timesteps();
     let above = schedule
         .alphas_cumprod()
@@ -188,7 +193,7 @@ fn timestep_of(schedule: &Schedule, sigma: f64) -> f64 {
 
 /// `sigma` of a training timestep computed in `f32` as diffusers does: it decides to which side a
 /// timestep is rounded.
-fn single(schedule: &Schedule, t: usize) -> f64 {
+fn single(schedule: &NoiseSchedule, t: usize) -> f64 {
     let alpha_bar = schedule.alphas_cumprod()[t] as f32;
     ((1.0 - alpha_bar) / alpha_bar).sqrt().into()
 }

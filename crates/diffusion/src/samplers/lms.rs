@@ -30,28 +30,29 @@ pub fn lms<E: From<Error>>(
     model: &mut Model<'_, E>,
     callback: &mut Callback<'_>,
 ) -> Result<Tensor<4>, E> {
+    let schedule = run.schedule.noise()?;
     let grid::Levels { timesteps, sigmas } =
-        grid::interpolated(run.schedule, run.steps, run.schedule.use_karras_sigmas())?;
+        grid::interpolated(schedule, run.steps, schedule.use_karras_sigmas())?;
     let first = run.first(timesteps.len())?;
-    let mut x = x.mul_scalar(initial_scale(run, sigmas[first]));
-    let mut derivatives: VecDeque<Tensor<4>> = VecDeque::with_capacity(ORDER); // the newest first
+    let mut x = x.mul_scalar(initial_scale(run, schedule, sigmas[first]));
+    // Of the steps before, the newest first.
+    let mut derivatives: VecDeque<Tensor<4>> = VecDeque::with_capacity(ORDER);
     for (i, &timestep) in timesteps.iter().enumerate().skip(first) {
         let index = StepIndex(i);
         let (sigma, next) = (sigmas[i], sigmas[i + 1]);
 
-        let step = Step {
-            index,
-            timestep,
-            alpha_bar: alpha_bar(sigma),
-        };
-        x = moved(model, x, preserving(sigma), step)?;
-        let epsilon = predict(model, x.clone().mul_scalar(preserving(sigma)), step)?;
+        let step = Step::preserving(index, timestep, alpha_bar(sigma));
+        let scale = preserving(sigma);
+        x = moved(model, x, scale, step)?;
+        let prediction = predict(model, x.clone().mul_scalar(scale), step)?;
         derivatives.truncate(ORDER - 1);
-        derivatives.push_front(epsilon);
-        let nodes: Vec<f64> = (0..derivatives.len()).map(|k| sigmas[i - k]).collect();
+        let nodes: Vec<f64> = (0..=derivatives.len()).map(|k| sigmas[i - k]).collect();
+        x = prediction.sum(x, scale, 1.0, coefficient(&nodes, 0, next))?;
         for (k, derivative) in derivatives.iter().enumerate() {
-            x = x.add(derivative.clone().mul_scalar(coefficient(&nodes, k, next)));
+            let weight = coefficient(&nodes, k + 1, next);
+            x = x.add(derivative.clone().mul_scalar(weight));
         }
+        derivatives.push_front(prediction.epsilon()?);
         if callback(Progress {
             index,
             timestep,

@@ -1,12 +1,12 @@
 //! The samplers: each one function, named after its paper.
 //!
-//! A sampler asks a denoiser for the noise in its latents and knows nothing else: not the prompt,
-//! not the guidance, not what the network predicts (see [`Schedule::epsilon_from_raw`]), not where
-//! random numbers come from. Its numbers are those of the diffusers scheduler of the same name
-//! created `from_config` of the model's `scheduler_config.json`.
+//! A sampler asks a denoiser for a [`Prediction`] for its latents and knows nothing else: not the
+//! prompt, not the guidance, not what the network answers, not where random numbers come from. Its
+//! numbers are those of the diffusers scheduler of the same name created `from_config` of the
+//! model's `scheduler_config.json`.
 //!
-//! Latents go in and come out in the variance-preserving scale of [`Schedule`], whatever a sampler
-//! uses inside; they are expected in `f32`. All coefficients are computed in `f64` on the host; a
+//! Latents go in and come out in the scale of the model's [`Schedule`] (variance-preserving, or on
+//! straight lines), whatever a sampler uses inside; they are expected in `f32`. All coefficients are computed in `f64` on the host; a
 //! step reads nothing back from the device.
 
 mod ddim;
@@ -22,31 +22,32 @@ mod lms;
 mod pndm;
 mod unipc;
 
-use std::{fmt, ops::ControlFlow, path::Path, str::FromStr};
+use std::ops::ControlFlow;
 
 use burn::tensor::Tensor;
-use serde_json::Value;
 
 pub use self::{
     ddim::ddim, ddpm::ddpm, dpmpp_2m::dpmpp_2m, dpmpp_2m::dpmpp_2m_karras, euler::euler,
-    euler_ancestral::euler_ancestral, flow::FlowRun, flow::FlowStep, flow::Velocity,
-    flow_match_euler::flow_match_euler, flow_match_heun::flow_match_heun, lms::lms, pndm::pndm,
-    unipc::unipc,
+    euler_ancestral::euler_ancestral, flow::FlowRun, flow_match_euler::flow_match_euler,
+    flow_match_heun::flow_match_heun, lms::lms, pndm::pndm, unipc::unipc,
 };
+pub use crate::sampler::Sampler;
 use crate::{
     error::{Error, Result},
+    interpolant::Scales,
+    prediction::Prediction,
     schedule::Schedule,
     time::{StepIndex, Timestep},
 };
 
 /// What a sampler follows. A function of latents and step is one that leaves the latents alone.
 pub trait Predict<E> {
-    /// The noise in latents as the network wants them (variance-preserving, [n, channels, height,
-    /// width]), after guidance. One timestep for the whole batch.
+    /// The prediction for latents in the model's own scale, [n, channels, height, width], after
+    /// guidance. One timestep for the whole batch.
     ///
     /// # Errors
     /// The model's own.
-    fn epsilon(&mut self, x: Tensor<4>, step: Step) -> Result<Tensor<4>, E>;
+    fn predict(&mut self, x: Tensor<4>, step: Step) -> Result<Prediction, E>;
 
     /// Whether [`latents`](Self::latents) does anything; it is not asked otherwise.
     fn moves_latents(&self) -> bool {
@@ -63,8 +64,8 @@ pub trait Predict<E> {
     }
 }
 
-impl<E, F: FnMut(Tensor<4>, Step) -> Result<Tensor<4>, E>> Predict<E> for F {
-    fn epsilon(&mut self, x: Tensor<4>, step: Step) -> Result<Tensor<4>, E> {
+impl<E, F: FnMut(Tensor<4>, Step) -> Result<Prediction, E>> Predict<E> for F {
+    fn predict(&mut self, x: Tensor<4>, step: Step) -> Result<Prediction, E> {
         self(x, step)
     }
 }
@@ -89,6 +90,31 @@ pub struct Step {
     /// The signal's share of the variance in the latents. Not always the timestep's: Karras'
     /// timesteps are rounded.
     pub alpha_bar: f64,
+    /// How much of the clean latents and of the noise the latents hold.
+    pub scales: Scales,
+}
+
+impl Step {
+    /// A step of a noise schedule, at this share of the signal.
+    pub fn preserving(index: StepIndex, timestep: Timestep, alpha_bar: f64) -> Self {
+        Self {
+            index,
+            timestep,
+            alpha_bar,
+            scales: Scales::preserving(alpha_bar),
+        }
+    }
+
+    /// A step of flow matching, at this noise level from 0 to 1.
+    pub fn straight(index: StepIndex, timestep: Timestep, sigma: f64) -> Self {
+        let scales = Scales::straight(sigma);
+        Self {
+            index,
+            timestep,
+            alpha_bar: scales.alpha_bar(),
+            scales,
+        }
+    }
 }
 
 /// What a callback learns after a step.
@@ -105,7 +131,7 @@ pub struct Progress<'a> {
 }
 
 impl Progress<'_> {
-    /// The latents after the step, [n, channels, height, width], variance-preserving.
+    /// The latents after the step, [n, channels, height, width], in the model's own scale.
     pub fn latents(&self) -> Tensor<4> {
         if self.scale == 1.0 {
             self.x.clone()
@@ -153,103 +179,10 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The samplers by name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Sampler {
-    /// [`ddim`]
-    Ddim,
-    /// [`ddpm`]
-    Ddpm,
-    /// [`pndm`], which is PLMS where the configuration says `skip_prk_steps`.
-    Pndm,
-    /// [`lms`]
-    Lms,
-    /// [`euler`]
-    Euler,
-    /// [`euler_ancestral`]
-    EulerAncestral,
-    /// [`dpmpp_2m`]
-    DpmPp2m,
-    /// [`dpmpp_2m_karras`]
-    DpmPp2mKarras,
-    /// [`unipc`]
-    UniPc,
-}
-
 impl Sampler {
-    /// Every sampler.
-    pub const ALL: [Self; 9] = [
-        Self::Ddim,
-        Self::Ddpm,
-        Self::Pndm,
-        Self::Lms,
-        Self::Euler,
-        Self::EulerAncestral,
-        Self::DpmPp2m,
-        Self::DpmPp2mKarras,
-        Self::UniPc,
-    ];
-
-    /// The name first, then the other spellings users know.
-    pub fn names(self) -> &'static [&'static str] {
-        match self {
-            Self::Ddim => &["ddim"],
-            Self::Ddpm => &["ddpm"],
-            Self::Pndm => &["pndm", "plms"],
-            Self::Lms => &["lms", "k_lms"],
-            Self::Euler => &["euler", "k_euler"],
-            Self::EulerAncestral => &["euler-a", "euler_a", "k_euler_a", "euler-ancestral"],
-            Self::DpmPp2m => &[
-                "dpm++2m",
-                "dpmpp-2m",
-                "dpmpp_2m",
-                "k_dpmpp_2m",
-                "dpmsolver++",
-            ],
-            Self::DpmPp2mKarras => &[
-                "dpm++2m-karras",
-                "dpmpp-2m-karras",
-                "dpmpp_2m_karras",
-                "dpmsolver++-karras",
-            ],
-            Self::UniPc => &["unipc"],
-        }
-    }
-
-    /// The sampler that a `scheduler_config.json` names in `_class_name`; DDIM if it names none.
-    ///
-    /// # Errors
-    /// If it names a scheduler whose sampler is not here.
-    pub fn default_for(path: &Path, config: &Value) -> Result<Self> {
-        let Some(class) = config.get("_class_name").and_then(Value::as_str) else {
-            return Ok(Self::Ddim);
-        };
-        Ok(match class {
-            "DDIMScheduler" => Self::Ddim,
-            "DDPMScheduler" => Self::Ddpm,
-            "PNDMScheduler" => Self::Pndm,
-            "LMSDiscreteScheduler" => Self::Lms,
-            "EulerDiscreteScheduler" => Self::Euler,
-            "EulerAncestralDiscreteScheduler" => Self::EulerAncestral,
-            "DPMSolverMultistepScheduler"
-                if config.get("use_karras_sigmas") == Some(&Value::Bool(true)) =>
-            {
-                Self::DpmPp2mKarras
-            }
-            "DPMSolverMultistepScheduler" => Self::DpmPp2m,
-            "UniPCMultistepScheduler" => Self::UniPc,
-            _ => {
-                return Err(Error::config(
-                    path,
-                    "_class_name",
-                    format!("there is no sampler for `{class}`"),
-                )
-                .with_hint(format!("choose one of {}", name_list())));
-            }
-        })
-    }
-
-    /// Runs the sampler from `x`, which has unit variance: see [`Run::start`] for what it holds.
+    /// Runs the sampler from `x`, which has unit variance: see [`Run::start`] for what it holds. On
+    /// the straight lines of flow matching DDIM's step, `alpha' x_0 + sigma' epsilon`, is Euler's
+    /// ([`flow_match_euler`]).
     ///
     /// **Shapes**: `x` and the result [n, channels, height, width].
     ///
@@ -265,6 +198,16 @@ impl Sampler {
         callback: &mut Callback<'_>,
     ) -> Result<Tensor<4>, E> {
         run.schedule.usable_by(self)?;
+        if let Schedule::Flow(flow) = run.schedule {
+            if run.eta != 0.0 {
+                let problem = format!("eta is {}: flow matching draws no fresh noise", run.eta);
+                return Err(Error::input(problem).into());
+            }
+            let levels = flow.levels(run.steps, None)?;
+            let mut straight = FlowRun::new(&levels);
+            straight.start = run.start;
+            return flow_match_euler(&straight, x, model, callback);
+        }
         match self {
             Self::Ddim => ddim(run, x, model, noise, callback),
             Self::Ddpm => ddpm(run, x, model, noise, callback),
@@ -285,6 +228,10 @@ impl Sampler {
 /// If the number of steps does not fit the schedule, or its configuration asks for what is not implemented.
 pub fn timesteps(sampler: Sampler, schedule: &Schedule, steps: usize) -> Result<Vec<Timestep>> {
     schedule.usable_by(sampler)?;
+    if let Schedule::Flow(flow) = schedule {
+        return Ok(flow.levels(steps, None)?.timesteps().to_vec());
+    }
+    let schedule = schedule.noise()?;
     match sampler {
         Sampler::Ddim | Sampler::Ddpm => grid::strided(schedule, steps),
         Sampler::Pndm => pndm::list(schedule, steps),
@@ -300,46 +247,20 @@ pub fn timesteps(sampler: Sampler, schedule: &Schedule, steps: usize) -> Result<
     }
 }
 
-impl fmt::Display for Sampler {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.names()[0])
-    }
-}
-
-impl FromStr for Sampler {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let plain = |name: &str| name.to_lowercase().replace('_', "-");
-        let wanted = plain(text.trim());
-        let found = Self::ALL
-            .into_iter()
-            .find(|sampler| sampler.names().iter().any(|name| plain(name) == wanted));
-        found.ok_or_else(|| {
-            Error::input(format!("there is no sampler `{text}`"))
-                .with_hint(format!("choose one of {}", name_list()))
-        })
-    }
-}
-
-fn name_list() -> String {
-    Sampler::ALL.map(|sampler| sampler.to_string()).join(", ")
-}
-
-/// Asks the model for the noise in `x`, and sees that it has `x`'s shape.
+/// Asks the model for its prediction for `x`, and sees that it has `x`'s shape.
 fn predict<E: From<Error>>(
     model: &mut Model<'_, E>,
     x: Tensor<4>,
     step: Step,
-) -> Result<Tensor<4>, E> {
+) -> Result<Prediction, E> {
     let shape = x.dims();
-    let epsilon = model.epsilon(x, step)?;
-    if epsilon.dims() == shape {
-        Ok(epsilon)
+    let prediction = model.predict(x, step)?;
+    let found = prediction.raw().dims();
+    if found == shape {
+        Ok(prediction)
     } else {
         Err(Error::input(format!(
-            "expected a prediction of shape {shape:?}, found {:?}",
-            epsilon.dims()
+            "expected a prediction of shape {shape:?}, found {found:?}"
         ))
         .into())
     }

@@ -5,7 +5,8 @@ use burn::tensor::Tensor;
 use super::{Callback, Model, Progress, Run, Step, grid, moved, predict};
 use crate::{
     error::{Error, Result},
-    schedule::{Prediction, Schedule},
+    interpolant::{Output, Scales},
+    noise_schedule::NoiseSchedule,
     time::{StepIndex, Timestep},
 };
 
@@ -35,8 +36,8 @@ pub fn pndm<E: From<Error>>(
     model: &mut Model<'_, E>,
     callback: &mut Callback<'_>,
 ) -> Result<Tensor<4>, E> {
-    let timesteps = list(run.schedule, run.steps)?;
-    let schedule = run.schedule;
+    let schedule = run.schedule.noise()?;
+    let timesteps = list(schedule, run.steps)?;
     let stride = (schedule.num_train_timesteps() / run.steps) as i64;
     let runge_kutta = !schedule.skip_prk_steps();
     let mut first = run.first(timesteps.len())?;
@@ -57,11 +58,7 @@ pub fn pndm<E: From<Error>>(
         let alpha_bar = schedule.alpha_bar(timestep);
         let t = timestep.get() as i64;
 
-        let step = Step {
-            index,
-            timestep,
-            alpha_bar,
-        };
+        let step = Step::preserving(index, timestep, alpha_bar);
         // Evaluations inside a step start from its anchor again.
         let begins = if runge_kutta && i < PRK {
             i % 4 == 0
@@ -71,8 +68,8 @@ pub fn pndm<E: From<Error>>(
         if begins {
             x = moved(model, x, 1.0, step)?;
         }
-        let epsilon = predict(model, x.clone(), step)?;
-        let output = schedule.raw_from_epsilon(epsilon, x.clone(), &[alpha_bar])?;
+        let prediction = predict(model, x.clone(), step)?;
+        let (output, kind) = (prediction.raw(), prediction.output());
 
         // What to follow, from which timestep to which; from the anchor unless the step is a new
         // one.
@@ -111,7 +108,7 @@ pub fn pndm<E: From<Error>>(
             outputs.push_front(output);
             (adams_bashforth(&outputs), t, t - stride)
         };
-        x = transfer(schedule, anchor.clone(), follow, from, to);
+        x = transfer(schedule, kind, anchor.clone(), follow, [from, to]);
         if callback(Progress {
             index,
             timestep,
@@ -128,7 +125,7 @@ pub fn pndm<E: From<Error>>(
 }
 
 /// The timesteps of all evaluations.
-pub(super) fn list(schedule: &Schedule, steps: usize) -> Result<Vec<Timestep>> {
+pub(super) fn list(schedule: &NoiseSchedule, steps: usize) -> Result<Vec<Timestep>> {
     let mut timesteps = grid::strided(schedule, steps)?;
     if schedule.skip_prk_steps() {
         if let Some(&second) = timesteps.get(1) {
@@ -172,7 +169,13 @@ fn adams_bashforth(outputs: &VecDeque<Tensor<4>>) -> Tensor<4> {
 
 /// Equation 11, the transfer part: where the raw `output` leads from timestep `from` to timestep
 /// `to`.
-fn transfer(schedule: &Schedule, x: Tensor<4>, output: Tensor<4>, from: i64, to: i64) -> Tensor<4> {
+fn transfer(
+    schedule: &NoiseSchedule,
+    kind: Output,
+    x: Tensor<4>,
+    output: Tensor<4>,
+    [from, to]: [i64; 2],
+) -> Tensor<4> {
     let to_one = schedule.set_alpha_to_one().unwrap_or(false);
     let (a, b) = (
         schedule.alpha_bar_or_final(from, to_one),
@@ -180,11 +183,7 @@ fn transfer(schedule: &Schedule, x: Tensor<4>, output: Tensor<4>, from: i64, to:
     );
     let of_x = (b / a).sqrt();
     let of_epsilon = (a - b) / (a * (1.0 - b).sqrt() + (a * (1.0 - a) * b).sqrt());
-    // epsilon = sqrt(a) v + sqrt(1 - a) x
-    match schedule.prediction() {
-        Prediction::Epsilon => x.mul_scalar(of_x).add(output.mul_scalar(of_epsilon)),
-        Prediction::V => x
-            .mul_scalar(of_x + of_epsilon * (1.0 - a).sqrt())
-            .add(output.mul_scalar(of_epsilon * a.sqrt())),
-    }
+    let (of_output, also_of_x) = kind.epsilon(Scales::preserving(a));
+    x.mul_scalar(of_x + of_epsilon * also_of_x)
+        .add(output.mul_scalar(of_epsilon * of_output))
 }

@@ -5,7 +5,7 @@ use super::{
     euler::{alpha_bar, preserving},
     grid, moved, predict,
 };
-use crate::{error::Error, schedule::Schedule, time::StepIndex};
+use crate::{error::Error, noise_schedule::NoiseSchedule, time::StepIndex};
 
 /// UniPC: Zhao et al. 2023, "UniPC: A Unified Predictor-Corrector Framework for Fast Sampling of
 /// Diffusion Models" (arXiv:2302.04867), algorithms 1 and 2, on the prediction of x_0, of order 2
@@ -25,10 +25,10 @@ pub fn unipc<E: From<Error>>(
     model: &mut Model<'_, E>,
     callback: &mut Callback<'_>,
 ) -> Result<Tensor<4>, E> {
-    let grid::Levels { timesteps, sigmas } =
-        grid::solver(run.schedule, run.steps, karras(run.schedule))?;
+    let schedule = run.schedule.noise()?;
+    let grid::Levels { timesteps, sigmas } = grid::solver(schedule, run.steps, karras(schedule))?;
     let first = run.first(timesteps.len())?;
-    let bh1 = run.schedule.is_bh1();
+    let bh1 = schedule.is_bh1();
     // The predictions of x_0 one and two steps back, and the latents the last step started from.
     let (mut m0, mut m1): (Option<Tensor<4>>, Option<Tensor<4>>) = (None, None);
     let mut from: Option<Tensor<4>> = None;
@@ -36,11 +36,7 @@ pub fn unipc<E: From<Error>>(
         let index = StepIndex(i);
         let (sigma, next) = (sigmas[i], sigmas[i + 1]);
 
-        let step = Step {
-            index,
-            timestep,
-            alpha_bar: alpha_bar(sigma),
-        };
+        let step = Step::preserving(index, timestep, alpha_bar(sigma));
         let shift = if model.moves_latents() {
             Some(moved(model, x.clone(), 1.0, step)?.sub(x.clone()))
         } else {
@@ -49,11 +45,8 @@ pub fn unipc<E: From<Error>>(
         if let Some(shift) = &shift {
             x = x.add(shift.clone());
         }
-        let epsilon = predict(model, x.clone(), step)?;
-        let m = x
-            .clone()
-            .mul_scalar(1.0 / preserving(sigma))
-            .sub(epsilon.mul_scalar(sigma));
+        let prediction = predict(model, x.clone(), step)?;
+        let m = prediction.sum(x.clone(), 1.0, 1.0 / preserving(sigma), -sigma)?;
 
         // Corrector (algorithm 1): the last step again, now that the prediction at its end is
         // known.
@@ -105,7 +98,7 @@ pub fn unipc<E: From<Error>>(
 }
 
 /// diffusers rounds Karras' timesteps here whatever the schedule.
-pub(super) fn karras(schedule: &Schedule) -> grid::Karras {
+pub(super) fn karras(schedule: &NoiseSchedule) -> grid::Karras {
     if schedule.use_karras_sigmas() {
         grid::Karras::Rounded
     } else {

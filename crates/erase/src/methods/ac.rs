@@ -315,10 +315,10 @@ fn loss(
 ) -> Result<Tensor<1>> {
     let wanted = match (options.loss, options.teacher) {
         (Loss::Noise, _) => batch.noisy.target(frozen)?,
-        (Loss::Model, Teacher::Frozen) => batch.anchored(frozen, options.eta),
+        (Loss::Model, Teacher::Frozen) => batch.anchored(frozen, options.eta)?,
         (Loss::Model, Teacher::Current) => batch
             .noisy
-            .predicted(&edited.without_gradients(), &Context::from(&batch.anchor)),
+            .predicted(&edited.without_gradients(), &Context::from(&batch.anchor))?,
     };
     let context = Context::from(&batch.target);
     let context = if options.detach_start {
@@ -327,7 +327,7 @@ fn loss(
         context
     };
     Ok(masked_error(
-        batch.noisy.predicted(edited, &context),
+        batch.noisy.predicted(edited, &context)?,
         wanted,
         batch.valid.as_ref(),
     ))

@@ -466,7 +466,7 @@ fn retained(
         edited,
         &examples,
         &edited.encode(&prompts),
-        &examples.eps_prompt,
+        &examples.raw_prompt,
     )
 }
 

@@ -215,27 +215,23 @@ fn loss(
     options: &Options,
 ) -> Result<Tensor<1>> {
     let n = examples.t.len();
-    let alpha_bars = edited.schedule.alpha_bars(&examples.t);
-    let raw = |epsilon: &Tensor<4>| {
-        edited
-            .schedule
-            .raw_from_epsilon(epsilon.clone(), examples.x.clone(), &alpha_bars)
-    };
-    let pinned = raw(&examples.eps_empty)?;
-    let own = raw(&examples.eps_prompt)? - pinned.clone();
-    let replacement = match examples.eps_also.first() {
-        Some(also) => (raw(also)? - pinned.clone()) * column(replaced, also),
+    let pinned = examples.raw_empty.clone();
+    let own = examples.raw_prompt.clone() - pinned.clone();
+    let replacement = match examples.raw_also.first() {
+        Some(also) => (also.clone() - pinned.clone()) * column(replaced, also),
         None => pinned.zeros_like(),
     };
     let added = replacement.clone() - (own - replacement) * options.eta;
 
-    let labels: Vec<f32> = examples.t.iter().map(|t| t.get()).collect();
     let both = Context::from(Conditioning::cat(vec![contexts.clone(), empty.repeat(n)]));
-    let found = edited.unet_network().forward(
-        examples.x.clone().repeat_dim(0, 2),
-        &labels.repeat(2),
-        &both,
-    );
+    let found = edited
+        .predict(
+            examples.x.clone().repeat_dim(0, 2),
+            &examples.t.repeat(2),
+            &both,
+            None,
+        )?
+        .raw();
     let (asked, nothing) = (found.clone().narrow(0, 0, n), found.narrow(0, n, n));
     let guidance = (asked - nothing.clone().detach() - added)
         .powi_scalar(2)

@@ -519,7 +519,7 @@ impl Material {
         let n = at.len();
         let kept: Vec<f32> = keeps.iter().map(|&k| f32::from(u8::from(k))).collect();
         let kept = Tensor::<4>::from_data(TensorData::new(kept, [n, 1, 1, 1]), &device);
-        let target = reverse.clone() + (examples.eps_prompt.clone() - reverse) * kept;
+        let target = reverse.clone() + (examples.raw_prompt.clone() - reverse) * kept;
         let weights = Tensor::<1>::from_data(
             TensorData::new(weights(&keeps, options.alpha_1), [n]),
             &device,
@@ -529,29 +529,25 @@ impl Material {
             1.0 => asked,
             g => empty.clone() + (asked - empty.clone()) * g,
         };
-        let alpha_bars = edited.schedule.alpha_bars(&examples.t);
-        let raw = |epsilon: Tensor<4>| {
-            edited
-                .schedule
-                .raw_from_epsilon(epsilon, examples.x.clone(), &alpha_bars)
-        };
-        let empty = raw(examples.eps_empty.clone())?;
-        let target = guided(&empty, raw(target)?);
-        let labels: Vec<f32> = examples.t.iter().map(|t| t.get()).collect();
+        let empty = examples.raw_empty.clone();
+        let target = guided(&empty, target);
         if options.alpha_2 == 0.0 && options.guidance == 1.0 {
             let context = Context::from(self.contexts.select(&rows));
             let asked = edited
-                .unet_network()
-                .forward(examples.x.clone(), &labels, &context);
+                .predict(examples.x.clone(), &examples.t, &context, None)?
+                .raw();
             return Ok((squared_error(asked, target) * weights).sum());
         }
         let both = [rows, vec![self.prompts.len(); n]].concat();
         let context = Context::from(self.contexts.select(&both));
-        let found = edited.unet_network().forward(
-            examples.x.clone().repeat_dim(0, 2),
-            &labels.repeat(2),
-            &context,
-        );
+        let found = edited
+            .predict(
+                examples.x.clone().repeat_dim(0, 2),
+                &examples.t.repeat(2),
+                &context,
+                None,
+            )?
+            .raw();
         let (asked, nothing) = (found.clone().narrow(0, 0, n), found.narrow(0, n, n));
         let errors = squared_error(guided(&nothing, asked), target)
             + squared_error(nothing, empty) * options.alpha_2;

@@ -25,7 +25,7 @@
 use std::cell::RefCell;
 
 use burn::tensor::Tensor;
-use scumble_diffusion::{Pipeline, Sampler};
+use scumble_diffusion::{Interpolant, Pipeline, Prediction, Sampler};
 use scumble_nn::{Context, files::Tensors};
 use serde::{Deserialize, Serialize};
 
@@ -347,13 +347,8 @@ const CONCEPT: f64 = 1.0;
 /// The clean latents that a prediction implies, `[n, channels, h, w]`.
 fn implied(model: &Pipeline, batch: &Batch, raw: Tensor<4>) -> Result<Tensor<4>> {
     let noisy = &batch.noisy;
-    let alpha_bars = model.schedule.alpha_bars(&noisy.t);
-    let epsilon = model
-        .schedule
-        .epsilon_from_raw(raw, noisy.x.clone(), &alpha_bars)?;
-    Ok(model
-        .schedule
-        .x0_from_epsilon(epsilon, noisy.x.clone(), &alpha_bars)?)
+    let scales = model.schedule.all_scales(&noisy.t);
+    Ok(Prediction::new(raw, noisy.x.clone(), scales, model.schedule.output())?.x0()?)
 }
 
 /// Those of a model's prediction for the prompts that ask for the concept.
@@ -361,7 +356,9 @@ fn asked(model: &Pipeline, batch: &Batch) -> Result<Tensor<4>> {
     implied(
         model,
         batch,
-        batch.noisy.predicted(model, &Context::from(&batch.target)),
+        batch
+            .noisy
+            .predicted(model, &Context::from(&batch.target))?,
     )
 }
 
@@ -375,7 +372,7 @@ fn teach(
     options: &Options,
 ) -> Result<f32> {
     let anchor = Lesson {
-        latents: implied(frozen, batch, batch.anchored(frozen, options.eta))?,
+        latents: implied(frozen, batch, batch.anchored(frozen, options.eta)?)?,
         label: ANCHOR,
         weight: 1.0,
     };

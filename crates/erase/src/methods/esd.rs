@@ -15,7 +15,7 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 use scumble_diffusion::{
-    Conditioning, Denoiser, Noise, Pipeline,
+    Conditioning, Noise, Pipeline, Prediction,
     guidance::guided,
     samplers::{self, Run, Sampler},
 };
@@ -348,8 +348,9 @@ impl ConceptPrompt {
     }
 }
 
-/// The target of every example, in epsilon: a combination of the frozen predictions for the trained
-/// prompt, the empty one and the companion, with weights that add up to 1.
+/// The target of every example, in what the network predicts: a combination of the frozen
+/// predictions for the trained prompt, the empty one and the companion, with weights that add up to
+/// 1.
 pub(crate) fn target(
     examples: &Examples,
     rows: &[usize],
@@ -366,8 +367,8 @@ pub(crate) fn target(
         part.clone()
             * Tensor::<4>::from_data(TensorData::new(column, [rows.len(), 1, 1, 1]), &device)
     };
-    let target = weighted(&examples.eps_prompt, 0) + weighted(&examples.eps_empty, 1);
-    match examples.eps_also.first() {
+    let target = weighted(&examples.raw_prompt, 0) + weighted(&examples.raw_empty, 1);
+    match examples.raw_also.first() {
         Some(also) => target + weighted(also, 2),
         None => target,
     }
@@ -384,23 +385,17 @@ fn weights(prompt: &ConceptPrompt, away: Away) -> [f64; 3] {
     }
 }
 
-/// The mean squared distance to the target, an epsilon, in what the network predicts.
+/// The mean squared distance to the target, in what the network predicts.
 pub(crate) fn loss(
     edited: &Pipeline,
     examples: &Examples,
     contexts: &Conditioning,
     target: &Tensor<4>,
 ) -> Result<Tensor<1>> {
-    let labels: Vec<f32> = examples.t.iter().map(|t| t.get()).collect();
     let prediction = edited
-        .unet_network()
-        .forward(examples.x.clone(), &labels, &contexts.into());
-    let alpha_bars = edited.schedule.alpha_bars(&examples.t);
-    let target =
-        edited
-            .schedule
-            .raw_from_epsilon(target.clone(), examples.x.clone(), &alpha_bars)?;
-    Ok((prediction - target).powi_scalar(2).mean())
+        .predict(examples.x.clone(), &examples.t, &contexts.into(), None)?
+        .raw();
+    Ok((prediction - target.clone()).powi_scalar(2).mean())
 }
 
 /// How examples are sampled anew.
@@ -441,16 +436,7 @@ pub(crate) fn fresh(
     let companions = prompts.iter().any(|p| p.also().is_some());
     let also = companions.then(|| frozen.encode(&text(&|p| p.also().cloned().unwrap_or_default())));
 
-    let (edited_net, frozen_net) = (edited.unet_network(), frozen.unet_network());
-    let schedule = &frozen.schedule;
-    let moving = Denoiser {
-        unet: &edited_net,
-        schedule,
-    };
-    let still = Denoiser {
-        unet: &frozen_net,
-        schedule,
-    };
+    let (moving, still) = (edited.denoiser(), frozen.denoiser());
     let seeds: Vec<u64> = rng
         .integers(n, 0, i64::from(i32::MAX))
         .iter()
@@ -460,19 +446,18 @@ pub(crate) fn fresh(
 
     // The step at `stop` is not taken: its latents and its timestep are the example.
     let mut found = None;
-    let mut model = |x: Tensor<4>, at: samplers::Step| -> Result<Tensor<4>> {
+    let mut model = |x: Tensor<4>, at: samplers::Step| -> Result<Prediction> {
         if at.index.0 == stop {
             found = Some((x.clone(), at));
-            return Ok(x);
+            return Ok(Prediction::of_epsilon(x.clone(), x, at.scales)?);
         }
-        let both = moving.epsilon_at(x.repeat_dim(0, 2), at, &pair)?;
-        Ok(guided(
-            options.guidance,
-            both.clone().narrow(0, n, n),
-            both.narrow(0, 0, n),
-        ))
+        let both = moving
+            .predict_at(x.repeat_dim(0, 2), at, &pair, None)?
+            .split(2)?;
+        let raw = guided(options.guidance, both[1].raw(), both[0].raw());
+        Ok(both[0].clone().with_raw(raw)?)
     };
-    let run = Run::new(schedule, options.steps);
+    let run = Run::new(&frozen.schedule, options.steps);
     let mut none = |shape: [usize; 4]| Tensor::zeros(shape, frozen.device());
     let mut until = |p: samplers::Progress<'_>| {
         if p.index.0 >= stop {
@@ -485,17 +470,19 @@ pub(crate) fn fresh(
     let (x, at) =
         found.ok_or_else(|| Error::input("the sampler took fewer steps than it was asked for"))?;
 
-    let both = still.epsilon_at(x.clone().repeat_dim(0, 2), at, &pair)?;
-    let eps_also = also
-        .map(|context| still.epsilon_at(x.clone(), at, &context.into()))
+    let both = still
+        .predict_at(x.clone().repeat_dim(0, 2), at, &pair, None)?
+        .split(2)?;
+    let also = also
+        .map(|context| still.predict_at(x.clone(), at, &context.into(), None))
         .transpose()?;
     Ok(Examples {
         x,
         t: vec![at.timestep; n],
         path,
-        eps_prompt: both.clone().narrow(0, 0, n),
-        eps_empty: both.narrow(0, n, n),
-        eps_also: eps_also.into_iter().collect(),
+        raw_prompt: both[0].raw(),
+        raw_empty: both[1].raw(),
+        raw_also: also.iter().map(Prediction::raw).collect(),
     })
 }
 

@@ -430,6 +430,6 @@ fn denoising(
         list[c as usize % list.len()].clone()
     };
     let prompts: Vec<String> = noisy.rows.iter().zip(&chosen).map(one).collect();
-    let prediction = noisy.predicted(edited, &edited.encode(&prompts).into());
+    let prediction = noisy.predicted(edited, &edited.encode(&prompts).into())?;
     Ok(squared_error(prediction, noisy.target(edited)?))
 }

@@ -282,9 +282,9 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             Some(kept) => {
                 let batch = kept.batch(pipeline, options.retain_batch, step)?;
                 let context = Context::from(&batch.target);
-                let wanted = batch.noisy.predicted(pipeline, &context);
+                let wanted = batch.noisy.predicted(pipeline, &context)?;
                 Ok(attention
-                    + (batch.noisy.predicted(edited, &context) - wanted)
+                    + (batch.noisy.predicted(edited, &context)? - wanted)
                         .powi_scalar(2)
                         .mean()
                         * options.retain)
@@ -513,14 +513,13 @@ fn positions(pipeline: &Pipeline, concept: &Concept, prompt: &ConceptPrompt) -> 
 
 /// The mean over examples of the norm of all attention at the marked positions.
 fn attended(edited: &Pipeline, batch: &Batch, marks: &Tensor<3>) -> Result<Tensor<1>> {
-    let labels: Vec<f32> = batch.noisy.t.iter().map(|t| t.get()).collect();
     let mut watch = Watch::maps();
-    edited.unet_network().forward_watched(
+    edited.predict(
         batch.noisy.x.clone(),
-        &labels,
+        &batch.noisy.t,
         &Context::from(&batch.target),
-        &mut watch,
-    );
+        Some(&mut watch),
+    )?;
     let marks = select(marks, &batch.pairs);
     let [n, tokens, _] = marks.dims();
     let marks = marks.reshape([n, 1, 1, tokens]);

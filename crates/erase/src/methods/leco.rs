@@ -22,7 +22,7 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{
-    Conditioning, Denoiser, Noise, Pipeline, Timestep, TorchRng,
+    Conditioning, Noise, Pipeline, Prediction, Timestep, TorchRng,
     guidance::guided,
     samplers::{Progress, Run, Sampler, Step},
 };
@@ -664,13 +664,10 @@ impl Batch<'_> {
             }
         };
         let goal = self.goal(&x, timestep)?;
-        let unet = adapted.unet_network();
-        let denoiser = Denoiser {
-            unet: &unet,
-            schedule: &adapted.schedule,
-        };
         let targets = self.prompts.of(&self.rows, &[TARGET]);
-        let prediction = denoiser.predict(x, &vec![timestep; n], &targets)?.raw();
+        let prediction = adapted
+            .predict(x, &vec![timestep; n], &targets, None)?
+            .raw();
         let weight = |&i: &usize| {
             let entry = &self.entries[i];
             let examples = entry.batch_size.unwrap_or(options.batch) * options.pairs;
@@ -692,11 +689,7 @@ impl Batch<'_> {
     ) -> Result<(Tensor<4>, Step)> {
         let n = self.rows.len();
         let pair = self.prompts.of(&self.rows, &[UNCONDITIONAL, TARGET]);
-        let unet = adapted.unet_network();
-        let denoiser = Denoiser {
-            unet: &unet,
-            schedule: &adapted.schedule,
-        };
+        let denoiser = adapted.denoiser();
         let device = self.frozen.device();
         let seeds: Vec<u64> = rng
             .integers(n, 0, i64::from(i32::MAX))
@@ -709,17 +702,16 @@ impl Batch<'_> {
         let start = noise.draw(shape, device);
         // The step after the last one is asked for and not taken.
         let mut arrived = None;
-        let mut model = |x: Tensor<4>, at: Step| -> Result<Tensor<4>> {
+        let mut model = |x: Tensor<4>, at: Step| -> Result<Prediction> {
             if at.index.0 == walked {
                 arrived = Some((x.clone(), at));
-                return Ok(x);
+                return Ok(Prediction::of_epsilon(x.clone(), x, at.scales)?);
             }
-            let both = denoiser.epsilon_at(x.repeat_dim(0, 2), at, &pair)?;
-            Ok(guided(
-                options.start_guidance,
-                both.clone().narrow(0, 0, n),
-                both.narrow(0, n, n),
-            ))
+            let both = denoiser
+                .predict_at(x.repeat_dim(0, 2), at, &pair, None)?
+                .split(2)?;
+            let raw = guided(options.start_guidance, both[0].raw(), both[1].raw());
+            Ok(both[1].clone().with_raw(raw)?)
         };
         let sampler = match options.sampler {
             Walk::Ddim => Sampler::Ddim,
@@ -751,16 +743,13 @@ impl Batch<'_> {
         } else {
             &[POSITIVE, UNCONDITIONAL]
         };
-        let unet = self.frozen.unet_network();
-        let denoiser = Denoiser {
-            unet: &unet,
-            schedule: &self.frozen.schedule,
-        };
-        let all = denoiser
+        let all = self
+            .frozen
             .predict(
                 x.clone().repeat_dim(0, kinds.len()),
                 &vec![timestep; n * kinds.len()],
                 &self.prompts.of(&self.rows, kinds),
+                None,
             )?
             .raw();
         let part = |k: usize| all.clone().narrow(0, k * n, n);

@@ -286,7 +286,7 @@ fn aligned(
         },
     )?;
     let (frozen, seed) = (job.pipeline, job.seed);
-    let unet = frozen.unet_network();
+    let still = frozen.denoiser();
     let asks: Vec<String> = texts.iter().map(|(asks, _)| asks.clone()).collect();
     let asks = frozen.encode(&asks);
     let mut steps = Train::new(
@@ -319,9 +319,9 @@ fn aligned(
             &mut rng,
         );
         let target = examples
-            .eps_also
+            .raw_also
             .first()
-            .unwrap_or(&examples.eps_empty)
+            .unwrap_or(&examples.raw_empty)
             .clone();
         let mut pulls = Vec::new();
         if options.lambda_3 > 0.0 {
@@ -332,16 +332,10 @@ fn aligned(
                 [options.beyond, options.near],
                 &mut rng,
             );
-            let labels: Vec<f32> = examples.t.iter().map(|t| t.get()).collect();
-            let raw = unet.forward(
-                examples.x.clone(),
-                &labels,
-                &asks.with_tokens(far.clone()).into(),
-            );
-            let bars = frozen.schedule.alpha_bars(&examples.t);
-            let still = frozen
-                .schedule
-                .epsilon_from_raw(raw, examples.x.clone(), &bars)?;
+            let context = asks.with_tokens(far.clone()).into();
+            let still = still
+                .predict(examples.x.clone(), &examples.t, &context, None)?
+                .raw();
             pulls.push(Pull::mean(
                 examples.x.clone(),
                 examples.t.clone(),

@@ -21,7 +21,7 @@
 use std::cell::RefCell;
 
 use burn::tensor::Tensor;
-use scumble_diffusion::{Conditioning, Pipeline, Timestep};
+use scumble_diffusion::{Conditioning, Pipeline};
 use scumble_nn::{Context, Watch, files::Tensors};
 use serde::{Deserialize, Serialize};
 
@@ -256,7 +256,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             0
         };
         let context = behind_some(&rows, prompts, &asked.ends(&of), attacked);
-        let mask = asked.mask(pipeline, &examples, &of, options.mask_threshold);
+        let mask = asked.mask(pipeline, &examples, &of, options.mask_threshold)?;
         loss(edited, &examples, context, &target, &mask, options.local)
     })?;
     let recorded = serde_json::to_value(&options)
@@ -290,20 +290,16 @@ fn loss(
     mask: &Tensor<4>,
     local: f64,
 ) -> Result<Tensor<1>> {
-    let labels = labels(&examples.t);
     let mut watch = Watch::default();
-    let prediction = edited.unet_network().forward_watched(
-        examples.x.clone(),
-        &labels,
-        &Context::from(context),
-        &mut watch,
-    );
-    let alpha_bars = edited.schedule.alpha_bars(&examples.t);
-    let target =
-        edited
-            .schedule
-            .raw_from_epsilon(target.clone(), examples.x.clone(), &alpha_bars)?;
-    let erased = (prediction - target).powi_scalar(2).mean();
+    let prediction = edited
+        .predict(
+            examples.x.clone(),
+            &examples.t,
+            &Context::from(context),
+            Some(&mut watch),
+        )?
+        .raw();
+    let erased = (prediction - target.clone()).powi_scalar(2).mean();
     if local == 0.0 || watch.added.is_empty() {
         return Ok(erased);
     }
@@ -332,10 +328,6 @@ fn attended(map: Tensor<3>, threshold: f64) -> Tensor<3> {
     let most: f32 = map.clone().max().into_scalar();
     map.greater_equal_elem(f64::from(least) + f64::from(most - least) * threshold)
         .float()
-}
-
-fn labels(t: &[Timestep]) -> Vec<f32> {
-    t.iter().map(|t| t.get()).collect()
 }
 
 /// A mask `[n, 1, h, w]` at a layer of so many places, `[n, places, 1]`: nearest neighbours, or the
@@ -429,15 +421,10 @@ impl Asked {
         examples: &Examples,
         of: &[usize],
         threshold: f64,
-    ) -> Tensor<4> {
+    ) -> Result<Tensor<4>> {
         let mut watch = Watch::maps();
         let context = Context::from(self.conditioning(of));
-        frozen.unet_network().forward_watched(
-            examples.x.clone(),
-            &labels(&examples.t),
-            &context,
-            &mut watch,
-        );
+        frozen.predict(examples.x.clone(), &examples.t, &context, Some(&mut watch))?;
         let [n, _, h, w] = examples.x.dims();
         let wanted = (h * w / 16).max(16);
         let size = watch
@@ -472,7 +459,7 @@ impl Asked {
             (h as f64 / factor).round() as usize,
             (w as f64 / factor).round() as usize,
         );
-        Tensor::cat(rows.collect(), 0).reshape([n, 1, lh, lw])
+        Ok(Tensor::cat(rows.collect(), 0).reshape([n, 1, lh, lw]))
     }
 }
 

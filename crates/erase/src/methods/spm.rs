@@ -464,12 +464,12 @@ impl Anchors {
             } else {
                 self.contexts.select(&examples.path[i..=i])
             };
-            let eps = if empty(i) {
-                &examples.eps_empty
+            let raw = if empty(i) {
+                &examples.raw_empty
             } else {
-                &examples.eps_prompt
+                &examples.raw_prompt
             };
-            (conditioning, eps.clone().narrow(0, i, 1))
+            (conditioning, raw.clone().narrow(0, i, 1))
         };
         let (conditioning, target): (Vec<_>, Vec<_>) = (0..n).map(parts).unzip();
         Pull::mean(
@@ -565,12 +565,8 @@ fn directions(
         .clone()
         .select(0, Tensor::from_data(TensorData::new(index, [n]), device));
     let t: Vec<_> = rows.iter().map(|&r| examples.t[r]).collect();
-    let labels: Vec<f32> = t.iter().map(|t| t.get()).collect();
-    let unet = frozen.unet_network();
-    let raw = unet.forward(x.clone(), &labels, &drawn.clone().into());
-    let target =
-        frozen
-            .schedule
-            .epsilon_from_raw(raw, x.clone(), &frozen.schedule.alpha_bars(&t))?;
+    let target = frozen
+        .predict(x.clone(), &t, &drawn.clone().into(), None)?
+        .raw();
     Ok(Pull::mean(x, t, drawn, target, options.lambda))
 }

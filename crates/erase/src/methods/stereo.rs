@@ -22,7 +22,7 @@
 use std::cell::RefCell;
 
 use burn::tensor::Tensor;
-use scumble_diffusion::{Conditioning, Denoiser, Pipeline};
+use scumble_diffusion::{Conditioning, Pipeline};
 use scumble_nn::{Context, files::Tensors};
 use serde::{Deserialize, Serialize};
 
@@ -546,31 +546,24 @@ impl Search<'_> {
         train(job, steps, &mut |edited, step| {
             let (examples, rows) = self.examples(step, stream(self.seed, "stereo/last"));
             let n = rows.len();
-            let mut asked = examples.eps_prompt.clone();
+            let mut asked = examples.raw_prompt.clone();
             if words > 0 {
                 let all: Vec<Conditioning> = contexts[1..]
                     .iter()
                     .map(|context| context.select(&rows))
                     .collect();
                 let t = examples.t.repeat(words);
-                let unet = frozen.unet_network();
-                let denoiser = Denoiser {
-                    unet: &unet,
-                    schedule: &frozen.schedule,
-                };
-                let eps = denoiser.epsilon(
-                    examples.x.clone().repeat_dim(0, words),
-                    &t,
-                    &Context::from(Conditioning::cat(all)),
-                )?;
+                let x = examples.x.clone().repeat_dim(0, words);
+                let context = Context::from(Conditioning::cat(all));
+                let raw = frozen.predict(x, &t, &context, None)?.raw();
                 for k in 0..words {
-                    asked = asked + eps.clone().narrow(0, k * n, n);
+                    asked = asked + raw.clone().narrow(0, k * n, n);
                 }
             }
             let mean = asked / contexts.len() as f64;
             let base = self.base(frozen, &examples, &rows, step)?;
             let from = match self.options.past {
-                Past::Empty => examples.eps_empty.clone(),
+                Past::Empty => examples.raw_empty.clone(),
                 Past::Anchor => base.clone(),
             };
             let target = base - (mean - from) * self.options.eta;
@@ -604,16 +597,10 @@ impl Search<'_> {
         let which: Vec<usize> = (0..n)
             .map(|i| turns::taken(step, n, i, anchors.len()))
             .collect();
-        let unet = frozen.unet_network();
-        let denoiser = Denoiser {
-            unet: &unet,
-            schedule: &frozen.schedule,
-        };
-        Ok(denoiser.epsilon(
-            examples.x.clone(),
-            &examples.t,
-            &Context::from(anchors.select(&which)),
-        )?)
+        let context = Context::from(anchors.select(&which));
+        Ok(frozen
+            .predict(examples.x.clone(), &examples.t, &context, None)?
+            .raw())
     }
 }
 

@@ -10,12 +10,13 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::{
-    Of, Prediction, Refusal, Schedule, Spacing,
+    NoiseSchedule, Of, Refusal, Spacing,
     options::{ZERO_TERMINAL_SNR, passed_over, reads, unmet},
 };
 use crate::{
     error::{Error, Result},
-    samplers::Sampler,
+    interpolant::Output,
+    sampler::Sampler,
 };
 
 /// More training timesteps than this is a mistake, or a hostile file.
@@ -186,7 +187,7 @@ fn cosine(count: usize) -> Vec<f32> {
         .collect()
 }
 
-impl Schedule {
+impl NoiseSchedule {
     /// Reads a schedule from the value of a `scheduler_config.json`; `path` is for the error
     /// messages.
     ///
@@ -218,9 +219,9 @@ impl Schedule {
         let zero_snr = own.is_none_or(|own| reads(own, ZERO_TERMINAL_SNR))
             && keys.flag(ZERO_TERMINAL_SNR, false)?;
 
-        let prediction = match keys.text("prediction_type")? {
-            None | Some("epsilon") => Prediction::Epsilon,
-            Some("v_prediction") => Prediction::V,
+        let output = match keys.text("prediction_type")? {
+            None | Some("epsilon") => Output::Epsilon,
+            Some("v_prediction") => Output::V,
             Some(other) => {
                 return Err(keys.error(
                     "prediction_type",
@@ -274,7 +275,7 @@ impl Schedule {
         }
         Ok(Self {
             alphas_cumprod,
-            prediction,
+            output,
             steps_offset,
             set_alpha_to_one: keys
                 .get("set_alpha_to_one")
@@ -307,7 +308,7 @@ impl Schedule {
             .to_owned();
         Self {
             alphas_cumprod: cumprod(&betas).map(f64::from).collect(),
-            prediction: Prediction::Epsilon,
+            output: Output::Epsilon,
             steps_offset: 1,
             set_alpha_to_one: None,
             skip_prk_steps: true,

@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::samplers::Sampler;
+use crate::sampler::Sampler;
 
 /// Values of an option that are implemented.
 #[derive(Clone, Copy, Debug)]
