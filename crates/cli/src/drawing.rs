@@ -39,9 +39,12 @@ pub(crate) fn drawing(
             "--guidance-scale {guidance}: expected a finite number from 0"
         )));
     }
-    let steps = args
-        .steps
-        .unwrap_or(if model.miniature { judging::STEPS } else { 50 });
+    let usual = if model.miniature {
+        judging::STEPS
+    } else {
+        model.family().drawing.steps
+    };
+    let steps = args.steps.unwrap_or(usual);
     let sampler = sampler(
         args.sampler.as_deref(),
         model.miniature.then_some(Sampler::Ddim),

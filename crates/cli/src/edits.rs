@@ -7,6 +7,7 @@ use std::{
 
 use scumble_diffusion::{Gate, Pipeline};
 use scumble_erase::{About, Change, Edit};
+use scumble_families::Part;
 use scumble_nn::{
     config::ClipTextConfig,
     files::{
@@ -345,14 +346,14 @@ pub(crate) fn describe_gate(gate: &Gate) -> String {
 /// Reads a file of a known kind; with notes about its reading. Without `gated`, adapters act on
 /// every prompt.
 fn read(file: &Path, kind: &Kind, model: &Model, gated: bool) -> Result<(Edit, Vec<String>), Read> {
-    let base = &model.checkpoint;
+    let (base, family) = (&model.checkpoint, model.family());
     let mut edit = Edit::default();
     match kind {
         Kind::ScumbleEdit => Ok((Edit::open(file)?, Vec::new())),
         Kind::PartialUNet | Kind::LdmUNet => {
             for (name, tensor) in read_partial(TensorFile::open(file)?, base)? {
                 edit.changes
-                    .insert(("unet".into(), name), Change::Value(tensor));
+                    .insert((family.denoiser().into(), name), Change::Value(tensor));
             }
             Ok((edit, Vec::new()))
         }
@@ -363,7 +364,7 @@ fn read(file: &Path, kind: &Kind, model: &Model, gated: bool) -> Result<(Edit, V
             edit.about = about_of_esd(&about, &said);
             for (name, tensor) in tensors {
                 edit.changes
-                    .insert(("unet".into(), name), Change::Value(tensor));
+                    .insert((family.denoiser().into(), name), Change::Value(tensor));
             }
             Ok((edit, Vec::new()))
         }
@@ -374,7 +375,7 @@ fn read(file: &Path, kind: &Kind, model: &Model, gated: bool) -> Result<(Edit, V
                 && lora
                     .low_rank
                     .iter()
-                    .all(|low| low.rank() == 1 && low.component == "unet");
+                    .all(|low| low.rank() == 1 && low.component == family.denoiser());
             if let Some(gate) = gate_of(&read, ranks_one) {
                 if gated {
                     lora.notes.push(format!("an SPM: {}", describe_gate(&gate)));
@@ -406,9 +407,10 @@ fn read(file: &Path, kind: &Kind, model: &Model, gated: bool) -> Result<(Edit, V
             let (part, notes) = read_text_encoder(file)?;
             let place = file.join("config.json");
             let theirs = ClipTextConfig::read(&place, &part.config)?;
+            let encoder = family.id_of(Part::TextEncoder);
             let ours = ClipTextConfig::read(
-                &Path::new(&base.name).join("text_encoder/config.json"),
-                &base.component("text_encoder")?.config,
+                &Path::new(&base.name).join(encoder).join("config.json"),
+                &base.component(encoder)?.config,
             )?;
             if theirs
                 != (ClipTextConfig {
@@ -425,7 +427,7 @@ fn read(file: &Path, kind: &Kind, model: &Model, gated: bool) -> Result<(Edit, V
                 ));
             }
             let wanted = base
-                .component("text_encoder")?
+                .component(encoder)?
                 .tensors
                 .iter()
                 .map(|(name, t)| (name.clone(), t.shape().to_vec()))
@@ -433,7 +435,7 @@ fn read(file: &Path, kind: &Kind, model: &Model, gated: bool) -> Result<(Edit, V
             expect_names(&file.display().to_string(), &part.tensors, &wanted)?;
             for (name, tensor) in part.tensors {
                 edit.changes
-                    .insert(("text_encoder".into(), name), Change::Value(tensor));
+                    .insert((encoder.into(), name), Change::Value(tensor));
             }
             Ok((edit, notes))
         }

@@ -197,7 +197,7 @@ fn write(
             let others: BTreeSet<String> = edit
                 .changes
                 .keys()
-                .filter(|(component, _)| component != "unet")
+                .filter(|(component, _)| component != model.family().denoiser())
                 .map(|(c, name)| format!("{c} {name}"))
                 .collect();
             if !others.is_empty() {

@@ -9,8 +9,10 @@ use std::{
 };
 
 use scumble_diffusion::Schedule;
+use scumble_families as families;
 use scumble_nn::files::{
-    Checkpoint, EsdAbout, Kind, TensorFile, Tensors, algorithms, identify, source::parse_object,
+    Checkpoint, EsdAbout, Kind, TensorFile, Tensors, algorithms, identify, reaches,
+    source::parse_object,
 };
 use scumble_report::png;
 use serde_json::{Map, Value, json};
@@ -236,23 +238,12 @@ fn of_model(path: Option<&Path>, args: &InspectArgs) -> Result<Sheet, Failure> {
 }
 
 fn about_checkpoint(checkpoint: &Checkpoint, sheet: &mut Sheet) {
+    let family = families::of_files(checkpoint.family);
     let get = |config: &Value, key: &str| config.get(key).cloned().unwrap_or(Value::Null);
     let config = |id: &str| {
         let component = checkpoint.component(id);
         component.map_or(&Value::Null, |c| &c.config)
     };
-    let (text, unet, vae) = (config("text_encoder"), config("unet"), config("vae"));
-    let levels = vae
-        .get("block_out_channels")
-        .and_then(Value::as_array)
-        .map_or(0, Vec::len);
-    let factor = 1u64
-        .checked_shl(levels.saturating_sub(1) as u32)
-        .unwrap_or(0);
-    let side = unet
-        .get("sample_size")
-        .and_then(Value::as_u64)
-        .and_then(|side| side.checked_mul(factor));
     let predicts = checkpoint
         .scheduler
         .get("prediction_type")
@@ -263,26 +254,28 @@ fn about_checkpoint(checkpoint: &Checkpoint, sheet: &mut Sheet) {
         .iter()
         .any(|(rel, _)| rel.starts_with("safety_checker/"));
     sheet.insert("family".into(), checkpoint.family.name().into());
-    let mut config = json!({
-        "predicts": predicts, "scheduler": get(&checkpoint.scheduler, "_class_name"), "pixels": side,
-        "unet.block_out_channels": get(unet, "block_out_channels"), "unet.attention_head_dim": get(unet, "attention_head_dim"),
-        "unet.cross_attention_dim": get(unet, "cross_attention_dim"), "text_encoder.hidden_size": get(text, "hidden_size"),
-        "text_encoder.num_hidden_layers": get(text, "num_hidden_layers"),
-        "text_encoder.max_position_embeddings": get(text, "max_position_embeddings"), "text_encoder.vocab_size": get(text, "vocab_size"),
-        "vae.scaling_factor": get(vae, "scaling_factor"), "vae.latent_channels": get(vae, "latent_channels"),
-        "safety_checker": if checker { "travels along, off" } else { "none" },
-    });
-    if let (Ok(second), Value::Object(map)) = (checkpoint.component("text_encoder_2"), &mut config)
-    {
-        for key in ["hidden_size", "num_hidden_layers", "projection_dim"] {
-            map.insert(format!("text_encoder_2.{key}"), get(&second.config, key));
-        }
-        map.insert(
+    let mut about = Sheet::new();
+    about.insert("predicts".into(), predicts.into());
+    let class = get(&checkpoint.scheduler, "_class_name");
+    about.insert("scheduler".into(), class);
+    about.insert("pixels".into(), (family.side)(checkpoint).into());
+    for name in family.described_by {
+        let (id, key) = name.split_once('.').unwrap_or((name, ""));
+        about.insert((*name).into(), get(config(id), key));
+    }
+    let checker = if checker {
+        "travels along, off"
+    } else {
+        "none"
+    };
+    about.insert("safety_checker".into(), checker.into());
+    if family.text_encoders().len() > 1 {
+        about.insert(
             "force_zeros_for_empty_prompt".into(),
             checkpoint.zeros_for_empty_prompt().into(),
         );
     }
-    sheet.insert("config".into(), config);
+    sheet.insert("config".into(), about.into());
 }
 
 fn of_file(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
@@ -518,17 +511,9 @@ fn of_lora(tensors: &Tensors) -> Value {
         }
     }
     let modules: usize = ranks.values().sum();
-    let text = tensors
-        .keys()
-        .filter(|name| name.starts_with("lora_te") || name.contains("text_encoder"))
-        .count();
     let ranks: Vec<usize> = ranks.into_keys().collect();
     let kinds = algorithms(tensors.keys());
-    let reaches = if text > 0 {
-        "unet and text encoder"
-    } else {
-        "unet"
-    };
+    let reaches = reaches(tensors.keys());
     json!({"algorithms": kinds, "modules": modules, "ranks": ranks, "reaches": reaches})
 }
 
@@ -541,11 +526,14 @@ fn of_embedding(path: &Path, tensors: &Tensors, metadata: &BTreeMap<String, Stri
         })
         .collect();
     // Keys are sorted: `clip_g`, of the second text encoder, comes first.
-    let (vectors, widths) = match sizes[..] {
-        [(n, width)] => (n, vec![("text_encoder", width)]),
-        [(n, second), (_, first)] => (n, vec![("text_encoder", first), ("text_encoder_2", second)]),
+    let (vectors, of_each) = match sizes[..] {
+        [(n, width)] => (n, vec![width]),
+        [(n, second), (_, first)] => (n, vec![first, second]),
         _ => return Value::Null,
     };
+    let mut encoders = families::FAMILIES.iter().map(|f| f.text_encoders());
+    let ids = encoders.find(|ids| ids.len() == of_each.len());
+    let widths: Vec<(&str, usize)> = ids.into_iter().flatten().zip(of_each).collect();
     let file = TensorFile {
         path: path.into(),
         tensors: tensors.clone(),

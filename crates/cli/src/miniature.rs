@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use scumble_families::{self as families, Part};
 use scumble_nn::files::{Checkpoint, Component, Family, OpenOptions, Source, TokenizerFiles};
 
 macro_rules! embedded {
@@ -53,7 +54,11 @@ pub(crate) fn is_one(checkpoint: &Checkpoint) -> bool {
         (Ok(theirs), Ok(ours)) => same_network(theirs, ours),
         _ => false,
     };
-    same("unet") && same("text_encoder") && same_vocabulary(checkpoint, &own)
+    // Another autoencoder draws the same pictures a little differently.
+    let family = families::of_files(checkpoint.family);
+    let components = family.components.iter();
+    let mut ids = components.filter(|component| component.part != Part::Autoencoder);
+    ids.all(|component| same(component.id)) && same_vocabulary(checkpoint, &own)
 }
 
 /// Whether a model has the miniature's vocabulary, so that its prompts mean what the judges were

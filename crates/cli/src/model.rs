@@ -5,7 +5,8 @@ use std::path::Path;
 use burn::tensor::Device;
 use scumble_diffusion::{Pipeline, Schedule};
 use scumble_eval::judging;
-use scumble_nn::files::{Checkpoint, Family, OpenOptions, Prediction};
+use scumble_families::{self as families, Family};
+use scumble_nn::files::{Checkpoint, OpenOptions, Prediction};
 
 use crate::{args::ModelArgs, device, failure::Failure, hub, miniature, output};
 
@@ -100,21 +101,18 @@ impl Model {
         Ok(self.miniature || asked)
     }
 
-    /// Its family, as `methods --json` names it.
-    pub(crate) fn family(&self) -> &'static str {
-        match self.checkpoint.family {
-            Family::Sdxl => "sdxl",
-            Family::Sd1 | Family::Sd2 | Family::Custom => "sd",
-        }
+    /// Its family.
+    pub(crate) fn family(&self) -> &'static Family {
+        families::of_files(self.checkpoint.family)
     }
 
     /// The strength of classifier-free guidance where nobody says one: of the miniature what its
     /// concepts are judged with, else what diffusers' pipeline of the family has.
     pub(crate) fn guidance(&self) -> f64 {
-        match self.checkpoint.family {
-            _ if self.miniature => judging::GUIDANCE_SCALE,
-            Family::Sdxl => 5.0,
-            _ => 7.5,
+        if self.miniature {
+            judging::GUIDANCE_SCALE
+        } else {
+            self.family().drawing.guidance
         }
     }
 

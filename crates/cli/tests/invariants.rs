@@ -132,11 +132,15 @@ fn imports_run_downwards() {
         ("kernels", ""),
         ("nn", "kernels"),
         ("diffusion", "nn kernels"),
-        ("erase", "diffusion nn kernels"),
-        ("attack", "erase diffusion nn kernels"),
-        ("eval", "erase diffusion nn kernels"),
+        ("families", "diffusion nn"),
+        ("erase", "families diffusion nn kernels"),
+        ("attack", "erase families diffusion nn kernels"),
+        ("eval", "erase families diffusion nn kernels"),
         ("report", ""),
-        ("cli", "attack diffusion erase eval kernels nn report"),
+        (
+            "cli",
+            "attack diffusion erase eval families kernels nn report",
+        ),
     ];
     let mut found = BTreeMap::new();
     for entry in fs_err::read_dir(root().join("crates")).unwrap() {
@@ -386,6 +390,47 @@ fn every_random_stream_has_a_name_of_its_own() {
             .filter(|(_, at)| at.len() > 1)
             .map(|(name, at)| format!("\"{name}\": {}", at.join(", ")))
             .collect(),
+    );
+}
+
+/// What a family calls its components and tensors is asked of it: roles, not patterns of names.
+#[test]
+fn family_names_stand_in_families_and_nn_only() {
+    let names = [
+        "\"sdxl\"",
+        "\"unet\"",
+        "\"vae\"",
+        "\"transformer\"",
+        "\"text_encoder",
+        "text_encoder_2",
+        "text_model",
+        "attn1",
+        "attn2",
+        "transformer_blocks",
+        "encoder.layers",
+        "self_attn",
+        "q_proj",
+        "up_blocks",
+        "down_blocks",
+        "mid_block",
+    ];
+    let words = ["to_q", "to_k", "to_v", "to_out"];
+    let found = lines(|file, line| {
+        !["nn", "families"].contains(&crate_of(file))
+            && (names.iter().any(|name| line.contains(name))
+                || words.iter().any(|word| has_word(line, word)))
+    });
+    exactly(
+        "names of a family",
+        found
+            .into_iter()
+            .map(|line| line.split(':').next().unwrap().to_owned()),
+        &[
+            // Loads the components of a checkpoint, which are its fields.
+            "crates/diffusion/src/pipeline.rs",
+            // The files of the compiled-in model.
+            "crates/cli/src/miniature.rs",
+        ],
     );
 }
 

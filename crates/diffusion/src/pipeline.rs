@@ -9,7 +9,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use scumble_nn::{
     ClipText, ClipTextWithProjection, Context, SizeCondition, UNet, Vae, Watch, Weights,
     config::{ClipTextConfig, ClipTextWithProjectionConfig, UNetConfig, VaeConfig},
-    files::{Checkpoint, TokenizerFiles},
+    files::{Checkpoint, Family, TokenizerFiles},
     tokenizer::{Tokenizer, TokenizerData},
 };
 use serde_json::Value;
@@ -67,6 +67,7 @@ pub struct Pipeline {
     pub(crate) force_zeros_for_empty_prompt: bool,
     /// What size pictures are said to have had (SDXL); others have no place for it.
     size_condition: SizeCondition,
+    family: Family,
     device: Device,
 }
 
@@ -81,13 +82,13 @@ impl Pipeline {
     pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
         let name = Path::new(&checkpoint.name);
         let (text, unet, vae) = (
-            checkpoint.component("text_encoder")?,
-            checkpoint.component("unet")?,
-            checkpoint.component("vae")?,
+            checkpoint.component(TEXT_ENCODER)?,
+            checkpoint.component(UNET)?,
+            checkpoint.component(VAE)?,
         );
         let text_config =
             ClipTextConfig::read(&name.join("text_encoder/config.json"), &text.config)?;
-        let second = match checkpoint.component("text_encoder_2") {
+        let second = match checkpoint.component(TEXT_ENCODER_2) {
             Ok(component) => {
                 let path = name.join("text_encoder_2/config.json");
                 let config = ClipTextWithProjectionConfig::read(&path, &component.config)?;
@@ -98,10 +99,10 @@ impl Pipeline {
         let unet_config = UNetConfig::read(&name.join("unet/config.json"), &unet.config)?;
         let vae_config = VaeConfig::read(&name.join("vae/config.json"), &vae.config)?;
         fitting(
+            checkpoint,
             &name.join("unet/config.json"),
             &unet_config,
             &text_config,
-            second.as_ref().map(|(config, _)| config),
         )?;
         let scheduler_path = name.join("scheduler/scheduler_config.json");
         // SDXL's pipeline takes a scheduler's configuration as it is.
@@ -132,7 +133,7 @@ impl Pipeline {
             tokenizer,
             text_encoder: Part {
                 weights: load(
-                    "text_encoder",
+                    TEXT_ENCODER,
                     &text.tensors,
                     &ClipText::manifest(&text_config),
                 )?,
@@ -141,7 +142,7 @@ impl Pipeline {
             text_encoder_2: second
                 .map(|(config, component)| -> Result<_> {
                     let manifest = ClipTextWithProjection::manifest(&config);
-                    let (id, tensors) = ("text_encoder_2", &component.tensors);
+                    let (id, tensors) = (TEXT_ENCODER_2, &component.tensors);
                     Ok(Part {
                         weights: Weights::load(id, tensors, &manifest, device)?,
                         config,
@@ -152,11 +153,11 @@ impl Pipeline {
             force_zeros_for_empty_prompt,
             size_condition: SizeCondition::uncropped(vae_config.factor()),
             unet: Part {
-                weights: load("unet", &unet.tensors, &UNet::manifest(&unet_config))?,
+                weights: load(UNET, &unet.tensors, &UNet::manifest(&unet_config))?,
                 config: unet_config,
             },
             vae: Part {
-                weights: load("vae", &vae.tensors, &Vae::manifest(&vae_config))?,
+                weights: load(VAE, &vae.tensors, &Vae::manifest(&vae_config))?,
                 config: vae_config,
             },
             // What asks for no timestep works without one: a closed form has no use for the
@@ -166,6 +167,7 @@ impl Pipeline {
             sampler: Sampler::default_for(&scheduler_path, &scheduler).ok(),
             gates: Vec::new(),
             guards: Vec::new(),
+            family: checkpoint.family,
             device: device.clone(),
         })
     }
@@ -175,23 +177,36 @@ impl Pipeline {
         &self.device
     }
 
+    /// The family that its files were recognised as.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
     /// The names of its components with weights, in the order in which a prompt passes them.
     pub fn component_names(&self) -> Vec<&'static str> {
-        let second = self.text_encoder_2.is_some().then_some("text_encoder_2");
-        ["text_encoder"]
+        let second = self.text_encoder_2.is_some().then_some(TEXT_ENCODER_2);
+        [TEXT_ENCODER]
             .into_iter()
             .chain(second)
-            .chain(["unet", "vae"])
+            .chain([UNET, VAE])
             .collect()
+    }
+
+    /// Its text encoders by id, and how wide a token's vector is in each.
+    pub fn encoder_widths(&self) -> Vec<(&'static str, usize)> {
+        let first = (TEXT_ENCODER, self.text_encoder.config.hidden_size);
+        let second = self.text_encoder_2.as_ref();
+        let second = second.map(|part| (TEXT_ENCODER_2, part.config.text.hidden_size));
+        [first].into_iter().chain(second).collect()
     }
 
     /// The weights of a component by its diffusers name; `None` for a name that it has not.
     pub fn weights(&self, component: &str) -> Option<&Weights> {
         match component {
-            "text_encoder" => Some(&self.text_encoder.weights),
-            "text_encoder_2" => self.text_encoder_2.as_ref().map(|part| &part.weights),
-            "unet" => Some(&self.unet.weights),
-            "vae" => Some(&self.vae.weights),
+            TEXT_ENCODER => Some(&self.text_encoder.weights),
+            TEXT_ENCODER_2 => self.text_encoder_2.as_ref().map(|part| &part.weights),
+            UNET => Some(&self.unet.weights),
+            VAE => Some(&self.vae.weights),
             _ => None,
         }
     }
@@ -199,10 +214,10 @@ impl Pipeline {
     /// The same, to be changed.
     pub fn weights_mut(&mut self, component: &str) -> Option<&mut Weights> {
         match component {
-            "text_encoder" => Some(&mut self.text_encoder.weights),
-            "text_encoder_2" => self.text_encoder_2.as_mut().map(|part| &mut part.weights),
-            "unet" => Some(&mut self.unet.weights),
-            "vae" => Some(&mut self.vae.weights),
+            TEXT_ENCODER => Some(&mut self.text_encoder.weights),
+            TEXT_ENCODER_2 => self.text_encoder_2.as_mut().map(|part| &mut part.weights),
+            UNET => Some(&mut self.unet.weights),
+            VAE => Some(&mut self.vae.weights),
             _ => None,
         }
     }
@@ -461,50 +476,21 @@ impl Predict<Error> for Asked<'_> {
 
 /// Sees that the text encoders make what the denoiser reads.
 fn fitting(
+    checkpoint: &Checkpoint,
     path: &Path,
     unet: &UNetConfig,
     first: &ClipTextConfig,
-    second: Option<&ClipTextWithProjectionConfig>,
 ) -> Result<()> {
-    let differs = |key: &str, problem: String| Err(Error::config(path, key, problem));
-    let wide = first.hidden_size + second.map_or(0, |second| second.text.hidden_size);
-    if unet.cross_attention_dim != wide {
-        let whose = match second {
-            None => "the text encoder's hidden_size",
-            Some(_) => "both text encoders' hidden_size together,",
-        };
-        let found = unet.cross_attention_dim;
-        return differs(
+    let alone = checkpoint.component(TEXT_ENCODER_2).is_err();
+    let (found, wide) = (unet.cross_attention_dim, first.hidden_size);
+    if alone && found != wide {
+        return Err(Error::config(
+            path,
             "cross_attention_dim",
-            format!("{found} does not fit {whose} {wide}"),
-        );
+            format!("{found} does not fit the text encoder's hidden_size {wide}"),
+        ));
     }
-    match (unet.text_time, second) {
-        (None, None) => Ok(()),
-        (None, Some(_)) => differs(
-            "addition_embed_type",
-            "missing: with two text encoders it has to be `text_time`, as SDXL has it".into(),
-        ),
-        (Some(_), None) => differs(
-            "addition_embed_type",
-            "`text_time` needs a second text encoder, whose pooled embedding it takes".into(),
-        ),
-        (Some(added), Some(second)) => {
-            const TIME_IDS: usize = 6;
-            let wanted = second.projection_dim + TIME_IDS * added.addition_time_embed_dim;
-            let found = added.projection_class_embeddings_input_dim;
-            if found == wanted {
-                return Ok(());
-            }
-            differs(
-                "projection_class_embeddings_input_dim",
-                format!(
-                    "{found}, expected {wanted}: the second text encoder's projection_dim {} and {TIME_IDS} times addition_time_embed_dim",
-                    second.projection_dim
-                ),
-            )
-        }
-    }
+    Ok(checkpoint.fits_together()?)
 }
 
 /// diffusers' Stable Diffusion pipeline overrules two keys of a scheduler's configuration on
@@ -575,6 +561,12 @@ fn pad_of_second(
     }
     Ok(second.pad_id())
 }
+
+/// The ids of the components: the names of their diffusers folders.
+const TEXT_ENCODER: &str = "text_encoder";
+const TEXT_ENCODER_2: &str = "text_encoder_2";
+const UNET: &str = "unet";
+const VAE: &str = "vae";
 
 /// The text encoder's table of words.
 const TOKEN_EMBEDDING: &str = "text_model.embeddings.token_embedding.weight";

@@ -11,14 +11,6 @@ use crate::{
 };
 
 impl Pipeline {
-    /// Its text encoders by id, and how wide a token's vector is in each.
-    pub fn encoder_widths(&self) -> Vec<(&'static str, usize)> {
-        let first = ("text_encoder", self.text_encoder.config.hidden_size);
-        let second = self.text_encoder_2.as_ref();
-        let second = second.map(|part| ("text_encoder_2", part.config.text.hidden_size));
-        [first].into_iter().chain(second).collect()
-    }
-
     /// Learns the word of a file. It can then be used in prompts.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::Pipeline;
+use scumble_families::{self as families, Projection, Role};
 use scumble_nn::BOTTLENECK;
 
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
 pub const BOTTLENECKS: Trainable = Trainable::of_adapters(
     "bottlenecks",
     "bottlenecks after the cross-attention",
-    |name, _| name.contains(".eraser."),
+    |place, _| place.role == Role::Bottleneck,
 );
 
 /// The model with a fresh bottleneck of `inner` channels after every cross-attention: the layer in
@@ -29,15 +30,16 @@ pub const BOTTLENECKS: Trainable = Trainable::of_adapters(
 /// # Errors
 /// If `inner` is 0 or the model has no cross-attention.
 pub fn attached(pipeline: &Pipeline, inner: usize, seed: u64) -> Result<Pipeline> {
+    let family = families::of(pipeline);
     let outputs: Vec<(String, usize)> = pipeline
         .unet
         .weights
         .iter()
+        .filter(|(name, _)| name.ends_with(".weight"))
         .filter_map(|(name, weight)| {
-            Some((
-                name.strip_suffix(".attn2.to_out.0.weight")?.to_owned(),
-                weight.shape[0],
-            ))
+            let place = family.place(family.denoiser(), name)?;
+            (place.role == Role::Context(Projection::Output))
+                .then(|| (place.module.to_owned(), weight.shape[0]))
         })
         .collect();
     if inner == 0 || outputs.is_empty() {
@@ -48,7 +50,7 @@ pub fn attached(pipeline: &Pipeline, inner: usize, seed: u64) -> Result<Pipeline
     }
     let mut adapted = pipeline.clone();
     let device = pipeline.device().clone();
-    for (i, (block, width)) in outputs.into_iter().enumerate() {
+    for (i, (attention, width)) in outputs.into_iter().enumerate() {
         let mut rng = stream(seed, "bottleneck").rng(i);
         let bound = 1.0 / (width as f32).sqrt();
         let mut uniform = |n: usize| -> Vec<f32> {
@@ -69,7 +71,7 @@ pub fn attached(pipeline: &Pipeline, inner: usize, seed: u64) -> Result<Pipeline
             adapted
                 .unet
                 .weights
-                .add(format!("{block}.attn2.{BOTTLENECK}.{end}"), shape, flat);
+                .add(format!("{attention}.{BOTTLENECK}.{end}"), shape, flat);
         }
     }
     Ok(adapted)
@@ -77,10 +79,11 @@ pub fn attached(pipeline: &Pipeline, inner: usize, seed: u64) -> Result<Pipeline
 
 /// Trained bottlenecks as changes of an edit; `adapted` is the model they were trained in.
 pub fn changes(adapted: &Pipeline, values: Gradients) -> BTreeMap<(String, String), Change> {
+    let denoiser = families::of(adapted).denoiser();
     let one = |(name, value): (String, Tensor<1>)| {
         let shape = adapted.unet.weights.get(&name)?.shape.clone();
         Some((
-            ("unet".to_owned(), name),
+            (denoiser.to_owned(), name),
             Change::Added(to_host(value).reshaped(shape)?),
         ))
     };

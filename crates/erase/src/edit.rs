@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, path::Path};
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{Adapter, Gate, Guard, Pipeline};
+use scumble_families::{self as families, Role};
 use scumble_nn::{
-    BOTTLENECK, LORA_DOWN, LORA_UP,
+    LORA_DOWN, LORA_UP, Weights,
     files::{
         Checkpoint, HostTensor, NotFinite, TensorFile, Tensors, finite::expect_finite,
         lora::LowRank, write,
@@ -339,12 +340,22 @@ impl Edit {
         } else {
             flat
         };
-        let host = name
-            .split_once(&format!(".{BOTTLENECK}."))
-            .map(|(layer, _)| format!("{layer}.to_q.weight"));
-        let weights = edited
-            .weights_mut(component)
-            .filter(|w| host.as_ref().is_some_and(|host| w.get(host).is_some()));
+        let family = families::of(edited);
+        let attention = family.place(component, name);
+        let attention = attention.filter(|place| place.role == Role::Bottleneck);
+        let has_it = |weights: &Weights| {
+            attention.is_some_and(|beside| {
+                let near = weights
+                    .iter()
+                    .filter(|(name, _)| name.starts_with(beside.module));
+                near.filter_map(|(name, _)| family.place(component, name))
+                    .any(|place| {
+                        place.module == beside.module
+                            && (place.role.is_context() || place.role.is_self_attention())
+                    })
+            })
+        };
+        let weights = edited.weights_mut(component).filter(|w| has_it(w));
         weights
             .ok_or_else(|| self.foreign(component, name, "has no layer to lie beside"))?
             .add(name, value.shape().to_vec(), flat);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 use scumble_diffusion::Pipeline;
+use scumble_families as families;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -18,7 +19,6 @@ use crate::{
     retain::Retain,
     seeds::{Stream, stream},
     train::{Train, train_several},
-    trainable::Trainable,
 };
 
 /// The options that such methods share.
@@ -409,40 +409,27 @@ fn denoising_gradient(
     noisy: &Noisy,
     prompts: &[String],
 ) -> Result<Gradients> {
-    let (error, gradient) = gradients::of(frozen, UNET, values, &mut |model| {
-        let asked = noisy.predicted(model, &model.context(prompts))?;
-        let prediction = if guidance == 0.0 {
-            asked
-        } else {
-            let empty = vec![String::new(); prompts.len()];
-            asked * (1.0 + guidance) - noisy.predicted(model, &model.context(&empty))? * guidance
-        };
-        Ok((prediction - noisy.target(model)?).powi_scalar(2).mean())
-    })?;
+    let (error, gradient) = gradients::of(
+        frozen,
+        families::of(frozen).denoiser(),
+        values,
+        &mut |model| {
+            let asked = noisy.predicted(model, &model.context(prompts))?;
+            let prediction = if guidance == 0.0 {
+                asked
+            } else {
+                let empty = vec![String::new(); prompts.len()];
+                asked * (1.0 + guidance)
+                    - noisy.predicted(model, &model.context(&empty))? * guidance
+            };
+            Ok((prediction - noisy.target(model)?).powi_scalar(2).mean())
+        },
+    )?;
     if error.is_finite() {
         Ok(gradient)
     } else {
         Err(Error::input("the frozen model's own error is not finite"))
     }
-}
-
-/// The component that all of this is about.
-pub const UNET: &str = "unet";
-
-/// The choice of tensors of that name, which has to be one of the U-Net.
-///
-/// # Errors
-/// If there is none or it is of another component.
-pub fn of_unet(name: &str, method: &str) -> Result<Trainable> {
-    let trainable = Trainable::named(name)?;
-    if trainable.component != UNET {
-        return Err(Error::input(format!(
-            "`{}` moves the {}, {method} moves the U-Net",
-            trainable.name, trainable.component
-        ))
-        .with_hint("choose one of esd-x, esd-x-strict, esd-u, esd-all, selfattn"));
-    }
-    Ok(trainable)
 }
 
 /// An error unless each is a finite number of at least its least.

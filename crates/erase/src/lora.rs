@@ -5,10 +5,8 @@ use std::collections::BTreeMap;
 use burn::tensor::{Tensor, TensorData};
 use faer::Mat;
 use scumble_diffusion::{Adapter, Pipeline};
-use scumble_nn::{
-    BOTTLENECK,
-    files::{HostTensor, lora::LowRank},
-};
+use scumble_families::{self as families, Family, Projection, Role};
+use scumble_nn::files::{HostTensor, lora::LowRank};
 
 use crate::{
     closed_form::Layer,
@@ -21,8 +19,8 @@ use crate::{
 };
 
 /// The factors of the denoiser's adapters.
-pub const LORA: Trainable = Trainable::of_adapters("lora", "low-rank adapters", |name, _| {
-    name.contains(".lora_")
+pub const LORA: Trainable = Trainable::of_adapters("lora", "low-rank adapters", |place, _| {
+    place.role == Role::LowRank
 });
 
 /// Which layers get an adapter.
@@ -43,26 +41,32 @@ pub enum Layers {
 impl Layers {
     /// Their names in a model, in order.
     pub fn of(self, pipeline: &Pipeline) -> Vec<String> {
-        let transformers = |name: &str, shape: &[usize]| {
-            name.contains("attentions.")
-                && shape.len() >= 2
-                && shape[2..].iter().all(|&kernel| kernel == 1)
+        let weights = pipeline.unet.weights.iter();
+        let tensors = weights.map(|(name, weight)| (name.as_str(), weight.shape.as_slice()));
+        self.among(families::of(pipeline), tensors)
+    }
+
+    /// Their names among the denoiser's tensors (name and shape) of a family, in their order.
+    /// Adapters and bottlenecks that an edit has laid beside the layers are none of them.
+    pub fn among<'a>(
+        self,
+        family: &Family,
+        tensors: impl Iterator<Item = (&'a str, &'a [usize])>,
+    ) -> Vec<String> {
+        let has = |role: Role| match self {
+            Self::KeysValues => {
+                matches!(role, Role::Context(Projection::Keys | Projection::Values))
+            }
+            Self::Transformers => role.is_of_transformer(),
+            Self::CrossAttention => role.is_context(),
+            Self::SelfAttention => role.is_self_attention(),
+            Self::NoCrossAttention => role.is_of_transformer() && !role.is_context(),
         };
-        let fits = |name: &str, shape: &[usize]| match self {
-            Self::KeysValues => name.contains("attn2.to_k") || name.contains("attn2.to_v"),
-            Self::Transformers => transformers(name, shape),
-            Self::CrossAttention => transformers(name, shape) && name.contains(".attn2."),
-            Self::SelfAttention => transformers(name, shape) && name.contains(".attn1."),
-            Self::NoCrossAttention => transformers(name, shape) && !name.contains(".attn2."),
-        };
-        // Adapters and bottlenecks that an edit has laid beside the layers are none of them.
-        let own = |name: &str| !name.contains(".lora_") && !name.contains(BOTTLENECK);
-        let modules = pipeline
-            .unet
-            .weights
-            .iter()
-            .filter(|(name, weight)| own(name) && fits(name, &weight.shape));
-        modules
+        let linear =
+            |shape: &[usize]| shape.len() >= 2 && shape[2..].iter().all(|&kernel| kernel == 1);
+        let denoiser = family.denoiser();
+        tensors
+            .filter(|(name, shape)| family.role(denoiser, name).is_some_and(has) && linear(shape))
             .filter_map(|(name, _)| Some(name.strip_suffix(".weight")?.to_owned()))
             .collect()
     }
@@ -112,6 +116,7 @@ pub fn attached(pipeline: &Pipeline, layers: Layers, rank: usize, seed: u64) -> 
 
 /// Trained factors as changes of an edit; `adapted` is the model they were trained in.
 pub fn changes(adapted: &Pipeline, mut values: Gradients) -> BTreeMap<(String, String), Change> {
+    let denoiser = families::of(adapted).denoiser();
     let modules: Vec<String> = values
         .keys()
         .filter_map(|name| Some(name.strip_suffix(".lora_down.weight")?.to_owned()))
@@ -135,14 +140,14 @@ pub fn changes(adapted: &Pipeline, mut values: Gradients) -> BTreeMap<(String, S
         };
         let alpha = down.shape()[0] as f32;
         let low = LowRank {
-            component: "unet".into(),
+            component: denoiser.into(),
             module: module.clone(),
             down: shaped(down)?,
             up: shaped(up)?,
             alpha,
         };
         Some((
-            ("unet".to_owned(), format!("{module}.weight")),
+            (denoiser.to_owned(), format!("{module}.weight")),
             Change::LowRank(low),
         ))
     };
@@ -184,8 +189,9 @@ pub(crate) fn products(
     scale: f64,
 ) -> Result<Vec<Mat<f64>>> {
     let one = |layer: &Layer| {
-        let delta = match changes.get(&("unet".to_owned(), layer.name.clone())) {
-            Some(Change::LowRank(low)) => low.delta(),
+        let beside = changes.iter().find(|((_, name), _)| *name == layer.name);
+        let delta = match beside {
+            Some((_, Change::LowRank(low))) => low.delta(),
             _ => None,
         };
         let delta = delta

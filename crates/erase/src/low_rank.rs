@@ -2,6 +2,7 @@
 //! each changed matrix by one of low rank (Eckart and Young 1936).
 
 use faer::Mat;
+use scumble_families::{self as families, Role};
 use scumble_nn::files::{Checkpoint, HostTensor, lora::LowRank};
 
 use crate::{
@@ -63,6 +64,7 @@ impl Edit {
                 "--rank is {from}, expected at least 1"
             )));
         }
+        let family = families::of_files(base.family);
         let mut own = Vec::new();
         let mut found = Vec::new();
         let mut others = Vec::new();
@@ -84,7 +86,7 @@ impl Edit {
                 continue;
             }
             match name.strip_suffix(".weight") {
-                Some(module) if is_matrix(&name, new.shape()) => {
+                Some(module) if is_matrix(family.role(&component, &name), new.shape()) => {
                     found.push(Decomposed::of(
                         &component,
                         module,
@@ -154,10 +156,8 @@ impl Edit {
 
 /// A weight of a linear layer or a convolution; embedding tables have a weight too, but no LoRA
 /// reaches them.
-fn is_matrix(name: &str, shape: &[usize]) -> bool {
-    matches!(shape.len(), 2 | 4)
-        && !name.contains("token_embedding")
-        && !name.contains("position_embedding")
+fn is_matrix(role: Option<Role>, shape: &[usize]) -> bool {
+    matches!(shape.len(), 2 | 4) && !role.is_some_and(Role::is_table)
 }
 
 /// A matrix taken apart: its strongest directions, and the squares of all singular values.

@@ -29,12 +29,8 @@ const DONE: &str = "pass.done";
 /// If it picks none.
 pub fn values(pipeline: &Pipeline, trainable: Trainable) -> Result<Gradients> {
     let names = trainable.pick_in(pipeline)?;
-    let value = |name: String| {
-        Some((
-            name.clone(),
-            pipeline.weights(trainable.component)?.get(&name)?.flat(),
-        ))
-    };
+    let weights = pipeline.weights(trainable.component(pipeline));
+    let value = |name: String| Some((name.clone(), weights?.get(&name)?.flat()));
     Ok(names.into_iter().filter_map(value).collect())
 }
 

@@ -181,14 +181,14 @@ pub fn train_several(
             Masters::from_stored(
                 &stored,
                 &names,
-                options.trainable.component,
+                options.trainable.component(start),
                 start,
                 options.accumulate,
             )?
         }
         None => Masters::fresh(
             &names,
-            options.trainable.component,
+            options.trainable.component(start),
             start,
             options.accumulate,
         )?,

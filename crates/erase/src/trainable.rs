@@ -1,6 +1,8 @@
-//! Which tensors may move, by the names the papers gave to the choice.
+//! Which tensors may move, by the names the papers gave to the choice. What a choice means is said in
+//! roles, which every family of models gives its tensors.
 
 use scumble_diffusion::Pipeline;
+use scumble_families::{self as families, Family, Part, Place, Projection, Role};
 
 use crate::error::{Error, Result};
 
@@ -11,12 +13,12 @@ pub struct Trainable {
     pub name: &'static str,
     /// Other spellings, those of the published code among them.
     pub aliases: &'static [&'static str],
-    /// The component, by its diffusers name.
-    pub component: &'static str,
+    /// What the component is for in which it lies.
+    pub part: Part,
     /// What moves, in words.
     pub about: &'static str,
-    /// Of a tensor's name and the number of the component's last `encoder.layers`.
-    rule: fn(&str, usize) -> bool,
+    /// Of a tensor's place and the number of the component's last layer.
+    rule: fn(&Place<'_>, usize) -> bool,
     /// Whether only linear layers and convolutions count, as in ESD's code of 2025: norms stay.
     layers_only: bool,
 }
@@ -25,9 +27,9 @@ pub struct Trainable {
 pub const ESD_X: Trainable = Trainable {
     name: "esd-x",
     aliases: &["xattn"],
-    component: "unet",
+    part: Part::Denoiser,
     about: "cross-attention",
-    rule: |name, _| name.contains("attn2"),
+    rule: |place, _| place.role.is_context(),
     layers_only: true,
 };
 
@@ -35,9 +37,14 @@ pub const ESD_X: Trainable = Trainable {
 pub const ESD_X_STRICT: Trainable = Trainable {
     name: "esd-x-strict",
     aliases: &["xattn-strict", "kv", "cross-attn"],
-    component: "unet",
+    part: Part::Denoiser,
     about: "keys and values of the cross-attention",
-    rule: |name, _| name.contains("attn2.to_k") || name.contains("attn2.to_v"),
+    rule: |place, _| {
+        matches!(
+            place.role,
+            Role::Context(Projection::Keys | Projection::Values)
+        )
+    },
     layers_only: true,
 };
 
@@ -45,9 +52,9 @@ pub const ESD_X_STRICT: Trainable = Trainable {
 pub const KEYS: Trainable = Trainable {
     name: "keys",
     aliases: &[],
-    component: "unet",
+    part: Part::Denoiser,
     about: "keys of the cross-attention",
-    rule: |name, _| name.contains("attn2.to_k"),
+    rule: |place, _| place.role == Role::Context(Projection::Keys),
     layers_only: true,
 };
 
@@ -55,9 +62,9 @@ pub const KEYS: Trainable = Trainable {
 pub const ESD_U: Trainable = Trainable {
     name: "esd-u",
     aliases: &["noxattn", "innoxattn"],
-    component: "unet",
+    part: Part::Denoiser,
     about: "linear layers and convolutions outside the cross-attention",
-    rule: |name, _| !name.contains("attn2"),
+    rule: |place, _| !place.role.is_context() && !place.role.is_beside(),
     layers_only: true,
 };
 
@@ -65,9 +72,9 @@ pub const ESD_U: Trainable = Trainable {
 pub const ESD_ALL: Trainable = Trainable {
     name: "esd-all",
     aliases: &["full", "full-weight"],
-    component: "unet",
+    part: Part::Denoiser,
     about: "every linear layer and convolution",
-    rule: |_, _| true,
+    rule: |place, _| !place.role.is_beside(),
     layers_only: true,
 };
 
@@ -75,9 +82,9 @@ pub const ESD_ALL: Trainable = Trainable {
 pub const SELFATTN: Trainable = Trainable {
     name: "selfattn",
     aliases: &[],
-    component: "unet",
+    part: Part::Denoiser,
     about: "self-attention",
-    rule: |name, _| name.contains("attn1"),
+    rule: |place, _| place.role.is_self_attention(),
     layers_only: true,
 };
 
@@ -85,9 +92,11 @@ pub const SELFATTN: Trainable = Trainable {
 pub const SELFATTN_Q: Trainable = Trainable {
     name: "selfattn-q",
     aliases: &[],
-    component: "unet",
+    part: Part::Denoiser,
     about: "self-attention, and queries of the cross-attention",
-    rule: |name, _| name.contains("attn1") || name.contains("attn2.to_q"),
+    rule: |place, _| {
+        place.role.is_self_attention() || place.role == Role::Context(Projection::Queries)
+    },
     layers_only: true,
 };
 
@@ -95,9 +104,9 @@ pub const SELFATTN_Q: Trainable = Trainable {
 pub const ATTENTION: Trainable = Trainable {
     name: "attention",
     aliases: &["unet-attn"],
-    component: "unet",
+    part: Part::Denoiser,
     about: "queries, keys, values and outputs of self- and cross-attention",
-    rule: |name, _| name.contains(".attn1.") || name.contains(".attn2."),
+    rule: |place, _| place.role.is_self_attention() || place.role.is_context(),
     layers_only: true,
 };
 
@@ -105,9 +114,9 @@ pub const ATTENTION: Trainable = Trainable {
 pub const TEXT_ENCODER: Trainable = Trainable {
     name: "text-encoder",
     aliases: &["text-encoder-full"],
-    component: "text_encoder",
+    part: Part::TextEncoder,
     about: "transformer layers and final norm; embeddings stay",
-    rule: |name, _| name.contains("encoder.layers.") || name.contains("final_layer_norm"),
+    rule: |place, _| place.layer.is_some() || place.role == Role::Norm,
     layers_only: false,
 };
 
@@ -115,9 +124,9 @@ pub const TEXT_ENCODER: Trainable = Trainable {
 pub const TEXT_FIRST: Trainable = Trainable {
     name: "text-first",
     aliases: &["text-encoder-layer0"],
-    component: "text_encoder",
+    part: Part::TextEncoder,
     about: "first transformer layer",
-    rule: |name, _| name.contains("encoder.layers.0."),
+    rule: |place, _| place.layer == Some(0),
     layers_only: false,
 };
 
@@ -125,9 +134,9 @@ pub const TEXT_FIRST: Trainable = Trainable {
 pub const TEXT_FIRST_LINEAR: Trainable = Trainable {
     name: "text-first-linear",
     aliases: &["first-attn"],
-    component: "text_encoder",
+    part: Part::TextEncoder,
     about: "attention and feed-forward of the first transformer layer; norms stay",
-    rule: |name, _| name.contains("encoder.layers.0."),
+    rule: |place, _| place.layer == Some(0),
     layers_only: true,
 };
 
@@ -136,10 +145,11 @@ pub const TEXT_FIRST_LINEAR: Trainable = Trainable {
 pub const TEXT_MLP: Trainable = Trainable {
     name: "text-mlp",
     aliases: &["mlp-final-attn"],
-    component: "text_encoder",
+    part: Part::TextEncoder,
     about: "feed-forward layers, and the attention of the last layer",
-    rule: |name, last| {
-        is_feed_forward(name) || name.contains(&format!("encoder.layers.{last}.self_attn."))
+    rule: |place, last| {
+        place.role == Role::FeedForward
+            || (place.role.is_self_attention() && place.layer == Some(last))
     },
     layers_only: false,
 };
@@ -148,9 +158,9 @@ pub const TEXT_MLP: Trainable = Trainable {
 pub const TEXT_MLP_ONLY: Trainable = Trainable {
     name: "text-mlp-only",
     aliases: &["mlp"],
-    component: "text_encoder",
+    part: Part::TextEncoder,
     about: "feed-forward layers",
-    rule: |name, _| is_feed_forward(name),
+    rule: |place, _| place.role == Role::FeedForward,
     layers_only: false,
 };
 
@@ -158,15 +168,11 @@ pub const TEXT_MLP_ONLY: Trainable = Trainable {
 pub const TEXT_ATTN: Trainable = Trainable {
     name: "text-attn",
     aliases: &["attn"],
-    component: "text_encoder",
+    part: Part::TextEncoder,
     about: "attention",
-    rule: |name, _| name.contains("encoder.layers.") && name.contains(".self_attn."),
+    rule: |place, _| place.role.is_self_attention(),
     layers_only: false,
 };
-
-fn is_feed_forward(name: &str) -> bool {
-    name.contains("encoder.layers.") && name.contains(".mlp.fc")
-}
 
 /// The choices, in the order in which they are listed.
 pub const ALL: [Trainable; 14] = [
@@ -192,12 +198,12 @@ impl Trainable {
     pub(crate) const fn of_adapters(
         name: &'static str,
         about: &'static str,
-        rule: fn(&str, usize) -> bool,
+        rule: fn(&Place<'_>, usize) -> bool,
     ) -> Self {
         Self {
             name,
             aliases: &[],
-            component: "unet",
+            part: Part::Denoiser,
             about,
             rule,
             layers_only: false,
@@ -219,35 +225,49 @@ impl Trainable {
             })
     }
 
-    /// The choice of that name for a method that trains the U-Net.
+    /// The choice of that name for a method that trains the denoiser.
     ///
     /// # Errors
-    /// If there is none, or it is one of another component; the error lists those of the U-Net.
-    pub(crate) fn of_unet(name: &str, method: &str) -> Result<Self> {
+    /// If there is none, or it is one of another component; the error lists those of the denoiser.
+    pub(crate) fn of_denoiser(name: &str, method: &str) -> Result<Self> {
         let found = Self::named(name)?;
-        if found.component == "unet" {
+        if found.part == Part::Denoiser {
             return Ok(found);
         }
         let names: Vec<_> = ALL
             .iter()
-            .filter(|t| t.component == "unet")
+            .filter(|t| t.part == Part::Denoiser)
             .map(|t| t.name)
             .collect();
         Err(Error::input(format!(
-            "`{}` moves the {}, {method} moves the unet",
-            found.name, found.component
+            "`{}` moves the {}, {method} moves the {}",
+            found.name,
+            found.part,
+            Part::Denoiser
         ))
         .with_hint(format!("choose one of {}", names.join(", "))))
     }
 
-    /// The names of the tensors it picks among `tensors` (name and shape), in order.
+    /// The id of the component in which it lies, in the family of a model.
+    pub fn component(&self, pipeline: &Pipeline) -> &'static str {
+        families::of(pipeline).id_of(self.part)
+    }
+
+    /// The names of the tensors it picks among `tensors` (name and shape) of its component in a
+    /// family, in order.
     ///
     /// # Errors
     /// If it picks none; the error names some that are there.
     pub fn pick<'a>(
         &self,
+        family: &Family,
         tensors: impl Iterator<Item = (&'a String, &'a [usize])> + Clone,
     ) -> Result<Vec<String>> {
+        let component = family.id_of(self.part);
+        let places: Vec<(&String, Place<'_>)> = tensors
+            .clone()
+            .filter_map(|(name, _)| Some((name, family.place(component, name)?)))
+            .collect();
         // A bias belongs to a layer if the weight beside it is a matrix or a kernel.
         let is_layer = |name: &str| {
             let module = name.rsplit_once('.').map_or("", |(module, _)| module);
@@ -255,33 +275,30 @@ impl Trainable {
                 shape.len() >= 2 && n.strip_prefix(module).is_some_and(|rest| rest == ".weight")
             })
         };
-        let layer = |name: &str| {
-            name.split_once("encoder.layers.")?
-                .1
-                .split('.')
-                .next()?
-                .parse::<usize>()
-                .ok()
-        };
-        let last = tensors
-            .clone()
-            .filter_map(|(name, _)| layer(name))
-            .max()
-            .unwrap_or(0);
-        let picked: Vec<String> = tensors
-            .clone()
-            .filter(|(name, _)| (self.rule)(name, last) && (!self.layers_only || is_layer(name)))
-            .map(|(name, _)| name.clone())
+        let last = places.iter().filter_map(|(_, place)| place.layer).max();
+        let last = last.unwrap_or(0);
+        let spared =
+            |place: &Place<'_>| self.is_of_everything() && family.esd.spared.contains(&place.role);
+        let picked: Vec<String> = places
+            .iter()
+            .filter(|(_, place)| (self.rule)(place, last) && !spared(place))
+            .filter(|(name, _)| !self.layers_only || is_layer(name))
+            .map(|(name, _)| (*name).clone())
             .collect();
         if picked.is_empty() {
             let some: Vec<&str> = tensors.map(|(name, _)| name.as_str()).take(5).collect();
-            return Err(Error::input(format!(
-                "`{}` picks no tensor of {}",
-                self.name, self.component
-            ))
-            .with_hint(format!("its tensors are {}, ...", some.join(", "))));
+            return Err(
+                Error::input(format!("`{}` picks no tensor of {component}", self.name))
+                    .with_hint(format!("its tensors are {}, ...", some.join(", "))),
+            );
         }
         Ok(picked)
+    }
+
+    /// Whether it is the whole denoiser, or all of it but a kind of layers: of these the trainers of
+    /// ESD leave something alone in some families (`Esd::spared`).
+    fn is_of_everything(&self) -> bool {
+        [ESD_U.name, ESD_ALL.name].contains(&self.name)
     }
 
     /// What it picks in a pipeline, in words: `esd-x: 35 tensors, 634272 numbers of the unet
@@ -290,19 +307,18 @@ impl Trainable {
     /// # Errors
     /// If it picks none.
     pub fn describe(&self, pipeline: &Pipeline) -> Result<String> {
-        let names = self.pick_in(pipeline)?;
+        let (component, names) = (self.component(pipeline), self.pick_in(pipeline)?);
         let size = |name: &String| {
             pipeline
-                .weights(self.component)?
+                .weights(component)?
                 .get(name)
                 .map(|w| w.shape.iter().product::<usize>())
         };
         let numbers: usize = names.iter().filter_map(size).sum();
         Ok(format!(
-            "{}: {} tensors, {numbers} numbers of the {} ({})",
+            "{}: {} tensors, {numbers} numbers of the {component} ({})",
             self.name,
             names.len(),
-            self.component,
             self.about
         ))
     }
@@ -310,30 +326,38 @@ impl Trainable {
     /// The names of the tensors it picks in a pipeline.
     ///
     /// # Errors
-    /// If it picks none.
+    /// If it picks none, or it is of the text encoder and the model has several.
     pub fn pick_in(&self, pipeline: &Pipeline) -> Result<Vec<String>> {
-        if self.component == "text_encoder" && pipeline.text_encoder_2.is_some() {
+        let family = families::of(pipeline);
+        let count = family.ids(self.part).count();
+        if self.part == Part::TextEncoder && count > 1 {
             return Err(Error::input(format!(
-                "`{}` moves the text encoder, and this model has two",
-                self.name
+                "`{}` moves the text encoder, and this model has {}",
+                self.name,
+                in_words(count)
             ))
-            .with_hint("choose one of the unet, such as esd-x"));
+            .with_hint(format!(
+                "choose one of the {}, such as esd-x",
+                family.denoiser()
+            )));
         }
+        let component = family.id_of(self.part);
         let weights = pipeline
-            .weights(self.component)
-            .ok_or_else(|| Error::input(format!("there is no component `{}`", self.component)))?;
+            .weights(component)
+            .ok_or_else(|| Error::input(format!("there is no component `{component}`")))?;
         let tensors: Vec<_> = weights
             .iter()
             .map(|(name, w)| (name, w.shape.as_slice()))
             .collect();
-        let picked = self.pick(tensors.into_iter())?;
-        // ESD's trainer of SDXL leaves the embeddings of time and of added conditioning alone, and
-        // what stands outside the blocks.
-        let whole = matches!(self.name, "esd-u" | "esd-all");
-        if !whole || pipeline.text_encoder_2.is_none() {
-            return Ok(picked);
-        }
-        let inside = |name: &String| name.contains("block") && !name.contains("emb");
-        Ok(picked.into_iter().filter(inside).collect())
+        self.pick(family, tensors.into_iter())
+    }
+}
+
+/// A small number in words.
+pub(crate) fn in_words(count: usize) -> String {
+    match count {
+        2 => "two".into(),
+        3 => "three".into(),
+        _ => count.to_string(),
     }
 }

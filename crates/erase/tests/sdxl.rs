@@ -6,7 +6,11 @@
 mod common;
 
 use common::{Run, concept, host, pipeline};
-use scumble_erase::methods::{self, named};
+use scumble_erase::{
+    catalogue,
+    methods::{self, named},
+};
+use scumble_families as families;
 use serde_json::json;
 
 /// Hidden states of a prompt so many tokens before its pads, `[width]`: 1 is the end token, 2 the
@@ -73,6 +77,39 @@ fn closed_forms_bring_the_concepts_rows_to_the_anchors() {
             _ => 0.7,
         };
         assert!(after < most * before, "{method}: {after} of {before}");
+    }
+}
+
+#[test]
+fn a_family_names_the_components_of_its_pipelines() {
+    for (name, id) in [("odd", "sd"), ("sdxl", "sdxl")] {
+        let model = pipeline(name);
+        let family = families::of(&model);
+        assert_eq!(family.id, id);
+        let ids: Vec<&str> = family.components.iter().map(|c| c.id).collect();
+        assert_eq!(ids, model.component_names());
+        let encoders: Vec<&str> = model.encoder_widths().iter().map(|(id, _)| *id).collect();
+        assert_eq!(family.text_encoders(), encoders);
+        for component in ids {
+            for (name, _) in model.weights(component).unwrap().iter() {
+                assert!(family.role(component, name).is_some(), "{component} {name}");
+            }
+        }
+    }
+}
+
+/// ESD's code of 2025 has a trainer for each, with settings of its own.
+#[test]
+fn esd_has_the_published_settings_of_each_family() {
+    for (name, lr, eta, guidance) in [("odd", 5e-5, 1.0, 3.0), ("sdxl", 2e-4, 0.0, 2.0)] {
+        let settings = catalogue::settings(named("esd").unwrap(), &pipeline(name)).unwrap();
+        let reference = |key: &str| {
+            let setting = settings.iter().find(|setting| setting.key == key);
+            setting.unwrap().defaults[1].as_f64().unwrap()
+        };
+        assert_eq!(catalogue::COLUMNS[1], "reference");
+        let found = ["lr", "eta", "anchor_eta", "start_guidance"].map(reference);
+        assert_eq!(found, [lr, eta, eta, guidance], "{name}");
     }
 }
 

@@ -109,7 +109,7 @@ fn every_chosen_tensor_moves_and_no_other() {
             .pick_in(&model)
             .unwrap()
             .into_iter()
-            .map(|n| (trainable.component.to_owned(), n));
+            .map(|n| (trainable.component(&model).to_owned(), n));
         assert_eq!(
             edit.changes.keys().cloned().collect::<BTreeSet<_>>(),
             names.collect(),

@@ -3,26 +3,33 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-use std::{collections::BTreeSet, path::Path};
+#[path = "../../families/tests/common/mod.rs"]
+mod published;
 
-use scumble_erase::trainable::{
-    ALL, ESD_ALL, ESD_U, ESD_X, ESD_X_STRICT, KEYS, SELFATTN, Trainable,
+use std::collections::BTreeSet;
+
+use published::published;
+use scumble_erase::{
+    lora::Layers,
+    trainable::{ALL, ESD_ALL, ESD_U, ESD_X, ESD_X_STRICT, KEYS, SELFATTN, Trainable},
 };
-use scumble_nn::{Manifest, UNet, config::UNetConfig};
-use serde_json::json;
+use scumble_families::{Family, Part, named};
+use scumble_nn::Manifest;
 
+/// The U-Net of Stable Diffusion 1.4, which is that of 1.5.
 fn sd14() -> Manifest {
-    let config = json!({
-        "attention_head_dim": 8, "block_out_channels": [320, 640, 1280, 1280], "cross_attention_dim": 768,
-        "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
-        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"]
-    });
-    UNet::manifest(&UNetConfig::read(Path::new("unet/config.json"), &config).unwrap())
+    let [sd, ..] = published();
+    sd.network("unet").clone()
 }
 
 fn picked(trainable: &Trainable, manifest: &Manifest) -> BTreeSet<String> {
+    picked_of(named("sd").unwrap(), trainable, manifest)
+}
+
+fn picked_of(family: &Family, trainable: &Trainable, manifest: &Manifest) -> BTreeSet<String> {
     trainable
         .pick(
+            family,
             manifest
                 .iter()
                 .map(|(name, shape)| (name, shape.as_slice())),
@@ -54,7 +61,107 @@ fn stable_diffusion_1_4_has_the_published_counts() {
         let names = picked(&trainable, &manifest);
         assert_eq!(numbers(&names, &manifest), count, "{}", trainable.name);
         assert_eq!(names.len(), tensors, "{}", trainable.name);
-        assert_eq!(trainable.component, "unet");
+        assert_eq!(trainable.part, Part::Denoiser);
+    }
+}
+
+/// The patterns of names by which the choices were made before there were roles, and the number of
+/// the last layer that one of them wanted.
+type Pattern = fn(&str, usize) -> bool;
+const PATTERNS: [(&str, Pattern); 14] = [
+    ("esd-x", |n, _| n.contains("attn2")),
+    ("esd-x-strict", |n, _| {
+        n.contains("attn2.to_k") || n.contains("attn2.to_v")
+    }),
+    ("keys", |n, _| n.contains("attn2.to_k")),
+    ("esd-u", |n, _| !n.contains("attn2")),
+    ("esd-all", |_, _| true),
+    ("selfattn", |n, _| n.contains("attn1")),
+    ("selfattn-q", |n, _| {
+        n.contains("attn1") || n.contains("attn2.to_q")
+    }),
+    ("attention", |n, _| {
+        n.contains(".attn1.") || n.contains(".attn2.")
+    }),
+    ("text-encoder", |n, _| {
+        n.contains("encoder.layers.") || n.contains("final_layer_norm")
+    }),
+    ("text-first", |n, _| n.contains("encoder.layers.0.")),
+    ("text-first-linear", |n, _| n.contains("encoder.layers.0.")),
+    ("text-mlp", |n, last| {
+        n.contains("encoder.layers.") && n.contains(".mlp.fc")
+            || n.contains(&format!("encoder.layers.{last}.self_attn."))
+    }),
+    ("text-mlp-only", |n, _| {
+        n.contains("encoder.layers.") && n.contains(".mlp.fc")
+    }),
+    ("text-attn", |n, _| {
+        n.contains("encoder.layers.") && n.contains(".self_attn.")
+    }),
+];
+
+#[test]
+fn roles_pick_what_patterns_of_names_picked() {
+    for model in published() {
+        let family = named(model.family).unwrap();
+        for (trainable, (name, pattern)) in ALL.iter().zip(PATTERNS) {
+            assert_eq!(trainable.name, name);
+            let manifest = model.network(family.id_of(trainable.part));
+            let last = family.ids(trainable.part).next().map_or(0, |id| {
+                let layers = manifest.keys().filter_map(|n| family.place(id, n)?.layer);
+                layers.max().unwrap_or(0)
+            });
+            let layers_only = trainable.part == Part::Denoiser || name == "text-first-linear";
+            let is_layer = |name: &str| {
+                let module = name.rsplit_once('.').unwrap().0;
+                manifest[&format!("{module}.weight")].len() >= 2
+            };
+            // ESD's trainer of SDXL had another filter above that of the choice.
+            let inside = |n: &str| {
+                let whole = family.id == "sdxl" && ["esd-u", "esd-all"].contains(&name);
+                !whole || n.contains("block") && !n.contains("emb")
+            };
+            let before: BTreeSet<String> = manifest
+                .keys()
+                .filter(|n| pattern(n, last) && (!layers_only || is_layer(n)) && inside(n))
+                .cloned()
+                .collect();
+            assert!(!before.is_empty(), "{name}");
+            let now = picked_of(family, trainable, manifest);
+            assert_eq!(now, before, "{} {name}", model.name);
+        }
+    }
+}
+
+#[test]
+fn adapters_lie_beside_the_layers_that_patterns_of_names_picked() {
+    let linear = |name: &str, shape: &[usize]| {
+        name.contains("attentions.") && shape.len() >= 2 && shape[2..].iter().all(|&k| k == 1)
+    };
+    type Pattern = fn(&str) -> bool;
+    let patterns: [(Layers, Pattern); 5] = [
+        (Layers::Transformers, |_| true),
+        (Layers::KeysValues, |n| {
+            n.contains("attn2.to_k") || n.contains("attn2.to_v")
+        }),
+        (Layers::CrossAttention, |n| n.contains(".attn2.")),
+        (Layers::SelfAttention, |n| n.contains(".attn1.")),
+        (Layers::NoCrossAttention, |n| !n.contains(".attn2.")),
+    ];
+    for model in published() {
+        let manifest = model.network("unet");
+        for (layers, pattern) in patterns {
+            let before: Vec<String> = manifest
+                .iter()
+                .filter(|(name, shape)| linear(name, shape) && pattern(name))
+                .filter_map(|(name, _)| Some(name.strip_suffix(".weight")?.to_owned()))
+                .collect();
+            let tensors = manifest.iter();
+            let tensors = tensors.map(|(name, shape)| (name.as_str(), shape.as_slice()));
+            let now = layers.among(named(model.family).unwrap(), tensors);
+            assert!(!before.is_empty());
+            assert_eq!(now, before, "{} {layers:?}", model.name);
+        }
     }
 }
 
@@ -138,7 +245,7 @@ fn picking_nothing_is_an_error_that_shows_what_is_there() {
     let tensors = manifest
         .iter()
         .map(|(name, shape)| (name, shape.as_slice()));
-    let error = ESD_X.pick(tensors).unwrap_err();
+    let error = ESD_X.pick(named("sd").unwrap(), tensors).unwrap_err();
     assert!(
         error.to_string().contains("esd-x") && error.to_string().contains("unet"),
         "{error}"

@@ -72,6 +72,7 @@ impl Models {
         let (sample, labels, context) = unet_inputs(cell, n, &unet.config);
         let target = input::<4>("target", sample.dims(), &Device::flex());
         let names = trainable.pick(
+            &scumble_families::sd::SD,
             unet.weights
                 .iter()
                 .map(|(name, w)| (name, w.shape.as_slice()))

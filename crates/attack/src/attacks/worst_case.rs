@@ -41,6 +41,7 @@ use scumble_erase::{
     train::{LrSchedule, Train, train},
     trainable::ESD_X,
 };
+use scumble_families as families;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -441,7 +442,7 @@ fn erased(
         )
     })?;
     let mut edited = base.clone();
-    place(&mut edited, "unet", &values)?;
+    place(&mut edited, families::of(base).denoiser(), &values)?;
     Ok(edited)
 }
 

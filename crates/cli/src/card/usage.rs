@@ -24,10 +24,8 @@ impl Card<'_> {
                 .repository()
                 .unwrap_or_else(|| format!("FOLDER OF {base}")),
         );
-        let pipeline = match self.model.checkpoint.family {
-            Family::Sdxl => "StableDiffusionXLPipeline",
-            Family::Sd1 | Family::Sd2 | Family::Custom => "StableDiffusionPipeline",
-        };
+        let family = self.model.family();
+        let pipeline = family.pipeline_class;
         // Without the dtype a folder of mixed ones stays mixed, and does not compute.
         let open = |what: &str| {
             format!("pipe = {pipeline}.from_pretrained({what}, torch_dtype={dtype})\n")
@@ -41,8 +39,9 @@ impl Card<'_> {
             }
             Form::Lora => format!("{}pipe.load_lora_weights({file})\n", open(&base)),
             Form::Partial | Form::Esd => format!(
-                "{}pipe.unet.load_state_dict(load_file({file}), strict=False)\n",
-                open(&base)
+                "{}pipe.{}.load_state_dict(load_file({file}), strict=False)\n",
+                open(&base),
+                family.denoiser()
             ),
             Form::Delta => String::new(),
         };

@@ -49,7 +49,7 @@ pub(crate) fn perform(args: &EraseArgs, progress: &Progress) -> Result<(Value, V
     let quiet = args.print.quiet;
     let method = plan::method(args)?;
     let model = Model::open(&args.model, None, quiet)?;
-    method.works_on(model.family())?;
+    method.works_on(model.family().id)?;
     // Prompts are worded, and pictures judged, in the miniature's world: only there are the judges
     // at home.
     let world = model.home(args.judge)?.then(World::emoji);

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use scumble_families::{self as families, Part, Projection, Role};
 use scumble_nn::files::{Checkpoint, Family, Lora};
 
 use crate::args::Form;
@@ -31,14 +32,12 @@ pub(super) fn limits(form: Form, base: &Checkpoint, lora: &Lora) -> Vec<String> 
             .collect(),
         _ => return list,
     };
-    let count = |component: &str, test: &dyn Fn(&str) -> bool| {
-        changed
-            .iter()
-            .filter(|(of, name)| {
-                let second = component == "text_encoder" && *of == "text_encoder_2";
-                (*of == component || second) && test(name)
-            })
-            .count()
+    let family = families::of_files(base.family);
+    let count = |part: Part, test: &dyn Fn(Role, &str) -> bool| {
+        let ids: Vec<&str> = family.ids(part).collect();
+        let of = changed.iter().filter(|(of, _)| ids.contains(of));
+        let roles = of.filter_map(|(of, name)| Some((family.role(of, name)?, name)));
+        roles.filter(|(role, name)| test(*role, name)).count()
     };
     let mut say = |n: usize, what: &str| {
         if n > 0 {
@@ -47,18 +46,19 @@ pub(super) fn limits(form: Form, base: &Checkpoint, lora: &Lora) -> Vec<String> 
     };
     let second = base.family == Family::Sd2;
     let sdxl = base.family == Family::Sdxl;
-    let norm = |name: &str| name.contains("norm");
-    let heads = |name: &str| {
-        ["q_proj", "k_proj", "v_proj"]
-            .iter()
-            .any(|p| name.contains(p))
+    let norm = |role: Role, _: &str| role == Role::Norm;
+    let heads = |role: Role| {
+        matches!(
+            role,
+            Role::SelfAttention(Projection::Queries | Projection::Keys | Projection::Values)
+        )
     };
     if form == Form::Delta {
-        let tables = count("text_encoder", &|name| name.contains(".embeddings."));
+        let tables = count(Part::TextEncoder, &|role, _| role.is_table());
         say(tables, "embedding tables, which A1111 does not read");
-        let norms = count("text_encoder", &norm);
+        let norms = count(Part::TextEncoder, &norm);
         if sdxl {
-            let projection = count("text_encoder", &|name| name.starts_with("text_projection"));
+            let projection = count(Part::TextEncoder, &|role, _| role == Role::PooledProjection);
             say(
                 norms + projection,
                 "norms of SDXL's text encoders or the projection of the second, which A1111 was not seen to read",
@@ -69,8 +69,8 @@ pub(super) fn limits(form: Form, base: &Checkpoint, lora: &Lora) -> Vec<String> 
                 norms,
                 "norms of SD 2.x's text encoder, which A1111 does not read",
             );
-            let biases = count("text_encoder", &|name| {
-                heads(name) && name.ends_with(".bias")
+            let biases = count(Part::TextEncoder, &|role, name| {
+                heads(role) && name.ends_with(".bias")
             });
             say(
                 biases,
@@ -82,10 +82,11 @@ pub(super) fn limits(form: Form, base: &Checkpoint, lora: &Lora) -> Vec<String> 
             "the text encoder's norms or tables, which stable-diffusion.cpp was not seen to read",
         );
     } else {
-        let outer = count("unet", &|name| {
-            ["conv_in.", "conv_out.", "time_embedding.", "add_embedding."]
-                .iter()
-                .any(|p| name.starts_with(p))
+        let outer = count(Part::Denoiser, &|role, _| {
+            matches!(
+                role,
+                Role::Input | Role::Output | Role::TimeEmbedding | Role::AddedEmbedding
+            )
         });
         say(
             outer,
@@ -98,8 +99,8 @@ pub(super) fn limits(form: Form, base: &Checkpoint, lora: &Lora) -> Vec<String> 
         );
     }
     if second {
-        let weights = count("text_encoder", &|name| {
-            heads(name) && name.ends_with(".weight")
+        let weights = count(Part::TextEncoder, &|role, name| {
+            heads(role) && name.ends_with(".weight")
         });
         say(
             weights,

@@ -1,10 +1,8 @@
 //! What an export in ESD's own format says about itself.
 
 use scumble_erase::Edit;
-use scumble_nn::{
-    config::VaeConfig,
-    files::{Checkpoint, EsdAbout, esd_family},
-};
+use scumble_families as families;
+use scumble_nn::files::{Checkpoint, EsdAbout, esd_family};
 use serde_json::Value;
 
 use crate::args::ExportArgs;
@@ -47,16 +45,5 @@ pub(super) fn about(args: &ExportArgs, base: &Checkpoint, edit: &Edit) -> EsdAbo
 
 /// The side of a base's own pictures.
 fn own_side(base: &Checkpoint) -> Option<usize> {
-    let vae = VaeConfig::read(
-        std::path::Path::new("vae"),
-        &base.component("vae").ok()?.config,
-    )
-    .ok()?;
-    let side = base
-        .component("unet")
-        .ok()?
-        .config
-        .get("sample_size")?
-        .as_u64()?;
-    usize::try_from(side).ok()?.checked_mul(vae.factor())
+    usize::try_from((families::of_files(base.family).side)(base)?).ok()
 }

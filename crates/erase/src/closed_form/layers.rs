@@ -3,6 +3,7 @@
 use burn::tensor::{Tensor, TensorData};
 use faer::Mat;
 use scumble_diffusion::Pipeline;
+use scumble_families::{self as families, Family, Place, Projection, Role};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -17,9 +18,12 @@ use crate::{
 const NOTHING: f64 = 1e-7;
 
 /// Both projections of the prompt.
-pub(crate) const KEYS_AND_VALUES: &[&str] = &["attn2.to_k.weight", "attn2.to_v.weight"];
+pub(crate) const KEYS_AND_VALUES: &[Role] = &[
+    Role::Context(Projection::Keys),
+    Role::Context(Projection::Values),
+];
 /// The values alone.
-pub(crate) const VALUES: &[&str] = &["attn2.to_v.weight"];
+pub(crate) const VALUES: &[Role] = &[Role::Context(Projection::Values)];
 
 /// One matrix of the cross-attention.
 #[derive(Clone, Debug)]
@@ -30,21 +34,22 @@ pub(crate) struct Layer {
     pub(crate) matrix: Mat<f64>,
 }
 
-/// The matrices of the frozen U-Net whose names end so, in the order of their names.
-pub(crate) fn layers(job: &Job<'_>, endings: &[&str]) -> Vec<Layer> {
-    one_by_one(job.pipeline, endings).collect()
+/// The matrices of the frozen denoiser that have one of these roles, in the order of their names.
+pub(crate) fn layers(job: &Job<'_>, roles: &[Role]) -> Vec<Layer> {
+    one_by_one(job.pipeline, roles).collect()
+}
+
+/// Whether a tensor of the denoiser is a matrix with one of these roles.
+fn is_one(family: &Family, roles: &[Role], name: &str, shape: &[usize]) -> bool {
+    let role = family.role(family.denoiser(), name);
+    shape.len() == 2 && role.is_some_and(|role| roles.contains(&role))
 }
 
 /// The same, each when it is asked for: of SDXL all of them are 2.7 GB in f64.
-fn one_by_one<'a>(
-    pipeline: &'a Pipeline,
-    endings: &'a [&'a str],
-) -> impl Iterator<Item = Layer> + 'a {
-    let wanted = pipeline
-        .unet
-        .weights
-        .iter()
-        .filter(|(name, _)| endings.iter().any(|end| name.ends_with(end)));
+fn one_by_one<'a>(pipeline: &'a Pipeline, roles: &'a [Role]) -> impl Iterator<Item = Layer> + 'a {
+    let family = families::of(pipeline);
+    let weights = pipeline.unet.weights.iter();
+    let wanted = weights.filter(move |(name, weight)| is_one(family, roles, name, &weight.shape));
     wanted.map(|(name, weight)| {
         let (out, width) = (weight.shape[0], weight.shape[1]);
         let numbers: Vec<f32> = weight.flat().into_data().iter::<f32>().collect();
@@ -55,8 +60,8 @@ fn one_by_one<'a>(
     })
 }
 
-/// As [`finish`] for every matrix whose name ends so, one after the other: `edited` makes the new
-/// one, and neither is kept.
+/// As [`finish`] for every matrix with one of these roles, one after the other: `edited` makes the
+/// new one, and neither is kept.
 ///
 /// # Errors
 /// As [`finish`], and where `edited` fails.
@@ -64,11 +69,11 @@ pub(crate) fn finish_each(
     job: &mut Job<'_>,
     method: &str,
     options: Value,
-    endings: &[&str],
+    roles: &[Role],
     edited: &mut dyn FnMut(&Layer) -> Result<Mat<f64>>,
 ) -> Result<Edit> {
     let pipeline = job.pipeline;
-    let pairs = one_by_one(pipeline, endings).map(|layer| {
+    let pairs = one_by_one(pipeline, roles).map(|layer| {
         let new = edited(&layer)?;
         Ok((layer, new))
     });
@@ -99,6 +104,8 @@ fn finish_pairs(
     let mut moved: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut values = BTreeMap::new();
     let mut most = 0.0f64;
+    let family = families::of(job.pipeline);
+    let denoiser = family.denoiser();
     for pair in pairs {
         let (layer, new) = pair?;
         let relative =
@@ -110,11 +117,14 @@ fn finish_pairs(
             );
         }
         most = most.max(relative);
-        let (module, kind) = layer
-            .name
-            .split_once(".attn2.to_")
-            .unwrap_or((&layer.name, ""));
-        let kind = kind.trim_end_matches(".weight");
+        let (module, kind) = match family.place(denoiser, &layer.name) {
+            Some(Place {
+                role: Role::Context(projection),
+                module,
+                ..
+            }) => (module, projection.letter()),
+            _ => (layer.name.as_str(), ""),
+        };
         moved
             .entry(module.to_owned())
             .or_default()
@@ -140,7 +150,7 @@ fn finish_pairs(
     }
     Ok(Edit::of_values(
         job.about(method, options),
-        "unet",
+        denoiser,
         job.pipeline,
         values,
     ))

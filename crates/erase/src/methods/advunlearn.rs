@@ -20,6 +20,7 @@ use std::cell::RefCell;
 
 use burn::tensor::Tensor;
 use scumble_diffusion::{Conditioning, Pipeline};
+use scumble_families::Part;
 use scumble_nn::files::Tensors;
 use serde::{Deserialize, Serialize};
 
@@ -180,7 +181,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Option
             Options {
                 iterations: 160,
                 warmup: 30,
-                lr: if trainable.component == "unet" {
+                lr: if trainable.part == Part::Denoiser {
                     1e-3
                 } else {
                     3e-4
@@ -334,7 +335,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
         job.about("advunlearn", recorded),
-        trainable.component,
+        trainable.component(job.pipeline),
         job.pipeline,
         values,
     ))

@@ -23,6 +23,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{Conditioning, Pipeline};
+use scumble_families::Part;
 use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
@@ -311,7 +312,7 @@ fn in_weights(job: &mut Job<'_>, options: &Options, trainable: Trainable) -> Res
         .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
         job.about(METHOD.id, recorded),
-        trainable.component,
+        trainable.component(job.pipeline),
         job.pipeline,
         values,
     ))
@@ -382,10 +383,10 @@ fn in_adapters(job: &mut Job<'_>, options: &Options) -> Result<Edit> {
 
 impl Options {
     fn check(&self, trainable: Trainable) -> Result<()> {
-        if trainable.component != "unet" {
+        if trainable.part != Part::Denoiser {
             return Err(Error::input(format!(
                 "`{}` moves the {}, ANT moves the U-Net",
-                trainable.name, trainable.component
+                trainable.name, trainable.part
             ))
             .with_hint("choose one of esd-x, esd-x-strict, esd-u, esd-all, selfattn"));
         }
@@ -583,7 +584,8 @@ fn salient(
     if options.salience == Salience::All {
         return Ok(None);
     }
-    let weights = job.pipeline.weights(trainable.component);
+    let component = trainable.component(job.pipeline);
+    let weights = job.pipeline.weights(component);
     let values: Gradients = trainable
         .pick_in(job.pipeline)?
         .into_iter()
@@ -606,10 +608,9 @@ fn salient(
         let some: Vec<usize> = (0..k).map(|i| reversed[i * reversed.len() / k]).collect();
         let mut gradient = Gradients::new();
         for part in some.chunks(at_once) {
-            let (_, own) =
-                gradients::of(job.pipeline, trainable.component, &values, &mut |edited| {
-                    material.loss(edited, options, part)
-                })?;
+            let (_, own) = gradients::of(job.pipeline, component, &values, &mut |edited| {
+                material.loss(edited, options, part)
+            })?;
             gradient = gradients::plus(gradient, own, part.len() as f64 / k as f64);
         }
         let found = match options.salience {

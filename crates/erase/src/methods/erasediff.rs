@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     edit::Edit,
     error::{Error, Result},
-    forget::{self, Pull, Relabel, Set, Sets, UNET},
+    forget::{self, Pull, Relabel, Set, Sets},
     gradients::{self, Gradients, dot, plus},
     job::{Event, Job},
     methods::{Method, Variant},
@@ -146,7 +146,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// If an option is impossible, there is nothing to keep, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let mut options: Options = job.options(&defaults(job, variant))?;
-    let trainable = forget::of_unet(&options.train_method, "EraseDiff")?;
+    let trainable = Trainable::of_denoiser(&options.train_method, "EraseDiff")?;
     options.train_method = trainable.name.into();
     options.check()?;
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
@@ -193,7 +193,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
         job.about("erasediff", recorded),
-        trainable.component,
+        trainable.component(job.pipeline),
         job.pipeline,
         values,
     ))
@@ -240,7 +240,7 @@ fn remaining(
     let mut phi = passes::values(model, trainable)?;
     let mut first = None;
     for _ in 0..steps {
-        let (value, gradient) = gradients::of(model, UNET, &phi, loss)?;
+        let (value, gradient) = gradients::of(model, trainable.component(model), &phi, loss)?;
         first.get_or_insert(value);
         phi = plus(phi, gradient, -lr);
     }

@@ -19,6 +19,7 @@ use scumble_diffusion::{
     guidance::guided,
     samplers::{self, Run, Sampler},
 };
+use scumble_families::{self as families, Part};
 use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
@@ -102,34 +103,25 @@ pub enum Latents {
 
 /// The defaults for a job: the published numbers, or those that work at the miniature's size.
 pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Options {
+    // The published trainers, of which each family has one.
+    let trainer = families::of(job.pipeline).esd;
     let published = Options {
         train_method: trainable.name.into(),
         iterations: 200,
-        lr: 5e-5,
+        lr: match trainable.name {
+            "esd-x" | "esd-x-strict" => trainer.lr_context,
+            _ => trainer.lr_others,
+        },
         lr_schedule: LrSchedule::Constant,
-        eta: 1.0,
-        anchor_eta: 1.0,
+        eta: trainer.eta,
+        anchor_eta: trainer.eta,
         form: Form::Present,
         latents: Latents::Frozen,
         batch: 1,
         trajectories: 8,
         sampler: Sampler::Ddim.to_string(),
         sampling_steps: 50,
-        start_guidance: 3.0,
-    };
-    // The published trainer of SDXL has settings of its own; its negative guidance of 1 is an eta of
-    // 0 here: the target is the unconditional prediction.
-    let published = if job.pipeline.text_encoder_2.is_some() {
-        let cross = matches!(trainable.name, "esd-x" | "esd-x-strict");
-        Options {
-            lr: if cross { 2e-4 } else { 1e-5 },
-            eta: 0.0,
-            anchor_eta: 0.0,
-            start_guidance: 2.0,
-            ..published
-        }
-    } else {
-        published
+        start_guidance: trainer.start_guidance,
     };
     match variant {
         Variant::Reference => published,
@@ -172,10 +164,10 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         .unwrap_or("esd-x")
         .to_owned();
     let trainable = Trainable::named(&wanted)?;
-    if trainable.component != "unet" {
+    if trainable.part != Part::Denoiser {
         return Err(Error::input(format!(
             "`{}` moves the {}, ESD moves the U-Net",
-            trainable.name, trainable.component
+            trainable.name, trainable.part
         ))
         .with_hint("--method advunlearn trains the text encoder with ESD's target"));
     }
@@ -249,7 +241,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
         job.about("esd", recorded),
-        trainable.component,
+        trainable.component(job.pipeline),
         job.pipeline,
         values,
     ))

@@ -15,6 +15,7 @@
 
 use burn::tensor::Tensor;
 use scumble_diffusion::Pipeline;
+use scumble_families::Part;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -184,10 +185,10 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let mut options: Options = job.options(&defaults(job, variant))?;
     let trainable = Trainable::named(&options.train_method)?;
     options.train_method = trainable.name.into();
-    if trainable.component != "text_encoder" {
+    if trainable.part != Part::TextEncoder {
         return Err(Error::input(format!(
             "`{}` moves the {}, few-shot moves the text encoder",
-            trainable.name, trainable.component
+            trainable.name, trainable.part
         ))
         .with_hint("choose text-mlp, text-mlp-only, text-attn or text-encoder"));
     }
@@ -248,7 +249,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
         job.about("few-shot", recorded),
-        trainable.component,
+        trainable.component(job.pipeline),
         job.pipeline,
         values,
     ))

@@ -216,7 +216,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// If an option is impossible, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let mut options: Options = job.options(&defaults(job, variant))?;
-    let trainable = Trainable::of_unet(&options.train_method, METHOD.id)?;
+    let trainable = Trainable::of_denoiser(&options.train_method, METHOD.id)?;
     options.train_method = trainable.name.into();
     options.check()?;
     checks::keeping(job, options.retain > 0.0, "--set retain=8")?;
@@ -296,7 +296,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
         job.about(METHOD.id, recorded),
-        trainable.component,
+        trainable.component(job.pipeline),
         job.pipeline,
         values,
     ))

@@ -18,6 +18,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::Pipeline;
+use scumble_families::Part;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -180,8 +181,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let mut options: Options = job.options(&defaults(job, variant))?;
     let trainable = Trainable::named(&options.train_method)?;
     options.train_method = trainable.name.into();
-    if trainable.component != "text_encoder" {
-        return Err(Error::input(format!("`{}` moves the {}, HiRM moves the text encoder", trainable.name, trainable.component))
+    if trainable.part != Part::TextEncoder {
+        return Err(Error::input(format!("`{}` moves the {}, HiRM moves the text encoder", trainable.name, trainable.part))
             .with_hint("choose text-first, text-first-linear, text-encoder, text-mlp, text-mlp-only or text-attn"));
     }
     options.check()?;
@@ -241,7 +242,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
         job.about("hirm", recorded),
-        trainable.component,
+        trainable.component(job.pipeline),
         job.pipeline,
         values,
     ))

@@ -28,6 +28,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 use faer::Mat;
+use scumble_families as families;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -399,7 +400,7 @@ fn adapter(
         .iter()
         .map(|layer| (layer.name.clone(), numbers(layer)))
         .collect();
-    gradients::place(&mut start, "unet", &refined)?;
+    gradients::place(&mut start, families::of(job.pipeline).denoiser(), &refined)?;
     let lesson = lesson(job, options, i, pairs)?;
     let adapted = suppression::attached(&start, options.rank, job.seed, i)?;
     let plan = Plan {

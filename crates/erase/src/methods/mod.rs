@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use scumble_families as families;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -67,40 +68,36 @@ methods! {
 /// Methods that can be told where pictures show the concept (`--masks`).
 pub const MASKED: &[&str] = &[mace::METHOD.id];
 
-/// Families of models, as `methods --json` names them.
-pub const FAMILIES: [&str; 2] = ["sd", "sdxl"];
-
 /// Methods that train the text encoder, and only work where there is a single one.
 const OF_ONE_TEXT_ENCODER: [&str; 3] =
     [advunlearn::METHOD.id, few_shot::METHOD.id, hirm::METHOD.id];
 
 impl Method {
-    /// The families on which it works, of [`FAMILIES`].
-    pub fn families(&self) -> &'static [&'static str] {
-        if OF_ONE_TEXT_ENCODER.contains(&self.id) {
-            &["sd"]
-        } else {
-            &["sd", "sdxl"]
-        }
+    /// The ids of the families on which it works.
+    pub fn families(&self) -> Vec<&'static str> {
+        let ids = families::FAMILIES.iter().map(|family| family.id);
+        ids.filter(|id| self.works_on(id).is_ok()).collect()
     }
 
-    /// Whether it works on a family of [`FAMILIES`].
+    /// Whether it works on the family of that id.
     ///
     /// # Errors
     /// If it does not, with the reason.
     pub fn works_on(&self, family: &str) -> Result<()> {
-        if self.families().contains(&family) {
-            return Ok(());
-        }
-        if !FAMILIES.contains(&family) {
+        let Some(found) = families::named(family) else {
             return Err(Error::input(format!(
                 "{} does not work on {family}",
                 self.id
             )));
+        };
+        let encoders = found.text_encoders().len();
+        if encoders == 1 || !OF_ONE_TEXT_ENCODER.contains(&self.id) {
+            return Ok(());
         }
         Err(Error::input(format!(
-            "{} does not work on {family}: it trains the text encoder, of which {family} has two, and its paper says nothing of them",
-            self.id
+            "{} does not work on {family}: it trains the text encoder, of which {family} has {}, and its paper says nothing of them",
+            self.id,
+            trainable::in_words(encoders)
         ))
         .with_hint("uce, esd and most others work: `scumble methods --json` names the families of each"))
     }

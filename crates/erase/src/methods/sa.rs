@@ -27,6 +27,7 @@ use crate::{
     methods::{Method, Variant},
     passes,
     train::{LrSchedule, Train, train_several},
+    trainable::Trainable,
 };
 
 /// What it is.
@@ -138,7 +139,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// If an option is impossible, there is nothing to replay, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let mut options: Options = job.options(&defaults(job, variant))?;
-    let trainable = forget::of_unet(&options.train_method, "Selective Amnesia")?;
+    let trainable = Trainable::of_denoiser(&options.train_method, "Selective Amnesia")?;
     options.train_method = trainable.name.into();
     options.check(job)?;
     checks::keeping(
@@ -188,7 +189,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
         job.about("sa", recorded),
-        trainable.component,
+        trainable.component(job.pipeline),
         job.pipeline,
         values,
     ))
@@ -232,7 +233,7 @@ pub fn fisher(job: &mut Job<'_>, options: &Options, replayed: &Set) -> Result<Gr
     let (frozen, seed) = (job.pipeline, job.seed);
     let values = passes::values(
         frozen,
-        forget::of_unet(&options.train_method, "Selective Amnesia")?,
+        Trainable::of_denoiser(&options.train_method, "Selective Amnesia")?,
     )?;
     let timesteps = options.fisher_timesteps;
     let pictures = options.fisher_pictures.min(replayed.len());

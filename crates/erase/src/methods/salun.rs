@@ -27,6 +27,7 @@ use crate::{
     passes,
     seeds::stream,
     train::{LrSchedule, Train},
+    trainable::Trainable,
 };
 
 /// What it is.
@@ -132,7 +133,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// If an option is impossible, there is nothing to keep, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let mut options: Options = job.options(&defaults(job, variant))?;
-    let trainable = forget::of_unet(&options.train_method, "SalUn")?;
+    let trainable = Trainable::of_denoiser(&options.train_method, "SalUn")?;
     options.train_method = trainable.name.into();
     options.check()?;
     checks::keeping(job, options.alpha > 0.0, "an alpha above 0")?;
@@ -163,7 +164,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
         job.about("salun", recorded),
-        trainable.component,
+        trainable.component(job.pipeline),
         job.pipeline,
         values,
     ))
@@ -203,7 +204,10 @@ pub fn mask(job: &mut Job<'_>, options: &Options, forgotten: &Set) -> Result<Gra
 /// The signed sum of gradients.
 fn salience(job: &mut Job<'_>, options: &Options, forgotten: &Set) -> Result<Gradients> {
     let (frozen, seed) = (job.pipeline, job.seed);
-    let values = passes::values(frozen, forget::of_unet(&options.train_method, "SalUn")?)?;
+    let values = passes::values(
+        frozen,
+        Trainable::of_denoiser(&options.train_method, "SalUn")?,
+    )?;
     let (guidance, batch) = (options.mask_guidance, options.sets.batch);
     let batches = (options.mask_passes * forgotten.len()).div_ceil(batch);
     let content = serde_json::json!({

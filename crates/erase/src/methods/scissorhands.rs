@@ -19,6 +19,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{Pipeline, TorchRng};
+use scumble_families::{self as families, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -115,9 +116,6 @@ pub enum Forget {
     Ascent,
 }
 
-/// The two blocks of the published code, by their diffusers names.
-const PUBLISHED: [&str; 2] = ["up_blocks.1.attentions.1.", "up_blocks.2.attentions.1."];
-
 /// The defaults for a job: the published numbers, or those that work at the miniature's size.
 pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     let published = Options {
@@ -196,7 +194,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// If an option is impossible, there is nothing to keep, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let mut options: Options = job.options(&defaults(job, variant))?;
-    let trainable = forget::of_unet(&options.train_method, "ScissorHands")?;
+    let trainable = Trainable::of_denoiser(&options.train_method, "ScissorHands")?;
     options.train_method = trainable.name.into();
     options.check()?;
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
@@ -234,7 +232,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
         job.about("scissorhands", recorded),
-        trainable.component,
+        trainable.component(job.pipeline),
         job.pipeline,
         values,
     ))
@@ -298,6 +296,7 @@ pub fn trimmed(
         .filter_map(|(name, s)| Some((name.clone(), (s * values.get(&name)?.clone()).abs())));
     let mask = most_salient(&sensitivity.collect(), 1.0 - options.sparsity)?;
 
+    let family = families::of(frozen);
     let mut trimmed = frozen.clone();
     let mut count = 0;
     let mut places = 0;
@@ -305,7 +304,12 @@ pub fn trimmed(
         let here = match options.within {
             Within::Trained => true,
             Within::Published => {
-                name.contains("attn1") && PUBLISHED.iter().any(|block| name.starts_with(block))
+                let within = |block: &&str| {
+                    name.strip_prefix(block)
+                        .is_some_and(|rest| rest.starts_with('.'))
+                };
+                let role = family.role(family.denoiser(), &name);
+                role.is_some_and(Role::is_self_attention) && family.scissorhands.iter().any(within)
             }
         };
         let (true, Some(old), Some(weight)) =

@@ -23,6 +23,7 @@ use std::cell::RefCell;
 
 use burn::tensor::Tensor;
 use scumble_diffusion::{Conditioning, Pipeline};
+use scumble_families::{self as families, Part};
 use scumble_nn::{Context, files::Tensors};
 use serde::{Deserialize, Serialize};
 
@@ -242,10 +243,10 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let mut options: Options = job.options(&defaults(job, variant))?;
     let trainable = Trainable::named(&options.train_method)?;
-    if trainable.component != "unet" {
+    if trainable.part != Part::Denoiser {
         return Err(Error::input(format!(
             "`{}` moves the {}, STEREO moves the U-Net",
-            trainable.name, trainable.component
+            trainable.name, trainable.part
         ))
         .with_hint("choose esd-x, esd-u or esd-all"));
     }
@@ -306,7 +307,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
         job.about(METHOD.id, recorded),
-        trainable.component,
+        trainable.component(job.pipeline),
         job.pipeline,
         values,
     ))
@@ -613,7 +614,7 @@ fn mixed(contexts: &[Conditioning], rows: &[usize], said: impl Fn(usize) -> usiz
 /// The model with these values of its U-Net.
 fn placed(model: &Pipeline, values: &Gradients) -> Result<Pipeline> {
     let mut edited = model.clone();
-    gradients::place(&mut edited, "unet", values)?;
+    gradients::place(&mut edited, families::of(model).denoiser(), values)?;
     Ok(edited)
 }
 

@@ -14,6 +14,7 @@
 //! counts positions by words and multiplies its preservation scale in twice; here positions are
 //! tokens', and `preserve_scale` is that product, the paper's eta.
 
+use scumble_families as families;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -195,7 +196,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let start = mapped.apply_to(job.pipeline, 1.0)?;
     let values = steering::steer(job, &options.steering, &options.synonyms, &start)?;
     // The stages move different tensors.
-    let steered = Edit::of_values(mapped.about.clone(), "unet", job.pipeline, values);
+    let denoiser = families::of(job.pipeline).denoiser();
+    let steered = Edit::of_values(mapped.about.clone(), denoiser, job.pipeline, values);
     Ok(Edit {
         about: mapped.about,
         changes: mapped.changes.into_iter().chain(steered.changes).collect(),

@@ -342,10 +342,19 @@ impl Checkpoint {
         if channels != latents {
             return Err(other_channels(&self.name, channels, latents));
         }
+        self.fits_together()?;
+        Ok(self)
+    }
+
+    /// Sees that its networks belong together.
+    ///
+    /// # Errors
+    /// If the U-Net has added conditioning and there is one text encoder, or none and there are two;
+    /// if the widths of two text encoders are not what it takes.
+    pub fn fits_together(&self) -> Result<()> {
         compatible::check(&self.name, |id| {
             self.components.get(id).map(|component| &component.config)
-        })?;
-        Ok(self)
+        })
     }
 }
 

@@ -13,7 +13,8 @@ const TIME_IDS: u64 = 6;
 /// Time ids of SDXL's refiner, which knows an aesthetic score in place of the target size.
 const TIME_IDS_OF_REFINER: u64 = 5;
 
-/// Checks the configurations of a checkpoint's components, by id, against each other.
+/// Checks the configurations of a checkpoint's components, by id, against each other. Whether a
+/// single text encoder is as wide as the U-Net's context is seen when a pipeline is made of them.
 ///
 /// # Errors
 /// If the U-Net has added conditioning and there is one text encoder, or none and there are two; if

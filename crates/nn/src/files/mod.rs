@@ -35,8 +35,8 @@ pub use finite::NotFinite;
 pub use folder::{read_network, read_text_encoder};
 pub use identify::{Identity, Kind, identify};
 pub use lora::{
-    Diff, Lora, LowRank, Spec, algorithms, module_names, read_lora, write_delta, write_kohya,
-    write_peft,
+    Diff, Lora, LowRank, Spec, algorithms, module_names, reaches, read_lora, write_delta,
+    write_kohya, write_peft,
 };
 pub use partial::{esd_family, read_esd, read_partial, write_esd};
 pub use problems::expect_names;

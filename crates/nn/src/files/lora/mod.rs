@@ -23,7 +23,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-pub use pieces::algorithms;
+pub use pieces::{algorithms, reaches};
 pub use write::{Spec, write_delta, write_kohya, write_peft};
 
 /// A low-rank change of one module's weight: `W + alpha / rank * up @ down`.

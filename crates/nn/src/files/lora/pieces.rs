@@ -153,6 +153,16 @@ pub(crate) fn content(tensors: &Tensors, ours: impl Fn(&str) -> bool) -> Option<
     }
 }
 
+/// What the adapters in a file of any dialect lie beside, told by its names alone.
+pub fn reaches<'a>(keys: impl IntoIterator<Item = &'a String>) -> &'static str {
+    let mut keys = keys.into_iter();
+    if keys.any(|key| key.starts_with("lora_te") || key.contains("text_encoder")) {
+        "unet and text encoder"
+    } else {
+        "unet"
+    }
+}
+
 /// The adapters in a file by name, such as LoRA, LoHa or DoRA; what is not read among them.
 pub fn algorithms<'a>(keys: impl IntoIterator<Item = &'a String>) -> Vec<&'static str> {
     let mut found = Vec::new();
