@@ -3,11 +3,15 @@
 use std::ops::ControlFlow;
 
 use burn::tensor::Tensor;
-use scumble_diffusion::{Picture, Pipeline, Sampler};
-use scumble_erase::{
-    Captions, Concept, Error, Event, Result, Store, World, job::over_defaults, train::flow,
+use scumble_diffusion::{
+    Picture, Pipeline, Sampler,
+    options::{Options, Presets},
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use scumble_erase::{
+    Captions, Concept, Error, Event, Profile, Result, Store, Variant, World, job::over_defaults,
+    train::flow,
+};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// A picture that asks for the concept: attacks have to bring it back here.
@@ -99,9 +103,8 @@ pub struct Job<'a> {
     pub world: Option<&'a World>,
     /// How pictures are drawn for judging.
     pub drawing: Drawing,
-    /// Whether the model is as small as the built-in miniature, for which published settings are
-    /// far too many.
-    pub miniature: bool,
+    /// What kind of checkpoint the base is.
+    pub profile: Profile,
     /// The attack's options: what the user set, the rest is the attack's default.
     pub options: Map<String, Value>,
     /// The most steps for a case; the attack's default if `None`.
@@ -123,12 +126,18 @@ impl Job<'_> {
         flow((self.listen)(event))
     }
 
-    /// The attack's options over its defaults.
+    /// The attack's options: what the user set over the presets for a variant and this job's model.
     ///
     /// # Errors
-    /// If an option is unknown or has an impossible value; the error names it and lists the known ones.
-    pub fn options<T: DeserializeOwned + Serialize>(&self, defaults: &T) -> Result<T> {
-        over_defaults(&self.options, defaults, "attack")
+    /// If an option is unknown, has an impossible value, or a number is out of its range; the error
+    /// names it and lists the known ones.
+    pub fn options<T: Options>(
+        &self,
+        presets: impl FnOnce(&Self) -> Result<Presets<T>>,
+        variant: Variant,
+    ) -> Result<T> {
+        let defaults = presets(self)?.of(variant, self.profile.scale);
+        over_defaults(&self.options, &defaults, "attack")
     }
 
     /// The sampler of the pictures.
@@ -155,7 +164,7 @@ impl Job<'_> {
             base: self.checkpoint.name,
             base_hash: self.checkpoint.hash,
             family: self.checkpoint.family,
-            miniature: self.miniature,
+            profile: self.profile,
             concepts: std::slice::from_ref(self.concept),
             preserve: &[],
             captions: nothing,

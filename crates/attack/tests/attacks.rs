@@ -20,7 +20,7 @@ use scumble_attack::{
     protocol, sentences,
 };
 use scumble_diffusion::{Adapter, Gate, Picture, Pipeline, Sampler};
-use scumble_erase::{Change, Edit, lora::Layers};
+use scumble_erase::{Change, Edit, Profile, lora::Layers};
 use serde_json::{Value, json};
 
 /// A small model of each family whose attacks may differ.
@@ -121,7 +121,7 @@ impl<'a> Attacked<'a> {
                 guidance: 2.0,
                 sampler: Some(Sampler::Ddim),
             },
-            miniature: true,
+            profile: Profile::MINIATURE,
             options: self.options.as_object().unwrap().clone(),
             budget: self.budget,
             seed: 3,
@@ -1070,7 +1070,7 @@ fn a_case_is_drawn_with_its_own_guidance() {
 
 #[test]
 fn under_sld_concept_inversion_has_the_published_recipe() {
-    use scumble_diffusion::{Guard, guards::Form};
+    use scumble_diffusion::{Guard, Scale};
     let mut models = models();
     let options = |models: &(Pipeline, Pipeline), variant| {
         let attack = Attacked::new("concept-inversion", models, json!({}));
@@ -1089,8 +1089,8 @@ fn under_sld_concept_inversion_has_the_published_recipe() {
     let guard = Guard::new(
         "sld-max",
         vec!["dog".into()],
-        Form::Reference,
-        true,
+        Variant::Reference,
+        Scale::Small,
         &serde_json::Map::new(),
     );
     models.1.guards.push(guard.unwrap());

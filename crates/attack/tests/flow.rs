@@ -17,8 +17,9 @@ use scumble_attack::{
     protocol,
 };
 use scumble_diffusion::{
-    FlowMatching, Interpolant, Noise, Pipeline, Sampler, Timestep, guards::Form, guards::Guard,
+    FlowMatching, Guard, Interpolant, Noise, Pipeline, Sampler, Scale, Timestep,
 };
+use scumble_erase::Profile;
 use serde_json::{Value, json};
 
 /// The small model on straight lines, and the same with other keys in one cross-attention.
@@ -144,8 +145,8 @@ fn the_base_models_velocity_is_a_goal() {
         Guard::new(
             "sld-max",
             strings(&["a dog"]),
-            Form::Fixed,
-            true,
+            Variant::Fixed,
+            Scale::Small,
             numbers.as_object().unwrap(),
         )
         .unwrap(),
@@ -197,7 +198,7 @@ fn losses(id: &str, options: Value) -> Vec<f32> {
         clip: None,
         world: None,
         drawing: DRAWING,
-        miniature: true,
+        profile: Profile::MINIATURE,
         options: options.as_object().unwrap().clone(),
         budget: None,
         seed: 3,

@@ -12,7 +12,7 @@ use crate::{failure::Failure, miniature, model::Model};
 pub(crate) fn open(folder: Option<&Path>, model: &Model) -> Result<Option<ClipModel>, Failure> {
     let source = match folder {
         Some(path) => Source::dir(path),
-        None if model.miniature => miniature::clip(),
+        None if model.profile.world.is_some() => miniature::clip(),
         None => return Ok(None),
     };
     Ok(Some(

@@ -5,7 +5,6 @@ use scumble_diffusion::{
     Pipeline,
     samplers::{Sampler, timesteps},
 };
-use scumble_eval::judging;
 
 use crate::{args::DrawingArgs, failure::Failure, model::Model};
 
@@ -27,7 +26,7 @@ pub(crate) fn sampler(
     Ok(sampler)
 }
 
-/// Steps, guidance and sampler of pictures that are judged; the miniature has its own.
+/// Steps, guidance and sampler of pictures that are judged; a profile has its own.
 pub(crate) fn drawing(
     args: &DrawingArgs,
     model: &Model,
@@ -39,18 +38,9 @@ pub(crate) fn drawing(
             "--guidance-scale {guidance}: expected a finite number from 0"
         )));
     }
-    let usual = if model.miniature {
-        judging::STEPS
-    } else {
-        model.family().drawing.steps
-    };
-    let steps = args.steps.unwrap_or(usual);
-    let sampler = sampler(
-        args.sampler.as_deref(),
-        model.miniature.then_some(Sampler::Ddim),
-        steps,
-        pipeline,
-    )?;
+    let usual = model.profile.drawing;
+    let steps = args.steps.unwrap_or(usual.steps);
+    let sampler = sampler(args.sampler.as_deref(), usual.sampler, steps, pipeline)?;
     Ok(Drawing {
         steps,
         guidance,

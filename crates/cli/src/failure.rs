@@ -111,12 +111,7 @@ macro_rules! from_library {
     )*};
 }
 
-from_library!(
-    scumble_nn::Error,
-    scumble_diffusion::Error,
-    scumble_eval::Error,
-    scumble_report::Error
-);
+from_library!(scumble_nn::Error, scumble_report::Error);
 
 impl From<scumble_erase::Error> for Failure {
     fn from(error: scumble_erase::Error) -> Self {

@@ -4,7 +4,7 @@ use scumble_diffusion::{
     Gate,
     guards::{self, Guard, Rule, a_star::Maps},
 };
-use scumble_erase::{Change, Concept, Variant, Wording, World, guards::guard};
+use scumble_erase::{Change, Concept, Scale, Variant, Wording, World, guards::guard};
 use serde_json::{Map, Value};
 
 use crate::{edits::Loaded, failure::Failure, options, words};
@@ -44,7 +44,7 @@ pub(crate) fn open_all(
                 .find(|c| !c.is_empty())
                 .unwrap_or_default(),
         };
-        if known.rule.is_none() {
+        if known.presets.is_none() {
             gate(text, &names, loaded, world)?;
             continue;
         }
@@ -57,8 +57,12 @@ pub(crate) fn open_all(
             );
         }
         let concepts = concepts(&names, world)?;
-        let small = world.is_some();
-        let plain = guard(known.id, &concepts, Variant::Fixed, small, &Map::new())
+        let scale = if world.is_some() {
+            Scale::Small
+        } else {
+            Scale::Published
+        };
+        let plain = guard(known.id, &concepts, Variant::Fixed, scale, &Map::new())
             .map_err(|e| failed(e.into()))?;
         let own = plain.options();
         let options: Map<String, Value> = numbers
@@ -68,7 +72,7 @@ pub(crate) fn open_all(
             .collect();
         used.extend(options.keys().cloned());
         list.push(
-            guard(known.id, &concepts, Variant::Fixed, small, &options)
+            guard(known.id, &concepts, Variant::Fixed, scale, &options)
                 .map_err(|e| failed(e.into()))?,
         );
     }

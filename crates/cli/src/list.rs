@@ -116,7 +116,7 @@ pub(crate) fn attacks(args: &CatalogueArgs) -> Result<Outcome, Failure> {
 
 /// Lists the guards as a table, or as an array of objects; of one guard all numbers too.
 pub(crate) fn guards(args: &CatalogueArgs) -> Result<Outcome, Failure> {
-    let about = |g: &Known| json!({"id": g.id, "paper": g.paper, "changes": g.changes, "cost": g.cost, "needs_adapters": g.rule.is_none()});
+    let about = |g: &Known| json!({"id": g.id, "paper": g.paper, "changes": g.changes, "cost": g.cost, "needs_adapters": g.presets.is_none()});
     let text = |g: &Known| {
         format!(
             "{}\n    {}\n    changes  {}\n    cost     {} (evaluations of the U-Net a step)",

@@ -41,8 +41,8 @@ pub(crate) fn model() -> Source {
 /// compiled-in one, a copy of it, or a model of its family, which has the same networks and the
 /// same vocabulary (an edited, exported or fine-tuned miniature).
 ///
-/// This one answer decides steps, guidance and sampler of drawing, the defaults of methods, what a
-/// concept's word means, and whether the compiled-in judges are at home.
+/// This one answer decides between [`Profile::MINIATURE`](scumble_erase::Profile::MINIATURE) and the
+/// profile of a family.
 pub(crate) fn is_one(checkpoint: &Checkpoint) -> bool {
     if checkpoint.family != Family::Custom {
         return false;

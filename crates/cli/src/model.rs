@@ -4,7 +4,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use scumble_diffusion::{Pipeline, Schedule};
-use scumble_eval::judging;
+use scumble_erase::{Profile, World, profile::BuiltInWorld};
 use scumble_families::{self as families, Family};
 use scumble_nn::files::{Checkpoint, OpenOptions, Prediction};
 
@@ -19,8 +19,8 @@ pub(crate) struct Model {
     pub(crate) device_name: String,
     /// Whether it is the compiled-in checkpoint, which has no path.
     pub(crate) builtin: bool,
-    /// Whether it is the miniature, compiled in or not; see [`miniature::is_one`].
-    pub(crate) miniature: bool,
+    /// What kind of checkpoint it is.
+    pub(crate) profile: Profile,
 }
 
 impl Model {
@@ -74,14 +74,18 @@ impl Model {
             }
         }
         let hash = checkpoint.checked_hash()?;
-        let miniature = builtin || miniature::is_one(&checkpoint);
+        let profile = if builtin || miniature::is_one(&checkpoint) {
+            Profile::MINIATURE
+        } else {
+            Profile::of_family(families::of_files(checkpoint.family))
+        };
         Ok(Self {
             checkpoint,
             hash,
             device,
             device_name,
             builtin,
-            miniature,
+            profile,
         })
     }
 
@@ -91,14 +95,25 @@ impl Model {
     /// # Errors
     /// If the model has another vocabulary, so that its prompts and the judges' labels have nothing to do with each other.
     pub(crate) fn home(&self, asked: bool) -> Result<bool, Failure> {
-        if asked && !self.miniature && !miniature::speaks_the_same(&self.checkpoint) {
+        if asked && self.profile.world.is_none() && !miniature::speaks_the_same(&self.checkpoint) {
             return Err(Failure::new(format!(
                 "--judge: the miniature's judges know only the miniature's world, and {} has another vocabulary",
                 self.checkpoint.name
             ))
             .with_hint("bring a detector, as in `scumble evaluate --detector FILE`, or look at the pictures"));
         }
-        Ok(self.miniature || asked)
+        Ok(self.profile.world.is_some() || asked)
+    }
+
+    /// The world in which its words are judged: its own, or the miniature's if `asked` with
+    /// `--judge`.
+    ///
+    /// # Errors
+    /// As [`home`](Self::home).
+    pub(crate) fn world(&self, asked: bool) -> Result<Option<World>, Failure> {
+        let home = self.home(asked)?;
+        let own = self.profile.world.unwrap_or(BuiltInWorld::Emoji);
+        Ok(home.then(|| own.open()))
     }
 
     /// Its family.
@@ -106,14 +121,9 @@ impl Model {
         families::of_files(self.checkpoint.family)
     }
 
-    /// The strength of classifier-free guidance where nobody says one: of the miniature what its
-    /// concepts are judged with, else what diffusers' pipeline of the family has.
+    /// The strength of classifier-free guidance where nobody says one.
     pub(crate) fn guidance(&self) -> f64 {
-        if self.miniature {
-            judging::GUIDANCE_SCALE
-        } else {
-            self.family().drawing.guidance
-        }
+        self.profile.drawing.guidance
     }
 
     /// The model on its device, ready to compute.

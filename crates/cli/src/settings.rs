@@ -4,16 +4,10 @@
 use std::ops::ControlFlow;
 
 use burn::tensor::Device;
-use scumble_attack::{
-    Case, Drawing,
-    attacks::{self, Attack},
-};
-use scumble_diffusion::{
-    Pipeline,
-    guards::{self, Form, Guard, Known},
-};
+use scumble_attack::{Attack, Case, Drawing, Job};
+use scumble_diffusion::{Pipeline, guards::Known};
 use scumble_erase::{
-    Concept, Event, Variant, Wording, World,
+    Concept, Event, Profile, Wording, World,
     catalogue::{self, COLUMNS, Nowhere, Setting},
     methods::Method,
 };
@@ -45,108 +39,41 @@ pub(crate) fn of_attack(attack: &Attack, pipeline: &Pipeline) -> Result<Vec<Sett
         seed: 0,
         guidance: None,
     }];
-    let options = |variant: Variant, miniature: bool, options: Map<String, Value>| {
-        (attack.options)(
-            &scumble_attack::Job {
-                base: pipeline,
-                victim: pipeline,
-                checkpoint: scumble_attack::Checkpoint::default(),
-                concept: &concept,
-                word: "church",
-                cases: &cases,
-                shows: None,
-                likely: None,
-                clip: None,
-                world: Some(&world),
-                drawing: Drawing {
-                    steps: 20,
-                    guidance: 4.0,
-                    sampler: None,
-                },
-                miniature,
-                options,
-                budget: None,
-                seed: 0,
-                store: &Nowhere,
-                listen: &mut |_: Event<'_>| ControlFlow::Break(()),
-            },
-            variant,
-        )
+    let usual = Profile::MINIATURE.drawing;
+    let job = Job {
+        base: pipeline,
+        victim: pipeline,
+        checkpoint: scumble_attack::Checkpoint::default(),
+        concept: &concept,
+        word: "church",
+        cases: &cases,
+        shows: None,
+        likely: None,
+        clip: None,
+        world: Some(&world),
+        drawing: Drawing {
+            steps: usual.steps,
+            guidance: usual.guidance,
+            sampler: None,
+        },
+        profile: Profile::MINIATURE,
+        options: Map::new(),
+        budget: None,
+        seed: 0,
+        store: &Nowhere,
+        listen: &mut |_: Event<'_>| ControlFlow::Break(()),
     };
-    let of = |variant, small| options(variant, small, Map::new());
-    let columns = [
-        of(Variant::Paper, false)?,
-        of(Variant::Reference, false)?,
-        of(Variant::Fixed, false)?,
-        of(Variant::Fixed, true)?,
-    ];
-    let refuses = |key: &str, value: Value| {
-        options(
-            Variant::Fixed,
-            false,
-            Map::from_iter([(key.to_owned(), value)]),
-        )
-        .err()
-        .map(|e| e.to_string())
-    };
-    Ok(listed(&columns, &attacks::sources(attack.id), &refuses))
+    Ok(catalogue::listed(&attack.list(), attack.presets(&job)?))
 }
 
 /// A guard's numbers.
 pub(crate) fn of_guard(known: &Known) -> Vec<Setting> {
-    let Some(rule) = known.rule else {
+    let Some(presets) = known.presets else {
         return Vec::new();
     };
-    let texts = || vec!["a church".to_owned()];
-    let guard = |form: Form, small: bool| Guard {
-        id: known.id.into(),
-        texts: texts(),
-        strength: 1.0,
-        rule: rule(form, small),
-    };
-    let of = |form, small| Value::Object(guard(form, small).options());
-    let columns = [
-        of(Form::Paper, false),
-        of(Form::Reference, false),
-        of(Form::Fixed, false),
-        of(Form::Fixed, true),
-    ];
-    let refuses = |key: &str, value: Value| {
-        let options = Map::from_iter([(key.to_owned(), value)]);
-        Guard::new(known.id, texts(), Form::Fixed, false, &options)
-            .err()
-            .map(|e| e.to_string())
-    };
-    let own = guards::SOURCES
-        .iter()
-        .filter(|(begins, _)| known.id.starts_with(begins));
-    listed(
-        &columns,
-        &own.map(|(_, source)| *source).collect::<Vec<_>>(),
-        &refuses,
-    )
-}
-
-/// Options from their defaults and where they are declared.
-fn listed(
-    columns: &[Value; 4],
-    sources: &[&str],
-    refuses: &dyn Fn(&str, Value) -> Option<String>,
-) -> Vec<Setting> {
-    let keys = columns[2]
-        .as_object()
-        .into_iter()
-        .flat_map(|map| map.keys().cloned());
-    let one = |key: String| {
-        let of = |column: &Value| column.get(&key).cloned().unwrap_or_default();
-        Setting {
-            meaning: catalogue::meaning(sources, &key).unwrap_or_default(),
-            range: catalogue::range(&key, &of(&columns[2]), &|value| refuses(&key, value)),
-            defaults: columns.each_ref().map(of),
-            key,
-        }
-    };
-    keys.map(one).collect()
+    let presets = presets();
+    let list = presets.fixed.list();
+    catalogue::listed(&list, presets.map(|rule| rule.options().into()))
 }
 
 /// Prints what something is, and all its options.
@@ -234,6 +161,9 @@ pub(crate) fn same(groups: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use scumble_attack::attacks;
+    use scumble_diffusion::guards;
+
     use super::*;
 
     #[test]

@@ -34,7 +34,7 @@ pub const KNOWN: Known = Known {
     paper: "Lyu et al.: One-dimensional Adapter to Rule Them All, CVPR 2024 (arXiv 2312.16145)",
     changes: "how far low-rank adapters act: they are trained by `erase --method spm` or given with --edit or --lora",
     cost: "2",
-    rule: None,
+    presets: None,
 };
 
 /// A gate with what it compares prompts to.

@@ -509,7 +509,7 @@ fn tokenizer_of(checkpoint: &Checkpoint, id: &str, context: usize) -> Result<Tok
     let none = TokenizerFiles::default();
     let files = checkpoint.tokenizer(id).unwrap_or(&none);
     if files.is_empty() {
-        return Ok(Tokenizer::clip(files.pad, context)?);
+        return Tokenizer::clip(files.pad, context);
     }
     let data = TokenizerData {
         vocab_json: files.get("vocab.json"),
@@ -519,11 +519,7 @@ fn tokenizer_of(checkpoint: &Checkpoint, id: &str, context: usize) -> Result<Tok
         special_tokens_map: files.get("special_tokens_map.json"),
         added_tokens: files.get("added_tokens.json"),
     };
-    Ok(Tokenizer::new(
-        &Path::new(&checkpoint.name).join(id),
-        &data,
-        context,
-    )?)
+    Tokenizer::new(&Path::new(&checkpoint.name).join(id), &data, context)
 }
 
 /// What the second text encoder's tokenizer pads with. Both encoders have to read the same tokens.

@@ -6,9 +6,9 @@ use std::{ops::ControlFlow, path::Path};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use scumble_diffusion::{
-    At, FlowMatching, Guard, Guidance, Noise, Output, Pipeline, Prompted, Request, Sampler,
-    StepIndex, Timestep, TorchRng,
-    guards::{ALL, Form, Rule, Safree, Sld, a_star, adavd::Joint, safree, sld::Bound},
+    At, FlowMatching, Guard, Guidance, Noise, Output, Pipeline, Prompted, Request, Sampler, Scale,
+    StepIndex, Timestep, TorchRng, Variant,
+    guards::{ALL, Rule, Safree, Sld, a_star, adavd::Joint, safree, sld::Bound},
 };
 use scumble_nn::{
     files::{Checkpoint, OpenOptions},
@@ -41,7 +41,7 @@ fn guarded(model: &Pipeline, id: &str, texts: &[&str], options: Value) -> Pipeli
     let mut guarded = model.clone();
     guarded
         .guards
-        .push(Guard::new(id, strings(texts), Form::Fixed, true, &options).unwrap());
+        .push(Guard::new(id, strings(texts), Variant::Fixed, Scale::Small, &options).unwrap());
     guarded
 }
 
@@ -92,7 +92,7 @@ fn neutral_numbers_are_plain_guidance_bit_for_bit() {
             "{id} {options}"
         );
     }
-    for known in ALL.iter().filter(|known| known.rule.is_some()) {
+    for known in ALL.iter().filter(|known| known.presets.is_some()) {
         let texts: &[&str] = if known.id == "a-star" {
             &["cat", "dog"]
         } else {
@@ -146,7 +146,7 @@ fn the_negative_guard_is_a_negative_prompt() {
 #[test]
 fn a_picture_does_not_depend_on_its_batch() {
     let model = pipeline("sd1");
-    for known in ALL.iter().filter(|known| known.rule.is_some()) {
+    for known in ALL.iter().filter(|known| known.presets.is_some()) {
         let texts: &[&str] = if known.id == "a-star" {
             &["cat", "dog"]
         } else {
@@ -202,7 +202,13 @@ fn guards_say_what_is_wrong() {
         let Value::Object(options) = options else {
             panic!("options are named")
         };
-        Guard::new(id, strings(&["a church"]), Form::Fixed, true, &options)
+        Guard::new(
+            id,
+            strings(&["a church"]),
+            Variant::Fixed,
+            Scale::Small,
+            &options,
+        )
     };
     for (id, options, said) in [
         ("sld", json!({}), "there is no guard `sld`"),
@@ -215,25 +221,40 @@ fn guards_say_what_is_wrong() {
         let error = new(id, options).unwrap_err();
         assert!(error.to_string().contains(said), "{error}");
     }
-    assert!(Guard::new("negative", strings(&[" "]), Form::Fixed, true, &Map::new()).is_err());
+    assert!(
+        Guard::new(
+            "negative",
+            strings(&[" "]),
+            Variant::Fixed,
+            Scale::Small,
+            &Map::new()
+        )
+        .is_err()
+    );
     // The scale on which paper and diffusers disagree, and the bound on which paper and code do.
-    let rule = |form| match Guard::new("sld-weak", strings(&["x"]), form, false, &Map::new())
-        .unwrap()
-        .rule
+    let rule = |form| match Guard::new(
+        "sld-weak",
+        strings(&["x"]),
+        form,
+        Scale::Published,
+        &Map::new(),
+    )
+    .unwrap()
+    .rule
     {
         Rule::Sld(rule) => rule,
         other => panic!("{other:?}"),
     };
     assert_eq!(
         (
-            rule(Form::Paper).scale,
-            rule(Form::Reference).scale,
-            rule(Form::Fixed).scale
+            rule(Variant::Paper).scale,
+            rule(Variant::Reference).scale,
+            rule(Variant::Fixed).scale
         ),
         (200.0, 20.0, 200.0)
     );
     assert_eq!(
-        (rule(Form::Paper).bound, rule(Form::Fixed).bound),
+        (rule(Variant::Paper).bound, rule(Variant::Fixed).bound),
         (Bound::Max, Bound::Min)
     );
     // Data: out and in again.
@@ -478,8 +499,9 @@ fn safree_measures_every_token_and_filters_as_many_steps() {
         .iter()
         .find(|known| known.id == "safree")
         .unwrap()
-        .rule
-        .unwrap()(Form::Paper, false)
+        .presets
+        .unwrap()()
+    .paper
     else {
         panic!("safree is a rule of its own")
     };
@@ -560,15 +582,21 @@ fn the_published_negative_prompt_of_safree() {
         .sample(&request(&PROMPTS, 5), &mut |_| ControlFlow::Continue(()))
         .unwrap_err();
     assert!(error.to_string().contains("negative prompt"), "{error}");
-    let of = |form| match Guard::new("safree", strings(&["x"]), form, false, &Map::new())
-        .unwrap()
-        .rule
+    let of = |form| match Guard::new(
+        "safree",
+        strings(&["x"]),
+        form,
+        Scale::Published,
+        &Map::new(),
+    )
+    .unwrap()
+    .rule
     {
         Rule::Safree(Safree { negative, .. }) => negative,
         other => panic!("{other:?}"),
     };
     assert_eq!(
-        [Form::Paper, Form::Reference, Form::Fixed].map(of),
+        [Variant::Paper, Variant::Reference, Variant::Fixed].map(of),
         [false, true, false]
     );
     // Edits of before have no such number.
@@ -721,17 +749,29 @@ fn values_lose_their_part_along_the_concept_once() {
 /// which its centre is meant.
 #[test]
 fn adavd_shifts_as_published() {
-    let of = |form, small| match Guard::new("adavd", strings(&["x"]), form, small, &Map::new())
+    let of = |form, scale| match Guard::new("adavd", strings(&["x"]), form, scale, &Map::new())
         .unwrap()
         .rule
     {
         Rule::AdaVd(rule) => (rule.shift, rule.joint, rule.unconditional, rule.span),
         other => panic!("{other:?}"),
     };
-    assert_eq!(of(Form::Paper, true), (true, Joint::Cosine, false, false));
-    assert_eq!(of(Form::Reference, true), (true, Joint::Whole, true, false));
-    assert_eq!(of(Form::Fixed, false), of(Form::Paper, true));
-    assert_eq!(of(Form::Fixed, true), (false, Joint::None, false, true));
+    assert_eq!(
+        of(Variant::Paper, Scale::Small),
+        (true, Joint::Cosine, false, false)
+    );
+    assert_eq!(
+        of(Variant::Reference, Scale::Small),
+        (true, Joint::Whole, true, false)
+    );
+    assert_eq!(
+        of(Variant::Fixed, Scale::Published),
+        of(Variant::Paper, Scale::Small)
+    );
+    assert_eq!(
+        of(Variant::Fixed, Scale::Small),
+        (false, Joint::None, false, true)
+    );
     let model = pipeline("sd1");
     let with = |joint: &str, unconditional: bool, scale: f64| {
         let numbers = json!({"shift": true, "joint": joint, "unconditional": unconditional, "span": false, "centre": 0.5, "scale": scale});

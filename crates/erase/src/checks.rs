@@ -1,84 +1,45 @@
-//! Whether a method's options are in their ranges.
+//! Whether a method's options fit together and to its job.
 
-use scumble_diffusion::Sampler;
+use scumble_diffusion::{Sampler, options::unfit};
 
 use crate::{
     error::{Error, Result},
     job::Job,
 };
 
-/// Checks counts, each 1 to a million.
+/// Checks that what is kept with a weight has examples in a step.
 ///
 /// # Errors
-/// If one is not; the error names it.
-pub fn counts(named: &[(&str, usize)]) -> Result<()> {
-    match named
-        .iter()
-        .find(|(_, value)| !(1..=1_000_000).contains(value))
-    {
-        Some((name, value)) => Err(Error::input(format!(
-            "{name} is {value}, expected 1 to 1000000"
-        ))),
-        None => Ok(()),
+/// If it has none.
+pub fn retained(retain: f64, batch: usize) -> Result<()> {
+    if retain > 0.0 && batch == 0 {
+        let expected = "at least 1 where retain is not 0";
+        return Err(unfit("retain_batch", batch, expected).into());
     }
+    Ok(())
 }
 
-/// Checks numbers that have to be finite and above 0.
+/// Checks that the user's pictures, which show one concept, are given for one.
 ///
 /// # Errors
-/// If one is not; the error names it.
-pub fn above_zero(named: &[(&str, f64)]) -> Result<()> {
-    match named
-        .iter()
-        .find(|(_, value)| !(value.is_finite() && *value > 0.0))
-    {
-        Some((name, value)) => Err(Error::input(format!(
-            "{name} is {value}, expected a finite number above 0"
-        ))),
-        None => Ok(()),
+/// If they are not.
+pub fn pictures_of_one(job: &Job<'_>) -> Result<()> {
+    if job.pictures.is_some() && job.concepts.len() > 1 {
+        return Err(Error::input(format!(
+            "the pictures show one concept, {} were given",
+            job.concepts.len()
+        ))
+        .with_hint("erase one at a time, or let the model draw the pictures"));
     }
+    Ok(())
 }
 
-/// Checks weights: finite and not below 0.
+/// Checks the name of a sampler, and that it is one that reads a share of fresh noise.
 ///
 /// # Errors
-/// If one is not; the error names it.
-pub fn weights(named: &[(&str, f64)]) -> Result<()> {
-    match named
-        .iter()
-        .find(|(_, value)| !(value.is_finite() && *value >= 0.0))
-    {
-        Some((name, value)) => Err(Error::input(format!(
-            "{name} is {value}, expected a finite number of at least 0"
-        ))),
-        None => Ok(()),
-    }
-}
-
-/// Checks numbers that only have to be finite.
-///
-/// # Errors
-/// If one is not; the error names it.
-pub fn finite(named: &[(&str, f64)]) -> Result<()> {
-    match named.iter().find(|(_, value)| !value.is_finite()) {
-        Some((name, value)) => Err(Error::input(format!(
-            "{name} is {value}, expected a finite number"
-        ))),
-        None => Ok(()),
-    }
-}
-
-/// Checks the name of a sampler, and DDIM's share of fresh noise, 0 to 1.
-///
-/// # Errors
-/// If there is no such sampler, or the share is none or another sampler's.
+/// If there is no such sampler, or the share is another sampler's.
 pub fn sampling(sampler: &str, eta: f64) -> Result<()> {
     let sampler: Sampler = sampler.parse()?;
-    if !(0.0..=1.0).contains(&eta) {
-        return Err(Error::input(format!(
-            "sampling_eta is {eta}, expected 0 to 1"
-        )));
-    }
     if eta > 0.0 && sampler != Sampler::Ddim {
         return Err(Error::input(format!(
             "sampling_eta is {eta}, and {sampler} does not read it"

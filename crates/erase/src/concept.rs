@@ -59,6 +59,13 @@ impl ConceptPrompt {
         self.anchor.clone().unwrap_or_default()
     }
 
+    /// Whether the anchor is a part of the prompt, as the bare object is of one in a style.
+    pub fn holds_its_anchor(&self) -> bool {
+        self.anchor
+            .as_deref()
+            .is_some_and(|anchor| self.erase.contains(anchor))
+    }
+
     /// What differs from [`asks`](Self::asks) in the concept alone: the anchor, or what is left of
     /// the caption without it.
     pub fn without(&self) -> String {

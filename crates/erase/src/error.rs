@@ -6,22 +6,9 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// What is wrong, and where.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A problem with a network or its files.
+    /// A problem with the model, its files, or what was asked of it.
     #[error(transparent)]
-    Nn(#[from] scumble_nn::Error),
-
-    /// A problem with sampling.
-    #[error(transparent)]
-    Diffusion(#[from] scumble_diffusion::Error),
-
-    /// A request that cannot be met.
-    #[error("{problem}")]
-    Input {
-        /// What was expected and what was found.
-        problem: String,
-        /// What to try instead.
-        hint: Option<String>,
-    },
+    Model(#[from] scumble_nn::Error),
 
     /// Training left the finite numbers; what was stored before stays as it is.
     #[error("training diverged at step {step}, the loss is {loss}")]
@@ -40,27 +27,22 @@ pub enum Error {
 impl Error {
     /// A problem with what the user asked for.
     pub fn input(problem: impl Into<String>) -> Self {
-        Self::Input {
-            problem: problem.into(),
-            hint: None,
-        }
+        scumble_nn::Error::input(problem).into()
     }
 
     /// The same error with something to try instead.
     #[must_use]
-    pub fn with_hint(mut self, text: impl Into<String>) -> Self {
-        if let Self::Input { hint, .. } = &mut self {
-            *hint = Some(text.into());
+    pub fn with_hint(self, text: impl Into<String>) -> Self {
+        match self {
+            Self::Model(error) => error.with_hint(text).into(),
+            other => other,
         }
-        self
     }
 
     /// What to try instead, to be printed as `hint: ...` after the error.
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Self::Nn(error) => error.hint(),
-            Self::Diffusion(error) => error.hint(),
-            Self::Input { hint, .. } => hint.as_deref(),
+            Self::Model(error) => error.hint(),
             Self::Diverged { .. } => Some("a smaller --lr keeps it finite"),
             Self::Interrupted => Some("the same command continues from here"),
         }

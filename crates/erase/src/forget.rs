@@ -4,12 +4,16 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
-use scumble_diffusion::Pipeline;
+use scumble_diffusion::{
+    Pipeline, options,
+    options::{FINITE, SHARE, WEIGHT, unfit, whole},
+};
 use scumble_families as families;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{
+    checks,
     concept::{Concept, ConceptPrompt},
     error::{Error, Result},
     gradients::{self, Gradients, plus},
@@ -21,33 +25,35 @@ use crate::{
     train::{Train, train_several},
 };
 
-/// The options that such methods share.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Sets {
-    /// Pictures of what is to be forgotten, over all prompts of a concept, for each concept.
-    pub pictures: usize,
-    /// Pictures of what is to stay.
-    pub retain_pictures: usize,
-    /// DDIM steps of these pictures.
-    pub sampling_steps: usize,
-    /// Guidance of these pictures.
-    pub guidance: f64,
-    /// `instead`, `nearest` or `random`: the prompt that stands in for one of the concept.
-    pub relabel: Relabel,
-    /// `current`, `frozen` or `noise`: what the concept's prompts are pulled to.
-    pub target: Pull,
-    /// How far past that, away from what the frozen model predicts for the concept's prompt; only
-    /// with `frozen`.
-    pub past: f64,
-    /// What captions to keep are pulled to: `frozen` or `noise`.
-    pub retain_target: Pull,
-    /// The share of examples to keep whose caption is left out: guidance asks the empty prompt at
-    /// every step.
-    pub dropout: f64,
-    /// Examples to forget in a step.
-    pub batch: usize,
-    /// Examples to keep in a step.
-    pub retain_batch: usize,
+options! {
+    /// The options that such methods share.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Sets {
+        /// Pictures of what is to be forgotten, over all prompts of a concept, for each concept.
+        pub pictures: usize where whole(1, MOST),
+        /// Pictures of what is to stay.
+        pub retain_pictures: usize where whole(1, MOST),
+        /// DDIM steps of these pictures.
+        pub sampling_steps: usize where whole(1, MOST),
+        /// Guidance of these pictures.
+        pub guidance: f64 where FINITE,
+        /// `instead`, `nearest` or `random`: the prompt that stands in for one of the concept.
+        pub relabel: Relabel,
+        /// `current`, `frozen` or `noise`: what the concept's prompts are pulled to.
+        pub target: Pull,
+        /// How far past that, away from what the frozen model predicts for the concept's prompt;
+        /// only with `frozen`.
+        pub past: f64 where WEIGHT,
+        /// What captions to keep are pulled to: `frozen` or `noise`.
+        pub retain_target: Pull,
+        /// The share of examples to keep whose caption is left out: guidance asks the empty prompt
+        /// at every step.
+        pub dropout: f64 where SHARE,
+        /// Examples to forget in a step.
+        pub batch: usize where whole(1, MOST),
+        /// Examples to keep in a step.
+        pub retain_batch: usize where whole(1, MOST),
+    }
 }
 
 /// Which prompt stands in for one of the concept.
@@ -80,10 +86,25 @@ pub enum Pull {
 const MOST: usize = 100_000;
 
 impl Sets {
+    /// What most papers and their code have in common.
+    pub const PUBLISHED: Self = Self {
+        pictures: 800,
+        retain_pictures: 800,
+        sampling_steps: 50,
+        guidance: 7.5,
+        relabel: Relabel::Instead,
+        target: Pull::Current,
+        past: 0.0,
+        retain_target: Pull::Noise,
+        dropout: 0.0,
+        batch: 16,
+        retain_batch: 16,
+    };
+
     /// What works at the miniature's size: few pictures drawn in few steps, and the frozen model's
     /// own predictions, which have no noise in them, on both sides. Concepts with anchors, such as
     /// styles, are taken past them: bare objects are drawn in every style now and then.
-    pub fn miniature(concepts: &[Concept]) -> Self {
+    pub fn small(concepts: &[Concept]) -> Self {
         let anchored = concepts
             .iter()
             .any(|c| c.prompts.iter().any(|p| p.anchor.is_some()));
@@ -102,49 +123,20 @@ impl Sets {
         }
     }
 
-    /// Whether all values are possible.
+    /// Whether they fit together.
     ///
     /// # Errors
-    /// If one is not; the error names it.
-    pub fn check(&self) -> Result<()> {
-        for (name, value) in [
-            ("pictures", self.pictures),
-            ("retain_pictures", self.retain_pictures),
-            ("sampling_steps", self.sampling_steps),
-            ("batch", self.batch),
-            ("retain_batch", self.retain_batch),
-        ] {
-            if value == 0 || value > MOST {
-                return Err(Error::input(format!(
-                    "{name} is {value}, expected 1 to {MOST}"
-                )));
-            }
-        }
-        if !self.guidance.is_finite() {
-            return Err(Error::input(format!(
-                "guidance is {}, expected a finite number",
-                self.guidance
-            )));
-        }
-        check_numbers(&[("past", self.past, 0.0)])?;
+    /// If two do not; the error names them.
+    pub fn fit_together(&self) -> Result<()> {
         if self.past > 0.0 && self.target != Pull::Frozen {
-            return Err(Error::input(format!(
-                "past is {}, expected 0 where target is not `frozen`",
-                self.past
-            ))
-            .with_hint("away from what moves along there is no bound"));
-        }
-        if !(0.0..=1.0).contains(&self.dropout) {
-            return Err(Error::input(format!(
-                "dropout is {}, expected 0 to 1",
-                self.dropout
-            )));
+            return Err(unfit("past", self.past, "0 where target is not `frozen`")
+                .with_hint("away from what moves along there is no bound")
+                .into());
         }
         if self.retain_target == Pull::Current {
-            return Err(
-                Error::input("retain_target is `current`, expected `noise` or `frozen`")
-                    .with_hint("what is pulled to itself stays wherever it goes"),
-            );
+            return Err(unfit("retain_target", "`current`", "`noise` or `frozen`")
+                .with_hint("what is pulled to itself stays wherever it goes")
+                .into());
         }
         Ok(())
     }
@@ -195,15 +187,9 @@ impl Set {
         let given = if surrogates {
             None
         } else {
+            checks::pictures_of_one(job)?;
             pictures::given(job)
         };
-        if given.is_some() && job.concepts.len() > 1 {
-            return Err(Error::input(format!(
-                "the pictures show one concept, {} were given",
-                job.concepts.len()
-            ))
-            .with_hint("erase one at a time, or let the model draw the pictures"));
-        }
         let (mut prompts, mut labels) = (Vec::new(), Vec::new());
         for concept in job.concepts {
             let count = given
@@ -429,42 +415,6 @@ fn denoising_gradient(
         Ok(gradient)
     } else {
         Err(Error::input("the frozen model's own error is not finite"))
-    }
-}
-
-/// An error unless each is a finite number of at least its least.
-///
-/// # Errors
-/// If one is not; the error names it.
-pub fn check_numbers(numbers: &[(&str, f64, f64)]) -> Result<()> {
-    for &(name, value, least) in numbers {
-        if !value.is_finite() || value < least {
-            let from = match least {
-                _ if least == f64::MIN_POSITIVE => " above 0".to_owned(),
-                _ if least == f64::MIN => String::new(),
-                _ => format!(" of at least {least}"),
-            };
-            return Err(Error::input(format!(
-                "{name} is {value}, expected a finite number{from}"
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// An error unless each is a count of at least 1.
-///
-/// # Errors
-/// If one is not; the error names it.
-pub fn check_counts(counts: &[(&str, usize)]) -> Result<()> {
-    match counts
-        .iter()
-        .find(|(_, value)| *value == 0 || *value > 1_000_000)
-    {
-        Some((name, value)) => Err(Error::input(format!(
-            "{name} is {value}, expected 1 to 1000000"
-        ))),
-        None => Ok(()),
     }
 }
 

@@ -1,7 +1,10 @@
 //! Guards as erasures: an edit that changes no tensor but says what keeps a model from a concept
 //! while it draws.
 
-use scumble_diffusion::guards::{self, Form, Guard};
+use scumble_diffusion::{
+    Scale,
+    guards::{self, Guard},
+};
 
 use crate::{
     concept::Concept,
@@ -50,14 +53,9 @@ pub fn guard(
     id: &str,
     concepts: &[Concept],
     variant: Variant,
-    small: bool,
+    scale: Scale,
     options: &serde_json::Map<String, serde_json::Value>,
 ) -> Result<Guard> {
-    let form = match variant {
-        Variant::Paper => Form::Paper,
-        Variant::Reference => Form::Reference,
-        Variant::Fixed => Form::Fixed,
-    };
     let said = if id == guards::a_star::KNOWN.id {
         words
     } else {
@@ -66,16 +64,16 @@ pub fn guard(
     Ok(Guard::new(
         id,
         concepts.iter().flat_map(said).collect(),
-        form,
-        small,
+        variant,
+        scale,
         options,
     )?)
 }
 
 fn edit(id: &str, job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let guard = guard(id, job.concepts, variant, job.miniature, &job.options)?;
+    let guard = guard(id, job.concepts, variant, job.profile.scale, &job.options)?;
     guards::check(std::slice::from_ref(&guard)).map_err(Error::from)?;
-    let mut about = job.about(&guard.id, guard.options().into());
+    let mut about = job.about(&guard.id, &guard.options())?;
     about.guard = Some(guard);
     Ok(Edit {
         about,

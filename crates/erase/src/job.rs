@@ -3,16 +3,20 @@
 use std::ops::ControlFlow;
 
 use burn::tensor::Tensor;
-use scumble_diffusion::Pipeline;
+use scumble_diffusion::{
+    Pipeline, Variant,
+    options::{Kind, Options, Presets},
+};
 use scumble_nn::files::Tensors;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use crate::{
     captions::Captions,
-    concept::Concept,
+    concept::{Concept, ConceptPrompt},
     edit::About,
     error::{Error, Result},
+    profile::Profile,
     train::flow,
 };
 
@@ -83,9 +87,8 @@ pub struct Job<'a> {
     pub base_hash: &'a str,
     /// The family of that checkpoint, such as `stable-diffusion-v1`.
     pub family: &'a str,
-    /// Whether the model is as small as the built-in miniature, for which published settings do
-    /// nothing.
-    pub miniature: bool,
+    /// What kind of checkpoint it is.
+    pub profile: Profile,
     /// What to erase.
     pub concepts: &'a [Concept],
     /// What the user wants kept; empty for a method that does not preserve.
@@ -112,20 +115,44 @@ pub struct Job<'a> {
 
 impl Job<'_> {
     /// What an edit made by this job says about itself.
-    pub fn about(&self, method: &str, options: Value) -> About {
-        About {
+    ///
+    /// # Errors
+    /// If the options cannot be recorded.
+    pub fn about<T: Serialize>(&self, method: &str, options: &T) -> Result<About> {
+        Ok(About {
             format: 1,
             method: method.into(),
             concepts: self.concepts.iter().map(|c| c.name.clone()).collect(),
             base: self.base.into(),
             base_hash: self.base_hash.into(),
             family: self.family.into(),
-            options,
+            options: recorded(options)?,
             seed: self.seed,
             version: env!("CARGO_PKG_VERSION").into(),
             gate: None,
             guard: None,
+        })
+    }
+
+    /// The prompts of all concepts.
+    ///
+    /// # Errors
+    /// If there are none.
+    pub fn prompts(&self) -> Result<Vec<ConceptPrompt>> {
+        let prompts: Vec<ConceptPrompt> = self
+            .concepts
+            .iter()
+            .flat_map(|c| c.prompts.clone())
+            .collect();
+        if prompts.is_empty() {
+            return Err(Error::input("there is no concept to erase"));
         }
+        Ok(prompts)
+    }
+
+    /// How many prompts the concepts have, together.
+    pub fn prompt_count(&self) -> usize {
+        self.concepts.iter().map(|c| c.prompts.len()).sum()
     }
 
     /// Tells the listener something.
@@ -141,11 +168,7 @@ impl Job<'_> {
     ///
     /// # Errors
     /// If it is none of the possible ones; the error names it and lists them.
-    pub fn preset<T: DeserializeOwned + serde::Serialize>(
-        &self,
-        key: &str,
-        default: T,
-    ) -> Result<T> {
+    pub fn preset<T: DeserializeOwned + Serialize>(&self, key: &str, default: T) -> Result<T> {
         match self.options.get(key) {
             None => Ok(default),
             Some(value) => serde_json::from_value(value.clone())
@@ -153,20 +176,41 @@ impl Job<'_> {
         }
     }
 
-    /// The method's options over its defaults.
+    /// The method's options: what the user set over the presets for a variant and this job's model.
     ///
     /// # Errors
-    /// If an option is unknown or has an impossible value; the error names it and lists the known ones.
-    pub fn options<T: DeserializeOwned + serde::Serialize>(&self, defaults: &T) -> Result<T> {
-        over_defaults(&self.options, defaults, "method")
+    /// If an option is unknown, has an impossible value, or a number is out of its range; the error
+    /// names it and lists the known ones.
+    pub fn options<T: Options>(
+        &self,
+        presets: impl FnOnce(&Self) -> Result<Presets<T>>,
+        variant: Variant,
+    ) -> Result<T> {
+        let defaults = presets(self)?.of(variant, self.profile.scale);
+        over_defaults(&self.options, &defaults, "method")
     }
+
+    /// Whether the user set one option and not the other, which then follows it.
+    pub fn set_alone(&self, one: &str, other: &str) -> bool {
+        self.options.contains_key(one) && !self.options.contains_key(other)
+    }
+}
+
+/// Options as named values.
+///
+/// # Errors
+/// If they cannot be written as such.
+pub fn recorded<T: Serialize>(options: &T) -> Result<Value> {
+    serde_json::to_value(options)
+        .map_err(|e| Error::input(format!("cannot record the options: {e}")))
 }
 
 /// What the user set over the defaults of `what`, such as a method.
 ///
 /// # Errors
-/// If an option is unknown or has an impossible value; the error names it and lists the known ones.
-pub fn over_defaults<T: DeserializeOwned + serde::Serialize>(
+/// If an option is unknown, has an impossible value, or a number is out of its range; the error
+/// names it and lists the known ones.
+pub fn over_defaults<T: Options>(
     options: &Map<String, Value>,
     defaults: &T,
     what: &str,
@@ -202,7 +246,9 @@ pub fn over_defaults<T: DeserializeOwned + serde::Serialize>(
             return Err(unfit(key, value, &Ok(default), &error));
         }
     }
-    serde_json::from_value(Value::Object(all)).map_err(broken)
+    let options: T = serde_json::from_value(Value::Object(all)).map_err(broken)?;
+    options.check(defaults)?;
+    Ok(options)
 }
 
 /// What is wrong with the value of an option, what it should be, and what it is by default.
@@ -213,59 +259,68 @@ fn unfit(
     error: &serde_json::Error,
 ) -> Error {
     let default = default.as_ref().unwrap_or(&Value::Null);
-    // What serde expects of an object is said by its fields.
-    let expected =
-        kind(default).map_or_else(|| error.to_string(), |kind| format!("expected {kind}"));
     let text = error.to_string();
-    let expected = match text
-        .split_once("expected one of ")
-        .or_else(|| text.split_once(", expected `"))
-    {
-        Some(_) => text[text.find("expected").unwrap_or(0)..].to_owned(),
-        None => expected,
+    let names = text
+        .find("expected one of ")
+        .or_else(|| text.find(", expected `").map(|at| at + 2));
+    let expected = match names {
+        Some(at) => text[at..].to_owned(),
+        // What serde expects of an object is said by its fields.
+        None => kind(default).map_or(text, |kind| format!("expected {}", kind.plainly())),
     };
     Error::input(format!("the option {key} is {value}, {expected}"))
         .with_hint(format!("its default is {default}"))
 }
 
-/// What a value has to be, in words, as far as its default tells.
-pub fn kind(default: &Value) -> Option<&'static str> {
+/// What a value has to be, as far as its default tells.
+fn kind(default: &Value) -> Option<Kind> {
     match default {
-        Value::Bool(_) => Some("true or false"),
-        Value::Number(number) if number.is_f64() => Some("a number"),
-        Value::Number(_) => Some("a whole number, 0 or more"),
-        Value::Array(_) => Some("a list, such as [\"a\", \"b\"]"),
+        Value::Bool(_) => Some(Kind::Flag),
+        Value::Number(number) if number.is_f64() => Some(Kind::Number),
+        Value::Number(_) => Some(Kind::Whole),
+        Value::Array(_) => Some(Kind::List),
         _ => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use scumble_diffusion::options::{COUNT, WEIGHT};
     use serde::{Deserialize, Serialize};
 
     use super::*;
 
-    #[derive(Debug, Serialize, Deserialize)]
+    #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
     #[serde(rename_all = "lowercase")]
-    enum Rows {
+    pub(super) enum Rows {
         Tail,
         Last,
         All,
     }
 
-    #[derive(Debug, Serialize, Deserialize)]
-    struct Options {
-        lambda: f64,
-        iterations: usize,
-        keys: bool,
-        words: Vec<String>,
-        rows: Rows,
-        name: String,
-        start: Start,
+    scumble_diffusion::options! {
+        /// Of every kind one.
+        #[derive(Clone, Debug, Serialize, Deserialize)]
+        pub struct Options {
+            /// Weight.
+            pub lambda: f64 where WEIGHT,
+            /// Steps.
+            pub iterations: usize where COUNT,
+            /// Whether keys move.
+            pub keys: bool,
+            /// Words.
+            pub words: Vec<String>,
+            /// Rows.
+            pub rows: Rows,
+            /// A name.
+            pub name: String,
+            /// Options of another.
+            pub start: Start,
+        }
     }
 
-    #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    struct Start {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub(super) struct Start {
         eta: f64,
         captions: bool,
     }
@@ -338,6 +393,18 @@ mod tests {
                 "\"tail\"",
             ),
             ("name", Value::from(3), "the option name is 3, ", "\"x\""),
+            (
+                "lambda",
+                Value::from(-0.5),
+                "the option lambda is -0.5, expected a finite number, 0 or more",
+                "0.5",
+            ),
+            (
+                "iterations",
+                Value::from(0),
+                "the option iterations is 0, expected 1 to 1000000",
+                "7",
+            ),
         ] {
             let options = Map::from_iter([(key.to_owned(), value)]);
             let error = over_defaults(&options, &defaults, "method").unwrap_err();

@@ -10,14 +10,21 @@
 //! The published prompts are 200 captions by a language model; a user's own are the option
 //! `prompts`. Without any, a bare name is put into compiled-in sentences.
 
+use scumble_diffusion::{
+    options,
+    options::{COUNT, FINITE},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    anchors::Pair,
+    anchors::{self, Anchors, Pair},
+    augment::Augment,
     captions::telling,
     closed_form,
     concept::Concept,
     error::{Error, Result},
+    job::Job,
+    pictures::Drawing,
 };
 
 /// What kind of thing a concept is.
@@ -81,6 +88,66 @@ impl Kind {
             }
             Self::Memorized => vec![concept.to_owned()],
         })
+    }
+}
+
+options! {
+    /// Which prompts of an anchor stand beside which of the concept, and how their pictures are
+    /// drawn.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Rewording {
+        /// `object`, `style`, `content` or `memorized`: how prompts of the anchor are reworded.
+        pub kind: Kind,
+        /// Prompts of the anchor; none for the concept's own, or for compiled-in sentences.
+        pub prompts: Vec<String>,
+        /// How many compiled-in sentences a bare name is put into.
+        pub templates: usize,
+        /// `none`, `flip` or `resize`: what is done to a picture before every use.
+        pub augment: Augment,
+        /// Pictures of anchors; at least one for every prompt.
+        pub pictures: usize where COUNT,
+        /// The sampler of these pictures.
+        pub sampler: String,
+        /// Its steps.
+        pub sampling_steps: usize where COUNT,
+        /// Guidance of these pictures.
+        pub guidance: f64 where FINITE,
+    }
+}
+
+impl Rewording {
+    /// The pairs of prompts.
+    ///
+    /// # Errors
+    /// If a prompt cannot be reworded, or there are none.
+    pub fn pairs(&self, job: &Job<'_>) -> Result<Vec<Pair>> {
+        let pairs = pairs(job.concepts, self.kind, &self.prompts, self.templates)?;
+        if pairs.is_empty() {
+            return Err(Error::input("there is no concept to erase"));
+        }
+        Ok(pairs)
+    }
+
+    /// How pictures are drawn, with a share of fresh noise.
+    ///
+    /// # Errors
+    /// If there is no such sampler.
+    pub fn drawing(&self, noise: f64) -> Result<Drawing> {
+        Ok(Drawing {
+            sampler: self.sampler.parse()?,
+            noise,
+            ..Drawing::new(self.sampling_steps, self.guidance)
+        })
+    }
+
+    /// The anchors' pictures: the same for all methods that draw them alike.
+    ///
+    /// # Errors
+    /// If the model cannot sample, or the caller interrupts.
+    pub fn anchors(&self, job: &mut Job<'_>, pairs: &[Pair], drawing: Drawing) -> Result<Anchors> {
+        let of = anchors::shown(job.seed);
+        let anchors = Anchors::drawn(job, pairs, self.pictures, drawing, of)?;
+        Ok(anchors.augmented(self.augment))
     }
 }
 

@@ -21,7 +21,10 @@
 //! (published: towards nothing, `r` empty).
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{Conditioning, Pipeline, Timestep};
+use scumble_diffusion::{
+    Conditioning, Pipeline, Timestep, options,
+    options::{ABOVE_ZERO, COUNT, SHARE_ABOVE_ZERO, WEIGHT, unfit},
+};
 use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
@@ -40,89 +43,56 @@ use crate::{
     turns,
 };
 
-/// The options of steering.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Steering {
-    /// Training steps.
-    pub iterations: usize,
-    /// AdamW's step size.
-    pub lr: f64,
-    /// Whether gradients add up over the whole run, as in the published code, which never zeroes
-    /// them.
-    pub accumulate: bool,
-    /// Whether it falls to 0.
-    pub lr_schedule: LrSchedule,
-    /// Examples of the concept in a step.
-    pub batch: usize,
-    /// Trajectories of each of the concept's prompts.
-    pub trajectories: usize,
-    /// The sentence that a bare name, or a synonym of one, is put into, at `{}`.
-    pub sentence: String,
-    /// DDIM steps of a trajectory.
-    pub sampling_steps: usize,
-    /// Guidance on the trajectories.
-    pub start_guidance: f64,
-    /// The share of a trajectory, from its noisy end, that is steered.
-    pub early: f64,
-    /// How far predictions are told apart: `g`.
-    pub contrast: f64,
-    /// By how much the safe one has to be nearer.
-    pub margin: f64,
-    /// Weight of what is kept.
-    pub keep: f64,
-    /// Examples to keep in a step.
-    pub keep_batch: usize,
-    /// Trajectories to keep.
-    pub keep_trajectories: usize,
-    /// Whether these follow captions to keep, half of the time, or always the empty prompt as
-    /// published.
-    pub keep_captions: bool,
+options! {
+    /// The options of steering.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Steering {
+        /// Training steps.
+        pub iterations: usize where COUNT,
+        /// AdamW's step size.
+        pub lr: f64 where ABOVE_ZERO,
+        /// Whether gradients add up over the whole run, as in the published code, which never
+        /// zeroes them.
+        pub accumulate: bool,
+        /// Whether it falls to 0.
+        pub lr_schedule: LrSchedule,
+        /// Examples of the concept in a step.
+        pub batch: usize where COUNT,
+        /// Trajectories of each of the concept's prompts.
+        pub trajectories: usize where COUNT,
+        /// The sentence that a bare name, or a synonym of one, is put into, at `{}`.
+        pub sentence: String,
+        /// DDIM steps of a trajectory.
+        pub sampling_steps: usize where COUNT,
+        /// Guidance on the trajectories.
+        pub start_guidance: f64 where WEIGHT,
+        /// The share of a trajectory, from its noisy end, that is steered.
+        pub early: f64 where SHARE_ABOVE_ZERO,
+        /// How far predictions are told apart: `g`.
+        pub contrast: f64 where WEIGHT,
+        /// By how much the safe one has to be nearer.
+        pub margin: f64 where WEIGHT,
+        /// Weight of what is kept.
+        pub keep: f64 where WEIGHT,
+        /// Examples to keep in a step.
+        pub keep_batch: usize where COUNT,
+        /// Trajectories to keep.
+        pub keep_trajectories: usize where COUNT,
+        /// Whether these follow captions to keep, half of the time, or always the empty prompt as
+        /// published.
+        pub keep_captions: bool,
+    }
 }
 
 impl Steering {
-    /// An error that names an option which is impossible.
+    /// Whether the sentence has a place for the concept.
     ///
     /// # Errors
-    /// If there is one.
-    pub fn check(&self) -> Result<()> {
-        for (name, value) in [
-            ("iterations", self.iterations),
-            ("batch", self.batch),
-            ("trajectories", self.trajectories),
-            ("sampling_steps", self.sampling_steps),
-            ("keep_batch", self.keep_batch),
-            ("keep_trajectories", self.keep_trajectories),
-        ] {
-            if value == 0 || value > 1_000_000 {
-                return Err(Error::input(format!(
-                    "{name} is {value}, expected 1 to 1000000"
-                )));
-            }
-        }
-        for (name, value, least) in [
-            ("lr", self.lr, f64::MIN_POSITIVE),
-            ("start_guidance", self.start_guidance, 0.0),
-            ("contrast", self.contrast, 0.0),
-            ("margin", self.margin, 0.0),
-            ("keep", self.keep, 0.0),
-        ] {
-            if !value.is_finite() || value < least {
-                return Err(Error::input(format!(
-                    "{name} is {value}, expected a finite number of at least {least}"
-                )));
-            }
-        }
+    /// If it has none.
+    pub fn fit_together(&self) -> Result<()> {
         if !self.sentence.contains("{}") {
-            return Err(Error::input(format!(
-                "sentence is `{}`, expected one with {{}} in the concept's place",
-                self.sentence
-            )));
-        }
-        if !(self.early > 0.0 && self.early <= 1.0) {
-            return Err(Error::input(format!(
-                "early is {}, expected more than 0 and at most 1",
-                self.early
-            )));
+            let sentence = format!("`{}`", self.sentence);
+            return Err(unfit("sentence", sentence, "one with {} in the concept's place").into());
         }
         Ok(())
     }

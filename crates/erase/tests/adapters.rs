@@ -628,7 +628,8 @@ fn impossible_options_are_named() {
     ] {
         let error = run.erase().unwrap_err();
         assert!(
-            matches!(error, Error::Input { .. }) && error.to_string().contains(name),
+            matches!(error, Error::Model(scumble_nn::Error::Input { .. }))
+                && error.to_string().contains(name),
             "{name}: {error}"
         );
     }

@@ -436,7 +436,7 @@ fn impossible_options_are_refused_by_name() {
             .listened(&mut |event| panic!("{method} {key} {value}: {event:?}"))
             .unwrap_err();
         assert!(
-            matches!(error, Error::Input { .. }),
+            matches!(error, Error::Model(scumble_nn::Error::Input { .. })),
             "{method} {key} {value}: {error:?}"
         );
     }

@@ -10,7 +10,7 @@ use burn::tensor::Tensor;
 use common::{Memory, host, pipeline};
 use scumble_diffusion::Pipeline;
 use scumble_erase::{
-    Captions, Error, Event, Job, Result,
+    Captions, Error, Event, Job, Profile, Result,
     bank::{Bank, Path, Sampling},
     drift,
 };
@@ -46,7 +46,7 @@ fn record(
         base: "tiny",
         base_hash: "hash of tiny",
         family: "stable-diffusion-custom",
-        miniature: false,
+        profile: Profile::SD,
         concepts: &[],
         preserve: &[],
         captions: &captions,

@@ -4,11 +4,13 @@
 
 mod common;
 
-use common::pipeline;
+use common::{Run, concept, pipeline};
+use scumble_diffusion::options::Kind;
 use scumble_erase::{
     catalogue::{self, Setting},
     methods::{self, ALL},
 };
+use serde_json::json;
 
 fn of<'a>(settings: &'a [Setting], key: &str) -> &'a Setting {
     settings
@@ -65,6 +67,62 @@ fn ranges_are_those_of_the_methods_own_checks() {
         of(&esd, "iterations").defaults[..3],
         [1000, 200, 200].map(serde_json::Value::from)
     );
+}
+
+#[test]
+fn a_number_outside_its_range_is_refused_by_every_method() {
+    let model = pipeline("odd");
+    let concepts = || vec![concept("a dog", None, None)];
+    let mut tried = 0;
+    for method in ALL {
+        for option in method.options() {
+            // No JSON holds a number that is not finite.
+            let outside = [
+                json!(0),
+                json!(-1.0),
+                json!(1.5),
+                json!(1_000_000_000_000_u64),
+            ]
+            .into_iter()
+            .filter(|value| value.is_u64() || option.kind != Kind::Whole)
+            .find(|value| {
+                let number = value.as_f64().unwrap();
+                option.range.is_some_and(|range| !range.contains(number))
+            });
+            let Some(value) = outside else {
+                continue;
+            };
+            let options = json!({ option.key: value });
+            let error = Run::of(method.id, &model, concepts(), options)
+                .erase()
+                .unwrap_err();
+            let said = format!(
+                "the option {} is {}, expected ",
+                option.key,
+                value.as_f64().unwrap()
+            );
+            assert!(
+                error.to_string() == format!("{said}{}", option.range.unwrap()),
+                "{}: {error}",
+                method.id
+            );
+            assert!(error.hint().is_some(), "{}: {error}", method.id);
+            tried += 1;
+        }
+    }
+    assert!(
+        tried > 150,
+        "{tried} options have a range that a number can be outside of"
+    );
+    let start = json!({"start": {"lambda": -1.0}});
+    let error = Run::of("rece", &model, concepts(), start)
+        .erase()
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the option lambda is -1, expected a finite number, 0 or more"
+    );
+    assert_eq!(error.hint(), Some("its default is 0.5"));
 }
 
 /// Whether two variants are one is read off their defaults.

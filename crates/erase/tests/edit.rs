@@ -222,11 +222,11 @@ fn a_strength_is_the_way_from_the_base_to_the_edit() {
     for strength in [f64::NAN, f64::INFINITY] {
         assert!(matches!(
             edit.apply_to(&loaded, strength),
-            Err(Error::Input { .. })
+            Err(Error::Model(scumble_nn::Error::Input { .. }))
         ));
         assert!(matches!(
             edit.apply(&base, strength),
-            Err(Error::Input { .. })
+            Err(Error::Model(scumble_nn::Error::Input { .. }))
         ));
     }
     // The first model, from before the base was changed, is as it was.
@@ -623,7 +623,7 @@ fn the_error_falls_with_the_rank_and_is_the_one_reported() {
     }
     assert!(matches!(
         edit.low_rank(&base, 0, 1.0),
-        Err(Error::Input { .. })
+        Err(Error::Model(scumble_nn::Error::Input { .. }))
     ));
 }
 

@@ -13,7 +13,7 @@ use burn::tensor::Tensor;
 use common::{Memory, Run, bits, concept, host, pipeline};
 use scumble_diffusion::Pipeline;
 use scumble_erase::{
-    Change, Concept, Edit, Error, Event, Trainable, Wording, World,
+    Change, Concept, Edit, Error, Event, Profile, Trainable, Wording, World,
     bank::{Bank, Path, Sampling},
     drift,
     job::Job,
@@ -449,7 +449,7 @@ fn impossible_options_are_refused_before_anything_is_computed() {
             .listened(&mut |event| panic!("{key} {value}: {event:?}"))
             .unwrap_err();
         assert!(
-            matches!(error, Error::Input { .. }),
+            matches!(error, Error::Model(scumble_nn::Error::Input { .. })),
             "{key} {value}: {error:?}"
         );
         assert!(run.store.groups().is_empty() && run.store.own.borrow().is_empty());
@@ -475,12 +475,12 @@ fn impossible_options_are_refused_before_anything_is_computed() {
     }
     assert!(matches!(
         Run::new(&model, vec![], options(json!({}))).erase(),
-        Err(Error::Input { .. })
+        Err(Error::Model(scumble_nn::Error::Input { .. }))
     ));
     // More steps than the model has timesteps.
     assert!(matches!(
         Run::new(&model, church(), options(json!({"sampling_steps": 1001}))).erase(),
-        Err(Error::Diffusion(_))
+        Err(Error::Model(_))
     ));
 }
 
@@ -537,7 +537,7 @@ fn bank(model: &Pipeline, paths: &[Path], store: &Memory) -> Bank {
         base: "tiny",
         base_hash: "hash of tiny",
         family: "",
-        miniature: false,
+        profile: Profile::SD,
         concepts: &[],
         preserve: &[],
         captions: &Default::default(),

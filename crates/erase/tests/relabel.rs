@@ -14,11 +14,11 @@ use burn::tensor::Tensor;
 use common::{Memory, Run, bits, concept, host, pipeline};
 use scumble_diffusion::Pipeline;
 use scumble_erase::{
-    Captions, Change, Edit, Error, Event, Trainable, Variant,
+    Captions, Change, Edit, Error, Event, Profile, Trainable, Variant,
     forget::{Pull, Relabel, Set, Sets},
     gradients::{self, Gradients, dot, plus},
     job::Job,
-    methods::{erasediff, sa, salun, scissorhands},
+    methods::{erasediff, named, sa, salun, scissorhands},
     passes,
     seeds::stream,
 };
@@ -97,7 +97,7 @@ fn with_concept<T>(
         base: "tiny",
         base_hash: "hash of tiny",
         family: "stable-diffusion-custom",
-        miniature: false,
+        profile: Profile::SD,
         concepts: &concepts,
         preserve: &[],
         captions: &captions,
@@ -118,7 +118,7 @@ fn sets() -> Sets {
         sampling_steps: 2,
         batch: 2,
         retain_batch: 2,
-        ..Sets::miniature(&[])
+        ..Sets::small(&[])
     }
 }
 
@@ -312,24 +312,10 @@ fn impossible_options_are_named() {
 fn every_variant_is_there_and_runs() {
     let model = pipeline("odd");
     for method in METHODS {
-        let defaults = |variant: Variant, miniature: bool| {
-            with_job(&model, &Memory::default(), |job| {
-                job.miniature = miniature;
-                let value = match method {
-                    "salun" => serde_json::to_value(salun::defaults(job, variant)),
-                    "erasediff" => serde_json::to_value(erasediff::defaults(job, variant)),
-                    "scissorhands" => serde_json::to_value(scissorhands::defaults(job, variant)),
-                    _ => serde_json::to_value(sa::defaults(job, variant)),
-                };
-                value.unwrap().to_string()
-            })
-        };
-        let all = [
-            defaults(Variant::Paper, true),
-            defaults(Variant::Reference, true),
-            defaults(Variant::Fixed, false),
-            defaults(Variant::Fixed, true),
-        ];
+        let all = with_job(&model, &Memory::default(), |job| {
+            let presets = named(method).unwrap().presets(job).unwrap();
+            presets.columns().map(|column| column.to_string())
+        });
         assert_eq!(
             all.iter().collect::<BTreeSet<_>>().len(),
             all.len(),
@@ -453,7 +439,7 @@ fn the_mask_is_the_most_salient_half() {
             .as_object()
             .unwrap()
             .clone();
-        job.options(&salun::defaults(job, Variant::Fixed)).unwrap()
+        job.options(salun::presets, Variant::Fixed).unwrap()
     });
     let (mask, sum) = with_job(&model, &store, |job| {
         let set = Set::of_concepts(job, &options.sets).unwrap();
@@ -576,9 +562,8 @@ fn scissors(model: &Pipeline, more: Value) -> (Gradients, Gradients, usize) {
     let store = Memory::default();
     with_job(model, &store, |job| {
         job.options = options("scissorhands", more).as_object().unwrap().clone();
-        let options: scissorhands::Options = job
-            .options(&scissorhands::defaults(job, Variant::Fixed))
-            .unwrap();
+        let options: scissorhands::Options =
+            job.options(scissorhands::presets, Variant::Fixed).unwrap();
         let trainable = Trainable::named(&options.train_method).unwrap();
         let set = Set::of_concepts(job, &options.sets).unwrap();
         let (trimmed, count) = scissorhands::trimmed(job, &options, trainable, &set).unwrap();
@@ -674,7 +659,7 @@ fn the_projection_holds_what_was_forgotten() {
 fn fisher(model: &Pipeline, store: &Memory, more: Value) -> (Gradients, Gradients) {
     with_job(model, store, |job| {
         job.options = options("sa", more).as_object().unwrap().clone();
-        let options: sa::Options = job.options(&sa::defaults(job, Variant::Fixed)).unwrap();
+        let options: sa::Options = job.options(sa::presets, Variant::Fixed).unwrap();
         let replayed = Set::to_keep(job, &options.sets).unwrap();
         let fisher = sa::fisher(job, &options, &replayed).unwrap();
         // By its definition: the squared sum over timesteps of one picture after the other.

@@ -14,7 +14,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use common::{Run, bits, concept, host, pipeline};
 use scumble_diffusion::Pipeline;
 use scumble_erase::{
-    Change, Concept, Edit, Error, Event, Trainable, Variant,
+    Change, Concept, Edit, Error, Event, Profile, Trainable, Variant,
     adam::{Adam, Moments},
     bank::{Bank, Examples, Path, Sampling},
     job::Job,
@@ -239,7 +239,13 @@ fn several_concepts_share_a_run() {
             concepts: vec![],
             ..run(method, &model, json!({}))
         };
-        assert!(matches!(none.erase(), Err(Error::Input { .. })), "{method}");
+        assert!(
+            matches!(
+                none.erase(),
+                Err(Error::Model(scumble_nn::Error::Input { .. }))
+            ),
+            "{method}"
+        );
     }
 }
 
@@ -271,7 +277,7 @@ fn impossible_options_are_refused_by_name() {
             .listened(&mut |event| panic!("{method} {key} {value}: {event:?}"))
             .unwrap_err();
         assert!(
-            matches!(error, Error::Input { .. }),
+            matches!(error, Error::Model(scumble_nn::Error::Input { .. })),
             "{method} {key} {value}: {error:?}"
         );
         assert!(!error.to_string().ends_with('.'), "{error}");
@@ -555,7 +561,7 @@ fn job<'a>(
         base: "tiny",
         base_hash: "hash of tiny",
         family: "",
-        miniature: false,
+        profile: Profile::SD,
         concepts: &run.concepts,
         preserve,
         captions: &run.captions,

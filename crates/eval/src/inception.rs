@@ -12,7 +12,7 @@ use scumble_diffusion::Picture;
 use scumble_nn::{FidInception, Weights, files::TensorFile};
 
 use crate::{
-    error::Result,
+    error::{Error, Result},
     resize::{pil_bicubic, torch_bilinear},
 };
 
@@ -78,12 +78,11 @@ impl Inception {
         if classes.is_some_and(|classes| classes != 1008)
             || tensors.keys().any(|name| name.starts_with("AuxLogits."))
         {
-            return Err(scumble_nn::Error::file(
+            return Err(Error::file(
                 path,
                 "expected FID's Inception with 1008 classes, found torchvision's",
             )
-            .with_hint("convert pytorch-fid's pt_inception-2015-12-05-6726825d.pth")
-            .into());
+            .with_hint("convert pytorch-fid's pt_inception-2015-12-05-6726825d.pth"));
         }
         // The classifier after the features, and how often batch norms were trained: no feature
         // depends on either.

@@ -52,9 +52,8 @@ impl Judge {
             config.image_size,
         )?;
         let file = source.tensors("model.safetensors")?;
-        let file = file.ok_or_else(|| {
-            scumble_nn::Error::file(source.path("model.safetensors"), "is missing")
-        })?;
+        let file =
+            file.ok_or_else(|| Error::file(source.path("model.safetensors"), "is missing"))?;
         let component = file.path.display().to_string();
         let weights = Weights::load(&component, &file.tensors, &Vit::manifest(&config), device)?;
         Ok(Self {

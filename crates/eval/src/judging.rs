@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use scumble_diffusion::{Noise, Request, Sampler};
-use scumble_erase::{Known, World};
+use scumble_erase::{Known, Profile, World};
 
 use crate::judges::Answer;
 
@@ -15,10 +15,10 @@ use crate::judges::Answer;
 pub const TARGETS: usize = 48;
 
 /// Denoising steps of the judged pictures.
-pub const STEPS: usize = 20;
+pub const STEPS: usize = Profile::MINIATURE.drawing.steps;
 
 /// Strength of classifier-free guidance of the judged pictures.
-pub const GUIDANCE_SCALE: f64 = 4.0;
+pub const GUIDANCE_SCALE: f64 = Profile::MINIATURE.drawing.guidance;
 
 /// What a judge is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

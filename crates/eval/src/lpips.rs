@@ -62,7 +62,7 @@ impl Lpips {
                         if known.bytes() == tensor.bytes() && known.shape() == tensor.shape() => {}
                     Some(_) => {
                         let problem = format!("`{name}` is there twice, with different numbers");
-                        return Err(scumble_nn::Error::file(file.path, problem).into());
+                        return Err(Error::file(file.path, problem));
                     }
                     None => {
                         all.insert(name, tensor);

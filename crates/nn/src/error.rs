@@ -1,8 +1,9 @@
-//! What can be wrong with a model's files, said so that a person can act on it.
+//! What can be wrong with a model's files or with what is asked of it, said so that a person can act
+//! on it. Every crate above that reads files or takes requests has this error.
 
 use std::path::PathBuf;
 
-/// The result of reading, building or writing a model.
+/// The result of reading, building, writing or using a model.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What is wrong, and where.
@@ -32,6 +33,8 @@ pub enum Error {
         key: String,
         /// What was expected and what was found.
         problem: String,
+        /// What to try instead.
+        hint: Option<String>,
     },
 
     /// The tensors of a component are not the ones its configuration asks for.
@@ -43,7 +46,7 @@ pub enum Error {
         problems: Vec<String>,
     },
 
-    /// Input that does not fit the model, such as an unknown token.
+    /// A request that cannot be met, such as an unknown token or more steps than a schedule has.
     #[error("{problem}")]
     Input {
         /// What was expected and what was found.
@@ -63,6 +66,20 @@ impl Error {
         }
     }
 
+    /// A problem with one key of a configuration.
+    pub fn config(
+        path: impl Into<PathBuf>,
+        key: impl Into<String>,
+        problem: impl Into<String>,
+    ) -> Self {
+        Self::Config {
+            path: path.into(),
+            key: key.into(),
+            problem: problem.into(),
+            hint: None,
+        }
+    }
+
     /// A problem with what the user asked for.
     pub fn input(problem: impl Into<String>) -> Self {
         Self::Input {
@@ -74,7 +91,9 @@ impl Error {
     /// The same error with something to try instead.
     #[must_use]
     pub fn with_hint(mut self, text: impl Into<String>) -> Self {
-        if let Self::File { hint, .. } | Self::Input { hint, .. } = &mut self {
+        if let Self::File { hint, .. } | Self::Config { hint, .. } | Self::Input { hint, .. } =
+            &mut self
+        {
             *hint = Some(text.into());
         }
         self
@@ -83,7 +102,9 @@ impl Error {
     /// What to try instead, to be printed as `hint: ...` after the error.
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Self::File { hint, .. } | Self::Input { hint, .. } => hint.as_deref(),
+            Self::File { hint, .. } | Self::Config { hint, .. } | Self::Input { hint, .. } => {
+                hint.as_deref()
+            }
             Self::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => {
                 Some("free some space and run the same command again")
             }

@@ -469,6 +469,7 @@ fn refused<T: std::fmt::Debug>(read: Result<T, Error>, key: &str) {
             path,
             key: found,
             problem,
+            ..
         }) => {
             assert_eq!(found, key, "{problem}");
             assert!(

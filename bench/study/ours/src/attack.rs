@@ -17,7 +17,7 @@ use std::{
 use anyhow::Result;
 use scumble_diffusion::TorchRng;
 use scumble_erase::{
-    Captions, Job, Store,
+    Captions, Job, Profile, Store,
     bank::{Bank, Path, Sampling},
     soft_token::{Attack, Gradient, Rule, Slots, Span, attack},
 };
@@ -154,7 +154,7 @@ fn recorded(pair: &Pair, prompts: &[String], seed: u64) -> Result<Bank> {
         base: "",
         base_hash: &pair.base_hash,
         family: "",
-        miniature: true,
+        profile: Profile::MINIATURE,
         concepts: &[],
         preserve: &[],
         captions: &Captions::default(),

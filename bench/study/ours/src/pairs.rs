@@ -20,7 +20,7 @@ use std::ops::ControlFlow;
 
 use anyhow::{Context, Result, bail};
 use burn::tensor::Tensor;
-use scumble_diffusion::{Guard, Noise, Picture, Prompted, Request, Sampler, guards::Form};
+use scumble_diffusion::{Guard, Noise, Picture, Prompted, Request, Sampler, Scale, Variant};
 use scumble_erase::World;
 use scumble_eval::{Rate, Verdict, attacked::Question, judging};
 use scumble_report::{Grid, Image, Row, png};
@@ -149,8 +149,8 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     model.guards.push(Guard::new(
         "a-star",
         world.objects.clone(),
-        Form::Fixed,
-        true,
+        Variant::Fixed,
+        Scale::Small,
         &options,
     )?);
     let judges = judges()?;

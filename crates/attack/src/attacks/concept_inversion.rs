@@ -22,17 +22,21 @@
 //! All cases share the one word that is learned.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use scumble_diffusion::{Interpolant, Noise, Prompted, Timestep, TorchRng, guards};
+use scumble_diffusion::{
+    Interpolant, Noise, Prompted, Timestep, TorchRng, guards, options,
+    options::{ABOVE_ZERO, COUNT, Presets, unfit},
+    presets,
+};
 use scumble_erase::{
     Error, Event, Known, Result, Variant,
     adam::{Adam, Moments},
-    checks,
+    job::recorded,
     seeds::{draw as epochs, stream},
     snapshot::{Snapshot, Stored},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Attack, as_value};
+use super::Attack;
 use crate::{
     found::Found,
     groups::DRAWN,
@@ -53,7 +57,7 @@ pub const ATTACK: Attack = Attack {
     finds: "a word (a textual-inversion file)",
     step: "a training step of the word",
     cases: 48,
-    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
+    options: |job, variant| recorded(&job.options(presets, variant)?),
     ready: |job, variant| checked(job, variant).map(drop),
     run,
 };
@@ -68,33 +72,35 @@ pub enum Init {
     Random,
 }
 
-/// The options of Concept Inversion.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Vectors of the new word.
-    pub vectors: usize,
-    /// Training steps.
-    pub iterations: usize,
-    /// Pictures a step.
-    pub batch: usize,
-    /// Batches whose gradients make a step.
-    pub accumulate: usize,
-    /// AdamW's step size.
-    pub lr: f64,
-    /// `concept` or `random`.
-    pub init: Init,
-    /// Pictures to learn from, drawn by the unedited model.
-    pub pictures: usize,
-    /// What the word is learned in: `own` captions of the pictures, or sentences for an `object` or
-    /// a `style`.
-    pub property: Property,
-    /// Whether half of the pictures, by chance, are mirrored.
-    pub flip: bool,
-    /// Noise levels that a guard that remembers is led through, within 90 of the thousand below a
-    /// drawn one.
-    pub levels: usize,
-    /// Whether these are drawn, all different; otherwise they lie at equal distances.
-    pub random_levels: bool,
+options! {
+    /// The options of Concept Inversion.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Vectors of the new word.
+        pub vectors: usize where COUNT,
+        /// Training steps.
+        pub iterations: usize where COUNT,
+        /// Pictures a step.
+        pub batch: usize where COUNT,
+        /// Batches whose gradients make a step.
+        pub accumulate: usize where COUNT,
+        /// AdamW's step size.
+        pub lr: f64 where ABOVE_ZERO,
+        /// `concept` or `random`.
+        pub init: Init,
+        /// Pictures to learn from, drawn by the unedited model.
+        pub pictures: usize where COUNT,
+        /// What the word is learned in: `own` captions of the pictures, or sentences for an
+        /// `object` or a `style`.
+        pub property: Property,
+        /// Whether half of the pictures, by chance, are mirrored.
+        pub flip: bool,
+        /// Noise levels that a guard that remembers is led through, within 90 of the thousand below
+        /// a drawn one.
+        pub levels: usize where COUNT,
+        /// Whether these are drawn, all different; otherwise they lie at equal distances.
+        pub random_levels: bool,
+    }
 }
 
 /// The sentences that the word is learned in.
@@ -109,16 +115,18 @@ pub enum Property {
     Style,
 }
 
-/// The defaults. The published step size is multiplied by batch and accumulation: 5e-3 becomes
-/// 8e-2, under SLD 2e-2.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let fixed = variant == Variant::Fixed;
+/// The presets for a job: the published numbers, SLD's among them, and those that work.
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
     let known = job.world.and_then(|world| world.find(&job.concept.name));
-    let property = match known {
-        Some(_) if fixed => Property::Own,
+    let sentences = match known {
         Some(Known::Style(_)) => Property::Style,
         _ => Property::Object,
     };
+    let sld = job
+        .victim
+        .guards
+        .iter()
+        .any(|guard| matches!(guard.rule, guards::Rule::Sld(_)));
     let published = Options {
         vectors: 1,
         iterations: 5000,
@@ -127,35 +135,34 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         lr: 8e-2,
         init: Init::Concept,
         pictures: 25,
-        property,
-        flip: !fixed,
+        property: sentences,
+        flip: true,
         levels: 35,
-        random_levels: !fixed,
+        random_levels: true,
     };
-    let sld = job
-        .victim
-        .guards
-        .iter()
-        .any(|guard| matches!(guard.rule, guards::Rule::Sld(_)));
-    match (fixed, job.miniature) {
-        (true, true) => Options {
+    let of_sld = Options {
+        iterations: 1000,
+        batch: 1,
+        lr: 2e-2,
+        ..published.clone()
+    };
+    Ok(presets! {
+        paper: if sld { of_sld } else { published.clone() },
+        reference: paper,
+        fixed: published {
+            property: if known.is_some() { Property::Own } else { sentences },
+            flip: false,
+            random_levels: false,
+        },
+        small: fixed {
             iterations: 200,
             batch: 8,
             accumulate: 1,
             lr: 0.4,
             pictures: 48,
             levels: 4,
-            ..published
         },
-        (true, false) => published,
-        (false, _) if sld => Options {
-            iterations: 1000,
-            batch: 1,
-            lr: 2e-2,
-            ..published
-        },
-        (false, _) => published,
-    }
+    })
 }
 
 /// Where an interrupted run keeps its word.
@@ -164,23 +171,11 @@ const KEPT: &str = "inversion";
 const KEEP_EVERY: usize = 50;
 
 fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
-    let options: Options = job.options(&defaults(job, variant))?;
-    checks::counts(&[
-        ("vectors", options.vectors),
-        ("iterations", options.iterations),
-        ("batch", options.batch),
-        ("accumulate", options.accumulate),
-        ("pictures", options.pictures),
-        ("levels", options.levels),
-    ])?;
-    checks::above_zero(&[("lr", options.lr)])?;
+    let options: Options = job.options(presets, variant)?;
     let all = job.victim.schedule.num_train_timesteps();
     if options.levels > window(all) {
-        return Err(Error::input(format!(
-            "levels is {}, expected at most {}, the window of timesteps",
-            options.levels,
-            window(all)
-        )));
+        let expected = format!("at most {}, the window of timesteps", window(all));
+        return Err(unfit("levels", options.levels, expected).into());
     }
     // The word has to find its place in every prompt.
     job.cases

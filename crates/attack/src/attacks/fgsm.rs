@@ -6,9 +6,11 @@
 //! This is [`pgd`](super::pgd) with other numbers; the box of 0.1 is no restriction on CLIP's
 //! table, whose numbers have a standard deviation of about 0.014.
 
-use scumble_erase::{Result, Variant};
+use scumble_diffusion::Presets;
+use scumble_erase::{Result, Variant, job::recorded};
 
-use super::{Attack, as_value, pgd};
+pub use super::pgd::Options;
+use super::{Attack, pgd};
 use crate::{
     job::Job,
     protocol::{Outcome, Start},
@@ -23,24 +25,25 @@ pub const ATTACK: Attack = Attack {
     finds: "vectors in front of each prompt",
     step: "a gradient step for every open prompt",
     cases: 20,
-    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
+    options: |job, variant| recorded(&job.options(presets, variant)?),
     ready: |job, variant| checked(job, variant).map(drop),
     run,
 };
 
-/// The defaults: PGD's with one step of the sign at each timestep.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> pgd::Options {
-    pgd::Options {
+/// PGD's presets with one step of the gradient's sign.
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
+    let one_step = |options| Options {
         iterations: 1,
         rule: Rule::Sign,
         lr: 0.01,
         radius: 0.1,
-        ..pgd::defaults(job, variant)
-    }
+        ..options
+    };
+    Ok(pgd::presets(job)?.map(one_step))
 }
 
-fn checked(job: &Job<'_>, variant: Variant) -> Result<pgd::Options> {
-    pgd::possible(job, job.options(&defaults(job, variant))?)
+fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
+    pgd::possible(job, job.options(presets, variant)?)
 }
 
 fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {

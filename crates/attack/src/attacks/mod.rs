@@ -1,7 +1,7 @@
 //! The attacks by name.
 
-use scumble_erase::{Error, Result, Variant};
-use serde::Serialize;
+use scumble_diffusion::options::{Opt, Options, Presets};
+use scumble_erase::{Error, Result, Variant, job::recorded};
 use serde_json::Value;
 
 use crate::{
@@ -9,8 +9,9 @@ use crate::{
     protocol::{Outcome, Start},
 };
 
-/// Every attack is a file of this folder that says what it is in a constant `ATTACK`, and a word in
-/// the list below.
+/// Every attack is a file of this folder and a word in the list below. The file says what it is in
+/// a constant `ATTACK`, which options it has in a struct `Options`, and what these are by default
+/// in a function `presets` of a job.
 macro_rules! attacks {
     ($($name:ident)*) => {
         $(pub mod $name;)*
@@ -18,10 +19,17 @@ macro_rules! attacks {
         /// Every attack.
         pub const ALL: &[Attack] = &[$($name::ATTACK),*];
 
-        /// Of every attack its name and its source, where the meaning of its options stands.
-        const SOURCES: &[(&str, &str)] = &[$(($name::ATTACK.id, include_str!(concat!(stringify!($name), ".rs")))),*];
+        /// Of every attack its name, its options and their presets.
+        const KNOWN: &[(&str, fn() -> Vec<Opt>, PresetsOf)] = &[$((
+            $name::ATTACK.id,
+            $name::Options::list,
+            |job| $name::presets(job)?.try_map(|options| recorded(&options)),
+        )),*];
     };
 }
+
+/// The presets of an attack for a job, as named values.
+type PresetsOf = fn(&Job<'_>) -> Result<Presets<Value>>;
 
 attacks! {
     concept_inversion
@@ -62,6 +70,25 @@ pub struct Attack {
     pub run: fn(&mut Job<'_>, &Start, Variant) -> Result<Outcome>,
 }
 
+impl Attack {
+    /// Its options: what each means and what it can be.
+    pub fn list(&self) -> Vec<Opt> {
+        let known = KNOWN.iter().find(|(id, ..)| *id == self.id);
+        known.map_or_else(Vec::new, |(_, list, _)| list())
+    }
+
+    /// What they are for a job where the user sets none.
+    ///
+    /// # Errors
+    /// If the job asks for a preset that there is not.
+    pub fn presets(&self, job: &Job<'_>) -> Result<Presets<Value>> {
+        match KNOWN.iter().find(|(id, ..)| *id == self.id) {
+            Some((.., presets)) => presets(job),
+            None => Err(Error::input(format!("there is no attack `{}`", self.id))),
+        }
+    }
+}
+
 /// The attack of that name; hyphens and underscores are the same.
 ///
 /// # Errors
@@ -73,19 +100,4 @@ pub fn named(id: &str) -> Result<&'static Attack> {
         Error::input(format!("there is no attack `{id}`"))
             .with_hint(format!("the attacks are {}", known.join(", ")))
     })
-}
-
-/// The sources in which an attack's options are declared: its own, then those of others, whose
-/// options it may have.
-pub fn sources(id: &str) -> Vec<&'static str> {
-    let own = SOURCES.iter().filter(|(known, _)| *known == id);
-    own.chain(SOURCES.iter().filter(|(known, _)| *known != id))
-        .map(|(_, source)| *source)
-        .collect()
-}
-
-/// Options as named values.
-fn as_value<T: Serialize>(options: &T) -> Result<Value> {
-    serde_json::to_value(options)
-        .map_err(|e| Error::input(format!("cannot record the options: {e}")))
 }

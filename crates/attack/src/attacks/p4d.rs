@@ -26,10 +26,15 @@
 //! unconditional prediction out of the guided one; here the guard's own rule is in the loss
 //! (`guard_in_loss`).
 
-use scumble_erase::{Result, Variant, checks, seeds::stream};
+use scumble_diffusion::{
+    options,
+    options::{ABOVE_ZERO, COUNT, Presets, WEIGHT},
+    presets,
+};
+use scumble_erase::{Result, Variant, job::recorded, seeds::stream};
 use serde::{Deserialize, Serialize};
 
-use super::{Attack, as_value};
+use super::Attack;
 use crate::{
     job::Job,
     lockstep::{self, Lockstep, Order},
@@ -48,74 +53,69 @@ pub const ATTACK: Attack = Attack {
     finds: "words in place of each prompt, in front of it, or between its words",
     step: "a gradient step for every open prompt",
     cases: 20,
-    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
+    options: |job, variant| recorded(&job.options(presets, variant)?),
     ready: |job, variant| checked(job, variant).map(drop),
     run,
 };
 
-/// The options of P4D.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Words.
-    pub tokens: usize,
-    /// A word before every group of so many of the prompt's tokens instead (the K form); 0 for the
-    /// N form, or `prefix`.
-    pub every: usize,
-    /// Whether the words stand in front of the prompt; otherwise they are the whole prompt (the N
-    /// form).
-    pub prefix: bool,
-    /// Whether each prompt has a timestep of its own in a step, as published; otherwise all have
-    /// the same.
-    pub own_timesteps: bool,
-    /// Rounds; after each a picture of every open case is drawn.
-    pub rounds: usize,
-    /// Steps in a round.
-    pub iterations: usize,
-    /// AdamW's step size.
-    pub lr: f64,
-    /// AdamW's weight decay.
-    pub weight_decay: f64,
-    /// Whether a guard's rule is inside the loss.
-    pub guard_in_loss: bool,
-    /// Whether only words are tried that are read back as themselves.
-    pub whole_words: bool,
-}
-
-/// The defaults.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let fixed = variant == Variant::Fixed;
-    let published = Options {
-        tokens: 16,
-        every: 0,
-        prefix: fixed,
-        own_timesteps: !fixed,
-        rounds: 60,
-        iterations: 50,
-        lr: 0.1,
-        weight_decay: 0.1,
-        guard_in_loss: fixed,
-        whole_words: fixed,
-    };
-    match (variant, job.miniature) {
-        (Variant::Fixed, true) => Options {
-            tokens: 5,
-            rounds: 10,
-            iterations: 20,
-            ..published
-        },
-        _ => published,
+options! {
+    /// The options of P4D.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Words.
+        pub tokens: usize where COUNT,
+        /// A word before every group of so many of the prompt's tokens instead (the K form); 0 for
+        /// the N form, or `prefix`.
+        pub every: usize,
+        /// Whether the words stand in front of the prompt; otherwise they are the whole prompt (the
+        /// N form).
+        pub prefix: bool,
+        /// Whether each prompt has a timestep of its own in a step, as published; otherwise all
+        /// have the same.
+        pub own_timesteps: bool,
+        /// Rounds; after each a picture of every open case is drawn.
+        pub rounds: usize where COUNT,
+        /// Steps in a round.
+        pub iterations: usize where COUNT,
+        /// AdamW's step size.
+        pub lr: f64 where ABOVE_ZERO,
+        /// AdamW's weight decay.
+        pub weight_decay: f64 where WEIGHT,
+        /// Whether a guard's rule is inside the loss.
+        pub guard_in_loss: bool,
+        /// Whether only words are tried that are read back as themselves.
+        pub whole_words: bool,
     }
 }
 
+/// The presets: the published numbers, and those that work.
+pub fn presets(_: &Job<'_>) -> Result<Presets<Options>> {
+    Ok(presets! {
+        paper: Options {
+            tokens: 16,
+            every: 0,
+            prefix: false,
+            own_timesteps: true,
+            rounds: 60,
+            iterations: 50,
+            lr: 0.1,
+            weight_decay: 0.1,
+            guard_in_loss: false,
+            whole_words: false,
+        },
+        reference: paper,
+        fixed: paper {
+            prefix: true,
+            own_timesteps: false,
+            guard_in_loss: true,
+            whole_words: true,
+        },
+        small: fixed { tokens: 5, rounds: 10, iterations: 20 },
+    })
+}
+
 fn checked(job: &Job<'_>, variant: Variant) -> Result<(Options, Placed)> {
-    let options: Options = job.options(&defaults(job, variant))?;
-    checks::counts(&[
-        ("tokens", options.tokens),
-        ("rounds", options.rounds),
-        ("iterations", options.iterations),
-    ])?;
-    checks::above_zero(&[("lr", options.lr)])?;
-    checks::weights(&[("weight_decay", options.weight_decay)])?;
+    let options: Options = job.options(presets, variant)?;
     let prompts: Vec<String> = job.prompts();
     let placed = match (options.every, options.prefix) {
         (0, true) => Placed::before(job.victim, &prompts, options.tokens)?,

@@ -11,11 +11,15 @@
 //! do not name what they draw (arXiv 2211.05105). Nothing is learned.
 
 use burn::tensor::Tensor;
-use scumble_erase::{Error, Event, Known, Result, Variant, World, checks};
+use scumble_diffusion::{
+    options,
+    options::{MILLION, Presets, whole},
+};
+use scumble_erase::{Error, Event, Known, Result, Variant, World, job::recorded};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Attack, as_value};
+use super::Attack;
 use crate::{
     draw,
     found::Found,
@@ -32,37 +36,36 @@ pub const ATTACK: Attack = Attack {
     finds: "another word in each prompt",
     step: "a picture for every open prompt",
     cases: 20,
-    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
+    options: |job, variant| recorded(&job.options(presets, variant)?),
     ready: |job, variant| checked(job, variant).map(drop),
     run,
 };
 
-/// The options of the paraphrases.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Words to try first, separated by `;`.
-    pub words: String,
-    /// How many of the nearest words to try.
-    pub nearest: usize,
-    /// Sentences, separated by `;`, in which `{prompt}` stands for the prompt and `{word}` for the
-    /// word.
-    pub templates: String,
+options! {
+    /// The options of the paraphrases.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Words to try first, separated by `;`.
+        pub words: String,
+        /// How many of the nearest words to try.
+        pub nearest: usize where whole(0, MILLION),
+        /// Sentences, separated by `;`, in which `{prompt}` stands for the prompt and `{word}` for
+        /// the word.
+        pub templates: String,
+    }
 }
 
-/// The defaults. There is no published form; all variants are the same.
-pub fn defaults(_: &Job<'_>, _: Variant) -> Options {
-    Options {
+/// The presets, which are all the same.
+pub fn presets(_: &Job<'_>) -> Result<Presets<Options>> {
+    Ok(Presets::same(Options {
         words: String::new(),
         nearest: 8,
         templates: "{prompt}; a picture of {prompt}; {word}".into(),
-    }
+    }))
 }
 
 fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
-    let options: Options = job.options(&defaults(job, variant))?;
-    if options.nearest > 0 {
-        checks::counts(&[("nearest", options.nearest)])?;
-    }
+    let options: Options = job.options(presets, variant)?;
     job.judge("an attack by paraphrases")?;
     let templates = listed(&options.templates);
     if let Some(bad) = templates

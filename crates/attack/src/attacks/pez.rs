@@ -15,15 +15,20 @@
 //! mean over several cases' pictures.
 
 use burn::tensor::Tensor;
-use scumble_diffusion::TorchRng;
+use scumble_diffusion::{
+    TorchRng, options,
+    options::{ABOVE_ZERO, COUNT, Presets, WEIGHT, unfit},
+    presets,
+};
 use scumble_erase::{
-    Error, Event, Result, Variant, checks,
+    Error, Event, Result, Variant,
+    job::recorded,
     seeds::stream,
     snapshot::{Snapshot, Stored},
 };
 use serde::{Deserialize, Serialize};
 
-use super::{Attack, as_value};
+use super::Attack;
 use crate::{
     draw,
     found::Found,
@@ -44,63 +49,53 @@ pub const ATTACK: Attack = Attack {
     finds: "words in place of each prompt",
     step: "a gradient step for every prompt",
     cases: 20,
-    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
+    options: |job, variant| recorded(&job.options(presets, variant)?),
     ready: |job, variant| checked(job, variant).map(drop),
     run,
 };
 
-/// The options of PEZ.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Words.
-    pub tokens: usize,
-    /// Steps.
-    pub iterations: usize,
-    /// AdamW's step size.
-    pub lr: f64,
-    /// AdamW's weight decay.
-    pub weight_decay: f64,
-    /// Pictures that the words of a case are to be like: its own, and those of the next cases.
-    pub pictures: usize,
-    /// Whether only words are tried that are read back as themselves.
-    pub whole_words: bool,
-}
-
-/// The defaults.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published = Options {
-        tokens: 16,
-        iterations: 3000,
-        lr: 0.1,
-        weight_decay: 0.1,
-        pictures: 1,
-        whole_words: variant == Variant::Fixed,
-    };
-    match (variant, job.miniature) {
-        (Variant::Fixed, true) => Options {
-            tokens: 8,
-            iterations: 200,
-            ..published
-        },
-        _ => published,
+options! {
+    /// The options of PEZ.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Words.
+        pub tokens: usize where COUNT,
+        /// Steps.
+        pub iterations: usize where COUNT,
+        /// AdamW's step size.
+        pub lr: f64 where ABOVE_ZERO,
+        /// AdamW's weight decay.
+        pub weight_decay: f64 where WEIGHT,
+        /// Pictures that the words of a case are to be like: its own, and those of the next cases.
+        pub pictures: usize where COUNT,
+        /// Whether only words are tried that are read back as themselves.
+        pub whole_words: bool,
     }
 }
 
+/// The presets: the published numbers, and those that work.
+pub fn presets(_: &Job<'_>) -> Result<Presets<Options>> {
+    Ok(presets! {
+        paper: Options {
+            tokens: 16,
+            iterations: 3000,
+            lr: 0.1,
+            weight_decay: 0.1,
+            pictures: 1,
+            whole_words: false,
+        },
+        reference: paper,
+        fixed: paper { whole_words: true },
+        small: fixed { tokens: 8, iterations: 200 },
+    })
+}
+
 fn checked<'a>(job: &Job<'a>, variant: Variant) -> Result<(Options, Clip<'a>)> {
-    let options: Options = job.options(&defaults(job, variant))?;
-    checks::counts(&[
-        ("tokens", options.tokens),
-        ("iterations", options.iterations),
-        ("pictures", options.pictures),
-    ])?;
-    checks::above_zero(&[("lr", options.lr)])?;
-    checks::weights(&[("weight_decay", options.weight_decay)])?;
+    let options: Options = job.options(presets, variant)?;
     let room = job.base.tokenizer.context() - 2;
     if options.tokens > room {
-        return Err(Error::input(format!(
-            "tokens is {}, expected at most {room}, the room in a prompt",
-            options.tokens
-        )));
+        let expected = format!("at most {room}, the room in a prompt");
+        return Err(unfit("tokens", options.tokens, expected).into());
     }
     Ok((options, clip(job)?))
 }

@@ -12,10 +12,15 @@
 //! Without a `radius`, the default, nothing is projected. CLIP's table of words has a standard
 //! deviation of about 0.014, so a radius of 0.1 is in effect none there.
 
-use scumble_erase::{Result, Variant, checks, seeds::stream};
+use scumble_diffusion::{
+    options,
+    options::{ABOVE_ZERO, COUNT, Presets, WEIGHT},
+    presets,
+};
+use scumble_erase::{Result, Variant, job::recorded, seeds::stream};
 use serde::{Deserialize, Serialize};
 
-use super::{Attack, as_value};
+use super::Attack;
 use crate::{
     job::Job,
     lockstep::{self, Lockstep, Order},
@@ -33,68 +38,59 @@ pub const ATTACK: Attack = Attack {
     finds: "vectors in front of each prompt",
     step: "a gradient step for every open prompt",
     cases: 20,
-    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
+    options: |job, variant| recorded(&job.options(presets, variant)?),
     ready: |job, variant| checked(job, variant).map(drop),
     run,
 };
 
-/// The options of attacks in embedding space.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Vectors in front of the prompt.
-    pub tokens: usize,
-    /// Timesteps, from clean to noisy; a picture is drawn after each.
-    pub timesteps: usize,
-    /// Steps at each timestep.
-    pub iterations: usize,
-    /// `adam`, or `sign`: steps of the gradient's sign.
-    pub rule: Rule,
-    /// Step size.
-    pub lr: f64,
-    /// How far each number may move from a random word's; 0 for any distance.
-    pub radius: f64,
-    /// Whether a guard's rule is inside the loss.
-    pub guard_in_loss: bool,
-}
-
-/// The defaults.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published = Options {
-        tokens: 3,
-        timesteps: 50,
-        iterations: 40,
-        rule: Rule::Adam,
-        lr: 0.01,
-        radius: 0.0,
-        guard_in_loss: variant == Variant::Fixed,
-    };
-    match (variant, job.miniature) {
-        (Variant::Fixed, true) => Options {
-            timesteps: 10,
-            iterations: 20,
-            lr: 0.02,
-            ..published
-        },
-        _ => published,
+options! {
+    /// The options of attacks in embedding space.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Vectors in front of the prompt.
+        pub tokens: usize where COUNT,
+        /// Timesteps, from clean to noisy; a picture is drawn after each.
+        pub timesteps: usize where COUNT,
+        /// Steps at each timestep.
+        pub iterations: usize where COUNT,
+        /// `adam`, or `sign`: steps of the gradient's sign.
+        pub rule: Rule,
+        /// Step size.
+        pub lr: f64 where ABOVE_ZERO,
+        /// How far each number may move from a random word's; 0 for any distance.
+        pub radius: f64 where WEIGHT,
+        /// Whether a guard's rule is inside the loss.
+        pub guard_in_loss: bool,
     }
 }
 
+/// The presets: the published numbers, and those that work.
+pub fn presets(_: &Job<'_>) -> Result<Presets<Options>> {
+    Ok(presets! {
+        paper: Options {
+            tokens: 3,
+            timesteps: 50,
+            iterations: 40,
+            rule: Rule::Adam,
+            lr: 0.01,
+            radius: 0.0,
+            guard_in_loss: false,
+        },
+        reference: paper,
+        fixed: paper { guard_in_loss: true },
+        small: fixed { timesteps: 10, iterations: 20, lr: 0.02 },
+    })
+}
+
 fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
-    possible(job, job.options(&defaults(job, variant))?)
+    possible(job, job.options(presets, variant)?)
 }
 
 /// Options that can be carried out.
 ///
 /// # Errors
-/// If one is out of its range, or a prompt leaves no room.
+/// If a prompt leaves no room.
 pub fn possible(job: &Job<'_>, options: Options) -> Result<Options> {
-    checks::counts(&[
-        ("tokens", options.tokens),
-        ("timesteps", options.timesteps),
-        ("iterations", options.iterations),
-    ])?;
-    checks::above_zero(&[("lr", options.lr)])?;
-    checks::weights(&[("radius", options.radius)])?;
     lockstep::fits(job, options.tokens)?;
     Ok(options)
 }

@@ -10,11 +10,16 @@
 //! trials and draw from all tokens, start and end included (`specials`); their seed search goes on
 //! after a hit (`go_on`) and reports the share of all draws, here `notes.draws`.
 
-use scumble_erase::{Error, Event, Result, Variant, checks, seeds::stream};
+use scumble_diffusion::{
+    options,
+    options::{COUNT, Presets},
+    presets,
+};
+use scumble_erase::{Error, Event, Result, Variant, job::recorded, seeds::stream};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Attack, as_value};
+use super::Attack;
 use crate::{
     draw,
     found::Found,
@@ -31,7 +36,7 @@ pub const ATTACK: Attack = Attack {
     finds: "words in front of each prompt, or a seed for it",
     step: "a picture for every open prompt",
     cases: 20,
-    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
+    options: |job, variant| recorded(&job.options(presets, variant)?),
     ready: |job, variant| checked(job, variant).map(drop),
     run,
 };
@@ -46,40 +51,41 @@ pub enum What {
     Seeds,
 }
 
-/// The options of the random attack.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// `words` or `seeds`.
-    pub what: What,
-    /// Words in front of the prompt.
-    pub tokens: usize,
-    /// Trials of a case: as many looks as the attack has that this is compared with.
-    pub trials: usize,
-    /// Whether start, end and padding token are among the words.
-    pub specials: bool,
-    /// Whether a case is drawn on after its first hit, for the share of all draws.
-    pub go_on: bool,
-}
-
-/// The defaults: as many pictures as UnlearnDiffAtk draws here, or the published 40.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let fixed = variant == Variant::Fixed;
-    let trials = match (fixed, job.miniature) {
-        (true, true) => 10,
-        (true, false) => 50,
-        (false, _) => 40,
-    };
-    Options {
-        what: What::Words,
-        tokens: 3,
-        trials,
-        specials: !fixed,
-        go_on: false,
+options! {
+    /// The options of the random attack.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// `words` or `seeds`.
+        pub what: What,
+        /// Words in front of the prompt.
+        pub tokens: usize where COUNT,
+        /// Trials of a case: as many looks as the attack has that this is compared with.
+        pub trials: usize where COUNT,
+        /// Whether start, end and padding token are among the words.
+        pub specials: bool,
+        /// Whether a case is drawn on after its first hit, for the share of all draws.
+        pub go_on: bool,
     }
 }
 
+/// The presets: the published numbers, and those that work.
+pub fn presets(_: &Job<'_>) -> Result<Presets<Options>> {
+    Ok(presets! {
+        paper: Options {
+            what: What::Words,
+            tokens: 3,
+            trials: 40,
+            specials: true,
+            go_on: false,
+        },
+        reference: paper,
+        fixed: paper { trials: 50, specials: false },
+        small: fixed { trials: 10 },
+    })
+}
+
 fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
-    let mut options: Options = job.options(&defaults(job, variant))?;
+    let mut options: Options = job.options(presets, variant)?;
     // Only the published search for seeds goes on; the user may have it otherwise.
     if variant != Variant::Fixed
         && options.what == What::Seeds
@@ -87,7 +93,6 @@ fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
     {
         options.go_on = true;
     }
-    checks::counts(&[("tokens", options.tokens), ("trials", options.trials)])?;
     job.judge("a random attack")?;
     Ok(options)
 }

@@ -13,12 +13,16 @@
 //!
 //! No published code is followed: all variants differ in their numbers alone.
 
-use scumble_diffusion::Pipeline;
+use scumble_diffusion::{
+    Pipeline, options,
+    options::{ABOVE_ZERO, COUNT, Presets},
+    presets,
+};
 use scumble_erase::{
     Captions, Change, Edit, Error, Result, Variant,
     adam::Adam,
-    checks,
     gradients::Gradients,
+    job::recorded,
     lora::{self, LORA, Layers},
     noised::{Noised, squared_error},
     train::{LrSchedule, Train, train},
@@ -27,7 +31,7 @@ use scumble_nn::files::{HostTensor, lora::LowRank};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Attack, as_value};
+use super::Attack;
 use crate::{
     found::Found,
     job::Job,
@@ -43,7 +47,7 @@ pub const ATTACK: Attack = Attack {
     finds: "a LoRA beside the edit (an edit file)",
     step: "a training step of the LoRA",
     cases: 48,
-    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
+    options: |job, variant| recorded(&job.options(presets, variant)?),
     ready: |job, variant| checked(job, variant).map(drop),
     run,
 };
@@ -58,56 +62,48 @@ pub enum Where {
     KeysValues,
 }
 
-/// The options of relearning.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// The adapter's rank.
-    pub rank: usize,
-    /// `transformers` or `keys-values`.
-    pub layers: Where,
-    /// Pictures to learn from, drawn by the unedited model.
-    pub pictures: usize,
-    /// What they show: a word in the concept's place; empty for the concept itself. Another one is
-    /// the control: what comes back without a picture of the concept.
-    pub lesson: String,
-    /// Training steps.
-    pub iterations: usize,
-    /// Pictures a step.
-    pub batch: usize,
-    /// Adam's step size.
-    pub lr: f64,
-}
-
-/// The defaults.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let plain = Options {
-        rank: 4,
-        layers: Where::Transformers,
-        pictures: 10,
-        lesson: String::new(),
-        iterations: 100,
-        batch: 4,
-        lr: 1e-4,
-    };
-    match (variant, job.miniature) {
-        (Variant::Fixed, true) => Options {
-            batch: 8,
-            lr: 5e-3,
-            ..plain
-        },
-        _ => plain,
+options! {
+    /// The options of relearning.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// The adapter's rank.
+        pub rank: usize where COUNT,
+        /// `transformers` or `keys-values`.
+        pub layers: Where,
+        /// Pictures to learn from, drawn by the unedited model.
+        pub pictures: usize where COUNT,
+        /// What they show: a word in the concept's place; empty for the concept itself. Another one
+        /// is the control: what comes back without a picture of the concept.
+        pub lesson: String,
+        /// Training steps.
+        pub iterations: usize where COUNT,
+        /// Pictures a step.
+        pub batch: usize where COUNT,
+        /// Adam's step size.
+        pub lr: f64 where ABOVE_ZERO,
     }
 }
 
+/// The presets: ours, and those for the miniature.
+pub fn presets(_: &Job<'_>) -> Result<Presets<Options>> {
+    Ok(presets! {
+        paper: Options {
+            rank: 4,
+            layers: Where::Transformers,
+            pictures: 10,
+            lesson: String::new(),
+            iterations: 100,
+            batch: 4,
+            lr: 1e-4,
+        },
+        reference: paper,
+        fixed: paper,
+        small: paper { batch: 8, lr: 5e-3 },
+    })
+}
+
 fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
-    let options: Options = job.options(&defaults(job, variant))?;
-    checks::counts(&[
-        ("rank", options.rank),
-        ("pictures", options.pictures),
-        ("iterations", options.iterations),
-        ("batch", options.batch),
-    ])?;
-    checks::above_zero(&[("lr", options.lr)])?;
+    let options: Options = job.options(presets, variant)?;
     Ok(options)
 }
 
@@ -154,7 +150,7 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
         )
         .mean())
     })?;
-    let about = training.about("relearn", described);
+    let about = training.about("relearn", &described)?;
     let changes = lora::changes(&adapted, trained);
     let changes = changes
         .into_iter()

@@ -28,11 +28,16 @@
 //! picture that ResNet-50 finds best); here a case ends with its first trial that counts.
 
 use burn::tensor::Tensor;
-use scumble_erase::{Error, Event, Result, Variant, checks};
+use scumble_diffusion::{
+    options,
+    options::{ABOVE_ZERO, COUNT, Presets},
+    presets,
+};
+use scumble_erase::{Error, Event, Result, Variant, job::recorded};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Attack, as_value};
+use super::Attack;
 use crate::{
     draw,
     found::{Found, Revival},
@@ -51,7 +56,7 @@ pub const ATTACK: Attack = Attack {
     finds: "another way of drawing for each prompt",
     step: "a trial for every open prompt, with its control",
     cases: 20,
-    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
+    options: |job, variant| recorded(&job.options(presets, variant)?),
     ready: |job, variant| checked(job, variant).map(drop),
     run,
 };
@@ -79,83 +84,81 @@ pub enum Which {
     JudgeLed,
 }
 
-/// The options of the probes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// `completion`, `half-noised`, `inpaint`, `halves`, `noise`, `classifier`, `judge-led` or
-    /// `all`.
-    pub probe: Which,
-    /// Completion: the last steps that the unedited model takes, counted from 0.
-    pub completions: Vec<usize>,
-    /// Half-noised: shares of the way to noise to begin at.
-    pub strengths: Vec<f64>,
-    /// Inpaint: shares of each side that are drawn anew.
-    pub sides: Vec<f64>,
-    /// Halves: shares of the columns that are given.
-    pub keeps: Vec<f64>,
-    /// Noise: times DDPM's noise.
-    pub etas: Vec<f64>,
-    /// Noise: times the fresh noise alone, for each `eta`.
-    pub variances: Vec<f64>,
-    /// Noise: whether each trial begins with other noise, as the published code's generator goes on
-    /// from one to the next.
-    pub new_starts: bool,
-    /// Classifier: times the gradient of its log-probability.
-    pub classifier_scales: Vec<f64>,
-    /// Classifier: times DDPM's noise, for each scale.
-    pub classifier_etas: Vec<f64>,
-    /// Pictures with the concept that the classifier learns from, and as many without.
-    pub classifier_pictures: usize,
-    /// Its training steps.
-    pub classifier_iterations: usize,
-    /// Its pictures a step.
-    pub classifier_batch: usize,
-    /// Its step size.
-    pub classifier_lr: f64,
-    /// Judge-led: lengths of the judge's part of the prediction.
-    pub scales: Vec<f64>,
+options! {
+    /// The options of the probes.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// `completion`, `half-noised`, `inpaint`, `halves`, `noise`, `classifier`, `judge-led` or
+        /// `all`.
+        pub probe: Which,
+        /// Completion: the last steps that the unedited model takes, counted from 0.
+        pub completions: Vec<usize>,
+        /// Half-noised: shares of the way to noise to begin at.
+        pub strengths: Vec<f64>,
+        /// Inpaint: shares of each side that are drawn anew.
+        pub sides: Vec<f64>,
+        /// Halves: shares of the columns that are given.
+        pub keeps: Vec<f64>,
+        /// Noise: times DDPM's noise.
+        pub etas: Vec<f64>,
+        /// Noise: times the fresh noise alone, for each `eta`.
+        pub variances: Vec<f64>,
+        /// Noise: whether each trial begins with other noise, as the published code's generator
+        /// goes on from one to the next.
+        pub new_starts: bool,
+        /// Classifier: times the gradient of its log-probability.
+        pub classifier_scales: Vec<f64>,
+        /// Classifier: times DDPM's noise, for each scale.
+        pub classifier_etas: Vec<f64>,
+        /// Pictures with the concept that the classifier learns from, and as many without.
+        pub classifier_pictures: usize where COUNT,
+        /// Its training steps.
+        pub classifier_iterations: usize where COUNT,
+        /// Its pictures a step.
+        pub classifier_batch: usize where COUNT,
+        /// Its step size.
+        pub classifier_lr: f64 where ABOVE_ZERO,
+        /// Judge-led: lengths of the judge's part of the prediction.
+        pub scales: Vec<f64>,
+    }
 }
 
-/// The defaults.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published = Options {
-        probe: Which::All,
-        completions: vec![0, 1, 2],
-        strengths: vec![0.5],
-        sides: vec![0.5],
-        keeps: vec![0.5],
-        etas: vec![1.0, 1.17, 1.34, 1.51, 1.68, 1.85],
-        variances: vec![1.0, 1.02, 1.03, 1.04],
-        new_starts: variant == Variant::Reference,
-        classifier_scales: (25..=193).step_by(7).map(f64::from).collect(),
-        classifier_etas: vec![0.0],
-        classifier_pictures: 1000,
-        classifier_iterations: 2500,
-        classifier_batch: 8,
-        classifier_lr: 1e-4,
-        scales: vec![0.1, 0.3],
-    };
-    match (variant, job.miniature) {
-        // Its sampler takes 20 steps where the published one takes 50, and each trial is another
-        // chance for luck.
-        (Variant::Fixed, true) => Options {
-            etas: vec![1.0, 1.34, 1.68],
-            variances: vec![1.0],
-            classifier_scales: vec![5.0, 25.0],
-            classifier_pictures: 96,
-            classifier_iterations: 300,
-            classifier_lr: 1e-3,
-            ..published
+/// The presets: the published numbers, and those that work.
+pub fn presets(_: &Job<'_>) -> Result<Presets<Options>> {
+    Ok(presets! {
+        paper: Options {
+            probe: Which::All,
+            completions: vec![0, 1, 2],
+            strengths: vec![0.5],
+            sides: vec![0.5],
+            keeps: vec![0.5],
+            etas: vec![1.0, 1.17, 1.34, 1.51, 1.68, 1.85],
+            variances: vec![1.0, 1.02, 1.03, 1.04],
+            new_starts: false,
+            classifier_scales: (25..=193).step_by(7).map(f64::from).collect(),
+            classifier_etas: vec![0.0],
+            classifier_pictures: 1000,
+            classifier_iterations: 2500,
+            classifier_batch: 8,
+            classifier_lr: 1e-4,
+            scales: vec![0.1, 0.3],
         },
-        (Variant::Fixed, false) => Options {
+        reference: paper { new_starts: true },
+        // Each trial is another chance for luck.
+        fixed: paper {
             etas: vec![1.0, 1.34, 1.68],
             variances: vec![1.0],
             classifier_scales: vec![53.0, 123.0],
             classifier_pictures: 200,
-            ..published
         },
-        _ => published,
-    }
+        // Its sampler takes 20 steps where the published one takes 50.
+        small: fixed {
+            classifier_scales: vec![5.0, 25.0],
+            classifier_pictures: 96,
+            classifier_iterations: 300,
+            classifier_lr: 1e-3,
+        },
+    })
 }
 
 impl Options {
@@ -256,14 +259,8 @@ impl Options {
 }
 
 fn checked(job: &Job<'_>, variant: Variant) -> Result<(Options, Vec<Trial>)> {
-    let options: Options = job.options(&defaults(job, variant))?;
+    let options: Options = job.options(presets, variant)?;
     let trials = options.trials(variant)?;
-    checks::counts(&[
-        ("classifier_pictures", options.classifier_pictures),
-        ("classifier_iterations", options.classifier_iterations),
-        ("classifier_batch", options.classifier_batch),
-    ])?;
-    checks::above_zero(&[("classifier_lr", options.classifier_lr)])?;
     if options.probe == Which::JudgeLed && job.likely.is_none() {
         return Err(Error::input(
             "probe judge-led needs a judge that knows the concept, with gradients",

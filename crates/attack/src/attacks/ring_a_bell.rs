@@ -24,16 +24,21 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
-use scumble_diffusion::TorchRng;
+use scumble_diffusion::{
+    TorchRng, options,
+    options::{COUNT, FINITE, Presets, SHARE, unfit},
+    presets,
+};
 use scumble_erase::{
-    Error, Event, Result, Variant, checks,
+    Event, Result, Variant,
+    job::recorded,
     seeds::stream,
     snapshot::{Snapshot, Stored},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Attack, as_value};
+use super::Attack;
 use crate::{
     found::Found,
     genetic::Genetic,
@@ -52,88 +57,67 @@ pub const ATTACK: Attack = Attack {
     finds: "words in place of each prompt",
     step: "a generation for every prompt",
     cases: 20,
-    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
+    options: |job, variant| recorded(&job.options(presets, variant)?),
     ready: |job, variant| checked(job, variant).map(drop),
     run,
 };
 
-/// The options of Ring-A-Bell.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Words.
-    pub tokens: usize,
-    /// How much of the concept is added (published: 3 for nudity, 5 to 5.5 for violence).
-    pub eta: f64,
-    /// Rows in a generation.
-    pub population: usize,
-    /// Generations.
-    pub generations: usize,
-    /// The chance that a row has a token replaced.
-    pub mutation: f64,
-    /// The chance that a parent has two children with another.
-    pub crossover: f64,
-    /// How many of the best rows are never mutated.
-    pub elite: usize,
-    /// Whether only words are tried that are read back as themselves.
-    pub whole_words: bool,
-    /// Whether the row is taken whose text, read again, is nearest; otherwise the row that is
-    /// nearest as it is.
-    pub by_text: bool,
-    /// Whether the concept's vector is a mean over plain sentences too; where its own prompts are
-    /// several, they are enough.
-    pub sentences: bool,
+options! {
+    /// The options of Ring-A-Bell.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Words.
+        pub tokens: usize where COUNT,
+        /// How much of the concept is added (published: 3 for nudity, 5 to 5.5 for violence).
+        pub eta: f64 where FINITE,
+        /// Rows in a generation.
+        pub population: usize where COUNT,
+        /// Generations.
+        pub generations: usize where COUNT,
+        /// The chance that a row has a token replaced.
+        pub mutation: f64 where SHARE,
+        /// The chance that a parent has two children with another.
+        pub crossover: f64 where SHARE,
+        /// How many of the best rows are never mutated.
+        pub elite: usize,
+        /// Whether only words are tried that are read back as themselves.
+        pub whole_words: bool,
+        /// Whether the row is taken whose text, read again, is nearest; otherwise the row that is
+        /// nearest as it is.
+        pub by_text: bool,
+        /// Whether the concept's vector is a mean over plain sentences too; where its own prompts
+        /// are several, they are enough.
+        pub sentences: bool,
+    }
 }
 
-/// The defaults.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let fixed = variant == Variant::Fixed;
-    let published = Options {
-        tokens: 16,
-        eta: 3.0,
-        population: 200,
-        generations: 3000,
-        mutation: 0.25,
-        crossover: 0.5,
-        elite: usize::from(fixed),
-        whole_words: fixed,
-        by_text: fixed,
-        sentences: job.concept.prompts.len() == 1,
-    };
-    match (variant, job.miniature) {
-        (Variant::Fixed, true) => Options {
-            tokens: 6,
-            eta: 1.0,
-            population: 64,
-            generations: 60,
-            mutation: 0.5,
-            ..published
+/// The presets for a job: the published numbers, and those that work.
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
+    Ok(presets! {
+        paper: Options {
+            tokens: 16,
+            eta: 3.0,
+            population: 200,
+            generations: 3000,
+            mutation: 0.25,
+            crossover: 0.5,
+            elite: 0,
+            whole_words: false,
+            by_text: false,
+            sentences: job.concept.prompts.len() == 1,
         },
-        _ => published,
-    }
+        reference: paper,
+        fixed: paper { elite: 1, whole_words: true, by_text: true },
+        small: fixed { tokens: 6, eta: 1.0, population: 64, generations: 60, mutation: 0.5 },
+    })
 }
 
 fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
-    let options: Options = job.options(&defaults(job, variant))?;
-    checks::counts(&[
-        ("tokens", options.tokens),
-        ("population", options.population),
-        ("generations", options.generations),
-    ])?;
-    checks::finite(&[("eta", options.eta)])?;
-    for (name, chance) in [
-        ("mutation", options.mutation),
-        ("crossover", options.crossover),
-    ] {
-        if !(0.0..=1.0).contains(&chance) {
-            return Err(Error::input(format!("{name} is {chance}, expected 0 to 1")));
-        }
-    }
+    let options: Options = job.options(presets, variant)?;
     let room = job.base.tokenizer.context() - 2;
     if options.tokens > room {
-        return Err(Error::input(format!(
-            "tokens is {}, expected at most {room}, the room in a prompt",
-            options.tokens
-        )));
+        let expected = format!("at most {room}, the room in a prompt");
+        return Err(unfit("tokens", options.tokens, expected).into());
     }
     Ok(options)
 }

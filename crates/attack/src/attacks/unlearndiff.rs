@@ -19,10 +19,15 @@
 //! A guard with a memory (SLD's momentum) begins anew at each step's single timestep, so that the
 //! loss sees less of it than a picture does, least at the noisy end.
 
-use scumble_erase::{Result, Variant, checks};
+use scumble_diffusion::{
+    options,
+    options::{ABOVE_ZERO, COUNT, Presets, WEIGHT},
+    presets,
+};
+use scumble_erase::{Result, Variant, job::recorded};
 use serde::{Deserialize, Serialize};
 
-use super::{Attack, as_value};
+use super::Attack;
 use crate::{
     job::Job,
     lockstep::{self, Lockstep, Order},
@@ -39,58 +44,49 @@ pub const ATTACK: Attack = Attack {
     finds: "words in front of each prompt",
     step: "a gradient step for every open prompt",
     cases: 20,
-    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
+    options: |job, variant| recorded(&job.options(presets, variant)?),
     ready: |job, variant| checked(job, variant).map(drop),
     run,
 };
 
-/// The options of UnlearnDiffAtk.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Words in front of the prompt (published: 3 for styles and objects, 5 for nudity).
-    pub tokens: usize,
-    /// Timesteps, from clean to noisy; a picture is drawn after each.
-    pub timesteps: usize,
-    /// Steps at each timestep.
-    pub iterations: usize,
-    /// Adam's step size.
-    pub lr: f64,
-    /// Adam's weight decay, added to the gradient.
-    pub weight_decay: f64,
-    /// Whether a guard's rule is inside the loss.
-    pub guard_in_loss: bool,
-}
-
-/// The defaults.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published = Options {
-        tokens: 3,
-        timesteps: 50,
-        iterations: 40,
-        lr: 0.01,
-        weight_decay: 0.1,
-        guard_in_loss: variant == Variant::Fixed,
-    };
-    match (variant, job.miniature) {
-        (Variant::Fixed, true) => Options {
-            timesteps: 10,
-            iterations: 20,
-            lr: 0.2,
-            ..published
-        },
-        _ => published,
+options! {
+    /// The options of UnlearnDiffAtk.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Words in front of the prompt (published: 3 for styles and objects, 5 for nudity).
+        pub tokens: usize where COUNT,
+        /// Timesteps, from clean to noisy; a picture is drawn after each.
+        pub timesteps: usize where COUNT,
+        /// Steps at each timestep.
+        pub iterations: usize where COUNT,
+        /// Adam's step size.
+        pub lr: f64 where ABOVE_ZERO,
+        /// Adam's weight decay, added to the gradient.
+        pub weight_decay: f64 where WEIGHT,
+        /// Whether a guard's rule is inside the loss.
+        pub guard_in_loss: bool,
     }
 }
 
+/// The presets: the published numbers, and those that work.
+pub fn presets(_: &Job<'_>) -> Result<Presets<Options>> {
+    Ok(presets! {
+        paper: Options {
+            tokens: 3,
+            timesteps: 50,
+            iterations: 40,
+            lr: 0.01,
+            weight_decay: 0.1,
+            guard_in_loss: false,
+        },
+        reference: paper,
+        fixed: paper { guard_in_loss: true },
+        small: fixed { timesteps: 10, iterations: 20, lr: 0.2 },
+    })
+}
+
 fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
-    let options: Options = job.options(&defaults(job, variant))?;
-    checks::counts(&[
-        ("tokens", options.tokens),
-        ("timesteps", options.timesteps),
-        ("iterations", options.iterations),
-    ])?;
-    checks::above_zero(&[("lr", options.lr)])?;
-    checks::weights(&[("weight_decay", options.weight_decay)])?;
+    let options: Options = job.options(presets, variant)?;
     lockstep::fits(job, options.tokens)?;
     Ok(options)
 }

@@ -32,10 +32,15 @@
 //! pictures of different prompts: `notes.grid` and `notes.grid_worst` are the comparison to make.
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{Noise, Pipeline, Timestep};
+use scumble_diffusion::{
+    Noise, Pipeline, Timestep, options,
+    options::{ABOVE_ZERO, COUNT, FINITE, Presets, SHARE_ABOVE_ZERO, WEIGHT, unfit},
+    presets,
+};
 use scumble_erase::{
-    Captions, Error, Event, Known, Result, Variant, World, checks,
+    Captions, Event, Known, Result, Variant, World,
     gradients::place,
+    job::recorded,
     noised::{Noised, Noisy, squared_error},
     seeds::stream,
     train::{LrSchedule, Train, train},
@@ -45,7 +50,7 @@ use scumble_families as families;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Attack, as_value};
+use super::Attack;
 use crate::{
     capped::{heaviest, project},
     draw,
@@ -64,98 +69,73 @@ pub const ATTACK: Attack = Attack {
     finds: "the prompts of a grid that are left",
     step: "a look at every prompt of the grid",
     cases: 20,
-    options: |job, variant| as_value(&job.options(&defaults(job, variant))?),
+    options: |job, variant| recorded(&job.options(presets, variant)?),
     ready: |job, variant| checked(job, variant).map(drop),
     run,
 };
 
-/// The options of the worst case.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// The share of the grid that is taken.
-    pub share: f64,
-    /// Steps of the weights. From the second on, each erases the weighted prompts anew.
-    pub rounds: usize,
-    /// The step size of the weights.
-    pub alpha: f64,
-    /// The weight of `|w|^2`.
-    pub gamma: f64,
-    /// Pictures of each prompt.
-    pub pictures: usize,
-    /// Noise levels that the error is measured at.
-    pub timesteps: usize,
-    /// The first of them, the rest at equal distances (published: 0, so 0, 100, ... 900); the
-    /// middles of equal parts if `null`.
-    pub first_timestep: Option<usize>,
-    /// Whether the unedited model's error is taken off.
-    pub relative: bool,
-    /// Erasing: training steps of a round.
-    pub iterations: usize,
-    /// Erasing: Adam's step size.
-    pub lr: f64,
-    /// Erasing: how far past the neutral prediction to go.
-    pub eta: f64,
-    /// Erasing: pictures a step.
-    pub batch: usize,
-}
-
-/// The defaults.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let fixed = variant == Variant::Fixed;
-    let published = Options {
-        share: 0.1,
-        rounds: 10,
-        alpha: 100.0,
-        gamma: 1e-4,
-        pictures: 1,
-        timesteps: 10,
-        first_timestep: (!fixed).then_some(0),
-        relative: fixed,
-        iterations: 1000,
-        lr: 1e-5,
-        eta: 1.0,
-        batch: 1,
-    };
-    match (variant, job.miniature) {
-        (Variant::Fixed, true) => Options {
-            rounds: 1,
-            iterations: 60,
-            lr: 2e-3,
-            batch: 8,
-            ..published
-        },
-        (Variant::Fixed, false) => Options {
-            rounds: 1,
-            ..published
-        },
-        _ => published,
+options! {
+    /// The options of the worst case.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// The share of the grid that is taken.
+        pub share: f64 where SHARE_ABOVE_ZERO,
+        /// Steps of the weights. From the second on, each erases the weighted prompts anew.
+        pub rounds: usize where COUNT,
+        /// The step size of the weights.
+        pub alpha: f64 where ABOVE_ZERO,
+        /// The weight of `|w|^2`.
+        pub gamma: f64 where WEIGHT,
+        /// Pictures of each prompt.
+        pub pictures: usize where COUNT,
+        /// Noise levels that the error is measured at.
+        pub timesteps: usize where COUNT,
+        /// The first of them, the rest at equal distances (published: 0, so 0, 100, ... 900); the
+        /// middles of equal parts if `null`.
+        pub first_timestep: Option<usize>,
+        /// Whether the unedited model's error is taken off.
+        pub relative: bool,
+        /// Erasing: training steps of a round.
+        pub iterations: usize where COUNT,
+        /// Erasing: Adam's step size.
+        pub lr: f64 where ABOVE_ZERO,
+        /// Erasing: how far past the neutral prediction to go.
+        pub eta: f64 where FINITE,
+        /// Erasing: pictures a step.
+        pub batch: usize where COUNT,
     }
 }
 
+/// The presets: the published numbers, and those that work.
+pub fn presets(_: &Job<'_>) -> Result<Presets<Options>> {
+    Ok(presets! {
+        paper: Options {
+            share: 0.1,
+            rounds: 10,
+            alpha: 100.0,
+            gamma: 1e-4,
+            pictures: 1,
+            timesteps: 10,
+            first_timestep: Some(0),
+            relative: false,
+            iterations: 1000,
+            lr: 1e-5,
+            eta: 1.0,
+            batch: 1,
+        },
+        reference: paper,
+        fixed: paper { rounds: 1, first_timestep: None, relative: true },
+        small: fixed { iterations: 60, lr: 2e-3, batch: 8 },
+    })
+}
+
 fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
-    let options: Options = job.options(&defaults(job, variant))?;
-    checks::counts(&[
-        ("rounds", options.rounds),
-        ("pictures", options.pictures),
-        ("timesteps", options.timesteps),
-        ("iterations", options.iterations),
-        ("batch", options.batch),
-    ])?;
-    checks::above_zero(&[
-        ("share", options.share),
-        ("alpha", options.alpha),
-        ("lr", options.lr),
-    ])?;
-    checks::weights(&[("gamma", options.gamma)])?;
-    checks::finite(&[("eta", options.eta)])?;
+    let options: Options = job.options(presets, variant)?;
     let first = options.first_timestep.unwrap_or(0);
-    if options.share > 1.0 || first + options.timesteps > job.base.schedule.num_train_timesteps() {
-        return Err(Error::input(format!(
-            "share is {} and timesteps {} from {first}, expected at most 1 and {}",
-            options.share,
-            options.timesteps,
-            job.base.schedule.num_train_timesteps()
-        )));
+    let all = job.base.schedule.num_train_timesteps();
+    if first + options.timesteps > all {
+        let found = format!("{} from {first}", options.timesteps);
+        return Err(unfit("timesteps", found, format!("at most {all}")).into());
     }
     Ok(options)
 }

@@ -103,7 +103,7 @@ pub(crate) fn perform(args: &AttackArgs, progress: &Progress) -> Result<Value, F
     let model = Model::open(&args.model, None, quiet)?;
     let mut notes = model.checkpoint.notes.clone();
     let mut loaded = edits::open_all(&args.edits.edit, &args.edits.lora, &model, &mut notes)?;
-    let world = model.home(args.judge)?.then(World::emoji);
+    let world = model.world(args.judge)?;
     let guards = guards::open_all(&args.guard, &[], &mut loaded, world.as_ref())?;
     edits::say(&notes[model.checkpoint.notes.len()..], quiet);
     let base = model.pipeline()?;
@@ -356,7 +356,7 @@ fn job<'a>(
         clip,
         world: plan.world.as_ref(),
         drawing: plan.drawing,
-        miniature: model.miniature,
+        profile: model.profile,
         options: plan.options.clone(),
         budget: plan.budget,
         seed: plan.seed,
@@ -444,7 +444,7 @@ fn carry_out(
 ) -> Result<Value, Failure> {
     let mut record = json!({
         "plan_hash": plan.hash(), "plan": plan.value(), "finished": false,
-        "scumble": env!("CARGO_PKG_VERSION"), "model": model.checkpoint.name, "device": model.device_name,
+        "scumble": env!("CARGO_PKG_VERSION"), "model": model.checkpoint.name, "device": model.device_name, "profile": model.profile.id,
         "threads": rayon::current_num_threads(),
     });
     let earlier: Value = fs_err::read(run.path.join(RECORD))
@@ -464,7 +464,7 @@ fn carry_out(
         .question
         .as_ref()
         .zip(clip)
-        .filter(|_| model.miniature)
+        .filter(|_| model.profile.world.is_some())
         .map(|(question, clip)| {
             question.witness(&World::emoji(), clip, &|caption| {
                 base.tokenizer.encode(caption).ids

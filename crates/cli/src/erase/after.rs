@@ -35,7 +35,7 @@ impl Wanted {
     pub(super) fn of(args: &EraseArgs, model: &Model, pipeline: &Pipeline, home: bool) -> Self {
         let judge = home && !args.no_judge;
         // A schedule that is not known here has no timestep to drift at.
-        let small = model.miniature && pipeline.schedule.usable().is_ok();
+        let small = model.profile.is_small() && pipeline.schedule.usable().is_ok();
         Self {
             judge,
             drift: args.drift || judge || small,

@@ -130,7 +130,7 @@ pub(super) fn edit(
         base: &model.checkpoint.name,
         base_hash: &model.hash,
         family: model.checkpoint.family.name(),
-        miniature: model.miniature,
+        profile: model.profile,
         concepts: &plan.concepts,
         preserve: &plan.preserve,
         captions: &plan.captions,

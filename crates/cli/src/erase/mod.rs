@@ -9,7 +9,6 @@ mod print;
 use std::path::Path;
 
 use scumble_diffusion::Pipeline;
-use scumble_erase::World;
 use serde_json::{Value, json};
 
 use self::{
@@ -52,7 +51,7 @@ pub(crate) fn perform(args: &EraseArgs, progress: &Progress) -> Result<(Value, V
     method.works_on(model.family().id)?;
     // Prompts are worded, and pictures judged, in the miniature's world: only there are the judges
     // at home.
-    let world = model.home(args.judge)?.then(World::emoji);
+    let world = model.world(args.judge)?;
     let (plan, notes) = Plan::new(args, method, &model, world.as_ref())?;
     for note in &notes {
         progress.note(&format!("note: {note}"));
@@ -107,7 +106,7 @@ fn carry_out(
         "plan_hash": plan.hash(), "plan": plan.value(), "finished": false,
         "scumble": env!("CARGO_PKG_VERSION"), "model": model.checkpoint.name,
         "notes": model.checkpoint.notes.iter().chain(&notes).collect::<Vec<_>>(),
-        "device": model.device_name, "threads": rayon::current_num_threads(),
+        "device": model.device_name, "profile": model.profile.id, "threads": rayon::current_num_threads(),
     });
     let edit_path = run.path.join(EDIT);
     let earlier = record::read(&run.path.join(RECORD))?;

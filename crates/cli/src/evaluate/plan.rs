@@ -210,7 +210,7 @@ impl Plan {
                 }
             }
         }
-        let builtin = bases[0].model.miniature;
+        let builtin = bases[0].model.profile.world.is_some();
         let drawing = drawing(&args.drawing, &bases[0].model, &bases[0].pipeline)?;
         let [_, _, height, width] = bases[0].pipeline.latent_shape(1, None, None)?;
         let scale = bases[0].pipeline.vae.config.factor();

@@ -7,7 +7,7 @@ mod plan;
 use std::{path::Path, time::Instant};
 
 use scumble_diffusion::guards::check as check_guards;
-use scumble_erase::World;
+use scumble_erase::profile::BuiltInWorld;
 use serde_json::{Map, Value, json};
 
 use self::plan::Plan;
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<Outcome, Failure> {
     let model = Model::open(&args.model, None, quiet)?;
     let mut notes = model.checkpoint.notes.clone();
     let mut loaded = edits::open_all(&args.edits.edit, &args.edits.lora, &model, &mut notes)?;
-    let world = model.miniature.then(World::emoji);
+    let world = model.profile.world.map(BuiltInWorld::open);
     let guards = guards::open_all(&args.guard, &args.set, &mut loaded, world.as_ref())?;
     notes.extend(guards::unknown(&args.guard, world.as_ref()));
     let mut pipeline = model.pipeline()?;

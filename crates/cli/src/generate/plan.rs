@@ -173,7 +173,7 @@ impl Plan {
         json!({
             "plan_hash": self.hash(), "plan": self.settings(), "finished": false,
             "scumble": env!("CARGO_PKG_VERSION"), "model": model.checkpoint.name, "model_hash": self.model,
-            "device": model.device_name, "threads": rayon::current_num_threads(), "seconds": 0.0, "notes": notes,
+            "device": model.device_name, "profile": model.profile.id, "threads": rayon::current_num_threads(), "seconds": 0.0, "notes": notes,
             "prompts": args.prompts, "edits": edits, "embeddings": self.embeddings,
             "pictures": self.pictures.iter().map(|shot| shot.record(self)).collect::<Vec<_>>(),
         })

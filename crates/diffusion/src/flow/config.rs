@@ -115,7 +115,7 @@ impl FlowMatching {
     /// If it is another scheduler's, a key is impossible, or asks for something that is not implemented.
     pub fn from_config(path: &Path, config: &Value) -> Result<Self> {
         let map = config.as_object().ok_or_else(|| {
-            scumble_nn::Error::file(
+            Error::file(
                 path,
                 "expected a JSON object with a scheduler's configuration",
             )

@@ -21,36 +21,41 @@ use burn::tensor::{Tensor, activation::softmax};
 use scumble_nn::{Added, Context, Watch};
 use serde::{Deserialize, Serialize};
 
-use super::{Form, Guard, Known, Rule};
+use super::{FROM_MINUS_ONE, Guard, Known, Rule};
 use crate::{
     error::{Error, Result},
     guidance::At,
+    options,
+    options::WEIGHT,
     pipeline::Pipeline,
+    presets,
     prompted::Prompted,
 };
 
-/// The numbers of A-STAR.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AStar {
-    /// How far the latents follow the gradient at the start (alpha).
-    pub step: f64,
-    /// Whether `L_seg` counts.
-    pub segregation: bool,
-    /// Whether `L_ret` counts.
-    pub retention: bool,
-    /// Where a map between its least and its greatest value is 1 (0 to 1).
-    pub threshold: f64,
-    /// Sharpness of the competition between words; with [`Maps::Prompts`] between the concepts,
-    /// where about 5 does what 100 does for words.
-    pub sharpness: f64,
-    /// Largest side of the maps looked at; the largest maps up to there are taken.
-    pub side: usize,
-    /// What is looked at for a concept.
-    #[serde(default)]
-    pub maps: Maps,
-    /// Steps during which the latents are moved.
-    pub steps: usize,
+options! {
+    /// The numbers of A-STAR.
+    #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct AStar {
+        /// How far the latents follow the gradient at the start (alpha).
+        pub step: f64 where WEIGHT,
+        /// Whether `L_seg` counts.
+        pub segregation: bool,
+        /// Whether `L_ret` counts.
+        pub retention: bool,
+        /// Where a map between its least and its greatest value is 1 (0 to 1).
+        pub threshold: f64 where FROM_MINUS_ONE,
+        /// Sharpness of the competition between words; with [`Maps::Prompts`] between the concepts,
+        /// where about 5 does what 100 does for words.
+        pub sharpness: f64 where WEIGHT,
+        /// Largest side of the maps looked at; the largest maps up to there are taken.
+        pub side: usize,
+        /// What is looked at for a concept.
+        #[serde(default)]
+        pub maps: Maps,
+        /// Steps during which the latents are moved.
+        pub steps: usize,
+    }
 }
 
 /// What the map of a concept is.
@@ -71,22 +76,24 @@ pub const KNOWN: Known = Known {
     paper: "Agarwal et al.: A-STAR, ICCV 2023 (arXiv 2306.14544)",
     changes: "the latents before each step, so that all words of a prompt keep a place of their own",
     cost: "2, and one forward and backward of prompts with several of its words",
-    rule: Some(|form, small| {
-        Rule::AStar(AStar {
-            // On latents as small as the miniature's the usual step tears pictures apart.
-            step: if small && form == Form::Fixed {
-                4.0
-            } else {
-                20.0
+    presets: Some(|| {
+        let presets = presets! {
+            paper: AStar {
+                step: 20.0,
+                segregation: true,
+                retention: true,
+                threshold: 0.5,
+                sharpness: 100.0,
+                side: 16,
+                maps: Maps::Words,
+                steps: 1000,
             },
-            segregation: true,
-            retention: true,
-            threshold: 0.5,
-            sharpness: 100.0,
-            side: 16,
-            maps: Maps::Words,
-            steps: 1000,
-        })
+            reference: paper,
+            fixed: paper,
+            // On latents as small as the miniature's the usual step tears pictures apart.
+            small: paper { step: 4.0 },
+        };
+        presets.map(Rule::AStar)
     }),
 };
 

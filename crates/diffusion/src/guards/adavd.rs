@@ -28,28 +28,30 @@ use burn::tensor::{Tensor, TensorData};
 use scumble_nn::{Beside, Removal};
 use serde::{Deserialize, Serialize};
 
-use super::{Form, Guard, Known, Rule};
-use crate::pipeline::Pipeline;
+use super::{FROM_MINUS_ONE, Guard, Known, Rule};
+use crate::{options, options::WEIGHT, pipeline::Pipeline, presets};
 
-/// The numbers of AdaVD.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AdaVd {
-    /// How much of the part along the concept goes (s).
-    pub scale: f64,
-    /// Whether each token's own nearness to the concept decides.
-    pub shift: bool,
-    /// How sharply it decides (a).
-    pub steepness: f64,
-    /// At which cosine (b).
-    pub centre: f64,
-    /// What is counted of the joint vectors of the empty prompt's value and a token's own.
-    #[serde(default)]
-    pub joint: Joint,
-    /// Whether what the text leaves in its end token and pads counts as the concept too.
-    pub span: bool,
-    /// Whether the values of the empty or negative prompt lose it too.
-    pub unconditional: bool,
+options! {
+    /// The numbers of AdaVD.
+    #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct AdaVd {
+        /// How much of the part along the concept goes (s).
+        pub scale: f64 where WEIGHT,
+        /// Whether each token's own nearness to the concept decides.
+        pub shift: bool,
+        /// How sharply it decides (a).
+        pub steepness: f64 where WEIGHT,
+        /// At which cosine (b).
+        pub centre: f64 where FROM_MINUS_ONE,
+        /// What is counted of the joint vectors of the empty prompt's value and a token's own.
+        #[serde(default)]
+        pub joint: Joint,
+        /// Whether what the text leaves in its end token and pads counts as the concept too.
+        pub span: bool,
+        /// Whether the values of the empty or negative prompt lose it too.
+        pub unconditional: bool,
+    }
 }
 
 /// What is counted of joint vectors `[w; v]`, with `w` the value of the empty or negative prompt at
@@ -73,23 +75,22 @@ pub const KNOWN: Known = Known {
     paper: "Wang et al.: Precise, Fast, and Low-cost Concept Erasure in Value Space, CVPR 2025 (arXiv 2412.06143)",
     changes: "the values of every cross-attention: they lose their part along the concept's",
     cost: "2",
-    rule: Some(|form, small| {
-        let works = form == Form::Fixed && small;
-        let unconditional = form == Form::Reference;
-        let joint = match form {
-            Form::Reference => Joint::Whole,
-            _ if works => Joint::None,
-            _ => Joint::Cosine,
+    presets: Some(|| {
+        let presets = presets! {
+            paper: AdaVd {
+                scale: 1.0,
+                shift: true,
+                steepness: 100.0,
+                centre: 0.93,
+                joint: Joint::Cosine,
+                span: false,
+                unconditional: false,
+            },
+            reference: paper { joint: Joint::Whole, unconditional: true },
+            fixed: paper,
+            small: paper { shift: false, joint: Joint::None, span: true },
         };
-        Rule::AdaVd(AdaVd {
-            scale: 1.0,
-            shift: !works,
-            steepness: 100.0,
-            centre: 0.93,
-            joint,
-            span: works,
-            unconditional,
-        })
+        presets.map(Rule::AdaVd)
     }),
 };
 

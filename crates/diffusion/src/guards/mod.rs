@@ -14,11 +14,19 @@ pub mod negative;
 pub mod safree;
 pub mod sld;
 
+use std::ops::Bound;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use self::{a_star::AStar, adavd::AdaVd, safree::Safree, sld::Sld};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    options::{Opt, Options, Presets, Range, Scale, Variant, numbers},
+};
+
+/// Where a prediction or a cosine is compared.
+const FROM_MINUS_ONE: Range = numbers(Bound::Included(-1.0), Bound::Unbounded);
 
 /// A guard with what it keeps the model from. Data: it can be stored, named and compared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,16 +64,41 @@ pub enum Rule {
     AStar(AStar),
 }
 
-/// Which of a guard's forms, where paper and published code disagree.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Form {
-    /// The formulas and numbers as printed.
-    Paper,
-    /// What the published code does.
-    Reference,
-    /// What works.
-    #[default]
-    Fixed,
+impl Rule {
+    /// Its numbers: what each means and what it can be.
+    pub fn list(&self) -> Vec<Opt> {
+        match self {
+            Self::Negative => Vec::new(),
+            Self::Sld(_) => Sld::list(),
+            Self::Safree(_) => Safree::list(),
+            Self::AdaVd(_) => AdaVd::list(),
+            Self::AStar(_) => AStar::list(),
+        }
+    }
+
+    /// Its numbers by name.
+    pub fn options(&self) -> Map<String, Value> {
+        let mut options = match serde_json::to_value(self) {
+            Ok(Value::Object(map)) => map,
+            _ => Map::new(),
+        };
+        options.remove("kind");
+        options
+    }
+
+    /// Whether every number is in its range.
+    ///
+    /// # Errors
+    /// If one is not; the error names it and its default.
+    fn check(&self, defaults: &Self) -> Result<()> {
+        match (self, defaults) {
+            (Self::Sld(one), Self::Sld(defaults)) => one.check(defaults),
+            (Self::Safree(one), Self::Safree(defaults)) => one.check(defaults),
+            (Self::AdaVd(one), Self::AdaVd(defaults)) => one.check(defaults),
+            (Self::AStar(one), Self::AStar(defaults)) => one.check(defaults),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What there is to know of a guard before it has a concept.
@@ -79,9 +112,8 @@ pub struct Known {
     pub changes: &'static str,
     /// Evaluations of the U-Net at each step for each picture; guidance without guard has 2.
     pub cost: &'static str,
-    /// Its numbers; `None` where it is a way to use adapters that somebody has trained. The flag
-    /// says whether the model is as small as the built-in miniature.
-    pub rule: Option<fn(Form, bool) -> Rule>,
+    /// Its numbers; `None` where it is a way to use adapters that somebody has trained.
+    pub presets: Option<fn() -> Presets<Rule>>,
 }
 
 /// Every guard.
@@ -95,15 +127,6 @@ pub const ALL: [Known; 9] = [
     safree::KNOWN,
     adavd::KNOWN,
     a_star::KNOWN,
-];
-
-/// The sources of the guards, where the meaning of their numbers stands, by what a guard's name
-/// begins with.
-pub const SOURCES: [(&str, &str); 4] = [
-    ("sld", include_str!("sld.rs")),
-    ("safree", include_str!("safree.rs")),
-    ("adavd", include_str!("adavd.rs")),
-    ("a-star", include_str!("a_star.rs")),
 ];
 
 /// The guard of that name, if there is one; hyphens and underscores are the same.
@@ -125,19 +148,19 @@ pub fn named(id: &str) -> Result<&'static Known> {
 }
 
 impl Guard {
-    /// A guard against `texts` with the numbers of one of its forms and `options` over them.
+    /// A guard against `texts` with the numbers of one of its variants and `options` over them.
     ///
     /// # Errors
     /// If there is no such guard or option, it is one of adapters, or has nothing to guard against.
     pub fn new(
         id: &str,
         texts: Vec<String>,
-        form: Form,
-        small: bool,
+        variant: Variant,
+        scale: Scale,
         options: &Map<String, Value>,
     ) -> Result<Self> {
         let known = named(id)?;
-        let Some(rule) = known.rule else {
+        let Some(presets) = known.presets else {
             return Err(Error::input(format!(
                 "`{id}` is a gate on trained adapters, not a guard by itself"
             ))
@@ -146,27 +169,23 @@ impl Guard {
         if texts.iter().all(|text| text.trim().is_empty()) {
             return Err(Error::input(format!("the guard `{id}` has no concept")));
         }
+        let defaults = presets().of(variant, scale);
         let mut guard = Self {
             id: known.id.into(),
             texts,
             strength: 1.0,
-            rule: rule(form, small),
+            rule: defaults.clone(),
         };
         for (key, value) in options {
             guard.set(key, value)?;
         }
-        guard.check()?;
+        guard.rule.check(&defaults)?;
         Ok(guard)
     }
 
     /// Its numbers by name.
     pub fn options(&self) -> Map<String, Value> {
-        let mut options = match serde_json::to_value(&self.rule) {
-            Ok(Value::Object(map)) => map,
-            _ => Map::new(),
-        };
-        options.remove("kind");
-        options
+        self.rule.options()
     }
 
     fn set(&mut self, key: &str, value: &Value) -> Result<()> {
@@ -222,33 +241,6 @@ impl Guard {
             Rule::AStar(a_star) => a_star.no_effect(&self.texts, steps),
             Rule::Negative | Rule::Safree(_) => None,
         }
-    }
-
-    fn check(&self) -> Result<()> {
-        let finite = |name: &str, value: f64, low: f64| {
-            let fine = value.is_finite() && value >= low;
-            if fine {
-                Ok(())
-            } else {
-                Err(Error::input(format!(
-                    "the option {name} is {value}, expected a number from {low}"
-                )))
-            }
-        };
-        for (name, value) in self.options() {
-            if let Some(value) = value.as_f64() {
-                finite(
-                    &name,
-                    value,
-                    if ["threshold", "centre"].contains(&name.as_str()) {
-                        -1.0
-                    } else {
-                        0.0
-                    },
-                )?;
-            }
-        }
-        Ok(())
     }
 
     /// Its texts as one prompt.

@@ -4,6 +4,7 @@
 //! and SLD.
 
 use super::{Known, Rule};
+use crate::options::Presets;
 
 /// See the module.
 pub const KNOWN: Known = Known {
@@ -11,5 +12,5 @@ pub const KNOWN: Known = Known {
     paper: "Ho, Salimans: Classifier-Free Diffusion Guidance, 2022 (arXiv 2207.12598), with a negative prompt",
     changes: "the prompt that guidance leads away from",
     cost: "2",
-    rule: Some(|_, _| Rule::Negative),
+    presets: Some(|| Presets::same(Rule::Negative)),
 };

@@ -24,29 +24,31 @@ use burn::tensor::Tensor;
 use scumble_nn::orthonormal;
 use serde::{Deserialize, Serialize};
 
-use super::{Form, Guard, Known, Rule};
-use crate::{pipeline::Pipeline, prompted::Prompted};
+use super::{Guard, Known, Rule};
+use crate::{options, options::WEIGHT, pipeline::Pipeline, presets, prompted::Prompted};
 
-/// The numbers of SAFREE.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Safree {
-    /// How much further than the mean makes a trigger (alpha).
-    pub alpha: f64,
-    /// Whether only so many steps are filtered as the prompt calls for.
-    pub validate: bool,
-    /// Most steps that are filtered then, less one.
-    pub most: f64,
-    /// Sharpness of that decision (k).
-    pub sharpness: f64,
-    /// Its threshold (tau).
-    pub tau: f64,
-    /// Whether the end token and the pads of a prompt with a trigger are projected too.
-    pub pads: bool,
-    /// Whether the concept's texts are also the negative prompt, as in the published runs (which
-    /// draw their baselines with it, too).
-    #[serde(default)]
-    pub negative: bool,
+options! {
+    /// The numbers of SAFREE.
+    #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct Safree {
+        /// How much further than the mean makes a trigger (alpha).
+        pub alpha: f64 where WEIGHT,
+        /// Whether only so many steps are filtered as the prompt calls for.
+        pub validate: bool,
+        /// Most steps that are filtered then, less one.
+        pub most: f64 where WEIGHT,
+        /// Sharpness of that decision (k).
+        pub sharpness: f64 where WEIGHT,
+        /// Its threshold (tau).
+        pub tau: f64 where WEIGHT,
+        /// Whether the end token and the pads of a prompt with a trigger are projected too.
+        pub pads: bool,
+        /// Whether the concept's texts are also the negative prompt, as in the published runs (which
+        /// draw their baselines with it, too).
+        #[serde(default)]
+        pub negative: bool,
+    }
 }
 
 /// See the module.
@@ -55,18 +57,22 @@ pub const KNOWN: Known = Known {
     paper: "Yoon et al.: SAFREE, ICLR 2025 (arXiv 2410.12761)",
     changes: "hidden states of the prompt's tokens that bring it near the concept",
     cost: "2",
-    rule: Some(|form, small| {
-        let works = form == Form::Fixed && small;
-        let (validate, negative) = (!works, form == Form::Reference);
-        Rule::Safree(Safree {
-            alpha: 0.01,
-            validate,
-            most: 10.0,
-            sharpness: 2.5,
-            tau: 5.333,
-            pads: works,
-            negative,
-        })
+    presets: Some(|| {
+        let presets = presets! {
+            paper: Safree {
+                alpha: 0.01,
+                validate: true,
+                most: 10.0,
+                sharpness: 2.5,
+                tau: 5.333,
+                pads: false,
+                negative: false,
+            },
+            reference: paper { negative: true },
+            fixed: paper,
+            small: paper { validate: false, pads: true },
+        };
+        presets.map(Rule::Safree)
     }),
 };
 

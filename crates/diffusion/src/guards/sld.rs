@@ -18,8 +18,13 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{Form, Known, Rule};
-use crate::time::StepIndex;
+use super::{FROM_MINUS_ONE, Known, Rule};
+use crate::{
+    options,
+    options::{Presets, WEIGHT},
+    presets,
+    time::StepIndex,
+};
 
 /// How the elementwise scale is bounded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,22 +36,24 @@ pub enum Bound {
     Max,
 }
 
-/// The numbers of SLD.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sld {
-    /// Steps that are guided plainly (delta).
-    pub warmup: usize,
-    /// The guidance scale of the concept (s_S).
-    pub scale: f64,
-    /// Where the prompt's prediction counts as near the concept's (lambda).
-    pub threshold: f64,
-    /// The momentum's weight (s_m).
-    pub momentum: f64,
-    /// The momentum's memory (beta_m).
-    pub memory: f64,
-    /// Whether the elementwise scale is at most or at least 1.
-    pub bound: Bound,
+options! {
+    /// The numbers of SLD.
+    #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    pub struct Sld {
+        /// Steps that are guided plainly (delta).
+        pub warmup: usize,
+        /// The guidance scale of the concept (s_S).
+        pub scale: f64 where WEIGHT,
+        /// Where the prompt's prediction counts as near the concept's (lambda).
+        pub threshold: f64 where FROM_MINUS_ONE,
+        /// The momentum's weight (s_m).
+        pub momentum: f64 where WEIGHT,
+        /// The momentum's memory (beta_m).
+        pub memory: f64 where WEIGHT,
+        /// Whether the elementwise scale is at most or at least 1.
+        pub bound: Bound,
+    }
 }
 
 impl Sld {
@@ -61,15 +68,14 @@ impl Sld {
         }
     }
 
-    fn in_form(self, form: Form) -> Rule {
-        Rule::Sld(Self {
-            bound: if form == Form::Paper {
-                Bound::Max
-            } else {
-                Bound::Min
-            },
-            ..self
-        })
+    /// The paper prints another bound than the published code has.
+    fn presets(self) -> Presets<Self> {
+        presets! {
+            paper: Self { bound: Bound::Max, ..self },
+            reference: self,
+            fixed: self,
+            small: self,
+        }
     }
 
     /// See [`Guard::no_effect`](super::Guard::no_effect).
@@ -125,15 +131,10 @@ pub const WEAK: Known = Known {
     paper: PAPER,
     changes: CHANGES,
     cost: COST,
-    rule: Some(|form, _| {
-        Sld::new(
-            15,
-            if form == Form::Reference { 20.0 } else { 200.0 },
-            0.0,
-            0.0,
-            0.0,
-        )
-        .in_form(form)
+    presets: Some(|| {
+        let mut presets = Sld::new(15, 200.0, 0.0, 0.0, 0.0).presets();
+        presets.reference.scale = 20.0;
+        presets.map(Rule::Sld)
     }),
 };
 
@@ -143,7 +144,11 @@ pub const MEDIUM: Known = Known {
     paper: PAPER,
     changes: CHANGES,
     cost: COST,
-    rule: Some(|form, _| Sld::new(10, 1000.0, 0.01, 0.3, 0.4).in_form(form)),
+    presets: Some(|| {
+        Sld::new(10, 1000.0, 0.01, 0.3, 0.4)
+            .presets()
+            .map(Rule::Sld)
+    }),
 };
 
 /// The strong preset.
@@ -152,7 +157,11 @@ pub const STRONG: Known = Known {
     paper: PAPER,
     changes: CHANGES,
     cost: COST,
-    rule: Some(|form, _| Sld::new(7, 2000.0, 0.025, 0.5, 0.7).in_form(form)),
+    presets: Some(|| {
+        Sld::new(7, 2000.0, 0.025, 0.5, 0.7)
+            .presets()
+            .map(Rule::Sld)
+    }),
 };
 
 /// The strongest preset.
@@ -161,5 +170,5 @@ pub const MAX: Known = Known {
     paper: PAPER,
     changes: CHANGES,
     cost: COST,
-    rule: Some(|form, _| Sld::new(0, 5000.0, 1.0, 0.5, 0.7).in_form(form)),
+    presets: Some(|| Sld::new(0, 5000.0, 1.0, 0.5, 0.7).presets().map(Rule::Sld)),
 };

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     concept::Concept,
     error::{Error, Result},
-    job::Job,
+    job::{self, Job},
 };
 
 /// The same through the text encoder.
@@ -112,29 +112,12 @@ pub(crate) fn keep_empty(
     Ok(())
 }
 
-/// Checks that options are finite and not negative.
-///
-/// # Errors
-/// If one is not; the error names it.
-pub(crate) fn check(options: &[(&str, f64)]) -> Result<()> {
-    match options
-        .iter()
-        .find(|(_, value)| !(value.is_finite() && *value >= 0.0))
-    {
-        Some((name, value)) => Err(Error::input(format!(
-            "{name} is {value}, expected a finite number, 0 or more"
-        ))),
-        None => Ok(()),
-    }
-}
-
 /// What an Edit records: the options, and the captions that were kept.
 ///
 /// # Errors
 /// If the options cannot be written.
 pub(crate) fn recorded<T: Serialize>(job: &Job<'_>, options: &T) -> Result<Value> {
-    let mut value = serde_json::to_value(options)
-        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    let mut value = job::recorded(options)?;
     if let Some(map) = value.as_object_mut() {
         map.insert(
             "preserve".into(),

@@ -149,7 +149,7 @@ fn finish_pairs(
         )))?;
     }
     Ok(Edit::of_values(
-        job.about(method, options),
+        job.about(method, &options)?,
         denoiser,
         job.pipeline,
         values,

@@ -14,7 +14,7 @@ pub(crate) mod subspace;
 
 pub(crate) use align::{Part, align, align_all};
 pub(crate) use fusion::Fusion;
-pub(crate) use job::{EncodedPair, check, encode_pairs, keep_empty, keep_preserved, recorded};
+pub(crate) use job::{EncodedPair, encode_pairs, keep_empty, keep_preserved, recorded};
 pub(crate) use layers::{KEYS_AND_VALUES, Layer, VALUES, finish, finish_each, layers, multiplied};
 pub(crate) use regression::Regression;
 pub(crate) use rows::{Encoded, Positions, Statistics, caption_rows, encode, statistics};

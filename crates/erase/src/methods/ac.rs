@@ -25,7 +25,11 @@
 //! code on CompVis' library (`paper`); `reference` is the one on diffusers.
 
 use burn::tensor::Tensor;
-use scumble_diffusion::{Pipeline, Sampler};
+use scumble_diffusion::{
+    Pipeline, Sampler, options,
+    options::{ABOVE_ZERO, COUNT, FINITE, Presets, SHARE, WEIGHT},
+    presets,
+};
 use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
@@ -38,8 +42,7 @@ use crate::{
     error::{Error, Result},
     job::{Event, Job},
     methods::{Method, Variant},
-    pictures::Drawing,
-    rewording::{self, Kind},
+    rewording::{Kind, Rewording},
     train::{LrSchedule, Train, train},
     trainable::Trainable,
 };
@@ -59,51 +62,40 @@ pub const METHOD: Method = Method {
     erase,
 };
 
-/// Ablating Concepts' options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Which tensors move.
-    pub train_method: String,
-    /// Training steps.
-    pub iterations: usize,
-    /// AdamW's step size at the first step.
-    pub lr: f64,
-    /// `constant` or `linear` (falling to 0).
-    pub lr_schedule: LrSchedule,
-    /// `model` or `noise`.
-    pub loss: Loss,
-    /// `current` or `frozen`: who predicts for the anchor.
-    pub teacher: Teacher,
-    /// How far past the anchor the teacher points, with the model-based loss.
-    pub eta: f64,
-    /// Whether the start token gets no gradient.
-    pub detach_start: bool,
-    /// Examples a step.
-    pub batch: usize,
-    /// `object`, `style`, `content` or `memorized`: how prompts of the anchor are reworded.
-    pub kind: Kind,
-    /// Prompts of the anchor; none for the concept's own, or for compiled-in sentences.
-    pub prompts: Vec<String>,
-    /// How many compiled-in sentences a bare name is put into.
-    pub templates: usize,
-    /// `none`, `flip` or `resize`: what is done to a picture before every use.
-    pub augment: Augment,
-    /// Pictures of anchors; at least one for every prompt.
-    pub pictures: usize,
-    /// The sampler of these pictures.
-    pub sampler: String,
-    /// Its steps.
-    pub sampling_steps: usize,
-    /// DDIM's share of fresh noise.
-    pub sampling_eta: f64,
-    /// Guidance of these pictures.
-    pub guidance: f64,
-    /// Weight of the regulariser, beside a loss that is a mean.
-    pub reg: f64,
-    /// Captions whose pictures the regulariser learns from; 0 for the anchors' own.
-    pub reg_captions: usize,
-    /// The largest norm of a step's gradient; 0 for none.
-    pub clip: f64,
+options! {
+    /// Ablating Concepts' options.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Which tensors move.
+        pub train_method: String,
+        /// Training steps.
+        pub iterations: usize where COUNT,
+        /// AdamW's step size at the first step.
+        pub lr: f64 where ABOVE_ZERO,
+        /// `constant` or `linear` (falling to 0).
+        pub lr_schedule: LrSchedule,
+        /// `model` or `noise`.
+        pub loss: Loss,
+        /// `current` or `frozen`: who predicts for the anchor.
+        pub teacher: Teacher,
+        /// How far past the anchor the teacher points, with the model-based loss.
+        pub eta: f64 where FINITE,
+        /// Whether the start token gets no gradient.
+        pub detach_start: bool,
+        /// Examples a step.
+        pub batch: usize where COUNT,
+        /// DDIM's share of fresh noise.
+        pub sampling_eta: f64 where SHARE,
+        /// Weight of the regulariser, beside a loss that is a mean.
+        pub reg: f64 where WEIGHT,
+        /// Captions whose pictures the regulariser learns from; 0 for the anchors' own.
+        pub reg_captions: usize,
+        /// The largest norm of a step's gradient; 0 for none.
+        pub clip: f64 where WEIGHT,
+        /// Prompts and pictures of anchors.
+        #[serde(flatten)]
+        pub anchors: Rewording,
+    }
 }
 
 /// What the concept's prompt is to predict.
@@ -126,53 +118,45 @@ pub enum Teacher {
     Frozen,
 }
 
-/// The defaults for a job.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+/// The presets for a job: the published numbers, and those that work at the miniature's size.
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
     let kind = Kind::of(job.concepts);
-    let published = Options {
-        kind,
-        prompts: Vec::new(),
-        templates: 30,
-        augment: if kind == Kind::Object {
-            Augment::Resize
-        } else {
-            Augment::Flip
+    Ok(presets! {
+        paper: Options {
+            train_method: "esd-x-strict".into(),
+            iterations: 100,
+            lr: 1.6e-5,
+            lr_schedule: LrSchedule::Constant,
+            loss: Loss::Model,
+            teacher: Teacher::Current,
+            eta: 0.0,
+            detach_start: true,
+            batch: 8,
+            sampling_eta: 1.0,
+            reg: 0.0,
+            reg_captions: 0,
+            // 1 where the loss is four times as large.
+            clip: 0.25,
+            anchors: Rewording {
+                kind,
+                prompts: Vec::new(),
+                templates: 30,
+                augment: if kind == Kind::Object { Augment::Resize } else { Augment::Flip },
+                pictures: 200,
+                sampler: Sampler::Ddim.to_string(),
+                sampling_steps: 200,
+                guidance: 6.0,
+            },
         },
-        train_method: "esd-x-strict".into(),
-        iterations: 100,
-        lr: 1.6e-5,
-        lr_schedule: LrSchedule::Constant,
-        loss: Loss::Model,
-        teacher: Teacher::Current,
-        eta: 0.0,
-        detach_start: true,
-        batch: 8,
-        pictures: 200,
-        sampler: Sampler::Ddim.to_string(),
-        sampling_steps: 200,
-        sampling_eta: 1.0,
-        guidance: 6.0,
-        reg: 0.0,
-        reg_captions: 0,
-        // 1 where the loss is four times as large.
-        clip: 0.25,
-    };
-    let diffusers = Options {
-        pictures: 1000,
-        sampler: Sampler::DpmPp2m.to_string(),
-        sampling_steps: 25,
-        sampling_eta: 0.0,
-        ..published.clone()
-    };
-    match variant {
-        Variant::Paper => published,
-        Variant::Reference => diffusers,
-        Variant::Fixed if !job.miniature => Options {
-            teacher: Teacher::Frozen,
-            pictures: 200,
-            ..diffusers
+        // The code of diffusers.
+        reference: paper {
+            sampling_eta: 0.0,
+            anchors.pictures: 1000,
+            anchors.sampler: Sampler::DpmPp2m.to_string(),
+            anchors.sampling_steps: 25,
         },
-        Variant::Fixed => Options {
+        fixed: reference { teacher: Teacher::Frozen, anchors.pictures: 200 },
+        small: paper {
             iterations: 200 * job.concepts.len().clamp(1, 5),
             lr: 1e-3,
             lr_schedule: LrSchedule::Linear,
@@ -180,16 +164,14 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             eta: 0.5,
             reg: 0.5,
             reg_captions: 64,
-            augment: Augment::None,
-            pictures: 64,
-            sampler: Sampler::Ddim.to_string(),
-            sampling_steps: 20,
             sampling_eta: 0.0,
-            guidance: 4.0,
             clip: 1.0,
-            ..published
+            anchors.augment: Augment::None,
+            anchors.pictures: 64,
+            anchors.sampling_steps: 20,
+            anchors.guidance: 4.0,
         },
-    }
+    })
 }
 
 /// Erases the job's concepts.
@@ -197,43 +179,24 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// # Errors
 /// If an option is impossible, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let mut options: Options = job.options(&defaults(job, variant))?;
+    let mut options: Options = job.options(presets, variant)?;
     let trainable = Trainable::of_denoiser(&options.train_method, METHOD.id)?;
     options.train_method = trainable.name.into();
-    options.check()?;
+    checks::sampling(&options.anchors.sampler, options.sampling_eta)?;
     checks::keeping(
         job,
         options.reg > 0.0 && options.reg_captions > 0,
         "--set reg=0.25 --set reg_captions=64",
     )?;
-    let pairs = rewording::pairs(
-        job.concepts,
-        options.kind,
-        &options.prompts,
-        options.templates,
-    )?;
-    if pairs.is_empty() {
-        return Err(Error::input("there is no concept to erase"));
-    }
+    let pairs = options.anchors.pairs(job)?;
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
 
-    let drawing = Drawing {
-        sampler: options.sampler.parse()?,
-        noise: options.sampling_eta,
-        ..Drawing::new(options.sampling_steps, options.guidance)
-    };
-    let anchors = Anchors::drawn(
-        job,
-        &pairs,
-        options.pictures,
-        drawing,
-        anchors::shown(job.seed),
-    )?
-    .augmented(options.augment);
+    let drawing = options.anchors.drawing(options.sampling_eta)?;
+    let anchors = options.anchors.anchors(job, &pairs, drawing)?;
     let kept = match (options.reg > 0.0, options.reg_captions) {
         (false, _) => None,
         // The published regulariser's pictures are mirrored and no more.
-        (true, 0) if options.augment == Augment::Resize => {
+        (true, 0) if options.anchors.augment == Augment::Resize => {
             Some(anchors.clone().augmented(Augment::Flip))
         }
         (true, 0) => Some(anchors.clone()),
@@ -280,29 +243,12 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             None => Ok(loss),
         }
     })?;
-    let recorded = serde_json::to_value(&options)
-        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
-        job.about(METHOD.id, recorded),
+        job.about(METHOD.id, &options)?,
         trainable.component(job.pipeline),
         job.pipeline,
         values,
     ))
-}
-
-impl Options {
-    fn check(&self) -> Result<()> {
-        checks::counts(&[
-            ("iterations", self.iterations),
-            ("batch", self.batch),
-            ("pictures", self.pictures),
-            ("sampling_steps", self.sampling_steps),
-        ])?;
-        checks::above_zero(&[("lr", self.lr)])?;
-        checks::finite(&[("guidance", self.guidance), ("eta", self.eta)])?;
-        checks::sampling(&self.sampler, self.sampling_eta)?;
-        checks::weights(&[("reg", self.reg), ("clip", self.clip)])
-    }
 }
 
 /// The mean squared distance of what the concept's prompt predicts to what it should, in what the

@@ -19,7 +19,11 @@
 use std::cell::RefCell;
 
 use burn::tensor::Tensor;
-use scumble_diffusion::{Conditioning, Pipeline};
+use scumble_diffusion::{
+    Conditioning, Pipeline, options,
+    options::{ABOVE_ZERO, COUNT, FINITE, Presets, WEIGHT},
+    presets,
+};
 use scumble_families::Part;
 use scumble_nn::files::Tensors;
 use serde::{Deserialize, Serialize};
@@ -59,59 +63,62 @@ pub const METHOD: Method = Method {
     erase,
 };
 
-/// AdvUnlearn's options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Which tensors move.
-    pub train_method: String,
-    /// Training steps, those without an attack among them.
-    pub iterations: usize,
-    /// Steps before the first attack.
-    pub warmup: usize,
-    /// Adam's step size at the first step.
-    pub lr: f64,
-    /// `constant` or `linear` (falling to 0).
-    pub lr_schedule: LrSchedule,
-    /// How far past the neutral prediction to go.
-    pub eta: f64,
-    /// The same for prompts with an anchor.
-    pub anchor_eta: f64,
-    /// `paper` or `present`: the form of ESD's target.
-    pub form: Form,
-    /// Examples of the concept a step.
-    pub batch: usize,
-    /// How many of these have no soft token after the warm-up.
-    pub clean: usize,
-    /// Trajectories of the concept in the bank.
-    pub trajectories: usize,
-    /// DDIM steps of a trajectory.
-    pub sampling_steps: usize,
-    /// Guidance on the trajectories.
-    pub start_guidance: f64,
-    /// `pgd`, or `fast` for signs of gradients.
-    pub attack: Rule,
-    /// Steps of an attack.
-    pub attack_steps: usize,
-    /// Its step size.
-    pub attack_lr: f64,
-    /// `random` words, the `latest` soft tokens, or those but for one attack in turn: `rolling`.
-    pub attack_init: Init,
-    /// Attacks that run beside each other in a step, each with one example a step.
-    pub attack_batch: usize,
-    /// Soft tokens of each.
-    pub attack_tokens: usize,
-    /// `tokens` or `words`: how the length of a prompt is counted.
-    pub attack_span: Span,
-    /// `fresh` or `summed`: whether the attack's gradient is zeroed.
-    pub attack_gradient: Gradient,
-    /// Weight of the retain term.
-    pub retain: f64,
-    /// Its examples a step.
-    pub retain_batch: usize,
-    /// Trajectories of prompts to keep, one for each.
-    pub retain_trajectories: usize,
-    /// `reg` or `iter`: part of the loss, or a step of its own without the weight.
-    pub retain_mode: RetainMode,
+options! {
+    /// AdvUnlearn's options.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Which tensors move.
+        pub train_method: String,
+        /// Training steps, those without an attack among them.
+        pub iterations: usize where COUNT,
+        /// Steps before the first attack.
+        pub warmup: usize,
+        /// Adam's step size at the first step.
+        pub lr: f64 where ABOVE_ZERO,
+        /// `constant` or `linear` (falling to 0).
+        pub lr_schedule: LrSchedule,
+        /// How far past the neutral prediction to go.
+        pub eta: f64 where FINITE,
+        /// The same for prompts with an anchor.
+        pub anchor_eta: f64 where FINITE,
+        /// `paper` or `present`: the form of ESD's target.
+        pub form: Form,
+        /// Examples of the concept a step.
+        pub batch: usize where COUNT,
+        /// How many of these have no soft token after the warm-up.
+        pub clean: usize,
+        /// Trajectories of the concept in the bank.
+        pub trajectories: usize where COUNT,
+        /// DDIM steps of a trajectory.
+        pub sampling_steps: usize where COUNT,
+        /// Guidance on the trajectories.
+        pub start_guidance: f64 where FINITE,
+        /// `pgd`, or `fast` for signs of gradients.
+        pub attack: Rule,
+        /// Steps of an attack.
+        pub attack_steps: usize where COUNT,
+        /// Its step size.
+        pub attack_lr: f64 where ABOVE_ZERO,
+        /// `random` words, the `latest` soft tokens, or those but for one attack in turn:
+        /// `rolling`.
+        pub attack_init: Init,
+        /// Attacks that run beside each other in a step, each with one example a step.
+        pub attack_batch: usize where COUNT,
+        /// Soft tokens of each.
+        pub attack_tokens: usize where COUNT,
+        /// `tokens` or `words`: how the length of a prompt is counted.
+        pub attack_span: Span,
+        /// `fresh` or `summed`: whether the attack's gradient is zeroed.
+        pub attack_gradient: Gradient,
+        /// Weight of the retain term.
+        pub retain: f64 where WEIGHT,
+        /// Its examples a step.
+        pub retain_batch: usize,
+        /// Trajectories of prompts to keep, one for each.
+        pub retain_trajectories: usize,
+        /// `reg` or `iter`: part of the loss, or a step of its own without the weight.
+        pub retain_mode: RetainMode,
+    }
 }
 
 /// Where an attack begins.
@@ -138,74 +145,74 @@ pub enum RetainMode {
     Iter,
 }
 
-/// The defaults for a job.
-pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Options {
-    let published = Options {
-        train_method: trainable.name.into(),
-        iterations: 1000,
-        warmup: 200,
-        lr: 1e-5,
-        lr_schedule: LrSchedule::Constant,
-        eta: 1.0,
-        anchor_eta: 1.0,
-        form: Form::Paper,
-        batch: 1,
-        clean: 0,
-        trajectories: 32,
-        sampling_steps: 50,
-        start_guidance: 3.0,
-        attack: Rule::Pgd,
-        attack_steps: 30,
-        attack_lr: 1e-3,
-        attack_init: Init::Random,
-        attack_batch: 1,
-        attack_tokens: 1,
-        attack_span: Span::Tokens,
-        attack_gradient: Gradient::Fresh,
-        retain: 0.5,
-        retain_batch: 5,
-        retain_trajectories: 100,
-        retain_mode: RetainMode::Reg,
-    };
-    match variant {
-        Variant::Paper => published,
-        Variant::Reference => Options {
+/// The presets for a job: the published numbers, and those that work at the miniature's size.
+///
+/// # Errors
+/// If the option `train_method` names no tensors.
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
+    let trainable = trained(job)?;
+    Ok(presets! {
+        paper: Options {
+            train_method: trainable.name.into(),
+            iterations: 1000,
+            warmup: 200,
+            lr: 1e-5,
+            lr_schedule: LrSchedule::Constant,
+            eta: 1.0,
+            anchor_eta: 1.0,
+            form: Form::Paper,
+            batch: 1,
+            clean: 0,
+            trajectories: 32,
+            sampling_steps: 50,
+            start_guidance: 3.0,
+            attack: Rule::Pgd,
+            attack_steps: 30,
+            attack_lr: 1e-3,
+            attack_init: Init::Random,
+            attack_batch: 1,
+            attack_tokens: 1,
+            attack_span: Span::Tokens,
+            attack_gradient: Gradient::Fresh,
+            retain: 0.5,
+            retain_batch: 5,
+            retain_trajectories: 100,
+            retain_mode: RetainMode::Reg,
+        },
+        reference: paper {
             attack_span: Span::Words,
             attack_gradient: Gradient::Summed,
             retain: 0.3,
-            ..published
         },
-        Variant::Fixed if !job.miniature => published,
-        Variant::Fixed => {
-            let prompts: usize = job.concepts.iter().map(|c| c.prompts.len()).sum();
-            Options {
-                iterations: 160,
-                warmup: 30,
-                lr: if trainable.part == Part::Denoiser {
-                    1e-3
-                } else {
-                    3e-4
-                },
-                lr_schedule: LrSchedule::Linear,
-                form: Form::Present,
-                batch: 12,
-                clean: 4,
-                trajectories: prompts.max(16),
-                sampling_steps: 20,
-                // Against single tokens of 12 steps it learns to resist single tokens: four brought
-                // church back in half of the pictures.
-                attack_steps: 20,
-                attack_tokens: 4,
-                attack_lr: 1e-2,
-                attack_init: Init::Rolling,
-                attack_batch: 8,
-                retain: 1.0,
-                retain_batch: 16,
-                retain_trajectories: 64,
-                ..published
-            }
-        }
-    }
+        fixed: paper,
+        small: paper {
+            iterations: 160,
+            warmup: 30,
+            lr: if trainable.part == Part::Denoiser { 1e-3 } else { 3e-4 },
+            lr_schedule: LrSchedule::Linear,
+            form: Form::Present,
+            batch: 12,
+            clean: 4,
+            trajectories: job.prompt_count().max(16),
+            sampling_steps: 20,
+            // Against single tokens of 12 steps it learns to resist single tokens: four brought
+            // church back in half of the pictures.
+            attack_steps: 20,
+            attack_tokens: 4,
+            attack_lr: 1e-2,
+            attack_init: Init::Rolling,
+            attack_batch: 8,
+            retain: 1.0,
+            retain_batch: 16,
+            retain_trajectories: 64,
+        },
+    })
+}
+
+/// The tensors that the option `train_method` names.
+fn trained(job: &Job<'_>) -> Result<Trainable> {
+    let wanted = job.preset("train_method", "text-encoder".to_owned())?;
+    Trainable::named(&wanted)
 }
 
 /// Erases the job's concepts.
@@ -213,32 +220,19 @@ pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Option
 /// # Errors
 /// If an option is impossible, a prompt leaves no room for soft tokens, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let wanted = job
-        .options
-        .get("train_method")
-        .and_then(|v| v.as_str())
-        .unwrap_or("text-encoder")
-        .to_owned();
-    let trainable = Trainable::named(&wanted)?;
-    let mut options: Options = job.options(&defaults(job, variant, trainable))?;
+    let trainable = trained(job)?;
+    let mut options: Options = job.options(presets, variant)?;
     options.train_method = trainable.name.into();
-    if job.options.contains_key("eta") && !job.options.contains_key("anchor_eta") {
+    if job.set_alone("eta", "anchor_eta") {
         options.anchor_eta = options.eta;
     }
-    options.check()?;
+    options.fit_together()?;
     checks::keeping(
         job,
         options.retains(),
         "--set retain=0.5, and retain_batch and retain_trajectories above 0",
     )?;
-    let prompts: Vec<ConceptPrompt> = job
-        .concepts
-        .iter()
-        .flat_map(|c| c.prompts.clone())
-        .collect();
-    if prompts.is_empty() {
-        return Err(Error::input("there is no concept to erase"));
-    }
+    let prompts = job.prompts()?;
     let asks: Vec<String> = prompts.iter().map(|p| p.asks().to_owned()).collect();
     let slots = Slots::new(
         job.pipeline,
@@ -331,10 +325,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             })
         },
     )?;
-    let recorded = serde_json::to_value(&options)
-        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
-        job.about("advunlearn", recorded),
+        job.about(METHOD.id, &options)?,
         trainable.component(job.pipeline),
         job.pipeline,
         values,
@@ -534,48 +526,12 @@ impl Options {
         }
     }
 
-    fn check(&self) -> Result<()> {
-        for (name, value) in [
-            ("iterations", self.iterations),
-            ("batch", self.batch),
-            ("trajectories", self.trajectories),
-            ("sampling_steps", self.sampling_steps),
-            ("attack_steps", self.attack_steps),
-            ("attack_batch", self.attack_batch),
-            ("attack_tokens", self.attack_tokens),
-        ] {
-            if value == 0 || value > 1_000_000 {
-                return Err(Error::input(format!(
-                    "{name} is {value}, expected 1 to 1000000"
-                )));
-            }
-        }
+    fn fit_together(&self) -> Result<()> {
         if self.clean > self.batch {
             return Err(Error::input(format!(
                 "clean is {}, more than the batch of {}",
                 self.clean, self.batch
             )));
-        }
-        for (name, value, least) in [
-            ("lr", self.lr, f64::MIN_POSITIVE),
-            ("attack_lr", self.attack_lr, f64::MIN_POSITIVE),
-            ("retain", self.retain, 0.0),
-            ("eta", self.eta, f64::MIN),
-            ("anchor_eta", self.anchor_eta, f64::MIN),
-            ("start_guidance", self.start_guidance, f64::MIN),
-        ] {
-            if !value.is_finite() || value < least {
-                let from = if least == 0.0 {
-                    " of at least 0"
-                } else if least > 0.0 {
-                    " above 0"
-                } else {
-                    ""
-                };
-                return Err(Error::input(format!(
-                    "{name} is {value}, expected a finite number{from}"
-                )));
-            }
         }
         Ok(())
     }

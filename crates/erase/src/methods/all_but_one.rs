@@ -18,17 +18,20 @@
 //! ([`bank`](crate::bank)).
 
 use burn::tensor::Tensor;
-use scumble_diffusion::{Conditioning, Pipeline};
+use scumble_diffusion::{
+    Conditioning, Pipeline, options,
+    options::{ABOVE_ZERO, COUNT, FINITE, Presets, WEIGHT},
+    presets,
+};
 use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     adam::Adam,
     bank::{Bank, Examples, Sampling},
-    checks,
     concept::ConceptPrompt,
     edit::Edit,
-    error::{Error, Result},
+    error::Result,
     job::{Event, Job},
     methods::{Method, Variant, esd::paths},
     seeds::draw,
@@ -51,68 +54,66 @@ pub const METHOD: Method = Method {
     erase,
 };
 
-/// The options of All but One.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Which tensors move.
-    pub train_method: String,
-    /// Training steps.
-    pub iterations: usize,
-    /// AdamW's step size at the first step.
-    pub lr: f64,
-    /// `constant` or `linear` (falling to 0).
-    pub lr_schedule: LrSchedule,
-    /// How far past the replacement to go.
-    pub eta: f64,
-    /// Weight of the unconditional prediction's distance.
-    pub lambda: f64,
-    /// Examples a step.
-    pub batch: usize,
-    /// Trajectories in the bank; at least one for every prompt.
-    pub trajectories: usize,
-    /// DDIM steps of a trajectory.
-    pub sampling_steps: usize,
-    /// Guidance on the trajectories.
-    pub start_guidance: f64,
+options! {
+    /// The options of All but One.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Which tensors move.
+        pub train_method: String,
+        /// Training steps.
+        pub iterations: usize where COUNT,
+        /// AdamW's step size at the first step.
+        pub lr: f64 where ABOVE_ZERO,
+        /// `constant` or `linear` (falling to 0).
+        pub lr_schedule: LrSchedule,
+        /// How far past the replacement to go.
+        pub eta: f64 where FINITE,
+        /// Weight of the unconditional prediction's distance.
+        pub lambda: f64 where WEIGHT,
+        /// Examples a step.
+        pub batch: usize where COUNT,
+        /// Trajectories in the bank; at least one for every prompt.
+        pub trajectories: usize where COUNT,
+        /// DDIM steps of a trajectory.
+        pub sampling_steps: usize where COUNT,
+        /// Guidance on the trajectories.
+        pub start_guidance: f64 where FINITE,
+    }
 }
 
-/// The defaults for a job. Nothing but the losses was published: the numbers beside them are those
-/// of ESD's loop, which the paper starts from.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published = Options {
-        train_method: "esd-x".into(),
-        iterations: 1000,
-        lr: 1e-5,
-        lr_schedule: LrSchedule::Constant,
-        eta: 0.0,
-        lambda: 1.0,
-        batch: 1,
-        trajectories: 8,
-        sampling_steps: 50,
-        start_guidance: 3.0,
-    };
-    if variant != Variant::Fixed || !job.miniature {
-        return published;
-    }
-    let prompts: usize = job.concepts.iter().map(|c| c.prompts.len()).sum();
+/// The presets for a job: the published numbers, and those that work at the miniature's size.
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
     // A prompt's own bare object shows a style now and then; another replacement does not show the
     // concept.
-    let bare = |p: &ConceptPrompt| {
-        p.anchor
-            .as_deref()
-            .is_some_and(|anchor| p.erase.contains(anchor))
-    };
-    let past = job.concepts.iter().any(|c| c.prompts.iter().any(bare));
-    Options {
-        iterations: 300 * job.concepts.len().clamp(1, 5),
-        lr: 1e-3,
-        lr_schedule: LrSchedule::Linear,
-        eta: if past { 1.0 } else { 0.5 },
-        lambda: 50.0,
-        batch: 8,
-        trajectories: prompts.max(16),
-        ..published
-    }
+    let past = job
+        .concepts
+        .iter()
+        .any(|c| c.prompts.iter().any(ConceptPrompt::holds_its_anchor));
+    Ok(presets! {
+        paper: Options {
+            train_method: "esd-x".into(),
+            iterations: 1000,
+            lr: 1e-5,
+            lr_schedule: LrSchedule::Constant,
+            eta: 0.0,
+            lambda: 1.0,
+            batch: 1,
+            trajectories: 8,
+            sampling_steps: 50,
+            start_guidance: 3.0,
+        },
+        reference: paper,
+        fixed: paper,
+        small: paper {
+            iterations: 300 * job.concepts.len().clamp(1, 5),
+            lr: 1e-3,
+            lr_schedule: LrSchedule::Linear,
+            eta: if past { 1.0 } else { 0.5 },
+            lambda: 50.0,
+            batch: 8,
+            trajectories: job.prompt_count().max(16),
+        },
+    })
 }
 
 /// Erases the job's concepts.
@@ -120,18 +121,10 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// # Errors
 /// If an option is impossible, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let mut options: Options = job.options(&defaults(job, variant))?;
+    let mut options: Options = job.options(presets, variant)?;
     let trainable = Trainable::of_denoiser(&options.train_method, METHOD.id)?;
     options.train_method = trainable.name.into();
-    options.check()?;
-    let prompts: Vec<ConceptPrompt> = job
-        .concepts
-        .iter()
-        .flat_map(|c| c.prompts.clone())
-        .collect();
-    if prompts.is_empty() {
-        return Err(Error::input("there is no concept to erase"));
-    }
+    let prompts = job.prompts()?;
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
 
     let asked: Vec<String> = prompts.iter().map(|p| p.asks().to_owned()).collect();
@@ -181,28 +174,12 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             &options,
         )
     })?;
-    let recorded = serde_json::to_value(&options)
-        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
-        job.about(METHOD.id, recorded),
+        job.about(METHOD.id, &options)?,
         trainable.component(job.pipeline),
         job.pipeline,
         values,
     ))
-}
-
-impl Options {
-    fn check(&self) -> Result<()> {
-        checks::counts(&[
-            ("iterations", self.iterations),
-            ("batch", self.batch),
-            ("trajectories", self.trajectories),
-            ("sampling_steps", self.sampling_steps),
-        ])?;
-        checks::above_zero(&[("lr", self.lr)])?;
-        checks::finite(&[("start_guidance", self.start_guidance), ("eta", self.eta)])?;
-        checks::weights(&[("lambda", self.lambda)])
-    }
 }
 
 /// Both losses, in what the network predicts. `contexts` are n prompts; `replaced` says of which examples the companion on the path is a replacement.

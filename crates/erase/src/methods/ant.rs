@@ -22,8 +22,11 @@
 //! compares guided predictions on both sides and swaps `alpha_1` and `alpha_2`.
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{Conditioning, Pipeline};
-use scumble_families::Part;
+use scumble_diffusion::{
+    Conditioning, Pipeline, options,
+    options::{ABOVE_ZERO, COUNT, FINITE, Presets, SHARE_ABOVE_ZERO, WEIGHT},
+    presets,
+};
 use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
@@ -63,63 +66,66 @@ pub const METHOD: Method = Method {
     erase,
 };
 
-/// ANT's options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Which tensors move, for one concept.
-    pub train_method: String,
-    /// `weights`, or `adapters`: one for each concept, made one edit.
-    pub form: Moves,
-    /// Training steps, for each concept with adapters.
-    pub iterations: usize,
-    /// Adam's step size at the first step.
-    pub lr: f64,
-    /// `constant` or `linear` (falling to 0).
-    pub lr_schedule: LrSchedule,
-    /// `early`, `late` or `nowhere`: on which side of the split the concept's prediction is kept.
-    pub keep: Keep,
-    /// The timestep between early and late.
-    pub split: f64,
-    /// How far past the empty prompt's prediction to go where it is reversed.
-    pub eta: f64,
-    /// Weight of keeping.
-    pub alpha_1: f64,
-    /// Weight of the empty prompt's prediction.
-    pub alpha_2: f64,
-    /// Guidance of the predictions that are compared; 1 for the prompt's own.
-    pub guidance: f64,
-    /// `most`, `least` or `all`: which numbers move.
-    pub salience: Salience,
-    /// The share that one trajectory picks; what all pick moves.
-    pub salient: f64,
-    /// Examples of a trajectory that its salience is measured on.
-    pub salience_examples: usize,
-    /// `keys-values` or `transformers`: the layers that adapters lie beside.
-    pub layers: Beside,
-    /// Rank of the adapters.
-    pub rank: usize,
-    /// Their alpha: they are multiplied by `alpha / rank`.
-    pub alpha: f64,
-    /// What they are multiplied by once more before they are made one.
-    pub scale: f64,
-    /// How many compiled-in sentences a bare name is put into where they are made one.
-    pub templates: usize,
-    /// Weight of the captions to keep when they are, per caption.
-    pub rho: f64,
-    /// Weight of what the user wants preserved when they are, per prompt.
-    pub rho_preserve: f64,
-    /// Weight of staying as it is when they are.
-    pub lambda: f64,
-    /// Examples to reverse in a step.
-    pub batch: usize,
-    /// Examples to keep in a step.
-    pub keep_batch: usize,
-    /// Trajectories, for each concept with adapters.
-    pub trajectories: usize,
-    /// DDIM steps of a trajectory.
-    pub sampling_steps: usize,
-    /// Guidance on the trajectories.
-    pub start_guidance: f64,
+options! {
+    /// ANT's options.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Which tensors move, for one concept.
+        pub train_method: String,
+        /// `weights`, or `adapters`: one for each concept, made one edit.
+        pub form: Moves,
+        /// Training steps, for each concept with adapters.
+        pub iterations: usize where COUNT,
+        /// Adam's step size at the first step.
+        pub lr: f64 where ABOVE_ZERO,
+        /// `constant` or `linear` (falling to 0).
+        pub lr_schedule: LrSchedule,
+        /// `early`, `late` or `nowhere`: on which side of the split the concept's prediction is
+        /// kept.
+        pub keep: Keep,
+        /// The timestep between early and late.
+        pub split: f64 where WEIGHT,
+        /// How far past the empty prompt's prediction to go where it is reversed.
+        pub eta: f64 where FINITE,
+        /// Weight of keeping.
+        pub alpha_1: f64 where WEIGHT,
+        /// Weight of the empty prompt's prediction.
+        pub alpha_2: f64 where WEIGHT,
+        /// Guidance of the predictions that are compared; 1 for the prompt's own.
+        pub guidance: f64 where FINITE,
+        /// `most`, `least` or `all`: which numbers move.
+        pub salience: Salience,
+        /// The share that one trajectory picks; what all pick moves.
+        pub salient: f64 where SHARE_ABOVE_ZERO,
+        /// Examples of a trajectory that its salience is measured on.
+        pub salience_examples: usize where COUNT,
+        /// `keys-values` or `transformers`: the layers that adapters lie beside.
+        pub layers: Beside,
+        /// Rank of the adapters.
+        pub rank: usize where COUNT,
+        /// Their alpha: they are multiplied by `alpha / rank`.
+        pub alpha: f64 where ABOVE_ZERO,
+        /// What they are multiplied by once more before they are made one.
+        pub scale: f64 where FINITE,
+        /// How many compiled-in sentences a bare name is put into where they are made one.
+        pub templates: usize,
+        /// Weight of the captions to keep when they are, per caption.
+        pub rho: f64 where WEIGHT,
+        /// Weight of what the user wants preserved when they are, per prompt.
+        pub rho_preserve: f64 where WEIGHT,
+        /// Weight of staying as it is when they are.
+        pub lambda: f64 where WEIGHT,
+        /// Examples to reverse in a step.
+        pub batch: usize where COUNT,
+        /// Examples to keep in a step.
+        pub keep_batch: usize where COUNT,
+        /// Trajectories, for each concept with adapters.
+        pub trajectories: usize where COUNT,
+        /// DDIM steps of a trajectory.
+        pub sampling_steps: usize where COUNT,
+        /// Guidance on the trajectories.
+        pub start_guidance: f64 where FINITE,
+    }
 }
 
 /// What is trained.
@@ -176,26 +182,22 @@ pub enum Salience {
     All,
 }
 
-/// The defaults for a job.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+/// The presets for a job. One concept and several have tables of their own in the paper.
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
     let several = job.concepts.len() > 1;
-    let published = Options {
+    let one = Options {
         train_method: "esd-all".into(),
-        form: if several {
-            Moves::Adapters
-        } else {
-            Moves::Weights
-        },
-        iterations: if several { 10 } else { 250 },
+        form: Moves::Weights,
+        iterations: 250,
         lr: 5e-4,
         lr_schedule: LrSchedule::Constant,
         keep: Keep::Early,
-        // Seven of 50 steps; four where there are several concepts.
-        split: if several { 919.0 } else { 859.0 },
+        // Seven of 50 steps.
+        split: 859.0,
         eta: 1.0,
-        alpha_1: if several { 0.5 } else { 1.0 },
-        alpha_2: if several { 2.5 } else { 0.5 },
-        guidance: if several { 7.5 } else { 1.0 },
+        alpha_1: 1.0,
+        alpha_2: 0.5,
+        guidance: 1.0,
         salience: Salience::Most,
         salient: 0.5,
         salience_examples: 10,
@@ -209,41 +211,52 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
         rho: if job.preserve.is_empty() { 20.0 } else { 2e-12 },
         rho_preserve: 20.0,
         lambda: 0.0,
-        batch: if several { 2 } else { 1 },
-        keep_batch: if several { 2 } else { 1 },
+        batch: 1,
+        keep_batch: 1,
         trajectories: 20,
         sampling_steps: 50,
-        start_guidance: if several { 7.5 } else { 3.0 },
+        start_guidance: 3.0,
     };
-    // Adapters of the keys and values alone, of which nothing is lost that a factor would have to
-    // make up for.
-    let plain = Options {
-        alpha_1: 1.0,
-        alpha_2: 0.5,
-        guidance: 1.0,
-        layers: Beside::KeysValues,
-        alpha: 64.0,
-        scale: 1.0,
-        rho: 0.1,
-        rho_preserve: 0.1,
-        lambda: 0.1,
-        ..published.clone()
+    let published = if several {
+        Options {
+            form: Moves::Adapters,
+            iterations: 10,
+            // Four of 50 steps.
+            split: 919.0,
+            alpha_1: 0.5,
+            alpha_2: 2.5,
+            guidance: 7.5,
+            batch: 2,
+            keep_batch: 2,
+            start_guidance: 7.5,
+            ..one
+        }
+    } else {
+        one
     };
-    match variant {
-        Variant::Paper => published,
-        Variant::Reference if several => published,
-        Variant::Reference => Options {
+    let mut presets = presets! {
+        paper: published,
+        reference: paper {
             keep: Keep::Late,
             split: 140.0,
             alpha_2: 0.0,
             salience: Salience::Least,
-            ..published
         },
-        Variant::Fixed if !job.miniature => Options {
+        // Adapters of the keys and values alone, of which nothing is lost that a factor would have
+        // to make up for.
+        fixed: paper {
             iterations: if several { 100 } else { 250 },
-            ..plain
+            alpha_1: 1.0,
+            alpha_2: 0.5,
+            guidance: 1.0,
+            layers: Beside::KeysValues,
+            alpha: 64.0,
+            scale: 1.0,
+            rho: 0.1,
+            rho_preserve: 0.1,
+            lambda: 0.1,
         },
-        Variant::Fixed => Options {
+        small: fixed {
             train_method: "esd-x".into(),
             iterations: 200,
             lr: if several { 5e-3 } else { 1e-3 },
@@ -258,9 +271,13 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             trajectories: 16,
             salience_examples: 8,
             start_guidance: 3.0,
-            ..plain
         },
+    };
+    // The published code of several concepts does what the paper says.
+    if several {
+        presets.reference = presets.paper.clone();
     }
+    Ok(presets)
 }
 
 /// Erases the job's concepts.
@@ -268,10 +285,9 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// # Errors
 /// If an option is impossible, no number is salient everywhere, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let mut options: Options = job.options(&defaults(job, variant))?;
-    let trainable = Trainable::named(&options.train_method)?;
+    let mut options: Options = job.options(presets, variant)?;
+    let trainable = Trainable::of_denoiser(&options.train_method, "ANT")?;
     options.train_method = trainable.name.into();
-    options.check(trainable)?;
     if job
         .concepts
         .iter()
@@ -308,10 +324,8 @@ fn in_weights(job: &mut Job<'_>, options: &Options, trainable: Trainable) -> Res
     let values = train(job, steps, &mut |edited, step| {
         material.loss(edited, options, &material.drawn(options, seed, step))
     })?;
-    let recorded = serde_json::to_value(options)
-        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
-        job.about(METHOD.id, recorded),
+        job.about(METHOD.id, options)?,
         trainable.component(job.pipeline),
         job.pipeline,
         values,
@@ -382,45 +396,6 @@ fn in_adapters(job: &mut Job<'_>, options: &Options) -> Result<Edit> {
 }
 
 impl Options {
-    fn check(&self, trainable: Trainable) -> Result<()> {
-        if trainable.part != Part::Denoiser {
-            return Err(Error::input(format!(
-                "`{}` moves the {}, ANT moves the U-Net",
-                trainable.name, trainable.part
-            ))
-            .with_hint("choose one of esd-x, esd-x-strict, esd-u, esd-all, selfattn"));
-        }
-        checks::counts(&[
-            ("iterations", self.iterations),
-            ("batch", self.batch),
-            ("trajectories", self.trajectories),
-            ("sampling_steps", self.sampling_steps),
-            ("salience_examples", self.salience_examples),
-            ("rank", self.rank),
-            ("keep_batch", self.keep_batch),
-        ])?;
-        checks::finite(&[("eta", self.eta), ("scale", self.scale)])?;
-        checks::finite(&[
-            ("guidance", self.guidance),
-            ("start_guidance", self.start_guidance),
-        ])?;
-        checks::above_zero(&[("lr", self.lr), ("alpha", self.alpha)])?;
-        if !(self.salient > 0.0 && self.salient <= 1.0) {
-            return Err(Error::input(format!(
-                "salient is {}, expected a share above 0 and up to 1",
-                self.salient
-            )));
-        }
-        closed_form::check(&[
-            ("split", self.split),
-            ("alpha_1", self.alpha_1),
-            ("alpha_2", self.alpha_2),
-            ("rho", self.rho),
-            ("rho_preserve", self.rho_preserve),
-            ("lambda", self.lambda),
-        ])
-    }
-
     fn keeps(&self, t: f64) -> bool {
         match self.keep {
             Keep::Early => t > self.split,

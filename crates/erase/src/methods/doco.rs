@@ -25,7 +25,11 @@
 use std::cell::RefCell;
 
 use burn::tensor::Tensor;
-use scumble_diffusion::{Interpolant, Pipeline, Prediction, Sampler};
+use scumble_diffusion::{
+    Interpolant, Pipeline, Prediction, Sampler, options,
+    options::{ABOVE_ZERO, COUNT, FINITE, Presets, WEIGHT},
+    presets,
+};
 use scumble_nn::{Context, files::Tensors};
 use serde::{Deserialize, Serialize};
 
@@ -40,8 +44,7 @@ use crate::{
     gradients::{self, Gradients, Scope},
     job::{Event, Job},
     methods::{Method, Variant},
-    pictures::Drawing,
-    rewording::{self, Kind},
+    rewording::{Kind, Rewording},
     seeds::stream,
     train::{LrSchedule, Train, train_several},
     trainable::Trainable,
@@ -62,54 +65,43 @@ pub const METHOD: Method = Method {
     erase,
 };
 
-/// DoCo's options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Which tensors move.
-    pub train_method: String,
-    /// Training steps of the network.
-    pub iterations: usize,
-    /// Steps of the discriminator before.
-    pub warm_up: usize,
-    /// AdamW's step size for the network at the first step.
-    pub lr: f64,
-    /// `constant` or `linear` (falling to 0).
-    pub lr_schedule: LrSchedule,
-    /// Adam's step size for the discriminator.
-    pub d_lr: f64,
-    /// Width of the discriminator's first layer.
-    pub d_width: usize,
-    /// Whether the discriminator keeps what the network's loss left in its gradients, as the
-    /// published code does.
-    pub d_uncleared: bool,
-    /// How far past the anchor the prediction goes that the concept's is to look like.
-    pub eta: f64,
-    /// Examples a step.
-    pub batch: usize,
-    /// `object`, `style`, `content` or `memorized`: how prompts of the anchor are reworded.
-    pub kind: Kind,
-    /// Prompts of the anchor; none for the concept's own, or for compiled-in sentences.
-    pub prompts: Vec<String>,
-    /// How many compiled-in sentences a bare name is put into.
-    pub templates: usize,
-    /// `none`, `flip` or `resize`: what is done to a picture before every use.
-    pub augment: Augment,
-    /// Pictures of anchors; at least one for every prompt.
-    pub pictures: usize,
-    /// The sampler of pictures.
-    pub sampler: String,
-    /// Its steps.
-    pub sampling_steps: usize,
-    /// Guidance of pictures.
-    pub guidance: f64,
-    /// `projection`, `published` or `none`.
-    pub surgery: Surgery,
-    /// Weight of the prior's own gradient.
-    pub prior: f64,
-    /// Captions whose pictures are the prior; 0 for the anchors' own pictures and prompts.
-    pub prior_captions: usize,
-    /// The largest norm of the network's gradient before surgery; 0 for none.
-    pub clip: f64,
+options! {
+    /// DoCo's options.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Which tensors move.
+        pub train_method: String,
+        /// Training steps of the network.
+        pub iterations: usize where COUNT,
+        /// Steps of the discriminator before.
+        pub warm_up: usize,
+        /// AdamW's step size for the network at the first step.
+        pub lr: f64 where ABOVE_ZERO,
+        /// `constant` or `linear` (falling to 0).
+        pub lr_schedule: LrSchedule,
+        /// Adam's step size for the discriminator.
+        pub d_lr: f64 where ABOVE_ZERO,
+        /// Width of the discriminator's first layer.
+        pub d_width: usize where COUNT,
+        /// Whether the discriminator keeps what the network's loss left in its gradients, as the
+        /// published code does.
+        pub d_uncleared: bool,
+        /// How far past the anchor the prediction goes that the concept's is to look like.
+        pub eta: f64 where FINITE,
+        /// Examples a step.
+        pub batch: usize where COUNT,
+        /// `projection`, `published` or `none`.
+        pub surgery: Surgery,
+        /// Weight of the prior's own gradient.
+        pub prior: f64 where WEIGHT,
+        /// Captions whose pictures are the prior; 0 for the anchors' own pictures and prompts.
+        pub prior_captions: usize,
+        /// The largest norm of the network's gradient before surgery; 0 for none.
+        pub clip: f64 where WEIGHT,
+        /// Prompts and pictures of anchors.
+        #[serde(flatten)]
+        pub anchors: Rewording,
+    }
 }
 
 /// What is done about conflicting gradients.
@@ -124,65 +116,54 @@ pub enum Surgery {
     None,
 }
 
-/// The defaults for a job.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
+/// The presets for a job: the published numbers, and those that work at the miniature's size.
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
     let kind = Kind::of(job.concepts);
-    let published = Options {
-        kind,
-        prompts: Vec::new(),
-        templates: 30,
-        augment: if kind == Kind::Style {
-            Augment::Flip
-        } else {
-            Augment::Resize
+    let style = kind == Kind::Style;
+    Ok(presets! {
+        paper: Options {
+            train_method: "esd-x-strict".into(),
+            iterations: 1000,
+            warm_up: 1000,
+            lr: 4.8e-5,
+            lr_schedule: LrSchedule::Constant,
+            d_lr: if style { 5e-4 } else { 1e-4 },
+            d_width: 64,
+            d_uncleared: false,
+            eta: 0.0,
+            batch: 8,
+            surgery: Surgery::Projection,
+            prior: 1.0,
+            prior_captions: 0,
+            clip: 1.0,
+            anchors: Rewording {
+                kind,
+                prompts: Vec::new(),
+                templates: 30,
+                augment: if style { Augment::Flip } else { Augment::Resize },
+                pictures: 1000,
+                sampler: Sampler::DpmPp2m.to_string(),
+                sampling_steps: 25,
+                guidance: 6.0,
+            },
         },
-        train_method: "esd-x-strict".into(),
-        iterations: 1000,
-        warm_up: 1000,
-        lr: 4.8e-5,
-        lr_schedule: LrSchedule::Constant,
-        d_lr: if kind == Kind::Style { 5e-4 } else { 1e-4 },
-        d_width: 64,
-        d_uncleared: false,
-        eta: 0.0,
-        batch: 8,
-        pictures: 1000,
-        sampler: Sampler::DpmPp2m.to_string(),
-        sampling_steps: 25,
-        guidance: 6.0,
-        surgery: Surgery::Projection,
-        prior: 1.0,
-        prior_captions: 0,
-        clip: 1.0,
-    };
-    match variant {
-        Variant::Paper => published,
-        Variant::Reference => Options {
-            d_uncleared: true,
-            surgery: Surgery::Published,
-            prior: 0.0,
-            ..published
-        },
-        Variant::Fixed if !job.miniature => Options {
-            prior_captions: 200,
-            ..published
-        },
-        Variant::Fixed => Options {
+        reference: paper { d_uncleared: true, surgery: Surgery::Published, prior: 0.0 },
+        fixed: paper { prior_captions: 200 },
+        small: paper {
             iterations: 200 * job.concepts.len().clamp(1, 5),
-            augment: Augment::None,
-            d_lr: 5e-4,
-            sampler: Sampler::Ddim.to_string(),
             warm_up: 100,
             lr: 5e-4,
             lr_schedule: LrSchedule::Linear,
+            d_lr: 5e-4,
             eta: 0.5,
-            pictures: 64,
             prior_captions: 64,
-            sampling_steps: 20,
-            guidance: 4.0,
-            ..published
+            anchors.augment: Augment::None,
+            anchors.pictures: 64,
+            anchors.sampler: Sampler::Ddim.to_string(),
+            anchors.sampling_steps: 20,
+            anchors.guidance: 4.0,
         },
-    }
+    })
 }
 
 /// The names of stored states.
@@ -194,25 +175,17 @@ const WARM_UP: &str = "doco-warm-up";
 /// # Errors
 /// If an option is impossible, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let mut options: Options = job.options(&defaults(job, variant))?;
+    let mut options: Options = job.options(presets, variant)?;
     let trainable = Trainable::of_denoiser(&options.train_method, METHOD.id)?;
     options.train_method = trainable.name.into();
-    options.check()?;
+    checks::sampling(&options.anchors.sampler, 0.0)?;
     let with_prior = options.surgery != Surgery::None || options.prior > 0.0;
     checks::keeping(
         job,
         with_prior && options.prior_captions > 0,
         "--set prior_captions=64, and --set surgery=projection or a prior above 0",
     )?;
-    let pairs = rewording::pairs(
-        job.concepts,
-        options.kind,
-        &options.prompts,
-        options.templates,
-    )?;
-    if pairs.is_empty() {
-        return Err(Error::input("there is no concept to erase"));
-    }
+    let pairs = options.anchors.pairs(job)?;
     let of_captions = with_prior && options.prior_captions > 0;
     let kept = if of_captions {
         Pair::kept(job, options.prior_captions)
@@ -226,19 +199,9 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
 
     // Anchors are those of Ablating Concepts, so that both learn from the same.
-    let drawing = Drawing {
-        sampler: options.sampler.parse()?,
-        ..Drawing::new(options.sampling_steps, options.guidance)
-    };
-    let anchors = Anchors::drawn(
-        job,
-        &pairs,
-        options.pictures,
-        drawing,
-        anchors::shown(job.seed),
-    )?
-    .augmented(options.augment);
-    let mirrored = if options.augment == Augment::None {
+    let drawing = options.anchors.drawing(0.0)?;
+    let anchors = options.anchors.anchors(job, &pairs, drawing)?;
+    let mirrored = if options.anchors.augment == Augment::None {
         Augment::None
     } else {
         Augment::Flip
@@ -314,30 +277,12 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let values = train_several(job, steps, losses, &mut loss, &mut |found| {
         combined(found, &options)
     })?;
-    let recorded = serde_json::to_value(&options)
-        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
-        job.about(METHOD.id, recorded),
+        job.about(METHOD.id, &options)?,
         trainable.component(job.pipeline),
         job.pipeline,
         values,
     ))
-}
-
-impl Options {
-    fn check(&self) -> Result<()> {
-        checks::counts(&[
-            ("iterations", self.iterations),
-            ("d_width", self.d_width),
-            ("batch", self.batch),
-            ("pictures", self.pictures),
-            ("sampling_steps", self.sampling_steps),
-        ])?;
-        checks::sampling(&self.sampler, 0.0)?;
-        checks::above_zero(&[("lr", self.lr), ("d_lr", self.d_lr)])?;
-        checks::finite(&[("guidance", self.guidance), ("eta", self.eta)])?;
-        checks::weights(&[("prior", self.prior), ("clip", self.clip)])
-    }
 }
 
 /// The discriminator's labels.

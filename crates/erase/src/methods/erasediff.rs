@@ -17,13 +17,17 @@
 
 use std::cell::Cell;
 
-use scumble_diffusion::Pipeline;
+use scumble_diffusion::{
+    Pipeline, options,
+    options::{ABOVE_ZERO, COUNT, Presets, WEIGHT, whole},
+    presets,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     edit::Edit,
-    error::{Error, Result},
-    forget::{self, Pull, Relabel, Set, Sets},
+    error::Result,
+    forget::{Pull, Relabel, Set, Sets},
     gradients::{self, Gradients, dot, plus},
     job::{Event, Job},
     methods::{Method, Variant},
@@ -47,97 +51,67 @@ pub const METHOD: Method = Method {
     erase,
 };
 
-/// EraseDiff's options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Which tensors move.
-    pub train_method: String,
-    /// Training steps.
-    pub iterations: usize,
-    /// Adam's step size at the first step.
-    pub lr: f64,
-    /// `constant` or `linear` (falling to 0).
-    pub lr_schedule: LrSchedule,
-    /// Whether lambda follows from the gradients, as in the paper.
-    pub dynamic: bool,
-    /// The constant lambda where it does not.
-    pub lambda: f64,
-    /// The rate of forgetting where it does: its share of `|grad L_f|^2`, or of the gap.
-    pub eta: f64,
-    /// Inner steps that find how much is left to forget; 0 for `a = eta |grad L_f|^2`.
-    pub inner: usize,
-    /// The step size of the inner descent.
-    pub inner_lr: f64,
-    /// Pictures, labels and batches.
-    #[serde(flatten)]
-    pub sets: Sets,
+options! {
+    /// EraseDiff's options.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Which tensors move.
+        pub train_method: String,
+        /// Training steps.
+        pub iterations: usize where COUNT,
+        /// Adam's step size at the first step.
+        pub lr: f64 where ABOVE_ZERO,
+        /// `constant` or `linear` (falling to 0).
+        pub lr_schedule: LrSchedule,
+        /// Whether lambda follows from the gradients, as in the paper.
+        pub dynamic: bool,
+        /// The constant lambda where it does not.
+        pub lambda: f64 where WEIGHT,
+        /// The rate of forgetting where it does: its share of `|grad L_f|^2`, or of the gap.
+        pub eta: f64 where WEIGHT,
+        /// Inner steps that find how much is left to forget; 0 for `a = eta |grad L_f|^2`.
+        pub inner: usize where whole(0, 1000),
+        /// The step size of the inner descent.
+        pub inner_lr: f64 where ABOVE_ZERO,
+        /// Pictures, labels and batches.
+        #[serde(flatten)]
+        pub sets: Sets,
+    }
 }
 
-/// The defaults for a job: the published numbers, or those that work at the miniature's size.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published = Options {
-        train_method: "esd-u".into(),
-        iterations: 160,
-        lr: 1e-5,
-        lr_schedule: LrSchedule::Constant,
-        dynamic: true,
-        lambda: 0.1,
-        eta: 0.1,
-        inner: 0,
-        inner_lr: 1e-5,
-        sets: Sets {
-            pictures: 800,
-            retain_pictures: 800,
-            sampling_steps: 50,
-            guidance: 7.5,
-            relabel: Relabel::Instead,
-            target: Pull::Current,
-            past: 0.0,
-            retain_target: Pull::Noise,
-            dropout: 0.0,
-            batch: 16,
-            retain_batch: 16,
+/// The presets for a job: the published numbers, and those that work at the miniature's size.
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
+    Ok(presets! {
+        paper: Options {
+            train_method: "esd-u".into(),
+            iterations: 160,
+            lr: 1e-5,
+            lr_schedule: LrSchedule::Constant,
+            dynamic: true,
+            lambda: 0.1,
+            eta: 0.1,
+            inner: 0,
+            inner_lr: 1e-5,
+            sets: Sets::PUBLISHED,
         },
-    };
-    match variant {
-        Variant::Paper => published,
         // Its loaders give the same first batch at every step.
-        Variant::Reference => {
-            let sets = Sets {
-                pictures: 16,
-                retain_pictures: 16,
-                ..published.sets.clone()
-            };
-            Options {
-                dynamic: false,
-                sets,
-                ..published
-            }
-        }
-        Variant::Fixed if !job.miniature => {
-            let sets = Sets {
-                relabel: Relabel::Nearest,
-                target: Pull::Frozen,
-                dropout: 0.1,
-                ..published.sets.clone()
-            };
-            Options {
-                eta: 1.0,
-                sets,
-                ..published
-            }
-        }
-        Variant::Fixed => Options {
+        reference: paper { dynamic: false, sets.pictures: 16, sets.retain_pictures: 16 },
+        fixed: paper {
+            eta: 1.0,
+            sets.relabel: Relabel::Nearest,
+            sets.target: Pull::Frozen,
+            sets.dropout: 0.1,
+        },
+        small: paper {
             train_method: "esd-x".into(),
             iterations: 120,
             lr: 1e-3,
             lr_schedule: LrSchedule::Linear,
             eta: 1.0,
             inner_lr: 1e-3,
-            sets: Sets::miniature(job.concepts),
-            ..published
+            sets: Sets::small(job.concepts),
         },
-    }
+    })
 }
 
 /// Erases the job's concepts.
@@ -145,10 +119,10 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// # Errors
 /// If an option is impossible, there is nothing to keep, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let mut options: Options = job.options(&defaults(job, variant))?;
+    let mut options: Options = job.options(presets, variant)?;
     let trainable = Trainable::of_denoiser(&options.train_method, "EraseDiff")?;
     options.train_method = trainable.name.into();
-    options.check()?;
+    options.sets.fit_together()?;
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
 
     let sets = &options.sets;
@@ -189,33 +163,12 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         };
         plus(keep, forget, lambda)
     })?;
-    let recorded = serde_json::to_value(&options)
-        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
-        job.about("erasediff", recorded),
+        job.about(METHOD.id, &options)?,
         trainable.component(job.pipeline),
         job.pipeline,
         values,
     ))
-}
-
-impl Options {
-    fn check(&self) -> Result<()> {
-        self.sets.check()?;
-        forget::check_counts(&[("iterations", self.iterations)])?;
-        if self.inner > 1000 {
-            return Err(Error::input(format!(
-                "inner is {}, expected 0 to 1000",
-                self.inner
-            )));
-        }
-        forget::check_numbers(&[
-            ("lr", self.lr, f64::MIN_POSITIVE),
-            ("lambda", self.lambda, 0.0),
-            ("eta", self.eta, 0.0),
-            ("inner_lr", self.inner_lr, f64::MIN_POSITIVE),
-        ])
-    }
 }
 
 /// The weight of forgetting: the least with which the step lowers `L_f` at the rate `a`, and never

@@ -17,6 +17,9 @@ use burn::tensor::{Int, Tensor, TensorData};
 use scumble_diffusion::{
     Conditioning, Noise, Pipeline, Prediction,
     guidance::guided,
+    options,
+    options::{ABOVE_ZERO, COUNT, FINITE, Presets},
+    presets,
     samplers::{self, Run, Sampler},
 };
 use scumble_families::{self as families, Part};
@@ -50,35 +53,38 @@ pub const METHOD: Method = Method {
     erase,
 };
 
-/// ESD's options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Which tensors move.
-    pub train_method: String,
-    /// Training steps.
-    pub iterations: usize,
-    /// Adam's step size at the first step.
-    pub lr: f64,
-    /// `constant` or `linear` (falling to 0).
-    pub lr_schedule: LrSchedule,
-    /// How far past the neutral prediction to go, in the paper's counting.
-    pub eta: f64,
-    /// The same for prompts with an anchor; what `eta` was set to, if it was set and this was not.
-    pub anchor_eta: f64,
-    /// `paper` or `present`: the form of the target.
-    pub form: Form,
-    /// `frozen` or `edited`: whose trajectories the latents come from.
-    pub latents: Latents,
-    /// Examples a step.
-    pub batch: usize,
-    /// Trajectories in the bank.
-    pub trajectories: usize,
-    /// The sampler of frozen trajectories, or `own` for the checkpoint's.
-    pub sampler: String,
-    /// Steps of a trajectory.
-    pub sampling_steps: usize,
-    /// Guidance on the trajectories.
-    pub start_guidance: f64,
+options! {
+    /// ESD's options.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Which tensors move.
+        pub train_method: String,
+        /// Training steps.
+        pub iterations: usize where COUNT,
+        /// Adam's step size at the first step.
+        pub lr: f64 where ABOVE_ZERO,
+        /// `constant` or `linear` (falling to 0).
+        pub lr_schedule: LrSchedule,
+        /// How far past the neutral prediction to go, in the paper's counting.
+        pub eta: f64 where FINITE,
+        /// The same for prompts with an anchor; what `eta` was set to, if it was set and this was
+        /// not.
+        pub anchor_eta: f64 where FINITE,
+        /// `paper` or `present`: the form of the target.
+        pub form: Form,
+        /// `frozen` or `edited`: whose trajectories the latents come from.
+        pub latents: Latents,
+        /// Examples a step.
+        pub batch: usize where COUNT,
+        /// Trajectories in the bank.
+        pub trajectories: usize where COUNT,
+        /// The sampler of frozen trajectories, or `own` for the checkpoint's.
+        pub sampler: String,
+        /// Steps of a trajectory.
+        pub sampling_steps: usize where COUNT,
+        /// Guidance on the trajectories.
+        pub start_guidance: f64 where FINITE,
+    }
 }
 
 /// The form of the target.
@@ -101,68 +107,61 @@ pub enum Latents {
     Edited,
 }
 
-/// The defaults for a job: the published numbers, or those that work at the miniature's size.
-pub fn defaults(job: &Job<'_>, variant: Variant, trainable: Trainable) -> Options {
+/// The presets for a job: the published numbers of a choice of tensors, and those that work at the
+/// miniature's size.
+///
+/// # Errors
+/// If the option `train_method` names no tensors of the U-Net.
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
+    let trainable = trained(job)?;
+    let cross = matches!(trainable.name, "esd-x" | "esd-x-strict");
     // The published trainers, of which each family has one.
     let trainer = families::of(job.pipeline).esd;
-    let published = Options {
-        train_method: trainable.name.into(),
-        iterations: 200,
-        lr: match trainable.name {
-            "esd-x" | "esd-x-strict" => trainer.lr_context,
-            _ => trainer.lr_others,
-        },
-        lr_schedule: LrSchedule::Constant,
-        eta: trainer.eta,
-        anchor_eta: trainer.eta,
-        form: Form::Present,
-        latents: Latents::Frozen,
-        batch: 1,
-        trajectories: 8,
-        sampler: Sampler::Ddim.to_string(),
-        sampling_steps: 50,
-        start_guidance: trainer.start_guidance,
+    let lr = if cross {
+        trainer.lr_context
+    } else {
+        trainer.lr_others
     };
-    match variant {
-        Variant::Reference => published,
-        Variant::Paper => Options {
+    let concepts = job.concepts.len().clamp(1, 5);
+    Ok(presets! {
+        reference: Options {
+            train_method: trainable.name.into(),
+            iterations: 200,
+            lr,
+            lr_schedule: LrSchedule::Constant,
+            eta: trainer.eta,
+            anchor_eta: trainer.eta,
+            form: Form::Present,
+            latents: Latents::Frozen,
+            batch: 1,
+            trajectories: 8,
+            sampler: Sampler::Ddim.to_string(),
+            sampling_steps: 50,
+            start_guidance: trainer.start_guidance,
+        },
+        paper: reference {
             iterations: 1000,
             lr: 1e-5,
             form: Form::Paper,
             latents: Latents::Edited,
-            ..published
         },
-        Variant::Fixed if !job.miniature => published,
-        Variant::Fixed => {
-            // The published step size does nothing to a network of this size in 200 steps.
-            let few = matches!(trainable.name, "esd-x" | "esd-x-strict");
-            let concepts = job.concepts.len().clamp(1, 5);
-            let prompts: usize = job.concepts.iter().map(|c| c.prompts.len()).sum();
-            Options {
-                iterations: concepts * if few { 200 } else { 300 },
-                lr: if few { 1e-3 } else { 2.5e-4 },
-                lr_schedule: LrSchedule::Linear,
-                batch: 8,
-                // Trajectories of all three seeds of esd-u: 16 made them differ in what they did to
-                // other objects, 42 less so.
-                trajectories: prompts.max(if few { 16 } else { 42 }),
-                ..published
-            }
-        }
-    }
+        fixed: reference,
+        // The published step size does nothing to a network of this size in 200 steps.
+        small: reference {
+            iterations: concepts * if cross { 200 } else { 300 },
+            lr: if cross { 1e-3 } else { 2.5e-4 },
+            lr_schedule: LrSchedule::Linear,
+            batch: 8,
+            // Trajectories of all three seeds of esd-u: 16 made them differ in what they did to
+            // other objects, 42 less so.
+            trajectories: job.prompt_count().max(if cross { 16 } else { 42 }),
+        },
+    })
 }
 
-/// Erases the job's concepts.
-///
-/// # Errors
-/// If an option is impossible, a prompt does not fit the context, or the caller interrupts.
-pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let wanted = job
-        .options
-        .get("train_method")
-        .and_then(|v| v.as_str())
-        .unwrap_or("esd-x")
-        .to_owned();
+/// The tensors that the option `train_method` names.
+fn trained(job: &Job<'_>) -> Result<Trainable> {
+    let wanted = job.preset("train_method", "esd-x".to_owned())?;
     let trainable = Trainable::named(&wanted)?;
     if trainable.part != Part::Denoiser {
         return Err(Error::input(format!(
@@ -171,12 +170,20 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         ))
         .with_hint("--method advunlearn trains the text encoder with ESD's target"));
     }
-    let mut options: Options = job.options(&defaults(job, variant, trainable))?;
+    Ok(trainable)
+}
+
+/// Erases the job's concepts.
+///
+/// # Errors
+/// If an option is impossible, a prompt does not fit the context, or the caller interrupts.
+pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
+    let trainable = trained(job)?;
+    let mut options: Options = job.options(presets, variant)?;
     options.train_method = trainable.name.into();
-    if job.options.contains_key("eta") && !job.options.contains_key("anchor_eta") {
+    if job.set_alone("eta", "anchor_eta") {
         options.anchor_eta = options.eta;
     }
-    options.check()?;
     let sampler = if options.sampler == "own" {
         job.pipeline.own_sampler()?
     } else {
@@ -237,10 +244,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         let target = target(&examples, &rows, &prompts, options.away());
         loss(edited, &examples, &contexts.select(&rows), &target)
     })?;
-    let recorded = serde_json::to_value(&options)
-        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
-        job.about("esd", recorded),
+        job.about(METHOD.id, &options)?,
         trainable.component(job.pipeline),
         job.pipeline,
         values,
@@ -277,35 +282,6 @@ impl Options {
             steps: self.sampling_steps,
             guidance: self.start_guidance,
         }
-    }
-
-    fn check(&self) -> Result<()> {
-        for (name, value) in [
-            ("iterations", self.iterations),
-            ("batch", self.batch),
-            ("trajectories", self.trajectories),
-            ("sampling_steps", self.sampling_steps),
-        ] {
-            if value == 0 || value > 1_000_000 {
-                return Err(Error::input(format!(
-                    "{name} is {value}, expected 1 to 1000000"
-                )));
-            }
-        }
-        for (name, value) in [
-            ("lr", self.lr),
-            ("eta", self.eta),
-            ("anchor_eta", self.anchor_eta),
-            ("start_guidance", self.start_guidance),
-        ] {
-            if !value.is_finite() || (name == "lr" && value <= 0.0) {
-                return Err(Error::input(format!(
-                    "{name} is {value}, expected a finite number{}",
-                    if name == "lr" { " above 0" } else { "" }
-                )));
-            }
-        }
-        Ok(())
     }
 }
 

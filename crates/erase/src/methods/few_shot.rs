@@ -14,7 +14,11 @@
 //! empty prompt. It is 0 at the first step; once examples reach the bound it repairs.
 
 use burn::tensor::Tensor;
-use scumble_diffusion::Pipeline;
+use scumble_diffusion::{
+    Pipeline, options,
+    options::{ABOVE_ZERO, FINITE, Presets, WEIGHT, whole},
+    presets,
+};
 use scumble_families::Part;
 use serde::{Deserialize, Serialize};
 
@@ -52,37 +56,40 @@ pub const METHOD: Method = Method {
 /// The most steps the paper takes.
 const MOST_STEPS: usize = 10;
 
-/// Few-shot unlearning's options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Which tensors move.
-    pub train_method: String,
-    /// Training steps, at most 10.
-    pub iterations: usize,
-    /// Adam's step size.
-    pub lr: f64,
-    /// Examples a step.
-    pub batch: usize,
-    /// Pictures of each concept that the model draws, where the user gave none.
-    pub pictures: usize,
-    /// DDIM steps of these pictures.
-    pub sampling_steps: usize,
-    /// Guidance of these pictures.
-    pub guidance: f64,
-    /// Whether half of the pictures are mirrored, drawn once.
-    pub flip: bool,
-    /// `words`, `object` or `style`: the prompts.
-    pub templates: Templates,
-    /// The lowest and highest timestep that is drawn.
-    pub t_min: usize,
-    /// The highest.
-    pub t_max: usize,
-    /// The error of an example from which on it is not driven further; 0 for none.
-    pub bound: f64,
-    /// Weight of the hidden states of captions to keep.
-    pub retain: f64,
-    /// Captions a step.
-    pub retain_batch: usize,
+options! {
+    /// Few-shot unlearning's options.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Which tensors move.
+        pub train_method: String,
+        /// Training steps, at most 10.
+        pub iterations: usize where whole(1, MOST_STEPS)
+            => "ascent has no bound: the number of steps is all that stops it",
+        /// Adam's step size.
+        pub lr: f64 where ABOVE_ZERO,
+        /// Examples a step.
+        pub batch: usize where whole(1, 10_000),
+        /// Pictures of each concept that the model draws, where the user gave none.
+        pub pictures: usize where whole(1, 10_000),
+        /// DDIM steps of these pictures.
+        pub sampling_steps: usize where whole(1, 10_000),
+        /// Guidance of these pictures.
+        pub guidance: f64 where FINITE,
+        /// Whether half of the pictures are mirrored, drawn once.
+        pub flip: bool,
+        /// `words`, `object` or `style`: the prompts.
+        pub templates: Templates,
+        /// The lowest and highest timestep that is drawn.
+        pub t_min: usize,
+        /// The highest.
+        pub t_max: usize,
+        /// The error of an example from which on it is not driven further; 0 for none.
+        pub bound: f64 where WEIGHT,
+        /// Weight of the hidden states of captions to keep.
+        pub retain: f64 where WEIGHT,
+        /// Captions a step.
+        pub retain_batch: usize,
+    }
 }
 
 /// Where prompts come from.
@@ -116,65 +123,50 @@ const STYLE: [&str; 6] = [
     "a small painting in the style of {}",
 ];
 
-/// The defaults for a job.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published = Options {
-        train_method: "text-mlp".into(),
-        iterations: 10,
-        lr: 1e-5,
-        batch: 2,
-        pictures: 4,
-        sampling_steps: 50,
-        guidance: 7.5,
-        flip: true,
-        templates: Templates::Object,
-        t_min: 0,
-        t_max: job.pipeline.schedule.num_train_timesteps() - 1,
-        bound: 0.0,
-        retain: 0.0,
-        retain_batch: 0,
-    };
+/// The presets for a job: the published numbers, and those that work at the miniature's size.
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
     let worded = job
         .concepts
         .iter()
         .any(|c| c.prompts.iter().any(|p| *p.asks() != c.name));
-    match variant {
-        // Four epochs of four pictures, two at a time.
-        Variant::Paper => Options {
-            iterations: 8,
-            ..published
+    // Ten steps for several concepts have to be larger ones.
+    let concepts = job.concepts.len().clamp(1, 5);
+    Ok(presets! {
+        reference: Options {
+            train_method: "text-mlp".into(),
+            iterations: 10,
+            lr: 1e-5,
+            batch: 2,
+            pictures: 4,
+            sampling_steps: 50,
+            guidance: 7.5,
+            flip: true,
+            templates: Templates::Object,
+            t_min: 0,
+            t_max: job.pipeline.schedule.num_train_timesteps() - 1,
+            bound: 0.0,
+            retain: 0.0,
+            retain_batch: 0,
         },
-        Variant::Reference => published,
-        Variant::Fixed => {
-            let published = if worded {
-                Options {
-                    templates: Templates::Words,
-                    ..published
-                }
-            } else {
-                published
-            };
-            if !job.miniature {
-                return published;
-            }
-            // Ten steps for several concepts have to be larger ones.
-            let concepts = job.concepts.len().clamp(1, 5);
-            Options {
-                // With four, what they happen to show decides: one seed of three left weapons
-                // standing, another harmed the rest.
-                pictures: 8,
-                lr: 2e-3,
-                batch: 16 * concepts,
-                sampling_steps: 20,
-                guidance: 4.0,
-                flip: false,
-                bound: 0.3,
-                retain: 1.0,
-                retain_batch: 32 * concepts.min(3),
-                ..published
-            }
-        }
-    }
+        // Four epochs of four pictures, two at a time.
+        paper: reference { iterations: 8 },
+        fixed: reference {
+            templates: if worded { Templates::Words } else { Templates::Object },
+        },
+        small: fixed {
+            // With four, what they happen to show decides: one seed of three left weapons
+            // standing, another harmed the rest.
+            pictures: 8,
+            lr: 2e-3,
+            batch: 16 * concepts,
+            sampling_steps: 20,
+            guidance: 4.0,
+            flip: false,
+            bound: 0.3,
+            retain: 1.0,
+            retain_batch: 32 * concepts.min(3),
+        },
+    })
 }
 
 /// Erases the job's concepts.
@@ -182,7 +174,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// # Errors
 /// If an option is impossible, the pictures do not fit, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let mut options: Options = job.options(&defaults(job, variant))?;
+    let mut options: Options = job.options(presets, variant)?;
     let trainable = Trainable::named(&options.train_method)?;
     options.train_method = trainable.name.into();
     if trainable.part != Part::TextEncoder {
@@ -192,7 +184,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         ))
         .with_hint("choose text-mlp, text-mlp-only, text-attn or text-encoder"));
     }
-    options.check()?;
+    checks::retained(options.retain, options.retain_batch)?;
     checks::keeping(
         job,
         options.retain > 0.0,
@@ -245,62 +237,12 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         "error of denoising the pictures, step by step: {}",
         shown.join(" ")
     )))?;
-    let recorded = serde_json::to_value(&options)
-        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
-        job.about("few-shot", recorded),
+        job.about(METHOD.id, &options)?,
         trainable.component(job.pipeline),
         job.pipeline,
         values,
     ))
-}
-
-impl Options {
-    fn check(&self) -> Result<()> {
-        if !(1..=MOST_STEPS).contains(&self.iterations) {
-            return Err(Error::input(format!(
-                "iterations is {}, expected 1 to {MOST_STEPS}",
-                self.iterations
-            ))
-            .with_hint("ascent has no bound: the number of steps is all that stops it"));
-        }
-        for (name, value) in [
-            ("batch", self.batch),
-            ("pictures", self.pictures),
-            ("sampling_steps", self.sampling_steps),
-        ] {
-            if value == 0 || value > 10_000 {
-                return Err(Error::input(format!(
-                    "{name} is {value}, expected 1 to 10000"
-                )));
-            }
-        }
-        for (name, value, least) in [
-            ("lr", self.lr, f64::MIN_POSITIVE),
-            ("guidance", self.guidance, f64::MIN),
-            ("bound", self.bound, 0.0),
-            ("retain", self.retain, 0.0),
-        ] {
-            if !value.is_finite() || value < least {
-                let from = if name == "lr" {
-                    " above 0"
-                } else if least == 0.0 {
-                    " of at least 0"
-                } else {
-                    ""
-                };
-                return Err(Error::input(format!(
-                    "{name} is {value}, expected a finite number{from}"
-                )));
-            }
-        }
-        if self.retain > 0.0 && self.retain_batch == 0 {
-            return Err(Error::input(
-                "retain_batch is 0, expected at least 1 where retain is not 0",
-            ));
-        }
-        Ok(())
-    }
 }
 
 /// The pictures, and the prompts that may be put beside each.
@@ -316,13 +258,7 @@ impl Pictures {
     fn of(job: &mut Job<'_>, options: &Options) -> Result<Self> {
         let (latents, prompts) = match pictures::given(job) {
             Some(latents) => {
-                if job.concepts.len() > 1 {
-                    return Err(Error::input(format!(
-                        "the pictures show one concept, {} were given",
-                        job.concepts.len()
-                    ))
-                    .with_hint("erase one at a time, or let the model draw the pictures"));
-                }
+                checks::pictures_of_one(job)?;
                 let all: Vec<String> = job
                     .concepts
                     .iter()

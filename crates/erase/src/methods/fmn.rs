@@ -18,7 +18,11 @@
 //! `S` is then the concept's own name.
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{Conditioning, Pipeline};
+use scumble_diffusion::{
+    Conditioning, Pipeline, options,
+    options::{ABOVE_ZERO, COUNT, FINITE, Presets, WEIGHT},
+    presets,
+};
 use scumble_nn::{Context, Watch};
 use serde::{Deserialize, Serialize};
 
@@ -54,51 +58,54 @@ pub const METHOD: Method = Method {
     erase,
 };
 
-/// Forget-Me-Not's options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Which tensors move.
-    pub train_method: String,
-    /// Training steps.
-    pub iterations: usize,
-    /// AdamW's step size at the first step.
-    pub lr: f64,
-    /// `constant` or `linear` (falling to 0).
-    pub lr_schedule: LrSchedule,
-    /// Examples a step.
-    pub batch: usize,
-    /// `words`, `object` or `style`: the concept's own prompts, `a photo of {}`, or `a photo in the
-    /// style of {}`.
-    pub templates: Templates,
-    /// Whether the concept gets new words, learnt from its pictures; not with `templates=words`.
-    pub ti: bool,
-    /// How many.
-    pub ti_words: usize,
-    /// Steps of learning them.
-    pub ti_iterations: usize,
-    /// AdamW's step size there.
-    pub ti_lr: f64,
-    /// Its weight decay.
-    pub ti_weight_decay: f64,
-    /// The length that their vectors are pulled to; 0 for none.
-    pub ti_length: f64,
-    /// Whether attention leaves the concept's words.
-    pub words: bool,
-    /// Which end tokens it leaves: `none`, `first` or `all`, padding of the same id included.
-    pub end: End,
-    /// Pictures of the concepts that the model draws, where the user gave none; at least one for
-    /// every prompt.
-    pub pictures: usize,
-    /// DDIM steps of pictures.
-    pub sampling_steps: usize,
-    /// Guidance of pictures.
-    pub guidance: f64,
-    /// Weight of what is kept.
-    pub retain: f64,
-    /// Captions whose pictures are kept.
-    pub retain_captions: usize,
-    /// Their examples in a step.
-    pub retain_batch: usize,
+options! {
+    /// Forget-Me-Not's options.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Which tensors move.
+        pub train_method: String,
+        /// Training steps.
+        pub iterations: usize where COUNT,
+        /// AdamW's step size at the first step.
+        pub lr: f64 where ABOVE_ZERO,
+        /// `constant` or `linear` (falling to 0).
+        pub lr_schedule: LrSchedule,
+        /// Examples a step.
+        pub batch: usize where COUNT,
+        /// `words`, `object` or `style`: the concept's own prompts, `a photo of {}`, or `a photo in
+        /// the style of {}`.
+        pub templates: Templates,
+        /// Whether the concept gets new words, learnt from its pictures; not with
+        /// `templates=words`.
+        pub ti: bool,
+        /// How many.
+        pub ti_words: usize where COUNT,
+        /// Steps of learning them.
+        pub ti_iterations: usize where COUNT,
+        /// AdamW's step size there.
+        pub ti_lr: f64 where ABOVE_ZERO,
+        /// Its weight decay.
+        pub ti_weight_decay: f64 where WEIGHT,
+        /// The length that their vectors are pulled to; 0 for none.
+        pub ti_length: f64 where WEIGHT,
+        /// Whether attention leaves the concept's words.
+        pub words: bool,
+        /// Which end tokens it leaves: `none`, `first` or `all`, padding of the same id included.
+        pub end: End,
+        /// Pictures of the concepts that the model draws, where the user gave none; at least one
+        /// for every prompt.
+        pub pictures: usize where COUNT,
+        /// DDIM steps of pictures.
+        pub sampling_steps: usize where COUNT,
+        /// Guidance of pictures.
+        pub guidance: f64 where FINITE,
+        /// Weight of what is kept.
+        pub retain: f64 where WEIGHT,
+        /// Captions whose pictures are kept.
+        pub retain_captions: usize where COUNT,
+        /// Their examples in a step.
+        pub retain_batch: usize where COUNT,
+    }
 }
 
 /// Which end tokens belong to the concept.
@@ -136,41 +143,13 @@ impl Templates {
     }
 }
 
-/// The defaults for a job.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published = Options {
-        train_method: "esd-all".into(),
-        iterations: 35,
-        lr: 2e-6,
-        lr_schedule: LrSchedule::Constant,
-        batch: 1,
-        templates: if Kind::of(job.concepts) == Kind::Style {
-            Templates::Style
-        } else {
-            Templates::Object
-        },
-        ti: false,
-        ti_words: 4,
-        ti_iterations: 500,
-        ti_lr: 1e-3,
-        ti_weight_decay: 0.1,
-        ti_length: 0.4,
-        words: true,
-        end: End::All,
-        pictures: 8,
-        sampling_steps: 50,
-        guidance: 7.5,
-        retain: 0.0,
-        retain_captions: 64,
-        retain_batch: 8,
-    };
-    // The anchor of a style is a part of the prompt, its bare object.
-    let bare = |p: &ConceptPrompt| {
-        p.anchor
-            .as_deref()
-            .is_some_and(|anchor| p.erase.contains(anchor))
-    };
-    let styles = job.concepts.iter().all(|c| c.prompts.iter().all(bare));
+/// The presets for a job: the published numbers, and those that work at the miniature's size.
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
+    let style = Kind::of(job.concepts) == Kind::Style;
+    let styles = job
+        .concepts
+        .iter()
+        .all(|c| c.prompts.iter().all(ConceptPrompt::holds_its_anchor));
     // Of a style only where attention goes may move: were values to grow, the little attention that
     // is left would say as much as before. An object is not steered away from so. With what is kept
     // beside it, more steps than 35 steer further at the same harm.
@@ -179,23 +158,35 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
     } else {
         ("esd-x", 100, 1e-3)
     };
-    match variant {
-        Variant::Paper => Options {
+    Ok(presets! {
+        paper: Options {
+            train_method: "esd-all".into(),
+            iterations: 35,
+            lr: 2e-6,
+            lr_schedule: LrSchedule::Constant,
+            batch: 1,
+            templates: if style { Templates::Style } else { Templates::Object },
+            ti: false,
+            ti_words: 4,
+            ti_iterations: 500,
+            ti_lr: 1e-3,
+            ti_weight_decay: 0.1,
+            ti_length: 0.4,
+            words: true,
             end: End::None,
-            ..published
+            pictures: 8,
+            sampling_steps: 50,
+            guidance: 7.5,
+            retain: 0.0,
+            retain_captions: 64,
+            retain_batch: 8,
         },
-        Variant::Reference => Options {
-            ti: true,
-            ..published
-        },
-        Variant::Fixed if !job.miniature => Options {
-            end: End::First,
-            ..published
-        },
-        Variant::Fixed => Options {
+        reference: paper { end: End::All, ti: true },
+        fixed: paper { end: End::First },
+        small: paper {
             train_method: moves.into(),
             iterations: iterations * job.concepts.len().clamp(1, 5),
-            lr,
+            lr: lr,
             lr_schedule: LrSchedule::Linear,
             batch: 8,
             templates: Templates::Words,
@@ -205,9 +196,8 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             guidance: 4.0,
             retain: 8.0,
             retain_batch: 16,
-            ..published
         },
-    }
+    })
 }
 
 /// Erases the job's concepts.
@@ -215,23 +205,17 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// # Errors
 /// If an option is impossible, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let mut options: Options = job.options(&defaults(job, variant))?;
+    let mut options: Options = job.options(presets, variant)?;
     let trainable = Trainable::of_denoiser(&options.train_method, METHOD.id)?;
     options.train_method = trainable.name.into();
-    options.check()?;
+    options.fit_together()?;
     checks::keeping(job, options.retain > 0.0, "--set retain=8")?;
     let said = said(job.pipeline, job.concepts, options.templates)?;
     let pairs: Vec<Pair> = said.iter().map(|s| Pair::same(s.text.clone())).collect();
     if pairs.is_empty() {
         return Err(Error::input("there is no concept to erase"));
     }
-    if job.pictures.is_some() && job.concepts.len() > 1 {
-        return Err(Error::input(format!(
-            "the pictures show one concept, {} were given",
-            job.concepts.len()
-        ))
-        .with_hint("erase one at a time, or let the model draw the pictures"));
-    }
+    checks::pictures_of_one(job)?;
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
 
     let drawing = Drawing::new(options.sampling_steps, options.guidance);
@@ -292,10 +276,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             None => Ok(attention),
         }
     })?;
-    let recorded = serde_json::to_value(&options)
-        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
-        job.about(METHOD.id, recorded),
+        job.about(METHOD.id, &options)?,
         trainable.component(job.pipeline),
         job.pipeline,
         values,
@@ -303,24 +285,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
 }
 
 impl Options {
-    fn check(&self) -> Result<()> {
-        checks::counts(&[
-            ("iterations", self.iterations),
-            ("batch", self.batch),
-            ("pictures", self.pictures),
-            ("sampling_steps", self.sampling_steps),
-            ("retain_captions", self.retain_captions),
-            ("retain_batch", self.retain_batch),
-            ("ti_words", self.ti_words),
-            ("ti_iterations", self.ti_iterations),
-        ])?;
-        checks::above_zero(&[("lr", self.lr), ("ti_lr", self.ti_lr)])?;
-        checks::finite(&[("guidance", self.guidance)])?;
-        checks::weights(&[
-            ("retain", self.retain),
-            ("ti_weight_decay", self.ti_weight_decay),
-            ("ti_length", self.ti_length),
-        ])?;
+    fn fit_together(&self) -> Result<()> {
         if self.ti && self.templates == Templates::Words {
             return Err(Error::input(
                 "ti needs a sentence to put new words into, and templates is words",

@@ -17,7 +17,11 @@
 //! No picture is looked at and the U-Net is never asked.
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::Pipeline;
+use scumble_diffusion::{
+    Pipeline, options,
+    options::{ABOVE_ZERO, BELOW_ONE, COUNT, Presets, WEIGHT},
+    presets,
+};
 use scumble_families::Part;
 use serde::{Deserialize, Serialize};
 
@@ -50,37 +54,40 @@ pub const METHOD: Method = Method {
     erase,
 };
 
-/// HiRM's options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Which tensors move.
-    pub train_method: String,
-    /// Training steps.
-    pub iterations: usize,
-    /// AdamW's step size at the first step.
-    pub lr: f64,
-    /// AdamW's second beta.
-    pub beta2: f64,
-    /// AdamW's weight decay; with 0 it is Adam.
-    pub weight_decay: f64,
-    /// `constant` or `linear` (falling to 0).
-    pub lr_schedule: LrSchedule,
-    /// `random` or `anchor`.
-    pub towards: Towards,
-    /// The length of the random target.
-    pub coefficient: f64,
-    /// `each` or `whole`: one random direction for every position, or one array over all of them.
-    pub direction: Direction,
-    /// `hidden` or `attention`: what is pulled.
-    pub at: At,
-    /// `all` or `concept`: which positions count.
-    pub positions: Positions,
-    /// Prompts a step.
-    pub batch: usize,
-    /// Weight of the hidden states of captions to keep.
-    pub retain: f64,
-    /// Captions a step.
-    pub retain_batch: usize,
+options! {
+    /// HiRM's options.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Which tensors move.
+        pub train_method: String,
+        /// Training steps.
+        pub iterations: usize where COUNT,
+        /// AdamW's step size at the first step.
+        pub lr: f64 where ABOVE_ZERO,
+        /// AdamW's second beta.
+        pub beta2: f64 where BELOW_ONE,
+        /// AdamW's weight decay; with 0 it is Adam.
+        pub weight_decay: f64 where WEIGHT,
+        /// `constant` or `linear` (falling to 0).
+        pub lr_schedule: LrSchedule,
+        /// `random` or `anchor`.
+        pub towards: Towards,
+        /// The length of the random target.
+        pub coefficient: f64 where ABOVE_ZERO,
+        /// `each` or `whole`: one random direction for every position, or one array over all of
+        /// them.
+        pub direction: Direction,
+        /// `hidden` or `attention`: what is pulled.
+        pub at: At,
+        /// `all` or `concept`: which positions count.
+        pub positions: Positions,
+        /// Prompts a step.
+        pub batch: usize where COUNT,
+        /// Weight of the hidden states of captions to keep.
+        pub retain: f64 where WEIGHT,
+        /// Captions a step.
+        pub retain_batch: usize,
+    }
 }
 
 /// Where the hidden states go.
@@ -123,54 +130,48 @@ pub enum Positions {
     Concept,
 }
 
-/// The defaults for a job.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let paper = Options {
-        train_method: "text-first".into(),
-        iterations: 50,
-        lr: 1e-4,
-        beta2: 0.98,
-        weight_decay: 1e-6,
-        lr_schedule: LrSchedule::Constant,
-        towards: Towards::Random,
-        coefficient: 500.0,
-        direction: Direction::Each,
-        at: At::Hidden,
-        positions: Positions::All,
-        batch: 1,
-        retain: 0.0,
-        retain_batch: 0,
-    };
-    match variant {
-        Variant::Paper => paper,
-        Variant::Reference => Options {
+/// The presets: the published numbers, and those that work on a checkpoint and on the miniature.
+pub fn presets(_: &Job<'_>) -> Result<Presets<Options>> {
+    Ok(presets! {
+        paper: Options {
+            train_method: "text-first".into(),
+            iterations: 50,
+            lr: 1e-4,
+            beta2: 0.98,
+            weight_decay: 1e-6,
+            lr_schedule: LrSchedule::Constant,
+            towards: Towards::Random,
+            coefficient: 500.0,
+            direction: Direction::Each,
+            at: At::Hidden,
+            positions: Positions::All,
+            batch: 1,
+            retain: 0.0,
+            retain_batch: 0,
+        },
+        reference: paper {
             train_method: "text-first-linear".into(),
             coefficient: 5000.0,
             direction: Direction::Whole,
             at: At::Attention,
-            ..paper
         },
-        Variant::Fixed if !job.miniature => Options {
+        fixed: paper {
             towards: Towards::Anchor,
             positions: Positions::Concept,
             retain: 1.0,
             retain_batch: 4,
-            ..paper
         },
-        Variant::Fixed => Options {
+        small: fixed {
             iterations: 60,
             lr: 1e-3,
             beta2: 0.999,
             weight_decay: 0.0,
             lr_schedule: LrSchedule::Linear,
-            towards: Towards::Anchor,
-            positions: Positions::Concept,
             batch: 8,
             retain: 3.0,
             retain_batch: 32,
-            ..paper
         },
-    }
+    })
 }
 
 /// Erases the job's concepts.
@@ -178,27 +179,20 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// # Errors
 /// If an option is impossible, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let mut options: Options = job.options(&defaults(job, variant))?;
+    let mut options: Options = job.options(presets, variant)?;
     let trainable = Trainable::named(&options.train_method)?;
     options.train_method = trainable.name.into();
     if trainable.part != Part::TextEncoder {
         return Err(Error::input(format!("`{}` moves the {}, HiRM moves the text encoder", trainable.name, trainable.part))
             .with_hint("choose text-first, text-first-linear, text-encoder, text-mlp, text-mlp-only or text-attn"));
     }
-    options.check()?;
+    options.fit_together()?;
     checks::keeping(
         job,
         options.retain > 0.0,
         "--set retain=1 --set retain_batch=4",
     )?;
-    let prompts: Vec<ConceptPrompt> = job
-        .concepts
-        .iter()
-        .flat_map(|c| c.prompts.clone())
-        .collect();
-    if prompts.is_empty() {
-        return Err(Error::input("there is no concept to erase"));
-    }
+    let prompts = job.prompts()?;
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
 
     let aims: Vec<Aim> = prompts
@@ -238,10 +232,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             loss + hidden_drift(pipeline, edited, &kept) * options.retain
         })
     })?;
-    let recorded = serde_json::to_value(&options)
-        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
-        job.about("hirm", recorded),
+        job.about(METHOD.id, &options)?,
         trainable.component(job.pipeline),
         job.pipeline,
         values,
@@ -249,38 +241,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
 }
 
 impl Options {
-    fn check(&self) -> Result<()> {
-        for (name, value) in [("iterations", self.iterations), ("batch", self.batch)] {
-            if value == 0 || value > 1_000_000 {
-                return Err(Error::input(format!(
-                    "{name} is {value}, expected 1 to 1000000"
-                )));
-            }
-        }
-        for (name, value, above) in [
-            ("lr", self.lr, true),
-            ("coefficient", self.coefficient, true),
-            ("retain", self.retain, false),
-            ("weight_decay", self.weight_decay, false),
-        ] {
-            if !value.is_finite() || value < 0.0 || (above && value == 0.0) {
-                let least = if above { "above 0" } else { "of at least 0" };
-                return Err(Error::input(format!(
-                    "{name} is {value}, expected a finite number {least}"
-                )));
-            }
-        }
-        if !(0.0..1.0).contains(&self.beta2) {
-            return Err(Error::input(format!(
-                "beta2 is {}, expected 0 to less than 1",
-                self.beta2
-            )));
-        }
-        if self.retain > 0.0 && self.retain_batch == 0 {
-            return Err(Error::input(
-                "retain_batch is 0, expected at least 1 where retain is not 0",
-            ));
-        }
+    fn fit_together(&self) -> Result<()> {
+        checks::retained(self.retain, self.retain_batch)?;
         if self.at == At::Attention && self.towards == Towards::Anchor {
             return Err(Error::input(
                 "at is attention, which goes towards a random direction only",

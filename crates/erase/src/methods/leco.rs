@@ -24,6 +24,9 @@ use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{
     Conditioning, Noise, Pipeline, Prediction, Timestep, TorchRng,
     guidance::guided,
+    options,
+    options::{ABOVE_ZERO, COUNT, FINITE, MILLION, Presets, WEIGHT, whole},
+    presets,
     samplers::{Progress, Run, Sampler, Step},
 };
 use scumble_nn::Context;
@@ -31,7 +34,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     adam::Adam,
-    checks,
     concept::{Concept, ConceptPrompt},
     edit::{Change, Edit},
     error::{Error, Result},
@@ -58,40 +60,42 @@ pub const METHOD: Method = Method {
     erase,
 };
 
-/// LECO's options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Beside which layers of the transformers the adapter lies (LECO's `training_method`).
-    pub train_method: Place,
-    /// Rank of the adapter (kohya's `network_dim`).
-    pub rank: usize,
-    /// Its alpha: what it adds is multiplied by `alpha / rank`.
-    pub alpha: f64,
-    /// Training steps.
-    pub iterations: usize,
-    /// AdamW's step size at the first step.
-    pub lr: f64,
-    /// `constant`, `linear` (falling to 0) or `cosine` (falling along half a cosine).
-    pub lr_schedule: LrSchedule,
-    /// Largest norm of a step's gradient, 0 for any; kohya's scripts have 1.
-    pub max_grad_norm: f64,
-    /// How far past the neutral prediction to go where a concept is named: LECO's
-    /// `guidance_scale`, which entries of a file say themselves.
-    pub eta: f64,
-    /// Entries a step.
-    pub pairs: usize,
-    /// Examples of each, where an entry does not say its `batch_size`.
-    pub batch: usize,
-    /// `ddim`, or `ddpm` as in kohya's scripts: how the adapted model is sampled.
-    pub sampler: Walk,
-    /// Steps of a whole trajectory, of which some are walked (LECO's `max_denoising_steps`).
-    pub sampling_steps: usize,
-    /// Guidance on the way.
-    pub start_guidance: f64,
-    /// `own` or `published`: which timestep the network is told of the latents.
-    pub label: Label,
-    /// What to train, as in LECO's prompt files; made of the concepts if empty.
-    pub entries: Vec<Entry>,
+options! {
+    /// LECO's options.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Beside which layers of the transformers the adapter lies (LECO's `training_method`).
+        pub train_method: Place,
+        /// Rank of the adapter (kohya's `network_dim`).
+        pub rank: usize where COUNT,
+        /// Its alpha: what it adds is multiplied by `alpha / rank`.
+        pub alpha: f64 where ABOVE_ZERO,
+        /// Training steps.
+        pub iterations: usize where COUNT,
+        /// AdamW's step size at the first step.
+        pub lr: f64 where ABOVE_ZERO,
+        /// `constant`, `linear` (falling to 0) or `cosine` (falling along half a cosine).
+        pub lr_schedule: LrSchedule,
+        /// Largest norm of a step's gradient, 0 for any; kohya's scripts have 1.
+        pub max_grad_norm: f64 where WEIGHT,
+        /// How far past the neutral prediction to go where a concept is named: LECO's
+        /// `guidance_scale`, which entries of a file say themselves.
+        pub eta: f64 where FINITE,
+        /// Entries a step.
+        pub pairs: usize where COUNT,
+        /// Examples of each, where an entry does not say its `batch_size`.
+        pub batch: usize where COUNT,
+        /// `ddim`, or `ddpm` as in kohya's scripts: how the adapted model is sampled.
+        pub sampler: Walk,
+        /// Steps of a whole trajectory, of which some are walked (LECO's `max_denoising_steps`).
+        pub sampling_steps: usize where whole(2, MILLION),
+        /// Guidance on the way.
+        pub start_guidance: f64 where FINITE,
+        /// `own` or `published`: which timestep the network is told of the latents.
+        pub label: Label,
+        /// What to train, as in LECO's prompt files; made of the concepts if empty.
+        pub entries: Vec<Entry>,
+    }
 }
 
 /// Beside which layers of the transformers an adapter lies. They have ESD's names too.
@@ -363,46 +367,37 @@ pub fn fit(entries: &[Entry], pipeline: &Pipeline) -> Result<()> {
     Ok(())
 }
 
-/// The defaults for a job.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published = Options {
-        train_method: Place::Full,
-        rank: 4,
-        alpha: 1.0,
-        iterations: 500,
-        lr: 1e-4,
-        lr_schedule: LrSchedule::Constant,
-        max_grad_norm: 0.0,
-        eta: 1.0,
-        pairs: 1,
-        batch: 1,
-        sampler: Walk::Ddim,
-        sampling_steps: 50,
-        start_guidance: 3.0,
-        label: Label::Published,
-        entries: Vec::new(),
-    };
-    match variant {
-        Variant::Paper | Variant::Reference => published,
-        Variant::Fixed => {
-            let fixed = Options {
-                label: Label::Own,
-                ..published
-            };
-            if !job.miniature {
-                return fixed;
-            }
-            Options {
-                alpha: 4.0,
-                iterations: 200 * job.concepts.len().clamp(1, 5),
-                lr: 3e-3,
-                lr_schedule: LrSchedule::Linear,
-                pairs: 8,
-                sampling_steps: 20,
-                ..fixed
-            }
-        }
-    }
+/// The presets for a job: the published numbers, and those that work at the miniature's size.
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
+    Ok(presets! {
+        paper: Options {
+            train_method: Place::Full,
+            rank: 4,
+            alpha: 1.0,
+            iterations: 500,
+            lr: 1e-4,
+            lr_schedule: LrSchedule::Constant,
+            max_grad_norm: 0.0,
+            eta: 1.0,
+            pairs: 1,
+            batch: 1,
+            sampler: Walk::Ddim,
+            sampling_steps: 50,
+            start_guidance: 3.0,
+            label: Label::Published,
+            entries: Vec::new(),
+        },
+        reference: paper,
+        fixed: paper { label: Label::Own },
+        small: fixed {
+            alpha: 4.0,
+            iterations: 200 * job.concepts.len().clamp(1, 5),
+            lr: 3e-3,
+            lr_schedule: LrSchedule::Linear,
+            pairs: 8,
+            sampling_steps: 20,
+        },
+    })
 }
 
 /// Erases the job's concepts, or does what the entries say.
@@ -410,18 +405,17 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// # Errors
 /// If an option or entry is impossible, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let mut options: Options = job.options(&defaults(job, variant))?;
-    options.check()?;
+    let mut options: Options = job.options(presets, variant)?;
     let entries = entries(job, &options)?;
     check(&entries)?;
     fit(&entries, job.pipeline)?;
-    let own = own_size(job.pipeline);
-    for note in without_effect(&entries, own, job.miniature) {
+    let (own, small) = (own_size(job.pipeline), job.profile.is_small());
+    for note in without_effect(&entries, own, small) {
         job.tell(Event::Note(&note))?;
     }
     let entries: Vec<Entry> = entries
         .into_iter()
-        .map(|entry| settled(entry, own, options.batch, job.miniature))
+        .map(|entry| settled(entry, own, options.batch, small))
         .collect();
 
     let adapted = lora::attached(
@@ -483,32 +477,10 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         }
     }
     options.entries = entries;
-    let recorded = serde_json::to_value(&options)
-        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit {
-        about: job.about(METHOD.id, recorded),
+        about: job.about(METHOD.id, &options)?,
         changes,
     })
-}
-
-impl Options {
-    fn check(&self) -> Result<()> {
-        checks::counts(&[
-            ("rank", self.rank),
-            ("iterations", self.iterations),
-            ("pairs", self.pairs),
-            ("batch", self.batch),
-        ])?;
-        if !(2..=1_000_000).contains(&self.sampling_steps) {
-            return Err(Error::input(format!(
-                "sampling_steps is {}, expected 2 to 1000000",
-                self.sampling_steps
-            )));
-        }
-        checks::above_zero(&[("lr", self.lr), ("alpha", self.alpha)])?;
-        checks::weights(&[("max_grad_norm", self.max_grad_norm)])?;
-        checks::finite(&[("eta", self.eta), ("start_guidance", self.start_guidance)])
-    }
 }
 
 /// The entries that the user gave, or those of the concepts.
@@ -546,7 +518,7 @@ fn own_size(pipeline: &Pipeline) -> [usize; 2] {
 }
 
 /// What entries ask for and do not get.
-fn without_effect(entries: &[Entry], own: [usize; 2], miniature: bool) -> Vec<String> {
+fn without_effect(entries: &[Entry], own: [usize; 2], small: bool) -> Vec<String> {
     let list = |of: &dyn Fn(&Entry) -> bool| -> Option<String> {
         let found: Vec<String> = entries
             .iter()
@@ -558,7 +530,7 @@ fn without_effect(entries: &[Entry], own: [usize; 2], miniature: bool) -> Vec<St
     };
     let mut notes = Vec::new();
     let [height, width] = own;
-    if miniature {
+    if small {
         let other = |e: &Entry| e.resolution.is_some_and(|size| size != own);
         if let Some(which) = list(&other) {
             notes.push(format!(
@@ -582,12 +554,12 @@ fn without_effect(entries: &[Entry], own: [usize; 2], miniature: bool) -> Vec<St
 }
 
 /// An entry with everything in it that it leaves to others.
-fn settled(entry: Entry, own: [usize; 2], batch: usize, miniature: bool) -> Entry {
+fn settled(entry: Entry, own: [usize; 2], batch: usize, small: bool) -> Entry {
     Entry {
         positive: Some(entry.positive().to_owned()),
         neutral: Some(entry.neutral().to_owned()),
-        resolution: Some(entry.resolution.filter(|_| !miniature).unwrap_or(own)),
-        dynamic_resolution: entry.dynamic_resolution && !miniature,
+        resolution: Some(entry.resolution.filter(|_| !small).unwrap_or(own)),
+        dynamic_resolution: entry.dynamic_resolution && !small,
         batch_size: Some(entry.batch_size.unwrap_or(batch)),
         ..entry
     }

@@ -28,6 +28,11 @@
 
 use burn::tensor::{Tensor, TensorData};
 use faer::Mat;
+use scumble_diffusion::{
+    options,
+    options::{ABOVE_ZERO, COUNT, FINITE, MILLION, Presets, SHARE, WEIGHT, whole},
+    presets,
+};
 use scumble_families as families;
 use serde::{Deserialize, Serialize};
 
@@ -67,55 +72,57 @@ pub const METHOD: Method = Method {
 /// How many captions the published prior sums over: training and validation captions of COCO 2014.
 const COCO: f64 = 616_767.0;
 
-/// MACE's options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Which of the published settings: it decides `lambda`, the weights of the prior,
-    /// `iterations`, `lr`, `focal`, `mask` and the sentences.
-    pub task: Task,
-    /// Whether the concept's own tokens are mapped too in the refinement (ours).
-    pub concept_rows: bool,
-    /// How many compiled-in sentences a bare name is put into.
-    pub templates: usize,
-    /// How far past what stands in for it a row goes: `g + eta (g - c)` (ours; 0 is published).
-    pub eta: f64,
-    /// Weight of the empty prompt staying as it is (ours; 0 is published).
-    pub empty_scale: f64,
-    /// Weight of staying as it is.
-    pub lambda: f64,
-    /// Weight of the prior, per caption, in the fusion.
-    pub rho: f64,
-    /// The same in the refinement; what `rho` was set to, if it was set and this was not.
-    pub rho_refine: f64,
-    /// Weight of the domain's prior, `--preserve`, relative to the other.
-    pub kappa: f64,
-    /// Training steps of each concept's adapter; 0 for the closed forms alone.
-    pub iterations: usize,
-    /// AdamW's step size at the first step.
-    pub lr: f64,
-    /// `constant` or `linear` (falling to 0).
-    pub lr_schedule: LrSchedule,
-    /// Rank of an adapter.
-    pub rank: usize,
-    /// Examples in a training step.
-    pub batch: usize,
-    /// Whether timesteps are drawn where the concept forms.
-    pub focal: bool,
-    /// Which end tokens the attention is taken from beside the concept's words: `none`, `first` or
-    /// `all`, padding of the same id included.
-    pub end: Ends,
-    /// Where in a picture: where the model's own attention is (`attention`), or everywhere
-    /// (`none`). The masks of `--masks` go before.
-    pub mask: Masking,
-    /// The share of a picture's range of attention from which on a place belongs to the concept, 0
-    /// to 1.
-    pub mask_threshold: f64,
-    /// Pictures of a concept that the model draws, where the user gave none.
-    pub pictures: usize,
-    /// DDIM steps of pictures.
-    pub sampling_steps: usize,
-    /// Guidance of pictures.
-    pub guidance: f64,
+options! {
+    /// MACE's options.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Which of the published settings: it decides `lambda`, the weights of the prior,
+        /// `iterations`, `lr`, `focal`, `mask` and the sentences.
+        pub task: Task,
+        /// Whether the concept's own tokens are mapped too in the refinement (ours).
+        pub concept_rows: bool,
+        /// How many compiled-in sentences a bare name is put into.
+        pub templates: usize,
+        /// How far past what stands in for it a row goes: `g + eta (g - c)` (ours; 0 is published).
+        pub eta: f64 where WEIGHT,
+        /// Weight of the empty prompt staying as it is (ours; 0 is published).
+        pub empty_scale: f64 where WEIGHT,
+        /// Weight of staying as it is.
+        pub lambda: f64 where WEIGHT,
+        /// Weight of the prior, per caption, in the fusion.
+        pub rho: f64 where WEIGHT,
+        /// The same in the refinement; what `rho` was set to, if it was set and this was not.
+        pub rho_refine: f64 where WEIGHT,
+        /// Weight of the domain's prior, `--preserve`, relative to the other.
+        pub kappa: f64 where WEIGHT,
+        /// Training steps of each concept's adapter; 0 for the closed forms alone.
+        pub iterations: usize where whole(0, MILLION),
+        /// AdamW's step size at the first step.
+        pub lr: f64 where ABOVE_ZERO,
+        /// `constant` or `linear` (falling to 0).
+        pub lr_schedule: LrSchedule,
+        /// Rank of an adapter.
+        pub rank: usize where COUNT,
+        /// Examples in a training step.
+        pub batch: usize where COUNT,
+        /// Whether timesteps are drawn where the concept forms.
+        pub focal: bool,
+        /// Which end tokens the attention is taken from beside the concept's words: `none`, `first`
+        /// or `all`, padding of the same id included.
+        pub end: Ends,
+        /// Where in a picture: where the model's own attention is (`attention`), or everywhere
+        /// (`none`). The masks of `--masks` go before.
+        pub mask: Masking,
+        /// The share of a picture's range of attention from which on a place belongs to the
+        /// concept, 0 to 1.
+        pub mask_threshold: f64 where SHARE,
+        /// Pictures of a concept that the model draws, where the user gave none.
+        pub pictures: usize where COUNT,
+        /// DDIM steps of pictures.
+        pub sampling_steps: usize where COUNT,
+        /// Guidance of pictures.
+        pub guidance: f64 where FINITE,
+    }
 }
 
 /// The published settings.
@@ -143,11 +150,11 @@ pub enum Masking {
     None,
 }
 
-/// The defaults for a job: the published ones of a task, for objects unless the user chose another.
+/// The presets for a job.
 ///
 /// # Errors
 /// If there is no such task.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
     let task = job.preset("task", Task::Object)?;
     // The published weight is that of a sum over COCO's captions; here as many as there are weigh
     // the same together.
@@ -161,45 +168,38 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
         (Task::Art, _) => (1e-4, 8e4),
         (Task::Explicit, _) => (7e-7, 0.0),
     };
-    let published = Options {
-        task,
-        concept_rows: false,
-        templates: 30,
-        eta: 0.0,
-        empty_scale: 0.0,
-        lambda: if task == Task::Object { 10.0 } else { 0.0 },
-        rho: rho * per_caption,
-        rho_refine: rho * per_caption,
-        kappa: kappa / per_caption,
-        iterations: if task == Task::Explicit { 120 } else { 50 },
-        lr: if matches!(task, Task::Object | Task::Explicit) {
-            1e-5
-        } else {
-            1e-4
-        },
-        lr_schedule: LrSchedule::Constant,
-        rank: 1,
-        batch: 1,
-        focal: task != Task::Explicit,
-        end: Ends::All,
-        mask: if task == Task::Art {
-            Masking::None
-        } else {
-            Masking::Attention
-        },
-        mask_threshold: 0.4,
-        pictures: 8,
-        sampling_steps: 30,
-        guidance: 7.5,
+    let (lambda, iterations, lr) = match task {
+        Task::Object => (10.0, 50, 1e-5),
+        Task::Celebrity | Task::Art => (0.0, 50, 1e-4),
+        Task::Explicit => (0.0, 120, 1e-5),
     };
-    Ok(match variant {
-        Variant::Paper => published,
-        Variant::Reference => Options {
-            rho_refine: rho * rho * per_caption,
-            ..published
+    Ok(presets! {
+        paper: Options {
+            task,
+            concept_rows: false,
+            templates: 30,
+            eta: 0.0,
+            empty_scale: 0.0,
+            lambda,
+            rho: rho * per_caption,
+            rho_refine: rho * per_caption,
+            kappa: kappa / per_caption,
+            iterations,
+            lr,
+            lr_schedule: LrSchedule::Constant,
+            rank: 1,
+            batch: 1,
+            focal: task != Task::Explicit,
+            end: Ends::All,
+            mask: if task == Task::Art { Masking::None } else { Masking::Attention },
+            mask_threshold: 0.4,
+            pictures: 8,
+            sampling_steps: 30,
+            guidance: 7.5,
         },
-        Variant::Fixed if !job.miniature => published,
-        Variant::Fixed => Options {
+        reference: paper { rho_refine: rho * rho * per_caption },
+        fixed: paper,
+        small: paper {
             eta: 0.5,
             empty_scale: 1.0,
             lambda: 0.1,
@@ -212,7 +212,6 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
             batch: 4,
             sampling_steps: 20,
             guidance: 4.0,
-            ..published
         },
     })
 }
@@ -222,11 +221,10 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
 /// # Errors
 /// If an option is impossible, a system is singular, nothing changes, the loss diverges, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let mut options: Options = job.options(&defaults(job, variant)?)?;
-    if job.options.contains_key("rho") && !job.options.contains_key("rho_refine") {
+    let mut options: Options = job.options(presets, variant)?;
+    if job.set_alone("rho", "rho_refine") {
         options.rho_refine = options.rho;
     }
-    options.check()?;
     let kept = options.rho > 0.0 && options.kappa > 0.0;
     checks::preserving(
         job,
@@ -562,13 +560,7 @@ fn fused(
 
 /// Refuses pictures and masks that do not belong together.
 fn shown_is_one_concept(job: &Job<'_>, options: &Options) -> Result<()> {
-    if job.pictures.is_some() && job.concepts.len() > 1 {
-        return Err(Error::input(format!(
-            "the pictures show one concept, {} were given",
-            job.concepts.len()
-        ))
-        .with_hint("erase one at a time, or let the model draw the pictures"));
-    }
+    checks::pictures_of_one(job)?;
     let unused = if options.iterations == 0 {
         Some("iterations is 0, so no adapter is trained")
     } else if job.masks.is_some() && options.mask == Masking::None {
@@ -589,40 +581,6 @@ fn shown_is_one_concept(job: &Job<'_>, options: &Options) -> Result<()> {
         }
     }
     Ok(())
-}
-
-impl Options {
-    fn check(&self) -> Result<()> {
-        closed_form::check(&[
-            ("eta", self.eta),
-            ("empty_scale", self.empty_scale),
-            ("lambda", self.lambda),
-            ("rho", self.rho),
-            ("rho_refine", self.rho_refine),
-            ("kappa", self.kappa),
-        ])?;
-        checks::counts(&[
-            ("rank", self.rank),
-            ("batch", self.batch),
-            ("pictures", self.pictures),
-            ("sampling_steps", self.sampling_steps),
-        ])?;
-        checks::above_zero(&[("lr", self.lr)])?;
-        checks::finite(&[("guidance", self.guidance)])?;
-        if self.iterations > 1_000_000 {
-            return Err(Error::input(format!(
-                "iterations is {}, expected 0 to 1000000",
-                self.iterations
-            )));
-        }
-        if !(0.0..=1.0).contains(&self.mask_threshold) {
-            return Err(Error::input(format!(
-                "mask_threshold is {}, expected 0 to 1",
-                self.mask_threshold
-            )));
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -1,54 +1,51 @@
 //! The methods by name: what each moves, what it needs, and the paper it comes from.
 
-use std::str::FromStr;
-
+use scumble_diffusion::options::{Opt, Options, Presets};
 use scumble_families as families;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::{
     edit::Edit,
     error::{Error, Result},
     guards,
-    job::Job,
-    trainable,
+    job::{Job, recorded},
 };
 
-/// Every method is a file of this folder that says what it is in a constant `METHOD`, and a line in
-/// the list below. Its `defaults` take a job and a variant; where they take or give something else,
-/// the line says how.
+pub use scumble_diffusion::Variant;
+
+/// Every method is a file of this folder and a word in the list below. The file says what it is in
+/// a constant `METHOD`, which options it has in a struct `Options`, and what these are by default
+/// in a function `presets` of a job.
 macro_rules! methods {
-    (@defaults $name:ident) => { |job, variant| as_value(&$name::defaults(job, variant)) };
-    (@defaults $name:ident $defaults:expr) => { $defaults };
-    ($($name:ident $(=> $defaults:expr;)?)*) => {
+    ($($name:ident)*) => {
         $(pub mod $name;)*
 
         /// Every method.
         pub const ALL: &[Method] = &[$($name::METHOD),*];
 
-        /// Of every method its name, its source and its defaults.
-        const KNOWN: &[(&str, &str, Defaults)] = &[$((
+        /// Of every method its name, its options and their presets.
+        const KNOWN: &[(&str, fn() -> Vec<Opt>, PresetsOf)] = &[$((
             $name::METHOD.id,
-            include_str!(concat!(stringify!($name), ".rs")),
-            methods!(@defaults $name $($defaults)?),
+            $name::Options::list,
+            |job| $name::presets(job)?.try_map(|options| recorded(&options)),
         )),*];
     };
 }
 
-/// A method's default options for a job, as named values.
-type Defaults = fn(&Job<'_>, Variant) -> Result<Value>;
+/// The presets of a method for a job, as named values.
+type PresetsOf = fn(&Job<'_>) -> Result<Presets<Value>>;
 
 methods! {
-    esd => |job, variant| as_value(&esd::defaults(job, variant, trainable::ESD_X));
+    esd
     uce
-    rece => |job, variant| as_value(&rece::defaults(job, variant)?);
+    rece
     realera
     trce
-    mace => |job, variant| as_value(&mace::defaults(job, variant)?);
-    speed => |job, variant| as_value(&speed::defaults(job, variant)?);
-    oce => |job, variant| as_value(&oce::defaults(job, variant)?);
+    mace
+    speed
+    oce
     few_shot
-    advunlearn => |job, variant| as_value(&advunlearn::defaults(job, variant, trainable::TEXT_ENCODER));
+    advunlearn
     hirm
     receler
     stereo
@@ -79,6 +76,23 @@ impl Method {
         ids.filter(|id| self.works_on(id).is_ok()).collect()
     }
 
+    /// Its options: what each means and what it can be. A guard has none here.
+    pub fn options(&self) -> Vec<Opt> {
+        let known = KNOWN.iter().find(|(id, ..)| *id == self.id);
+        known.map_or_else(Vec::new, |(_, options, _)| options())
+    }
+
+    /// What they are for a job where the user sets none.
+    ///
+    /// # Errors
+    /// If the job asks for a preset that there is not.
+    pub fn presets(&self, job: &Job<'_>) -> Result<Presets<Value>> {
+        match KNOWN.iter().find(|(id, ..)| *id == self.id) {
+            Some((.., presets)) => presets(job),
+            None => Ok(Presets::same(Value::Object(Map::new()))),
+        }
+    }
+
     /// Whether it works on the family of that id.
     ///
     /// # Errors
@@ -97,66 +111,9 @@ impl Method {
         Err(Error::input(format!(
             "{} does not work on {family}: it trains the text encoder, of which {family} has {}, and its paper says nothing of them",
             self.id,
-            trainable::in_words(encoders)
+            crate::trainable::in_words(encoders)
         ))
         .with_hint("uce, esd and most others work: `scumble methods --json` names the families of each"))
-    }
-}
-
-/// Options that several methods have stand in these.
-const SHARED: [&str; 2] = [include_str!("../forget.rs"), include_str!("../steering.rs")];
-
-fn as_value<T: Serialize>(options: &T) -> Result<Value> {
-    serde_json::to_value(options)
-        .map_err(|e| Error::input(format!("cannot record the options: {e}")))
-}
-
-/// The default options of a method for a job, as named values; none for what is no method of the
-/// list.
-///
-/// # Errors
-/// If the job asks for a preset that there is not.
-pub(crate) fn defaults(id: &str, job: &Job<'_>, variant: Variant) -> Result<Value> {
-    let known = KNOWN.iter().find(|(known, ..)| *known == id);
-    known.map_or_else(
-        || Ok(Value::Object(Map::new())),
-        |(_, _, defaults)| defaults(job, variant),
-    )
-}
-
-/// The sources in which a method's options are declared, its own first.
-pub(crate) fn sources(id: &str) -> Vec<&'static str> {
-    let own = KNOWN
-        .iter()
-        .filter(|(known, ..)| *known == id)
-        .map(|(_, source, _)| *source);
-    own.chain(SHARED).collect()
-}
-
-/// Which of a method's forms to run where paper and published code disagree.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Variant {
-    /// The formulas and numbers as printed.
-    Paper,
-    /// What the published code does.
-    Reference,
-    /// What works.
-    #[default]
-    Fixed,
-}
-
-impl FromStr for Variant {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "paper" => Ok(Self::Paper),
-            "reference" => Ok(Self::Reference),
-            "fixed" => Ok(Self::Fixed),
-            _ => Err(Error::input(format!("there is no variant `{text}`"))
-                .with_hint("choose one of paper, reference, fixed")),
-        }
     }
 }
 

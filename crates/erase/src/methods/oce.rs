@@ -23,6 +23,11 @@
 //! value has: rounding decides it. There no column is negated.
 
 use faer::{Mat, MatRef};
+use scumble_diffusion::{
+    options,
+    options::{COUNT, Presets, WEIGHT},
+    presets,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -55,33 +60,35 @@ pub const METHOD: Method = Method {
 /// Singular values of M this far apart leave the least one's direction to chance.
 const SINGULAR: f64 = 1e-13;
 
-/// OCE's options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Which of the published settings: it decides the four weights and `expand_prompts`.
-    pub task: Task,
-    /// Further wordings that span the concept and its anchor, for `words`: five for an `object` or
-    /// for `art`, or `none`.
-    pub expand_prompts: Expand,
-    /// What spans the concept.
-    pub subspace: Subspace,
-    /// Directions of each concept, for `contrast`.
-    pub rank: usize,
-    /// For `contrast`: how much a direction's use by the captions counts against it; 0 ranks by the
-    /// concept alone.
-    pub whiten: f64,
-    /// Weight of leaving the concept (`s_e`).
-    pub erase_scale: f64,
-    /// Weight of the captions' tokens (`s_g`).
-    pub general_scale: f64,
-    /// Weight of each preserved prompt (`s_p`).
-    pub preserve_scale: f64,
-    /// Weight of staying as it is.
-    pub lambda: f64,
-    /// Which of two sides is mirrored to make a rotation.
-    pub sign: Sign,
-    /// Whether keys are turned too.
-    pub keys: bool,
+options! {
+    /// OCE's options.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Which of the published settings: it decides the four weights and `expand_prompts`.
+        pub task: Task,
+        /// Further wordings that span the concept and its anchor, for `words`: five for an `object`
+        /// or for `art`, or `none`.
+        pub expand_prompts: Expand,
+        /// What spans the concept.
+        pub subspace: Subspace,
+        /// Directions of each concept, for `contrast`.
+        pub rank: usize where COUNT,
+        /// For `contrast`: how much a direction's use by the captions counts against it; 0 ranks by
+        /// the concept alone.
+        pub whiten: f64 where WEIGHT,
+        /// Weight of leaving the concept (`s_e`).
+        pub erase_scale: f64 where WEIGHT,
+        /// Weight of the captions' tokens (`s_g`).
+        pub general_scale: f64 where WEIGHT,
+        /// Weight of each preserved prompt (`s_p`).
+        pub preserve_scale: f64 where WEIGHT,
+        /// Weight of staying as it is.
+        pub lambda: f64 where WEIGHT,
+        /// Which of two sides is mirrored to make a rotation.
+        pub sign: Sign,
+        /// Whether keys are turned too.
+        pub keys: bool,
+    }
 }
 
 /// The published settings, of the scripts for SD 1.4.
@@ -120,55 +127,47 @@ pub enum Sign {
     Least,
 }
 
-/// The defaults for a job: the published ones of a task, for objects unless the user chose another.
+/// The presets for a job.
 ///
 /// # Errors
 /// If there is no such task.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
     let task = job.preset("task", Task::Object)?;
-    let (expand_prompts, erase_scale, general_scale, preserve_scale) =
-        match (task, job.concepts.len()) {
-            (Task::Object, _) => (Expand::Object, 2000.0, 10.0, 0.0),
-            (Task::Style, _) => (Expand::Art, 500.0, 10.0, 1.0),
-            (Task::Nudity, _) => (Expand::Object, 3000.0, 20.0, 0.0),
-            (Task::Celebrity, 0..=10) => (Expand::None, 3500.0, 50.0, 5.0),
-            (Task::Celebrity, 11..=50) => (Expand::None, 1500.0, 70.0, 2.5),
-            (Task::Celebrity, _) => (Expand::None, 800.0, 70.0, 2.0),
-        };
-    let published = Options {
-        task,
-        expand_prompts,
-        subspace: Subspace::Words,
-        rank: 1,
-        whiten: 0.0,
-        erase_scale,
-        general_scale,
-        preserve_scale,
-        lambda: 10.0,
-        sign: Sign::Column,
-        keys: false,
+    let concepts = job.concepts.len();
+    let (expand_prompts, erase_scale, general_scale, preserve_scale) = match (task, concepts) {
+        (Task::Object, _) => (Expand::Object, 2000.0, 10.0, 0.0),
+        (Task::Style, _) => (Expand::Art, 500.0, 10.0, 1.0),
+        (Task::Nudity, _) => (Expand::Object, 3000.0, 20.0, 0.0),
+        (Task::Celebrity, 0..=10) => (Expand::None, 3500.0, 50.0, 5.0),
+        (Task::Celebrity, 11..=50) => (Expand::None, 1500.0, 70.0, 2.5),
+        (Task::Celebrity, _) => (Expand::None, 800.0, 70.0, 2.0),
     };
-    Ok(match variant {
-        Variant::Reference | Variant::Paper => published,
-        // What the user wants kept is kept.
-        Variant::Fixed if !job.miniature => Options {
-            sign: Sign::Least,
-            preserve_scale: preserve_scale.max(1.0),
-            ..published
+    Ok(presets! {
+        paper: Options {
+            task,
+            expand_prompts,
+            subspace: Subspace::Words,
+            rank: 1,
+            whiten: 0.0,
+            erase_scale,
+            general_scale,
+            preserve_scale,
+            lambda: 10.0,
+            sign: Sign::Column,
+            keys: false,
         },
-        Variant::Fixed => {
-            let concepts = job.concepts.len().max(1) as f64;
-            Options {
-                expand_prompts: Expand::None,
-                subspace: Subspace::Contrast,
-                whiten: 0.3,
-                erase_scale: 600.0 / concepts.sqrt(),
-                general_scale: 30.0,
-                preserve_scale: 1.0,
-                sign: Sign::Least,
-                ..published
-            }
-        }
+        reference: paper,
+        // What the user wants kept is kept.
+        fixed: paper { sign: Sign::Least, preserve_scale: preserve_scale.max(1.0) },
+        small: paper {
+            expand_prompts: Expand::None,
+            subspace: Subspace::Contrast,
+            whiten: 0.3,
+            erase_scale: 600.0 / (concepts.max(1) as f64).sqrt(),
+            general_scale: 30.0,
+            preserve_scale: 1.0,
+            sign: Sign::Least,
+        },
     })
 }
 
@@ -177,8 +176,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
 /// # Errors
 /// If an option is impossible, the concepts leave nothing to turn to, M is singular, nothing changes, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let options: Options = job.options(&defaults(job, variant)?)?;
-    options.check()?;
+    let options: Options = job.options(presets, variant)?;
     checks::preserving(job, options.preserve_scale > 0.0, "--set preserve_scale=1")?;
     let whitened = options.subspace == Subspace::Contrast && options.whiten > 0.0;
     checks::captioned(
@@ -213,22 +211,6 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     job.tell(Event::Detail(&format!("condition number {worst:.3e}")))?;
     let recorded = closed_form::recorded(job, &options)?;
     closed_form::finish(job, METHOD.id, recorded, &layers, new)
-}
-
-impl Options {
-    fn check(&self) -> Result<()> {
-        closed_form::check(&[
-            ("whiten", self.whiten),
-            ("erase_scale", self.erase_scale),
-            ("general_scale", self.general_scale),
-            ("preserve_scale", self.preserve_scale),
-            ("lambda", self.lambda),
-        ])?;
-        if self.rank == 0 {
-            return Err(Error::input("rank is 0, expected 1 or more"));
-        }
-        Ok(())
-    }
 }
 
 /// What the job's prompts come to, for all matrices.

@@ -24,7 +24,11 @@
 
 use burn::tensor::{Tensor, TensorData};
 use faer::{Mat, Side};
-use scumble_diffusion::{Pipeline, TorchRng};
+use scumble_diffusion::{
+    Pipeline, TorchRng, options,
+    options::{ABOVE_ZERO, COUNT, FINITE, MILLION, Presets, WEIGHT, whole},
+    presets,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -56,52 +60,54 @@ pub const METHOD: Method = Method {
     erase,
 };
 
-/// RealEra's options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Neighbours of each prompt.
-    pub neighbours: usize,
-    /// Pinned rows beyond them, for each prompt.
-    pub pinned: usize,
-    /// Where perturbations come from.
-    pub noise: Perturbation,
-    /// Cosine to the concept that a neighbour has at least.
-    pub near: f64,
-    /// Cosine to the concept that a pinned row has at least; less than `near`.
-    pub beyond: f64,
-    /// Cosine that a neighbour has at most.
-    pub closest: f64,
-    /// Whether the concept's longer captions are edited too.
-    pub captions: bool,
-    /// How many compiled-in sentences a bare name is put into; 0 for the name alone.
-    pub templates: usize,
-    /// Weight of pinned rows.
-    pub lambda_1: f64,
-    /// Weight of the prior, for each caption: the same number keeps the more the more captions
-    /// there are (1000 compiled-in ones for a checkpoint, 217 on the miniature for one object).
-    pub lambda_2: f64,
-    /// How far past what stands in for it a row goes: `g + eta (g - c)` (ours; 0 is published).
-    pub eta: f64,
-    /// Weight of the empty prompt staying as it is (ours; 0 is published).
-    pub empty_scale: f64,
-    /// Weight of staying as it is.
-    pub lambda: f64,
-    /// Training steps of the adapter; 0 for the closed form alone.
-    pub lora_iterations: usize,
-    /// Its rank.
-    pub lora_rank: usize,
-    /// Adam's step size at the first of them; it falls to 0.
-    pub lora_lr: f64,
-    /// Weight of pinned rows in its loss.
-    pub lambda_3: f64,
-    /// Examples of the concept in one of its steps, and as many pinned ones.
-    pub batch: usize,
-    /// Trajectories of the concept that it learns on.
-    pub trajectories: usize,
-    /// DDIM steps of a trajectory.
-    pub sampling_steps: usize,
-    /// Guidance on the trajectories.
-    pub start_guidance: f64,
+options! {
+    /// RealEra's options.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Neighbours of each prompt.
+        pub neighbours: usize where whole(0, 10_000),
+        /// Pinned rows beyond them, for each prompt.
+        pub pinned: usize where whole(0, 10_000),
+        /// Where perturbations come from.
+        pub noise: Perturbation,
+        /// Cosine to the concept that a neighbour has at least.
+        pub near: f64,
+        /// Cosine to the concept that a pinned row has at least; less than `near`.
+        pub beyond: f64,
+        /// Cosine that a neighbour has at most.
+        pub closest: f64,
+        /// Whether the concept's longer captions are edited too.
+        pub captions: bool,
+        /// How many compiled-in sentences a bare name is put into; 0 for the name alone.
+        pub templates: usize,
+        /// Weight of pinned rows.
+        pub lambda_1: f64 where WEIGHT,
+        /// Weight of the prior, for each caption: the same number keeps the more the more captions
+        /// there are (1000 compiled-in ones for a checkpoint, 217 on the miniature for one object).
+        pub lambda_2: f64 where WEIGHT,
+        /// How far past what stands in for it a row goes: `g + eta (g - c)` (ours; 0 is published).
+        pub eta: f64 where WEIGHT,
+        /// Weight of the empty prompt staying as it is (ours; 0 is published).
+        pub empty_scale: f64 where WEIGHT,
+        /// Weight of staying as it is.
+        pub lambda: f64 where WEIGHT,
+        /// Training steps of the adapter; 0 for the closed form alone.
+        pub lora_iterations: usize where whole(0, MILLION),
+        /// Its rank.
+        pub lora_rank: usize where COUNT,
+        /// Adam's step size at the first of them; it falls to 0.
+        pub lora_lr: f64 where ABOVE_ZERO,
+        /// Weight of pinned rows in its loss.
+        pub lambda_3: f64 where WEIGHT,
+        /// Examples of the concept in one of its steps, and as many pinned ones.
+        pub batch: usize where COUNT,
+        /// Trajectories of the concept that it learns on.
+        pub trajectories: usize where COUNT,
+        /// DDIM steps of a trajectory.
+        pub sampling_steps: usize where COUNT,
+        /// Guidance on the trajectories.
+        pub start_guidance: f64 where FINITE,
+    }
 }
 
 /// Where perturbations come from.
@@ -114,58 +120,46 @@ pub enum Perturbation {
     Prior,
 }
 
-/// The defaults for a job.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published = Options {
-        neighbours: 20,
-        pinned: 20,
-        noise: Perturbation::Isotropic,
-        near: 0.8,
-        closest: 0.98,
-        beyond: 0.5,
-        captions: false,
-        templates: 0,
-        lambda_1: 0.1,
-        lambda_2: 0.1,
-        eta: 0.0,
-        empty_scale: 0.0,
-        lambda: 0.5,
-        lora_iterations: 200,
-        lora_rank: 1,
-        lora_lr: 1e-4,
-        lambda_3: 1.0,
-        batch: 1,
-        trajectories: 8,
-        sampling_steps: 50,
-        start_guidance: 3.0,
-    };
-    match variant {
-        Variant::Fixed => Options {
+/// The presets: the published numbers, and those that work on a checkpoint and on the miniature.
+pub fn presets(_: &Job<'_>) -> Result<Presets<Options>> {
+    Ok(presets! {
+        paper: Options {
+            neighbours: 20,
+            pinned: 20,
+            noise: Perturbation::Isotropic,
+            near: 0.8,
+            closest: 0.98,
+            beyond: 0.5,
+            captions: false,
+            templates: 0,
+            lambda_1: 0.1,
+            lambda_2: 0.1,
+            eta: 0.0,
+            empty_scale: 0.0,
+            lambda: 0.5,
+            lora_iterations: 200,
+            lora_rank: 1,
+            lora_lr: 1e-4,
+            lambda_3: 1.0,
+            batch: 1,
+            trajectories: 8,
+            sampling_steps: 50,
+            start_guidance: 3.0,
+        },
+        reference: paper,
+        // On the miniature the adapter moves the empty prompt's prediction three times as far and
+        // erases no better.
+        fixed: paper {
             noise: Perturbation::Prior,
             captions: true,
-            templates: if job.miniature { 0 } else { 15 },
-            eta: if job.miniature { 0.5 } else { 0.0 },
+            templates: 15,
             empty_scale: 1.0,
             near: 0.9,
             beyond: 0.6,
-            // On the miniature it moves the empty prompt's prediction three times as far and erases
-            // no better.
             lora_iterations: 0,
-            lora_lr: if job.miniature {
-                1e-3
-            } else {
-                published.lora_lr
-            },
-            batch: if job.miniature { 8 } else { published.batch },
-            trajectories: if job.miniature {
-                16
-            } else {
-                published.trajectories
-            },
-            ..published
         },
-        _ => published,
-    }
+        small: fixed { templates: 0, eta: 0.5, lora_lr: 1e-3, batch: 8, trajectories: 16 },
+    })
 }
 
 /// Erases the job's concepts.
@@ -173,8 +167,8 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// # Errors
 /// If an option is impossible, the system is singular, nothing changes, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let options: Options = job.options(&defaults(job, variant))?;
-    options.check()?;
+    let options: Options = job.options(presets, variant)?;
+    options.fit_together()?;
     checks::preserving(job, options.lambda_2 > 0.0, "--set lambda_2=0.1")?;
     let used = options.lambda_2 > 0.0 || options.noise == Perturbation::Prior;
     checks::captioned(job, used, "--set lambda_2=0.1, or --set noise=prior")?;
@@ -389,7 +383,7 @@ fn hidden(
 }
 
 impl Options {
-    fn check(&self) -> Result<()> {
+    fn fit_together(&self) -> Result<()> {
         let ordered = 0.0 < self.beyond
             && self.beyond < self.near
             && self.near < self.closest
@@ -400,41 +394,7 @@ impl Options {
                 self.beyond, self.near, self.closest
             )));
         }
-        if self.neighbours > 10_000 || self.pinned > 10_000 {
-            return Err(Error::input("neighbours and pinned are at most 10000"));
-        }
-        for (name, value, least) in [
-            ("lora_iterations", self.lora_iterations, 0),
-            ("lora_rank", self.lora_rank, 1),
-            ("batch", self.batch, 1),
-            ("trajectories", self.trajectories, 1),
-            ("sampling_steps", self.sampling_steps, 1),
-        ] {
-            if value < least || value > 1_000_000 {
-                return Err(Error::input(format!(
-                    "{name} is {value}, expected {least} to 1000000"
-                )));
-            }
-        }
-        for (name, value, fits) in [
-            ("lora_lr", self.lora_lr, self.lora_lr > 0.0),
-            ("start_guidance", self.start_guidance, true),
-        ] {
-            if !(value.is_finite() && fits) {
-                let above = if name == "lora_lr" { " above 0" } else { "" };
-                return Err(Error::input(format!(
-                    "{name} is {value}, expected a finite number{above}"
-                )));
-            }
-        }
-        closed_form::check(&[
-            ("eta", self.eta),
-            ("lambda_3", self.lambda_3),
-            ("empty_scale", self.empty_scale),
-            ("lambda_1", self.lambda_1),
-            ("lambda_2", self.lambda_2),
-            ("lambda", self.lambda),
-        ])
+        Ok(())
     }
 }
 

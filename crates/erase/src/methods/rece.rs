@@ -20,6 +20,11 @@
 //! `(lambda_r I + M^T S M)^-1 M^T S e`: nothing has to be summed over layers twice.
 
 use faer::{Mat, linalg::solvers::Solve};
+use scumble_diffusion::{
+    options,
+    options::{Options as _, Presets, WEIGHT, whole},
+    presets,
+};
 use serde::{Deserialize, Serialize};
 
 use super::uce::{self, EditedRows};
@@ -27,7 +32,7 @@ use crate::{
     checks,
     closed_form::{self, EncodedPair, KEYS_AND_VALUES, Layer, regression},
     edit::Edit,
-    error::{Error, Result},
+    error::Result,
     job::{Event, Job},
     methods::{Method, Variant},
 };
@@ -47,34 +52,36 @@ pub const METHOD: Method = Method {
     erase,
 };
 
-/// RECE's options; those of the UCE edit it starts from carry UCE's names.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Which row of the published settings: it decides `epochs`, `lambda_r` and
-    /// `empty_per_concept`.
-    pub task: Task,
-    /// Rounds of deriving an embedding and editing it away, 0 to 100.
-    pub epochs: usize,
-    /// Pull of the derived embedding towards zero.
-    pub lambda_r: f64,
-    /// Which rows of the derived embedding are edited.
-    pub rows: EditedRows,
-    /// Weight of staying as it is in the rounds.
-    pub lambda: f64,
-    /// Weight of the derived rows in the rounds.
-    pub erase_scale: f64,
-    /// Weight of the empty prompt and of each preserved one in the rounds; 0 for UCE's rule.
-    pub preserve_scale: f64,
-    /// Whether the rounds keep the empty prompt once for every concept instead of once (published
-    /// for nudity and unsafe content).
-    pub empty_per_concept: bool,
-    /// Weight of each of the job's captions in the rounds.
-    pub prior_scale: f64,
-    /// Whether the rounds keep what the edits before them made of the concept's own rows (ours):
-    /// without it an edit of the derived rows undoes some of the first.
-    pub keep_erased: bool,
-    /// The UCE edit it starts from, an object of all of UCE's options.
-    pub start: uce::Options,
+options! {
+    /// RECE's options; those of the UCE edit it starts from carry UCE's names.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Which row of the published settings: it decides `epochs`, `lambda_r` and
+        /// `empty_per_concept`.
+        pub task: Task,
+        /// Rounds of deriving an embedding and editing it away, 0 to 100.
+        pub epochs: usize where whole(0, 100),
+        /// Pull of the derived embedding towards zero.
+        pub lambda_r: f64 where WEIGHT,
+        /// Which rows of the derived embedding are edited.
+        pub rows: EditedRows,
+        /// Weight of staying as it is in the rounds.
+        pub lambda: f64 where WEIGHT,
+        /// Weight of the derived rows in the rounds.
+        pub erase_scale: f64 where WEIGHT,
+        /// Weight of the empty prompt and of each preserved one in the rounds; 0 for UCE's rule.
+        pub preserve_scale: f64 where WEIGHT,
+        /// Whether the rounds keep the empty prompt once for every concept instead of once
+        /// (published for nudity and unsafe content).
+        pub empty_per_concept: bool,
+        /// Weight of each of the job's captions in the rounds.
+        pub prior_scale: f64 where WEIGHT,
+        /// Whether the rounds keep what the edits before them made of the concept's own rows
+        /// (ours): without it an edit of the derived rows undoes some of the first.
+        pub keep_erased: bool,
+        /// The UCE edit it starts from, an object of all of UCE's options.
+        pub start: uce::Editing,
+    }
 }
 
 /// A row of the published settings.
@@ -96,12 +103,12 @@ pub enum Task {
     Object,
 }
 
-/// The defaults for a job: the published ones for objects that are hard to erase, unless the user
-/// chose another task.
+/// The presets for a job. The scripts start from checkpoints of UCE's own defaults
+/// (`...-1-1.0.pt`: erase 1, preserve by its rule).
 ///
 /// # Errors
 /// If there is no such task.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
     let task = job.preset("task", Task::HardObject)?;
     let (epochs, lambda_r) = match task {
         Task::Nudity => (3, 1e-1),
@@ -110,58 +117,35 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
         Task::EasyObject => (1, 1e-1),
         Task::Object => (0, 1e-3),
     };
-    let start = uce::edit_defaults(
-        job,
-        if variant == Variant::Reference {
-            Variant::Paper
-        } else {
-            variant
+    let chosen = job.options.contains_key("task");
+    let start = uce::presets(job)?.map(|options| options.edit);
+    Ok(presets! {
+        reference: Options {
+            task,
+            epochs,
+            lambda_r,
+            rows: EditedRows::All,
+            lambda: 0.1,
+            erase_scale: 1.0,
+            preserve_scale: 0.1,
+            empty_per_concept: matches!(task, Task::Nudity | Task::Unsafe),
+            prior_scale: 0.0,
+            keep_erased: false,
+            start: start.paper,
         },
-    );
-    // The scripts start from checkpoints of UCE's own defaults (`...-1-1.0.pt`: erase 1, preserve
-    // by its rule).
-    let published = Options {
-        task,
-        epochs,
-        lambda_r,
-        rows: EditedRows::All,
-        lambda: 0.1,
-        erase_scale: 1.0,
-        preserve_scale: 0.1,
-        empty_per_concept: matches!(task, Task::Nudity | Task::Unsafe),
-        prior_scale: 0.0,
-        keep_erased: false,
-        start: start.clone(),
-    };
-    Ok(match variant {
         // "For all concepts lambda_1 = 0.1 and lambda_2 = 0.1".
-        Variant::Paper => Options {
-            start: uce::Options {
-                lambda: 0.1,
-                preserve_scale: 0.1,
-                ..start
-            },
-            ..published
-        },
-        Variant::Fixed if job.miniature => Options {
-            epochs: if job.options.contains_key("task") {
-                epochs
-            } else {
-                3
-            },
-            lambda_r: if job.options.contains_key("task") {
-                lambda_r
-            } else {
-                1e-1
-            },
-            rows: start.rows,
+        paper: reference { start.lambda: 0.1, start.preserve_scale: 0.1 },
+        fixed: reference { start: start.fixed },
+        small: fixed {
+            epochs: if chosen { epochs } else { 3 },
+            lambda_r: if chosen { lambda_r } else { 1e-1 },
+            rows: start.small.rows,
             preserve_scale: 1.0,
             empty_per_concept: false,
-            prior_scale: start.prior_scale,
+            prior_scale: start.small.prior_scale,
             keep_erased: true,
-            ..published
+            start: start.small,
         },
-        _ => published,
     })
 }
 
@@ -170,8 +154,9 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
 /// # Errors
 /// If an option is impossible, a system is singular, nothing changes, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let options: Options = job.options(&defaults(job, variant)?)?;
-    options.check()?;
+    let options: Options = job.options(presets, variant)?;
+    let defaults = presets(job)?.of(variant, job.profile.scale);
+    options.start.check(&defaults.start)?;
     let kept = options.prior_scale > 0.0 || options.start.prior_scale > 0.0;
     checks::captioned(job, kept, "--set prior_scale=0.1, and the same in start")?;
     job.tell(Event::Stage {
@@ -193,7 +178,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         loss: None,
     })?;
 
-    let round = uce::Options {
+    let round = uce::Editing {
         rows: options.rows,
         lambda: options.lambda,
         erase_scale: options.erase_scale,
@@ -240,25 +225,6 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let new = layers.iter().map(|layer| &layer.matrix * &map).collect();
     let recorded = closed_form::recorded(job, &options)?;
     closed_form::finish(job, METHOD.id, recorded, &layers, new)
-}
-
-impl Options {
-    fn check(&self) -> Result<()> {
-        if self.epochs > 100 {
-            return Err(Error::input(format!(
-                "epochs is {}, expected 0 to 100",
-                self.epochs
-            )));
-        }
-        self.start.check()?;
-        closed_form::check(&[
-            ("lambda_r", self.lambda_r),
-            ("lambda", self.lambda),
-            ("erase_scale", self.erase_scale),
-            ("preserve_scale", self.preserve_scale),
-            ("prior_scale", self.prior_scale),
-        ])
-    }
 }
 
 /// `sum_j W_j0^T W_j0`, `[width, width]`.

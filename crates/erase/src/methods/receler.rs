@@ -21,7 +21,11 @@
 use std::cell::RefCell;
 
 use burn::tensor::Tensor;
-use scumble_diffusion::{Conditioning, Pipeline};
+use scumble_diffusion::{
+    Conditioning, Pipeline, options,
+    options::{ABOVE_ZERO, COUNT, FINITE, Presets, SHARE, WEIGHT, whole},
+    presets,
+};
 use scumble_nn::{Context, Watch, files::Tensors};
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +35,7 @@ use crate::{
     bottleneck::{self, BOTTLENECKS},
     concept::ConceptPrompt,
     edit::Edit,
-    error::{Error, Result},
+    error::Result,
     hidden_rows::HiddenRows,
     job::{Event, Job},
     methods::{
@@ -58,45 +62,48 @@ pub const METHOD: Method = Method {
     erase,
 };
 
-/// Receler's options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Training steps.
-    pub iterations: usize,
-    /// Adam's step size at the first step.
-    pub lr: f64,
-    /// `constant` or `linear` (falling to 0).
-    pub lr_schedule: LrSchedule,
-    /// Channels of a bottleneck.
-    pub inner: usize,
-    /// How far past the neutral prediction to go.
-    pub eta: f64,
-    /// The same for prompts with an anchor; what `eta` was set to, if it was set and this was not.
-    pub anchor_eta: f64,
-    /// Weight of acting where the concept is.
-    pub local: f64,
-    /// From which attention on a place belongs to the concept, between the weakest (0) and the
-    /// strongest (1) of its map.
-    pub mask_threshold: f64,
-    /// Adversarial rows; 0 for none.
-    pub rows: usize,
-    /// Steps they are trained for at every step.
-    pub attack_steps: usize,
-    /// Adam's step size for them, and its weight decay.
-    pub attack_lr: f64,
-    /// `same` or `fresh`: whether all of these steps look at the examples of the step, or each at
-    /// others.
-    pub attack_examples: Seen,
-    /// The share of a step's examples that is asked with them.
-    pub attacked: f64,
-    /// Examples a step.
-    pub batch: usize,
-    /// Trajectories in the bank.
-    pub trajectories: usize,
-    /// DDIM steps of a trajectory.
-    pub sampling_steps: usize,
-    /// Guidance on the trajectories.
-    pub start_guidance: f64,
+options! {
+    /// Receler's options.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Training steps.
+        pub iterations: usize where COUNT,
+        /// Adam's step size at the first step.
+        pub lr: f64 where ABOVE_ZERO,
+        /// `constant` or `linear` (falling to 0).
+        pub lr_schedule: LrSchedule,
+        /// Channels of a bottleneck.
+        pub inner: usize where COUNT,
+        /// How far past the neutral prediction to go.
+        pub eta: f64 where FINITE,
+        /// The same for prompts with an anchor; what `eta` was set to, if it was set and this was
+        /// not.
+        pub anchor_eta: f64 where FINITE,
+        /// Weight of acting where the concept is.
+        pub local: f64 where WEIGHT,
+        /// From which attention on a place belongs to the concept, between the weakest (0) and the
+        /// strongest (1) of its map.
+        pub mask_threshold: f64 where SHARE,
+        /// Adversarial rows; 0 for none.
+        pub rows: usize where whole(0, 1000),
+        /// Steps they are trained for at every step.
+        pub attack_steps: usize where whole(0, 10_000),
+        /// Adam's step size for them, and its weight decay.
+        pub attack_lr: f64 where ABOVE_ZERO,
+        /// `same` or `fresh`: whether all of these steps look at the examples of the step, or each
+        /// at others.
+        pub attack_examples: Seen,
+        /// The share of a step's examples that is asked with them.
+        pub attacked: f64 where SHARE,
+        /// Examples a step.
+        pub batch: usize where COUNT,
+        /// Trajectories in the bank.
+        pub trajectories: usize where COUNT,
+        /// DDIM steps of a trajectory.
+        pub sampling_steps: usize where COUNT,
+        /// Guidance on the trajectories.
+        pub start_guidance: f64 where FINITE,
+    }
 }
 
 /// What adversarial rows are learnt on.
@@ -109,30 +116,32 @@ pub enum Seen {
     Fresh,
 }
 
-/// The defaults for a job.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published = Options {
-        iterations: 500,
-        lr: 3e-4,
-        lr_schedule: LrSchedule::Constant,
-        inner: 128,
-        eta: 1.0,
-        anchor_eta: 1.0,
-        local: 0.1,
-        mask_threshold: 0.1,
-        rows: 16,
-        attack_steps: 50,
-        attack_lr: 0.1,
-        attack_examples: Seen::Same,
-        attacked: 1.0,
-        batch: 1,
-        trajectories: 8,
-        sampling_steps: 50,
-        start_guidance: 3.0,
-    };
-    let prompts: usize = job.concepts.iter().map(|c| c.prompts.len()).sum();
-    match variant {
-        Variant::Fixed if job.miniature => Options {
+/// The presets for a job: the published numbers, and those that work at the miniature's size.
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
+    let prompts = job.prompt_count();
+    Ok(presets! {
+        paper: Options {
+            iterations: 500,
+            lr: 3e-4,
+            lr_schedule: LrSchedule::Constant,
+            inner: 128,
+            eta: 1.0,
+            anchor_eta: 1.0,
+            local: 0.1,
+            mask_threshold: 0.1,
+            rows: 16,
+            attack_steps: 50,
+            attack_lr: 0.1,
+            attack_examples: Seen::Same,
+            attacked: 1.0,
+            batch: 1,
+            trajectories: prompts.max(8),
+            sampling_steps: 50,
+            start_guidance: 3.0,
+        },
+        reference: paper,
+        fixed: paper,
+        small: paper {
             iterations: 200 * job.concepts.len().clamp(1, 5),
             lr: 2e-3,
             lr_schedule: LrSchedule::Linear,
@@ -145,13 +154,8 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             attacked: 0.5,
             batch: 8,
             trajectories: prompts.max(16),
-            ..published
         },
-        _ => Options {
-            trajectories: prompts.max(8),
-            ..published
-        },
-    }
+    })
 }
 
 /// Erases the job's concepts.
@@ -159,19 +163,11 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// # Errors
 /// If an option is impossible, sampling fails, the loss diverges, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let mut options: Options = job.options(&defaults(job, variant))?;
-    if job.options.contains_key("eta") && !job.options.contains_key("anchor_eta") {
+    let mut options: Options = job.options(presets, variant)?;
+    if job.set_alone("eta", "anchor_eta") {
         options.anchor_eta = options.eta;
     }
-    options.check()?;
-    let prompts: Vec<ConceptPrompt> = job
-        .concepts
-        .iter()
-        .flat_map(|c| c.prompts.clone())
-        .collect();
-    if prompts.is_empty() {
-        return Err(Error::input("there is no concept to erase"));
-    }
+    let prompts = job.prompts()?;
     let sampling = Sampling {
         steps: options.sampling_steps,
         guidance: options.start_guidance,
@@ -259,10 +255,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         let mask = asked.mask(pipeline, &examples, &of, options.mask_threshold)?;
         loss(edited, &examples, context, &target, &mask, options.local)
     })?;
-    let recorded = serde_json::to_value(&options)
-        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit {
-        about: job.about(METHOD.id, recorded),
+        about: job.about(METHOD.id, &options)?,
         changes: bottleneck::changes(&start, values),
     })
 }
@@ -460,58 +454,6 @@ impl Asked {
             (w as f64 / factor).round() as usize,
         );
         Ok(Tensor::cat(rows.collect(), 0).reshape([n, 1, lh, lw]))
-    }
-}
-
-impl Options {
-    fn check(&self) -> Result<()> {
-        for (name, value) in [
-            ("iterations", self.iterations),
-            ("inner", self.inner),
-            ("batch", self.batch),
-            ("trajectories", self.trajectories),
-            ("sampling_steps", self.sampling_steps),
-        ] {
-            if value == 0 || value > 1_000_000 {
-                return Err(Error::input(format!(
-                    "{name} is {value}, expected 1 to 1000000"
-                )));
-            }
-        }
-        if self.rows > 1_000 || self.attack_steps > 10_000 {
-            return Err(Error::input(format!(
-                "rows is {} and attack_steps {}, expected at most 1000 and 10000",
-                self.rows, self.attack_steps
-            )));
-        }
-        for (name, value, least) in [
-            ("lr", self.lr, f64::MIN_POSITIVE),
-            ("attack_lr", self.attack_lr, f64::MIN_POSITIVE),
-            ("eta", self.eta, f64::MIN),
-            ("anchor_eta", self.anchor_eta, f64::MIN),
-            ("start_guidance", self.start_guidance, f64::MIN),
-            ("local", self.local, 0.0),
-        ] {
-            if !value.is_finite() || value < least {
-                return Err(Error::input(format!(
-                    "{name} is {value}, expected a finite number{}",
-                    match least {
-                        0.0 => " of at least 0",
-                        l if l > 0.0 => " above 0",
-                        _ => "",
-                    }
-                )));
-            }
-        }
-        for (name, share) in [
-            ("mask_threshold", self.mask_threshold),
-            ("attacked", self.attacked),
-        ] {
-            if !(0.0..=1.0).contains(&share) {
-                return Err(Error::input(format!("{name} is {share}, expected 0 to 1")));
-            }
-        }
-        Ok(())
     }
 }
 

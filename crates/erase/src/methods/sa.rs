@@ -13,15 +13,19 @@
 //! gradient of its training loss is summed over all timesteps and then squared; the mean over
 //! pictures. Here the sum may be over fewer timesteps, spread evenly and scaled up to all of them.
 
-use scumble_diffusion::Pipeline;
+use scumble_diffusion::{
+    Pipeline, options,
+    options::{ABOVE_ZERO, COUNT, Presets, WEIGHT, unfit},
+    presets,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     adam::Adam,
     checks,
     edit::Edit,
-    error::{Error, Result},
-    forget::{self, Pull, Relabel, Set, Sets},
+    error::Result,
+    forget::{Pull, Relabel, Set, Sets},
     gradients::{Gradients, plus},
     job::{Event, Job},
     methods::{Method, Variant},
@@ -45,78 +49,55 @@ pub const METHOD: Method = Method {
     erase,
 };
 
-/// Selective Amnesia's options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Which tensors move.
-    pub train_method: String,
-    /// Training steps.
-    pub iterations: usize,
-    /// AdamW's step size at the first step.
-    pub lr: f64,
-    /// `constant` or `linear` (falling to 0).
-    pub lr_schedule: LrSchedule,
-    /// Weight of the Fisher information; 0 for none.
-    pub lambda: f64,
-    /// Weight of replay; 0 for none.
-    pub gamma: f64,
-    /// Replayed pictures whose Fisher information is taken.
-    pub fisher_pictures: usize,
-    /// Timesteps of each.
-    pub fisher_timesteps: usize,
-    /// Pictures, labels and batches; what is to be kept is what is replayed.
-    #[serde(flatten)]
-    pub sets: Sets,
+options! {
+    /// Selective Amnesia's options.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Which tensors move.
+        pub train_method: String,
+        /// Training steps.
+        pub iterations: usize where COUNT,
+        /// AdamW's step size at the first step.
+        pub lr: f64 where ABOVE_ZERO,
+        /// `constant` or `linear` (falling to 0).
+        pub lr_schedule: LrSchedule,
+        /// Weight of the Fisher information; 0 for none.
+        pub lambda: f64 where WEIGHT,
+        /// Weight of replay; 0 for none.
+        pub gamma: f64 where WEIGHT,
+        /// Replayed pictures whose Fisher information is taken.
+        pub fisher_pictures: usize where COUNT,
+        /// Timesteps of each.
+        pub fisher_timesteps: usize where COUNT,
+        /// Pictures, labels and batches; what is to be kept is what is replayed.
+        #[serde(flatten)]
+        pub sets: Sets,
+    }
 }
 
-/// The defaults for a job: the published numbers, or those that work at the miniature's size.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published = Options {
-        train_method: "esd-u".into(),
-        iterations: 31_250,
-        lr: 1.6e-4,
-        lr_schedule: LrSchedule::Constant,
-        lambda: 50.0,
-        gamma: 1.0,
-        fisher_pictures: 5000,
-        fisher_timesteps: job.pipeline.schedule.num_train_timesteps(),
-        sets: Sets {
-            pictures: 1000,
-            retain_pictures: 5000,
-            sampling_steps: 50,
-            guidance: 7.5,
-            relabel: Relabel::Instead,
-            target: Pull::Noise,
-            past: 0.0,
-            retain_target: Pull::Noise,
-            dropout: 0.0,
-            batch: 16,
-            retain_batch: 16,
+/// The presets for a job: the published numbers, and those that work at the miniature's size.
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
+    Ok(presets! {
+        paper: Options {
+            train_method: "esd-u".into(),
+            iterations: 31_250,
+            lr: 1.6e-4,
+            lr_schedule: LrSchedule::Constant,
+            lambda: 50.0,
+            gamma: 1.0,
+            fisher_pictures: 5000,
+            fisher_timesteps: job.pipeline.schedule.num_train_timesteps(),
+            sets: Sets {
+                pictures: 1000,
+                retain_pictures: 5000,
+                target: Pull::Noise,
+                ..Sets::PUBLISHED
+            },
         },
-    };
-    match variant {
-        Variant::Paper => published,
         // Only as many replayed pairs are ever used as there are surrogates.
-        Variant::Reference => {
-            let sets = Sets {
-                retain_pictures: 1000,
-                ..published.sets.clone()
-            };
-            Options {
-                fisher_pictures: 1000,
-                sets,
-                ..published
-            }
-        }
-        Variant::Fixed if !job.miniature => {
-            let sets = Sets {
-                relabel: Relabel::Nearest,
-                dropout: 0.1,
-                ..published.sets.clone()
-            };
-            Options { sets, ..published }
-        }
-        Variant::Fixed => Options {
+        reference: paper { fisher_pictures: 1000, sets.retain_pictures: 1000 },
+        fixed: paper { sets.relabel: Relabel::Nearest, sets.dropout: 0.1 },
+        small: paper {
             train_method: "esd-x".into(),
             iterations: 180,
             lr: 1e-3,
@@ -124,13 +105,9 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             lambda: 0.25,
             fisher_pictures: 32,
             fisher_timesteps: 50,
-            sets: Sets {
-                pictures: 64,
-                ..Sets::miniature(job.concepts)
-            },
-            ..published
+            sets: Sets { pictures: 64, ..Sets::small(job.concepts) },
         },
-    }
+    })
 }
 
 /// Erases the job's concepts.
@@ -138,10 +115,10 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// # Errors
 /// If an option is impossible, there is nothing to replay, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let mut options: Options = job.options(&defaults(job, variant))?;
+    let mut options: Options = job.options(presets, variant)?;
     let trainable = Trainable::of_denoiser(&options.train_method, "Selective Amnesia")?;
     options.train_method = trainable.name.into();
-    options.check(job)?;
+    options.fit_together(job)?;
     checks::keeping(
         job,
         options.gamma > 0.0 || options.lambda > 0.0,
@@ -185,10 +162,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             .fold(Gradients::new(), |sum, g| plus(sum, g, 1.0))
     };
     let values = train_several(job, steps, terms.len(), &mut loss, &mut total)?;
-    let recorded = serde_json::to_value(&options)
-        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
-        job.about("sa", recorded),
+        job.about(METHOD.id, &options)?,
         trainable.component(job.pipeline),
         job.pipeline,
         values,
@@ -204,24 +179,14 @@ enum Term {
 }
 
 impl Options {
-    fn check(&self, job: &Job<'_>) -> Result<()> {
-        self.sets.check()?;
-        forget::check_counts(&[
-            ("iterations", self.iterations),
-            ("fisher_pictures", self.fisher_pictures),
-        ])?;
+    fn fit_together(&self, job: &Job<'_>) -> Result<()> {
+        self.sets.fit_together()?;
         let all = job.pipeline.schedule.num_train_timesteps();
-        if self.fisher_timesteps == 0 || self.fisher_timesteps > all {
-            return Err(Error::input(format!(
-                "fisher_timesteps is {}, expected 1 to {all}",
-                self.fisher_timesteps
-            )));
+        if self.fisher_timesteps > all {
+            let expected = format!("1 to {all}");
+            return Err(unfit("fisher_timesteps", self.fisher_timesteps, expected).into());
         }
-        forget::check_numbers(&[
-            ("lr", self.lr, f64::MIN_POSITIVE),
-            ("lambda", self.lambda, 0.0),
-            ("gamma", self.gamma, 0.0),
-        ])
+        Ok(())
     }
 }
 

@@ -14,13 +14,18 @@
 //! one, which does not move away. So it does with what is to be kept, where the noise is a noisier
 //! target for the same thing.
 
+use scumble_diffusion::{
+    options,
+    options::{ABOVE_ZERO, COUNT, Presets, SHARE_ABOVE_ZERO, WEIGHT},
+    presets,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     checks,
     edit::Edit,
-    error::{Error, Result},
-    forget::{self, Pull, Relabel, Set, Sets, train_both},
+    error::Result,
+    forget::{Pull, Relabel, Set, Sets, train_both},
     gradients::{Gradients, most_salient, plus},
     job::{Event, Job},
     methods::{Method, Variant},
@@ -45,86 +50,64 @@ pub const METHOD: Method = Method {
     erase,
 };
 
-/// SalUn's options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Which tensors move.
-    pub train_method: String,
-    /// Training steps.
-    pub iterations: usize,
-    /// Adam's step size at the first step.
-    pub lr: f64,
-    /// `constant` or `linear` (falling to 0).
-    pub lr_schedule: LrSchedule,
-    /// Weight of what is to be kept.
-    pub alpha: f64,
-    /// The share of numbers that move; 1 for all.
-    pub top: f64,
-    /// Guidance of the predictions whose gradient is the salience.
-    pub mask_guidance: f64,
-    /// How often the salience looks at each picture to forget.
-    pub mask_passes: usize,
-    /// Pictures, labels and batches.
-    #[serde(flatten)]
-    pub sets: Sets,
+options! {
+    /// SalUn's options.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Which tensors move.
+        pub train_method: String,
+        /// Training steps.
+        pub iterations: usize where COUNT,
+        /// Adam's step size at the first step.
+        pub lr: f64 where ABOVE_ZERO,
+        /// `constant` or `linear` (falling to 0).
+        pub lr_schedule: LrSchedule,
+        /// Weight of what is to be kept.
+        pub alpha: f64 where WEIGHT,
+        /// The share of numbers that move; 1 for all.
+        pub top: f64 where SHARE_ABOVE_ZERO
+            => "it is the share of numbers that move; 1 is SalUn without a mask",
+        /// Guidance of the predictions whose gradient is the salience.
+        pub mask_guidance: f64 where WEIGHT,
+        /// How often the salience looks at each picture to forget.
+        pub mask_passes: usize where COUNT,
+        /// Pictures, labels and batches.
+        #[serde(flatten)]
+        pub sets: Sets,
+    }
 }
 
-/// The defaults for a job: the published numbers, or those that work at the miniature's size.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published = Options {
-        train_method: "esd-all".into(),
-        iterations: 500,
-        lr: 1e-5,
-        lr_schedule: LrSchedule::Constant,
-        alpha: 0.5,
-        top: 0.5,
-        mask_guidance: 7.5,
-        mask_passes: 1,
-        sets: Sets {
-            pictures: 800,
-            retain_pictures: 800,
-            sampling_steps: 50,
-            guidance: 7.5,
-            relabel: Relabel::Random,
-            target: Pull::Current,
-            past: 0.0,
-            retain_target: Pull::Noise,
-            dropout: 0.0,
-            batch: 8,
-            retain_batch: 8,
+/// The presets for a job: the published numbers, and those that work at the miniature's size.
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
+    Ok(presets! {
+        paper: Options {
+            train_method: "esd-all".into(),
+            iterations: 500,
+            lr: 1e-5,
+            lr_schedule: LrSchedule::Constant,
+            alpha: 0.5,
+            top: 0.5,
+            mask_guidance: 7.5,
+            mask_passes: 1,
+            sets: Sets { relabel: Relabel::Random, batch: 8, retain_batch: 8, ..Sets::PUBLISHED },
         },
-    };
-    match variant {
-        Variant::Paper => published,
         // A fixed other class, not a random one.
-        Variant::Reference => Options {
-            alpha: 0.1,
-            sets: Sets {
-                relabel: Relabel::Nearest,
-                ..published.sets.clone()
-            },
-            ..published
+        reference: paper { alpha: 0.1, sets.relabel: Relabel::Nearest },
+        fixed: paper {
+            sets.relabel: Relabel::Nearest,
+            sets.target: Pull::Frozen,
+            sets.dropout: 0.1,
         },
-        Variant::Fixed if !job.miniature => {
-            let sets = Sets {
-                relabel: Relabel::Nearest,
-                target: Pull::Frozen,
-                dropout: 0.1,
-                ..published.sets.clone()
-            };
-            Options { sets, ..published }
-        }
-        Variant::Fixed => Options {
+        small: paper {
             train_method: "esd-x".into(),
             iterations: 120,
             lr: 1e-3,
             lr_schedule: LrSchedule::Linear,
             alpha: 1.0,
             mask_passes: 4,
-            sets: Sets::miniature(job.concepts),
-            ..published
+            sets: Sets::small(job.concepts),
         },
-    }
+    })
 }
 
 /// Erases the job's concepts.
@@ -132,10 +115,10 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// # Errors
 /// If an option is impossible, there is nothing to keep, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let mut options: Options = job.options(&defaults(job, variant))?;
+    let mut options: Options = job.options(presets, variant)?;
     let trainable = Trainable::of_denoiser(&options.train_method, "SalUn")?;
     options.train_method = trainable.name.into();
-    options.check()?;
+    options.sets.fit_together()?;
     checks::keeping(job, options.alpha > 0.0, "an alpha above 0")?;
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
 
@@ -160,36 +143,12 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let values = train_both(job, steps, sets, &forgotten, &kept, &mut |forget, keep| {
         plus(forget, keep, options.alpha)
     })?;
-    let recorded = serde_json::to_value(&options)
-        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
-        job.about("salun", recorded),
+        job.about(METHOD.id, &options)?,
         trainable.component(job.pipeline),
         job.pipeline,
         values,
     ))
-}
-
-impl Options {
-    fn check(&self) -> Result<()> {
-        self.sets.check()?;
-        forget::check_counts(&[
-            ("iterations", self.iterations),
-            ("mask_passes", self.mask_passes),
-        ])?;
-        if !(self.top > 0.0 && self.top <= 1.0) {
-            return Err(Error::input(format!(
-                "top is {}, expected more than 0 and at most 1",
-                self.top
-            ))
-            .with_hint("it is the share of numbers that move; 1 is SalUn without a mask"));
-        }
-        forget::check_numbers(&[
-            ("lr", self.lr, f64::MIN_POSITIVE),
-            ("alpha", self.alpha, 0.0),
-            ("mask_guidance", self.mask_guidance, 0.0),
-        ])
-    }
 }
 
 /// 1 for the numbers that move: the share `top` of the largest sums of gradients over the pictures

@@ -18,14 +18,18 @@
 //! only in the self-attention of two blocks (`within=published`).
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{Pipeline, TorchRng};
+use scumble_diffusion::{
+    Pipeline, TorchRng, options,
+    options::{ABOVE_ZERO, BELOW_ONE, COUNT, Presets, WEIGHT},
+    presets,
+};
 use scumble_families::{self as families, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     edit::Edit,
     error::{Error, Result},
-    forget::{self, Pull, Relabel, Set, Sets, train_both},
+    forget::{Pull, Relabel, Set, Sets, train_both},
     gradients::{Gradients, Scope, most_salient, plus, without_conflict},
     job::{Event, Job},
     methods::{Method, Variant},
@@ -50,38 +54,41 @@ pub const METHOD: Method = Method {
     erase,
 };
 
-/// ScissorHands' options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Which tensors are ranked and repaired.
-    pub train_method: String,
-    /// The share of numbers that are not drawn anew.
-    pub sparsity: f64,
-    /// `trained` or `published`: where numbers are drawn anew.
-    pub within: Within,
-    /// `kaiming` or `normal`: how they are drawn.
-    pub redraw: Redraw,
-    /// Draws of noise and timesteps for the sensitivity.
-    pub draws: usize,
-    /// Examples of each draw.
-    pub draw_batch: usize,
-    /// Guidance of the predictions whose gradient is the sensitivity; 0 for the training loss.
-    pub sensitivity_guidance: f64,
-    /// `relabel` or `ascent`: how the repair goes on forgetting.
-    pub forget: Forget,
-    /// Weight of that.
-    pub lambda: f64,
-    /// Whether the repair loses what would undo the forgetting.
-    pub projection: bool,
-    /// Training steps of the repair.
-    pub iterations: usize,
-    /// Adam's step size at the first step.
-    pub lr: f64,
-    /// `constant` or `linear` (falling to 0).
-    pub lr_schedule: LrSchedule,
-    /// Pictures, labels and batches.
-    #[serde(flatten)]
-    pub sets: Sets,
+options! {
+    /// ScissorHands' options.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Which tensors are ranked and repaired.
+        pub train_method: String,
+        /// The share of numbers that are not drawn anew.
+        pub sparsity: f64 where BELOW_ONE
+            => "it is the share of numbers that stay; 0.995 draws one of 200 anew",
+        /// `trained` or `published`: where numbers are drawn anew.
+        pub within: Within,
+        /// `kaiming` or `normal`: how they are drawn.
+        pub redraw: Redraw,
+        /// Draws of noise and timesteps for the sensitivity.
+        pub draws: usize where COUNT,
+        /// Examples of each draw.
+        pub draw_batch: usize where COUNT,
+        /// Guidance of the predictions whose gradient is the sensitivity; 0 for the training loss.
+        pub sensitivity_guidance: f64 where WEIGHT,
+        /// `relabel` or `ascent`: how the repair goes on forgetting.
+        pub forget: Forget,
+        /// Weight of that.
+        pub lambda: f64 where WEIGHT,
+        /// Whether the repair loses what would undo the forgetting.
+        pub projection: bool,
+        /// Training steps of the repair.
+        pub iterations: usize where COUNT,
+        /// Adam's step size at the first step.
+        pub lr: f64 where ABOVE_ZERO,
+        /// `constant` or `linear` (falling to 0).
+        pub lr_schedule: LrSchedule,
+        /// Pictures, labels and batches.
+        #[serde(flatten)]
+        pub sets: Sets,
+    }
 }
 
 /// Where numbers are drawn anew.
@@ -116,65 +123,41 @@ pub enum Forget {
     Ascent,
 }
 
-/// The defaults for a job: the published numbers, or those that work at the miniature's size.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published = Options {
-        train_method: "esd-all".into(),
-        sparsity: 0.995,
-        within: Within::Trained,
-        redraw: Redraw::Kaiming,
-        draws: 10,
-        draw_batch: 16,
-        sensitivity_guidance: 0.0,
-        forget: Forget::Relabel,
-        lambda: 0.1,
-        projection: true,
-        iterations: 100,
-        lr: 1e-5,
-        lr_schedule: LrSchedule::Constant,
-        sets: Sets {
-            pictures: 800,
-            retain_pictures: 800,
-            sampling_steps: 50,
-            guidance: 7.5,
-            relabel: Relabel::Instead,
-            target: Pull::Current,
-            past: 0.0,
-            retain_target: Pull::Noise,
-            dropout: 0.0,
-            batch: 16,
-            retain_batch: 16,
+/// The presets for a job: the published numbers, and those that work at the miniature's size.
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
+    Ok(presets! {
+        paper: Options {
+            train_method: "esd-all".into(),
+            sparsity: 0.995,
+            within: Within::Trained,
+            redraw: Redraw::Kaiming,
+            draws: 10,
+            draw_batch: 16,
+            sensitivity_guidance: 0.0,
+            forget: Forget::Relabel,
+            lambda: 0.1,
+            projection: true,
+            iterations: 100,
+            lr: 1e-5,
+            lr_schedule: LrSchedule::Constant,
+            sets: Sets::PUBLISHED,
         },
-    };
-    match variant {
-        Variant::Paper => published,
         // Its loaders give the same first batch at every step.
-        Variant::Reference => {
-            let sets = Sets {
-                pictures: 16,
-                retain_pictures: 16,
-                ..published.sets.clone()
-            };
-            Options {
-                within: Within::Published,
-                projection: false,
-                sets,
-                ..published
-            }
-        }
-        Variant::Fixed if !job.miniature => {
-            let sets = Sets {
-                relabel: Relabel::Nearest,
-                target: Pull::Frozen,
-                retain_target: Pull::Frozen,
-                dropout: 0.1,
-                ..published.sets.clone()
-            };
-            Options { sets, ..published }
-        }
+        reference: paper {
+            within: Within::Published,
+            projection: false,
+            sets.pictures: 16,
+            sets.retain_pictures: 16,
+        },
+        fixed: paper {
+            sets.relabel: Relabel::Nearest,
+            sets.target: Pull::Frozen,
+            sets.retain_target: Pull::Frozen,
+            sets.dropout: 0.1,
+        },
         // One of 200 anew, everywhere and as large as before training, leaves a network of this
         // size in ruins.
-        Variant::Fixed => Options {
+        small: paper {
             train_method: "esd-x".into(),
             sparsity: 0.99,
             redraw: Redraw::Normal,
@@ -182,10 +165,9 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
             lr: 1e-3,
             lr_schedule: LrSchedule::Linear,
             lambda: 1.0,
-            sets: Sets::miniature(job.concepts),
-            ..published
+            sets: Sets::small(job.concepts),
         },
-    }
+    })
 }
 
 /// Erases the job's concepts.
@@ -193,10 +175,10 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// # Errors
 /// If an option is impossible, there is nothing to keep, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let mut options: Options = job.options(&defaults(job, variant))?;
+    let mut options: Options = job.options(presets, variant)?;
     let trainable = Trainable::of_denoiser(&options.train_method, "ScissorHands")?;
     options.train_method = trainable.name.into();
-    options.check()?;
+    options.sets.fit_together()?;
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
 
     let sets = &options.sets;
@@ -228,37 +210,12 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             repair
         }
     })?;
-    let recorded = serde_json::to_value(&options)
-        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
-        job.about("scissorhands", recorded),
+        job.about(METHOD.id, &options)?,
         trainable.component(job.pipeline),
         job.pipeline,
         values,
     ))
-}
-
-impl Options {
-    fn check(&self) -> Result<()> {
-        self.sets.check()?;
-        forget::check_counts(&[
-            ("draws", self.draws),
-            ("draw_batch", self.draw_batch),
-            ("iterations", self.iterations),
-        ])?;
-        if !(0.0..1.0).contains(&self.sparsity) {
-            return Err(Error::input(format!(
-                "sparsity is {}, expected at least 0 and less than 1",
-                self.sparsity
-            ))
-            .with_hint("it is the share of numbers that stay; 0.995 draws one of 200 anew"));
-        }
-        forget::check_numbers(&[
-            ("lr", self.lr, f64::MIN_POSITIVE),
-            ("lambda", self.lambda, 0.0),
-            ("sensitivity_guidance", self.sensitivity_guidance, 0.0),
-        ])
-    }
 }
 
 /// The model with its most sensitive numbers drawn anew, and how many those are.

@@ -27,7 +27,11 @@ use faer::{
     Mat, MatRef,
     linalg::solvers::{Llt, Solve},
 };
-use scumble_diffusion::TorchRng;
+use scumble_diffusion::{
+    TorchRng, options,
+    options::{Presets, WEIGHT, whole},
+    presets,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -59,35 +63,37 @@ pub const METHOD: Method = Method {
 /// Rounds of k-means at most; a few dozen rows settle much sooner.
 const ROUNDS: usize = 100;
 
-/// SPEED's options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Which of the published settings: it decides `rows`, `retained`, `lambda`, `threshold`,
-    /// `filter` and `ridge`.
-    pub task: Task,
-    /// Which rows of a prompt are edited.
-    pub rows: EditedRows,
-    /// Which rows of a caption are kept.
-    pub retained: RetainedRows,
-    /// Weight of a small change (`s`).
-    pub lambda: f64,
-    /// How far past the anchor the concept's rows go, as a part of their distance.
-    pub overshoot: f64,
-    /// Directions that the retain set uses less than this, in its mean of `k k^T`, are free.
-    pub threshold: f64,
-    /// Whether the retain set is refined.
-    pub refine: bool,
-    /// Whether a refined set leaves out the rows that the edit hardly moves, or only adds
-    /// perturbations.
-    pub filter: bool,
-    /// Perturbations of each row of the refined set.
-    pub perturbations: usize,
-    /// Centroids of the empty prompt that are kept exactly, beside its start token.
-    pub centroids: usize,
-    /// How much the equalities may give way; 0 for not at all.
-    pub ridge: f64,
-    /// Whether keys are edited too.
-    pub keys: bool,
+options! {
+    /// SPEED's options.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Which of the published settings: it decides `rows`, `retained`, `lambda`, `threshold`,
+        /// `filter` and `ridge`.
+        pub task: Task,
+        /// Which rows of a prompt are edited.
+        pub rows: EditedRows,
+        /// Which rows of a caption are kept.
+        pub retained: RetainedRows,
+        /// Weight of a small change (`s`).
+        pub lambda: f64 where WEIGHT,
+        /// How far past the anchor the concept's rows go, as a part of their distance.
+        pub overshoot: f64 where WEIGHT,
+        /// Directions that the retain set uses less than this, in its mean of `k k^T`, are free.
+        pub threshold: f64 where WEIGHT,
+        /// Whether the retain set is refined.
+        pub refine: bool,
+        /// Whether a refined set leaves out the rows that the edit hardly moves, or only adds
+        /// perturbations.
+        pub filter: bool,
+        /// Perturbations of each row of the refined set.
+        pub perturbations: usize where whole(0, 10_000),
+        /// Centroids of the empty prompt that are kept exactly, beside its start token.
+        pub centroids: usize,
+        /// How much the equalities may give way; 0 for not at all.
+        pub ridge: f64 where WEIGHT,
+        /// Whether keys are edited too.
+        pub keys: bool,
+    }
 }
 
 /// The published settings.
@@ -129,12 +135,11 @@ pub enum RetainedRows {
     Empty,
 }
 
-/// The defaults for a job: the published ones of a task, for a few concepts unless the user chose
-/// another.
+/// The presets for a job.
 ///
 /// # Errors
 /// If there is no such task.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
     let task = job.preset("task", Task::Few)?;
     let few = Options {
         task,
@@ -150,33 +155,33 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
         ridge: 0.0,
         keys: false,
     };
-    let published = match task {
-        Task::Few => few,
-        Task::Celebrity => Options {
+    Ok(match task {
+        Task::Few => presets! {
+            paper: few,
+            reference: paper,
+            fixed: paper,
+            small: paper {
+                rows: EditedRows::Aligned,
+                retained: RetainedRows::All,
+                lambda: 0.1,
+                overshoot: 0.5,
+                refine: false,
+                keys: true,
+            },
+        },
+        Task::Celebrity => Presets::same(Options {
             lambda: 0.05,
             threshold: 1e-4,
             filter: false,
             ..few
-        },
-        Task::Nudity => Options {
+        }),
+        Task::Nudity => Presets::same(Options {
             rows: EditedRows::All,
             retained: RetainedRows::Empty,
             lambda: 0.7,
             ridge: 0.5,
             ..few
-        },
-    };
-    Ok(match variant {
-        Variant::Fixed if job.miniature && task == Task::Few => Options {
-            rows: EditedRows::Aligned,
-            retained: RetainedRows::All,
-            lambda: 0.1,
-            overshoot: 0.5,
-            refine: false,
-            keys: true,
-            ..published
-        },
-        _ => published,
+        }),
     })
 }
 
@@ -186,8 +191,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Result<Options> {
 /// If an option is impossible, there is nothing to retain or no free direction, the system is singular, nothing changes, or the
 /// caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let options: Options = job.options(&defaults(job, variant)?)?;
-    options.check()?;
+    let options: Options = job.options(presets, variant)?;
     checks::captioned(
         job,
         options.retained != RetainedRows::Empty,
@@ -243,24 +247,6 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     )))?;
     let recorded = closed_form::recorded(job, &options)?;
     closed_form::finish(job, METHOD.id, recorded, &layers, new)
-}
-
-impl Options {
-    fn check(&self) -> Result<()> {
-        closed_form::check(&[
-            ("lambda", self.lambda),
-            ("threshold", self.threshold),
-            ("overshoot", self.overshoot),
-            ("ridge", self.ridge),
-        ])?;
-        if self.perturbations > 10_000 {
-            return Err(Error::input(format!(
-                "perturbations is {}, expected 0 to 10000",
-                self.perturbations
-            )));
-        }
-        Ok(())
-    }
 }
 
 /// What leaves directions free.

@@ -17,7 +17,11 @@
 //! ([`bank`](crate::bank)).
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{Conditioning, Gate, Pipeline, TorchRng};
+use scumble_diffusion::{
+    Conditioning, Gate, Pipeline, TorchRng, options,
+    options::{ABOVE_ZERO, BELOW_ONE, COUNT, FINITE, MILLION, Presets, WEIGHT, whole},
+    presets,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -25,10 +29,9 @@ use crate::{
     bank::{Bank, Examples, Path, Sampling},
     captions::telling,
     checks,
-    concept::ConceptPrompt,
     edit::Edit,
     error::{Error, Result},
-    job::{Event, Job},
+    job::{self, Event, Job},
     lora::{self, LORA, Layers},
     methods::{
         Method, Variant,
@@ -55,52 +58,54 @@ pub const METHOD: Method = Method {
     erase,
 };
 
-/// SPM's options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Rank of the adapter; the paper's is 1.
-    pub rank: usize,
-    /// Training steps.
-    pub iterations: usize,
-    /// AdamW's step size at the first step.
-    pub lr: f64,
-    /// `constant`, `linear` (falling to 0) or `cosine` (falling along half a cosine).
-    pub lr_schedule: LrSchedule,
-    /// Steps over which the step size rises from 0.
-    pub warm_up: usize,
-    /// How often the cosine begins anew.
-    pub cycles: usize,
-    /// How far past the surrogate to go.
-    pub eta: f64,
-    /// Weight of the anchors.
-    pub lambda: f64,
-    /// How strongly captions close to the concept are left out of the anchors.
-    pub alpha: f64,
-    /// `captions`, `gaussian` or `gaussian-and-empty`: what the anchors are.
-    pub anchoring: Anchoring,
-    /// Anchors a step.
-    pub anchors: usize,
-    /// Trajectories of captions to draw anchors from.
-    pub anchor_trajectories: usize,
-    /// Examples of the concept a step.
-    pub batch: usize,
-    /// `frozen` or `edited`: whose trajectories the latents come from.
-    pub latents: Latents,
-    /// Trajectories of the concept.
-    pub trajectories: usize,
-    /// DDIM steps of a trajectory.
-    pub sampling_steps: usize,
-    /// Guidance on the trajectories.
-    pub start_guidance: f64,
-    /// What prompts are compared with; none for the concepts' names.
-    pub gate_prompts: Vec<String>,
-    /// The power to which closeness is raised.
-    pub gate_power: f64,
-    /// What the gate is multiplied by.
-    pub gate_factor: f64,
-    /// Closeness at which the gate begins to open; `null` for what the empty prompt and the average
-    /// caption have.
-    pub gate_floor: Option<f64>,
+options! {
+    /// SPM's options.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Rank of the adapter; the paper's is 1.
+        pub rank: usize where COUNT,
+        /// Training steps.
+        pub iterations: usize where COUNT,
+        /// AdamW's step size at the first step.
+        pub lr: f64 where ABOVE_ZERO,
+        /// `constant`, `linear` (falling to 0) or `cosine` (falling along half a cosine).
+        pub lr_schedule: LrSchedule,
+        /// Steps over which the step size rises from 0.
+        pub warm_up: usize where whole(0, MILLION),
+        /// How often the cosine begins anew.
+        pub cycles: usize where COUNT,
+        /// How far past the surrogate to go.
+        pub eta: f64 where FINITE,
+        /// Weight of the anchors.
+        pub lambda: f64 where WEIGHT,
+        /// How strongly captions close to the concept are left out of the anchors.
+        pub alpha: f64 where WEIGHT,
+        /// `captions`, `gaussian` or `gaussian-and-empty`: what the anchors are.
+        pub anchoring: Anchoring,
+        /// Anchors a step.
+        pub anchors: usize where whole(0, MILLION),
+        /// Trajectories of captions to draw anchors from.
+        pub anchor_trajectories: usize where COUNT,
+        /// Examples of the concept a step.
+        pub batch: usize where COUNT,
+        /// `frozen` or `edited`: whose trajectories the latents come from.
+        pub latents: Latents,
+        /// Trajectories of the concept.
+        pub trajectories: usize where COUNT,
+        /// DDIM steps of a trajectory.
+        pub sampling_steps: usize where COUNT,
+        /// Guidance on the trajectories.
+        pub start_guidance: f64 where FINITE,
+        /// What prompts are compared with; none for the concepts' names.
+        pub gate_prompts: Vec<String>,
+        /// The power to which closeness is raised.
+        pub gate_power: f64 where WEIGHT,
+        /// What the gate is multiplied by.
+        pub gate_factor: f64 where FINITE,
+        /// Closeness at which the gate begins to open; `null` for what the empty prompt and the
+        /// average caption have.
+        pub gate_floor: Option<f64> where BELOW_ONE => "leave it out, and it is measured",
+    }
 }
 
 /// What is to stay as it is.
@@ -123,66 +128,52 @@ const EMPTY_EVERY: usize = 4;
 /// Captions that are encoded at once.
 const AT_ONCE: usize = 64;
 
-/// The defaults for a job.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published = Options {
-        rank: 1,
-        iterations: 3000,
-        lr: 1e-4,
-        lr_schedule: LrSchedule::Cosine,
-        warm_up: 500,
-        cycles: 3,
-        eta: 1.0,
-        lambda: 1000.0,
-        alpha: 1.0,
-        anchoring: Anchoring::Gaussian,
-        anchors: 4,
-        anchor_trajectories: 16,
-        batch: 1,
-        latents: Latents::Frozen,
-        trajectories: 8,
-        sampling_steps: 30,
-        start_guidance: 3.0,
-        gate_prompts: Vec::new(),
-        gate_power: 1.0,
-        gate_factor: 1.0,
-        gate_floor: Some(0.0),
-    };
-    match variant {
-        Variant::Paper => published,
-        Variant::Reference => Options {
+/// The presets for a job: the published numbers, and those that work at the miniature's size.
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
+    Ok(presets! {
+        paper: Options {
+            rank: 1,
+            iterations: 3000,
+            lr: 1e-4,
+            lr_schedule: LrSchedule::Cosine,
+            warm_up: 500,
+            cycles: 3,
+            eta: 1.0,
+            lambda: 1000.0,
+            alpha: 1.0,
+            anchoring: Anchoring::Gaussian,
+            anchors: 4,
+            anchor_trajectories: 16,
+            batch: 1,
+            latents: Latents::Frozen,
+            trajectories: 8,
+            sampling_steps: 30,
+            start_guidance: 3.0,
+            gate_prompts: Vec::new(),
+            gate_power: 1.0,
+            gate_factor: 1.0,
+            gate_floor: Some(0.0),
+        },
+        reference: paper {
             anchoring: Anchoring::GaussianAndEmpty,
             latents: Latents::Edited,
             gate_power: 2.0,
-            ..published
         },
-        Variant::Fixed => {
-            let fixed = Options {
-                anchoring: Anchoring::Captions,
-                anchors: 2,
-                gate_floor: None,
-                ..published
-            };
-            if !job.miniature {
-                return fixed;
-            }
-            let prompts: usize = job.concepts.iter().map(|c| c.prompts.len()).sum();
-            Options {
-                rank: job.concepts.len().clamp(1, 8),
-                iterations: 300 * job.concepts.len().clamp(1, 5),
-                lr: 3e-3,
-                lr_schedule: LrSchedule::Linear,
-                warm_up: 0,
-                lambda: 1.0,
-                anchors: 4,
-                anchor_trajectories: 32,
-                batch: 8,
-                trajectories: prompts.max(16),
-                sampling_steps: 50,
-                ..fixed
-            }
-        }
-    }
+        fixed: paper { anchoring: Anchoring::Captions, anchors: 2, gate_floor: None },
+        small: fixed {
+            rank: job.concepts.len().clamp(1, 8),
+            iterations: 300 * job.concepts.len().clamp(1, 5),
+            lr: 3e-3,
+            lr_schedule: LrSchedule::Linear,
+            warm_up: 0,
+            lambda: 1.0,
+            anchors: 4,
+            anchor_trajectories: 32,
+            batch: 8,
+            trajectories: job.prompt_count().max(16),
+            sampling_steps: 50,
+        },
+    })
 }
 
 /// Erases the job's concepts.
@@ -190,16 +181,8 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// # Errors
 /// If an option is impossible, there are no captions to draw anchors from, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let options: Options = job.options(&defaults(job, variant))?;
-    options.check()?;
-    let prompts: Vec<ConceptPrompt> = job
-        .concepts
-        .iter()
-        .flat_map(|c| c.prompts.clone())
-        .collect();
-    if prompts.is_empty() {
-        return Err(Error::input("there is no concept to erase"));
-    }
+    let options: Options = job.options(presets, variant)?;
+    let prompts = job.prompts()?;
     let anchored =
         options.anchors > 0 && options.lambda > 0.0 && options.anchoring == Anchoring::Captions;
     checks::preserving(job, anchored, "--set anchoring=captions")?;
@@ -283,74 +266,16 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         pulls.push(Pull::mean(examples.x, examples.t, asks, target, 1.0));
         pull::loss(edited, pulls)
     })?;
-    let mut recorded = serde_json::to_value(&options)
-        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
+    let mut recorded = job::recorded(&options)?;
     if let (Some(map), Anchoring::Captions) = (recorded.as_object_mut(), options.anchoring) {
         map.insert("captions".into(), job.captions.about());
     }
-    let mut about = job.about(METHOD.id, recorded);
+    let mut about = job.about(METHOD.id, &recorded)?;
     about.gate = Some(gate);
     Ok(Edit {
         about,
         changes: lora::changes(&adapted, values),
     })
-}
-
-impl Options {
-    fn check(&self) -> Result<()> {
-        for (name, value, least) in [
-            ("rank", self.rank, 1),
-            ("iterations", self.iterations, 1),
-            ("batch", self.batch, 1),
-            ("anchors", self.anchors, 0),
-            ("trajectories", self.trajectories, 1),
-            ("anchor_trajectories", self.anchor_trajectories, 1),
-            ("sampling_steps", self.sampling_steps, 1),
-            ("warm_up", self.warm_up, 0),
-            ("cycles", self.cycles, 1),
-        ] {
-            if value < least || value > 1_000_000 {
-                return Err(Error::input(format!(
-                    "{name} is {value}, expected {least} to 1000000"
-                )));
-            }
-        }
-        for (name, value) in [
-            ("eta", self.eta),
-            ("start_guidance", self.start_guidance),
-            ("gate_factor", self.gate_factor),
-        ] {
-            if !value.is_finite() {
-                return Err(Error::input(format!(
-                    "{name} is {value}, expected a finite number"
-                )));
-            }
-        }
-        for (name, value, above) in [
-            ("lr", self.lr, true),
-            ("lambda", self.lambda, false),
-            ("alpha", self.alpha, false),
-            ("gate_power", self.gate_power, false),
-        ] {
-            if !value.is_finite() || value < 0.0 || (above && value == 0.0) {
-                let expected = if above { "above 0" } else { "of 0 or more" };
-                return Err(Error::input(format!(
-                    "{name} is {value}, expected a finite number {expected}"
-                )));
-            }
-        }
-        if self
-            .gate_floor
-            .is_some_and(|floor| !(0.0..1.0).contains(&floor))
-        {
-            return Err(Error::input(format!(
-                "gate_floor is {}, expected 0 to less than 1",
-                self.gate_floor.unwrap_or_default()
-            ))
-            .with_hint("leave it out, and it is measured"));
-        }
-        Ok(())
-    }
 }
 
 /// When the adapter is to act.

@@ -22,7 +22,11 @@
 use std::cell::RefCell;
 
 use burn::tensor::Tensor;
-use scumble_diffusion::{Conditioning, Pipeline};
+use scumble_diffusion::{
+    Conditioning, Pipeline, options,
+    options::{ABOVE_ZERO, COUNT, FINITE, Presets, WEIGHT, whole},
+    presets,
+};
 use scumble_families::{self as families, Part};
 use scumble_nn::{Context, files::Tensors};
 use serde::{Deserialize, Serialize};
@@ -120,120 +124,121 @@ pub enum Past {
     Anchor,
 }
 
-/// STEREO's options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Which tensors move.
-    pub train_method: String,
-    /// Rounds of erasing and searching: as many words are found.
-    pub rounds: usize,
-    /// Training steps of a round.
-    pub round_iterations: usize,
-    /// Training steps of the last erasure.
-    pub iterations: usize,
-    /// AdamW's step size at the first step of a round.
-    pub lr: f64,
-    /// The same for the last erasure.
-    pub last_lr: f64,
-    /// AdamW's weight decay; with 0 it is Adam.
-    pub weight_decay: f64,
-    /// `constant` or `linear` (falling to 0).
-    pub lr_schedule: LrSchedule,
-    /// How far past the neutral prediction to go.
-    pub eta: f64,
-    /// `newest` or `both`: what a round erases.
-    pub round_says: Says,
-    /// `empty` or `anchor`: from where on the last erasure goes away.
-    pub past: Past,
-    /// Prompts that the last erasure pulls to instead of the concept's anchor, one after the other.
-    pub anchors: Vec<String>,
-    /// Examples a step.
-    pub batch: usize,
-    /// `pictures` or `trajectories`: what words are learnt from.
-    pub attack: Attacked,
-    /// Steps of learning a word.
-    pub attack_steps: usize,
-    /// The step size there, of AdamW with pictures and Adam with trajectories.
-    pub attack_lr: f64,
-    /// Vectors of a word.
-    pub attack_tokens: usize,
-    /// `alone`, `beside` or `both`: where a word stands.
-    pub attack_places: Places,
-    /// The word whose vector a learnt word begins with; empty for any word.
-    pub attack_begin: String,
-    /// Sentences that words are learnt in, `{}` in their place; with pictures alone.
-    pub attack_sentences: Vec<String>,
-    /// Pictures that the model draws where the user gave none; each round learns from its part of
-    /// them.
-    pub pictures: usize,
-    /// DDIM steps of these pictures.
-    pub picture_steps: usize,
-    /// Guidance of these pictures.
-    pub picture_guidance: f64,
-    /// Trajectories in the bank.
-    pub trajectories: usize,
-    /// DDIM steps of a trajectory.
-    pub sampling_steps: usize,
-    /// Guidance on the trajectories.
-    pub start_guidance: f64,
+options! {
+    /// STEREO's options.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// Which tensors move.
+        pub train_method: String,
+        /// Rounds of erasing and searching: as many words are found.
+        pub rounds: usize where whole(0, 100),
+        /// Training steps of a round.
+        pub round_iterations: usize where COUNT,
+        /// Training steps of the last erasure.
+        pub iterations: usize where COUNT,
+        /// AdamW's step size at the first step of a round.
+        pub lr: f64 where ABOVE_ZERO,
+        /// The same for the last erasure.
+        pub last_lr: f64 where ABOVE_ZERO,
+        /// AdamW's weight decay; with 0 it is Adam.
+        pub weight_decay: f64 where WEIGHT,
+        /// `constant` or `linear` (falling to 0).
+        pub lr_schedule: LrSchedule,
+        /// How far past the neutral prediction to go.
+        pub eta: f64 where FINITE,
+        /// `newest` or `both`: what a round erases.
+        pub round_says: Says,
+        /// `empty` or `anchor`: from where on the last erasure goes away.
+        pub past: Past,
+        /// Prompts that the last erasure pulls to instead of the concept's anchor, one after the
+        /// other.
+        pub anchors: Vec<String>,
+        /// Examples a step.
+        pub batch: usize where COUNT,
+        /// `pictures` or `trajectories`: what words are learnt from.
+        pub attack: Attacked,
+        /// Steps of learning a word.
+        pub attack_steps: usize where COUNT,
+        /// The step size there, of AdamW with pictures and Adam with trajectories.
+        pub attack_lr: f64 where ABOVE_ZERO,
+        /// Vectors of a word.
+        pub attack_tokens: usize where COUNT,
+        /// `alone`, `beside` or `both`: where a word stands.
+        pub attack_places: Places,
+        /// The word whose vector a learnt word begins with; empty for any word.
+        pub attack_begin: String,
+        /// Sentences that words are learnt in, `{}` in their place; with pictures alone.
+        pub attack_sentences: Vec<String>,
+        /// Pictures that the model draws where the user gave none; each round learns from its part
+        /// of them.
+        pub pictures: usize where COUNT,
+        /// DDIM steps of these pictures.
+        pub picture_steps: usize where COUNT,
+        /// Guidance of these pictures.
+        pub picture_guidance: f64 where FINITE,
+        /// Trajectories in the bank.
+        pub trajectories: usize where COUNT,
+        /// DDIM steps of a trajectory.
+        pub sampling_steps: usize where COUNT,
+        /// Guidance on the trajectories.
+        pub start_guidance: f64 where FINITE,
+    }
 }
 
-/// The defaults for a job.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let prompts: usize = job.concepts.iter().map(|c| c.prompts.len()).sum();
-    let published = Options {
-        train_method: "esd-x".into(),
-        rounds: 4,
-        round_iterations: 200,
-        iterations: 200,
-        lr: 5e-6,
-        last_lr: 2e-5,
-        weight_decay: 1e-2,
-        lr_schedule: LrSchedule::Constant,
-        eta: 1.0,
-        round_says: Says::Newest,
-        past: Past::Empty,
-        anchors: Vec::new(),
-        batch: 1,
-        attack: Attacked::Pictures,
-        attack_steps: 3000,
-        attack_lr: 5e-3,
-        attack_tokens: 1,
-        attack_places: Places::Alone,
-        attack_begin: "object".into(),
-        attack_sentences: OBJECT.map(String::from).to_vec(),
-        pictures: 20,
-        picture_steps: 50,
-        picture_guidance: 7.5,
-        trajectories: prompts.max(8),
-        sampling_steps: 50,
-        start_guidance: 3.0,
-    };
-    match variant {
-        Variant::Fixed if job.miniature => {
-            let concepts = job.concepts.len().clamp(1, 5);
-            Options {
-                rounds: 3,
-                round_iterations: 40 * concepts,
-                iterations: 180 * concepts,
-                lr: 1e-3,
-                last_lr: 1e-3,
-                weight_decay: 0.0,
-                lr_schedule: LrSchedule::Linear,
-                round_says: Says::Both,
-                past: Past::Anchor,
-                batch: 8,
-                attack: Attacked::Trajectories,
-                attack_steps: 90,
-                attack_tokens: 4,
-                attack_places: Places::Both,
-                attack_begin: String::new(),
-                trajectories: prompts.max(16),
-                ..published
-            }
-        }
-        _ => published,
-    }
+/// The presets for a job: the published numbers, and those that work at the miniature's size.
+pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
+    let prompts = job.prompt_count();
+    let concepts = job.concepts.len().clamp(1, 5);
+    Ok(presets! {
+        paper: Options {
+            train_method: "esd-x".into(),
+            rounds: 4,
+            round_iterations: 200,
+            iterations: 200,
+            lr: 5e-6,
+            last_lr: 2e-5,
+            weight_decay: 1e-2,
+            lr_schedule: LrSchedule::Constant,
+            eta: 1.0,
+            round_says: Says::Newest,
+            past: Past::Empty,
+            anchors: Vec::new(),
+            batch: 1,
+            attack: Attacked::Pictures,
+            attack_steps: 3000,
+            attack_lr: 5e-3,
+            attack_tokens: 1,
+            attack_places: Places::Alone,
+            attack_begin: "object".into(),
+            attack_sentences: OBJECT.map(String::from).to_vec(),
+            pictures: 20,
+            picture_steps: 50,
+            picture_guidance: 7.5,
+            trajectories: prompts.max(8),
+            sampling_steps: 50,
+            start_guidance: 3.0,
+        },
+        reference: paper,
+        fixed: paper,
+        small: paper {
+            rounds: 3,
+            round_iterations: 40 * concepts,
+            iterations: 180 * concepts,
+            lr: 1e-3,
+            last_lr: 1e-3,
+            weight_decay: 0.0,
+            lr_schedule: LrSchedule::Linear,
+            round_says: Says::Both,
+            past: Past::Anchor,
+            batch: 8,
+            attack: Attacked::Trajectories,
+            attack_steps: 90,
+            attack_tokens: 4,
+            attack_places: Places::Both,
+            attack_begin: String::new(),
+            trajectories: prompts.max(16),
+        },
+    })
 }
 
 /// Erases the job's concepts.
@@ -241,7 +246,7 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// # Errors
 /// If an option is impossible, sampling fails, a loss diverges, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let mut options: Options = job.options(&defaults(job, variant))?;
+    let mut options: Options = job.options(presets, variant)?;
     let trainable = Trainable::named(&options.train_method)?;
     if trainable.part != Part::Denoiser {
         return Err(Error::input(format!(
@@ -251,15 +256,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         .with_hint("choose esd-x, esd-u or esd-all"));
     }
     options.train_method = trainable.name.into();
-    options.check(job)?;
-    let prompts: Vec<ConceptPrompt> = job
-        .concepts
-        .iter()
-        .flat_map(|c| c.prompts.clone())
-        .collect();
-    if prompts.is_empty() {
-        return Err(Error::input("there is no concept to erase"));
-    }
+    options.fit_together(job)?;
+    let prompts = job.prompts()?;
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
     let asks: Vec<String> = prompts.iter().map(|p| p.asks().to_owned()).collect();
     let rest: Vec<String> = prompts.iter().map(ConceptPrompt::without).collect();
@@ -303,10 +301,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         contexts.push(search.word(job, &model, round)?);
     }
     let values = search.last(job, &contexts)?;
-    let recorded = serde_json::to_value(&options)
-        .map_err(|e| Error::input(format!("cannot record the options: {e}")))?;
     Ok(Edit::of_values(
-        job.about(METHOD.id, recorded),
+        job.about(METHOD.id, &options)?,
         trainable.component(job.pipeline),
         job.pipeline,
         values,
@@ -619,51 +615,19 @@ fn placed(model: &Pipeline, values: &Gradients) -> Result<Pipeline> {
 }
 
 impl Options {
-    fn check(&self, job: &Job<'_>) -> Result<()> {
-        checks::counts(&[
-            ("pictures", self.pictures),
-            ("picture_steps", self.picture_steps),
-        ])?;
-        checks::weights(&[("weight_decay", self.weight_decay)])?;
-        checks::finite(&[("picture_guidance", self.picture_guidance)])?;
+    fn fit_together(&self, job: &Job<'_>) -> Result<()> {
         if job.pictures.is_some() && self.attack == Attacked::Trajectories {
             return Err(
                 Error::input("--pictures has no effect with attack=trajectories")
                     .with_hint("--set attack=pictures learns words from them"),
             );
         }
-        if job.pictures.is_some() && job.concepts.len() > 1 {
-            return Err(Error::input(format!(
-                "the pictures show one concept, {} were given",
-                job.concepts.len()
-            ))
-            .with_hint("erase one at a time, or let the model draw the pictures"));
-        }
+        checks::pictures_of_one(job)?;
         if self.attack == Attacked::Pictures && self.attack_sentences.is_empty() {
             return Err(Error::input(
                 "attack_sentences is empty, expected at least one sentence such as `a photo of a {}`",
             ));
         }
-        checks::counts(&[
-            ("round_iterations", self.round_iterations),
-            ("iterations", self.iterations),
-            ("batch", self.batch),
-            ("attack_steps", self.attack_steps),
-            ("attack_tokens", self.attack_tokens),
-            ("trajectories", self.trajectories),
-            ("sampling_steps", self.sampling_steps),
-        ])?;
-        if self.rounds > 100 {
-            return Err(Error::input(format!(
-                "rounds is {}, expected at most 100",
-                self.rounds
-            )));
-        }
-        checks::above_zero(&[
-            ("lr", self.lr),
-            ("last_lr", self.last_lr),
-            ("attack_lr", self.attack_lr),
-        ])?;
-        checks::finite(&[("eta", self.eta), ("start_guidance", self.start_guidance)])
+        Ok(())
     }
 }

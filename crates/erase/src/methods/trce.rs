@@ -14,6 +14,11 @@
 //! counts positions by words and multiplies its preservation scale in twice; here positions are
 //! tokens', and `preserve_scale` is that product, the paper's eta.
 
+use scumble_diffusion::{
+    options,
+    options::{Presets, WEIGHT},
+    presets,
+};
 use scumble_families as families;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -56,114 +61,94 @@ pub enum Stages {
     Steering,
 }
 
-/// TRCE's options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// `both`, `mapping` or `steering`.
-    pub stages: Stages,
-    /// The second stage's options.
-    #[serde(flatten)]
-    pub steering: Steering,
-    /// Other words for the concept, each put into all of its prompts.
-    pub synonyms: Vec<String>,
-    /// How many compiled-in sentences a bare name is put into.
-    pub templates: usize,
-    /// Weight of the end token's row.
-    pub end: f64,
-    /// Weight of the padding's rows.
-    pub padding: f64,
-    /// Weight of the rows of words: the concept's and those after it.
-    pub words: f64,
-    /// Weight of the captions' mean (the paper's eta).
-    pub preserve_scale: f64,
-    /// How far past what stands in for it a row goes: `g + eta (g - c)` (ours; 0 is published).
-    pub eta: f64,
-    /// Weight of the empty prompt staying as it is (ours; 0 is published).
-    pub empty_scale: f64,
-    /// Weight of staying as it is.
-    pub lambda: f64,
+options! {
+    /// TRCE's options.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// `both`, `mapping` or `steering`.
+        pub stages: Stages,
+        /// The second stage's options.
+        #[serde(flatten)]
+        pub steering: Steering,
+        /// Other words for the concept, each put into all of its prompts.
+        pub synonyms: Vec<String>,
+        /// How many compiled-in sentences a bare name is put into.
+        pub templates: usize,
+        /// Weight of the end token's row.
+        pub end: f64 where WEIGHT,
+        /// Weight of the padding's rows.
+        pub padding: f64 where WEIGHT,
+        /// Weight of the rows of words: the concept's and those after it.
+        pub words: f64 where WEIGHT,
+        /// Weight of the captions' mean (the paper's eta).
+        pub preserve_scale: f64 where WEIGHT,
+        /// How far past what stands in for it a row goes: `g + eta (g - c)` (ours; 0 is published).
+        pub eta: f64 where WEIGHT,
+        /// Weight of the empty prompt staying as it is (ours; 0 is published).
+        pub empty_scale: f64 where WEIGHT,
+        /// Weight of staying as it is.
+        pub lambda: f64 where WEIGHT,
+    }
 }
 
-/// The defaults for a job.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let steering = Steering {
-        iterations: 300,
-        lr: 1e-6,
-        accumulate: false,
-        lr_schedule: LrSchedule::Constant,
-        batch: 1,
-        trajectories: 5,
-        sentence: "a photo of {}".into(),
-        sampling_steps: 50,
-        start_guidance: 3.0,
-        early: 0.5,
-        contrast: 15.0,
-        margin: 0.01,
-        keep: 100.0,
-        keep_batch: 4,
-        keep_trajectories: 400,
-        keep_captions: false,
-    };
-    let published = Options {
-        stages: Stages::Both,
-        steering: steering.clone(),
-        synonyms: vec![],
-        templates: 15,
-        end: 1.0,
-        padding: 0.0,
-        words: 0.0,
-        // The published 0.01, applied twice.
-        preserve_scale: 1e-4,
-        eta: 0.0,
-        empty_scale: 0.0,
-        lambda: 0.0,
-    };
-    match variant {
-        Variant::Fixed if job.miniature => {
-            let steering = Steering {
-                iterations: 200,
-                lr: 5e-4,
-                lr_schedule: LrSchedule::Linear,
-                batch: 8,
-                trajectories: 4,
-                sentence: "{}".into(),
-                sampling_steps: 25,
-                contrast: 3.0,
-                keep_batch: 8,
-                keep_trajectories: 64,
-                keep_captions: true,
-                keep: 30.0,
-                ..steering
-            };
-            Options {
-                steering,
-                padding: 1.0,
-                preserve_scale: 1.0,
-                eta: 0.5,
-                empty_scale: 0.1,
-                lambda: 1e-3,
-                ..published
-            }
-        }
-        // Without it the system may be singular: captions need not use all of a text encoder's
+/// The presets: the published numbers, and those that work on a checkpoint and on the miniature.
+pub fn presets(_: &Job<'_>) -> Result<Presets<Options>> {
+    Ok(presets! {
+        paper: Options {
+            stages: Stages::Both,
+            steering: Steering {
+                iterations: 300,
+                lr: 1e-6,
+                accumulate: false,
+                lr_schedule: LrSchedule::Constant,
+                batch: 1,
+                trajectories: 5,
+                sentence: "a photo of {}".into(),
+                sampling_steps: 50,
+                start_guidance: 3.0,
+                early: 0.5,
+                contrast: 15.0,
+                margin: 0.01,
+                keep: 100.0,
+                keep_batch: 4,
+                keep_trajectories: 400,
+                keep_captions: false,
+            },
+            synonyms: vec![],
+            templates: 15,
+            end: 1.0,
+            padding: 0.0,
+            words: 0.0,
+            // The published 0.01, applied twice.
+            preserve_scale: 1e-4,
+            eta: 0.0,
+            empty_scale: 0.0,
+            lambda: 0.0,
+        },
+        reference: paper { steering.accumulate: true },
+        // Without lambda the system may be singular: captions need not use all of a text encoder's
         // directions.
-        Variant::Fixed => Options {
-            lambda: 1e-4,
-            steering: Steering {
-                lr: 1e-5,
-                ..steering
-            },
-            ..published
+        fixed: paper { lambda: 1e-4, steering.lr: 1e-5 },
+        small: paper {
+            steering.iterations: 200,
+            steering.lr: 5e-4,
+            steering.lr_schedule: LrSchedule::Linear,
+            steering.batch: 8,
+            steering.trajectories: 4,
+            steering.sentence: "{}".into(),
+            steering.sampling_steps: 25,
+            steering.contrast: 3.0,
+            steering.keep_batch: 8,
+            steering.keep_trajectories: 64,
+            steering.keep_captions: true,
+            steering.keep: 30.0,
+            padding: 1.0,
+            preserve_scale: 1.0,
+            eta: 0.5,
+            empty_scale: 0.1,
+            lambda: 1e-3,
         },
-        Variant::Reference => Options {
-            steering: Steering {
-                accumulate: true,
-                ..steering
-            },
-            ..published
-        },
-        Variant::Paper => published,
-    }
+    })
 }
 
 /// Erases the job's concepts.
@@ -171,8 +156,8 @@ pub fn defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// # Errors
 /// If an option is impossible, the system is singular, nothing changes, the loss diverges, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let options: Options = job.options(&defaults(job, variant))?;
-    options.check()?;
+    let options: Options = job.options(presets, variant)?;
+    options.fit_together()?;
     let mapped = options.stages != Stages::Steering && options.preserve_scale > 0.0;
     let steered = options.stages != Stages::Mapping
         && options.steering.keep_captions
@@ -185,7 +170,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let recorded = closed_form::recorded(job, &options)?;
     let mapped = match options.stages {
         Stages::Steering => Edit {
-            about: job.about(METHOD.id, recorded),
+            about: job.about(METHOD.id, &recorded)?,
             ..Edit::default()
         },
         _ => map(job, &options, recorded)?,
@@ -249,22 +234,13 @@ fn map(job: &mut Job<'_>, options: &Options, recorded: Value) -> Result<Edit> {
 }
 
 impl Options {
-    fn check(&self) -> Result<()> {
+    fn fit_together(&self) -> Result<()> {
         if self.end + self.padding + self.words <= 0.0 {
             return Err(
                 Error::input("end, padding and words are all 0, so no row is edited")
                     .with_hint("give one a weight"),
             );
         }
-        closed_form::check(&[
-            ("end", self.end),
-            ("padding", self.padding),
-            ("words", self.words),
-            ("preserve_scale", self.preserve_scale),
-            ("eta", self.eta),
-            ("empty_scale", self.empty_scale),
-            ("lambda", self.lambda),
-        ])?;
-        self.steering.check()
+        self.steering.fit_together()
     }
 }

@@ -13,6 +13,11 @@
 //! last word to the end of the padding; the code of 2025 takes the last word alone.
 
 use faer::Mat;
+use scumble_diffusion::{
+    options,
+    options::{Presets, WEIGHT},
+    presets,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -40,63 +45,69 @@ pub const METHOD: Method = Method {
     erase,
 };
 
-/// UCE's options.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Options {
-    /// Which rows of a prompt are edited.
-    pub rows: EditedRows,
-    /// `replace` the concept by what stands in for it, or take away its direction (`tensor`).
-    pub technique: Technique,
-    /// Whether the concept's longer captions are edited too, or only the prompts that name it
-    /// alone.
-    pub captions: bool,
-    /// Further wordings of every prompt that are edited: five for an `object` or for `art`
-    /// (`expand_prompts` of 2025), or `none`.
-    pub expand_prompts: Expand,
-    /// How far past what stands in for it a row goes: `g + eta (g - c)` (ours; 0 is published).
-    pub eta: f64,
-    /// Weight of staying as it is.
-    pub lambda: f64,
-    /// Weight of the edited rows.
-    pub erase_scale: f64,
-    /// Weight of each preserved prompt; 0 for the published rule, `max(0.1, 1 / number of preserved
-    /// prompts)`.
-    pub preserve_scale: f64,
-    /// Weight of each of the job's captions, whose rows are kept; 0 keeps none.
-    pub prior_scale: f64,
-}
-
-/// What the user can set: how rows are edited, and what else there is to do than to erase.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct All {
+options! {
     /// How rows are edited.
-    #[serde(flatten)]
-    pub edit: Options,
-    /// What is done.
-    #[serde(flatten)]
-    pub task: Task,
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Editing {
+        /// Which rows of a prompt are edited.
+        pub rows: EditedRows,
+        /// `replace` the concept by what stands in for it, or take away its direction (`tensor`).
+        pub technique: Technique,
+        /// Whether the concept's longer captions are edited too, or only the prompts that name it
+        /// alone.
+        pub captions: bool,
+        /// Further wordings of every prompt that are edited: five for an `object` or for `art`
+        /// (`expand_prompts` of 2025), or `none`.
+        pub expand_prompts: Expand,
+        /// How far past what stands in for it a row goes: `g + eta (g - c)` (ours; 0 is published).
+        pub eta: f64 where WEIGHT,
+        /// Weight of staying as it is.
+        pub lambda: f64 where WEIGHT,
+        /// Weight of the edited rows.
+        pub erase_scale: f64 where WEIGHT,
+        /// Weight of each preserved prompt; 0 for the published rule, `max(0.1, 1 / number of
+        /// preserved prompts)`.
+        pub preserve_scale: f64 where WEIGHT,
+        /// Weight of each of the job's captions, whose rows are kept; 0 keeps none.
+        pub prior_scale: f64 where WEIGHT,
+    }
 }
 
-/// Erasing or debiasing.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Task {
-    /// `erase` (also moderate: the empty prompt is the target), or `debias`.
-    pub mode: Mode,
-    /// For `debias`: the concept's prompt with each attribute, such as `a church in ink style`.
-    pub attributes: Vec<String>,
-    /// For `debias`: the share each attribute is to have; empty for equal shares.
-    pub desired: Vec<f64>,
-    /// For `debias`: rounds at most.
-    pub rounds: usize,
-    /// For `debias`: pictures counted in a round.
-    pub pictures: usize,
-    /// For `debias`: how far a share may be off.
-    pub tolerance: f64,
-    /// For `debias`: how far the rows go for a share that is off by 1.
-    pub step: f64,
-    /// For `debias`: whether steps get smaller, round by round (ours; the shares swing back and
-    /// forth otherwise).
-    pub damped: bool,
+options! {
+    /// UCE's options: how rows are edited, and what else there is to do than to erase.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Options {
+        /// How rows are edited.
+        #[serde(flatten)]
+        pub edit: Editing,
+        /// What is done.
+        #[serde(flatten)]
+        pub task: Task,
+    }
+}
+
+options! {
+    /// Erasing or debiasing.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    pub struct Task {
+        /// `erase` (also moderate: the empty prompt is the target), or `debias`.
+        pub mode: Mode,
+        /// For `debias`: the concept's prompt with each attribute, such as `a church in ink style`.
+        pub attributes: Vec<String>,
+        /// For `debias`: the share each attribute is to have; empty for equal shares.
+        pub desired: Vec<f64>,
+        /// For `debias`: rounds at most.
+        pub rounds: usize,
+        /// For `debias`: pictures counted in a round.
+        pub pictures: usize,
+        /// For `debias`: how far a share may be off.
+        pub tolerance: f64 where WEIGHT,
+        /// For `debias`: how far the rows go for a share that is off by 1.
+        pub step: f64 where WEIGHT,
+        /// For `debias`: whether steps get smaller, round by round (ours; the shares swing back and
+        /// forth otherwise).
+        pub damped: bool,
+    }
 }
 
 /// What is done to a concept.
@@ -158,54 +169,42 @@ pub enum Technique {
     Tensor,
 }
 
-/// The defaults for a job.
-pub fn defaults(job: &Job<'_>, variant: Variant) -> All {
-    let fixed = variant == Variant::Fixed;
-    let task = Task {
-        mode: Mode::Erase,
-        attributes: vec![],
-        desired: vec![],
-        rounds: if fixed { 10 } else { 30 },
-        pictures: if fixed { 64 } else { 10 },
-        tolerance: 0.05,
-        step: if fixed { 0.4 } else { 1.0 },
-        damped: fixed,
-    };
-    All {
-        edit: edit_defaults(job, variant),
-        task,
-    }
-}
-
-/// How rows are edited by default.
-pub(super) fn edit_defaults(job: &Job<'_>, variant: Variant) -> Options {
-    let published = Options {
-        rows: EditedRows::Tail,
-        technique: Technique::Replace,
-        captions: false,
-        expand_prompts: Expand::None,
-        eta: 0.0,
-        lambda: 0.5,
-        erase_scale: 1.0,
-        preserve_scale: 0.0,
-        prior_scale: 0.0,
-    };
-    match variant {
-        Variant::Paper => published,
-        Variant::Reference => Options {
-            rows: EditedRows::Last,
-            preserve_scale: 1.0,
-            ..published
+/// The presets: what is published edits no longer captions, and what works on the miniature goes
+/// past what stands in for the concept.
+pub fn presets(_: &Job<'_>) -> Result<Presets<Options>> {
+    Ok(presets! {
+        paper: Options {
+            edit: Editing {
+                rows: EditedRows::Tail,
+                technique: Technique::Replace,
+                captions: false,
+                expand_prompts: Expand::None,
+                eta: 0.0,
+                lambda: 0.5,
+                erase_scale: 1.0,
+                preserve_scale: 0.0,
+                prior_scale: 0.0,
+            },
+            task: Task {
+                mode: Mode::Erase,
+                attributes: vec![],
+                desired: vec![],
+                rounds: 30,
+                pictures: 10,
+                tolerance: 0.05,
+                step: 1.0,
+                damped: false,
+            },
         },
-        Variant::Fixed if !job.miniature => published,
-        Variant::Fixed => Options {
-            rows: EditedRows::Aligned,
-            captions: true,
-            eta: 0.5,
-            prior_scale: 0.1,
-            ..published
+        reference: paper { edit.rows: EditedRows::Last, edit.preserve_scale: 1.0 },
+        fixed: paper { task.rounds: 10, task.pictures: 64, task.step: 0.4, task.damped: true },
+        small: fixed {
+            edit.rows: EditedRows::Aligned,
+            edit.captions: true,
+            edit.eta: 0.5,
+            edit.prior_scale: 0.1,
         },
-    }
+    })
 }
 
 /// Erases the job's concepts.
@@ -213,9 +212,8 @@ pub(super) fn edit_defaults(job: &Job<'_>, variant: Variant) -> Options {
 /// # Errors
 /// If an option is impossible, the system is singular, nothing changes, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
-    let all: All = job.options(&defaults(job, variant))?;
+    let all: Options = job.options(presets, variant)?;
     let options = &all.edit;
-    options.check()?;
     checks::captioned(job, options.prior_scale > 0.0, "--set prior_scale=0.1")?;
     if all.task.mode == Mode::Debias {
         return debias(job, &all);
@@ -263,9 +261,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
 }
 
 /// Balances the attributes of one concept.
-fn debias(job: &mut Job<'_>, all: &All) -> Result<Edit> {
+fn debias(job: &mut Job<'_>, all: &Options) -> Result<Edit> {
     let options = &all.task;
-    closed_form::check(&[("tolerance", options.tolerance), ("step", options.step)])?;
     let [concept] = job.concepts else {
         return Err(Error::input("mode=debias takes one concept at a time")
             .with_hint("put the edits on top of each other"));
@@ -304,23 +301,11 @@ fn debias(job: &mut Job<'_>, all: &All) -> Result<Edit> {
     closed_form::finish(job, METHOD.id, recorded, &layers, new)
 }
 
-impl Options {
-    pub(super) fn check(&self) -> Result<()> {
-        closed_form::check(&[
-            ("eta", self.eta),
-            ("lambda", self.lambda),
-            ("erase_scale", self.erase_scale),
-            ("preserve_scale", self.preserve_scale),
-            ("prior_scale", self.prior_scale),
-        ])
-    }
-}
-
 /// The concepts' prompts and what stands in for them, through the text encoder.
 ///
 /// # Errors
 /// If a prompt to leave does not name its concept, or the caller interrupts.
-pub(super) fn encoded_pairs(job: &mut Job<'_>, options: &Options) -> Result<Vec<EncodedPair>> {
+pub(super) fn encoded_pairs(job: &mut Job<'_>, options: &Editing) -> Result<Vec<EncodedPair>> {
     let pairs = closed_form::prompt_pairs(job.concepts, options.captions);
     closed_form::encode_pairs(
         job,
@@ -333,7 +318,7 @@ pub(super) fn encoded_pairs(job: &mut Job<'_>, options: &Options) -> Result<Vec<
 pub(super) fn regression(
     pairs: &[EncodedPair],
     kept: &Regression,
-    options: &Options,
+    options: &Editing,
 ) -> Regression {
     let mut all = kept.clone();
     for pair in pairs {
@@ -357,7 +342,7 @@ pub(super) fn edited(pair: &EncodedPair, rows: EditedRows) -> (Mat<f64>, Mat<f64
 ///
 /// # Errors
 /// If the caller interrupts or the store fails.
-pub(super) fn kept(job: &mut Job<'_>, options: &Options) -> Result<Regression> {
+pub(super) fn kept(job: &mut Job<'_>, options: &Editing) -> Result<Regression> {
     let mut regression = Regression::new(job.pipeline.context_width(), options.lambda);
     let last = options.rows == EditedRows::Last;
     let prompts = kept_prompts(job, options.rows);
@@ -388,7 +373,7 @@ fn kept_prompts(job: &Job<'_>, rows: EditedRows) -> Vec<String> {
 }
 
 /// The weight of each of them.
-pub(super) fn preserve_weight(job: &Job<'_>, options: &Options) -> f64 {
+pub(super) fn preserve_weight(job: &Job<'_>, options: &Editing) -> f64 {
     let n = kept_prompts(job, options.rows).len();
     if options.preserve_scale > 0.0 {
         options.preserve_scale

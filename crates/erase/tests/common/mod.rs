@@ -13,8 +13,8 @@ use std::{
 use burn::tensor::{Device, Tensor};
 use scumble_diffusion::Pipeline;
 use scumble_erase::{
-    Captions, Concept, ConceptPrompt, Edit, Event, Job, Result, Store, Variant, job::Count,
-    methods::named,
+    Captions, Concept, ConceptPrompt, Edit, Event, Job, Profile, Result, Store, Variant,
+    job::Count, methods::named,
 };
 use scumble_nn::files::{Checkpoint, OpenOptions, Tensors};
 use serde_json::Value;
@@ -194,7 +194,7 @@ impl<'a> Run<'a> {
             base: "tiny",
             base_hash: "hash of tiny",
             family: "stable-diffusion-custom",
-            miniature: false,
+            profile: Profile::SD,
             concepts: &self.concepts,
             preserve: &self.preserve,
             captions: &self.captions,

@@ -159,8 +159,8 @@ impl Manifest {
     pub fn read(path: &Path) -> Result<Self> {
         let bytes = read_file(path, LONGEST_CONFIG)?;
         let value = parse_object(path, &bytes)?;
-        let manifest: Self = serde_json::from_value(value)
-            .map_err(|e| scumble_nn::Error::file(path, e.to_string()))?;
+        let manifest: Self =
+            serde_json::from_value(value).map_err(|e| Error::file(path, e.to_string()))?;
         manifest.check(path)?;
         let folder = path.parent().unwrap_or(Path::new("."));
         Ok(Self {
@@ -268,9 +268,9 @@ impl Preprocessing {
 /// # Errors
 /// If it cannot be read.
 pub(super) fn sha256(path: &Path) -> Result<String> {
-    let named = |e: std::io::Error| scumble_nn::Error::from(e);
+    let named = |e: std::io::Error| Error::from(e);
     if !fs_err::metadata(path).map_err(named)?.is_file() {
-        return Err(scumble_nn::Error::file(path, "expected a file").into());
+        return Err(Error::file(path, "expected a file"));
     }
     let mut file = fs_err::File::open(path).map_err(named)?;
     let mut hash = sha2::Sha256::new();
@@ -301,9 +301,7 @@ pub(super) fn checked_hash(manifest: &Manifest, path: &Path) -> Result<String> {
                 manifest.name
             );
             let hint = "results of another file cannot be compared; name it anew in the manifest if the change is meant";
-            Err(scumble_nn::Error::file(path, problem)
-                .with_hint(hint)
-                .into())
+            Err(Error::file(path, problem).with_hint(hint))
         }
         _ => Ok(found),
     }

@@ -309,7 +309,7 @@ impl Detector {
             "its output has the shape {shape:?}, expected {expected} for the manifest's {} labels",
             self.labels.len()
         );
-        scumble_nn::Error::file(&self.manifest.file, problem).into()
+        Error::file(&self.manifest.file, problem)
     }
 
     /// All labels with their scores, the highest first; of equal ones the first label.

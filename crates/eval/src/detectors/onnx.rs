@@ -32,12 +32,7 @@ impl Onnx {
     /// Reads a file. Weights that lie in files beside it are not read.
     pub(super) fn open(path: &Path) -> Result<Self> {
         let bytes = read_file(path, LONGEST)?;
-        let bad = |problem: String| {
-            Error::from(scumble_nn::Error::file(
-                path,
-                format!("not a usable ONNX file: {problem}"),
-            ))
-        };
+        let bad = |problem: String| Error::file(path, format!("not a usable ONNX file: {problem}"));
         check_whole(&bytes).map_err(|problem| bad(problem.into()))?;
         // A damaged file is met by errors and, in places, by panics.
         let model = guarded(|| Model::load(bytes).map_err(|e| e.to_string())).map_err(bad)?;
@@ -69,9 +64,8 @@ impl Onnx {
                 .map_err(|_| "its output is not of 32-bit floats")?;
             Ok((tensor.shape().to_vec(), tensor.to_vec()))
         };
-        guarded(run).map_err(|problem: String| {
-            scumble_nn::Error::file(&self.path, format!("cannot be run: {problem}")).into()
-        })
+        guarded(run)
+            .map_err(|problem: String| Error::file(&self.path, format!("cannot be run: {problem}")))
     }
 }
 

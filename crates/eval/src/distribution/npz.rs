@@ -10,7 +10,7 @@ use faer::Mat;
 use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 
 use super::Gaussian;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The widest features read; Inception's have 2048. A covariance of them has 512 MiB.
 const WIDEST: usize = 8192;
@@ -23,10 +23,10 @@ const LONGEST_HEADER: usize = 4096;
 /// # Errors
 /// If it cannot be read, is no zip, or its arrays are not a vector `mu` and a square matrix `sigma` of one width, in f32 or f64.
 pub fn read(path: &Path) -> Result<Gaussian> {
-    let file = fs_err::File::open(path).map_err(scumble_nn::Error::from)?;
+    let file = fs_err::File::open(path).map_err(Error::from)?;
     parse(file).map_err(|problem| {
-        let error = scumble_nn::Error::file(path, problem);
-        error.with_hint("expected statistics as `python -m pytorch_fid --save-stats FOLDER FILE.npz` writes them").into()
+        Error::file(path, problem)
+            .with_hint("expected statistics as `python -m pytorch_fid --save-stats FOLDER FILE.npz` writes them")
     })
 }
 
@@ -37,12 +37,12 @@ pub fn read(path: &Path) -> Result<Gaussian> {
 pub fn bytes(gaussian: &Gaussian) -> Result<Vec<u8>> {
     let (width, s) = (gaussian.width(), &gaussian.covariance);
     if (s.nrows(), s.ncols()) != (width, width) {
-        return Err(crate::Error::input(format!(
+        return Err(Error::input(format!(
             "expected a covariance of {width} by {width}, found {:?}",
             (s.nrows(), s.ncols())
         )));
     }
-    let broken = |e: std::io::Error| scumble_nn::Error::from(e);
+    let broken = |e: std::io::Error| Error::from(e);
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     // As np.savez: stored, and every file dated 1980.
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);

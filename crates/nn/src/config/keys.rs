@@ -50,11 +50,7 @@ impl<'a> Keys<'a> {
     }
 
     pub(super) fn error(&self, key: &str, problem: impl Into<String>) -> Error {
-        Error::Config {
-            path: self.path.clone(),
-            key: key.into(),
-            problem: problem.into(),
-        }
+        Error::config(self.path.clone(), key, problem)
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&'a Value> {

@@ -24,11 +24,8 @@ pub(super) fn check<'a>(model: &str, config: impl Fn(&str) -> Option<&'a Value>)
         return Ok(());
     };
     let refused = |key: &str, problem: String| -> Result<()> {
-        Err(Error::Config {
-            path: Path::new(model).join("unet").join("config.json"),
-            key: key.into(),
-            problem,
-        })
+        let path = Path::new(model).join("unet").join("config.json");
+        Err(Error::config(path, key, problem))
     };
     let number = |config: &Value, key: &str, default: u64| match config.get(key) {
         None | Some(Value::Null) => Some(default),

@@ -252,11 +252,10 @@ impl Tokenizer {
         let (path, vocabulary) = if let Some((path, file)) = &whole {
             let both = data.vocab_json.is_some() && data.merges.is_some();
             pipeline::check(path, file, &specials.start, &specials.end).map_err(|e| match e {
-                Error::Config { path, key, problem } if both => {
-                    Error::file(path, format!("`{key}`: {problem}")).with_hint(
-                        "without this file, vocab.json and merges.txt beside it are read",
-                    )
-                }
+                Error::Config {
+                    path, key, problem, ..
+                } if both => Error::file(path, format!("`{key}`: {problem}"))
+                    .with_hint("without this file, vocab.json and merges.txt beside it are read"),
                 other => other,
             })?;
             let Some(Value::Object(vocab)) = vocab else {
@@ -559,10 +558,10 @@ fn check_class(config: Source) -> Result<()> {
     match config.map.get("tokenizer_class") {
         None | Some(Value::Null) => Ok(()),
         Some(Value::String(class)) if KNOWN.contains(&class.as_str()) => Ok(()),
-        Some(other) => Err(Error::Config {
-            path: config.path.into(),
-            key: "tokenizer_class".into(),
-            problem: format!("{other} is not supported, only CLIPTokenizer"),
-        }),
+        Some(other) => Err(Error::config(
+            config.path,
+            "tokenizer_class",
+            format!("{other} is not supported, only CLIPTokenizer"),
+        )),
     }
 }

@@ -75,11 +75,11 @@ pub(super) fn check(path: &Path, file: &Map<String, Value>, start: &str, end: &s
         if found.chars().count() > 200 {
             found = found.chars().take(200).chain("...".chars()).collect();
         }
-        Err(Error::Config {
-            path: path.into(),
-            key: key.into(),
-            problem: format!("is not that of CLIP's tokenizer: expected {expected}, found {found}"),
-        })
+        Err(Error::config(
+            path,
+            key,
+            format!("is not that of CLIP's tokenizer: expected {expected}, found {found}"),
+        ))
     };
     let at = |key: &str| file.get(key).unwrap_or(&Value::Null);
 

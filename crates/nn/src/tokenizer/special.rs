@@ -42,11 +42,7 @@ pub(super) struct Source<'a> {
 
 impl Source<'_> {
     fn error(&self, key: &str, problem: &str) -> Error {
-        Error::Config {
-            path: self.path.into(),
-            key: key.into(),
-            problem: problem.into(),
-        }
+        Error::config(self.path, key, problem)
     }
 
     fn get(&self, key: &str) -> Option<&Value> {

@@ -407,7 +407,7 @@ pub(super) fn drifts(
             .and_then(|text| text.trim().parse::<f64>().ok());
         let value = match stored {
             Some(value) => value,
-            None if progress::interrupted() || !base.model.miniature => continue,
+            None if progress::interrupted() || !base.model.profile.is_small() => continue,
             None => {
                 // An oracle's frozen counterpart is the model that learned everything.
                 let frozen = &plan.bases[if subject.kind == Kind::Oracle {
