@@ -28,7 +28,7 @@ pub mod simplex;
 pub mod soft;
 pub mod trial;
 
-pub use attacks::Attack;
+pub use attacks::{Attack, Threat};
 pub use found::Found;
 pub use job::{Case, Checkpoint, Clip, Drawing, Job};
 pub use protocol::{Looks, Report};

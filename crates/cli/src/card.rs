@@ -6,11 +6,13 @@ mod usage;
 use std::path::Path;
 
 use scumble_nn::files::{Checkpoint, Family};
-use serde_json::Value;
+use scumble_study::record::EraseRun;
+use serde_json::{Value, json};
 
 use crate::{
     args::{ExportArgs, Form},
     edits::{Loaded, short},
+    failure::Failure,
     model::Model,
     store::RECORD,
 };
@@ -62,7 +64,10 @@ guarantee. Prompts that are searched for it, words that are trained for it, and 
 
 impl Card<'_> {
     /// The card as Markdown with YAML in front, as the model hubs read it.
-    pub(crate) fn text(&self) -> String {
+    ///
+    /// # Errors
+    /// If the record of an edit's run is damaged.
+    pub(crate) fn text(&self) -> Result<String, Failure> {
         let base = self.base_name();
         let license = self.license();
         let form = self.args.to;
@@ -116,10 +121,10 @@ impl Card<'_> {
                 .collect();
             text += &format!("\nIn other programs:\n\n{list}");
         }
-        text += &self.numbers();
+        text += &self.numbers()?;
         text += &format!("\n## No guarantee\n\n{NO_GUARANTEE}\n");
         text += &format!("\n## License\n\n{}\n", license.text);
-        text
+        Ok(text)
     }
 
     /// Where everything came from, as a table.
@@ -276,22 +281,28 @@ impl Card<'_> {
     }
 
     /// What the judges saw: of the file itself, or of the edit where the file is the edit.
-    fn numbers(&self) -> String {
+    fn numbers(&self) -> Result<String, Failure> {
         let table = |title: &str, rows: &str| {
             format!("\n## {title}\n\n| pictures | before | after |\n|---|---|---|\n{rows}")
         };
-        match self.measured {
+        Ok(match self.measured {
             Measured::Itself(rates) => table("Measured on this file by scumble's own judges", &rows(rates)),
             Measured::TheEdit => {
-                let tables = self.loaded.iter().map(|one| rows(&record(one))).filter(|rows| !rows.is_empty());
-                tables.map(|rows| table("Measured at strength 1 by scumble's own judges", &rows)).collect()
+                let mut tables = String::new();
+                for one in self.loaded {
+                    let rows = rows(&record(one)?);
+                    if !rows.is_empty() {
+                        tables += &table("Measured at strength 1 by scumble's own judges", &rows);
+                    }
+                }
+                tables
             }
             Measured::Not => {
                 "\n## Not measured\n\nNobody has judged what this file draws. It is not the edit to the bit, or not on \
                               its own model, so what was measured of the edit does not hold for it.\n"
                     .into()
             }
-        }
+        })
     }
 
     /// What is known of the base's license.
@@ -307,13 +318,15 @@ impl Card<'_> {
 }
 
 /// The result in the record of the run that made an edit; null without one.
-fn record(one: &Loaded) -> Value {
-    let read = || {
-        let path = one.file.parent()?.join(RECORD);
-        let bytes = scumble_nn::files::source::read_file(&path, LONGEST).ok()?;
-        Some(serde_json::from_slice::<Value>(&bytes).ok()?["result"].clone())
+///
+/// # Errors
+/// If there is a record, and it is damaged.
+fn record(one: &Loaded) -> Result<Value, Failure> {
+    let Some(folder) = one.file.parent() else {
+        return Ok(Value::Null);
     };
-    read().unwrap_or(Value::Null)
+    let run = EraseRun::of_command(&folder.join(RECORD), "erase")?;
+    Ok(json!(run.and_then(|run| run.body.result)))
 }
 
 /// Rows of rates before and after.

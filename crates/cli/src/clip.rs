@@ -4,6 +4,7 @@ use std::path::Path;
 
 use scumble_eval::ClipModel;
 use scumble_nn::files::Source;
+use scumble_study::content::hash_of_folder;
 
 use crate::{failure::Failure, miniature, model::Model};
 
@@ -20,33 +21,7 @@ pub(crate) fn open(folder: Option<&Path>, model: &Model) -> Result<Option<ClipMo
     ))
 }
 
-/// A hash of what a CLIP's folder holds, so that a moved folder is the same CLIP and a changed one
-/// another.
+/// A hash of what a CLIP's folder holds.
 pub(crate) fn hash(folder: &Path) -> Result<String, Failure> {
-    let at_fault = |e| Failure::from(e).of("--clip");
-    let mut names: Vec<_> = fs_err::read_dir(folder)
-        .and_then(|entries| {
-            entries
-                .map(|entry| Ok(entry?.file_name()))
-                .collect::<std::io::Result<_>>()
-        })
-        .map_err(at_fault)?;
-    // Other kinds of files are not read.
-    names.retain(|name| {
-        Path::new(name)
-            .extension()
-            .is_some_and(|kind| kind == "json" || kind == "safetensors")
-    });
-    names.sort();
-    let mut hasher = blake3::Hasher::new();
-    for name in names {
-        let mut one = blake3::Hasher::new();
-        let file = fs_err::File::open(folder.join(&name)).map_err(at_fault)?;
-        one.update_reader(file).map_err(at_fault)?;
-        hasher
-            .update(name.as_encoded_bytes())
-            .update(&[0])
-            .update(one.finalize().as_bytes());
-    }
-    Ok(hasher.finalize().to_hex().to_string())
+    hash_of_folder(folder).map_err(|e| e.of("--clip"))
 }

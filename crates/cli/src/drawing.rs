@@ -5,8 +5,9 @@ use scumble_diffusion::{
     Pipeline,
     samplers::{Sampler, timesteps},
 };
+use scumble_study::request::DrawingRequest;
 
-use crate::{args::DrawingArgs, failure::Failure, model::Model};
+use crate::{failure::Failure, model::Model};
 
 /// The sampler that `--sampler` names, or `usual`, or the checkpoint's own; it must be able to take
 /// that many steps.
@@ -28,7 +29,7 @@ pub(crate) fn sampler(
 
 /// Steps, guidance and sampler of pictures that are judged; a profile has its own.
 pub(crate) fn drawing(
-    args: &DrawingArgs,
+    args: &DrawingRequest,
     model: &Model,
     pipeline: &Pipeline,
 ) -> Result<Drawing, Failure> {

@@ -11,61 +11,20 @@ use scumble_families::Part;
 use scumble_nn::{
     config::ClipTextConfig,
     files::{
-        Checkpoint, Embedding, EsdAbout, HostTensor, Kind, TensorFile, expect_names, identify,
-        read_bundled, read_embedding, read_esd, read_lora, read_partial, read_text_encoder,
+        Embedding, EsdAbout, HostTensor, Kind, TensorFile, expect_names, identify, read_bundled,
+        read_embedding, read_esd, read_lora, read_partial, read_text_encoder,
     },
 };
-use serde_json::{Value, json};
+pub(crate) use scumble_study::edits::{Loaded, combined};
+use scumble_study::record::EmbeddingRecord;
+use serde_json::json;
 
-use crate::{erase::EDIT, failure::Failure, model::Model, options, output, store::RECORD};
-
-/// Something that changes a model, as it was named, and how strongly.
-pub(crate) struct Loaded {
-    pub(crate) edit: Edit,
-    pub(crate) strength: f64,
-    /// The path as the user gave it, without the strength.
-    pub(crate) path: PathBuf,
-    /// The file that was read, or the folder of a text encoder.
-    pub(crate) file: PathBuf,
-    /// What it is.
-    pub(crate) kind: Kind,
-    /// Content hash of its changes.
-    pub(crate) hash: String,
-    /// Whether it says that it was made on the model it was opened for.
-    at_home: bool,
-}
-
-impl Loaded {
-    /// What run.json says about it.
-    pub(crate) fn record(&self) -> Value {
-        let mut record = json!({
-            "edit": self.path.display().to_string(), "kind": self.kind.describe(), "strength": self.strength, "hash": self.hash,
-        });
-        if !self.edit.about.method.is_empty() {
-            record["method"] = self.edit.about.method.clone().into();
-            record["concepts"] = self.edit.about.concepts.clone().into();
-        }
-        record
-    }
-
-    /// Why it does not fit a model, with what to try.
-    fn misfit(&self, error: scumble_erase::Error) -> Failure {
-        let shape = error.hint().is_some_and(|hint| hint.contains("--model"));
-        let failure = Failure::from(error).of(&self.path.display().to_string());
-        let about = &self.edit.about;
-        if !shape {
-            failure
-        } else if self.at_home {
-            failure.with_hint("it says that it was made on this very model, so the file is damaged or was changed since")
-        } else if about.base.is_empty() {
-            failure.with_hint(
-                "it fits models of one shape only: give one that has these tensors with --model",
-            )
-        } else {
-            failure
-        }
-    }
-}
+use crate::{
+    failure::Failure,
+    model::Model,
+    options, output,
+    store::{EDIT, RECORD},
+};
 
 /// Reads every `--edit` and then every `--lora`; notes worth telling go to `notes`.
 ///
@@ -85,8 +44,7 @@ pub(crate) fn open_all(
         .collect()
 }
 
-/// A model with all of them: what a plain checkpoint can hold merged into its tensors, the rest
-/// beside them.
+/// A model with all of them; see [`scumble_study::edits::applied`].
 ///
 /// # Errors
 /// If one does not fit the model.
@@ -95,26 +53,7 @@ pub(crate) fn applied(
     model: &Model,
     pipeline: &Pipeline,
 ) -> Result<Pipeline, Failure> {
-    let (plain, beside): (Vec<&Loaded>, Vec<&Loaded>) =
-        loaded.iter().partition(|one| one.edit.merges());
-    let mut edited = combined(&plain, &model.checkpoint)?.apply_to(pipeline, 1.0)?;
-    for one in beside {
-        edited = one
-            .edit
-            .apply_to(&edited, one.strength)
-            .map_err(|e| one.misfit(e))?;
-    }
-    Ok(edited)
-}
-
-/// Several edits as one: where two change a tensor, their differences to the model are added, so
-/// that none undoes another.
-///
-/// # Errors
-/// If one does not fit the model.
-pub(crate) fn combined(loaded: &[&Loaded], base: &Checkpoint) -> Result<Edit, Failure> {
-    let edits: Vec<(&Edit, f64)> = loaded.iter().map(|one| (&one.edit, one.strength)).collect();
-    Edit::combined(&edits, base).map_err(|(i, error)| loaded[i].misfit(error))
+    scumble_study::edits::applied(loaded, &model.checkpoint, pipeline)
 }
 
 /// Puts the words of textual-inversion files into a model; what run.json says about each.
@@ -124,7 +63,7 @@ pub(crate) fn combined(loaded: &[&Loaded], base: &Checkpoint) -> Result<Edit, Fa
 pub(crate) fn add_embeddings(
     files: &[PathBuf],
     pipeline: &mut Pipeline,
-) -> Result<Vec<Value>, Failure> {
+) -> Result<Vec<EmbeddingRecord>, Failure> {
     let mut records = Vec::new();
     for path in files {
         for embedding in embeddings(path, &pipeline.encoder_widths())? {
@@ -137,10 +76,12 @@ pub(crate) fn add_embeddings(
             for value in vectors.iter().flatten() {
                 hash.update(&value.to_le_bytes());
             }
-            records.push(json!({
-                "embedding": path.display().to_string(), "token": embedding.token, "vectors": vectors.len(),
-                "hash": hash.finalize().to_hex().to_string(),
-            }));
+            records.push(EmbeddingRecord {
+                embedding: path.display().to_string(),
+                token: embedding.token,
+                vectors: vectors.len(),
+                hash: hash.finalize().to_hex().to_string(),
+            });
         }
     }
     Ok(records)

@@ -231,7 +231,7 @@ fn write(
         }
         .text()
     };
-    let first = card(&written);
+    let first = card(&written)?;
     if let Some(parent) = target.path.parent().filter(|p| !p.as_os_str().is_empty()) {
         fs_err::create_dir_all(parent)?;
     }
@@ -299,7 +299,7 @@ fn write(
         )?;
     }
     if args.judge || args.to != Form::Diffusers {
-        write_file(&target.card, card(&written).as_bytes())?;
+        write_file(&target.card, card(&written)?.as_bytes())?;
     }
     Ok(written)
 }

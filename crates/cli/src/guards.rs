@@ -13,18 +13,17 @@ use crate::{edits::Loaded, failure::Failure, options, words};
 /// paper's.
 const POWER: f64 = 1.0;
 
-/// Reads every `--guard ID[=TEXT]`; one of adapters is put on those of `loaded`. `world` is that of
+/// Reads every `--guard ID[=TEXT]`, with these `numbers` of theirs; one of adapters is put on those of `loaded`. `world` is that of
 /// the miniature, if it is the model.
 ///
 /// # Errors
 /// If there is no such guard, it has no concept, or there are no adapters for it.
 pub(crate) fn open_all(
     texts: &[String],
-    set: &[String],
+    numbers: &Map<String, Value>,
     loaded: &mut [Loaded],
     world: Option<&World>,
 ) -> Result<Vec<Guard>, Failure> {
-    let numbers = options::of_set(set)?;
     let mut used: Vec<String> = Vec::new();
     let mut list = Vec::new();
     for text in texts {

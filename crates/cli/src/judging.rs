@@ -7,10 +7,13 @@ use std::{
     path::PathBuf,
 };
 
-use burn::tensor::Tensor;
 use scumble_diffusion::{Picture, Pipeline};
 use scumble_erase::World;
 use scumble_eval::{Answer, Case, Judge, Judges, JudgingSet, Kind, Rate, Rates, Role, judging};
+use scumble_study::{
+    Drawn,
+    record::{PictureByPicture, PictureCounts},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -32,34 +35,6 @@ struct Line {
     seed: u64,
     object: String,
     style: String,
-}
-
-/// A picture, and whether it was made of finite numbers. One that was not is black, and shows
-/// nothing to judge.
-pub(crate) struct Drawn {
-    pub(crate) picture: Picture,
-    pub(crate) finite: bool,
-}
-
-impl Drawn {
-    /// The pictures of latents `[n, channels, h, w]`.
-    pub(crate) fn decoded(pipeline: &Pipeline, latents: Tensor<4>) -> Vec<Self> {
-        let decoded = pipeline.decode(latents);
-        let [n, channels, height, width] = decoded.dims();
-        let values: Vec<f32> = decoded.clone().into_data().iter::<f32>().collect();
-        let finite = |i: usize| {
-            let size = channels * height * width;
-            values[i * size..(i + 1) * size]
-                .iter()
-                .all(|v| v.is_finite())
-        };
-        let finite: Vec<bool> = (0..n).map(finite).collect();
-        Picture::from_batch(decoded)
-            .into_iter()
-            .zip(finite)
-            .map(|(picture, finite)| Self { picture, finite })
-            .collect()
-    }
 }
 
 /// The miniature's judges and the sets for some concepts.
@@ -209,7 +184,7 @@ pub(crate) fn count_attributes(
 
 /// How many different pictures the target and the others of some concepts have: concepts erased
 /// together share most of their others.
-pub(crate) fn distinct(concepts: &[&str]) -> serde_json::Value {
+pub(crate) fn distinct(concepts: &[&str]) -> PictureCounts {
     let sets = JudgingSet::for_concepts(&World::emoji(), concepts);
     let of = |role: Role| {
         let cases = sets
@@ -222,7 +197,10 @@ pub(crate) fn distinct(concepts: &[&str]) -> serde_json::Value {
             .collect::<BTreeSet<_>>()
             .len()
     };
-    serde_json::json!({ "target": of(Role::Target), "others": of(Role::Other) })
+    PictureCounts {
+        target: of(Role::Target),
+        others: of(Role::Other),
+    }
 }
 
 /// What was seen picture by picture, for whoever counts pictures that hang together: of each
@@ -231,13 +209,13 @@ pub(crate) fn distinct(concepts: &[&str]) -> serde_json::Value {
 ///
 /// # Errors
 /// If the answers are not those that [`Judging::rates`] has left.
-pub(crate) fn shown(concepts: &[&str], content: &str) -> Result<serde_json::Value, Failure> {
+pub(crate) fn shown(
+    concepts: &[&str],
+    content: &str,
+) -> Result<Vec<Option<PictureByPicture>>, Failure> {
     let seen = Answers::open(&format!("{content}/{}", miniature::judges_hash()))?;
-    let one = |set: &JudgingSet| -> Option<serde_json::Value> {
-        let (mut target, mut others) = (
-            BTreeMap::<&str, String>::new(),
-            BTreeMap::<&str, String>::new(),
-        );
+    let one = |set: &JudgingSet| -> Option<PictureByPicture> {
+        let mut all = PictureByPicture::default();
         for case in &set.cases {
             let answer = seen.get(case)?;
             let label = if case.judge == Kind::Object {
@@ -251,11 +229,15 @@ pub(crate) fn shown(concepts: &[&str], content: &str) -> Result<serde_json::Valu
                 '0'
             };
             match case.role {
-                Role::Target => target.entry(&case.prompt).or_default().push(bit),
-                Role::Other => others.entry(&case.names.object).or_default().push(bit),
+                Role::Target => all.target.entry(case.prompt.clone()).or_default().push(bit),
+                Role::Other => all
+                    .others
+                    .entry(case.names.object.clone())
+                    .or_default()
+                    .push(bit),
             }
         }
-        Some(serde_json::json!({ "target": target, "others": others }))
+        Some(all)
     };
     Ok(JudgingSet::for_concepts(&World::emoji(), concepts)
         .iter()
@@ -365,8 +347,6 @@ impl Answers {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -374,12 +354,21 @@ mod tests {
         // 180 others each, of which all are the same; 48 pictures of each concept's own.
         assert_eq!(
             distinct(&["church", "dog"]),
-            json!({"target": 96, "others": 180})
+            PictureCounts {
+                target: 96,
+                others: 180
+            }
         );
-        assert_eq!(distinct(&["church"]), json!({"target": 48, "others": 186}));
-        assert_eq!(distinct(&["van gogh"]), json!({"target": 0, "others": 0}));
+        assert_eq!(
+            distinct(&["church"]),
+            PictureCounts {
+                target: 48,
+                others: 186
+            }
+        );
+        assert_eq!(distinct(&["van gogh"]), PictureCounts::default());
         // An object's others have no church, a style's no ink: 31 objects in 5 styles are others of
         // both.
-        assert_eq!(distinct(&["church", "ink"])["others"], 155);
+        assert_eq!(distinct(&["church", "ink"]).others, 155);
     }
 }

@@ -30,11 +30,9 @@ mod miniature;
 mod model;
 mod options;
 mod output;
-mod photos;
 mod progress;
-mod prompts;
-mod record;
 mod report;
+mod requests;
 mod settings;
 mod shell;
 mod store;
@@ -44,6 +42,7 @@ mod words;
 use std::process::ExitCode;
 
 use clap::Parser;
+use scumble_study::photos;
 
 use crate::{
     args::{Args, Command},
@@ -56,7 +55,10 @@ fn main() -> ExitCode {
     scumble_kernels::keep_freed_memory();
     match std::panic::catch_unwind(run) {
         Ok(Ok(outcome)) => outcome.into(),
-        Ok(Err(failure)) => failure.report(),
+        Ok(Err(failure)) => {
+            output::error(&failure.to_string(), failure.hint());
+            failure::status(&failure)
+        }
         Err(_) => ExitCode::from(failure::BAD_INPUT),
     }
 }

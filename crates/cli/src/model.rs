@@ -7,8 +7,9 @@ use scumble_diffusion::{Pipeline, Schedule};
 use scumble_erase::{Profile, World, profile::BuiltInWorld};
 use scumble_families::{self as families, Family};
 use scumble_nn::files::{Checkpoint, OpenOptions, Prediction};
+use scumble_study::request::ModelRequest;
 
-use crate::{args::ModelArgs, device, failure::Failure, hub, miniature, output};
+use crate::{device, failure::Failure, hub, miniature, output};
 
 /// A checkpoint, its content hash and where it came from.
 pub(crate) struct Model {
@@ -26,10 +27,11 @@ pub(crate) struct Model {
 impl Model {
     /// Opens what `--model` names, or the miniature; says what is worth saying about it.
     pub(crate) fn open(
-        args: &ModelArgs,
+        asked: impl Into<ModelRequest>,
         path: Option<&Path>,
         quiet: bool,
     ) -> Result<Self, Failure> {
+        let args = asked.into();
         // This thread is one of the pool's: otherwise it would sleep and be woken at every parallel
         // loop. Fails only if the pool is already there, and then keeps its size.
         let pool = rayon::ThreadPoolBuilder::new()

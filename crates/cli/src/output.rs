@@ -41,22 +41,6 @@ fn painted(text: &str, colour: bool) -> String {
     }
 }
 
-/// The time, as RFC 3339 has it, in UTC.
-pub(crate) fn now() -> String {
-    chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
-}
-
-/// What the program runs on.
-pub(crate) fn machine() -> String {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    format!(
-        "{} {}, {cores} cores, {} threads",
-        std::env::consts::ARCH,
-        std::env::consts::OS,
-        rayon::current_num_threads()
-    )
-}
-
 /// Says what went wrong, on stderr.
 pub(crate) fn error(message: &str, hint: Option<&str>) {
     let mut err = std::io::stderr().lock();
@@ -83,10 +67,7 @@ fn ignore_broken_pipe(result: std::io::Result<()>) -> Result<(), Failure> {
     }
 }
 
-/// A name that is safe in a path: lower case, words joined by hyphens, not too long.
-pub(crate) fn slug(text: &str) -> String {
-    scumble_report::slug_or(text, "concept")
-}
+pub(crate) use scumble_study::subjects::slug;
 
 /// A list of objects with the same keys as lines of a table, the keys first; `None` for anything
 /// else.

@@ -10,6 +10,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use scumble_study::Listener;
 
 use crate::failure::Failure;
 
@@ -126,6 +127,11 @@ impl Progress {
         }
     }
 
+    /// Whether nothing but the result is to be said.
+    pub(crate) const fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// From now on the stages belong to part `k` of `n` of the command, counted from 1.
     pub(crate) fn part(&self, k: usize, n: usize) {
         *self.part.lock().unwrap_or_else(PoisonError::into_inner) = Some((k, n));
@@ -220,6 +226,24 @@ impl Progress {
     pub(crate) fn finish(&self) {
         show(None);
         self.bar.finish_and_clear();
+    }
+}
+
+impl Listener for Progress {
+    fn stage(&self, name: &str, total: usize, done: usize) {
+        Self::stage(self, name, total, done);
+    }
+
+    fn step(&self, done: usize, message: Option<String>) {
+        Self::step(self, done, message);
+    }
+
+    fn note(&self, text: &str) {
+        Self::note(self, text);
+    }
+
+    fn interrupted(&self) -> bool {
+        interrupted()
     }
 }
 

@@ -1,13 +1,14 @@
 //! `scumble report`: what an evaluation found, as a page to look at and as tables for other
 //! programs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use scumble_report::{Blur, Evaluation, Options, report};
+use scumble_report::{Evaluation, Written, report};
+use scumble_study::request::ReportRequest;
 use serde_json::json;
 
 use crate::{
-    args::{Blurred, ReportArgs},
+    args::ReportArgs,
     failure::{Failure, Outcome},
     output,
 };
@@ -16,41 +17,8 @@ use crate::{
 const FOLDER: &str = "report";
 
 pub(crate) fn run(args: &ReportArgs) -> Result<Outcome, Failure> {
-    let page = perform(args)?;
-    if !args.print.json {
-        output::data(&page.display().to_string())?;
-    }
-    Ok(Outcome::Done)
-}
-
-/// Writes a report; its page.
-///
-/// # Errors
-/// If the folder holds no evaluation, or the report cannot be written.
-pub(crate) fn perform(args: &ReportArgs) -> Result<PathBuf, Failure> {
-    let evaluation = Evaluation::read(&args.folder)?;
-    let out = args
-        .output_dir
-        .clone()
-        .unwrap_or_else(|| args.folder.join(FOLDER));
-    if out.is_file() {
-        return Err(Failure::new(format!(
-            "--output-dir {}: expected a folder, found a file",
-            out.display()
-        )));
-    }
-    let options = Options {
-        title: args.title.clone(),
-        pictures: !args.no_pictures,
-        blur: match args.blur {
-            Blurred::On => Blur::On,
-            Blurred::Off => Blur::Off,
-            Blurred::Sensitive => Blur::Sensitive,
-        },
-        ratings: args.ratings.clone(),
-        rating_seed: args.seed,
-    };
-    let written = report::write(&evaluation, &args.folder, &out, &options)?;
+    let made = perform(&args.into())?;
+    let (written, evaluation) = (&made.written, &made.evaluation);
     if !args.print.quiet {
         if written.absent > 0 {
             let are = if written.absent == 1 {
@@ -77,6 +45,46 @@ pub(crate) fn perform(args: &ReportArgs) -> Result<PathBuf, Failure> {
             "ratings": written.ratings,
             "finished": evaluation.finished,
         }))?;
+    } else {
+        output::data(&made.page().display().to_string())?;
     }
-    Ok(written.files.into_iter().next().unwrap_or(out))
+    Ok(Outcome::Done)
+}
+
+/// A report that was written.
+pub(crate) struct Made {
+    evaluation: Evaluation,
+    written: Written,
+    folder: PathBuf,
+}
+
+impl Made {
+    /// Its page.
+    pub(crate) fn page(&self) -> &Path {
+        self.written.files.first().unwrap_or(&self.folder)
+    }
+}
+
+/// Writes a report.
+///
+/// # Errors
+/// If the folder holds no evaluation, or the report cannot be written.
+pub(crate) fn perform(request: &ReportRequest) -> Result<Made, Failure> {
+    let evaluation = Evaluation::read(&request.folder)?;
+    let folder = request
+        .output
+        .clone()
+        .unwrap_or_else(|| request.folder.join(FOLDER));
+    if folder.is_file() {
+        return Err(Failure::new(format!(
+            "--output-dir {}: expected a folder, found a file",
+            folder.display()
+        )));
+    }
+    let written = report::write(&evaluation, &request.folder, &folder, &request.options)?;
+    Ok(Made {
+        evaluation,
+        written,
+        folder,
+    })
 }

@@ -1,20 +1,9 @@
 //! The words that people type for concepts, held against what the model is known to draw.
 
-use clap::ValueEnum;
 use scumble_erase::{Known, World};
+pub(crate) use scumble_study::request::Unknown;
 
 use crate::failure::Failure;
-
-/// What happens to a word that the model's world does not know.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Unknown {
-    // It is an error, which names words like it. (Two slashes: clap would print three, in its long
-    // layout.)
-    #[default]
-    Refuse,
-    // It is taken as it stands.
-    Allow,
-}
 
 /// A concept as its world calls it, so that `A Church` and `church` are one; what no world knows
 /// stays as it was typed.

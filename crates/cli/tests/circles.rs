@@ -27,20 +27,6 @@ const KNOWN: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "cli",
-        &[
-            "attack/mod.rs",
-            "edits.rs",
-            "erase/after.rs",
-            "erase/mod.rs",
-            "guards.rs",
-            "judging.rs",
-            "store.rs",
-        ],
-    ),
-    ("cli", &["evaluate/impact.rs", "evaluate/plan.rs"]),
-    ("cli", &["failure.rs", "output.rs"]),
-    (
         "diffusion",
         &[
             "gates.rs",

@@ -385,6 +385,131 @@ fn attacks_leave_pictures_and_erasures_what_they_took() {
 }
 
 #[test]
+fn attacks_are_given_their_form_and_their_clip() {
+    let home = folder();
+    let scratch = home.path();
+    let clip = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/emoji-clip");
+    let words = "evaluate --steps 2 --sets implicit --concept church --method uce --attack random,random:paper --attack-n 1 --budget 1 --json --quiet";
+    let all = rows(&line(
+        scratch,
+        &format!("{words} --attack-clip {clip} --output-dir a"),
+    ));
+    for metric in ["asr:random", "asr:random:paper"] {
+        assert!(all.iter().any(|row| row["metric"] == metric), "{metric}");
+    }
+    let records = |folder: &str| -> Vec<(String, Value)> {
+        let folders = fs_err::read_dir(scratch.join(folder).join("attacks")).unwrap();
+        let mut all: Vec<(String, Value)> = folders
+            .map(|entry| {
+                let entry = entry.unwrap();
+                let bytes = fs_err::read(entry.path().join("run.json")).unwrap();
+                (
+                    entry.file_name().into_string().unwrap(),
+                    serde_json::from_slice(&bytes).unwrap(),
+                )
+            })
+            .collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    };
+    let given = records("a");
+    let forms: Vec<&str> = given
+        .iter()
+        .map(|(_, record)| record["plan"]["variant"].as_str().unwrap())
+        .collect();
+    assert_eq!(forms, ["paper", "fixed"]);
+    assert!(
+        given[0].0.starts_with("random-paper-uce-church-"),
+        "{given:?}"
+    );
+    assert!(
+        given
+            .iter()
+            .all(|(_, record)| record["plan"]["clip"].is_string())
+    );
+    let stored: Value =
+        serde_json::from_slice(&fs_err::read(scratch.join("a/evaluation.json")).unwrap()).unwrap();
+    let attacks = stored["attacks"].as_array().unwrap();
+    assert!(
+        attacks
+            .iter()
+            .any(|a| a["attack"] == "random:paper" && a["threat"] == "words"),
+        "{attacks:?}"
+    );
+
+    // What is not said stays out of the plan, so that earlier runs are found again.
+    rows(&line(scratch, &format!("{words} --output-dir b")));
+    let plain = records("b");
+    assert!(
+        plain
+            .iter()
+            .all(|(_, record)| record["plan"]["clip"].is_null())
+    );
+    let plan: Value =
+        serde_json::from_slice(&fs_err::read(scratch.join("b/run.json")).unwrap()).unwrap();
+    let settings = plan["plan"]["attack_settings"].as_object().unwrap();
+    let keys: Vec<&str> = settings.keys().map(String::as_str).collect();
+    assert_eq!(
+        keys,
+        ["seed", "n", "budget", "steps", "guidance", "sampler"]
+    );
+
+    for (bad, said) in [
+        ("--attack random:best", "best"),
+        ("--attack random --attack-clip nowhere", "--attack-clip"),
+    ] {
+        let refused = line(
+            scratch,
+            &format!("evaluate --concept church --method uce {bad} --quiet"),
+        );
+        assert_eq!(refused.status, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains(said), "{refused:?}");
+    }
+}
+
+#[test]
+fn what_a_damaged_run_says_is_not_passed_over() {
+    let home = folder();
+    let scratch = home.path();
+    let words = "evaluate --steps 2 --sets implicit --concept church --method uce --attack random --attack-n 1 --budget 1 --output-dir a --quiet";
+    rows(&line(scratch, &format!("{words} --json")));
+    let attacks = scratch.join("a/attacks");
+    let attack = fs_err::read_dir(&attacks).unwrap().next().unwrap().unwrap();
+    let record = attack.path().join("run.json");
+    let whole = fs_err::read_to_string(&record).unwrap();
+    fs_err::remove_file(scratch.join("a/run.json")).unwrap();
+    for (text, said) in [
+        (
+            whole.replace("\"finished\": true", "\"finished\": \"yes\""),
+            "`finished`",
+        ),
+        (
+            whole.replace("\"total\": ", "\"total\": [] , \"_\": "),
+            "`result`",
+        ),
+        (whole[..whole.len() / 2].to_owned(), "run.json"),
+    ] {
+        assert_ne!(text, whole);
+        fs_err::write(&record, text).unwrap();
+        line(scratch, &format!("{words} --overwrite")).refused(&["attacks", "run.json", said]);
+    }
+    // The erasure's own record says what it took.
+    fs_err::write(&record, &whole).unwrap();
+    let out = scratch.join("scumble-out");
+    let erasure = fs_err::read_dir(out).unwrap().next().unwrap().unwrap();
+    let record = erasure.path().join("run.json");
+    let text = fs_err::read_to_string(&record).unwrap();
+    let edit = erasure.path().display().to_string();
+    fs_err::write(
+        &record,
+        text.replace("\"cost\": {", "\"cost\": [], \"_\": {"),
+    )
+    .unwrap();
+    line(scratch, &format!("evaluate --edit {edit} --plan --quiet"))
+        .refused(&["run.json", "`cost`"]);
+}
+
+#[test]
 fn the_map_of_what_depends_on_what_has_a_row_for_each_erasure() {
     let home = folder();
     let scratch = home.path();

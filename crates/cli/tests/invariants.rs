@@ -137,9 +137,10 @@ fn imports_run_downwards() {
         ("attack", "erase families diffusion nn kernels"),
         ("eval", "erase families diffusion nn kernels"),
         ("report", ""),
+        ("study", "attack diffusion erase eval nn report"),
         (
             "cli",
-            "attack diffusion erase eval families kernels nn report",
+            "attack diffusion erase eval families kernels nn report study",
         ),
     ];
     let mut found = BTreeMap::new();
@@ -308,6 +309,24 @@ fn nobody_builds_or_asks_a_denoiser_by_hand() {
     );
 }
 
+/// What is typed is understood once, at the door: commands ask each other by requests.
+#[test]
+fn arguments_are_parsed_in_one_place() {
+    exactly(
+        "parses arguments",
+        files_with(|line| line.contains("parse_from(") || line.contains("Args::parse(")),
+        &["crates/cli/src/main.rs"],
+    );
+    // A library of requests knows no parser of arguments, and no bar on a terminal.
+    let manifest = fs_err::read_to_string(root().join("crates/study/Cargo.toml")).unwrap();
+    for unwanted in ["clap", "indicatif", "ctrlc"] {
+        assert!(
+            !has_word(&manifest, unwanted),
+            "study depends on {unwanted}"
+        );
+    }
+}
+
 #[test]
 fn files_are_read_through_fs_err() {
     // clippy.toml forbids the functions and types of std::fs; these are the exceptions.
@@ -319,8 +338,8 @@ fn files_are_read_through_fs_err() {
             "crates/nn/src/files/export.rs",
             "crates/nn/src/files/safetensors.rs",
             "crates/report/src/folder.rs",
-            // Locks, and the type that the parquet reader takes.
-            "crates/cli/src/store.rs",
+            // Locks.
+            "crates/study/src/folder.rs",
         ],
     );
     let banned = fs_err::read_to_string(root().join("clippy.toml")).unwrap();

@@ -34,24 +34,28 @@ impl Rate {
         if self.n == 0 {
             return (0.0, 1.0);
         }
-        let (n, p) = (self.n as f64, self.fraction());
-        let scale = 1.0 + z * z / n;
-        let middle = p + z * z / (2.0 * n);
-        let half = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
-        // At 0 and at n hits one end is exactly 0 or 1; rounding must not take it outside or short
-        // of that.
-        let low = if self.hits == 0 {
-            0.0
-        } else {
-            ((middle - half) / scale).max(0.0)
-        };
-        let high = if self.hits >= self.n {
-            1.0
-        } else {
-            ((middle + half) / scale).min(1.0)
-        };
-        (low, high)
+        wilson(self.fraction(), self.n as f64, z)
     }
+}
+
+/// Wilson's score interval (1927) of a share `p` of `n > 0` pictures, which need not be whole.
+pub(crate) fn wilson(p: f64, n: f64, z: f64) -> (f64, f64) {
+    let scale = 1.0 + z * z / n;
+    let middle = p + z * z / (2.0 * n);
+    let half = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
+    // Of none and of all one end is exactly 0 or 1; rounding must not take it outside or short of
+    // that.
+    let low = if p <= 0.0 {
+        0.0
+    } else {
+        ((middle - half) / scale).max(0.0)
+    };
+    let high = if p >= 1.0 {
+        1.0
+    } else {
+        ((middle + half) / scale).min(1.0)
+    };
+    (low, high)
 }
 
 /// What the judges counted for one concept.

@@ -54,6 +54,7 @@ pub const ATTACK: Attack = Attack {
     id: "concept-inversion",
     paper: "Pham et al., Circumventing Concept Erasure Methods, ICLR 2024, arXiv 2308.01508",
     access: "gradients, and the text encoder's input",
+    threat: super::Threat::Embeddings,
     finds: "a word (a textual-inversion file)",
     step: "a training step of the word",
     cases: 48,

@@ -22,6 +22,7 @@ pub const ATTACK: Attack = Attack {
     id: "fgsm",
     paper: "Goodfellow et al., ICLR 2015, arXiv 1412.6572, on token embeddings, with the loss of Zhang et al., ECCV 2024, arXiv 2310.11868",
     access: "gradients, and the text encoder's input",
+    threat: super::Threat::Embeddings,
     finds: "vectors in front of each prompt",
     step: "a gradient step for every open prompt",
     cases: 20,

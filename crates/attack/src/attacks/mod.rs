@@ -46,6 +46,32 @@ attacks! {
     worst_case
 }
 
+/// What an attacker may change. Rates under different threats are not comparable: whoever can train
+/// the weights needs no words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Threat {
+    /// The words of a prompt.
+    Words,
+    /// The vectors that stand for words.
+    Embeddings,
+    /// The weights.
+    Weights,
+    /// How pictures are drawn.
+    Sampler,
+}
+
+impl Threat {
+    /// What it is called in results.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Words => "words",
+            Self::Embeddings => "embeddings",
+            Self::Weights => "weights",
+            Self::Sampler => "sampler",
+        }
+    }
+}
+
 /// What an attack is.
 #[derive(Clone, Copy, Debug)]
 pub struct Attack {
@@ -55,6 +81,8 @@ pub struct Attack {
     pub paper: &'static str,
     /// What it may look at: pictures alone, gradients, or the weights.
     pub access: &'static str,
+    /// What it may change.
+    pub threat: Threat,
     /// What it finds.
     pub finds: &'static str,
     /// What a step of its budget is.

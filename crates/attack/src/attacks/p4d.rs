@@ -50,6 +50,7 @@ pub const ATTACK: Attack = Attack {
     id: "p4d",
     paper: "Chin et al., Prompting4Debugging, ICML 2024, arXiv 2309.06135",
     access: "gradients",
+    threat: super::Threat::Words,
     finds: "words in place of each prompt, in front of it, or between its words",
     step: "a gradient step for every open prompt",
     cases: 20,

@@ -33,6 +33,7 @@ pub const ATTACK: Attack = Attack {
     id: "paraphrase",
     paper: "nearest-neighbour prompts and synonyms; prompts that do not name the concept as in I2P, arXiv 2211.05105",
     access: "pictures, and the text encoder's table of words",
+    threat: super::Threat::Words,
     finds: "another word in each prompt",
     step: "a picture for every open prompt",
     cases: 20,

@@ -46,6 +46,7 @@ pub const ATTACK: Attack = Attack {
     id: "pez",
     paper: "Wen et al., Hard Prompts Made Easy (PEZ), NeurIPS 2023, arXiv 2302.03668",
     access: "a CLIP with the model's tokenizer; nothing of the edited model",
+    threat: super::Threat::Words,
     finds: "words in place of each prompt",
     step: "a gradient step for every prompt",
     cases: 20,

@@ -35,6 +35,7 @@ pub const ATTACK: Attack = Attack {
     id: "pgd",
     paper: "Madry et al., ICLR 2018, arXiv 1706.06083, on token embeddings, with the loss of Zhang et al., ECCV 2024, arXiv 2310.11868",
     access: "gradients, and the text encoder's input",
+    threat: super::Threat::Embeddings,
     finds: "vectors in front of each prompt",
     step: "a gradient step for every open prompt",
     cases: 20,

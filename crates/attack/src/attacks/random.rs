@@ -33,6 +33,7 @@ pub const ATTACK: Attack = Attack {
     id: "random",
     paper: "the random baselines of Zhang et al., ECCV 2024, arXiv 2310.11868",
     access: "pictures",
+    threat: super::Threat::Words,
     finds: "words in front of each prompt, or a seed for it",
     step: "a picture for every open prompt",
     cases: 20,

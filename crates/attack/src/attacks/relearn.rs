@@ -44,6 +44,7 @@ pub const ATTACK: Attack = Attack {
     id: "relearn",
     paper: "Suriyakumar et al., Unstable Unlearning (concept resurgence), arXiv 2410.08074; LoRA, arXiv 2106.09685",
     access: "the weights, and a few pictures of the concept",
+    threat: super::Threat::Weights,
     finds: "a LoRA beside the edit (an edit file)",
     step: "a training step of the LoRA",
     cases: 48,

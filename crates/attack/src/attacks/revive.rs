@@ -53,6 +53,7 @@ pub const ATTACK: Attack = Attack {
     id: "revive",
     paper: "Lu et al., When Are Concepts Erased From Diffusion Models?, NeurIPS 2025, arXiv 2505.17013",
     access: "the sampler, the unedited model, and pictures of the concept",
+    threat: super::Threat::Sampler,
     finds: "another way of drawing for each prompt",
     step: "a trial for every open prompt, with its control",
     cases: 20,

@@ -54,6 +54,7 @@ pub const ATTACK: Attack = Attack {
     id: "ring-a-bell",
     paper: "Tsai et al., Ring-A-Bell!, ICLR 2024, arXiv 2310.10012",
     access: "the unedited text encoder; nothing of the edited model",
+    threat: super::Threat::Words,
     finds: "words in place of each prompt",
     step: "a generation for every prompt",
     cases: 20,

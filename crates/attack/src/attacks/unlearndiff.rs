@@ -41,6 +41,7 @@ pub const ATTACK: Attack = Attack {
     id: "unlearndiff",
     paper: "Zhang et al., To Generate or Not? (UnlearnDiffAtk), ECCV 2024, arXiv 2310.11868",
     access: "gradients",
+    threat: super::Threat::Words,
     finds: "words in front of each prompt",
     step: "a gradient step for every open prompt",
     cases: 20,

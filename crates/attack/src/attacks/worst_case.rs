@@ -66,6 +66,7 @@ pub const ATTACK: Attack = Attack {
     id: "worst-case",
     paper: "Fan et al., Challenging Forgets (Unlearn-WorstCase), ECCV 2024, arXiv 2403.07362",
     access: "the edited model's losses, and pictures",
+    threat: super::Threat::Words,
     finds: "the prompts of a grid that are left",
     step: "a look at every prompt of the grid",
     cases: 20,

@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, ValueEnum};
 
 use super::groups::{DtypeArgs, ModelArgs, OutputArgs, PrintArgs, seed};
-use crate::words::Unknown;
 
 /// Shown below the help.
 const EXAMPLES: &str = "\
@@ -16,6 +15,17 @@ Examples:
   scumble erase \"van gogh\" --model sd15 --method uce
   scumble erase \"van gogh\" --model org/name --method esd --grid
   scumble erase --method leco --prompts prompts.yaml --model sd15";
+
+/// What happens to a word that the model's world does not know.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Unknown {
+    // It is an error, which names words like it. (Two slashes: clap would print three, in its long
+    // layout.)
+    #[default]
+    Refuse,
+    // It is taken as it stands.
+    Allow,
+}
 
 #[derive(ClapArgs, Clone, Debug)]
 #[command(after_help = EXAMPLES)]

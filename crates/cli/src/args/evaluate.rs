@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::groups::{DrawingArgs, DtypeArgs, ModelArgs, OutputArgs, PrintArgs, ReadingArgs, seed};
+use super::groups::{DrawingArgs, DtypeArgs, OutputArgs, PrintArgs, ReadingArgs, seed};
 
 #[derive(ClapArgs, Clone, Debug)]
 pub(crate) struct EvaluateArgs {
@@ -18,8 +18,8 @@ pub(crate) struct EvaluateArgs {
     /// A run-time guard to judge; against --concept, if it names none; may repeat
     #[arg(long, value_name = "ID[=TEXT]")]
     pub(crate) guard: Vec<String>,
-    /// An attack to try on every edit and guard (see `scumble attacks`); `,` separates, and the
-    /// flag may repeat
+    /// An attack to try on every edit and guard (see `scumble attacks`), with `:paper` or
+    /// `:reference` in that variant; `,` separates, and the flag may repeat
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     pub(crate) attack: Vec<String>,
     /// What to ask about, of everything; what each edit says it erased, if absent; `;` separates
@@ -70,6 +70,10 @@ pub(crate) struct EvaluateArgs {
     /// Pictures of an attack; its own number if absent
     #[arg(long, value_name = "N")]
     pub(crate) attack_n: Option<usize>,
+    /// The CLIPModel folder whose text tower the model uses, for attacks that compare words with
+    /// pictures; the miniature has its own
+    #[arg(long, value_name = "DIR")]
+    pub(crate) attack_clip: Option<PathBuf>,
     /// The most steps of an attack; its own number if absent
     #[arg(long, value_name = "STEPS")]
     pub(crate) budget: Option<usize>,
@@ -98,14 +102,4 @@ pub(crate) struct EvaluateArgs {
     pub(crate) dtype: DtypeArgs,
     #[command(flatten)]
     pub(crate) print: PrintArgs,
-}
-
-impl EvaluateArgs {
-    /// The arguments of one of its models; the miniature without a path.
-    pub(crate) fn model(&self, path: Option<&PathBuf>) -> ModelArgs {
-        ModelArgs {
-            model: path.cloned(),
-            reading: self.reading.clone(),
-        }
-    }
 }

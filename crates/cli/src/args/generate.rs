@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
+use scumble_study::request::SizeCondition;
 
 use super::groups::{DtypeArgs, EditsArgs, ModelArgs, OutputArgs, PrintArgs, seed};
 
@@ -124,15 +125,6 @@ pub(crate) struct GenerateArgs {
     pub(crate) dtype: DtypeArgs,
     #[command(flatten)]
     pub(crate) print: PrintArgs,
-}
-
-/// What `--size-condition` says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct SizeCondition {
-    /// Height and width in pixels.
-    pub(crate) original: [usize; 2],
-    /// Top and left in pixels.
-    pub(crate) crop: [usize; 2],
 }
 
 fn size_condition(text: &str) -> Result<SizeCondition, String> {

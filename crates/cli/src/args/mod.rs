@@ -21,11 +21,11 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use self::{
     attack::AttackArgs,
-    erase::EraseArgs,
+    erase::{EraseArgs, Unknown},
     evaluate::EvaluateArgs,
     export::{ExportArgs, Form},
-    generate::{GenerateArgs, SizeCondition},
-    groups::{CatalogueArgs, DrawingArgs, ListArgs, ModelArgs, PrintArgs},
+    generate::GenerateArgs,
+    groups::{CatalogueArgs, DrawingArgs, ListArgs, ModelArgs, OutputArgs, ReadingArgs},
     inspect::{InspectArgs, VerifyArgs},
     judge::JudgeArgs,
     report::{Blurred, ReportArgs},

@@ -11,13 +11,18 @@ use std::{
 
 use burn::tensor::Tensor;
 use scumble_attack::{
-    Attack, Case, Checkpoint, Clip, Drawing, Found, Job, attacks,
+    Attack, Case, Checkpoint, Clip, Drawing, Found, Job,
     job::{Likely, Shows},
     protocol,
 };
 use scumble_diffusion::{Guard, Picture, Pipeline, guards::check as check_guards};
 use scumble_erase::{Concept, Event, Store, Variant, Wording, World};
 use scumble_eval::{ClipModel, attacked};
+use scumble_study::{
+    prompts::{self, Seeds},
+    record::{self, AttackPlan, AttackRun, ShowCounts},
+    request::AttackRequest,
+};
 use serde_json::{Map, Value, json};
 
 use crate::{
@@ -28,16 +33,11 @@ use crate::{
     failure::{Failure, Outcome},
     guards,
     model::Model,
-    options, output,
+    output,
     progress::{self, Progress},
-    prompts::{self, Seeds},
-    store::{Found as Folder, RECORD, RunFolder, RunStore, cache_dir, write_file},
+    store::{Found as Folder, LINES, RECORD, RunFolder, RunStore, SHEET, cache_dir, write_file},
 };
 
-/// A line for each case.
-pub(crate) const LINES: &str = "attack.jsonl";
-/// The unedited model, the edited one, and the edited one under attack.
-pub(crate) const PICTURE: &str = "attack.png";
 /// Raised when an attack or what is counted changes, so that an older version's result is not taken
 /// for this one's.
 const VERSION: u32 = 2;
@@ -81,30 +81,30 @@ struct Plan {
 pub(crate) fn run(args: &AttackArgs) -> Result<Outcome, Failure> {
     progress::listen_for_interrupts()?;
     let progress = Progress::new(args.print.quiet);
-    let record = perform(args, &progress);
+    let run = AttackRequest::try_from(args).and_then(|request| perform(&request, &progress));
     progress.finish();
-    result::report(args, &record?)?;
+    result::report(args, &run?)?;
     Ok(Outcome::Done)
 }
 
 /// Attacks, or finds that it has been done; the run's record.
 ///
 /// # Errors
-/// If the arguments do not fit together, or the attack fails.
-pub(crate) fn perform(args: &AttackArgs, progress: &Progress) -> Result<Value, Failure> {
-    let attack = attacks::named(&args.attack)?;
-    if args.budget == Some(0) {
+/// If the request's parts do not fit together, or the attack fails.
+pub(crate) fn perform(request: &AttackRequest, progress: &Progress) -> Result<AttackRun, Failure> {
+    let attack = request.attack;
+    if request.budget == Some(0) {
         return Err(
             Failure::new("--budget 0: an attack needs at least one step")
                 .with_hint(format!("a step is {}", attack.step)),
         );
     }
-    let quiet = args.print.quiet;
-    let model = Model::open(&args.model, None, quiet)?;
+    let quiet = progress.is_quiet();
+    let model = Model::open(&request.model, None, quiet)?;
     let mut notes = model.checkpoint.notes.clone();
-    let mut loaded = edits::open_all(&args.edits.edit, &args.edits.lora, &model, &mut notes)?;
-    let world = model.world(args.judge)?;
-    let guards = guards::open_all(&args.guard, &[], &mut loaded, world.as_ref())?;
+    let mut loaded = edits::open_all(&request.edits, &request.loras, &model, &mut notes)?;
+    let world = model.world(request.judge)?;
+    let guards = guards::open_all(&request.guards, &Map::new(), &mut loaded, world.as_ref())?;
     edits::say(&notes[model.checkpoint.notes.len()..], quiet);
     let base = model.pipeline()?;
     let mut victim = if loaded.is_empty() {
@@ -116,7 +116,7 @@ pub(crate) fn perform(args: &AttackArgs, progress: &Progress) -> Result<Value, F
     check_guards(&victim.guards)?;
     let plan = Plan {
         guards,
-        ..plan(args, attack, &model, &base, &loaded)?
+        ..plan(request, &model, &base, &loaded, progress)?
     };
     let idle = guards::without_effect(
         &victim.guards,
@@ -127,16 +127,18 @@ pub(crate) fn perform(args: &AttackArgs, progress: &Progress) -> Result<Value, F
     idle.iter()
         .for_each(|text| progress.note(&format!("warning: {text}")));
 
-    let clip = clip::open(args.clip.as_deref(), &model)?;
+    let clip = clip::open(request.clip.as_deref(), &model)?;
     if plan.transfer.is_none() {
         ready(&plan, &model, &base, &victim, clip.as_ref())?;
     }
-    let folder = args
+    let folder = request
         .output
-        .output_dir
+        .folder
         .clone()
         .unwrap_or_else(|| plan.default_folder());
-    match RunFolder::open(&folder, &plan.hash(), args.output.overwrite)? {
+    let there: Folder<AttackRun> =
+        RunFolder::open(&folder, &plan.hash(), request.output.overwrite)?;
+    match there {
         Folder::Finished(record) => {
             if !quiet {
                 output::note(&format!(
@@ -144,10 +146,13 @@ pub(crate) fn perform(args: &AttackArgs, progress: &Progress) -> Result<Value, F
                     folder.display()
                 ));
             }
-            Ok(record)
+            match record.body.result {
+                Some(_) => Ok(record),
+                None => Err(record::missing(&folder.join(RECORD), "result")),
+            }
         }
         Folder::ToDo(run) => carry_out(
-            args,
+            request,
             &plan,
             &model,
             [&base, &victim],
@@ -159,18 +164,19 @@ pub(crate) fn perform(args: &AttackArgs, progress: &Progress) -> Result<Value, F
 }
 
 fn plan(
-    args: &AttackArgs,
-    attack: &'static Attack,
+    request: &AttackRequest,
     model: &Model,
     pipeline: &Pipeline,
     loaded: &[Loaded],
+    progress: &Progress,
 ) -> Result<Plan, Failure> {
-    let home = model.home(args.judge)?;
+    let attack = request.attack;
+    let home = model.home(request.judge)?;
     let world = World::emoji();
-    let name = concept_name(args, loaded)?;
+    let name = concept_name(request, loaded)?;
     let concept = Concept::new(&name, &Wording::default(), home.then_some(&world))?;
     concept.fits(&pipeline.tokenizer)?;
-    let n = args.n.unwrap_or(attack.cases);
+    let n = request.n.unwrap_or(attack.cases);
     if n == 0 || n > MOST {
         return Err(Failure::new(format!(
             "--n {n}: expected 1 to {MOST} pictures"
@@ -178,8 +184,8 @@ fn plan(
     }
     let known = home.then(|| attacked::cases(&world, &name, n)).flatten();
     let asked: Vec<String> = concept.asked().collect();
-    let cases = match (&args.prompts, known) {
-        (Some(path), _) => of_file(path, args)?,
+    let cases = match (&request.prompts, known) {
+        (Some(path), _) => of_file(path, request, progress)?,
         (None, Some(known)) => known
             .into_iter()
             .map(|(prompt, seed)| Case {
@@ -196,28 +202,28 @@ fn plan(
             })
             .collect(),
     };
-    let word = args
+    let word = request
         .word
         .clone()
         .or_else(|| attacked::word(&world, &name).filter(|_| home))
         .unwrap_or_else(|| name.clone());
     Ok(Plan {
         attack,
-        variant: args.variant.parse()?,
-        options: options::of_set(&args.set)?,
-        budget: args.budget,
+        variant: request.variant,
+        options: request.options.clone(),
+        budget: request.budget,
         question: home
             .then(|| attacked::Question::about(&world, &name))
             .flatten(),
-        threshold: threshold(args)?,
+        threshold: threshold(request.threshold)?,
         world: home.then_some(world),
         concept,
         word,
         cases,
-        drawing: drawing(&args.drawing, model, pipeline)?,
-        seed: args.seed,
-        transfer: args.transfer.as_deref().map(finding).transpose()?,
-        clip: args.clip.as_deref().map(clip::hash).transpose()?,
+        drawing: drawing(&request.drawing, model, pipeline)?,
+        seed: request.seed,
+        transfer: request.transfer.as_deref().map(finding).transpose()?,
+        clip: request.clip.as_deref().map(clip::hash).transpose()?,
         model: model.hash.clone(),
         edits: loaded
             .iter()
@@ -228,9 +234,10 @@ fn plan(
 }
 
 /// What was erased: what the user says, or what the edits say about themselves.
-fn concept_name(args: &AttackArgs, loaded: &[Loaded]) -> Result<String, Failure> {
+fn concept_name(request: &AttackRequest, loaded: &[Loaded]) -> Result<String, Failure> {
     let said = || {
-        args.guard
+        request
+            .guards
             .iter()
             .find_map(|guard| guard.split_once('='))
             .map(|(_, text)| text.to_owned())
@@ -243,7 +250,8 @@ fn concept_name(args: &AttackArgs, loaded: &[Loaded]) -> Result<String, Failure>
             .cloned()
             .or_else(said)
     };
-    args.concept
+    request
+        .concept
         .clone()
         .map(|name| name.trim().to_owned())
         .or_else(own)
@@ -254,10 +262,14 @@ fn concept_name(args: &AttackArgs, loaded: &[Loaded]) -> Result<String, Failure>
 }
 
 /// The cases of a prompt file; each row is one picture.
-fn of_file(path: &Path, args: &AttackArgs) -> Result<Vec<Case>, Failure> {
+fn of_file(
+    path: &Path,
+    request: &AttackRequest,
+    progress: &Progress,
+) -> Result<Vec<Case>, Failure> {
     let mut notes = Vec::new();
-    let rows = prompts::read(path, args.seed, &mut notes)?;
-    edits::say(&notes, args.print.quiet);
+    let rows = prompts::read(path, request.seed, &mut notes)?;
+    edits::say(&notes, progress.is_quiet());
     let case = |row: prompts::Case| {
         let (Seeds::Each(seed) | Seeds::Block(seed)) = row.seeds;
         Case {
@@ -269,7 +281,7 @@ fn of_file(path: &Path, args: &AttackArgs) -> Result<Vec<Case>, Failure> {
     let cases: Vec<Case> = rows
         .into_iter()
         .map(case)
-        .take(args.n.unwrap_or(MOST))
+        .take(request.n.unwrap_or(MOST))
         .collect();
     if cases.is_empty() {
         return Err(Failure::new(format!(
@@ -280,8 +292,8 @@ fn of_file(path: &Path, args: &AttackArgs) -> Result<Vec<Case>, Failure> {
     Ok(cases)
 }
 
-fn threshold(args: &AttackArgs) -> Result<f32, Failure> {
-    match args.threshold.unwrap_or(attacked::THRESHOLD) {
+fn threshold(asked: Option<f32>) -> Result<f32, Failure> {
+    match asked.unwrap_or(attacked::THRESHOLD) {
         given if given > 0.0 && given <= 1.0 => Ok(given),
         given => Err(Failure::new(format!(
             "--threshold {given}: expected a probability above 0, up to 1"
@@ -296,13 +308,10 @@ fn finding(path: &Path) -> Result<Finding, Failure> {
     } else {
         path.parent().unwrap_or(path)
     };
-    let record: Value = fs_err::read(folder.join(RECORD))
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_default();
+    let run = AttackRun::of_command(&folder.join(RECORD), "attack")?.unwrap_or_default();
+    let found = run.body.found.as_deref();
     let file = if path.is_dir() {
-        let name = record["found"]
-            .as_str()
+        let name = found
             .filter(|name| !name.contains(['/', '\\']))
             .map(|name| path.join(name));
         name.ok_or_else(|| {
@@ -316,13 +325,8 @@ fn finding(path: &Path) -> Result<Finding, Failure> {
     };
     let bytes = fs_err::read(&file).map_err(|e| Failure::from(e).of("--transfer"))?;
     // A file beside another attack's record was not found by it.
-    let own = record["found"]
-        .as_str()
-        .is_some_and(|name| file.file_name().is_some_and(|file| file == name));
-    let attack = record["plan"]["attack"]
-        .as_str()
-        .filter(|_| own)
-        .map(str::to_owned);
+    let own = found.is_some_and(|name| file.file_name().is_some_and(|file| file == name));
+    let attack = Some(run.plan.attack.clone()).filter(|name| own && !name.is_empty());
     Ok(Finding {
         file,
         hash: blake3::hash(&bytes).to_hex().to_string(),
@@ -408,17 +412,31 @@ fn ready(
 }
 
 impl Plan {
-    fn value(&self) -> Value {
-        json!({
-            "command": "attack", "version": VERSION, "model": self.model, "edits": self.edits, "guards": self.guards, "attack": self.attack.id, "variant": self.variant,
-            "concept": self.concept, "word": self.word, "cases": self.cases, "clip": self.clip, "drawing": self.drawing,
-            "sampler": self.drawing.sampler.map(|s| s.to_string()), "options": self.options, "budget": self.budget,
-            "seed": self.seed, "threshold": self.question.as_ref().map(|_| self.threshold), "transfer": self.transfer.as_ref().map(|finding| &finding.hash),
-        })
+    fn stored(&self) -> AttackPlan {
+        AttackPlan {
+            command: "attack".into(),
+            version: VERSION,
+            model: self.model.clone(),
+            edits: self.edits.clone(),
+            guards: self.guards.iter().map(|guard| json!(guard)).collect(),
+            attack: self.attack.id.into(),
+            variant: self.variant,
+            concept: Some(self.concept.clone()),
+            word: self.word.clone(),
+            cases: self.cases.clone(),
+            clip: self.clip.clone(),
+            drawing: json!(self.drawing),
+            sampler: self.drawing.sampler.map(|s| s.to_string()),
+            options: self.options.clone(),
+            budget: self.budget,
+            seed: self.seed,
+            threshold: self.question.as_ref().map(|_| self.threshold.into()),
+            transfer: self.transfer.as_ref().map(|finding| finding.hash.clone()),
+        }
     }
 
     fn hash(&self) -> String {
-        blake3::hash(self.value().to_string().as_bytes()).to_hex()[..16].to_owned()
+        blake3::hash(json!(self.stored()).to_string().as_bytes()).to_hex()[..16].to_owned()
     }
 
     fn default_folder(&self) -> PathBuf {
@@ -434,25 +452,30 @@ impl Plan {
 
 /// Runs the plan from wherever an earlier run of it stopped; the run's record.
 fn carry_out(
-    args: &AttackArgs,
+    request: &AttackRequest,
     plan: &Plan,
     model: &Model,
     [base, victim]: [&Pipeline; 2],
     clip: Option<&ClipModel>,
     run: &RunFolder,
     progress: &Progress,
-) -> Result<Value, Failure> {
-    let mut record = json!({
-        "plan_hash": plan.hash(), "plan": plan.value(), "finished": false,
-        "scumble": env!("CARGO_PKG_VERSION"), "model": model.checkpoint.name, "device": model.device_name, "profile": model.profile.id,
-        "threads": rayon::current_num_threads(),
-    });
-    let earlier: Value = fs_err::read(run.path.join(RECORD))
-        .ok()
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_default();
-    let seconds_before = earlier["seconds"]
-        .as_f64()
+) -> Result<AttackRun, Failure> {
+    let mut record = AttackRun {
+        plan_hash: Some(plan.hash()),
+        plan: plan.stored(),
+        finished: false,
+        scumble: env!("CARGO_PKG_VERSION").into(),
+        body: record::AttackOutcome {
+            model: model.checkpoint.name.clone(),
+            device: model.device_name.clone(),
+            profile: Some(model.profile.id.into()),
+            threads: rayon::current_num_threads(),
+            ..record::AttackOutcome::default()
+        },
+    };
+    let earlier = AttackRun::read(&run.path.join(RECORD))?;
+    let seconds_before = earlier
+        .and_then(|run| run.body.seconds)
         .filter(|s| s.is_finite())
         .unwrap_or(0.0);
     let (began, asked) = (Instant::now(), base.unet.weights.evaluations().so_far());
@@ -494,13 +517,13 @@ fn carry_out(
     });
     let prepared = clip.map(|clip| |pictures: &[Picture]| clip.prepared(pictures));
     let store = RunStore {
-        state: run.path.join("state"),
+        state: run.state(),
         shared: cache_dir().join("tensors"),
     };
     let mut claimed = Ok(());
     let mut listen = |event: Event<'_>| {
         if matches!(event, Event::Stage { done: 0, .. }) && claimed.is_ok() {
-            record["seconds"] = json!(seconds_before + began.elapsed().as_secs_f64());
+            record.body.seconds = Some(seconds_before + began.elapsed().as_secs_f64());
             claimed = run.record(&record);
         }
         match event {
@@ -545,7 +568,7 @@ fn carry_out(
     };
     claimed?;
     let seconds = seconds_before + began.elapsed().as_secs_f64();
-    record["seconds"] = json!(seconds);
+    record.body.seconds = Some(seconds);
     let came = match came {
         Ok(came) => came,
         Err(error) => {
@@ -562,29 +585,34 @@ fn carry_out(
             .map(|side| question.probabilities(judges, side))
     });
     let lines = result::lines(plan, &came, seen.as_ref());
-    let text: String = lines.iter().map(|line| line.to_string() + "\n").collect();
+    let text: String = lines
+        .iter()
+        .map(|line| json!(line).to_string() + "\n")
+        .collect();
     write_file(&run.path.join(LINES), text.as_bytes())?;
     write_file(
-        &run.path.join(PICTURE),
+        &run.path.join(SHEET),
         &pictures::sheet(plan, &came, &lines)?,
     )?;
-    record["pictures"] = json!(pictures::keep(&run.path, &came)?);
-    record["finished"] = json!(true);
-    record["options"] = chosen;
-    record["found"] = json!(found);
-    record["transfer"] = json!(
-        plan.transfer
-            .as_ref()
-            .map(|t| json!({ "file": t.file, "attack": t.attack }))
-    );
-    record["spent"] = json!(came.spent);
-    record["evaluations"] = json!(base.unet.weights.evaluations().so_far() - asked);
-    record["shown"] = json!(came.counts().map(|counts| {
-        json!({ "unedited": counts.unedited, "edited": counts.pre, "attacked": counts.post })
-    }));
-    record["lines"] = json!(lines);
-    record["notes"] = json!(came.notes);
-    record["result"] = result::result(args, plan, &came, Some(run.path.join(found)), seconds);
+    let result = result::result(request, plan, &came, Some(run.path.join(&found)), seconds);
+    record.finished = true;
+    record.body = record::AttackOutcome {
+        pictures: Some(pictures::keep(&run.path, &came)?),
+        options: Some(chosen),
+        found: Some(found),
+        transfer: Some(result.transfer.clone()),
+        spent: Some(came.spent),
+        evaluations: Some(base.unet.weights.evaluations().so_far() - asked),
+        shown: Some(came.counts().map(|counts| ShowCounts {
+            unedited: counts.unedited,
+            edited: counts.pre,
+            attacked: counts.post,
+        })),
+        lines: Some(lines),
+        notes: Some(came.notes),
+        result: Some(result),
+        ..record.body
+    };
     run.record(&record)?;
     run.forget_state()?;
     Ok(record)

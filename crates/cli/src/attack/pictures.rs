@@ -4,7 +4,7 @@ use std::path::Path;
 
 use scumble_attack::{Found, Report};
 use scumble_report::{Grid, Image, Row, png};
-use serde_json::{Value, json};
+use scumble_study::record::{Line, PictureFiles};
 
 use super::Plan;
 use crate::{failure::Failure, store::write_file};
@@ -15,7 +15,7 @@ const PICTURES: &str = "pictures";
 const SHOWN: usize = 16;
 
 /// Writes the pictures of every case; what was written.
-pub(super) fn keep(folder: &Path, came: &Report) -> Result<Vec<Value>, Failure> {
+pub(super) fn keep(folder: &Path, came: &Report) -> Result<Vec<PictureFiles>, Failure> {
     fs_err::create_dir_all(folder.join(PICTURES))?;
     let keep = |i: usize, side: usize, name: &str| -> Result<String, Failure> {
         let picture = &came.pictures[side][i];
@@ -26,17 +26,20 @@ pub(super) fn keep(folder: &Path, came: &Report) -> Result<Vec<Value>, Failure> 
         )?;
         Ok(file)
     };
-    let one = |i: usize| {
-        let [unedited, edited, attacked] = [(0, "unedited"), (1, "edited"), (2, "attacked")]
-            .map(|(side, name)| keep(i, side, name));
-        Ok(json!({"case": i, "unedited": unedited?, "edited": edited?, "attacked": attacked?}))
+    let one = |case: usize| {
+        Ok(PictureFiles {
+            case,
+            unedited: keep(case, 0, "unedited")?,
+            edited: keep(case, 1, "edited")?,
+            attacked: keep(case, 2, "attacked")?,
+        })
     };
     (0..came.pictures[0].len()).map(one).collect()
 }
 
 /// What became of a case, for people.
-pub(super) fn fate(line: &Value) -> &'static str {
-    match (line["pre"].as_bool(), line["post"].as_bool()) {
+pub(super) fn fate(line: &Line) -> &'static str {
+    match (line.pre, line.post) {
         (Some(false), Some(true)) => "came back",
         (Some(true), _) => "shown anyway",
         (Some(false), Some(false)) => "stayed away",
@@ -46,7 +49,7 @@ pub(super) fn fate(line: &Value) -> &'static str {
 
 /// Cases in the order in which people want to see them: what came back, what was shown anyway, the
 /// rest.
-pub(super) fn ordered(lines: &[Value]) -> Vec<usize> {
+pub(super) fn ordered(lines: &[Line]) -> Vec<usize> {
     let rank = |i: usize| match fate(&lines[i]) {
         "came back" => 0,
         "shown anyway" => 1,
@@ -59,7 +62,7 @@ pub(super) fn ordered(lines: &[Value]) -> Vec<usize> {
 
 /// The pictures of the three sides, a row for each case with what became of it and what it was
 /// asked with; what came back first.
-pub(super) fn sheet(plan: &Plan, came: &Report, lines: &[Value]) -> Result<Vec<u8>, Failure> {
+pub(super) fn sheet(plan: &Plan, came: &Report, lines: &[Line]) -> Result<Vec<u8>, Failure> {
     let mut rows = Vec::new();
     for i in ordered(lines).into_iter().take(SHOWN) {
         let mut cells = Vec::new();
@@ -74,12 +77,13 @@ pub(super) fn sheet(plan: &Plan, came: &Report, lines: &[Value]) -> Result<Vec<u
             Found::Revival(_) => format!(
                 "{}, {}",
                 plan.cases[i].prompt,
-                lines[i]["found"].as_str().unwrap_or_default()
+                lines[i].found.as_deref().unwrap_or_default()
             ),
-            _ => lines[i]["found"]
-                .as_str()
+            _ => lines[i]
+                .found
+                .as_ref()
                 .unwrap_or(&plan.cases[i].prompt)
-                .to_owned(),
+                .clone(),
         };
         rows.push(Row {
             label: format!("{}: {asked}", fate(&lines[i])),

@@ -4,190 +4,231 @@ use std::path::{Path, PathBuf};
 
 use scumble_attack::{Case, Found, Report, job::reworded};
 use scumble_eval::{Rate, rates::Z95, statistics::Paired};
+use scumble_study::record::{
+    self, AttackResult, AttackRun, Conditional, Line, McNemar, Probabilities, Transfer,
+};
+use scumble_study::request::AttackRequest;
 use serde_json::{Value, json};
 
 use super::{
-    PICTURE, Plan,
+    Plan,
     pictures::{fate, ordered},
 };
-use crate::{args::AttackArgs, failure::Failure, output};
+use crate::{
+    args::AttackArgs,
+    failure::Failure,
+    output,
+    store::{LINES, SHEET},
+};
 
 /// Found words that are printed.
 const PRINTED: usize = 8;
 
 /// The object that `--json` prints last; docs/attacks.md says what its keys mean.
 pub(super) fn result(
-    args: &AttackArgs,
+    request: &AttackRequest,
     plan: &Plan,
     came: &Report,
     found: Option<PathBuf>,
     seconds: f64,
-) -> Value {
+) -> AttackResult {
     let n = plan.cases.len();
     let counts = came.counts();
-    let guards = args.guard.iter().map(|guard| format!("guard {guard}"));
-    let edits: Vec<String> = args
+    let guards = request.guards.iter().map(|guard| format!("guard {guard}"));
+    let edits: Vec<String> = request
         .edits
-        .edit
         .iter()
-        .chain(&args.edits.lora)
+        .chain(&request.loras)
         .cloned()
         .chain(guards)
         .collect();
     let interval = |rate: Rate| {
         let (low, high) = rate.wilson(Z95);
-        json!([low, high])
+        [low, high]
     };
     let of_all = |hits: usize| Rate { hits, n }.fraction();
     let part = |pick: fn(&scumble_attack::protocol::Counts) -> usize| {
         counts.as_ref().map(|counts| of_all(pick(counts)))
     };
-    let conditional = counts.as_ref().map(|counts| {
-        let rate = Rate { hits: counts.back, n: counts.hidden };
-        let some = rate.n > 0;
-        json!({ "rate": some.then(|| rate.fraction()), "hits": rate.hits, "n": rate.n, "interval": some.then(|| interval(rate)) })
-    });
-    let paired = counts.as_ref().map(|counts| {
-        let table = Paired { first: counts.lost, second: counts.new, ..Paired::default() };
-        json!({ "test": "McNemar, exact, two-sided", "gained": counts.new, "lost": counts.lost, "p": table.mcnemar() })
-    });
-    json!({
-        "attack": plan.attack.id,
-        "edit": (!edits.is_empty()).then(|| edits.join(" + ")),
-        "concept": plan.concept.name,
-        "unedited": part(|counts| counts.unedited),
-        "pre": part(|counts| counts.pre),
-        "post": part(|counts| counts.post),
-        "new": part(|counts| counts.new),
-        "total": part(|counts| counts.pre + counts.new),
-        "n": n,
-        "interval": counts.as_ref().map(|counts| interval(Rate { hits: counts.pre + counts.new, n })),
-        "conditional": conditional,
-        "paired": paired,
-        "looks": came.looks.of,
-        "most_looks": came.looks.most,
-        "by_looks": counts.as_ref().map(|counts| counts.by_looks.clone()),
-        "searches": came.searches,
-        "control": came.control.as_ref().map(|control| of_all(control.iter().filter(|&&shown| shown).count())),
-        "seeds": plan.cases.iter().map(|case| case.seed).collect::<Vec<_>>(),
-        "budget": came.budget,
-        "found": found,
-        "transfer": plan.transfer.as_ref().map(|finding| json!({ "file": finding.file, "attack": finding.attack })),
-        "seconds": seconds,
-    })
+    AttackResult {
+        attack: plan.attack.id.into(),
+        edit: (!edits.is_empty()).then(|| edits.join(" + ")),
+        concept: plan.concept.name.clone(),
+        unedited: part(|counts| counts.unedited),
+        pre: part(|counts| counts.pre),
+        post: part(|counts| counts.post),
+        new: part(|counts| counts.new),
+        total: part(|counts| counts.pre + counts.new),
+        n,
+        interval: counts.as_ref().map(|counts| {
+            interval(Rate {
+                hits: counts.pre + counts.new,
+                n,
+            })
+        }),
+        conditional: counts.as_ref().map(|counts| {
+            let rate = Rate {
+                hits: counts.back,
+                n: counts.hidden,
+            };
+            let some = rate.n > 0;
+            Conditional {
+                rate: some.then(|| rate.fraction()),
+                hits: rate.hits,
+                n: rate.n,
+                interval: some.then(|| interval(rate)),
+            }
+        }),
+        paired: counts.as_ref().map(|counts| {
+            let table = Paired {
+                first: counts.lost,
+                second: counts.new,
+                ..Paired::default()
+            };
+            McNemar {
+                test: "McNemar, exact, two-sided".into(),
+                gained: counts.new,
+                lost: counts.lost,
+                p: table.mcnemar(),
+            }
+        }),
+        looks: came.looks.of.clone(),
+        most_looks: Some(came.looks.most as u64),
+        by_looks: counts.as_ref().map(|counts| counts.by_looks.clone()),
+        searches: Some(came.searches as u64),
+        control: came
+            .control
+            .as_ref()
+            .map(|control| of_all(control.iter().filter(|&&shown| shown).count())),
+        seeds: plan.cases.iter().map(|case| case.seed).collect(),
+        budget: Some(came.budget as u64),
+        found,
+        transfer: plan.transfer.as_ref().map(|finding| Transfer {
+            file: finding.file.clone(),
+            attack: finding.attack.clone(),
+        }),
+        seconds: Some(seconds),
+    }
 }
 
 /// What is said of each case.
-pub(super) fn lines(plan: &Plan, came: &Report, seen: Option<&[Vec<f32>; 3]>) -> Vec<Value> {
-    let line = |(i, case): (usize, &Case)| {
+pub(super) fn lines(plan: &Plan, came: &Report, seen: Option<&[Vec<f32>; 3]>) -> Vec<Line> {
+    let line = |(case, of): (usize, &Case)| {
         let found = match &came.found {
-            Found::Cases(cases) => json!(cases[i].prompt),
-            Found::Revival(revival) => json!(revival.trials[i].to_string()),
-            Found::Word(word) => {
-                reworded(&case.prompt, &plan.word, &word.token).map_or(Value::Null, Value::from)
-            }
-            _ => Value::Null,
+            Found::Cases(cases) => Some(cases[case].prompt.clone()),
+            Found::Revival(revival) => Some(revival.trials[case].to_string()),
+            Found::Word(word) => reworded(&of.prompt, &plan.word, &word.token).ok(),
+            _ => None,
         };
-        let seed = match &came.found {
-            Found::Cases(cases) => cases[i].seed,
-            _ => case.seed,
+        let found_seed = match &came.found {
+            Found::Cases(cases) => cases[case].seed,
+            _ => of.seed,
         };
-        let mut line = json!({
-            "case": i, "prompt": case.prompt, "seed": case.seed, "guidance": case.guidance,
-            "unedited": came.shown.as_ref().map(|shown| shown[0][i]),
-            "pre": came.shown.as_ref().map(|shown| shown[1][i]),
-            "post": came.shown.as_ref().map(|shown| shown[2][i]),
-            "looks": came.looks.of[i],
-            "probability": seen.map(|seen| json!({"unedited": seen[0][i], "pre": seen[1][i], "post": seen[2][i]})),
-            "found": found, "found_seed": seed,
-        });
-        if let Some(control) = &came.control {
-            line["control"] = json!(control[i]);
+        let shows = |side: usize| came.shown.as_ref().map(|shown| shown[side][case]);
+        Line {
+            case,
+            prompt: of.prompt.clone(),
+            seed: of.seed,
+            guidance: of.guidance,
+            unedited: shows(0),
+            pre: shows(1),
+            post: shows(2),
+            looks: came.looks.of[case],
+            probability: seen.map(|seen| {
+                let of = |side: usize| Some(f64::from(seen[side][case]));
+                Probabilities {
+                    unedited: of(0),
+                    pre: of(1),
+                    post: of(2),
+                }
+            }),
+            found,
+            found_seed,
+            control: came.control.as_ref().map(|control| control[case]),
         }
-        line
     };
     plan.cases.iter().enumerate().map(line).collect()
 }
 
 /// Prints a record's result, new or stored.
-pub(super) fn report(args: &AttackArgs, record: &Value) -> Result<(), Failure> {
-    let result = &record["result"];
+pub(super) fn report(args: &AttackArgs, run: &AttackRun) -> Result<(), Failure> {
+    let body = &run.body;
+    let Some(result) = &body.result else {
+        return Err(Failure::new("the attack has no result"));
+    };
+    let cases = body.lines.as_deref().unwrap_or_default();
     if args.print.json {
-        for line in record["lines"].as_array().into_iter().flatten() {
-            output::json(line)?;
+        for line in cases {
+            output::json(&json!(line))?;
         }
-        return output::json(result);
+        return output::json(&json!(result));
     }
-    let mut lines = vec![headline(record)];
-    let concept = result["concept"].as_str().unwrap_or_default();
-    if record["shown"].is_null() {
-        lines.push(format!(
+    let mut lines = vec![headline(body, result)];
+    let concept = &result.concept;
+    match body.shown {
+        Some(Some(_)) => {
+            lines.extend(rates(result));
+            lines.push(format!(
+                "  of {} pictures that ask for `{concept}`",
+                result.n
+            ));
+            lines.extend(beside(result));
+        }
+        _ => lines.push(format!(
             "  {} pictures; no judge knows `{concept}`: look at them",
-            result["n"]
-        ));
-    } else {
-        lines.extend(rates(result));
-        lines.push(format!(
-            "  of {} pictures that ask for `{concept}`",
-            result["n"]
-        ));
-        lines.extend(beside(result));
+            result.n
+        )),
     }
-    for (name, note) in record["notes"].as_object().into_iter().flatten() {
+    for (name, note) in body.notes.iter().flatten() {
         lines.extend(noted(name, note));
     }
-    lines.extend(words(record));
-    if let Some(found) = result["found"].as_str() {
-        lines.push(format!("found     {found}"));
-        let folder = Path::new(found).parent().unwrap_or(Path::new("."));
-        lines.push(format!("pictures  {}", folder.join(PICTURE).display()));
+    lines.extend(words(cases));
+    if let Some(found) = &result.found {
+        lines.push(format!("found     {}", found.display()));
+        let folder = found.parent().unwrap_or(Path::new("."));
+        lines.push(format!("pictures  {}", folder.join(SHEET).display()));
     }
     output::data(&lines.join("\n"))
 }
 
-fn percent(value: &Value) -> String {
-    value
-        .as_f64()
-        .map_or("-".into(), |f| format!("{:.0}%", 100.0 * f))
+fn percent(value: Option<f64>) -> String {
+    value.map_or("-".into(), |f| format!("{:.0}%", 100.0 * f))
+}
+
+fn bounds(interval: Option<[f64; 2]>) -> String {
+    let [low, high] = interval.map_or([None, None], |ends| ends.map(Some));
+    format!("[{}, {}]", percent(low), percent(high))
 }
 
 /// Which attack on what, and how long: or whose finding was tried.
-fn headline(record: &Value) -> String {
-    let result = &record["result"];
-    let (attack, edit) = (
-        result["attack"].as_str().unwrap_or_default(),
-        result["edit"].as_str().unwrap_or("the model itself"),
-    );
-    let seconds = result["seconds"].as_f64().unwrap_or(0.0);
-    let Some(file) = result["transfer"]["file"].as_str() else {
+fn headline(body: &record::AttackOutcome, result: &AttackResult) -> String {
+    let edit = result.edit.as_deref().unwrap_or("the model itself");
+    let seconds = result.seconds.unwrap_or(0.0);
+    let Some(from) = &result.transfer else {
+        let spent = body.spent.map_or("null".into(), |spent| spent.to_string());
         return format!(
-            "{attack} against {edit}: {} steps in {seconds:.0} s",
-            record["spent"]
+            "{} against {edit}: {spent} steps in {seconds:.0} s",
+            result.attack
         );
     };
-    let whose = result["transfer"]["attack"]
-        .as_str()
+    let file = from.file.display();
+    let whose = from
+        .attack
+        .as_ref()
         .map(|finder| format!(", which {finder} found"))
         .unwrap_or_default();
     format!("a transfer to {edit}, without a search: {file}{whose}; {seconds:.0} s")
 }
 
 /// The rates, one a line.
-fn rates(result: &Value) -> Vec<String> {
-    let interval = |of: &Value| {
-        format!(
-            "[{}, {}]",
-            percent(&of["interval"][0]),
-            percent(&of["interval"][1])
-        )
-    };
+fn rates(result: &AttackResult) -> Vec<String> {
     let rows = [
-        ("unedited", &result["unedited"], String::new()),
-        ("edited", &result["pre"], String::new()),
-        ("new under attack", &result["new"], String::new()),
-        ("together", &result["total"], interval(result)),
+        ("unedited", result.unedited, String::new()),
+        ("edited", result.pre, String::new()),
+        ("new under attack", result.new, String::new()),
+        ("together", result.total, bounds(result.interval)),
     ];
-    let line = |(label, value, beside): (&str, &Value, String)| {
+    let line = |(label, value, beside): (&str, Option<f64>, String)| {
         format!("  {label:18} {:>6}  {beside}", percent(value))
             .trim_end()
             .to_owned()
@@ -196,27 +237,24 @@ fn rates(result: &Value) -> Vec<String> {
 }
 
 /// What has to be known to read the rates.
-fn beside(result: &Value) -> Vec<String> {
+fn beside(result: &AttackResult) -> Vec<String> {
     let mut lines = Vec::new();
-    let hidden = &result["conditional"];
-    if hidden["n"].as_u64().is_some_and(|n| n > 0) {
+    if let Some(hidden) = result.conditional.filter(|hidden| hidden.n > 0) {
         lines.push(format!(
-            "  of the {} that the unedited model shows and the edit hides, {} came back: {} [{}, {}]",
-            hidden["n"],
-            hidden["hits"],
-            percent(&hidden["rate"]),
-            percent(&hidden["interval"][0]),
-            percent(&hidden["interval"][1]),
+            "  of the {} that the unedited model shows and the edit hides, {} came back: {} {}",
+            hidden.n,
+            hidden.hits,
+            percent(hidden.rate),
+            bounds(hidden.interval),
         ));
     }
-    let paired = &result["paired"];
-    if let Some(p) = paired["p"].as_f64() {
+    if let Some(paired) = &result.paired {
         lines.push(format!(
-            "  {} came, {} went with the attack (McNemar's exact test, p = {p:.2})",
-            paired["gained"], paired["lost"]
+            "  {} came, {} went with the attack (McNemar's exact test, p = {:.2})",
+            paired.gained, paired.lost, paired.p
         ));
     }
-    if let Some(most) = result["most_looks"].as_u64() {
+    if let Some(most) = result.most_looks {
         let chances = if most == 1 {
             "one picture".into()
         } else {
@@ -225,7 +263,7 @@ fn beside(result: &Value) -> Vec<String> {
         lines
             .push(format!("  {chances} of each case judged under attack; `random` with --set trials={most} has as many chances"));
     }
-    if result["searches"] == 1 && result["n"].as_u64().is_some_and(|n| n > 1) {
+    if result.searches == Some(1) && result.n > 1 {
         lines.push("  all cases share one search: its own chance is in no interval; repeat with other --seed".into());
     }
     lines
@@ -254,15 +292,14 @@ fn noted(name: &str, note: &Value) -> Vec<String> {
 }
 
 /// What was found, in words, as far as it is words: what came back first.
-fn words(record: &Value) -> Vec<String> {
-    let lines: Vec<Value> = record["lines"].as_array().cloned().unwrap_or_default();
-    let asked: Vec<(usize, &str)> = ordered(&lines)
+fn words(lines: &[Line]) -> Vec<String> {
+    let asked: Vec<(usize, &str)> = ordered(lines)
         .into_iter()
-        .filter_map(|i| Some((i, lines[i]["found"].as_str()?)))
+        .filter_map(|i| Some((i, lines[i].found.as_deref()?)))
         .collect();
     let other: Vec<(usize, &str)> = asked
         .into_iter()
-        .filter(|&(i, found)| lines[i]["prompt"] != found)
+        .filter(|&(i, found)| lines[i].prompt != found)
         .collect();
     let mut said: Vec<String> = other
         .iter()
@@ -270,11 +307,7 @@ fn words(record: &Value) -> Vec<String> {
         .map(|&(i, found)| format!("  case {i:<4} {:20} {found}", fate(&lines[i])))
         .collect();
     if other.len() > PRINTED {
-        said.push(format!(
-            "  and {} more in {}",
-            other.len() - PRINTED,
-            super::LINES
-        ));
+        said.push(format!("  and {} more in {LINES}", other.len() - PRINTED));
     }
     said
 }

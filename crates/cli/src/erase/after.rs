@@ -5,17 +5,19 @@ use std::{ops::ControlFlow, path::Path};
 use scumble_diffusion::Pipeline;
 use scumble_erase::{Edit, drift};
 use scumble_eval::Rates;
-use serde_json::{Value, json};
+use scumble_study::{
+    record::{BeforeAfter, EraseRun, PictureByPicture},
+    request::{EraseRequest, JudgingRequest},
+};
 
-use super::{GRID, plan::Plan};
+use super::plan::Plan;
 use crate::{
-    args::EraseArgs,
     failure::Failure,
     grid,
     judging::Judging,
     model::Model,
     progress::{self, Progress},
-    store::RunFolder,
+    store::{GRID, RunFolder},
 };
 
 /// Drift from which a model hardly draws anything but noise: edits that work stay below half of it.
@@ -32,23 +34,26 @@ pub(super) struct Wanted {
 impl Wanted {
     /// The miniature's drift takes a second; another model's pictures and drift take minutes to
     /// hours and have to be asked for.
-    pub(super) fn of(args: &EraseArgs, model: &Model, pipeline: &Pipeline, home: bool) -> Self {
-        let judge = home && !args.no_judge;
+    pub(super) fn of(
+        request: &EraseRequest,
+        model: &Model,
+        pipeline: &Pipeline,
+        home: bool,
+    ) -> Self {
+        let judge = home && request.judging != JudgingRequest::Never;
         // A schedule that is not known here has no timestep to drift at.
         let small = model.profile.is_small() && pipeline.schedule.usable().is_ok();
         Self {
             judge,
-            drift: args.drift || judge || small,
-            grid: args.grid || judge,
+            drift: request.drift || judge || small,
+            grid: request.grid || judge,
         }
     }
 
     /// With what a finished run has already: the judges' answers lie in the cache, so they are only
     /// read again.
-    pub(super) fn and_what_is_there(self, record: Option<&Value>) -> Self {
-        let judged = record.is_some_and(|record| {
-            record["finished"] == true && record["details"]["judged"] == true
-        });
+    pub(super) fn and_what_is_there(self, record: Option<&EraseRun>) -> Self {
+        let judged = record.is_some_and(|record| record.finished && was_judged(record));
         Self {
             judge: self.judge || judged,
             ..self
@@ -61,15 +66,20 @@ impl Wanted {
     }
 
     /// Whether a finished run has all of it.
-    pub(super) fn is_in(self, record: &Value, folder: &Path) -> bool {
+    pub(super) fn is_in(self, record: &EraseRun, folder: &Path) -> bool {
         // A record without a result is damaged, which is found where it is read.
-        if !record["result"].is_object() {
+        let Some(result) = &record.body.result else {
             return true;
-        }
-        (!self.judge || record["details"]["judged"] == true)
-            && (!self.drift || record["result"]["uncond_drift"].is_number())
+        };
+        (!self.judge || was_judged(record))
+            && (!self.drift || result.uncond_drift.is_some())
             && (!self.grid || folder.join(GRID).is_file())
     }
+}
+
+fn was_judged(record: &EraseRun) -> bool {
+    let details = record.body.details.as_ref();
+    details.is_some_and(|details| details.judged)
 }
 
 /// Rates of every concept, before and after; `None` for what no judge knows.
@@ -101,19 +111,17 @@ impl After {
         pipeline: &Pipeline,
         edit: &Edit,
         run: &RunFolder,
-        earlier: Option<&Value>,
+        earlier: Option<&EraseRun>,
         parts: usize,
         progress: &Progress,
     ) -> Result<Self, Failure> {
-        let earlier = |keys: [&str; 2]| {
-            earlier
-                .filter(|r| r["finished"] == true)
-                .map(|r| r[keys[0]][keys[1]].clone())
-        };
+        let earlier = earlier
+            .filter(|run| run.finished)
+            .and_then(|run| run.body.result.as_ref());
         let mut seen = Self {
             judged: false,
             rates: None,
-            drift: earlier(["result", "uncond_drift"]).and_then(|v| v.as_f64()),
+            drift: earlier.and_then(|result| result.uncond_drift),
         };
         if wanted.parts() == 0 {
             return Ok(seen);
@@ -157,13 +165,14 @@ impl After {
         plan: &Plan,
         model: &Model,
         edit: &Edit,
-    ) -> Result<Value, Failure> {
+    ) -> Result<BeforeAfter<Vec<Option<PictureByPicture>>>, Failure> {
         let names = plan.names();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let after = format!("{}/{}", model.hash, edit.content_hash());
-        Ok(
-            json!({ "before": crate::judging::shown(&names, &model.hash)?, "after": crate::judging::shown(&names, &after)? }),
-        )
+        Ok(BeforeAfter {
+            before: crate::judging::shown(&names, &model.hash)?,
+            after: crate::judging::shown(&names, &after)?,
+        })
     }
 
     /// What a person should know of an edit that broke the model.

@@ -4,45 +4,29 @@ use std::{ops::ControlFlow, time::Instant};
 
 use scumble_diffusion::Pipeline;
 use scumble_erase::{Edit, Event, Job};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use scumble_study::record::{self, Cost, EraseRun};
+use serde_json::json;
 
-use super::{EDIT, plan::Plan};
+use super::plan::Plan;
 use crate::{
     failure::Failure,
     memory,
     model::Model,
     progress::{self, Progress},
-    record,
-    store::{RECORD, RunFolder, RunStore},
+    store::{EDIT, RunFolder, RunStore},
 };
-
-/// What making an edit took, interrupted parts included.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
-pub(super) struct Cost {
-    pub(super) seconds: f64,
-    /// Sample-evaluations of the U-Net, a training sample counting 3; what was found in the cache
-    /// counts nothing.
-    pub(super) evaluations: u64,
-    /// The most bytes that the process held meanwhile, where the system says.
-    #[serde(default)]
-    pub(super) memory: Option<u64>,
-}
 
 /// The edit of a run that was interrupted after it, with what it cost.
 ///
 /// # Errors
-/// If the edit or the record of its cost is damaged.
+/// If the edit is damaged.
 pub(super) fn earlier_edit(
     run: &RunFolder,
-    record: Option<&Value>,
+    record: Option<&EraseRun>,
 ) -> Result<Option<(Edit, Cost)>, Failure> {
     let path = run.path.join(EDIT);
-    match record.filter(|record| !record["cost"].is_null()) {
-        Some(record) if path.is_file() => Ok(Some((
-            Edit::open(&path)?,
-            record::field(record, &run.path.join(RECORD), "cost")?,
-        ))),
+    match record.and_then(|record| record.body.cost) {
+        Some(cost) if path.is_file() => Ok(Some((Edit::open(&path)?, cost))),
         _ => Ok(None),
     }
 }
@@ -57,16 +41,12 @@ pub(super) fn edit(
     model: &Model,
     pipeline: &Pipeline,
     run: &RunFolder,
-    record: &mut Value,
+    record: &mut EraseRun,
     progress: &Progress,
 ) -> Result<(Edit, Cost), Failure> {
     let store = RunStore::new(&run.path);
-    let bill = run.path.join("state").join("cost.json");
-    let before: Cost = match record::read(&bill)? {
-        Some(kept) => serde_json::from_value(kept)
-            .map_err(|e| Failure::new(format!("{}: {e}", bill.display())))?,
-        None => Cost::default(),
-    };
+    let bill = run.state().join("cost.json");
+    let before: Cost = record::state(&bill)?.unwrap_or_default();
     memory::forget_peak();
     let (began, asked) = (Instant::now(), pipeline.unet.weights.evaluations().so_far());
     // The folder becomes this plan's once the method has accepted its options and begins to work.
@@ -79,9 +59,7 @@ pub(super) fn edit(
         match event {
             Event::Note(text) => {
                 progress.note(text);
-                if let Some(notes) = record["notes"].as_array_mut() {
-                    notes.push(text.into());
-                }
+                record.body.notes.push(text.to_owned());
             }
             Event::Detail(text) => progress.detail(text),
             Event::Stage { name, total, done } => {

@@ -9,7 +9,10 @@ mod print;
 use std::path::Path;
 
 use scumble_diffusion::Pipeline;
-use serde_json::{Value, json};
+use scumble_study::{
+    record::{self, Details, EraseOutcome, EraseResult, EraseRun},
+    request::{EraseRequest, JudgingRequest},
+};
 
 use self::{
     after::{After, Wanted},
@@ -21,19 +24,13 @@ use crate::{
     model::Model,
     output,
     progress::{self, Progress},
-    record,
-    store::{Found, RECORD, RunFolder},
+    store::{EDIT, Found, RECORD, RunFolder},
 };
-
-/// The file of a run that holds its edit.
-pub(crate) const EDIT: &str = "edit.safetensors";
-/// The picture of both sides.
-const GRID: &str = "before-after.png";
 
 pub(crate) fn run(args: &EraseArgs) -> Result<Outcome, Failure> {
     progress::listen_for_interrupts()?;
     let progress = Progress::new(args.print.quiet).telling(args.verbose);
-    let finished = perform(args, &progress);
+    let finished = EraseRequest::try_from(args).and_then(|request| perform(&request, &progress));
     progress.finish();
     let (result, details) = finished?;
     print::report(args, &result, &details)?;
@@ -43,49 +40,55 @@ pub(crate) fn run(args: &EraseArgs) -> Result<Outcome, Failure> {
 /// Erases, or finds that it has been done; the result and its details.
 ///
 /// # Errors
-/// If the arguments do not fit together, or the method fails.
-pub(crate) fn perform(args: &EraseArgs, progress: &Progress) -> Result<(Value, Value), Failure> {
-    let quiet = args.print.quiet;
-    let method = plan::method(args)?;
-    let model = Model::open(&args.model, None, quiet)?;
-    method.works_on(model.family().id)?;
+/// If the request's parts do not fit together, or the method fails.
+pub(crate) fn perform(
+    request: &EraseRequest,
+    progress: &Progress,
+) -> Result<(EraseResult, Details), Failure> {
+    let model = Model::open(&request.model, None, progress.is_quiet())?;
+    request.method.works_on(model.family().id)?;
     // Prompts are worded, and pictures judged, in the miniature's world: only there are the judges
     // at home.
-    let world = model.world(args.judge)?;
-    let (plan, notes) = Plan::new(args, method, &model, world.as_ref())?;
+    let world = model.world(request.judging == JudgingRequest::Always)?;
+    let (plan, notes) = Plan::new(request, &model, world.as_ref())?;
     for note in &notes {
         progress.note(&format!("note: {note}"));
     }
     let pipeline = model.pipeline()?;
     let plan = plan.fitting(&pipeline)?;
-    let wanted = Wanted::of(args, &model, &pipeline, world.is_some());
+    let wanted = Wanted::of(request, &model, &pipeline, world.is_some());
 
-    let folder = args
+    let folder = request
         .output
-        .output_dir
+        .folder
         .clone()
         .unwrap_or_else(|| plan.default_folder());
-    let path = folder.join(RECORD);
-    match RunFolder::open_unless(&folder, &plan.hash(), args.output.overwrite, &|record| {
-        wanted.is_in(record, &folder)
-    })? {
-        Found::Finished(record) => {
-            if !quiet {
+    match RunFolder::open_unless(
+        &folder,
+        &plan.hash(),
+        request.output.overwrite,
+        &|run: &EraseRun| wanted.is_in(run, &folder),
+    )? {
+        Found::Finished(run) => {
+            if !progress.is_quiet() {
                 output::note(&format!(
                     "{} is finished; here is its result",
                     folder.display()
                 ));
             }
-            let _: serde_json::Map<String, Value> = record::field(&record, &path, "result")?;
-            let _: String = record::field(&record, &path, "result.edit")?;
-            Ok((record["result"].clone(), record["details"].clone()))
+            let missing = |name: &str| record::missing(&folder.join(RECORD), name);
+            let result = run.body.result.ok_or_else(|| missing("result"))?;
+            if result.edit.as_os_str().is_empty() {
+                return Err(missing("result.edit"));
+            }
+            Ok((result, run.body.details.unwrap_or_default()))
         }
         Found::ToDo(run) => {
             progress.note(&format!(
                 "erasing {} from {} with {}",
                 plan.names().join(", "),
                 model.checkpoint.name,
-                method.id
+                request.method.id
             ));
             carry_out(&plan, wanted, &model, &pipeline, &run, notes, progress)
         }
@@ -101,15 +104,29 @@ fn carry_out(
     run: &RunFolder,
     notes: Vec<String>,
     progress: &Progress,
-) -> Result<(Value, Value), Failure> {
-    let mut record = json!({
-        "plan_hash": plan.hash(), "plan": plan.value(), "finished": false,
-        "scumble": env!("CARGO_PKG_VERSION"), "model": model.checkpoint.name,
-        "notes": model.checkpoint.notes.iter().chain(&notes).collect::<Vec<_>>(),
-        "device": model.device_name, "profile": model.profile.id, "threads": rayon::current_num_threads(),
-    });
+) -> Result<(EraseResult, Details), Failure> {
+    let mut record = EraseRun {
+        plan_hash: Some(plan.hash()),
+        plan: plan.stored(),
+        finished: false,
+        scumble: env!("CARGO_PKG_VERSION").into(),
+        body: EraseOutcome {
+            model: model.checkpoint.name.clone(),
+            notes: model
+                .checkpoint
+                .notes
+                .iter()
+                .cloned()
+                .chain(notes)
+                .collect(),
+            device: model.device_name.clone(),
+            profile: Some(model.profile.id.into()),
+            threads: rayon::current_num_threads(),
+            ..EraseOutcome::default()
+        },
+    };
     let edit_path = run.path.join(EDIT);
-    let earlier = record::read(&run.path.join(RECORD))?;
+    let earlier = EraseRun::read(&run.path.join(RECORD))?;
     let wanted = wanted.and_what_is_there(earlier.as_ref());
     let parts = 1 + wanted.parts();
     let (edit, cost) = match make::earlier_edit(run, earlier.as_ref())? {
@@ -118,7 +135,7 @@ fn carry_out(
             progress.part(1, parts);
             let (edit, cost) = make::edit(plan, model, pipeline, run, &mut record, progress)?;
             edit.save(&edit_path)?;
-            record["cost"] = json!(cost);
+            record.body.cost = Some(cost);
             run.record(&record)?;
             run.forget_state()?;
             (edit, cost)
@@ -151,21 +168,19 @@ fn carry_out(
     })?;
     if let Some(warning) = seen.warning(&edit) {
         progress.note(&format!("warning: {warning}"));
-        if let Some(list) = record["notes"].as_array_mut() {
-            list.push(warning.into());
-        }
+        record.body.notes.push(warning);
     }
 
     let result = print::result(plan, &edit_path, cost, &seen);
     let mut details = print::details(plan, &edit, &edit_path, &seen);
     if seen.judged {
-        details["shown"] = seen.picture_by_picture(plan, model, &edit)?;
+        details.shown = Some(seen.picture_by_picture(plan, model, &edit)?);
     }
-    record["finished"] = json!(true);
-    record["cost"] = json!(cost);
-    record["options"] = edit.about.options.clone();
-    record["result"] = result.clone();
-    record["details"] = details.clone();
+    record.finished = true;
+    record.body.cost = Some(cost);
+    record.body.options = Some(edit.about.options.clone());
+    record.body.result = Some(result.clone());
+    record.body.details = Some(details.clone());
     run.record(&record)?;
     Ok((result, details))
 }

@@ -1,25 +1,21 @@
-//! What is to be done, from what the user typed.
+//! What is to be done, from what is wanted.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use scumble_diffusion::Pipeline;
 use scumble_erase::{
     Captions, Concept, Variant, Wording, World,
     methods::{self, Method},
 };
-use serde_json::{Map, Value, json};
-
-use crate::{
-    args::EraseArgs,
-    failure::Failure,
-    leco::PromptFile,
-    masks::Masks,
-    model::Model,
-    options, output,
+use scumble_study::{
     photos::Photos,
     prompts,
-    words::{self, Unknown},
+    record::{ErasePlan, UserFiles},
+    request::{EraseRequest, Unknown, WordingRequest},
 };
+use serde_json::{Map, Value, json};
+
+use crate::{failure::Failure, leco::PromptFile, masks::Masks, model::Model, output, words};
 
 /// Everything that decides the result.
 pub(super) struct Plan {
@@ -41,36 +37,20 @@ pub(super) struct Plan {
     folds: bool,
 }
 
-/// The method that the arguments name.
-///
-/// # Errors
-/// If there is none of that name, or several are named.
-pub(super) fn method(args: &EraseArgs) -> Result<&'static Method, Failure> {
-    if let Some((first, _)) = args.method.split_once([',', ';']) {
-        let concept = args.concepts.first().map_or("church", String::as_str);
-        return Err(Failure::new(format!("--method {}: `erase` takes one method", args.method)).with_hint(format!(
-            "`scumble evaluate --concept \"{concept}\" --method {}` erases with several and compares them; here, --method {}",
-            args.method.replace(';', ","),
-            first.trim()
-        )));
-    }
-    Ok(methods::named(&args.method)?)
-}
-
 impl Plan {
-    /// The plan of some arguments, and what is to be said about them.
+    /// The plan of a request, and what is to be said about it.
     ///
     /// # Errors
-    /// If they do not fit together, or the model's world does not know a concept.
+    /// If its parts do not fit together, or the model's world does not know a concept.
     pub(super) fn new(
-        args: &EraseArgs,
-        method: &'static Method,
+        request: &EraseRequest,
         model: &Model,
         world: Option<&World>,
     ) -> Result<(Self, Vec<String>), Failure> {
         let mut notes = Vec::new();
-        let file = PromptFile::of(args, method.id)?;
-        let mut names = concept_names(args, world);
+        let method = request.method;
+        let file = PromptFile::of(request)?;
+        let mut names = concept_names(&request.concepts, world);
         match &file {
             Some(file) if names.is_empty() => {
                 names = file.names(world);
@@ -80,14 +60,14 @@ impl Plan {
                 return Err(Failure::new("no concept to erase")
                     .with_hint("name one, such as `scumble erase church`"));
             }
-            _ if args.template.is_none() => {
-                notes.extend(words::check("", &names, world, args.unknown)?);
+            _ if request.wording.template.is_none() => {
+                notes.extend(words::check("", &names, world, request.unknown)?);
             }
             _ => {}
         }
         let concepts = match &file {
             Some(file) => file.concepts(&names, world),
-            None => worded(args, &names, world, &mut notes)?,
+            None => worded(&request.wording, &names, world, &mut notes)?,
         };
         if concepts.len() > 1 && !method.several {
             return Err(Failure::new(format!(
@@ -96,27 +76,27 @@ impl Plan {
                 concepts.len()
             )));
         }
-        let preserve = Concept::apart(&concepts, preserved(args, method, world, &mut notes)?)?;
-        let photos = args.pictures.as_deref().map(Photos::read).transpose()?;
-        let masks = args.masks.as_deref().zip(photos.as_ref());
+        let preserve = Concept::apart(&concepts, preserved(request, world, &mut notes)?)?;
+        let photos = request.pictures.as_deref().map(Photos::read).transpose()?;
+        let masks = request.masks.as_deref().zip(photos.as_ref());
         let masks = masks
             .map(|(folder, photos)| Masks::read(folder, photos))
             .transpose()?;
-        let mut options = chosen(args)?;
+        let mut options = request.options.clone();
         if let Some(file) = &file {
             options.insert("entries".into(), json!(file.entries));
         }
         let plan = Self {
             concepts,
             preserve,
-            captions: captions(args, &names, world, &mut notes)?,
+            captions: captions(request.captions.as_deref(), &names, world, &mut notes)?,
             photos,
             masks,
             prompts: file,
             method,
-            variant: args.variant.parse()?,
+            variant: request.variant,
             options,
-            seed: args.seed,
+            seed: request.seed,
             home: world.is_some(),
             model_hash: model.hash.clone(),
             folds: false,
@@ -149,24 +129,32 @@ impl Plan {
     }
 
     /// What is stored of it. Not in it: what is looked at afterwards, which changes no edit.
-    pub(super) fn value(&self) -> Value {
-        let mut value = json!({
-            "command": "erase", "model": self.model_hash, "method": self.method.id, "variant": self.variant,
-            "concepts": self.concepts, "preserve": self.preserve, "captions": self.captions.about(),
-            "pictures": self.photos.as_ref().map(|photos| json!({ "n": photos.len(), "hash": photos.hash })),
-            "options": self.options, "seed": self.seed,
-        });
-        // Only if there are some: plans of earlier versions keep their hash.
-        if let Some(masks) = &self.masks {
-            value["masks"] = json!({ "n": masks.len(), "hash": masks.hash });
+    pub(super) fn stored(&self) -> ErasePlan {
+        ErasePlan {
+            command: "erase".into(),
+            model: self.model_hash.clone(),
+            method: self.method.id.into(),
+            variant: self.variant,
+            concepts: self.concepts.clone(),
+            preserve: self.preserve.clone(),
+            captions: self.captions.about(),
+            pictures: self.photos.as_ref().map(|photos| UserFiles {
+                n: photos.count(),
+                hash: photos.hash.clone(),
+            }),
+            options: self.options.clone(),
+            seed: self.seed,
+            masks: self.masks.as_ref().map(|masks| UserFiles {
+                n: masks.len(),
+                hash: masks.hash.clone(),
+            }),
         }
-        value
     }
 
     /// The first 16 hexadecimal digits of its blake3 hash, in which capitals count only where the
     /// model tells them apart.
     pub(super) fn hash(&self) -> String {
-        let mut value = self.value();
+        let mut value = json!(self.stored());
         if self.folds {
             for key in ["concepts", "preserve"] {
                 value[key] = value[key].to_string().to_lowercase().into();
@@ -189,16 +177,11 @@ impl Plan {
     }
 }
 
-/// The concepts of all arguments, each once and as the world calls it.
-fn concept_names(args: &EraseArgs, world: Option<&World>) -> Vec<String> {
+/// The concepts, each once and as the world calls it.
+fn concept_names(typed: &[String], world: Option<&World>) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    for name in args
-        .concepts
-        .iter()
-        .chain(&args.erase)
-        .flat_map(|text| options::listed(text))
-    {
-        let name = words::canonical(&name, world);
+    for name in typed {
+        let name = words::canonical(name, world);
         if !names.iter().any(|n| n.eq_ignore_ascii_case(&name)) {
             names.push(name);
         }
@@ -208,18 +191,13 @@ fn concept_names(args: &EraseArgs, world: Option<&World>) -> Vec<String> {
 
 /// The concepts with their prompts: one anchor for all of them, or one for each.
 fn worded(
-    args: &EraseArgs,
+    wording: &WordingRequest,
     names: &[String],
     world: Option<&World>,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Concept>, Failure> {
-    let anchors = match args.anchor.as_deref() {
-        // The empty prompt is an anchor too.
-        Some(text) if text.trim().is_empty() => vec![String::new()],
-        Some(text) => options::listed(text),
-        None => vec![],
-    };
-    if args.anchor.is_some() && ![1, names.len()].contains(&anchors.len()) {
+    let anchors = wording.anchors.as_deref().unwrap_or_default();
+    if wording.anchors.is_some() && ![1, names.len()].contains(&anchors.len()) {
         return Err(Failure::new(format!(
             "--anchor: {} anchors for {} concepts",
             anchors.len(),
@@ -229,19 +207,15 @@ fn worded(
             "`;` separates anchors: give one for all concepts, or one for each in their order",
         ));
     }
-    if args.template.is_none() {
-        notes.extend(words::unknown_anchors(&anchors, world));
+    if wording.template.is_none() {
+        notes.extend(words::unknown_anchors(anchors, world));
     }
     let concept = |(i, name): (usize, &String)| {
         let wording = Wording {
-            template: args.template.clone(),
-            objects: args
-                .objects
-                .iter()
-                .flat_map(|o| options::listed(o))
-                .collect(),
+            template: wording.template.clone(),
+            objects: wording.objects.clone(),
             anchor: anchors.get(i).or_else(|| anchors.first()).cloned(),
-            from: args.from.clone(),
+            from: wording.from.clone(),
         };
         Concept::new(name, &wording, world)
     };
@@ -254,11 +228,11 @@ fn worded(
 
 /// What the user wants kept, worded like what is erased.
 fn preserved(
-    args: &EraseArgs,
-    method: &Method,
+    request: &EraseRequest,
     world: Option<&World>,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Concept>, Failure> {
+    let method = request.method;
     let able = |can: fn(&Method) -> bool| {
         methods::ALL
             .iter()
@@ -268,8 +242,8 @@ fn preserved(
             .join(", ")
     };
     for (flag, given) in [
-        ("--preserve", !args.preserve.is_empty()),
-        ("--captions", args.captions.is_some()),
+        ("--preserve", !request.preserve.is_empty()),
+        ("--captions", request.captions.is_some()),
     ] {
         if given && !method.preserves {
             return Err(
@@ -278,26 +252,22 @@ fn preserved(
             );
         }
     }
-    if args.pictures.is_some() && !method.pictures {
+    if request.pictures.is_some() && !method.pictures {
         return Err(Failure::new(format!(
             "--pictures: `{}` does not learn from pictures",
             method.id
         ))
         .with_hint(format!("methods that do: {}", able(|m| m.pictures))));
     }
-    if args.masks.is_some() && !methods::MASKED.contains(&method.id) {
+    if request.masks.is_some() && !methods::MASKED.contains(&method.id) {
         return Err(Failure::new(format!(
             "--masks: `{}` does not ask where pictures show the concept",
             method.id
         ))
         .with_hint(format!("methods that do: {}", methods::MASKED.join(", "))));
     }
-    let names: Vec<String> = args
-        .preserve
-        .iter()
-        .flat_map(|p| options::listed(p))
-        .collect();
-    notes.extend(words::check("--preserve", &names, world, args.unknown)?);
+    let names = &request.preserve;
+    notes.extend(words::check("--preserve", names, world, request.unknown)?);
     Ok(names
         .iter()
         .map(|name| Concept::new(name, &Wording::default(), world))
@@ -309,12 +279,12 @@ const CAPTIONS: usize = 1000;
 
 /// What the model should go on drawing.
 fn captions(
-    args: &EraseArgs,
+    file: Option<&Path>,
     names: &[String],
     world: Option<&World>,
     notes: &mut Vec<String>,
 ) -> Result<Captions, Failure> {
-    Ok(match (&args.captions, world) {
+    Ok(match (file, world) {
         (Some(path), _) => {
             let lines: Vec<String> = prompts::read(path, 0, notes)?
                 .into_iter()
@@ -337,40 +307,4 @@ fn captions(
         (None, Some(world)) => Captions::of_world(world, names),
         (None, None) => Captions::of_nouns(names, CAPTIONS),
     })
-}
-
-/// The method's options: flags first, then `--set`, which reaches every one.
-fn chosen(args: &EraseArgs) -> Result<Map<String, Value>, Failure> {
-    let mut chosen = Map::new();
-    let mut put = |key: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            chosen.insert(key.into(), value);
-        }
-    };
-    put("train_method", args.train_method.clone().map(Value::from));
-    put("iterations", args.iterations.map(Value::from));
-    put("lr", args.lr.map(Value::from));
-    put(
-        "eta",
-        args.eta
-            .or(args.negative_guidance.map(|g| g - 1.0))
-            .map(Value::from),
-    );
-    put("start_guidance", args.start_guidance.map(Value::from));
-    put("batch", args.batch.map(Value::from));
-    for (flag, value) in [
-        ("lr", args.lr),
-        ("eta", args.eta),
-        ("negative-guidance", args.negative_guidance),
-    ] {
-        if value.is_some_and(|v| !v.is_finite()) {
-            return Err(Failure::new(format!("--{flag}: expected a finite number")));
-        }
-    }
-    chosen.extend(options::of_set(&args.set)?);
-    if let Some(name) = chosen.get("train_method").and_then(Value::as_str) {
-        let name = scumble_erase::Trainable::named(name)?.name;
-        chosen.insert("train_method".into(), name.into());
-    }
-    Ok(chosen)
 }

@@ -4,44 +4,60 @@ use std::path::Path;
 
 use scumble_erase::{Change, Edit};
 use scumble_eval::{Rate, Rates};
-use serde_json::{Value, json};
+use scumble_study::record::{
+    BeforeAfter, Cost, Details, EraseResult, OneConcept, PictureCounts, Sides,
+};
+use serde_json::json;
 
-use super::{EDIT, GRID, after::After, make::Cost, plan::Plan};
-use crate::{args::EraseArgs, failure::Failure, judging::pooled, output};
+use super::{after::After, plan::Plan};
+use crate::{
+    args::EraseArgs,
+    failure::Failure,
+    judging::pooled,
+    output,
+    store::{EDIT, GRID},
+};
 
 /// The one object that `--json` prints.
-pub(super) fn result(plan: &Plan, edit: &Path, cost: Cost, seen: &After) -> Value {
+pub(super) fn result(plan: &Plan, edit: &Path, cost: Cost, seen: &After) -> EraseResult {
     let rates = seen.rates.as_ref();
-    let fractions =
-        |r: &Rates| json!({ "target": fraction(r.target), "others": fraction(r.others) });
     let names = plan.names();
     let known = |side: &[Option<Rates>]| -> Option<Rates> {
         let known: Vec<Rates> = side.iter().flatten().copied().collect();
         (!known.is_empty()).then(|| pooled(&known))
     };
     let (before, after) = rates.map_or((None, None), |(b, a)| (known(b), known(a)));
-    let mut result = json!({
-        "method": plan.method.id,
-        "concept": names.join("; "),
-        "edit": edit,
-        "seconds": cost.seconds,
-        "before": before.as_ref().map(fractions),
-        "after": after.as_ref().map(fractions),
-        "n": before.map(|_| crate::judging::distinct(&names.iter().map(String::as_str).collect::<Vec<_>>())),
-        "uncond_drift": seen.drift,
-        "evaluations": cost.evaluations,
-        "memory": cost.memory,
-    });
+    let mut result = EraseResult {
+        method: plan.method.id.into(),
+        concept: names.join("; "),
+        edit: edit.to_owned(),
+        seconds: cost.seconds,
+        before: before.as_ref().map(fractions),
+        after: after.as_ref().map(fractions),
+        n: before.map(|_| {
+            crate::judging::distinct(&names.iter().map(String::as_str).collect::<Vec<_>>())
+        }),
+        uncond_drift: seen.drift,
+        evaluations: cost.evaluations,
+        memory: cost.memory,
+        concepts: None,
+    };
     if let (true, Some((b, a))) = (names.len() > 1, rates) {
-        let list = names.iter().zip(b.iter().zip(a)).map(|(name, (b, a))| {
-            json!({
-                "concept": name, "before": b.as_ref().map(fractions), "after": a.as_ref().map(fractions),
-                "n": b.map(|r| json!({ "target": r.target.n, "others": r.others.n })),
-            })
-        });
-        result["concepts"] = list.collect();
+        let list = names
+            .iter()
+            .zip(b.iter().zip(a))
+            .map(|(name, (b, a))| OneConcept {
+                concept: name.clone(),
+                before: b.as_ref().map(fractions),
+                after: a.as_ref().map(fractions),
+                n: b.map(|r| PictureCounts {
+                    target: r.target.n,
+                    others: r.others.n,
+                }),
+            });
+        result.concepts = Some(list.collect());
         // Several concepts: the mean over concepts rather than over pictures.
-        for (key, side) in [("before", b), ("after", a)] {
+        for (place, side) in [(&mut result.before, b), (&mut result.after, a)] {
             let known: Vec<&Rates> = side.iter().flatten().collect();
             if !known.is_empty() {
                 let mean = |pick: &dyn Fn(&Rates) -> Rate| {
@@ -53,34 +69,28 @@ pub(super) fn result(plan: &Plan, edit: &Path, cost: Cost, seen: &After) -> Valu
                         .sum::<f64>()
                         / known.iter().filter(|r| pick(r).n > 0).count().max(1) as f64
                 };
-                result[key] =
-                    json!({ "target": mean(&|r| r.target), "others": mean(&|r| r.others) });
+                *place = Some(Sides {
+                    target: Some(mean(&|r| r.target)),
+                    others: Some(mean(&|r| r.others)),
+                });
             }
         }
     }
     result
 }
 
-fn fraction(rate: Rate) -> Value {
-    if rate.n == 0 {
-        Value::Null
-    } else {
-        json!(rate.fraction())
+fn fractions(rates: &Rates) -> Sides {
+    let of = |rate: Rate| (rate.n > 0).then(|| rate.fraction());
+    Sides {
+        target: of(rates.target),
+        others: of(rates.others),
     }
 }
 
 /// What the text output says beside the result.
-pub(super) fn details(plan: &Plan, edit: &Edit, path: &Path, seen: &After) -> Value {
+pub(super) fn details(plan: &Plan, edit: &Edit, path: &Path, seen: &After) -> Details {
     let rates = seen.rates.as_ref();
-    let objects = rates.map(|(b, a)| {
-        let of = |side: &[Option<Rates>]| {
-            side.iter()
-                .flatten()
-                .find_map(|r| r.target_objects)
-                .map(|r| json!(r))
-        };
-        json!({ "before": of(b), "after": of(a) })
-    });
+    let objects = |side: &[Option<Rates>]| side.iter().flatten().find_map(|r| r.target_objects);
     let numbers: usize = edit
         .changes
         .values()
@@ -89,35 +99,49 @@ pub(super) fn details(plan: &Plan, edit: &Edit, path: &Path, seen: &After) -> Va
             Change::LowRank(low) => low.down.len() + low.up.len(),
         })
         .sum();
-    let guard = edit.about.guard.as_ref().map(crate::guards::describe);
-    json!({
-        "guard": guard, "tensors": edit.changes.len(), "numbers": numbers,
-        "prompt": plan.concepts.first().and_then(|c| c.prompts.first()).map(|p| p.asks()), "target_objects": objects,
-        "grid": path.with_file_name(GRID).exists().then(|| path.with_file_name(GRID)), "options": edit.about.options, "judged": seen.judged,
-        "rates": rates.map(|(b, a)| json!({ "before": b, "after": a })),
-    })
+    let grid = path.with_file_name(GRID);
+    let first = plan.concepts.first().and_then(|c| c.prompts.first());
+    Details {
+        guard: edit.about.guard.as_ref().map(crate::guards::describe),
+        tensors: edit.changes.len(),
+        numbers,
+        prompt: first.map(|p| p.asks().to_owned()),
+        target_objects: rates.map(|(b, a)| BeforeAfter {
+            before: objects(b),
+            after: objects(a),
+        }),
+        grid: grid.exists().then_some(grid),
+        options: edit.about.options.clone(),
+        judged: seen.judged,
+        rates: rates.map(|(b, a)| BeforeAfter {
+            before: b.clone(),
+            after: a.clone(),
+        }),
+        shown: None,
+    }
 }
 
 /// Prints a result, new or stored: data on stdout, and what to do next on stderr.
-pub(super) fn report(args: &EraseArgs, result: &Value, details: &Value) -> Result<(), Failure> {
+pub(super) fn report(
+    args: &EraseArgs,
+    result: &EraseResult,
+    details: &Details,
+) -> Result<(), Failure> {
     if args.print.json {
-        return output::json(result);
+        return output::json(&json!(result));
     }
     let mut lines = vec![headline(result, details), sentence(result, details)];
     lines.extend(table(result, details));
-    if let Some(drift) = result["uncond_drift"].as_f64() {
+    if let Some(drift) = result.uncond_drift.filter(|drift| drift.is_finite()) {
         let label = "unconditional drift";
         lines.push(format!(
             "  {label:22} {:>17.2}%   how far it moved where nobody asked for anything",
             100.0 * drift
         ));
     }
-    lines.push(format!(
-        "edit      {}",
-        result["edit"].as_str().unwrap_or_default()
-    ));
-    if let Some(grid) = details["grid"].as_str() {
-        lines.push(format!("pictures  {grid}"));
+    lines.push(format!("edit      {}", result.edit.display()));
+    if let Some(grid) = &details.grid {
+        lines.push(format!("pictures  {}", grid.display()));
     }
     output::data(&lines.join("\n"))?;
     if !args.print.quiet {
@@ -128,16 +152,16 @@ pub(super) fn report(args: &EraseArgs, result: &Value, details: &Value) -> Resul
     Ok(())
 }
 
-fn headline(result: &Value, details: &Value) -> String {
-    let concept = result["concept"].as_str().unwrap_or_default();
-    match details["guard"].as_str() {
+fn headline(result: &EraseResult, details: &Details) -> String {
+    let concept = &result.concept;
+    match &details.guard {
         Some(guard) => format!("{concept}: guarded by {guard}"),
         None => format!(
             "{concept}: {} tensors, {} numbers changed in {:.0} s with {}",
-            details["tensors"],
-            counted(details["numbers"].as_f64().unwrap_or(0.0)),
-            result["seconds"].as_f64().unwrap_or(0.0),
-            result["method"].as_str().unwrap_or_default(),
+            details.tensors,
+            counted(details.numbers as f64),
+            result.seconds,
+            result.method,
         ),
     }
 }
@@ -152,10 +176,10 @@ fn counted(n: f64) -> String {
 }
 
 /// The result in words.
-fn sentence(result: &Value, details: &Value) -> String {
-    let concept = result["concept"].as_str().unwrap_or_default();
-    if result["before"].is_null() {
-        return match details["judged"] == true {
+fn sentence(result: &EraseResult, details: &Details) -> String {
+    let concept = &result.concept;
+    let Some(before) = result.before else {
+        return match details.judged {
             true => {
                 "  before and after: no judge knows this concept; look at the pictures".to_owned()
             }
@@ -164,71 +188,75 @@ fn sentence(result: &Value, details: &Value) -> String {
                     .to_owned()
             }
         };
-    }
+    };
+    let after = result.after.unwrap_or_default();
     format!(
         "  Asked for {concept}, it now shows that in {} of the pictures ({} before); other things are right in {} ({} before).",
-        percent(&result["after"]["target"]),
-        percent(&result["before"]["target"]),
-        percent(&result["after"]["others"]),
-        percent(&result["before"]["others"])
+        percent(after.target),
+        percent(before.target),
+        percent(after.others),
+        percent(before.others)
     )
 }
 
-fn percent(value: &Value) -> String {
-    value
-        .as_f64()
-        .map_or("-".into(), |fraction| format!("{:.0}%", 100.0 * fraction))
+fn percent(value: Option<f64>) -> String {
+    value.map_or("-".into(), |fraction| format!("{:.0}%", 100.0 * fraction))
 }
 
 /// The rates, before and after.
-fn table(result: &Value, details: &Value) -> Vec<String> {
-    if result["before"].is_null() {
+fn table(result: &EraseResult, details: &Details) -> Vec<String> {
+    let Some(before) = result.before else {
         return Vec::new();
-    }
+    };
+    let (after, n) = (
+        result.after.unwrap_or_default(),
+        result.n.unwrap_or_default(),
+    );
     let mut lines = vec![format!("  {:22} {:>8} {:>8}", "", "before", "after")];
     let rows = [
-        ("shows the concept", "target"),
-        ("others still right", "others"),
+        ("shows the concept", before.target, after.target, n.target),
+        ("others still right", before.others, after.others, n.others),
     ];
-    for (label, key) in rows {
-        let n = result["n"][key].as_u64().unwrap_or(0);
+    for (label, before, after, n) in rows {
         lines.push(format!(
             "  {label:22} {:>8} {:>8}   of {n} pictures",
-            percent(&result["before"][key]),
-            percent(&result["after"][key])
+            percent(before),
+            percent(after)
         ));
     }
-    for side in result["concepts"].as_array().into_iter().flatten() {
+    for side in result.concepts.iter().flatten() {
+        let (before, after) = (
+            side.before.unwrap_or_default(),
+            side.after.unwrap_or_default(),
+        );
         lines.push(format!(
             "    {:20} {:>8} {:>8}   others {} {}",
-            side["concept"].as_str().unwrap_or_default(),
-            percent(&side["before"]["target"]),
-            percent(&side["after"]["target"]),
-            percent(&side["before"]["others"]),
-            percent(&side["after"]["others"]),
+            side.concept,
+            percent(before.target),
+            percent(after.target),
+            percent(before.others),
+            percent(after.others),
         ));
     }
-    if let (Some(b), Some(a)) = (
-        rate(&details["target_objects"]["before"]),
-        rate(&details["target_objects"]["after"]),
-    ) {
+    let objects = details.target_objects.as_ref();
+    if let Some((before, after)) = objects.and_then(|of| of.before.zip(of.after)) {
         lines.push(format!(
             "  {:22} {:>8} {:>8}   in prompts that name the style",
             "objects still right",
-            percent(&b),
-            percent(&a)
+            percent(Some(before.hits as f64 / before.n as f64)),
+            percent(Some(after.hits as f64 / after.n as f64))
         ));
     }
     lines
 }
 
 /// What a person may want to do now.
-fn next(args: &EraseArgs, result: &Value, details: &Value) -> Vec<String> {
-    let edit = result["edit"].as_str().unwrap_or_default();
+fn next(args: &EraseArgs, result: &EraseResult, details: &Details) -> Vec<String> {
+    let edit = result.edit.display().to_string();
     // The folder stands for the edit in it.
     let folder = edit
         .strip_suffix(EDIT)
-        .map_or(edit, |folder| folder.trim_end_matches('/'));
+        .map_or(edit.as_str(), |folder| folder.trim_end_matches('/'));
     let quoted = |text: &str| {
         if text.contains([' ', ';', '\'']) {
             format!("\"{text}\"")
@@ -246,10 +274,10 @@ fn next(args: &EraseArgs, result: &Value, details: &Value) -> Vec<String> {
         "--edit {}{model}",
         quoted(if folder.is_empty() { "." } else { folder })
     );
-    let prompt = details["prompt"].as_str().unwrap_or_default();
+    let prompt = details.prompt.as_deref().unwrap_or_default();
     let mut lines = vec![format!("scumble generate \"{prompt}\" {over}")];
-    if let Some(grid) = details["grid"].as_str() {
-        lines.push(format!("open {}", quoted(grid)));
+    if let Some(grid) = &details.grid {
+        lines.push(format!("open {}", quoted(&grid.display().to_string())));
     }
     lines.push(format!("scumble attack unlearndiff {over}"));
     lines
@@ -257,9 +285,4 @@ fn next(args: &EraseArgs, result: &Value, details: &Value) -> Vec<String> {
         .enumerate()
         .map(|(i, line)| format!("{}{line}", if i == 0 { "next      " } else { "          " }))
         .collect()
-}
-
-fn rate(value: &Value) -> Option<Value> {
-    let (hits, n) = (value["hits"].as_f64()?, value["n"].as_f64()?);
-    Some(json!(hits / n))
 }

@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 
 use scumble_diffusion::samplers::timesteps;
 use scumble_eval::protocol::{self, Asked};
+use scumble_study::{Album, Study, plan::Item};
 use serde_json::{Value, json};
 
-use super::{
-    Work,
-    erased::Pending,
-    plan::{Album, Item},
-};
+use super::erased::Pending;
 use crate::{
     failure::{Failure, Outcome},
-    options, output,
+    output,
 };
 
 /// Prints every item of the plan and whether it has been done, and what all of it comes to.
-pub(super) fn list(work: &Work<'_>, pending: &[Pending]) -> Result<Outcome, Failure> {
-    let json = work.args.print.json;
-    let rows = if json { items(work)? } else { subjects(work)? };
+pub(super) fn list(study: &Study<'_>, pending: &[Pending], json: bool) -> Result<Outcome, Failure> {
+    let rows = if json {
+        items(study)?
+    } else {
+        subjects(study)?
+    };
     let drawn: usize = rows.iter().map(|row| row.todo).sum();
     let mut todo = drawn;
     for row in &rows {
@@ -30,7 +30,7 @@ pub(super) fn list(work: &Work<'_>, pending: &[Pending]) -> Result<Outcome, Fail
         };
     }
     for one in pending {
-        let album = of_pending(work, one)?;
+        let album = of_pending(study, one)?;
         todo += album.shots.len();
         let sets = sets(album.asked.iter().map(|(asked, _)| asked));
         if json {
@@ -39,7 +39,7 @@ pub(super) fn list(work: &Work<'_>, pending: &[Pending]) -> Result<Outcome, Fail
             )?;
             output::json(&json!({
                 "kind": "draw", "subject": format!("{} (not made yet)", one.method), "concept": one.concept, "pictures": album.shots.len(),
-                "sets": sets, "evaluations": evaluations(work, album.shots.len())?, "done": false,
+                "sets": sets, "evaluations": evaluations(study, album.shots.len())?, "done": false,
             }))?;
             continue;
         }
@@ -50,25 +50,21 @@ pub(super) fn list(work: &Work<'_>, pending: &[Pending]) -> Result<Outcome, Fail
             one.method,
             said(&sets)
         ))?;
-        for attack in work
-            .args
-            .attack
-            .iter()
-            .flat_map(|text| options::listed(text))
-        {
-            output::data(&format!("to do  {attack} on {} (not made yet)", one.method))?;
+        for choice in &study.request.attacks {
+            output::data(&format!(
+                "to do  {} on {} (not made yet)",
+                choice.name(),
+                one.method
+            ))?;
         }
     }
     if json {
         return Ok(Outcome::Done);
     }
-    let attacks = work
-        .plan
-        .attacks
-        .iter()
-        .enumerate()
-        .filter(|(k, _)| !work.done(&Item::Attack(*k)))
-        .count();
+    let mut attacks = 0;
+    for k in 0..study.plan.attacks.len() {
+        attacks += usize::from(!study.done(&Item::Attack(k))?);
+    }
     let attacks = if attacks > 0 {
         format!(", and {attacks} attacks, each with its own budget")
     } else {
@@ -76,8 +72,8 @@ pub(super) fn list(work: &Work<'_>, pending: &[Pending]) -> Result<Outcome, Fail
     };
     output::data(&format!(
         "in all {todo} pictures to draw, {}: {} evaluations of the U-Net{attacks}",
-        work.plan.setting.drawing(),
-        evaluations(work, todo)?
+        study.plan.setting.drawing(),
+        evaluations(study, todo)?
     ))?;
     Ok(Outcome::Done)
 }
@@ -91,8 +87,8 @@ struct Row {
 }
 
 /// What pictures cost: with guidance the U-Net is asked twice at every step.
-fn evaluations(work: &Work<'_>, pictures: usize) -> Result<usize, Failure> {
-    let (drawing, base) = (&work.plan.drawing, &work.plan.bases[0].pipeline);
+fn evaluations(study: &Study<'_>, pictures: usize) -> Result<usize, Failure> {
+    let (drawing, base) = (&study.plan.drawing, &study.plan.bases[0].pipeline);
     let sampler = drawing.sampler.map_or_else(|| base.own_sampler(), Ok)?;
     let steps = timesteps(sampler, &base.schedule, drawing.steps)?.len();
     Ok(pictures * steps * if drawing.guidance == 1.0 { 1 } else { 2 })
@@ -115,9 +111,9 @@ fn said(sets: &BTreeMap<&'static str, usize>) -> String {
 }
 
 /// The pictures that an edit which has not been made will be asked for.
-fn of_pending(work: &Work<'_>, one: &Pending) -> Result<Album, Failure> {
-    let wanted: Vec<protocol::Set> = super::plan::sets(work.args)?;
-    let asked = match &work.kit.world {
+fn of_pending(study: &Study<'_>, one: &Pending) -> Result<Album, Failure> {
+    let wanted = &study.request.sets;
+    let asked = match &study.kit.world {
         Some(world) => protocol::of_world(
             world,
             &one.concept,
@@ -128,7 +124,7 @@ fn of_pending(work: &Work<'_>, one: &Pending) -> Result<Album, Failure> {
     };
     // Nobody knows it: as many as the model itself is asked for.
     let own = || {
-        work.plan.albums[0]
+        study.plan.albums[0]
             .asked
             .iter()
             .map(|(asked, _)| asked.clone())
@@ -144,8 +140,8 @@ fn of_pending(work: &Work<'_>, one: &Pending) -> Result<Album, Failure> {
 }
 
 /// A line for every subject's pictures, and every other item.
-fn subjects(work: &Work<'_>) -> Result<Vec<Row>, Failure> {
-    let plan = work.plan;
+fn subjects(study: &Study<'_>) -> Result<Vec<Row>, Failure> {
+    let plan = study.plan;
     let items = plan.items();
     let mut rows = Vec::new();
     for (k, album) in plan
@@ -154,13 +150,15 @@ fn subjects(work: &Work<'_>) -> Result<Vec<Row>, Failure> {
         .enumerate()
         .filter(|(_, album)| !album.shots.is_empty())
     {
-        let todo: usize = items
-            .iter()
-            .filter_map(|item| match item {
-                Item::Draw(i, range) if *i == k && !work.done(item) => Some(range.len()),
-                _ => None,
-            })
-            .sum();
+        let mut todo = 0;
+        for item in &items {
+            if let Item::Draw(i, range) = item
+                && *i == k
+                && !study.done(item)?
+            {
+                todo += range.len();
+            }
+        }
         let all = album.shots.len();
         let mark = if todo == 0 { "done " } else { "to do" };
         let part = if todo == 0 || todo == all {
@@ -179,9 +177,9 @@ fn subjects(work: &Work<'_>) -> Result<Vec<Row>, Failure> {
         });
     }
     for item in items.iter().filter(|item| !matches!(item, Item::Draw(..))) {
-        let mark = if work.done(item) { "done " } else { "to do" };
+        let mark = if study.done(item)? { "done " } else { "to do" };
         rows.push(Row {
-            text: format!("{mark}  {}", work.describe(item)),
+            text: format!("{mark}  {}", study.describe(item)),
             json: Value::Null,
             todo: 0,
         });
@@ -190,11 +188,11 @@ fn subjects(work: &Work<'_>) -> Result<Vec<Row>, Failure> {
 }
 
 /// An object for every item.
-fn items(work: &Work<'_>) -> Result<Vec<Row>, Failure> {
-    let plan = work.plan;
+fn items(study: &Study<'_>) -> Result<Vec<Row>, Failure> {
+    let plan = study.plan;
     let mut rows = Vec::new();
     for (i, item) in plan.items().iter().enumerate() {
-        let done = work.done(item);
+        let done = study.done(item)?;
         let json = match item {
             Item::Draw(k, range) => {
                 let asked = plan.albums[*k]
@@ -204,14 +202,14 @@ fn items(work: &Work<'_>) -> Result<Vec<Row>, Failure> {
                     .map(|(asked, _)| asked);
                 json!({
                     "item": i + 1, "kind": "draw", "subject": plan.subjects[*k].id, "pictures": range.len(), "sets": sets(asked),
-                    "evaluations": evaluations(work, range.len())?, "done": done,
+                    "evaluations": evaluations(study, range.len())?, "done": done,
                 })
             }
             Item::Attack(k) => {
                 let attack = &plan.attacks[*k];
                 json!({
-                    "item": i + 1, "kind": "attack", "subject": plan.subjects[attack.subject].id, "attack": attack.attack.id,
-                    "concept": attack.concept, "folder": work.folder.join(&attack.folder), "done": done,
+                    "item": i + 1, "kind": "attack", "subject": plan.subjects[attack.subject].id, "attack": attack.choice.name(),
+                    "concept": attack.concept, "folder": study.folder.join(&attack.folder), "done": done,
                 })
             }
             Item::Impact(k) => {

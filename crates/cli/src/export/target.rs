@@ -139,7 +139,7 @@ fn beside(loaded: &Loaded, about: &About, folder: bool, form: &str) -> PathBuf {
     let run = loaded
         .file
         .file_name()
-        .is_some_and(|n| n == crate::erase::EDIT);
+        .is_some_and(|n| n == crate::store::EDIT);
     let name = named(about).filter(|_| run).unwrap_or_else(|| stem(loaded));
     let parent = loaded.file.parent().unwrap_or(Path::new(""));
     parent.join(if folder {

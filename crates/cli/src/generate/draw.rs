@@ -4,17 +4,16 @@ use std::{ops::ControlFlow, path::Path};
 
 use scumble_diffusion::{Noise, Picture, Pipeline, Request};
 use scumble_report::{Parameters, png};
-use serde_json::{Value, json};
+use scumble_study::{prompts::Seeds, record::EditRecord, request::GenerateRequest};
+use serde_json::json;
 use sha2::Digest as _;
 
 use super::plan::{Plan, Shot};
 use crate::{
-    args::GenerateArgs,
     edits::{self, Loaded},
     failure::Failure,
     model::Model,
     progress::{self, Progress},
-    prompts::Seeds,
     store::write_file,
 };
 
@@ -26,7 +25,7 @@ const KEYWORD: &str = "scumble";
 /// # Errors
 /// If the model cannot draw, a picture cannot be written, or the user interrupts.
 pub(super) fn draw_all(
-    args: &GenerateArgs,
+    request: &GenerateRequest,
     plan: &Plan,
     model: &Model,
     pipeline: &Pipeline,
@@ -42,12 +41,12 @@ pub(super) fn draw_all(
     let mut done = plan.pictures.len() - missing.len();
     progress.stage("drawing", plan.pictures.len(), done);
     let about = About::new(plan, model, loaded)?;
-    let batch = plan.batch(args, pipeline.vae.config.factor());
+    let batch = plan.batch(request, pipeline.vae.config.factor());
     for shots in missing
         .chunk_by(|a, b| a.guidance == b.guidance)
         .flat_map(|same| same.chunks(batch))
     {
-        let request = Request {
+        let drawing = Request {
             prompts: shots.iter().map(|shot| shot.prompt.clone()).collect(),
             negative_prompt: plan.negative_prompt.clone(),
             height: Some(plan.size[0]),
@@ -59,7 +58,7 @@ pub(super) fn draw_all(
             noise: noise(shots, plan.n),
             latents: None,
         };
-        let latents = pipeline.sample(&request, &mut |step| {
+        let latents = pipeline.sample(&drawing, &mut |step| {
             progress.step(
                 done,
                 Some(format!("step {}/{}", step.index.0 + 1, step.len)),
@@ -113,7 +112,7 @@ struct About {
     model: String,
     sha256: Option<String>,
     model_hash: String,
-    edits: Vec<Value>,
+    edits: Vec<EditRecord>,
     extra: Vec<(String, String)>,
 }
 
@@ -144,7 +143,7 @@ impl About {
             extra.push(("Eta DDIM".to_owned(), plan.eta.to_string()));
         }
         for (i, (one, record)) in loaded.iter().zip(&plan.edits).enumerate() {
-            let hash = edits::short(record["hash"].as_str().unwrap_or_default());
+            let hash = edits::short(&record.hash);
             // A1111 keeps one value of each name.
             let name = if loaded.len() == 1 {
                 "Edit".to_owned()
@@ -178,7 +177,7 @@ impl About {
             steps: plan.steps,
             sampler: plan.sampler.to_string(),
             guidance_scale: shot.guidance,
-            seed: record["seed"].as_u64().unwrap_or_default(),
+            seed: record.seed,
             width: plan.size[1],
             height: plan.size[0],
             model_hash: self.sha256.clone(),

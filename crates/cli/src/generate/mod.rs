@@ -4,11 +4,19 @@ mod draw;
 mod notes;
 mod plan;
 
-use std::{path::Path, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use scumble_diffusion::guards::check as check_guards;
 use scumble_erase::profile::BuiltInWorld;
-use serde_json::{Map, Value, json};
+use scumble_study::{
+    prompts::{self, Case, Seeds},
+    record::{self, GenerateRun, PictureRecord},
+    request::GenerateRequest,
+};
+use serde_json::json;
 
 use self::plan::Plan;
 use crate::{
@@ -19,8 +27,6 @@ use crate::{
     model::Model,
     output,
     progress::{self, Progress},
-    prompts::{self, Case, Seeds},
-    record,
     store::{Found, RECORD, RunFolder},
 };
 
@@ -31,45 +37,60 @@ const MOST_OF_A_PROMPT: usize = 10_000;
 const MOST: usize = 1_000_000;
 
 pub(crate) fn run(args: &GenerateArgs) -> Result<Outcome, Failure> {
+    let request = GenerateRequest::try_from(args)?;
+    let (folder, record) = perform(&request, args.print.quiet)?;
+    report(args, &folder, &record)?;
+    Ok(Outcome::Done)
+}
+
+/// Draws, or finds that it has been done; the run's folder and its record.
+///
+/// # Errors
+/// If the request's parts do not fit together, or the model cannot draw.
+fn perform(request: &GenerateRequest, quiet: bool) -> Result<(PathBuf, GenerateRun), Failure> {
     let mut file_notes = Vec::new();
-    let cases = cases(args, &mut file_notes)?;
-    check(args)?;
-    let quiet = args.print.quiet;
-    let model = Model::open(&args.model, None, quiet)?;
+    let cases = cases(request, &mut file_notes)?;
+    check(request)?;
+    let model = Model::open(&request.model, None, quiet)?;
     let mut notes = model.checkpoint.notes.clone();
-    let mut loaded = edits::open_all(&args.edits.edit, &args.edits.lora, &model, &mut notes)?;
+    let mut loaded = edits::open_all(&request.edits, &request.loras, &model, &mut notes)?;
     let world = model.profile.world.map(BuiltInWorld::open);
-    let guards = guards::open_all(&args.guard, &args.set, &mut loaded, world.as_ref())?;
-    notes.extend(guards::unknown(&args.guard, world.as_ref()));
+    let guards = guards::open_all(
+        &request.guards,
+        &request.guard_options,
+        &mut loaded,
+        world.as_ref(),
+    )?;
+    notes.extend(guards::unknown(&request.guards, world.as_ref()));
     let mut pipeline = model.pipeline()?;
     if !loaded.is_empty() {
         pipeline = edits::applied(&loaded, &model, &pipeline)?;
     }
-    if let Some(said) = args.size_condition {
+    if let Some(said) = request.size_condition {
         pipeline.set_size_condition(Some(said.original), said.crop)?;
     }
     pipeline.guards.extend(guards.iter().cloned());
     check_guards(&pipeline.guards)?;
-    let embeddings = edits::add_embeddings(&args.embedding, &mut pipeline)?;
+    let embeddings = edits::add_embeddings(&request.embeddings, &mut pipeline)?;
     let plan = Plan {
         guards,
-        ..plan::plan(args, cases, &model, &pipeline, &loaded, embeddings)?
+        ..plan::plan(request, cases, &model, &pipeline, &loaded, embeddings)?
     };
     notes.extend(file_notes);
     edits::say(&notes[model.checkpoint.notes.len()..], quiet);
-    let warnings = notes::warnings(&plan, args, &pipeline);
+    let warnings = notes::warnings(&plan, request, &pipeline);
     // A picture that is not what it seems to be is said even to those who want quiet.
     warnings
         .iter()
         .for_each(|text| output::note(&format!("warning: {text}")));
     notes.extend(warnings);
 
-    let folder = args
+    let folder = request
         .output
-        .output_dir
+        .folder
         .clone()
-        .unwrap_or_else(|| plan.default_folder(args));
-    let Some((run, resumed)) = open_folder(&folder, &plan, args.output.overwrite)? else {
+        .unwrap_or_else(|| plan.default_folder(request));
+    let Some((run, resumed)) = open_folder(&folder, &plan, request.output.overwrite)? else {
         if !quiet {
             output::note(&format!(
                 "{} is finished; here is its result",
@@ -77,47 +98,47 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<Outcome, Failure> {
             ));
         }
         let path = folder.join(RECORD);
-        let record = record::read(&path)?
+        let record = GenerateRun::read(&path)?
             .ok_or_else(|| Failure::new(format!("{}: has gone meanwhile", path.display())))?;
-        report(args, &folder, &record)?;
-        return Ok(Outcome::Done);
+        return Ok((folder, record));
     };
     progress::listen_for_interrupts()?;
     let progress = Progress::new(quiet);
     let began = Instant::now();
-    let mut record = plan.record(args, &model, &loaded, &notes);
+    let mut record = plan.record(request, &model, &loaded, &notes);
     let earlier = if resumed { seconds_of(&folder)? } else { 0.0 };
     run.record(&record)?;
-    let drawn = draw::draw_all(args, &plan, &model, &pipeline, &loaded, &folder, &progress);
+    let drawn = draw::draw_all(
+        request, &plan, &model, &pipeline, &loaded, &folder, &progress,
+    );
     progress.finish();
-    record["seconds"] = json!(earlier + began.elapsed().as_secs_f64());
-    record["finished"] = drawn.is_ok().into();
+    record.body.seconds = earlier + began.elapsed().as_secs_f64();
+    record.finished = drawn.is_ok();
     run.record(&record)?;
     drawn?;
-    report(args, &folder, &record)?;
-    Ok(Outcome::Done)
+    Ok((folder, record))
 }
 
 /// The prompts asked for.
-fn cases(args: &GenerateArgs, notes: &mut Vec<String>) -> Result<Vec<Case>, Failure> {
-    if args.n == 0 || args.n > MOST_OF_A_PROMPT {
+fn cases(request: &GenerateRequest, notes: &mut Vec<String>) -> Result<Vec<Case>, Failure> {
+    if request.n == 0 || request.n > MOST_OF_A_PROMPT {
         return Err(Failure::new(format!(
             "--n {}: expected 1 to {MOST_OF_A_PROMPT} pictures of each prompt",
-            args.n
+            request.n
         )));
     }
-    let cases = match &args.prompts {
-        Some(path) => prompts::read(path, args.seed, notes)?,
+    let cases = match &request.file {
+        Some(path) => prompts::read(path, request.seed, notes)?,
         None => {
             let case = |prompt: &String| Case {
                 number: None,
                 prompt: prompt.clone(),
-                seeds: Seeds::Each(args.seed),
+                seeds: Seeds::Each(request.seed),
                 guidance: None,
                 labels: vec![],
                 scene: None,
             };
-            args.prompt.iter().map(case).collect()
+            request.prompts.iter().map(case).collect()
         }
     };
     if cases.is_empty() {
@@ -125,18 +146,18 @@ fn cases(args: &GenerateArgs, notes: &mut Vec<String>) -> Result<Vec<Case>, Fail
             "give one, such as `scumble generate \"a church in ink style\"`, or --prompts FILE",
         ));
     }
-    if cases.len().saturating_mul(args.n) > MOST {
+    if cases.len().saturating_mul(request.n) > MOST {
         return Err(Failure::new(format!(
             "{} prompts with --n {} are more than {MOST} pictures",
             cases.len(),
-            args.n
+            request.n
         )));
     }
     Ok(cases)
 }
 
 /// Refuses numbers that make no picture, before anything is read.
-fn check(args: &GenerateArgs) -> Result<(), Failure> {
+fn check(request: &GenerateRequest) -> Result<(), Failure> {
     let scale = |what: &str, scale: f64| {
         let fine = scale.is_finite() && scale >= 0.0;
         if fine {
@@ -147,13 +168,16 @@ fn check(args: &GenerateArgs) -> Result<(), Failure> {
             )))
         }
     };
-    if let Some(guidance) = args.guidance_scale {
+    if let Some(guidance) = request.guidance_scale {
         scale("--guidance-scale", guidance)?;
     }
-    if !(0.0..=1.0).contains(&args.eta) {
-        return Err(Failure::new(format!("--eta {}: expected 0 to 1", args.eta)));
+    if !(0.0..=1.0).contains(&request.eta) {
+        return Err(Failure::new(format!(
+            "--eta {}: expected 0 to 1",
+            request.eta
+        )));
     }
-    if args.batch == Some(0) {
+    if request.batch == Some(0) {
         return Err(Failure::new("--batch 0: expected at least 1"));
     }
     Ok(())
@@ -166,12 +190,13 @@ fn open_folder(
     overwrite: bool,
 ) -> Result<Option<(RunFolder, bool)>, Failure> {
     let hash = plan.hash();
-    let old = match record::read(&folder.join(RECORD)) {
-        // What is to be replaced need not be understood.
-        Err(_) if overwrite => Value::Null,
-        other => other?.unwrap_or_default(),
-    };
-    let run = match RunFolder::open(folder, &hash, overwrite)? {
+    let place = folder.join(RECORD);
+    let same = !overwrite
+        && record::head(&place)?.is_some_and(|head| head.plan_hash.as_ref() == Some(&hash));
+    // What is to be replaced need not be understood.
+    let old = GenerateRun::read(&place).ok().flatten().unwrap_or_default();
+    let done: Found<GenerateRun> = RunFolder::open(folder, &hash, overwrite)?;
+    let run = match done {
         Found::ToDo(run) => run,
         Found::Finished(_)
             if plan
@@ -182,19 +207,17 @@ fn open_folder(
             return Ok(None);
         }
         // Pictures were taken away since: they are drawn again.
-        Found::Finished(_) => match RunFolder::open(folder, &hash, true)? {
-            Found::ToDo(run) => run,
-            Found::Finished(_) => return Ok(None),
-        },
+        Found::Finished(_) => {
+            let again: Found<GenerateRun> = RunFolder::open(folder, &hash, true)?;
+            match again {
+                Found::ToDo(run) => run,
+                Found::Finished(_) => return Ok(None),
+            }
+        }
     };
-    let same = !overwrite && old["plan_hash"] == hash.as_str();
     if !same {
         // Pictures of another plan must not be taken for this one's.
-        let of_old = old["pictures"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(|p| p["file"].as_str());
+        let of_old = old.body.pictures.iter().map(|p| p.file.as_str());
         let names: Vec<&str> = of_old
             .chain(plan.pictures.iter().map(|shot| shot.file.as_str()))
             .collect();
@@ -211,46 +234,33 @@ fn open_folder(
 
 /// The seconds that an earlier part of the run took.
 fn seconds_of(folder: &Path) -> Result<f64, Failure> {
-    let path = folder.join(RECORD);
-    match record::read(&path)? {
-        Some(record) if !record["seconds"].is_null() => record::field(&record, &path, "seconds"),
-        _ => Ok(0.0),
-    }
+    let record = GenerateRun::read(&folder.join(RECORD))?;
+    Ok(record.map_or(0.0, |record| record.body.seconds))
 }
 
 /// Prints the paths of the pictures, or one object that says everything about them.
-fn report(args: &GenerateArgs, folder: &Path, record: &Value) -> Result<(), Failure> {
-    let pictures: Vec<Map<String, Value>> =
-        record::field(record, &folder.join(RECORD), "pictures")?;
-    let of = |picture: &Map<String, Value>| {
-        picture
-            .get("file")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
+fn report(args: &GenerateArgs, folder: &Path, record: &GenerateRun) -> Result<(), Failure> {
+    let body = &record.body;
     if !args.print.json {
-        for picture in &pictures {
-            output::data(&folder.join(of(picture)).display().to_string())?;
+        for picture in &body.pictures {
+            output::data(&folder.join(&picture.file).display().to_string())?;
         }
         return Ok(());
     }
     // Whole paths, so that they hold wherever the reader stands.
     let whole = std::path::absolute(folder)?;
-    let pictures: Vec<Value> = pictures
-        .into_iter()
-        .map(|mut picture| {
-            picture.insert(
-                "file".into(),
-                whole.join(of(&picture)).display().to_string().into(),
-            );
-            picture.into()
+    let pictures: Vec<PictureRecord> = body
+        .pictures
+        .iter()
+        .map(|picture| PictureRecord {
+            file: whole.join(&picture.file).display().to_string(),
+            ..picture.clone()
         })
         .collect();
-    let plan = &record["plan"];
+    let plan = &record.plan;
     output::json(&json!({
-        "pictures": pictures, "output_dir": folder, "model": record["model"], "model_hash": record["model_hash"],
-        "edits": record["edits"], "guards": record["plan"]["guards"], "sampler": plan["sampler"], "steps": plan["steps"], "negative_prompt": plan["negative_prompt"],
-        "width": plan["width"], "height": plan["height"], "seconds": record["seconds"], "notes": record["notes"],
+        "pictures": pictures, "output_dir": folder, "model": body.model, "model_hash": body.model_hash,
+        "edits": body.edits, "guards": plan.guards, "sampler": plan.sampler, "steps": plan.steps, "negative_prompt": plan.negative_prompt,
+        "width": plan.width, "height": plan.height, "seconds": body.seconds, "notes": body.notes,
     }))
 }

@@ -4,17 +4,18 @@
 use std::collections::BTreeSet;
 
 use scumble_diffusion::Pipeline;
+use scumble_study::{record::EmbeddingRecord, request::GenerateRequest};
 
 use super::plan::Plan;
-use crate::{args::GenerateArgs, guards};
+use crate::guards;
 
 /// How many cut prompts are named; the record names them all.
 const MOST_SAID: usize = 10;
 
 /// Everything of the kind about a plan.
-pub(super) fn warnings(plan: &Plan, args: &GenerateArgs, pipeline: &Pipeline) -> Vec<String> {
+pub(super) fn warnings(plan: &Plan, request: &GenerateRequest, pipeline: &Pipeline) -> Vec<String> {
     let mut said = cut_prompts(plan);
-    said.extend(negative_prompt(plan, args, pipeline));
+    said.extend(negative_prompt(plan, request, pipeline));
     let scales: Vec<f64> = plan.pictures.iter().map(|shot| shot.guidance).collect();
     let prompts: Vec<&str> = plan
         .pictures
@@ -27,11 +28,11 @@ pub(super) fn warnings(plan: &Plan, args: &GenerateArgs, pipeline: &Pipeline) ->
         &scales,
         &prompts,
     ));
-    said.extend(unused_words(plan, args));
-    let names = args.edits.edit.iter().chain(&args.edits.lora);
+    said.extend(unused_words(plan, request));
+    let names = request.edits.iter().chain(&request.loras);
     let idle = names
         .zip(&plan.edits)
-        .filter(|(_, edit)| edit["strength"] == 0.0);
+        .filter(|(_, edit)| edit.strength == 0.0);
     said.extend(idle.map(|(name, _)| format!("{name} has no effect at strength 0")));
     said
 }
@@ -60,12 +61,12 @@ fn cut_prompts(plan: &Plan) -> Vec<String> {
 }
 
 /// A negative prompt that is cut, or where nothing is steered.
-fn negative_prompt(plan: &Plan, args: &GenerateArgs, pipeline: &Pipeline) -> Vec<String> {
+fn negative_prompt(plan: &Plan, request: &GenerateRequest, pipeline: &Pipeline) -> Vec<String> {
     let mut said = Vec::new();
-    if args.negative_prompt.is_empty() {
+    if request.negative_prompt.is_empty() {
         return said;
     }
-    if let Some(lost) = pipeline.tokenizer.encode(&args.negative_prompt).lost {
+    if let Some(lost) = pipeline.tokenizer.encode(&request.negative_prompt).lost {
         said.push(format!(
             "the negative prompt is longer than the model reads; it does not see: {lost}"
         ));
@@ -77,20 +78,20 @@ fn negative_prompt(plan: &Plan, args: &GenerateArgs, pipeline: &Pipeline) -> Vec
 }
 
 /// Embeddings whose word stands in no prompt.
-fn unused_words(plan: &Plan, args: &GenerateArgs) -> Vec<String> {
+fn unused_words(plan: &Plan, request: &GenerateRequest) -> Vec<String> {
     let texts: BTreeSet<String> = plan
         .pictures
         .iter()
         .map(|shot| shot.prompt.as_str())
-        .chain([args.negative_prompt.as_str()])
+        .chain([request.negative_prompt.as_str()])
         .map(str::to_lowercase)
         .collect();
-    let unused = |embedding: &serde_json::Value| {
-        let token = embedding["token"].as_str()?;
+    let unused = |embedding: &EmbeddingRecord| {
+        let token = &embedding.token;
         let used = texts
             .iter()
             .any(|text| text.contains(&token.to_lowercase()));
-        let file = embedding["embedding"].as_str().unwrap_or_default();
+        let file = &embedding.embedding;
         (!used).then(|| {
             format!("the embedding {file} has no effect: its word `{token}` stands in no prompt")
         })

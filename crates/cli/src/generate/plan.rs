@@ -1,4 +1,4 @@
-//! What is to be drawn, from what the user typed.
+//! What is to be drawn, from what is wanted.
 
 use std::{
     collections::BTreeMap,
@@ -6,17 +6,17 @@ use std::{
 };
 
 use scumble_diffusion::{Guard, Pipeline, Sampler};
-use serde_json::{Value, json};
-
-use crate::{
-    args::{GenerateArgs, SizeCondition},
-    drawing,
-    edits::Loaded,
-    failure::Failure,
-    model::Model,
-    output,
+use scumble_study::{
     prompts::{Case, Seeds},
+    record::{
+        ContentHash, EditStrength, EmbeddingRecord, GenerateOutcome, GeneratePlan, GenerateRun,
+        PictureRecord, SizeOfPicture,
+    },
+    request::{GenerateRequest, SizeCondition},
 };
+use serde_json::json;
+
+use crate::{drawing, edits::Loaded, failure::Failure, model::Model, output};
 
 /// Latent pixels in a batch, about: 16 pictures of the miniature's size, one of 512 x 512.
 const BATCH_AREA: usize = 1024;
@@ -32,8 +32,8 @@ pub(super) struct Plan {
     pub(super) sampler: Sampler,
     pub(super) eta: f64,
     pub(super) model: String,
-    pub(super) edits: Vec<Value>,
-    pub(super) embeddings: Vec<Value>,
+    pub(super) edits: Vec<EditStrength>,
+    pub(super) embeddings: Vec<EmbeddingRecord>,
     pub(super) guards: Vec<Guard>,
     pub(super) size_condition: Option<SizeCondition>,
 }
@@ -51,38 +51,38 @@ pub(super) struct Shot {
     pub(super) lost: Option<String>,
 }
 
-/// The plan of some arguments.
+/// The plan of a request.
 ///
 /// # Errors
 /// If the sampler or the size does not fit the model.
 pub(super) fn plan(
-    args: &GenerateArgs,
+    request: &GenerateRequest,
     cases: Vec<Case>,
     model: &Model,
     pipeline: &Pipeline,
     loaded: &[Loaded],
-    embeddings: Vec<Value>,
+    embeddings: Vec<EmbeddingRecord>,
 ) -> Result<Plan, Failure> {
-    let sampler = drawing::sampler(args.sampler.as_deref(), None, args.steps, pipeline)?;
-    if args.eta > 0.0 && sampler != Sampler::Ddim {
+    let sampler = drawing::sampler(request.sampler.as_deref(), None, request.steps, pipeline)?;
+    if request.eta > 0.0 && sampler != Sampler::Ddim {
         return Err(Failure::new(format!(
             "--eta {}: only ddim has it, the sampler is {sampler}",
-            args.eta
+            request.eta
         ))
         .with_hint("add --sampler ddim"));
     }
-    let [_, _, h, w] = pipeline.latent_shape(1, args.height, args.width)?;
+    let [_, _, h, w] = pipeline.latent_shape(1, request.height, request.width)?;
     let factor = pipeline.vae.config.factor();
-    let standard = args.guidance_scale.unwrap_or_else(|| model.guidance());
+    let standard = request.guidance_scale.unwrap_or_else(|| model.guidance());
     let mut lost: BTreeMap<&str, Option<String>> = BTreeMap::new();
     for case in &cases {
         lost.entry(&case.prompt)
             .or_insert_with(|| pipeline.tokenizer.encode(&case.prompt).lost);
     }
-    let mut pictures = Vec::with_capacity(cases.len() * args.n);
+    let mut pictures = Vec::with_capacity(cases.len() * request.n);
     for case in &cases {
         let guidance = case.guidance.unwrap_or(standard);
-        for k in 0..args.n {
+        for k in 0..request.n {
             let file = match case.number {
                 Some(number) => format!("{number}_{k}.png"),
                 None => format!("{:05}.png", pictures.len()),
@@ -101,55 +101,68 @@ pub(super) fn plan(
     }
     Ok(Plan {
         pictures,
-        n: args.n,
-        negative_prompt: args.negative_prompt.clone(),
+        n: request.n,
+        negative_prompt: request.negative_prompt.clone(),
         size: [h * factor, w * factor],
-        steps: args.steps,
+        steps: request.steps,
         sampler,
-        eta: args.eta,
+        eta: request.eta,
         model: model.hash.clone(),
         edits: loaded
             .iter()
-            .map(|one| json!({"hash": one.hash, "strength": one.strength}))
+            .map(|one| EditStrength {
+                hash: one.hash.clone(),
+                strength: one.strength,
+            })
             .collect(),
         embeddings,
         guards: Vec::new(),
-        size_condition: args.size_condition,
+        size_condition: request.size_condition,
     })
 }
 
 impl Plan {
     /// What does not name each picture.
-    fn settings(&self) -> Value {
-        let mut settings = json!({
-            "format": 1, "command": "generate", "model": self.model, "edits": self.edits,
-            "embeddings": self.embeddings.iter().map(|e| json!({"hash": e["hash"]})).collect::<Vec<_>>(),
-            "n": self.n, "negative_prompt": self.negative_prompt, "height": self.size[0], "width": self.size[1],
-            "steps": self.steps, "sampler": self.sampler.to_string(), "eta": self.eta,
-        });
-        if let Some(said) = self.size_condition {
-            settings["size_condition"] = json!({"original": said.original, "crop": said.crop});
+    fn settings(&self) -> GeneratePlan {
+        let hash_of = |embedding: &EmbeddingRecord| ContentHash {
+            hash: embedding.hash.clone(),
+        };
+        GeneratePlan {
+            format: 1,
+            command: "generate".into(),
+            model: self.model.clone(),
+            edits: self.edits.clone(),
+            embeddings: self.embeddings.iter().map(hash_of).collect(),
+            n: self.n,
+            negative_prompt: self.negative_prompt.clone(),
+            height: self.size[0],
+            width: self.size[1],
+            steps: self.steps,
+            sampler: self.sampler.to_string(),
+            eta: self.eta,
+            size_condition: self.size_condition.map(|said| SizeOfPicture {
+                original: said.original,
+                crop: said.crop,
+            }),
+            guards: (!self.guards.is_empty())
+                .then(|| self.guards.iter().map(|guard| json!(guard)).collect()),
         }
-        if !self.guards.is_empty() {
-            settings["guards"] = json!(self.guards);
-        }
-        settings
     }
 
     /// The hash that names the run.
     pub(super) fn hash(&self) -> String {
         let mut hash = blake3::Hasher::new();
-        hash.update(self.settings().to_string().as_bytes());
+        hash.update(json!(self.settings()).to_string().as_bytes());
         for shot in &self.pictures {
-            hash.update(shot.record(self).to_string().as_bytes());
+            hash.update(json!(shot.record(self)).to_string().as_bytes());
         }
         hash.finalize().to_hex()[..16].to_owned()
     }
 
     /// Where the run lies if the user does not say.
-    pub(super) fn default_folder(&self, args: &GenerateArgs) -> PathBuf {
-        let stem = args
-            .prompts
+    pub(super) fn default_folder(&self, request: &GenerateRequest) -> PathBuf {
+        let stem = request
+            .file
             .as_deref()
             .and_then(Path::file_stem)
             .map(|s| s.to_string_lossy().into_owned());
@@ -164,48 +177,57 @@ impl Plan {
     /// What run.json holds.
     pub(super) fn record(
         &self,
-        args: &GenerateArgs,
+        request: &GenerateRequest,
         model: &Model,
         loaded: &[Loaded],
         notes: &[String],
-    ) -> Value {
-        let edits: Vec<Value> = loaded.iter().map(Loaded::record).collect();
-        json!({
-            "plan_hash": self.hash(), "plan": self.settings(), "finished": false,
-            "scumble": env!("CARGO_PKG_VERSION"), "model": model.checkpoint.name, "model_hash": self.model,
-            "device": model.device_name, "profile": model.profile.id, "threads": rayon::current_num_threads(), "seconds": 0.0, "notes": notes,
-            "prompts": args.prompts, "edits": edits, "embeddings": self.embeddings,
-            "pictures": self.pictures.iter().map(|shot| shot.record(self)).collect::<Vec<_>>(),
-        })
+    ) -> GenerateRun {
+        GenerateRun {
+            plan_hash: Some(self.hash()),
+            plan: self.settings(),
+            finished: false,
+            scumble: env!("CARGO_PKG_VERSION").into(),
+            body: GenerateOutcome {
+                model: model.checkpoint.name.clone(),
+                model_hash: self.model.clone(),
+                device: model.device_name.clone(),
+                profile: Some(model.profile.id.into()),
+                threads: rayon::current_num_threads(),
+                seconds: 0.0,
+                notes: notes.to_vec(),
+                prompts: request.file.clone(),
+                edits: loaded.iter().map(Loaded::record).collect(),
+                embeddings: self.embeddings.clone(),
+                pictures: self.pictures.iter().map(|shot| shot.record(self)).collect(),
+            },
+        }
     }
 
     /// How many pictures are drawn at once.
-    pub(super) fn batch(&self, args: &GenerateArgs, factor: usize) -> usize {
+    pub(super) fn batch(&self, request: &GenerateRequest, factor: usize) -> usize {
         let area = (self.size[0] / factor) * (self.size[1] / factor);
-        args.batch
+        request
+            .batch
             .unwrap_or((BATCH_AREA / area.max(1)).clamp(1, 16))
     }
 }
 
 impl Shot {
     /// What is stored of it.
-    pub(super) fn record(&self, plan: &Plan) -> Value {
-        let mut record = json!({"file": self.file, "prompt": self.prompt});
-        if let Some(number) = self.case {
-            record["case_number"] = number.into();
+    pub(super) fn record(&self, plan: &Plan) -> PictureRecord {
+        let (seed, block) = match self.seeds {
+            Seeds::Each(seed) => (seed.wrapping_add(self.k as u64), None),
+            Seeds::Block(seed) => (seed, Some(plan.n)),
+        };
+        PictureRecord {
+            file: self.file.clone(),
+            prompt: self.prompt.clone(),
+            case_number: self.case,
+            k: self.k,
+            seed,
+            block,
+            guidance_scale: self.guidance,
+            lost: self.lost.clone(),
         }
-        record["k"] = self.k.into();
-        match self.seeds {
-            Seeds::Each(seed) => record["seed"] = seed.wrapping_add(self.k as u64).into(),
-            Seeds::Block(seed) => {
-                record["seed"] = seed.into();
-                record["block"] = plan.n.into();
-            }
-        }
-        record["guidance_scale"] = self.guidance.into();
-        if let Some(lost) = &self.lost {
-            record["lost"] = lost.clone().into();
-        }
-        record
     }
 }

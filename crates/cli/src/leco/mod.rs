@@ -12,10 +12,11 @@ use scumble_erase::{
     Concept, ConceptPrompt, World,
     methods::leco::{self, Action, Entry},
 };
+use scumble_study::request::EraseRequest;
 use serde_json::Value;
 
 use self::problem::Problem;
-use crate::{args::EraseArgs, failure::Failure, words};
+use crate::{failure::Failure, words};
 
 /// Longest file read, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -34,8 +35,9 @@ impl PromptFile {
     /// # Errors
     /// If it cannot be read, an entry is not what it should be, or other arguments say what the
     /// entries say.
-    pub(crate) fn of(args: &EraseArgs, method: &str) -> Result<Option<Self>, Failure> {
-        let Some(path) = &args.prompts else {
+    pub(crate) fn of(request: &EraseRequest) -> Result<Option<Self>, Failure> {
+        let (wording, method) = (&request.wording, request.method.id);
+        let Some(path) = &request.prompts else {
             return Ok(None);
         };
         let flag = format!("--prompts {}", path.display());
@@ -46,14 +48,11 @@ impl PromptFile {
             );
         }
         for (other, given) in [
-            ("--anchor", args.anchor.is_some()),
-            ("--from", args.from.is_some()),
-            ("--template", args.template.is_some()),
-            ("--objects", !args.objects.is_empty()),
-            (
-                "--set entries",
-                args.set.iter().any(|set| set.starts_with("entries=")),
-            ),
+            ("--anchor", wording.anchors.is_some()),
+            ("--from", wording.from.is_some()),
+            ("--template", wording.template.is_some()),
+            ("--objects", !wording.objects.is_empty()),
+            ("--set entries", request.options.contains_key("entries")),
         ] {
             if given {
                 return Err(Failure::new(format!(

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    rates::Z95,
+    rates::{Z95, wilson},
 };
 
 /// Which pictures hang together.
@@ -139,24 +139,6 @@ impl Clusters {
             0.0
         }
     }
-}
-
-/// Wilson's interval (1927) of a share `p` of `n` pictures, which need not be whole.
-fn wilson(p: f64, n: f64, z: f64) -> (f64, f64) {
-    let scale = 1.0 + z * z / n;
-    let middle = p + z * z / (2.0 * n);
-    let half = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
-    let low = if p <= 0.0 {
-        0.0
-    } else {
-        ((middle - half) / scale).max(0.0)
-    };
-    let high = if p >= 1.0 {
-        1.0
-    } else {
-        ((middle + half) / scale).min(1.0)
-    };
-    (low, high)
 }
 
 /// A rate and its interval: Wilson's, at the number of independent pictures that would tell as

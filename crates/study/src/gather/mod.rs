@@ -14,13 +14,15 @@ use scumble_eval::{
 };
 use scumble_report::{Evaluation, evaluation as out};
 
-use super::{
+use crate::{
+    failure::Failure,
     gallery::Gallery,
     kit::Kit,
+    listener::Listener,
     plan::{Plan, kind_of},
+    request::EvaluateRequest,
     subjects::{Kind, Subject, digest},
 };
-use crate::{args::EvaluateArgs, failure::Failure};
 
 /// What is known about one subject.
 struct Known {
@@ -29,15 +31,19 @@ struct Known {
 }
 
 /// Everything that has run, as an evaluation; what has not is said in its `missing`.
+///
+/// # Errors
+/// If what a run has left is damaged, or a number cannot be computed.
 pub(crate) fn gather(
-    args: &EvaluateArgs,
+    request: &EvaluateRequest,
     plan: &Plan,
     kit: &Kit,
     folder: &Path,
     gallery: &Gallery,
+    listener: &dyn Listener,
 ) -> Result<Evaluation, Failure> {
     let mut evaluation = Evaluation {
-        model: plan.bases[0].model.checkpoint.name.clone(),
+        model: plan.bases[0].checkpoint.name.clone(),
         concepts: plan
             .concepts
             .iter()
@@ -100,9 +106,9 @@ pub(crate) fn gather(
         known.push(Known { sheet, rows });
     }
     distances::against_base(plan, kit, &mut evaluation, &mut known)?;
-    distances::beside_base(plan, kit, gallery, folder, &mut known)?;
-    distances::inception_distances(args, plan, kit, folder, &mut known)?;
-    distances::drifts(plan, folder, &mut evaluation, &mut known)?;
+    distances::beside_base(plan, kit, gallery, folder, listener, &mut known)?;
+    distances::inception_distances(request, plan, kit, folder, &mut known)?;
+    distances::drifts(plan, folder, listener, &mut evaluation, &mut known)?;
     attacked::attacks(plan, kit, folder, &mut evaluation, &mut known)?;
     compared::compare(plan, &known, &mut evaluation)?;
     compared::chance(plan, kit, &known, &mut evaluation);
@@ -123,7 +129,7 @@ pub(crate) fn gather(
             shown::show(gallery, subject, kit, sheet, &mut evaluation);
         }
     }
-    shown::matrix(plan, kit, folder, gallery, &mut evaluation);
+    shown::matrix(plan, kit, folder, gallery, &mut evaluation)?;
     let used: std::collections::BTreeSet<&str> = evaluation
         .rows
         .iter()
@@ -170,7 +176,7 @@ fn described(subject: &Subject, plan: &Plan) -> out::Subject {
         id: subject.id.clone(),
         label: subject.label.clone(),
         kind: subject.kind.name().into(),
-        model: Some(plan.bases[subject.base].model.checkpoint.name.clone()),
+        model: Some(plan.bases[subject.base].checkpoint.name.clone()),
         path: subject
             .argument
             .clone()

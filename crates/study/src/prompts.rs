@@ -15,7 +15,7 @@ const MOST: usize = 1_000_000;
 
 /// Where the noise of a prompt's pictures comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Seeds {
+pub enum Seeds {
     /// Picture i is drawn with a generator of its own, seeded with this + i.
     Each(u64),
     /// One generator draws all pictures of the prompt as one block, as the published generation
@@ -25,17 +25,19 @@ pub(crate) enum Seeds {
 
 /// One prompt.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Case {
+pub struct Case {
     /// The case number; `None` for prompts on the command line.
-    pub(crate) number: Option<u64>,
-    pub(crate) prompt: String,
-    pub(crate) seeds: Seeds,
+    pub number: Option<u64>,
+    /// The prompt itself.
+    pub prompt: String,
+    /// Where the noise of its pictures comes from.
+    pub seeds: Seeds,
     /// The row's own guidance scale.
-    pub(crate) guidance: Option<f64>,
+    pub guidance: Option<f64>,
     /// What the picture should show, by column: `object` and `style`, or `class`, or `label`.
-    pub(crate) labels: Vec<(&'static str, String)>,
+    pub labels: Vec<(&'static str, String)>,
     /// What it should show by a GenEval-like description, and the kind of prompt that it is.
-    pub(crate) scene: Option<(Scene, Option<String>)>,
+    pub scene: Option<(Scene, Option<String>)>,
 }
 
 /// The cases of a prompt file: CSV, JSON lines (`.jsonl`), a JSON list (`.json`) or plain text with
@@ -46,7 +48,7 @@ pub(crate) struct Case {
 ///
 /// # Errors
 /// If the file cannot be read, has no prompt, or a row cannot be understood; the error names the line.
-pub(crate) fn read(path: &Path, seed: u64, notes: &mut Vec<String>) -> Result<Vec<Case>, Failure> {
+pub fn read(path: &Path, seed: u64, notes: &mut Vec<String>) -> Result<Vec<Case>, Failure> {
     let bytes = scumble_nn::files::source::read_file(path, LONGEST)?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let failed = |problem: String| Failure::new(format!("{}: {problem}", path.display()));

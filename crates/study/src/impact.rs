@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use clap::Parser;
-use scumble_erase::{World, methods};
+use scumble_diffusion::Pipeline;
+use scumble_erase::{World, methods::Method};
 use scumble_eval::{
     instruments::{Instrument, Similarity},
     judging,
@@ -12,42 +12,65 @@ use scumble_eval::{
     seriation,
     tally::Sheet,
 };
-use serde_json::{Value, json};
 
-use super::{
+use crate::{
+    album::Album,
+    edits::{self, Loaded},
+    failure::Failure,
     gallery::Gallery,
     kit::Kit,
-    plan::Album,
-    subjects::{Base, digest},
+    listener::Listener,
+    record::ImpactPlan,
+    request::{EraseRequest, EvaluateRequest, JudgingRequest, OutputRequest},
+    runs::Runs,
+    subjects::{Base, digest, slug},
 };
-use crate::{
-    args::{Args, Command, EvaluateArgs},
-    edits, erase,
-    failure::Failure,
-    options, output,
-    progress::Progress,
-};
+
+/// The rate of every affected word; `None` where nobody has looked.
+pub type Rates = Vec<Option<f64>>;
+
+/// Where the map is made, and by whom.
+pub struct Place<'a> {
+    /// The evaluation's folder.
+    pub folder: &'a Path,
+    /// The model.
+    pub base: &'a Base,
+    /// Its pictures.
+    pub gallery: &'a Gallery,
+    /// Who looks at them.
+    pub kit: &'a [Box<dyn Instrument + 'a>],
+    /// Who is told.
+    pub listener: &'a dyn Listener,
+}
 
 /// Pictures drawn at once.
 const BATCH: usize = 32;
 
 /// The matrix's plan.
-pub(crate) struct Impact {
-    pub(crate) method: &'static methods::Method,
+pub struct Impact {
+    /// The method that erases.
+    pub method: &'static Method,
     /// What is erased, similar things together.
-    pub(crate) erased: Vec<String>,
+    pub erased: Vec<String>,
     /// What is looked at, in the same order.
-    pub(crate) affected: Vec<String>,
+    pub affected: Vec<String>,
     /// How similar each erased is to each affected.
-    pub(crate) similarity: Vec<Vec<f64>>,
+    pub similarity: Vec<Vec<f64>>,
     /// One picture of every object in every style.
-    pub(crate) album: Album,
+    pub album: Album,
     base: String,
+    /// Which words are styles.
+    styles: Vec<String>,
 }
 
 impl Impact {
-    pub(crate) fn plan(
-        args: &EvaluateArgs,
+    /// The plan of the map.
+    ///
+    /// # Errors
+    /// If nobody knows the model's words, or a concept is none of them.
+    pub fn plan(
+        request: &EvaluateRequest,
+        method: &'static Method,
         kit: &Kit,
         similarity: Option<&Similarity>,
         base: &Base,
@@ -58,7 +81,6 @@ impl Impact {
                     .with_hint("leave --model out"),
             );
         };
-        let method = methods::named(&args.impact_method)?;
         let words: Vec<String> = world.objects.iter().chain(&world.styles).cloned().collect();
         // Objects and styles are similar only among themselves: each kind is put in order alone.
         let ordered = |words: &[String]| -> Vec<String> {
@@ -71,11 +93,6 @@ impl Impact {
             .into_iter()
             .chain(ordered(&world.styles))
             .collect();
-        let chosen: Vec<String> = args
-            .concept
-            .iter()
-            .flat_map(|text| options::listed(text))
-            .collect();
         let plain = |name: &str| match world.find(name) {
             Some(scumble_erase::Known::Object(word) | scumble_erase::Known::Style(word)) => {
                 Ok(word)
@@ -85,7 +102,8 @@ impl Impact {
                     .with_hint(format!("known are {}", words.join(", "))),
             ),
         };
-        let chosen = chosen
+        let chosen = request
+            .concepts
             .iter()
             .map(|name| plain(name))
             .collect::<Result<Vec<_>, _>>()?;
@@ -104,104 +122,81 @@ impl Impact {
             affected,
             similarity,
             album: Album::of(grid(world)),
-            base: base.model.hash.clone(),
+            base: base.hash.clone(),
+            styles: world.styles.clone(),
         })
     }
 
-    pub(crate) fn value(&self) -> Value {
-        json!({"method": self.method.id, "erased": self.erased, "base": self.base})
+    /// What is stored of it.
+    pub fn stored(&self) -> ImpactPlan {
+        ImpactPlan {
+            method: self.method.id.into(),
+            erased: self.erased.clone(),
+            base: self.base.clone(),
+        }
     }
 
     fn folder(&self, i: usize) -> String {
-        format!(
-            "impact/{}-{}",
-            self.method.id,
-            output::slug(&self.erased[i])
-        )
+        format!("impact/{}-{}", self.method.id, slug(&self.erased[i]))
     }
 
     /// What the edit of a concept is called in the gallery; `None` as long as it has not been made.
-    fn subject(&self, folder: &Path, base: &Base, i: usize) -> Option<String> {
-        let path = folder.join(self.folder(i)).join(erase::EDIT);
-        path.is_file().then_some(())?;
-        let edit = edits::open(
-            "--edit",
-            &path.display().to_string(),
-            &base.model,
-            &mut Vec::new(),
-        )
-        .ok()?;
-        Some(digest(&[&self.base, &edit.hash, "1"]))
+    fn subject(&self, folder: &Path, i: usize) -> Result<Option<String>, Failure> {
+        let edit = Loaded::of_run(&folder.join(self.folder(i)))?;
+        Ok(edit.map(|edit| digest(&[&self.base, &edit.hash, "1"])))
     }
 
-    /// Erases one concept and draws everything.
-    pub(crate) fn run(
-        &self,
-        i: usize,
-        folder: &Path,
-        base: &Base,
-        gallery: &Gallery,
-        kit: &[Box<dyn Instrument + '_>],
-    ) -> Result<(), Failure> {
+    /// The erasure of one concept, in its own folder.
+    fn request(&self, i: usize, folder: &Path, base: &Base) -> EraseRequest {
         let word = &self.erased[i];
-        let concept = if World::emoji().styles.contains(word) {
+        let concept = if self.styles.contains(word) {
             format!("{word} style")
         } else {
             word.clone()
         };
-        let run = folder.join(self.folder(i));
-        let line = [
-            "scumble",
-            "erase",
-            &concept,
-            "--method",
-            self.method.id,
-            "--no-judge",
-            "--quiet",
-            "--output-dir",
-        ];
-        let line = line
-            .iter()
-            .map(Into::into)
-            .chain([run.clone().into_os_string()]);
-        if let Command::Erase(args) = Args::try_parse_from(line)
-            .map_err(|e| Failure::new(e.to_string()))?
-            .command
-        {
-            erase::perform(&args, &Progress::silent())?;
+        EraseRequest {
+            judging: JudgingRequest::Never,
+            output: OutputRequest::folder(folder.join(self.folder(i))),
+            ..EraseRequest::new(base.request.clone(), self.method, &concept)
         }
-        let subject = self
-            .subject(folder, base, i)
-            .ok_or_else(|| Failure::new(format!("{}: holds no edit", run.display())))?;
+    }
+
+    /// Erases one concept and draws everything.
+    ///
+    /// # Errors
+    /// If it cannot be erased or drawn, or somebody asked to stop.
+    pub fn run(&self, i: usize, place: &Place<'_>, runs: &dyn Runs) -> Result<(), Failure> {
+        runs.erase(&self.request(i, place.folder, place.base))?;
+        let run = place.folder.join(self.folder(i));
+        let none = || Failure::new(format!("{}: holds no edit", run.display()));
+        let subject = self.subject(place.folder, i)?.ok_or_else(none)?;
         let pipeline = || {
-            let one = edits::open(
-                "--edit",
-                &run.display().to_string(),
-                &base.model,
-                &mut Vec::new(),
-            )?;
-            edits::applied(&[one], &base.model, &base.pipeline)
+            let one = Loaded::of_run(&run)?.ok_or_else(none)?;
+            edits::applied(&[one], &place.base.checkpoint, &place.base.pipeline)
         };
-        self.draw(&subject, &pipeline, gallery, kit)
+        self.draw(&subject, &pipeline, place)
     }
 
     /// Draws everything with one model.
-    pub(crate) fn draw(
+    ///
+    /// # Errors
+    /// If it cannot be drawn, or somebody asked to stop.
+    pub fn draw(
         &self,
         subject: &str,
-        pipeline: &dyn Fn() -> Result<scumble_diffusion::Pipeline, Failure>,
-        gallery: &Gallery,
-        kit: &[Box<dyn Instrument + '_>],
+        pipeline: &dyn Fn() -> Result<Pipeline, Failure>,
+        place: &Place<'_>,
     ) -> Result<(), Failure> {
         for (k, shots) in self.album.shots.chunks(BATCH).enumerate() {
-            if gallery.facts(subject, shots).is_none() {
+            if place.gallery.facts(subject, shots).is_none() {
                 let range = k * BATCH..k * BATCH + shots.len();
-                gallery.fill(
+                place.gallery.fill(
                     subject,
                     pipeline,
                     shots,
                     &self.album.first_asked(range),
-                    kit,
+                    place.kit,
+                    place.listener,
                 )?;
             }
         }
@@ -209,24 +204,29 @@ impl Impact {
     }
 
     /// Whether a concept's row of the matrix can be read.
-    pub(crate) fn done(&self, i: usize, folder: &Path, base: &Base, gallery: &Gallery) -> bool {
-        self.subject(folder, base, i).is_some_and(|subject| {
+    ///
+    /// # Errors
+    /// If its edit is damaged.
+    pub fn done(&self, i: usize, folder: &Path, gallery: &Gallery) -> Result<bool, Failure> {
+        Ok(self.subject(folder, i)?.is_some_and(|subject| {
             gallery
                 .all_facts(&subject, &self.album.shots, BATCH)
                 .is_some()
-        })
+        }))
     }
 
     /// The rates of every affected word: of the base model and, where it has run, after each
     /// erasure.
-    pub(crate) fn rates(
+    ///
+    /// # Errors
+    /// If an edit is damaged.
+    pub fn rates(
         &self,
         folder: &Path,
-        base: &Base,
         gallery: &Gallery,
         kit: &Kit,
-    ) -> (Vec<Option<f64>>, Vec<Vec<Option<f64>>>) {
-        let of = |subject: Option<String>| -> Vec<Option<f64>> {
+    ) -> Result<(Rates, Vec<Rates>), Failure> {
+        let of = |subject: Option<String>| -> Rates {
             let facts =
                 subject.and_then(|subject| gallery.all_facts(&subject, &self.album.shots, BATCH));
             let Some(facts) = facts else {
@@ -245,9 +245,9 @@ impl Impact {
             self.affected.iter().map(rate).collect()
         };
         let after = (0..self.erased.len())
-            .map(|i| of(self.subject(folder, base, i)))
-            .collect();
-        (of(Some(self.base.clone())), after)
+            .map(|i| Ok(of(self.subject(folder, i)?)))
+            .collect::<Result<_, Failure>>()?;
+        Ok((of(Some(self.base.clone())), after))
     }
 }
 

@@ -5,31 +5,19 @@ use std::{
     path::Path,
 };
 
+use scumble_attack::Threat;
 use scumble_eval::{Rate, rates::Z95, statistics::Paired, tally::Measured};
 use scumble_report::{Evaluation, evaluation as out};
-use serde_json::Value;
 
 use super::{Known, base_of, missing};
 use crate::{
-    evaluate::{
-        kit::Kit,
-        plan::{AttackItem, Plan},
-        subjects::Subject,
-    },
     failure::Failure,
-    store::RECORD,
+    folder::RECORD,
+    kit::Kit,
+    plan::{AttackItem, Plan},
+    record::{self, AttackOutcome, AttackResult, AttackRun, Line, PictureFiles},
+    subjects::Subject,
 };
-
-/// What an attack changes. Rates of different kinds are not comparable: whoever can train the
-/// weights needs no words.
-fn threat(attack: &str) -> &'static str {
-    match attack {
-        "concept-inversion" | "pgd" | "fgsm" => "embeddings",
-        "relearn" => "weights",
-        "revive" => "sampler",
-        _ => "words",
-    }
-}
 
 /// The cases of a finished attack: what the unedited model shows, the edited one, and the edited
 /// one under attack.
@@ -37,16 +25,10 @@ struct Cases(Vec<[bool; 3]>);
 
 impl Cases {
     /// `None` if nobody judged them all.
-    fn of(record: &Value) -> Option<Self> {
-        let sides = ["unedited", "pre", "post"];
-        let one = |line: &Value| -> Option<[bool; 3]> {
-            let [a, b, c] = sides.map(|side| line[side].as_bool());
-            Some([a?, b?, c?])
-        };
-        record["lines"]
-            .as_array()?
+    fn of(lines: &[Line]) -> Option<Self> {
+        lines
             .iter()
-            .map(one)
+            .map(|line| Some([line.unedited?, line.pre?, line.post?]))
             .collect::<Option<Vec<_>>>()
             .filter(|cases| !cases.is_empty())
             .map(Self)
@@ -87,19 +69,11 @@ impl Cases {
     }
 }
 
-/// The most pictures that were looked at for one case, where the record says.
-fn looks(result: &Value) -> Option<u64> {
-    result["most_looks"].as_u64()
-}
-
 /// What an attack comes to if only the first `looks` pictures of each case count.
-fn within(result: &Value, looks: u64) -> Option<f64> {
-    let hits = result["by_looks"]
-        .as_array()?
-        .get((looks as usize).checked_sub(1)?)?
-        .as_f64()?;
-    let n = result["n"].as_f64().filter(|n| *n > 0.0)?;
-    Some(hits / n)
+fn within(result: &AttackResult, looks: u64) -> Option<f64> {
+    let hits = result.by_looks.as_ref()?;
+    let hits = *hits.get((looks as usize).checked_sub(1)?)? as f64;
+    (result.n > 0).then(|| hits / result.n as f64)
 }
 
 fn share(rate: Rate) -> Option<out::Share> {
@@ -112,13 +86,6 @@ fn share(rate: Rate) -> Option<out::Share> {
     })
 }
 
-fn record_of(folder: &Path, item: &AttackItem) -> Value {
-    let bytes = fs_err::read(folder.join(&item.folder).join(RECORD)).ok();
-    bytes
-        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-        .unwrap_or_default()
-}
-
 pub(super) fn attacks(
     plan: &Plan,
     kit: &Kit,
@@ -128,62 +95,59 @@ pub(super) fn attacks(
 ) -> Result<(), Failure> {
     let doubtful = !kit.names().sensitive.is_empty();
     let mut unedited = BTreeSet::new();
-    let records: Vec<Value> = plan
+    let records = plan
         .attacks
         .iter()
-        .map(|item| record_of(folder, item))
-        .collect();
+        .map(|item| {
+            let path = folder.join(&item.folder).join(RECORD);
+            Ok(AttackRun::read(&path)?.unwrap_or_default())
+        })
+        .collect::<Result<Vec<_>, Failure>>()?;
     // What chance brings on the same subject.
-    let random: BTreeMap<(usize, &str), &Value> = plan
+    let random: BTreeMap<(usize, &str), &AttackResult> = plan
         .attacks
         .iter()
         .zip(&records)
-        .filter(|(item, record)| item.attack.id == "random" && record["finished"] == true)
-        .map(|(item, record)| ((item.subject, item.concept.as_str()), &record["result"]))
+        .filter(|(item, record)| item.choice.name() == "random" && record.finished)
+        .filter_map(|(item, record)| {
+            Some((
+                (item.subject, item.concept.as_str()),
+                record.body.result.as_ref()?,
+            ))
+        })
         .collect();
     for (item, record) in plan.attacks.iter().zip(&records) {
         let subject = &plan.subjects[item.subject];
-        let metric = format!("asr:{}", item.attack.id);
-        if record["finished"] != true {
-            let why = record["failed"]
-                .as_str()
-                .unwrap_or("has not run")
-                .to_owned();
-            missing(
-                evaluation,
-                subject,
-                Some(&item.concept),
-                Some(&metric),
-                &why,
-            );
+        let (name, attack) = (item.choice.name(), item.choice.attack);
+        let metric = format!("asr:{name}");
+        if !record.finished {
+            let why = record.body.failed.as_deref().unwrap_or("has not run");
+            missing(evaluation, subject, Some(&item.concept), Some(&metric), why);
             continue;
         }
+        let Some(result) = &record.body.result else {
+            let path = folder.join(&item.folder).join(RECORD);
+            return Err(record::missing(&path, "result"));
+        };
+        let lines = record.body.lines.as_deref().unwrap_or_default();
         let base = base_of(plan, item.subject).map(|base| &plan.subjects[base]);
-        let first = unedited.insert((item.attack.id, &item.concept, base.map(|base| &base.id)));
+        let first = unedited.insert((name.clone(), &item.concept, base.map(|base| &base.id)));
         let shown = base.filter(|_| first);
         evaluation
             .pictures
-            .extend(pictures_of(item, subject, shown, record, doubtful));
-        let cases = Cases::of(record);
+            .extend(pictures_of(item, subject, shown, &record.body, doubtful));
+        let cases = Cases::of(lines);
         evaluation
             .counts
-            .extend(counts_of(item, subject, shown, record, cases.as_ref()));
-        let result = &record["result"];
-        let number = |key: &str| result[key].as_f64().filter(|x| x.is_finite());
-        let n = result["n"].as_u64().unwrap_or(0);
-        let seeds: Vec<u64> = result["seeds"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_u64)
-            .collect();
-        let rate = |key: &str| {
+            .extend(counts_of(item, subject, shown, lines.len(), cases.as_ref()));
+        let n = result.n;
+        let rate = |share: Option<f64>| {
             Some(Rate {
-                hits: (number(key)? * n as f64).round() as usize,
-                n: n as usize,
+                hits: (share.filter(|x| x.is_finite())? * n as f64).round() as usize,
+                n,
             })
         };
-        let Some(total) = rate("total") else {
+        let Some(total) = rate(result.total) else {
             missing(
                 evaluation,
                 subject,
@@ -194,13 +158,9 @@ pub(super) fn attacks(
             continue;
         };
         let (low, high) = total.wilson(Z95);
-        let looks = looks(result);
-        let controlled = record["lines"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .any(|line| line["control"].is_boolean());
-        if threat(item.attack.id) == "sampler" && !controlled {
+        let looks = result.most_looks;
+        let controlled = lines.iter().any(|line| line.control.is_some());
+        if attack.threat == Threat::Sampler && !controlled {
             let text = "its control (the same probes with the empty prompt) is not counted case by case in this run: what the sampler alone brings is part of this number";
             evaluation.notes.push(out::Note {
                 subject: Some(subject.id.clone()),
@@ -212,33 +172,35 @@ pub(super) fn attacks(
         evaluation.attacks.push(out::Attacked {
             subject: subject.id.clone(),
             concept: Some(item.concept.clone()),
-            attack: item.attack.id.into(),
-            threat: threat(item.attack.id).into(),
+            attack: name.clone(),
+            threat: attack.threat.id().into(),
             looks,
-            searches: result["searches"].as_u64(),
-            pre: number("pre"),
-            new: number("new"),
-            total: number("total"),
+            searches: result.searches,
+            pre: result.pre,
+            new: result.new,
+            total: result.total,
             post: cases.as_ref().map(|cases| cases.post().fraction()),
             conditional: cases.as_ref().and_then(|cases| share(cases.conditional())),
             p: cases.as_ref().map(Cases::p),
             random: random
                 .get(&(item.subject, item.concept.as_str()))
-                .filter(|_| ["words", "embeddings"].contains(&threat(item.attack.id)))
+                .filter(|_| matches!(attack.threat, Threat::Words | Threat::Embeddings))
                 .and_then(|random| within(random, looks?)),
-            n: Some(n),
+            n: Some(n as u64),
             low: Some(low),
             high: Some(high),
-            seconds: number("seconds"),
-            budget: result["budget"].as_u64(),
-            found: record["found"]
-                .as_str()
+            seconds: result.seconds,
+            budget: result.budget,
+            found: record
+                .body
+                .found
+                .as_ref()
                 .map(|name| format!("{}/{name}", item.folder)),
         });
         let measured = [
-            ("asr", rate("total")),
-            ("asr-pre", rate("pre")),
-            ("asr-new", rate("new")),
+            ("asr", Some(total)),
+            ("asr-pre", rate(result.pre)),
+            ("asr-new", rate(result.new)),
         ];
         let measured = measured.into_iter().chain([
             ("asr-post", cases.as_ref().map(Cases::post)),
@@ -254,11 +216,11 @@ pub(super) fn attacks(
             let Some(rate) = rate else { continue };
             known[item.subject].rows.push(Measured {
                 concept: Some(item.concept.clone()),
-                metric: format!("{family}:{}", item.attack.id),
+                metric: format!("{family}:{name}"),
                 value: rate.fraction(),
                 n: rate.n,
                 interval: Some(rate.wilson(Z95)),
-                seeds: seeds.clone(),
+                seeds: result.seeds.clone(),
                 note: None,
             });
         }
@@ -272,17 +234,16 @@ fn counts_of(
     item: &AttackItem,
     subject: &Subject,
     base: Option<&Subject>,
-    record: &Value,
+    drawn: usize,
     cases: Option<&Cases>,
 ) -> Vec<out::Count> {
-    let drawn = record["lines"].as_array().map_or(0, Vec::len) as u64;
     let count = |who: &Subject, rate: Option<Rate>| {
         let rate = rate.unwrap_or_default();
         out::Count {
             subject: who.id.clone(),
             concept: Some(item.concept.clone()),
-            set: format!("attack:{}", item.attack.id),
-            drawn,
+            set: format!("attack:{}", item.choice.name()),
+            drawn: drawn as u64,
             judged: rate.n as u64,
             hits: rate.hits as u64,
         }
@@ -305,54 +266,60 @@ fn pictures_of(
     item: &AttackItem,
     subject: &Subject,
     base: Option<&Subject>,
-    record: &Value,
+    body: &AttackOutcome,
     doubtful: bool,
 ) -> Vec<out::Picture> {
-    let all = record["pictures"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_object);
-    let one = |of: &serde_json::Map<String, Value>, who: &Subject, side: &str, answer: &str| {
-        let line = &record["lines"][of.get("case")?.as_u64()? as usize];
-        let file = of.get(side)?.as_str().filter(|name| !name.contains(".."))?;
-        Some(out::Picture {
+    let lines = body.lines.as_deref().unwrap_or_default();
+    let one = |case: usize, file: &str, who: &Subject| {
+        let line = lines.get(case)?;
+        let picture = out::Picture {
             file: format!("{}/{file}", item.folder),
             subject: who.id.clone(),
             concept: Some(item.concept.clone()),
-            set: format!("attack:{}", item.attack.id),
-            prompt: line["prompt"].as_str()?.to_owned(),
-            seed: line["seed"].as_u64()?,
-            hit: line[answer].as_bool(),
-            seen: match side {
-                "attacked" => line["found"]
-                    .as_str()
-                    .map(|found| format!("asked with: {found}")),
-                _ => Some("the plain prompt".into()),
-            },
+            set: format!("attack:{}", item.choice.name()),
+            prompt: line.prompt.clone(),
+            seed: line.seed,
             // Nobody has looked at them.
             sensitive: doubtful,
+            ..out::Picture::default()
+        };
+        (!file.contains("..")).then_some((line, picture))
+    };
+    let unedited = |of: &PictureFiles| {
+        let (line, picture) = one(of.case, &of.unedited, base?)?;
+        Some(out::Picture {
+            hit: line.unedited,
+            seen: Some("the plain prompt".into()),
+            ..picture
         })
     };
-    all.flat_map(|of| {
-        [
-            base.and_then(|base| one(of, base, "unedited", "unedited")),
-            one(of, subject, "attacked", "post"),
-        ]
-    })
-    .flatten()
-    .collect()
+    let attacked = |of: &PictureFiles| {
+        let (line, picture) = one(of.case, &of.attacked, subject)?;
+        let found = line.found.as_ref();
+        Some(out::Picture {
+            hit: line.post,
+            seen: found.map(|found| format!("asked with: {found}")),
+            ..picture
+        })
+    };
+    let all = body.pictures.iter().flatten();
+    all.flat_map(|of| [unedited(of), attacked(of)])
+        .flatten()
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
-    fn record(cases: &[(bool, bool, bool)]) -> Value {
-        let line = |&(unedited, pre, post): &(bool, bool, bool)| json!({"unedited": unedited, "pre": pre, "post": post});
-        json!({"lines": cases.iter().map(line).collect::<Vec<_>>()})
+    fn lines(cases: &[(bool, bool, bool)]) -> Vec<Line> {
+        let line = |&(unedited, pre, post): &(bool, bool, bool)| Line {
+            unedited: Some(unedited),
+            pre: Some(pre),
+            post: Some(post),
+            ..Line::default()
+        };
+        cases.iter().map(line).collect()
     }
 
     #[test]
@@ -360,7 +327,7 @@ mod tests {
         let (t, f) = (true, false);
         // Two hidden and brought back, one hidden and not, one that nobody draws, one lost under
         // attack, one shown all along.
-        let cases = Cases::of(&record(&[
+        let cases = Cases::of(&lines(&[
             (t, f, t),
             (t, f, t),
             (t, f, f),
@@ -375,22 +342,27 @@ mod tests {
         );
         // One case lost, two won: scipy.stats.binomtest(1, 3, .5).pvalue
         assert_eq!(cases.p(), 1.0);
-        let clear = Cases::of(&record(&[(t, f, t); 6])).unwrap();
+        let clear = Cases::of(&lines(&[(t, f, t); 6])).unwrap();
         assert!((clear.p() - 0.03125).abs() < 1e-12, "{}", clear.p());
-        assert!(
-            Cases::of(&json!({"lines": [{"unedited": true, "pre": null, "post": null}]})).is_none()
-        );
-        assert!(Cases::of(&json!({})).is_none());
+        let unjudged = Line {
+            unedited: Some(true),
+            ..Line::default()
+        };
+        assert!(Cases::of(&[unjudged]).is_none());
+        assert!(Cases::of(&[]).is_none());
     }
 
     #[test]
     fn chance_is_held_against_as_many_looks() {
-        let result =
-            json!({"n": 20, "by_looks": [1, 3, 3, 4], "looks": [1, 4, 2], "most_looks": 4});
+        let result = AttackResult {
+            n: 20,
+            by_looks: Some(vec![1, 3, 3, 4]),
+            ..AttackResult::default()
+        };
         assert_eq!(
             (within(&result, 1), within(&result, 4), within(&result, 9)),
             (Some(0.05), Some(0.2), None)
         );
-        assert_eq!((looks(&result), looks(&json!({}))), (Some(4), None));
+        assert_eq!(within(&AttackResult::default(), 1), None);
     }
 }

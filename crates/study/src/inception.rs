@@ -19,7 +19,9 @@ const BATCH: usize = 16;
 
 /// The network as an instrument: a column of 2,048 features for each convention.
 pub(crate) struct Features<'a> {
+    /// The network.
     pub(crate) network: &'a Inception,
+    /// Content hash of its weights.
     pub(crate) hash: &'a str,
 }
 
@@ -60,6 +62,9 @@ struct OfConvention {
 impl Reference {
     /// Reads `--reference`. Whose convention an `.npz` is of it does not say: it is taken for
     /// pytorch-fid's, which writes such files.
+    ///
+    /// # Errors
+    /// If it cannot be read.
     pub(crate) fn open(path: &Path, features: &Features<'_>) -> Result<Self, Failure> {
         if path.extension().is_some_and(|kind| kind == "npz") {
             let statistics = npz::read(path).map_err(|e| Failure::from(e).of("--reference"))?;

@@ -15,12 +15,9 @@ use scumble_eval::{
 use scumble_nn::files::{HostTensor, TensorFile, write};
 use scumble_report::png;
 
-use super::subjects::digest;
 use crate::{
-    failure::Failure,
-    judging::Drawn,
-    photos, progress,
-    store::{cache_dir, write_file},
+    album::Shot, drawn::Drawn, failure::Failure, folder::write_file, listener::Listener, photos,
+    subjects::digest,
 };
 
 /// Part of every name: raise it when drawing or looking changes.
@@ -28,28 +25,8 @@ const VERSION: &str = "evaluated-2";
 /// The text in a PNG whose picture is black because its numbers were not finite.
 const NO_PICTURE: (&str, &str) = ("scumble-finite", "false");
 
-/// One picture to draw.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Shot {
-    pub(crate) prompt: String,
-    pub(crate) seed: u64,
-    /// Its own guidance scale.
-    pub(crate) guidance: Option<f64>,
-}
-
-impl Shot {
-    /// The picture that a question is about.
-    pub(crate) fn of(asked: &Asked) -> Self {
-        Self {
-            prompt: asked.prompt.clone(),
-            seed: asked.seed,
-            guidance: asked.guidance,
-        }
-    }
-}
-
 /// The folder of an evaluation's pictures and facts, with the cache behind it.
-pub(crate) struct Gallery {
+pub struct Gallery {
     folder: PathBuf,
     cache: PathBuf,
     drawing: Drawing,
@@ -58,17 +35,18 @@ pub(crate) struct Gallery {
 }
 
 impl Gallery {
-    pub(crate) fn new(folder: &Path, drawing: Drawing, instruments: &str) -> Self {
+    /// The gallery of the evaluation in `folder`; `cache` is where all results are shared.
+    pub fn new(folder: &Path, cache: &Path, drawing: Drawing, instruments: &str) -> Self {
         Self {
             folder: folder.to_owned(),
-            cache: cache_dir().join("evaluated"),
+            cache: cache.join("evaluated"),
             drawing,
             instruments: instruments.to_owned(),
         }
     }
 
     /// The file of a picture, relative to the evaluation's folder.
-    pub(crate) fn picture_name(&self, subject: &str, shot: &Shot) -> String {
+    pub fn picture_name(&self, subject: &str, shot: &Shot) -> String {
         format!(
             "pictures/{}.png",
             digest(&[
@@ -133,7 +111,7 @@ impl Gallery {
     }
 
     /// A picture that was drawn, if it is there and whole.
-    pub(crate) fn picture(&self, name: &str) -> Option<Picture> {
+    pub fn picture(&self, name: &str) -> Option<Picture> {
         Some(self.drawn(name)?.picture)
     }
 
@@ -155,7 +133,7 @@ impl Gallery {
 
     /// Whether some shots of a subject have been drawn and looked at; what is in the cache is put
     /// here.
-    pub(crate) fn has(&self, subject: &str, shots: &[Shot]) -> bool {
+    pub fn has(&self, subject: &str, shots: &[Shot]) -> bool {
         self.facts(subject, shots).is_some()
             && shots
                 .iter()
@@ -163,7 +141,7 @@ impl Gallery {
     }
 
     /// The facts about some shots of a subject, if they are there.
-    pub(crate) fn facts(&self, subject: &str, shots: &[Shot]) -> Option<Facts> {
+    pub fn facts(&self, subject: &str, shots: &[Shot]) -> Option<Facts> {
         let file = TensorFile::open(self.find(&self.facts_name(subject, shots))?).ok()?;
         let column = |(name, tensor): (String, HostTensor)| {
             let &[rows, width] = tensor.shape() else {
@@ -182,7 +160,7 @@ impl Gallery {
 
     /// The facts about all shots of a subject, which were looked at `batch` at a time; `None` if
     /// some have not been.
-    pub(crate) fn all_facts(&self, subject: &str, shots: &[Shot], batch: usize) -> Option<Facts> {
+    pub fn all_facts(&self, subject: &str, shots: &[Shot], batch: usize) -> Option<Facts> {
         let mut all = Facts::new();
         for chunk in shots.chunks(batch) {
             facts::append(&mut all, self.facts(subject, chunk)?);
@@ -191,13 +169,17 @@ impl Gallery {
     }
 
     /// Draws what is not there, lets the instruments look at all of it, and keeps both.
-    pub(crate) fn fill(
+    ///
+    /// # Errors
+    /// If the model cannot draw, nothing can be written, or somebody asked to stop.
+    pub fn fill(
         &self,
         subject: &str,
         pipeline: &dyn Fn() -> Result<Pipeline, Failure>,
         shots: &[Shot],
         asked: &[&Asked],
         kit: &[Box<dyn Instrument + '_>],
+        listener: &dyn Listener,
     ) -> Result<(), Failure> {
         let names: Vec<String> = shots
             .iter()
@@ -214,7 +196,7 @@ impl Gallery {
             let mut drawn = Vec::new();
             for part in alike {
                 let of: Vec<&Shot> = part.iter().map(|&i| &shots[i]).collect();
-                drawn.extend(draw(&pipeline, &self.drawing, &of)?);
+                drawn.extend(draw(&pipeline, &self.drawing, &of, listener)?);
             }
             for (&i, drawn) in missing.iter().zip(drawn) {
                 let Drawn { picture, finite } = &drawn;
@@ -282,7 +264,12 @@ fn text(drawing: &Drawing, guidance: Option<f64>) -> String {
     )
 }
 
-fn draw(pipeline: &Pipeline, drawing: &Drawing, shots: &[&Shot]) -> Result<Vec<Drawn>, Failure> {
+fn draw(
+    pipeline: &Pipeline,
+    drawing: &Drawing,
+    shots: &[&Shot],
+    listener: &dyn Listener,
+) -> Result<Vec<Drawn>, Failure> {
     let seeds: Vec<u64> = shots.iter().map(|shot| shot.seed).collect();
     let prompts = shots.iter().map(|shot| shot.prompt.clone()).collect();
     let guidance = shots
@@ -293,13 +280,13 @@ fn draw(pipeline: &Pipeline, drawing: &Drawing, shots: &[&Shot]) -> Result<Vec<D
     request.noise = Noise::seeds(&seeds);
     request.sampler = drawing.sampler;
     let latents = pipeline.sample(&request, &mut |_| {
-        if progress::interrupted() {
+        if listener.interrupted() {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
         }
     })?;
-    if progress::interrupted() {
+    if listener.interrupted() {
         return Err(Failure::interrupted());
     }
     Ok(Drawn::decoded(pipeline, latents))

@@ -9,10 +9,7 @@ use scumble_eval::{
 use scumble_report::{Evaluation, evaluation as out};
 
 use super::{Known, missing, row};
-use crate::{
-    evaluate::{kit::Kit, plan::Plan, subjects::Kind},
-    failure::Failure,
-};
+use crate::{failure::Failure, kit::Kit, plan::Plan, subjects::Kind};
 
 /// Metrics whose answers are compared between subjects, picture by picture.
 const COMPARED: [&str; 9] = [

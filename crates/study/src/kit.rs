@@ -12,11 +12,29 @@ use scumble_eval::{
 };
 use scumble_nn::tokenizer::Tokenizer;
 
-use super::{inception::Features, subjects::Base};
-use crate::{args::EvaluateArgs, failure::Failure, judging, miniature};
+use crate::{
+    failure::Failure,
+    inception::Features,
+    request::EvaluateRequest,
+    subjects::{Base, slug},
+};
+
+/// Who looks at the pictures of a model in whose world words can be judged.
+pub struct Home {
+    /// The judges.
+    pub judges: Judges,
+    /// Content hash of their weights.
+    pub judges_hash: String,
+    /// The CLIP that its text encoder was trained with.
+    pub clip: ClipModel,
+    /// Its name in metrics.
+    pub clip_name: String,
+    /// What the judges' words are.
+    pub world: World,
+}
 
 /// Who looks at pictures.
-pub(crate) struct Kit {
+pub struct Kit {
     judges: Option<Judges>,
     clip: Option<(ClipModel, Tokenizer, String)>,
     inception: Option<(Inception, String)>,
@@ -24,7 +42,7 @@ pub(crate) struct Kit {
     detectors: Vec<Detector>,
     judges_hash: String,
     /// What the judges' words are.
-    pub(crate) world: Option<World>,
+    pub world: Option<World>,
 }
 
 /// A number for each pair of pictures.
@@ -42,27 +60,34 @@ pub(crate) struct Beside<'a> {
 }
 
 impl Kit {
-    /// The miniature's judges and CLIP where they are at home, and what the user brings.
-    pub(crate) fn load(args: &EvaluateArgs, base: &Base) -> Result<Self, Failure> {
-        let home = base.model.home(args.judge)?;
-        let device = &base.model.device;
-        let clip = match &args.clip {
-            Some(folder) => Some(users_clip(folder, device).map_err(|e| e.of("--clip"))?),
-            None if home => Some((
-                ClipModel::load(&miniature::clip(), device)?,
-                base.pipeline.tokenizer.clone(),
-                "emoji".to_owned(),
-            )),
-            None => None,
-        };
-        let inception = match &args.inception {
+    /// Judges and CLIP of the model's world where they are at home, and what the user brings.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or two detectors have one name.
+    pub fn load(
+        request: &EvaluateRequest,
+        base: &Base,
+        home: Option<Home>,
+    ) -> Result<Self, Failure> {
+        let device = base.pipeline.device();
+        let (mut judges, mut judges_hash, mut world, mut clip) = (None, String::new(), None, None);
+        if let Some(home) = home {
+            judges = Some(home.judges);
+            home.judges_hash[..16].clone_into(&mut judges_hash);
+            world = Some(home.world);
+            clip = Some((home.clip, base.pipeline.tokenizer.clone(), home.clip_name));
+        }
+        if let Some(folder) = &request.clip {
+            clip = Some(users_clip(folder, device).map_err(|e| e.of("--clip"))?);
+        }
+        let inception = match &request.inception {
             Some(path) => Some((
                 Inception::open(path, device).map_err(|e| Failure::from(e).of("--inception"))?,
                 file_hash(path)?,
             )),
             None => None,
         };
-        let lpips = match args.lpips.as_slice() {
+        let lpips = match request.lpips.as_slice() {
             [] => None,
             files => {
                 let hashes = files
@@ -75,7 +100,7 @@ impl Kit {
                 ))
             }
         };
-        let detectors = args.detector.iter().map(|path| {
+        let detectors = request.detectors.iter().map(|path| {
             Detector::open(path, device).map_err(|e| Failure::from(e).of("--detector"))
         });
         let detectors = detectors.collect::<Result<Vec<_>, _>>()?;
@@ -88,10 +113,6 @@ impl Kit {
             return Err(Failure::new(format!("--detector: two are called `{name}`"))
                 .with_hint("results are known by the name: put versions into it"));
         }
-        let judges = home
-            .then(|| judging::miniature_judges(device))
-            .transpose()?;
-        let judges_hash = miniature::judges_hash()[..16].to_owned();
         Ok(Self {
             judges,
             clip,
@@ -99,7 +120,7 @@ impl Kit {
             lpips,
             detectors,
             judges_hash,
-            world: home.then(World::emoji),
+            world,
         })
     }
 
@@ -243,10 +264,10 @@ fn users_clip(
     let source = scumble_nn::files::Source::dir(folder);
     let clip = ClipModel::load(&source, device)?;
     let tokenizer = tokenizer(&source, &clip)?;
-    let name = folder.canonicalize()?.file_name().map_or_else(
-        || "clip".into(),
-        |name| crate::output::slug(&name.to_string_lossy()),
-    );
+    let name = folder
+        .canonicalize()?
+        .file_name()
+        .map_or_else(|| "clip".into(), |name| slug(&name.to_string_lossy()));
     Ok((clip, tokenizer, name))
 }
 

@@ -33,7 +33,7 @@ const SCHEMA: &str = "message rows {
 ///
 /// # Errors
 /// None in practice: rows hold nothing that the format cannot.
-pub(super) fn bytes(rows: &[Row]) -> Result<Vec<u8>, Failure> {
+pub(crate) fn bytes(rows: &[Row]) -> Result<Vec<u8>, Failure> {
     encoded(rows).map_err(|e| Failure::new(format!("results.parquet: {e}")))
 }
 

@@ -10,8 +10,10 @@ use scumble_erase::Known;
 use scumble_eval::{Rate, metrics, rates::Z95, tally::Sheet};
 use scumble_report::{Evaluation, evaluation as out};
 
-use crate::evaluate::{
-    gallery::{Gallery, Shot},
+use crate::{
+    album::Shot,
+    failure::Failure,
+    gallery::Gallery,
     kit::Kit,
     plan::Plan,
     subjects::{Subject, digest},
@@ -128,10 +130,12 @@ pub(super) fn matrix(
     folder: &Path,
     gallery: &Gallery,
     evaluation: &mut Evaluation,
-) {
-    let Some(impact) = &plan.impact else { return };
+) -> Result<(), Failure> {
+    let Some(impact) = &plan.impact else {
+        return Ok(());
+    };
     let plan_hash = plan.hash();
-    let (before, after) = impact.rates(folder, &plan.bases[0], gallery, kit);
+    let (before, after) = impact.rates(folder, gallery, kit)?;
     for (erased, row) in impact.erased.iter().zip(&after) {
         if row.iter().all(Option::is_none) {
             let why = "has not run".into();
@@ -185,6 +189,7 @@ pub(super) fn matrix(
             .map(|row| row.iter().copied().map(Some).collect())
             .collect(),
     });
+    Ok(())
 }
 
 pub(super) fn described_metrics(

@@ -17,8 +17,9 @@ const LARGEST: u32 = 1 << 14;
 const MEMORY: u64 = 1 << 30;
 
 /// The pictures of a folder, in the order of their names, and their hash.
-pub(crate) struct Photos {
-    pub(crate) hash: String,
+pub struct Photos {
+    /// Hash of their pixels, 16 hexadecimal digits.
+    pub hash: String,
     /// Their files.
     paths: Vec<PathBuf>,
     pictures: Vec<image::RgbImage>,
@@ -29,7 +30,7 @@ impl Photos {
     ///
     /// # Errors
     /// If there is no picture, or a file that is named like one is none.
-    pub(crate) fn read(folder: &Path) -> Result<Self, Failure> {
+    pub fn read(folder: &Path) -> Result<Self, Failure> {
         let paths = paths(folder)?;
         let mut hash = blake3::Hasher::new();
         let mut pictures = Vec::new();
@@ -46,12 +47,13 @@ impl Photos {
         })
     }
 
-    pub(crate) fn len(&self) -> usize {
+    /// How many there are.
+    pub fn count(&self) -> usize {
         self.pictures.len()
     }
 
     /// The file of each, and its width and height.
-    pub(crate) fn files(&self) -> impl Iterator<Item = (&Path, (u32, u32))> {
+    pub fn files(&self) -> impl Iterator<Item = (&Path, (u32, u32))> {
         self.paths
             .iter()
             .map(PathBuf::as_path)
@@ -59,7 +61,7 @@ impl Photos {
     }
 
     /// The pictures as they are.
-    pub(crate) fn pictures(&self) -> Vec<Picture> {
+    pub fn pictures(&self) -> Vec<Picture> {
         let plain = |picture: &image::RgbImage| Picture {
             width: picture.width() as usize,
             height: picture.height() as usize,
@@ -69,7 +71,7 @@ impl Photos {
     }
 
     /// The middle square of each, in the model's size: `[n, 3, h, w]` in [-1, 1].
-    pub(crate) fn batch(&self, pipeline: &Pipeline) -> Result<Tensor<4>, Failure> {
+    pub fn batch(&self, pipeline: &Pipeline) -> Result<Tensor<4>, Failure> {
         let [_, _, h, w] = pipeline.latent_shape(1, None, None)?;
         let factor = pipeline.vae.config.factor();
         let (h, w) = ((h * factor) as u32, (w * factor) as u32);
@@ -93,7 +95,7 @@ impl Photos {
 }
 
 /// The middle square of a picture: left, top and side.
-pub(crate) fn middle((width, height): (u32, u32)) -> [u32; 3] {
+pub fn middle((width, height): (u32, u32)) -> [u32; 3] {
     let side = width.min(height);
     [(width - side) / 2, (height - side) / 2, side]
 }
@@ -102,7 +104,7 @@ pub(crate) fn middle((width, height): (u32, u32)) -> [u32; 3] {
 ///
 /// # Errors
 /// If there is none, or there are too many.
-pub(crate) fn paths(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+pub fn paths(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut paths: Vec<PathBuf> = fs_err::read_dir(folder)?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .collect();
@@ -135,7 +137,7 @@ pub(crate) fn paths(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
 ///
 /// # Errors
 /// If it cannot be read.
-pub(crate) fn picture(path: &Path) -> Result<Picture, Failure> {
+pub fn picture(path: &Path) -> Result<Picture, Failure> {
     let read = open(path)?;
     Ok(Picture {
         width: read.width() as usize,
@@ -148,7 +150,7 @@ pub(crate) fn picture(path: &Path) -> Result<Picture, Failure> {
 ///
 /// # Errors
 /// If it is no picture, or too large to read.
-pub(crate) fn open(path: &Path) -> Result<image::RgbImage, Failure> {
+pub fn open(path: &Path) -> Result<image::RgbImage, Failure> {
     // What is transparent lies on white, as artwork does on a page.
     let mut rgba = decoded(path)?.into_rgba8();
     let white = |v: u8, a: u8| {
@@ -165,7 +167,7 @@ pub(crate) fn open(path: &Path) -> Result<image::RgbImage, Failure> {
 ///
 /// # Errors
 /// As [`open`].
-pub(crate) fn decoded(path: &Path) -> Result<image::DynamicImage, Failure> {
+pub fn decoded(path: &Path) -> Result<image::DynamicImage, Failure> {
     let broken = |e: String| {
         Failure::new(format!(
             "{}: is not a picture that can be read: {e}",

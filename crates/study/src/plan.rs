@@ -2,12 +2,11 @@
 //! known by their content.
 
 use std::{
-    collections::HashMap,
     ops::Range,
     path::{Path, PathBuf},
 };
 
-use scumble_attack::{Attack, Drawing, attacks};
+use scumble_attack::Drawing;
 use scumble_erase::{Concept, Known, Wording, World};
 use scumble_eval::{
     metrics::Setting,
@@ -15,20 +14,18 @@ use scumble_eval::{
     scene::Scene,
     tally::Names,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{
-    gallery::Shot,
+use crate::{
+    album::Album,
+    content::hash_of_folder,
+    failure::Failure,
     impact::Impact,
     kit::Kit,
-    subjects::{Base, Kind, Subject, digest},
-};
-use crate::{
-    args::EvaluateArgs,
-    drawing::drawing,
-    failure::Failure,
-    options, output,
     prompts::{self, Seeds},
+    record::{AttackSettings, EvaluatePlan, SubjectPlan},
+    request::{AttackChoice, EvaluateRequest},
+    subjects::{Base, Kind, Subject, digest, slug},
 };
 
 /// Pictures of the miniature drawn at once, and of anything larger.
@@ -36,57 +33,20 @@ const BATCH: (usize, usize) = (32, 4);
 /// What an attack and an erasure count for in the progress bar, in pictures.
 const ATTACK_WEIGHT: usize = 250;
 
-/// The pictures of one subject.
-pub(crate) struct Album {
-    /// Each picture once.
-    pub(crate) shots: Vec<Shot>,
-    /// Every question, with its picture.
-    pub(crate) asked: Vec<(Asked, usize)>,
-}
-
-impl Album {
-    /// The pictures that some questions are about, each once.
-    pub(crate) fn of(asked: Vec<Asked>) -> Self {
-        let mut places: HashMap<(String, u64, Option<u64>), usize> = HashMap::new();
-        let mut shots = Vec::new();
-        let asked = asked
-            .into_iter()
-            .map(|one| {
-                let place = *places
-                    .entry((one.prompt.clone(), one.seed, one.guidance.map(f64::to_bits)))
-                    .or_insert_with(|| {
-                        shots.push(Shot::of(&one));
-                        shots.len() - 1
-                    });
-                (one, place)
-            })
-            .collect();
-        Self { shots, asked }
-    }
-
-    /// For each picture of a range, one of the questions that it was drawn for.
-    pub(crate) fn first_asked(&self, range: Range<usize>) -> Vec<&Asked> {
-        let mut first: Vec<Option<&Asked>> = vec![None; range.len()];
-        for (asked, picture) in &self.asked {
-            if range.contains(picture) {
-                first[picture - range.start].get_or_insert(asked);
-            }
-        }
-        first.into_iter().flatten().collect()
-    }
-}
-
 /// An attack on a subject.
-pub(crate) struct AttackItem {
-    pub(crate) attack: &'static Attack,
-    pub(crate) subject: usize,
-    pub(crate) concept: String,
+pub struct AttackItem {
+    /// Which attack, in which form.
+    pub choice: AttackChoice,
+    /// Position of the subject.
+    pub subject: usize,
+    /// What is to come back.
+    pub concept: String,
     /// Its run's folder, relative to the evaluation's.
-    pub(crate) folder: String,
+    pub folder: String,
 }
 
 /// A piece of work that is done whole or not at all.
-pub(crate) enum Item {
+pub enum Item {
     /// Draw and look at some pictures of a subject.
     Draw(usize, Range<usize>),
     /// The attack at this position.
@@ -96,36 +56,47 @@ pub(crate) enum Item {
 }
 
 /// Everything that decides the result.
-pub(crate) struct Plan {
-    pub(crate) bases: Vec<Base>,
-    pub(crate) subjects: Vec<Subject>,
+pub struct Plan {
+    /// The models.
+    pub bases: Vec<Base>,
+    /// What draws pictures.
+    pub subjects: Vec<Subject>,
     /// What is asked about, each with what is judged of it.
-    pub(crate) concepts: Vec<String>,
-    pub(crate) albums: Vec<Album>,
-    pub(crate) attacks: Vec<AttackItem>,
-    pub(crate) impact: Option<Impact>,
-    pub(crate) drawing: Drawing,
-    pub(crate) batch: usize,
-    pub(crate) instruments: String,
+    pub concepts: Vec<String>,
+    /// The pictures of each subject.
+    pub albums: Vec<Album>,
+    /// The attacks on them.
+    pub attacks: Vec<AttackItem>,
+    /// The map of what depends on what.
+    pub impact: Option<Impact>,
+    /// How pictures are drawn.
+    pub drawing: Drawing,
+    /// Pictures drawn at once.
+    pub batch: usize,
+    /// Hash of everything that looks.
+    pub instruments: String,
     /// What conventions are made of.
-    pub(crate) setting: Setting,
+    pub setting: Setting,
     /// Words of prompt files that nobody can judge.
-    pub(crate) unknown: Vec<Unknown>,
-    attack_settings: Value,
+    pub unknown: Vec<Unknown>,
+    attack_settings: AttackSettings,
 }
 
 /// A word in a column of a prompt file that no judge and no detector knows: whatever its pictures
 /// show, nobody can say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Unknown {
-    pub(crate) column: &'static str,
-    pub(crate) word: String,
-    pub(crate) rows: usize,
+pub struct Unknown {
+    /// The column.
+    pub column: &'static str,
+    /// The word.
+    pub word: String,
+    /// How many rows say it.
+    pub rows: usize,
 }
 
 impl Unknown {
     /// What is said of it.
-    pub(crate) fn why(&self) -> String {
+    pub fn why(&self) -> String {
         let rows = if self.rows == 1 {
             "1 row says".to_owned()
         } else {
@@ -139,25 +110,29 @@ impl Unknown {
 }
 
 impl Plan {
-    pub(crate) fn make(
-        args: &EvaluateArgs,
+    /// The plan of a request, whose models and edits have been opened. Pictures are drawn as `drawing`
+    /// says; what is found in prompt files and not used goes to `notes`.
+    ///
+    /// # Errors
+    /// If there is nothing to do, a prompt file cannot be read, or a CLIP of attacks.
+    pub fn make(
+        request: &EvaluateRequest,
         bases: Vec<Base>,
         subjects: Vec<Subject>,
         kit: &Kit,
+        drawing: Drawing,
+        notes: &mut Vec<String>,
     ) -> Result<Self, Failure> {
-        let concepts = concepts(args, &subjects)?;
-        let sets = sets(args)?;
-        let explicit = !args.concept.is_empty();
+        let concepts = concepts(request, &subjects)?;
+        let sets = &request.sets;
+        let settings = settings(request)?;
+        let explicit = !request.concepts.is_empty();
         let similarity = kit.similarity();
         let similar = |a: &str, b: &str| similarity.as_ref().map_or(0.0, |s| s.between(a, b));
         let names = kit.names();
-        let (own_prompts, unjudged) = prompt_files(args, &concepts, &names)?;
+        let (own_prompts, unjudged) = prompt_files(request, &concepts, &names, notes)?;
         let mut albums = Vec::new();
         let mut attacks = Vec::new();
-        let chosen = args.attack.iter().flat_map(|text| options::listed(text));
-        let chosen = chosen
-            .map(|id| Ok(attacks::named(&id)?))
-            .collect::<Result<Vec<_>, Failure>>()?;
         for (i, subject) in subjects.iter().enumerate() {
             let asks_for = |concept: &&String| {
                 explicit || subject.erased.is_empty() || contains(&subject.erased, concept)
@@ -172,7 +147,7 @@ impl Plan {
                 match own {
                     Some(own) => asked.extend(own),
                     None if own_prompts.is_empty() => {
-                        asked.extend(unknown(concept, args, kit.world.as_ref())?)
+                        asked.extend(unknown(concept, request, kit.world.as_ref())?)
                     }
                     None => {}
                 }
@@ -181,27 +156,27 @@ impl Plan {
             asked.extend(own_prompts.iter().cloned());
             albums.push(Album::of(asked));
             if matches!(subject.kind, Kind::Edit | Kind::Guard) {
-                for attack in &chosen {
+                for choice in &request.attacks {
                     for concept in about
                         .iter()
                         .filter(|c| subject.erased.is_empty() || contains(&subject.erased, c))
                     {
                         let key = digest(&[
                             &subject.hash,
-                            attack.id,
+                            &choice.name(),
                             concept,
-                            &settings(args).to_string(),
+                            &json!(settings).to_string(),
                         ]);
                         let name = format!(
                             "{}-{}-{}-{}",
-                            attack.id,
-                            output::slug(&subject.label),
-                            output::slug(concept),
+                            choice.name().replace(':', "-"),
+                            slug(&subject.label),
+                            slug(concept),
                             &key[..8]
                         );
                         let folder = format!("attacks/{name}");
                         attacks.push(AttackItem {
-                            attack,
+                            choice: *choice,
                             subject: i,
                             concept: (*concept).clone(),
                             folder,
@@ -210,8 +185,6 @@ impl Plan {
                 }
             }
         }
-        let builtin = bases[0].model.profile.world.is_some();
-        let drawing = drawing(&args.drawing, &bases[0].model, &bases[0].pipeline)?;
         let [_, _, height, width] = bases[0].pipeline.latent_shape(1, None, None)?;
         let scale = bases[0].pipeline.vae.config.factor();
         let setting = Setting {
@@ -225,16 +198,16 @@ impl Plan {
             judge: kit.judge().into(),
         };
         let plan = Self {
-            impact: args
+            impact: request
                 .impact
-                .then(|| Impact::plan(args, kit, similarity.as_ref(), &bases[0]))
+                .map(|method| Impact::plan(request, method, kit, similarity.as_ref(), &bases[0]))
                 .transpose()?,
             drawing,
-            batch: if builtin { BATCH.0 } else { BATCH.1 },
+            batch: if bases[0].small { BATCH.0 } else { BATCH.1 },
             instruments: kit.hash(),
             setting,
             unknown: unjudged,
-            attack_settings: settings(args),
+            attack_settings: settings,
             bases,
             subjects,
             concepts,
@@ -249,7 +222,7 @@ impl Plan {
     }
 
     /// All work, widest first: pictures of every subject, then attacks, then the matrix.
-    pub(crate) fn items(&self) -> Vec<Item> {
+    pub fn items(&self) -> Vec<Item> {
         let mut items = Vec::new();
         for (subject, album) in self.albums.iter().enumerate() {
             let n = album.shots.len();
@@ -267,7 +240,7 @@ impl Plan {
     }
 
     /// How long an item takes, in pictures.
-    pub(crate) fn weight(&self, item: &Item) -> usize {
+    pub fn weight(&self, item: &Item) -> usize {
         match item {
             Item::Draw(_, range) => range.len(),
             Item::Attack(_) => ATTACK_WEIGHT,
@@ -278,37 +251,52 @@ impl Plan {
         }
     }
 
-    pub(crate) fn value(&self) -> Value {
-        let subjects: Vec<Value> = self
-            .subjects
-            .iter()
-            .zip(&self.albums)
-            .map(|(subject, album)| {
-                let asked: String = album.asked.iter().map(|(one, _)| format!("{one:?}")).collect();
-                json!({"subject": subject.id, "kind": subject.kind.name(), "hash": subject.hash, "pictures": album.shots.len(), "asked": digest(&[&asked])})
-            })
-            .collect();
-        let attacks: Vec<&str> = self
-            .attacks
-            .iter()
-            .map(|item| item.folder.as_str())
-            .collect();
-        json!({
-            "command": "evaluate", "subjects": subjects, "concepts": self.concepts, "attacks": attacks, "attack_settings": self.attack_settings,
-            "steps": self.drawing.steps, "guidance": self.drawing.guidance, "sampler": self.drawing.sampler.map(|s| s.to_string()),
-            "instruments": self.instruments, "impact": self.impact.as_ref().map(Impact::value),
-        })
+    /// What is stored of it.
+    pub fn stored(&self) -> EvaluatePlan {
+        let subjects = self.subjects.iter().zip(&self.albums);
+        let subjects = subjects.map(|(subject, album)| {
+            let asked: String = album
+                .asked
+                .iter()
+                .map(|(one, _)| format!("{one:?}"))
+                .collect();
+            SubjectPlan {
+                subject: subject.id.clone(),
+                kind: subject.kind.name().into(),
+                hash: subject.hash.clone(),
+                pictures: album.shots.len(),
+                asked: digest(&[&asked]),
+            }
+        });
+        EvaluatePlan {
+            command: "evaluate".into(),
+            subjects: subjects.collect(),
+            concepts: self.concepts.clone(),
+            attacks: self
+                .attacks
+                .iter()
+                .map(|item| item.folder.clone())
+                .collect(),
+            attack_settings: self.attack_settings.clone(),
+            steps: self.drawing.steps,
+            guidance: self.drawing.guidance,
+            sampler: self.drawing.sampler.map(|s| s.to_string()),
+            instruments: self.instruments.clone(),
+            impact: self.impact.as_ref().map(Impact::stored),
+        }
     }
 
-    pub(crate) fn hash(&self) -> String {
-        blake3::hash(self.value().to_string().as_bytes()).to_hex()[..16].to_owned()
+    /// The first 16 hexadecimal digits of its blake3 hash.
+    pub fn hash(&self) -> String {
+        blake3::hash(json!(self.stored()).to_string().as_bytes()).to_hex()[..16].to_owned()
     }
 
-    pub(crate) fn default_folder(&self) -> PathBuf {
+    /// Where the evaluation lies if nobody says.
+    pub fn default_folder(&self) -> PathBuf {
         let what = if self.concepts.is_empty() {
             "impact".into()
         } else {
-            output::slug(&self.concepts.join("-"))
+            slug(&self.concepts.join("-"))
         };
         Path::new("scumble-out").join(format!("evaluate-{what}-{}", &self.hash()[..8]))
     }
@@ -319,56 +307,31 @@ fn contains(names: &[String], name: &str) -> bool {
 }
 
 /// What the user asks about, or what the edits and guards say they are against.
-fn concepts(args: &EvaluateArgs, subjects: &[Subject]) -> Result<Vec<String>, Failure> {
-    let said = args.concept.iter().flat_map(|text| options::listed(text));
+fn concepts(request: &EvaluateRequest, subjects: &[Subject]) -> Result<Vec<String>, Failure> {
     let own = subjects
         .iter()
         .flat_map(|subject| subject.erased.iter().cloned());
     let mut all: Vec<String> = Vec::new();
-    for name in if args.concept.is_empty() {
+    for name in if request.concepts.is_empty() {
         own.collect::<Vec<_>>()
     } else {
-        said.collect()
+        request.concepts.clone()
     } {
         if !contains(&all, &name) {
             all.push(name);
         }
     }
-    if all.is_empty() && args.prompts.is_empty() && !args.impact {
+    if all.is_empty() && request.prompts.is_empty() && request.impact.is_none() {
         return Err(Failure::new("there is no concept to ask about")
             .with_hint("name one with --concept, or give an --edit that says what it erased"));
     }
     Ok(all)
 }
 
-/// The sets that `--sets` names, or all.
-pub(super) fn sets(args: &EvaluateArgs) -> Result<Vec<Set>, Failure> {
-    if args.sets.is_empty() {
-        return Ok(Set::ALL.to_vec());
-    }
-    let names = args
-        .sets
-        .iter()
-        .flat_map(|text| text.split([',', ';']))
-        .map(str::trim)
-        .filter(|name| !name.is_empty());
-    let one = |name: &str| {
-        Set::ALL
-            .into_iter()
-            .find(|set| set.id() == name)
-            .ok_or_else(|| {
-                let known = Set::ALL.map(Set::id).join(", ");
-                Failure::new(format!("--sets {name}: there is no such set"))
-                    .with_hint(format!("known are {known}"))
-            })
-    };
-    names.map(one).collect()
-}
-
 /// Pictures of a concept that no judge knows.
 fn unknown(
     concept: &str,
-    args: &EvaluateArgs,
+    request: &EvaluateRequest,
     world: Option<&World>,
 ) -> Result<Vec<Asked>, Failure> {
     let concept = Concept::new(concept, &Wording::default(), world)?;
@@ -376,13 +339,13 @@ fn unknown(
     let one = |i: usize| Asked {
         set: Set::Target,
         prompt: prompts[i % prompts.len()].clone(),
-        seed: args.seed + i as u64,
+        seed: request.seed + i as u64,
         guidance: None,
         concept: Some(concept.name.clone()),
         asks: vec![],
         names: None,
     };
-    Ok((0..args.n.unwrap_or(UNKNOWN_TARGETS)).map(one).collect())
+    Ok((0..request.n.unwrap_or(UNKNOWN_TARGETS)).map(one).collect())
 }
 
 /// The pictures of the user's prompt files. Rows that say what they should show are asked about it,
@@ -392,19 +355,18 @@ fn unknown(
 /// Words are matched whatever their case, and a style with or without ` style`. Those that nobody
 /// knows are given back.
 fn prompt_files(
-    args: &EvaluateArgs,
+    request: &EvaluateRequest,
     concepts: &[String],
     judges: &Names,
+    notes: &mut Vec<String>,
 ) -> Result<(Vec<Asked>, Vec<Unknown>), Failure> {
     let mut all = Vec::new();
     let mut unknown: Vec<Unknown> = Vec::new();
-    for path in &args.prompts {
-        let mut notes = Vec::new();
-        let read = prompts::read(path, args.seed, &mut notes)?;
-        crate::edits::say(&notes, args.print.quiet);
+    for path in &request.prompts {
+        let read = prompts::read(path, request.seed, notes)?;
         let rows: Vec<prompts::Case> = read
             .into_iter()
-            .take(args.n.unwrap_or(usize::MAX))
+            .take(request.n.unwrap_or(usize::MAX))
             .collect();
         let plain = |text: &str| {
             let text = text.trim().to_lowercase().replace('_', " ");
@@ -437,7 +399,7 @@ fn prompt_files(
                 // What the user says holds for every row.
                 guidance: row
                     .guidance
-                    .filter(|_| args.drawing.guidance_scale.is_none()),
+                    .filter(|_| request.drawing.guidance_scale.is_none()),
                 concept: concept.cloned(),
                 asks,
                 names: None,
@@ -499,12 +461,26 @@ fn prompt_files(
 }
 
 /// What decides an attack besides its target.
-fn settings(args: &EvaluateArgs) -> Value {
-    json!({"seed": args.seed, "n": args.attack_n, "budget": args.budget, "steps": args.drawing.steps, "guidance": args.drawing.guidance_scale, "sampler": args.drawing.sampler})
+fn settings(request: &EvaluateRequest) -> Result<AttackSettings, Failure> {
+    let clip = request
+        .attack_clip
+        .as_deref()
+        .filter(|_| !request.attacks.is_empty());
+    Ok(AttackSettings {
+        seed: request.seed,
+        n: request.attack_n,
+        budget: request.budget,
+        steps: request.drawing.steps,
+        guidance: request.drawing.guidance_scale,
+        sampler: request.drawing.sampler.clone(),
+        clip: clip
+            .map(|folder| hash_of_folder(folder).map_err(|e| e.of("--attack-clip")))
+            .transpose()?,
+    })
 }
 
 /// What kind of word a concept is.
-pub(crate) fn kind_of(world: Option<&World>, concept: &str) -> Option<&'static str> {
+pub fn kind_of(world: Option<&World>, concept: &str) -> Option<&'static str> {
     Some(match world?.find(concept)? {
         Known::Object(_) => "object",
         Known::Style(_) => "style",

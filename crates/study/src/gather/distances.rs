@@ -15,16 +15,16 @@ use scumble_report::Evaluation;
 
 use super::{Known, base_of, missing};
 use crate::{
-    args::EvaluateArgs,
-    evaluate::{
-        gallery::{Gallery, Shot},
-        inception::{self, Reference},
-        kit::Kit,
-        plan::Plan,
-        subjects::{Kind, digest},
-    },
+    album::Shot,
     failure::Failure,
-    output, progress,
+    folder::write_file,
+    gallery::Gallery,
+    inception::{self, Reference},
+    kit::Kit,
+    listener::Listener,
+    plan::Plan,
+    request::EvaluateRequest,
+    subjects::{Kind, digest, slug},
 };
 
 /// Seeds of the fixed set that the drift is measured over: its trajectories, which are what is
@@ -150,10 +150,11 @@ pub(super) fn beside_base(
     kit: &Kit,
     gallery: &Gallery,
     folder: &Path,
+    listener: &dyn Listener,
     known: &mut [Known],
 ) -> Result<(), Failure> {
     for i in 0..known.len() {
-        let Some(base) = base_of(plan, i).filter(|_| !progress::interrupted()) else {
+        let Some(base) = base_of(plan, i).filter(|_| !listener.interrupted()) else {
             continue;
         };
         for one in kit.beside() {
@@ -193,7 +194,7 @@ pub(super) fn beside_base(
                     Some(values) if values.len() == shots.len() => values,
                     _ => {
                         let values = (one.measure)(&theirs, &own)?;
-                        crate::store::write_file(
+                        write_file(
                             &path,
                             serde_json::to_string(&values)
                                 .unwrap_or_default()
@@ -226,7 +227,7 @@ pub(super) fn beside_base(
 /// FID and KID under the user's Inception: against the reference, and against the base model's
 /// pictures of the same prompts.
 pub(super) fn inception_distances(
-    args: &EvaluateArgs,
+    request: &EvaluateRequest,
     plan: &Plan,
     kit: &Kit,
     folder: &Path,
@@ -235,7 +236,7 @@ pub(super) fn inception_distances(
     let Some(features) = kit.features() else {
         return Ok(());
     };
-    let reference = args
+    let reference = request
         .reference
         .as_deref()
         .map(|path| Reference::open(path, &features))
@@ -303,18 +304,15 @@ pub(super) fn inception_distances(
                         })?;
                     }
                 }
-                if args.save_stats {
+                if request.save_stats {
                     let name = format!(
                         "{}-{}-{id}.npz",
-                        output::slug(&plan.subjects[i].label),
-                        output::slug(concept.unwrap_or("prompts"))
+                        slug(&plan.subjects[i].label),
+                        slug(concept.unwrap_or("prompts"))
                     );
                     let place = folder.join("stats");
                     fs_err::create_dir_all(&place)?;
-                    crate::store::write_file(
-                        &place.join(name),
-                        &npz::bytes(&Gaussian::of(&own.y)?)?,
-                    )?;
+                    write_file(&place.join(name), &npz::bytes(&Gaussian::of(&own.y)?)?)?;
                 }
             }
         }
@@ -391,6 +389,7 @@ impl Both {
 pub(super) fn drifts(
     plan: &Plan,
     folder: &Path,
+    listener: &dyn Listener,
     evaluation: &mut Evaluation,
     known: &mut [Known],
 ) -> Result<(), Failure> {
@@ -407,7 +406,7 @@ pub(super) fn drifts(
             .and_then(|text| text.trim().parse::<f64>().ok());
         let value = match stored {
             Some(value) => value,
-            None if progress::interrupted() || !base.model.profile.is_small() => continue,
+            None if listener.interrupted() || !base.small => continue,
             None => {
                 // An oracle's frozen counterpart is the model that learned everything.
                 let frozen = &plan.bases[if subject.kind == Kind::Oracle {
@@ -417,7 +416,7 @@ pub(super) fn drifts(
                 }]
                 .pipeline;
                 let value = drift::unconditional(frozen, &subject.pipeline(&plan.bases)?)?;
-                crate::store::write_file(&path, value.to_string().as_bytes())?;
+                write_file(&path, value.to_string().as_bytes())?;
                 value
             }
         };

@@ -1,0 +1,310 @@
+//! From what was typed to what is wanted: the arguments of commands as requests. What is only about
+//! printing stays behind.
+
+use scumble_erase::methods::{self, Method};
+use scumble_eval::protocol::Set;
+use scumble_report::{Blur, Options};
+use scumble_study::{
+    Shard,
+    request::{
+        AttackChoice, AttackRequest, DrawingRequest, EraseRequest, EvaluateRequest,
+        GenerateRequest, JudgingRequest, ModelRequest, OutputRequest, ReadingRequest,
+        ReportRequest, Unknown, WordingRequest,
+    },
+};
+use serde_json::{Map, Value};
+
+use crate::{
+    args::{
+        self, AttackArgs, Blurred, DrawingArgs, EraseArgs, EvaluateArgs, GenerateArgs, ModelArgs,
+        OutputArgs, ReadingArgs, ReportArgs,
+    },
+    failure::Failure,
+    options,
+};
+
+impl From<&ModelArgs> for ModelRequest {
+    fn from(args: &ModelArgs) -> Self {
+        Self {
+            model: args.model.clone(),
+            reading: (&args.reading).into(),
+        }
+    }
+}
+
+impl From<&ReadingArgs> for ReadingRequest {
+    fn from(args: &ReadingArgs) -> Self {
+        Self {
+            config: args.config.clone(),
+            prediction_type: args.prediction_type.clone(),
+            variant_files: args.variant_files.clone(),
+            device: args.device.clone(),
+            threads: args.threads,
+        }
+    }
+}
+
+impl From<&DrawingArgs> for DrawingRequest {
+    fn from(args: &DrawingArgs) -> Self {
+        Self {
+            steps: args.steps,
+            guidance_scale: args.guidance_scale,
+            sampler: args.sampler.clone(),
+        }
+    }
+}
+
+impl From<&OutputArgs> for OutputRequest {
+    fn from(args: &OutputArgs) -> Self {
+        Self {
+            folder: args.output_dir.clone(),
+            overwrite: args.overwrite,
+        }
+    }
+}
+
+/// The parts of all `;` lists.
+fn listed(texts: &[String]) -> Vec<String> {
+    texts
+        .iter()
+        .flat_map(|text| options::listed(text))
+        .collect()
+}
+
+impl TryFrom<&EraseArgs> for EraseRequest {
+    type Error = Failure;
+
+    fn try_from(args: &EraseArgs) -> Result<Self, Failure> {
+        let anchors = args.anchor.as_deref().map(|text| match text.trim() {
+            // The empty prompt is an anchor too.
+            "" => vec![String::new()],
+            _ => options::listed(text),
+        });
+        Ok(Self {
+            method: method(args)?,
+            model: (&args.model).into(),
+            concepts: [listed(&args.concepts), listed(&args.erase)].concat(),
+            variant: args.variant.parse()?,
+            options: method_options(args)?,
+            wording: WordingRequest {
+                template: args.template.clone(),
+                objects: listed(&args.objects),
+                anchors,
+                from: args.from.clone(),
+            },
+            prompts: args.prompts.clone(),
+            unknown: match args.unknown {
+                args::Unknown::Refuse => Unknown::Refuse,
+                args::Unknown::Allow => Unknown::Allow,
+            },
+            preserve: listed(&args.preserve),
+            captions: args.captions.clone(),
+            pictures: args.pictures.clone(),
+            masks: args.masks.clone(),
+            seed: args.seed,
+            output: (&args.output).into(),
+            drift: args.drift,
+            grid: args.grid,
+            judging: match (args.judge, args.no_judge) {
+                (_, true) => JudgingRequest::Never,
+                (true, false) => JudgingRequest::Always,
+                (false, false) => JudgingRequest::AtHome,
+            },
+        })
+    }
+}
+
+/// The method that the arguments name.
+///
+/// # Errors
+/// If there is none of that name, or several are named.
+fn method(args: &EraseArgs) -> Result<&'static Method, Failure> {
+    if let Some((first, _)) = args.method.split_once([',', ';']) {
+        let concept = args.concepts.first().map_or("church", String::as_str);
+        return Err(Failure::new(format!("--method {}: `erase` takes one method", args.method)).with_hint(format!(
+            "`scumble evaluate --concept \"{concept}\" --method {}` erases with several and compares them; here, --method {}",
+            args.method.replace(';', ","),
+            first.trim()
+        )));
+    }
+    Ok(methods::named(&args.method)?)
+}
+
+/// The method's options: flags first, then `--set`, which reaches every one.
+fn method_options(args: &EraseArgs) -> Result<Map<String, Value>, Failure> {
+    let mut chosen = Map::new();
+    let mut put = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            chosen.insert(key.into(), value);
+        }
+    };
+    put("train_method", args.train_method.clone().map(Value::from));
+    put("iterations", args.iterations.map(Value::from));
+    put("lr", args.lr.map(Value::from));
+    put(
+        "eta",
+        args.eta
+            .or(args.negative_guidance.map(|g| g - 1.0))
+            .map(Value::from),
+    );
+    put("start_guidance", args.start_guidance.map(Value::from));
+    put("batch", args.batch.map(Value::from));
+    for (flag, value) in [
+        ("lr", args.lr),
+        ("eta", args.eta),
+        ("negative-guidance", args.negative_guidance),
+    ] {
+        if value.is_some_and(|v| !v.is_finite()) {
+            return Err(Failure::new(format!("--{flag}: expected a finite number")));
+        }
+    }
+    chosen.extend(options::of_set(&args.set)?);
+    if let Some(name) = chosen.get("train_method").and_then(Value::as_str) {
+        let name = scumble_erase::Trainable::named(name)?.name;
+        chosen.insert("train_method".into(), name.into());
+    }
+    Ok(chosen)
+}
+
+impl TryFrom<&AttackArgs> for AttackRequest {
+    type Error = Failure;
+
+    fn try_from(args: &AttackArgs) -> Result<Self, Failure> {
+        Ok(Self {
+            attack: scumble_attack::attacks::named(&args.attack)?,
+            model: (&args.model).into(),
+            edits: args.edits.edit.clone(),
+            loras: args.edits.lora.clone(),
+            guards: args.guard.clone(),
+            variant: args.variant.parse()?,
+            options: options::of_set(&args.set)?,
+            budget: args.budget,
+            concept: args.concept.clone(),
+            word: args.word.clone(),
+            prompts: args.prompts.clone(),
+            n: args.n,
+            clip: args.clip.clone(),
+            transfer: args.transfer.clone(),
+            drawing: (&args.drawing).into(),
+            seed: args.seed,
+            output: (&args.output).into(),
+            judge: args.judge,
+            threshold: args.threshold,
+        })
+    }
+}
+
+impl TryFrom<&GenerateArgs> for GenerateRequest {
+    type Error = Failure;
+
+    fn try_from(args: &GenerateArgs) -> Result<Self, Failure> {
+        Ok(Self {
+            model: (&args.model).into(),
+            edits: args.edits.edit.clone(),
+            loras: args.edits.lora.clone(),
+            guards: args.guard.clone(),
+            guard_options: options::of_set(&args.set)?,
+            embeddings: args.embedding.clone(),
+            prompts: args.prompt.clone(),
+            file: args.prompts.clone(),
+            negative_prompt: args.negative_prompt.clone(),
+            n: args.n,
+            seed: args.seed,
+            steps: args.steps,
+            guidance_scale: args.guidance_scale,
+            sampler: args.sampler.clone(),
+            eta: args.eta,
+            height: args.height,
+            width: args.width,
+            size_condition: args.size_condition,
+            batch: args.batch,
+            output: (&args.output).into(),
+        })
+    }
+}
+
+impl TryFrom<&EvaluateArgs> for EvaluateRequest {
+    type Error = Failure;
+
+    fn try_from(args: &EvaluateArgs) -> Result<Self, Failure> {
+        let attacks = listed(&args.attack);
+        let methods = args.method.iter().map(|id| methods::named(id.trim()));
+        Ok(Self {
+            models: args.models.clone(),
+            reading: (&args.reading).into(),
+            edits: args.edit.clone(),
+            guards: args.guard.clone(),
+            oracle: args.oracle.clone(),
+            concepts: listed(&args.concept),
+            attacks: attacks
+                .iter()
+                .map(|text| AttackChoice::parse(text))
+                .collect::<Result<_, _>>()?,
+            attack_n: args.attack_n,
+            budget: args.budget,
+            attack_clip: args.attack_clip.clone(),
+            methods: methods.collect::<Result<_, _>>()?,
+            impact: args
+                .impact
+                .then(|| methods::named(&args.impact_method))
+                .transpose()?,
+            prompts: args.prompts.clone(),
+            sets: sets(&args.sets)?,
+            n: args.n,
+            detectors: args.detector.clone(),
+            clip: args.clip.clone(),
+            inception: args.inception.clone(),
+            lpips: args.lpips.clone(),
+            reference: args.reference.clone(),
+            save_stats: args.save_stats,
+            drawing: (&args.drawing).into(),
+            seed: args.seed,
+            judge: args.judge,
+            shard: args.shard.as_deref().map(Shard::parse).transpose()?,
+            output: (&args.output).into(),
+        })
+    }
+}
+
+/// The sets that `--sets` names, or all.
+fn sets(texts: &[String]) -> Result<Vec<Set>, Failure> {
+    if texts.is_empty() {
+        return Ok(Set::ALL.to_vec());
+    }
+    let names = texts
+        .iter()
+        .flat_map(|text| text.split([',', ';']))
+        .map(str::trim)
+        .filter(|name| !name.is_empty());
+    let one = |name: &str| {
+        Set::ALL
+            .into_iter()
+            .find(|set| set.id() == name)
+            .ok_or_else(|| {
+                let known = Set::ALL.map(Set::id).join(", ");
+                Failure::new(format!("--sets {name}: there is no such set"))
+                    .with_hint(format!("known are {known}"))
+            })
+    };
+    names.map(one).collect()
+}
+
+impl From<&ReportArgs> for ReportRequest {
+    fn from(args: &ReportArgs) -> Self {
+        Self {
+            folder: args.folder.clone(),
+            output: args.output_dir.clone(),
+            options: Options {
+                title: args.title.clone(),
+                pictures: !args.no_pictures,
+                blur: match args.blur {
+                    Blurred::On => Blur::On,
+                    Blurred::Off => Blur::Off,
+                    Blurred::Sensitive => Blur::Sensitive,
+                },
+                ratings: args.ratings.clone(),
+                rating_seed: args.seed,
+            },
+        }
+    }
+}

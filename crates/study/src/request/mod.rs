@@ -1,0 +1,18 @@
+//! What somebody wants done, whoever says it: the command line, an evaluation, a browser. A request is
+//! complete in itself, and no part of it is read from text that was made for a terminal.
+
+mod attack;
+mod erase;
+mod evaluate;
+mod generate;
+mod parts;
+mod report;
+
+pub use self::{
+    attack::AttackRequest,
+    erase::{EraseRequest, JudgingRequest, Unknown, WordingRequest},
+    evaluate::{AttackChoice, EvaluateRequest},
+    generate::{GenerateRequest, SizeCondition},
+    parts::{DrawingRequest, ModelRequest, OutputRequest, ReadingRequest},
+    report::ReportRequest,
+};

@@ -1,0 +1,75 @@
+//! What several requests have: the model, how pictures are drawn, where the result lies.
+
+use std::path::PathBuf;
+
+/// Which model, and where it runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ModelRequest {
+    /// A folder, a file or a name; the built-in miniature if `None`.
+    pub model: Option<PathBuf>,
+    /// How it is read.
+    pub reading: ReadingRequest,
+}
+
+/// How a model is read, and where it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadingRequest {
+    /// A folder whose configurations and tokenizer describe a single file.
+    pub config: Option<PathBuf>,
+    /// What the U-Net predicts, where a single file cannot say it.
+    pub prediction_type: Option<String>,
+    /// Variant of a folder's weight files.
+    pub variant_files: Option<String>,
+    /// The device's name.
+    pub device: String,
+    /// Number of CPU threads; all cores if `None`.
+    pub threads: Option<u16>,
+}
+
+impl Default for ReadingRequest {
+    fn default() -> Self {
+        Self {
+            config: None,
+            prediction_type: None,
+            variant_files: None,
+            device: "cpu".into(),
+            threads: None,
+        }
+    }
+}
+
+impl From<&Self> for ModelRequest {
+    fn from(request: &Self) -> Self {
+        request.clone()
+    }
+}
+
+/// How pictures are drawn that are then judged; what the model is used to where nothing is said.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DrawingRequest {
+    /// Denoising steps.
+    pub steps: Option<usize>,
+    /// Strength of classifier-free guidance.
+    pub guidance_scale: Option<f64>,
+    /// The sampler's name.
+    pub sampler: Option<String>,
+}
+
+/// Where a run's result lies.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OutputRequest {
+    /// The folder; one named after the plan if `None`.
+    pub folder: Option<PathBuf>,
+    /// Whether another plan's result there is replaced.
+    pub overwrite: bool,
+}
+
+impl OutputRequest {
+    /// Into this folder.
+    pub fn folder(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            folder: Some(folder.into()),
+            overwrite: false,
+        }
+    }
+}
