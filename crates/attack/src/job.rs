@@ -8,8 +8,8 @@ use scumble_diffusion::{
     options::{Options, Presets},
 };
 use scumble_erase::{
-    Captions, Concept, Error, Event, Profile, Result, Store, Variant, World, job::over_defaults,
-    train::flow,
+    Captions, Concept, Error, Event, Profile, Result, Store, Variant, World,
+    job::{flow, over_defaults},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

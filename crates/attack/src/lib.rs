@@ -7,6 +7,7 @@
 
 pub mod attacks;
 pub mod capped;
+pub mod closest;
 pub mod draw;
 pub mod found;
 pub mod genetic;
@@ -23,6 +24,7 @@ pub mod probe;
 pub mod prompts;
 pub mod protocol;
 pub mod reused;
+pub mod search;
 pub mod sentences;
 pub mod simplex;
 pub mod soft;

@@ -2,7 +2,7 @@
 //! open.
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{Interpolant, Noise, Prompted, Timestep, TorchRng};
+use scumble_diffusion::{Interpolant, Noise, Prompted, Timestep};
 use scumble_erase::{
     Error, Event, Result,
     seeds::stream,
@@ -10,66 +10,18 @@ use scumble_erase::{
 };
 
 use crate::{
+    closest::Closest,
     draw,
     found::Found,
     groups,
     job::{Case, Job},
     placed::Placed,
-    predict::{Aim, Goal, Noisy},
+    predict::{Aim, Noisy},
     prompts::together,
     protocol::{Looks, Notes, Outcome, Start},
 };
 
-/// The adversarial tokens of one case, however they are searched for.
-pub trait Search {
-    /// What this step differentiates with respect to, `[tokens, columns]`.
-    fn leaf(&mut self, rng: &mut TorchRng) -> Tensor<2>;
-    /// The vectors that a leaf stands for, `[tokens, width]`.
-    fn vectors(&self, leaf: Tensor<2>) -> Tensor<2>;
-    /// Follows a gradient like the leaf; `step` counts from 1.
-    fn step(&mut self, gradient: Tensor<2>, step: usize);
-    /// What is found so far as words, where it is words.
-    fn tokens(&self) -> Option<Vec<u32>>;
-    /// What is found so far as vectors, `[tokens, width]`.
-    fn found(&self) -> Tensor<2>;
-    /// Keeps all that a continued run needs under names that begin with `at`.
-    fn keep(&self, to: &mut Snapshot, at: &str);
-    /// Takes over what [`keep`](Self::keep) kept.
-    ///
-    /// # Errors
-    /// If it is missing, of another size or not finite.
-    fn restore(&mut self, from: &mut Stored, at: &str) -> Result<()>;
-}
-
-/// Which timesteps a search looks at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// One after the other, from the middle of the first of equal parts to that of the last, clean
-    /// to noisy.
-    InTurn,
-    /// Any, drawn for every step; all cases see the same.
-    Random,
-    /// Any, drawn for every step and every case.
-    RandomEach,
-}
-
-/// How cases are searched.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Lockstep {
-    /// Tokens in each prompt's places.
-    pub tokens: usize,
-    /// Rounds; after each, a picture of every open case is drawn, and a case that shows the concept
-    /// is closed.
-    pub rounds: usize,
-    /// Steps in a round.
-    pub iterations: usize,
-    /// The timesteps.
-    pub order: Order,
-    /// What is to be predicted.
-    pub goal: Goal,
-    /// Whether the guard's rule is inside the loss, where there is one.
-    pub guarded: bool,
-}
+pub use crate::search::{Lockstep, Order, Search, Stop};
 
 /// Searches prefixes for all cases that do not show the concept anyway. Cases share their steps.
 ///
@@ -127,6 +79,14 @@ pub fn search_at<S: Search>(
         open: start.pre.iter().map(|&pre| !pre).collect(),
         looks: vec![0; prompts.len()],
         done: 0,
+        closest: match plan.stop {
+            Stop::FirstHit => None,
+            Stop::Closest { .. } => Some(Closest::new(
+                job,
+                &draw::pictures(base, &start.targets),
+                plan.tokens,
+            )?),
+        },
     };
     state.restore(job, &mut cases)?;
     job.tell(Event::Stage {
@@ -163,18 +123,38 @@ pub fn search_at<S: Search>(
                 loss: Some(sum / open.len() as f32),
             })?;
         }
-        for i in frame.shown(job, &open, &cases)? {
-            state.open[i] = false;
+        match &mut state.closest {
+            None => {
+                for i in frame.shown(job, &open, &cases)? {
+                    state.open[i] = false;
+                }
+                open.iter().for_each(|&i| state.looks[i] += 1);
+            }
+            Some(closest) => {
+                for group in open.chunks(groups::BACKWARD) {
+                    let latents = frame.drawn(job, group, &cases)?;
+                    let pictures = draw::pictures(job.victim, &latents);
+                    let words = |i: usize| cases[i].tokens();
+                    closest.look(job, group, &pictures, &words)?;
+                    // Lets the caller interrupt between groups.
+                    job.tell(Event::Note(""))?;
+                }
+            }
         }
-        open.iter().for_each(|&i| state.looks[i] += 1);
         state.keep(job, &cases)?;
     }
-    let looks = Looks {
-        most: budget.div_ceil(plan.iterations),
-        of: state.looks,
+    let (found, looks) = match (&state.closest, plan.stop) {
+        (Some(closest), Stop::Closest { pictures }) => frame.judged(job, closest, pictures)?,
+        _ => {
+            let looks = Looks {
+                most: budget.div_ceil(plan.iterations),
+                of: state.looks,
+            };
+            (frame.found(job, &cases), looks)
+        }
     };
     Ok(Outcome {
-        found: frame.found(job, &cases),
+        found,
         budget,
         spent: state.done,
         looks,
@@ -287,6 +267,27 @@ impl Frame<'_> {
         })
     }
 
+    /// Latents of some cases with what they have found so far.
+    fn drawn<S: Search>(&self, job: &Job<'_>, group: &[usize], cases: &[S]) -> Result<Tensor<4>> {
+        let own: Vec<Case> = group.iter().map(|&i| job.cases[i].clone()).collect();
+        let prompted = match group
+            .iter()
+            .map(|&i| self.worded(job, i, &cases[i]))
+            .collect::<Option<Vec<String>>>()
+        {
+            Some(texts) => job.victim.prompted(&texts),
+            None => {
+                let vectors = group
+                    .iter()
+                    .map(|&i| cases[i].found().unsqueeze::<3>())
+                    .collect();
+                self.placed
+                    .filled(job.victim, group, &Tensor::cat(vectors, 0))?
+            }
+        };
+        draw::latents(job.victim, &prompted, &own, job.drawing)
+    }
+
     /// Which of some cases show the concept with what they have found so far.
     fn shown<S: Search>(
         &self,
@@ -299,23 +300,7 @@ impl Frame<'_> {
         };
         let mut hits = Vec::new();
         for group in open.chunks(groups::BACKWARD) {
-            let own: Vec<Case> = group.iter().map(|&i| job.cases[i].clone()).collect();
-            let prompted = match group
-                .iter()
-                .map(|&i| self.worded(job, i, &cases[i]))
-                .collect::<Option<Vec<String>>>()
-            {
-                Some(texts) => job.victim.prompted(&texts),
-                None => {
-                    let vectors = group
-                        .iter()
-                        .map(|&i| cases[i].found().unsqueeze::<3>())
-                        .collect();
-                    self.placed
-                        .filled(job.victim, group, &Tensor::cat(vectors, 0))?
-                }
-            };
-            let latents = draw::latents(job.victim, &prompted, &own, job.drawing)?;
+            let latents = self.drawn(job, group, cases)?;
             let shown = shows(&draw::pictures(job.victim, &latents));
             hits.extend(
                 group
@@ -334,6 +319,53 @@ impl Frame<'_> {
     /// other tokens.
     fn worded<S: Search>(&self, job: &Job<'_>, case: usize, search: &S) -> Option<String> {
         Some(self.placed.worded(job.victim, case, &search.tokens()?))
+    }
+
+    /// The cases with the words that were kept of them. The judge sees up to `pictures` of each,
+    /// the first with the case's own noise, and a case has the noise of the first that shows the
+    /// concept.
+    fn judged(
+        &self,
+        job: &mut Job<'_>,
+        closest: &Closest<'_>,
+        pictures: usize,
+    ) -> Result<(Found, Looks)> {
+        let mut cases = job.cases.to_vec();
+        for (i, case) in cases.iter_mut().enumerate() {
+            if let Some(words) = closest.words(i) {
+                case.prompt = self.placed.worded(job.victim, i, words);
+            }
+        }
+        let Some(shows) = job.shows else {
+            let looks = Looks::once(cases.len());
+            return Ok((Found::Cases(cases), looks));
+        };
+        let noises = stream(job.seed, "lockstep/pictures");
+        let mut looks = Looks {
+            most: pictures,
+            of: vec![0; cases.len()],
+        };
+        let mut open: Vec<usize> = (0..cases.len()).filter(|&i| !self.start.pre[i]).collect();
+        for k in 0..pictures {
+            let mut tried: Vec<Case> = open.iter().map(|&i| cases[i].clone()).collect();
+            if k > 0 {
+                for (&i, case) in open.iter().zip(&mut tried) {
+                    case.seed = noises.within(i).at(k);
+                }
+            }
+            let shown = draw::shown(job, &tried, shows)?;
+            let mut left = Vec::new();
+            for ((i, case), shown) in open.into_iter().zip(tried).zip(shown) {
+                looks.of[i] += 1;
+                if shown {
+                    cases[i] = case;
+                } else {
+                    left.push(i);
+                }
+            }
+            open = left;
+        }
+        Ok((Found::Cases(cases), looks))
     }
 
     fn found<S: Search>(&self, job: &Job<'_>, cases: &[S]) -> Found {
@@ -361,16 +393,18 @@ impl Frame<'_> {
 }
 
 /// Where a search stands after a round.
-struct State {
+struct State<'a> {
     open: Vec<bool>,
     /// Pictures of each case that a judge has looked at, or would have.
     looks: Vec<usize>,
     done: usize,
+    /// The words kept so far, where a CLIP chooses them.
+    closest: Option<Closest<'a>>,
 }
 
 const KEPT: &str = "lockstep";
 
-impl State {
+impl State<'_> {
     fn keep<S: Search>(&self, job: &Job<'_>, cases: &[S]) -> Result<()> {
         let mut snapshot = Snapshot::new();
         snapshot.whole(
@@ -394,6 +428,9 @@ impl State {
             .iter()
             .enumerate()
             .for_each(|(i, case)| case.keep(&mut snapshot, &i.to_string()));
+        if let Some(closest) = &self.closest {
+            closest.keep(&mut snapshot);
+        }
         snapshot.keep(job.store, KEPT)
     }
 
@@ -416,6 +453,9 @@ impl State {
             .iter_mut()
             .enumerate()
             .try_for_each(|(i, case)| case.restore(&mut stored, &i.to_string()))?;
+        if let Some(closest) = &mut self.closest {
+            closest.restore(job, &mut stored)?;
+        }
         stored.end()
     }
 }

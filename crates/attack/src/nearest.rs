@@ -14,7 +14,7 @@ use scumble_erase::{
 };
 
 use crate::{
-    lockstep::Search,
+    search::Search,
     simplex::{Rule, Vocabulary},
 };
 

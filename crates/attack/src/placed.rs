@@ -120,6 +120,46 @@ impl Placed {
         Ok(placed)
     }
 
+    /// Places within each prompt: `offsets` says of a prompt's number of tokens how many of them
+    /// stand before each place, in rising order (UnlearnDiffAtk's `suffix_k`, `mid_k`, `insert_k`,
+    /// `per_k_words`).
+    ///
+    /// # Errors
+    /// If a prompt leaves no room for them.
+    pub fn at(
+        pipeline: &Pipeline,
+        prompts: &[String],
+        offsets: &dyn Fn(usize) -> Vec<usize>,
+    ) -> Result<Self> {
+        let context = pipeline.tokenizer.context();
+        let mut placed = Self::of(prompts);
+        for prompt in prompts {
+            let encoded = pipeline.tokenizer.encode(prompt);
+            let length = encoded.length - 2;
+            let offsets: Vec<usize> = offsets(length).into_iter().map(|o| o.min(length)).collect();
+            let k = offsets.len();
+            if encoded.length + k > context {
+                return Err(Error::input(format!(
+                    "`{prompt}` has {} tokens: no room for {k} more within {context}",
+                    encoded.length
+                ))
+                .with_hint("use shorter prompts or fewer tokens"));
+            }
+            let mut ids = encoded.ids;
+            let mut here = Vec::new();
+            for (j, offset) in offsets.into_iter().enumerate() {
+                let at = 1 + offset + j;
+                ids.insert(at, ids[0]);
+                here.push((at, j));
+            }
+            ids.truncate(context);
+            placed.rows.push(ids);
+            placed.lengths.push(encoded.length + k);
+            placed.places.push(here);
+        }
+        Ok(placed)
+    }
+
     fn of(prompts: &[String]) -> Self {
         Self {
             texts: prompts.to_vec(),

@@ -12,7 +12,7 @@ use scumble_erase::{
     snapshot::{Snapshot, Stored},
 };
 
-use crate::lockstep::Search;
+use crate::search::Search;
 
 /// The words that may stand in a place, and their vectors.
 #[derive(Clone, Debug)]

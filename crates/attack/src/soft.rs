@@ -9,7 +9,7 @@ use scumble_erase::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::lockstep::Search;
+use crate::search::Search;
 
 /// How vectors move.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use burn::tensor::Tensor;
 use common::{Memory, bits, concept, host, pipeline};
 use scumble_attack::{
     Case, Drawing, Error, Event, Found, Job, Report, Result, Variant,
-    attacks::{self, named, ring_a_bell, worst_case},
+    attacks::{self, named, ring_a_bell, unlearndiff::Position, worst_case},
     job::{Checkpoint, Clip, Shows},
     latent_classifier::{self, Teaching},
     placed::Placed,
@@ -311,6 +311,7 @@ fn what_an_attack_cannot_do_without_is_said_before_anything_is_drawn() {
     let models = models();
     for (id, options, word, hint) in [
         ("pez", json!({}), "CLIP", "--clip"),
+        ("p4d", json!({"closest": true}), "CLIP", "--clip"),
         ("paraphrase", json!({}), "judge", "nobody judges"),
         ("random", json!({}), "judge", "nobody judges"),
         (
@@ -428,7 +429,7 @@ fn p4ds_published_forms_are_the_whole_prompt_and_a_place_behind_a_whole_last_gro
     let mut whole = Attacked::new(
         "p4d",
         &models,
-        json!({"rounds": 1, "iterations": 2, "tokens": 3}),
+        json!({"rounds": 1, "iterations": 2, "tokens": 3, "closest": false}),
     );
     whole.variant = Variant::Reference;
     for found in prompts(&whole.run().unwrap().found) {
@@ -454,6 +455,146 @@ fn p4ds_published_forms_are_the_whole_prompt_and_a_place_behind_a_whole_last_gro
             "{every}: {text}"
         );
     }
+}
+
+/// The insertions of the published code (`text_grad_.py`), by how many of four tokens stand before
+/// each of three words.
+#[test]
+fn unlearndiffs_words_stand_where_they_are_to() {
+    let models = models();
+    let prompt = "dog dog dog dog".to_owned();
+    let [dog, cat] = ["dog", "cat"].map(|word| models.0.tokenizer.tokens(word)[0]);
+    let length = models.0.tokenizer.tokens(&prompt).len();
+    assert!(length == 4 && dog != cat);
+    for (position, offsets) in [
+        (Position::Prefix, [0, 0, 0]),
+        (Position::Suffix, [4, 4, 4]),
+        (Position::Middle, [2, 2, 2]),
+        (Position::Insert, [1, 2, 3]),
+        (Position::Per, [0, 3, 4]),
+    ] {
+        assert_eq!(position.offsets(length, 3), offsets, "{position:?}");
+        let own = |length: usize| position.offsets(length, 3);
+        let placed = Placed::at(&models.0, std::slice::from_ref(&prompt), &own).unwrap();
+        let found = placed.worded(&models.0, 0, &[cat; 3]);
+        let found = models.0.tokenizer.tokens(&found);
+        let (mut expected, mut words) = (Vec::new(), offsets.iter().peekable());
+        for token in 0..=length {
+            while words.next_if(|&&offset| offset == token).is_some() {
+                expected.push(cat);
+            }
+            if token < length {
+                expected.push(dog);
+            }
+        }
+        assert_eq!(found, expected, "{position:?}");
+    }
+    let behind = |position: &str| {
+        let options = json!({"timesteps": 1, "iterations": 2, "position": position});
+        prompts(
+            &Attacked::new("unlearndiff", &models, options)
+                .run()
+                .unwrap()
+                .found,
+        )
+    };
+    assert!(behind("suffix")[0].starts_with("a dog on a table "));
+    assert!(behind("prefix")[0].ends_with(" a dog on a table"));
+    let middle = behind("middle").swap_remove(0);
+    assert!(
+        middle.starts_with("a ") && !middle.contains("a dog on a table"),
+        "{middle}"
+    );
+}
+
+#[test]
+fn p4ds_published_words_are_those_of_the_picture_most_like_the_target() {
+    let models = models();
+    let (network, vocabulary) = emoji_clip();
+    let found = |rounds: usize, clip: Option<Clip<'_>>, shows: Option<&Shows<'_>>| {
+        let options =
+            json!({"rounds": rounds, "iterations": 1, "tokens": 3, "closest": clip.is_some()});
+        let mut attack = Attacked::new("p4d", &models, options);
+        attack.variant = Variant::Reference;
+        attack.clip = clip;
+        attack.shows = shows;
+        attack.run().unwrap()
+    };
+    // CLIP is shown the targets, then a picture of every case after each round: after the second
+    // round the target itself.
+    let looked = std::cell::Cell::new(0);
+    let prepared = |pictures: &[Picture]| {
+        looked.set(looked.get() + 1);
+        let like = matches!(looked.get(), 1 | 3);
+        let value = |i: usize| {
+            if like {
+                0.1
+            } else {
+                ((i / 7) % 13) as f32 / 6.0 - 1.0
+            }
+        };
+        let values: Vec<f32> = (0..pictures.len() * 3 * 64 * 64).map(value).collect();
+        Tensor::<4>::from_data(
+            burn::tensor::TensorData::new(values, [pictures.len(), 3, 64, 64]),
+            &burn::tensor::Device::flex(),
+        )
+    };
+    let clip = Some(Clip {
+        network: &network,
+        vocabulary,
+        prepared: &prepared,
+    });
+    // The judge sees the unedited pictures, the edited ones, and then up to three of each case: the
+    // second of the first case shows the concept, none of the other.
+    let seen = std::cell::RefCell::new(Vec::new());
+    let judge = |pictures: &[Picture]| {
+        seen.borrow_mut().push(pictures.len());
+        let call = seen.borrow().len();
+        (0..pictures.len())
+            .map(|i| call == 1 || (i == 0 && matches!(call, 4 | 6)))
+            .collect()
+    };
+    let report = found(4, clip, Some(&judge));
+    assert_eq!(looked.get(), 5);
+    let words = prompts(&report.found);
+    assert_eq!(words, prompts(&found(2, None, None).found));
+    assert_ne!(words, prompts(&found(4, None, None).found));
+    assert_eq!(*seen.borrow(), [2, 2, 2, 2, 1, 2]);
+    assert_eq!(
+        (report.looks.most, report.looks.of.clone()),
+        (3, vec![2, 3])
+    );
+    assert_eq!(report.counts().unwrap().by_looks, [0, 1, 1]);
+    let Found::Cases(cases) = &report.found else {
+        panic!("words are cases");
+    };
+    assert!(
+        cases[0].seed != 40 && cases[1].seed == 41,
+        "a case has the noise of its first hit"
+    );
+    // Without a judge the words are the same, with the cases' own noise.
+    looked.set(0);
+    let unjudged = found(4, clip, None);
+    assert_eq!(prompts(&unjudged.found), words);
+    assert_eq!((unjudged.looks.most, unjudged.looks.of), (1, vec![1, 1]));
+
+    let same = |pictures: &[Picture]| {
+        Tensor::<4>::ones([pictures.len(), 3, 64, 64], &burn::tensor::Device::flex()) * 0.1
+    };
+    let attack = || {
+        let options = json!({"rounds": 5, "iterations": 1, "tokens": 3, "closest": true});
+        let mut attack = Attacked::new("p4d", &models, options);
+        attack.clip = Some(Clip {
+            network: &network,
+            vocabulary,
+            prepared: &same,
+        });
+        attack
+    };
+    let whole = prompts(&attack().run().unwrap().found);
+    let mut cut = attack();
+    refuses_damage(&mut cut);
+    assert_eq!(prompts(&cut.run().unwrap().found), whole);
 }
 
 #[test]
@@ -899,29 +1040,41 @@ fn a_stored_state_that_is_damaged_is_refused_by_name() {
     }
 }
 
-#[test]
-fn pez_goes_on_with_the_same_bits_or_says_what_is_damaged() {
+/// The miniature's CLIP, and how many tokens it knows.
+fn emoji_clip() -> (scumble_nn::Clip, usize) {
     use scumble_nn::{
         Weights,
         config::ClipConfig,
-        files::{Checkpoint as Files, OpenOptions, Source, read_network},
+        files::{Source, read_network},
     };
-    let models_folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
-    let files = Files::open(models_folder.join("emoji-sd"), &OpenOptions::default()).unwrap();
-    let device = burn::tensor::Device::flex();
-    let miniature = Pipeline::load(&files, &device).unwrap();
-    let models = (miniature.clone(), miniature);
-    let source = Source::dir(models_folder.join("emoji-clip"));
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/emoji-clip");
+    let source = Source::dir(folder);
     let parts = read_network(&source, "", "model").unwrap();
     let config = ClipConfig::read(&source.path("config.json"), &parts.config).unwrap();
     let weights = Weights::load(
         "clip",
         &parts.tensors,
         &scumble_nn::Clip::manifest(&config),
-        &device,
+        &burn::tensor::Device::flex(),
     )
     .unwrap();
-    let network = scumble_nn::Clip::new(&config, &weights);
+    (
+        scumble_nn::Clip::new(&config, &weights),
+        config.text.vocab_size,
+    )
+}
+
+#[test]
+fn pez_goes_on_with_the_same_bits_or_says_what_is_damaged() {
+    let models_folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
+    let files = scumble_nn::files::Checkpoint::open(
+        models_folder.join("emoji-sd"),
+        &scumble_nn::files::OpenOptions::default(),
+    )
+    .unwrap();
+    let miniature = Pipeline::load(&files, &burn::tensor::Device::flex()).unwrap();
+    let models = (miniature.clone(), miniature);
+    let (network, vocabulary) = emoji_clip();
     // What it is shown does not matter here, only that it is the same.
     let prepared = |pictures: &[Picture]| {
         Tensor::<4>::ones([pictures.len(), 3, 64, 64], &burn::tensor::Device::flex()) * 0.1
@@ -931,7 +1084,7 @@ fn pez_goes_on_with_the_same_bits_or_says_what_is_damaged() {
         attack.prompts = &["a dog"];
         attack.clip = Some(Clip {
             network: &network,
-            vocabulary: config.text.vocab_size,
+            vocabulary,
             prepared: &prepared,
         });
         attack

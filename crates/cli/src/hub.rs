@@ -15,13 +15,14 @@ const SITES: [&str; 4] = [
     "https://hf.co/",
 ];
 
-/// The file or folder that `--model` means: itself, a snapshot in one of the cache's own folders,
+/// The file or folder that an argument means (`flag` is what stands before it): itself, a snapshot in one of the cache's own folders,
 /// or that of `org/name` in the local cache.
 ///
 /// # Errors
 /// If there is none; the error says how to get it.
-pub(crate) fn located(given: &Path) -> Result<PathBuf, Failure> {
-    let called = format!("--model {}", given.display());
+pub(crate) fn located(given: &Path, flag: &str) -> Result<PathBuf, Failure> {
+    let called = format!("{flag} {}", given.display());
+    let called = called.trim_start();
     if given.exists() {
         let cached = given
             .file_name()

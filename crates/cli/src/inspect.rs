@@ -21,7 +21,7 @@ use crate::{
     args::InspectArgs,
     edits::{self, Loaded, file_of},
     failure::{Failure, Outcome},
-    guards, miniature,
+    guards, hub, miniature,
     model::Model,
     output,
     store::RECORD,
@@ -38,7 +38,9 @@ const LONGEST_VALUE: usize = 2000;
 
 pub(crate) fn run(args: &InspectArgs) -> Result<Outcome, Failure> {
     let sheet = match args.path.as_deref() {
-        Some(path) if path.as_os_str() != miniature::NAME || path.exists() => of_path(path, args)?,
+        Some(path) if path.as_os_str() != miniature::NAME || path.exists() => {
+            of_path(&hub::located(path, "")?, args)?
+        }
         _ => of_model(None, args)?,
     };
     if args.print.json {
@@ -54,12 +56,6 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Outcome, Failure> {
 type Sheet = Map<String, Value>;
 
 fn of_path(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
-    if !path.exists() {
-        return Err(Failure::new(format!(
-            "{}: there is no such file or folder",
-            path.display()
-        )));
-    }
     if path.is_dir() {
         let record = path.join(RECORD);
         return match file_of(path) {

@@ -31,8 +31,11 @@ mod model;
 mod options;
 mod output;
 mod progress;
+#[cfg(test)]
+mod readers;
 mod report;
 mod requests;
+mod runs;
 mod settings;
 mod shell;
 mod store;
@@ -82,6 +85,7 @@ fn run() -> Result<Outcome, Failure> {
         Command::Guards(args) => list::guards(&args),
         Command::Metrics(args) => list::metrics(args),
         Command::Concepts(args) => concepts::run(args),
+        Command::Runs(args) => runs::run(&args),
         Command::Completions(args) => shell::completions(args),
         Command::Man(args) => shell::man(&args),
         Command::Judge(args) => judge::run(&args),

@@ -52,7 +52,9 @@ impl Model {
         let asked = path
             .or(args.model.as_deref())
             .filter(|path| path.as_os_str() != miniature::NAME || path.exists());
-        let found = asked.map(hub::located).transpose()?;
+        let found = asked
+            .map(|path| hub::located(path, "--model"))
+            .transpose()?;
         let (checkpoint, builtin) = match &found {
             Some(path) => (Checkpoint::open(path, &options)?, false),
             None => (Checkpoint::read(&miniature::model(), &options)?, true),

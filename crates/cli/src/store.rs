@@ -9,7 +9,7 @@ use std::{
 use scumble_erase::Store;
 use scumble_nn::files::{TensorFile, Tensors, write};
 pub(crate) use scumble_study::folder::{
-    EDIT, Found, GRID, LINES, RECORD, RunFolder, SHEET, write_file,
+    EDIT, Found, GRID, LINES, RECORD, RunFolder, SHEET, is_held, write_file,
 };
 
 use crate::progress;

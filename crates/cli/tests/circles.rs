@@ -23,7 +23,6 @@ const KNOWN: &[(&str, &[&str])] = &[
             "lockstep.rs",
             "probe.rs",
             "protocol.rs",
-            "simplex.rs",
         ],
     ),
     (
@@ -55,7 +54,6 @@ const KNOWN: &[(&str, &[&str])] = &[
             "samplers/unipc.rs",
         ],
     ),
-    ("erase", &["edit.rs", "job.rs", "train.rs"]),
     ("erase", &["guards.rs", "methods/mod.rs"]),
     ("eval", &["detectors/boxes.rs", "detectors/mod.rs"]),
     (

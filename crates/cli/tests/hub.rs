@@ -64,6 +64,23 @@ fn a_downloaded_model_is_found_by_its_name() {
         inspect(here, name, &set).done();
     }
     inspect(here, &model.display().to_string(), &[]).done();
+    // `inspect` finds it too, and says the same where there is none.
+    let sheet = |name: &str| {
+        let mut command = command(here);
+        command
+            .env("HF_HUB_CACHE", &hub)
+            .args(["inspect", name, "--json"]);
+        ended(command)
+    };
+    let found = sheet("tiny/odd-model").done().json();
+    assert_eq!(
+        found,
+        sheet(&model.join("snapshots/0123abc").display().to_string())
+            .done()
+            .json()
+    );
+    sheet("tiny/other").refused(&["tiny/other", "hf download tiny/other"]);
+    sheet("nowhere").refused(&["nowhere", "no such file"]);
     inspect(here, "tiny/other", &set).refused(&["tiny/other", "hf download tiny/other"]);
     inspect(here, "https://huggingface.co/tiny/other", &set).refused(&["hf download tiny/other"]);
     inspect(here, "https://example.org/model.safetensors", &set)

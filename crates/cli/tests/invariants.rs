@@ -495,6 +495,20 @@ fn readers_have_fuzz_targets() {
             "no fuzz target {target}"
         );
     }
+    // The others read thousands of damaged files in a test of their own.
+    let readers = fs_err::read_to_string(root().join("crates/cli/src/readers.rs")).unwrap();
+    for reader in [
+        "prompts::read(",
+        "leco::read(",
+        "Manifest::read(",
+        "npz::read(",
+        "record::read(",
+        "Evaluation::read(",
+        "Ratings::read(",
+        "photos::picture(",
+    ] {
+        assert!(readers.contains(reader), "{reader} reads no damaged files");
+    }
     // What a stranger's file says is no reason to panic: the lint against unwrap is on, and nobody
     // turns it off.
     none(lines(|_, line| {

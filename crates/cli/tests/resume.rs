@@ -169,6 +169,105 @@ fn a_damaged_record_is_named() {
     assert_eq!(record(&here.join("run"))["plan_hash"], whole["plan_hash"]);
 }
 
+#[test]
+fn runs_are_listed_with_what_came_of_them() {
+    let home = folder();
+    let here = home.path();
+    line(here, "runs nowhere").refused(&["nowhere", "no such folder"]);
+    let none = line(here, "runs").done();
+    assert!(
+        none.stdout.is_empty() && none.stderr.contains("no run lies in scumble-out"),
+        "{none:?}"
+    );
+    line(here, "erase church --method uce --no-judge -q").done();
+    line(here, "generate church --n 2 --steps 2 -q").done();
+    let out = here.join("scumble-out");
+    // An unfinished one, a damaged one, and folders that are no runs.
+    let write = |name: &str, text: &str| {
+        fs_err::create_dir_all(out.join(name)).unwrap();
+        fs_err::write(out.join(name).join("run.json"), text).unwrap();
+    };
+    write(
+        "esd-dog-1",
+        &json!({"plan_hash": "a", "finished": false, "plan": {"command": "erase", "method": "esd", "concepts": [{"name": "dog"}, {"name": "cat"}]}})
+            .to_string(),
+    );
+    write(
+        "unlearndiff-1",
+        &json!({"plan_hash": "b", "finished": true, "plan": {"command": "attack", "attack": "unlearndiff", "concept": "church"},
+            "result": {"pre": 0.05, "total": 0.25, "n": 20}})
+        .to_string(),
+    );
+    write("broken", "{\"plan_hash\": ");
+    write("nameless", "{\"finished\": true, \"plan\": {}}");
+    fs_err::create_dir_all(out.join("pictures")).unwrap();
+    let rows = line(here, "runs --json").done().json();
+    let of = |start: &str| {
+        let named = |row: &&Value| {
+            let folder = row["folder"].as_str().unwrap();
+            folder
+                .strip_prefix("scumble-out/")
+                .unwrap()
+                .starts_with(start)
+        };
+        let mut rows = rows.as_array().unwrap().iter().filter(named);
+        let row = rows.next().unwrap().clone();
+        assert!(rows.next().is_none(), "{start} once");
+        row
+    };
+    assert_eq!(rows.as_array().unwrap().len(), 6);
+    let uce = of("uce-church-");
+    assert_eq!(
+        [
+            &uce["command"],
+            &uce["method"],
+            &uce["concept"],
+            &uce["state"]
+        ],
+        ["erase", "uce", "church", "finished"]
+    );
+    let drawn = of("generate-church-");
+    assert_eq!(
+        [&drawn["method"], &drawn["result"]],
+        [&Value::Null, &json!("2 pictures")]
+    );
+    let dog = of("esd-dog");
+    assert_eq!(
+        [&dog["concept"], &dog["state"], &dog["result"]],
+        [&json!("dog; cat"), &json!("unfinished"), &Value::Null]
+    );
+    let attack = of("unlearndiff");
+    assert_eq!(
+        [&attack["method"], &attack["result"]],
+        ["unlearndiff", "shown 5.0% -> 25.0% of 20"]
+    );
+    for (start, problem) in [
+        ("broken", "broken/run.json"),
+        ("nameless", "`plan.command`"),
+    ] {
+        let damaged = of(start);
+        assert_eq!(damaged["state"], "damaged");
+        let said = damaged["result"].as_str().unwrap();
+        assert!(
+            said.contains("run.json") && said.contains(problem),
+            "{said}"
+        );
+    }
+    let table = line(here, "runs scumble-out").done().stdout;
+    assert!(
+        table.lines().count() == 7 && table.starts_with("folder"),
+        "{table}"
+    );
+    assert_eq!(
+        line(here, "runs scumble-out/esd-dog-1")
+            .done()
+            .stdout
+            .lines()
+            .count(),
+        2
+    );
+}
+
 /// A cache that cannot be written (here: a file stands where its folder would be) costs other runs
 /// something, and this one nothing.
 #[test]

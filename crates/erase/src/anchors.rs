@@ -79,15 +79,19 @@ pub struct Anchors {
 }
 
 /// Some of them with noise.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Batch {
     /// The noisy pictures.
     pub noisy: Noisy,
     /// The pair of each.
     pub pairs: Vec<usize>,
     /// The prompts that ask for the concept, n of them.
+    pub asks: Vec<String>,
+    /// The same, encoded.
     pub target: Conditioning,
-    /// The prompts the pictures were drawn from, like `target`.
+    /// The prompts the pictures were drawn from.
+    pub instead: Vec<String>,
+    /// The same, encoded.
     pub anchor: Conditioning,
     /// 1 where a picture that was made smaller is, 0 around it, `[n, 1, h, w]`; `None` if all are
     /// whole.
@@ -210,18 +214,24 @@ impl Anchors {
             ((u * self.pairs[pair].targets.len() as f32) as usize, pair)
         };
         let wording: Vec<(usize, usize)> = pairs.iter().zip(chosen).map(one).collect();
+        let said = wording
+            .iter()
+            .zip(&changes)
+            .map(|(&(k, pair), c)| format!("{}{}", c.says, self.pairs[pair].targets[k]));
+        let asks: Vec<String> = said.collect();
         let target = if changes.iter().any(|change| !change.says.is_empty()) {
-            let said = wording
-                .iter()
-                .zip(&changes)
-                .map(|(&(k, pair), c)| format!("{}{}", c.says, self.pairs[pair].targets[k]));
-            pipeline.encode(&said.collect::<Vec<_>>())
+            pipeline.encode(&asks)
         } else {
             let rows = wording.iter().map(|&(k, pair)| self.first[pair] + k);
             self.targets.select(&rows.collect::<Vec<_>>())
         };
         Ok(Batch {
+            asks,
             target,
+            instead: pairs
+                .iter()
+                .map(|&pair| self.pairs[pair].anchor.clone())
+                .collect(),
             anchor: self.anchors.select(&pairs),
             pairs,
             noisy,
@@ -244,6 +254,16 @@ pub fn masked_error(a: Tensor<4>, b: Tensor<4>, valid: Option<&Tensor<4>>) -> Te
 }
 
 impl Batch {
+    /// The same with all prompts as another text encoder says them: one that is being trained.
+    #[must_use]
+    pub fn said_by(&self, model: &Pipeline) -> Self {
+        Self {
+            target: model.encode(&self.asks),
+            anchor: model.encode(&self.instead),
+            ..self.clone()
+        }
+    }
+
     /// What a model predicts for the anchors' prompts, or past that: `net(z_t, a) - eta (net(z_t,
     /// c) - net(z_t, a))`.
     ///

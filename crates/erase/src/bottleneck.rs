@@ -12,8 +12,8 @@ use crate::{
     edit::Change,
     error::{Error, Result},
     gradients::Gradients,
+    host::to_host,
     seeds::stream,
-    train::to_host,
     trainable::Trainable,
 };
 

@@ -12,9 +12,9 @@ use crate::world::{Known, World};
 /// Common nouns, one a line (`assets/nouns.txt`, written for this project).
 const NOUNS: &str = include_str!("../assets/nouns.txt");
 
-/// The sources of captions that nobody gave.
-const WORLD: &str = "emoji-world";
-const WORDS: &str = "nouns";
+/// How many captions the published priors of MACE and TRCE sum over: the training and validation
+/// captions of COCO 2014 (`cache_coco.py` of MACE's code).
+pub const COCO_2014: f64 = 616_767.0;
 
 /// What a noun is put into: plain names, pictures of it, and the places and company that captions
 /// of photographs mention.
@@ -77,7 +77,7 @@ impl Captions {
                 .map(|object| World::caption(object, *style, None))
         });
         Self {
-            source: WORLD.into(),
+            source: "emoji-world".into(),
             lines: lines.collect(),
             given: false,
         }
@@ -101,7 +101,7 @@ impl Captions {
             .take(count)
             .collect();
         Self {
-            source: WORDS.into(),
+            source: "nouns".into(),
             lines,
             given: false,
         }

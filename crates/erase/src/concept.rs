@@ -31,6 +31,36 @@ pub struct ConceptPrompt {
     pub from: Option<String>,
 }
 
+/// Another word for a concept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected one of these for each: a word, [a word, what to draw instead of it]"
+)]
+pub enum Synonym {
+    /// The word; instead of it is drawn what is drawn instead of the concept.
+    Word(String),
+    /// The word, and what to draw instead of it in the same prompt.
+    Replaced(String, String),
+}
+
+impl Synonym {
+    /// The word.
+    pub fn word(&self) -> &str {
+        match self {
+            Self::Word(word) | Self::Replaced(word, _) => word,
+        }
+    }
+
+    /// What to draw instead of the word.
+    pub fn safe(&self) -> Option<&str> {
+        match self {
+            Self::Word(_) => None,
+            Self::Replaced(_, safe) => Some(safe),
+        }
+    }
+}
+
 /// How a concept's prompts are made.
 #[derive(Clone, Debug, Default)]
 pub struct Wording {

@@ -3,17 +3,15 @@
 
 use std::collections::BTreeMap;
 
-use burn::tensor::{
-    Device, Tensor, TensorData, activation::leaky_relu, module::conv2d, ops::ConvOptions,
-};
-use scumble_nn::files::{HostTensor, Tensors};
-
 use crate::{
     adam::{Adam, Moments},
     error::{Error, Result},
     gradients::Gradients,
     seeds::stream,
-    train::to_host,
+    snapshot::{Snapshot, Stored},
+};
+use burn::tensor::{
+    Device, Tensor, TensorData, activation::leaky_relu, module::conv2d, ops::ConvOptions,
 };
 
 /// Side of every kernel.
@@ -128,58 +126,33 @@ impl Discriminator {
     ///
     /// # Errors
     /// If that is not the state of such a discriminator.
-    pub fn restored(&self, stored: &Tensors) -> Result<Self> {
-        let damaged = || {
-            Error::input("the stored discriminator is damaged")
-                .with_hint("start again with --overwrite")
-        };
-        let read = |kind: &str, name: &str, like: &Tensor<1>| -> Result<Tensor<1>> {
-            let values = stored
-                .get(&format!("{kind}.{name}"))
-                .and_then(HostTensor::to_f32)
-                .ok_or_else(damaged)?;
-            let n = values.len();
-            if n != like.dims()[0] {
-                return Err(damaged());
-            }
-            Ok(Tensor::from_data(
-                TensorData::new(values, [n]),
-                &like.device(),
-            ))
-        };
-        let step = stored
-            .get(STEP)
-            .and_then(HostTensor::to_i64)
-            .and_then(|s| usize::try_from(*s.first()?).ok());
-        let mut new = Self {
-            step: step.ok_or_else(damaged)?,
-            ..self.clone()
-        };
+    pub fn restored(&self, mut stored: Stored) -> Result<Self> {
+        let mut new = self.clone();
+        new.step = stored.count(STEP)? as usize;
         for (name, value) in &self.values {
-            new.values.insert(name.clone(), read("value", name, value)?);
-            new.moments.insert(
-                name.clone(),
-                Moments {
-                    m: read("m", name, value)?,
-                    v: read("v", name, value)?,
-                },
-            );
+            let (n, device) = (value.dims()[0], value.device());
+            let mut read = |kind: &str| stored.tensor(&format!("{kind}.{name}"), n, &device);
+            new.values.insert(name.clone(), read("value")?);
+            let moments = Moments {
+                m: read("m")?,
+                v: read("v")?,
+            };
+            new.moments.insert(name.clone(), moments);
         }
+        stored.end()?;
         Ok(new)
     }
 
     /// All of it, to be stored.
-    pub fn stored(&self) -> Tensors {
-        let mut stored = Tensors::from([(
-            STEP.to_owned(),
-            HostTensor::from_i64([1], &[self.step as i64]),
-        )]);
+    pub fn stored(&self) -> Snapshot {
+        let mut stored = Snapshot::new();
+        stored.count(STEP, self.step as u64);
         for (name, value) in &self.values {
-            stored.insert(format!("value.{name}"), to_host(value.clone()));
+            stored.tensor(&format!("value.{name}"), value);
         }
         for (name, moments) in &self.moments {
-            stored.insert(format!("m.{name}"), to_host(moments.m.clone()));
-            stored.insert(format!("v.{name}"), to_host(moments.v.clone()));
+            stored.tensor(&format!("m.{name}"), &moments.m);
+            stored.tensor(&format!("v.{name}"), &moments.v);
         }
         stored
     }
@@ -524,19 +497,25 @@ mod tests {
         let teach = |d: &mut Discriminator| d.learn(lessons(), Adam::default(), 1e-2).unwrap();
         let mut d = small();
         teach(&mut d);
-        let mut other = Discriminator::fresh(4, SIDE, 3, 1, &Device::flex())
-            .restored(&d.stored())
-            .unwrap();
+        let stored = |d: &Discriminator| Stored::of("doco", d.stored().into_tensors());
+        let fresh = |width: usize| Discriminator::fresh(4, SIDE, width, 1, &Device::flex());
+        let mut other = fresh(3).restored(stored(&d)).unwrap();
         assert_eq!(teach(&mut d).to_bits(), teach(&mut other).to_bits());
         assert_eq!(
             read(d.judge(latents(0.0, 1.0))),
             read(other.judge(latents(0.0, 1.0)))
         );
-        assert!(
-            Discriminator::fresh(4, SIDE, 4, 1, &Device::flex())
-                .restored(&d.stored())
-                .is_err()
-        );
+        assert!(fresh(4).restored(stored(&d)).is_err());
+        // Whole or not at all, and the tensor is named.
+        for name in d.stored().into_tensors().keys() {
+            let mut tensors = d.stored().into_tensors();
+            tensors.remove(name);
+            let error = fresh(3).restored(Stored::of("doco", tensors)).unwrap_err();
+            assert!(
+                error.to_string().contains(&format!("`{name}` is missing")),
+                "{error}"
+            );
+        }
     }
 
     /// Gradients that were not cleared: the labels 0 and 1 together are twice the label 1/2.

@@ -15,7 +15,10 @@ use scumble_nn::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    host::to_host,
+};
 
 /// The metadata key under which a file says that it is an edit, and what about.
 pub const METADATA: &str = "scumble.edit";
@@ -92,7 +95,7 @@ impl Edit {
                 .map(|w| w.shape.clone())
         };
         let changes = values.into_iter().filter_map(|(name, flat)| {
-            let host = crate::train::to_host(flat).reshaped(shape(&name)?)?;
+            let host = to_host(flat).reshaped(shape(&name)?)?;
             Some(((component.to_owned(), name), Change::Value(host)))
         });
         Self {

@@ -4,14 +4,13 @@
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{Conditioning, Pipeline, TorchRng};
-use scumble_nn::files::{HostTensor, Tensors};
 
 use crate::{
     adam::{Adam, Moments},
     bank::Examples,
     error::{Error, Result},
     methods::esd,
-    train::to_host,
+    snapshot::{Snapshot, Stored},
 };
 
 /// Rows that are being learnt, with their moments: one set for all prompts.
@@ -88,38 +87,25 @@ impl HiddenRows {
     }
 
     /// Everything, for a store.
-    pub fn to_stored(&self) -> Tensors {
-        Tensors::from([
-            ("rows".to_owned(), to_host(self.values.clone())),
-            ("rows.m".to_owned(), to_host(self.moments.m.clone())),
-            ("rows.v".to_owned(), to_host(self.moments.v.clone())),
-            (
-                "rows.step".to_owned(),
-                HostTensor::from_i64([1], &[self.step as i64]),
-            ),
-        ])
+    pub fn stored(&self) -> Snapshot {
+        let mut stored = Snapshot::new();
+        stored.tensor("rows", &self.values);
+        stored.moments("rows", &self.moments);
+        stored.count("rows.step", self.step as u64);
+        stored
     }
 
-    /// The same back, over fresh rows of the same shape; `None` if the store holds none.
-    pub fn from_stored(mut self, stored: &Tensors) -> Option<Self> {
-        let count = self.values.dims()[0];
-        let device = self.values.device();
-        let read = |name: &str| {
-            let values = stored
-                .get(name)?
-                .to_f32()
-                .filter(|values| values.len() == count)?;
-            Some(Tensor::from_data(TensorData::new(values, [count]), &device))
-        };
-        (self.values, self.moments) = (
-            read("rows")?,
-            Moments {
-                m: read("rows.m")?,
-                v: read("rows.v")?,
-            },
-        );
-        self.step = usize::try_from(*stored.get("rows.step")?.to_i64()?.first()?).ok()?;
-        Some(self)
+    /// The same back, over fresh rows of the same shape.
+    ///
+    /// # Errors
+    /// If that is not the state of such rows.
+    pub fn restored(mut self, mut stored: Stored) -> Result<Self> {
+        let (count, device) = (self.values.dims()[0], self.values.device());
+        self.values = stored.tensor("rows", count, &device)?;
+        self.moments = stored.moments("rows", count, &device)?;
+        self.step = stored.count("rows.step")? as usize;
+        stored.end()?;
+        Ok(self)
     }
 }
 

@@ -8,14 +8,14 @@
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{Conditioning, Pipeline, TextEncoders};
-use scumble_nn::{Context, files::Tensors};
+use scumble_nn::Context;
 
 use crate::{
     adam::{Adam, Moments},
     error::{Error, Result},
     noised::Noised,
     seeds::stream,
-    soft_token::{from_host, to_host},
+    soft_token,
 };
 
 /// Sentences with places for words that have no token, `{}` in their text.
@@ -246,24 +246,13 @@ pub(crate) fn kept(
     shape: [usize; 2],
     learn: &mut dyn FnMut(&mut crate::job::Job<'_>) -> Result<Tensor<2>>,
 ) -> Result<Tensor<2>> {
-    let stored = job
-        .store
-        .get(name)?
-        .and_then(|mut tensors| tensors.remove("words"));
     let [words, width] = shape;
-    if let Some(found) =
-        stored.and_then(|host| from_host(&host, [1, words, width], job.pipeline.device()))
-    {
+    let whole = [1, words, width];
+    if let Some(found) = soft_token::kept(job.store, name, whole, job.pipeline.device())? {
         return Ok(found.reshape(shape));
     }
     let found = learn(job)?;
-    job.store.put(
-        name,
-        Tensors::from([(
-            "words".to_owned(),
-            to_host(&found.clone().reshape([1, words, width])),
-        )]),
-    )?;
+    soft_token::keep(job.store, name, &found.clone().reshape(whole))?;
     Ok(found)
 }
 

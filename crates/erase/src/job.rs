@@ -17,7 +17,6 @@ use crate::{
     edit::About,
     error::{Error, Result},
     profile::Profile,
-    train::flow,
 };
 
 /// Where a method keeps what is worth keeping: its own state between two runs, and caches that
@@ -203,6 +202,17 @@ impl Job<'_> {
 pub fn recorded<T: Serialize>(options: &T) -> Result<Value> {
     serde_json::to_value(options)
         .map_err(|e| Error::input(format!("cannot record the options: {e}")))
+}
+
+/// Turns a caller's wish to stop into an error that unwinds the method.
+///
+/// # Errors
+/// [`Error::Interrupted`] for a wish to stop.
+pub fn flow(going: ControlFlow<()>) -> Result<()> {
+    match going {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(()) => Err(Error::Interrupted),
+    }
 }
 
 /// What the user set over the defaults of `what`, such as a method.

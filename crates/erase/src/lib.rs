@@ -21,6 +21,7 @@ pub mod forget;
 pub mod gradients;
 pub mod guards;
 pub mod hidden_rows;
+pub mod host;
 mod inversion;
 pub mod job;
 pub mod lora;

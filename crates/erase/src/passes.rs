@@ -3,16 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::Pipeline;
-use scumble_nn::files::{HostTensor, Tensors};
 use serde_json::Value;
 
 use crate::{
     error::{Error, Result},
     gradients::{Gradients, plus},
     job::{Event, Job},
-    train::to_host,
+    snapshot::{Snapshot, Stored},
     trainable::Trainable,
 };
 
@@ -53,24 +51,16 @@ pub fn sum(
         .to_hex()
         .to_string();
     let device = job.pipeline.device().clone();
-    let read = |tensors: Tensors| -> Option<Gradients> {
-        let one = |(name, host): (String, HostTensor)| {
-            let values = host.to_f32()?;
-            let count = values.len();
-            Some((
-                name,
-                Tensor::from_data(TensorData::new(values, [count]), &device),
-            ))
-        };
-        tensors.into_iter().map(one).collect()
-    };
-    let write = |sums: &Gradients| -> Tensors {
+    let write = |sums: &Gradients| {
+        let mut snapshot = Snapshot::new();
         sums.iter()
-            .map(|(name, sum)| (name.clone(), to_host(sum.clone())))
-            .collect()
+            .for_each(|(name, sum)| snapshot.tensor(name, sum));
+        snapshot
     };
 
-    if let Some(found) = job.store.get_shared(&hash)?.and_then(read) {
+    if let Some(tensors) = job.store.get_shared(&hash)? {
+        let n = tensors.len();
+        let found = Stored::of(name, tensors).rest(n, &device)?;
         job.tell(Event::Stage {
             name,
             total: parts,
@@ -80,21 +70,16 @@ pub fn sum(
     }
     let (mut done, mut sums) = (0, Gradients::new());
     // What lies there may be another pass of the same job: its key says which.
-    if let Some(mut stored) = job.store.get(STATE)? {
-        let at = stored
-            .remove(&format!("{DONE}.{hash}"))
-            .and_then(|host| host.to_i64())
-            .and_then(|v| v.first().copied());
-        if let Some(at) = at
-            .and_then(|at| usize::try_from(at).ok())
-            .filter(|&at| at <= parts)
-        {
-            let damaged = || {
-                Error::input("the stored state is damaged")
-                    .with_hint("start again with --overwrite")
-            };
-            (done, sums) = (at, read(stored).ok_or_else(damaged)?);
+    let own = format!("{DONE}.{hash}");
+    if let Some(tensors) = job.store.get(STATE)?.filter(|t| t.contains_key(&own)) {
+        let mut stored = Stored::of(STATE, tensors);
+        let [at, sizes] = stored.whole(&own, 2)?[..] else {
+            return Err(stored.damaged(&own, "holds no counters"));
+        };
+        if at > parts as u64 {
+            return Err(stored.damaged(&own, &format!("holds {at}, expected at most {parts}")));
         }
+        (done, sums) = (at as usize, stored.rest(sizes as usize, &device)?);
     }
     job.tell(Event::Stage {
         name,
@@ -108,11 +93,8 @@ pub fn sum(
         let going = job.tell(Event::Step { done, loss: None });
         if going.is_err() || stored_at.elapsed() >= STORE_EVERY {
             let mut stored = write(&sums);
-            stored.insert(
-                format!("{DONE}.{hash}"),
-                HostTensor::from_i64([1], &[done as i64]),
-            );
-            job.store.put(STATE, stored)?;
+            stored.whole(&own, &[done as u64, sums.len() as u64]);
+            stored.keep(job.store, STATE)?;
             stored_at = Instant::now();
         }
         going?;
@@ -125,6 +107,6 @@ pub fn sum(
             )));
         }
     }
-    job.store.put_shared(&hash, write(&sums))?;
+    job.store.put_shared(&hash, write(&sums).into_tensors())?;
     Ok(sums)
 }

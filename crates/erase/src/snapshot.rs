@@ -5,14 +5,16 @@
 //! holds a number that is not finite, or is not asked for is an error that names it. A state that
 //! is half there would continue as another run without a word.
 
+use std::collections::BTreeMap;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use scumble_nn::files::{HostTensor, Tensors};
 
 use crate::{
     adam::Moments,
     error::{Error, Result},
+    host::to_host,
     job::Store,
-    train::to_host,
 };
 
 /// A state on its way into a store.
@@ -58,6 +60,12 @@ impl Snapshot {
         self.tensor(&format!("{name}.v"), &moments.v);
     }
 
+    /// Those of another state, their names behind `prefix`.
+    pub fn extend(&mut self, prefix: &str, tensors: Tensors) {
+        let named = |(name, tensor)| (format!("{prefix}{name}"), tensor);
+        self.0.extend(tensors.into_iter().map(named));
+    }
+
     /// The tensors by name.
     pub fn into_tensors(self) -> Tensors {
         self.0
@@ -77,6 +85,8 @@ impl Snapshot {
 #[derive(Clone, Debug)]
 pub struct Stored {
     name: String,
+    /// How the names of the tensors begin where they are stored.
+    prefix: String,
     tensors: Tensors,
 }
 
@@ -93,13 +103,33 @@ impl Stored {
     pub fn of(name: &str, tensors: Tensors) -> Self {
         Self {
             name: name.to_owned(),
+            prefix: String::new(),
             tensors,
         }
     }
 
+    /// Tensors that were taken out of the state of this name with [`split`](Self::split).
+    pub fn part(name: &str, prefix: &str, tensors: Tensors) -> Self {
+        Self {
+            prefix: prefix.to_owned(),
+            ..Self::of(name, tensors)
+        }
+    }
+
+    /// Takes out all tensors whose names begin so, and names them without it.
+    pub fn split(&mut self, prefix: &str) -> Tensors {
+        let (of, rest) = std::mem::take(&mut self.tensors)
+            .into_iter()
+            .partition(|(name, _)| name.starts_with(prefix));
+        self.tensors = rest;
+        let short =
+            |(name, tensor): (String, HostTensor)| (name[prefix.len()..].to_owned(), tensor);
+        Tensors::into_iter(of).map(short).collect()
+    }
+
     /// An error about one of its tensors.
     pub fn damaged(&self, tensor: &str, problem: &str) -> Error {
-        Error::input(format!("the stored state `{}` cannot be continued: `{tensor}` {problem}", self.name))
+        Error::input(format!("the stored state `{}` cannot be continued: `{}{tensor}` {problem}", self.name, self.prefix))
             .with_hint("it is damaged, or another version of the program wrote it; start again with --overwrite")
     }
 
@@ -197,6 +227,24 @@ impl Stored {
         Err(self.damaged(name, &format!("holds {found} numbers, expected {expected}")))
     }
 
+    /// All that is left, finite numbers by name; `n` of them.
+    ///
+    /// # Errors
+    /// If there are more or fewer, or a number is not finite.
+    pub fn rest(mut self, n: usize, device: &Device) -> Result<BTreeMap<String, Tensor<1>>> {
+        let names: Vec<String> = self.tensors.keys().cloned().collect();
+        if names.len() != n {
+            let all = format!("{} tensors", names.len());
+            return Err(self.damaged(&all, &format!("are there, expected {n}")));
+        }
+        let one = |name: String| {
+            let size = self.tensors.get(&name).map_or(0, HostTensor::len);
+            let tensor = self.tensor(&name, size, device)?;
+            Ok((name, tensor))
+        };
+        names.into_iter().map(one).collect()
+    }
+
     /// That everything has been read.
     ///
     /// # Errors
@@ -292,6 +340,38 @@ mod tests {
                 .unwrap_err()
                 .to_string()
                 .contains("`x` is not part")
+        );
+        let all = || {
+            Snapshot::into_tensors({
+                let mut sums = Snapshot::new();
+                sums.numbers("a", &[1.0]);
+                sums.numbers("b", &[2.0, 3.0]);
+                sums
+            })
+        };
+        let rest =
+            |n: usize, tensors: Tensors| Stored::of("sums", tensors).rest(n, &Device::flex());
+        assert_eq!(rest(2, all()).unwrap().len(), 2);
+        assert!(
+            rest(3, all())
+                .unwrap_err()
+                .to_string()
+                .contains("expected 3")
+        );
+        let mut nan = all();
+        nan.insert("b".into(), HostTensor::from_f32([1], &[f32::NAN]));
+        assert!(rest(2, nan).unwrap_err().to_string().contains("`b` holds"));
+        // Part of a state is named as it stands in the whole.
+        let mut whole = Snapshot::new();
+        whole.extend("carried.", state());
+        let mut whole = Stored::of("search", whole.into_tensors());
+        let mut part = Stored::part("search", "carried.", whole.split("carried."));
+        assert!(whole.end().is_ok());
+        assert!(
+            part.count("x")
+                .unwrap_err()
+                .to_string()
+                .contains("`carried.x` is missing")
         );
         let mut wide = state();
         wide.insert("ids".into(), HostTensor::from_i64([2], &[1, -1]));

@@ -6,7 +6,7 @@
 //! follows the gradient of the distance to the frozen prediction with Adam. AdvUnlearn trains
 //! against it; `scumble-bench attack` measures with it.
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use scumble_diffusion::{Conditioning, Pipeline, TextEncoders, TorchRng};
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +14,9 @@ use crate::{
     adam::{Adam, Moments},
     bank::Examples,
     error::{Error, Result},
+    job::Store,
     methods::esd,
+    snapshot::{Snapshot, Stored},
 };
 
 /// How much of the prompt's text an inserted token leaves in place.
@@ -225,20 +227,32 @@ pub fn attack(
     Ok((found.reshape(shape), losses))
 }
 
-/// A soft token on the host, for a store.
-pub(crate) fn to_host(soft: &Tensor<3>) -> scumble_nn::files::HostTensor {
-    let values: Vec<f32> = soft.clone().into_data().iter::<f32>().collect();
-    scumble_nn::files::HostTensor::from_f32(soft.dims(), &values)
+/// A soft token that an earlier run of the same job kept under this name, if any.
+///
+/// # Errors
+/// If it cannot be read, or has another shape.
+pub(crate) fn kept(
+    store: &dyn Store,
+    name: &str,
+    shape: [usize; 3],
+    device: &Device,
+) -> Result<Option<Tensor<3>>> {
+    let Some(mut stored) = Stored::get(store, name)? else {
+        return Ok(None);
+    };
+    let soft = stored.tensor(WORD, shape.iter().product(), device)?;
+    stored.end()?;
+    Ok(Some(soft.reshape(shape)))
 }
 
-/// The same back from the host; `None` if it has another shape.
-pub(crate) fn from_host(
-    host: &scumble_nn::files::HostTensor,
-    shape: [usize; 3],
-    device: &burn::tensor::Device,
-) -> Option<Tensor<3>> {
-    (host.shape() == shape).then(|| {
-        host.to_f32()
-            .map(|values| Tensor::from_data(TensorData::new(values, shape), device))
-    })?
+/// Keeps a soft token for the same job.
+///
+/// # Errors
+/// If it cannot be kept.
+pub(crate) fn keep(store: &dyn Store, name: &str, soft: &Tensor<3>) -> Result<()> {
+    let mut snapshot = Snapshot::new();
+    snapshot.tensor(WORD, &soft.clone().flatten(0, 2));
+    snapshot.keep(store, name)
 }
+
+const WORD: &str = "word";

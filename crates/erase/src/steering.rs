@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     adam::Adam,
     bank::{self, Bank, Examples, Path, Sampling},
-    concept::{Concept, ConceptPrompt},
+    concept::{Concept, ConceptPrompt, Synonym},
     error::{Error, Result},
     gradients::Gradients,
     job::{Event, Job},
@@ -108,13 +108,13 @@ struct Side {
 }
 
 /// The prompts of the concepts, bare names in the sentence; then the same with each synonym in the
-/// place of a concept's name.
-fn asked(concepts: &[Concept], synonyms: &[String], sentence: &str) -> Vec<Side> {
+/// place of a concept's name, and on the safe side its own phrase where it has one.
+fn asked(concepts: &[Concept], synonyms: &[Synonym], sentence: &str) -> Vec<Side> {
     let mut all = Vec::new();
     for concept in concepts {
-        let own = |name: &str| -> Vec<Side> {
+        let own = |name: &str, safe: Option<&str>| -> Vec<Side> {
             let one = |p: &ConceptPrompt| {
-                let said = p.asks().replace(&concept.name, name);
+                let named = |word: &str| p.asks().replace(&concept.name, word);
                 let bare = concept.prompts.len() == 1 && p.asks() == concept.name;
                 let put = |text: &str| {
                     if bare {
@@ -123,17 +123,20 @@ fn asked(concepts: &[Concept], synonyms: &[String], sentence: &str) -> Vec<Side>
                         text.to_owned()
                     }
                 };
-                let instead = p.anchor.as_deref().map(put).unwrap_or_default();
+                let instead = safe.map(named).or_else(|| p.anchor.clone());
                 Side {
-                    asks: put(&said),
-                    instead,
-                    replaced: p.anchor.is_some(),
+                    asks: put(&named(name)),
+                    replaced: instead.is_some(),
+                    instead: instead.as_deref().map(put).unwrap_or_default(),
                 }
             };
             concept.prompts.iter().map(one).collect()
         };
-        all.extend(own(&concept.name));
-        all.extend(synonyms.iter().flat_map(|synonym| own(synonym)));
+        all.extend(own(&concept.name, None));
+        let others = synonyms
+            .iter()
+            .flat_map(|synonym| own(synonym.word(), synonym.safe()));
+        all.extend(others);
     }
     all
 }
@@ -149,7 +152,7 @@ const LEAST_MOVE: f64 = 1e-3;
 pub fn steer(
     job: &mut Job<'_>,
     options: &Steering,
-    synonyms: &[String],
+    synonyms: &[Synonym],
     start: &Pipeline,
 ) -> Result<Gradients> {
     let prompts = asked(job.concepts, synonyms, &options.sentence);
@@ -317,4 +320,33 @@ fn epsilon(
 ) -> Result<Tensor<4>> {
     let context = Context::from(context);
     Ok(model.predict(x.clone(), t, &context, None)?.epsilon()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::concept::Wording;
+
+    #[test]
+    fn every_word_is_steered_to_its_own_phrase() {
+        let concept = Concept::new("a gun", &Wording::default(), None).unwrap();
+        let synonyms = [
+            Synonym::Word("a sabre".into()),
+            Synonym::Replaced("a grenade".into(), "an apple".into()),
+        ];
+        let sides = asked(&[concept], &synonyms, "a photo of {}");
+        let side = |asks: &str, instead: &str, replaced| Side {
+            asks: asks.into(),
+            instead: instead.into(),
+            replaced,
+        };
+        assert_eq!(
+            sides,
+            [
+                side("a photo of a gun", "", false),
+                side("a photo of a sabre", "", false),
+                side("a photo of a grenade", "a photo of an apple", true),
+            ]
+        );
+    }
 }

@@ -15,10 +15,7 @@
 
 use burn::tensor::{Int, Tensor, TensorData};
 use scumble_diffusion::{Adapter, Conditioning, Noise, Pipeline, Timestep, TorchRng};
-use scumble_nn::{
-    Context, Watch,
-    files::{HostTensor, Tensors},
-};
+use scumble_nn::{Context, Watch};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -29,7 +26,8 @@ use crate::{
     lora::{LORA, Layers},
     masks::{resized, sides},
     seeds::{draw, stream},
-    train::{LrSchedule, Train, to_host, train},
+    snapshot::{Snapshot, Stored},
+    train::{LrSchedule, Train, train},
 };
 
 /// Which end tokens belong to the concept: a prompt's meaning gathers in the first.
@@ -134,7 +132,7 @@ pub(crate) fn trained(
         format!("suppression-{concept}"),
         format!("suppression-{concept}-done"),
     );
-    if let Some(stored) = job.store.get(&done)? {
+    if let Some(stored) = Stored::get(job.store, &done)? {
         return read(stored, adapted);
     }
     let (pipeline, seed) = (job.pipeline, job.seed);
@@ -153,34 +151,23 @@ pub(crate) fn trained(
         edited.predict(batch.x, &batch.t, &context, Some(&mut watch))?;
         loss(watch.maps, &batch.marks, batch.masks.as_ref(), [h, w])
     })?;
-    let kept: Tensors = values
+    let mut kept = Snapshot::new();
+    values
         .iter()
-        .map(|(name, value)| (name.clone(), to_host(value.clone())))
-        .collect();
-    job.store.put(&done, kept)?;
+        .for_each(|(name, value)| kept.tensor(name, value));
+    kept.keep(job.store, &done)?;
     Ok(values)
 }
 
-fn read(stored: Tensors, adapted: &Pipeline) -> Result<Gradients> {
-    let damaged =
-        || Error::input("the stored adapter is damaged").with_hint("start again with --overwrite");
-    let one = |(name, host): (String, HostTensor)| {
-        let numbers = host.to_f32().ok_or_else(damaged)?;
-        let expected = adapted
-            .unet
-            .weights
-            .get(&name)
-            .map(|w| w.shape.iter().product::<usize>());
-        if expected != Some(numbers.len()) {
-            return Err(damaged());
-        }
-        let count = numbers.len();
-        Ok((
-            name,
-            Tensor::from_data(TensorData::new(numbers, [count]), adapted.device()),
-        ))
-    };
-    stored.into_iter().map(one).collect()
+fn read(mut stored: Stored, adapted: &Pipeline) -> Result<Gradients> {
+    let mut values = Gradients::new();
+    for name in LORA.pick_in(adapted)? {
+        let weight = adapted.unet.weights.get(&name);
+        let n = weight.map_or(0, |w| w.shape.iter().product());
+        values.insert(name.clone(), stored.tensor(&name, n, adapted.device())?);
+    }
+    stored.end()?;
+    Ok(values)
 }
 
 /// The mean over examples of the sum over layers of the norm of what lies at marked tokens within

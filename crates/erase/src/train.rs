@@ -7,13 +7,12 @@
 use std::{
     cell::RefCell,
     collections::BTreeMap,
-    ops::ControlFlow,
     time::{Duration, Instant},
 };
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use scumble_diffusion::Pipeline;
-use scumble_nn::files::{HostTensor, Tensors};
+use scumble_nn::files::Tensors;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -21,6 +20,7 @@ use crate::{
     error::{Error, Result},
     gradients::{self, Gradients},
     job::{Event, Job},
+    snapshot::{Snapshot, Stored},
     trainable::Trainable,
 };
 
@@ -172,19 +172,12 @@ pub fn train_several(
 ) -> Result<Gradients> {
     let start = options.start.unwrap_or(job.pipeline);
     let names = options.trainable.pick_in(start)?;
-    let mut masters = match job.store.get(options.state)? {
+    let mut masters = match Stored::get(job.store, options.state)? {
         Some(mut stored) => {
-            let carried = take_carried(&mut stored);
             if let Some(place) = options.carried {
-                place.replace(carried);
+                place.replace(stored.split(CARRIED));
             }
-            Masters::from_stored(
-                &stored,
-                &names,
-                options.trainable.component(start),
-                start,
-                options.accumulate,
-            )?
+            Masters::from_stored(stored, &names, start, &options)?
         }
         None => Masters::fresh(
             &names,
@@ -214,14 +207,10 @@ pub fn train_several(
             masters.finite(value)?;
             let began = Instant::now();
             let mut stored = masters.to_stored();
-            for (name, tensor) in options
-                .carried
-                .map(|place| place.borrow().clone())
-                .unwrap_or_default()
-            {
-                stored.insert(format!("{CARRIED}{name}"), tensor);
+            if let Some(place) = options.carried {
+                stored.extend(CARRIED, place.borrow().clone());
             }
-            job.store.put(options.state, stored)?;
+            stored.keep(job.store, options.state)?;
             pause = STORE_EVERY.max(began.elapsed() * 20);
             stored_at = Instant::now();
         }
@@ -238,22 +227,9 @@ pub fn train_several(
 /// How the names of carried tensors begin in a stored state.
 const CARRIED: &str = "carried.";
 
-/// Takes the carried tensors out of a stored state.
-fn take_carried(stored: &mut Tensors) -> Tensors {
-    let names: Vec<String> = stored
-        .keys()
-        .filter(|name| name.starts_with(CARRIED))
-        .cloned()
-        .collect();
-    names
-        .into_iter()
-        .filter_map(|name| {
-            Some((
-                name.strip_prefix(CARRIED)?.to_owned(),
-                stored.remove(&name)?,
-            ))
-        })
-        .collect()
+/// What was carried with the state of this name, to be read as it is.
+pub fn carried(state: &str, tensors: &RefCell<Tensors>) -> Stored {
+    Stored::part(state, CARRIED, tensors.borrow().clone())
 }
 
 impl Masters {
@@ -357,98 +333,51 @@ impl Masters {
         Ok(())
     }
 
-    fn to_stored(&self) -> Tensors {
-        let mut stored = Tensors::new();
-        stored.insert(
-            "step".into(),
-            HostTensor::from_i64([1], &[self.step as i64]),
-        );
+    fn to_stored(&self) -> Snapshot {
+        let mut stored = Snapshot::new();
+        stored.count("step", self.step as u64);
         for (name, (value, moments)) in &self.tensors {
             for (kind, tensor) in [("value", value), ("m", &moments.m), ("v", &moments.v)] {
-                stored.insert(format!("{kind}.{name}"), to_host(tensor.clone()));
+                stored.tensor(&format!("{kind}.{name}"), tensor);
             }
         }
         for (name, sum) in self.sums.iter().flatten() {
-            stored.insert(format!("sum.{name}"), to_host(sum.clone()));
+            stored.tensor(&format!("sum.{name}"), sum);
         }
         stored
     }
 
     fn from_stored(
-        stored: &Tensors,
+        mut stored: Stored,
         names: &[String],
-        component: &'static str,
         pipeline: &Pipeline,
-        accumulate: bool,
+        options: &Train<'_>,
     ) -> Result<Self> {
-        let damaged = || {
-            Error::input("the stored state is damaged").with_hint("start again with --overwrite")
-        };
-        let step = stored
-            .get("step")
-            .and_then(HostTensor::to_i64)
-            .and_then(|s| usize::try_from(*s.first()?).ok());
+        let component = options.trainable.component(pipeline);
+        let step = stored.below("step", 1, options.iterations as u64 + 1)?[0];
         let mut tensors = BTreeMap::new();
-        let mut sums = accumulate.then(Gradients::new);
-        if stored.len() != 1 + names.len() * if accumulate { 4 } else { 3 } {
-            return Err(damaged());
-        }
+        let mut sums = options.accumulate.then(Gradients::new);
         for name in names {
-            let expected = pipeline
-                .weights(component)
-                .and_then(|w| w.get(name))
-                .map(|w| w.shape.iter().product::<usize>());
-            let read = |kind: &str| -> Result<Tensor<1>> {
-                let values = stored
-                    .get(&format!("{kind}.{name}"))
-                    .and_then(HostTensor::to_f32)
-                    .ok_or_else(damaged)?;
-                let count = values.len();
-                if Some(count) != expected {
-                    return Err(damaged());
-                }
-                Ok(Tensor::from_data(
-                    TensorData::new(values, [count]),
-                    pipeline.device(),
-                ))
+            let weight = pipeline.weights(component).and_then(|w| w.get(name));
+            let n = weight.map_or(0, |w| w.shape.iter().product::<usize>());
+            let mut read =
+                |kind: &str| stored.tensor(&format!("{kind}.{name}"), n, pipeline.device());
+            let moments = Moments {
+                m: read("m")?,
+                v: read("v")?,
             };
-            tensors.insert(
-                name.to_owned(),
-                (
-                    read("value")?,
-                    Moments {
-                        m: read("m")?,
-                        v: read("v")?,
-                    },
-                ),
-            );
             if let Some(sums) = &mut sums {
                 sums.insert(name.to_owned(), read("sum")?);
             }
+            tensors.insert(name.to_owned(), (read("value")?, moments));
         }
+        stored.end()?;
         Ok(Self {
             component,
-            step: step.ok_or_else(damaged)?,
+            step: step as usize,
             tensors,
             sums,
         })
-    }
-}
-
-/// A flat tensor on the host, as f32.
-pub fn to_host(tensor: Tensor<1>) -> HostTensor {
-    let values: Vec<f32> = tensor.inner().into_data().iter::<f32>().collect();
-    HostTensor::from_f32([values.len()], &values)
-}
-
-/// Turns a caller's wish to stop into an error that unwinds the method.
-///
-/// # Errors
-/// [`Error::Interrupted`] for a wish to stop.
-pub fn flow(going: ControlFlow<()>) -> Result<()> {
-    match going {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(()) => Err(Error::Interrupted),
     }
 }
 

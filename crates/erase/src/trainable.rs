@@ -174,6 +174,16 @@ pub const TEXT_ATTN: Trainable = Trainable {
     layers_only: false,
 };
 
+/// The vectors of tokens (Ablating Concepts, where those of the concept's words alone move).
+pub(crate) const TOKENS: Trainable = Trainable {
+    name: "embedding",
+    aliases: &[],
+    part: Part::TextEncoder,
+    about: "vectors of tokens",
+    rule: |place, _| place.role == Role::TokenEmbedding,
+    layers_only: false,
+};
+
 /// The choices, in the order in which they are listed.
 pub const ALL: [Trainable; 14] = [
     ESD_X,

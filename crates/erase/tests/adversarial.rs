@@ -7,7 +7,7 @@ mod common;
 use std::{collections::BTreeSet, ops::ControlFlow};
 
 use burn::tensor::Tensor;
-use common::{Run, bits, concept, host, pipeline};
+use common::{Run, bits, concept, host, pipeline, refuses_damage};
 use scumble_diffusion::{Pipeline, Timestep};
 use scumble_erase::{Change, Edit, Error, Event, bottleneck};
 use scumble_nn::{Context, Watch};
@@ -90,6 +90,19 @@ fn an_interrupted_run_ends_with_the_same_bits() {
                 "{method} {more} interrupted at {stops:?}"
             );
         }
+    }
+}
+
+#[test]
+fn a_damaged_state_is_refused_by_name() {
+    let model = pipeline("odd");
+    for (method, more, stop) in [
+        ("trce", json!({"accumulate": true}), 2),
+        ("receler", json!({}), 2),
+        ("stereo", json!({"attack": "trajectories"}), 3),
+        ("stereo", json!({}), 6),
+    ] {
+        refuses_damage(&run(method, &model, more), stop, &|_| true);
     }
 }
 
@@ -273,8 +286,17 @@ fn trce_steers_every_synonym() {
         run.store.groups().iter().filter_map(of).sum::<usize>() / 4
     };
     assert_eq!(
-        (groups(json!([])), groups(json!(["house", "fish"]))),
+        (
+            groups(json!([])),
+            groups(json!(["house", ["fish", "bread"]]))
+        ),
         (3, 9)
+    );
+    let odd = run("trce", &model, json!({"synonyms": [["fish"]]}));
+    let message = odd.erase().map(|_| ()).unwrap_err().to_string();
+    assert!(
+        message.contains("synonyms is [[\"fish\"]], expected one of these for each: a word"),
+        "{message}"
     );
     let error = run("trce", &model, json!({"sentence": "a photo"}))
         .erase()

@@ -11,7 +11,7 @@ use std::{
 };
 
 use burn::tensor::Tensor;
-use common::{Run, concept, host, pipeline};
+use common::{Run, concept, host, pipeline, refuses_damage};
 use scumble_diffusion::{Noise, Pipeline, Timestep};
 use scumble_erase::{Change, Concept, Edit, Error, Event, Variant, drift};
 use scumble_nn::{Context, Watch};
@@ -147,6 +147,79 @@ fn an_interrupted_run_ends_with_the_same_bits() {
             );
         }
         assert_eq!(bits(&run.erase().unwrap()), undisturbed, "{method}");
+    }
+}
+
+/// The paper's third choice of what moves: the vectors of the words that are the concept's alone.
+#[test]
+fn the_concepts_own_words_may_move_alone() {
+    let model = pipeline("odd");
+    let base = common::bits(&model);
+    let tokens =
+        |text: &str| -> BTreeSet<u32> { model.tokenizer.tokens(text).into_iter().collect() };
+    let alone = &tokens("church") - &tokens("a house");
+    assert!(!alone.is_empty());
+    for (more, own) in [
+        (json!({}), alone.clone()),
+        (json!({"teacher": "current", "reg": 0.5}), alone.clone()),
+        (json!({"loss": "noise"}), alone.clone()),
+    ] {
+        let mut options = json!({"train_method": "embedding"});
+        options
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let edit = run("ac", &model, church(Some("a house")), options)
+            .erase()
+            .unwrap();
+        let changed = bits(&edit);
+        let name = "text_encoder.text_model.embeddings.token_embedding.weight";
+        assert_eq!(changed.keys().collect::<Vec<_>>(), [name]);
+        let width = model.token_width();
+        let moved: BTreeSet<u32> = changed[name]
+            .iter()
+            .zip(&base[name])
+            .enumerate()
+            .filter(|(_, (new, old))| new != old)
+            .map(|(i, _)| (i / width) as u32)
+            .collect();
+        assert_eq!(moved, own, "{more}");
+        assert_eq!(edit.about.options["train_method"], "embedding");
+    }
+    // With the anchor's own words alone there is nothing to move.
+    let error = run(
+        "ac",
+        &model,
+        vec![concept("a house", Some("a red house"), None)],
+        json!({"train_method": "embedding"}),
+    );
+    let error = error.erase().map(drop).unwrap_err();
+    assert!(
+        error.to_string().contains("train_method=embedding") && error.hint().is_some(),
+        "{error}"
+    );
+    // Other methods have no such choice, and nobody looks for a memorised picture's prompts here.
+    for (method, option) in [
+        ("doco", json!({"train_method": "embedding"})),
+        ("ac", json!({"copy_detector": "sscd.safetensors"})),
+    ] {
+        let error = run(method, &model, church(Some("a house")), option.clone());
+        let error = error.erase().map(drop).unwrap_err().to_string();
+        let name = option.as_object().unwrap().keys().next().unwrap();
+        assert!(
+            error.contains(name.as_str()) || error.contains("embedding"),
+            "{method}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_state_is_refused_by_name() {
+    let model = pipeline("odd");
+    // DoCo's discriminator takes three steps before the network begins, and goes on beside it.
+    for stop in [2, 5] {
+        let run = run("doco", &model, church(Some("a house")), json!({}));
+        refuses_damage(&run, stop, &|_| true);
     }
 }
 

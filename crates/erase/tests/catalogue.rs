@@ -125,6 +125,20 @@ fn a_number_outside_its_range_is_refused_by_every_method() {
     assert_eq!(error.hint(), Some("its default is 0.5"));
 }
 
+/// TRCE's published prior is 0.01 twice on a sum over the 616 767 captions of COCO 2014, divided by
+/// 3e4 (`run_trce_stage1.py` and `closed_form_refinement`; `cache_coco.py` of MACE); ours is a
+/// mean.
+#[test]
+fn trces_prior_weighs_as_much_as_the_published_one() {
+    let model = pipeline("odd");
+    let trce = catalogue::settings(methods::named("trce").unwrap(), &model).unwrap();
+    let [paper, reference, fixed, _] = &of(&trce, "preserve_scale").defaults;
+    for scale in [paper, reference, fixed] {
+        let scale = scale.as_f64().unwrap();
+        assert!((scale - 2.055_89e-3).abs() < 1e-8, "{scale}");
+    }
+}
+
 /// Whether two variants are one is read off their defaults.
 #[test]
 fn variants_with_equal_defaults_are_found() {

@@ -961,7 +961,15 @@ fn a_damaged_state_is_an_error() {
         };
         run.store.own.borrow_mut().insert("esd".into(), state);
         let error = run.erase().unwrap_err();
-        assert!(error.to_string().contains("damaged"), "{key}: {error}");
+        let (message, hint) = (error.to_string(), error.hint().unwrap_or_default());
+        assert!(
+            message.contains("`esd`") && message.contains(&format!("`{key}`")),
+            "{key}: {error}"
+        );
+        assert!(
+            hint.contains("damaged") && hint.contains("--overwrite"),
+            "{hint}"
+        );
     }
 }
 

@@ -8,7 +8,7 @@ mod common;
 use std::{collections::BTreeMap, ops::ControlFlow};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use common::{Run, concept, host, pipeline};
+use common::{Run, concept, host, pipeline, refuses_damage};
 use scumble_diffusion::Pipeline;
 use scumble_erase::{Change, Concept, Edit, Event, Variant};
 use serde_json::{Value, json};
@@ -104,6 +104,8 @@ fn an_interrupted_run_ends_with_the_same_bits() {
         assert_eq!(values(&rest.unwrap()), whole, "batch {batch}");
         assert_eq!(trained, 2, "the steps that were left");
     }
+    // The finished adapter and the interrupted one, whole or not at all.
+    refuses_damage(&run(1), 4, &|_| true);
     let other = Run { seed: 8, ..run(1) };
     assert_ne!(
         values(&other.erase().unwrap()),

@@ -11,7 +11,7 @@ use std::{
 };
 
 use burn::tensor::{Device, Tensor, TensorData};
-use common::{Run, bits, concept, host, pipeline};
+use common::{Run, bits, concept, host, pipeline, refuses_damage};
 use scumble_diffusion::Pipeline;
 use scumble_erase::{
     Change, Concept, Edit, Error, Event, Profile, Trainable, Variant,
@@ -130,6 +130,14 @@ fn every_chosen_tensor_moves_and_no_other() {
             (method, &json!(choice))
         );
     }
+}
+
+#[test]
+fn a_damaged_state_is_refused_by_name() {
+    let model = pipeline("odd");
+    let run = run("advunlearn", &model, json!({"attack_init": "latest"}));
+    // Two steps of the warm-up, and two with soft tokens, which the next begins at.
+    refuses_damage(&run, 4, &|_| true);
 }
 
 #[test]

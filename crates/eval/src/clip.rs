@@ -3,12 +3,12 @@
 use burn::tensor::{Device, Tensor};
 use scumble_diffusion::Picture;
 use scumble_nn::{
-    Clip, Weights,
+    Clip,
     config::ClipConfig,
     files::{Source, read_network},
 };
 
-use crate::{error::Result, preprocessor::Preprocessor};
+use crate::{error::Result, preprocessor::Preprocessor, weights::loaded};
 
 /// A `CLIPModel` and how pictures are prepared for it.
 #[derive(Debug)]
@@ -38,7 +38,8 @@ impl ClipModel {
             &preprocessing,
             config.vision.image_size,
         )?;
-        let weights = Weights::load("clip", &component.tensors, &Clip::manifest(&config), device)?;
+        let file = source.path("model.safetensors").display().to_string();
+        let weights = loaded(&file, &component.tensors, &Clip::manifest(&config), device)?;
         let network = Clip::new(&config, &weights);
         let (vocabulary, context) = (config.text.vocab_size, config.text.max_position_embeddings);
         Ok(Self {

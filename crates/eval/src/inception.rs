@@ -14,6 +14,7 @@ use scumble_nn::{FidInception, Weights, files::TensorFile};
 use crate::{
     error::{Error, Result},
     resize::{pil_bicubic, torch_bilinear},
+    weights::loaded,
 };
 
 /// Pictures that go through the network at once: a map of its first layers has 3 MB.
@@ -88,7 +89,7 @@ impl Inception {
         // depends on either.
         tensors
             .retain(|name, _| !name.starts_with("fc.") && !name.ends_with(".num_batches_tracked"));
-        let weights = Weights::load(
+        let weights = loaded(
             &path.display().to_string(),
             &tensors,
             &FidInception::manifest(),

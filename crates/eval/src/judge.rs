@@ -2,11 +2,12 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use scumble_diffusion::Picture;
-use scumble_nn::{Vit, Weights, config::VitConfig, files::Source};
+use scumble_nn::{Vit, config::VitConfig, files::Source};
 
 use crate::{
     error::{Error, Result},
     preprocessor::Preprocessor,
+    weights::loaded,
 };
 
 /// Pictures that go through the network at once.
@@ -55,7 +56,7 @@ impl Judge {
         let file =
             file.ok_or_else(|| Error::file(source.path("model.safetensors"), "is missing"))?;
         let component = file.path.display().to_string();
-        let weights = Weights::load(&component, &file.tensors, &Vit::manifest(&config), device)?;
+        let weights = loaded(&component, &file.tensors, &Vit::manifest(&config), device)?;
         Ok(Self {
             network: Vit::new(&config, &weights),
             labels: config.labels,

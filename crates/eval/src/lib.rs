@@ -17,6 +17,8 @@ pub mod judges;
 pub mod judging;
 pub mod lpips;
 pub mod metrics;
+#[cfg(test)]
+mod near;
 mod preprocessor;
 pub mod protocol;
 pub mod rates;
@@ -26,6 +28,7 @@ pub mod seriation;
 pub mod statistics;
 pub mod structure;
 pub mod tally;
+mod weights;
 
 pub use clip::ClipModel;
 pub use detectors::{Detector, Sighting};

@@ -8,11 +8,14 @@
 use burn::tensor::{Device, Tensor};
 use scumble_diffusion::Picture;
 use scumble_nn::{
-    AlexNet, Manifest, Vgg16, Weights,
+    AlexNet, Manifest, Vgg16,
     files::{TensorFile, Tensors},
 };
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    weights::loaded,
+};
 
 /// Pairs that go through the network at once.
 const CHUNK: usize = 8;
@@ -107,7 +110,7 @@ impl Lpips {
             false => (Vgg16::manifest(), Vgg16::CHANNELS),
         };
         add_heads(&mut manifest, channels);
-        let weights = Weights::load(name, &tensors, &manifest, device)?;
+        let weights = loaded(name, &tensors, &manifest, device)?;
         let heads = (0..channels.len())
             .filter_map(|layer| weights.get(&head(layer)))
             .map(|weight| weight.flat())

@@ -7,7 +7,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use common::{near, picture, tensors};
+use common::{near, picture, says_spoilt, spoilt, tensors};
 use scumble_diffusion::{Picture, Pipeline};
 use scumble_eval::{
     ClipModel, Detector, Judge, Sighting,
@@ -18,7 +18,7 @@ use scumble_eval::{
 };
 use scumble_nn::{
     ResNet, ResNetKind,
-    files::{Checkpoint, HostTensor, OpenOptions, Source, write},
+    files::{Checkpoint, HostTensor, OpenOptions, Source, TensorFile, write},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -457,6 +457,88 @@ fn manifests_that_cannot_be_are_refused_by_key() {
         none.to_string().contains("/nowhere/detector.json"),
         "{none}"
     );
+}
+
+/// Weights with a number that is none, in every kind of file that a detector comes in.
+#[test]
+fn weights_that_are_no_numbers_are_refused_by_file_and_tensor() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = |manifest: &Value| {
+        let path = dir.path().join("detector.json");
+        fs_err::write(&path, manifest.to_string()).unwrap();
+        Detector::open(&path, &Device::flex())
+            .unwrap_err()
+            .to_string()
+    };
+    // A ViT's folder, and a CLIP's.
+    for (from, kind, tensor) in [
+        (
+            "models/emoji-judges/object",
+            "classifier",
+            "classifier.weight",
+        ),
+        ("models/emoji-clip", "zero-shot", "visual_projection.weight"),
+    ] {
+        let folder = dir.path().join(kind);
+        fs_err::create_dir(&folder).unwrap();
+        for name in ["config.json", "preprocessor_config.json"] {
+            fs_err::copy(root().join(from).join(name), folder.join(name)).unwrap();
+        }
+        let file = TensorFile::open(root().join(from).join("model.safetensors")).unwrap();
+        let broken = spoilt(file.tensors, tensor);
+        write(
+            folder.join("model.safetensors"),
+            broken,
+            &Default::default(),
+        )
+        .unwrap();
+        let manifest = json!({"name": "x", "file": folder, "kind": kind, "hits": ["bomb"], "licence": "MIT",
+            "labels": if kind == "zero-shot" { json!(["bomb", "cat"]) } else { json!([]) }, "prompts": if kind == "zero-shot" { json!(["a bomb", "a cat"]) } else { json!([]) }});
+        says_spoilt(&error(&manifest), "model.safetensors", tensor);
+    }
+    let state = spoilt(
+        tensors(&ResNet::manifest(ResNetKind::ResNet18, 2)),
+        "layer1.0.conv1.weight",
+    );
+    write(
+        dir.path().join("resnet.safetensors"),
+        state,
+        &Default::default(),
+    )
+    .unwrap();
+    let manifest = json!({"name": "x", "file": "resnet.safetensors", "kind": "classifier", "labels": ["a", "b"], "hits": ["a"],
+        "licence": "MIT"});
+    says_spoilt(
+        &error(&manifest),
+        "resnet.safetensors",
+        "layer1.0.conv1.weight",
+    );
+
+    // ONNX: the first number of the matrix `w`, 4, is none, or infinite. Infinite numbers may be a
+    // mask; here they come out.
+    let whole = fs_err::read(golden("classifier.onnx")).unwrap();
+    let at = whole
+        .windows(4)
+        .position(|bytes| bytes == 4f32.to_le_bytes())
+        .unwrap();
+    let mut manifest = classifier();
+    manifest["file"] = json!("broken.onnx");
+    for (number, problem) in [
+        (f32::NAN, "not finite: w: 1 of 12 numbers"),
+        (
+            f32::INFINITY,
+            "its output holds numbers that are not finite (in the file, not finite: w: 1 of 12",
+        ),
+    ] {
+        let mut bytes = whole.clone();
+        bytes[at..at + 4].copy_from_slice(&number.to_le_bytes());
+        fs_err::write(dir.path().join("broken.onnx"), bytes).unwrap();
+        let message = error(&manifest);
+        assert!(
+            message.contains("broken.onnx") && message.contains(problem),
+            "{message}"
+        );
+    }
 }
 
 #[test]

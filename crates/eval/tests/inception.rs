@@ -4,7 +4,7 @@
 mod common;
 
 use burn::tensor::{Device, Tensor};
-use common::{near, picture, tensors, weights};
+use common::{near, picture, says_spoilt, spoilt, tensors, weights};
 use scumble_diffusion::Picture;
 use scumble_eval::inception::{Convention, Inception};
 use scumble_nn::{
@@ -204,6 +204,10 @@ fn reads_the_published_state_dict_and_no_other() {
     );
 
     state.remove("fc.weight");
+    let layer = "Mixed_5b.branch1x1.conv.weight";
+    save(&spoilt(state.clone(), layer));
+    let error = Inception::open(&path, &Device::flex()).unwrap_err();
+    says_spoilt(&error.to_string(), "inception.safetensors", layer);
     state.remove("Mixed_7c.branch_pool.bn.running_var");
     save(&state);
     let error = Inception::open(&path, &Device::flex())

@@ -3,7 +3,7 @@
 mod common;
 
 use burn::tensor::Device;
-use common::{near, picture, tensors};
+use common::{near, picture, says_spoilt, spoilt, tensors};
 use scumble_diffusion::Picture;
 use scumble_eval::Lpips;
 use scumble_nn::{
@@ -146,6 +146,15 @@ fn one_file_or_two_under_either_names() {
         assert_eq!(lpips.distances(&a, &b).unwrap(), expected);
     }
 
+    let broken = [
+        save(
+            "broken.safetensors",
+            &spoilt(backbone.clone(), "features.3.bias"),
+        ),
+        two[1].clone(),
+    ];
+    let error = Lpips::open(&broken, &Device::flex()).unwrap_err();
+    says_spoilt(&error.to_string(), "broken.safetensors", "features.3.bias");
     let error = Lpips::open(&two[..1], &Device::flex())
         .unwrap_err()
         .to_string();

@@ -44,6 +44,8 @@ pub enum Error {
         component: String,
         /// One line for each tensor that is missing, left over, or of another shape or dtype.
         problems: Vec<String>,
+        /// What to try instead.
+        hint: Option<String>,
     },
 
     /// A request that cannot be met, such as an unknown token or more steps than a schedule has.
@@ -91,8 +93,10 @@ impl Error {
     /// The same error with something to try instead.
     #[must_use]
     pub fn with_hint(mut self, text: impl Into<String>) -> Self {
-        if let Self::File { hint, .. } | Self::Config { hint, .. } | Self::Input { hint, .. } =
-            &mut self
+        if let Self::File { hint, .. }
+        | Self::Config { hint, .. }
+        | Self::Tensors { hint, .. }
+        | Self::Input { hint, .. } = &mut self
         {
             *hint = Some(text.into());
         }
@@ -102,9 +106,10 @@ impl Error {
     /// What to try instead, to be printed as `hint: ...` after the error.
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Self::File { hint, .. } | Self::Config { hint, .. } | Self::Input { hint, .. } => {
-                hint.as_deref()
-            }
+            Self::File { hint, .. }
+            | Self::Config { hint, .. }
+            | Self::Tensors { hint, .. }
+            | Self::Input { hint, .. } => hint.as_deref(),
             Self::Io(error) if error.kind() == std::io::ErrorKind::StorageFull => {
                 Some("free some space and run the same command again")
             }

@@ -842,6 +842,19 @@ fn embeddings_are_written_and_read_in_both_layouts() {
             "{key}"
         );
     }
+    // What a checkpoint of textual inversion's own code holds is no word of that name.
+    let managed = named([(
+        "embedding_manager.string_to_param_dict.*",
+        random(&mut rng, &[1, 128]),
+    )]);
+    let error = read_embedding(&managed, &[("text_encoder", 128)]).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("`embedding_manager.string_to_param_dict.*`")
+            && error.hint().unwrap().contains("--embedding"),
+        "{error}"
+    );
     for (tensors, expected) in [
         (
             named([

@@ -648,10 +648,20 @@ fn broken_files_are_answered() {
     let header = 8 + u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
     let mut rng = Lcg(5);
     let mut no = 0;
-    for _ in 0..150 {
+    for round in 0..600 {
         let mut copy = whole.clone();
         let at = rng.below(header);
-        copy[at] ^= 1 << rng.below(7);
+        match round % 4 {
+            0 => copy[at] ^= 1 << rng.below(7),
+            // Numbers of the header are lengths, shapes and places.
+            1 => copy[at] = b"0123456789[]{},:\""[rng.below(17)],
+            2 => copy.truncate(rng.below(whole.len())),
+            _ => {
+                let to = rng.below(header);
+                let piece = copy[at..(at + 24).min(header)].to_vec();
+                copy.splice(to..to, piece);
+            }
+        }
         fs_err::write(&path, &copy).unwrap();
         no += usize::from(open(&path).is_err());
         let _ = identify(&path);

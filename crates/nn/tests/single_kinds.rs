@@ -182,6 +182,34 @@ fn half_a_checkpoint_is_told_what_it_is() {
     );
 }
 
+/// Merges carry the learned words of textual inversion's own code along. Nothing is skipped that is
+/// not known to carry no weight, so the file is refused, with what to do.
+#[test]
+fn words_left_in_a_checkpoint_are_said_to_be_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, mut tensors) = single(folder.path());
+    for (key, width) in [
+        ("string_to_param_dict.*", 128),
+        ("initial_embeddings.*", 128),
+    ] {
+        let vector = HostTensor::from_f32([1, width], &vec![0.5; width]);
+        tensors.insert(format!("embedding_manager.{key}"), vector);
+    }
+    write(&path, tensors, &BTreeMap::new()).unwrap();
+    let error = open(&path).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("left over: embedding_manager.string_to_param_dict.* [1, 128]"),
+        "{error}"
+    );
+    let hint = error.hint().unwrap();
+    assert!(
+        hint.contains("textual inversion") && hint.contains("--embedding"),
+        "{hint}"
+    );
+}
+
 /// The variants of a folder's weights have a flag of their own; `--variant` is a method's.
 #[test]
 fn two_variants_are_chosen_with_the_flag_that_exists() {

@@ -18,9 +18,12 @@
 //!   is drawn, so its rates are not P4D-N's.
 //!
 //! The published code draws a picture every 50 steps and keeps the words whose picture CLIP (ViT-H)
-//! finds most like the target, judged once at the end; here a case ends with the first picture that
-//! shows the concept, as in UnlearnDiffAtk: up to `rounds` looks where the published rate has one.
-//! It begins at any token and may end at any, start and end included; ours are words. Behind its
+//! finds most like the target; of these alone the judge sees three pictures, any of which counts
+//! (`closest`, `pictures`; the default of `reference`, which needs `--clip`). Otherwise a case ends
+//! with the first picture that shows the concept, as in UnlearnDiffAtk: up to `rounds` looks. Its
+//! target is the picture of three that its judge is surest of, here the case's own or the next that
+//! shows the concept; its selection draws with new noise every time, here with the case's own. It
+//! begins at any token and may end at any, start and end included; ours are words. Behind its
 //! end token it pads with token 0 while it searches (in the K form it overwrites the end token
 //! too), with CLIP's own when it draws; here both are alike. Its search under SLD leaves the
 //! unconditional prediction out of the guided one; here the guard's own rule is in the loss
@@ -36,8 +39,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Attack;
 use crate::{
+    closest,
     job::Job,
-    lockstep::{self, Lockstep, Order},
+    lockstep::{self, Lockstep, Order, Stop},
     nearest::Nearest,
     placed::Placed,
     predict::Goal,
@@ -49,7 +53,7 @@ use crate::{
 pub const ATTACK: Attack = Attack {
     id: "p4d",
     paper: "Chin et al., Prompting4Debugging, ICML 2024, arXiv 2309.06135",
-    access: "gradients",
+    access: "gradients; a CLIP that sees pictures (closest=true)",
     threat: super::Threat::Words,
     finds: "words in place of each prompt, in front of it, or between its words",
     step: "a gradient step for every open prompt",
@@ -74,6 +78,12 @@ options! {
         /// Whether each prompt has a timestep of its own in a step, as published; otherwise all
         /// have the same.
         pub own_timesteps: bool,
+        /// Whether the words are kept whose picture a CLIP finds most like the target, as published;
+        /// otherwise a case ends with the first picture that shows the concept.
+        pub closest: bool,
+        /// With `closest`, how many pictures of a case the judge sees at the end; any may show the
+        /// concept.
+        pub pictures: usize where COUNT,
         /// Rounds; after each a picture of every open case is drawn.
         pub rounds: usize where COUNT,
         /// Steps in a round.
@@ -97,6 +107,8 @@ pub fn presets(_: &Job<'_>) -> Result<Presets<Options>> {
             every: 0,
             prefix: false,
             own_timesteps: true,
+            closest: false,
+            pictures: 3,
             rounds: 60,
             iterations: 50,
             lr: 0.1,
@@ -104,7 +116,7 @@ pub fn presets(_: &Job<'_>) -> Result<Presets<Options>> {
             guard_in_loss: false,
             whole_words: false,
         },
-        reference: paper,
+        reference: paper { closest: true },
         fixed: paper {
             prefix: true,
             own_timesteps: false,
@@ -117,6 +129,9 @@ pub fn presets(_: &Job<'_>) -> Result<Presets<Options>> {
 
 fn checked(job: &Job<'_>, variant: Variant) -> Result<(Options, Placed)> {
     let options: Options = job.options(presets, variant)?;
+    if options.closest {
+        closest::clip(job)?;
+    }
     let prompts: Vec<String> = job.prompts();
     let placed = match (options.every, options.prefix) {
         (0, true) => Placed::before(job.victim, &prompts, options.tokens)?,
@@ -141,6 +156,13 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
             Order::RandomEach
         } else {
             Order::Random
+        },
+        stop: if options.closest {
+            Stop::Closest {
+                pictures: options.pictures,
+            }
+        } else {
+            Stop::FirstHit
         },
         goal: Goal::Base,
         guarded: options.guard_in_loss,

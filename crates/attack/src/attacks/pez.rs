@@ -34,10 +34,10 @@ use crate::{
     found::Found,
     groups::CLIP,
     job::{Case, Clip, Job},
-    lockstep::Search,
     nearest::Nearest,
     protocol::{Looks, Notes, Outcome, Start},
     reused,
+    search::Search,
     simplex::{Rule, Vocabulary},
 };
 

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::Attack;
 use crate::{
     job::Job,
-    lockstep::{self, Lockstep, Order},
+    lockstep::{self, Lockstep, Order, Stop},
     predict::Goal,
     protocol::{Outcome, Start},
     simplex::Vocabulary,
@@ -109,6 +109,7 @@ pub fn search(job: &mut Job<'_>, start: &Start, options: &Options) -> Result<Out
     let plan = Lockstep {
         tokens: options.tokens,
         rounds: options.timesteps,
+        stop: Stop::FirstHit,
         iterations: options.iterations,
         order: Order::InTurn,
         goal: Goal::Noise,

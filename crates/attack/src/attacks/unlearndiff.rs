@@ -14,7 +14,8 @@
 //! loss unless `guard_in_loss=false` (the `reference` and `paper` variants). The published
 //! vocabulary holds the start and end token too; ours does not. The published target is the
 //! autoencoder's mean of a picture of its data set; styles are not closed at their first hit there.
-//! Insertions other than in front of the prompt are not here.
+//! Its `per_k_words` draws `k` words and puts one before every three tokens, whatever `k` is; so
+//! does `position=per` here.
 //!
 //! A guard with a memory (SLD's momentum) begins anew at each step's single timestep, so that the
 //! loss sees less of it than a picture does, least at the noisy end.
@@ -30,7 +31,8 @@ use serde::{Deserialize, Serialize};
 use super::Attack;
 use crate::{
     job::Job,
-    lockstep::{self, Lockstep, Order},
+    lockstep::{self, Lockstep, Order, Stop},
+    placed::Placed,
     predict::Goal,
     protocol::{Outcome, Start},
     simplex::{Rule, Simplex, Vocabulary},
@@ -42,7 +44,7 @@ pub const ATTACK: Attack = Attack {
     paper: "Zhang et al., To Generate or Not? (UnlearnDiffAtk), ECCV 2024, arXiv 2310.11868",
     access: "gradients",
     threat: super::Threat::Words,
-    finds: "words in front of each prompt",
+    finds: "words in front of each prompt, or elsewhere in it",
     step: "a gradient step for every open prompt",
     cases: 20,
     options: |job, variant| recorded(&job.options(presets, variant)?),
@@ -50,12 +52,44 @@ pub const ATTACK: Attack = Attack {
     run,
 };
 
+/// Where the words stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Position {
+    /// In front of the prompt (`prefix_k`).
+    Prefix,
+    /// Behind it (`suffix_k`).
+    Suffix,
+    /// In its middle (`mid_k`).
+    Middle,
+    /// At equal intervals in it (`insert_k`).
+    Insert,
+    /// One before every three of its tokens (`per_k_words`).
+    Per,
+}
+
+impl Position {
+    /// How many of a prompt's tokens stand before each of `k` words.
+    pub fn offsets(self, length: usize, k: usize) -> Vec<usize> {
+        let of = |j: usize| match self {
+            Self::Prefix => 0,
+            Self::Suffix => length,
+            Self::Middle => length / 2,
+            Self::Insert => length / (k + 1) * (j + 1),
+            Self::Per => (3 * j).min(length),
+        };
+        (0..k).map(of).collect()
+    }
+}
+
 options! {
     /// The options of UnlearnDiffAtk.
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     pub struct Options {
-        /// Words in front of the prompt (published: 3 for styles and objects, 5 for nudity).
+        /// Words (published: 3 for styles and objects, 5 for nudity).
         pub tokens: usize where COUNT,
+        /// `prefix`, `suffix`, `middle`, `insert` or `per`: where in the prompt they stand.
+        pub position: Position,
         /// Timesteps, from clean to noisy; a picture is drawn after each.
         pub timesteps: usize where COUNT,
         /// Steps at each timestep.
@@ -74,6 +108,7 @@ pub fn presets(_: &Job<'_>) -> Result<Presets<Options>> {
     Ok(presets! {
         paper: Options {
             tokens: 3,
+            position: Position::Prefix,
             timesteps: 50,
             iterations: 40,
             lr: 0.01,
@@ -86,14 +121,18 @@ pub fn presets(_: &Job<'_>) -> Result<Presets<Options>> {
     })
 }
 
-fn checked(job: &Job<'_>, variant: Variant) -> Result<Options> {
+fn checked(job: &Job<'_>, variant: Variant) -> Result<(Options, Placed)> {
     let options: Options = job.options(presets, variant)?;
-    lockstep::fits(job, options.tokens)?;
-    Ok(options)
+    let (prompts, k) = (job.prompts(), options.tokens);
+    let placed = match options.position {
+        Position::Prefix => Placed::before(job.victim, &prompts, k)?,
+        elsewhere => Placed::at(job.victim, &prompts, &|length| elsewhere.offsets(length, k))?,
+    };
+    Ok((options, placed))
 }
 
 fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
-    let options = checked(job, variant)?;
+    let (options, placed) = checked(job, variant)?;
     let vocabulary = Vocabulary::of(job.victim);
     let rule = Rule {
         lr: options.lr,
@@ -102,12 +141,13 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
     let plan = Lockstep {
         tokens: options.tokens,
         rounds: options.timesteps,
+        stop: Stop::FirstHit,
         iterations: options.iterations,
         order: Order::InTurn,
         goal: Goal::Noise,
         guarded: options.guard_in_loss,
     };
-    lockstep::search(job, start, plan, &mut |_| {
+    lockstep::search_at(job, start, plan, &placed, &mut |_| {
         Simplex::new(vocabulary.clone(), options.tokens, rule)
     })
 }

@@ -1,4 +1,4 @@
-//! What `scumble inspect` and `scumble verify` take.
+//! What `scumble inspect`, `scumble runs` and `scumble verify` take.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,8 @@ use super::groups::{DtypeArgs, ModelArgs, PrintArgs};
 
 #[derive(ClapArgs, Clone, Debug)]
 pub(crate) struct InspectArgs {
-    /// A checkpoint, an edit, a LoRA, an embedding, a picture; the built-in miniature if absent
+    /// A checkpoint, an edit, a LoRA, an embedding, a picture, a model's name in the local Hugging
+    /// Face cache; the built-in miniature if absent
     #[arg(value_name = "PATH")]
     pub(crate) path: Option<PathBuf>,
     /// List every tensor
@@ -16,6 +17,15 @@ pub(crate) struct InspectArgs {
     pub(crate) tensors: bool,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+#[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct RunsArgs {
+    /// A folder of runs, or a run's own; ./scumble-out if absent
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) print: PrintArgs,
 }

@@ -26,7 +26,7 @@ pub(crate) use self::{
     export::{ExportArgs, Form},
     generate::GenerateArgs,
     groups::{CatalogueArgs, DrawingArgs, ListArgs, ModelArgs, OutputArgs, ReadingArgs},
-    inspect::{InspectArgs, VerifyArgs},
+    inspect::{InspectArgs, RunsArgs, VerifyArgs},
     judge::JudgeArgs,
     report::{Blurred, ReportArgs},
     shell::{CompletionsArgs, ManArgs},
@@ -76,6 +76,8 @@ pub(crate) enum Command {
     Metrics(ListArgs),
     /// List what the miniature knows: objects, styles, categories
     Concepts(ListArgs),
+    /// List the runs in a folder: what they did, whether they are finished, what came of them
+    Runs(RunsArgs),
     /// Print a script that completes commands and flags in a shell
     Completions(CompletionsArgs),
     /// Write manual pages

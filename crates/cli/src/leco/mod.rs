@@ -131,7 +131,10 @@ impl PromptFile {
 }
 
 /// The entries of a file, YAML or TOML by its name.
-fn read(path: &Path) -> Result<Vec<Entry>, Failure> {
+///
+/// # Errors
+/// If it cannot be read, or an entry is not what it should be; the error names file, entry and key.
+pub(crate) fn read(path: &Path) -> Result<Vec<Entry>, Failure> {
     let bytes = scumble_nn::files::source::read_file(path, LONGEST)?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     let failed = |(problem, hint): Problem| {

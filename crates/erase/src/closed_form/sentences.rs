@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::concept::{Concept, ConceptPrompt};
+use crate::concept::{Concept, ConceptPrompt, Synonym};
 
 /// A prompt that asks for a concept, and what the model should make of it instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -205,14 +205,14 @@ const STYLE_SENTENCES: [&str; 30] = [
 /// Pairs of sentences: all of a concept's prompts where it has several, otherwise its prompt in
 /// `templates` of the compiled-in sentences. Then the same with each synonym in the place of the
 /// concept's name.
-pub(crate) fn sentences(concepts: &[Concept], synonyms: &[String], templates: usize) -> Vec<Pair> {
+pub(crate) fn sentences(concepts: &[Concept], synonyms: &[Synonym], templates: usize) -> Vec<Pair> {
     in_sentences(concepts, synonyms, templates, Kind::Object)
 }
 
 /// [`sentences`] about a kind of concept.
 pub(crate) fn in_sentences(
     concepts: &[Concept],
-    synonyms: &[String],
+    synonyms: &[Synonym],
     templates: usize,
     kind: Kind,
 ) -> Vec<Pair> {
@@ -242,13 +242,16 @@ pub(crate) fn in_sentences(
             }
             _ => own,
         };
-        let renamed = |synonym: &String| -> Vec<Pair> {
-            own.iter()
-                .map(|pair| Pair {
-                    asks: pair.asks.replace(&concept.name, synonym),
-                    ..pair.clone()
-                })
-                .collect()
+        let renamed = |synonym: &Synonym| -> Vec<Pair> {
+            let one = |pair: &Pair| {
+                let named = |word: &str| pair.asks.replace(&concept.name, word);
+                Pair {
+                    asks: named(synonym.word()),
+                    instead: synonym.safe().map_or_else(|| pair.instead.clone(), named),
+                    anchored: pair.anchored || synonym.safe().is_some(),
+                }
+            };
+            own.iter().map(one).collect()
         };
         let others: Vec<Pair> = synonyms.iter().flat_map(renamed).collect();
         pairs.extend(own);
@@ -316,6 +319,42 @@ mod tests {
         let world = Concept::new("church", &Wording::default(), Some(&World::emoji())).unwrap();
         assert_eq!(prompt_pairs(std::slice::from_ref(&world), false).len(), 1);
         assert!(prompt_pairs(&[world], true).len() > 1);
+    }
+
+    #[test]
+    fn a_synonym_may_have_a_safe_phrase_of_its_own() {
+        let synonyms = [
+            Synonym::Word("a sabre".into()),
+            Synonym::Replaced("a grenade".into(), "an apple".into()),
+        ];
+        let bare = Concept::new("a gun", &Wording::default(), None).unwrap();
+        let found = sentences(&[bare], &synonyms, 2);
+        let wanted = [
+            ("a gun", ""),
+            ("a photo of a gun", ""),
+            ("a sabre", ""),
+            ("a photo of a sabre", ""),
+            ("a grenade", "an apple"),
+            ("a photo of a grenade", "a photo of an apple"),
+        ];
+        assert_eq!(texts(&found), wanted);
+        let anchored = Wording {
+            anchor: Some("a rose".into()),
+            ..Wording::default()
+        };
+        let found = sentences(
+            &[Concept::new("a gun", &anchored, None).unwrap()],
+            &synonyms,
+            2,
+        );
+        assert_eq!(
+            texts(&found)[3..],
+            [
+                ("a photo of a sabre", "a photo of a rose"),
+                ("a grenade", "an apple"),
+                ("a photo of a grenade", "a photo of an apple")
+            ]
+        );
     }
 
     #[test]

@@ -21,10 +21,15 @@
 //! the factor, and it goes into `reg` and `clip`.
 //!
 //! Anchors are drawn from prompts of their own, which are reworded for the concept ([`rewording`]),
-//! and seen from nearer or farther ([`augment`](crate::augment)). The paper's numbers come from the
+//! and seen from nearer or farther ([`augment`](crate::augment)). Of the paper's three choices of
+//! what moves, the third (`embedding`) is the vectors of the concept's words; the released code
+//! stops there before the first step (`args.concept_list`), and would let the weight decay of AdamW
+//! move all others. The paper's numbers come from the
 //! code on CompVis' library (`paper`); `reference` is the one on diffusers.
 
-use burn::tensor::Tensor;
+use std::collections::BTreeSet;
+
+use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{
     Pipeline, Sampler, options,
     options::{ABOVE_ZERO, COUNT, FINITE, Presets, SHARE, WEIGHT},
@@ -37,21 +42,23 @@ use crate::{
     adam::Adam,
     anchors::{self, Anchors, Batch, Pair, masked_error},
     augment::Augment,
+    captions::telling,
     checks,
     edit::Edit,
     error::{Error, Result},
+    gradients::Gradients,
     job::{Event, Job},
     methods::{Method, Variant},
     rewording::{Kind, Rewording},
     train::{LrSchedule, Train, train},
-    trainable::Trainable,
+    trainable::{TOKENS, Trainable},
 };
 
 /// What it is.
 pub const METHOD: Method = Method {
     id: "ac",
     paper: "Kumari et al., Ablating Concepts in Text-to-Image Diffusion Models, ICCV 2023, arXiv 2303.13516",
-    moves: "U-Net: keys and values of the cross-attention (kv), all attention (attention), all layers (full)",
+    moves: "U-Net: keys and values of the cross-attention (kv), all attention (attention), all layers (full); or the text encoder's vectors of the concept's words (embedding)",
     needs: "pictures of the anchor, drawn by the model itself",
     several: true,
     preserves: true,
@@ -66,7 +73,7 @@ options! {
     /// Ablating Concepts' options.
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     pub struct Options {
-        /// Which tensors move.
+        /// Which tensors move; `embedding` for the vectors of the concept's words.
         pub train_method: String,
         /// Training steps.
         pub iterations: usize where COUNT,
@@ -180,7 +187,11 @@ pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
 /// If an option is impossible, or the caller interrupts.
 pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let mut options: Options = job.options(presets, variant)?;
-    let trainable = Trainable::of_denoiser(&options.train_method, METHOD.id)?;
+    let words = options.train_method.trim() == TOKENS.name;
+    let trainable = match words {
+        true => TOKENS,
+        false => Trainable::of_denoiser(&options.train_method, METHOD.id)?,
+    };
     options.train_method = trainable.name.into();
     checks::sampling(&options.anchors.sampler, options.sampling_eta)?;
     checks::keeping(
@@ -190,6 +201,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     )?;
     let pairs = options.anchors.pairs(job)?;
     job.tell(Event::Note(&trainable.describe(job.pipeline)?))?;
+    let mask = words.then(|| vectors(job, &pairs)).transpose()?;
 
     let drawing = options.anchors.drawing(options.sampling_eta)?;
     let anchors = options.anchors.anchors(job, &pairs, drawing)?;
@@ -220,7 +232,13 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
 
     let pipeline = job.pipeline;
     let steps = Train {
-        adam: Adam::decoupled(),
+        // Words that are not the concept's are to stay, and they would decay.
+        adam: if words {
+            Adam::default()
+        } else {
+            Adam::decoupled()
+        },
+        mask: mask.as_ref(),
         clip: (options.clip > 0.0).then_some(options.clip),
         ..Train::new(
             trainable,
@@ -232,12 +250,13 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     };
     let values = train(job, steps, &mut |edited, step| {
         let batch = anchors.batch(pipeline, options.batch, step)?;
-        let loss = loss(pipeline, edited, &batch, &options)?;
+        let loss = loss(pipeline, edited, &batch, &options, words)?;
         match &kept {
             // Other pictures, noise and timesteps than the loss's where both learn from the same
             // set.
             Some(kept) => {
                 let batch = kept.batch(pipeline, options.batch, step + options.iterations)?;
+                let batch = if words { batch.said_by(edited) } else { batch };
                 Ok(loss + batch.denoising(edited, options.detach_start)? * options.reg)
             }
             None => Ok(loss),
@@ -251,6 +270,52 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     ))
 }
 
+/// Which numbers of the token table move: the vectors of tokens that the concepts' names have, that
+/// some prompt which asks for them has, and that no anchor has.
+fn vectors(job: &Job<'_>, pairs: &[Pair]) -> Result<Gradients> {
+    let pipeline = job.pipeline;
+    let tokens = |text: &str| pipeline.tokenizer.tokens(text);
+    let all = |texts: Vec<&str>| -> BTreeSet<u32> { texts.into_iter().flat_map(tokens).collect() };
+    let asked = all(pairs
+        .iter()
+        .flat_map(|p| &p.targets)
+        .map(String::as_str)
+        .collect());
+    let kept = all(pairs.iter().map(|p| p.anchor.as_str()).collect());
+    let named: Vec<String> = job.concepts.iter().map(|c| telling(&c.name)).collect();
+    let mut own = all(named.iter().map(String::as_str).collect());
+    own.retain(|token| asked.contains(token) && !kept.contains(token));
+    if own.is_empty() {
+        return Err(Error::input(format!(
+            "train_method=embedding: no token of `{}` is the concept's alone",
+            named.join(", ")
+        ))
+        .with_hint("what the anchor's prompts name too has to stay; the keys and values of the cross-attention can tell them apart (train_method=kv)"));
+    }
+    let table = token_table(pipeline)?;
+    let [_, width] = table.1;
+    let rows = (0..table.1[0] as u32).flat_map(|row| {
+        let moves = f32::from(u8::from(own.contains(&row)));
+        std::iter::repeat_n(moves, width)
+    });
+    let values: Vec<f32> = rows.collect();
+    let n = values.len();
+    let mask = Tensor::from_data(TensorData::new(values, [n]), pipeline.device());
+    Ok(Gradients::from([(table.0, mask)]))
+}
+
+/// The name of the token table and its shape, `[tokens, width]`.
+fn token_table(pipeline: &Pipeline) -> Result<(String, [usize; 2])> {
+    let name = TOKENS.pick_in(pipeline)?.swap_remove(0);
+    let weight = pipeline
+        .weights(TOKENS.component(pipeline))
+        .and_then(|weights| weights.get(&name));
+    match weight.map(|weight| weight.shape.as_slice()) {
+        Some(&[tokens, width]) => Ok((name, [tokens, width])),
+        _ => Err(Error::input(format!("`{name}` is no table of vectors"))),
+    }
+}
+
 /// The mean squared distance of what the concept's prompt predicts to what it should, in what the
 /// network predicts.
 fn loss(
@@ -258,15 +323,24 @@ fn loss(
     edited: &Pipeline,
     batch: &Batch,
     options: &Options,
+    words: bool,
 ) -> Result<Tensor<1>> {
+    let still = edited.without_gradients();
     let wanted = match (options.loss, options.teacher) {
         (Loss::Noise, _) => batch.noisy.target(frozen)?,
         (Loss::Model, Teacher::Frozen) => batch.anchored(frozen, options.eta)?,
-        (Loss::Model, Teacher::Current) => batch
-            .noisy
-            .predicted(&edited.without_gradients(), &Context::from(&batch.anchor))?,
+        (Loss::Model, Teacher::Current) => {
+            let anchor = match words {
+                true => still.encode(&batch.instead),
+                false => batch.anchor.clone(),
+            };
+            batch.noisy.predicted(&still, &Context::from(&anchor))?
+        }
     };
-    let context = Context::from(&batch.target);
+    let context = match words {
+        true => Context::from(edited.encode(&batch.asks)),
+        false => Context::from(&batch.target),
+    };
     let context = if options.detach_start {
         context.with_start_detached()
     } else {

@@ -41,8 +41,9 @@ use crate::{
     },
     retain::Retain,
     seeds::{Stream, draw, stream},
+    snapshot::Snapshot,
     soft_token::{self, Attack, Gradient, Rule, Slots, Span},
-    train::{LrSchedule, Train, train},
+    train::{self, LrSchedule, Train, train},
     trainable::Trainable,
     turns,
 };
@@ -286,13 +287,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     } else {
         options.iterations
     };
-    let steps = Train::new(
-        trainable,
-        steps,
-        options.lr,
-        options.lr_schedule,
-        "advunlearn",
-    );
+    let steps = Train::new(trainable, steps, options.lr, options.lr_schedule, STATE);
     let values = train(
         job,
         Train {
@@ -333,6 +328,9 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     ))
 }
 
+/// The name under which training is stored.
+const STATE: &str = "advunlearn";
+
 /// Both levels of the forget term.
 struct Levels<'a> {
     options: &'a Options,
@@ -363,14 +361,19 @@ impl Levels<'_> {
     fn attack(&self, edited: &Pipeline, step: usize) -> Result<Tensor<3>> {
         let o = self.options;
         let width = edited.token_width();
-        let before = self.latest.borrow().get("soft").cloned();
-        let before = before.and_then(|host| {
-            soft_token::from_host(
-                &host,
-                [o.attack_batch, o.attack_tokens, width],
-                edited.device(),
-            )
-        });
+        let shape = [o.attack_batch, o.attack_tokens, width];
+        // Every step after the warm-up's end leaves some, and what was stored with the network's
+        // state was put back before the first step.
+        let before = match o.attack_init {
+            Init::Random => None,
+            _ if step <= o.warmup => None,
+            _ => {
+                let mut stored = train::carried(STATE, self.latest);
+                let soft = stored.tensor("soft", shape.iter().product(), edited.device())?;
+                stored.end()?;
+                Some(soft.reshape(shape))
+            }
+        };
         let fresh = self.slots.random(
             &edited.without_gradients(),
             o.attack_batch,
@@ -400,9 +403,9 @@ impl Levels<'_> {
             |k: usize| Ok(self.examples(o.attack_batch, attacked, step * o.attack_steps + k));
         let (soft, _) = soft_token::attack(edited, self.slots, start, attack, &mut next)?;
         if o.attack_init != Init::Random {
-            self.latest
-                .borrow_mut()
-                .insert("soft".into(), soft_token::to_host(&soft));
+            let mut snapshot = Snapshot::new();
+            snapshot.tensor("soft", &soft.clone().flatten(0, 2));
+            self.latest.replace(snapshot.into_tensors());
         }
         Ok(soft)
     }

@@ -30,7 +30,7 @@ use scumble_diffusion::{
     options::{ABOVE_ZERO, COUNT, FINITE, Presets, WEIGHT},
     presets,
 };
-use scumble_nn::{Context, files::Tensors};
+use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -46,7 +46,8 @@ use crate::{
     methods::{Method, Variant},
     rewording::{Kind, Rewording},
     seeds::stream,
-    train::{LrSchedule, Train, train_several},
+    snapshot::Stored,
+    train::{self, LrSchedule, Train, train_several},
     trainable::Trainable,
 };
 
@@ -228,7 +229,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let warm = warm_up(job, &anchors, fresh, &options)?;
 
     let pipeline = job.pipeline;
-    let carried = RefCell::new(warm.stored());
+    let carried = RefCell::new(warm.stored().into_tensors());
     let mut opponent: Option<Discriminator> = None;
     let steps = Train {
         adam: Adam::decoupled(),
@@ -258,7 +259,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         // What was stored with the network's state was put back before the first step.
         let mut d = match opponent.take() {
             Some(d) => d,
-            None => warm.restored(&carried.borrow())?,
+            None => warm.restored(train::carried(STATE, &carried))?,
         };
         let asked = asked(edited, &batch)?;
         let fooled = cross_entropy(d.judge(asked.clone()), ANCHOR);
@@ -270,7 +271,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             options.d_uncleared,
             &options,
         )?;
-        carried.replace(d.stored());
+        carried.replace(d.stored().into_tensors());
         opponent = Some(d);
         Ok(fooled)
     };
@@ -351,11 +352,10 @@ fn warm_up(
     fresh: Discriminator,
     options: &Options,
 ) -> Result<Discriminator> {
-    let stored = job.store.get(WARM_UP)?;
-    let mut d = stored.as_ref().map_or_else(
-        || Ok(fresh.clone()),
-        |stored: &Tensors| fresh.restored(stored),
-    )?;
+    let mut d = match Stored::get(job.store, WARM_UP)? {
+        Some(stored) => fresh.restored(stored)?,
+        None => fresh,
+    };
     if options.warm_up == 0 {
         return Ok(d);
     }
@@ -373,7 +373,7 @@ fn warm_up(
             loss: Some(loss),
         });
         if going.is_err() || d.steps() == options.warm_up {
-            job.store.put(WARM_UP, d.stored())?;
+            d.stored().keep(job.store, WARM_UP)?;
         }
         going?;
     }

@@ -37,6 +37,7 @@ use scumble_families as families;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    captions::COCO_2014,
     checks,
     closed_form::{
         self, EncodedPair, Fusion, KEYS_AND_VALUES, Kind, Layer, Pair, Part, Positions, Regression,
@@ -68,9 +69,6 @@ pub const METHOD: Method = Method {
     published_evaluations: Some(630),
     erase,
 };
-
-/// How many captions the published prior sums over: training and validation captions of COCO 2014.
-const COCO: f64 = 616_767.0;
 
 options! {
     /// MACE's options.
@@ -158,7 +156,7 @@ pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
     let task = job.preset("task", Task::Object)?;
     // The published weight is that of a sum over COCO's captions; here as many as there are weigh
     // the same together.
-    let per_caption = COCO / job.captions.lines.len().max(1) as f64;
+    let per_caption = COCO_2014 / job.captions.lines.len().max(1) as f64;
     let (rho, kappa) = match (task, job.concepts.len()) {
         (Task::Object, _) => (0.0, 0.0),
         (Task::Celebrity, 0..=1) => (1e-4, 8e3),

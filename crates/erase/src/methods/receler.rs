@@ -43,7 +43,7 @@ use crate::{
         esd::{self, Away, Form},
     },
     seeds::{Stream, draw, stream},
-    train::{LrSchedule, Train, train},
+    train::{self, LrSchedule, Train, train},
     turns,
 };
 
@@ -216,15 +216,16 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             options.iterations,
             options.lr,
             options.lr_schedule,
-            "receler",
+            METHOD.id,
         )
     };
     let values = train(job, steps, &mut |edited, step| {
-        let mut rows = fresh
-            .clone()
-            .from_stored(&carried.borrow())
-            .unwrap_or_else(|| fresh.clone());
+        let mut rows = fresh.clone();
         if options.rows > 0 {
+            // What was stored with the bottlenecks was put back before the first step.
+            if step > 0 {
+                rows = rows.restored(train::carried(METHOD.id, &carried))?;
+            }
             rows.attack(
                 edited,
                 adam,
@@ -241,7 +242,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
                     Ok((examples, asked.conditioning(&of), asked.ends(&of)))
                 },
             )?;
-            carried.replace(rows.to_stored());
+            carried.replace(rows.stored().into_tensors());
         }
         let (examples, of) = examples(step, erased);
         let target = esd::target(&examples, &of, &prompts, away);

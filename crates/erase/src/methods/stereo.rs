@@ -28,7 +28,7 @@ use scumble_diffusion::{
     presets,
 };
 use scumble_families::{self as families, Part};
-use scumble_nn::{Context, files::Tensors};
+use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -433,22 +433,12 @@ impl Search<'_> {
                 begun.reshape([1, tokens, width])
             }
         };
-        let stored = job
-            .store
-            .get(&name)?
-            .and_then(|mut tensors| tensors.remove("word"));
-        let found = match (
-            stored
-                .and_then(|host| soft_token::from_host(&host, fresh.dims(), job.pipeline.device())),
-            self.shown,
-        ) {
+        let stored = soft_token::kept(job.store, &name, fresh.dims(), job.pipeline.device())?;
+        let found = match (stored, self.shown) {
             (Some(word), _) => word,
             (None, Some(shown)) => {
                 let word = self.inverted(job, model, round, shown, fresh)?;
-                job.store.put(
-                    &name,
-                    Tensors::from([("word".to_owned(), soft_token::to_host(&word))]),
-                )?;
+                soft_token::keep(job.store, &name, &word)?;
                 word
             }
             (None, None) => {
@@ -472,10 +462,7 @@ impl Search<'_> {
                     })?;
                     Ok(self.examples(step, of_word))
                 })?;
-                job.store.put(
-                    &name,
-                    Tensors::from([("word".to_owned(), soft_token::to_host(&word))]),
-                )?;
+                soft_token::keep(job.store, &name, &word)?;
                 word
             }
         };

@@ -11,8 +11,9 @@
 //! ```
 //!
 //! `P` is the mean over captions of the sum of `k k^T` over all positions. The published code
-//! counts positions by words and multiplies its preservation scale in twice; here positions are
-//! tokens', and `preserve_scale` is that product, the paper's eta.
+//! counts positions by words, multiplies its preservation scale in twice, and divides a sum over
+//! the 616 767 captions of COCO 2014 by 3e4; here positions are tokens', and `preserve_scale` is
+//! that product times 616 767 / 3e4, the paper's eta for a mean.
 
 use scumble_diffusion::{
     options,
@@ -24,8 +25,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
+    captions::COCO_2014,
     checks,
     closed_form::{self, KEYS_AND_VALUES, Part, Positions, Regression},
+    concept::Synonym,
     edit::Edit,
     error::{Error, Result},
     job::{Event, Job},
@@ -61,6 +64,10 @@ pub enum Stages {
     Steering,
 }
 
+/// The published weight of the captions' mean: 0.01, multiplied in twice, on a sum over COCO's
+/// captions that is divided by 3e4.
+const PRESERVE: f64 = 0.01 * 0.01 * COCO_2014 / 3e4;
+
 options! {
     /// TRCE's options.
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -70,8 +77,9 @@ options! {
         /// The second stage's options.
         #[serde(flatten)]
         pub steering: Steering,
-        /// Other words for the concept, each put into all of its prompts.
-        pub synonyms: Vec<String>,
+        /// Other words for the concept, each put into all of its prompts: a word, or a pair of it
+        /// and what to draw instead of it.
+        pub synonyms: Vec<Synonym>,
         /// How many compiled-in sentences a bare name is put into.
         pub templates: usize,
         /// Weight of the end token's row.
@@ -119,8 +127,7 @@ pub fn presets(_: &Job<'_>) -> Result<Presets<Options>> {
             end: 1.0,
             padding: 0.0,
             words: 0.0,
-            // The published 0.01, applied twice.
-            preserve_scale: 1e-4,
+            preserve_scale: PRESERVE,
             eta: 0.0,
             empty_scale: 0.0,
             lambda: 0.0,

@@ -16,7 +16,7 @@ use scumble_erase::{
     Captions, Concept, ConceptPrompt, Edit, Event, Job, Profile, Result, Store, Variant,
     job::Count, methods::named,
 };
-use scumble_nn::files::{Checkpoint, OpenOptions, Tensors};
+use scumble_nn::files::{Checkpoint, HostTensor, OpenOptions, Tensors};
 use serde_json::Value;
 
 /// The small model `NAME` of crates/nn/tests/golden/networks, or `sdxl` of crates/diffusion's.
@@ -227,4 +227,59 @@ impl<'a> Run<'a> {
         })?;
         Ok((edit, losses))
     }
+}
+
+/// Interrupts an erasure after so many losses, and sees that each state of which `read` says that
+/// it is read again is refused, with its name and the tensor's, where a tensor is missing, has
+/// another size or is not finite.
+pub(crate) fn refuses_damage(run: &Run<'_>, stop: usize, read: &dyn Fn(&str) -> bool) {
+    let mut seen = 0;
+    let stopped = run.listened(&mut |event| {
+        seen += usize::from(matches!(event, Event::Step { loss: Some(_), .. }));
+        if seen == stop {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    });
+    assert!(stopped.is_err(), "{}: not interrupted", run.method);
+    let whole = run.store.own.borrow().clone();
+    assert!(whole.keys().any(|state| read(state)), "{:?}", whole.keys());
+    for (state, tensors) in whole.iter().filter(|(state, _)| read(state)) {
+        for (name, host) in tensors {
+            let n = host.len();
+            let mut broken = vec![None];
+            if host.is_float() {
+                broken.push(Some(HostTensor::from_f32([n + 1], &vec![0.0; n + 1])));
+                broken.push(Some(HostTensor::from_f32([n], &vec![f32::NAN; n])));
+            } else {
+                broken.push(Some(HostTensor::from_i64([n + 1], &vec![0; n + 1])));
+            }
+            for tensor in broken {
+                let mut damaged = tensors.clone();
+                match tensor {
+                    Some(tensor) => damaged.insert(name.clone(), tensor),
+                    None => damaged.remove(name),
+                };
+                *run.store.own.borrow_mut() = whole.clone();
+                run.store.own.borrow_mut().insert(state.clone(), damaged);
+                let error = run.erase().map(drop).unwrap_err();
+                let message = error.to_string();
+                assert!(
+                    message.contains(&format!("`{state}`"))
+                        && message.contains(&format!("`{name}`")),
+                    "{} {state} {name}: {message}",
+                    run.method
+                );
+                assert!(
+                    error
+                        .hint()
+                        .is_some_and(|hint| hint.contains("--overwrite")),
+                    "{message}"
+                );
+            }
+        }
+    }
+    *run.store.own.borrow_mut() = whole;
+    run.erase().unwrap();
 }

@@ -8,6 +8,7 @@ mod boxes;
 mod input;
 mod manifest;
 mod onnx;
+mod protobuf;
 mod zero_shot;
 
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor, TensorData};
 use scumble_diffusion::Picture;
 use scumble_nn::{
-    ResNet, ResNetKind, Weights,
+    ResNet, ResNetKind,
     files::{Source, TensorFile},
 };
 
@@ -25,6 +26,7 @@ use self::{boxes::Choice, onnx::Onnx, zero_shot::ZeroShot};
 use crate::{
     error::{Error, Result},
     judge::{Judge, softmax},
+    weights::loaded,
 };
 
 /// Pictures that go through a ResNet at once.
@@ -346,7 +348,7 @@ fn resnet(path: &Path, classes: usize, device: &Device) -> Result<ResNet> {
         (false, true) => ResNetKind::ResNet34,
         (false, false) => ResNetKind::ResNet18,
     };
-    let weights = Weights::load(
+    let weights = loaded(
         &path.display().to_string(),
         &tensors,
         &ResNet::manifest(kind, classes),

@@ -9,6 +9,7 @@ use rten::Model;
 use rten_tensor::{AsView as _, Layout as _, NdTensor, Tensor};
 use scumble_nn::files::source::read_file;
 
+use super::protobuf::{Fields, NotFinite, not_finite};
 use crate::error::{Error, Result};
 
 /// The largest file read; NudeNet's has 12 MB.
@@ -18,6 +19,8 @@ const LONGEST: u64 = 1 << 30;
 pub(super) struct Onnx {
     path: PathBuf,
     model: Model,
+    /// Stored tensors with infinite numbers: a mask, or what makes its answers none.
+    infinite: Vec<NotFinite>,
 }
 
 impl std::fmt::Debug for Onnx {
@@ -34,6 +37,10 @@ impl Onnx {
         let bytes = read_file(path, LONGEST)?;
         let bad = |problem: String| Error::file(path, format!("not a usable ONNX file: {problem}"));
         check_whole(&bytes).map_err(|problem| bad(problem.into()))?;
+        let infinite = not_finite(&bytes);
+        if let Some(broken) = infinite.iter().find(|tensor| tensor.nan) {
+            return Err(bad(said(broken)));
+        }
         // A damaged file is met by errors and, in places, by panics.
         let model = guarded(|| Model::load(bytes).map_err(|e| e.to_string())).map_err(bad)?;
         if model.input_ids().len() != 1 || model.output_ids().is_empty() {
@@ -45,6 +52,7 @@ impl Onnx {
         Ok(Self {
             path: path.to_owned(),
             model,
+            infinite,
         })
     }
 
@@ -62,11 +70,33 @@ impl Onnx {
             let tensor: Tensor<f32> = value
                 .try_into()
                 .map_err(|_| "its output is not of 32-bit floats")?;
-            Ok((tensor.shape().to_vec(), tensor.to_vec()))
+            let values = tensor.to_vec();
+            if values.iter().any(|value| !value.is_finite()) {
+                let whose = self.infinite.first().map_or(String::new(), |found| {
+                    format!(" (in the file, {})", said(found))
+                });
+                return Err(format!(
+                    "its output holds numbers that are not finite{whose}"
+                ));
+            }
+            Ok((tensor.shape().to_vec(), values))
         };
         guarded(run)
             .map_err(|problem: String| Error::file(&self.path, format!("cannot be run: {problem}")))
     }
+}
+
+/// What is not finite, for a message.
+fn said(found: &NotFinite) -> String {
+    let NotFinite {
+        name, count, of, ..
+    } = found;
+    let problem = format!("not finite: {name}: {count} of {of} numbers are NaN or infinite");
+    problem
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(400)
+        .collect()
 }
 
 /// Whether the bytes are whole: the runtime takes a file that was cut off for one that ends there.
@@ -74,23 +104,9 @@ impl Onnx {
 /// A model is a protobuf message. Its outermost fields say how long they are; among them must be
 /// the graph (7) and the version of the operators (8), which writers put last.
 fn check_whole(bytes: &[u8]) -> Result<(), &'static str> {
-    let torn = "its end is missing: truncated?";
-    let mut rest = bytes;
     let mut seen = [false; 2];
-    while !rest.is_empty() {
-        let tag = varint(&mut rest).ok_or(torn)?;
-        let length = match tag & 7 {
-            0 => varint(&mut rest).map(|_| 0),
-            1 => Some(8),
-            2 => varint(&mut rest),
-            5 => Some(4),
-            _ => return Err("it is no protobuf message"),
-        };
-        let length = length
-            .and_then(|length| usize::try_from(length).ok())
-            .ok_or(torn)?;
-        rest = rest.get(length..).ok_or(torn)?;
-        match tag >> 3 {
+    for field in Fields::of(bytes) {
+        match field?.0 {
             7 => seen[0] = true,
             8 => seen[1] = true,
             _ => {}
@@ -101,20 +117,6 @@ fn check_whole(bytes: &[u8]) -> Result<(), &'static str> {
     } else {
         Err("it has no graph or no version of operators: truncated?")
     }
-}
-
-/// A number of seven bits a byte, the lowest first.
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for at in 0..10 {
-        let (&byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << (7 * at);
-        if byte < 0x80 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 fn guarded<T>(f: impl FnOnce() -> Result<T, String>) -> Result<T, String> {

@@ -189,10 +189,8 @@ fn trace(s: MatRef<'_, f64>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::tests::{close, waves},
-        *,
-    };
+    use super::{super::tests::waves, *};
+    use crate::near::close;
 
     // from pytorch_fid.fid_score import calculate_frechet_distance as f; w = waves as in mod.rs s =
     // lambda x: (x.astype(np.float64).mean(0), np.cov(x.astype(np.float64), rowvar=False)) x, y =

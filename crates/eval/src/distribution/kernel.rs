@@ -112,10 +112,8 @@ fn total(k: &Mat<f64>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        super::tests::{close, waves},
-        *,
-    };
+    use super::{super::tests::waves, *};
+    use crate::near::close;
 
     // k = lambda a, b: (a @ b.T / a.shape[1] + 1) ** 3; x, y as in gaussian.rs, in f64; n, m =
     // len(x), len(y) (k(x,x).sum() - np.trace(k(x,x)))/(n*(n-1)) + (k(y,y).sum() -

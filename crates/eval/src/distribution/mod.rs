@@ -73,12 +73,4 @@ mod tests {
             .map(|i| (0..d).map(|j| one(i, j) as f32).collect())
             .collect()
     }
-
-    #[track_caller]
-    pub(super) fn close(found: f64, expected: f64, tolerance: f64) {
-        assert!(
-            (found - expected).abs() <= tolerance,
-            "found {found}, expected {expected}"
-        );
-    }
 }

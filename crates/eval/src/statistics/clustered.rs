@@ -230,15 +230,7 @@ pub fn sign_flip(first: &[bool], second: &[bool], clusters: &Clusters) -> Result
 #[cfg(test)]
 mod tests {
     use super::{super::random::SplitMix, *};
-    use crate::rates::Rate;
-
-    #[track_caller]
-    fn close(found: f64, expected: f64, tolerance: f64) {
-        assert!(
-            (found - expected).abs() <= tolerance,
-            "found {found}, expected {expected}"
-        );
-    }
+    use crate::{near::close, rates::Rate};
 
     fn spread(hits: &[(usize, usize)], size: usize) -> (Vec<bool>, Clusters) {
         let each =

@@ -118,14 +118,7 @@ impl Paired {
 #[cfg(test)]
 mod tests {
     use super::{super::random::SplitMix, *};
-
-    #[track_caller]
-    fn close(found: f64, expected: f64, tolerance: f64) {
-        assert!(
-            (found - expected).abs() <= tolerance,
-            "found {found}, expected {expected}"
-        );
-    }
+    use crate::near::close;
 
     #[test]
     fn mcnemar_is_scipys() {

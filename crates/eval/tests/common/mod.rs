@@ -9,6 +9,24 @@ use scumble_nn::{
     files::{HostTensor, Tensors},
 };
 
+/// The tensors with one number that is none.
+pub(crate) fn spoilt(mut tensors: Tensors, name: &str) -> Tensors {
+    let shape = tensors[name].shape().to_vec();
+    let mut values = tensors[name].to_f32().unwrap();
+    values[1] = f32::NAN;
+    tensors.insert(name.into(), HostTensor::from_f32(shape, &values));
+    tensors
+}
+
+/// What is said of such a tensor.
+#[track_caller]
+pub(crate) fn says_spoilt(message: &str, file: &str, name: &str) {
+    assert!(
+        message.contains(file) && message.contains(&format!("not finite: {name}: 1 of ")),
+        "{message}"
+    );
+}
+
 /// The numbers of bench/golden/formula.py: uniform in [-1, 1) by a hash of the name and the
 /// position.
 pub(crate) fn uniform(name: &str, count: usize) -> impl Iterator<Item = f32> {

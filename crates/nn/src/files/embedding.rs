@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use super::{
     finite,
     lora::pieces::BUNDLED,
+    names::{MANAGED, MANAGER},
     problems::tame,
     safetensors::{TensorFile, write},
     tensor::HostTensor,
@@ -82,6 +83,10 @@ pub fn read_embedding(file: &TensorFile, widths: &[(&str, usize)]) -> Result<Emb
         .iter()
         .map(|(key, tensor)| (key.as_str(), key.as_str(), tensor))
         .collect();
+    if let Some((key, ..)) = entries.iter().find(|(key, ..)| key.starts_with(MANAGER)) {
+        let problem = format!("`{key}`: a part of a model, not a word with its vectors");
+        return Err(Error::file(&file.path, tame(&problem)).with_hint(MANAGED));
+    }
     let tables = tables(&file.path, &entries, widths)?;
     let token = match entries[..] {
         [(key, ..)] if !NAMELESS.contains(&key) => key.to_owned(),

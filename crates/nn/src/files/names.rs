@@ -6,6 +6,15 @@ use crate::error::{Error, Result};
 /// Where the EMA copies lie in a single file.
 pub(super) const EMA: &str = "model_ema.";
 
+/// Where the code of textual inversion keeps the words that it learns, as a part of the model (Gal
+/// et al. 2022, `ldm/modules/embedding_manager.py`); merges carry it along.
+pub(super) const MANAGER: &str = "embedding_manager.";
+
+/// What to do with such words.
+pub(super) const MANAGED: &str = "`embedding_manager.` holds words that textual inversion learned; they are no part of a model. \
+     Leave these tensors out of the file, and give the vectors of a word (`string_to_param_dict`) with --embedding, \
+     in a safetensors file of that one tensor under the word's name";
+
 /// Beginnings of keys in LDM files that carry no weight: EMA copies, the training loss, schedule
 /// buffers.
 const IDLE_PREFIXES: [&str; 3] = [
@@ -88,6 +97,7 @@ pub(crate) fn modernise(component: &str, tensors: Tensors) -> Result<Tensors> {
         Err(Error::Tensors {
             component: component.into(),
             problems: twice,
+            hint: None,
         })
     }
 }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::tensor::Tensors;
+use super::{
+    names::{MANAGED, MANAGER},
+    tensor::Tensors,
+};
 use crate::error::{Error, Result};
 
 /// Most lines that one error lists.
@@ -29,6 +32,7 @@ pub(crate) fn tame(text: &str) -> String {
 
 /// An error that lists at most twenty problems and counts the others.
 pub(crate) fn tensor_error(component: &str, mut problems: Vec<String>) -> Error {
+    let managed = problems.iter().any(|problem| problem.contains(MANAGER));
     for problem in problems.iter_mut().take(MOST_LINES) {
         *problem = tame(problem);
     }
@@ -40,6 +44,7 @@ pub(crate) fn tensor_error(component: &str, mut problems: Vec<String>) -> Error 
     Error::Tensors {
         component: component.into(),
         problems,
+        hint: managed.then(|| MANAGED.to_owned()),
     }
 }
 
