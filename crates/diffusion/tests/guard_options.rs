@@ -24,7 +24,7 @@ fn numbers_are_what_they_were() {
             ] {
                 let texts = vec!["a church".to_owned()];
                 let guard = Guard::new(known.id, texts, variant, scale, &Map::new()).unwrap();
-                all.push((format!("{of}, {size}"), guard.options().into()));
+                all.push((format!("a church: {of}, {size}"), guard.options().into()));
             }
         }
         subjects.push((known.id, all));
