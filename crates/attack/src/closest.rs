@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use scumble_diffusion::Picture;
 use scumble_erase::{
     Error, Result,
-    snapshot::{Snapshot, Stored},
+    training::snapshot::{Snapshot, Stored},
 };
 
 use crate::job::{Clip, Job};

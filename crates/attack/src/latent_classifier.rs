@@ -18,10 +18,10 @@ use burn::tensor::{Device, Tensor, TensorData, activation::silu};
 use scumble_diffusion::{Noise, Pipeline, Timestep, TorchRng};
 use scumble_erase::{
     Error, Event, Result,
-    adam::{Adam, Moments},
-    gradients::{Gradients, clipped},
     seeds::{draw as epochs, stream},
-    snapshot::{Snapshot, Stored},
+    training::adam::{Adam, Moments},
+    training::gradients::{Gradients, clipped},
+    training::snapshot::{Snapshot, Stored},
 };
 use serde::{Deserialize, Serialize};
 

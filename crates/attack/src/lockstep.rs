@@ -6,7 +6,7 @@ use scumble_diffusion::{Interpolant, Noise, Prompted, Timestep};
 use scumble_erase::{
     Error, Event, Result,
     seeds::stream,
-    snapshot::{Snapshot, Stored},
+    training::snapshot::{Snapshot, Stored},
 };
 
 use crate::{

@@ -8,9 +8,9 @@ use burn::tensor::{Int, Tensor, TensorData};
 use scumble_diffusion::TorchRng;
 use scumble_erase::{
     Result,
-    adam::{Adam, Moments},
     seeds::stream,
-    snapshot::{Snapshot, Stored},
+    training::adam::{Adam, Moments},
+    training::snapshot::{Snapshot, Stored},
 };
 
 use crate::{

@@ -3,7 +3,7 @@
 
 use burn::tensor::Tensor;
 use scumble_diffusion::{At, Guidance, Pipeline, Prompted, StepIndex, Timestep, guards::Guard};
-use scumble_erase::{Result, noised::squared_error};
+use scumble_erase::{Result, data::noised::squared_error};
 use serde::{Deserialize, Serialize};
 
 use crate::{job::Drawing, prompts::repeated};

@@ -4,7 +4,7 @@
 use burn::tensor::Tensor;
 use scumble_erase::{
     Event, Result,
-    snapshot::{Snapshot, Stored},
+    training::snapshot::{Snapshot, Stored},
 };
 use serde::Serialize;
 

@@ -4,7 +4,7 @@ use burn::tensor::Tensor;
 use scumble_diffusion::TorchRng;
 use scumble_erase::{
     Result,
-    snapshot::{Snapshot, Stored},
+    training::snapshot::{Snapshot, Stored},
 };
 
 use crate::predict::Goal;

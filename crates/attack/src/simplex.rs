@@ -8,8 +8,8 @@ use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::TorchRng;
 use scumble_erase::{
     Error, Result,
-    adam::{Adam, Moments},
-    snapshot::{Snapshot, Stored},
+    training::adam::{Adam, Moments},
+    training::snapshot::{Snapshot, Stored},
 };
 
 use crate::search::Search;

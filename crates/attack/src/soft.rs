@@ -4,8 +4,8 @@ use burn::tensor::Tensor;
 use scumble_diffusion::TorchRng;
 use scumble_erase::{
     Result,
-    adam::{Adam, Moments},
-    snapshot::{Snapshot, Stored},
+    training::adam::{Adam, Moments},
+    training::snapshot::{Snapshot, Stored},
 };
 use serde::{Deserialize, Serialize};
 

@@ -20,7 +20,7 @@ use scumble_attack::{
     protocol, sentences,
 };
 use scumble_diffusion::{Adapter, Gate, Picture, Pipeline, Sampler};
-use scumble_erase::{Change, Edit, Profile, lora::Layers};
+use scumble_erase::{Change, Edit, Profile, training::lora::Layers};
 use serde_json::{Value, json};
 
 /// A small model of each family whose attacks may differ.

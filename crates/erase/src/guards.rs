@@ -7,7 +7,7 @@ use scumble_diffusion::{
 };
 
 use crate::{
-    concept::Concept,
+    concepts::concept::Concept,
     edit::Edit,
     error::{Error, Result},
     job::Job,

@@ -12,8 +12,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use crate::{
-    captions::Captions,
-    concept::{Concept, ConceptPrompt},
+    concepts::captions::Captions,
+    concepts::concept::{Concept, ConceptPrompt},
     edit::About,
     error::{Error, Result},
     profile::Profile,

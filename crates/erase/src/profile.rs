@@ -5,7 +5,7 @@ use scumble_diffusion::{Sampler, Scale};
 use scumble_families::{Family, sd::SD};
 use serde::Serialize;
 
-use crate::world::World;
+use crate::concepts::world::World;
 
 /// One kind of checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]

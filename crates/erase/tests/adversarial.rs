@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, ops::ControlFlow};
 use burn::tensor::Tensor;
 use common::{Run, bits, concept, host, pipeline, refuses_damage};
 use scumble_diffusion::{Pipeline, Timestep};
-use scumble_erase::{Change, Edit, Error, Event, bottleneck};
+use scumble_erase::{Change, Edit, Error, Event, training::bottleneck};
 use scumble_nn::{Context, Watch};
 use serde_json::{Value, json};
 

@@ -11,7 +11,7 @@ use common::{Memory, host, pipeline};
 use scumble_diffusion::Pipeline;
 use scumble_erase::{
     Captions, Error, Event, Job, Profile, Result,
-    bank::{Bank, Path, Sampling},
+    data::bank::{Bank, Path, Sampling},
     drift,
 };
 use scumble_nn::files::{HostTensor, Tensors};

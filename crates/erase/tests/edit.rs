@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use burn::tensor::{Device, Tensor, TensorData};
 use common::{bits, checkpoint, host};
 use scumble_diffusion::Pipeline;
-use scumble_erase::{About, Change, Edit, Error, adam::Moments};
+use scumble_erase::{About, Change, Edit, Error, training::adam::Moments};
 use scumble_nn::files::{
     Checkpoint, Dtype, HostTensor, Lora, LowRank, OpenOptions, Precision, Spec, TensorFile,
     Tensors, read_lora, write, write_folder, write_kohya, write_peft, write_single,

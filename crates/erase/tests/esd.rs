@@ -14,7 +14,7 @@ use common::{Memory, Run, bits, concept, host, pipeline};
 use scumble_diffusion::Pipeline;
 use scumble_erase::{
     Change, Concept, Edit, Error, Event, Profile, Trainable, Wording, World,
-    bank::{Bank, Path, Sampling},
+    data::bank::{Bank, Path, Sampling},
     drift,
     job::Job,
 };

@@ -15,12 +15,12 @@ use common::{Memory, Run, bits, concept, host, pipeline};
 use scumble_diffusion::Pipeline;
 use scumble_erase::{
     Captions, Change, Edit, Error, Event, Profile, Trainable, Variant,
-    forget::{Pull, Relabel, Set, Sets},
-    gradients::{self, Gradients, dot, plus},
+    data::forget::{Pull, Relabel, Set, Sets},
     job::Job,
     methods::{erasediff, named, sa, salun, scissorhands},
-    passes,
     seeds::stream,
+    training::gradients::{self, Gradients, dot, plus},
+    training::passes,
 };
 use serde_json::{Value, json};
 

@@ -15,12 +15,12 @@ use common::{Run, bits, concept, host, pipeline, refuses_damage};
 use scumble_diffusion::Pipeline;
 use scumble_erase::{
     Change, Concept, Edit, Error, Event, Profile, Trainable, Variant,
-    adam::{Adam, Moments},
-    bank::{Bank, Examples, Path, Sampling},
+    adversary::soft_token::{Attack, Gradient, Rule, Slots, Span, attack},
+    data::bank::{Bank, Examples, Path, Sampling},
+    data::retain::Retain,
     job::Job,
     methods::advunlearn,
-    retain::Retain,
-    soft_token::{Attack, Gradient, Rule, Slots, Span, attack},
+    training::adam::{Adam, Moments},
 };
 use serde_json::{Value, json};
 
@@ -383,7 +383,7 @@ fn few_shot_ascends_up_to_its_bound_and_retains() {
             .map(String::from)
             .into();
         let edited = edit.apply_to(&model, 1.0).unwrap();
-        scumble_erase::retain::hidden_drift(&model, &edited, &prompts).into_scalar::<f32>()
+        scumble_erase::data::retain::hidden_drift(&model, &edited, &prompts).into_scalar::<f32>()
     };
     assert!(
         drift(&kept) < 0.5 * drift(&free),
@@ -790,7 +790,7 @@ fn attack_and_retain_terms_do_what_they_say() {
         let prompts: Vec<String> = ["a dog", "a cat on a table", "a red car", "the moon"]
             .map(String::from)
             .into();
-        scumble_erase::retain::hidden_drift(&model, &edited, &prompts).into_scalar::<f32>()
+        scumble_erase::data::retain::hidden_drift(&model, &edited, &prompts).into_scalar::<f32>()
     };
     assert!(drift(10.0) < drift(0.0), "{} {}", drift(10.0), drift(0.0));
 }

@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 
 use published::published;
 use scumble_erase::{
-    lora::Layers,
-    trainable::{ALL, ESD_ALL, ESD_U, ESD_X, ESD_X_STRICT, KEYS, SELFATTN, Trainable},
+    training::lora::Layers,
+    training::trainable::{ALL, ESD_ALL, ESD_U, ESD_X, ESD_X_STRICT, KEYS, SELFATTN, Trainable},
 };
 use scumble_families::{Family, Part, named};
 use scumble_nn::Manifest;

@@ -18,8 +18,8 @@ use anyhow::Result;
 use scumble_diffusion::TorchRng;
 use scumble_erase::{
     Captions, Job, Profile, Store,
-    bank::{Bank, Path, Sampling},
-    soft_token::{Attack, Gradient, Rule, Slots, Span, attack},
+    adversary::soft_token::{Attack, Gradient, Rule, Slots, Span, attack},
+    data::bank::{Bank, Path, Sampling},
 };
 use scumble_eval::{Case, judging};
 use scumble_nn::files::Tensors;

@@ -10,7 +10,7 @@ use scumble_diffusion::{
     pipeline::Part,
     samplers::{Run, Sampler, Step},
 };
-use scumble_erase::trainable::Trainable;
+use scumble_erase::training::trainable::Trainable;
 use scumble_nn::{
     ClipText, UNet, Vae, Weights,
     config::{ClipTextConfig, UNetConfig, VaeConfig},

@@ -29,10 +29,10 @@ use scumble_diffusion::{
 };
 use scumble_erase::{
     Error, Event, Known, Result, Variant,
-    adam::{Adam, Moments},
     job::recorded,
     seeds::{draw as epochs, stream},
-    snapshot::{Snapshot, Stored},
+    training::adam::{Adam, Moments},
+    training::snapshot::{Snapshot, Stored},
 };
 use serde::{Deserialize, Serialize};
 

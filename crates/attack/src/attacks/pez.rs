@@ -24,7 +24,7 @@ use scumble_erase::{
     Error, Event, Result, Variant,
     job::recorded,
     seeds::stream,
-    snapshot::{Snapshot, Stored},
+    training::snapshot::{Snapshot, Stored},
 };
 use serde::{Deserialize, Serialize};
 

@@ -20,12 +20,12 @@ use scumble_diffusion::{
 };
 use scumble_erase::{
     Captions, Change, Edit, Error, Result, Variant,
-    adam::Adam,
-    gradients::Gradients,
+    data::noised::{Noised, squared_error},
     job::recorded,
-    lora::{self, LORA, Layers},
-    noised::{Noised, squared_error},
-    train::{LrSchedule, Train, train},
+    training::adam::Adam,
+    training::gradients::Gradients,
+    training::lora::{self, LORA, Layers},
+    training::train::{LrSchedule, Train, train},
 };
 use scumble_nn::files::{HostTensor, lora::LowRank};
 use serde::{Deserialize, Serialize};

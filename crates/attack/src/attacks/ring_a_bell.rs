@@ -33,7 +33,7 @@ use scumble_erase::{
     Event, Result, Variant,
     job::recorded,
     seeds::stream,
-    snapshot::{Snapshot, Stored},
+    training::snapshot::{Snapshot, Stored},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;

@@ -39,12 +39,12 @@ use scumble_diffusion::{
 };
 use scumble_erase::{
     Captions, Event, Known, Result, Variant, World,
-    gradients::place,
+    data::noised::{Noised, Noisy, squared_error},
     job::recorded,
-    noised::{Noised, Noisy, squared_error},
     seeds::stream,
-    train::{LrSchedule, Train, train},
-    trainable::ESD_X,
+    training::gradients::place,
+    training::train::{LrSchedule, Train, train},
+    training::trainable::ESD_X,
 };
 use scumble_families as families;
 use serde::{Deserialize, Serialize};

@@ -1,6 +1,6 @@
 //! What of an edit a LoRA carries, and at which rank.
 
-use scumble_erase::{Edit, low_rank::Approximation};
+use scumble_erase::{Edit, training::low_rank::Approximation};
 use scumble_nn::files::{Checkpoint, HostTensor};
 use serde_json::Value;
 

@@ -11,7 +11,7 @@ use super::{
     encode,
 };
 use crate::{
-    concept::Concept,
+    concepts::concept::Concept,
     error::{Error, Result},
     job::{self, Job},
 };

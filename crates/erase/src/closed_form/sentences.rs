@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::concept::{Concept, ConceptPrompt, Synonym};
+use crate::concepts::concept::{Concept, ConceptPrompt, Synonym};
 
 /// A prompt that asks for a concept, and what the model should make of it instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -263,7 +263,7 @@ pub(crate) fn in_sentences(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{concept::Wording, world::World};
+    use crate::{concepts::concept::Wording, concepts::world::World};
 
     fn texts(pairs: &[Pair]) -> Vec<(&str, &str)> {
         pairs

@@ -21,7 +21,7 @@
 //! the factor, and it goes into `reg` and `clip`.
 //!
 //! Anchors are drawn from prompts of their own, which are reworded for the concept ([`rewording`]),
-//! and seen from nearer or farther ([`augment`](crate::augment)). Of the paper's three choices of
+//! and seen from nearer or farther ([`augment`](crate::data::augment)). Of the paper's three choices of
 //! what moves, the third (`embedding`) is the vectors of the concept's words; the released code
 //! stops there before the first step (`args.concept_list`), and would let the weight decay of AdamW
 //! move all others. The paper's numbers come from the
@@ -39,19 +39,19 @@ use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    adam::Adam,
-    anchors::{self, Anchors, Batch, Pair, masked_error},
-    augment::Augment,
-    captions::telling,
     checks,
+    concepts::captions::telling,
+    concepts::rewording::{Kind, Rewording},
+    data::anchors::{self, Anchors, Batch, Pair, masked_error},
+    data::augment::Augment,
     edit::Edit,
     error::{Error, Result},
-    gradients::Gradients,
     job::{Event, Job},
     methods::{Method, Variant},
-    rewording::{Kind, Rewording},
-    train::{LrSchedule, Train, train},
-    trainable::{TOKENS, Trainable},
+    training::adam::Adam,
+    training::gradients::Gradients,
+    training::train::{LrSchedule, Train, train},
+    training::trainable::{TOKENS, Trainable},
 };
 
 /// What it is.

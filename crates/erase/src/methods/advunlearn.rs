@@ -5,7 +5,7 @@
 //! encoder, `e` the prompt:
 //!
 //! - lower level: `d = argmin mean (net(z_t, t, f(e + d)) - eps*(e))^2`: some steps of Adam
-//!   ([`soft_token`](crate::soft_token))
+//!   ([`soft_token`](crate::adversary::soft_token))
 //! - upper level: `loss = mean (net(z_t, t, f(e + d)) - (eps*(0) - eta (eps*(e) - eps*(0))))^2
 //!   + w mean (net(z'_t, t, f(r)) - eps*(r))^2` over prompts `r` to keep; `d` is a constant in it
 //!
@@ -13,7 +13,7 @@
 //! recommends, or the U-Net.
 //!
 //! The published procedure samples a partial trajectory for every example of the attack, of the
-//! target and of the retain term. Here they all come from one [`bank`](crate::bank), which also
+//! target and of the retain term. Here they all come from one [`bank`](crate::data::bank), which also
 //! holds the frozen predictions that both levels need.
 
 use std::cell::RefCell;
@@ -29,9 +29,12 @@ use scumble_nn::files::Tensors;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bank::{Bank, Examples, Path, Sampling},
+    adversary::soft_token::{self, Attack, Gradient, Rule, Slots, Span},
     checks,
-    concept::ConceptPrompt,
+    concepts::concept::ConceptPrompt,
+    data::bank::{Bank, Examples, Path, Sampling},
+    data::retain::Retain,
+    data::turns,
     edit::Edit,
     error::{Error, Result},
     job::{Event, Job},
@@ -39,13 +42,10 @@ use crate::{
         Method, Variant,
         esd::{self, Away, Form},
     },
-    retain::Retain,
     seeds::{Stream, draw, stream},
-    snapshot::Snapshot,
-    soft_token::{self, Attack, Gradient, Rule, Slots, Span},
-    train::{self, LrSchedule, Train, train},
-    trainable::Trainable,
-    turns,
+    training::snapshot::Snapshot,
+    training::train::{self, LrSchedule, Train, train},
+    training::trainable::Trainable,
 };
 
 /// What it is.

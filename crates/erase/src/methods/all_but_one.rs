@@ -15,7 +15,7 @@
 //!
 //! No code was published; this is rebuilt from what the paper says of its losses. `z_t` comes from
 //! trajectories of the frozen model guided towards `c`, which hold the frozen predictions too
-//! ([`bank`](crate::bank)).
+//! ([`bank`](crate::data::bank)).
 
 use burn::tensor::Tensor;
 use scumble_diffusion::{
@@ -27,16 +27,16 @@ use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    adam::Adam,
-    bank::{Bank, Examples, Sampling},
-    concept::ConceptPrompt,
+    concepts::concept::ConceptPrompt,
+    data::bank::{Bank, Examples, Sampling},
     edit::Edit,
     error::Result,
     job::{Event, Job},
     methods::{Method, Variant, esd::paths},
     seeds::draw,
-    train::{LrSchedule, Train, train},
-    trainable::Trainable,
+    training::adam::Adam,
+    training::train::{LrSchedule, Train, train},
+    training::trainable::Trainable,
 };
 
 /// What it is.

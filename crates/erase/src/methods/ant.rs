@@ -31,24 +31,24 @@ use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    adam::Adam,
-    bank::{Bank, Sampling},
     checks,
     closed_form::{self, Fusion, KEYS_AND_VALUES, Positions},
-    concept::{Concept, ConceptPrompt},
+    concepts::concept::{Concept, ConceptPrompt},
+    data::bank::{Bank, Sampling},
+    data::noised::squared_error,
     edit::Edit,
     error::{Error, Result},
-    gradients::{self, Gradients},
     job::{Event, Job},
-    lora::{self, LORA, Layers},
     methods::{
         Method, Variant,
         esd::{self, Away, Form},
     },
-    noised::squared_error,
     seeds::{draw, stream},
-    train::{LrSchedule, Train, train},
-    trainable::Trainable,
+    training::adam::Adam,
+    training::gradients::{self, Gradients},
+    training::lora::{self, LORA, Layers},
+    training::train::{LrSchedule, Train, train},
+    training::trainable::Trainable,
 };
 
 /// What it is.

@@ -34,21 +34,21 @@ use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    adam::Adam,
-    anchors::{self, Anchors, Batch, Pair},
-    augment::Augment,
+    adversary::discriminator::{Discriminator, Lesson, cross_entropy},
     checks,
-    discriminator::{Discriminator, Lesson, cross_entropy},
+    concepts::rewording::{Kind, Rewording},
+    data::anchors::{self, Anchors, Batch, Pair},
+    data::augment::Augment,
     edit::Edit,
     error::{Error, Result},
-    gradients::{self, Gradients, Scope},
     job::{Event, Job},
     methods::{Method, Variant},
-    rewording::{Kind, Rewording},
     seeds::stream,
-    snapshot::Stored,
-    train::{self, LrSchedule, Train, train_several},
-    trainable::Trainable,
+    training::adam::Adam,
+    training::gradients::{self, Gradients, Scope},
+    training::snapshot::Stored,
+    training::train::{self, LrSchedule, Train, train_several},
+    training::trainable::Trainable,
 };
 
 /// What it is.

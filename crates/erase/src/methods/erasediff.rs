@@ -25,15 +25,15 @@ use scumble_diffusion::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    data::forget::{Pull, Relabel, Set, Sets},
     edit::Edit,
     error::Result,
-    forget::{Pull, Relabel, Set, Sets},
-    gradients::{self, Gradients, dot, plus},
     job::{Event, Job},
     methods::{Method, Variant},
-    passes,
-    train::{LrSchedule, Train, train_several},
-    trainable::Trainable,
+    training::gradients::{self, Gradients, dot, plus},
+    training::passes,
+    training::train::{LrSchedule, Train, train_several},
+    training::trainable::Trainable,
 };
 
 /// What it is.

@@ -11,7 +11,7 @@
 //!
 //! `loss = mean (net(z_t, p, t) - target)^2`, in what the network predicts (epsilon or v). `z_t`
 //! comes from trajectories guided towards `p`: of the frozen model (code of 2025;
-//! [`bank`](crate::bank)) or of the edited one (paper).
+//! [`bank`](crate::data::bank)) or of the edited one (paper).
 
 use burn::tensor::{Int, Tensor, TensorData};
 use scumble_diffusion::{
@@ -27,15 +27,15 @@ use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bank::{self, Bank, Examples, Path, Sampling},
-    concept::ConceptPrompt,
+    concepts::concept::ConceptPrompt,
+    data::bank::{self, Bank, Examples, Path, Sampling},
     edit::Edit,
     error::{Error, Result},
     job::{Event, Job},
     methods::{Method, Variant},
     seeds::{draw, stream},
-    train::{LrSchedule, Train, train},
-    trainable::Trainable,
+    training::train::{LrSchedule, Train, train},
+    training::trainable::Trainable,
 };
 
 /// What it is.

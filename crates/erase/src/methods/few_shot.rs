@@ -23,19 +23,19 @@ use scumble_families::Part;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    adam::Adam,
     checks,
-    concept::Concept,
+    concepts::concept::Concept,
+    data::noised::{Noised, squared_error},
+    data::pictures::{self, Drawing},
+    data::retain::{Retain, hidden_drift},
     edit::Edit,
     error::{Error, Result},
     job::{Event, Job},
     methods::{Method, Variant},
-    noised::{Noised, squared_error},
-    pictures::{self, Drawing},
-    retain::{Retain, hidden_drift},
     seeds::stream,
-    train::{LrSchedule, Train, train},
-    trainable::Trainable,
+    training::adam::Adam,
+    training::train::{LrSchedule, Train, train},
+    training::trainable::Trainable,
 };
 
 /// What it is.

@@ -27,20 +27,20 @@ use scumble_nn::{Context, Watch};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    adam::Adam,
-    anchors::{Anchors, Batch, Pair},
+    adversary::inversion::{self, Inversion, Sentences},
     checks,
-    concept::{Concept, ConceptPrompt},
+    concepts::concept::{Concept, ConceptPrompt},
+    concepts::rewording::Kind,
+    data::anchors::{Anchors, Batch, Pair},
+    data::pictures::Drawing,
     edit::Edit,
     error::{Error, Result},
-    inversion::{self, Inversion, Sentences},
     job::{Event, Job},
     methods::{Method, Variant, esd::select},
-    pictures::Drawing,
-    rewording::Kind,
     seeds::stream,
-    train::{LrSchedule, Train, train},
-    trainable::Trainable,
+    training::adam::Adam,
+    training::train::{LrSchedule, Train, train},
+    training::trainable::Trainable,
 };
 
 /// What it is.

@@ -26,17 +26,17 @@ use scumble_families::Part;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    adam::Adam,
     checks,
-    concept::ConceptPrompt,
+    concepts::concept::ConceptPrompt,
+    data::retain::{Retain, hidden_drift},
     edit::Edit,
     error::{Error, Result},
     job::{Event, Job},
     methods::{Method, Variant},
-    retain::{Retain, hidden_drift},
     seeds::{draw, stream},
-    train::{LrSchedule, Train, train},
-    trainable::Trainable,
+    training::adam::Adam,
+    training::train::{LrSchedule, Train, train},
+    training::trainable::Trainable,
 };
 
 /// What it is.

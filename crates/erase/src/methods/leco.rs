@@ -33,16 +33,16 @@ use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    adam::Adam,
-    concept::{Concept, ConceptPrompt},
+    concepts::concept::{Concept, ConceptPrompt},
+    data::noised::squared_error,
     edit::{Change, Edit},
     error::{Error, Result},
     job::{Event, Job},
-    lora::{self, LORA, Layers},
     methods::{Method, Variant},
-    noised::squared_error,
     seeds::{draw, stream},
-    train::{LrSchedule, Train, train},
+    training::adam::Adam,
+    training::lora::{self, LORA, Layers},
+    training::train::{LrSchedule, Train, train},
 };
 
 /// What it is.

@@ -37,22 +37,23 @@ use scumble_families as families;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    captions::COCO_2014,
     checks,
     closed_form::{
         self, EncodedPair, Fusion, KEYS_AND_VALUES, Kind, Layer, Pair, Part, Positions, Regression,
     },
-    concept::Concept,
+    concepts::captions::COCO_2014,
+    concepts::concept::Concept,
+    data::masks,
+    data::pictures::{self, Drawing},
     edit::Edit,
     error::{Error, Result},
-    gradients,
     job::{Event, Job},
-    lora, masks,
     methods::{Method, Variant},
-    pictures::{self, Drawing},
     seeds::stream,
-    suppression::{self, Ends, Lesson, Plan},
-    train::LrSchedule,
+    training::gradients,
+    training::lora,
+    training::suppression::{self, Ends, Lesson, Plan},
+    training::train::LrSchedule,
 };
 
 /// What it is.

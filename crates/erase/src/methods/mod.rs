@@ -111,7 +111,7 @@ impl Method {
         Err(Error::input(format!(
             "{} does not work on {family}: it trains the text encoder, of which {family} has {}, and its paper says nothing of them",
             self.id,
-            crate::trainable::in_words(encoders)
+            crate::training::trainable::in_words(encoders)
         ))
         .with_hint("uce, esd and most others work: `scumble methods --json` names the families of each"))
     }

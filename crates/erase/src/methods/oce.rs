@@ -35,7 +35,7 @@ use crate::{
     closed_form::{
         self, Encoded, EncodedPair, Expand, KEYS_AND_VALUES, Positions, VALUES, subspace,
     },
-    concept::Concept,
+    concepts::concept::Concept,
     edit::Edit,
     error::{Error, Result},
     job::{Event, Job},

@@ -32,17 +32,17 @@ use scumble_diffusion::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bank::{self, Bank, Path, Sampling},
     checks,
     closed_form::{self, EncodedPair, KEYS_AND_VALUES, Layer, Positions, Regression, Statistics},
+    data::bank::{self, Bank, Path, Sampling},
+    data::pull::{self, Pull},
     edit::Edit,
     error::{Error, Result},
     job::{Event, Job},
-    lora::{self, LORA, Layers},
     methods::{Method, Variant},
-    pull::{self, Pull},
     seeds::{draw, stream},
-    train::{LrSchedule, Train, train},
+    training::lora::{self, LORA, Layers},
+    training::train::{LrSchedule, Train, train},
 };
 
 /// What it is.

@@ -13,7 +13,7 @@
 //!   `z_t` of the erasure
 //!
 //! The published code samples `z_t` anew with the edited network at every step; here it comes from
-//! the [`bank`](crate::bank), with the frozen predictions. In that code the rows are written to a
+//! the [`bank`](crate::data::bank), with the frozen predictions. In that code the rows are written to a
 //! copy of the hidden states, so that the network never sees them and its adversarial training does
 //! nothing; here they are seen, as in the paper. Plain checkpoints have no such layers, so the Edit
 //! cannot be exported.
@@ -30,21 +30,21 @@ use scumble_nn::{Context, Watch, files::Tensors};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    adam::Adam,
-    bank::{Bank, Examples, Sampling},
-    bottleneck::{self, BOTTLENECKS},
-    concept::ConceptPrompt,
+    adversary::hidden_rows::HiddenRows,
+    concepts::concept::ConceptPrompt,
+    data::bank::{Bank, Examples, Sampling},
+    data::turns,
     edit::Edit,
     error::Result,
-    hidden_rows::HiddenRows,
     job::{Event, Job},
     methods::{
         Method, Variant,
         esd::{self, Away, Form},
     },
     seeds::{Stream, draw, stream},
-    train::{self, LrSchedule, Train, train},
-    turns,
+    training::adam::Adam,
+    training::bottleneck::{self, BOTTLENECKS},
+    training::train::{self, LrSchedule, Train, train},
 };
 
 /// What it is.

@@ -21,17 +21,17 @@ use scumble_diffusion::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    adam::Adam,
     checks,
+    data::forget::{Pull, Relabel, Set, Sets},
     edit::Edit,
     error::Result,
-    forget::{Pull, Relabel, Set, Sets},
-    gradients::{Gradients, plus},
     job::{Event, Job},
     methods::{Method, Variant},
-    passes,
-    train::{LrSchedule, Train, train_several},
-    trainable::Trainable,
+    training::adam::Adam,
+    training::gradients::{Gradients, plus},
+    training::passes,
+    training::train::{LrSchedule, Train, train_several},
+    training::trainable::Trainable,
 };
 
 /// What it is.

@@ -23,16 +23,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     checks,
+    data::forget::{Pull, Relabel, Set, Sets, train_both},
     edit::Edit,
     error::Result,
-    forget::{Pull, Relabel, Set, Sets, train_both},
-    gradients::{Gradients, most_salient, plus},
     job::{Event, Job},
     methods::{Method, Variant},
-    passes,
     seeds::stream,
-    train::{LrSchedule, Train},
-    trainable::Trainable,
+    training::gradients::{Gradients, most_salient, plus},
+    training::passes,
+    training::train::{LrSchedule, Train},
+    training::trainable::Trainable,
 };
 
 /// What it is.

@@ -27,16 +27,16 @@ use scumble_families::{self as families, Role};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    data::forget::{Pull, Relabel, Set, Sets, train_both},
     edit::Edit,
     error::{Error, Result},
-    forget::{Pull, Relabel, Set, Sets, train_both},
-    gradients::{Gradients, Scope, most_salient, plus, without_conflict},
     job::{Event, Job},
     methods::{Method, Variant},
-    passes,
     seeds::stream,
-    train::{LrSchedule, Train},
-    trainable::Trainable,
+    training::gradients::{Gradients, Scope, most_salient, plus, without_conflict},
+    training::passes,
+    training::train::{LrSchedule, Train},
+    training::trainable::Trainable,
 };
 
 /// What it is.

@@ -37,7 +37,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     checks,
     closed_form::{self, KEYS_AND_VALUES, Positions, VALUES, regression, subspace},
-    concept::Concept,
+    concepts::concept::Concept,
     edit::Edit,
     error::{Error, Result},
     job::{Event, Job},

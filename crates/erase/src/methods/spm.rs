@@ -14,7 +14,7 @@
 //! code draws Gaussian directions over all positions, whose cosine to anything is next to 0, so
 //! that the rule says nothing; and half of its batch is the empty prompt by a slip in the order.
 //! Here anchors may be captions, drawn by that rule, on their own trajectories
-//! ([`bank`](crate::bank)).
+//! ([`bank`](crate::data::bank)).
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{
@@ -25,22 +25,22 @@ use scumble_diffusion::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    adam::Adam,
-    bank::{Bank, Examples, Path, Sampling},
-    captions::telling,
     checks,
+    concepts::captions::telling,
+    data::bank::{Bank, Examples, Path, Sampling},
+    data::pull::{self, Pull},
+    data::turns,
     edit::Edit,
     error::{Error, Result},
     job::{self, Event, Job},
-    lora::{self, LORA, Layers},
     methods::{
         Method, Variant,
         esd::{self, Away, Form, Latents},
     },
-    pull::{self, Pull},
     seeds::{Stream, draw, stream},
-    train::{LrSchedule, Train, train},
-    turns,
+    training::adam::Adam,
+    training::lora::{self, LORA, Layers},
+    training::train::{LrSchedule, Train, train},
 };
 
 /// What it is.

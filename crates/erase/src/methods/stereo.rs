@@ -32,27 +32,27 @@ use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    adam::Adam,
-    bank::{Bank, Examples, Sampling},
+    adversary::inversion::{self, Inversion, Sentences},
+    adversary::soft_token::{self, Attack, Gradient, Rule, Slots, Span, attack},
     checks,
-    concept::{Concept, ConceptPrompt},
+    concepts::concept::{Concept, ConceptPrompt},
+    data::bank::{Bank, Examples, Sampling},
+    data::noised::Noised,
+    data::pictures::{self, Drawing},
+    data::turns,
     edit::Edit,
     error::{Error, Result},
-    gradients::{self, Gradients},
-    inversion::{self, Inversion, Sentences},
     job::{Event, Job},
     methods::{
         Method, Variant,
         esd::{self, Away, Form},
         few_shot::OBJECT,
     },
-    noised::Noised,
-    pictures::{self, Drawing},
     seeds::{Stream, draw, stream},
-    soft_token::{self, Attack, Gradient, Rule, Slots, Span, attack},
-    train::{LrSchedule, Train, train},
-    trainable::Trainable,
-    turns,
+    training::adam::Adam,
+    training::gradients::{self, Gradients},
+    training::train::{LrSchedule, Train, train},
+    training::trainable::Trainable,
 };
 
 /// What it is.

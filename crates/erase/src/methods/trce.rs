@@ -25,16 +25,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    captions::COCO_2014,
+    adversary::steering::{self, Steering},
     checks,
     closed_form::{self, KEYS_AND_VALUES, Part, Positions, Regression},
-    concept::Synonym,
+    concepts::captions::COCO_2014,
+    concepts::concept::Synonym,
     edit::Edit,
     error::{Error, Result},
     job::{Event, Job},
     methods::{Method, Variant},
-    steering::{self, Steering},
-    train::LrSchedule,
+    training::train::LrSchedule,
 };
 
 /// What it is.

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     checks,
     closed_form::{self, Encoded, EncodedPair, Expand, KEYS_AND_VALUES, Regression, debias},
-    concept::Concept,
+    concepts::concept::Concept,
     edit::Edit,
     error::{Error, Result},
     job::{Event, Job},

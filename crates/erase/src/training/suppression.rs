@@ -19,15 +19,15 @@ use scumble_nn::{Context, Watch};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    adam::Adam,
+    data::masks::{resized, sides},
     error::{Error, Result},
-    gradients::Gradients,
     job::Job,
-    lora::{LORA, Layers},
-    masks::{resized, sides},
     seeds::{draw, stream},
-    snapshot::{Snapshot, Stored},
-    train::{LrSchedule, Train, train},
+    training::adam::Adam,
+    training::gradients::Gradients,
+    training::lora::{LORA, Layers},
+    training::snapshot::{Snapshot, Stored},
+    training::train::{LrSchedule, Train, train},
 };
 
 /// Which end tokens belong to the concept: a prompt's meaning gathers in the first.

@@ -17,14 +17,14 @@ use scumble_diffusion::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    anchors::{self, Anchors, Pair},
-    augment::Augment,
-    captions::telling,
     closed_form,
-    concept::Concept,
+    concepts::captions::telling,
+    concepts::concept::Concept,
+    data::anchors::{self, Anchors, Pair},
+    data::augment::Augment,
+    data::pictures::Drawing,
     error::{Error, Result},
     job::Job,
-    pictures::Drawing,
 };
 
 /// What kind of thing a concept is.

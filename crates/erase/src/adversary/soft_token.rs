@@ -11,12 +11,12 @@ use scumble_diffusion::{Conditioning, Pipeline, TextEncoders, TorchRng};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    adam::{Adam, Moments},
-    bank::Examples,
+    data::bank::Examples,
     error::{Error, Result},
     job::Store,
     methods::esd,
-    snapshot::{Snapshot, Stored},
+    training::adam::{Adam, Moments},
+    training::snapshot::{Snapshot, Stored},
 };
 
 /// How much of the prompt's text an inserted token leaves in place.

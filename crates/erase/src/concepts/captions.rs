@@ -7,10 +7,10 @@
 
 use serde_json::{Value, json};
 
-use crate::world::{Known, World};
+use crate::concepts::world::{Known, World};
 
 /// Common nouns, one a line (`assets/nouns.txt`, written for this project).
-const NOUNS: &str = include_str!("../assets/nouns.txt");
+const NOUNS: &str = include_str!("../../assets/nouns.txt");
 
 /// How many captions the published priors of MACE and TRCE sum over: the training and validation
 /// captions of COCO 2014 (`cache_coco.py` of MACE's code).

@@ -7,13 +7,13 @@ use scumble_diffusion::{Conditioning, Pipeline};
 use scumble_nn::Context;
 
 use crate::{
-    augment::{Augment, Change},
-    concept::Concept,
+    concepts::concept::Concept,
+    data::augment::{Augment, Change},
+    data::noised::{Noised, Noisy},
+    data::pictures::{self, Drawing},
+    data::retain::Retain,
     error::Result,
     job::Job,
-    noised::{Noised, Noisy},
-    pictures::{self, Drawing},
-    retain::Retain,
     seeds::{Stream, stream},
 };
 

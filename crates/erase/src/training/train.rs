@@ -2,7 +2,7 @@
 //! be stored and taken up again.
 //!
 //! A step has one loss or several. Several are differentiated one by one, so that a method may look
-//! at their gradients before they become one ([`gradients`](crate::gradients)).
+//! at their gradients before they become one ([`gradients`](crate::training::gradients)).
 
 use std::{
     cell::RefCell,
@@ -16,12 +16,12 @@ use scumble_nn::files::Tensors;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    adam::{Adam, Moments},
     error::{Error, Result},
-    gradients::{self, Gradients},
     job::{Event, Job},
-    snapshot::{Snapshot, Stored},
-    trainable::Trainable,
+    training::adam::{Adam, Moments},
+    training::gradients::{self, Gradients},
+    training::snapshot::{Snapshot, Stored},
+    training::trainable::Trainable,
 };
 
 /// How long to train, how fast, and on what.
@@ -384,7 +384,7 @@ impl Masters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trainable::ESD_X;
+    use crate::training::trainable::ESD_X;
 
     fn at(schedule: LrSchedule, warm_up: usize, step: usize) -> f64 {
         let options = Train {

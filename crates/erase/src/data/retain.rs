@@ -5,9 +5,9 @@ use burn::tensor::Tensor;
 use scumble_diffusion::Pipeline;
 
 use crate::{
+    data::turns,
     job::Job,
     seeds::{Stream, draw, stream},
-    turns,
 };
 
 /// Where a step has a single prompt every so many-th is the empty one.

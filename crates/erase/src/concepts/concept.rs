@@ -4,8 +4,8 @@ use scumble_nn::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    concepts::world::{Known, World},
     error::{Error, Result},
-    world::{Known, World},
 };
 
 /// How many of a world's objects a style is erased over.

@@ -14,15 +14,15 @@ use serde_json::{Value, json};
 
 use crate::{
     checks,
-    concept::{Concept, ConceptPrompt},
+    concepts::concept::{Concept, ConceptPrompt},
+    data::noised::{Noised, Noisy},
+    data::pictures::{self, Drawing},
+    data::retain::Retain,
     error::{Error, Result},
-    gradients::{self, Gradients, plus},
     job::Job,
-    noised::{Noised, Noisy},
-    pictures::{self, Drawing},
-    retain::Retain,
     seeds::{Stream, stream},
-    train::{Train, train_several},
+    training::gradients::{self, Gradients, plus},
+    training::train::{Train, train_several},
 };
 
 options! {
@@ -488,7 +488,7 @@ fn nearest(pipeline: &Pipeline, prompt: &str, captions: &[String]) -> Option<Str
 /// that order.
 ///
 /// # Errors
-/// As [`train`](crate::train::train).
+/// As [`train`](crate::training::train::train).
 pub fn train_both(
     job: &mut Job<'_>,
     steps: Train<'_>,

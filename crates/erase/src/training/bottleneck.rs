@@ -11,10 +11,10 @@ use scumble_nn::BOTTLENECK;
 use crate::{
     edit::Change,
     error::{Error, Result},
-    gradients::Gradients,
     host::to_host,
     seeds::stream,
-    trainable::Trainable,
+    training::gradients::Gradients,
+    training::trainable::Trainable,
 };
 
 /// All numbers of the bottlenecks.

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    adam::{Adam, Moments},
     error::{Error, Result},
-    gradients::Gradients,
     seeds::stream,
-    snapshot::{Snapshot, Stored},
+    training::adam::{Adam, Moments},
+    training::gradients::Gradients,
+    training::snapshot::{Snapshot, Stored},
 };
 use burn::tensor::{
     Device, Tensor, TensorData, activation::leaky_relu, module::conv2d, ops::ConvOptions,

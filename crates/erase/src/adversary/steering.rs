@@ -29,18 +29,18 @@ use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    adam::Adam,
-    bank::{self, Bank, Examples, Path, Sampling},
-    concept::{Concept, ConceptPrompt, Synonym},
+    concepts::concept::{Concept, ConceptPrompt, Synonym},
+    data::bank::{self, Bank, Examples, Path, Sampling},
+    data::noised::squared_error,
+    data::retain::Retain,
+    data::turns,
     error::{Error, Result},
-    gradients::Gradients,
     job::{Event, Job},
-    noised::squared_error,
-    retain::Retain,
     seeds::{draw, stream},
-    train::{LrSchedule, Train, train},
-    trainable::SELFATTN_Q,
-    turns,
+    training::adam::Adam,
+    training::gradients::Gradients,
+    training::train::{LrSchedule, Train, train},
+    training::trainable::SELFATTN_Q,
 };
 
 options! {
@@ -325,7 +325,7 @@ fn epsilon(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::concept::Wording;
+    use crate::concepts::concept::Wording;
 
     #[test]
     fn every_word_is_steered_to_its_own_phrase() {

@@ -5,7 +5,7 @@ use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{Conditioning, Pipeline, Timestep};
 use scumble_nn::Context;
 
-use crate::{error::Result, noised::squared_error};
+use crate::{data::noised::squared_error, error::Result};
 
 /// Examples with what the network is to predict for them.
 pub(crate) struct Pull {

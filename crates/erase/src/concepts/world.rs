@@ -359,7 +359,7 @@ mod tests {
     /// from the data's definition.
     #[test]
     fn is_the_world_of_the_artwork() {
-        let text = include_str!("../../../assets/emoji-world/world.py");
+        let text = include_str!("../../../../assets/emoji-world/world.py");
         let quoted = |from: &str, to: &str| -> Vec<String> {
             let part = text.split_once(from).unwrap().1.split_once(to).unwrap().0;
             part.split('\'')

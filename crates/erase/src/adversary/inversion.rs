@@ -11,11 +11,11 @@ use scumble_diffusion::{Conditioning, Pipeline, TextEncoders};
 use scumble_nn::Context;
 
 use crate::{
-    adam::{Adam, Moments},
+    adversary::soft_token,
+    data::noised::Noised,
     error::{Error, Result},
-    noised::Noised,
     seeds::stream,
-    soft_token,
+    training::adam::{Adam, Moments},
 };
 
 /// Sentences with places for words that have no token, `{}` in their text.

@@ -11,10 +11,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 use scumble_nn::files::{HostTensor, Tensors};
 
 use crate::{
-    adam::Moments,
     error::{Error, Result},
     host::to_host,
     job::Store,
+    training::adam::Moments,
 };
 
 /// A state on its way into a store.

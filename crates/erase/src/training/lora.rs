@@ -12,10 +12,10 @@ use crate::{
     closed_form::Layer,
     edit::Change,
     error::{Error, Result},
-    gradients::Gradients,
     host::to_host,
     seeds::stream,
-    trainable::Trainable,
+    training::gradients::Gradients,
+    training::trainable::Trainable,
 };
 
 /// The factors of the denoiser's adapters.

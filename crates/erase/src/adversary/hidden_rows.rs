@@ -6,11 +6,11 @@ use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{Conditioning, Pipeline, TorchRng};
 
 use crate::{
-    adam::{Adam, Moments},
-    bank::Examples,
+    data::bank::Examples,
     error::{Error, Result},
     methods::esd,
-    snapshot::{Snapshot, Stored},
+    training::adam::{Adam, Moments},
+    training::snapshot::{Snapshot, Stored},
 };
 
 /// Rows that are being learnt, with their moments: one set for all prompts.

@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use crate::{
     error::{Error, Result},
-    gradients::{Gradients, plus},
     job::{Event, Job},
-    snapshot::{Snapshot, Stored},
-    trainable::Trainable,
+    training::gradients::{Gradients, plus},
+    training::snapshot::{Snapshot, Stored},
+    training::trainable::Trainable,
 };
 
 /// Between two stored states of an unfinished pass at least this much time passes.
