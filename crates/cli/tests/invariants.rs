@@ -309,6 +309,27 @@ fn nobody_builds_or_asks_a_denoiser_by_hand() {
     );
 }
 
+/// A method is one paper's. What two of them need lies below both.
+#[test]
+fn no_method_imports_a_method() {
+    let methods: Vec<String> = fs_err::read_dir(root().join("crates/erase/src/methods"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter_map(|path| Some(path.file_stem()?.to_str()?.to_owned()))
+        .filter(|name| name != "mod")
+        .collect();
+    assert!(methods.len() > 20, "{methods:?}");
+    let names = |line: &str| {
+        let line = line.split("//").next().unwrap_or_default().trim();
+        methods.iter().any(|name| {
+            line.contains(&format!("methods::{name}::")) || line.starts_with(&format!("{name}::"))
+        })
+    };
+    none(lines(|file, line| {
+        file.starts_with("crates/erase/src") && !file.ends_with("methods/mod.rs") && names(line)
+    }));
+}
+
 /// What is typed is understood once, at the door: commands ask each other by requests.
 #[test]
 fn arguments_are_parsed_in_one_place() {

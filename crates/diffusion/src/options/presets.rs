@@ -114,6 +114,16 @@ impl<T> Presets<T> {
         }
     }
 
+    /// What `both` makes of every column and that of another table.
+    pub fn with<U, V>(self, other: Presets<U>, mut both: impl FnMut(T, U) -> V) -> Presets<V> {
+        Presets {
+            paper: both(self.paper, other.paper),
+            reference: both(self.reference, other.reference),
+            fixed: both(self.fixed, other.fixed),
+            small: both(self.small, other.small),
+        }
+    }
+
     /// The columns in the order of [`COLUMNS`](Self::COLUMNS).
     pub fn columns(self) -> [T; 4] {
         [self.paper, self.reference, self.fixed, self.small]

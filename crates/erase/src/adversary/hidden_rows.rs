@@ -8,8 +8,8 @@ use scumble_diffusion::{Conditioning, Pipeline, TorchRng};
 use crate::{
     data::bank::Examples,
     error::{Error, Result},
-    methods::esd,
     training::adam::{Adam, Moments},
+    training::negative_guidance,
     training::snapshot::{Snapshot, Stored},
 };
 
@@ -66,7 +66,7 @@ impl HiddenRows {
             let (examples, asked, ends) = next(k)?;
             let leaf = self.values.clone().autodiff().require_grad();
             let context = asked.with_tokens(place(&asked.tokens, &ends, &leaf, self.width));
-            let loss = esd::loss(&edited, &examples, &context, &examples.raw_prompt)?;
+            let loss = negative_guidance::loss(&edited, &examples, &context, &examples.raw_prompt)?;
             let value: f32 = loss.clone().inner().into_scalar();
             if !value.is_finite() {
                 return Err(Error::Diverged {

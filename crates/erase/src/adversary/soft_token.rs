@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     data::bank::Examples,
+    data::turns,
     error::{Error, Result},
     job::Store,
-    methods::esd,
     training::adam::{Adam, Moments},
+    training::negative_guidance,
     training::snapshot::{Snapshot, Stored},
 };
 
@@ -137,7 +138,7 @@ impl Slots {
         let embedded = text.embed(&ids);
         let rest = embedded.dims()[1] - 1;
         let of: Vec<usize> = pairs.iter().map(|&(_, of)| of).collect();
-        let soft = esd::select(soft, &of);
+        let soft = turns::select(soft, &of);
         let filled = Tensor::cat(
             vec![
                 embedded.clone().narrow(1, 0, 1),
@@ -194,7 +195,7 @@ pub fn attack(
             .collect();
         let leaf = soft.clone().autodiff().require_grad();
         let contexts = slots.encode(&text, &leaf.clone().reshape(shape), &pairs);
-        let loss = esd::loss(&edited, &examples, &contexts, &examples.raw_prompt)?;
+        let loss = negative_guidance::loss(&edited, &examples, &contexts, &examples.raw_prompt)?;
         let value: f32 = loss.clone().inner().into_scalar();
         if !value.is_finite() {
             return Err(Error::Diverged {

@@ -4,6 +4,7 @@
 
 pub(crate) mod align;
 pub(crate) mod debias;
+pub(crate) mod editing;
 pub(crate) mod fusion;
 mod job;
 pub(crate) mod layers;

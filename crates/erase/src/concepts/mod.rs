@@ -4,4 +4,5 @@
 pub mod captions;
 pub mod concept;
 pub mod rewording;
+pub(crate) mod templates;
 pub mod world;

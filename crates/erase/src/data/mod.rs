@@ -10,4 +10,5 @@ pub mod noised;
 pub mod pictures;
 pub(crate) mod pull;
 pub mod retain;
+pub mod trajectories;
 pub(crate) mod turns;

@@ -2,6 +2,8 @@
 //! never comes up where a batch is one example: STEREO's words, what is kept beside the empty
 //! prompt, the share of examples that is attacked.
 
+use burn::tensor::{Int, Tensor, TensorData};
+
 /// Which of `kinds` things example `i` of a step takes: one after the other, so that all come up
 /// within as many examples.
 pub(crate) fn taken(step: usize, batch: usize, i: usize, kinds: usize) -> usize {
@@ -13,6 +15,15 @@ pub(crate) fn taken(step: usize, batch: usize, i: usize, kinds: usize) -> usize 
 pub(crate) fn part(step: usize, batch: usize, share: f64) -> usize {
     let until = |examples: usize| (examples as f64 * share + 1e-9).floor() as usize;
     until((step + 1) * batch) - until(step * batch)
+}
+
+/// Rows of a batch, in the order in which they are named; `[n, tokens, width]`.
+pub(crate) fn select(rows_of: &Tensor<3>, rows: &[usize]) -> Tensor<3> {
+    let index: Vec<i64> = rows.iter().map(|&r| r as i64).collect();
+    rows_of.clone().select(
+        0,
+        Tensor::<1, Int>::from_data(TensorData::new(index, [rows.len()]), &rows_of.device()),
+    )
 }
 
 #[cfg(test)]

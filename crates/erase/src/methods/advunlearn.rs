@@ -34,15 +34,14 @@ use crate::{
     concepts::concept::ConceptPrompt,
     data::bank::{Bank, Examples, Path, Sampling},
     data::retain::Retain,
+    data::trajectories::{self},
     data::turns,
     edit::Edit,
     error::{Error, Result},
     job::{Event, Job},
-    methods::{
-        Method, Variant,
-        esd::{self, Away, Form},
-    },
+    methods::{Method, Variant},
     seeds::{Stream, draw, stream},
+    training::negative_guidance::{self, Away, Form},
     training::snapshot::Snapshot,
     training::train::{self, LrSchedule, Train, train},
     training::trainable::Trainable,
@@ -247,7 +246,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         steps: options.sampling_steps,
         guidance: options.start_guidance,
     };
-    let paths = esd::paths(&prompts, options.trajectories, job.seed);
+    let paths = trajectories::paths(&prompts, options.trajectories, job.seed);
     let kept = if options.retains() {
         Retain::of(job).some(options.retain_trajectories)
     } else {
@@ -419,7 +418,7 @@ impl Levels<'_> {
             anchor_eta: o.anchor_eta,
             form: o.form,
         };
-        let target = esd::target(&examples, &rows, self.prompts, away);
+        let target = negative_guidance::target(&examples, &rows, self.prompts, away);
         let clean = if step < o.warmup { o.batch } else { o.clean };
         let mut contexts = Vec::new();
         if clean > 0 {
@@ -439,7 +438,7 @@ impl Levels<'_> {
                 .collect();
             contexts.push(self.slots.encode(&edited.text_network(), &soft, &pairs));
         }
-        esd::loss(edited, &examples, &Conditioning::cat(contexts), &target)
+        negative_guidance::loss(edited, &examples, &Conditioning::cat(contexts), &target)
     }
 }
 
@@ -458,7 +457,7 @@ fn retained(
         .iter()
         .map(|&path| kept[path].clone())
         .collect();
-    esd::loss(
+    negative_guidance::loss(
         edited,
         &examples,
         &edited.encode(&prompts),

@@ -29,10 +29,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     concepts::concept::ConceptPrompt,
     data::bank::{Bank, Examples, Sampling},
+    data::trajectories::paths,
     edit::Edit,
     error::Result,
     job::{Event, Job},
-    methods::{Method, Variant, esd::paths},
+    methods::{Method, Variant},
     seeds::draw,
     training::adam::Adam,
     training::train::{LrSchedule, Train, train},

@@ -36,17 +36,16 @@ use crate::{
     concepts::concept::{Concept, ConceptPrompt},
     data::bank::{Bank, Sampling},
     data::noised::squared_error,
+    data::trajectories::{self},
     edit::Edit,
     error::{Error, Result},
     job::{Event, Job},
-    methods::{
-        Method, Variant,
-        esd::{self, Away, Form},
-    },
+    methods::{Method, Variant},
     seeds::{draw, stream},
     training::adam::Adam,
     training::gradients::{self, Gradients},
     training::lora::{self, LORA, Layers},
+    training::negative_guidance::{self, Away, Form},
     training::train::{LrSchedule, Train, train},
     training::trainable::Trainable,
 };
@@ -424,7 +423,7 @@ impl Material {
             steps: options.sampling_steps,
             guidance: options.start_guidance,
         };
-        let paths = esd::paths(prompts, options.trajectories, job.seed);
+        let paths = trajectories::paths(prompts, options.trajectories, job.seed);
         let texts: Vec<String> = prompts
             .iter()
             .map(|p| p.asks().to_owned())
@@ -485,7 +484,7 @@ impl Material {
             anchor_eta: options.eta,
             form: Form::Present,
         };
-        let reverse = esd::target(&examples, &rows, &self.prompts, away);
+        let reverse = negative_guidance::target(&examples, &rows, &self.prompts, away);
         let keeps: Vec<bool> = examples
             .t
             .iter()

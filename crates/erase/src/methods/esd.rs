@@ -13,27 +13,27 @@
 //! comes from trajectories guided towards `p`: of the frozen model (code of 2025;
 //! [`bank`](crate::data::bank)) or of the edited one (paper).
 
-use burn::tensor::{Int, Tensor, TensorData};
 use scumble_diffusion::{
-    Conditioning, Noise, Pipeline, Prediction,
-    guidance::guided,
     options,
     options::{ABOVE_ZERO, COUNT, FINITE, Presets},
     presets,
-    samplers::{self, Run, Sampler},
+    samplers::Sampler,
 };
 use scumble_families::{self as families, Part};
-use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     concepts::concept::ConceptPrompt,
-    data::bank::{self, Bank, Examples, Path, Sampling},
+    data::{
+        bank::{Bank, Sampling},
+        trajectories::{Fresh, Latents, fresh, paths},
+    },
     edit::Edit,
     error::{Error, Result},
     job::{Event, Job},
     methods::{Method, Variant},
-    seeds::{draw, stream},
+    seeds::draw,
+    training::negative_guidance::{Away, Form, loss, target},
     training::train::{LrSchedule, Train, train},
     training::trainable::Trainable,
 };
@@ -85,26 +85,6 @@ options! {
         /// Guidance on the trajectories.
         pub start_guidance: f64 where FINITE,
     }
-}
-
-/// The form of the target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Form {
-    /// Equation 7.
-    Paper,
-    /// The code of 2025.
-    Present,
-}
-
-/// Where the latents come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Latents {
-    /// The frozen model's trajectories, recorded once.
-    Frozen,
-    /// The edited model's, sampled anew for every step.
-    Edited,
 }
 
 /// The presets for a job: the published numbers of a choice of tensors, and those that work at the
@@ -252,14 +232,6 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     ))
 }
 
-/// How the target is made: how far past the neutral prediction, and in which form.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct Away {
-    pub(crate) eta: f64,
-    pub(crate) anchor_eta: f64,
-    pub(crate) form: Form,
-}
-
 impl Options {
     fn away(&self) -> Away {
         Away {
@@ -283,181 +255,4 @@ impl Options {
             guidance: self.start_guidance,
         }
     }
-}
-
-/// Trajectory i follows prompt i, over and over, each from its own seed. If some prompts have a
-/// companion, all get one.
-pub(crate) fn paths(prompts: &[ConceptPrompt], trajectories: usize, seed: u64) -> Vec<Path> {
-    let companions = prompts.iter().any(|p| p.also().is_some());
-    let seeds = bank::trajectories(seed);
-    let one = |i: usize| {
-        let p = &prompts[i % prompts.len()];
-        let along = p.from.as_ref().unwrap_or(&p.erase);
-        let also = companions
-            .then(|| p.also().cloned().unwrap_or_default())
-            .into_iter()
-            .collect();
-        Path {
-            prompt: along.clone(),
-            also,
-            seed: seeds.at(i),
-        }
-    };
-    (0..trajectories.max(prompts.len())).map(one).collect()
-}
-
-impl ConceptPrompt {
-    /// What the target needs beside the path's own prompt and the empty one.
-    fn also(&self) -> Option<&String> {
-        match &self.from {
-            Some(_) => Some(&self.erase),
-            None => self.anchor.as_ref(),
-        }
-    }
-}
-
-/// The target of every example, in what the network predicts: a combination of the frozen
-/// predictions for the trained prompt, the empty one and the companion, with weights that add up to
-/// 1.
-pub(crate) fn target(
-    examples: &Examples,
-    rows: &[usize],
-    prompts: &[ConceptPrompt],
-    away: Away,
-) -> Tensor<4> {
-    let weights: Vec<[f64; 3]> = rows
-        .iter()
-        .map(|&row| weights(&prompts[row], away))
-        .collect();
-    let device = examples.x.device();
-    let weighted = |part: &Tensor<4>, k: usize| {
-        let column: Vec<f32> = weights.iter().map(|w| w[k] as f32).collect();
-        part.clone()
-            * Tensor::<4>::from_data(TensorData::new(column, [rows.len(), 1, 1, 1]), &device)
-    };
-    let target = weighted(&examples.raw_prompt, 0) + weighted(&examples.raw_empty, 1);
-    match examples.raw_also.first() {
-        Some(also) => target + weighted(also, 2),
-        None => target,
-    }
-}
-
-/// The weights of the predictions for the trained prompt, the empty prompt and the companion.
-fn weights(prompt: &ConceptPrompt, away: Away) -> [f64; 3] {
-    let (eta, anchored) = (away.eta, away.anchor_eta);
-    match (&prompt.from, &prompt.anchor, away.form) {
-        (Some(_), _, Form::Present) => [1.0, eta + 1.0, -(eta + 1.0)],
-        (Some(_), _, Form::Paper) => [0.0, 1.0 + eta, -eta],
-        (None, Some(_), _) => [-anchored, 0.0, 1.0 + anchored],
-        (None, None, _) => [-eta, 1.0 + eta, 0.0],
-    }
-}
-
-/// The mean squared distance to the target, in what the network predicts.
-pub(crate) fn loss(
-    edited: &Pipeline,
-    examples: &Examples,
-    contexts: &Conditioning,
-    target: &Tensor<4>,
-) -> Result<Tensor<1>> {
-    let prediction = edited
-        .predict(examples.x.clone(), &examples.t, &contexts.into(), None)?
-        .raw();
-    Ok((prediction - target.clone()).powi_scalar(2).mean())
-}
-
-/// How examples are sampled anew.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Fresh {
-    /// Examples at once.
-    pub(crate) batch: usize,
-    /// DDIM steps of a whole trajectory.
-    pub(crate) steps: usize,
-    /// Guidance on the way.
-    pub(crate) guidance: f64,
-}
-
-/// Partial trajectories of the edited model, stopped at one random step, with the frozen model's
-/// predictions there.
-pub(crate) fn fresh(
-    frozen: &Pipeline,
-    edited: &Pipeline,
-    prompts: &[ConceptPrompt],
-    options: Fresh,
-    seed: u64,
-    step: usize,
-) -> Result<Examples> {
-    let edited = edited.without_gradients();
-    let mut rng = stream(seed, "esd/fresh").rng(step);
-    let path: Vec<usize> = rng
-        .integers(options.batch, 0, prompts.len() as i64)
-        .iter()
-        .map(|&i| i as usize)
-        .collect();
-    let stop = rng.integers(1, 0, options.steps as i64)[0] as usize;
-    let text = |pick: &dyn Fn(&ConceptPrompt) -> String| -> Vec<String> {
-        path.iter().map(|&i| pick(&prompts[i])).collect()
-    };
-    let along = text(&|p| p.from.clone().unwrap_or_else(|| p.erase.clone()));
-    let n = path.len();
-    let pair = Context::from(frozen.encode(&[along, vec![String::new(); n]].concat()));
-    let companions = prompts.iter().any(|p| p.also().is_some());
-    let also = companions.then(|| frozen.encode(&text(&|p| p.also().cloned().unwrap_or_default())));
-
-    let (moving, still) = (edited.denoiser(), frozen.denoiser());
-    let seeds: Vec<u64> = rng
-        .integers(n, 0, i64::from(i32::MAX))
-        .iter()
-        .map(|&s| s as u64)
-        .collect();
-    let start = Noise::seeds(&seeds).draw(frozen.latent_shape(n, None, None)?, frozen.device());
-
-    // The step at `stop` is not taken: its latents and its timestep are the example.
-    let mut found = None;
-    let mut model = |x: Tensor<4>, at: samplers::Step| -> Result<Prediction> {
-        if at.index.0 == stop {
-            found = Some((x.clone(), at));
-            return Ok(Prediction::of_epsilon(x.clone(), x, at.scales)?);
-        }
-        let both = moving
-            .predict_at(x.repeat_dim(0, 2), at, &pair, None)?
-            .split(2)?;
-        let raw = guided(options.guidance, both[1].raw(), both[0].raw());
-        Ok(both[0].clone().with_raw(raw)?)
-    };
-    let run = Run::new(&frozen.schedule, options.steps);
-    let mut none = |shape: [usize; 4]| Tensor::zeros(shape, frozen.device());
-    let mut until = |p: samplers::Progress<'_>| {
-        if p.index.0 >= stop {
-            std::ops::ControlFlow::Break(())
-        } else {
-            std::ops::ControlFlow::Continue(())
-        }
-    };
-    Sampler::Ddim.sample::<Error>(&run, start, &mut model, &mut none, &mut until)?;
-    let (x, at) =
-        found.ok_or_else(|| Error::input("the sampler took fewer steps than it was asked for"))?;
-
-    let both = still
-        .predict_at(x.clone().repeat_dim(0, 2), at, &pair, None)?
-        .split(2)?;
-    let also = also
-        .map(|context| still.predict_at(x.clone(), at, &context.into(), None))
-        .transpose()?;
-    Ok(Examples {
-        x,
-        t: vec![at.timestep; n],
-        path,
-        raw_prompt: both[0].raw(),
-        raw_empty: both[1].raw(),
-        raw_also: also.iter().map(Prediction::raw).collect(),
-    })
-}
-
-pub(crate) fn select(rows_of: &Tensor<3>, rows: &[usize]) -> Tensor<3> {
-    let index: Vec<i64> = rows.iter().map(|&r| r as i64).collect();
-    rows_of.clone().select(
-        0,
-        Tensor::<1, Int>::from_data(TensorData::new(index, [rows.len()]), &rows_of.device()),
-    )
 }

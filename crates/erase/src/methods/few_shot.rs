@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     checks,
     concepts::concept::Concept,
+    concepts::templates::{OBJECT, STYLE},
     data::noised::{Noised, squared_error},
     data::pictures::{self, Drawing},
     data::retain::{Retain, hidden_drift},
@@ -103,25 +104,6 @@ pub enum Templates {
     /// Sentences about a picture in a style.
     Style,
 }
-
-/// In the manner of textual inversion's lists (Gal et al. 2022), whose sentences say no more than
-/// that there is a picture.
-pub(crate) const OBJECT: [&str; 6] = [
-    "a photo of a {}",
-    "a close-up photo of the {}",
-    "a picture of one {}",
-    "a good photo of a {}",
-    "a rendering of a {}",
-    "the {}",
-];
-const STYLE: [&str; 6] = [
-    "a painting in the style of {}",
-    "a picture by {}",
-    "a detail of a work in the style of {}",
-    "an artwork, {}",
-    "a rendering in the style of {}",
-    "a small painting in the style of {}",
-];
 
 /// The presets for a job: the published numbers, and those that work at the miniature's size.
 pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {

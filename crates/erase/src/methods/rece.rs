@@ -27,10 +27,13 @@ use scumble_diffusion::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::uce::{self, EditedRows};
 use crate::{
     checks,
-    closed_form::{self, EncodedPair, KEYS_AND_VALUES, Layer, regression},
+    closed_form::{
+        self, EncodedPair, KEYS_AND_VALUES, Layer,
+        editing::{self, EditedRows, Editing},
+        regression,
+    },
     edit::Edit,
     error::Result,
     job::{Event, Job},
@@ -80,7 +83,7 @@ options! {
         /// (ours): without it an edit of the derived rows undoes some of the first.
         pub keep_erased: bool,
         /// The UCE edit it starts from, an object of all of UCE's options.
-        pub start: uce::Editing,
+        pub start: Editing,
     }
 }
 
@@ -118,7 +121,7 @@ pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
         Task::Object => (0, 1e-3),
     };
     let chosen = job.options.contains_key("task");
-    let start = uce::presets(job)?.map(|options| options.edit);
+    let start = Editing::presets();
     Ok(presets! {
         reference: Options {
             task,
@@ -166,9 +169,9 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     })?;
     let layers = closed_form::layers(job, KEYS_AND_VALUES);
     let gram = gram(&layers);
-    let pairs = uce::encoded_pairs(job, &options.start)?;
-    let kept = uce::kept(job, &options.start)?;
-    let mut solution = uce::regression(&pairs, &kept, &options.start).solve()?;
+    let pairs = editing::encoded_pairs(job, &options.start)?;
+    let kept = editing::kept(job, &options.start)?;
+    let mut solution = editing::regression(&pairs, &kept, &options.start).solve()?;
     job.tell(Event::Detail(&format!(
         "UCE: condition number {:.3e}",
         solution.condition
@@ -178,7 +181,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         loss: None,
     })?;
 
-    let round = uce::Editing {
+    let round = Editing {
         rows: options.rows,
         lambda: options.lambda,
         erase_scale: options.erase_scale,
@@ -186,15 +189,15 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         prior_scale: options.prior_scale,
         ..options.start.clone()
     };
-    let mut kept = uce::kept(job, &round)?;
+    let mut kept = editing::kept(job, &round)?;
     if options.empty_per_concept && job.concepts.len() > 1 {
         let more = (job.concepts.len() - 1) as f64;
-        closed_form::keep_empty(job, &mut kept, more * uce::preserve_weight(job, &round))?;
+        closed_form::keep_empty(job, &mut kept, more * editing::preserve_weight(job, &round))?;
     }
     if options.keep_erased {
         pairs.iter().for_each(|pair| {
             kept.keep(
-                uce::edited(pair, options.start.rows).0.as_ref(),
+                editing::edited(pair, options.start.rows).0.as_ref(),
                 round.erase_scale,
             )
         });
@@ -211,7 +214,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         };
         let revived: Vec<EncodedPair> = pairs.iter().map(revived).collect();
         // In rows that the present matrices see; what it finds is put behind what they are.
-        solution = uce::regression(&revived, &kept, &round).solve()?;
+        solution = editing::regression(&revived, &kept, &round).solve()?;
         map = &map * &solution.map();
         job.tell(Event::Detail(&format!(
             "round {epoch}: condition number {:.3e}",

@@ -33,17 +33,16 @@ use crate::{
     adversary::hidden_rows::HiddenRows,
     concepts::concept::ConceptPrompt,
     data::bank::{Bank, Examples, Sampling},
+    data::trajectories::{self},
     data::turns,
     edit::Edit,
     error::Result,
     job::{Event, Job},
-    methods::{
-        Method, Variant,
-        esd::{self, Away, Form},
-    },
+    methods::{Method, Variant},
     seeds::{Stream, draw, stream},
     training::adam::Adam,
     training::bottleneck::{self, BOTTLENECKS},
+    training::negative_guidance::{self, Away, Form},
     training::train::{self, LrSchedule, Train, train},
 };
 
@@ -174,7 +173,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     };
     let bank = Bank::record(
         job,
-        &esd::paths(&prompts, options.trajectories, job.seed),
+        &trajectories::paths(&prompts, options.trajectories, job.seed),
         sampling,
     )?;
     let start = bottleneck::attached(job.pipeline, options.inner, job.seed)?;
@@ -245,7 +244,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             carried.replace(rows.stored().into_tensors());
         }
         let (examples, of) = examples(step, erased);
-        let target = esd::target(&examples, &of, &prompts, away);
+        let target = negative_guidance::target(&examples, &of, &prompts, away);
         let prompts = asked.conditioning(&of);
         let attacked = if options.rows > 0 {
             turns::part(step, of.len(), options.attacked)

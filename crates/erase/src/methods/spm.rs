@@ -29,17 +29,16 @@ use crate::{
     concepts::captions::telling,
     data::bank::{Bank, Examples, Path, Sampling},
     data::pull::{self, Pull},
+    data::trajectories::{self, Latents},
     data::turns,
     edit::Edit,
     error::{Error, Result},
     job::{self, Event, Job},
-    methods::{
-        Method, Variant,
-        esd::{self, Away, Form, Latents},
-    },
+    methods::{Method, Variant},
     seeds::{Stream, draw, stream},
     training::adam::Adam,
     training::lora::{self, LORA, Layers},
+    training::negative_guidance::{self, Away, Form},
     training::train::{LrSchedule, Train, train},
 };
 
@@ -204,7 +203,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let bank = match options.latents {
         Latents::Frozen => Some(Bank::record(
             job,
-            &esd::paths(&prompts, options.trajectories, job.seed),
+            &trajectories::paths(&prompts, options.trajectories, job.seed),
             sampling,
         )?),
         Latents::Edited => None,
@@ -221,7 +220,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         anchor_eta: options.eta,
         form: Form::Present,
     };
-    let fresh = esd::Fresh {
+    let fresh = trajectories::Fresh {
         batch: options.batch,
         steps: options.sampling_steps,
         guidance: options.start_guidance,
@@ -240,14 +239,14 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let values = train(job, steps, &mut |edited, step| {
         let examples = match &bank {
             Some(bank) => bank.examples(&draw(bank.len(), options.batch, seed, step)),
-            None => esd::fresh(pipeline, edited, &prompts, fresh, seed, step)?,
+            None => trajectories::fresh(pipeline, edited, &prompts, fresh, seed, step)?,
         };
         let rows: Vec<usize> = examples
             .path
             .iter()
             .map(|path| path % prompts.len())
             .collect();
-        let target = esd::target(&examples, &rows, &prompts, away);
+        let target = negative_guidance::target(&examples, &rows, &prompts, away);
         let asks = contexts.select(&rows);
         let mut pulls = Vec::new();
         if options.anchors > 0 && options.lambda > 0.0 {

@@ -36,21 +36,20 @@ use crate::{
     adversary::soft_token::{self, Attack, Gradient, Rule, Slots, Span, attack},
     checks,
     concepts::concept::{Concept, ConceptPrompt},
+    concepts::templates::OBJECT,
     data::bank::{Bank, Examples, Sampling},
     data::noised::Noised,
     data::pictures::{self, Drawing},
+    data::trajectories::{self},
     data::turns,
     edit::Edit,
     error::{Error, Result},
     job::{Event, Job},
-    methods::{
-        Method, Variant,
-        esd::{self, Away, Form},
-        few_shot::OBJECT,
-    },
+    methods::{Method, Variant},
     seeds::{Stream, draw, stream},
     training::adam::Adam,
     training::gradients::{self, Gradients},
+    training::negative_guidance::{self, Away, Form},
     training::train::{LrSchedule, Train, train},
     training::trainable::Trainable,
 };
@@ -271,7 +270,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     };
     let bank = Bank::record(
         job,
-        &esd::paths(&prompts, options.trajectories, job.seed),
+        &trajectories::paths(&prompts, options.trajectories, job.seed),
         sampling,
     )?;
     let shown = if options.attack == Attacked::Pictures && options.rounds > 0 {
@@ -399,13 +398,13 @@ impl Search<'_> {
         let of_round = stream(self.seed, "stereo/rounds").within(round);
         train(job, steps, &mut |edited, step| {
             let (examples, rows) = self.examples(step, of_round);
-            let target = esd::target(&examples, &rows, self.prompts, away);
+            let target = negative_guidance::target(&examples, &rows, self.prompts, away);
             let newest = contexts.len() - 1;
             let said = |i: usize| match self.options.round_says {
                 Says::Both if turns::taken(step, rows.len(), i, 2) == 0 => 0,
                 _ => newest,
             };
-            esd::loss(edited, &examples, &mixed(contexts, &rows, said), &target)
+            negative_guidance::loss(edited, &examples, &mixed(contexts, &rows, said), &target)
         })
     }
 
@@ -552,7 +551,7 @@ impl Search<'_> {
             };
             let target = base - (mean - from) * self.options.eta;
             let said = |i: usize| (i + step) % contexts.len();
-            esd::loss(edited, &examples, &mixed(contexts, &rows, said), &target)
+            negative_guidance::loss(edited, &examples, &mixed(contexts, &rows, said), &target)
         })
     }
 
@@ -566,7 +565,7 @@ impl Search<'_> {
     ) -> Result<Tensor<4>> {
         let Some(anchors) = self.anchors else {
             // ESD's target with eta 0 is the same with both of its forms.
-            return Ok(esd::target(
+            return Ok(negative_guidance::target(
                 examples,
                 rows,
                 self.prompts,

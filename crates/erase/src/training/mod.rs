@@ -6,6 +6,7 @@ pub mod bottleneck;
 pub mod gradients;
 pub mod lora;
 pub mod low_rank;
+pub mod negative_guidance;
 pub mod passes;
 pub mod snapshot;
 pub mod suppression;
