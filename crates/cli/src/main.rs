@@ -31,8 +31,6 @@ mod model;
 mod options;
 mod output;
 mod progress;
-#[cfg(test)]
-mod readers;
 mod report;
 mod requests;
 mod runs;
@@ -98,3 +96,6 @@ fn run() -> Result<Outcome, Failure> {
         Command::Verify(args) => verify::run(&args),
     }
 }
+
+#[cfg(test)]
+mod readers;

@@ -122,7 +122,7 @@ fn readers() -> Vec<Reader> {
         text(
             "evaluations",
             "evaluation.json",
-            "{\"format\": \"scumble-evaluation/1\", \"subjects\": [{\"id\": \"base\"}, {\"id\": \"esd\"}], \"concepts\": [\"church\"], \"missing\": [], \
+            "{\"format\": \"scumble-evaluation/1\", \"subjects\": [{\"id\": \"base\"}, {\"id\": \"esd\"}], \"concepts\": [{\"name\": \"church\", \"kind\": \"object\"}], \"missing\": [], \
              \"rows\": []}",
             |path| said(Evaluation::read(path.parent().unwrap_or(path))),
         ),

@@ -20,7 +20,6 @@ const KNOWN: &[(&str, &[&str])] = &[
             "found.rs",
             "latent_classifier.rs",
             "lessons.rs",
-            "lockstep.rs",
             "probe.rs",
             "protocol.rs",
         ],

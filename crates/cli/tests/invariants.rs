@@ -523,7 +523,7 @@ fn readers_have_fuzz_targets() {
         "leco::read(",
         "Manifest::read(",
         "npz::read(",
-        "record::read(",
+        "EraseRun::read(",
         "Evaluation::read(",
         "Ratings::read(",
         "photos::picture(",

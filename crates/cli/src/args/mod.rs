@@ -76,7 +76,7 @@ pub(crate) enum Command {
     Metrics(ListArgs),
     /// List what the miniature knows: objects, styles, categories
     Concepts(ListArgs),
-    /// List the runs in a folder: what they did, whether they are finished, what came of them
+    /// List the runs in a folder: what they did and what came of it
     Runs(RunsArgs),
     /// Print a script that completes commands and flags in a shell
     Completions(CompletionsArgs),
