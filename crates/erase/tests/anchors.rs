@@ -704,12 +704,12 @@ fn new_words_stand_for_the_concept() {
     assert!(a > 0.0 && b > 0.0 && (a - b).abs() > 1e-6, "{a} {b}");
     // They are kept with the run, and a run again finds them.
     assert!(learnt.store.own.borrow().contains_key("fmn-words-0"));
-    let before = learnt.store.own.borrow()["fmn-words-0"]["words"]
+    let before = learnt.store.own.borrow()["fmn-words-0"]["word"]
         .to_f32()
         .unwrap();
     learnt.erase().unwrap();
     assert_eq!(
-        learnt.store.own.borrow()["fmn-words-0"]["words"]
+        learnt.store.own.borrow()["fmn-words-0"]["word"]
             .to_f32()
             .unwrap(),
         before
@@ -718,7 +718,7 @@ fn new_words_stand_for_the_concept() {
     let words = |more: Value| {
         let run = with(more);
         run.erase().unwrap();
-        let words = run.store.own.borrow()["fmn-words-0"]["words"]
+        let words = run.store.own.borrow()["fmn-words-0"]["word"]
             .to_f32()
             .unwrap();
         words

@@ -3,7 +3,7 @@
 
 use burn::tensor::Tensor;
 use scumble_diffusion::{
-    Noise, Pipeline, Prediction,
+    Interpolant, Noise, Pipeline, Prediction,
     guidance::guided,
     samplers::{self, Run, Sampler},
 };
@@ -109,7 +109,9 @@ pub(crate) fn fresh(
     let mut model = |x: Tensor<4>, at: samplers::Step| -> Result<Prediction> {
         if at.index.0 == stop {
             found = Some((x.clone(), at));
-            return Ok(Prediction::of_epsilon(x.clone(), x, at.scales)?);
+            // Nothing is made of this answer: the run ends here.
+            let output = frozen.schedule.output();
+            return Ok(Prediction::new(x.clone(), x, vec![at.scales], output)?);
         }
         let both = moving
             .predict_at(x.repeat_dim(0, 2), at, &pair, None)?

@@ -246,7 +246,18 @@ pub(crate) fn refuses_damage(run: &Run<'_>, stop: usize, read: &dyn Fn(&str) -> 
     let whole = run.store.own.borrow().clone();
     assert!(whole.keys().any(|state| read(state)), "{:?}", whole.keys());
     for (state, tensors) in whole.iter().filter(|(state, _)| read(state)) {
-        for (name, host) in tensors {
+        // The first and the last of each kind: `value.`, `m.`, `carried.` and so on.
+        let kind = |name: &String| name.split('.').next().unwrap_or_default().to_owned();
+        let names: Vec<&String> = tensors.keys().collect();
+        let ends = |i: usize| {
+            let next = |j: Option<usize>| j.and_then(|j| names.get(j)).map(|name| kind(name));
+            let own = Some(kind(names[i]));
+            next(i.checked_sub(1)) != own || next(i.checked_add(1)) != own
+        };
+        for (i, (name, host)) in tensors.iter().enumerate() {
+            if !ends(i) {
+                continue;
+            }
             let n = host.len();
             let mut broken = vec![None];
             if host.is_float() {

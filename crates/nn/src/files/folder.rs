@@ -223,7 +223,8 @@ pub fn read_network(source: &Source, folder: &str, stem: &str) -> Result<Compone
     let config = source.need_json(&joined(folder, "config.json"))?;
     let mut tensors = published(source, folder, stem, None, &mut Vec::new())?;
     tensors.retain(|name, _| name.rsplit('.').next() != Some("position_ids"));
-    expect_finite(&source.path(folder).display().to_string(), "", &tensors)?;
+    let file = source.path(&joined(folder, &format!("{stem}.safetensors")));
+    expect_finite(&file.display().to_string(), "", &tensors)?;
     Ok(Component { config, tensors })
 }
 
