@@ -138,6 +138,7 @@ macro_rules! options {
         ),*}
 
         impl $crate::options::Options for $name {
+            #[allow(clippy::vec_init_then_push, reason = "what is flattened extends the list")]
             fn list() -> Vec<$crate::options::Opt> {
                 let mut list = Vec::new();
                 $($crate::options!(

@@ -490,7 +490,7 @@ fn fitting(
             format!("{found} does not fit the text encoder's hidden_size {wide}"),
         ));
     }
-    Ok(checkpoint.fits_together()?)
+    checkpoint.fits_together()
 }
 
 /// diffusers' Stable Diffusion pipeline overrules two keys of a scheduler's configuration on

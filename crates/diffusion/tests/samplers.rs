@@ -1,6 +1,8 @@
 //! The samplers against diffusers (`golden/samplers.py`), and what must hold whatever diffusers
 //! does.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::{ops::ControlFlow, path::Path};
 
 use burn::tensor::{Device, Tensor, TensorData};

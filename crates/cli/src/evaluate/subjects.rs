@@ -88,7 +88,7 @@ fn open_model(
     path: Option<&PathBuf>,
     quiet: bool,
 ) -> Result<Opened, Failure> {
-    let model = Model::open(&request.model(path), None, quiet)?;
+    let model = Model::open(request.model(path), None, quiet)?;
     let pipeline = model.pipeline()?;
     let name = path.map_or_else(
         || miniature::NAME.to_owned(),

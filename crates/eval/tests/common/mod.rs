@@ -1,6 +1,7 @@
 //! Weights and pictures that a formula determines, the same here and in golden/networks.py.
 
 #![allow(dead_code, reason = "each test uses a part")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use burn::tensor::Device;
 use scumble_diffusion::Picture;

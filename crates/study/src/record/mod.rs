@@ -191,13 +191,12 @@ pub(crate) fn parsed<T: DeserializeOwned>(
     })
 }
 
+/// What reads a record of its fields; a problem in words.
+type Reader<'a, T> = dyn Fn(&Map<String, Value>) -> Result<T, String> + 'a;
+
 /// The field that a problem is about: fields are read one after the other, so the problem stays the
 /// same without any other and does not without this one.
-fn culprit<T>(
-    record: &Map<String, Value>,
-    of: &dyn Fn(&Map<String, Value>) -> Result<T, String>,
-    problem: &str,
-) -> Option<String> {
+fn culprit<T>(record: &Map<String, Value>, of: &Reader<'_, T>, problem: &str) -> Option<String> {
     if problem.starts_with("missing field") {
         // It names the field itself.
         return None;
