@@ -154,6 +154,11 @@ impl NoiseSchedule {
         1.0 / (1.0 + (below + part * (above - below)).powi(2))
     }
 
+    /// Whether no signal is left at `t`: the end of a schedule with zero terminal SNR.
+    pub fn is_silent(&self, t: Timestep) -> bool {
+        self.alpha_bar(t) <= config::ALMOST_ZERO
+    }
+
     /// The noise level relative to the signal, `sqrt((1 - alpha_bar) / alpha_bar)`, at `t`.
     pub fn sigma(&self, t: Timestep) -> f64 {
         sigma(self.alpha_bar(t))

@@ -950,8 +950,10 @@ fn the_picture_is_read_from_v_where_no_signal_is_left() {
     for sampler in TO_THE_END {
         let distance = drawn(sampler, false);
         assert!(distance < 3e-7, "{sampler}: {distance:e}");
-        // What was to be avoided.
-        assert!(drawn(sampler, true) > 1e-5, "{sampler}");
+        // What was to be avoided; of no signal at all, as DDIM has it, noise tells nothing.
+        if sampler != Sampler::Ddim {
+            assert!(drawn(sampler, true) > 1e-5, "{sampler}");
+        }
     }
 }
 

@@ -345,8 +345,8 @@ impl NoiseSchedule {
 }
 
 /// The signal that is left at the last timestep of such a schedule, for samplers divide by it: as in
-/// diffusers' Euler and multistep schedulers. Its DDIM and DDPM keep 0 itself.
-const ALMOST_ZERO: f64 = 1.0 / (1 << 24) as f64;
+/// diffusers' Euler and multistep schedulers. Its DDIM keeps 0 itself, and so does ours.
+pub(super) const ALMOST_ZERO: f64 = 1.0 / (1 << 24) as f64;
 
 /// `alpha_bar` of every timestep: PyTorch accumulates in f64 and rounds each partial product to f32.
 fn cumprod(betas: &[f32]) -> impl Iterator<Item = f32> + '_ {

@@ -3,6 +3,7 @@ use burn::tensor::Tensor;
 use super::{Callback, Model, Noise, Progress, Run, Step, draw, grid, moved, predict};
 use crate::{
     error::{Error, Result},
+    interpolant::{Interpolant, Output},
     time::StepIndex,
 };
 
@@ -42,20 +43,31 @@ pub fn ddim<E: From<Error>>(
         .skip(run.first(timesteps.len())?)
     {
         let index = StepIndex(i);
-        let alpha_bar = schedule.alpha_bar(timestep);
+        // Where no signal is left `DDIMScheduler` has 0 itself, of which v still tells all.
+        let silent = schedule.is_silent(timestep) && schedule.output() == Output::V;
+        let alpha_bar = if silent {
+            0.0
+        } else {
+            schedule.alpha_bar(timestep)
+        };
         let previous = schedule.alpha_bar_or_final(timestep.get() as i64 - stride, to_one);
 
         // Equation 16, then equation 12 with the predicted x_0 put in.
         let variance = (1.0 - previous) / (1.0 - alpha_bar) * (1.0 - alpha_bar / previous);
         let sigma = run.eta * variance.max(0.0).sqrt();
+        let of_noise = (1.0 - previous - sigma * sigma).abs().sqrt();
         let of_x = (previous / alpha_bar).sqrt();
-        let of_epsilon =
-            (1.0 - previous - sigma * sigma).abs().sqrt() - of_x * (1.0 - alpha_bar).sqrt();
+        let of_epsilon = of_noise - of_x * (1.0 - alpha_bar).sqrt();
 
         let step = Step::preserving(index, timestep, alpha_bar);
         x = moved(model, x, 1.0, step)?;
         let prediction = predict(model, x.clone(), step)?;
-        x = prediction.sum(x, 1.0, of_x, of_epsilon)?;
+        x = if silent {
+            let picture = prediction.x0()?.mul_scalar(previous.sqrt());
+            picture.add(prediction.epsilon()?.mul_scalar(of_noise))
+        } else {
+            prediction.sum(x, 1.0, of_x, of_epsilon)?
+        };
         if run.eta > 0.0 {
             let fresh = draw::<E>(noise, &x)?;
             x = x.add(fresh.mul_scalar(sigma));
