@@ -78,6 +78,24 @@ impl Layers {
 /// # Errors
 /// If no layer is found or the rank is 0.
 pub fn attached(pipeline: &Pipeline, layers: Layers, rank: usize, seed: u64) -> Result<Pipeline> {
+    attached_from(pipeline, layers, rank, |i, input| {
+        let bound = 1.0 / (input as f32).sqrt();
+        let numbers = stream(seed, "lora/down").rng(i).uniform(rank * input);
+        let within = |u: f32| (2.0 * u - 1.0) * bound;
+        numbers.into_iter().map(within).collect()
+    })
+}
+
+/// The same with `down` of layer `i`, `[rank, in]`, as `down(i, in)` gives it.
+///
+/// # Errors
+/// As [`attached`].
+pub(crate) fn attached_from(
+    pipeline: &Pipeline,
+    layers: Layers,
+    rank: usize,
+    down: impl Fn(usize, usize) -> Vec<f32>,
+) -> Result<Pipeline> {
     let modules = layers.of(pipeline);
     if rank == 0 || modules.is_empty() {
         return Err(Error::input(format!(
@@ -94,17 +112,9 @@ pub fn attached(pipeline: &Pipeline, layers: Layers, rank: usize, seed: u64) -> 
             .map(|w| w.shape.clone())
             .unwrap_or_default();
         let (output, input) = (shape[0], shape[1]);
-        let bound = 1.0 / (input as f32).sqrt();
-        let values: Vec<f32> = stream(seed, "lora/down")
-            .rng(i)
-            .uniform(rank * input)
-            .into_iter()
-            .map(|u| (2.0 * u - 1.0) * bound)
-            .collect();
-        let down = Tensor::from_data(TensorData::new(values, [rank, input]), device);
         Adapter {
             module,
-            down,
+            down: Tensor::from_data(TensorData::new(down(i, input), [rank, input]), device),
             up: Tensor::zeros([output, rank], device),
         }
     };

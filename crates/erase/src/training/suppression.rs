@@ -14,7 +14,7 @@
 //! s(0.05 (t - 400))`, `s` the logistic function.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use scumble_diffusion::{Adapter, Conditioning, Noise, Pipeline, Timestep, TorchRng};
+use scumble_diffusion::{Conditioning, Noise, Pipeline, Timestep, TorchRng};
 use scumble_nn::{Context, Watch};
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +25,7 @@ use crate::{
     seeds::{draw, stream},
     training::adam::Adam,
     training::gradients::Gradients,
-    training::lora::{LORA, Layers},
+    training::lora::{LORA, Layers, attached_from},
     training::snapshot::{Snapshot, Stored},
     training::train::{LrSchedule, Train, train},
 };
@@ -82,38 +82,15 @@ pub(crate) fn attached(
     seed: u64,
     concept: usize,
 ) -> Result<Pipeline> {
-    let modules = Layers::KeysValues.of(start);
-    if rank == 0 || modules.is_empty() {
-        return Err(Error::input(format!(
-            "an adapter of rank {rank} for {} layers is none",
-            modules.len()
-        )));
-    }
-    let device = start.device();
-    let one = |(i, module): (usize, String)| {
-        let shape = start
-            .unet
-            .weights
-            .get(&format!("{module}.weight"))
-            .map(|w| w.shape.clone())
-            .unwrap_or_default();
-        let (output, input) = (shape[0], shape[1]);
+    attached_from(start, Layers::KeysValues, rank, |i, input| {
         let mut values = stream(seed, "suppression/down")
             .within(concept)
             .rng(i)
             .normal((rank * input).max(16));
         values.truncate(rank * input);
         values.iter_mut().for_each(|value| *value /= rank as f32);
-        Adapter {
-            module,
-            down: Tensor::from_data(TensorData::new(values, [rank, input]), device),
-            up: Tensor::zeros([output, rank], device),
-        }
-    };
-    let adapters: Vec<Adapter> = modules.into_iter().enumerate().map(one).collect();
-    let mut adapted = start.clone();
-    adapted.attach(&adapters, None)?;
-    Ok(adapted)
+        values
+    })
 }
 
 /// The trained factors of concept number `concept`, by name. `adapted` is the model that
