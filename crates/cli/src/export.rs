@@ -1,397 +1,60 @@
-//! `scumble export`: an edit in a form that other tools load.
+//! `scumble export`: an export is asked for and printed. What it does is `scumble_study::export`'s.
 
-mod elsewhere;
-mod esd;
-mod lora;
-mod measure;
-mod target;
-
-use std::collections::{BTreeMap, BTreeSet};
-
-use scumble_erase::{Change, Edit};
-use scumble_nn::files::{
-    Diff, Dtype, HostTensor, Lora, Precision, Spec, Tensors, safetensors::write_as, write_delta,
-    write_esd, write_folder, write_kohya, write_single,
+use scumble_study::{
+    export::{self, Exported},
+    request::ExportRequest,
 };
 use serde_json::{Value, json};
 
-use self::target::Target;
 use crate::{
-    args::{ExportArgs, Form},
-    card::{Card, Measured},
-    edits::{self, Loaded},
+    args::ExportArgs,
     failure::{Failure, Outcome},
-    model::Model,
-    output,
-    store::write_file,
+    host, output,
+    progress::{self, Progress},
 };
 
-/// How many names a message lists.
-const LISTED: usize = 8;
-
 pub(crate) fn run(args: &ExportArgs) -> Result<Outcome, Failure> {
-    let named: Vec<String> = args.edit.iter().chain(&args.edits).cloned().collect();
-    if named.is_empty() {
-        return Err(Failure::new("no edit to export")
-            .with_hint("name one, such as `scumble export scumble-out/esd-church-... --to lora`"));
+    progress::listen_for_interrupts()?;
+    let (around, progress) = (host::here(), Progress::new(args.print.quiet));
+    let request = ExportRequest::from(args);
+    let written = export::perform(&request, around.heard_by(&progress));
+    progress.finish();
+    let written = written?;
+    if args.print.json {
+        output::json(&object(&request, &written))?;
+    } else {
+        output::data(&written.path.display().to_string())?;
     }
-    let precision = precision(&args.dtype)?;
-    let quiet = args.print.quiet;
-    let model = Model::open(&args.model, None, quiet)?;
-    if args.judge && !model.builtin {
-        return Err(Failure::new(
-            "--judge: the judges know what the built-in miniature draws, and this is another model",
-        ));
-    }
-    let mut notes = Vec::new();
-    let loaded = edits::open_all(&named, &[], &model, &mut notes)?;
-    edits::say(&notes, quiet);
-    let edit = edits::combined(&loaded.iter().collect::<Vec<_>>(), &model.checkpoint)?;
-    edits::say(&gates_lost(args.to, &loaded), quiet);
-    let target = Target::new(args, &loaded, &edit)?;
-    let written = write(args, precision, &model, &loaded, &edit, &target)?;
+    Ok(Outcome::Done)
+}
 
-    let mut result = json!({"form": args.to.name(), "path": target.path, "edit": loaded[0].path, "strength": loaded[0].strength});
-    if loaded.len() > 1 {
-        result["edits"] = loaded
-            .iter()
-            .map(|one| json!({"edit": one.path, "strength": one.strength}))
+/// The one object that `--json` prints.
+fn object(request: &ExportRequest, written: &Exported) -> Value {
+    let (edit, strength) = &written.edits[0];
+    let mut result = json!({
+        "form": request.form.name(), "path": written.path, "edit": edit, "strength": strength, "card": written.card,
+    });
+    if written.edits.len() > 1 {
+        let edits = written.edits.iter();
+        result["edits"] = edits
+            .map(|(edit, strength)| json!({"edit": edit, "strength": strength}))
             .collect();
     }
     if let Some((rank, error)) = written.low_rank {
         result["rank"] = rank.into();
         result["reconstruction_error"] = error.into();
-        if !quiet {
-            let why = if written.raised {
-                ", the lowest that misses no more than 1% of its square"
-            } else {
-                ""
-            };
-            output::note(&format!(
-                "rank {rank} misses {:.2}% of the change (norm){why}",
-                100.0 * error
-            ));
-        }
     }
     if !written.left_out.is_empty() {
-        result["left_out"] = written
-            .left_out
-            .iter()
+        let left_out = written.left_out.iter();
+        result["left_out"] = left_out
             .map(|(name, share)| json!({"tensor": name, "share": share}))
             .collect();
-        if !quiet {
-            output::note(&format!("left out: {}", listed(&shares(&written.left_out))));
-        }
     }
     if !written.limits.is_empty() {
         result["limits"] = json!(written.limits);
-        edits::say(&written.limits, quiet);
     }
     if let Some(measured) = &written.measured {
         result["measured"] = measured.clone();
     }
-    result["card"] = json!(target.card);
-    if args.print.json {
-        output::json(&result)?;
-    } else {
-        output::data(&target.path.display().to_string())?;
-    }
-    Ok(Outcome::Done)
-}
-
-impl Form {
-    /// What it is called on the command line.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Diffusers => "diffusers",
-            Self::Single => "single",
-            Self::Lora => "lora",
-            Self::Partial => "partial",
-            Self::Esd => "esd",
-            Self::Delta => "delta",
-        }
-    }
-}
-
-fn precision(text: &str) -> Result<Precision, Failure> {
-    Ok(match text.to_lowercase().as_str() {
-        "keep" => Precision::Keep,
-        "f16" | "fp16" | "float16" | "half" => Precision::F16,
-        "bf16" | "bfloat16" => Precision::BF16,
-        "f32" | "fp32" | "float32" | "float" => Precision::F32,
-        _ => {
-            return Err(Failure::new(format!(
-                "--dtype {text}: expected keep, f16, bf16 or f32"
-            )));
-        }
-    })
-}
-
-/// What is known of a result after it was written.
-#[derive(Default)]
-struct Written {
-    /// Rank and relative error of a LoRA.
-    low_rank: Option<(usize, f64)>,
-    raised: bool,
-    left_out: Vec<(String, f64)>,
-    /// What other programs do not read of it.
-    limits: Vec<String>,
-    /// The judges' numbers for the file itself.
-    measured: Option<Value>,
-}
-
-fn write(
-    args: &ExportArgs,
-    precision: Precision,
-    model: &Model,
-    loaded: &[Loaded],
-    edit: &Edit,
-    target: &Target,
-) -> Result<Written, Failure> {
-    let base = &model.checkpoint;
-    let mut written = Written::default();
-    let mut lora = Lora::default();
-    // Everything that can be refused is refused before anything is written.
-    match args.to {
-        Form::Lora => {
-            let (rank, found) = lora::factors(args, base, loaded, edit)?;
-            written.low_rank = Some((rank, found.error));
-            written.raised = lora::raised(args, rank);
-            written.left_out = found.left_out;
-            lora.low_rank = found.low_rank;
-            for low in &mut lora.low_rank {
-                let at = format!("{} {}", low.component, low.module);
-                (low.down, low.up) = (
-                    rounded(&at, &low.down, precision)?,
-                    rounded(&at, &low.up, precision)?,
-                );
-            }
-        }
-        Form::Delta => {
-            for (component, name, old, new) in edit.new_values(base, 1.0)? {
-                let (old, new_values) = (
-                    old.to_f32().unwrap_or_default(),
-                    new.to_f32().unwrap_or_default(),
-                );
-                let diff: Vec<f32> = new_values.iter().zip(&old).map(|(n, o)| n - o).collect();
-                if diff.iter().any(|d| *d != 0.0) {
-                    let diff = rounded(
-                        &format!("{component} {name}"),
-                        &HostTensor::from_f32(new.shape(), &diff),
-                        precision,
-                    )?;
-                    lora.diffs.push(Diff {
-                        component,
-                        name,
-                        diff,
-                    });
-                }
-            }
-            if lora.diffs.is_empty() {
-                return Err(Failure::new(
-                    "the edit changes nothing, so there is no difference to write",
-                ));
-            }
-        }
-        Form::Partial | Form::Esd => {
-            let others: BTreeSet<String> = edit
-                .changes
-                .keys()
-                .filter(|(component, _)| component != model.family().denoiser())
-                .map(|(c, name)| format!("{c} {name}"))
-                .collect();
-            if !others.is_empty() {
-                let names: Vec<String> = others.into_iter().collect();
-                return Err(Failure::new(format!(
-                    "a partial U-Net cannot carry what the edit changes elsewhere: {}",
-                    listed(&names)
-                ))
-                .with_hint("--to diffusers, single or delta carries it"));
-            }
-        }
-        Form::Diffusers | Form::Single => {}
-    }
-    written.limits = elsewhere::limits(args.to, base, &lora);
-    let card = |written: &Written| {
-        Card {
-            args,
-            model,
-            loaded,
-            method: &edit.about.method,
-            concepts: &edit.about.concepts,
-            file: &target.path,
-            low_rank: written.low_rank,
-            left_out: &written.left_out,
-            limits: &written.limits,
-            measured: match &written.measured {
-                Some(rates) => Measured::Itself(rates),
-                None if carries_all(args, precision, model, loaded, written) => Measured::TheEdit,
-                None => Measured::Not,
-            },
-        }
-        .text()
-    };
-    let first = card(&written)?;
-    if let Some(parent) = target.path.parent().filter(|p| !p.as_os_str().is_empty()) {
-        fs_err::create_dir_all(parent)?;
-    }
-    let mut about = about(edit, loaded);
-    match args.to {
-        Form::Diffusers => {
-            let edited = edit.apply(base, 1.0)?;
-            target
-                .replace_folder(|path| Ok(write_folder(&edited, path, precision, Some(&first))?))?;
-        }
-        Form::Single => write_single(&edit.apply(base, 1.0)?, &target.path, precision, &about)?,
-        Form::Lora | Form::Delta => {
-            if let (Form::Lora, [one]) = (args.to, loaded) {
-                let rank = lora
-                    .low_rank
-                    .iter()
-                    .map(scumble_nn::files::LowRank::rank)
-                    .max()
-                    .unwrap_or(1);
-                let alpha = lora.low_rank.first().map_or(1.0, |low| low.alpha);
-                about.extend(edits::gate_metadata(&one.edit, rank, alpha));
-                about.extend(lora::leco_metadata(&one.edit));
-            }
-            let title = target
-                .path
-                .file_stem()
-                .map(|s| s.to_string_lossy().into_owned())
-                .unwrap_or_default();
-            let spec = Spec {
-                title,
-                extra: about,
-                ..Spec::of(base)
-            };
-            match args.to {
-                Form::Lora => write_kohya(&target.path, &lora, &spec)?,
-                _ => write_delta(&target.path, &lora.diffs, base, &spec)?,
-            }
-        }
-        Form::Partial | Form::Esd => {
-            let value = |change: &Change| match change {
-                Change::Value(value) => Some(value.clone()),
-                _ => None,
-            };
-            let tensors: Tensors = edit
-                .changes
-                .iter()
-                .filter_map(|((_, name), c)| Some((name.clone(), value(c)?)))
-                .collect();
-            if args.to == Form::Esd {
-                let said = esd::about(args, base, edit);
-                write_esd(&target.path, tensors, precision.dtype(), &said, &about)?;
-            } else {
-                about.insert("format".into(), "pt".into());
-                write_as(&target.path, tensors, precision.dtype(), &about)?;
-            }
-        }
-    }
-    if args.judge {
-        written.measured = measure::rates(
-            args.to,
-            &target.path,
-            model,
-            &edit.about.concepts,
-            args.print.quiet,
-        )?;
-    }
-    if args.judge || args.to != Form::Diffusers {
-        write_file(&target.card, card(&written)?.as_bytes())?;
-    }
-    Ok(written)
-}
-
-/// Whether what was measured of the edit holds for the file: it is one whole edit on its own model,
-/// to the bit or nearly so.
-fn carries_all(
-    args: &ExportArgs,
-    precision: Precision,
-    model: &Model,
-    loaded: &[Loaded],
-    written: &Written,
-) -> bool {
-    let [one] = loaded else { return false };
-    let exact = match args.to {
-        Form::Lora => {
-            written.left_out.is_empty() && written.low_rank.is_some_and(|(_, error)| error < 1e-5)
-        }
-        _ => true,
-    };
-    let at_home = one.strength == 1.0
-        && one.edit.about.base_hash == model.hash
-        && one.edit.about.gate.is_none();
-    exact && at_home && matches!(precision, Precision::Keep | Precision::F32)
-}
-
-/// What is to be said of edits that look at the prompt: no other tool knows how.
-fn gates_lost(form: Form, loaded: &[Loaded]) -> Vec<String> {
-    let gated = loaded.iter().filter(|one| one.edit.about.gate.is_some());
-    let alone = form == Form::Lora && loaded.len() == 1;
-    let rest = if alone {
-        "; scumble reads the gate back"
-    } else {
-        ""
-    };
-    gated
-        .map(|one| {
-            format!(
-                "{}: acts as far as a prompt is close to its concept; exported it acts on every prompt{rest}",
-                one.path.display()
-            )
-        })
-        .collect()
-}
-
-/// A tensor in the dtype asked for.
-fn rounded(name: &str, tensor: &HostTensor, precision: Precision) -> Result<HostTensor, Failure> {
-    let dtype = precision.dtype().unwrap_or(Dtype::F32);
-    tensor.rounded(dtype).map_err(|problem| {
-        Failure::new(format!("{name}: {problem}")).with_hint("f32 and bf16 hold what f16 cannot")
-    })
-}
-
-/// Our own metadata of a file: where it came from. Not the key that marks an edit of ours, which
-/// this file is not.
-fn about(edit: &Edit, loaded: &[Loaded]) -> BTreeMap<String, String> {
-    let hashes: Vec<&str> = loaded.iter().map(|one| one.hash.as_str()).collect();
-    let about = &edit.about;
-    let pairs = [
-        ("scumble.version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("scumble.method", about.method.clone()),
-        ("scumble.concepts", about.concepts.join("; ")),
-        ("scumble.base", about.base.clone()),
-        ("scumble.base_hash", about.base_hash.clone()),
-        ("scumble.edit_hash", hashes.join(" ")),
-    ];
-    pairs
-        .into_iter()
-        .filter(|(_, value)| !value.is_empty())
-        .map(|(key, value)| (key.to_owned(), value))
-        .collect()
-}
-
-fn shares(left_out: &[(String, f64)]) -> Vec<String> {
-    let mut sorted: Vec<&(String, f64)> = left_out.iter().collect();
-    sorted.sort_by(|a, b| b.1.total_cmp(&a.1));
-    sorted
-        .into_iter()
-        .map(|(name, share)| format!("{name} ({:.2}%)", 100.0 * share))
-        .collect()
-}
-
-fn listed(names: &[String]) -> String {
-    let shown = names
-        .iter()
-        .take(LISTED)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(", ");
-    if names.len() > LISTED {
-        format!("{shown} and {} more", names.len() - LISTED)
-    } else {
-        shown
-    }
+    result
 }

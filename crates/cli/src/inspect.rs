@@ -15,16 +15,20 @@ use scumble_nn::files::{
     source::parse_object,
 };
 use scumble_report::png;
+use scumble_study::{
+    Host, Model, Silently,
+    edits::{self, Loaded, file_of},
+    folder::RECORD,
+    guards, hub,
+    request::ModelRequest,
+};
 use serde_json::{Map, Value, json};
 
 use crate::{
     args::InspectArgs,
-    edits::{self, Loaded, file_of},
     failure::{Failure, Outcome},
-    guards, hub, miniature,
-    model::Model,
-    output,
-    store::RECORD,
+    host, miniature, output,
+    progress::Progress,
 };
 
 /// Most bytes of a picture that are read for its texts.
@@ -37,11 +41,13 @@ const LAYERS: usize = 10;
 const LONGEST_VALUE: usize = 2000;
 
 pub(crate) fn run(args: &InspectArgs) -> Result<Outcome, Failure> {
+    let (around, progress) = (host::here(), Progress::new(args.print.quiet));
+    let host = around.heard_by(&progress);
     let sheet = match args.path.as_deref() {
         Some(path) if path.as_os_str() != miniature::NAME || path.exists() => {
-            of_path(&hub::located(path, "")?, args)?
+            of_path(&hub::located(path, "", host.hub)?, args, host)?
         }
-        _ => of_model(None, args)?,
+        _ => of_model(None, args, host)?,
     };
     if args.print.json {
         output::json(&Value::Object(sheet))?;
@@ -55,18 +61,18 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Outcome, Failure> {
 
 type Sheet = Map<String, Value>;
 
-fn of_path(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
+fn of_path(path: &Path, args: &InspectArgs, host: Host<'_>) -> Result<Sheet, Failure> {
     if path.is_dir() {
         let record = path.join(RECORD);
         return match file_of(path) {
             Ok(file) if file != path => {
-                let mut sheet = of_file(&file, args)?;
+                let mut sheet = of_file(&file, args, host)?;
                 if record.is_file() {
                     sheet.insert("run".into(), of_record(&record)?);
                 }
                 Ok(sheet)
             }
-            Ok(_) => of_file(path, args),
+            Ok(_) => of_file(path, args, host),
             Err(_) if record.is_file() => {
                 let mut sheet = named(path, "run of scumble");
                 sheet.insert("run".into(), of_record(&record)?);
@@ -82,7 +88,7 @@ fn of_path(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
     if picture {
         of_picture(path)
     } else {
-        of_file(path, args)
+        of_file(path, args, host)
     }
 }
 
@@ -189,8 +195,10 @@ fn of_record(path: &Path) -> Result<Value, Failure> {
 }
 
 /// A checkpoint: from disk, or the miniature.
-fn of_model(path: Option<&Path>, args: &InspectArgs) -> Result<Sheet, Failure> {
-    let model = Model::open(&args.model, path, args.print.quiet)?;
+fn of_model(path: Option<&Path>, args: &InspectArgs, host: Host<'_>) -> Result<Sheet, Failure> {
+    let mut request = ModelRequest::from(&args.model);
+    request.model = path.map(Path::to_owned).or(request.model);
+    let model = Model::open(request, host)?;
     let name = path.map_or_else(|| PathBuf::from(&model.checkpoint.name), Path::to_owned);
     let kind = if model.builtin {
         "built-in miniature".to_owned()
@@ -274,7 +282,7 @@ fn about_checkpoint(checkpoint: &Checkpoint, sheet: &mut Sheet) {
     sheet.insert("config".into(), about.into());
 }
 
-fn of_file(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
+fn of_file(path: &Path, args: &InspectArgs, host: Host<'_>) -> Result<Sheet, Failure> {
     let found = identify(path)?;
     let kind = found.kind.describe();
     match found.kind {
@@ -286,7 +294,7 @@ fn of_file(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
                 path.display()
             )))
         }
-        Kind::DiffusersFolder | Kind::SingleFile(_) => match of_model(Some(path), args) {
+        Kind::DiffusersFolder | Kind::SingleFile(_) => match of_model(Some(path), args, host) {
             Ok(sheet) => Ok(sheet),
             // A single file of unusual widths, or with a number that is none, is still what it is.
             Err(why) if path.is_file() && args.model.reading.config.is_none() => {
@@ -356,7 +364,7 @@ fn of_file(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
                     | Kind::Delta
                     | Kind::TextEncoderFolder
             ) {
-                of_change(path, args, &mut sheet)?;
+                of_change(path, args, &mut sheet, host)?;
             } else if path.is_file() {
                 sheet.insert("hash".into(), file_hash(path)?.into());
             }
@@ -398,8 +406,14 @@ fn of_file(path: &Path, args: &InspectArgs) -> Result<Sheet, Failure> {
 
 /// What a change of a model does to it, layer by layer, if the model is at hand: by --model, or
 /// because it is the miniature.
-fn of_change(path: &Path, args: &InspectArgs, sheet: &mut Sheet) -> Result<(), Failure> {
-    let model = Model::open(&args.model, None, true)?;
+fn of_change(
+    path: &Path,
+    args: &InspectArgs,
+    sheet: &mut Sheet,
+    host: Host<'_>,
+) -> Result<(), Failure> {
+    let silent = Silently(host.listener);
+    let model = Model::open(&args.model, host.heard_by(&silent))?;
     let mut notes = Vec::new();
     let about = if TensorFile::open(path)
         .is_ok_and(|f| f.metadata.contains_key(scumble_erase::edit::METADATA))

@@ -9,16 +9,14 @@ use std::{
 use scumble_diffusion::Picture;
 use scumble_erase::{Known, World};
 use scumble_eval::{Detector, Judges, Rate, Sighting, rates::Z95};
+use scumble_study::{Listener, device, photos, request::Unknown, words};
 use serde_json::{Map, Value, json};
 
 use crate::{
     args::JudgeArgs,
-    device,
     failure::{Failure, Outcome},
-    judging::miniature_judges,
-    output, photos,
+    miniature, output,
     progress::{self, Progress},
-    words::{self, Unknown},
 };
 
 /// Pictures that are held at once.
@@ -173,7 +171,7 @@ fn judges(args: &JudgeArgs, device: &burn::tensor::Device) -> Result<Vec<Who>, F
         })?;
         let concept = words::canonical(name, Some(&world));
         all.push(Who::Miniature {
-            judges: Box::new(miniature_judges(device)?),
+            judges: Box::new(miniature::built_in().judges(device)?),
             known,
             concept,
         });

@@ -5,29 +5,18 @@
 
 mod args;
 mod attack;
-mod card;
-mod clip;
 mod concepts;
 mod device;
-mod drawing;
-mod edits;
 mod erase;
 mod evaluate;
 mod export;
 mod failure;
 mod generate;
-mod grid;
-mod guards;
-mod hub;
+mod host;
 mod inspect;
 mod judge;
-mod judging;
-mod leco;
 mod list;
-mod masks;
-mod memory;
 mod miniature;
-mod model;
 mod options;
 mod output;
 mod progress;
@@ -36,14 +25,11 @@ mod requests;
 mod runs;
 mod settings;
 mod shell;
-mod store;
 mod verify;
-mod words;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use scumble_study::photos;
 
 use crate::{
     args::{Args, Command},
@@ -96,6 +82,3 @@ fn run() -> Result<Outcome, Failure> {
         Command::Verify(args) => verify::run(&args),
     }
 }
-
-#[cfg(test)]
-mod readers;

@@ -1,10 +1,10 @@
 //! The built-in miniature, its CLIP and its judges, compiled in so that the binary works from any
 //! folder.
 
-use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
-use scumble_families::{self as families, Part};
-use scumble_nn::files::{Checkpoint, Component, Family, OpenOptions, Source, TokenizerFiles};
+use scumble_nn::files::Source;
+use scumble_study::BuiltIn;
 
 macro_rules! embedded {
     ($root:literal, $($file:literal),* $(,)?) => {
@@ -14,6 +14,18 @@ macro_rules! embedded {
 
 /// The miniature's name where a path would stand.
 pub(crate) const NAME: &str = "emoji-sd";
+
+/// All of it.
+pub(crate) fn built_in() -> BuiltIn {
+    BuiltIn {
+        name: NAME,
+        model: model(),
+        clip: clip(),
+        object_judge: object_judge(),
+        style_judge: style_judge(),
+        judges_hash: LazyLock::new(judges_hash),
+    }
+}
 
 /// The miniature checkpoint.
 pub(crate) fn model() -> Source {
@@ -37,64 +49,8 @@ pub(crate) fn model() -> Source {
     )
 }
 
-/// Whether a checkpoint is the miniature, whatever it is called and however it is stored: the
-/// compiled-in one, a copy of it, or a model of its family, which has the same networks and the
-/// same vocabulary (an edited, exported or fine-tuned miniature).
-///
-/// This one answer decides between [`Profile::MINIATURE`](scumble_erase::Profile::MINIATURE) and the
-/// profile of a family.
-pub(crate) fn is_one(checkpoint: &Checkpoint) -> bool {
-    if checkpoint.family != Family::Custom {
-        return false;
-    }
-    let Ok(own) = Checkpoint::read(&model(), &OpenOptions::default()) else {
-        return false;
-    };
-    let same = |id: &str| match (checkpoint.component(id), own.component(id)) {
-        (Ok(theirs), Ok(ours)) => same_network(theirs, ours),
-        _ => false,
-    };
-    // Another autoencoder draws the same pictures a little differently.
-    let family = families::of_files(checkpoint.family);
-    let components = family.components.iter();
-    let mut ids = components.filter(|component| component.part != Part::Autoencoder);
-    ids.all(|component| same(component.id)) && same_vocabulary(checkpoint, &own)
-}
-
-/// Whether a model has the miniature's vocabulary, so that its prompts mean what the judges were
-/// taught.
-pub(crate) fn speaks_the_same(checkpoint: &Checkpoint) -> bool {
-    Checkpoint::read(&model(), &OpenOptions::default())
-        .is_ok_and(|own| same_vocabulary(checkpoint, &own))
-}
-
-fn same_network(a: &Component, b: &Component) -> bool {
-    let shapes = |one: &Component| -> BTreeMap<String, Vec<usize>> {
-        one.tensors
-            .iter()
-            .map(|(name, tensor)| (name.clone(), tensor.shape().to_vec()))
-            .collect()
-    };
-    a.tensors.len() == b.tensors.len() && shapes(a) == shapes(b)
-}
-
-fn same_vocabulary(a: &Checkpoint, b: &Checkpoint) -> bool {
-    let (Some(a), Some(b)) = (a.tokenizer("tokenizer"), b.tokenizer("tokenizer")) else {
-        return false;
-    };
-    let ids = |files: &TokenizerFiles| -> Option<BTreeMap<String, u64>> {
-        serde_json::from_slice(files.get("vocab.json")?).ok()
-    };
-    match (ids(a), ids(b)) {
-        (Some(a), Some(b)) => a == b,
-        _ => {
-            a.get("tokenizer.json").is_some() && a.get("tokenizer.json") == b.get("tokenizer.json")
-        }
-    }
-}
-
 /// The CLIP that the miniature's text encoder was trained with.
-pub(crate) fn clip() -> Source {
+fn clip() -> Source {
     Source::embedded(
         "emoji-clip",
         embedded!(
@@ -107,7 +63,7 @@ pub(crate) fn clip() -> Source {
 }
 
 /// The judge that names objects.
-pub(crate) fn object_judge() -> Source {
+fn object_judge() -> Source {
     Source::embedded(
         "emoji-judges/object",
         embedded!(
@@ -120,7 +76,7 @@ pub(crate) fn object_judge() -> Source {
 }
 
 /// The content hash of both judges' weights.
-pub(crate) fn judges_hash() -> String {
+fn judges_hash() -> String {
     let mut hash = blake3::Hasher::new();
     for bytes in [
         include_bytes!("../../../models/emoji-judges/object/model.safetensors").as_slice(),
@@ -132,7 +88,7 @@ pub(crate) fn judges_hash() -> String {
 }
 
 /// The judge that names styles.
-pub(crate) fn style_judge() -> Source {
+fn style_judge() -> Source {
     Source::embedded(
         "emoji-judges/style",
         embedded!(

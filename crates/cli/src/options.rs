@@ -20,12 +20,3 @@ pub(crate) fn of_set(set: &[String]) -> Result<Map<String, Value>, Failure> {
     };
     set.iter().map(one).collect()
 }
-
-/// The parts of a `;` list, without empty ones.
-pub(crate) fn listed(text: &str) -> Vec<String> {
-    text.split(';')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .map(String::from)
-        .collect()
-}

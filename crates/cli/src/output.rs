@@ -22,6 +22,13 @@ pub(crate) fn note(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", painted(text, colour()));
 }
 
+/// Says notes, unless the user wants quiet.
+pub(crate) fn notes(notes: &[String], quiet: bool) {
+    if !quiet {
+        notes.iter().for_each(|text| note(&format!("note: {text}")));
+    }
+}
+
 /// The words a note may begin with, and their colours: cyan, yellow, green.
 const HEADS: [(&str, &str); 4] = [
     ("note:", "36;1"),
@@ -66,8 +73,6 @@ fn ignore_broken_pipe(result: std::io::Result<()>) -> Result<(), Failure> {
         _ => Ok(()),
     }
 }
-
-pub(crate) use scumble_study::subjects::slug;
 
 /// A list of objects with the same keys as lines of a table, the keys first; `None` for anything
 /// else.

@@ -104,19 +104,6 @@ impl Progress {
         }
     }
 
-    /// A bar without notes, for work whose details nobody asked for.
-    pub(crate) fn plain(quiet: bool) -> Self {
-        Self {
-            quiet: true,
-            ..Self::new(quiet)
-        }
-    }
-
-    /// A bar that nobody sees, for work that is a step of a larger one.
-    pub(crate) fn silent() -> Self {
-        Self::new(true)
-    }
-
     /// The same, telling details too, and saying in words how long a long stage will take.
     #[must_use]
     pub(crate) fn telling(self, details: bool) -> Self {
@@ -127,18 +114,40 @@ impl Progress {
         }
     }
 
-    /// Whether nothing but the result is to be said.
-    pub(crate) const fn is_quiet(&self) -> bool {
-        self.quiet
+    /// How long the present stage will take, said once when two steps have shown it, and only of a
+    /// long one.
+    fn forecast(&self, done: usize) -> Option<String> {
+        if !self.forecast || self.quiet || interrupted() {
+            return None;
+        }
+        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
+        let stage = stage.as_mut()?;
+        let steps = done.saturating_sub(stage.start);
+        // The first pass also warms things up.
+        if stage.foretold || steps < 2 {
+            return None;
+        }
+        stage.foretold = true;
+        let rest = stage.total.saturating_sub(done);
+        let left = remaining(stage.began.elapsed(), steps, rest)?;
+        (left >= LONG).then(|| {
+            format!(
+                "{}: about {} for {rest} steps; Ctrl-C stops and keeps them",
+                stage.name,
+                short(left)
+            )
+        })
     }
 
-    /// From now on the stages belong to part `k` of `n` of the command, counted from 1.
-    pub(crate) fn part(&self, k: usize, n: usize) {
-        *self.part.lock().unwrap_or_else(PoisonError::into_inner) = Some((k, n));
+    /// Takes the bar away.
+    pub(crate) fn finish(&self) {
+        show(None);
+        self.bar.finish_and_clear();
     }
+}
 
-    /// Begins a stage of `total` steps, of which `done` need no work.
-    pub(crate) fn stage(&self, name: &str, total: usize, done: usize) {
+impl Listener for Progress {
+    fn stage(&self, name: &str, total: usize, done: usize) {
         let began = Instant::now();
         let left = move |state: &ProgressState, w: &mut dyn std::fmt::Write| {
             let steps = (state.pos() as usize).saturating_sub(done);
@@ -172,8 +181,7 @@ impl Progress {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = Some(stage);
     }
 
-    /// `done` steps of the stage are done.
-    pub(crate) fn step(&self, done: usize, message: Option<String>) {
+    fn step(&self, done: usize, message: Option<String>) {
         self.bar.set_position(done as u64);
         if let Some(message) = message {
             self.bar.set_message(format!(" {message}"));
@@ -183,63 +191,24 @@ impl Progress {
         }
     }
 
-    /// How long the present stage will take, said once when two steps have shown it, and only of a
-    /// long one.
-    fn forecast(&self, done: usize) -> Option<String> {
-        if !self.forecast || self.quiet || interrupted() {
-            return None;
-        }
-        let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
-        let stage = stage.as_mut()?;
-        let steps = done.saturating_sub(stage.start);
-        // The first pass also warms things up.
-        if stage.foretold || steps < 2 {
-            return None;
-        }
-        stage.foretold = true;
-        let rest = stage.total.saturating_sub(done);
-        let left = remaining(stage.began.elapsed(), steps, rest)?;
-        (left >= LONG).then(|| {
-            format!(
-                "{}: about {} for {rest} steps; Ctrl-C stops and keeps them",
-                stage.name,
-                short(left)
-            )
-        })
-    }
-
-    /// Says something above the bar, unless the user wants quiet.
-    pub(crate) fn note(&self, text: &str) {
+    fn note(&self, text: &str) {
         if !self.quiet {
             self.bar.suspend(|| crate::output::note(text));
         }
     }
 
-    /// Says something that only those want to know who ask for details.
-    pub(crate) fn detail(&self, text: &str) {
+    fn warn(&self, text: &str) {
+        self.bar.suspend(|| crate::output::note(text));
+    }
+
+    fn detail(&self, text: &str) {
         if self.verbose {
             self.note(text);
         }
     }
 
-    /// Takes the bar away.
-    pub(crate) fn finish(&self) {
-        show(None);
-        self.bar.finish_and_clear();
-    }
-}
-
-impl Listener for Progress {
-    fn stage(&self, name: &str, total: usize, done: usize) {
-        Self::stage(self, name, total, done);
-    }
-
-    fn step(&self, done: usize, message: Option<String>) {
-        Self::step(self, done, message);
-    }
-
-    fn note(&self, text: &str) {
-        Self::note(self, text);
+    fn part(&self, k: usize, n: usize) {
+        *self.part.lock().unwrap_or_else(PoisonError::into_inner) = Some((k, n));
     }
 
     fn interrupted(&self) -> bool {

@@ -5,19 +5,19 @@ use scumble_erase::methods::{self, Method};
 use scumble_eval::protocol::Set;
 use scumble_report::{Blur, Options};
 use scumble_study::{
-    Shard,
+    evaluate::Shard,
     request::{
-        AttackChoice, AttackRequest, DrawingRequest, EraseRequest, EvaluateRequest,
-        GenerateRequest, JudgingRequest, ModelRequest, OutputRequest, ReadingRequest,
-        ReportRequest, Unknown, WordingRequest,
+        AttackChoice, AttackRequest, DrawingRequest, EraseRequest, EvaluateRequest, ExportRequest,
+        Form, GenerateRequest, JudgingRequest, ModelRequest, OutputRequest, ReadingRequest,
+        ReportRequest, Unknown, WordingRequest, listed,
     },
 };
 use serde_json::{Map, Value};
 
 use crate::{
     args::{
-        self, AttackArgs, Blurred, DrawingArgs, EraseArgs, EvaluateArgs, GenerateArgs, ModelArgs,
-        OutputArgs, ReadingArgs, ReportArgs,
+        self, AttackArgs, Blurred, DrawingArgs, EraseArgs, EvaluateArgs, ExportArgs, GenerateArgs,
+        ModelArgs, OutputArgs, ReadingArgs, ReportArgs,
     },
     failure::Failure,
     options,
@@ -59,16 +59,14 @@ impl From<&OutputArgs> for OutputRequest {
         Self {
             folder: args.output_dir.clone(),
             overwrite: args.overwrite,
+            ..Self::default()
         }
     }
 }
 
 /// The parts of all `;` lists.
-fn listed(texts: &[String]) -> Vec<String> {
-    texts
-        .iter()
-        .flat_map(|text| options::listed(text))
-        .collect()
+fn all_listed(texts: &[String]) -> Vec<String> {
+    texts.iter().flat_map(|text| listed(text)).collect()
 }
 
 impl TryFrom<&EraseArgs> for EraseRequest {
@@ -78,17 +76,17 @@ impl TryFrom<&EraseArgs> for EraseRequest {
         let anchors = args.anchor.as_deref().map(|text| match text.trim() {
             // The empty prompt is an anchor too.
             "" => vec![String::new()],
-            _ => options::listed(text),
+            _ => listed(text),
         });
         Ok(Self {
             method: method(args)?,
             model: (&args.model).into(),
-            concepts: [listed(&args.concepts), listed(&args.erase)].concat(),
+            concepts: [all_listed(&args.concepts), all_listed(&args.erase)].concat(),
             variant: args.variant.parse()?,
             options: method_options(args)?,
             wording: WordingRequest {
                 template: args.template.clone(),
-                objects: listed(&args.objects),
+                objects: all_listed(&args.objects),
                 anchors,
                 from: args.from.clone(),
             },
@@ -97,7 +95,7 @@ impl TryFrom<&EraseArgs> for EraseRequest {
                 args::Unknown::Refuse => Unknown::Refuse,
                 args::Unknown::Allow => Unknown::Allow,
             },
-            preserve: listed(&args.preserve),
+            preserve: all_listed(&args.preserve),
             captions: args.captions.clone(),
             pictures: args.pictures.clone(),
             masks: args.masks.clone(),
@@ -227,7 +225,7 @@ impl TryFrom<&EvaluateArgs> for EvaluateRequest {
     type Error = Failure;
 
     fn try_from(args: &EvaluateArgs) -> Result<Self, Failure> {
-        let attacks = listed(&args.attack);
+        let attacks = all_listed(&args.attack);
         let methods = args.method.iter().map(|id| methods::named(id.trim()));
         Ok(Self {
             models: args.models.clone(),
@@ -235,7 +233,7 @@ impl TryFrom<&EvaluateArgs> for EvaluateRequest {
             edits: args.edit.clone(),
             guards: args.guard.clone(),
             oracle: args.oracle.clone(),
-            concepts: listed(&args.concept),
+            concepts: all_listed(&args.concept),
             attacks: attacks
                 .iter()
                 .map(|text| AttackChoice::parse(text))
@@ -287,6 +285,37 @@ fn sets(texts: &[String]) -> Result<Vec<Set>, Failure> {
             })
     };
     names.map(one).collect()
+}
+
+impl From<args::Form> for Form {
+    fn from(form: args::Form) -> Self {
+        match form {
+            args::Form::Diffusers => Self::Diffusers,
+            args::Form::Single => Self::Single,
+            args::Form::Lora => Self::Lora,
+            args::Form::Partial => Self::Partial,
+            args::Form::Esd => Self::Esd,
+            args::Form::Delta => Self::Delta,
+        }
+    }
+}
+
+impl From<&ExportArgs> for ExportRequest {
+    fn from(args: &ExportArgs) -> Self {
+        Self {
+            model: (&args.model).into(),
+            edits: args.edit.iter().chain(&args.edits).cloned().collect(),
+            form: args.to.into(),
+            output: args.output_dir.clone(),
+            overwrite: args.overwrite,
+            rank: args.rank,
+            allow_partial: args.allow_partial,
+            dtype: args.dtype.clone(),
+            judge: args.judge,
+            base_repo: args.base_repo.clone(),
+            license: args.license.clone(),
+        }
+    }
 }
 
 impl From<&ReportArgs> for ReportRequest {

@@ -2,23 +2,24 @@
 
 use std::path::{Path, PathBuf};
 
-use scumble_study::record::{self, Sides};
+use scumble_study::{
+    folder::{RECORD, is_held},
+    record::{self, Sides},
+    request::RUNS,
+};
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 
 use crate::{
     args::RunsArgs,
     failure::{Failure, Outcome},
-    output, store,
+    output,
 };
-
-/// Where runs lie if nobody says otherwise.
-const FOLDER: &str = "scumble-out";
 
 /// Lists a folder's runs as a table, or as an array of objects. Of one that is damaged it says what
 /// is wrong.
 pub(crate) fn run(args: &RunsArgs) -> Result<Outcome, Failure> {
-    let folder = args.folder.clone().unwrap_or_else(|| FOLDER.into());
+    let folder = args.folder.clone().unwrap_or_else(|| RUNS.into());
     if !folder.is_dir() && args.folder.is_some() {
         return Err(Failure::new(format!(
             "{}: there is no such folder",
@@ -41,7 +42,7 @@ pub(crate) fn run(args: &RunsArgs) -> Result<Outcome, Failure> {
 /// The folder itself where it is a run's, or those in it, by the time of their records and then by
 /// name.
 fn found(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let is_run = |path: &PathBuf| path.join(store::RECORD).exists();
+    let is_run = |path: &PathBuf| path.join(RECORD).exists();
     if is_run(&folder.to_owned()) {
         return Ok(vec![folder.to_owned()]);
     }
@@ -53,7 +54,7 @@ fn found(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
         .collect::<std::io::Result<_>>()?;
     runs.retain(is_run);
     let written = |path: &PathBuf| {
-        let record = fs_err::metadata(path.join(store::RECORD));
+        let record = fs_err::metadata(path.join(RECORD));
         record.and_then(|record| record.modified()).ok()
     };
     runs.sort_by_key(|path| (written(path), path.clone()));
@@ -106,13 +107,13 @@ struct Outcomes {
 
 /// What a run's record says of it.
 fn row(path: &Path) -> Value {
-    let at = path.join(store::RECORD);
+    let at = path.join(RECORD);
     let read = || -> Result<Value, Failure> {
         let all: Overview = record::state(&at)?.unwrap_or_default();
         let Some(command) = &all.plan.command else {
             return Err(record::missing(&at, "plan.command"));
         };
-        let state = match (all.finished == Some(true), store::is_held(path)) {
+        let state = match (all.finished == Some(true), is_held(path)) {
             (true, _) => "finished",
             (false, true) => "running",
             (false, false) => "unfinished",

@@ -4,28 +4,31 @@ use std::{ops::ControlFlow, path::Path};
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{
-    At, Guidance, Noise, Pipeline, Prediction, Request, Sampler, Timestep, guidance::guided,
+    At, Conditioning, Guidance, Noise, Pipeline, Prediction, Request, Sampler, Timestep,
+    guidance::guided,
 };
 use scumble_nn::{
     Context,
     files::{HostTensor, TensorFile},
 };
+use scumble_study::{Model, request::ModelRequest};
 use serde_json::{Value, json};
 
 use crate::{
     args::VerifyArgs,
     failure::{Failure, Outcome},
-    model::Model,
-    output,
+    host, output,
+    progress::Progress,
 };
 
 /// Every key that is understood, in the order of computation.
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "input_ids",
     "text_hidden",
     "unet_sample",
     "unet_timestep",
     "unet_context",
+    "unet_pooled",
     "unet_out",
     "vae_image",
     "vae_latents",
@@ -76,7 +79,10 @@ pub(crate) fn run(args: &VerifyArgs) -> Result<Outcome, Failure> {
         );
         return Err(Failure::new(problem).with_hint(format!("the keys are {}", KEYS.join(", "))));
     }
-    let model = Model::open(&args.model, args.path.as_deref(), args.print.quiet)?;
+    let (around, progress) = (host::here(), Progress::new(args.print.quiet));
+    let mut request = ModelRequest::from(&args.model);
+    request.model = args.path.clone().or(request.model);
+    let model = Model::open(request, around.heard_by(&progress))?;
     let pipeline = model.pipeline()?;
     let reference = Reference {
         file: &file,
@@ -248,10 +254,19 @@ impl Reference<'_> {
                 format!("expected 1 or {n} timesteps, found {timestep:?}"),
             ));
         }
+        let pooled = match (self.get("unet_pooled"), &config.text_time) {
+            (Some(pooled), Some(_)) => Some(self.tensor::<2>("unet_pooled", pooled)?),
+            (None, Some(_)) => return skip(found, "unet_out", "unet_pooled is missing"),
+            (_, None) => None,
+        };
+        let told = Conditioning {
+            tokens: self.tensor("unet_context", context)?,
+            pooled,
+        };
         let prediction = self.pipeline.predict(
             self.tensor::<4>("unet_sample", sample)?,
             &timesteps,
-            &self.tensor("unet_context", context)?.into(),
+            &told.into(),
             None,
         )?;
         self.compare("unet_out", expected, prediction.raw(), found)

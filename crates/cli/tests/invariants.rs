@@ -97,9 +97,9 @@ fn global_state_is_a_flag_a_choice_a_pool_a_counter_and_caches() {
             // The bar on the terminal, which the handler of Ctrl-C answers under.
             "crates/cli/src/progress.rs SHOWN",
             // That the cache cannot be written was said.
-            "crates/cli/src/store.rs TOLD",
+            "crates/study/src/store.rs TOLD",
             // The device of this process, chosen once; and what `--version` prints.
-            "crates/cli/src/device.rs CHOSEN",
+            "crates/study/src/device.rs CHOSEN",
             "crates/cli/src/device.rs VERSION",
             // Buffers to be used again: whoever gets one writes it before reading.
             "crates/kernels/src/cpu/scratch.rs POOL",
@@ -137,7 +137,10 @@ fn imports_run_downwards() {
         ("attack", "erase families diffusion nn kernels"),
         ("eval", "erase families diffusion nn kernels"),
         ("report", ""),
-        ("study", "attack diffusion erase eval nn report"),
+        (
+            "study",
+            "attack diffusion erase eval families kernels nn report",
+        ),
         (
             "cli",
             "attack diffusion erase eval families kernels nn report study",
@@ -517,7 +520,7 @@ fn readers_have_fuzz_targets() {
         );
     }
     // The others read thousands of damaged files in a test of their own.
-    let readers = fs_err::read_to_string(root().join("crates/cli/src/readers.rs")).unwrap();
+    let readers = fs_err::read_to_string(root().join("crates/study/src/readers.rs")).unwrap();
     for reader in [
         "prompts::read(",
         "leco::read(",

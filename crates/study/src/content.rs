@@ -8,7 +8,7 @@ use crate::failure::Failure;
 ///
 /// # Errors
 /// If it cannot be read.
-pub fn hash_of_folder(folder: &Path) -> Result<String, Failure> {
+pub(crate) fn hash_of_folder(folder: &Path) -> Result<String, Failure> {
     let mut names: Vec<_> = fs_err::read_dir(folder)?
         .map(|entry| Ok(entry?.file_name()))
         .collect::<std::io::Result<_>>()?;

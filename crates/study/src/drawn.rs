@@ -5,16 +5,16 @@ use scumble_diffusion::{Picture, Pipeline};
 
 /// A picture, and whether it was made of finite numbers. One that was not is black, and shows
 /// nothing to judge.
-pub struct Drawn {
+pub(crate) struct Drawn {
     /// The picture.
-    pub picture: Picture,
+    pub(crate) picture: Picture,
     /// Whether all its numbers were finite.
-    pub finite: bool,
+    pub(crate) finite: bool,
 }
 
 impl Drawn {
     /// The pictures of latents `[n, channels, h, w]`.
-    pub fn decoded(pipeline: &Pipeline, latents: Tensor<4>) -> Vec<Self> {
+    pub(crate) fn decoded(pipeline: &Pipeline, latents: Tensor<4>) -> Vec<Self> {
         let decoded = pipeline.decode(latents);
         let [n, channels, height, width] = decoded.dims();
         let values: Vec<f32> = decoded.clone().into_data().iter::<f32>().collect();

@@ -239,3 +239,8 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     scumble_nn::files::safetensors::write_atomically(path, |file| file.write_all(bytes))
         .map_err(Failure::from)
 }
+
+/// A name that is safe in a path: lower case, words joined by hyphens, not too long.
+pub fn slug(text: &str) -> String {
+    scumble_report::slug_or(text, "concept")
+}

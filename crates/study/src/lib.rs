@@ -1,39 +1,48 @@
-//! What is to be done with a model, as requests; what was done, as records; and evaluations: any number
-//! of models, edits, guards and attacks, judged on the same pictures.
+//! What is to be done with a model, as requests; doing it; and what was done, as records: erasures,
+//! pictures, attacks, evaluations.
 //!
-//! Knows plans, runs and their folders, pictures and who looks at them. Does not know terminals or
-//! arguments: where things lie is given to it, and who calls it hears how far it is.
+//! Knows models and their files, plans, runs and their folders, pictures and who looks at them. Does
+//! not know terminals or arguments: where things lie and what is built in is given to it
+//! ([`Host`]), and who calls it hears how far it is ([`Listener`]).
 
-mod album;
-pub mod content;
+pub mod attack;
+mod built_in;
+mod clip;
+mod content;
+pub mod device;
+mod drawing;
 mod drawn;
 pub mod edits;
+pub mod erase;
+pub mod evaluate;
+pub mod export;
 mod failure;
 pub mod folder;
-mod gallery;
-mod gather;
-mod impact;
-mod inception;
-mod kit;
+pub mod generate;
+mod grid;
+pub mod guards;
+mod host;
+pub mod hub;
+pub mod judging;
+mod leco;
 mod listener;
 mod machine;
-mod parquet;
+mod masks;
+mod memory;
+mod model;
 pub mod photos;
-pub mod plan;
 pub mod prompts;
 pub mod record;
+pub mod report;
 pub mod request;
-pub mod runs;
-mod shard;
-mod study;
-pub mod subjects;
+mod store;
+pub mod words;
 
-pub use album::{Album, Shot};
-pub use drawn::Drawn;
+pub use built_in::BuiltIn;
 pub use failure::{End, Failure, Result};
-pub use gallery::Gallery;
-pub use impact::{Impact, Rates};
-pub use kit::{Home, Kit};
-pub use listener::Listener;
-pub use shard::Shard;
-pub use study::{Study, refuse_foreign};
+pub use host::{Host, Place};
+pub use listener::{Listener, Silently, WithoutNotes};
+pub use model::Model;
+
+#[cfg(test)]
+mod readers;

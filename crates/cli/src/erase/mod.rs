@@ -1,194 +1,25 @@
-//! `scumble erase`: from a concept's name to an edit, with pictures and numbers from before and
-//! after.
+//! `scumble erase`: an erasure is asked for, watched and printed. What it does is
+//! `scumble_study::erase`'s.
 
-mod after;
-mod make;
-mod plan;
 mod print;
 
-use std::path::Path;
+use scumble_study::{erase, request::EraseRequest};
 
-use scumble_diffusion::Pipeline;
-use scumble_study::{
-    record::{self, Details, EraseOutcome, EraseResult, EraseRun},
-    request::{EraseRequest, JudgingRequest},
-};
-
-use self::{
-    after::{After, Wanted},
-    plan::Plan,
-};
 use crate::{
     args::EraseArgs,
     failure::{Failure, Outcome},
-    model::Model,
-    output,
+    host,
     progress::{self, Progress},
-    store::{EDIT, Found, RECORD, RunFolder},
 };
 
 pub(crate) fn run(args: &EraseArgs) -> Result<Outcome, Failure> {
     progress::listen_for_interrupts()?;
     let progress = Progress::new(args.print.quiet).telling(args.verbose);
-    let finished = EraseRequest::try_from(args).and_then(|request| perform(&request, &progress));
+    let around = host::here();
+    let finished = EraseRequest::try_from(args)
+        .and_then(|request| erase::perform(&request, around.heard_by(&progress)));
     progress.finish();
     let (result, details) = finished?;
     print::report(args, &result, &details)?;
     Ok(Outcome::Done)
-}
-
-/// Erases, or finds that it has been done; the result and its details.
-///
-/// # Errors
-/// If the request's parts do not fit together, or the method fails.
-pub(crate) fn perform(
-    request: &EraseRequest,
-    progress: &Progress,
-) -> Result<(EraseResult, Details), Failure> {
-    let model = Model::open(&request.model, None, progress.is_quiet())?;
-    request.method.works_on(model.family().id)?;
-    // Prompts are worded, and pictures judged, in the miniature's world: only there are the judges
-    // at home.
-    let world = model.world(request.judging == JudgingRequest::Always)?;
-    let (plan, notes) = Plan::new(request, &model, world.as_ref())?;
-    for note in &notes {
-        progress.note(&format!("note: {note}"));
-    }
-    let pipeline = model.pipeline()?;
-    let plan = plan.fitting(&pipeline)?;
-    let wanted = Wanted::of(request, &model, &pipeline, world.is_some());
-
-    let folder = request
-        .output
-        .folder
-        .clone()
-        .unwrap_or_else(|| plan.default_folder());
-    match RunFolder::open_unless(
-        &folder,
-        &plan.hash(),
-        request.output.overwrite,
-        &|run: &EraseRun| wanted.is_in(run, &folder),
-    )? {
-        Found::Finished(run) => {
-            if !progress.is_quiet() {
-                output::note(&format!(
-                    "{} is finished; here is its result",
-                    folder.display()
-                ));
-            }
-            let missing = |name: &str| record::missing(&folder.join(RECORD), name);
-            let result = run.body.result.ok_or_else(|| missing("result"))?;
-            if result.edit.as_os_str().is_empty() {
-                return Err(missing("result.edit"));
-            }
-            Ok((result, run.body.details.unwrap_or_default()))
-        }
-        Found::ToDo(run) => {
-            progress.note(&format!(
-                "erasing {} from {} with {}",
-                plan.names().join(", "),
-                model.checkpoint.name,
-                request.method.id
-            ));
-            carry_out(&plan, wanted, &model, &pipeline, &run, notes, progress)
-        }
-    }
-}
-
-/// Runs the plan from wherever an earlier run of it stopped.
-fn carry_out(
-    plan: &Plan,
-    wanted: Wanted,
-    model: &Model,
-    pipeline: &Pipeline,
-    run: &RunFolder,
-    notes: Vec<String>,
-    progress: &Progress,
-) -> Result<(EraseResult, Details), Failure> {
-    let mut record = EraseRun {
-        plan_hash: Some(plan.hash()),
-        plan: plan.stored(),
-        finished: false,
-        scumble: env!("CARGO_PKG_VERSION").into(),
-        body: EraseOutcome {
-            model: model.checkpoint.name.clone(),
-            notes: model
-                .checkpoint
-                .notes
-                .iter()
-                .cloned()
-                .chain(notes)
-                .collect(),
-            device: model.device_name.clone(),
-            profile: Some(model.profile.id.into()),
-            threads: rayon::current_num_threads(),
-            ..EraseOutcome::default()
-        },
-    };
-    let edit_path = run.path.join(EDIT);
-    let earlier = EraseRun::read(&run.path.join(RECORD))?;
-    let wanted = wanted.and_what_is_there(earlier.as_ref());
-    let parts = 1 + wanted.parts();
-    let (edit, cost) = match make::earlier_edit(run, earlier.as_ref())? {
-        Some(found) => found,
-        None => {
-            progress.part(1, parts);
-            let (edit, cost) = make::edit(plan, model, pipeline, run, &mut record, progress)?;
-            edit.save(&edit_path)?;
-            record.body.cost = Some(cost);
-            run.record(&record)?;
-            run.forget_state()?;
-            (edit, cost)
-        }
-    };
-    if wanted.parts() > 0 {
-        // From here on the edit can be used, whatever becomes of this run.
-        progress.note(&format!(
-            "edit      {} is written; what follows only looks at it",
-            edit_path.display()
-        ));
-    }
-    let seen = After::measure(
-        wanted,
-        plan,
-        model,
-        pipeline,
-        &edit,
-        run,
-        earlier.as_ref(),
-        parts,
-        progress,
-    )
-    .map_err(|failure| {
-        if failure.is_interrupt() {
-            left_there(failure, &edit_path)
-        } else {
-            failure
-        }
-    })?;
-    if let Some(warning) = seen.warning(&edit) {
-        progress.note(&format!("warning: {warning}"));
-        record.body.notes.push(warning);
-    }
-
-    let result = print::result(plan, &edit_path, cost, &seen);
-    let mut details = print::details(plan, &edit, &edit_path, &seen);
-    if seen.judged {
-        details.shown = Some(seen.picture_by_picture(plan, model, &edit)?);
-    }
-    record.finished = true;
-    record.body.cost = Some(cost);
-    record.body.options = Some(edit.about.options.clone());
-    record.body.result = Some(result.clone());
-    record.body.details = Some(details.clone());
-    run.record(&record)?;
-    Ok((result, details))
-}
-
-/// Stopped while it was only looked at.
-fn left_there(failure: Failure, edit: &Path) -> Failure {
-    failure.with_hint(format!(
-        "the edit is finished and stays: {}; the same command goes on looking at it",
-        edit.display()
-    ))
 }

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use scumble_diffusion::samplers::timesteps;
 use scumble_eval::protocol::{self, Asked};
-use scumble_study::{Album, Study, plan::Item};
+use scumble_study::evaluate::{Album, Item, Pending, Study};
 use serde_json::{Value, json};
 
-use super::erased::Pending;
 use crate::{
     failure::{Failure, Outcome},
     output,

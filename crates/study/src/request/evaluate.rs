@@ -7,7 +7,7 @@ use scumble_erase::{Variant, methods::Method};
 use scumble_eval::protocol::Set;
 
 use super::parts::{DrawingRequest, ModelRequest, OutputRequest, ReadingRequest};
-use crate::{failure::Result, shard::Shard};
+use crate::{evaluate::Shard, failure::Result};
 
 /// What is to be judged, asked about and attacked.
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@
 mod attack;
 mod erase;
 mod evaluate;
+mod export;
 mod generate;
 mod parts;
 mod report;
@@ -12,7 +13,8 @@ pub use self::{
     attack::AttackRequest,
     erase::{EraseRequest, JudgingRequest, Unknown, WordingRequest},
     evaluate::{AttackChoice, EvaluateRequest},
+    export::{ExportRequest, Form},
     generate::{GenerateRequest, SizeCondition},
-    parts::{DrawingRequest, ModelRequest, OutputRequest, ReadingRequest},
+    parts::{DrawingRequest, ModelRequest, OutputRequest, RUNS, ReadingRequest, listed},
     report::ReportRequest,
 };

@@ -55,13 +55,28 @@ pub struct DrawingRequest {
     pub sampler: Option<String>,
 }
 
+/// Where runs lie that nobody has given a folder.
+pub const RUNS: &str = "scumble-out";
+
 /// Where a run's result lies.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputRequest {
-    /// The folder; one named after the plan if `None`.
+    /// The folder; one named after the plan, in `below`, if `None`.
     pub folder: Option<PathBuf>,
+    /// Where folders that are named after their plan lie.
+    pub below: PathBuf,
     /// Whether another plan's result there is replaced.
     pub overwrite: bool,
+}
+
+impl Default for OutputRequest {
+    fn default() -> Self {
+        Self {
+            folder: None,
+            below: RUNS.into(),
+            overwrite: false,
+        }
+    }
 }
 
 impl OutputRequest {
@@ -69,7 +84,30 @@ impl OutputRequest {
     pub fn folder(folder: impl Into<PathBuf>) -> Self {
         Self {
             folder: Some(folder.into()),
-            overwrite: false,
+            ..Self::default()
         }
     }
+
+    /// Into a folder named after its plan, below this one.
+    pub fn below(folder: impl Into<PathBuf>) -> Self {
+        Self {
+            below: folder.into(),
+            ..Self::default()
+        }
+    }
+
+    /// The folder of a run whose plan gives it this name.
+    pub fn place(&self, name: &str) -> PathBuf {
+        let own = || self.below.join(name);
+        self.folder.clone().unwrap_or_else(own)
+    }
+}
+
+/// The parts of a `;` list, without empty ones.
+pub fn listed(text: &str) -> Vec<String> {
+    text.split(';')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(String::from)
+        .collect()
 }

@@ -1,0 +1,120 @@
+//! Concepts erased on the way, as an erasure by itself would, into folders of their own.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    erase,
+    failure::Failure,
+    folder::{EDIT, RECORD, slug},
+    host::Host,
+    listener::WithoutNotes,
+    model::Model,
+    record::EraseRun,
+    request::{EraseRequest, EvaluateRequest, JudgingRequest, OutputRequest},
+};
+
+/// An erasure that `--method` asks for and that has not been made.
+pub struct Pending {
+    /// Id of the method.
+    pub method: &'static str,
+    /// What is to be erased.
+    pub concept: String,
+}
+
+/// The request with an edit for every method and concept; each edit is made once and found again
+/// later. If it is only planned nothing is made: what is not there yet is given back.
+pub(super) fn with_edits(
+    mut request: EvaluateRequest,
+    planned: bool,
+    host: Host<'_>,
+) -> Result<(EvaluateRequest, Vec<Pending>), Failure> {
+    let mut pending = Vec::new();
+    if request.methods.is_empty() {
+        return Ok((request, pending));
+    }
+    if request.concepts.is_empty() {
+        return Err(Failure::new("--method: there is no concept to erase")
+            .with_hint("name one with --concept"));
+    }
+    if request.models.len() > 1 {
+        return Err(
+            Failure::new("--method: erases from one model, several were given")
+                .with_hint("erase first, and name the edits with --edit"),
+        );
+    }
+    let from = request.model(request.models.first());
+    let plainly = WithoutNotes(host.listener);
+    let silent = host.heard_by(&plainly);
+    let model = match planned {
+        true => Some(Model::open(&from, silent)?.hash),
+        false => None,
+    };
+    let mut edits = Vec::new();
+    for method in &request.methods {
+        for concept in &request.concepts {
+            if let Some(model) = &model {
+                match find_erasure(&request.output.below, method.id, concept, model)? {
+                    Some(folder) => edits.push(folder.display().to_string()),
+                    None => pending.push(Pending {
+                        method: method.id,
+                        concept: concept.clone(),
+                    }),
+                }
+                continue;
+            }
+            let said = format!("erasing {concept} with {}", method.id);
+            host.listener.note(&said);
+            let asked = EraseRequest {
+                judging: JudgingRequest::Never,
+                output: OutputRequest::below(&request.output.below),
+                ..EraseRequest::new(from.clone(), method, concept)
+            };
+            let (result, _) = erase::perform(&asked, silent)
+                .map_err(|e| e.of(&format!("--method {}", method.id)))?;
+            // The folder, whose record says what the edit took.
+            let path = result.edit.display().to_string();
+            edits.push(path.trim_end_matches(EDIT).trim_end_matches('/').to_owned());
+        }
+    }
+    request.edits.extend(edits);
+    Ok((request, pending))
+}
+
+/// The folder of a finished erasure of one concept by a method's defaults, below `root`, where there
+/// is one. `model` is the model's content hash.
+///
+/// # Errors
+/// If the record of a run that is called like it is damaged.
+fn find_erasure(
+    root: &Path,
+    method: &str,
+    concept: &str,
+    model: &str,
+) -> Result<Option<PathBuf>, Failure> {
+    let start = format!("{method}-{}-", slug(concept));
+    let Ok(entries) = fs_err::read_dir(root) else {
+        return Ok(None);
+    };
+    let mut called: Vec<PathBuf> = entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(&start))
+        .map(|entry| entry.path())
+        .collect();
+    called.sort();
+    for folder in called {
+        let run = EraseRun::of_command(&folder.join(RECORD), "erase")?;
+        let fits = run.filter(|run| run.finished).is_some_and(|run| {
+            let plan = &run.plan;
+            plan.method == method
+                && plan.model == model
+                && plan.seed == 0
+                && plan.options.is_empty()
+                && plan.preserve.is_empty()
+                && matches!(plan.concepts.as_slice(), [one] if one.name == concept)
+        });
+        if fits {
+            return Ok(Some(folder));
+        }
+    }
+    Ok(None)
+}

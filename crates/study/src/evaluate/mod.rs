@@ -1,0 +1,130 @@
+//! An evaluation: any number of models, edits, guards and attacks, judged on the same pictures.
+
+mod album;
+mod erased;
+mod gallery;
+mod gather;
+mod impact;
+mod inception;
+mod kit;
+mod open;
+mod parquet;
+mod plan;
+mod shard;
+mod study;
+mod subjects;
+
+use std::path::PathBuf;
+
+use scumble_erase::World;
+
+pub use self::{
+    album::{Album, Shot},
+    erased::Pending,
+    impact::{Impact, Rates},
+    kit::{Home, Kit},
+    plan::{Item, Plan},
+    shard::Shard,
+    study::Study,
+};
+use self::{gallery::Gallery, study::refuse_foreign};
+use crate::{
+    failure::Failure,
+    folder::{Found, RunFolder},
+    host::Host,
+    record::EvaluateRun,
+    request::EvaluateRequest,
+};
+
+/// An evaluation that is ready to be carried out.
+pub struct Evaluation {
+    /// What is wanted, with the edits that `--method` stands for.
+    pub request: EvaluateRequest,
+    /// Erasures that it needs and that have not been made: only if it is to be looked at, not done.
+    pub pending: Vec<Pending>,
+    /// What there is to do.
+    pub plan: Plan,
+    /// Who looks at pictures.
+    pub kit: Kit,
+    /// Where it lies.
+    pub folder: PathBuf,
+    gallery: Gallery,
+}
+
+impl Evaluation {
+    /// Opens everything that a request names. Edits that it wants made are made, unless the evaluation
+    /// is `planned` only.
+    ///
+    /// # Errors
+    /// If something cannot be read or made, or the parts do not fit together.
+    pub fn open(request: EvaluateRequest, planned: bool, host: Host<'_>) -> Result<Self, Failure> {
+        let (request, pending) = erased::with_edits(request, planned, host)?;
+        let opened = open::open(&request, host)?;
+        let home = match opened.home {
+            true => {
+                let device = opened.bases[0].pipeline.device();
+                Some(Home {
+                    judges: host.built_in.judges(device)?,
+                    judges_hash: host.built_in.judges_hash.clone(),
+                    clip: host.built_in.clip(device)?,
+                    clip_name: "emoji".into(),
+                    world: World::emoji(),
+                })
+            }
+            false => None,
+        };
+        let kit = Kit::load(&request, &opened.bases[0], home)?;
+        let mut notes = Vec::new();
+        let plan = Plan::make(
+            &request,
+            opened.bases,
+            opened.subjects,
+            &kit,
+            opened.drawing,
+            &mut notes,
+        )?;
+        host.say(&notes);
+        let unknown: Vec<String> = plan.unknown.iter().map(|unknown| unknown.why()).collect();
+        host.say(&unknown);
+        let folder = request.output.place(&plan.folder_name());
+        let gallery = Gallery::new(&folder, host.cache, plan.drawing, &plan.instruments);
+        Ok(Self {
+            request,
+            pending,
+            plan,
+            kit,
+            folder,
+            gallery,
+        })
+    }
+
+    /// Its items, what has been done of them and what is to be done.
+    pub fn study(&self) -> Study<'_> {
+        Study {
+            request: &self.request,
+            plan: &self.plan,
+            kit: &self.kit,
+            folder: &self.folder,
+            gallery: &self.gallery,
+        }
+    }
+
+    /// Does what has not been done, in the whole or in the part that the request names.
+    ///
+    /// # Errors
+    /// If another plan's results lie in its folder, an item fails, or somebody asked to stop.
+    pub fn carry_out(&self, host: Host<'_>) -> Result<(), Failure> {
+        let part = |shard: Shard| self.folder.join("shards").join(shard.name());
+        let own = self.request.shard.map_or_else(|| self.folder.clone(), part);
+        let (hash, overwrite) = (self.plan.hash(), self.request.output.overwrite);
+        if self.request.shard.is_some() {
+            refuse_foreign(&self.folder, &hash, overwrite)?;
+        }
+        let found: Found<EvaluateRun> = RunFolder::open(&own, &hash, overwrite)?;
+        match found {
+            Found::Finished(_) => host.say_finished(&own),
+            Found::ToDo(run) => self.study().carry_out(&run, host)?,
+        }
+        Ok(())
+    }
+}
