@@ -1,7 +1,9 @@
 //! The rule of a pipeline: classifier-free guidance and whatever guards it has.
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
-use scumble_nn::{Context, Removal};
+use scumble_nn::{Context, ContextHook};
 
 use crate::{
     conditioning::Conditioning,
@@ -29,8 +31,8 @@ pub struct Guided {
     filtered: Option<Filtered>,
     safety: Option<Safety>,
     gates: Option<Tensor<2>>,
-    /// What values lose: for the prompt alone, and for all that is stacked.
-    removals: Option<(Removal, Removal)>,
+    /// What becomes of keys and values: for the prompt alone, and for all that is stacked.
+    hooks: Option<(Arc<dyn ContextHook>, Arc<dyn ContextHook>)>,
     updates: Option<Updates>,
     /// The last contexts, and which prompts were filtered in them.
     made: Option<(Vec<bool>, Contexts)>,
@@ -111,11 +113,11 @@ impl Pipeline {
                 None
             }
         })?;
-        guided.removals = adavd.map(|(guard, adavd)| {
+        guided.hooks = adavd.map(|(guard, adavd)| {
             let whole = &[Block::Empty, Block::Prompt, Block::Concept]
                 [..if guided.safety.is_some() { 3 } else { 2 }];
-            let removal = |blocks| adavd.removal(guard, self, &guided.negative.tokens, blocks);
-            (removal(&[Block::Prompt]), removal(whole))
+            let hook = |blocks| adavd.hook(guard, self, &guided.negative.tokens, blocks);
+            (hook(&[Block::Prompt]), hook(whole))
         });
         let a_star = only(&self.guards, |rule| {
             if let Rule::AStar(a_star) = rule {
@@ -158,7 +160,7 @@ impl Guided {
             filtered: None,
             safety: None,
             gates: None,
-            removals: None,
+            hooks: None,
             updates: None,
             made: None,
         }
@@ -199,14 +201,14 @@ impl Guided {
             .gates
             .clone()
             .map(|gates| Tensor::cat(vec![gates; stacked.len()], 0));
-        let (alone, whole) = self.removals.clone().unzip();
+        let (alone, whole) = self.hooks.clone().unzip();
         let contexts = Contexts {
             prompt: Context::from(prompt)
                 .gated(self.gates.clone())
-                .without(alone),
+                .with_hook(alone),
             stacked: Context::from(Conditioning::cat(stacked))
                 .gated(gates)
-                .without(whole),
+                .with_hook(whole),
         };
         self.made = Some((which, contexts.clone()));
         contexts

@@ -366,7 +366,7 @@ impl Updates {
         context: &Context,
     ) -> Result<Vec<Vec<Tensor<1>>>> {
         let [_, _, h, w] = leaf.dims();
-        let maps = |hidden: Tensor<3>, removal| -> Result<Tensor<3>> {
+        let maps = |hidden: Tensor<3>, hook| -> Result<Tensor<3>> {
             let added = context.added().cloned().map(|added| Added {
                 pooled: added.pooled.inner(),
                 ..added
@@ -374,13 +374,13 @@ impl Updates {
             let context = Context::from(hidden)
                 .with_added(added)
                 .gated(context.gates().cloned().map(|gates| gates.inner()))
-                .without(removal);
+                .with_hook(hook);
             let mut watch = Watch::maps();
             at.predict(leaf.clone(), &context, Some(&mut watch))?;
             self.averaged(&watch, h * w)
         };
         if self.rule.maps == Maps::Words {
-            let maps = maps(context.hidden().clone().inner(), context.removal().cloned())?;
+            let maps = maps(context.hidden().clone().inner(), context.hook().cloned())?;
             return Ok(self
                 .prompts
                 .iter()

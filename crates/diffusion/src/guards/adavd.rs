@@ -24,10 +24,15 @@
 //! targets too, and all are counted from the empty prompt's end token, so that only what the
 //! concept adds is removed, not what all prompts share.
 
+mod removal;
+
+use std::sync::Arc;
+
 use burn::tensor::{Tensor, TensorData};
-use scumble_nn::{Beside, Removal};
+use scumble_nn::ContextHook;
 use serde::{Deserialize, Serialize};
 
+use self::removal::{Beside, Removal};
 use super::{FROM_MINUS_ONE, Guard, Known, Rule};
 use crate::{options, options::WEIGHT, pipeline::Pipeline, presets};
 
@@ -106,15 +111,15 @@ pub(crate) enum Block {
 }
 
 impl AdaVd {
-    /// What the values lose, for the blocks of n prompts that are stacked; `negative` are the
-    /// hidden states that guidance leads away from, `[n, tokens, width]`.
-    pub(crate) fn removal(
+    /// What takes the concept out of values, for the blocks of n prompts that are stacked;
+    /// `negative` are the hidden states that guidance leads away from, `[n, tokens, width]`.
+    pub(crate) fn hook(
         &self,
         guard: &Guard,
         pipeline: &Pipeline,
         negative: &Tensor<3>,
         blocks: &[Block],
-    ) -> Removal {
+    ) -> Arc<dyn ContextHook> {
         let n = negative.dims()[0];
         let targets = pipeline.prompted(&guard.texts);
         let states = &targets.conditioning.tokens;
@@ -173,12 +178,12 @@ impl AdaVd {
                 halves,
             }
         });
-        Removal {
+        Arc::new(Removal {
             targets: Tensor::cat(rows, 0).detach(),
             origin,
             strength: Tensor::from_data(TensorData::new(values, [count]), pipeline.device()),
             shift: self.shift.then_some((self.steepness, self.centre)),
             beside,
-        }
+        })
     }
 }

@@ -13,6 +13,7 @@ pub mod adavd;
 pub mod negative;
 pub mod safree;
 pub mod sld;
+pub mod span;
 
 use std::ops::Bound;
 

@@ -21,10 +21,12 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
-use scumble_nn::orthonormal;
 use serde::{Deserialize, Serialize};
 
-use super::{Guard, Known, Rule};
+use super::{
+    Guard, Known, Rule,
+    span::{onto, orthonormal},
+};
 use crate::{options, options::WEIGHT, pipeline::Pipeline, presets, prompted::Prompted};
 
 options! {
@@ -83,15 +85,6 @@ pub(crate) struct Filtered {
     pub(crate) hidden: Tensor<3>,
     /// Of each prompt; 0 if it has no trigger.
     pub(crate) steps: Vec<usize>,
-}
-
-/// The projection of rows `[k, width]` onto the span of orthonormal vectors.
-pub fn onto(rows: Tensor<2>, basis: &[Tensor<1>]) -> Tensor<2> {
-    if basis.is_empty() {
-        return rows.zeros_like();
-    }
-    let span: Tensor<2> = Tensor::stack(basis.to_vec(), 0);
-    rows.matmul(span.clone().transpose()).matmul(span)
 }
 
 /// The hidden states at the end tokens, `[n, width]`.
