@@ -1,4 +1,5 @@
-//! The rule of a pipeline: classifier-free guidance and whatever guards it has.
+//! The rule by which a model follows a prompt: classifier-free guidance and whatever guards it is
+//! under.
 
 use std::sync::Arc;
 
@@ -10,13 +11,13 @@ use crate::{
     error::{Error, Result},
     guards::{Guard, Rule, Sld, a_star::Updates, adavd::Block, only, safree::Filtered},
     guidance::{At, Guidance, guided},
-    pipeline::Pipeline,
+    model::Model,
     prediction::Prediction,
     prompted::Prompted,
 };
 
 /// Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598), `f(neg) + g (f(c) - f(neg))`,
-/// under a pipeline's guards, where f is what the network answers: epsilon, v or a velocity. Its
+/// under guards, where f is what the network answers: epsilon, v or a velocity. Its
 /// weights add up to 1, so it is the same rule for each of them.
 ///
 /// With a negative prompt in the place of the empty one it is the rule that web interfaces call by
@@ -55,101 +56,6 @@ struct Contexts {
     stacked: Context,
 }
 
-impl Pipeline {
-    /// The rule by which this model follows `prompt` and leaves `negative`, both of n prompts, with
-    /// strength `scale`: what [`guards`](Self::guards) say is in it. A rule is for one run from its
-    /// first step; it remembers.
-    ///
-    /// # Errors
-    /// If two guards want one place.
-    pub fn guidance(&self, scale: f64, prompt: &Prompted, negative: &Prompted) -> Result<Guided> {
-        let n = prompt.len();
-        let rule = only(&self.guards, |rule| {
-            matches!(rule, Rule::Negative | Rule::Sld(_)).then_some(rule)
-        })?;
-        let mut guided = Guided::plain(
-            scale,
-            prompt.conditioning.clone(),
-            negative.conditioning.clone(),
-        );
-        guided.gates = self.gates(&prompt.texts, &prompt.conditioning.tokens);
-        match rule {
-            Some((guard, Rule::Negative)) => guided.negative = self.negative(guard, negative),
-            Some((guard, Rule::Sld(rule))) if scale > 1.0 => {
-                let concept = self.encode(&[guard.joined()]).repeat(n);
-                guided.safety = Some(Safety {
-                    rule: *rule,
-                    strength: guard.strength,
-                    concept,
-                    momentum: None,
-                });
-            }
-            _ => {}
-        }
-        let safree = only(&self.guards, |rule| {
-            if let Rule::Safree(safree) = rule {
-                Some(safree)
-            } else {
-                None
-            }
-        })?;
-        if let Some((guard, _)) = safree.filter(|(_, safree)| safree.negative) {
-            if let Some((other, Rule::Negative)) = rule {
-                return Err(Error::input(format!(
-                    "both guards `{}` and `{}` are the negative prompt",
-                    other.id, guard.id
-                ))
-                .with_hint("leave one out, or set negative=false for safree"));
-            }
-            guided.negative = self.negative(guard, negative);
-        }
-        guided.filtered = safree
-            .map(|(guard, safree)| safree.filter(guard, self, prompt))
-            .filter(|filtered| filtered.steps.iter().any(|&steps| steps > 0));
-        let adavd = only(&self.guards, |rule| {
-            if let Rule::AdaVd(adavd) = rule {
-                Some(adavd)
-            } else {
-                None
-            }
-        })?;
-        guided.hooks = adavd.map(|(guard, adavd)| {
-            let whole = &[Block::Empty, Block::Prompt, Block::Concept]
-                [..if guided.safety.is_some() { 3 } else { 2 }];
-            let hook = |blocks| adavd.hook(guard, self, &guided.negative.tokens, blocks);
-            (hook(&[Block::Prompt]), hook(whole))
-        });
-        let a_star = only(&self.guards, |rule| {
-            if let Rule::AStar(a_star) = rule {
-                Some(a_star)
-            } else {
-                None
-            }
-        })?;
-        guided.updates = a_star
-            .map(|(guard, a_star)| a_star.updates(guard, self, prompt))
-            .filter(Updates::act);
-        Ok(guided)
-    }
-
-    /// The hidden states of negative prompts with a guard's texts in them; the way there at another
-    /// strength than 1.
-    fn negative(&self, guard: &Guard, negative: &Prompted) -> Conditioning {
-        let with = |text: &String| {
-            if text.trim().is_empty() {
-                guard.joined()
-            } else {
-                format!("{text}, {}", guard.joined())
-            }
-        };
-        let whole = self.encode(&negative.texts.iter().map(with).collect::<Vec<_>>());
-        if guard.strength == 1.0 {
-            return whole;
-        }
-        negative.conditioning.towards(&whole, guard.strength)
-    }
-}
-
 impl Guided {
     /// Classifier-free guidance alone, from `negative` to `prompt`, of n pictures each.
     pub fn plain(scale: f64, prompt: Conditioning, negative: Conditioning) -> Self {
@@ -164,6 +70,96 @@ impl Guided {
             updates: None,
             made: None,
         }
+    }
+
+    /// The rule by which a model under guards follows `prompt` and leaves `negative`, both of n
+    /// prompts, with strength `scale`.
+    ///
+    /// # Errors
+    /// If two guards want one place.
+    pub(crate) fn under(
+        guards: &[Guard],
+        model: &Model,
+        scale: f64,
+        prompt: &Prompted,
+        negative: &Prompted,
+    ) -> Result<Self> {
+        let n = prompt.len();
+        let rule = only(guards, |rule| {
+            matches!(rule, Rule::Negative | Rule::Sld(_)).then_some(rule)
+        })?;
+        let mut guided = Self::plain(
+            scale,
+            prompt.conditioning.clone(),
+            negative.conditioning.clone(),
+        );
+        match rule {
+            Some((guard, Rule::Negative)) => guided.negative = led_from(guard, model, negative),
+            Some((guard, Rule::Sld(rule))) if scale > 1.0 => {
+                let concept = model.encode(&[guard.joined()]).repeat(n);
+                guided.safety = Some(Safety {
+                    rule: *rule,
+                    strength: guard.strength,
+                    concept,
+                    momentum: None,
+                });
+            }
+            _ => {}
+        }
+        let safree = only(guards, |rule| {
+            if let Rule::Safree(safree) = rule {
+                Some(safree)
+            } else {
+                None
+            }
+        })?;
+        if let Some((guard, _)) = safree.filter(|(_, safree)| safree.negative) {
+            if let Some((other, Rule::Negative)) = rule {
+                return Err(Error::input(format!(
+                    "both guards `{}` and `{}` are the negative prompt",
+                    other.id, guard.id
+                ))
+                .with_hint("leave one out, or set negative=false for safree"));
+            }
+            guided.negative = led_from(guard, model, negative);
+        }
+        guided.filtered = safree
+            .map(|(guard, safree)| safree.filter(&guard.texts, guard.strength, model, prompt))
+            .filter(|filtered| filtered.steps.iter().any(|&steps| steps > 0));
+        let adavd = only(guards, |rule| {
+            if let Rule::AdaVd(adavd) = rule {
+                Some(adavd)
+            } else {
+                None
+            }
+        })?;
+        guided.hooks = adavd.map(|(guard, adavd)| {
+            let whole = &[Block::Empty, Block::Prompt, Block::Concept]
+                [..if guided.safety.is_some() { 3 } else { 2 }];
+            let hook = |blocks| {
+                let negative = &guided.negative.tokens;
+                adavd.hook(&guard.texts, guard.strength, model, negative, blocks)
+            };
+            (hook(&[Block::Prompt]), hook(whole))
+        });
+        let a_star = only(guards, |rule| {
+            if let Rule::AStar(a_star) = rule {
+                Some(a_star)
+            } else {
+                None
+            }
+        })?;
+        guided.updates = a_star
+            .map(|(guard, a_star)| a_star.updates(&guard.texts, guard.strength, model, prompt))
+            .filter(Updates::act);
+        Ok(guided)
+    }
+
+    /// With a factor for each prompt and each column of the denoiser's adapters.
+    #[must_use]
+    pub(crate) fn gated(mut self, gates: Option<Tensor<2>>) -> Self {
+        self.gates = gates;
+        self
     }
 
     /// What the network is told at a position in the run.
@@ -213,6 +209,23 @@ impl Guided {
         self.made = Some((which, contexts.clone()));
         contexts
     }
+}
+
+/// The hidden states of negative prompts with a guard's texts in them; the way there at another
+/// strength than 1.
+fn led_from(guard: &Guard, model: &Model, negative: &Prompted) -> Conditioning {
+    let with = |text: &String| {
+        if text.trim().is_empty() {
+            guard.joined()
+        } else {
+            format!("{text}, {}", guard.joined())
+        }
+    };
+    let whole = model.encode(&negative.texts.iter().map(with).collect::<Vec<_>>());
+    if guard.strength == 1.0 {
+        return whole;
+    }
+    negative.conditioning.towards(&whole, guard.strength)
 }
 
 impl Guidance for Guided {

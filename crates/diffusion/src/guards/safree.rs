@@ -24,10 +24,16 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Guard, Known, Rule,
+    about::About,
     span::{onto, orthonormal},
 };
-use crate::{options, options::WEIGHT, pipeline::Pipeline, presets, prompted::Prompted};
+use crate::{
+    model::Model,
+    options,
+    options::{Presets, WEIGHT},
+    presets,
+    prompted::Prompted,
+};
 
 options! {
     /// The numbers of SAFREE.
@@ -54,29 +60,30 @@ options! {
 }
 
 /// See the module.
-pub const KNOWN: Known = Known {
+pub const KNOWN: About = About {
     id: "safree",
     paper: "Yoon et al.: SAFREE, ICLR 2025 (arXiv 2410.12761)",
     changes: "hidden states of the prompt's tokens that bring it near the concept",
     cost: "2",
-    presets: Some(|| {
-        let presets = presets! {
-            paper: Safree {
-                alpha: 0.01,
-                validate: true,
-                most: 10.0,
-                sharpness: 2.5,
-                tau: 5.333,
-                pads: false,
-                negative: false,
-            },
-            reference: paper { negative: true },
-            fixed: paper,
-            small: paper { validate: false, pads: true },
-        };
-        presets.map(Rule::Safree)
-    }),
 };
+
+/// Its numbers.
+pub(super) fn presets() -> Presets<Safree> {
+    presets! {
+        paper: Safree {
+            alpha: 0.01,
+            validate: true,
+            most: 10.0,
+            sharpness: 2.5,
+            tau: 5.333,
+            pads: false,
+            negative: false,
+        },
+        reference: paper { negative: true },
+        fixed: paper,
+        small: paper { validate: false, pads: true },
+    }
+}
 
 /// What a prompt becomes, and for how many steps.
 #[derive(Clone, Debug)]
@@ -109,8 +116,15 @@ fn norms(rows: Tensor<2>) -> Vec<f64> {
 }
 
 impl Safree {
-    pub(crate) fn filter(&self, guard: &Guard, pipeline: &Pipeline, prompt: &Prompted) -> Filtered {
-        let concepts = pipeline.prompted(&guard.texts);
+    /// What `prompt` becomes without what brings it near the concept of `texts`.
+    pub(crate) fn filter(
+        &self,
+        texts: &[String],
+        strength: f64,
+        model: &Model,
+        prompt: &Prompted,
+    ) -> Filtered {
+        let concepts = model.prompted(texts);
         let concept = orthonormal(&pooled(&concepts.conditioning.tokens, &concepts.lengths));
         let mut known: BTreeMap<&str, (Tensor<3>, usize)> = BTreeMap::new();
         let tracked = prompt.conditioning.tokens.is_autodiff();
@@ -118,8 +132,8 @@ impl Safree {
         let mut steps = Vec::with_capacity(prompt.len());
         for (i, text) in prompt.texts.iter().enumerate() {
             let found = known.get(text.as_str()).filter(|_| !tracked).cloned();
-            let (hidden, count) = found
-                .unwrap_or_else(|| self.filter_one(guard.strength, pipeline, prompt, i, &concept));
+            let (hidden, count) =
+                found.unwrap_or_else(|| self.filter_one(strength, model, prompt, i, &concept));
             known.insert(text, (hidden.clone(), count));
             rows.push(hidden);
             steps.push(count);
@@ -134,7 +148,7 @@ impl Safree {
     fn filter_one(
         &self,
         strength: f64,
-        pipeline: &Pipeline,
+        model: &Model,
         prompt: &Prompted,
         i: usize,
         concept: &[Tensor<1>],
@@ -149,7 +163,7 @@ impl Safree {
         if words == 0 {
             return (hidden, 0);
         }
-        let network = pipeline.text_network();
+        let network = model.text_network();
         let mask = network.vectors(&[0]).unsqueeze::<3>();
         let masked = |word: usize| -> Tensor<3> {
             let (before, after) = (1 + word, tokens - word - 2);
