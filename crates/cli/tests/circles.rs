@@ -27,19 +27,6 @@ const KNOWN: &[(&str, &[&str])] = &[
     (
         "diffusion",
         &[
-            "gates.rs",
-            "guards/a_star.rs",
-            "guards/adavd.rs",
-            "guards/mod.rs",
-            "guards/safree.rs",
-            "guards/sld.rs",
-            "pipeline.rs",
-            "prompted.rs",
-        ],
-    ),
-    (
-        "diffusion",
-        &[
             "samplers/ddim.rs",
             "samplers/ddpm.rs",
             "samplers/dpmpp_2m.rs",

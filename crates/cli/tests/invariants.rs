@@ -289,7 +289,7 @@ fn nobody_but_cli_prints_or_reads_the_environment() {
     );
 }
 
-/// A denoiser is asked through `Pipeline::predict` and `Denoiser`, so that hooks, precision and the
+/// A denoiser is asked through `Model::predict` and `Denoiser`, so that hooks, precision and the
 /// meaning of the answer have one home.
 #[test]
 fn nobody_builds_or_asks_a_denoiser_by_hand() {
@@ -470,7 +470,7 @@ fn family_names_stand_in_families_and_nn_only() {
             .map(|line| line.split(':').next().unwrap().to_owned()),
         &[
             // Loads the components of a checkpoint, which are its fields.
-            "crates/diffusion/src/pipeline.rs",
+            "crates/diffusion/src/model.rs",
             // The files of the compiled-in model.
             "crates/cli/src/miniature.rs",
         ],

@@ -7,7 +7,7 @@ use scumble_nn::{Context, LORA_DOWN, LORA_UP, Weights};
 
 use crate::{
     error::{Error, Result},
-    gates::{self, Gate, Opened},
+    gates::{Gate, Opened},
     pipeline::Pipeline,
 };
 
@@ -42,7 +42,7 @@ impl Pipeline {
         let rank = adapters.first().map_or(0, |a| a.down.dims()[0]);
         let before = self.adapter_rank();
         let device = self.device().clone();
-        let weights = &mut self.unet.weights;
+        let weights = &mut self.model.unet.weights;
         for adapter in adapters {
             let name = format!("{}.weight", adapter.module);
             let shape = weights
@@ -116,7 +116,7 @@ impl Pipeline {
             self.gates.push(Opened::new(
                 gate,
                 hidden,
-                &self.tokenizer,
+                &self.model.tokenizer,
                 before..before + rank,
             ));
         } else if !self.gates.is_empty() {
@@ -132,7 +132,7 @@ impl Pipeline {
             self.gates.push(Opened::new(
                 open,
                 none,
-                &self.tokenizer,
+                &self.model.tokenizer,
                 before..before + rank,
             ));
         }
@@ -176,11 +176,5 @@ impl Pipeline {
             .into_iter()
             .map(f64::from)
             .collect()
-    }
-
-    /// How far prompts with these hidden states open the denoiser's adapters, `[n, rank]`; `None`
-    /// if there are no gates.
-    pub fn gates(&self, prompts: &[String], hidden: &Tensor<3>) -> Option<Tensor<2>> {
-        gates::factors(&self.gates, prompts, hidden, &self.tokenizer)
     }
 }

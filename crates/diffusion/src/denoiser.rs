@@ -31,7 +31,7 @@ impl<'a> Denoiser<'a> {
 
     /// What the network answers, each picture at its own timestep.
     ///
-    /// What changes the answer on the way (gates of adapters, removals from values) stands in
+    /// What changes the answer on the way (gates of adapters, a hook on keys and values) stands in
     /// `context`; a `watch` records the attention maps and what bottlenecks added.
     ///
     /// # Shapes

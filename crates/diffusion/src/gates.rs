@@ -10,7 +10,7 @@ use burn::tensor::{Tensor, TensorData};
 use scumble_nn::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 
-use crate::guards::Known;
+use crate::guards::about::About;
 
 /// When an adapter acts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,12 +29,11 @@ pub struct Gate {
 }
 
 /// The gate as a guard: low-rank adapters act as far as a prompt is close to what they erase.
-pub const KNOWN: Known = Known {
+pub const KNOWN: About = About {
     id: "spm",
     paper: "Lyu et al.: One-dimensional Adapter to Rule Them All, CVPR 2024 (arXiv 2312.16145)",
     changes: "how far low-rank adapters act: they are trained by `erase --method spm` or given with --edit or --lora",
     cost: "2",
-    presets: None,
 };
 
 /// A gate with what it compares prompts to.

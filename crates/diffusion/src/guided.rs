@@ -1,20 +1,23 @@
-//! The rule of a pipeline: classifier-free guidance and whatever guards it has.
+//! The rule by which a model follows a prompt: classifier-free guidance and whatever guards it is
+//! under.
+
+use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use scumble_nn::{Context, Removal};
+use scumble_nn::{Context, ContextHook};
 
 use crate::{
     conditioning::Conditioning,
     error::{Error, Result},
     guards::{Guard, Rule, Sld, a_star::Updates, adavd::Block, only, safree::Filtered},
     guidance::{At, Guidance, guided},
-    pipeline::Pipeline,
+    model::Model,
     prediction::Prediction,
     prompted::Prompted,
 };
 
 /// Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598), `f(neg) + g (f(c) - f(neg))`,
-/// under a pipeline's guards, where f is what the network answers: epsilon, v or a velocity. Its
+/// under guards, where f is what the network answers: epsilon, v or a velocity. Its
 /// weights add up to 1, so it is the same rule for each of them.
 ///
 /// With a negative prompt in the place of the empty one it is the rule that web interfaces call by
@@ -29,8 +32,8 @@ pub struct Guided {
     filtered: Option<Filtered>,
     safety: Option<Safety>,
     gates: Option<Tensor<2>>,
-    /// What values lose: for the prompt alone, and for all that is stacked.
-    removals: Option<(Removal, Removal)>,
+    /// What becomes of keys and values: for the prompt alone, and for all that is stacked.
+    hooks: Option<(Arc<dyn ContextHook>, Arc<dyn ContextHook>)>,
     updates: Option<Updates>,
     /// The last contexts, and which prompts were filtered in them.
     made: Option<(Vec<bool>, Contexts)>,
@@ -53,28 +56,47 @@ struct Contexts {
     stacked: Context,
 }
 
-impl Pipeline {
-    /// The rule by which this model follows `prompt` and leaves `negative`, both of n prompts, with
-    /// strength `scale`: what [`guards`](Self::guards) say is in it. A rule is for one run from its
-    /// first step; it remembers.
+impl Guided {
+    /// Classifier-free guidance alone, from `negative` to `prompt`, of n pictures each.
+    pub fn plain(scale: f64, prompt: Conditioning, negative: Conditioning) -> Self {
+        Self {
+            scale,
+            negative,
+            prompt,
+            filtered: None,
+            safety: None,
+            gates: None,
+            hooks: None,
+            updates: None,
+            made: None,
+        }
+    }
+
+    /// The rule by which a model under guards follows `prompt` and leaves `negative`, both of n
+    /// prompts, with strength `scale`.
     ///
     /// # Errors
     /// If two guards want one place.
-    pub fn guidance(&self, scale: f64, prompt: &Prompted, negative: &Prompted) -> Result<Guided> {
+    pub(crate) fn under(
+        guards: &[Guard],
+        model: &Model,
+        scale: f64,
+        prompt: &Prompted,
+        negative: &Prompted,
+    ) -> Result<Self> {
         let n = prompt.len();
-        let rule = only(&self.guards, |rule| {
+        let rule = only(guards, |rule| {
             matches!(rule, Rule::Negative | Rule::Sld(_)).then_some(rule)
         })?;
-        let mut guided = Guided::plain(
+        let mut guided = Self::plain(
             scale,
             prompt.conditioning.clone(),
             negative.conditioning.clone(),
         );
-        guided.gates = self.gates(&prompt.texts, &prompt.conditioning.tokens);
         match rule {
-            Some((guard, Rule::Negative)) => guided.negative = self.negative(guard, negative),
+            Some((guard, Rule::Negative)) => guided.negative = led_from(guard, model, negative),
             Some((guard, Rule::Sld(rule))) if scale > 1.0 => {
-                let concept = self.encode(&[guard.joined()]).repeat(n);
+                let concept = model.encode(&[guard.joined()]).repeat(n);
                 guided.safety = Some(Safety {
                     rule: *rule,
                     strength: guard.strength,
@@ -84,7 +106,7 @@ impl Pipeline {
             }
             _ => {}
         }
-        let safree = only(&self.guards, |rule| {
+        let safree = only(guards, |rule| {
             if let Rule::Safree(safree) = rule {
                 Some(safree)
             } else {
@@ -99,25 +121,28 @@ impl Pipeline {
                 ))
                 .with_hint("leave one out, or set negative=false for safree"));
             }
-            guided.negative = self.negative(guard, negative);
+            guided.negative = led_from(guard, model, negative);
         }
         guided.filtered = safree
-            .map(|(guard, safree)| safree.filter(guard, self, prompt))
+            .map(|(guard, safree)| safree.filter(&guard.texts, guard.strength, model, prompt))
             .filter(|filtered| filtered.steps.iter().any(|&steps| steps > 0));
-        let adavd = only(&self.guards, |rule| {
+        let adavd = only(guards, |rule| {
             if let Rule::AdaVd(adavd) = rule {
                 Some(adavd)
             } else {
                 None
             }
         })?;
-        guided.removals = adavd.map(|(guard, adavd)| {
+        guided.hooks = adavd.map(|(guard, adavd)| {
             let whole = &[Block::Empty, Block::Prompt, Block::Concept]
                 [..if guided.safety.is_some() { 3 } else { 2 }];
-            let removal = |blocks| adavd.removal(guard, self, &guided.negative.tokens, blocks);
-            (removal(&[Block::Prompt]), removal(whole))
+            let hook = |blocks| {
+                let negative = &guided.negative.tokens;
+                adavd.hook(&guard.texts, guard.strength, model, negative, blocks)
+            };
+            (hook(&[Block::Prompt]), hook(whole))
         });
-        let a_star = only(&self.guards, |rule| {
+        let a_star = only(guards, |rule| {
             if let Rule::AStar(a_star) = rule {
                 Some(a_star)
             } else {
@@ -125,43 +150,16 @@ impl Pipeline {
             }
         })?;
         guided.updates = a_star
-            .map(|(guard, a_star)| a_star.updates(guard, self, prompt))
+            .map(|(guard, a_star)| a_star.updates(&guard.texts, guard.strength, model, prompt))
             .filter(Updates::act);
         Ok(guided)
     }
 
-    /// The hidden states of negative prompts with a guard's texts in them; the way there at another
-    /// strength than 1.
-    fn negative(&self, guard: &Guard, negative: &Prompted) -> Conditioning {
-        let with = |text: &String| {
-            if text.trim().is_empty() {
-                guard.joined()
-            } else {
-                format!("{text}, {}", guard.joined())
-            }
-        };
-        let whole = self.encode(&negative.texts.iter().map(with).collect::<Vec<_>>());
-        if guard.strength == 1.0 {
-            return whole;
-        }
-        negative.conditioning.towards(&whole, guard.strength)
-    }
-}
-
-impl Guided {
-    /// Classifier-free guidance alone, from `negative` to `prompt`, of n pictures each.
-    pub fn plain(scale: f64, prompt: Conditioning, negative: Conditioning) -> Self {
-        Self {
-            scale,
-            negative,
-            prompt,
-            filtered: None,
-            safety: None,
-            gates: None,
-            removals: None,
-            updates: None,
-            made: None,
-        }
+    /// With a factor for each prompt and each column of the denoiser's adapters.
+    #[must_use]
+    pub(crate) fn gated(mut self, gates: Option<Tensor<2>>) -> Self {
+        self.gates = gates;
+        self
     }
 
     /// What the network is told at a position in the run.
@@ -199,18 +197,35 @@ impl Guided {
             .gates
             .clone()
             .map(|gates| Tensor::cat(vec![gates; stacked.len()], 0));
-        let (alone, whole) = self.removals.clone().unzip();
+        let (alone, whole) = self.hooks.clone().unzip();
         let contexts = Contexts {
             prompt: Context::from(prompt)
                 .gated(self.gates.clone())
-                .without(alone),
+                .with_hook(alone),
             stacked: Context::from(Conditioning::cat(stacked))
                 .gated(gates)
-                .without(whole),
+                .with_hook(whole),
         };
         self.made = Some((which, contexts.clone()));
         contexts
     }
+}
+
+/// The hidden states of negative prompts with a guard's texts in them; the way there at another
+/// strength than 1.
+fn led_from(guard: &Guard, model: &Model, negative: &Prompted) -> Conditioning {
+    let with = |text: &String| {
+        if text.trim().is_empty() {
+            guard.joined()
+        } else {
+            format!("{text}, {}", guard.joined())
+        }
+    };
+    let whole = model.encode(&negative.texts.iter().map(with).collect::<Vec<_>>());
+    if guard.strength == 1.0 {
+        return whole;
+    }
+    negative.conditioning.towards(&whole, guard.strength)
 }
 
 impl Guidance for Guided {

@@ -1,10 +1,12 @@
 //! Noise schedules, samplers, guidance and the text-to-image pipeline.
 //!
-//! Knows samplers and guidance. Does not know concepts, edits of weights, files or terminals.
+//! Knows samplers, guidance, and guards with their texts. Does not know what a concept of a world is,
+//! edits of weights, files or terminals.
 
 pub mod adapters;
 pub mod conditioning;
 pub mod denoiser;
+pub mod drawing;
 pub mod error;
 pub mod flow;
 pub mod gates;
@@ -12,6 +14,7 @@ pub mod guards;
 pub mod guidance;
 pub mod guided;
 pub mod interpolant;
+pub mod model;
 pub mod noise_schedule;
 pub mod options;
 pub mod picture;
@@ -29,6 +32,7 @@ mod words;
 pub use adapters::Adapter;
 pub use conditioning::Conditioning;
 pub use denoiser::Denoiser;
+pub use drawing::{Noise, Request};
 pub use error::{Error, Result};
 pub use flow::FlowMatching;
 pub use gates::Gate;
@@ -36,10 +40,11 @@ pub use guards::Guard;
 pub use guidance::{At, Guidance};
 pub use guided::Guided;
 pub use interpolant::{Interpolant, Output, Scales};
+pub use model::Model;
 pub use noise_schedule::NoiseSchedule;
 pub use options::{Presets, Scale, Variant};
 pub use picture::Picture;
-pub use pipeline::{Noise, Pipeline, Request};
+pub use pipeline::Pipeline;
 pub use prediction::Prediction;
 pub use prompted::Prompted;
 pub use rng::TorchRng;

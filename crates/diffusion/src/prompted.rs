@@ -8,7 +8,7 @@ use burn::tensor::{Tensor, TensorData};
 use crate::{
     conditioning::Conditioning,
     error::{Error, Result},
-    pipeline::Pipeline,
+    model::Model,
 };
 
 /// Prompts with what the text encoder makes of them. Clones share the tensors.
@@ -37,7 +37,12 @@ impl Prompted {
     }
 }
 
-impl Pipeline {
+impl Model {
+    /// What the denoiser is told of prompts. A prompt that occurs twice is encoded once.
+    pub fn encode(&self, prompts: &[String]) -> Conditioning {
+        self.prompted(prompts).conditioning
+    }
+
     /// Encodes prompts. One that occurs twice is encoded once.
     ///
     /// The empty prompt is all zeros where the checkpoint says so (`force_zeros_for_empty_prompt`

@@ -7,10 +7,10 @@ use scumble_nn::files::Embedding;
 
 use crate::{
     error::{Error, Result},
-    pipeline::Pipeline,
+    model::Model,
 };
 
-impl Pipeline {
+impl Model {
     /// Learns the word of a file. It can then be used in prompts.
     ///
     /// # Errors

@@ -1,14 +1,14 @@
-//! Paths beside the denoiser's layers: what they add, when gates let them through, and what a watch
-//! sees.
+//! Paths beside the denoiser's layers: what they add, when gates let them through, what a watch sees
+//! and what a hook reaches.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use scumble_diffusion::{Adapter, Gate, Pipeline, Timestep, TorchRng};
 use scumble_nn::{
-    Context, Watch,
+    Context, ContextHook, Watch,
     files::{Checkpoint, OpenOptions},
 };
 
@@ -386,20 +386,47 @@ fn watching_changes_nothing_and_maps_add_up_to_one() {
     }
 }
 
+/// Keys and values of position 0 without gradient, or only one of the two.
+#[derive(Debug)]
+struct Detached {
+    keys: bool,
+    values: bool,
+}
+
+fn first_detached(x: Tensor<3>) -> Tensor<3> {
+    let rest = x.dims()[1] - 1;
+    let first = x.clone().narrow(1, 0, 1).detach();
+    Tensor::cat(vec![first, x.narrow(1, 1, rest)], 1)
+}
+
+impl ContextHook for Detached {
+    fn keys(&self, keys: Tensor<3>) -> Tensor<3> {
+        if self.keys {
+            first_detached(keys)
+        } else {
+            keys
+        }
+    }
+
+    fn values(&self, values: Tensor<3>, _project: &dyn Fn(Tensor<2>) -> Tensor<2>) -> Tensor<3> {
+        if self.values {
+            first_detached(values)
+        } else {
+            values
+        }
+    }
+}
+
 /// The hidden states' gradient goes through keys and values alone, so position 0 has none exactly
-/// if it is detached.
+/// if a hook detaches both in every layer.
 #[test]
-fn a_detached_start_has_no_gradient() {
+fn a_hook_reaches_the_keys_and_values_of_every_layer() {
     let model = pipeline("odd");
     let before = host(&predicted(&model, &model.context(&prompts())));
-    for detached in [false, true] {
+    for (keys, values) in [(false, false), (true, false), (false, true), (true, true)] {
+        let detached = keys && values;
         let hidden = model.encode(&prompts()).tokens.autodiff().require_grad();
-        let context = Context::from(&hidden);
-        let context = if detached {
-            context.with_start_detached()
-        } else {
-            context
-        };
+        let context = Context::from(&hidden).with_hook(Some(Arc::new(Detached { keys, values })));
         let out = predicted(&model, &context);
         assert_eq!(
             host(&out.clone().inner()),

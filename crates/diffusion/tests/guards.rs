@@ -8,12 +8,15 @@ use burn::tensor::{Device, Tensor, TensorData};
 use scumble_diffusion::{
     At, FlowMatching, Guard, Guidance, Noise, Output, Pipeline, Prompted, Request, Sampler, Scale,
     StepIndex, Timestep, TorchRng, Variant,
-    guards::{ALL, Rule, Safree, Sld, a_star, adavd::Joint, safree, sld::Bound},
+    guards::{
+        ALL, Rule, Safree, Sld, a_star,
+        adavd::Joint,
+        safree,
+        sld::Bound,
+        span::{onto, orthonormal},
+    },
 };
-use scumble_nn::{
-    files::{Checkpoint, OpenOptions},
-    orthonormal,
-};
+use scumble_nn::files::{Checkpoint, OpenOptions};
 use serde_json::{Map, Value, json};
 
 /// The small model `NAME` of crates/nn/tests/golden/networks.
@@ -349,7 +352,7 @@ fn projections_are_projections() {
         vec![concept.clone(), concept.clone().narrow(0, 0, 1) * 2.0],
         0,
     );
-    let p = safree::onto(Tensor::eye(20, &Device::flex()), &orthonormal(&twice));
+    let p = onto(Tensor::eye(20, &Device::flex()), &orthonormal(&twice));
     let near = |a: &Tensor<2>, b: &Tensor<2>| {
         host(&(a.clone() - b.clone()))
             .iter()

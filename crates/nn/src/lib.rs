@@ -15,8 +15,8 @@ pub mod weights;
 pub use error::{Error, Result};
 pub use evaluations::Evaluations;
 pub use networks::{
-    Added, AlexNet, BOTTLENECK, Beside, Clip, ClipText, ClipTextWithProjection, Context,
-    FidInception, LORA_DOWN, LORA_UP, Removal, ResNet, ResNetKind, SizeCondition, UNet, Vae, Vgg16,
-    Vit, Watch, orthonormal,
+    Added, AlexNet, BOTTLENECK, Clip, ClipText, ClipTextWithProjection, Context, ContextHook,
+    FidInception, LORA_DOWN, LORA_UP, ResNet, ResNetKind, SizeCondition, UNet, Vae, Vgg16, Vit,
+    Watch,
 };
 pub use weights::{Manifest, Weight, Weights};

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, Tensor};
 use scumble_diffusion::{
     At, Denoiser, Error, Guidance, Guided, Pipeline, Schedule,
-    pipeline::Part,
+    model::Part,
     samplers::{Run, Sampler, Step},
 };
 use scumble_erase::training::trainable::Trainable;

@@ -21,13 +21,13 @@ use burn::tensor::{Tensor, activation::softmax};
 use scumble_nn::{Added, Context, Watch};
 use serde::{Deserialize, Serialize};
 
-use super::{FROM_MINUS_ONE, Guard, Known, Rule};
+use super::about::{About, FROM_MINUS_ONE};
 use crate::{
     error::{Error, Result},
     guidance::At,
+    model::Model,
     options,
-    options::WEIGHT,
-    pipeline::Pipeline,
+    options::{Presets, WEIGHT},
     presets,
     prompted::Prompted,
 };
@@ -71,31 +71,32 @@ pub enum Maps {
 }
 
 /// See the module.
-pub const KNOWN: Known = Known {
+pub const KNOWN: About = About {
     id: "a-star",
     paper: "Agarwal et al.: A-STAR, ICCV 2023 (arXiv 2306.14544)",
     changes: "the latents before each step, so that all words of a prompt keep a place of their own",
     cost: "2, and one forward and backward of prompts with several of its words",
-    presets: Some(|| {
-        let presets = presets! {
-            paper: AStar {
-                step: 20.0,
-                segregation: true,
-                retention: true,
-                threshold: 0.5,
-                sharpness: 100.0,
-                side: 16,
-                maps: Maps::Words,
-                steps: 1000,
-            },
-            reference: paper,
-            fixed: paper,
-            // On latents as small as the miniature's the usual step tears pictures apart.
-            small: paper { step: 4.0 },
-        };
-        presets.map(Rule::AStar)
-    }),
 };
+
+/// Its numbers.
+pub(super) fn presets() -> Presets<AStar> {
+    presets! {
+        paper: AStar {
+            step: 20.0,
+            segregation: true,
+            retention: true,
+            threshold: 0.5,
+            sharpness: 100.0,
+            side: 16,
+            maps: Maps::Words,
+            steps: 1000,
+        },
+        reference: paper,
+        fixed: paper,
+        // On latents as small as the miniature's the usual step tears pictures apart.
+        small: paper { step: 4.0 },
+    }
+}
 
 /// The share of the step size that is left at the clean end.
 const LAST: f64 = 0.5;
@@ -157,7 +158,7 @@ struct Several {
 }
 
 impl AStar {
-    /// See [`Guard::no_effect`].
+    /// See [`Guard::no_effect`](super::Guard::no_effect).
     pub(super) fn no_effect(&self, texts: &[String], steps: usize) -> Option<String> {
         let words: BTreeSet<String> = texts
             .iter()
@@ -178,13 +179,19 @@ impl AStar {
         Some(reason.into())
     }
 
-    pub(crate) fn updates(&self, guard: &Guard, pipeline: &Pipeline, prompt: &Prompted) -> Updates {
+    /// What moves the latents of prompts that have several of `texts`.
+    pub(crate) fn updates(
+        &self,
+        texts: &[String],
+        strength: f64,
+        model: &Model,
+        prompt: &Prompted,
+    ) -> Updates {
         let words = |text: &str| {
-            let encoded = pipeline.tokenizer.encode(text);
+            let encoded = model.tokenizer.encode(text);
             encoded.ids[1..encoded.length - 1].to_vec()
         };
-        let wanted: Vec<(&String, Vec<u32>)> = guard
-            .texts
+        let wanted: Vec<(&String, Vec<u32>)> = texts
             .iter()
             .map(|text| (text, words(text)))
             .filter(|(_, ids)| !ids.is_empty())
@@ -198,7 +205,7 @@ impl AStar {
                     .position(|window| window == wanted)?;
                 let article = at
                     .checked_sub(1)
-                    .map(|i| pipeline.tokenizer.decode(&ids[i..=i]))
+                    .map(|i| model.tokenizer.decode(&ids[i..=i]))
                     .unwrap_or_default();
                 let article = Some(article.trim()).filter(|word| ["a", "an", "the"].contains(word));
                 Some((
@@ -223,13 +230,13 @@ impl AStar {
         };
         let prompts: Vec<Several> = prompt.texts.iter().enumerate().filter_map(one).collect();
         let alone = if self.maps == Maps::Prompts {
-            alone(pipeline, prompt, &prompts, &named)
+            alone(model, prompt, &prompts, &named)
         } else {
             Vec::new()
         };
         Updates {
             rule: Self {
-                step: self.step * guard.strength,
+                step: self.step * strength,
                 ..*self
             },
             prompts,
@@ -243,7 +250,7 @@ impl AStar {
 /// name one concept each: the start token, then the end token and the pads of each, as many rows
 /// for all. Prompts with another number of concepts keep zeros.
 fn alone(
-    pipeline: &Pipeline,
+    model: &Model,
     prompt: &Prompted,
     prompts: &[Several],
     named: &[Vec<String>],
@@ -259,7 +266,7 @@ fn alone(
             .iter()
             .flat_map(|(_, texts)| texts.iter().cloned())
             .collect();
-        let encoded = pipeline.prompted(&texts);
+        let encoded = model.prompted(&texts);
         let states = encoded.conditioning.tokens.inner();
         let [_, tokens, width] = states.dims();
         // The end token is the last of `length`.
@@ -366,7 +373,7 @@ impl Updates {
         context: &Context,
     ) -> Result<Vec<Vec<Tensor<1>>>> {
         let [_, _, h, w] = leaf.dims();
-        let maps = |hidden: Tensor<3>, removal| -> Result<Tensor<3>> {
+        let maps = |hidden: Tensor<3>, hook| -> Result<Tensor<3>> {
             let added = context.added().cloned().map(|added| Added {
                 pooled: added.pooled.inner(),
                 ..added
@@ -374,13 +381,13 @@ impl Updates {
             let context = Context::from(hidden)
                 .with_added(added)
                 .gated(context.gates().cloned().map(|gates| gates.inner()))
-                .without(removal);
+                .with_hook(hook);
             let mut watch = Watch::maps();
             at.predict(leaf.clone(), &context, Some(&mut watch))?;
             self.averaged(&watch, h * w)
         };
         if self.rule.maps == Maps::Words {
-            let maps = maps(context.hidden().clone().inner(), context.removal().cloned())?;
+            let maps = maps(context.hidden().clone().inner(), context.hook().cloned())?;
             return Ok(self
                 .prompts
                 .iter()

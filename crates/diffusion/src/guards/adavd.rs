@@ -24,12 +24,22 @@
 //! targets too, and all are counted from the empty prompt's end token, so that only what the
 //! concept adds is removed, not what all prompts share.
 
+mod removal;
+
+use std::sync::Arc;
+
 use burn::tensor::{Tensor, TensorData};
-use scumble_nn::{Beside, Removal};
+use scumble_nn::ContextHook;
 use serde::{Deserialize, Serialize};
 
-use super::{FROM_MINUS_ONE, Guard, Known, Rule};
-use crate::{options, options::WEIGHT, pipeline::Pipeline, presets};
+use self::removal::{Beside, Removal};
+use super::about::{About, FROM_MINUS_ONE};
+use crate::{
+    model::Model,
+    options,
+    options::{Presets, WEIGHT},
+    presets,
+};
 
 options! {
     /// The numbers of AdaVD.
@@ -70,29 +80,30 @@ pub enum Joint {
 }
 
 /// See the module.
-pub const KNOWN: Known = Known {
+pub const KNOWN: About = About {
     id: "adavd",
     paper: "Wang et al.: Precise, Fast, and Low-cost Concept Erasure in Value Space, CVPR 2025 (arXiv 2412.06143)",
     changes: "the values of every cross-attention: they lose their part along the concept's",
     cost: "2",
-    presets: Some(|| {
-        let presets = presets! {
-            paper: AdaVd {
-                scale: 1.0,
-                shift: true,
-                steepness: 100.0,
-                centre: 0.93,
-                joint: Joint::Cosine,
-                span: false,
-                unconditional: false,
-            },
-            reference: paper { joint: Joint::Whole, unconditional: true },
-            fixed: paper,
-            small: paper { shift: false, joint: Joint::None, span: true },
-        };
-        presets.map(Rule::AdaVd)
-    }),
 };
+
+/// Its numbers.
+pub(super) fn presets() -> Presets<AdaVd> {
+    presets! {
+        paper: AdaVd {
+            scale: 1.0,
+            shift: true,
+            steepness: 100.0,
+            centre: 0.93,
+            joint: Joint::Cosine,
+            span: false,
+            unconditional: false,
+        },
+        reference: paper { joint: Joint::Whole, unconditional: true },
+        fixed: paper,
+        small: paper { shift: false, joint: Joint::None, span: true },
+    }
+}
 
 /// What a block of prompts stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,17 +117,18 @@ pub(crate) enum Block {
 }
 
 impl AdaVd {
-    /// What the values lose, for the blocks of n prompts that are stacked; `negative` are the
-    /// hidden states that guidance leads away from, `[n, tokens, width]`.
-    pub(crate) fn removal(
+    /// What takes the concept of `texts` out of values, for the blocks of n prompts that are
+    /// stacked; `negative` are the hidden states that guidance leads away from, `[n, tokens, width]`.
+    pub(crate) fn hook(
         &self,
-        guard: &Guard,
-        pipeline: &Pipeline,
+        texts: &[String],
+        strength: f64,
+        model: &Model,
         negative: &Tensor<3>,
         blocks: &[Block],
-    ) -> Removal {
+    ) -> Arc<dyn ContextHook> {
         let n = negative.dims()[0];
-        let targets = pipeline.prompted(&guard.texts);
+        let targets = model.prompted(texts);
         let states = &targets.conditioning.tokens;
         let [_, tokens, width] = states.dims();
         let mean = |row: usize, of: std::ops::Range<usize>| -> Tensor<2> {
@@ -141,14 +153,14 @@ impl AdaVd {
             });
         let rows: Vec<Tensor<2>> = rows.collect();
         let origin = self.span.then(|| {
-            let empty = pipeline.encode(&[String::new()]);
+            let empty = model.encode(&[String::new()]);
             empty
                 .tokens
                 .slice([0..1, 1..2, 0..width])
                 .reshape([1, width])
                 .detach()
         });
-        let strength = self.scale * guard.strength;
+        let strength = self.scale * strength;
         let of = |block: &Block| match block {
             Block::Prompt => strength,
             Block::Empty if self.unconditional => strength,
@@ -173,12 +185,12 @@ impl AdaVd {
                 halves,
             }
         });
-        Removal {
+        Arc::new(Removal {
             targets: Tensor::cat(rows, 0).detach(),
             origin,
-            strength: Tensor::from_data(TensorData::new(values, [count]), pipeline.device()),
+            strength: Tensor::from_data(TensorData::new(values, [count]), model.device()),
             shift: self.shift.then_some((self.steepness, self.centre)),
             beside,
-        }
+        })
     }
 }

@@ -2,31 +2,29 @@
 //!
 //! A guard acts in one of three places: on what the network is told of a prompt ([`safree`],
 //! [`adavd`]), in the rule that turns predictions into one ([`negative`], [`sld`]), or on the
-//! latents before each step ([`a_star`]). A [`Pipeline`] holds guards and [`Pipeline::guidance`]
-//! obeys them, so whoever draws, judges or attacks has no cases for them.
-//!
-//! [`Pipeline`]: crate::Pipeline
-//! [`Pipeline::guidance`]: crate::Pipeline::guidance
+//! latents before each step ([`a_star`]). Each of these files is a rule about a
+//! [`Model`](crate::Model) and knows of no other. Here they become data, and
+//! [`Guided`](crate::Guided) obeys those that a [`Pipeline`](crate::Pipeline) holds, so whoever
+//! draws, judges or attacks has no cases for them.
 
 pub mod a_star;
+pub mod about;
 pub mod adavd;
 pub mod negative;
 pub mod safree;
 pub mod sld;
-
-use std::ops::Bound;
+pub mod span;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use self::about::About;
 pub use self::{a_star::AStar, adavd::AdaVd, safree::Safree, sld::Sld};
 use crate::{
     error::{Error, Result},
-    options::{Opt, Options, Presets, Range, Scale, Variant, numbers},
+    gates,
+    options::{Opt, Options, Presets, Scale, Variant},
 };
-
-/// Where a prediction or a cosine is compared.
-const FROM_MINUS_ONE: Range = numbers(Bound::Included(-1.0), Bound::Unbounded);
 
 /// A guard with what it keeps the model from. Data: it can be stored, named and compared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -116,17 +114,35 @@ pub struct Known {
     pub presets: Option<fn() -> Presets<Rule>>,
 }
 
+impl Known {
+    const fn new(about: About, presets: Option<fn() -> Presets<Rule>>) -> Self {
+        let About {
+            id,
+            paper,
+            changes,
+            cost,
+        } = about;
+        Self {
+            id,
+            paper,
+            changes,
+            cost,
+            presets,
+        }
+    }
+}
+
 /// Every guard.
 pub const ALL: [Known; 9] = [
-    negative::KNOWN,
-    sld::WEAK,
-    sld::MEDIUM,
-    sld::STRONG,
-    sld::MAX,
-    crate::gates::KNOWN,
-    safree::KNOWN,
-    adavd::KNOWN,
-    a_star::KNOWN,
+    Known::new(negative::KNOWN, Some(|| Presets::same(Rule::Negative))),
+    Known::new(sld::WEAK, Some(|| sld::weak().map(Rule::Sld))),
+    Known::new(sld::MEDIUM, Some(|| sld::medium().map(Rule::Sld))),
+    Known::new(sld::STRONG, Some(|| sld::strong().map(Rule::Sld))),
+    Known::new(sld::MAX, Some(|| sld::max().map(Rule::Sld))),
+    Known::new(gates::KNOWN, None),
+    Known::new(safree::KNOWN, Some(|| safree::presets().map(Rule::Safree))),
+    Known::new(adavd::KNOWN, Some(|| adavd::presets().map(Rule::AdaVd))),
+    Known::new(a_star::KNOWN, Some(|| a_star::presets().map(Rule::AStar))),
 ];
 
 /// The guard of that name, if there is one; hyphens and underscores are the same.

@@ -21,11 +21,19 @@
 use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
-use scumble_nn::orthonormal;
 use serde::{Deserialize, Serialize};
 
-use super::{Guard, Known, Rule};
-use crate::{options, options::WEIGHT, pipeline::Pipeline, presets, prompted::Prompted};
+use super::{
+    about::About,
+    span::{onto, orthonormal},
+};
+use crate::{
+    model::Model,
+    options,
+    options::{Presets, WEIGHT},
+    presets,
+    prompted::Prompted,
+};
 
 options! {
     /// The numbers of SAFREE.
@@ -52,29 +60,30 @@ options! {
 }
 
 /// See the module.
-pub const KNOWN: Known = Known {
+pub const KNOWN: About = About {
     id: "safree",
     paper: "Yoon et al.: SAFREE, ICLR 2025 (arXiv 2410.12761)",
     changes: "hidden states of the prompt's tokens that bring it near the concept",
     cost: "2",
-    presets: Some(|| {
-        let presets = presets! {
-            paper: Safree {
-                alpha: 0.01,
-                validate: true,
-                most: 10.0,
-                sharpness: 2.5,
-                tau: 5.333,
-                pads: false,
-                negative: false,
-            },
-            reference: paper { negative: true },
-            fixed: paper,
-            small: paper { validate: false, pads: true },
-        };
-        presets.map(Rule::Safree)
-    }),
 };
+
+/// Its numbers.
+pub(super) fn presets() -> Presets<Safree> {
+    presets! {
+        paper: Safree {
+            alpha: 0.01,
+            validate: true,
+            most: 10.0,
+            sharpness: 2.5,
+            tau: 5.333,
+            pads: false,
+            negative: false,
+        },
+        reference: paper { negative: true },
+        fixed: paper,
+        small: paper { validate: false, pads: true },
+    }
+}
 
 /// What a prompt becomes, and for how many steps.
 #[derive(Clone, Debug)]
@@ -83,15 +92,6 @@ pub(crate) struct Filtered {
     pub(crate) hidden: Tensor<3>,
     /// Of each prompt; 0 if it has no trigger.
     pub(crate) steps: Vec<usize>,
-}
-
-/// The projection of rows `[k, width]` onto the span of orthonormal vectors.
-pub fn onto(rows: Tensor<2>, basis: &[Tensor<1>]) -> Tensor<2> {
-    if basis.is_empty() {
-        return rows.zeros_like();
-    }
-    let span: Tensor<2> = Tensor::stack(basis.to_vec(), 0);
-    rows.matmul(span.clone().transpose()).matmul(span)
 }
 
 /// The hidden states at the end tokens, `[n, width]`.
@@ -116,8 +116,15 @@ fn norms(rows: Tensor<2>) -> Vec<f64> {
 }
 
 impl Safree {
-    pub(crate) fn filter(&self, guard: &Guard, pipeline: &Pipeline, prompt: &Prompted) -> Filtered {
-        let concepts = pipeline.prompted(&guard.texts);
+    /// What `prompt` becomes without what brings it near the concept of `texts`.
+    pub(crate) fn filter(
+        &self,
+        texts: &[String],
+        strength: f64,
+        model: &Model,
+        prompt: &Prompted,
+    ) -> Filtered {
+        let concepts = model.prompted(texts);
         let concept = orthonormal(&pooled(&concepts.conditioning.tokens, &concepts.lengths));
         let mut known: BTreeMap<&str, (Tensor<3>, usize)> = BTreeMap::new();
         let tracked = prompt.conditioning.tokens.is_autodiff();
@@ -125,8 +132,8 @@ impl Safree {
         let mut steps = Vec::with_capacity(prompt.len());
         for (i, text) in prompt.texts.iter().enumerate() {
             let found = known.get(text.as_str()).filter(|_| !tracked).cloned();
-            let (hidden, count) = found
-                .unwrap_or_else(|| self.filter_one(guard.strength, pipeline, prompt, i, &concept));
+            let (hidden, count) =
+                found.unwrap_or_else(|| self.filter_one(strength, model, prompt, i, &concept));
             known.insert(text, (hidden.clone(), count));
             rows.push(hidden);
             steps.push(count);
@@ -141,7 +148,7 @@ impl Safree {
     fn filter_one(
         &self,
         strength: f64,
-        pipeline: &Pipeline,
+        model: &Model,
         prompt: &Prompted,
         i: usize,
         concept: &[Tensor<1>],
@@ -156,7 +163,7 @@ impl Safree {
         if words == 0 {
             return (hidden, 0);
         }
-        let network = pipeline.text_network();
+        let network = model.text_network();
         let mask = network.vectors(&[0]).unsqueeze::<3>();
         let masked = |word: usize| -> Tensor<3> {
             let (before, after) = (1 + word, tokens - word - 2);

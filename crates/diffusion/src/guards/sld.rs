@@ -18,7 +18,7 @@
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use super::{FROM_MINUS_ONE, Known, Rule};
+use super::about::{About, FROM_MINUS_ONE};
 use crate::{
     options,
     options::{Presets, WEIGHT},
@@ -121,54 +121,43 @@ impl Sld {
     }
 }
 
-const PAPER: &str = "Schramowski et al.: Safe Latent Diffusion, CVPR 2023 (arXiv 2211.05105)";
-const CHANGES: &str = "the guidance, element by element, where prompt and concept predict alike";
-const COST: &str = "3";
+/// What all of them are; each has numbers of its own.
+const fn about(id: &'static str) -> About {
+    About {
+        id,
+        paper: "Schramowski et al.: Safe Latent Diffusion, CVPR 2023 (arXiv 2211.05105)",
+        changes: "the guidance, element by element, where prompt and concept predict alike",
+        cost: "3",
+    }
+}
 
 /// The weak preset: scale 200 in the paper, 20 in diffusers.
-pub const WEAK: Known = Known {
-    id: "sld-weak",
-    paper: PAPER,
-    changes: CHANGES,
-    cost: COST,
-    presets: Some(|| {
-        let mut presets = Sld::new(15, 200.0, 0.0, 0.0, 0.0).presets();
-        presets.reference.scale = 20.0;
-        presets.map(Rule::Sld)
-    }),
-};
-
+pub const WEAK: About = about("sld-weak");
 /// The medium preset.
-pub const MEDIUM: Known = Known {
-    id: "sld-medium",
-    paper: PAPER,
-    changes: CHANGES,
-    cost: COST,
-    presets: Some(|| {
-        Sld::new(10, 1000.0, 0.01, 0.3, 0.4)
-            .presets()
-            .map(Rule::Sld)
-    }),
-};
-
+pub const MEDIUM: About = about("sld-medium");
 /// The strong preset.
-pub const STRONG: Known = Known {
-    id: "sld-strong",
-    paper: PAPER,
-    changes: CHANGES,
-    cost: COST,
-    presets: Some(|| {
-        Sld::new(7, 2000.0, 0.025, 0.5, 0.7)
-            .presets()
-            .map(Rule::Sld)
-    }),
-};
-
+pub const STRONG: About = about("sld-strong");
 /// The strongest preset.
-pub const MAX: Known = Known {
-    id: "sld-max",
-    paper: PAPER,
-    changes: CHANGES,
-    cost: COST,
-    presets: Some(|| Sld::new(0, 5000.0, 1.0, 0.5, 0.7).presets().map(Rule::Sld)),
-};
+pub const MAX: About = about("sld-max");
+
+/// The numbers of [`WEAK`].
+pub(super) fn weak() -> Presets<Sld> {
+    let mut presets = Sld::new(15, 200.0, 0.0, 0.0, 0.0).presets();
+    presets.reference.scale = 20.0;
+    presets
+}
+
+/// The numbers of [`MEDIUM`].
+pub(super) fn medium() -> Presets<Sld> {
+    Sld::new(10, 1000.0, 0.01, 0.3, 0.4).presets()
+}
+
+/// The numbers of [`STRONG`].
+pub(super) fn strong() -> Presets<Sld> {
+    Sld::new(7, 2000.0, 0.025, 0.5, 0.7).presets()
+}
+
+/// The numbers of [`MAX`].
+pub(super) fn max() -> Presets<Sld> {
+    Sld::new(0, 5000.0, 1.0, 0.5, 0.7).presets()
+}

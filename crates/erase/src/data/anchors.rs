@@ -12,6 +12,7 @@ use crate::{
     data::noised::{Noised, Noisy},
     data::pictures::{self, Drawing},
     data::retain::Retain,
+    data::start,
     error::Result,
     job::Job,
     seeds::{Stream, stream},
@@ -284,12 +285,7 @@ impl Batch {
     /// # Errors
     /// If the schedule cannot say what the network should predict.
     pub fn denoising(&self, model: &Pipeline, detach: bool) -> Result<Tensor<1>> {
-        let context = Context::from(&self.anchor);
-        let context = if detach {
-            context.with_start_detached()
-        } else {
-            context
-        };
+        let context = start::context(&self.anchor, detach);
         let prediction = self.noisy.predicted(model, &context)?;
         Ok((prediction - self.noisy.target(model)?)
             .powi_scalar(2)

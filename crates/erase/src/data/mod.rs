@@ -10,5 +10,6 @@ pub mod noised;
 pub mod pictures;
 pub(crate) mod pull;
 pub mod retain;
+pub(crate) mod start;
 pub mod trajectories;
 pub(crate) mod turns;

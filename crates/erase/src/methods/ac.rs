@@ -44,6 +44,7 @@ use crate::{
     concepts::rewording::{Kind, Rewording},
     data::anchors::{self, Anchors, Batch, Pair, masked_error},
     data::augment::Augment,
+    data::start,
     edit::Edit,
     error::{Error, Result},
     job::{Event, Job},
@@ -337,15 +338,11 @@ fn loss(
             batch.noisy.predicted(&still, &Context::from(&anchor))?
         }
     };
-    let context = match words {
-        true => Context::from(edited.encode(&batch.asks)),
-        false => Context::from(&batch.target),
+    let asked = match words {
+        true => edited.encode(&batch.asks),
+        false => batch.target.clone(),
     };
-    let context = if options.detach_start {
-        context.with_start_detached()
-    } else {
-        context
-    };
+    let context = start::context(asked, options.detach_start);
     Ok(masked_error(
         batch.noisy.predicted(edited, &context)?,
         wanted,

@@ -1,13 +1,13 @@
 //! A prompt as the cross-attention sees it.
 
 use std::sync::{
-    Mutex, PoisonError,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
 use burn::tensor::Tensor;
 
-use super::{added::Added, removal::Removal};
+use super::{added::Added, hook::ContextHook};
 
 /// Hidden states of prompts, and the keys and values that a U-Net made of them: a run asks the same
 /// prompt at every step, and they do not change.
@@ -20,8 +20,7 @@ pub struct Context {
     hidden: Tensor<3>,
     gates: Option<Tensor<2>>,
     added: Option<Added>,
-    start_detached: bool,
-    removal: Option<Removal>,
+    hook: Option<Arc<dyn ContextHook>>,
     made: Mutex<Option<(NetworkId, Vec<KeysValues>)>>,
 }
 
@@ -30,22 +29,6 @@ pub struct Context {
 pub(crate) struct KeysValues {
     pub(crate) keys: Tensor<3>,
     pub(crate) values: Tensor<3>,
-}
-
-impl KeysValues {
-    fn with_start_detached(self) -> Self {
-        let detached = |x: Tensor<3>| {
-            let rest = x.dims()[1] - 1;
-            Tensor::cat(
-                vec![x.clone().narrow(1, 0, 1).detach(), x.narrow(1, 1, rest)],
-                1,
-            )
-        };
-        Self {
-            keys: detached(self.keys),
-            values: detached(self.values),
-        }
-    }
 }
 
 /// Tells one network from every other in this process.
@@ -90,24 +73,16 @@ impl Context {
         self.added.as_ref()
     }
 
-    /// With no gradient through the keys and values of the first position, the start token, which
-    /// all prompts share.
+    /// With a rule on the keys and values that every cross-attention makes of it.
     #[must_use]
-    pub fn with_start_detached(mut self) -> Self {
-        self.start_detached = true;
+    pub fn with_hook(mut self, hook: Option<Arc<dyn ContextHook>>) -> Self {
+        self.hook = hook;
         self
     }
 
-    /// With directions that the values of every cross-attention lose.
-    #[must_use]
-    pub fn without(mut self, removal: Option<Removal>) -> Self {
-        self.removal = removal;
-        self
-    }
-
-    /// The directions that values lose.
-    pub fn removal(&self) -> Option<&Removal> {
-        self.removal.as_ref()
+    /// The rule on keys and values.
+    pub fn hook(&self) -> Option<&Arc<dyn ContextHook>> {
+        self.hook.as_ref()
     }
 
     /// What that network made of the prompt; made now if the last to ask was another one.
@@ -120,13 +95,7 @@ impl Context {
         match &*made {
             Some((by, found)) if *by == network => found.clone(),
             _ => {
-                let mut new = make(&self.hidden);
-                if self.start_detached {
-                    new = new
-                        .into_iter()
-                        .map(KeysValues::with_start_detached)
-                        .collect();
-                }
+                let new = make(&self.hidden);
                 *made = Some((network, new.clone()));
                 new
             }
@@ -140,8 +109,7 @@ impl From<Tensor<3>> for Context {
             hidden,
             gates: None,
             added: None,
-            start_detached: false,
-            removal: None,
+            hook: None,
             made: Mutex::new(None),
         }
     }
@@ -164,8 +132,7 @@ impl Clone for Context {
             hidden: self.hidden.clone(),
             gates: self.gates.clone(),
             added: self.added.clone(),
-            start_detached: self.start_detached,
-            removal: self.removal.clone(),
+            hook: self.hook.clone(),
             made: Mutex::new(made),
         }
     }

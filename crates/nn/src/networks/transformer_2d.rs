@@ -8,8 +8,8 @@ use scumble_kernels as kernels;
 use super::{
     adapters::Bottleneck,
     context::KeysValues,
+    hook::ContextHook,
     layers::{GroupNorm, LayerNorm, Linear},
-    removal::Removal,
     watch::Watch,
 };
 use crate::weights::Params;
@@ -142,14 +142,14 @@ impl BasicTransformerBlock {
         &self,
         hidden: &Tensor<3>,
         gates: Gates<'_>,
-        removal: Option<&Removal>,
+        hook: Option<&dyn ContextHook>,
     ) -> KeysValues {
         let seen = self.attn2.keys_values(hidden, gates);
-        match removal {
+        match hook {
             None => seen,
-            Some(removal) => KeysValues {
-                values: removal.apply(seen.values, |hidden| self.attn2.to_v.forward_rows(hidden)),
-                ..seen
+            Some(hook) => KeysValues {
+                keys: hook.keys(seen.keys),
+                values: hook.values(seen.values, &|hidden| self.attn2.to_v.forward_rows(hidden)),
             },
         }
     }
@@ -222,11 +222,11 @@ impl Transformer2DModel {
         &'a self,
         hidden: &'a Tensor<3>,
         gates: Gates<'a>,
-        removal: Option<&'a Removal>,
+        hook: Option<&'a dyn ContextHook>,
     ) -> impl Iterator<Item = KeysValues> + 'a {
         self.transformer_blocks
             .iter()
-            .map(move |block| block.prompt(hidden, gates, removal))
+            .map(move |block| block.prompt(hidden, gates, hook))
     }
 
     /// - x and result: `[n, h, w, c]`

@@ -250,9 +250,10 @@ impl UNet {
         let gradient = self.moves || sample.is_autodiff() || told;
         self.evaluations.count(sample.dims()[0], gradient);
         let gates = context.gates();
+        let hook = context.hook().map(|hook| &**hook);
         let seen = context.keys_values(self.id, |hidden| {
             self.attentions()
-                .flat_map(|attention| attention.prompt(hidden, gates, context.removal()))
+                .flat_map(|attention| attention.prompt(hidden, gates, hook))
                 .collect()
         });
         let mut prompt = Prompt {

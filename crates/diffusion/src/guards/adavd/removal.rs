@@ -1,6 +1,9 @@
-//! Directions that a cross-attention's values are to lose.
+//! What AdaVD does to the values of a cross-attention: they lose directions.
 
 use burn::tensor::Tensor;
+use scumble_nn::ContextHook;
+
+use crate::guards::span::{gram_schmidt, orthonormal};
 
 /// What the values of each cross-attention lose: the directions of its own values of some target
 /// tokens.
@@ -13,50 +16,44 @@ use burn::tensor::Tensor;
 /// t_j`, where `sum_j c_j t_j` is the projection of `v` onto the targets' span, so that `f_j = 1`
 /// is the same as above.
 #[derive(Clone, Debug)]
-pub struct Removal {
+pub(crate) struct Removal {
     /// Hidden states of the target tokens, `[targets, width]`.
-    pub targets: Tensor<2>,
+    pub(crate) targets: Tensor<2>,
     /// A token that values are counted from, `[1, width]`.
-    pub origin: Option<Tensor<2>>,
+    pub(crate) origin: Option<Tensor<2>>,
     /// `s` of each prompt, `[n]`.
-    pub strength: Tensor<1>,
+    pub(crate) strength: Tensor<1>,
     /// With `(a, b)`, `f_j = 2 / (1 + exp(-a (cos(v, t_j) - b)))`.
-    pub shift: Option<(f64, f64)>,
+    pub(crate) shift: Option<(f64, f64)>,
     /// What values and targets stand beside.
-    pub beside: Option<Beside>,
+    pub(crate) beside: Option<Beside>,
 }
 
 /// Hidden states whose values lengthen all others to joint vectors: at position `l`, with `w_l` the
 /// value of its own, `v` becomes `[w_l; v]` and `t_j` becomes `[w_l; t_j]`.
 #[derive(Clone, Debug)]
-pub struct Beside {
+pub(crate) struct Beside {
     /// For each prompt, `[n, tokens, width]`.
-    pub hidden: Tensor<3>,
+    pub(crate) hidden: Tensor<3>,
     /// Whether the projection is that of the joint vectors; else only the shift's cosines are.
-    pub projected: bool,
+    pub(crate) projected: bool,
     /// Prompts at the front of the batch that are those other halves themselves, of as many that
     /// follow them: they lose `sum_j s f_j c_j w_l`, with the factors of the prompts that they are
     /// halves of. Counts where `projected`.
-    pub halves: usize,
+    pub(crate) halves: usize,
 }
 
-impl Removal {
-    /// - values: `[n, tokens, c]`
-    /// - value: what the layer makes of hidden states: `[k, width]` to `[k, c]`
-    pub(crate) fn apply(
-        &self,
-        values: Tensor<3>,
-        value: impl Fn(Tensor<2>) -> Tensor<2>,
-    ) -> Tensor<3> {
+impl ContextHook for Removal {
+    fn values(&self, values: Tensor<3>, project: &dyn Fn(Tensor<2>) -> Tensor<2>) -> Tensor<3> {
         let [n, tokens, c] = values.dims();
         let first = values.clone().narrow(1, 0, 1);
         let rest = values.narrow(1, 1, tokens - 1);
-        let origin = self.origin.clone().map(&value);
+        let origin = self.origin.clone().map(project);
         let from = |x: Tensor<3>| match &origin {
             Some(origin) => x - origin.clone().reshape([1, 1, c]),
             None => x,
         };
-        let targets = value(self.targets.clone());
+        let targets = project(self.targets.clone());
         let targets = match &origin {
             Some(origin) => targets - origin.clone(),
             None => targets,
@@ -73,13 +70,15 @@ impl Removal {
                     .clone()
                     .narrow(1, 1, tokens - 1)
                     .reshape([n * (tokens - 1), width]);
-                (beside, from(value(hidden).reshape([n, tokens - 1, c])))
+                (beside, from(project(hidden).reshape([n, tokens - 1, c])))
             });
             rest - self.weighed(whole, targets, strength, beside)
         };
         Tensor::cat(vec![first, rest], 1)
     }
+}
 
+impl Removal {
     /// The parts along each target, times its factor.
     fn weighed(
         &self,
@@ -189,45 +188,6 @@ fn projected(
         })
 }
 
-/// The smallest part of a vector outside the span of those before that is a direction of its own
-/// and not rounding.
-const OUTSIDE: f32 = 1e-3;
-
-/// An orthonormal basis of the rows of `[k, c]` (Gram and Schmidt, twice over), as `[c]` each.
-pub fn orthonormal(rows: &Tensor<2>) -> Vec<Tensor<1>> {
-    gram_schmidt(rows).0
-}
-
-/// An orthonormal basis, and the factors `[k]` with which the rows make each of its vectors.
-fn gram_schmidt(rows: &Tensor<2>) -> (Vec<Tensor<1>>, Vec<Tensor<1>>) {
-    let [k, c] = rows.dims();
-    let mut basis: Vec<Tensor<1>> = Vec::with_capacity(k);
-    let mut factors: Vec<Tensor<1>> = Vec::with_capacity(k);
-    let unit: Tensor<2> = Tensor::eye(k, &rows.device());
-    for i in 0..k {
-        let row: Tensor<1> = rows.clone().narrow(0, i, 1).reshape([c]);
-        let norm = |x: &Tensor<1>| x.clone().powi_scalar(2).sum().sqrt();
-        let size: f32 = norm(&row).into_scalar();
-        let (mut left, mut of_rows) = (row, unit.clone().narrow(0, i, 1).reshape([k]));
-        if !basis.is_empty() {
-            let span: Tensor<2> = Tensor::stack(basis.clone(), 0);
-            let spans: Tensor<2> = Tensor::stack(factors.clone(), 0);
-            for _ in 0..2 {
-                let along = span.clone().matmul(left.clone().reshape([c, 1]));
-                left = left - span.clone().transpose().matmul(along.clone()).reshape([c]);
-                of_rows = of_rows - spans.clone().transpose().matmul(along).reshape([k]);
-            }
-        }
-        let outside: f32 = norm(&left).into_scalar();
-        if outside > OUTSIDE * size && outside > 0.0 {
-            let length = norm(&left);
-            basis.push(left / length.clone());
-            factors.push(of_rows / length);
-        }
-    }
-    (basis, factors)
-}
-
 #[cfg(test)]
 mod tests {
     use burn::tensor::{Device, TensorData};
@@ -267,8 +227,8 @@ mod tests {
         let values = wave([2, 4, 6], 0.0);
         for (targets, origin) in [(1, false), (2, false), (2, true)] {
             let removal = removal(targets, &[1.0, 1.0], origin);
-            let once = removal.apply(values.clone(), |hidden| hidden);
-            assert!(near(&removal.apply(once.clone(), |hidden| hidden), &once));
+            let once = removal.values(values.clone(), &|hidden| hidden);
+            assert!(near(&removal.values(once.clone(), &|hidden| hidden), &once));
             assert!(!near(&once, &values));
             assert_eq!(
                 host(&once.clone().narrow(1, 0, 1)),
@@ -288,7 +248,7 @@ mod tests {
     #[test]
     fn each_prompt_has_its_strength_and_the_origin_stays() {
         let values = wave([2, 4, 6], 0.0);
-        let half = removal(1, &[0.0, 1.0], false).apply(values.clone(), |hidden| hidden);
+        let half = removal(1, &[0.0, 1.0], false).values(values.clone(), &|hidden| hidden);
         assert_eq!(
             host(&half.clone().narrow(0, 0, 1)),
             host(&values.clone().narrow(0, 0, 1))
@@ -296,7 +256,7 @@ mod tests {
         assert!(!near(&half.narrow(0, 1, 1), &values.narrow(0, 1, 1)));
         let of_origin = wave([1, 6], 2.9).reshape([1, 1, 6]).expand([1, 3, 6]);
         assert!(near(
-            &removal(2, &[1.0], true).apply(of_origin.clone(), |hidden| hidden),
+            &removal(2, &[1.0], true).values(of_origin.clone(), &|hidden| hidden),
             &of_origin
         ));
         // Near the target the shift doubles, far from it nothing goes.
@@ -310,7 +270,7 @@ mod tests {
             0,
         )
         .reshape([1, 3, 6]);
-        let found = twice.apply(seen, |hidden| hidden);
+        let found = twice.values(seen, &|hidden| hidden);
         assert!(near(
             &found.clone().narrow(1, 1, 1).reshape([1, 6]),
             &(target.clone() * -1.0)
@@ -331,9 +291,9 @@ mod tests {
             shift: Some((0.0, 0.0)),
             ..plain.clone()
         };
-        let expected = plain.apply(values.clone(), |hidden| hidden);
+        let expected = plain.values(values.clone(), &|hidden| hidden);
         assert!(near(
-            &open.apply(values.clone(), |hidden| hidden),
+            &open.values(values.clone(), &|hidden| hidden),
             &expected
         ));
         let targets = Tensor::cat(
@@ -344,7 +304,7 @@ mod tests {
             0,
         );
         assert!(near(
-            &Removal { targets, ..open }.apply(values, |hidden| hidden),
+            &Removal { targets, ..open }.values(values, &|hidden| hidden),
             &expected
         ));
     }
@@ -368,9 +328,9 @@ mod tests {
             }),
             ..removal(1, &[s, s], false)
         };
-        let found = host(&removal.apply(
+        let found = host(&removal.values(
             Tensor::cat(vec![empty.clone(), prompt.clone()], 0),
-            |hidden| hidden,
+            &|hidden| hidden,
         ));
         let (w, v, t) = (host(&empty), host(&prompt), host(&target));
         let mut expected = [w.clone(), v.clone()].concat();
@@ -412,9 +372,9 @@ mod tests {
             strength: one,
             ..removal.clone()
         };
-        let found = cosine.apply(
+        let found = cosine.values(
             Tensor::cat(vec![empty.clone(), prompt.clone()], 0),
-            |hidden| hidden,
+            &|hidden| hidden,
         );
         assert_eq!(host(&found.clone().narrow(0, 0, 1)), w);
         let apart = host(&(prompt - found.narrow(0, 1, 1)));
