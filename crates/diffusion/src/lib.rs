@@ -2,17 +2,17 @@
 //!
 //! Knows samplers and guidance. Does not know concepts, edits of weights, files or terminals.
 
-pub mod adapters;
-pub mod conditioning;
-pub mod denoiser;
+mod adapters;
+mod conditioning;
+mod denoiser;
 pub mod error;
 pub mod flow;
 pub mod gates;
 pub mod guards;
 pub mod guidance;
 pub mod guided;
-pub mod interpolant;
-pub mod noise_schedule;
+mod interpolant;
+mod noise_schedule;
 pub mod options;
 pub mod picture;
 pub mod pipeline;
@@ -21,7 +21,7 @@ pub mod prompted;
 pub mod rng;
 pub mod sampler;
 pub mod samplers;
-pub mod schedule;
+mod schedule;
 pub mod text;
 pub mod time;
 mod words;
