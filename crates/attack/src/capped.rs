@@ -6,7 +6,7 @@
 /// `mu` is found exactly on the piece of the (piecewise linear) sum where it lies; the published
 /// code bisects it to 1e-5, after which the sum can be off by n times that. `m` is brought into 0
 /// to n.
-pub fn project(weights: &mut [f64], m: f64) {
+pub(crate) fn project(weights: &mut [f64], m: f64) {
     let m = m.clamp(0.0, weights.len() as f64);
     let sum = |mu: f64| {
         weights
@@ -37,7 +37,7 @@ pub fn project(weights: &mut [f64], m: f64) {
 }
 
 /// The `m` heaviest, the heaviest first; of equal weights the earlier.
-pub fn heaviest(weights: &[f64], m: usize) -> Vec<usize> {
+pub(crate) fn heaviest(weights: &[f64], m: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..weights.len()).collect();
     order.sort_by(|&a, &b| weights[b].total_cmp(&weights[a]));
     order.truncate(m);

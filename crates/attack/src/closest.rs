@@ -14,7 +14,7 @@ use crate::job::{Clip, Job};
 const NONE: f32 = -2.0;
 
 /// What is kept of each case.
-pub struct Closest<'a> {
+pub(crate) struct Closest<'a> {
     clip: Clip<'a>,
     /// Unit features of the targets, `[cases, projection]`.
     wanted: Tensor<2>,
@@ -30,7 +30,7 @@ impl<'a> Closest<'a> {
     ///
     /// # Errors
     /// If there is no CLIP.
-    pub fn new(job: &Job<'a>, targets: &[Picture], tokens: usize) -> Result<Self> {
+    pub(crate) fn new(job: &Job<'a>, targets: &[Picture], tokens: usize) -> Result<Self> {
         let clip = clip(job)?;
         let n = targets.len();
         Ok(Self {
@@ -47,7 +47,7 @@ impl<'a> Closest<'a> {
     ///
     /// # Errors
     /// If a cosine is no number, or what was searched are no words.
-    pub fn look(
+    pub(crate) fn look(
         &mut self,
         job: &Job<'_>,
         group: &[usize],
@@ -77,12 +77,12 @@ impl<'a> Closest<'a> {
     }
 
     /// The words that were kept of a case, if any.
-    pub fn words(&self, case: usize) -> Option<&[u32]> {
+    pub(crate) fn words(&self, case: usize) -> Option<&[u32]> {
         (self.cosines[case] > NONE).then_some(self.words[case].as_slice())
     }
 
     /// Keeps what a continued search needs.
-    pub fn keep(&self, to: &mut Snapshot) {
+    pub(crate) fn keep(&self, to: &mut Snapshot) {
         to.numbers("closest.cosines", &self.cosines);
         let words: Vec<u64> = self
             .words
@@ -97,7 +97,7 @@ impl<'a> Closest<'a> {
     ///
     /// # Errors
     /// If it is missing, of another size, not finite, or no words of the model.
-    pub fn restore(&mut self, job: &Job<'_>, from: &mut Stored) -> Result<()> {
+    pub(crate) fn restore(&mut self, job: &Job<'_>, from: &mut Stored) -> Result<()> {
         let n = self.cosines.len();
         self.cosines = from.numbers("closest.cosines", n)?;
         let known = job.victim.tokenizer.vocab_size() as u64;
@@ -114,7 +114,7 @@ impl<'a> Closest<'a> {
 ///
 /// # Errors
 /// If there is none.
-pub fn clip<'a>(job: &Job<'a>) -> Result<Clip<'a>> {
+pub(crate) fn clip<'a>(job: &Job<'a>) -> Result<Clip<'a>> {
     job.clip.ok_or_else(|| {
         Error::input("the published selection of words needs a CLIP that sees pictures")
             .with_hint("give a CLIPModel's folder with --clip (published: laion/CLIP-ViT-H-14-laion2B-s32B-b79K), or let the first picture that shows the concept decide with --set closest=false")

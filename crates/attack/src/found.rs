@@ -85,7 +85,7 @@ struct Row {
 impl Found {
     /// The pictures of these latents as a judge is to see them: of an inpainting trial the part
     /// alone that was drawn anew.
-    pub fn looked_at(&self, latents: &Tensor<4>, pictures: &[Picture]) -> Vec<Picture> {
+    pub(crate) fn looked_at(&self, latents: &Tensor<4>, pictures: &[Picture]) -> Vec<Picture> {
         let Self::Revival(revival) = self else {
             return pictures.to_vec();
         };

@@ -5,7 +5,7 @@ use scumble_diffusion::TorchRng;
 
 /// How a generation follows another.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Genetic {
+pub(crate) struct Genetic {
     /// Rows in the first generation. Half as many of each go on, whatever its size.
     pub population: usize,
     /// The chance that a member has one of its tokens replaced by any other.
@@ -19,7 +19,7 @@ pub struct Genetic {
 
 impl Genetic {
     /// The members of a generation by their loss, the least first; of equal loss the earlier first.
-    pub fn ranked(losses: &[f32]) -> Vec<usize> {
+    pub(crate) fn ranked(losses: &[f32]) -> Vec<usize> {
         let mut order: Vec<usize> = (0..losses.len()).collect();
         order.sort_by(|&a, &b| losses[a].total_cmp(&losses[b]));
         order
@@ -29,7 +29,7 @@ impl Genetic {
     /// each, by chance, has two children with any parent: the front of one with the back of the
     /// other, and the other way round. Then every member but the elite is open to mutation.
     /// `losses` are the members', `pool` the tokens there are.
-    pub fn next(
+    pub(crate) fn next(
         &self,
         members: &[Vec<u32>],
         losses: &[f32],

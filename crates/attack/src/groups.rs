@@ -3,16 +3,16 @@
 use crate::job::{Case, Job};
 
 /// Pictures drawn at once.
-pub const DRAWN: usize = 16;
+pub(crate) const DRAWN: usize = 16;
 /// Cases differentiated at once.
-pub const BACKWARD: usize = 20;
+pub(crate) const BACKWARD: usize = 20;
 /// Texts that go through CLIP with gradients at once.
-pub const CLIP: usize = 32;
+pub(crate) const CLIP: usize = 32;
 /// Rows of tokens that go through the text encoder at once.
-pub const ENCODED: usize = 64;
+pub(crate) const ENCODED: usize = 64;
 
 /// Places of cases in groups of one strength of guidance, in the order in which they come.
-pub fn alike(cases: &[Case]) -> Vec<(Option<f64>, Vec<usize>)> {
+pub(crate) fn alike(cases: &[Case]) -> Vec<(Option<f64>, Vec<usize>)> {
     let mut groups: Vec<(Option<f64>, Vec<usize>)> = Vec::new();
     for (i, case) in cases.iter().enumerate() {
         match groups
@@ -27,7 +27,7 @@ pub fn alike(cases: &[Case]) -> Vec<(Option<f64>, Vec<usize>)> {
 }
 
 /// Some of a job's cases in groups of one strength of guidance.
-pub fn by_guidance(job: &Job<'_>, which: &[usize]) -> Vec<(Option<f64>, Vec<usize>)> {
+pub(crate) fn by_guidance(job: &Job<'_>, which: &[usize]) -> Vec<(Option<f64>, Vec<usize>)> {
     let cases: Vec<Case> = which.iter().map(|&i| job.cases[i].clone()).collect();
     let back = |rows: Vec<usize>| rows.into_iter().map(|row| which[row]).collect();
     alike(&cases)

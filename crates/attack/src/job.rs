@@ -14,6 +14,8 @@ use scumble_erase::{
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use crate::wording::reworded;
+
 /// A picture that asks for the concept: attacks have to bring it back here.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Case {
@@ -41,7 +43,7 @@ pub struct Drawing {
 impl Drawing {
     /// The same with a picture's own strength of guidance, where it has one.
     #[must_use]
-    pub fn with_guidance(self, own: Option<f64>) -> Self {
+    pub(crate) fn with_guidance(self, own: Option<f64>) -> Self {
         Self {
             guidance: own.unwrap_or(self.guidance),
             ..self
@@ -205,53 +207,5 @@ impl Job<'_> {
     /// If the prompt does not hold the concept's word.
     pub fn reworded(&self, prompt: &str, with: &str) -> Result<String> {
         reworded(prompt, self.word, with)
-    }
-}
-
-/// A prompt with another word in a word's place; case does not matter.
-///
-/// # Errors
-/// If the word does not stand in it.
-pub fn reworded(prompt: &str, word: &str, with: &str) -> Result<String> {
-    // Lower case may be longer or shorter than the text itself, so places are compared where they
-    // lie.
-    let bounded = |from: usize, to: usize| {
-        !prompt[..from].ends_with(char::is_alphanumeric)
-            && !prompt[to..].starts_with(char::is_alphanumeric)
-    };
-    let mut places = prompt.char_indices().filter_map(|(from, _)| {
-        let to = from + word.len();
-        let here = prompt.get(from..to)?;
-        (here.eq_ignore_ascii_case(word) && bounded(from, to)).then_some((from, to))
-    });
-    let (from, to) = places.next().ok_or_else(|| {
-        Error::input(format!(
-            "the prompt `{prompt}` does not hold the word `{word}`, which the attack is to replace"
-        ))
-        .with_hint("name the word with --word, as the prompts write it")
-    })?;
-    Ok(format!("{}{with}{}", &prompt[..from], &prompt[to..]))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whole_words_are_replaced_once() {
-        assert_eq!(
-            reworded("a Church in ink style", "church", "<x>").unwrap(),
-            "a <x> in ink style"
-        );
-        assert_eq!(
-            reworded("churches, a church", "church", "<x>").unwrap(),
-            "churches, a <x>"
-        );
-        assert_eq!(
-            reworded("a painting by van gogh", "van gogh", "<x>").unwrap(),
-            "a painting by <x>"
-        );
-        assert!(reworded("a cat", "church", "<x>").is_err());
-        assert!(reworded("épéechurch", "church", "<x>").is_err());
     }
 }

@@ -5,10 +5,10 @@ use burn::tensor::Tensor;
 use scumble_erase::{Error, Event, Known, Result, World, seeds::stream};
 
 use crate::{
-    attacks::paraphrase::with_article,
     draw, groups,
     job::{Case, Job},
     sentences,
+    wording::with_article,
 };
 
 /// Captions of the concept and latents of pictures of them `[pictures, channels, h, w]`: at most

@@ -5,32 +5,35 @@
 //! edited model draw the concept again. [`protocol`] counts, the same way for all of them. Knows
 //! prompts and gradients. Does not know where files lie, and never prints.
 
+mod attack;
 pub mod attacks;
-pub mod capped;
-pub mod closest;
+mod capped;
+mod closest;
 pub mod draw;
 pub mod found;
-pub mod genetic;
-pub mod groups;
+mod genetic;
+mod groups;
 pub mod job;
 pub mod latent_classifier;
 pub mod lessons;
-pub mod lockstep;
-pub mod nearest;
-pub mod noisy_ddim;
+mod lockstep;
+mod nearest;
+mod noisy_ddim;
 pub mod placed;
 pub mod predict;
 pub mod probe;
 pub mod prompts;
 pub mod protocol;
-pub mod reused;
-pub mod search;
+mod redraw;
+mod reused;
+mod search;
 pub mod sentences;
-pub mod simplex;
-pub mod soft;
-pub mod trial;
+mod simplex;
+mod soft;
+mod trial;
+mod wording;
 
-pub use attacks::{Attack, Threat};
+pub use attack::{Attack, Threat};
 pub use found::Found;
 pub use job::{Case, Checkpoint, Clip, Drawing, Job};
 pub use protocol::{Looks, Report};

@@ -21,13 +21,13 @@ use crate::{
     protocol::{Looks, Notes, Outcome, Start},
 };
 
-pub use crate::search::{Lockstep, Order, Search, Stop};
+pub(crate) use crate::search::{Lockstep, Order, Search, Stop};
 
 /// Searches prefixes for all cases that do not show the concept anyway. Cases share their steps.
 ///
 /// # Errors
 /// If a prompt leaves no room, the loss is not finite, a stored state cannot be continued, or the caller interrupts.
-pub fn search<S: Search>(
+pub(crate) fn search<S: Search>(
     job: &mut Job<'_>,
     start: &Start,
     plan: Lockstep,
@@ -42,7 +42,7 @@ pub fn search<S: Search>(
 ///
 /// # Errors
 /// If one does not.
-pub fn fits(job: &Job<'_>, tokens: usize) -> Result<()> {
+pub(crate) fn fits(job: &Job<'_>, tokens: usize) -> Result<()> {
     Placed::before(job.victim, &job.prompts(), tokens).map(drop)
 }
 
@@ -50,7 +50,7 @@ pub fn fits(job: &Job<'_>, tokens: usize) -> Result<()> {
 ///
 /// # Errors
 /// As [`search`].
-pub fn search_at<S: Search>(
+pub(crate) fn search_at<S: Search>(
     job: &mut Job<'_>,
     start: &Start,
     plan: Lockstep,

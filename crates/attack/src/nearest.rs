@@ -20,7 +20,7 @@ use crate::{
 
 /// One case's words.
 #[derive(Clone, Debug)]
-pub struct Nearest {
+pub(crate) struct Nearest {
     vocabulary: Vocabulary,
     /// The vocabulary's vectors at length 1, `[words, width]`.
     directions: Tensor<2>,
@@ -32,7 +32,7 @@ pub struct Nearest {
 
 impl Nearest {
     /// `tokens` places that begin at words drawn from the seed, moved by AdamW.
-    pub fn new(vocabulary: Vocabulary, tokens: usize, rule: Rule, seed: u64) -> Self {
+    pub(crate) fn new(vocabulary: Vocabulary, tokens: usize, rule: Rule, seed: u64) -> Self {
         let first =
             stream(seed, "nearest/start")
                 .rng(0)

@@ -19,7 +19,7 @@ use scumble_erase::{Error, Result};
 
 /// How noisy a run is.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Noisiness {
+pub(crate) struct Noisiness {
     /// Times DDPM's standard deviation, from 0.
     pub eta: f64,
     /// Times the fresh noise, from 0.
@@ -40,7 +40,7 @@ fn factors(now: f64, next: f64, noisiness: Noisiness) -> [f64; 3] {
 ///
 /// # Errors
 /// If the number of steps does not fit the schedule, or the model fails.
-pub fn noisy_ddim(
+pub(crate) fn noisy_ddim(
     model: &Pipeline,
     steps: usize,
     noisiness: Noisiness,

@@ -224,7 +224,7 @@ impl Placed {
     }
 
     /// Whether the places are the whole prompt.
-    pub fn is_whole(&self) -> bool {
+    pub(crate) fn is_whole(&self) -> bool {
         self.layout == Layout::Whole
     }
 

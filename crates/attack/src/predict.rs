@@ -120,7 +120,7 @@ impl<'a> Aim<'a> {
     ///
     /// # Errors
     /// If the network cannot take the pictures, or there is no level.
-    pub fn errors_after(
+    pub(crate) fn errors_after(
         &self,
         levels: &[Noisy],
         asked: &Prompted,

@@ -10,59 +10,9 @@ use burn::tensor::Tensor;
 use scumble_diffusion::Picture;
 use scumble_erase::{Error, Result, Variant};
 
-use crate::{attacks::Attack, draw, found::Found, job::Job};
+use crate::{attack::Attack, draw, found::Found, job::Job, redraw};
 
-/// Where an attack begins.
-#[derive(Clone, Debug)]
-pub struct Start {
-    /// A picture of the concept for each case, drawn by the unedited model: latents `[cases,
-    /// channels, h, w]`.
-    pub targets: Tensor<4>,
-    /// Whether the edited model shows the concept anyway.
-    pub pre: Vec<bool>,
-}
-
-/// What an attack gives back.
-#[derive(Clone, Debug)]
-pub struct Outcome {
-    /// What it found.
-    pub found: Found,
-    /// The steps it might have taken.
-    pub budget: usize,
-    /// The steps it took.
-    pub spent: usize,
-    /// How many pictures of each case were looked at.
-    pub looks: Looks,
-    /// How many searches there were that do not share their result: as many as cases, or 1 where
-    /// all cases share what was learned.
-    pub searches: usize,
-    /// What else is worth knowing, such as how often a control shows the concept too.
-    pub notes: Notes,
-}
-
-/// How many pictures under attack a judge looks at before a case is closed. Each look is another
-/// chance for luck.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Looks {
-    /// The most there could have been for a case.
-    pub most: usize,
-    /// Of each case: up to the first that showed the concept, else all; 0 for a case that was not
-    /// attacked.
-    pub of: Vec<usize>,
-}
-
-impl Looks {
-    /// One look at every case: the final picture.
-    pub fn once(cases: usize) -> Self {
-        Self {
-            most: 1,
-            of: vec![1; cases],
-        }
-    }
-}
-
-/// Named findings beside the counts.
-pub type Notes = serde_json::Map<String, serde_json::Value>;
+pub use crate::attack::{Looks, Notes, Outcome, Start};
 
 /// What came of it.
 #[derive(Clone, Debug)]
@@ -219,10 +169,10 @@ fn measured(job: &mut Job<'_>, search: &mut Search<'_>) -> Result<Report> {
         searches,
         notes,
     } = search(job, &start)?;
-    let after = draw::attacked(job, &start, &found)?;
+    let after = redraw::attacked(job, &start, &found)?;
     let attacked = draw::pictures(victim, &after);
     let control = if job.shows.is_some() {
-        draw::control(job, &start, &found)?
+        redraw::control(job, &start, &found)?
     } else {
         None
     };

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::job::Job;
 
 /// The key of a search: its kind, whatever it was told, and the numbers it looked at.
-pub fn key(kind: &str, told: &impl Serialize, numbers: &[Tensor<1>]) -> String {
+pub(crate) fn key(kind: &str, told: &impl Serialize, numbers: &[Tensor<1>]) -> String {
     let mut hash = blake3::Hasher::new();
     hash.update(kind.as_bytes());
     hash.update(serde_json::to_string(told).unwrap_or_default().as_bytes());
@@ -29,7 +29,7 @@ pub fn key(kind: &str, told: &impl Serialize, numbers: &[Tensor<1>]) -> String {
 ///
 /// # Errors
 /// If the store cannot be read, or the caller interrupts.
-pub fn found(
+pub(crate) fn found(
     job: &mut Job<'_>,
     key: &str,
     rows: usize,
@@ -62,7 +62,7 @@ pub fn found(
 ///
 /// # Errors
 /// If the store cannot be written.
-pub fn keep(job: &Job<'_>, key: &str, rows: &[Vec<u32>]) -> Result<()> {
+pub(crate) fn keep(job: &Job<'_>, key: &str, rows: &[Vec<u32>]) -> Result<()> {
     let ids: Vec<u64> = rows.iter().flatten().map(|&id| u64::from(id)).collect();
     let mut snapshot = Snapshot::new();
     snapshot.whole("ids", &ids);

@@ -10,7 +10,7 @@ use scumble_erase::{
 use crate::predict::Goal;
 
 /// The adversarial tokens of one case, however they are searched for.
-pub trait Search {
+pub(crate) trait Search {
     /// What this step differentiates with respect to, `[tokens, columns]`.
     fn leaf(&mut self, rng: &mut TorchRng) -> Tensor<2>;
     /// The vectors that a leaf stands for, `[tokens, width]`.
@@ -32,7 +32,7 @@ pub trait Search {
 
 /// Which timesteps a search looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub(crate) enum Order {
     /// One after the other, from the middle of the first of equal parts to that of the last, clean
     /// to noisy.
     InTurn,
@@ -44,7 +44,7 @@ pub enum Order {
 
 /// What the picture that is drawn of every case after each round decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stop {
+pub(crate) enum Stop {
     /// The judge looks at it, and a case that shows the concept is closed.
     FirstHit,
     /// Nobody judges it. Of all rounds a case keeps the words whose picture a CLIP finds most like
@@ -58,7 +58,7 @@ pub enum Stop {
 
 /// How cases are searched.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Lockstep {
+pub(crate) struct Lockstep {
     /// Tokens in each prompt's places.
     pub tokens: usize,
     /// Rounds; after each, a picture of every open case is drawn.

@@ -16,7 +16,7 @@ use crate::search::Search;
 
 /// The words that may stand in a place, and their vectors.
 #[derive(Clone, Debug)]
-pub struct Vocabulary {
+pub(crate) struct Vocabulary {
     /// Their ids.
     pub ids: Vec<u32>,
     /// Their vectors, `[words, width]`.
@@ -25,12 +25,12 @@ pub struct Vocabulary {
 
 impl Vocabulary {
     /// All tokens of a model but the start, end and padding token.
-    pub fn of(pipeline: &scumble_diffusion::Pipeline) -> Self {
+    pub(crate) fn of(pipeline: &scumble_diffusion::Pipeline) -> Self {
         Self::tokens(pipeline, false)
     }
 
     /// All tokens of a model; the start, end and padding token only with `specials`.
-    pub fn tokens(pipeline: &scumble_diffusion::Pipeline, specials: bool) -> Self {
+    pub(crate) fn tokens(pipeline: &scumble_diffusion::Pipeline, specials: bool) -> Self {
         let tokenizer = &pipeline.tokenizer;
         let special = [tokenizer.start_id(), tokenizer.end_id(), tokenizer.pad_id()];
         let ids: Vec<u32> = tokenizer
@@ -46,7 +46,7 @@ impl Vocabulary {
     ///
     /// # Errors
     /// If none is.
-    pub fn words(pipeline: &scumble_diffusion::Pipeline, whole: bool) -> Result<Self> {
+    pub(crate) fn words(pipeline: &scumble_diffusion::Pipeline, whole: bool) -> Result<Self> {
         let words = Self::of(pipeline).read_back(pipeline, whole);
         if words.is_empty() {
             return Err(
@@ -60,7 +60,7 @@ impl Vocabulary {
     /// Those alone that are read back as themselves when they are written as text, if `whole` asks
     /// for it.
     #[must_use]
-    pub fn read_back(self, pipeline: &scumble_diffusion::Pipeline, whole: bool) -> Self {
+    pub(crate) fn read_back(self, pipeline: &scumble_diffusion::Pipeline, whole: bool) -> Self {
         if !whole {
             return self;
         }
@@ -86,12 +86,12 @@ impl Vocabulary {
     }
 
     /// How many words there are.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.ids.len()
     }
 
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.ids.is_empty()
     }
 }
@@ -100,7 +100,7 @@ impl Vocabulary {
 /// projection).
 ///
 /// The published code finds the threshold by bisection, to 1e-5; this is exact up to rounding.
-pub fn project(row: &mut [f32]) {
+pub(crate) fn project(row: &mut [f32]) {
     let mut sorted: Vec<f64> = row.iter().map(|&x| f64::from(x)).collect();
     sorted.sort_unstable_by(|a, b| b.total_cmp(a));
     let (mut sum, mut threshold) = (0.0, 0.0);
@@ -118,7 +118,7 @@ pub fn project(row: &mut [f32]) {
 
 /// How a distribution moves.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rule {
+pub(crate) struct Rule {
     /// Adam's step size.
     pub lr: f64,
     /// Its weight decay, added to the gradient.
@@ -127,7 +127,7 @@ pub struct Rule {
 
 /// One case's words.
 #[derive(Clone, Debug)]
-pub struct Simplex {
+pub(crate) struct Simplex {
     vocabulary: Vocabulary,
     /// `tokens` rows of as many probabilities as there are words.
     rows: Vec<f32>,
@@ -138,7 +138,7 @@ pub struct Simplex {
 
 impl Simplex {
     /// `tokens` places, each word as likely as any other.
-    pub fn new(vocabulary: Vocabulary, tokens: usize, rule: Rule) -> Self {
+    pub(crate) fn new(vocabulary: Vocabulary, tokens: usize, rule: Rule) -> Self {
         let words = vocabulary.len();
         let rows = vec![1.0 / words as f32; tokens * words];
         let flat = Tensor::<1>::from_floats(rows.as_slice(), &vocabulary.vectors.device());
@@ -152,7 +152,7 @@ impl Simplex {
     }
 
     /// The distributions, `tokens` rows.
-    pub fn rows(&self) -> impl Iterator<Item = &[f32]> {
+    pub(crate) fn rows(&self) -> impl Iterator<Item = &[f32]> {
         self.rows.chunks_exact(self.vocabulary.len())
     }
 

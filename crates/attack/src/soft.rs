@@ -23,7 +23,7 @@ pub enum Rule {
 
 /// One case's vectors.
 #[derive(Clone, Debug)]
-pub struct Soft {
+pub(crate) struct Soft {
     /// `[tokens, width]`
     vectors: Tensor<2>,
     start: Tensor<2>,
@@ -37,7 +37,7 @@ pub struct Soft {
 impl Soft {
     /// Vectors `[tokens, width]` that move by `rule` with steps of `lr`, none of their numbers
     /// further than `radius`.
-    pub fn new(start: Tensor<2>, rule: Rule, lr: f64, radius: Option<f64>) -> Self {
+    pub(crate) fn new(start: Tensor<2>, rule: Rule, lr: f64, radius: Option<f64>) -> Self {
         let [tokens, width] = start.dims();
         let moments = Moments::zeros_like(&start.clone().reshape([tokens * width]));
         Self {

@@ -92,7 +92,7 @@ impl Trial {
     }
 
     /// Whether it needs a classifier of noisy latents.
-    pub fn wants_classifier(&self) -> bool {
+    pub(crate) fn wants_classifier(&self) -> bool {
         matches!(self, Self::Classifier { .. })
     }
 
@@ -105,7 +105,7 @@ impl Trial {
 
     /// What a judge is to see of a picture whose latents are so high and wide: of an inpainting the
     /// part that was drawn anew, as large as the picture; else the picture.
-    pub fn looked_at(&self, picture: &Picture, [h, w]: [usize; 2]) -> Picture {
+    pub(crate) fn looked_at(&self, picture: &Picture, [h, w]: [usize; 2]) -> Picture {
         let Self::Inpaint { side } = *self else {
             return picture.clone();
         };

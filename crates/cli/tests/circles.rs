@@ -10,62 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use tree::{none, sources};
 
 /// Circles that are still there, each with its files below `crates/CRATE/src`.
-const KNOWN: &[(&str, &[&str])] = &[
-    (
-        "attack",
-        &[
-            "attacks/mod.rs",
-            "attacks/paraphrase.rs",
-            "draw.rs",
-            "found.rs",
-            "latent_classifier.rs",
-            "lessons.rs",
-            "probe.rs",
-            "protocol.rs",
-        ],
-    ),
-    (
-        "diffusion",
-        &[
-            "samplers/ddim.rs",
-            "samplers/ddpm.rs",
-            "samplers/dpmpp_2m.rs",
-            "samplers/euler.rs",
-            "samplers/euler_ancestral.rs",
-            "samplers/flow_match_euler.rs",
-            "samplers/flow_match_heun.rs",
-            "samplers/lms.rs",
-            "samplers/mod.rs",
-            "samplers/pndm.rs",
-            "samplers/unipc.rs",
-        ],
-    ),
-    ("erase", &["guards.rs", "methods/mod.rs"]),
-    ("eval", &["detectors/boxes.rs", "detectors/mod.rs"]),
-    (
-        "eval",
-        &[
-            "distribution/gaussian.rs",
-            "distribution/kernel.rs",
-            "distribution/mod.rs",
-            "distribution/neighbours.rs",
-        ],
-    ),
-    ("eval", &["judges.rs", "judging.rs"]),
-    ("nn", &["networks/adapters.rs", "networks/layers.rs"]),
-    (
-        "report",
-        &[
-            "page/figures.rs",
-            "page/grids.rs",
-            "page/mod.rs",
-            "rating/mod.rs",
-            "rating/read.rs",
-            "rating/study.rs",
-            "report.rs",
-        ],
-    ),
-];
+const KNOWN: &[(&str, &[&str])] = &[];
 
 /// The sources of a crate by their module path: `files/lora.rs` and `files/lora/mod.rs` are
 /// `["files", "lora"]`; the root is empty.

@@ -3,9 +3,9 @@
 //! Knows samplers, guidance, and guards with their texts. Does not know what a concept of a world is,
 //! edits of weights, files or terminals.
 
-pub mod adapters;
-pub mod conditioning;
-pub mod denoiser;
+mod adapters;
+mod conditioning;
+mod denoiser;
 pub mod drawing;
 pub mod error;
 pub mod flow;
@@ -13,9 +13,9 @@ pub mod gates;
 pub mod guards;
 pub mod guidance;
 pub mod guided;
-pub mod interpolant;
+mod interpolant;
 pub mod model;
-pub mod noise_schedule;
+mod noise_schedule;
 pub mod options;
 pub mod picture;
 pub mod pipeline;
@@ -24,7 +24,7 @@ pub mod prompted;
 pub mod rng;
 pub mod sampler;
 pub mod samplers;
-pub mod schedule;
+mod schedule;
 pub mod text;
 pub mod time;
 mod words;

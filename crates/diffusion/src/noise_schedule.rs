@@ -155,7 +155,7 @@ impl NoiseSchedule {
     }
 
     /// Whether no signal is left at `t`: the end of a schedule with zero terminal SNR.
-    pub fn is_silent(&self, t: Timestep) -> bool {
+    pub(crate) fn is_silent(&self, t: Timestep) -> bool {
         self.alpha_bar(t) <= config::ALMOST_ZERO
     }
 

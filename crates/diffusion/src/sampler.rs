@@ -9,23 +9,23 @@ use crate::error::{Error, Result};
 /// The samplers by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Sampler {
-    /// [`ddim`](crate::samplers::ddim)
+    /// Song et al. 2020, arXiv:2010.02502.
     Ddim,
-    /// [`ddpm`](crate::samplers::ddpm)
+    /// Ho et al. 2020, arXiv:2006.11239.
     Ddpm,
-    /// [`pndm`](crate::samplers::pndm), which is PLMS where the configuration says `skip_prk_steps`.
+    /// Liu et al. 2022, arXiv:2202.09778; PLMS where the configuration says `skip_prk_steps`.
     Pndm,
-    /// [`lms`](crate::samplers::lms)
+    /// The linear multistep method on the ODE of Karras et al. 2022, arXiv:2206.00364.
     Lms,
-    /// [`euler`](crate::samplers::euler)
+    /// Karras et al. 2022, arXiv:2206.00364, without churn.
     Euler,
-    /// [`euler_ancestral`](crate::samplers::euler_ancestral)
+    /// Euler with the noise of DDPM, Song et al. 2020, arXiv:2011.13456.
     EulerAncestral,
-    /// [`dpmpp_2m`](crate::samplers::dpmpp_2m)
+    /// Lu et al. 2022, arXiv:2211.01095.
     DpmPp2m,
-    /// [`dpmpp_2m_karras`](crate::samplers::dpmpp_2m_karras)
+    /// The same at the noise levels of Karras et al. 2022.
     DpmPp2mKarras,
-    /// [`unipc`](crate::samplers::unipc)
+    /// Zhao et al. 2023, arXiv:2302.04867.
     UniPc,
 }
 

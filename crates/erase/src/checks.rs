@@ -11,7 +11,7 @@ use crate::{
 ///
 /// # Errors
 /// If it has none.
-pub fn retained(retain: f64, batch: usize) -> Result<()> {
+pub(crate) fn retained(retain: f64, batch: usize) -> Result<()> {
     if retain > 0.0 && batch == 0 {
         let expected = "at least 1 where retain is not 0";
         return Err(unfit("retain_batch", batch, expected).into());
@@ -23,7 +23,7 @@ pub fn retained(retain: f64, batch: usize) -> Result<()> {
 ///
 /// # Errors
 /// If they are not.
-pub fn pictures_of_one(job: &Job<'_>) -> Result<()> {
+pub(crate) fn pictures_of_one(job: &Job<'_>) -> Result<()> {
     if job.pictures.is_some() && job.concepts.len() > 1 {
         return Err(Error::input(format!(
             "the pictures show one concept, {} were given",
@@ -38,7 +38,7 @@ pub fn pictures_of_one(job: &Job<'_>) -> Result<()> {
 ///
 /// # Errors
 /// If there is no such sampler, or the share is another sampler's.
-pub fn sampling(sampler: &str, eta: f64) -> Result<()> {
+pub(crate) fn sampling(sampler: &str, eta: f64) -> Result<()> {
     let sampler: Sampler = sampler.parse()?;
     if eta > 0.0 && sampler != Sampler::Ddim {
         return Err(Error::input(format!(
@@ -53,7 +53,7 @@ pub fn sampling(sampler: &str, eta: f64) -> Result<()> {
 ///
 /// # Errors
 /// If it would not be; the hint says which options it takes.
-pub fn preserving(job: &Job<'_>, does: bool, takes: &str) -> Result<()> {
+pub(crate) fn preserving(job: &Job<'_>, does: bool, takes: &str) -> Result<()> {
     effective("--preserve", does || job.preserve.is_empty(), takes)
 }
 
@@ -61,7 +61,7 @@ pub fn preserving(job: &Job<'_>, does: bool, takes: &str) -> Result<()> {
 ///
 /// # Errors
 /// If they would not; the hint says which options it takes.
-pub fn captioned(job: &Job<'_>, does: bool, takes: &str) -> Result<()> {
+pub(crate) fn captioned(job: &Job<'_>, does: bool, takes: &str) -> Result<()> {
     effective("--captions", does || !job.captions.given, takes)
 }
 
@@ -69,7 +69,7 @@ pub fn captioned(job: &Job<'_>, does: bool, takes: &str) -> Result<()> {
 ///
 /// # Errors
 /// As [`preserving`] and [`captioned`].
-pub fn keeping(job: &Job<'_>, does: bool, takes: &str) -> Result<()> {
+pub(crate) fn keeping(job: &Job<'_>, does: bool, takes: &str) -> Result<()> {
     preserving(job, does, takes)?;
     captioned(job, does, takes)
 }

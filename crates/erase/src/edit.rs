@@ -82,7 +82,7 @@ pub struct Edit {
 
 impl Edit {
     /// An edit from trained values of one component.
-    pub fn of_values(
+    pub(crate) fn of_values(
         about: About,
         component: &str,
         pipeline: &Pipeline,

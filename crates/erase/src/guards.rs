@@ -2,7 +2,7 @@
 //! while it draws.
 
 use scumble_diffusion::{
-    Scale,
+    Scale, Variant,
     guards::{self, Guard},
 };
 
@@ -11,7 +11,7 @@ use crate::{
     edit::Edit,
     error::{Error, Result},
     job::Job,
-    methods::{Method, Variant},
+    method::Method,
 };
 
 /// What a guard is told of a concept: each of its prompts once. Of prompts that put the concept

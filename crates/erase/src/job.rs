@@ -150,7 +150,7 @@ impl Job<'_> {
     }
 
     /// How many prompts the concepts have, together.
-    pub fn prompt_count(&self) -> usize {
+    pub(crate) fn prompt_count(&self) -> usize {
         self.concepts.iter().map(|c| c.prompts.len()).sum()
     }
 
@@ -167,7 +167,11 @@ impl Job<'_> {
     ///
     /// # Errors
     /// If it is none of the possible ones; the error names it and lists them.
-    pub fn preset<T: DeserializeOwned + Serialize>(&self, key: &str, default: T) -> Result<T> {
+    pub(crate) fn preset<T: DeserializeOwned + Serialize>(
+        &self,
+        key: &str,
+        default: T,
+    ) -> Result<T> {
         match self.options.get(key) {
             None => Ok(default),
             Some(value) => serde_json::from_value(value.clone())
@@ -190,7 +194,7 @@ impl Job<'_> {
     }
 
     /// Whether the user set one option and not the other, which then follows it.
-    pub fn set_alone(&self, one: &str, other: &str) -> bool {
+    pub(crate) fn set_alone(&self, one: &str, other: &str) -> bool {
         self.options.contains_key(one) && !self.options.contains_key(other)
     }
 }

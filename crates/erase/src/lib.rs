@@ -5,7 +5,7 @@
 
 pub mod adversary;
 pub mod catalogue;
-pub mod checks;
+mod checks;
 mod closed_form;
 pub mod concepts;
 pub mod data;
@@ -13,8 +13,9 @@ pub mod drift;
 pub mod edit;
 pub mod error;
 pub mod guards;
-pub mod host;
+mod host;
 pub mod job;
+mod method;
 pub mod methods;
 pub mod profile;
 pub mod seeds;
@@ -29,7 +30,7 @@ pub use concepts::{
 pub use edit::{About, Change, Edit};
 pub use error::{Error, Result};
 pub use job::{Event, Job, Store};
-pub use methods::Method;
+pub use method::Method;
 pub use profile::Profile;
 pub use scumble_diffusion::{Scale, Variant};
 pub use training::trainable::Trainable;

@@ -11,27 +11,27 @@ use crate::{
 };
 
 /// Whether a detector's hit is on a picture.
-pub fn hit_column(detector: &str) -> String {
+pub(crate) fn hit_column(detector: &str) -> String {
     format!("detector-hit:{detector}")
 }
 
 /// How many of a detector's hits are on a picture.
-pub fn count_column(detector: &str) -> String {
+pub(crate) fn count_column(detector: &str) -> String {
     format!("detector-count:{detector}")
 }
 
 /// The score of a detector's surest hit.
-pub fn score_column(detector: &str) -> String {
+pub(crate) fn score_column(detector: &str) -> String {
     format!("detector-score:{detector}")
 }
 
 /// For each of a detector's labels, whether it was seen at its threshold.
-pub fn seen_column(detector: &str) -> String {
+pub(crate) fn seen_column(detector: &str) -> String {
     format!("detector-seen:{detector}")
 }
 
 /// For each of a detector's labels, its highest score.
-pub fn parts_column(detector: &str) -> String {
+pub(crate) fn parts_column(detector: &str) -> String {
     format!("detector-parts:{detector}")
 }
 

@@ -25,9 +25,9 @@ pub const OBJECT: &str = "object";
 pub const STYLE: &str = "style";
 /// The objects seen in the upper left and the lower right corner, as positions in the judge's
 /// labels.
-pub const CORNERS: &str = "corners";
+pub(crate) const CORNERS: &str = "corners";
 /// The background, as a position in the world's.
-pub const GROUND: &str = "ground";
+pub(crate) const GROUND: &str = "ground";
 /// CLIP's image features, unit vectors.
 pub const CLIP: &str = "clip";
 /// Cosine between picture and prompt.

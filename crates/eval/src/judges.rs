@@ -5,7 +5,7 @@ use scumble_diffusion::Picture;
 use crate::{
     error::{Error, Result},
     judge::Judge,
-    judging::{JudgingSet, Kind, Role},
+    judging::{Answer, JudgingSet, Kind, Role},
     rates::Rates,
 };
 
@@ -16,15 +16,6 @@ pub struct Judges {
     pub object: Judge,
     /// Names the style.
     pub style: Judge,
-}
-
-/// What both judges see on one picture.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    /// The object's label.
-    pub object: String,
-    /// The style's label.
-    pub style: String,
 }
 
 impl Judges {

@@ -9,10 +9,8 @@ use std::ops::Range;
 use scumble_diffusion::{Noise, Request, Sampler};
 use scumble_erase::{Known, Profile, World};
 
-use crate::judges::Answer;
-
 /// Pictures of the target.
-pub const TARGETS: usize = 48;
+const TARGETS: usize = 48;
 
 /// Denoising steps of the judged pictures.
 pub const STEPS: usize = Profile::MINIATURE.drawing.steps;
@@ -36,6 +34,15 @@ pub enum Role {
     Target,
     /// A prompt that does not; a hit means that it is still right.
     Other,
+}
+
+/// What both judges see on one picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The object's label.
+    pub object: String,
+    /// The style's label.
+    pub style: String,
 }
 
 /// One picture to draw and the question about it.

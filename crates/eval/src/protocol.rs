@@ -130,7 +130,7 @@ impl Asked {
 
 /// How near another object or style is to a concept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Distance {
+pub(crate) enum Distance {
     /// Of the same category.
     Category,
     /// Of another category, among the nearest quarter by embedding.
@@ -141,7 +141,7 @@ pub enum Distance {
 
 impl Distance {
     /// The metric of the rate at this distance.
-    pub const fn metric(self) -> &'static str {
+    pub(crate) const fn metric(self) -> &'static str {
         match self {
             Self::Category => "neighbours:category",
             Self::Near => "neighbours:near",

@@ -107,7 +107,7 @@ impl Scene {
 
     /// Whether boxes, the surest first, are such a scene; `None` where a colour is asked for that
     /// nobody looked for.
-    pub fn is_met(&self, boxes: &[Found], labels: &[String]) -> Option<bool> {
+    pub(crate) fn is_met(&self, boxes: &[Found], labels: &[String]) -> Option<bool> {
         let all = |class: &str| {
             boxes
                 .iter()

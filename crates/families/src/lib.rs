@@ -4,9 +4,9 @@
 //! settings fit. Does not know what an erasure or an attack is, nor how files name things
 //! (`scumble-nn` does).
 
-pub mod family;
+mod family;
 mod networks;
-pub mod role;
+mod role;
 pub mod sd;
 pub mod sdxl;
 

@@ -21,12 +21,12 @@ use burn::{
     tensor::TensorData,
 };
 
-pub use crate::cpu::activation::Activation;
+pub(crate) use crate::cpu::activation::Activation;
 use crate::{cpu, layouts::Layouts};
 
 /// The fused operations, on the primitives of a backend.
 #[backend_extension(Flex, Autodiff)]
-pub trait Fused: Backend {
+pub(crate) trait Fused: Backend {
     /// See [`crate::linear`], over rows, without a bias.
     fn fused_product(
         x: FloatTensor<Self>,

@@ -8,7 +8,7 @@ pub mod config;
 pub mod error;
 mod evaluations;
 pub mod files;
-pub mod networks;
+mod networks;
 pub mod tokenizer;
 pub mod weights;
 

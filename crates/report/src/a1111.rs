@@ -60,7 +60,7 @@ impl Parameters {
 }
 
 /// The sampler's name in A1111's spelling; a name it does not know stays as it is.
-pub fn sampler(name: &str) -> &str {
+pub(crate) fn sampler(name: &str) -> &str {
     match name {
         "ddim" => "DDIM",
         "ddpm" => "DDPM",

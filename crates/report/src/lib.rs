@@ -3,19 +3,21 @@
 //! Knows results: pixels, labels, numbers. Does not know models, samplers, or how a number was
 //! measured.
 
-pub mod a1111;
+mod a1111;
 pub mod error;
 pub mod evaluation;
 mod export;
 mod folder;
 mod format;
 pub mod grid;
+mod options;
 mod outcome;
 mod page;
 mod plot;
 pub mod png;
 pub mod rating;
 pub mod report;
+mod shell;
 mod summary;
 mod svg;
 mod text;
@@ -24,7 +26,8 @@ mod thumbs;
 pub use a1111::Parameters;
 pub use error::{Error, Result};
 pub use evaluation::Evaluation;
-pub use folder::{EVALUATION, RESULTS, jsonl};
+pub use folder::jsonl;
 pub use format::slug_or;
 pub use grid::{Grid, Image, Row};
-pub use report::{Blur, Options, Written, write};
+pub use options::{Blur, Options};
+pub use report::{Written, write};

@@ -137,6 +137,35 @@ pub(crate) fn detector_name(id: &str) -> &str {
     id.strip_prefix("detections-").unwrap_or(id)
 }
 
+/// The concepts of an evaluation: those it lists, then those that only its subjects' rows, attacks
+/// or pictures name. Rows of nobody that is listed, as those of the map of side effects are, have
+/// sections of their own.
+pub(crate) fn concepts(evaluation: &Evaluation) -> Vec<Option<&str>> {
+    let mut found: Vec<Option<&str>> = Vec::new();
+    let listed = evaluation.concepts.iter().map(|c| Some(c.name.as_str()));
+    let rows = evaluation
+        .rows
+        .iter()
+        .filter(|r| evaluation.subject(&r.subject).is_some())
+        .map(|r| r.concept.as_deref());
+    let attacks = evaluation.attacks.iter().map(|a| a.concept.as_deref());
+    let pictures = evaluation.pictures.iter().map(|p| p.concept.as_deref());
+    for concept in listed
+        .chain(rows)
+        .chain(attacks)
+        .chain(pictures)
+        .filter(Option::is_some)
+    {
+        if !found.contains(&concept) {
+            found.push(concept);
+        }
+    }
+    if found.is_empty() {
+        found.push(None);
+    }
+    found
+}
+
 /// The subjects that have to do with a concept: those that erased it, those with a number, an
 /// attack or a picture of it, and those that erased nothing, such as the base.
 pub(crate) fn subjects_of<'a>(

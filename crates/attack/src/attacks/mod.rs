@@ -1,13 +1,12 @@
 //! The attacks by name.
 
 use scumble_diffusion::options::{Opt, Options, Presets};
-use scumble_erase::{Error, Result, Variant, job::recorded};
+use scumble_erase::{Error, Result, job::recorded};
 use serde_json::Value;
 
-use crate::{
-    job::Job,
-    protocol::{Outcome, Start},
-};
+use crate::job::Job;
+
+pub use crate::attack::{Attack, Threat};
 
 /// Every attack is a file of this folder and a word in the list below. The file says what it is in
 /// a constant `ATTACK`, which options it has in a struct `Options`, and what these are by default
@@ -44,58 +43,6 @@ attacks! {
     revive
     paraphrase
     worst_case
-}
-
-/// What an attacker may change. Rates under different threats are not comparable: whoever can train
-/// the weights needs no words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Threat {
-    /// The words of a prompt.
-    Words,
-    /// The vectors that stand for words.
-    Embeddings,
-    /// The weights.
-    Weights,
-    /// How pictures are drawn.
-    Sampler,
-}
-
-impl Threat {
-    /// What it is called in results.
-    pub const fn id(self) -> &'static str {
-        match self {
-            Self::Words => "words",
-            Self::Embeddings => "embeddings",
-            Self::Weights => "weights",
-            Self::Sampler => "sampler",
-        }
-    }
-}
-
-/// What an attack is.
-#[derive(Clone, Copy, Debug)]
-pub struct Attack {
-    /// Its name on the command line.
-    pub id: &'static str,
-    /// The paper it comes from.
-    pub paper: &'static str,
-    /// What it may look at: pictures alone, gradients, or the weights.
-    pub access: &'static str,
-    /// What it may change.
-    pub threat: Threat,
-    /// What it finds.
-    pub finds: &'static str,
-    /// What a step of its budget is.
-    pub step: &'static str,
-    /// Cases that it is measured on, if nobody says otherwise.
-    pub cases: usize,
-    /// All its options, the user's over the defaults: what it will do, before anything is drawn.
-    pub options: fn(&Job<'_>, Variant) -> Result<Value>,
-    /// Whether everything is there that the attack needs, and its options are possible: asked
-    /// before anything is drawn.
-    pub ready: fn(&Job<'_>, Variant) -> Result<()>,
-    /// The attack itself.
-    pub run: fn(&mut Job<'_>, &Start, Variant) -> Result<Outcome>,
 }
 
 impl Attack {

@@ -23,9 +23,10 @@ use super::Attack;
 use crate::{
     draw,
     found::Found,
-    job::{Case, Job, reworded},
+    job::{Case, Job},
     protocol::{Looks, Notes, Outcome, Start},
     simplex::Vocabulary,
+    wording::{reworded, with_article},
 };
 
 /// What it is.
@@ -185,21 +186,6 @@ fn phrased(prompt: &str, own: &str, template: &str, word: &str) -> Result<String
         .replace("{word}", &World::article(word)))
 }
 
-/// The article before a word as the word wants it: `an animal`, not `a animal`.
-pub(crate) fn with_article(prompt: &str, word: &str) -> String {
-    let right = World::article(word);
-    ["a ", "an "]
-        .iter()
-        .fold(prompt.to_owned(), |text, article| {
-            let wrong = format!("{article}{word}");
-            // The start of the text or a blank goes before an article.
-            if text.starts_with(&wrong) {
-                return format!("{right}{}", &text[wrong.len()..]);
-            }
-            text.replacen(&format!(" {wrong}"), &format!(" {right}"), 1)
-        })
-}
-
 /// The words to try, each once.
 fn words(job: &Job<'_>, options: &Options) -> Vec<String> {
     let mut words: Vec<String> = listed(&options.words)
@@ -282,8 +268,6 @@ mod tests {
             "a picture of an owl in ink style"
         );
         assert_eq!(phrased("{word}", "animal"), "an animal");
-        assert_eq!(with_article("draw a owl", "owl"), "draw an owl");
-        assert_eq!(with_article("an owl", "owl"), "an owl");
         assert_eq!(listed(" a; ;b ;"), ["a", "b"]);
     }
 }

@@ -65,7 +65,7 @@ pub const ATTACK: Attack = Attack {
 /// Which probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Which {
+pub(crate) enum Which {
     /// The published ones, one after the other; `fixed`: completion, half-noised, halves, noise,
     /// classifier.
     All,

@@ -71,6 +71,11 @@ pub(crate) fn code(text: &str) -> String {
     let text = text
         .find("#[cfg(test)]\nmod ")
         .map_or(text, |at| &text[..at]);
+    uncommented(text)
+}
+
+/// Rust without comments; strings stay. Lines keep their numbers.
+pub(crate) fn uncommented(text: &str) -> String {
     let mut code = String::new();
     for line in text.lines() {
         code += line

@@ -52,7 +52,7 @@ impl Kind {
     }
 
     /// Whether there may be nothing.
-    pub fn nullable(&self) -> bool {
+    pub(crate) fn nullable(&self) -> bool {
         matches!(self, Self::Maybe(_))
     }
 }

@@ -1,6 +1,9 @@
 use burn::tensor::Tensor;
 
-use super::{Callback, Model, Noise, Progress, Run, Step, draw, grid, moved, predict};
+use super::{
+    grid,
+    run::{Callback, Model, Noise, Progress, Run, Step, draw, moved, predict},
+};
 use crate::{
     error::{Error, Result},
     interpolant::{Interpolant, Output},
@@ -23,7 +26,7 @@ use crate::{
 ///
 /// # Errors
 /// See [`Sampler::sample`](super::Sampler::sample).
-pub fn ddim<E: From<Error>>(
+pub(crate) fn ddim<E: From<Error>>(
     run: &Run<'_>,
     mut x: Tensor<4>,
     model: &mut Model<'_, E>,

@@ -1,6 +1,9 @@
 use burn::tensor::Tensor;
 
-use super::{Callback, Model, Noise, Progress, Run, Step, draw, grid, moved, predict};
+use super::{
+    grid,
+    run::{Callback, Model, Noise, Progress, Run, Step, draw, moved, predict},
+};
 use crate::{error::Error, time::StepIndex};
 
 /// DDPM: Ho et al. 2020, "Denoising Diffusion Probabilistic Models" (arXiv:2006.11239), equations 6
@@ -13,7 +16,7 @@ use crate::{error::Error, time::StepIndex};
 ///
 /// # Errors
 /// See [`Sampler::sample`](super::Sampler::sample).
-pub fn ddpm<E: From<Error>>(
+pub(crate) fn ddpm<E: From<Error>>(
     run: &Run<'_>,
     mut x: Tensor<4>,
     model: &mut Model<'_, E>,

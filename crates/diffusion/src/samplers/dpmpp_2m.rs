@@ -1,9 +1,9 @@
 use burn::tensor::Tensor;
 
 use super::{
-    Callback, Model, Progress, Run, Step,
-    euler::{alpha_bar, preserving},
-    grid, moved, predict,
+    exploding::{alpha_bar, preserving},
+    grid,
+    run::{Callback, Model, Progress, Run, Step, moved, predict},
 };
 use crate::{
     error::{Error, Result},
@@ -20,7 +20,7 @@ use crate::{
 ///
 /// # Errors
 /// See [`Sampler::sample`](super::Sampler::sample).
-pub fn dpmpp_2m<E: From<Error>>(
+pub(crate) fn dpmpp_2m<E: From<Error>>(
     run: &Run<'_>,
     x: Tensor<4>,
     model: &mut Model<'_, E>,
@@ -44,7 +44,7 @@ pub fn dpmpp_2m<E: From<Error>>(
 ///
 /// # Errors
 /// See [`Sampler::sample`](super::Sampler::sample).
-pub fn dpmpp_2m_karras<E: From<Error>>(
+pub(crate) fn dpmpp_2m_karras<E: From<Error>>(
     run: &Run<'_>,
     x: Tensor<4>,
     model: &mut Model<'_, E>,

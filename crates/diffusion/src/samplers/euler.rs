@@ -1,11 +1,11 @@
 use burn::tensor::Tensor;
 
-use super::{Callback, Model, Progress, Run, Step, grid, moved, predict};
-use crate::{
-    error::Error,
-    noise_schedule::{NoiseSchedule, Spacing},
-    time::StepIndex,
+use super::{
+    exploding::{alpha_bar, initial_scale, preserving},
+    grid,
+    run::{Callback, Model, Progress, Run, Step, moved, predict},
 };
+use crate::{error::Error, time::StepIndex};
 
 /// Euler: Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models"
 /// (arXiv:2206.00364), algorithm 2 without churn and without the second-order correction.
@@ -17,7 +17,7 @@ use crate::{
 ///
 /// # Errors
 /// See [`Sampler::sample`](super::Sampler::sample).
-pub fn euler<E: From<Error>>(
+pub(crate) fn euler<E: From<Error>>(
     run: &Run<'_>,
     x: Tensor<4>,
     model: &mut Model<'_, E>,
@@ -51,30 +51,4 @@ pub fn euler<E: From<Error>>(
         }
     }
     Ok(x)
-}
-
-/// What brings latents of the variance-exploding scale to the network's variance-preserving one.
-pub(super) fn preserving(sigma: f64) -> f64 {
-    (sigma * sigma + 1.0).sqrt().recip()
-}
-
-/// The signal's share of the variance at `sigma`.
-pub(super) fn alpha_bar(sigma: f64) -> f64 {
-    (sigma * sigma + 1.0).recip()
-}
-
-/// What brings a sampler's unit-variance input to the variance-exploding scale.
-///
-/// Pure noise is taken for x_0 + sigma epsilon of an x_0 that is 0 (or, with the `leading` spacing,
-/// of one of variance 1): diffusers' `init_noise_sigma`.
-pub(super) fn initial_scale(run: &Run<'_>, schedule: &NoiseSchedule, sigma: f64) -> f64 {
-    if run.start.is_none() && spacing(schedule) != Spacing::Leading {
-        sigma
-    } else {
-        preserving(sigma).recip()
-    }
-}
-
-fn spacing(schedule: &NoiseSchedule) -> Spacing {
-    schedule.timestep_spacing().unwrap_or(Spacing::Linspace)
 }

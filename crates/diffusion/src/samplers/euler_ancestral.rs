@@ -1,9 +1,9 @@
 use burn::tensor::Tensor;
 
 use super::{
-    Callback, Model, Noise, Progress, Run, Step, draw,
-    euler::{alpha_bar, initial_scale, preserving},
-    grid, moved, predict,
+    exploding::{alpha_bar, initial_scale, preserving},
+    grid,
+    run::{Callback, Model, Noise, Progress, Run, Step, draw, moved, predict},
 };
 use crate::{error::Error, time::StepIndex};
 
@@ -17,7 +17,7 @@ use crate::{error::Error, time::StepIndex};
 ///
 /// # Errors
 /// See [`Sampler::sample`](super::Sampler::sample).
-pub fn euler_ancestral<E: From<Error>>(
+pub(crate) fn euler_ancestral<E: From<Error>>(
     run: &Run<'_>,
     x: Tensor<4>,
     model: &mut Model<'_, E>,

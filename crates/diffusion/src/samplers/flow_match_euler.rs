@@ -1,6 +1,9 @@
 use burn::tensor::Tensor;
 
-use super::{Callback, FlowRun, Model, Progress, Step, moved, predict};
+use super::{
+    flow::FlowRun,
+    run::{Callback, Model, Progress, Step, moved, predict},
+};
 use crate::{error::Error, time::StepIndex};
 
 /// Euler's method on the probability flow of a flow-matching model: Lipman et al. 2022, "Flow

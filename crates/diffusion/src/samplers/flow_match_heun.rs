@@ -1,6 +1,9 @@
 use burn::tensor::Tensor;
 
-use super::{Callback, FlowRun, Model, Progress, Step, moved, predict};
+use super::{
+    flow::FlowRun,
+    run::{Callback, Model, Progress, Step, moved, predict},
+};
 use crate::{error::Error, time::StepIndex};
 
 /// Heun's method on the probability flow of a flow-matching model: Karras et al. 2022, "Elucidating

@@ -3,9 +3,9 @@ use std::collections::VecDeque;
 use burn::tensor::Tensor;
 
 use super::{
-    Callback, Model, Progress, Run, Step,
-    euler::{alpha_bar, initial_scale, preserving},
-    grid, moved, predict,
+    exploding::{alpha_bar, initial_scale, preserving},
+    grid,
+    run::{Callback, Model, Progress, Run, Step, moved, predict},
 };
 use crate::{error::Error, time::StepIndex};
 
@@ -24,7 +24,7 @@ const ORDER: usize = 4;
 ///
 /// # Errors
 /// See [`Sampler::sample`](super::Sampler::sample).
-pub fn lms<E: From<Error>>(
+pub(crate) fn lms<E: From<Error>>(
     run: &Run<'_>,
     x: Tensor<4>,
     model: &mut Model<'_, E>,

@@ -2,7 +2,10 @@ use std::collections::VecDeque;
 
 use burn::tensor::Tensor;
 
-use super::{Callback, Model, Progress, Run, Step, grid, moved, predict};
+use super::{
+    grid,
+    run::{Callback, Model, Progress, Run, Step, moved, predict},
+};
 use crate::{
     error::{Error, Result},
     interpolant::{Output, Scales},
@@ -30,7 +33,7 @@ const PRK: usize = 12;
 ///
 /// # Errors
 /// See [`Sampler::sample`](super::Sampler::sample); fewer than 4 steps with the Runge-Kutta method.
-pub fn pndm<E: From<Error>>(
+pub(crate) fn pndm<E: From<Error>>(
     run: &Run<'_>,
     mut x: Tensor<4>,
     model: &mut Model<'_, E>,

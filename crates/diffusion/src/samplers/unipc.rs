@@ -1,9 +1,9 @@
 use burn::tensor::Tensor;
 
 use super::{
-    Callback, Model, Progress, Run, Step,
-    euler::{alpha_bar, preserving},
-    grid, moved, predict,
+    exploding::{alpha_bar, preserving},
+    grid,
+    run::{Callback, Model, Progress, Run, Step, moved, predict},
 };
 use crate::{error::Error, noise_schedule::NoiseSchedule, time::StepIndex};
 
@@ -19,7 +19,7 @@ use crate::{error::Error, noise_schedule::NoiseSchedule, time::StepIndex};
 ///
 /// # Errors
 /// See [`Sampler::sample`](super::Sampler::sample).
-pub fn unipc<E: From<Error>>(
+pub(crate) fn unipc<E: From<Error>>(
     run: &Run<'_>,
     mut x: Tensor<4>,
     model: &mut Model<'_, E>,

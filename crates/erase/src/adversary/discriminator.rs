@@ -33,7 +33,7 @@ struct Layer {
 
 /// A network from latents to a logit for each patch, and the state of its training.
 #[derive(Clone, Debug)]
-pub struct Discriminator {
+pub(crate) struct Discriminator {
     layers: Vec<Layer>,
     values: Gradients,
     moments: BTreeMap<String, Moments>,
@@ -42,7 +42,7 @@ pub struct Discriminator {
 
 /// One thing to learn: latents, what they are (1 or 0, or between), and the weight of that.
 #[derive(Debug)]
-pub struct Lesson {
+pub(crate) struct Lesson {
     /// `[n, channels, h, w]`
     pub latents: Tensor<4>,
     /// What the logits should say.
@@ -61,7 +61,13 @@ impl Discriminator {
     ///
     /// Numbers are drawn as PyTorch begins a convolution: kernels and biases uniform within one
     /// over the root of a kernel's inputs, norms at 1 and 0.
-    pub fn fresh(channels: usize, side: usize, width: usize, seed: u64, device: &Device) -> Self {
+    pub(crate) fn fresh(
+        channels: usize,
+        side: usize,
+        width: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Self {
         let halvings = (side / 4).max(2).ilog2().clamp(1, 4) as usize;
         let wide = |i: usize| width * (1 << i).min(WIDEST);
         let mut layers = vec![Layer {
@@ -126,7 +132,7 @@ impl Discriminator {
     ///
     /// # Errors
     /// If that is not the state of such a discriminator.
-    pub fn restored(&self, mut stored: Stored) -> Result<Self> {
+    pub(crate) fn restored(&self, mut stored: Stored) -> Result<Self> {
         let mut new = self.clone();
         new.step = stored.count(STEP)? as usize;
         for (name, value) in &self.values {
@@ -144,7 +150,7 @@ impl Discriminator {
     }
 
     /// All of it, to be stored.
-    pub fn stored(&self) -> Snapshot {
+    pub(crate) fn stored(&self) -> Snapshot {
         let mut stored = Snapshot::new();
         stored.count(STEP, self.step as u64);
         for (name, value) in &self.values {
@@ -158,12 +164,12 @@ impl Discriminator {
     }
 
     /// Steps it has taken.
-    pub fn steps(&self) -> usize {
+    pub(crate) fn steps(&self) -> usize {
         self.step
     }
 
     /// Logits `[n, 1, h', w']` of latents `[n, channels, h, w]`, differentiable in the latents.
-    pub fn judge(&self, latents: Tensor<4>) -> Tensor<4> {
+    pub(crate) fn judge(&self, latents: Tensor<4>) -> Tensor<4> {
         self.forward(&self.values, latents)
     }
 
@@ -171,7 +177,7 @@ impl Discriminator {
     ///
     /// # Errors
     /// If the loss is not finite.
-    pub fn learn(&mut self, lessons: Vec<Lesson>, adam: Adam, lr: f64) -> Result<f32> {
+    pub(crate) fn learn(&mut self, lessons: Vec<Lesson>, adam: Adam, lr: f64) -> Result<f32> {
         let leaves: Gradients = self
             .values
             .iter()
@@ -241,7 +247,7 @@ fn batch_norm(x: Tensor<4>, factor: Tensor<1>, bias: Tensor<1>) -> Tensor<4> {
 }
 
 /// The mean cross-entropy of logits to a label of 0 to 1, `log(1 + exp z) - label z`.
-pub fn cross_entropy(logits: Tensor<4>, label: f64) -> Tensor<1> {
+pub(crate) fn cross_entropy(logits: Tensor<4>, label: f64) -> Tensor<1> {
     let positive = logits.clone().clamp_min(0.0);
     let rest = (logits.clone().abs() * -1.0).exp().log1p();
     (positive + rest - logits * label).mean()

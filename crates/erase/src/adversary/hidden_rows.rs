@@ -15,7 +15,7 @@ use crate::{
 
 /// Rows that are being learnt, with their moments: one set for all prompts.
 #[derive(Clone, Debug)]
-pub struct HiddenRows {
+pub(crate) struct HiddenRows {
     /// `[rows * width]`
     values: Tensor<1>,
     moments: Moments,
@@ -26,7 +26,7 @@ pub struct HiddenRows {
 
 impl HiddenRows {
     /// `rows` rows, uniform in [0, 1) times `scale`.
-    pub fn fresh(pipeline: &Pipeline, rows: usize, scale: f64, seed: u64) -> Self {
+    pub(crate) fn fresh(pipeline: &Pipeline, rows: usize, scale: f64, seed: u64) -> Self {
         let width = pipeline.context_width();
         let values = TorchRng::new(seed).uniform(rows * width);
         let values =
@@ -42,7 +42,7 @@ impl HiddenRows {
 
     /// Prompts with these rows behind their words, as many as fit; `ends` are for each the position
     /// behind its last word.
-    pub fn behind(&self, asked: &Conditioning, ends: &[usize]) -> Conditioning {
+    pub(crate) fn behind(&self, asked: &Conditioning, ends: &[usize]) -> Conditioning {
         asked.with_tokens(place(&asked.tokens, ends, &self.values, self.width))
     }
 
@@ -53,7 +53,7 @@ impl HiddenRows {
     ///
     /// # Errors
     /// If the loss is not finite, or `next` fails.
-    pub fn attack(
+    pub(crate) fn attack(
         &mut self,
         edited: &Pipeline,
         adam: Adam,
@@ -87,7 +87,7 @@ impl HiddenRows {
     }
 
     /// Everything, for a store.
-    pub fn stored(&self) -> Snapshot {
+    pub(crate) fn stored(&self) -> Snapshot {
         let mut stored = Snapshot::new();
         stored.tensor("rows", &self.values);
         stored.moments("rows", &self.moments);
@@ -99,7 +99,7 @@ impl HiddenRows {
     ///
     /// # Errors
     /// If that is not the state of such rows.
-    pub fn restored(mut self, mut stored: Stored) -> Result<Self> {
+    pub(crate) fn restored(mut self, mut stored: Stored) -> Result<Self> {
         let (count, device) = (self.values.dims()[0], self.values.device());
         self.values = stored.tensor("rows", count, &device)?;
         self.moments = stored.moments("rows", count, &device)?;

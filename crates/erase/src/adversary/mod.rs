@@ -1,8 +1,8 @@
 //! What works against the erasure while it is learned: soft tokens, hidden states, learned words, steered
 //! latents, a discriminator.
 
-pub mod discriminator;
-pub mod hidden_rows;
+pub(crate) mod discriminator;
+pub(crate) mod hidden_rows;
 pub(crate) mod inversion;
 pub mod soft_token;
-pub mod steering;
+pub(crate) mod steering;

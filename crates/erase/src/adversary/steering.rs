@@ -89,7 +89,7 @@ impl Steering {
     ///
     /// # Errors
     /// If it has none.
-    pub fn fit_together(&self) -> Result<()> {
+    pub(crate) fn fit_together(&self) -> Result<()> {
         if !self.sentence.contains("{}") {
             let sentence = format!("`{}`", self.sentence);
             return Err(unfit("sentence", sentence, "one with {} in the concept's place").into());
@@ -149,7 +149,7 @@ const LEAST_MOVE: f64 = 1e-3;
 ///
 /// # Errors
 /// If sampling fails, the loss diverges, or the caller interrupts.
-pub fn steer(
+pub(crate) fn steer(
     job: &mut Job<'_>,
     options: &Steering,
     synonyms: &[Synonym],

@@ -14,7 +14,7 @@ const NOUNS: &str = include_str!("../../assets/nouns.txt");
 
 /// How many captions the published priors of MACE and TRCE sum over: the training and validation
 /// captions of COCO 2014 (`cache_coco.py` of MACE's code).
-pub const COCO_2014: f64 = 616_767.0;
+pub(crate) const COCO_2014: f64 = 616_767.0;
 
 /// What a noun is put into: plain names, pictures of it, and the places and company that captions
 /// of photographs mention.

@@ -53,7 +53,7 @@ impl Synonym {
     }
 
     /// What to draw instead of the word.
-    pub fn safe(&self) -> Option<&str> {
+    pub(crate) fn safe(&self) -> Option<&str> {
         match self {
             Self::Word(_) => None,
             Self::Replaced(_, safe) => Some(safe),
@@ -90,7 +90,7 @@ impl ConceptPrompt {
     }
 
     /// Whether the anchor is a part of the prompt, as the bare object is of one in a style.
-    pub fn holds_its_anchor(&self) -> bool {
+    pub(crate) fn holds_its_anchor(&self) -> bool {
         self.anchor
             .as_deref()
             .is_some_and(|anchor| self.erase.contains(anchor))
@@ -217,13 +217,13 @@ impl Concept {
     /// Whether the user named the prompts that it is to leave (`--from`), so that none of its
     /// prompts asks for the concept alone. The captions of a world have a `from` too, beside a
     /// prompt that has none.
-    pub fn leaves_prompts(&self) -> bool {
+    pub(crate) fn leaves_prompts(&self) -> bool {
         self.prompts.iter().all(|p| p.from.is_some())
     }
 
     /// A prompt without the words that name the concept: its own prompt (`a church`), or else its
     /// name; `None` if neither stands in it.
-    pub fn taken_out_of(&self, text: &str) -> Option<String> {
+    pub(crate) fn taken_out_of(&self, text: &str) -> Option<String> {
         let prompts = self.prompts.iter().map(|p| p.erase.as_str());
         prompts
             .chain([self.name.as_str()])

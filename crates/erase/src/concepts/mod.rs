@@ -3,6 +3,6 @@
 
 pub mod captions;
 pub mod concept;
-pub mod rewording;
+pub(crate) mod rewording;
 pub(crate) mod templates;
 pub mod world;

@@ -157,7 +157,7 @@ impl Rewording {
 ///
 /// # Errors
 /// If a prompt cannot be reworded.
-pub fn pairs(
+pub(crate) fn pairs(
     concepts: &[Concept],
     kind: Kind,
     prompts: &[String],

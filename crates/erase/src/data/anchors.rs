@@ -159,13 +159,13 @@ impl Anchors {
 
     /// The same pictures, changed anew for every use.
     #[must_use]
-    pub fn augmented(self, augment: Augment) -> Self {
+    pub(crate) fn augmented(self, augment: Augment) -> Self {
         Self { augment, ..self }
     }
 
     /// The same pictures with other prompts that ask for the concept: one for each pair.
     #[must_use]
-    pub fn with_targets(self, targets: Conditioning) -> Self {
+    pub(crate) fn with_targets(self, targets: Conditioning) -> Self {
         Self {
             first: (0..self.pairs.len()).collect(),
             targets,
@@ -243,7 +243,7 @@ impl Anchors {
 
 /// The mean squared difference of predictions, `[n, channels, h, w]`, over what is valid of each
 /// example.
-pub fn masked_error(a: Tensor<4>, b: Tensor<4>, valid: Option<&Tensor<4>>) -> Tensor<1> {
+pub(crate) fn masked_error(a: Tensor<4>, b: Tensor<4>, valid: Option<&Tensor<4>>) -> Tensor<1> {
     let [n, channels, h, w] = a.dims();
     let squares = (a - b).powi_scalar(2);
     let Some(valid) = valid else {
@@ -257,7 +257,7 @@ pub fn masked_error(a: Tensor<4>, b: Tensor<4>, valid: Option<&Tensor<4>>) -> Te
 impl Batch {
     /// The same with all prompts as another text encoder says them: one that is being trained.
     #[must_use]
-    pub fn said_by(&self, model: &Pipeline) -> Self {
+    pub(crate) fn said_by(&self, model: &Pipeline) -> Self {
         Self {
             target: model.encode(&self.asks),
             anchor: model.encode(&self.instead),
@@ -284,7 +284,7 @@ impl Batch {
     ///
     /// # Errors
     /// If the schedule cannot say what the network should predict.
-    pub fn denoising(&self, model: &Pipeline, detach: bool) -> Result<Tensor<1>> {
+    pub(crate) fn denoising(&self, model: &Pipeline, detach: bool) -> Result<Tensor<1>> {
         let context = start::context(&self.anchor, detach);
         let prediction = self.noisy.predicted(model, &context)?;
         Ok((prediction - self.noisy.target(model)?)

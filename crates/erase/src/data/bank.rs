@@ -117,7 +117,7 @@ impl Bank {
     ///
     /// # Errors
     /// As [`record`](Self::record), and if the sampler draws noise.
-    pub fn record_by(
+    pub(crate) fn record_by(
         job: &mut Job<'_>,
         paths: &[Path],
         sampling: Sampling,

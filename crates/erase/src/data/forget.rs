@@ -127,7 +127,7 @@ impl Sets {
     ///
     /// # Errors
     /// If two do not; the error names them.
-    pub fn fit_together(&self) -> Result<()> {
+    pub(crate) fn fit_together(&self) -> Result<()> {
         if self.past > 0.0 && self.target != Pull::Frozen {
             return Err(unfit("past", self.past, "0 where target is not `frozen`")
                 .with_hint("away from what moves along there is no bound")
@@ -176,7 +176,7 @@ impl Set {
     ///
     /// # Errors
     /// As [`of_concepts`](Self::of_concepts).
-    pub fn of_surrogates(job: &mut Job<'_>, sets: &Sets) -> Result<Self> {
+    pub(crate) fn of_surrogates(job: &mut Job<'_>, sets: &Sets) -> Result<Self> {
         Self::forgetting(job, sets, true)
     }
 
@@ -489,7 +489,7 @@ fn nearest(pipeline: &Pipeline, prompt: &str, captions: &[String]) -> Option<Str
 ///
 /// # Errors
 /// As [`train`](crate::training::train::train).
-pub fn train_both(
+pub(crate) fn train_both(
     job: &mut Job<'_>,
     steps: Train<'_>,
     sets: &Sets,

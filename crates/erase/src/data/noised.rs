@@ -58,7 +58,7 @@ impl Noised {
     ///
     /// # Errors
     /// If that is no range within the schedule.
-    pub fn check_range(pipeline: &Pipeline, least: usize, most: usize) -> Result<()> {
+    pub(crate) fn check_range(pipeline: &Pipeline, least: usize, most: usize) -> Result<()> {
         let last = pipeline.schedule.num_train_timesteps() - 1;
         if least > most || most > last {
             return Err(Error::input(format!(

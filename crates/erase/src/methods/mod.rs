@@ -5,12 +5,12 @@ use scumble_families as families;
 use serde_json::{Map, Value};
 
 use crate::{
-    edit::Edit,
     error::{Error, Result},
     guards,
     job::{Job, recorded},
 };
 
+pub use crate::method::Method;
 pub use scumble_diffusion::Variant;
 
 /// Every method is a file of this folder and a word in the list below. The file says what it is in
@@ -115,36 +115,6 @@ impl Method {
         ))
         .with_hint("uce, esd and most others work: `scumble methods --json` names the families of each"))
     }
-}
-
-/// An eraser.
-#[derive(Clone, Copy, Debug)]
-pub struct Method {
-    /// What users type after `--method`.
-    pub id: &'static str,
-    /// Authors, title, venue, arXiv number.
-    pub paper: &'static str,
-    /// Which tensors it changes.
-    pub moves: &'static str,
-    /// What it needs beside the model and the concept's name.
-    pub needs: &'static str,
-    /// Whether it takes several concepts at once.
-    pub several: bool,
-    /// Whether it takes concepts and captions to keep.
-    pub preserves: bool,
-    /// Whether it learns from pictures, which the user may give.
-    pub pictures: bool,
-    /// Seconds for `church` on the miniature, without the judging (2 cores;
-    /// bench/study/methods measures it).
-    pub seconds: Option<f64>,
-    /// Peak memory of that run, in MiB.
-    pub peak_mb: Option<f64>,
-    /// Sample-evaluations of the U-Net that the published settings ask for one object, a training
-    /// sample counting 3, as the method's page describes the published loop; pictures that the
-    /// published code finds ready are not counted. `None` where no code is public.
-    pub published_evaluations: Option<u64>,
-    /// The method itself.
-    pub erase: fn(&mut Job<'_>, Variant) -> Result<Edit>,
 }
 
 /// The method of that name; a guard counts as one.

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// All numbers of the bottlenecks.
-pub const BOTTLENECKS: Trainable = Trainable::of_adapters(
+pub(crate) const BOTTLENECKS: Trainable = Trainable::of_adapters(
     "bottlenecks",
     "bottlenecks after the cross-attention",
     |place, _| place.role == Role::Bottleneck,

@@ -111,7 +111,7 @@ pub fn clipped(gradients: Gradients, most: f64) -> Gradients {
 ///
 /// # Errors
 /// If `top` is not between 0 and 1.
-pub fn most_salient(values: &Gradients, top: f64) -> Result<Gradients> {
+pub(crate) fn most_salient(values: &Gradients, top: f64) -> Result<Gradients> {
     if !(top > 0.0 && top <= 1.0) {
         return Err(Error::input(format!(
             "a share of {top} is to move, expected more than 0 and at most 1"
@@ -141,7 +141,7 @@ pub fn most_salient(values: &Gradients, top: f64) -> Result<Gradients> {
 
 /// How far gradient surgery looks for a conflict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub(crate) enum Scope {
     /// Tensor by tensor.
     Tensor,
     /// Over all tensors as one vector.
@@ -152,7 +152,7 @@ pub enum Scope {
 /// `a` along `b` is taken out. As a step with one memory this is also the solution of GEM's
 /// quadratic program (Lopez-Paz and Ranzato 2017, arXiv 1706.08840).
 #[must_use]
-pub fn without_conflict(a: Gradients, b: &Gradients, scope: Scope) -> Gradients {
+pub(crate) fn without_conflict(a: Gradients, b: &Gradients, scope: Scope) -> Gradients {
     let project = |a: Tensor<1>, b: &Tensor<1>, along: f64, length: f64| {
         if along < 0.0 && length > 0.0 {
             a - b.clone() * (along / length)

@@ -163,7 +163,7 @@ pub fn train(
 ///
 /// # Errors
 /// As [`train`].
-pub fn train_several(
+pub(crate) fn train_several(
     job: &mut Job<'_>,
     options: Train<'_>,
     losses: usize,
@@ -228,7 +228,7 @@ pub fn train_several(
 const CARRIED: &str = "carried.";
 
 /// What was carried with the state of this name, to be read as it is.
-pub fn carried(state: &str, tensors: &RefCell<Tensors>) -> Stored {
+pub(crate) fn carried(state: &str, tensors: &RefCell<Tensors>) -> Stored {
     Stored::part(state, CARRIED, tensors.borrow().clone())
 }
 

@@ -89,7 +89,7 @@ pub const SELFATTN: Trainable = Trainable {
 };
 
 /// Self-attention, and what the cross-attention asks of the prompt with (TRCE's second stage).
-pub const SELFATTN_Q: Trainable = Trainable {
+pub(crate) const SELFATTN_Q: Trainable = Trainable {
     name: "selfattn-q",
     aliases: &[],
     part: Part::Denoiser,
@@ -101,7 +101,7 @@ pub const SELFATTN_Q: Trainable = Trainable {
 };
 
 /// All attention of the U-Net.
-pub const ATTENTION: Trainable = Trainable {
+pub(crate) const ATTENTION: Trainable = Trainable {
     name: "attention",
     aliases: &["unet-attn"],
     part: Part::Denoiser,
@@ -121,7 +121,7 @@ pub const TEXT_ENCODER: Trainable = Trainable {
 };
 
 /// The first layer of the text encoder.
-pub const TEXT_FIRST: Trainable = Trainable {
+pub(crate) const TEXT_FIRST: Trainable = Trainable {
     name: "text-first",
     aliases: &["text-encoder-layer0"],
     part: Part::TextEncoder,
@@ -131,7 +131,7 @@ pub const TEXT_FIRST: Trainable = Trainable {
 };
 
 /// The first layer of the text encoder without its norms (HiRM's published code).
-pub const TEXT_FIRST_LINEAR: Trainable = Trainable {
+pub(crate) const TEXT_FIRST_LINEAR: Trainable = Trainable {
     name: "text-first-linear",
     aliases: &["first-attn"],
     part: Part::TextEncoder,
@@ -142,7 +142,7 @@ pub const TEXT_FIRST_LINEAR: Trainable = Trainable {
 
 /// The text encoder's feed-forward layers and the last layer's attention ("mlp-final-attn" of
 /// few-shot unlearning).
-pub const TEXT_MLP: Trainable = Trainable {
+pub(crate) const TEXT_MLP: Trainable = Trainable {
     name: "text-mlp",
     aliases: &["mlp-final-attn"],
     part: Part::TextEncoder,
@@ -155,7 +155,7 @@ pub const TEXT_MLP: Trainable = Trainable {
 };
 
 /// The text encoder's feed-forward layers alone.
-pub const TEXT_MLP_ONLY: Trainable = Trainable {
+pub(crate) const TEXT_MLP_ONLY: Trainable = Trainable {
     name: "text-mlp-only",
     aliases: &["mlp"],
     part: Part::TextEncoder,
@@ -165,7 +165,7 @@ pub const TEXT_MLP_ONLY: Trainable = Trainable {
 };
 
 /// The text encoder's attention.
-pub const TEXT_ATTN: Trainable = Trainable {
+pub(crate) const TEXT_ATTN: Trainable = Trainable {
     name: "text-attn",
     aliases: &["attn"],
     part: Part::TextEncoder,

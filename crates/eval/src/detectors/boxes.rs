@@ -3,7 +3,7 @@
 
 use scumble_diffusion::Picture;
 
-use super::Sighting;
+use super::sighting::Sighting;
 
 /// NudeNet 3.4's labels, in its network's order.
 pub(super) const NUDENET_LABELS: [&str; 18] = [

@@ -9,6 +9,7 @@ mod input;
 mod manifest;
 mod onnx;
 mod protobuf;
+mod sighting;
 mod zero_shot;
 
 use std::path::{Path, PathBuf};
@@ -20,9 +21,12 @@ use scumble_nn::{
     files::{Source, TensorFile},
 };
 
-pub use self::manifest::{Channels, Interpolation, Kind, Manifest, Preprocessing, Resize, Scores};
-pub use self::zero_shot::tokenizer;
 use self::{boxes::Choice, onnx::Onnx, zero_shot::ZeroShot};
+pub use self::{
+    manifest::{Channels, Interpolation, Kind, Manifest, Preprocessing, Resize, Scores},
+    sighting::Sighting,
+    zero_shot::tokenizer,
+};
 use crate::{
     error::{Error, Result},
     judge::{Judge, softmax},
@@ -31,17 +35,6 @@ use crate::{
 
 /// Pictures that go through a ResNet at once.
 const CHUNK: usize = 16;
-
-/// One thing that a detector sees on a picture.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Sighting {
-    /// What it is.
-    pub label: String,
-    /// How sure the detector is, in [0, 1].
-    pub score: f32,
-    /// Where it is: left, top, width and height in the picture's pixels; none from classifiers.
-    pub area: Option<[f32; 4]>,
-}
 
 /// A network with its manifest.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 
 use faer::{Mat, MatRef, Side};
 
-use super::width_of;
+use super::features::width_of;
 use crate::error::{Error, Result};
 
 /// Mean and covariance of a set's features.

@@ -3,13 +3,13 @@
 
 use faer::Mat;
 
-use super::common_width;
+use super::features::common_width;
 use crate::{error::Result, statistics::SplitMix};
 
 /// Pictures in a subset, and how many subsets, as torch-fidelity takes them.
-pub const KID_SUBSET: usize = 1000;
+const KID_SUBSET: usize = 1000;
 /// How many subsets.
-pub const KID_SUBSETS: usize = 100;
+const KID_SUBSETS: usize = 100;
 
 /// The generator's seed, torch-fidelity's; its subsets are others all the same, because its
 /// generator is NumPy's.
@@ -32,7 +32,7 @@ pub struct Kid {
 
 /// The kernel distance with `k(x, y) = (x . y / d + 1)^3`, unbiased.
 ///
-/// With at least [`KID_SUBSET`] pictures in each set it is the mean over [`KID_SUBSETS`] subsets
+/// With at least `KID_SUBSET` pictures in each set it is the mean over `KID_SUBSETS` subsets
 /// drawn without replacement, always the same ones; with fewer, one estimate of all pictures, whose
 /// expectation is the same.
 ///

@@ -2,7 +2,7 @@
 
 use faer::Mat;
 
-use super::common_width;
+use super::features::common_width;
 use crate::error::{Error, Result};
 
 /// The neighbour whose distance is a picture's radius, the paper's choice.

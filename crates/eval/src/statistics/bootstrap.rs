@@ -8,7 +8,7 @@ use super::{
 use crate::error::{Error, Result};
 
 /// How often a sample is drawn again, unless something else is asked for.
-pub const RESAMPLES: usize = 2000;
+const RESAMPLES: usize = 2000;
 
 /// The percentile bootstrap (Efron 1979) of any statistic of pictures: `statistic` is given the
 /// positions of a sample.
@@ -20,7 +20,7 @@ pub const RESAMPLES: usize = 2000;
 ///
 /// # Errors
 /// If there are no pictures, no resamples, or the statistic is not a number.
-pub fn bootstrap(
+fn bootstrap(
     clusters: &Clusters,
     resamples: usize,
     seed: u64,
@@ -55,7 +55,7 @@ pub fn bootstrap(
     })
 }
 
-/// The percentile bootstrap of a mean, with [`RESAMPLES`] resamples; `values` are in the order of
+/// The percentile bootstrap of a mean, with `RESAMPLES` resamples; `values` are in the order of
 /// the clusters' pictures.
 ///
 /// # Errors
@@ -70,17 +70,6 @@ pub fn mean(values: &[f64], clusters: &Clusters, seed: u64) -> Result<Interval> 
     bootstrap(clusters, RESAMPLES, seed, |sample| {
         average(sample.iter().map(|&i| values[i]))
     })
-}
-
-/// The mean of `a - b` over pairs on the same seed, with its percentile bootstrap: a difference
-/// that 0 lies outside of.
-///
-/// # Errors
-/// If the two are not of one length, are empty, or hold what is not finite.
-pub fn paired_difference(a: &[f64], b: &[f64], clusters: &Clusters, seed: u64) -> Result<Interval> {
-    same_length(a.len(), b.len())?;
-    let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
-    mean(&differences, clusters, seed)
 }
 
 /// The value below which a fraction of sorted values lies, linearly interpolated (NumPy's default);
@@ -185,9 +174,8 @@ mod tests {
                     .starts_with("expected finite numbers")
             );
         }
-        let found = paired_difference(&[3.0, 4.0], &[1.0, 2.0], &each, 0).unwrap();
+        let found = mean(&[2.0, 2.0], &each, 0).unwrap();
         assert_eq!((found.value, found.low, found.high), (2.0, 2.0, 2.0));
-        assert!(paired_difference(&[1.0], &[1.0, 2.0], &each, 0).is_err());
         assert!(mean(&[1.0], &each, 0).is_err());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Wilson's interval of one rate of independent pictures is in [`rates`](crate::rates). Here are
 //! pictures that are not independent ([`Clusters`]), means and anything else that is computed from
-//! pictures ([`bootstrap()`], [`jackknife()`]), subjects that drew the same prompts from the same
+//! pictures ([`mean`], [`jackknife()`]), subjects that drew the same prompts from the same
 //! noise ([`Paired`], [`sign_flip`]), and many tests at once ([`holm`]).
 
 mod bootstrap;
@@ -14,7 +14,7 @@ mod paired;
 mod random;
 mod student;
 
-pub use bootstrap::{RESAMPLES, bootstrap, mean, paired_difference};
+pub use bootstrap::mean;
 pub use clustered::{Clusters, difference, rate, sign_flip};
 pub use interval::Interval;
 pub use jackknife::{GROUPS, jackknife};

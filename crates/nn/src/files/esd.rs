@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, str::FromStr};
 
 /// What such a file has under the metadata key `format`.
-pub const ESD_FORMAT: &str = "erasing-esd-v2";
+pub(crate) const ESD_FORMAT: &str = "erasing-esd-v2";
 
 /// A family of models that such files are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct EsdFamily {
 }
 
 /// Stable Diffusion 1.x and 2.x.
-pub const ESD_SD: EsdFamily = EsdFamily {
+pub(crate) const ESD_SD: EsdFamily = EsdFamily {
     name: "sd",
     component: "unet",
     about: "an ESD file for Stable Diffusion 1.x or 2.x",
@@ -32,7 +32,7 @@ pub const ESD_SD: EsdFamily = EsdFamily {
 };
 
 /// SDXL.
-pub const ESD_SDXL: EsdFamily = EsdFamily {
+pub(crate) const ESD_SDXL: EsdFamily = EsdFamily {
     name: "sdxl",
     component: "unet",
     about: "an ESD file for SDXL",
@@ -40,7 +40,7 @@ pub const ESD_SDXL: EsdFamily = EsdFamily {
 };
 
 /// Every family that ESD's trainers write.
-pub const ESD_FAMILIES: [EsdFamily; 4] = [
+pub(crate) const ESD_FAMILIES: [EsdFamily; 4] = [
     ESD_SD,
     ESD_SDXL,
     EsdFamily {

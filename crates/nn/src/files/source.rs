@@ -248,7 +248,7 @@ const BARE: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
 ///
 /// # Errors
 /// As [`parse_object`].
-pub fn parse_config(path: &Path, bytes: &[u8]) -> Result<Value> {
+pub(crate) fn parse_config(path: &Path, bytes: &[u8]) -> Result<Value> {
     parse_object(path, bytes).or_else(|strict| match quoted_numbers(bytes) {
         Some(quoted) => parse_object(path, &quoted),
         None => Err(strict),
@@ -286,7 +286,7 @@ fn quoted_numbers(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// A configuration as Python reads it back: indented, with the three numbers bare again.
-pub fn config_text(value: &Value) -> String {
+pub(crate) fn config_text(value: &Value) -> String {
     let mut text = String::new();
     for line in format!("{value:#}").lines() {
         // Inside a string a quote has a backslash before it, so a line that ends like this is a

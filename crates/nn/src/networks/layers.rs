@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use scumble_kernels as kernels;
 
-use super::adapters::LowRank;
+use super::low_rank::LowRank;
 use crate::{config::Activation, weights::Params};
 
 /// A product with a weight matrix, with or without bias, and with a low-rank path beside it where

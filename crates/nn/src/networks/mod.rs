@@ -1,8 +1,8 @@
 //! The networks, each a plain struct of tensors under their Hugging Face names.
 
-mod adapters;
 mod added;
 mod alexnet;
+mod bottleneck;
 mod clip;
 mod cnn;
 mod context;
@@ -10,6 +10,7 @@ mod hook;
 mod image_resnet;
 mod inception;
 mod layers;
+mod low_rank;
 mod resnet;
 mod time_embedding;
 mod transformer;
@@ -20,14 +21,15 @@ mod vgg;
 mod vit;
 mod watch;
 
-pub use adapters::{BOTTLENECK, LORA_DOWN, LORA_UP};
 pub use added::{Added, SizeCondition};
 pub use alexnet::AlexNet;
+pub use bottleneck::BOTTLENECK;
 pub use clip::{Clip, ClipText, ClipTextWithProjection};
 pub use context::Context;
 pub use hook::ContextHook;
 pub use image_resnet::{ResNet, ResNetKind};
 pub use inception::FidInception;
+pub use low_rank::{LORA_DOWN, LORA_UP};
 pub use unet::UNet;
 pub use vae::Vae;
 pub use vgg::Vgg16;

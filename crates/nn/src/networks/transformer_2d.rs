@@ -6,7 +6,7 @@ use burn::tensor::{Tensor, activation::softmax};
 use scumble_kernels as kernels;
 
 use super::{
-    adapters::Bottleneck,
+    bottleneck::Bottleneck,
     context::KeysValues,
     hook::ContextHook,
     layers::{GroupNorm, LayerNorm, Linear},

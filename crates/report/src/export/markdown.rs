@@ -7,9 +7,9 @@ use crate::{
     export::plots::Plot,
     format::{NONE, count, interval, number, percent, probability, seconds},
     outcome::sentences,
-    page::{concepts, facts, title},
+    page::{facts, title},
     rating::Ratings,
-    summary::{Measure, RULE, THREATS, concerns, detector_name, detectors, standings},
+    summary::{Measure, RULE, THREATS, concepts, concerns, detector_name, detectors, standings},
 };
 
 /// The whole text.

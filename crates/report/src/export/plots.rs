@@ -3,7 +3,8 @@
 use crate::{
     evaluation::Evaluation,
     format::slug,
-    page::{View, standalone, trade_offs},
+    page::{View, trade_offs},
+    shell::standalone,
 };
 
 /// A plot in a file.

@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{
     evaluation::{Evaluation, Picture, Subject},
     format::counted,
-    report::Blur,
+    options::Blur,
     summary::subjects_of,
     thumbs::{self, SMALL, Thumb},
 };

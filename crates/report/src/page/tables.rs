@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{View, figures};
+use super::{figures, view::View};
 use crate::{
     evaluation::{Metric, Row},
     format::{NONE, bytes, count, interval, number, percent, probability, seconds, seeds, unit},

@@ -7,7 +7,10 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{KEY_FORMAT, Key, RATINGS_FORMAT, interval::student};
+use super::{
+    interval::student,
+    key::{KEY_FORMAT, Key, RATINGS_FORMAT},
+};
 use crate::{
     error::{Error, Result},
     folder::{json, read_text},
@@ -46,7 +49,7 @@ struct Of {
 
 /// What raters said of one subject's pictures of one concept.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Rated {
+pub(crate) struct Rated {
     /// Id of the subject.
     pub subject: String,
     /// Name of the concept.
@@ -158,7 +161,7 @@ impl Ratings {
     }
 
     /// The mean of every subject and concept: by concept, the highest first.
-    pub fn by_subject(&self) -> Vec<Rated> {
+    pub(crate) fn by_subject(&self) -> Vec<Rated> {
         let one = |((_, concept), of): (&(usize, Option<String>), &Of)| {
             let mean = |ratings: &Vec<(usize, u8)>| {
                 ratings.iter().map(|(_, r)| f64::from(*r)).sum::<f64>() / ratings.len() as f64
@@ -203,7 +206,7 @@ fn broken<T>(result: Result<T>) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rating::{Item, KEY};
+    use crate::rating::key::{Item, KEY};
 
     fn rated(files: &[&str]) -> Result<Vec<Rated>> {
         let folder = tempfile::tempdir().unwrap();

@@ -6,11 +6,12 @@ use minijinja::context;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::{Item, KEY_FORMAT, Key, RATINGS_FORMAT};
+use super::key::{Item, KEY_FORMAT, Key, RATINGS_FORMAT};
 use crate::{
     error::Result,
     evaluation::{Evaluation, Picture},
-    page::{Shell, concepts, value},
+    shell::{Shell, value},
+    summary::concepts,
     thumbs::{self, SMALL},
 };
 

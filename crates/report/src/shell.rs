@@ -1,27 +1,30 @@
 //! What every page has: templates, a style, a script, and a policy that lets nothing else in.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context, syntax::SyntaxConfig};
+use minijinja::{
+    AutoEscape, Environment, UndefinedBehavior, Value, context, syntax::SyntaxConfig, value::Serde,
+};
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Result;
 
 /// The files of the pages.
 const FILES: [(&str, &str); 14] = [
-    ("report.html", include_str!("../template/report.html")),
-    ("macros.html", include_str!("../template/macros.html")),
-    ("head.html", include_str!("../template/head.html")),
-    ("pictures.html", include_str!("../template/pictures.html")),
-    ("plots.html", include_str!("../template/plots.html")),
-    ("numbers.html", include_str!("../template/numbers.html")),
-    ("rating.html", include_str!("../template/rating.html")),
-    ("light.css", include_str!("../template/light.css")),
-    ("plot.css", include_str!("../template/plot.css")),
-    ("base.css", include_str!("../template/base.css")),
-    ("report.css", include_str!("../template/report.css")),
-    ("rating.css", include_str!("../template/rating.css")),
-    ("report.js", include_str!("../template/report.js")),
-    ("rating.js", include_str!("../template/rating.js")),
+    ("report.html", include_str!("template/report.html")),
+    ("macros.html", include_str!("template/macros.html")),
+    ("head.html", include_str!("template/head.html")),
+    ("pictures.html", include_str!("template/pictures.html")),
+    ("plots.html", include_str!("template/plots.html")),
+    ("numbers.html", include_str!("template/numbers.html")),
+    ("rating.html", include_str!("template/rating.html")),
+    ("light.css", include_str!("template/light.css")),
+    ("plot.css", include_str!("template/plot.css")),
+    ("base.css", include_str!("template/base.css")),
+    ("report.css", include_str!("template/report.css")),
+    ("rating.css", include_str!("template/rating.css")),
+    ("report.js", include_str!("template/report.js")),
+    ("rating.js", include_str!("template/rating.js")),
 ];
 
 /// A file of [`FILES`].
@@ -60,6 +63,11 @@ fn prose(text: String) -> Value {
         }
     }
     Value::from_safe_string(out)
+}
+
+/// A value as templates take it.
+pub(crate) fn value<T: Serialize>(x: &T) -> Value {
+    Value::from(Serde(x))
 }
 
 /// A page's style and script.
