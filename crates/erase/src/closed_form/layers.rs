@@ -2,6 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 use faer::Mat;
+use rayon::prelude::*;
 use scumble_diffusion::Pipeline;
 use scumble_families::{self as families, Family, Place, Projection, Role};
 use serde_json::Value;
@@ -52,12 +53,70 @@ fn one_by_one<'a>(pipeline: &'a Pipeline, roles: &'a [Role]) -> impl Iterator<It
     let wanted = weights.filter(move |(name, weight)| is_one(family, roles, name, &weight.shape));
     wanted.map(|(name, weight)| {
         let (out, width) = (weight.shape[0], weight.shape[1]);
-        let numbers: Vec<f32> = weight.flat().into_data().iter::<f32>().collect();
+        let numbers = weight.flat().into_data();
+        let matrix = match numbers.as_slice::<f32>() {
+            Ok(numbers) => by_columns(numbers, out, width),
+            Err(_) => by_columns(&numbers.iter::<f32>().collect::<Vec<_>>(), out, width),
+        };
         Layer {
             name: name.clone(),
-            matrix: Mat::from_fn(out, width, |i, j| f64::from(numbers[i * width + j])),
+            matrix,
         }
     })
+}
+
+/// Rows and columns that are moved together between a tensor, whose rows lie one behind the other,
+/// and a matrix, whose columns do: as many as a cache line holds.
+const TILE: usize = 16;
+
+/// The matrix `[out, width]` of a tensor's numbers.
+fn by_columns(numbers: &[f32], out: usize, width: usize) -> Mat<f64> {
+    let mut matrix = Mat::<f64>::zeros(out, width);
+    let tiles = matrix.as_mut().par_col_chunks_mut(TILE).enumerate();
+    tiles.for_each(|(tile, mut columns)| {
+        for i in 0..out {
+            let row = &numbers[i * width + tile * TILE..][..columns.ncols()];
+            for (j, &x) in row.iter().enumerate() {
+                columns[(i, j)] = f64::from(x);
+            }
+        }
+    });
+    matrix
+}
+
+/// The numbers of a matrix as a tensor has them.
+fn by_rows(matrix: &Mat<f64>) -> Vec<f32> {
+    let (out, width) = (matrix.nrows(), matrix.ncols());
+    let mut numbers = vec![0.0; out * width];
+    let rows = numbers.par_chunks_mut(TILE * width.max(1)).enumerate();
+    rows.for_each(|(tile, rows)| {
+        for j in 0..width {
+            let column = &matrix.col_as_slice(j)[tile * TILE..];
+            for (row, &x) in rows.chunks_exact_mut(width).zip(column) {
+                row[j] = x as f32;
+            }
+        }
+    });
+    numbers
+}
+
+/// How far one matrix is from another, relative to its own size.
+fn relative_change(new: &Mat<f64>, old: &Mat<f64>) -> f64 {
+    let squared = |difference: bool| -> f64 {
+        (0..old.ncols())
+            .into_par_iter()
+            .map(|j| {
+                let columns = new.col_as_slice(j).iter().zip(old.col_as_slice(j));
+                columns
+                    .map(|(new, old)| if difference { new - old } else { *old })
+                    .map(|x| x * x)
+                    .sum::<f64>()
+            })
+            .collect::<Vec<f64>>()
+            .into_iter()
+            .sum()
+    };
+    (squared(true) / squared(false).max(f64::MIN_POSITIVE)).sqrt()
 }
 
 /// As [`finish`] for every matrix with one of these roles, one after the other: `edited` makes the
@@ -108,8 +167,7 @@ fn finish_pairs(
     let denoiser = family.denoiser();
     for pair in pairs {
         let (layer, new) = pair?;
-        let relative =
-            (&new - &layer.matrix).norm_l2() / layer.matrix.norm_l2().max(f64::MIN_POSITIVE);
+        let relative = relative_change(&new, &layer.matrix);
         if !relative.is_finite() {
             return Err(
                 Error::input(format!("the edit of {} is not finite", layer.name))
@@ -129,10 +187,7 @@ fn finish_pairs(
             .entry(module.to_owned())
             .or_default()
             .push(format!("{kind} {:.2}%", 100.0 * relative));
-        let width = new.ncols();
-        let numbers: Vec<f32> = (0..new.nrows() * width)
-            .map(|i| new[(i / width, i % width)] as f32)
-            .collect();
+        let numbers = by_rows(&new);
         let count = numbers.len();
         let value: Tensor<1> =
             Tensor::from_data(TensorData::new(numbers, [count]), job.pipeline.device());
