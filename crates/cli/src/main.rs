@@ -25,6 +25,7 @@ mod requests;
 mod runs;
 mod settings;
 mod shell;
+mod studio;
 mod verify;
 
 use std::process::ExitCode;
@@ -69,6 +70,7 @@ fn run() -> Result<Outcome, Failure> {
         Command::Guards(args) => list::guards(&args),
         Command::Metrics(args) => list::metrics(args),
         Command::Concepts(args) => concepts::run(args),
+        Command::Studio(args) => studio::run(&args),
         Command::Runs(args) => runs::run(&args),
         Command::Completions(args) => shell::completions(args),
         Command::Man(args) => shell::man(&args),

@@ -22,13 +22,6 @@ pub(crate) fn note(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{}", painted(text, colour()));
 }
 
-/// Says notes, unless the user wants quiet.
-pub(crate) fn notes(notes: &[String], quiet: bool) {
-    if !quiet {
-        notes.iter().for_each(|text| note(&format!("note: {text}")));
-    }
-}
-
 /// The words a note may begin with, and their colours: cyan, yellow, green.
 const HEADS: [(&str, &str); 4] = [
     ("note:", "36;1"),

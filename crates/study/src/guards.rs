@@ -18,7 +18,7 @@ const POWER: f64 = 1.0;
 ///
 /// # Errors
 /// If there is no such guard, it has no concept, or there are no adapters for it.
-pub(crate) fn open_all(
+pub fn open_all(
     texts: &[String],
     numbers: &Map<String, Value>,
     loaded: &mut [Loaded],

@@ -14,6 +14,7 @@ mod inspect;
 mod judge;
 mod report;
 mod shell;
+mod studio;
 
 use std::ffi::OsString;
 
@@ -30,6 +31,7 @@ pub(crate) use self::{
     judge::JudgeArgs,
     report::{Blurred, ReportArgs},
     shell::{CompletionsArgs, ManArgs},
+    studio::StudioArgs,
 };
 
 /// Erase concepts from text-to-image diffusion models, and try to bring them back.
@@ -76,6 +78,8 @@ pub(crate) enum Command {
     Metrics(ListArgs),
     /// List what the miniature knows: objects, styles, categories
     Concepts(ListArgs),
+    /// Erase, look, compare and attack in a browser, on this machine alone
+    Studio(StudioArgs),
     /// List the runs in a folder: what they did and what came of it
     Runs(RunsArgs),
     /// Print a script that completes commands and flags in a shell

@@ -10,7 +10,7 @@ const MANY: usize = 1 << 14;
 
 /// Which one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Activation {
+pub(crate) enum Activation {
     /// `x sigmoid(x)`
     Silu,
     /// `x Phi(x)`

@@ -18,6 +18,7 @@ pub use self::{
 use crate::{failure::Failure, folder::EDIT, record::EditRecord};
 
 /// Something that changes a model, as it was named, and how strongly.
+#[derive(Clone)]
 pub struct Loaded {
     /// What it changes.
     pub edit: Edit,

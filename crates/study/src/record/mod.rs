@@ -131,6 +131,18 @@ impl<P: DeserializeOwned + Default, B: DeserializeOwned> Record<P, B> {
     }
 }
 
+/// The command whose run the record at `path` is; `None` if there is none or it does not say.
+///
+/// # Errors
+/// As [`Record::read`].
+pub fn command(path: &Path) -> Result<Option<String>, Failure> {
+    let said = object(path)?.and_then(|record| {
+        let command = record.get("plan")?.get("command")?;
+        Some(command.as_str()?.to_owned())
+    });
+    Ok(said)
+}
+
 /// What the record at `path` says that every record says; `None` if there is none.
 ///
 /// # Errors

@@ -66,6 +66,40 @@ pub struct EvaluateRequest {
     pub output: OutputRequest,
 }
 
+impl Default for EvaluateRequest {
+    /// The built-in model by itself, in all sets of pictures.
+    fn default() -> Self {
+        Self {
+            models: Vec::new(),
+            reading: ReadingRequest::default(),
+            edits: Vec::new(),
+            guards: Vec::new(),
+            oracle: None,
+            concepts: Vec::new(),
+            attacks: Vec::new(),
+            attack_n: None,
+            budget: None,
+            attack_clip: None,
+            methods: Vec::new(),
+            impact: None,
+            prompts: Vec::new(),
+            sets: Set::ALL.to_vec(),
+            n: None,
+            detectors: Vec::new(),
+            clip: None,
+            inception: None,
+            lpips: Vec::new(),
+            reference: None,
+            save_stats: false,
+            drawing: DrawingRequest::default(),
+            seed: 0,
+            judge: false,
+            shard: None,
+            output: OutputRequest::default(),
+        }
+    }
+}
+
 impl EvaluateRequest {
     /// One of its models; the miniature without a path.
     pub fn model(&self, path: Option<&PathBuf>) -> ModelRequest {

@@ -1,0 +1,401 @@
+//! The studio as a browser, and as whoever should not get in, meets it: over HTTP on the loopback
+//! address. (The pages themselves are tried in Chromium: bench/studio/README.md.)
+
+mod support;
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+/// A studio that is running, and ends with the test.
+struct Studio {
+    child: Child,
+    port: u16,
+    token: String,
+}
+
+/// What was answered.
+struct Answer {
+    status: u16,
+    head: String,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|_| panic!("{}", self.text()))
+    }
+}
+
+impl Studio {
+    fn open(folder: &Path) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_scumble"))
+            .args(["studio", "--json", "--no-open", "--quiet", "--folder"])
+            .arg(folder)
+            .env("SCUMBLE_CACHE", folder.join(".cache"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let said: Value = serde_json::from_str(&line).unwrap();
+        let url = said["url"].as_str().unwrap();
+        let rest = url.strip_prefix("http://127.0.0.1:").unwrap();
+        let (port, token) = rest.split_once("/?token=").unwrap();
+        Self {
+            child,
+            port: port.parse().unwrap(),
+            token: token.into(),
+        }
+    }
+
+    /// Sends these bytes; the answer. The head may lack what a test wants to lack.
+    fn raw(&self, head: &str, body: &[u8]) -> Answer {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(60)))
+            .unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        // A body that is refused may not be read to its end.
+        let _ = stream.write_all(body);
+        let mut all = Vec::new();
+        let _ = stream.read_to_end(&mut all);
+        let end = all
+            .windows(4)
+            .position(|w| w == b"\r\n\r\n")
+            .unwrap_or(all.len());
+        let head = String::from_utf8_lossy(&all[..end]).to_lowercase();
+        let mut body = all.split_off((end + 4).min(all.len()));
+        if head.contains("transfer-encoding: chunked") {
+            body = unchunked(&body);
+        }
+        let status = head.split(' ').nth(1).and_then(|s| s.parse().ok());
+        Answer {
+            status: status.unwrap_or(0),
+            head,
+            body,
+        }
+    }
+
+    fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    fn cookie(&self) -> String {
+        format!("scumble-{}={}", self.port, self.token)
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        let (host, cookie) = (self.host(), self.cookie());
+        let head = format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n"
+        );
+        self.raw(&head, b"")
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Answer {
+        let (host, cookie, body) = (self.host(), self.cookie(), body.to_string());
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nCookie: {cookie}\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        self.raw(&head, body.as_bytes())
+    }
+
+    /// Waits until the newest job has ended; its state as the page has it.
+    fn wait(&self) -> String {
+        let began = Instant::now();
+        loop {
+            let page = self.get("/part/jobs").text();
+            let state = page
+                .split("class=\"job ")
+                .nth(1)
+                .and_then(|rest| rest.split('"').next())
+                .unwrap_or_default()
+                .to_owned();
+            if !["", "waiting", "running"].contains(&state.as_str()) {
+                return state;
+            }
+            assert!(began.elapsed() < Duration::from_secs(240), "{page}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Studio {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn unchunked(mut body: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    while let Some(end) = body.windows(2).position(|w| w == b"\r\n") {
+        let size = std::str::from_utf8(&body[..end]).unwrap();
+        let size = usize::from_str_radix(size.trim(), 16).unwrap();
+        if size == 0 {
+            break;
+        }
+        whole.extend(&body[end + 2..end + 2 + size]);
+        body = &body[end + 4 + size..];
+    }
+    whole
+}
+
+#[test]
+fn only_who_has_the_key_gets_in() {
+    let folder = support::folder();
+    let studio = Studio::open(folder.path());
+    let host = studio.host();
+    let cookie = studio.cookie();
+    let ask = |head: String| {
+        studio
+            .raw(&(head + "Connection: close\r\n\r\n"), b"")
+            .status
+    };
+    // No key, a wrong one, the key in the wrong place.
+    assert_eq!(ask(format!("GET /erase HTTP/1.1\r\nHost: {host}\r\n")), 403);
+    assert_eq!(
+        ask(format!("GET /?token=00 HTTP/1.1\r\nHost: {host}\r\n")),
+        403
+    );
+    let wrong = cookie.replace(&studio.token, &"0".repeat(studio.token.len()));
+    assert_eq!(
+        ask(format!(
+            "GET /erase HTTP/1.1\r\nHost: {host}\r\nCookie: {wrong}\r\n"
+        )),
+        403
+    );
+    assert_eq!(
+        ask(format!(
+            "GET /erase?token={} HTTP/1.1\r\nHost: {host}\r\n",
+            studio.token
+        )),
+        403
+    );
+    // Another name for this machine: DNS rebinding.
+    assert_eq!(
+        ask(format!(
+            "GET /erase HTTP/1.1\r\nHost: evil.example:{}\r\nCookie: {cookie}\r\n",
+            studio.port
+        )),
+        403
+    );
+    // Another page in the same browser.
+    assert_eq!(
+        ask(format!(
+            "GET /draw?prompt=x HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nOrigin: http://evil.example\r\n"
+        )),
+        403
+    );
+    assert_eq!(
+        ask(format!(
+            "GET /erase HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nSec-Fetch-Site: cross-site\r\n"
+        )),
+        403
+    );
+    assert_eq!(
+        ask(format!(
+            "POST /job/1/cancel HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nContent-Length: 0\r\n"
+        )),
+        403
+    );
+    // The address that was printed: a cookie that scripts cannot read, and no key in the address after.
+    let welcome = studio.raw(
+        &format!(
+            "GET /?token={} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n",
+            studio.token
+        ),
+        b"",
+    );
+    assert_eq!(welcome.status, 200);
+    assert!(welcome.head.contains("httponly") && welcome.head.contains("samesite=strict"));
+    // And with it everything.
+    let page = studio.get("/erase");
+    assert_eq!(page.status, 200, "{}", page.text());
+    assert!(
+        page.head
+            .contains("content-security-policy: default-src 'none'")
+    );
+    assert!(page.text().contains("Erase a concept"));
+}
+
+#[test]
+fn nothing_outside_of_the_folder_is_handed_out() {
+    let outer = support::folder();
+    let folder = outer.path().join("runs");
+    fs_err::create_dir_all(&folder).unwrap();
+    fs_err::write(outer.path().join("secret.txt"), "secret").unwrap();
+    fs_err::write(folder.join("note.txt"), "fine").unwrap();
+    let studio = Studio::open(&folder);
+    assert_eq!(studio.get("/file/note.txt").text(), "fine");
+    for path in [
+        "/file/../secret.txt",
+        "/file/%2e%2e/secret.txt",
+        "/file/..%2fsecret.txt",
+        "/file//etc/passwd",
+        "/file/%2fetc%2fpasswd",
+        "/file/.studio/settings.json",
+        "/file/.studio/lock",
+        "/file/note.txt%00.png",
+    ] {
+        let answer = studio.get(path);
+        assert_ne!(answer.status, 200, "{path}");
+        assert!(!answer.text().contains("secret\n"), "{path}");
+    }
+    for name in ["..", "%2e%2e", ".studio", "..%2fsecret.txt"] {
+        let answer = studio.post(&format!("/run/{name}/throw"), &json!({}));
+        assert_ne!(answer.status, 200, "{name}");
+    }
+    assert!(outer.path().join("secret.txt").is_file());
+}
+
+#[test]
+fn it_stays_alive_under_what_is_too_much() {
+    let folder = support::folder();
+    let studio = Studio::open(folder.path());
+    let (host, cookie) = (studio.host(), studio.cookie());
+    let body = vec![b'x'; 8 << 20];
+    let head = format!(
+        "POST /do/erase HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nCookie: {cookie}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    assert!([413, 0].contains(&studio.raw(&head, &body).status));
+    for wrong in [
+        "nonsense",
+        "GET",
+        "GET / HTTP/9.9\r\n\r\n",
+        "\0\0\0\r\n\r\n",
+    ] {
+        studio.raw(&format!("{wrong}\r\n\r\n"), b"");
+    }
+    // A thousand, forty at a time.
+    std::thread::scope(|scope| {
+        for _ in 0..40 {
+            scope.spawn(|| {
+                for _ in 0..25 {
+                    assert_eq!(studio.get("/assets/studio.css").status, 200);
+                }
+            });
+        }
+    });
+    assert_eq!(studio.get("/library").status, 200);
+}
+
+#[test]
+fn from_a_word_to_a_file_for_others_and_back() {
+    let folder = support::folder();
+    let studio = Studio::open(folder.path());
+    let refused = studio.post("/do/erase", &json!({"concept": "", "method": "uce"}));
+    assert_eq!(refused.status, 422);
+    assert!(refused.json()["hint"].is_string());
+    let form = json!({"concept": "church", "method": "uce", "variant": "fixed"});
+    let command = studio.post(
+        "/part/command",
+        &json!({"kind": "erase", "concept": "church", "method": "uce"}),
+    );
+    assert_eq!(
+        command.json()["command"],
+        "scumble erase church --method uce"
+    );
+    assert_eq!(studio.post("/do/erase", &form).status, 200);
+    assert_eq!(studio.wait(), "done");
+    let run = fs_err::read_dir(folder.path())
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .find(|name| name.starts_with("uce-church-"))
+        .unwrap();
+    // The same noise without and with the edit: other pictures; at strength 0 the model's own.
+    let draw = |edits: &str| {
+        let drawn = studio.get(&format!(
+            "/draw?prompt=a+church&seed=3&steps=6&edits={edits}"
+        ));
+        assert_eq!(drawn.status, 200, "{}", drawn.text());
+        drawn.body
+    };
+    let own = draw("");
+    assert!(own.starts_with(b"\x89PNG") && own == draw(&format!("{run}:0")));
+    assert!(
+        own != draw(&format!("{run}:1")) && draw(&format!("{run}:1")) == draw(&format!("{run}:1"))
+    );
+    for page in ["/look", "/compare", "/attack", "/library", "/models"] {
+        let page = studio.get(page);
+        assert_eq!(page.status, 200, "{}", page.text());
+        assert!(!page.text().contains("this is a bug"), "{}", page.text());
+    }
+    assert!(studio.get("/library").text().contains(&run));
+    let export = json!({"edit": run, "form": "delta"});
+    assert_eq!(studio.post("/do/export", &export).status, 200);
+    assert_eq!(studio.wait(), "done");
+    assert!(
+        folder
+            .path()
+            .join(&run)
+            .join("church-uce-delta.safetensors")
+            .is_file()
+    );
+    // What is thrown away comes back.
+    assert_eq!(
+        studio.post(&format!("/run/{run}/throw"), &json!({})).status,
+        200
+    );
+    assert!(!folder.path().join(&run).exists());
+    assert_eq!(
+        studio.post(&format!("/run/{run}/back"), &json!({})).status,
+        200
+    );
+    assert!(folder.path().join(&run).join("run.json").is_file());
+}
+
+#[test]
+fn killed_in_the_middle_it_goes_on() {
+    let folder = support::folder();
+    let studio = Studio::open(folder.path());
+    let second = Command::new(env!("CARGO_BIN_EXE_scumble"))
+        .args(["studio", "--no-open", "--folder"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&second.stderr).contains("another studio is open"));
+    for concept in ["church", "dog"] {
+        let form = json!({"concept": concept, "method": "uce"});
+        assert_eq!(studio.post("/do/erase", &form).status, 200);
+    }
+    // At once: the first has hardly begun.
+    studio.kill();
+    let studio = Studio::open(folder.path());
+    assert_eq!(studio.wait(), "done");
+    let done = studio
+        .get("/part/jobs")
+        .text()
+        .matches("class=\"job done\"")
+        .count();
+    assert_eq!(done, 2);
+    // Asked for again it is found, not done again.
+    let form = json!({"concept": "dog", "method": "uce"});
+    assert_eq!(studio.post("/do/erase", &form).status, 200);
+    assert_eq!(studio.wait(), "done");
+}

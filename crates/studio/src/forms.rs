@@ -1,0 +1,245 @@
+//! What is filled in on a page, and the request that it is: the same that the command line makes of its
+//! arguments.
+
+use std::path::Path;
+
+use scumble_erase::{Variant, methods};
+use scumble_study::{
+    Failure,
+    request::{
+        AttackChoice, AttackRequest, EraseRequest, EvaluateRequest, ExportRequest, Form,
+        JudgingRequest, ModelRequest, OutputRequest, Unknown, WordingRequest, listed,
+    },
+};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Work that somebody asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub(crate) enum Work {
+    /// Erase concepts.
+    Erase(Erase),
+    /// Try to bring one back.
+    Attack(Attack),
+    /// Judge edits side by side.
+    Evaluate(Evaluate),
+    /// Write an edit for other programs.
+    Export(Export),
+}
+
+/// An erasure as it is filled in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Erase {
+    pub(crate) model: String,
+    pub(crate) concept: String,
+    pub(crate) method: String,
+    pub(crate) variant: String,
+    pub(crate) anchor: String,
+    pub(crate) from: String,
+    pub(crate) preserve: String,
+    pub(crate) seed: u64,
+    pub(crate) unknown: bool,
+    pub(crate) options: Map<String, Value>,
+}
+
+/// An attack as it is filled in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Attack {
+    pub(crate) model: String,
+    pub(crate) edit: String,
+    pub(crate) attack: String,
+    pub(crate) concept: String,
+    pub(crate) n: Option<usize>,
+    pub(crate) budget: Option<usize>,
+    pub(crate) seed: u64,
+    pub(crate) transfer: String,
+}
+
+/// A comparison as it is filled in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Evaluate {
+    pub(crate) model: String,
+    pub(crate) edits: Vec<String>,
+    pub(crate) concept: String,
+    pub(crate) attacks: String,
+    pub(crate) n: Option<usize>,
+}
+
+/// An export as it is filled in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Export {
+    pub(crate) model: String,
+    pub(crate) edit: String,
+    pub(crate) form: String,
+    pub(crate) rank: Option<usize>,
+    pub(crate) allow_partial: bool,
+}
+
+/// The forms an edit can be written in, with what to say of each.
+pub(crate) const FORMS: [(Form, &str); 6] = [
+    (
+        Form::Lora,
+        "A LoRA for A1111, ComfyUI, diffusers, kohya. Small; misses a little of the change, and says how much.",
+    ),
+    (
+        Form::Delta,
+        "The exact difference, which ComfyUI loads as a LoRA. Loses nothing.",
+    ),
+    (
+        Form::Single,
+        "A whole checkpoint in one file. Loses nothing; as large as the model.",
+    ),
+    (
+        Form::Diffusers,
+        "A whole diffusers folder. Loses nothing; as large as the model.",
+    ),
+    (
+        Form::Partial,
+        "The changed tensors of the U-Net, as ESD and UCE publish them. Carries nothing else.",
+    ),
+    (Form::Esd, "The same in ESD's own format, erasing-esd-v2."),
+];
+
+fn model(text: &str) -> ModelRequest {
+    let text = text.trim();
+    ModelRequest {
+        model: (!text.is_empty()).then(|| text.into()),
+        ..ModelRequest::default()
+    }
+}
+
+fn some(text: &str) -> Option<String> {
+    let text = text.trim();
+    (!text.is_empty()).then(|| text.to_owned())
+}
+
+/// A path of a run's folder as a request has it: what is only a name lies in the studio's folder.
+pub(crate) fn placed(folder: &Path, edit: &str) -> String {
+    let plain = !edit.contains(['/', '\\']) && folder.join(edit).exists();
+    if plain {
+        folder.join(edit).display().to_string()
+    } else {
+        edit.to_owned()
+    }
+}
+
+impl Work {
+    /// What it is, in a line.
+    pub(crate) fn title(&self) -> String {
+        match self {
+            Self::Erase(form) => format!("Erase {} with {}", form.concept, form.method),
+            Self::Attack(form) => {
+                let edit = form.edit.rsplit('/').next().unwrap_or(&form.edit);
+                let edit = if edit.is_empty() { "the model" } else { edit };
+                format!("Attack {edit} with {}", form.attack)
+            }
+            Self::Evaluate(form) => match form.edits.len() {
+                1 => "Judge 1 edit".to_owned(),
+                n => format!("Compare {n} edits"),
+            },
+            Self::Export(form) => format!("Export {} as {}", form.edit, form.form),
+        }
+    }
+}
+
+impl Erase {
+    /// As the command line would ask for it.
+    pub(crate) fn request(&self, folder: &Path) -> Result<EraseRequest, Failure> {
+        let concepts = listed(&self.concept);
+        let Some(first) = concepts.first() else {
+            return Err(Failure::new("no concept to erase")
+                .with_hint("type a word, or take one of those below the field"));
+        };
+        let anchors = listed(&self.anchor);
+        Ok(EraseRequest {
+            variant: self.variant()?,
+            options: self.options.clone(),
+            wording: WordingRequest {
+                anchors: (!anchors.is_empty()).then_some(anchors),
+                from: some(&self.from),
+                ..WordingRequest::default()
+            },
+            preserve: listed(&self.preserve),
+            seed: self.seed,
+            unknown: if self.unknown {
+                Unknown::Allow
+            } else {
+                Unknown::Refuse
+            },
+            judging: JudgingRequest::AtHome,
+            output: OutputRequest::below(folder),
+            concepts: concepts.clone(),
+            ..EraseRequest::new(model(&self.model), methods::named(&self.method)?, first)
+        })
+    }
+
+    /// The variant of the method.
+    pub(crate) fn variant(&self) -> Result<Variant, Failure> {
+        match self.variant.trim() {
+            "" => Ok(Variant::default()),
+            text => Ok(text.parse()?),
+        }
+    }
+}
+
+impl Attack {
+    /// As the command line would ask for it.
+    pub(crate) fn request(&self, folder: &Path) -> Result<AttackRequest, Failure> {
+        let choice = AttackChoice::parse(&self.attack)?;
+        let edits = some(&self.edit).map(|edit| placed(folder, &edit));
+        Ok(AttackRequest {
+            variant: choice.variant,
+            edits: edits.into_iter().collect(),
+            concept: some(&self.concept),
+            n: self.n,
+            budget: self.budget,
+            seed: self.seed,
+            transfer: some(&self.transfer).map(|file| placed(folder, &file).into()),
+            output: OutputRequest::below(folder),
+            ..AttackRequest::new(model(&self.model), choice.attack)
+        })
+    }
+}
+
+impl Evaluate {
+    /// As the command line would ask for it.
+    pub(crate) fn request(&self, folder: &Path) -> Result<EvaluateRequest, Failure> {
+        if self.edits.is_empty() {
+            return Err(Failure::new("nothing to compare").with_hint("tick an edit or two"));
+        }
+        let attacks = listed(&self.attacks);
+        let attacks = attacks.iter().map(|attack| AttackChoice::parse(attack));
+        let model = some(&self.model);
+        Ok(EvaluateRequest {
+            models: model.into_iter().map(Into::into).collect(),
+            edits: self.edits.iter().map(|edit| placed(folder, edit)).collect(),
+            concepts: listed(&self.concept),
+            attacks: attacks.collect::<Result<_, _>>()?,
+            n: self.n,
+            output: OutputRequest::below(folder),
+            ..EvaluateRequest::default()
+        })
+    }
+}
+
+impl Export {
+    /// As the command line would ask for it.
+    pub(crate) fn request(&self, folder: &Path) -> Result<ExportRequest, Failure> {
+        let form = FORMS.iter().find(|(form, _)| form.name() == self.form);
+        let Some((form, _)) = form else {
+            return Err(Failure::new(format!("there is no form `{}`", self.form)));
+        };
+        let edit = placed(folder, &self.edit);
+        Ok(ExportRequest {
+            rank: self.rank,
+            allow_partial: self.allow_partial,
+            overwrite: true,
+            ..ExportRequest::new(model(&self.model), edit, *form)
+        })
+    }
+}

@@ -1,0 +1,193 @@
+//! Runs as the pages show them: what they did, their numbers with intervals, their pictures.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Local};
+use scumble_eval::{Rate, rates::Z95};
+use scumble_study::record::{EraseRun, Line};
+use serde_json::{Value, json};
+
+use super::lists::time;
+use crate::{
+    app::App,
+    library::{Entry, What},
+};
+
+/// Found prompts of an attack that are shown.
+const FOUND: usize = 8;
+
+/// Everything, as rows.
+pub(super) fn rows(app: &App, entries: &[Arc<Entry>]) -> Vec<Value> {
+    entries.iter().map(|entry| row(app, entry)).collect()
+}
+
+/// An entry in a list.
+pub(super) fn row(app: &App, entry: &Entry) -> Value {
+    let when: DateTime<Local> = entry.when.into();
+    let (kind, title, finished) = match &entry.what {
+        What::Erase(run) => (
+            "erasure",
+            format!("{} · {}", names(run), run.plan.method),
+            run.finished,
+        ),
+        What::Attack(run) => {
+            let concept = run.plan.concept.as_ref().map_or("", |c| c.name.as_str());
+            (
+                "attack",
+                format!("{concept} · {}", run.plan.attack),
+                run.finished,
+            )
+        }
+        What::Evaluate(run) => ("comparison", run.plan.concepts.join(", "), run.finished),
+        What::Generate(run) => (
+            "pictures",
+            format!("{} pictures", run.body.pictures.len()),
+            run.finished,
+        ),
+        What::File => ("file", entry.name.clone(), true),
+        What::Broken(_) => ("broken", entry.name.clone(), true),
+    };
+    let problem = match &entry.what {
+        What::Broken(problem) => Some(problem),
+        _ => None,
+    };
+    json!({
+        "name": entry.name, "kind": kind, "title": title, "finished": finished, "when": when.format("%Y-%m-%d %H:%M").to_string(),
+        "edit": entry.is_edit(&app.folder), "concepts": entry.concepts(), "problem": problem,
+        "picture": entry.picture(&app.folder), "facts": facts(entry),
+        "report": app.folder.join(&entry.name).join("report/index.html").is_file(),
+        "rating": app.folder.join(&entry.name).join("report/rating.html").is_file(),
+    })
+}
+
+fn names(run: &EraseRun) -> String {
+    let names: Vec<&str> = run.plan.concepts.iter().map(|c| c.name.as_str()).collect();
+    names.join("; ")
+}
+
+/// A rate with its interval: pictures that share a prompt are not independent, which the report
+/// counts; this is the plain one.
+fn rate(of: Rate) -> Value {
+    if of.n == 0 {
+        return Value::Null;
+    }
+    let (low, high) = of.wilson(Z95);
+    json!({"percent": 100.0 * of.fraction(), "low": 100.0 * low, "high": 100.0 * high, "hits": of.hits, "n": of.n})
+}
+
+/// What a run came to, in a line.
+fn facts(entry: &Entry) -> Vec<String> {
+    let percent = |x: f64| format!("{:.0}%", 100.0 * x);
+    match &entry.what {
+        What::Erase(run) => {
+            let Some(result) = &run.body.result else {
+                return vec!["not finished".into()];
+            };
+            let mut facts = Vec::new();
+            if let (Some(before), Some(after)) = (result.before, result.after) {
+                if let (Some(before), Some(after)) = (before.target, after.target) {
+                    facts.push(format!("shown {} → {}", percent(before), percent(after)));
+                }
+                if let (Some(before), Some(after)) = (before.others, after.others) {
+                    facts.push(format!("others {} → {}", percent(before), percent(after)));
+                }
+            }
+            facts.push(time(result.seconds));
+            facts
+        }
+        What::Attack(run) => {
+            let Some(result) = &run.body.result else {
+                return vec!["not finished".into()];
+            };
+            let mut facts = Vec::new();
+            if let (Some(pre), Some(total)) = (result.pre, result.total) {
+                facts.push(format!(
+                    "shown {} → {} under attack",
+                    percent(pre),
+                    percent(total)
+                ));
+            }
+            facts.push(format!("{} cases", result.n));
+            facts
+        }
+        What::Evaluate(run) => vec![format!("{} subjects", run.plan.subjects.len())],
+        _ => Vec::new(),
+    }
+}
+
+/// The erasures with their numbers.
+pub(super) fn comparison(entries: &[Arc<Entry>]) -> Vec<Value> {
+    let one = |entry: &Arc<Entry>| {
+        let What::Erase(run) = &entry.what else {
+            return None;
+        };
+        let result = run.body.result.as_ref()?;
+        let rates = run.body.details.as_ref()?.rates.as_ref();
+        let pooled = |side: &[Option<scumble_eval::Rates>]| {
+            let known: Vec<scumble_eval::Rates> = side.iter().flatten().copied().collect();
+            (!known.is_empty()).then(|| scumble_study::judging::pooled(&known))
+        };
+        let (before, after) = rates.map_or((None, None), |r| (pooled(&r.before), pooled(&r.after)));
+        Some(json!({
+            "name": entry.name, "concept": names(run), "method": run.plan.method, "variant": run.plan.variant,
+            "target_before": before.map(|r| rate(r.target)), "target": after.map(|r| rate(r.target)),
+            "others_before": before.map(|r| rate(r.others)), "others": after.map(|r| rate(r.others)),
+            "drift": result.uncond_drift.map(|drift| 100.0 * drift), "seconds": time(result.seconds),
+            "evaluations": result.evaluations, "memory": result.memory.map(|bytes| bytes as f64 / f64::from(1 << 20)),
+        }))
+    };
+    entries.iter().filter_map(one).collect()
+}
+
+/// Where each edit lies between erasing and sparing, as an SVG; empty where there is nothing to show.
+pub(super) fn plot(edits: &[Value]) -> Value {
+    let of = |edit: &Value, key: &str| edit[key]["percent"].as_f64();
+    let points: Vec<Value> = edits
+        .iter()
+        .filter_map(|edit| {
+            let (target, others) = (of(edit, "target")?, of(edit, "others")?);
+            Some(json!({
+                "x": 50.0 + 4.2 * others, "y": 20.0 + 2.2 * target, "name": edit["name"], "method": edit["method"],
+                "concept": edit["concept"], "target": target, "others": others,
+            }))
+        })
+        .collect();
+    json!(points)
+}
+
+/// An attack with what it found.
+pub(super) fn shown(app: &App, entry: &Entry) -> Value {
+    let mut value = row(app, entry);
+    let What::Attack(run) = &entry.what else {
+        return value;
+    };
+    let edits: Vec<String> = run
+        .body
+        .result
+        .iter()
+        .filter_map(|result| result.edit.clone())
+        .collect();
+    let mut found: Vec<&Line> = run
+        .body
+        .lines
+        .iter()
+        .flatten()
+        .filter(|line| line.found.is_some() && line.post == Some(true))
+        .collect();
+    found.sort_by_key(|line| line.pre);
+    let found: Vec<Value> = found
+        .into_iter()
+        .take(FOUND)
+        .map(|line| json!({"prompt": line.found, "seed": line.found_seed, "new": line.pre == Some(false)}))
+        .collect();
+    let result = run.body.result.as_ref();
+    value["found"] = json!(found);
+    value["against"] = json!(edits.join(" + "));
+    value["numbers"] = json!(result.map(|result| {
+        json!({
+            "unedited": result.unedited, "pre": result.pre, "post": result.post, "new": result.new, "total": result.total,
+            "n": result.n, "interval": result.interval, "looks": result.most_looks, "searches": result.searches,
+        })
+    }));
+    value
+}
