@@ -6,7 +6,7 @@
 //! tensor is the same here, in a file and in an edit.
 //!
 //! Each operation has two bodies: a fused one for the CPU, with a backward pass of its own
-//! ([`ops`]), and one composed of Burn's operations for every other device.
+//! (`ops`), and one composed of Burn's operations for every other device.
 //!
 //! Knows shapes and gradients. Does not know names, files or networks.
 
@@ -19,7 +19,7 @@ mod layouts;
 mod linear;
 mod memory;
 mod norm;
-pub mod ops;
+mod ops;
 
 use burn::{
     backend::DispatchDevice,

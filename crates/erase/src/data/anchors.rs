@@ -100,12 +100,12 @@ pub struct Batch {
 }
 
 /// The noise of the anchors' pictures: one stream for the methods that draw them alike.
-pub fn shown(seed: u64) -> Stream {
+pub(crate) fn shown(seed: u64) -> Stream {
     stream(seed, "anchors")
 }
 
 /// The noise of pictures of what is kept.
-pub fn kept(seed: u64) -> Stream {
+pub(crate) fn kept(seed: u64) -> Stream {
     stream(seed, "anchors/kept")
 }
 

@@ -28,7 +28,7 @@ const AT_ONCE: usize = 8;
 ///
 /// # Errors
 /// If the schedule has no such timesteps.
-pub fn attended(
+pub(crate) fn attended(
     frozen: &Pipeline,
     latents: &Tensor<4>,
     asks: &Conditioning,
@@ -101,7 +101,7 @@ fn mean_map(maps: Vec<Tensor<4>>, marks: &Tensor<2>, places: usize) -> Tensor<2>
 
 /// Height and width of a layer of so many places under latents `[h, w]`: both sides are halved,
 /// rounding up, from layer to layer.
-pub fn sides([mut h, mut w]: [usize; 2], places: usize) -> [usize; 2] {
+pub(crate) fn sides([mut h, mut w]: [usize; 2], places: usize) -> [usize; 2] {
     while h * w > places && (h > 1 || w > 1) {
         (h, w) = (h.div_ceil(2), w.div_ceil(2));
     }
@@ -110,7 +110,7 @@ pub fn sides([mut h, mut w]: [usize; 2], places: usize) -> [usize; 2] {
 
 /// A mask `[n, 1, h, w]` with other sides, nearest neighbours as `interpolate(mode="nearest")`
 /// takes them: row `floor(i h / to)`.
-pub fn resized(mask: &Tensor<4>, [to_h, to_w]: [usize; 2]) -> Tensor<4> {
+pub(crate) fn resized(mask: &Tensor<4>, [to_h, to_w]: [usize; 2]) -> Tensor<4> {
     let [_, _, h, w] = mask.dims();
     let index = |from: usize, to: usize| {
         let rows: Vec<i64> = (0..to).map(|i| (i * from / to) as i64).collect();

@@ -5,9 +5,9 @@
 
 pub mod checkpoint;
 mod compatible;
-pub mod embedding;
-pub mod esd;
-pub mod export;
+mod embedding;
+mod esd;
+mod export;
 pub mod finite;
 mod folder;
 mod hints;
@@ -16,7 +16,7 @@ mod ldm;
 pub mod lora;
 mod names;
 mod open;
-pub mod partial;
+mod partial;
 mod problems;
 pub mod safetensors;
 pub mod sdxl_names;
