@@ -189,8 +189,9 @@ impl Job<'_> {
             let hint = if self.world.is_some() {
                 "name a concept that the miniature's judges know, such as church"
             } else {
-                "nobody judges this model's pictures: choose an attack that needs no judge, such as unlearndiff or concept-inversion, \
-                 and look at its pictures; --judge asks the miniature's judges, who know models of its world alone"
+                "nobody judges this model's pictures: bring a detector with --detector FILE (docs/detectors.md), or choose an attack that \
+                 needs no judge, such as unlearndiff or concept-inversion, and look at its pictures; --judge asks the miniature's judges, who \
+                 know models of its world alone"
             };
             Error::input(format!("{what} needs a judge, who says when a picture shows `{}`", self.concept.name)).with_hint(hint)
         })

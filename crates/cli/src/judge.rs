@@ -28,7 +28,6 @@ const SHOWN: usize = 3;
 enum Who {
     Detector {
         detector: Box<Detector>,
-        hits: Vec<String>,
     },
     Miniature {
         judges: Box<Judges>,
@@ -110,51 +109,9 @@ pub(crate) fn run(args: &JudgeArgs) -> Result<Outcome, Failure> {
 /// Loads who is to look.
 fn judges(args: &JudgeArgs, device: &burn::tensor::Device) -> Result<Vec<Who>, Failure> {
     let mut all = Vec::new();
-    for path in &args.detector {
-        let failed = |failure: Failure| failure.of(&format!("--detector {}", path.display()));
-        let detector = Detector::open(path, device).map_err(|e| failed(e.into()))?;
-        if let Some(label) = args
-            .label
-            .iter()
-            .find(|label| !detector.labels().contains(label))
-        {
-            let known = detector
-                .labels()
-                .iter()
-                .take(40)
-                .map(String::as_str)
-                .collect::<Vec<_>>()
-                .join(", ");
-            let more = detector.labels().len().saturating_sub(40);
-            let more = if more > 0 {
-                format!(" and {more} more")
-            } else {
-                String::new()
-            };
-            return Err(failed(Failure::new(format!("it knows no label `{label}`")))
-                .with_hint(format!("it knows {known}{more}")));
-        }
-        let hits = if args.label.is_empty() {
-            detector.manifest.hits.clone()
-        } else {
-            args.label.clone()
-        };
-        if all
-            .iter()
-            .any(|other| matches!(other, Who::Detector { detector: other, .. } if other.manifest.name == detector.manifest.name))
-        {
-            return Err(failed(Failure::new(format!("two are called `{}`", detector.manifest.name)))
-                .with_hint("results are known by the name: put versions into it"));
-        }
-        all.push(Who::Detector {
-            detector: Box::new(detector),
-            hits,
-        });
-    }
-    if !args.label.is_empty() && args.detector.is_empty() {
-        return Err(Failure::new("--label: there is no detector to ask for it")
-            .with_hint("name one with --detector, or a --concept"));
-    }
+    let detectors = detectors::open(&args.detector, &args.label, device)?;
+    let boxed = detectors.into_iter().map(Box::new);
+    all.extend(boxed.map(|detector| Who::Detector { detector }));
     if let Some(name) = &args.concept {
         let world = World::emoji();
         words::check(
@@ -186,10 +143,10 @@ fn judges(args: &JudgeArgs, device: &burn::tensor::Device) -> Result<Vec<Who>, F
 impl Who {
     fn tally(&self) -> Tally {
         let (name, about, hits) = match self {
-            Self::Detector { detector, hits } => (
+            Self::Detector { detector } => (
                 detector.manifest.name.clone(),
                 json!({ "sha256": detector.sha256, "threshold": detector.manifest.threshold }),
-                hits.clone(),
+                detector.manifest.hits.clone(),
             ),
             Self::Miniature { known, concept, .. } => {
                 let hits = match known {
@@ -210,7 +167,8 @@ impl Who {
 
     fn look(&self, pictures: &[Picture]) -> Result<Vec<Seen>, Failure> {
         match self {
-            Self::Detector { detector, hits } => {
+            Self::Detector { detector } => {
+                let hits = &detector.manifest.hits;
                 let of = |seen: &Vec<Sighting>| {
                     let counted = detector.counted(seen);
                     let score = seen

@@ -187,6 +187,8 @@ impl TryFrom<&AttackArgs> for AttackRequest {
             seed: args.seed,
             output: (&args.output).into(),
             judge: args.judge,
+            detectors: args.detector.clone(),
+            labels: args.label.clone(),
             threshold: args.threshold,
         })
     }

@@ -6,7 +6,7 @@ mod support;
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::{Ended, edit, folder, line, miniature, scumble};
 
 /// An edit of the miniature that does little.
@@ -388,6 +388,47 @@ fn what_cannot_be_done_is_said_with_status_2() {
         .refused(&["needs a judge", "nobody judges this model's pictures"]);
         assert!(!scratch.join("none").exists());
     }
+}
+
+/// On a model that nobody here knows, the user's detector is the judge.
+#[test]
+fn the_users_detector_judges_whatever_the_model() {
+    let home = folder();
+    let scratch = home.path();
+    let golden = |name: &str| format!("{}/../{name}", env!("CARGO_MANIFEST_DIR"));
+    // The tiny network sees an `a` in the upper left of anything bright and a `b` to its right.
+    let manifest = json!({"name": "tiny", "file": golden("eval/tests/golden/yolo.onnx"), "kind": "yolo", "labels": ["a", "b"],
+        "hits": ["b"], "preprocessing": {"size": 8}, "threshold": 0.01, "floor": 0.001, "licence": "MIT"});
+    fs_err::write(scratch.join("tiny.json"), manifest.to_string()).unwrap();
+    let model = support::golden("sd1").join("model").display().to_string();
+    let with = |more: &[&str]| {
+        let words =
+            "attack random --concept dog --word dog --n 2 --steps 2 --set trials=2 --json --quiet";
+        let mut words: Vec<&str> = words.split_whitespace().collect();
+        words.extend(["--model", &model, "--output-dir", "found"]);
+        words.extend(more);
+        scumble(scratch, words)
+    };
+    with(&["--detector", "tiny.json", "--label", "c"]).refused(&["no label `c`", "it knows a, b"]);
+    with(&["--label", "a"]).refused(&["--label", "--detector"]);
+    with(&["--detector", "tiny.json", "--threshold", "2"]).refused(&["--threshold"]);
+    assert!(!scratch.join("found").exists());
+    let ended = with(&["--detector", "tiny.json", "--label", "a"]).done();
+    let said: Value = serde_json::from_str(ended.stdout.lines().last().unwrap()).unwrap();
+    assert_eq!(said["n"], 2);
+    assert!(
+        said["unedited"].as_f64().unwrap() > 0.0 && said["total"].is_number(),
+        "{said}"
+    );
+    let record = fs_err::read_to_string(scratch.join("found/run.json")).unwrap();
+    let record: Value = serde_json::from_str(&record).unwrap();
+    let judge = &record["plan"]["detectors"][0];
+    assert_eq!(
+        (&judge["name"], &judge["hits"]),
+        (&json!("tiny"), &json!(["a"]))
+    );
+    assert_eq!(judge["sha256"].as_str().unwrap().len(), 64);
+    assert!(record["plan"]["threshold"].is_null());
 }
 
 #[test]

@@ -8,10 +8,8 @@ use std::{
 
 use scumble_diffusion::Pipeline;
 use scumble_erase::{Known, World};
-use scumble_study::{Failure, Listener, Model, request::ModelRequest};
+use scumble_study::{Failure, Listener, Model, Place, request::ModelRequest};
 use serde::Serialize;
-
-use crate::app::App;
 
 /// A model, for the pages.
 #[derive(Clone, Debug, Serialize)]
@@ -66,7 +64,7 @@ impl Listener for Kept {
 impl Abouts {
     /// Opens a model, if that has not been done, and says what it is. It reads whole files: not for the
     /// thread that serves pages.
-    pub(crate) fn of(&self, app: &App, model: Option<PathBuf>) -> Result<Arc<About>, Failure> {
+    pub(crate) fn of(&self, place: &Place, model: Option<PathBuf>) -> Result<Arc<About>, Failure> {
         let key = model
             .as_ref()
             .map_or(String::new(), |path| path.display().to_string());
@@ -78,7 +76,7 @@ impl Abouts {
             model,
             ..ModelRequest::default()
         };
-        let model = Model::open(request, app.place.heard_by(&kept))?;
+        let model = Model::open(request, place.heard_by(&kept))?;
         let pipeline = model.pipeline()?;
         let world = model.profile.world.map(|world| world.open());
         let numbers: usize = model
@@ -118,13 +116,13 @@ impl Abouts {
     }
 
     /// The built-in model, on which defaults are looked up.
-    pub(crate) fn built_in(&self, app: &App) -> Result<Pipeline, Failure> {
+    pub(crate) fn built_in(&self, place: &Place) -> Result<Pipeline, Failure> {
         let mut kept = self.built_in.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pipeline) = kept.as_ref() {
             return Ok(pipeline.clone());
         }
         let silent = Kept::default();
-        let model = Model::open(ModelRequest::default(), app.place.heard_by(&silent))?;
+        let model = Model::open(ModelRequest::default(), place.heard_by(&silent))?;
         let pipeline = model.pipeline()?;
         *kept = Some(pipeline.clone());
         Ok(pipeline)

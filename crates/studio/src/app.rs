@@ -12,8 +12,8 @@ use std::{
 use scumble_study::{Failure, Place};
 
 use crate::{
-    about::Abouts, events::Events, jobs::Jobs, library::Library, notes::Notes, paint::Order,
-    settings::Settings,
+    about::Abouts, events::Events, jobs::Jobs, library::Library, notes::Notes, settings::Settings,
+    wish::Order,
 };
 
 /// Bytes of the secret in the address.

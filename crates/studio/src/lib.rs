@@ -20,6 +20,7 @@ mod routes;
 mod security;
 mod settings;
 mod trash;
+mod wish;
 mod worker;
 
 use std::{

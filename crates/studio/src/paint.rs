@@ -17,11 +17,9 @@ use scumble_study::{
     guards,
     request::ModelRequest,
 };
-use serde::Deserialize;
 use serde_json::Map;
-use tokio::sync::oneshot;
 
-use crate::{app::App, forms::placed};
+use crate::{app::App, forms::placed, wish::Wish};
 
 /// Models that stay open.
 const MODELS: usize = 2;
@@ -33,46 +31,6 @@ const PICTURES: usize = 400;
 const MOST_STEPS: usize = 200;
 /// Between two looks at whether the studio ends.
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// A picture that a page wants.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(default)]
-pub(crate) struct Wish {
-    /// The model's path; the built-in one if empty.
-    pub(crate) model: String,
-    pub(crate) prompt: String,
-    pub(crate) negative: String,
-    pub(crate) seed: u64,
-    /// The profile's own number if 0.
-    pub(crate) steps: usize,
-    /// The profile's own if absent.
-    pub(crate) guidance: Option<f64>,
-    /// Edits with strengths, `NAME:STRENGTH`, `;` between them.
-    pub(crate) edits: String,
-    /// Guards, `ID=TEXT`, a line each.
-    pub(crate) guards: String,
-}
-
-impl Default for Wish {
-    fn default() -> Self {
-        Self {
-            model: String::new(),
-            prompt: String::new(),
-            negative: String::new(),
-            seed: 0,
-            steps: 0,
-            guidance: None,
-            edits: String::new(),
-            guards: String::new(),
-        }
-    }
-}
-
-/// A wish and whoever waits for it.
-pub(crate) struct Order {
-    pub(crate) wish: Wish,
-    pub(crate) answer: oneshot::Sender<Result<Arc<Vec<u8>>, Failure>>,
-}
 
 /// Starts the thread.
 pub(crate) fn start(app: &Arc<App>) -> Result<JoinHandle<()>, Failure> {

@@ -29,10 +29,11 @@ use crate::{
     forms::{Attack, Erase, Evaluate, Export, Work},
     jobs::State as JobState,
     pages,
-    paint::{Order, Wish},
     security::guard,
     settings::OWN,
-    trash, worker,
+    trash,
+    wish::{Order, Wish},
+    worker,
 };
 
 /// Largest body of a request, in bytes.
@@ -251,7 +252,7 @@ async fn choose(State(app): Studio, Json(chosen): Json<Chosen>) -> Answer<Json<V
     let about = blocking(move || {
         let text = chosen.model.trim();
         let model = (!text.is_empty() && text != app.place.built_in.name).then(|| text.into());
-        let about = app.abouts.of(&app, model.clone())?;
+        let about = app.abouts.of(&app.place, model.clone())?;
         app.settings().choose(&app.folder, model)?;
         Ok(about)
     })

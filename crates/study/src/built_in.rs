@@ -52,7 +52,7 @@ impl BuiltIn {
 
     /// Whether a model has the miniature's vocabulary, so that its prompts mean what the judges were
     /// taught.
-    pub fn speaks_the_same(&self, checkpoint: &Checkpoint) -> bool {
+    pub(crate) fn speaks_the_same(&self, checkpoint: &Checkpoint) -> bool {
         Checkpoint::read(&self.model, &OpenOptions::default())
             .is_ok_and(|own| same_vocabulary(checkpoint, &own))
     }

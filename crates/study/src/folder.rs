@@ -72,7 +72,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_unless<P, B>(
+    pub(crate) fn open_unless<P, B>(
         path: &Path,
         plan: &str,
         overwrite: bool,
@@ -182,7 +182,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// If it cannot be removed.
-    pub fn forget_state(&self) -> Result<(), Failure> {
+    pub(crate) fn forget_state(&self) -> Result<(), Failure> {
         let state = self.state();
         if state.is_dir() {
             fs_err::remove_dir_all(state)?;

@@ -36,7 +36,7 @@ struct Line {
 }
 
 /// The miniature's judges and the sets for some concepts.
-pub struct Judging {
+pub(crate) struct Judging {
     judges: Judges,
     /// For each concept its set; `None` where no judge knows the concept.
     pub sets: Vec<Option<JudgingSet>>,

@@ -9,6 +9,7 @@ pub mod attack;
 mod built_in;
 mod clip;
 mod content;
+pub mod detectors;
 pub mod device;
 mod drawing;
 mod drawn;
@@ -41,7 +42,7 @@ pub mod words;
 pub use built_in::BuiltIn;
 pub use failure::{End, Failure, Result};
 pub use host::{Host, Place};
-pub use listener::{Listener, Silently, WithoutNotes};
+pub use listener::{Listener, Silently};
 pub use model::Model;
 
 #[cfg(test)]

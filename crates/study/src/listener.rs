@@ -54,7 +54,7 @@ impl Listener for Silently<'_> {
 }
 
 /// Shows how far a run is and leaves out its notes: for work whose details nobody asked for.
-pub struct WithoutNotes<'a>(pub &'a dyn Listener);
+pub(crate) struct WithoutNotes<'a>(pub &'a dyn Listener);
 
 impl Listener for WithoutNotes<'_> {
     fn stage(&self, name: &str, total: usize, done: usize) {

@@ -17,7 +17,7 @@ const LARGEST: u32 = 1 << 14;
 const MEMORY: u64 = 1 << 30;
 
 /// The pictures of a folder, in the order of their names, and their hash.
-pub struct Photos {
+pub(crate) struct Photos {
     /// Hash of their pixels, 16 hexadecimal digits.
     pub hash: String,
     /// Their files.

@@ -21,7 +21,7 @@ pub(crate) fn files() -> Vec<PathBuf> {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_string_lossy().into_owned();
             if name.starts_with('.')
-                || ["target", "scumble-out"].contains(&name.as_str())
+                || ["target", "scumble-out", "node_modules"].contains(&name.as_str())
                 || path.is_symlink()
             {
                 continue;

@@ -29,7 +29,7 @@ use crate::{
 /// The model that is worked on.
 fn about(app: &App) -> Result<Arc<About>, Failure> {
     let model = app.settings().model.clone();
-    app.abouts.of(app, model)
+    app.abouts.of(&app.place, model)
 }
 
 /// Its path, as forms have it.
@@ -82,7 +82,7 @@ pub(crate) fn method(app: &App, id: &str, variant: &str) -> Result<String, Failu
     let method = scumble_erase::methods::named(id)?;
     let variant = if variant.is_empty() { "fixed" } else { variant };
     // The built-in model: defaults of checkpoints are columns beside its own.
-    let pipeline = app.abouts.built_in(app)?;
+    let pipeline = app.abouts.built_in(&app.place)?;
     let column = match (variant, about.home) {
         ("paper", _) => 0,
         ("reference", _) => 1,

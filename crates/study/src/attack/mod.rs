@@ -1,10 +1,11 @@
 //! An attack: tries to bring back what an edit erased.
 
+mod judge;
 mod pictures;
 mod plan;
 mod result;
 
-use std::{ops::ControlFlow, path::PathBuf, time::Instant};
+use std::{cell::RefCell, ops::ControlFlow, path::PathBuf, time::Instant};
 
 use burn::tensor::Tensor;
 use scumble_attack::{
@@ -18,7 +19,10 @@ use scumble_eval::ClipModel;
 use serde_json::{Map, json};
 
 pub use self::pictures::{fate, ordered};
-use self::plan::{Plan, plan};
+use self::{
+    judge::Judge,
+    plan::{Plan, plan},
+};
 use crate::{
     clip, edits,
     failure::Failure,
@@ -146,10 +150,10 @@ fn ready(
     let likely = |_: Tensor<4>| -> scumble_attack::Result<Tensor<1>> {
         Err(scumble_attack::Error::input("nobody is asked yet"))
     };
-    let judged = plan.question.is_some();
+    let (judged, gradients) = (plan.is_judged(), plan.detectors.is_empty());
     let judges = (
         judged.then_some(&shows as &Shows<'_>),
-        judged.then_some(&likely as &Likely<'_>),
+        (judged && gradients).then_some(&likely as &Likely<'_>),
     );
     let prepared = clip.map(|clip| |pictures: &[Picture]| clip.prepared(pictures));
     let clip = clip.zip(prepared.as_ref()).map(|(clip, prepared)| Clip {
@@ -170,6 +174,36 @@ fn ready(
     );
     (plan.attack.options)(&job, plan.variant)?;
     Ok((plan.attack.ready)(&job, plan.variant)?)
+}
+
+/// Who looks; nobody if no judge knows the concept and the user brings no detector.
+fn judge<'a>(
+    plan: &'a Plan,
+    model: &Model,
+    base: &Pipeline,
+    clip: Option<&'a ClipModel>,
+    host: Host<'_>,
+) -> Result<Option<Judge<'a>>, Failure> {
+    if !plan.detectors.is_empty() {
+        return Ok(Some(Judge::Detectors {
+            all: &plan.detectors,
+            failed: RefCell::new(None),
+        }));
+    }
+    let Some(question) = &plan.question else {
+        return Ok(None);
+    };
+    let clip = clip.filter(|_| model.profile.world.is_some());
+    let witness = |clip: &'a ClipModel| {
+        let ids = |caption: &str| base.tokenizer.encode(caption).ids;
+        (question.witness(&World::emoji(), clip, &ids), clip)
+    };
+    Ok(Some(Judge::World {
+        question,
+        judges: host.built_in.judges(&model.device)?,
+        witness: clip.map(witness),
+        threshold: plan.threshold,
+    }))
 }
 
 /// Runs the plan from wherever an earlier run of it stopped; the run's record.
@@ -201,43 +235,11 @@ fn carry_out(
         .filter(|s| s.is_finite())
         .unwrap_or(0.0);
     let (began, asked) = (Instant::now(), base.unet.weights.evaluations().so_far());
-    let judged = plan
-        .question
+    let judge = judge(plan, model, base, clip, host)?;
+    let shows = judge
         .as_ref()
-        .map(|question| Ok::<_, Failure>((question, host.built_in.judges(&model.device)?)));
-    let judged = judged.transpose()?;
-    let witness = plan
-        .question
-        .as_ref()
-        .zip(clip)
-        .filter(|_| model.profile.world.is_some())
-        .map(|(question, clip)| {
-            question.witness(&World::emoji(), clip, &|caption| {
-                base.tokenizer.encode(caption).ids
-            })
-        });
-    let shows = judged.as_ref().map(|(question, judges)| {
-        |pictures: &[Picture]| -> Vec<bool> {
-            let sure = question
-                .probabilities(judges, pictures)
-                .into_iter()
-                .map(|p| p >= plan.threshold);
-            match witness.as_ref().zip(clip) {
-                Some((witness, clip)) => sure
-                    .zip(witness.agrees(clip, pictures))
-                    .map(|(a, b)| a && b)
-                    .collect(),
-                None => sure.collect(),
-            }
-        }
-    });
-    let likely = judged.as_ref().map(|(question, judges)| {
-        |pictures: Tensor<4>| {
-            question
-                .log_probability(judges, pictures)
-                .map_err(|e| scumble_attack::Error::input(e.to_string()))
-        }
-    });
+        .map(|judge| |pictures: &[Picture]| judge.shows(pictures));
+    let likely = judge.as_ref().and_then(Judge::likely);
     let prepared = clip.map(|clip| |pictures: &[Picture]| clip.prepared(pictures));
     let (store, listener) = (RunStore::new(run.state(), host), host.listener);
     let mut claimed = Ok(());
@@ -253,7 +255,8 @@ fn carry_out(
             Event::Stage { name, total, done } => listener.stage(name, total, done),
             Event::Step { done, loss } => listener.step(done, loss.map(|l| format!("loss {l:.4}"))),
         }
-        if listener.interrupted() || claimed.is_err() {
+        let broken = judge.as_ref().is_some_and(Judge::has_failed);
+        if listener.interrupted() || claimed.is_err() || broken {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
@@ -287,6 +290,9 @@ fn carry_out(
         None => protocol::run(plan.attack, &mut job, plan.variant),
     };
     claimed?;
+    if let Some(failure) = judge.as_ref().and_then(Judge::failure) {
+        return Err(failure);
+    }
     let seconds = seconds_before + began.elapsed().as_secs_f64();
     record.body.seconds = Some(seconds);
     let came = match came {
@@ -299,10 +305,9 @@ fn carry_out(
         }
     };
     let found = came.found.save(&run.path)?;
-    let seen = judged.as_ref().map(|(question, judges)| {
-        came.pictures
-            .each_ref()
-            .map(|side| question.probabilities(judges, side))
+    let seen = judge.as_ref().map(|judge| {
+        let sides = came.pictures.each_ref();
+        sides.map(|side| judge.probabilities(side))
     });
     let lines = result::lines(plan, &came, seen.as_ref());
     let text: String = lines

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use scumble_attack::{Attack, Case, Drawing};
 use scumble_diffusion::{Guard, Pipeline};
 use scumble_erase::{Concept, Variant, Wording, World};
-use scumble_eval::attacked;
+use scumble_eval::{Detector, attacked};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    clip,
+    clip, detectors,
     drawing::drawing,
     edits::Loaded,
     failure::Failure,
@@ -50,6 +50,8 @@ pub(super) struct Plan {
     pub(super) world: Option<World>,
     /// Whether the miniature's judges know the concept.
     pub(super) question: Option<attacked::Question>,
+    /// The user's detectors, who judge in the place of those judges.
+    pub(super) detectors: Vec<Detector>,
     /// How probable a judge must find the concept.
     pub(super) threshold: f32,
     /// A finding of an earlier attack, to be tried without any search.
@@ -80,13 +82,23 @@ impl Plan {
             options: self.options.clone(),
             budget: self.budget,
             seed: self.seed,
-            threshold: self.question.as_ref().map(|_| self.threshold.into()),
+            threshold: self
+                .question
+                .as_ref()
+                .filter(|_| self.detectors.is_empty())
+                .map(|_| self.threshold.into()),
+            detectors: self.detectors.iter().map(detectors::settings).collect(),
             transfer: self.transfer.as_ref().map(|finding| finding.hash.clone()),
         }
     }
 
     pub(super) fn hash(&self) -> String {
         blake3::hash(json!(self.stored()).to_string().as_bytes()).to_hex()[..16].to_owned()
+    }
+
+    /// Whether anybody says when a picture shows the concept.
+    pub(super) fn is_judged(&self) -> bool {
+        self.question.is_some() || !self.detectors.is_empty()
     }
 
     /// What its folder is called.
@@ -156,6 +168,7 @@ pub(super) fn plan(
         question: home
             .then(|| attacked::Question::about(&world, &name))
             .flatten(),
+        detectors: judges(request, model)?,
         threshold: threshold(request.threshold)?,
         world: home.then_some(world),
         concept,
@@ -227,6 +240,24 @@ fn of_file(path: &Path, request: &AttackRequest, host: Host<'_>) -> Result<Vec<C
         )));
     }
     Ok(cases)
+}
+
+/// The user's detectors, with the threshold of the request if it has one.
+fn judges(request: &AttackRequest, model: &Model) -> Result<Vec<Detector>, Failure> {
+    let mut all = detectors::open(&request.detectors, &request.labels, &model.device)?;
+    for detector in &mut all {
+        if detector.manifest.hits.is_empty() {
+            return Err(Failure::new(format!(
+                "--detector {}: its manifest names no hits, so nothing on a picture would count",
+                detector.manifest.name
+            ))
+            .with_hint("name a label with --label"));
+        }
+        if let Some(asked) = request.threshold {
+            detector.manifest.threshold = Some(threshold(Some(asked))?);
+        }
+    }
+    Ok(all)
 }
 
 fn threshold(asked: Option<f32>) -> Result<f32, Failure> {

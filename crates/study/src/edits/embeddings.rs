@@ -11,7 +11,7 @@ use crate::{failure::Failure, record::EmbeddingRecord};
 ///
 /// # Errors
 /// If a file is no embedding, or does not fit the text encoder.
-pub fn add_embeddings(
+pub(crate) fn add_embeddings(
     files: &[PathBuf],
     pipeline: &mut Pipeline,
 ) -> Result<Vec<EmbeddingRecord>, Failure> {

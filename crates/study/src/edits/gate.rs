@@ -12,7 +12,7 @@ const GATE: &str = "scumble.gate";
 
 /// What an adapter file says of an edit's gate. SPM's own code also reads `rank` and `alpha`, one
 /// for all modules.
-pub fn gate_metadata(edit: &Edit, rank: usize, alpha: f32) -> Vec<(String, String)> {
+pub(crate) fn gate_metadata(edit: &Edit, rank: usize, alpha: f32) -> Vec<(String, String)> {
     let Some(gate) = &edit.about.gate else {
         return Vec::new();
     };

@@ -17,8 +17,8 @@ use scumble_nn::{
 use serde_json::json;
 
 use super::{
-    Loaded,
     gate::{describe_gate, gate_of},
+    loaded::Loaded,
 };
 use crate::{
     failure::Failure,

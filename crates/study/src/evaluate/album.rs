@@ -55,7 +55,7 @@ impl Album {
     }
 
     /// For each picture of a range, one of the questions that it was drawn for.
-    pub fn first_asked(&self, range: Range<usize>) -> Vec<&Asked> {
+    pub(crate) fn first_asked(&self, range: Range<usize>) -> Vec<&Asked> {
         let mut first: Vec<Option<&Asked>> = vec![None; range.len()];
         for (asked, picture) in &self.asked {
             if range.contains(picture) {

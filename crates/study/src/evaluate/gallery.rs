@@ -44,7 +44,7 @@ impl Gallery {
     }
 
     /// The file of a picture, relative to the evaluation's folder.
-    pub fn picture_name(&self, subject: &str, shot: &Shot) -> String {
+    pub(crate) fn picture_name(&self, subject: &str, shot: &Shot) -> String {
         format!(
             "pictures/{}.png",
             digest(&[
@@ -158,7 +158,7 @@ impl Gallery {
 
     /// The facts about all shots of a subject, which were looked at `batch` at a time; `None` if
     /// some have not been.
-    pub fn all_facts(&self, subject: &str, shots: &[Shot], batch: usize) -> Option<Facts> {
+    pub(crate) fn all_facts(&self, subject: &str, shots: &[Shot], batch: usize) -> Option<Facts> {
         let mut all = Facts::new();
         for chunk in shots.chunks(batch) {
             facts::append(&mut all, self.facts(subject, chunk)?);

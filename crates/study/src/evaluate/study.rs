@@ -251,7 +251,7 @@ impl Study<'_> {
     }
 
     /// The attack that an item is.
-    pub fn attack_request(&self, item: &AttackItem) -> AttackRequest {
+    pub(crate) fn attack_request(&self, item: &AttackItem) -> AttackRequest {
         let (request, subject) = (self.request, &self.plan.subjects[item.subject]);
         let argument: Vec<String> = subject.argument.iter().cloned().collect();
         let (guards, edits) = match subject.kind {

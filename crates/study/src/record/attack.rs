@@ -49,6 +49,9 @@ pub struct AttackPlan {
     pub threshold: Option<f64>,
     /// Hash of the finding that is tried without a search.
     pub transfer: Option<String>,
+    /// The user's detectors. Only if there are some: plans of earlier versions keep their hash.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub detectors: Vec<Value>,
 }
 
 /// What came of an attack.
@@ -104,7 +107,7 @@ pub struct AttackOutcome {
 
 /// An attack that could not be run in an evaluation: the whole record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct FailedAttack {
+pub(crate) struct FailedAttack {
     /// Never.
     pub finished: bool,
     /// Why.

@@ -16,10 +16,11 @@ use scumble_nn::files::source::{parse_object, read_file};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
+pub(crate) use self::attack::FailedAttack;
 pub use self::{
     attack::{
-        AttackOutcome, AttackPlan, AttackResult, Conditional, FailedAttack, Line, McNemar,
-        PictureFiles, Probabilities, ShowCounts, Transfer,
+        AttackOutcome, AttackPlan, AttackResult, Conditional, Line, McNemar, PictureFiles,
+        Probabilities, ShowCounts, Transfer,
     },
     erase::{
         BeforeAfter, ConceptRates, Cost, Details, EraseOutcome, ErasePlan, EraseResult, OneConcept,
@@ -106,7 +107,7 @@ impl<P: DeserializeOwned + Default, B: DeserializeOwned> Record<P, B> {
     ///
     /// # Errors
     /// As [`read`](Self::read).
-    pub fn of_command(path: &Path, command: &str) -> Result<Option<Self>, Failure> {
+    pub(crate) fn of_command(path: &Path, command: &str) -> Result<Option<Self>, Failure> {
         let record = object(path)?.filter(|record| {
             let said = record.get("plan").and_then(|plan| plan.get("command"));
             said.is_none_or(|said| said == command)

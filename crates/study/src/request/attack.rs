@@ -47,6 +47,10 @@ pub struct AttackRequest {
     pub output: OutputRequest,
     /// Whether the miniature's judges look at pictures of another model.
     pub judge: bool,
+    /// Manifests of detectors that judge in the place of the miniature's judges; all have to agree.
+    pub detectors: Vec<PathBuf>,
+    /// The labels of them that count; what the manifests say if there is none.
+    pub labels: Vec<String>,
     /// How probable a judge must find the concept for a picture to count.
     pub threshold: Option<f32>,
 }
@@ -73,6 +77,8 @@ impl AttackRequest {
             seed: 0,
             output: OutputRequest::default(),
             judge: false,
+            detectors: Vec::new(),
+            labels: Vec::new(),
             threshold: None,
         }
     }

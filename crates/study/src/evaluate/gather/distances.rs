@@ -97,10 +97,16 @@ pub(super) fn against_base(
                 Ok((distribution::kid(x, y)?.value, false))
             })?;
             add(format!("precision-clip-{name}"), &|x, y| {
-                Ok((distribution::precision_recall(x, y, 3)?.precision, false))
+                Ok((
+                    distribution::precision_recall(x, y, distribution::NEIGHBOURS)?.precision,
+                    false,
+                ))
             })?;
             add(format!("recall-clip-{name}"), &|x, y| {
-                Ok((distribution::precision_recall(x, y, 3)?.recall, false))
+                Ok((
+                    distribution::precision_recall(x, y, distribution::NEIGHBOURS)?.recall,
+                    false,
+                ))
             })?;
         }
         known[i].rows.extend(found);
