@@ -9,7 +9,7 @@ use std::{
 use scumble_diffusion::Picture;
 use scumble_erase::{Known, World};
 use scumble_eval::{Detector, Judges, Rate, Sighting, rates::Z95};
-use scumble_study::{Listener, device, photos, request::Unknown, words};
+use scumble_study::{Listener, detectors, device, photos, request::Unknown, words};
 use serde_json::{Map, Value, json};
 
 use crate::{

@@ -79,7 +79,7 @@ pub(crate) trait Fused: Backend {
 
 /// What a convolution needs to know beside its tensors.
 #[derive(Clone, Debug)]
-pub struct Convolution {
+pub(crate) struct Convolution {
     /// How far apart the places lie that the kernel runs over.
     pub stride: usize,
     /// Rows and columns of zeros above and to the left; below and to the right there is one.

@@ -16,6 +16,7 @@ mod library;
 mod notes;
 mod pages;
 mod paint;
+mod ratings;
 mod routes;
 mod security;
 mod settings;

@@ -28,7 +28,7 @@ use crate::{
     commands::command,
     forms::{Attack, Erase, Evaluate, Export, Work},
     jobs::State as JobState,
-    pages,
+    pages, ratings,
     security::guard,
     settings::OWN,
     trash,
@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// Largest body of a request, in bytes.
-const LARGEST: usize = 256 << 10;
+const LARGEST: usize = 1 << 20;
 /// Largest file that is handed out whole, in bytes.
 const LARGEST_FILE: u64 = 16 << 30;
 
@@ -84,6 +84,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/model", post(choose))
         .route("/run/{name}/throw", post(throw))
         .route("/run/{name}/back", post(bring_back))
+        .route("/run/{name}/ratings", post(add_ratings))
         .route("/events", get(events))
         .route("/draw", get(draw))
         .route("/file/{*path}", get(file))
@@ -277,6 +278,16 @@ async fn throw(State(app): Studio, At(name): At<String>) -> Answer<Json<Value>> 
 async fn bring_back(State(app): Studio, At(name): At<String>) -> Answer<Json<Value>> {
     trash::bring_back(&app.folder, plain(&name)?)?;
     Ok(Json(json!({"back": name})))
+}
+
+async fn add_ratings(
+    State(app): Studio,
+    At(name): At<String>,
+    Json(file): Json<Value>,
+) -> Answer<Json<Value>> {
+    let run = app.folder.join(plain(&name)?);
+    let raters = blocking(move || ratings::add(&run, &file)).await?;
+    Ok(Json(json!({"raters": raters})))
 }
 
 async fn events(State(app): Studio) -> Response {

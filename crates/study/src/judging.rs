@@ -46,7 +46,7 @@ pub(crate) struct Judging {
 
 impl Judging {
     /// The judges, and the sets of `concepts`.
-    pub fn new(
+    pub(crate) fn new(
         concepts: &[String],
         device: &burn::tensor::Device,
         host: Host<'_>,
@@ -59,7 +59,7 @@ impl Judging {
     }
 
     /// The rates of every concept that a judge knows, for a model whose content has this hash.
-    pub fn rates(
+    pub(crate) fn rates(
         &self,
         pipeline: &Pipeline,
         content: &str,

@@ -30,7 +30,7 @@ impl Photos {
     ///
     /// # Errors
     /// If there is no picture, or a file that is named like one is none.
-    pub fn read(folder: &Path) -> Result<Self, Failure> {
+    pub(crate) fn read(folder: &Path) -> Result<Self, Failure> {
         let paths = paths(folder)?;
         let mut hash = blake3::Hasher::new();
         let mut pictures = Vec::new();
@@ -48,12 +48,12 @@ impl Photos {
     }
 
     /// How many there are.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.pictures.len()
     }
 
     /// The file of each, and its width and height.
-    pub fn files(&self) -> impl Iterator<Item = (&Path, (u32, u32))> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = (&Path, (u32, u32))> {
         self.paths
             .iter()
             .map(PathBuf::as_path)
@@ -61,7 +61,7 @@ impl Photos {
     }
 
     /// The pictures as they are.
-    pub fn pictures(&self) -> Vec<Picture> {
+    pub(crate) fn pictures(&self) -> Vec<Picture> {
         let plain = |picture: &image::RgbImage| Picture {
             width: picture.width() as usize,
             height: picture.height() as usize,
@@ -71,7 +71,7 @@ impl Photos {
     }
 
     /// The middle square of each, in the model's size: `[n, 3, h, w]` in [-1, 1].
-    pub fn batch(&self, pipeline: &Pipeline) -> Result<Tensor<4>, Failure> {
+    pub(crate) fn batch(&self, pipeline: &Pipeline) -> Result<Tensor<4>, Failure> {
         let [_, _, h, w] = pipeline.latent_shape(1, None, None)?;
         let factor = pipeline.vae.config.factor();
         let (h, w) = ((h * factor) as u32, (w * factor) as u32);

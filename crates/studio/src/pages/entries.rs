@@ -56,6 +56,7 @@ pub(super) fn row(app: &App, entry: &Entry) -> Value {
         "edit": entry.is_edit(&app.folder), "concepts": entry.concepts(), "problem": problem,
         "picture": entry.picture(&app.folder), "facts": facts(entry),
         "report": app.folder.join(&entry.name).join("report/index.html").is_file(),
+        "raters": crate::ratings::files(&app.folder.join(&entry.name)).len(),
         "rating": app.folder.join(&entry.name).join("report/rating.html").is_file(),
     })
 }

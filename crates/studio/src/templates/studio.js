@@ -146,6 +146,17 @@ document.addEventListener('change', (event) => {
   if (target.id === 'a-attack') part(`/part/attack?attack=${encodeURIComponent(target.value)}`, chosen);
 });
 
+document.addEventListener('change', async (event) => {
+  const input = /** @type {HTMLInputElement} */ (event.target);
+  if (input.dataset.ratings === undefined || !input.files.length) return;
+  try {
+    const file = JSON.parse(await input.files[0].text());
+    const { raters } = await ask(`/run/${encodeURIComponent(input.dataset.ratings)}/ratings`, file);
+    say(`the report is made anew, with ${raters} ${raters === 1 ? 'rater' : 'raters'}`);
+  } catch (what) { say(what.error ?? 'this is no file of ratings'); }
+  input.value = '';
+});
+
 // ---- jobs -----------------------------------------------------------------------------------------------------------
 
 let refreshing = null;

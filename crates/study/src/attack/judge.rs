@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 
 use burn::tensor::Tensor;
+use scumble_attack::job::Likely;
 use scumble_diffusion::Picture;
 use scumble_eval::{
     ClipModel, Detector, Judges,
@@ -92,19 +93,18 @@ impl Judge<'_> {
     }
 
     /// How likely the concept is on each picture, with gradients; `None` if whoever looks has none.
-    pub(super) fn likely(
-        &self,
-    ) -> Option<impl Fn(Tensor<4>) -> scumble_attack::Result<Tensor<1>> + '_> {
-        match self {
-            Self::World {
-                question, judges, ..
-            } => Some(move |pictures: Tensor<4>| {
-                question
-                    .log_probability(judges, pictures)
-                    .map_err(|e| scumble_attack::Error::input(e.to_string()))
-            }),
-            Self::Detectors { .. } => None,
-        }
+    pub(super) fn likely(&self) -> Option<Box<Likely<'_>>> {
+        let Self::World {
+            question, judges, ..
+        } = self
+        else {
+            return None;
+        };
+        Some(Box::new(move |pictures: Tensor<4>| {
+            question
+                .log_probability(judges, pictures)
+                .map_err(|e| scumble_attack::Error::input(e.to_string()))
+        }))
     }
 
     /// Why somebody could not answer.

@@ -264,7 +264,7 @@ fn carry_out(
     };
     let judges = (
         shows.as_ref().map(|shows| shows as &Shows<'_>),
-        likely.as_ref().map(|likely| likely as &Likely<'_>),
+        likely.as_deref(),
     );
     let sees = clip.zip(prepared.as_ref()).map(|(clip, prepared)| Clip {
         network: &clip.network,
