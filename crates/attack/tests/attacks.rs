@@ -21,6 +21,7 @@ use scumble_attack::{
 };
 use scumble_diffusion::{Adapter, Gate, Picture, Pipeline, Sampler};
 use scumble_erase::{Change, Edit, Profile, training::lora::Layers};
+use scumble_families as families;
 use serde_json::{Value, json};
 
 /// A small model of each family whose attacks may differ.
@@ -35,14 +36,14 @@ fn models_of(name: &str) -> (Pipeline, Pipeline) {
     let base = pipeline(name);
     let mut victim = base.clone();
     let name = base
-        .unet
+        .denoiser
         .weights
         .iter()
         .map(|(name, _)| name.to_owned())
         .find(|name| name.ends_with("attn2.to_k.weight"))
         .unwrap();
-    let values = base.unet.weights.get(&name).unwrap().flat() * -1.5;
-    victim.unet.weights.replace(&name, values).unwrap();
+    let values = base.denoiser.weights.get(&name).unwrap().flat() * -1.5;
+    victim.denoiser.weights.replace(&name, values).unwrap();
     (base, victim)
 }
 
@@ -653,7 +654,7 @@ fn relearning_leaves_an_edits_own_adapters_alone() {
     let (base, mut victim) = models();
     let module = Layers::KeysValues.of(&victim).swap_remove(0);
     let shape = victim
-        .unet
+        .denoiser
         .weights
         .get(&format!("{module}.weight"))
         .unwrap()
@@ -1072,7 +1073,7 @@ fn pez_goes_on_with_the_same_bits_or_says_what_is_damaged() {
         &scumble_nn::files::OpenOptions::default(),
     )
     .unwrap();
-    let miniature = Pipeline::load(&files, &burn::tensor::Device::flex()).unwrap();
+    let miniature = families::load(&files, &burn::tensor::Device::flex()).unwrap();
     let models = (miniature.clone(), miniature);
     let (network, vocabulary) = emoji_clip();
     // What it is shown does not matter here, only that it is the same.

@@ -29,14 +29,14 @@ fn models() -> (Pipeline, Pipeline) {
     base.schedule = flow.into();
     base.sampler = Some(Sampler::Ddim);
     let mut victim = base.clone();
-    let weights = &base.unet.weights;
+    let weights = &base.denoiser.weights;
     let name = weights
         .iter()
         .map(|(name, _)| name.to_owned())
         .find(|name| name.ends_with("attn2.to_k.weight"))
         .unwrap();
     let values = weights.get(&name).unwrap().flat() * -1.5;
-    victim.unet.weights.replace(&name, values).unwrap();
+    victim.denoiser.weights.replace(&name, values).unwrap();
     (base, victim)
 }
 

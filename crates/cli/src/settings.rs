@@ -11,6 +11,7 @@ use scumble_erase::{
     catalogue::{self, COLUMNS, Nowhere, Setting},
     methods::Method,
 };
+use scumble_families as families;
 use scumble_nn::files::{Checkpoint, OpenOptions};
 use serde_json::{Map, Value, json};
 
@@ -22,7 +23,7 @@ use crate::{
 /// The built-in miniature, on which options are tried.
 pub(crate) fn miniature() -> Result<Pipeline, Failure> {
     let checkpoint = Checkpoint::read(&miniature::model(), &OpenOptions::default())?;
-    Ok(Pipeline::load(&checkpoint, &Device::flex())?)
+    Ok(families::load(&checkpoint, &Device::flex())?)
 }
 
 /// A method's options.

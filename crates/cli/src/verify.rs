@@ -167,7 +167,7 @@ impl Reference<'_> {
         let Some(ids) = self.get("input_ids") else {
             return skip(found, "text_hidden", "input_ids is missing");
         };
-        let config = &self.pipeline.text_encoder.config;
+        let config = &self.pipeline.encoders.first.config;
         let [rows, columns] = self.shape("input_ids", ids)?;
         if columns > config.max_position_embeddings {
             let most = config.max_position_embeddings;
@@ -228,7 +228,7 @@ impl Reference<'_> {
                 "unet_sample, unet_timestep and unet_context are not all there",
             );
         };
-        let config = &self.pipeline.unet.config;
+        let config = &self.pipeline.denoiser.config;
         let [n, channels, h, w] = self.shape("unet_sample", sample)?;
         self.expect("unet_sample", sample, &[n, config.in_channels, h, w])?;
         let [rows, tokens, _] = self.shape("unet_context", context)?;
@@ -273,7 +273,7 @@ impl Reference<'_> {
     }
 
     fn vae(&self, found: &mut Found) -> Result<(), Failure> {
-        let config = &self.pipeline.vae.config;
+        let config = &self.pipeline.autoencoder.config;
         let factor = config.factor();
         let (image, latents, decoded) = (
             self.get("vae_image"),
@@ -296,7 +296,7 @@ impl Reference<'_> {
             )?;
             let ours = self
                 .pipeline
-                .vae_network()
+                .autoencoder_network()
                 .encode(self.tensor("vae_image", image)?);
             self.compare("vae_latents", latents, ours, found)?;
         }
@@ -313,7 +313,7 @@ impl Reference<'_> {
             )?;
             let ours = self
                 .pipeline
-                .vae_network()
+                .autoencoder_network()
                 .decode(self.tensor("vae_latents", latents)?);
             self.compare("vae_decoded", decoded, ours, found)?;
         }
@@ -354,11 +354,11 @@ impl Reference<'_> {
             .ok()
             .filter(|g: &f64| g.is_finite())
             .ok_or_else(|| number("guidance", guidance))?;
-        let config = &self.pipeline.unet.config;
+        let config = &self.pipeline.denoiser.config;
         let [n, _, h, w] = self.shape("ddim_init", init)?;
         let shape = [n, config.in_channels, h, w];
         self.expect("ddim_init", init, &shape)?;
-        let factor = self.pipeline.vae.config.factor();
+        let factor = self.pipeline.autoencoder.config.factor();
         let request = Request {
             prompts: vec![prompt.clone(); n],
             negative_prompt: String::new(),
@@ -389,7 +389,7 @@ impl Reference<'_> {
                 expected,
                 &[
                     n,
-                    self.pipeline.vae.config.out_channels,
+                    self.pipeline.autoencoder.config.out_channels,
                     h * factor,
                     w * factor,
                 ],

@@ -42,7 +42,7 @@ impl Pipeline {
         let rank = adapters.first().map_or(0, |a| a.down.dims()[0]);
         let before = self.adapter_rank();
         let device = self.device().clone();
-        let weights = &mut self.model.unet.weights;
+        let weights = &mut self.model.denoiser.weights;
         for adapter in adapters {
             let name = format!("{}.weight", adapter.module);
             let shape = weights
@@ -141,10 +141,10 @@ impl Pipeline {
 
     /// The rank of the denoiser's adapters; 0 without any.
     pub fn adapter_rank(&self) -> usize {
-        let modules = adapter_modules(&self.unet.weights);
+        let modules = adapter_modules(&self.denoiser.weights);
         let first = modules
             .first()
-            .and_then(|module| self.unet.weights.get(&format!("{module}.{LORA_DOWN}")));
+            .and_then(|module| self.denoiser.weights.get(&format!("{module}.{LORA_DOWN}")));
         first.map_or(0, |weight| weight.shape[0])
     }
 

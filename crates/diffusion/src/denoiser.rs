@@ -18,15 +18,15 @@ use crate::{
 /// Building one puts a network together from its weights, so a loop builds it once.
 #[derive(Debug)]
 pub struct Denoiser<'a> {
-    unet: UNet,
+    network: UNet,
     /// Its noise schedule, which knows what it predicts.
     pub schedule: &'a Schedule,
 }
 
 impl<'a> Denoiser<'a> {
     /// A network and the schedule it was trained on.
-    pub fn new(unet: UNet, schedule: &'a Schedule) -> Self {
-        Self { unet, schedule }
+    pub fn new(network: UNet, schedule: &'a Schedule) -> Self {
+        Self { network, schedule }
     }
 
     /// What the network answers, each picture at its own timestep.
@@ -82,7 +82,9 @@ impl<'a> Denoiser<'a> {
             )));
         }
         let labels: Vec<f32> = t.iter().map(|t| t.get()).collect();
-        let raw = self.unet.try_forward(x.clone(), &labels, context, watch)?;
+        let raw = self
+            .network
+            .try_forward(x.clone(), &labels, context, watch)?;
         Prediction::new(raw, x, scales, self.schedule.output())
     }
 }

@@ -2,8 +2,7 @@
 
 use std::ops::{ControlFlow, Deref, DerefMut};
 
-use burn::tensor::{Device, Tensor};
-use scumble_nn::files::Checkpoint;
+use burn::tensor::Tensor;
 
 use crate::{
     drawing::Request,
@@ -31,16 +30,13 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// As [`Model::load`], without guards.
-    ///
-    /// # Errors
-    /// As [`Model::load`].
-    pub fn load(checkpoint: &Checkpoint, device: &Device) -> Result<Self> {
-        Ok(Self {
-            model: Model::load(checkpoint, device)?,
+    /// A model without gates and guards.
+    pub fn new(model: Model) -> Self {
+        Self {
+            model,
             gates: Vec::new(),
             guards: Vec::new(),
-        })
+        }
     }
 
     /// The same with no tensor tracked, for sampling with a model that is being trained.

@@ -63,7 +63,7 @@ impl Model {
         let network = self.text_network();
         let embedded = network.embed(&ids);
         let mut conditioning = network.encode(embedded.clone(), &network.ends(&ids));
-        if self.force_zeros_for_empty_prompt
+        if self.zeros_for_empty_prompt
             && let Some(&empty) = rows.get(&String::new())
         {
             conditioning = conditioning.with_zeros(empty);

@@ -7,6 +7,7 @@ use std::{path::Path, sync::Arc};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use scumble_diffusion::{Adapter, Gate, Pipeline, Timestep, TorchRng};
+use scumble_families as families;
 use scumble_nn::{
     Context, ContextHook, Watch,
     files::{Checkpoint, OpenOptions},
@@ -20,7 +21,7 @@ fn pipeline(name: &str) -> Pipeline {
         .join("../nn/tests/golden/networks")
         .join(name)
         .join("model");
-    Pipeline::load(
+    families::load(
         &Checkpoint::open(path, &OpenOptions::default()).unwrap(),
         &Device::flex(),
     )
@@ -45,7 +46,7 @@ fn modules(model: &Pipeline) -> Vec<String> {
         name.contains("attentions.") && shape.len() >= 2 && shape[2..].iter().all(|&k| k == 1)
     };
     let all = model
-        .unet
+        .denoiser
         .weights
         .iter()
         .filter(|(name, w)| fits(name, &w.shape));
@@ -69,7 +70,7 @@ fn random(shape: [usize; 2], seed: u64, size: f32) -> Tensor<2> {
 fn adapters(model: &Pipeline, rank: usize, seed: u64, size: f32, first: usize) -> Vec<Adapter> {
     let one = |(i, module): (usize, String)| {
         let shape = model
-            .unet
+            .denoiser
             .weights
             .get(&format!("{module}.weight"))
             .unwrap()
@@ -96,11 +97,11 @@ fn merged(model: &Pipeline, all: &[Adapter], strength: f64) -> Pipeline {
     let mut merged = model.clone();
     for adapter in all {
         let name = format!("{}.weight", adapter.module);
-        let old = merged.unet.weights.get(&name).unwrap().flat();
+        let old = merged.denoiser.weights.get(&name).unwrap().flat();
         let delta = adapter.up.clone().matmul(adapter.down.clone()) * strength;
         let n = old.dims()[0];
         merged
-            .unet
+            .denoiser
             .weights
             .replace(&name, old + delta.reshape([n]))
             .unwrap();

@@ -16,6 +16,7 @@ use scumble_diffusion::{
         span::{onto, orthonormal},
     },
 };
+use scumble_families as families;
 use scumble_nn::files::{Checkpoint, OpenOptions};
 use serde_json::{Map, Value, json};
 
@@ -25,7 +26,7 @@ fn pipeline(name: &str) -> Pipeline {
         .join("../nn/tests/golden/networks")
         .join(name)
         .join("model");
-    Pipeline::load(
+    families::load(
         &Checkpoint::open(path, &OpenOptions::default()).unwrap(),
         &Device::flex(),
     )

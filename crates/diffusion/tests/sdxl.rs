@@ -5,7 +5,8 @@
 use std::{ops::ControlFlow, path::Path};
 
 use burn::tensor::{Device, Tensor};
-use scumble_diffusion::{Noise, Pipeline, Request, Sampler};
+use scumble_diffusion::{Noise, Request, Sampler};
+use scumble_families as families;
 use scumble_nn::files::{Checkpoint, OpenOptions, TensorFile, Tensors};
 use serde_json::json;
 
@@ -39,7 +40,7 @@ fn apart(found: &[f32], expected: &[f32]) -> f32 {
 
 #[test]
 fn prompts_pass_both_text_encoders_as_in_diffusers() {
-    let model = Pipeline::load(&checkpoint(), &Device::flex()).unwrap();
+    let model = families::load(&checkpoint(), &Device::flex()).unwrap();
     let references = references();
     let found = model.encode(&[PROMPT.to_owned()]);
     let expected = |name: &str| references[name].to_f32().unwrap();
@@ -62,7 +63,7 @@ fn the_empty_prompt_is_zeros_unless_the_index_says_otherwise() {
         let index = checkpoint.model_index.as_object_mut().unwrap();
         index.remove("force_zeros_for_empty_prompt");
         index.extend(said.map(|said| ("force_zeros_for_empty_prompt".to_owned(), json!(said))));
-        let model = Pipeline::load(&checkpoint, &Device::flex()).unwrap();
+        let model = families::load(&checkpoint, &Device::flex()).unwrap();
         let empty = host(model.encode(&[String::new()]).tokens);
         assert_eq!(empty.iter().all(|&x| x == 0.0), zeros, "{said:?}");
     }
@@ -105,7 +106,7 @@ fn pictures_are_those_of_diffusers() {
         let mut checkpoint = checkpoint();
         let config = checkpoint.scheduler.as_object_mut().unwrap();
         config.extend(changes.as_object().unwrap().clone());
-        let mut model = Pipeline::load(&checkpoint, &Device::flex()).unwrap();
+        let mut model = families::load(&checkpoint, &Device::flex()).unwrap();
         if let Some((original, crop)) = size {
             model.set_size_condition(Some(original), crop).unwrap();
         }
@@ -127,7 +128,7 @@ fn pictures_are_those_of_diffusers() {
 fn a_size_condition_is_for_models_that_take_one() {
     let small = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nn/tests/golden/networks/odd/model");
     let small = Checkpoint::open(small, &OpenOptions::default()).unwrap();
-    let mut small = Pipeline::load(&small, &Device::flex()).unwrap();
+    let mut small = families::load(&small, &Device::flex()).unwrap();
     let error = small.set_size_condition(None, [1, 2]).unwrap_err();
     assert!(
         error.hint().unwrap().contains("--size-condition"),
@@ -138,7 +139,7 @@ fn a_size_condition_is_for_models_that_take_one() {
 /// A word in both encoders: what it does is what its vectors do.
 #[test]
 fn a_learned_word_has_a_vector_in_each_encoder() {
-    let mut model = Pipeline::load(&checkpoint(), &Device::flex()).unwrap();
+    let mut model = families::load(&checkpoint(), &Device::flex()).unwrap();
     let dog = model.tokenizer.tokens("dog");
     let vector = host(model.text_network().vectors(&dog));
     assert_eq!(vector.len(), model.token_width());
@@ -154,12 +155,12 @@ fn parts_that_do_not_fit_together_are_refused() {
     let refused = |change: &dyn Fn(&mut Checkpoint), what: &str| {
         let mut broken = checkpoint();
         change(&mut broken);
-        let error = Pipeline::load(&broken, &Device::flex()).unwrap_err();
+        let error = families::load(&broken, &Device::flex()).unwrap_err();
         assert!(error.to_string().contains(what), "{what}: {error}");
     };
     refused(
         &|c| drop(c.components.remove("text_encoder_2")),
-        "cross_attention_dim",
+        "there is no text_encoder_2",
     );
     refused(
         &|c| c.components.get_mut("unet").unwrap().config["addition_time_embed_dim"] = json!(6),

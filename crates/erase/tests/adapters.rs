@@ -145,7 +145,7 @@ fn spm_is_factors_with_a_gate() {
         let model = pipeline(name);
         let edit = spm(&model, json!({"iterations": 1})).erase().unwrap();
         let matrices = model
-            .unet
+            .denoiser
             .weights
             .iter()
             .filter(|(n, w)| n.contains("attentions.") && w.shape.len() >= 2)
@@ -253,8 +253,8 @@ fn membranes_stack_and_move_to_another_checkpoint() {
     // Fine-tuned: the same names and shapes, other numbers.
     let mut tuned = model.clone();
     let name = "conv_out.weight";
-    let moved = tuned.unet.weights.get(name).unwrap().flat() * 1.5;
-    tuned.unet.weights.replace(name, moved).unwrap();
+    let moved = tuned.denoiser.weights.get(name).unwrap().flat() * 1.5;
+    tuned.denoiser.weights.replace(name, moved).unwrap();
     let applied = church.apply_to(&tuned, 1.0).unwrap();
     assert_ne!(
         predicted(&applied, "a church"),

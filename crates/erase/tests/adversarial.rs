@@ -390,7 +390,7 @@ fn stereo_steps_as_far_as_published() {
 #[test]
 fn pictures_are_for_words_learnt_from_pictures() {
     let model = pipeline("odd");
-    let factor = model.vae.config.factor();
+    let factor = model.autoencoder.config.factor();
     let [_, _, h, w] = model.latent_shape(1, None, None).unwrap();
     let given = Some(Tensor::<4>::zeros(
         [3, 3, h * factor, w * factor],

@@ -745,7 +745,7 @@ fn the_users_pictures_are_one_concepts() {
     let model = pipeline("odd");
     let pictures = Tensor::<4>::zeros([2, 3, 12, 12], model.device());
     let shape = model.latent_shape(1, None, None).unwrap();
-    let factor = model.vae.config.factor();
+    let factor = model.autoencoder.config.factor();
     let pictures = pictures
         .slice([0..2, 0..3, 0..12, 0..12])
         .repeat_dim(2, shape[2] * factor / 12)

@@ -40,7 +40,7 @@ fn record(
         lines: vec![],
         given: false,
     };
-    let asked = model.unet.weights.evaluations().so_far();
+    let asked = model.denoiser.weights.evaluations().so_far();
     let mut job = Job {
         pipeline: model,
         base: "tiny",
@@ -66,7 +66,7 @@ fn record(
             guidance: 3.0,
         },
     );
-    (bank, model.unet.weights.evaluations().so_far() - asked)
+    (bank, model.denoiser.weights.evaluations().so_far() - asked)
 }
 
 fn numbers(bank: &Bank) -> Vec<Vec<u32>> {
@@ -200,14 +200,14 @@ fn drift_can_be_stopped() {
     let model = pipeline("odd");
     let mut edited = model.clone();
     let name = edited
-        .unet
+        .denoiser
         .weights
         .iter()
         .map(|(name, _)| name.to_owned())
         .find(|name| name.contains("attn2.to_v"))
         .unwrap();
-    let values = edited.unet.weights.get(&name).unwrap().flat() * 1.5;
-    edited.unet.weights.replace(&name, values).unwrap();
+    let values = edited.denoiser.weights.get(&name).unwrap().flat() * 1.5;
+    edited.denoiser.weights.replace(&name, values).unwrap();
     let mut told = Vec::new();
     let whole = drift::unconditional_while(&model, &edited, &mut |done| {
         told.push(done);
@@ -220,7 +220,7 @@ fn drift_can_be_stopped() {
     assert_eq!(told.last(), Some(&drift::EVALUATIONS));
     assert!(told.windows(2).all(|pair| pair[0] < pair[1]), "{told:?}");
     for stop in [told[0], told[1], told[told.len() / 2]] {
-        let asked = model.unet.weights.evaluations().so_far();
+        let asked = model.denoiser.weights.evaluations().so_far();
         let stopped = drift::unconditional_while(&model, &edited, &mut |done| {
             if done >= stop {
                 ControlFlow::Break(())
@@ -229,7 +229,7 @@ fn drift_can_be_stopped() {
             }
         });
         assert_eq!(stopped.unwrap(), None);
-        let spent = model.unet.weights.evaluations().so_far() - asked;
+        let spent = model.denoiser.weights.evaluations().so_far() - asked;
         assert!(
             spent <= stop as u64,
             "{spent} evaluations after a stop at {stop}"

@@ -61,7 +61,7 @@ fn distance(model: &Pipeline, edited: &Pipeline, asks: &str, instead: &str) -> f
     };
     let (c, g) = (row(asks), row(instead));
     let layers = model
-        .unet
+        .denoiser
         .weights
         .iter()
         .filter(|(name, _)| name.contains("attn2.to_k") || name.contains("attn2.to_v"));
@@ -76,7 +76,7 @@ fn distance(model: &Pipeline, edited: &Pipeline, asks: &str, instead: &str) -> f
     };
     layers
         .map(|(name, base)| {
-            let new = host(&edited.unet.weights.get(name).unwrap().flat());
+            let new = host(&edited.denoiser.weights.get(name).unwrap().flat());
             let (found, wanted) = (product(&new, &c), product(&host(&base.flat()), &g));
             found
                 .iter()

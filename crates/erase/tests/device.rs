@@ -17,6 +17,7 @@ use burn::tensor::{Device, Tensor};
 use common::{Run, checkpoint, concept, host, pipeline};
 use scumble_diffusion::{Noise, Pipeline, Request, Sampler};
 use scumble_erase::{Change, Edit, drift};
+use scumble_families as families;
 use serde_json::json;
 
 /// The first device of every kind that was built in.
@@ -53,7 +54,7 @@ fn the_same_pictures() {
     for name in ["odd", "sd1", "sd2"] {
         let cpu = pipeline(name);
         for device in devices() {
-            let gpu = Pipeline::load(&checkpoint(name), &device).unwrap();
+            let gpu = families::load(&checkpoint(name), &device).unwrap();
             let text = off(
                 &host(&gpu.encode(&prompts()).tokens),
                 &host(&cpu.encode(&prompts()).tokens),
@@ -153,7 +154,7 @@ fn the_same_erasure() {
         let cpu = pipeline(name);
         let (expected, expected_losses, expected_moved, expected_edit) = run(&cpu);
         for device in devices() {
-            let gpu = Pipeline::load(&checkpoint(name), &device).unwrap();
+            let gpu = families::load(&checkpoint(name), &device).unwrap();
             let (found, losses, moved, edit) = run(&gpu);
             for (step, (a, b)) in losses.iter().zip(&expected_losses).enumerate() {
                 // Adam divides by the gradient's own size: where a gradient is all but zero,

@@ -10,6 +10,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use common::{bits, checkpoint, host};
 use scumble_diffusion::Pipeline;
 use scumble_erase::{About, Change, Edit, Error, training::adam::Moments};
+use scumble_families as families;
 use scumble_nn::files::{
     Checkpoint, Dtype, HostTensor, Lora, LowRank, OpenOptions, Precision, Spec, TensorFile,
     Tensors, read_lora, write, write_folder, write_kohya, write_peft, write_single,
@@ -78,7 +79,7 @@ fn value(edit: &Edit, name: &str) -> Vec<f32> {
 }
 
 fn load(checkpoint: &Checkpoint) -> Pipeline {
-    Pipeline::load(checkpoint, &Device::flex()).unwrap()
+    families::load(checkpoint, &Device::flex()).unwrap()
 }
 
 #[test]
@@ -197,8 +198,8 @@ fn a_strength_is_the_way_from_the_base_to_the_edit() {
             bits(&there),
             bits(&load(&edit.apply(&base, strength).unwrap()))
         );
-        for (name, tensor) in there.unet.weights.iter() {
-            let old = host(&loaded.unet.weights.get(name).unwrap().flat());
+        for (name, tensor) in there.denoiser.weights.iter() {
+            let old = host(&loaded.denoiser.weights.get(name).unwrap().flat());
             let found = host(&tensor.flat());
             match edit.changes.get(&("unet".to_owned(), name.clone())) {
                 None => assert_eq!(found, old, "{name}"),

@@ -112,7 +112,7 @@ fn an_adapter_of_this_rank_and_alpha_lies_beside_the_layers_chosen() {
         let fits = |(name, w): &(&String, &scumble_nn::weights::Weight)| {
             name.contains("attentions.") && w.shape.len() >= 2 && of(name)
         };
-        let weights = model.unet.weights.iter().filter(fits);
+        let weights = model.denoiser.weights.iter().filter(fits);
         weights.map(|(name, _)| name.clone()).collect()
     };
     for (method, of) in [
@@ -227,7 +227,7 @@ fn concepts_are_entries_too() {
     );
     let scales: Vec<f64> = entries.iter().map(|e| e.guidance_scale).collect();
     assert_eq!(scales, [1.5, 1.5, 2.5]);
-    let side = model.unet.config.sample_size * model.vae.config.factor();
+    let side = model.denoiser.config.sample_size * model.autoencoder.config.factor();
     assert!(
         entries
             .iter()
@@ -247,7 +247,7 @@ fn concepts_are_entries_too() {
 #[test]
 fn sizes_are_obeyed_or_it_is_said() {
     let model = pipeline("odd");
-    let factor = model.vae.config.factor();
+    let factor = model.autoencoder.config.factor();
     let notes = |entry: Value| {
         let mut notes = Vec::new();
         run(&model, json!([entry]), json!({}))
@@ -297,7 +297,7 @@ fn what_is_impossible_is_named_by_entry_and_key() {
         let error = check(&second(change)).unwrap_err().to_string();
         assert!(error.contains("entry 2") && error.contains(key), "{error}");
     }
-    let odd = model.vae.config.factor() * 8 + 1;
+    let odd = model.autoencoder.config.factor() * 8 + 1;
     let long = "church ".repeat(100);
     for (key, change) in [
         (

@@ -117,7 +117,7 @@ fn an_interrupted_run_ends_with_the_same_bits() {
 fn pictures_and_masks_of_the_user_are_obeyed_or_refused() {
     let model = pipeline("odd");
     let [_, _, h, w] = model.latent_shape(1, None, None).unwrap();
-    let factor = model.vae.config.factor();
+    let factor = model.autoencoder.config.factor();
     let (h, w) = (h * factor, w * factor);
     let device = Device::flex();
     let picture = Tensor::<4>::ones([1, 3, h, w], &device) * 0.3;
@@ -190,14 +190,14 @@ fn moved(model: &Pipeline, edited: &Pipeline, prompt: &str, at: std::ops::Range<
     let rows = host(&hidden);
     let (mut change, mut size) = (0.0, 0.0);
     for (name, base) in model
-        .unet
+        .denoiser
         .weights
         .iter()
         .filter(|(name, _)| name.contains("attn2.to_k") || name.contains("attn2.to_v"))
     {
         let (old, new) = (
             host(&base.flat()),
-            host(&edited.unet.weights.get(name).unwrap().flat()),
+            host(&edited.denoiser.weights.get(name).unwrap().flat()),
         );
         for i in 0..n {
             let product = |weight: &[f32], out: usize| -> f64 {

@@ -99,7 +99,7 @@ fn oce_keeps_the_size_of_every_matrix() {
             .erase()
             .unwrap();
         for (name, new) in values(&edit) {
-            let old = host(&model.unet.weights.get(&name).unwrap().flat());
+            let old = host(&model.denoiser.weights.get(&name).unwrap().flat());
             assert!((norm(&new) / norm(&old) - 1.0).abs() < 1e-6, "{name}");
             assert_ne!(new, old, "{name}");
         }
@@ -183,7 +183,7 @@ fn speed_goes_past_the_anchor_in_proportion() {
     };
     let (plain, twice) = (edit(0.0), edit(1.0));
     for (name, plain) in plain {
-        let old = host(&model.unet.weights.get(&name).unwrap().flat());
+        let old = host(&model.denoiser.weights.get(&name).unwrap().flat());
         let change =
             |new: &[f32]| -> Vec<f32> { new.iter().zip(&old).map(|(n, o)| n - o).collect() };
         let (once, double) = (change(&plain), change(&twice[&name]));

@@ -219,13 +219,13 @@ fn an_interrupted_run_ends_with_the_same_bits() {
                 "{method} {stage}"
             );
             stopped += 1;
-            let begun = model.unet.weights.evaluations().so_far();
+            let begun = model.denoiser.weights.evaluations().so_far();
             let (edit, losses) = run.losses().unwrap();
             assert_eq!(values(&edit), whole, "{method} {stage}");
             if stage == "training" {
                 assert_eq!(losses.len(), 2, "{method} goes on where it stopped");
                 let fresh = 3 * 2 * 2 + 4 * 2 * 2;
-                let asked = model.unet.weights.evaluations().so_far() - begun;
+                let asked = model.denoiser.weights.evaluations().so_far() - begun;
                 assert!(
                     asked < fresh + 100,
                     "{method} asked {asked}: pictures and passes are kept"
@@ -683,7 +683,7 @@ fn fisher(model: &Pipeline, store: &Memory, more: Value) -> (Gradients, Gradient
 fn the_fisher_information_is_computed_once() {
     let model = pipeline("odd");
     let store = Memory::default();
-    let asked = || model.unet.weights.evaluations().so_far();
+    let asked = || model.denoiser.weights.evaluations().so_far();
     let begun = asked();
     // Four pictures of two guided steps, and twice three pictures at 60 timesteps, forward and
     // backward.
@@ -717,8 +717,8 @@ fn elastic_weights_stay_where_they_mattered() {
         let (edit, losses) = run("sa", &model, more).losses().unwrap();
         let edited = edit.apply_to(&model, 1.0).unwrap();
         let moved = fisher.iter().map(|(name, f)| {
-            let step = edited.unet.weights.get(name).unwrap().flat()
-                - model.unet.weights.get(name).unwrap().flat();
+            let step = edited.denoiser.weights.get(name).unwrap().flat()
+                - model.denoiser.weights.get(name).unwrap().flat();
             (f.clone() * step.powi_scalar(2)).sum().into_scalar::<f32>()
         });
         (moved.sum::<f32>(), losses[0])

@@ -58,7 +58,7 @@ fn closed_forms_bring_the_concepts_rows_to_the_anchors() {
         for (component, name) in edit.changes.keys() {
             assert_eq!(component, "unet", "{method}");
             let numbers = |of: &scumble_diffusion::Pipeline| {
-                let weight = of.unet.weights.get(name).unwrap();
+                let weight = of.denoiser.weights.get(name).unwrap();
                 assert_eq!(weight.shape[1], width, "{method} {name}");
                 host(&weight.flat())
             };

@@ -400,7 +400,7 @@ fn few_shot_takes_the_users_pictures() {
     let own = run("few-shot", &model, json!({}));
     own.erase().unwrap();
     assert_eq!(own.store.recorded.get(), 1, "the model drew some");
-    let size = model.vae.config.factor() * model.unet.config.sample_size;
+    let size = model.autoencoder.config.factor() * model.denoiser.config.sample_size;
     let given = Run {
         pictures: Some(Tensor::ones([3, 3, size, size], model.device()) * 0.3),
         ..run("few-shot", &model, json!({}))

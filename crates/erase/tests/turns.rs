@@ -361,7 +361,7 @@ fn stereo_erases_the_words_it_finds() {
             vec![concept("church", None, None)],
             options,
         );
-        let width = model.text_encoder.config.hidden_size;
+        let width = model.encoders.first.config.hidden_size;
         // As large as a number can be: a state with a NaN would be refused before it is used.
         let word = HostTensor::from_f32([1, 1, width], &vec![f32::MAX; width]);
         run.store

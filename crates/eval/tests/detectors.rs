@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use common::{near, picture, says_spoilt, spoilt, tensors};
-use scumble_diffusion::{Picture, Pipeline};
+use scumble_diffusion::Picture;
 use scumble_eval::{
     ClipModel, Detector, Judge, Sighting,
     detections::{self, Detections},
@@ -16,6 +16,7 @@ use scumble_eval::{
     protocol::{Ask, Asked, Set, Wanted},
     scene::{Scene, Thing},
 };
+use scumble_families as families;
 use scumble_nn::{
     ResNet, ResNetKind,
     files::{Checkpoint, HostTensor, OpenOptions, Source, TensorFile, write},
@@ -187,7 +188,7 @@ fn boxes_get_a_colour_where_a_scene_asks_for_one() {
     .unwrap();
     let checkpoint =
         Checkpoint::open(root().join("models/emoji-sd"), &OpenOptions::default()).unwrap();
-    let pipeline = Pipeline::load(&checkpoint, &Device::flex()).unwrap();
+    let pipeline = families::load(&checkpoint, &Device::flex()).unwrap();
     let asked = |colour: Option<&str>| {
         let thing = Thing {
             class: "a".into(),

@@ -5,9 +5,10 @@
 use std::{ops::ControlFlow, path::Path};
 
 use burn::tensor::Device;
-use scumble_diffusion::{Picture, Pipeline};
+use scumble_diffusion::Picture;
 use scumble_erase::World;
 use scumble_eval::{Judge, Judges, JudgingSet, Rate, Role, requests};
+use scumble_families as families;
 use scumble_nn::files::{Checkpoint, OpenOptions, Source};
 
 /// Draws and judges `set` with the model as it is.
@@ -15,7 +16,7 @@ fn rates(set: &JudgingSet) -> scumble_eval::Rates {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models");
     let device = Device::flex();
     let checkpoint = Checkpoint::open(models.join("emoji-sd"), &OpenOptions::default()).unwrap();
-    let pipeline = Pipeline::load(&checkpoint, &device).unwrap();
+    let pipeline = families::load(&checkpoint, &device).unwrap();
     let judge = |name: &str| {
         Judge::load(
             &Source::dir(models.join("emoji-judges").join(name)),

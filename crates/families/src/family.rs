@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use burn::tensor::Device;
+use scumble_diffusion::{Model, Result};
 use scumble_nn::{BOTTLENECK, LORA_DOWN, LORA_UP, files::Checkpoint};
 
 use crate::role::{Place, Role};
@@ -26,6 +28,8 @@ pub struct Family {
     /// The side of its own pictures in pixels, from the configurations of a checkpoint; `None` if
     /// they do not say.
     pub side: fn(&Checkpoint) -> Option<u64>,
+    /// Makes a model of a checkpoint of this family, on a device.
+    pub load: fn(&Family, &Checkpoint, &Device) -> Result<Model>,
 }
 
 /// A network of a family.

@@ -99,7 +99,7 @@ impl Abouts {
             hash: model.hash.chars().take(10).collect(),
             built_in: model.builtin,
             device: model.device_name.clone(),
-            side: pipeline.latent_shape(1, None, None)?[3] * pipeline.vae.config.factor(),
+            side: pipeline.latent_shape(1, None, None)?[3] * pipeline.autoencoder.config.factor(),
             steps: usual.steps,
             guidance: usual.guidance,
             millions: numbers as f64 / 1e6,

@@ -90,7 +90,7 @@ impl Masks {
     /// If nothing of a mask is white there.
     pub(crate) fn batch(&self, pipeline: &Pipeline) -> Result<Tensor<4>, Failure> {
         let [_, _, h, w] = pipeline.latent_shape(1, None, None)?;
-        let factor = pipeline.vae.config.factor();
+        let factor = pipeline.autoencoder.config.factor();
         let (h, w) = (h * factor, w * factor);
         let mut numbers = Vec::with_capacity(self.masks.len() * h * w);
         for (path, mask) in &self.masks {

@@ -126,7 +126,7 @@ impl Model {
     /// # Errors
     /// If its tensors and its configurations do not fit together.
     pub fn pipeline(&self) -> Result<Pipeline, Failure> {
-        Ok(Pipeline::load(&self.checkpoint, &self.device)?)
+        Ok(families::load(&self.checkpoint, &self.device)?)
     }
 }
 

@@ -73,7 +73,7 @@ impl Photos {
     /// The middle square of each, in the model's size: `[n, 3, h, w]` in [-1, 1].
     pub(crate) fn batch(&self, pipeline: &Pipeline) -> Result<Tensor<4>, Failure> {
         let [_, _, h, w] = pipeline.latent_shape(1, None, None)?;
-        let factor = pipeline.vae.config.factor();
+        let factor = pipeline.autoencoder.config.factor();
         let (h, w) = ((h * factor) as u32, (w * factor) as u32);
         let sized = self.pictures.iter().map(|picture| {
             let [x, y, side] = middle(picture.dimensions());

@@ -17,6 +17,7 @@ use burn::tensor::{Device, Tensor};
 use scumble_diffusion::{Picture, Pipeline};
 use scumble_erase::{Edit, World};
 use scumble_eval::{Case, Judge, Judges, JudgingSet, Rate, judging, rates::Z95};
+use scumble_families as families;
 use scumble_nn::files::{Checkpoint, OpenOptions, Source};
 use serde_json::{Value, json};
 
@@ -78,7 +79,7 @@ impl Pair {
         let folder = flags.text("model").unwrap_or("models/emoji-sd");
         let checkpoint = Checkpoint::open(folder, &OpenOptions::default())
             .context("without --model, run this from the repository's root")?;
-        let frozen = Pipeline::load(&checkpoint, &Device::flex())?;
+        let frozen = families::load(&checkpoint, &Device::flex())?;
         let edited = match flags.text("edit") {
             Some(path) => {
                 let path = PathBuf::from(path);

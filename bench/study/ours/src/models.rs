@@ -6,11 +6,11 @@ use std::{ops::ControlFlow, path::Path};
 use anyhow::{Context, Result, bail};
 use burn::tensor::{Device, Tensor};
 use scumble_diffusion::{
-    At, Denoiser, Error, Guidance, Guided, Pipeline, Schedule,
-    model::Part,
+    At, Denoiser, Error, Guidance, Guided, Network, Pipeline, Schedule,
     samplers::{Run, Sampler, Step},
 };
 use scumble_erase::training::trainable::Trainable;
+use scumble_families as families;
 use scumble_nn::{
     ClipText, UNet, Vae, Weights,
     config::{ClipTextConfig, UNetConfig, VaeConfig},
@@ -27,9 +27,9 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Models {
     mini: Option<Pipeline>,
-    unet: Option<Part<UNetConfig>>,
-    vae: Option<Part<VaeConfig>>,
-    text: Option<Part<ClipTextConfig>>,
+    unet: Option<Network<UNetConfig>>,
+    vae: Option<Network<VaeConfig>>,
+    text: Option<Network<ClipTextConfig>>,
 }
 
 /// The gradient whose fingerprint stands for all of a step's.
@@ -72,7 +72,7 @@ impl Models {
         let (sample, labels, context) = unet_inputs(cell, n, &unet.config);
         let target = input::<4>("target", sample.dims(), &Device::flex());
         let names = trainable.pick(
-            &scumble_families::sd::SD,
+            &families::sd::SD,
             unet.weights
                 .iter()
                 .map(|(name, w)| (name, w.shape.as_slice()))
@@ -203,14 +203,14 @@ impl Models {
             let folder = Path::new("models/emoji-sd");
             let checkpoint = Checkpoint::open(folder, &OpenOptions::default())
                 .context("run this from the repository's root")?;
-            self.mini = Some(Pipeline::load(&checkpoint, &Device::flex())?);
+            self.mini = Some(families::load(&checkpoint, &Device::flex())?);
         }
         self.mini.as_ref().context("the miniature was just loaded")
     }
 
-    fn unet(&mut self, size: Size) -> Result<&Part<UNetConfig>> {
+    fn unet(&mut self, size: Size) -> Result<&Network<UNetConfig>> {
         match size {
-            Size::Mini => Ok(&self.mini()?.unet),
+            Size::Mini => Ok(&self.mini()?.denoiser),
             Size::Sd14 => made(
                 &mut self.unet,
                 "unet",
@@ -221,9 +221,9 @@ impl Models {
         }
     }
 
-    fn vae(&mut self, size: Size) -> Result<&Part<VaeConfig>> {
+    fn vae(&mut self, size: Size) -> Result<&Network<VaeConfig>> {
         match size {
-            Size::Mini => Ok(&self.mini()?.vae),
+            Size::Mini => Ok(&self.mini()?.autoencoder),
             Size::Sd14 => made(
                 &mut self.vae,
                 "vae",
@@ -234,9 +234,9 @@ impl Models {
         }
     }
 
-    fn text_encoder(&mut self, size: Size) -> Result<&Part<ClipTextConfig>> {
+    fn text_encoder(&mut self, size: Size) -> Result<&Network<ClipTextConfig>> {
         match size {
-            Size::Mini => Ok(&self.mini()?.text_encoder),
+            Size::Mini => Ok(&self.mini()?.encoders.first),
             Size::Sd14 => made(
                 &mut self.text,
                 "text_encoder",
@@ -250,15 +250,16 @@ impl Models {
 
 /// A component of Stable Diffusion 1.4's shapes, made if it is not there yet.
 fn made<'a, C>(
-    slot: &'a mut Option<Part<C>>,
-    component: &str,
+    slot: &'a mut Option<Network<C>>,
+    component: &'static str,
     read: fn(&Path, &Value) -> scumble_nn::Result<C>,
     manifest: fn(&C) -> scumble_nn::Manifest,
     config: &Value,
-) -> Result<&'a Part<C>> {
+) -> Result<&'a Network<C>> {
     if slot.is_none() {
         let config = read(&Path::new("sd14").join(component), config)?;
-        *slot = Some(Part {
+        *slot = Some(Network {
+            id: component,
             weights: filled(component, &manifest(&config)),
             config,
         });

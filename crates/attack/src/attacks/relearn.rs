@@ -177,7 +177,7 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
 /// A mask that leaves the adapters of an edit, the first `before` ranks, as they are.
 fn fresh_alone(adapted: &Pipeline, before: usize) -> Gradients {
     let ours = adapted
-        .unet
+        .denoiser
         .weights
         .iter()
         .filter(|(name, _)| name.contains(".lora_"));

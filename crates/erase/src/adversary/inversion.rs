@@ -260,12 +260,13 @@ pub(crate) fn kept(
 mod tests {
     use super::*;
     use burn::tensor::Device;
+    use scumble_families as families;
     use scumble_nn::files::{Checkpoint, OpenOptions};
 
     fn model() -> Pipeline {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("../nn/tests/golden/networks/odd/model");
-        Pipeline::load(
+        families::load(
             &Checkpoint::open(path, &OpenOptions::default()).unwrap(),
             &Device::flex(),
         )

@@ -118,7 +118,7 @@ pub(crate) fn balanced(
                 .map(|i| new[(i / new.ncols(), i % new.ncols())] as f32)
                 .collect();
             let size = numbers.len();
-            edited.unet.weights.replace(
+            edited.denoiser.weights.replace(
                 &layer.name,
                 Tensor::from_data(TensorData::new(numbers, [size]), job.pipeline.device()),
             )?;

@@ -49,7 +49,7 @@ fn is_one(family: &Family, roles: &[Role], name: &str, shape: &[usize]) -> bool 
 /// The same, each when it is asked for: of SDXL all of them are 2.7 GB in f64.
 fn one_by_one<'a>(pipeline: &'a Pipeline, roles: &'a [Role]) -> impl Iterator<Item = Layer> + 'a {
     let family = families::of(pipeline);
-    let weights = pipeline.unet.weights.iter();
+    let weights = pipeline.denoiser.weights.iter();
     let wanted = weights.filter(move |(name, weight)| is_one(family, roles, name, &weight.shape));
     wanted.map(|(name, weight)| {
         let (out, width) = (weight.shape[0], weight.shape[1]);

@@ -199,7 +199,7 @@ fn remaining(
     }
     let mut moved = model.clone();
     for (name, value) in phi {
-        moved.unet.weights.replace(&name, value)?;
+        moved.denoiser.weights.replace(&name, value)?;
     }
     let last: f32 = loss(&moved)?.into_scalar();
     Ok(f64::from(first.unwrap_or(last) - last).max(0.0))

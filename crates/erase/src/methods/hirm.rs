@@ -267,7 +267,7 @@ impl Aim {
     fn of(frozen: &Pipeline, prompt: &ConceptPrompt, options: &Options, seed: u64) -> Result<Self> {
         let ids = frozen.tokenizer.encode(prompt.asks()).ids;
         let instead = frozen.tokenizer.encode(&prompt.without()).ids;
-        let (tokens, width) = (ids.len(), frozen.text_encoder.config.hidden_size);
+        let (tokens, width) = (ids.len(), frozen.encoders.first.config.hidden_size);
         let first = match options.positions {
             Positions::All => 0,
             Positions::Concept => ids

@@ -344,7 +344,7 @@ pub fn check(entries: &[Entry]) -> Result<()> {
 /// # Errors
 /// If one does not; the error names the entry, counted from 1, and the key.
 pub fn fit(entries: &[Entry], pipeline: &Pipeline) -> Result<()> {
-    let factor = pipeline.vae.config.factor();
+    let factor = pipeline.autoencoder.config.factor();
     for (i, entry) in entries.iter().enumerate() {
         for (key, text) in entry.prompts() {
             if let Some(lost) = pipeline.tokenizer.encode(text).lost {
@@ -514,7 +514,7 @@ fn entries(job: &Job<'_>, options: &Options) -> Result<Vec<Entry>> {
 
 /// The model's own height and width in pixels.
 fn own_size(pipeline: &Pipeline) -> [usize; 2] {
-    [pipeline.unet.config.sample_size * pipeline.vae.config.factor(); 2]
+    [pipeline.denoiser.config.sample_size * pipeline.autoencoder.config.factor(); 2]
 }
 
 /// What entries ask for and do not get.

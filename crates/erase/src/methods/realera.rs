@@ -253,7 +253,7 @@ fn aligned(
         let numbers: Vec<f32> = (0..matrix.nrows() * width)
             .map(|i| matrix[(i / width, i % width)] as f32)
             .collect();
-        start.unet.weights.replace(
+        start.denoiser.weights.replace(
             &layer.name,
             Tensor::from_floats(&numbers[..], job.pipeline.device()),
         )?;

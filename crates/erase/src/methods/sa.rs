@@ -219,7 +219,7 @@ pub fn fisher(job: &mut Job<'_>, options: &Options, replayed: &Set) -> Result<Gr
 fn moved(edited: &Pipeline, before: &Gradients, fisher: &Gradients) -> burn::tensor::Tensor<1> {
     let mut sum = burn::tensor::Tensor::zeros([1], edited.device());
     for (name, before) in before {
-        if let (Some(now), Some(fisher)) = (edited.unet.weights.get(name), fisher.get(name)) {
+        if let (Some(now), Some(fisher)) = (edited.denoiser.weights.get(name), fisher.get(name)) {
             sum = sum + (fisher.clone() * (now.flat() - before.clone()).powi_scalar(2)).sum();
         }
     }

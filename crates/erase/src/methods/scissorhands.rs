@@ -270,7 +270,7 @@ pub fn trimmed(
             }
         };
         let (true, Some(old), Some(weight)) =
-            (here, values.get(&name), frozen.unet.weights.get(&name))
+            (here, values.get(&name), frozen.denoiser.weights.get(&name))
         else {
             continue;
         };
@@ -283,7 +283,7 @@ pub fn trimmed(
         let new = Tensor::<1>::from_data(TensorData::new(drawn, old.dims()), frozen.device());
         count += mask.clone().sum().into_scalar::<f32>() as usize;
         let value = old.clone() * (mask.clone() * -1.0 + 1.0) + new * mask;
-        trimmed.unet.weights.replace(&name, value)?;
+        trimmed.denoiser.weights.replace(&name, value)?;
     }
     if places == 0 {
         return Err(Error::input(

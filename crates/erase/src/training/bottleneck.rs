@@ -32,7 +32,7 @@ pub(crate) const BOTTLENECKS: Trainable = Trainable::of_adapters(
 pub fn attached(pipeline: &Pipeline, inner: usize, seed: u64) -> Result<Pipeline> {
     let family = families::of(pipeline);
     let outputs: Vec<(String, usize)> = pipeline
-        .unet
+        .denoiser
         .weights
         .iter()
         .filter(|(name, _)| name.ends_with(".weight"))
@@ -69,7 +69,7 @@ pub fn attached(pipeline: &Pipeline, inner: usize, seed: u64) -> Result<Pipeline
             let count = values.len();
             let flat = Tensor::from_data(TensorData::new(values, [count]), &device);
             adapted
-                .unet
+                .denoiser
                 .weights
                 .add(format!("{attention}.{BOTTLENECK}.{end}"), shape, flat);
         }
@@ -81,7 +81,7 @@ pub fn attached(pipeline: &Pipeline, inner: usize, seed: u64) -> Result<Pipeline
 pub fn changes(adapted: &Pipeline, values: Gradients) -> BTreeMap<(String, String), Change> {
     let denoiser = families::of(adapted).denoiser();
     let one = |(name, value): (String, Tensor<1>)| {
-        let shape = adapted.unet.weights.get(&name)?.shape.clone();
+        let shape = adapted.denoiser.weights.get(&name)?.shape.clone();
         Some((
             (denoiser.to_owned(), name),
             Change::Added(to_host(value).reshaped(shape)?),

@@ -41,7 +41,7 @@ pub enum Layers {
 impl Layers {
     /// Their names in a model, in order.
     pub fn of(self, pipeline: &Pipeline) -> Vec<String> {
-        let weights = pipeline.unet.weights.iter();
+        let weights = pipeline.denoiser.weights.iter();
         let tensors = weights.map(|(name, weight)| (name.as_str(), weight.shape.as_slice()));
         self.among(families::of(pipeline), tensors)
     }
@@ -106,7 +106,7 @@ pub(crate) fn attached_from(
     let device = pipeline.device();
     let one = |(i, module): (usize, String)| {
         let shape = pipeline
-            .unet
+            .denoiser
             .weights
             .get(&format!("{module}.weight"))
             .map(|w| w.shape.clone())
@@ -133,7 +133,7 @@ pub fn changes(adapted: &Pipeline, mut values: Gradients) -> BTreeMap<(String, S
         .collect();
     let mut read = |module: &str, end: &str| -> Option<HostTensor> {
         let name = format!("{module}.{end}");
-        let shape = adapted.unet.weights.get(&name)?.shape.clone();
+        let shape = adapted.denoiser.weights.get(&name)?.shape.clone();
         to_host(values.remove(&name)?).reshaped(shape)
     };
     let one = |module: String| {
@@ -141,7 +141,7 @@ pub fn changes(adapted: &Pipeline, mut values: Gradients) -> BTreeMap<(String, S
             read(&module, "lora_down.weight")?,
             read(&module, "lora_up.weight")?,
         );
-        let weight = adapted.unet.weights.get(&format!("{module}.weight"))?;
+        let weight = adapted.denoiser.weights.get(&format!("{module}.weight"))?;
         // Beside a 1x1 convolution the factors are 1x1 convolutions too, as in kohya's files.
         let ones = vec![1; weight.shape.len() - 2];
         let shaped = |factor: HostTensor| {
@@ -175,15 +175,15 @@ pub(crate) fn scaled(adapted: &Pipeline, share: f64) -> Result<Pipeline> {
         return Ok(scaled);
     }
     let ups: Vec<String> = adapted
-        .unet
+        .denoiser
         .weights
         .iter()
         .map(|(name, _)| name.clone())
         .filter(|n| n.ends_with(UP))
         .collect();
     for name in ups {
-        if let Some(up) = adapted.unet.weights.get(&name) {
-            scaled.unet.weights.replace(&name, up.flat() * share)?;
+        if let Some(up) = adapted.denoiser.weights.get(&name) {
+            scaled.denoiser.weights.replace(&name, up.flat() * share)?;
         }
     }
     Ok(scaled)

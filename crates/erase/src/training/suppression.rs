@@ -139,7 +139,7 @@ pub(crate) fn trained(
 fn read(mut stored: Stored, adapted: &Pipeline) -> Result<Gradients> {
     let mut values = Gradients::new();
     for name in LORA.pick_in(adapted)? {
-        let weight = adapted.unet.weights.get(&name);
+        let weight = adapted.denoiser.weights.get(&name);
         let n = weight.map_or(0, |w| w.shape.iter().product());
         values.insert(name.clone(), stored.tensor(&name, n, adapted.device())?);
     }

@@ -16,6 +16,7 @@ use scumble_erase::{
     Captions, Concept, ConceptPrompt, Edit, Event, Job, Profile, Result, Store, Variant,
     job::Count, methods::named,
 };
+use scumble_families as families;
 use scumble_nn::files::{Checkpoint, HostTensor, OpenOptions, Tensors};
 use serde_json::Value;
 
@@ -34,7 +35,7 @@ pub(crate) fn checkpoint(name: &str) -> Checkpoint {
 }
 
 pub(crate) fn pipeline(name: &str) -> Pipeline {
-    Pipeline::load(&checkpoint(name), &Device::flex()).unwrap()
+    families::load(&checkpoint(name), &Device::flex()).unwrap()
 }
 
 pub(crate) fn host<const D: usize>(x: &Tensor<D>) -> Vec<f32> {

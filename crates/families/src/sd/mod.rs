@@ -1,6 +1,8 @@
 //! Stable Diffusion 1.x and 2.x and models of their networks in other sizes (Rombach et al. 2022,
 //! arXiv 2112.10752): one CLIP text encoder, a U-Net, an autoencoder.
 
+mod load;
+
 use crate::{
     family::{Component, Drawing, Esd, Family, Part},
     networks::{autoencoder_kl, clip_text, unet_2d_condition},
@@ -51,4 +53,5 @@ pub const SD: Family = Family {
         "vae.latent_channels",
     ],
     side: unet_2d_condition::side,
+    load: load::load,
 };

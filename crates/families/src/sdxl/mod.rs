@@ -1,6 +1,8 @@
 //! SDXL base 1.0 and what was made of it (Podell et al. 2023, arXiv 2307.01952): two CLIP text
 //! encoders, a U-Net with added conditioning, an autoencoder.
 
+mod load;
+
 use crate::{
     family::{Component, Drawing, Esd, Family, Part},
     networks::{autoencoder_kl, clip_text, unet_2d_condition},
@@ -18,7 +20,7 @@ pub const SDXL: Family = Family {
             place: clip_text::place,
         },
         Component {
-            id: "text_encoder_2",
+            id: load::SECOND,
             part: Part::TextEncoder,
             place: clip_text::place,
         },
@@ -70,4 +72,5 @@ pub const SDXL: Family = Family {
         "vae.latent_channels",
     ],
     side: unet_2d_condition::side,
+    load: load::load,
 };

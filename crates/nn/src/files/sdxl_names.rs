@@ -20,7 +20,7 @@ use crate::{
 /// Where the first text encoder (`text_encoder`, CLIP ViT-L/14) lies in a single file.
 pub const TEXT_ENCODER: &str = "conditioner.embedders.0.transformer.";
 /// Where the second text encoder (`text_encoder_2`, OpenCLIP ViT-bigG/14) lies in a single file.
-pub const TEXT_ENCODER_2: &str = "conditioner.embedders.1.model.";
+pub(crate) const TEXT_ENCODER_2: &str = "conditioner.embedders.1.model.";
 
 /// The projection of the second text encoder: its transformers and its OpenCLIP name. One is the
 /// other's transpose.

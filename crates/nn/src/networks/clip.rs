@@ -37,6 +37,9 @@ pub struct ClipText {
 }
 
 impl ClipText {
+    /// The name of its table of tokens. [`ClipTextWithProjection`]'s has the same.
+    pub const TOKEN_EMBEDDING: &str = "text_model.embeddings.token_embedding.weight";
+
     /// The encoder over its tensors.
     pub fn new(config: &ClipTextConfig, weights: &Weights) -> Self {
         Self::build(config, &Params::new(weights))

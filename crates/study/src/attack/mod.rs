@@ -234,7 +234,7 @@ fn carry_out(
         .and_then(|run| run.body.seconds)
         .filter(|s| s.is_finite())
         .unwrap_or(0.0);
-    let (began, asked) = (Instant::now(), base.unet.weights.evaluations().so_far());
+    let (began, asked) = (Instant::now(), base.denoiser.weights.evaluations().so_far());
     let judge = judge(plan, model, base, clip, host)?;
     let shows = judge
         .as_ref()
@@ -327,7 +327,7 @@ fn carry_out(
         found: Some(found),
         transfer: Some(result.transfer.clone()),
         spent: Some(came.spent),
-        evaluations: Some(base.unet.weights.evaluations().so_far() - asked),
+        evaluations: Some(base.denoiser.weights.evaluations().so_far() - asked),
         shown: Some(came.counts().map(|counts| ShowCounts {
             unedited: counts.unedited,
             edited: counts.pre,

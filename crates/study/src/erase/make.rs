@@ -50,7 +50,10 @@ pub(super) fn edit(
     let bill = run.state().join("cost.json");
     let before: Cost = record::state(&bill)?.unwrap_or_default();
     memory::forget_peak();
-    let (began, asked) = (Instant::now(), pipeline.unet.weights.evaluations().so_far());
+    let (began, asked) = (
+        Instant::now(),
+        pipeline.denoiser.weights.evaluations().so_far(),
+    );
     // The folder becomes this plan's once the method has accepted its options and begins to work.
     let (mut claimed, mut written) = (Ok(()), false);
     let mut listen = |event: Event<'_>| {
@@ -126,7 +129,7 @@ pub(super) fn edit(
     claimed?;
     let cost = Cost {
         seconds: before.seconds + began.elapsed().as_secs_f64(),
-        evaluations: before.evaluations + pipeline.unet.weights.evaluations().so_far() - asked,
+        evaluations: before.evaluations + pipeline.denoiser.weights.evaluations().so_far() - asked,
         memory: memory::peak().max(before.memory),
     };
     if made.is_err() && store.state.is_dir() {

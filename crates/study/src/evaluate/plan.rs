@@ -186,7 +186,7 @@ impl Plan {
             }
         }
         let [_, _, height, width] = bases[0].pipeline.latent_shape(1, None, None)?;
-        let scale = bases[0].pipeline.vae.config.factor();
+        let scale = bases[0].pipeline.autoencoder.config.factor();
         let setting = Setting {
             steps: drawing.steps,
             guidance: drawing.guidance,

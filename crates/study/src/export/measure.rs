@@ -36,7 +36,7 @@ pub(super) fn rates(
         Form::Diffusers | Form::Single => {
             let written = Checkpoint::open(path, &OpenOptions::default())?;
             (
-                scumble_diffusion::Pipeline::load(&written, &model.device)?,
+                scumble_families::load(&written, &model.device)?,
                 written.checked_hash()?,
             )
         }

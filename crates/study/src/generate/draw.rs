@@ -43,7 +43,7 @@ pub(super) fn draw_all(
     let mut done = plan.pictures.len() - missing.len();
     listener.stage("drawing", plan.pictures.len(), done);
     let about = About::new(plan, model, loaded)?;
-    let batch = plan.batch(request, pipeline.vae.config.factor());
+    let batch = plan.batch(request, pipeline.autoencoder.config.factor());
     for shots in missing
         .chunk_by(|a, b| a.guidance == b.guidance)
         .flat_map(|same| same.chunks(batch))

@@ -73,7 +73,7 @@ pub(super) fn plan(
         .with_hint("add --sampler ddim"));
     }
     let [_, _, h, w] = pipeline.latent_shape(1, request.height, request.width)?;
-    let factor = pipeline.vae.config.factor();
+    let factor = pipeline.autoencoder.config.factor();
     let standard = request.guidance_scale.unwrap_or_else(|| model.guidance());
     let mut lost: BTreeMap<&str, Option<String>> = BTreeMap::new();
     for case in &cases {
