@@ -50,7 +50,8 @@ fn has_word(line: &str, word: &str) -> bool {
 fn unsafe_code_stands_in_six_files() {
     exactly(
         "unsafe",
-        files_with(|line| has_word(line, "unsafe")),
+        // A policy for pages has a word of this kind, between quotes of its own.
+        files_with(|line| has_word(&line.replace("'unsafe-inline'", ""), "unsafe")),
         &[
             // glibc's malloc is told not to give memory back.
             "crates/kernels/src/memory.rs",
