@@ -32,6 +32,7 @@ function studio() {
 }
 
 let { process: server, url } = await studio();
+process.on('exit', () => server.kill('SIGKILL'));
 server.removeAllListeners('exit');
 const browser = await chromium.launch({ executablePath: args.chromium, args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
   '--disable-background-networking', '--disable-component-update', '--disable-sync'] });
@@ -74,6 +75,7 @@ async function look(name) {
 
 const done = (n) => page.waitForFunction((n) => document.querySelectorAll('.job.done').length >= n, n, { timeout: 240000 });
 
+page.setDefaultTimeout(60000);
 await page.goto(url);
 await page.waitForURL('**/erase');
 hold(!page.url().includes('token'), 'the key stays in the address');
@@ -105,7 +107,7 @@ hold((await page.textContent('.strength output')) === '0.50', 'the strength is n
 await page.fill('#look-prompt', 'a church on a blue background');
 await page.press('#look-prompt', 'Enter');
 await page.waitForFunction(() => document.querySelectorAll('#grid .row')[0].dataset.prompt === 'a church on a blue background');
-await page.waitForTimeout(1500);
+await page.waitForFunction(() => !document.querySelector('#grid .waiting'));
 await page.click('#grid .row:first-child figure:nth-child(2) button');
 await page.waitForSelector('dialog[open] img');
 await shot('large');

@@ -113,7 +113,7 @@ fn welcome(app: &App) -> Response {
     );
     // A page of our own that goes on by itself: a cookie of the strict kind is not sent along with a
     // redirect from elsewhere.
-    let page = "<!doctype html><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"0; url=/erase\"><title>scumble</title>\
+    let page = "<!doctype html><meta charset=\"utf-8\"><link rel=\"icon\" href=\"data:,\"><meta http-equiv=\"refresh\" content=\"0; url=/erase\"><title>scumble</title>\
         <p><a href=\"/erase\">Go on</a></p>";
     (
         [

@@ -113,12 +113,17 @@ pub(crate) fn method(app: &App, id: &str, variant: &str) -> Result<String, Failu
 pub(crate) fn jobs(app: &App) -> Result<String, Failure> {
     let live = app.notes.now();
     let jobs: Vec<Job> = app.jobs().newest().take(30).cloned().collect();
+    let entry = |job: &Job| {
+        let name = job.result.as_deref().filter(|_| job.state == State::Done)?;
+        let entry = app.library.entry(name).ok()?;
+        Some(row(app, &entry))
+    };
     let one = |job: &Job| {
         let running = job.state == State::Running && live.job == job.id;
         json!({
             "id": job.id, "title": job.work.title(), "state": job.state, "error": job.error, "result": job.result,
             "command": command(&job.work, &app.folder), "erased": matches!(job.work, crate::forms::Work::Erase(_)),
-            "work": job.work,
+            "work": job.work, "entry": entry(job),
             "live": running.then(|| json!({
                 "stage": live.stage, "done": live.done, "total": live.total, "message": live.message, "notes": live.notes,
             })),

@@ -347,7 +347,7 @@ if (grid) {
   grid.addEventListener('pointerdown', (event) => {
     const image = one('img', event.target.closest('figure') ?? document.createElement('i'));
     if (!image || !image.src) return;
-    const timer = setTimeout(() => { held = { image, src: image.src }; image.src = base(image).src; }, 220);
+    const timer = setTimeout(() => { held = { image, src: image.src }; image.src = base(image).src; }, 350);
     const up = () => { clearTimeout(timer); removeEventListener('pointerup', up); removeEventListener('pointercancel', up); setTimeout(release); };
     addEventListener('pointerup', up);
     addEventListener('pointercancel', up);
