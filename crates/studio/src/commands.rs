@@ -34,6 +34,9 @@ pub(crate) fn command(work: &Work, folder: &Path) -> String {
             for (key, value) in &form.options {
                 flag("set", &format!("{key}={}", plain(value)));
             }
+            if form.no_judge {
+                words.push("--no-judge".into());
+            }
             words.splice(1..1, ["erase".to_owned(), quoted(&form.concept)]);
         }
         Work::Attack(form) => {

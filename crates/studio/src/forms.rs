@@ -41,6 +41,7 @@ pub(crate) struct Erase {
     pub(crate) preserve: String,
     pub(crate) seed: u64,
     pub(crate) unknown: bool,
+    pub(crate) no_judge: bool,
     pub(crate) options: Map<String, Value>,
 }
 
@@ -171,7 +172,11 @@ impl Erase {
             } else {
                 Unknown::Refuse
             },
-            judging: JudgingRequest::AtHome,
+            judging: if self.no_judge {
+                JudgingRequest::Never
+            } else {
+                JudgingRequest::AtHome
+            },
             output: OutputRequest::below(folder),
             concepts: concepts.clone(),
             ..EraseRequest::new(model(&self.model), methods::named(&self.method)?, first)
