@@ -129,10 +129,10 @@ await page.fill('#concept', 'church');
 await page.click('button.main');
 await page.waitForSelector('.job.running');
 await page.waitForTimeout(2500);
-server.kill('SIGKILL');
-await new Promise((resolve) => server.once('close', resolve));
 // Its pages hear nothing until another one is there; what they say then is no fault.
 page.removeAllListeners('console');
+server.kill('SIGKILL');
+await new Promise((resolve) => server.once('close', resolve));
 ({ process: server, url } = await studio());
 server.removeAllListeners('exit');
 await page.goto(url);

@@ -188,13 +188,21 @@ pub(crate) fn prompts(concepts: &[String], home: bool) -> Vec<Prompt> {
         }
     }
     let rest: &[&str] = if home {
-        &["a house", "a cat", "a truck"]
+        &["a cat", "a truck", "a house", "a dog"]
     } else {
         &["a photo of a dog", "a bowl of fruit on a table"]
     };
-    rest.iter().for_each(|text| add((*text).to_owned(), far));
-    if concepts.is_empty() && home {
-        add("a church".into(), far);
+    let rest: Vec<&str> = rest
+        .iter()
+        .copied()
+        .filter(|text| !all.iter().any(|known| known.text == *text))
+        .take(3)
+        .collect();
+    for text in rest {
+        all.push(Prompt {
+            text: text.to_owned(),
+            role: far,
+        });
     }
     all
 }

@@ -166,7 +166,8 @@ pub(super) fn shown(app: &App, entry: &Entry) -> Value {
         .body
         .result
         .iter()
-        .filter_map(|result| result.edit.clone())
+        .filter_map(|result| result.edit.as_deref())
+        .map(|edit| edit.rsplit('/').next().unwrap_or(edit).to_owned())
         .collect();
     let mut found: Vec<&Line> = run
         .body
