@@ -1,6 +1,8 @@
 //! The studio as a browser, and as whoever should not get in, meets it: over HTTP on the loopback
 //! address. (The pages themselves are tried in Chromium: bench/studio/README.md.)
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod support;
 
 use std::{

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use tokio::sync::oneshot;
 
 /// A picture that a page wants.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(crate) struct Wish {
     /// The model's path; the built-in one if empty.
@@ -23,21 +23,6 @@ pub(crate) struct Wish {
     pub(crate) edits: String,
     /// Guards, `ID=TEXT`, a line each.
     pub(crate) guards: String,
-}
-
-impl Default for Wish {
-    fn default() -> Self {
-        Self {
-            model: String::new(),
-            prompt: String::new(),
-            negative: String::new(),
-            seed: 0,
-            steps: 0,
-            guidance: None,
-            edits: String::new(),
-            guards: String::new(),
-        }
-    }
 }
 
 /// A wish and whoever waits for it.

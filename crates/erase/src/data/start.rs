@@ -44,6 +44,8 @@ mod tests {
 
     use super::*;
 
+    type Way<'a> = &'a dyn Fn(&dyn ContextHook) -> Tensor<3>;
+
     #[test]
     fn the_numbers_stay_and_position_0_has_no_gradient() {
         let values: Vec<f32> = (0..24).map(|i| (0.7 * i as f32).sin()).collect();
@@ -53,10 +55,9 @@ mod tests {
         let hidden = Tensor::<3>::zeros([2, 4, 3], &Device::flex());
         for detach in [false, true] {
             let told = context(hidden.clone(), detach);
-            let ways: [&dyn Fn(&dyn ContextHook) -> Tensor<3>; 2] =
-                [&|hook| hook.keys(x.clone()), &|hook| {
-                    hook.values(x.clone(), &|hidden| hidden)
-                }];
+            let ways: [Way<'_>; 2] = [&|hook| hook.keys(x.clone()), &|hook| {
+                hook.values(x.clone(), &|hidden| hidden)
+            }];
             for way in ways {
                 let found = told.hook().map_or_else(|| x.clone(), |hook| way(&**hook));
                 let same: Vec<f32> = found.clone().into_data().iter::<f32>().collect();

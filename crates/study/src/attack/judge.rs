@@ -18,9 +18,9 @@ pub(super) enum Judge<'a> {
     /// The judges of the built-in model's world.
     World {
         question: &'a Question,
-        judges: Judges,
+        judges: Box<Judges>,
         /// Its CLIP, which has to agree where the model is at home.
-        witness: Option<(Witness, &'a ClipModel)>,
+        witness: Option<(Box<Witness>, &'a ClipModel)>,
         /// How probable the judge must find the concept.
         threshold: f32,
     },

@@ -196,11 +196,12 @@ fn judge<'a>(
     let clip = clip.filter(|_| model.profile.world.is_some());
     let witness = |clip: &'a ClipModel| {
         let ids = |caption: &str| base.tokenizer.encode(caption).ids;
-        (question.witness(&World::emoji(), clip, &ids), clip)
+        let witness = question.witness(&World::emoji(), clip, &ids);
+        (Box::new(witness), clip)
     };
     Ok(Some(Judge::World {
         question,
-        judges: host.built_in.judges(&model.device)?,
+        judges: Box::new(host.built_in.judges(&model.device)?),
         witness: clip.map(witness),
         threshold: plan.threshold,
     }))
