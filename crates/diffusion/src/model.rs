@@ -129,6 +129,15 @@ impl Model {
         plain
     }
 
+    /// The same model, to which the empty prompt is a text like any other and never zeros.
+    #[must_use]
+    pub fn reading_empty_prompts(&self) -> Self {
+        Self {
+            zeros_for_empty_prompt: false,
+            ..self.clone()
+        }
+    }
+
     /// Gives a new word its vectors (textual inversion), each as wide as the tables of all text
     /// encoders side by side ([`token_width`](Self::token_width)). It can then be used in prompts.
     ///

@@ -64,6 +64,8 @@ fn the_empty_prompt_is_zeros_unless_the_index_says_otherwise() {
         index.remove("force_zeros_for_empty_prompt");
         index.extend(said.map(|said| ("force_zeros_for_empty_prompt".to_owned(), json!(said))));
         let model = families::load(&checkpoint, &Device::flex()).unwrap();
+        let read = model.reading_empty_prompts().encode(&[String::new()]);
+        assert!(host(read.tokens).iter().any(|&x| x != 0.0));
         let empty = host(model.encode(&[String::new()]).tokens);
         assert_eq!(empty.iter().all(|&x| x == 0.0), zeros, "{said:?}");
     }

@@ -591,8 +591,9 @@ impl Prompts {
             .iter()
             .map(|entry| entry.prompts().map(|(_, text)| row(text)))
             .collect();
+        // kohya's scripts encode the empty prompt of SDXL too, where diffusers' pipeline takes zeros.
         Self {
-            encoded: pipeline.encode(&texts),
+            encoded: pipeline.reading_empty_prompts().encode(&texts),
             rows,
         }
     }
