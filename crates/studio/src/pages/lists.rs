@@ -37,9 +37,13 @@ fn cost(method: &Method, about: &About) -> String {
                 .unwrap_or_default();
             format!("about {}{memory} (measured on 2 cores)", time(seconds))
         }
+        (false, _, Some(0)) => "a closed form: no training, seconds".into(),
         (false, _, Some(evaluations)) => {
-            let thousands = evaluations as f64 / 1000.0;
-            format!("as published {thousands:.0} thousand evaluations of the denoiser")
+            let count = match evaluations {
+                10_000.. => format!("{} thousand", evaluations / 1000),
+                _ => evaluations.to_string(),
+            };
+            format!("trains: as published {count} evaluations of the denoiser")
         }
         _ => "not measured".into(),
     }
