@@ -102,8 +102,7 @@ fn global_state_is_a_flag_a_choice_a_pool_a_counter_and_caches() {
             // The device of this process, chosen once; and what `--version` prints.
             "crates/study/src/device.rs CHOSEN",
             "crates/cli/src/device.rs VERSION",
-            // The job of the studio that somebody wants ended; its templates, read once.
-            "crates/studio/src/worker.rs ENDED",
+            // The studio's templates, read once.
             "crates/studio/src/pages/shell.rs PAGES",
             // Buffers to be used again: whoever gets one writes it before reading.
             "crates/kernels/src/cpu/scratch.rs POOL",

@@ -4,7 +4,7 @@ use std::{
     path::PathBuf,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
 };
@@ -42,6 +42,8 @@ pub(crate) struct App {
     orders: mpsc::Sender<Order>,
     waiting: Mutex<Option<mpsc::Receiver<Order>>>,
     stopped: AtomicBool,
+    /// The job that somebody wants ended; 0 for none.
+    ended: AtomicU64,
 }
 
 impl App {
@@ -67,6 +69,7 @@ impl App {
             orders,
             waiting: Mutex::new(Some(waiting)),
             stopped: AtomicBool::new(false),
+            ended: AtomicU64::new(0),
         })
     }
 
@@ -102,6 +105,15 @@ impl App {
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
         self.events.close();
+    }
+
+    /// Asks a job that is at work to end.
+    pub(crate) fn end(&self, job: u64) {
+        self.ended.store(job, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_ended(&self, job: u64) -> bool {
+        self.ended.load(Ordering::Relaxed) == job
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

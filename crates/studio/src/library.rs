@@ -128,20 +128,12 @@ impl Library {
         Ok(entries)
     }
 
-    /// The entry of that name.
-    pub(crate) fn entry(&self, name: &str) -> Result<Arc<Entry>, Failure> {
-        let mut entries = self.entries()?.into_iter();
-        entries
-            .find(|entry| entry.name == name)
-            .ok_or_else(|| Failure::new(format!("there is no run `{name}` in the folder")))
-    }
-
-    /// Reads everything anew next time: a run may have ended within the clock's grain.
-    pub(crate) fn forget(&self) {
+    /// Reads a run anew next time: it may have ended within the clock's grain.
+    pub(crate) fn forget(&self, name: &str) {
         self.known
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .clear();
+            .remove(&self.folder.join(name));
     }
 }
 

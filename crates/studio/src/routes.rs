@@ -33,7 +33,6 @@ use crate::{
     settings::OWN,
     trash,
     wish::{Order, Wish},
-    worker,
 };
 
 /// Largest body of a request, in bytes.
@@ -225,7 +224,7 @@ async fn do_export(State(app): Studio, Json(form): Json<Export>) -> Answer<Json<
 async fn cancel(State(app): Studio, At(id): At<u64>) -> Answer<Json<Value>> {
     let taken = app.jobs().take_back(id)?;
     if !taken {
-        worker::end(id);
+        app.end(id);
     }
     app.events.job(id);
     Ok(Json(json!({"cancelled": id})))

@@ -2,10 +2,7 @@
 
 use std::{
     path::Path,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -29,14 +26,6 @@ const PAUSE: Duration = Duration::from_millis(150);
 const OFTEN: Duration = Duration::from_millis(120);
 /// Losses that are kept of a stage.
 const LOSSES: usize = 400;
-
-/// The job that somebody wants ended; 0 for none.
-static ENDED: AtomicU64 = AtomicU64::new(0);
-
-/// Asks the job at work to end.
-pub(crate) fn end(id: u64) {
-    ENDED.store(id, Ordering::Relaxed);
-}
 
 /// Starts the thread.
 pub(crate) fn start(app: &Arc<App>) -> Result<JoinHandle<()>, Failure> {
@@ -92,12 +81,14 @@ fn carry_out(app: &App, mut job: Job) {
             job.error = Some((failure.to_string(), failure.hint().map(str::to_owned)));
         }
     }
-    let id = job.id;
+    let (id, result) = (job.id, job.result.clone());
     if let Err(failure) = app.jobs().keep(job) {
         app.notes
             .change(|live| live.notes.push(failure.to_string()));
     }
-    app.library.forget();
+    if let Some(name) = result {
+        app.library.forget(&name);
+    }
     app.events.job(id);
 }
 
@@ -202,6 +193,6 @@ impl Listener for Heard<'_> {
     }
 
     fn interrupted(&self) -> bool {
-        self.app.is_stopped() || ENDED.load(Ordering::Relaxed) == self.job
+        self.app.is_stopped() || self.app.is_ended(self.job)
     }
 }

@@ -11,6 +11,7 @@ use super::lists::time;
 use crate::{
     app::App,
     library::{Entry, What},
+    ratings,
 };
 
 /// Found prompts of an attack that are shown.
@@ -51,13 +52,20 @@ pub(super) fn row(app: &App, entry: &Entry) -> Value {
         What::Broken(problem) => Some(problem),
         _ => None,
     };
+    // Only a comparison has a report and raters: nobody else's folder is looked into for them.
+    let run = app.folder.join(&entry.name);
+    let compared = matches!(entry.what, What::Evaluate(_));
+    let has = |page: &str| compared && run.join("report").join(page).is_file();
+    let raters = if compared {
+        ratings::files(&run).len()
+    } else {
+        0
+    };
     json!({
         "name": entry.name, "kind": kind, "title": title, "finished": finished, "when": when.format("%Y-%m-%d %H:%M").to_string(),
         "edit": entry.is_edit(&app.folder), "concepts": entry.concepts(), "problem": problem,
         "picture": entry.picture(&app.folder), "facts": facts(entry),
-        "report": app.folder.join(&entry.name).join("report/index.html").is_file(),
-        "raters": crate::ratings::files(&app.folder.join(&entry.name)).len(),
-        "rating": app.folder.join(&entry.name).join("report/rating.html").is_file(),
+        "report": has("index.html"), "raters": raters, "rating": has("rating.html"),
     })
 }
 
@@ -140,7 +148,7 @@ pub(super) fn comparison(entries: &[Arc<Entry>]) -> Vec<Value> {
     entries.iter().filter_map(one).collect()
 }
 
-/// Where each edit lies between erasing and sparing, as an SVG; empty where there is nothing to show.
+/// Where each edit lies between erasing and sparing, as points of the page's SVG.
 pub(super) fn plot(edits: &[Value]) -> Value {
     let of = |edit: &Value, key: &str| edit[key]["percent"].as_f64();
     let points: Vec<Value> = edits

@@ -113,10 +113,11 @@ pub(crate) fn method(app: &App, id: &str, variant: &str) -> Result<String, Failu
 pub(crate) fn jobs(app: &App) -> Result<String, Failure> {
     let live = app.notes.now();
     let jobs: Vec<Job> = app.jobs().newest().take(30).cloned().collect();
+    let entries = app.library.entries()?;
     let entry = |job: &Job| {
         let name = job.result.as_deref().filter(|_| job.state == State::Done)?;
-        let entry = app.library.entry(name).ok()?;
-        Some(row(app, &entry))
+        let entry = entries.iter().find(|entry| entry.name == name)?;
+        Some(row(app, entry))
     };
     let one = |job: &Job| {
         let running = job.state == State::Running && live.job == job.id;
@@ -158,10 +159,11 @@ pub(crate) fn prompts(app: &App, edit: &str) -> Result<Vec<Prompt>, Failure> {
     let about = about(app)?;
     let concepts = match edit {
         "" => Vec::new(),
-        name => app
-            .library
-            .entry(name)
-            .map_or_else(|_| Vec::new(), |entry| concepts_of(app, &entry)),
+        name => {
+            let entries = app.library.entries()?;
+            let entry = entries.iter().find(|entry| entry.name == name);
+            entry.map_or_else(Vec::new, |entry| concepts_of(app, entry))
+        }
     };
     Ok(about::prompts(&concepts, about.home))
 }
