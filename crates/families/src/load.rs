@@ -7,7 +7,7 @@ use scumble_diffusion::{Filed, FiledEncoder, Parts, Result, Sampler, Schedule};
 use scumble_nn::{
     config::{ClipTextConfig, UNetConfig, VaeConfig},
     files::{Checkpoint, TokenizerFiles},
-    tokenizer::{Tokenizer, TokenizerData},
+    tokenizer::Tokenizer,
 };
 use serde_json::Value;
 
@@ -80,16 +80,8 @@ pub(crate) fn encoder<'a, C>(
     let tokenizer = if files.is_empty() {
         Tokenizer::clip(files.pad, context)?
     } else {
-        let data = TokenizerData {
-            vocab_json: files.get("vocab.json"),
-            merges: files.get("merges.txt"),
-            tokenizer_json: files.get("tokenizer.json"),
-            tokenizer_config: files.get("tokenizer_config.json"),
-            special_tokens_map: files.get("special_tokens_map.json"),
-            added_tokens: files.get("added_tokens.json"),
-        };
         let path = Path::new(&checkpoint.name).join(tokenizer_id);
-        Tokenizer::new(&path, &data, context)?
+        Tokenizer::new(&path, &files.data(), context)?
     };
     Ok(FiledEncoder {
         network,

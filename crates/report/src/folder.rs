@@ -14,9 +14,9 @@ use crate::{
 };
 
 /// The file of everything that is not a row.
-const EVALUATION: &str = "evaluation.json";
+pub const EVALUATION: &str = "evaluation.json";
 /// The file of the rows.
-const RESULTS: &str = "results.jsonl";
+pub const RESULTS: &str = "results.jsonl";
 
 /// Largest file of numbers that is read, in bytes.
 const LARGEST: u64 = 512 << 20;

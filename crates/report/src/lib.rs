@@ -27,7 +27,7 @@ mod thumbs;
 pub use a1111::Parameters;
 pub use error::{Error, Result};
 pub use evaluation::Evaluation;
-pub use folder::jsonl;
+pub use folder::{EVALUATION, RESULTS, jsonl};
 pub use format::slug_or;
 pub use grid::{Grid, Image, Row};
 pub use options::{Blur, Options};

@@ -7,7 +7,7 @@ use crate::{
     error::Result,
     evaluation::Evaluation,
     export,
-    folder::{jsonl, write_file},
+    folder::{RESULTS, jsonl, write_file},
     options::Options,
     page,
     rating::{self, Ratings},
@@ -73,7 +73,7 @@ pub fn write(
         file(&plot.file, plot.svg.as_bytes())?;
     }
     file("results.csv", &export::csv::render(&evaluation.rows)?)?;
-    file("results.jsonl", &jsonl(&evaluation.rows)?)?;
+    file(RESULTS, &jsonl(&evaluation.rows)?)?;
     file(
         "model-index.yaml",
         export::model_index::render(evaluation).as_bytes(),

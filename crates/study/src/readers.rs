@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use scumble_eval::{detectors::Manifest, distribution::npz};
-use scumble_report::{Evaluation, rating::Ratings};
+use scumble_report::{EVALUATION, Evaluation, RESULTS, rating::Ratings};
 
 use crate::{leco, photos, prompts, record};
 
@@ -119,19 +119,19 @@ fn readers() -> Vec<Reader> {
         ),
         text(
             "evaluations",
-            "evaluation.json",
+            EVALUATION,
             "{\"format\": \"scumble-evaluation/1\", \"subjects\": [{\"id\": \"base\"}, {\"id\": \"esd\"}], \"concepts\": [{\"name\": \"church\", \"kind\": \"object\"}], \"missing\": [], \
              \"rows\": []}",
             |path| said(Evaluation::read(path.parent().unwrap_or(path))),
         ),
         text(
             "results",
-            "results.jsonl",
+            RESULTS,
             "{\"subject\":\"esd\",\"concept\":null,\"metric\":\"asr:p4d\",\"value\":0.25,\"n\":20,\"low\":NaN,\"high\":null,\"seeds\":[1,18446744073709551615],\
              \"hash\":\"ab\"}\n\n{\"subject\":\"base\",\"value\":-Infinity}\n",
             |path| {
                 let folder = path.parent().unwrap_or(path);
-                fs_err::write(folder.join("evaluation.json"), "{}").map_err(|e| e.to_string())?;
+                fs_err::write(folder.join(EVALUATION), "{}").map_err(|e| e.to_string())?;
                 said(Evaluation::read(folder))
             },
         ),

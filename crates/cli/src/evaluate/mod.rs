@@ -55,7 +55,7 @@ fn print(args: &EvaluateArgs, folder: &Path) -> Result<(), Failure> {
     output::data(&summary::text(&evaluation))?;
     output::data(&format!(
         "rows      {}",
-        folder.join("results.jsonl").display()
+        folder.join(scumble_report::RESULTS).display()
     ))?;
     if args.report {
         return Ok(());

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use scumble_diffusion::Picture;
 use scumble_nn::{
     files::{Source, TokenizerFiles, source::LONGEST_TOKENIZER},
-    tokenizer::{Pad, Tokenizer, TokenizerData},
+    tokenizer::{Pad, Tokenizer},
 };
 
 use crate::{
@@ -78,15 +78,7 @@ pub fn tokenizer(source: &Source, clip: &ClipModel) -> Result<Tokenizer> {
     let tokenizer = if files.get("vocab.json").is_none() && files.get("tokenizer.json").is_none() {
         Tokenizer::clip(Pad::EndOfText, context)?
     } else {
-        let data = TokenizerData {
-            vocab_json: files.get("vocab.json"),
-            merges: files.get("merges.txt"),
-            tokenizer_json: files.get("tokenizer.json"),
-            tokenizer_config: files.get("tokenizer_config.json"),
-            special_tokens_map: files.get("special_tokens_map.json"),
-            added_tokens: files.get("added_tokens.json"),
-        };
-        Tokenizer::new(&source.path(""), &data, context)?
+        Tokenizer::new(&source.path(""), &files.data(), context)?
     };
     if tokenizer.vocab_size() > clip.vocabulary {
         let (tokens, known) = (tokenizer.vocab_size(), clip.vocabulary);

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 pub use crate::tokenizer::Pad;
+use crate::tokenizer::TokenizerData;
 
 /// A network's configuration and weights.
 #[derive(Clone, Debug)]
@@ -47,6 +48,18 @@ impl TokenizerFiles {
     /// The content of a file, if it is there.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.files.get(name).map(|b| &**b)
+    }
+
+    /// What a tokenizer is made of.
+    pub fn data(&self) -> TokenizerData<'_> {
+        TokenizerData {
+            vocab_json: self.get("vocab.json"),
+            merges: self.get("merges.txt"),
+            tokenizer_json: self.get("tokenizer.json"),
+            tokenizer_config: self.get("tokenizer_config.json"),
+            special_tokens_map: self.get("special_tokens_map.json"),
+            added_tokens: self.get("added_tokens.json"),
+        }
     }
 
     /// Whether the checkpoint brings no tokenizer, so that CLIP's own vocabulary is meant.
