@@ -10,7 +10,7 @@ use burn::{
 };
 
 use crate::{
-    Weight, fuses,
+    Weight, fuses_weight, like,
     ops::{Convolution, Fused},
 };
 
@@ -42,7 +42,7 @@ pub fn conv3x3(
         tensor: weight,
         layouts,
     } = weight.into();
-    if fuses(&x.device(), [x.dtype(), weight.dtype(), bias.dtype()]) {
+    if fuses_weight(&x.device(), weight.dtype(), [x.dtype(), bias.dtype()]) {
         let before = usize::from(padding == Padding::Around);
         let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
         let how = Convolution {
@@ -58,6 +58,7 @@ pub fn conv3x3(
             how,
         ));
     }
+    let weight = like(weight, x.dtype());
     let x = x.permute([0, 3, 1, 2]);
     let (x, pad) = match padding {
         Padding::Around => (x, 1),
@@ -85,7 +86,7 @@ pub fn upsample_conv3x3(
         tensor: weight,
         layouts,
     } = weight.into();
-    if fuses(&x.device(), [x.dtype(), weight.dtype(), bias.dtype()]) {
+    if fuses_weight(&x.device(), weight.dtype(), [x.dtype(), bias.dtype()]) {
         let (weight, bias) = (weight.into_dispatch(), bias.into_dispatch());
         let how = Convolution {
             stride: 1,

@@ -26,6 +26,11 @@ impl Layouts {
         Self(None)
     }
 
+    /// Whether a tensor of so many numbers will have room.
+    pub fn fit(&self, numbers: usize) -> bool {
+        self.room(numbers).is_some()
+    }
+
     /// The room that a tensor of so many numbers has.
     pub(crate) fn room(&self, numbers: usize) -> Option<&Store> {
         self.0.as_deref().filter(|_| numbers <= LARGEST)
@@ -35,7 +40,7 @@ impl Layouts {
 /// A matrix or kernel, and the layouts that are kept of it.
 #[derive(Clone, Debug)]
 pub struct Weight<const D: usize> {
-    /// The numbers.
+    /// The numbers; on the CPU also halves, which are widened where they are used.
     pub tensor: Tensor<D>,
     /// What has been laid out of them; read on the CPU only, and never where the tensor is tracked.
     pub layouts: Layouts,

@@ -20,10 +20,11 @@ mod linear;
 mod memory;
 mod norm;
 mod ops;
+mod recompute;
 
 use burn::{
     backend::DispatchDevice,
-    tensor::{DType, Device},
+    tensor::{DType, Device, Tensor},
 };
 
 pub use activation::{geglu, gelu, quick_gelu, silu};
@@ -34,6 +35,7 @@ pub use layouts::{Layouts, Weight};
 pub use linear::linear;
 pub use memory::keep_freed_memory;
 pub use norm::{group_norm, layer_norm};
+pub use recompute::recomputed;
 
 /// Whether the fused operations run on a device, with or without gradients, for tensors of these
 /// kinds of numbers. They compute in f32; other kinds go through the composed operations.
@@ -50,6 +52,22 @@ fn fuses<const N: usize>(device: &Device, dtypes: [DType; N]) -> bool {
     cpu && dtypes.iter().all(|dtype| *dtype == DType::F32)
 }
 
+/// The same of an operation with a weight, which may also be halves there: each becomes an f32 where
+/// it is used.
+fn fuses_weight<const N: usize>(device: &Device, weight: DType, others: [DType; N]) -> bool {
+    let known = matches!(weight, DType::F32 | DType::F16 | DType::BF16);
+    known && fuses(device, others)
+}
+
+/// A weight as the numbers that it is to be used with, where nothing fuses.
+fn like<const D: usize>(weight: Tensor<D>, dtype: DType) -> Tensor<D> {
+    if weight.dtype() == dtype {
+        weight
+    } else {
+        weight.cast(dtype)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +79,7 @@ mod tests {
         let f32s = [DType::F32; 2];
         assert!(fuses(&Device::flex(), f32s) && fuses(&Device::flex().autodiff(), f32s));
         assert!(!fuses(&Device::flex(), [DType::F32, DType::F16]));
+        assert!(fuses_weight(&Device::flex(), DType::F16, f32s));
+        assert!(!fuses_weight(&Device::flex(), DType::F16, [DType::F16]));
     }
 }

@@ -2,7 +2,7 @@
 
 use burn::{backend::Dispatch, tensor::Tensor};
 
-use crate::{Weight, fuses, ops::Fused};
+use crate::{Weight, fuses_weight, like, ops::Fused};
 
 /// `x W^T + b` over the last dimension.
 ///
@@ -19,8 +19,8 @@ pub fn linear(x: Tensor<3>, weight: impl Into<Weight<2>>, bias: Option<Tensor<1>
     let [n, tokens, width] = x.dims();
     let out = weight.dims()[0];
     let x = x.reshape([n * tokens, width]);
-    let third = bias.as_ref().map_or_else(|| weight.dtype(), Tensor::dtype);
-    if fuses(&x.device(), [x.dtype(), weight.dtype(), third]) {
+    let third = bias.as_ref().map_or_else(|| x.dtype(), Tensor::dtype);
+    if fuses_weight(&x.device(), weight.dtype(), [x.dtype(), third]) {
         let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
         let y = match bias {
             Some(bias) => {
@@ -30,6 +30,7 @@ pub fn linear(x: Tensor<3>, weight: impl Into<Weight<2>>, bias: Option<Tensor<1>
         };
         return Tensor::<2>::from_dispatch(y).reshape([n, tokens, out]);
     }
+    let weight = like(weight, x.dtype());
     let y = x.matmul(weight.transpose());
     let y = match bias {
         Some(bias) => y + bias.reshape([1, out]),

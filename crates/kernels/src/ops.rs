@@ -18,11 +18,14 @@ use burn::{
         flex::FlexTensor,
         tensor::FloatTensor,
     },
-    tensor::TensorData,
+    tensor::{DType, TensorData},
 };
 
 pub(crate) use crate::cpu::activation::Activation;
-use crate::{cpu, layouts::Layouts};
+use crate::{
+    cpu::{self, numbers::Numbers},
+    layouts::Layouts,
+};
 
 /// The fused operations, on the primitives of a backend.
 #[backend_extension(Flex, Autodiff)]
@@ -179,6 +182,20 @@ fn numbers(tensor: &FlexTensor) -> &[f32] {
         .expect("operations run on contiguous f32 tensors")
 }
 
+/// The numbers of a contiguous weight, which may be halves.
+fn weights(tensor: &FlexTensor) -> Numbers<'_> {
+    match tensor.dtype() {
+        DType::F16 => tensor.as_slice().map(Numbers::F16),
+        DType::BF16 => tensor.as_slice().map(Numbers::BF16),
+        _ => tensor.as_slice().map(Numbers::F32),
+    }
+    .expect("operations run on contiguous weights of f32 or halves")
+}
+
+fn kept_weights(tensor: &Option<FlexTensor>) -> Numbers<'_> {
+    weights(tensor.as_ref().expect("what a gradient needs was kept"))
+}
+
 fn kept(tensor: &Option<FlexTensor>) -> &[f32] {
     numbers(tensor.as_ref().expect("what a gradient needs was kept"))
 }
@@ -213,7 +230,7 @@ impl Linear {
     }
 
     fn result(&self, x: &FlexTensor, weight: &FlexTensor, bias: Option<&FlexTensor>) -> FlexTensor {
-        let (s, weight) = (self.sizes, numbers(weight));
+        let (s, weight) = (self.sizes, weights(weight));
         let room = self.layouts.room(weight.len());
         tensor(
             cpu::linear::forward(numbers(x), weight, room, bias.map(numbers), s),
@@ -230,7 +247,7 @@ impl Linear {
     ) -> [Option<FlexTensor>; 2] {
         let s = self.sizes;
         let to_x = || {
-            let weight = kept(weight);
+            let weight = kept_weights(weight);
             let room = self.layouts.room(weight.len());
             tensor(cpu::linear::grad_x(dy, weight, room, s), [s.rows, s.input])
         };
@@ -492,7 +509,7 @@ impl Conv3x3 {
 
 impl Operation<3> for Conv3x3 {
     fn forward(&self, [x, weight, bias]: [&FlexTensor; 3]) -> FlexTensor {
-        let (s, weight) = (self.sizes, numbers(weight));
+        let (s, weight) = (self.sizes, weights(weight));
         let [h, w] = s.result();
         let room = self.layouts.room(weight.len());
         tensor(
@@ -513,7 +530,7 @@ impl Operation<3> for Conv3x3 {
     ) -> [Option<FlexTensor>; 3] {
         let (s, dy) = (self.sizes, numbers(dy));
         let to_x = || {
-            let weight = kept(&kept_inputs[1]);
+            let weight = kept_weights(&kept_inputs[1]);
             let room = self.layouts.room(weight.len());
             tensor(
                 cpu::conv::grad_x(dy, weight, room, s),

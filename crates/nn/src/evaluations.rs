@@ -11,18 +11,50 @@ use std::sync::{
 /// One picture through the network is 1; where a gradient follows, 3: going back costs about twice
 /// as much as going forward.
 #[derive(Clone, Debug, Default)]
-pub struct Evaluations(Arc<AtomicU64>);
+pub struct Evaluations(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    plain: AtomicU64,
+    with_gradient: AtomicU64,
+    calls: AtomicU64,
+}
+
+/// What a network was asked, by kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Samples that went forward only.
+    pub plain: u64,
+    /// Samples to which a gradient came back.
+    pub with_gradient: u64,
+    /// How often it was called.
+    pub calls: u64,
+}
 
 impl Evaluations {
     /// The count so far.
     pub fn so_far(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        let asked = self.asked();
+        asked.plain + 3 * asked.with_gradient
+    }
+
+    /// The same, by kind.
+    pub fn asked(&self) -> Asked {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Asked {
+            plain: read(&self.0.plain),
+            with_gradient: read(&self.0.with_gradient),
+            calls: read(&self.0.calls),
+        }
     }
 
     pub(crate) fn count(&self, samples: usize, gradient: bool) {
-        self.0.fetch_add(
-            samples as u64 * if gradient { 3 } else { 1 },
-            Ordering::Relaxed,
-        );
+        let kind = if gradient {
+            &self.0.with_gradient
+        } else {
+            &self.0.plain
+        };
+        kind.fetch_add(samples as u64, Ordering::Relaxed);
+        self.0.calls.fetch_add(1, Ordering::Relaxed);
     }
 }

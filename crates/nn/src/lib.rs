@@ -13,7 +13,7 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use error::{Error, Result};
-pub use evaluations::Evaluations;
+pub use evaluations::{Asked, Evaluations};
 pub use networks::{
     Added, AlexNet, BOTTLENECK, Clip, ClipText, ClipTextWithProjection, Context, ContextHook,
     FidInception, LORA_DOWN, LORA_UP, ResNet, ResNetKind, SizeCondition, UNet, Vae, Vgg16, Vit,

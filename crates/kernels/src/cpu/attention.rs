@@ -11,6 +11,7 @@ use super::{
     gathered::{Gathered, product as gathered},
     layer_norm::{sum, sum_pairs},
     math::exp,
+    numbers::Numbers,
     panels::{Layout, Packed, Plain, Weights},
     product::{Shape, product},
     scratch::Scratch,
@@ -59,9 +60,15 @@ pub(crate) fn forward(q: &[f32], k: &[f32], v: &[f32], s: Sizes) -> Vec<f32> {
             let (n, h) = (y.rows().start / s.queries, y.columns().start / d);
             // The head's keys and values, laid out once for all queries.
             let keys = head(k, n * s.keys..(n + 1) * s.keys, h, s, s.scale());
-            let keys = Packed::new(Plain::Kernel(&keys), Layout::new(1, d, s.keys));
+            let keys = Packed::new(
+                Plain::Kernel(Numbers::F32(&keys)),
+                Layout::new(1, d, s.keys),
+            );
             let values = head(v, n * s.keys..(n + 1) * s.keys, h, s, 1.0);
-            let values = Packed::new(Plain::Rows(&values), Layout::new(1, s.keys, d));
+            let values = Packed::new(
+                Plain::Rows(Numbers::F32(&values)),
+                Layout::new(1, s.keys, d),
+            );
             let mut blocks = y.cells(Cut::every(block), Cut::WHOLE, Order::Rows);
             blocks.shared(blocks.len()).for_each(|mut y| {
                 let (at, rows) = (y.rows(), y.height());

@@ -5,6 +5,7 @@ use super::{
     area::{Area, written},
     conv_sizes::Sizes,
     gathered::{Gathered, product},
+    numbers::Numbers,
     outer::{Outer, outer},
     panels::{Layout, Packed, Plain, Store, Way, Weights, laid_out},
     winograd,
@@ -13,7 +14,7 @@ use super::{
 /// - x: `[n, height, width, input]`, weight: `[output, input, 3, 3]`; result: `[n, h, w, output]`
 pub(crate) fn forward(
     x: &[f32],
-    weight: &[f32],
+    weight: Numbers<'_>,
     room: Option<&Store>,
     bias: &[f32],
     s: Sizes,
@@ -46,11 +47,23 @@ const MANY: usize = 1024;
 
 /// Over a doubled input each place of the result sees only 2x2 places: four convolutions of four
 /// taps, one for each parity of row and column, give the same sums with 4/9 of the multiplications.
-fn doubled(y: Area<'_>, x: &[f32], weight: &[f32], room: Option<&Store>, bias: &[f32], s: Sizes) {
+fn doubled(
+    y: Area<'_>,
+    x: &[f32],
+    weight: Numbers<'_>,
+    room: Option<&Store>,
+    bias: &[f32],
+    s: Sizes,
+) {
     let layout = Layout::new(4, s.input, s.output);
     let make = || {
         PARITIES
-            .map(|parity| Packed::new(Plain::Kernel(&added_up(weight, parity)), layout))
+            .map(|parity| {
+                Packed::new(
+                    Plain::Kernel(added_up(weight, parity).as_slice().into()),
+                    layout,
+                )
+            })
             .into()
     };
     let kernels = Store::get(room, Way::Doubled, make);
@@ -75,9 +88,10 @@ const PARITIES: [[usize; 2]; 4] = [[0, 0], [0, 1], [1, 0], [1, 1]];
 
 /// The kernel `[n, k, 2, 2]` that places of that parity see: taps that fall on the same place are
 /// added up.
-fn added_up(weight: &[f32], [bottom, right]: [usize; 2]) -> Vec<f32> {
+fn added_up(weight: Numbers<'_>, [bottom, right]: [usize; 2]) -> Vec<f32> {
     // Above and at an even place, one tap and two; at and below an odd place, two taps and one.
     let side = |parity: usize, tap: usize| usize::from(tap > parity);
+    let weight = weight.widened();
     let mut sums = vec![0.0; weight.len() / 9 * 4];
     for (sums, kernel) in sums.chunks_exact_mut(4).zip(weight.chunks_exact(9)) {
         for (tap, &value) in kernel.iter().enumerate() {
@@ -88,7 +102,7 @@ fn added_up(weight: &[f32], [bottom, right]: [usize; 2]) -> Vec<f32> {
 }
 
 /// The gradient of `x`.
-pub(crate) fn grad_x(dy: &[f32], weight: &[f32], room: Option<&Store>, s: Sizes) -> Vec<f32> {
+pub(crate) fn grad_x(dy: &[f32], weight: Numbers<'_>, room: Option<&Store>, s: Sizes) -> Vec<f32> {
     let dx = grad_seen(dy, weight, room, s);
     if s.enlarged.is_some() {
         reduce(&dx, s)
@@ -98,7 +112,7 @@ pub(crate) fn grad_x(dy: &[f32], weight: &[f32], room: Option<&Store>, s: Sizes)
 }
 
 /// The gradient of what the kernel ran over.
-fn grad_seen(dy: &[f32], weight: &[f32], room: Option<&Store>, s: Sizes) -> Vec<f32> {
+fn grad_seen(dy: &[f32], weight: Numbers<'_>, room: Option<&Store>, s: Sizes) -> Vec<f32> {
     let back = s.reversed();
     if winograd::pays(&back, room.is_some()) {
         let make = || {
@@ -158,4 +172,88 @@ pub(crate) fn grad_weight(x: &[f32], dy: &[f32], s: Sizes) -> Vec<f32> {
         k: s.input,
         n: s.output,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::linear;
+    use half::{bf16, f16};
+
+    fn some(n: usize, seed: u32) -> Vec<f32> {
+        let mut state = seed.wrapping_mul(2_654_435_761).wrapping_add(12345);
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 24) as f32 - 0.5
+        };
+        (0..n).map(|_| next()).collect()
+    }
+
+    /// What halves give is to the bit what the same numbers give as f32: linear layers of few and many
+    /// rows, kept and not, and every way of a convolution, with both gradients of the input.
+    #[test]
+    fn halves_compute_as_the_same_numbers_widened() {
+        let check =
+            |name: &str,
+             numbers: &[f32],
+             compute: &dyn Fn(Numbers<'_>, Option<&Store>) -> Vec<f32>| {
+                let f: Vec<f16> = numbers.iter().map(|&x| f16::from_f32(x)).collect();
+                let b: Vec<bf16> = numbers.iter().map(|&x| bf16::from_f32(x)).collect();
+                let wide: Vec<f32> = f.iter().map(|x| x.to_f32()).collect();
+                let broad: Vec<f32> = b.iter().map(|x| x.to_f32()).collect();
+                for kept in [false, true] {
+                    let room = || kept.then(Store::default);
+                    let of = |numbers: Numbers<'_>| compute(numbers, room().as_ref());
+                    assert_eq!(
+                        of(Numbers::F16(&f)),
+                        of(Numbers::F32(&wide)),
+                        "{name}, f16, {kept}"
+                    );
+                    assert_eq!(
+                        of(Numbers::BF16(&b)),
+                        of(Numbers::F32(&broad)),
+                        "{name}, bf16, {kept}"
+                    );
+                }
+            };
+        for (rows, input, output) in [(3, 40, 50), (77, 40, 50), (9, 1100, 1000)] {
+            let s = linear::Sizes {
+                rows,
+                input,
+                output,
+            };
+            let (x, dy) = (some(rows * input, 1), some(rows * output, 2));
+            let weight = some(input * output, 3);
+            check("linear", &weight, &|w, room| {
+                linear::forward(&x, w, room, None, s)
+            });
+            check("back", &weight, &|w, room| linear::grad_x(&dy, w, room, s));
+        }
+        for (side, stride, enlarged, input, output) in [
+            (6, 1, None, 20, 70),
+            (7, 2, None, 20, 70),
+            (24, 1, None, 24, 130),
+            (6, 1, Some([12, 12]), 20, 70),
+            (34, 1, Some([68, 68]), 8, 16),
+        ] {
+            let s = Sizes {
+                n: 2,
+                height: side,
+                width: side,
+                input,
+                output,
+                stride,
+                before: 1,
+                enlarged,
+            };
+            let [h, w] = s.result();
+            let (x, dy) = (
+                some(2 * side * side * input, 4),
+                some(2 * h * w * output, 5),
+            );
+            let (weight, bias) = (some(9 * input * output, 6), some(output, 7));
+            check("conv", &weight, &|w, room| forward(&x, w, room, &bias, s));
+            check("conv back", &weight, &|w, room| grad_x(&dy, w, room, s));
+        }
+    }
 }

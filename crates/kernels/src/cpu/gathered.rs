@@ -398,10 +398,10 @@ mod tests {
                     .collect();
                 let places: Vec<u32> = (0..rows as u32).rev().collect();
                 let layout = Layout::on(arch, taps, k, n);
-                let packed = Packed::new(Plain::Kernel(&w), layout);
+                let packed = Packed::new(Plain::Kernel(w.as_slice().into()), layout);
                 for weights in [
                     Weights::Packed(&packed),
-                    Weights::Plain(Plain::Kernel(&w), layout),
+                    Weights::Plain(Plain::Kernel(w.as_slice().into()), layout),
                 ] {
                     let mut y = vec![f32::NAN; rows * n];
                     let p = Gathered {

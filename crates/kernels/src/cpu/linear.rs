@@ -8,6 +8,7 @@ use super::{
     gathered::{Gathered, product},
     group_norm::sum_rows,
     layer_norm::sum_pairs,
+    numbers::Numbers,
     outer::{Outer, outer},
     panels::{Layout, Plain, Store, Way, laid_out},
     pieces,
@@ -24,7 +25,7 @@ pub(crate) struct Sizes {
 /// - x: `[rows, input]`, weight: `[output, input]`, bias: `[output]`; result: `[rows, output]`
 pub(crate) fn forward(
     x: &[f32],
-    weight: &[f32],
+    weight: Numbers<'_>,
     room: Option<&Store>,
     bias: Option<&[f32]>,
     s: Sizes,
@@ -48,14 +49,23 @@ pub(crate) fn forward(
 const FEW: usize = 4;
 
 /// Each number of the result as a sum over a row of the weight, which is read once and as it lies.
-fn dots(x: &[f32], weight: &[f32], bias: Option<&[f32]>, s: Sizes) -> Vec<f32> {
+fn dots(x: &[f32], weight: Numbers<'_>, bias: Option<&[f32]>, s: Sizes) -> Vec<f32> {
     let columns: Vec<[f32; FEW]> = (0..s.output)
         .into_par_iter()
         .with_min_len(32)
-        .map(|n| {
+        .map_init(Vec::new, |wide, n| {
             let mut column = [bias.map_or(0.0, |bias| bias[n]); FEW];
+            let range = n * s.input..(n + 1) * s.input;
+            let row = match weight {
+                Numbers::F32(weight) => &weight[range],
+                halves => {
+                    wide.resize(s.input, 0.0);
+                    halves.widen(range, wide);
+                    wide
+                }
+            };
             for (sum, x) in column.iter_mut().zip(x.chunks_exact(s.input.max(1))) {
-                *sum += dot(x, &weight[n * s.input..][..s.input]);
+                *sum += dot(x, row);
             }
             column
         })
@@ -75,7 +85,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// The gradient of `x`: `dy W`.
-pub(crate) fn grad_x(dy: &[f32], weight: &[f32], room: Option<&Store>, s: Sizes) -> Vec<f32> {
+pub(crate) fn grad_x(dy: &[f32], weight: Numbers<'_>, room: Option<&Store>, s: Sizes) -> Vec<f32> {
     multiply(
         dy,
         Plain::Rows(weight),

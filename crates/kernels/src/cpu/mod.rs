@@ -16,6 +16,7 @@ pub(crate) mod group_norm;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
 pub(crate) mod math;
+pub(crate) mod numbers;
 pub(crate) mod outer;
 pub(crate) mod panels;
 pub(crate) mod product;

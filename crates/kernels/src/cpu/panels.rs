@@ -10,7 +10,7 @@ use std::{
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::{scratch::Scratch, winograd_transforms::kernel_transform};
+use super::{numbers::Numbers, scratch::Scratch, winograd_transforms::kernel_transform};
 
 /// A product's weights: one matrix `[k, n]` for each tap.
 #[derive(Clone, Copy, Debug)]
@@ -116,16 +116,16 @@ pub(crate) fn by_tiles<T: Tiled>(work: T) -> T::Output {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Plain<'a> {
     /// `[k, n]`
-    Rows(&'a [f32]),
+    Rows(Numbers<'a>),
     /// `[n, k, taps]`
-    Kernel(&'a [f32]),
+    Kernel(Numbers<'a>),
     /// `[k, n, taps]`, the taps from last to first: what takes a gradient back through a
     /// convolution.
-    Reversed(&'a [f32]),
+    Reversed(Numbers<'a>),
     /// `[n, k, 3, 3]`, transformed to 36 taps.
-    Winograd(&'a [f32]),
+    Winograd(Numbers<'a>),
     /// `[k, n, 3, 3]`, turned by half a turn and transformed.
-    WinogradReversed(&'a [f32]),
+    WinogradReversed(Numbers<'a>),
 }
 
 impl Plain<'_> {
@@ -143,13 +143,13 @@ impl Plain<'_> {
             to.fill(0.0);
         }
         match *self {
-            Self::Rows(w) => {
+            Self::Rows(Numbers::F32(w)) => {
                 for (k, to) in rows.zip(to.chunks_exact_mut(width)) {
                     to[..columns.len()].copy_from_slice(&w[k * layout.n..][columns.clone()]);
                 }
             }
-            Self::Kernel(w) => interleave(to, w, layout, columns, rows),
-            Self::Reversed(w) => {
+            Self::Kernel(Numbers::F32(w)) => interleave(to, w, layout, columns, rows),
+            Self::Reversed(Numbers::F32(w)) => {
                 for (row, k) in rows.enumerate() {
                     let from = w[(k * layout.n + columns.start) * taps..][..columns.len() * taps]
                         .chunks_exact(taps);
@@ -164,8 +164,52 @@ impl Plain<'_> {
             Self::WinogradReversed(w) => {
                 transformed(to, &Plain::Reversed(w), layout, columns, rows)
             }
+            Self::Rows(w) => {
+                let runs = rows.clone().map(|k| k * layout.n + columns.start);
+                let part = widened(w, runs, columns.len());
+                self.part(to, &part, layout, columns.len(), count);
+            }
+            Self::Kernel(w) => {
+                let runs = columns.clone().map(|n| (n * layout.k + rows.start) * taps);
+                let part = widened(w, runs, count * taps);
+                self.part(to, &part, layout, columns.len(), count);
+            }
+            Self::Reversed(w) => {
+                let runs = rows.clone().map(|k| (k * layout.n + columns.start) * taps);
+                let part = widened(w, runs, columns.len() * taps);
+                self.part(to, &part, layout, columns.len(), count);
+            }
         }
     }
+
+    /// As [`fill`](Self::fill) from the numbers of these rows and columns alone, in the same order.
+    fn part(&self, to: &mut [f32], part: &[f32], layout: &Layout, columns: usize, rows: usize) {
+        let part = Numbers::F32(part);
+        let plain = match self {
+            Self::Rows(_) => Plain::Rows(part),
+            Self::Kernel(_) | Self::Winograd(_) => Plain::Kernel(part),
+            Self::Reversed(_) | Self::WinogradReversed(_) => Plain::Reversed(part),
+        };
+        let layout = Layout {
+            k: rows,
+            n: columns,
+            ..*layout
+        };
+        plain.fill(to, &layout, 0..columns, 0..rows);
+    }
+}
+
+/// Runs of some numbers as f32, one behind the other; where each begins, and how long all are.
+fn widened(
+    numbers: Numbers<'_>,
+    runs: impl ExactSizeIterator<Item = usize>,
+    length: usize,
+) -> Scratch {
+    let mut part = Scratch::of(runs.len() * length);
+    for (first, to) in runs.zip(part.chunks_exact_mut(length.max(1))) {
+        numbers.widen(first..first + length, to);
+    }
+    part
 }
 
 /// Kernels of nine taps, laid out and then transformed, a few rows at a time.

@@ -9,7 +9,7 @@ use super::{
     compatible,
     finite::problem,
     problems::tensor_error,
-    safetensors::release,
+    safetensors::{fetch, release},
     tensor::{Bytes, HostTensor, Tensors},
 };
 use crate::error::{Error, Result};
@@ -292,6 +292,7 @@ impl Checkpoint {
             for (name, tensor) in &component.tensors {
                 field(name.as_bytes());
                 field(format!("{tensor:?}").as_bytes());
+                fetch(tensor.storage());
                 field(tensor.bytes());
                 look(part, name, tensor);
                 // A whole checkpoint passes by here, of which a command needs a part.

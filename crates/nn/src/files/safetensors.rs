@@ -176,6 +176,16 @@ pub(crate) fn map(path: &Path) -> Result<Bytes> {
     Ok(Bytes::Mapped(Arc::new(mapped), 0..length))
 }
 
+/// Has mapped bytes brought into memory at once, where they are about to be read as a whole: page by
+/// page takes longer than looking at them.
+pub(crate) fn fetch(bytes: &Bytes) {
+    #[cfg(target_os = "linux")]
+    if let Bytes::Mapped(map, range) = bytes {
+        // A kernel that does not know this fetches them as they are read.
+        let _ = map.advise_range(memmap2::Advice::PopulateRead, range.start, range.len());
+    }
+}
+
 /// Lets go of the memory that reading mapped bytes took; they are read again when they are needed.
 /// Nothing happens to bytes that are not mapped.
 pub(crate) fn release(bytes: &Bytes) {

@@ -2,7 +2,9 @@
 
 use std::{borrow::Cow, collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
+use burn::tensor::AllocationProperty;
 use half::{bf16, f16, slice::HalfFloatSliceExt};
+use rayon::prelude::*;
 pub use safetensors::Dtype;
 
 /// Named tensors of one component, under their diffusers / transformers names.
@@ -15,6 +17,8 @@ pub enum Bytes {
     Mapped(Arc<memmap2::Mmap>, Range<usize>),
     /// Bytes of our own.
     Owned(Arc<[u8]>),
+    /// Numbers of our own, whose bytes are those of a file on this processor.
+    Floats(Arc<Vec<f32>>),
     /// Bytes compiled into the program.
     Static(&'static [u8]),
 }
@@ -32,12 +36,28 @@ impl std::ops::Deref for Bytes {
         match self {
             Self::Mapped(map, range) => &map[range.clone()],
             Self::Owned(bytes) => bytes,
+            Self::Floats(numbers) => bytemuck::cast_slice(numbers),
             Self::Static(bytes) => bytes,
         }
     }
 }
 
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
 impl Bytes {
+    /// The same bytes for a tensor on the processor, without a copy.
+    pub(crate) fn shared(&self) -> burn::tensor::Bytes {
+        let kind = match self {
+            Self::Mapped(..) => AllocationProperty::File,
+            _ => AllocationProperty::Other,
+        };
+        burn::tensor::Bytes::from_shared(bytes::Bytes::from_owner(self.clone()), kind)
+    }
+
     /// A part of these bytes, without a copy of what is mapped or static.
     ///
     /// # Panics
@@ -55,6 +75,7 @@ impl Bytes {
                 )
             }
             Self::Owned(bytes) => Self::Owned(bytes[range].into()),
+            Self::Floats(_) => Self::Owned(self[range].into()),
             Self::Static(bytes) => Self::Static(&bytes[range]),
         }
     }
@@ -90,12 +111,20 @@ impl HostTensor {
     /// # Panics
     /// If `values` has not as many numbers as `shape` says.
     pub fn from_f32(shape: impl Into<Vec<usize>>, values: &[f32]) -> Self {
-        let mut bytes = vec![0; 4 * values.len()];
-        for (bytes, value) in bytes.chunks_exact_mut(4).zip(values) {
-            bytes.copy_from_slice(&value.to_le_bytes());
-        }
-        Self::new(Dtype::F32, shape.into(), Bytes::Owned(bytes.into()))
-            .expect("as many values as the shape says")
+        Self::of_f32(shape, values.to_vec())
+    }
+
+    /// An f32 tensor of numbers that nobody else needs.
+    ///
+    /// # Panics
+    /// If `values` has not as many numbers as `shape` says.
+    pub fn of_f32(shape: impl Into<Vec<usize>>, values: Vec<f32>) -> Self {
+        let bytes = if cfg!(target_endian = "little") {
+            Bytes::Floats(Arc::new(values))
+        } else {
+            Bytes::Owned(values.iter().flat_map(|v| v.to_le_bytes()).collect())
+        };
+        Self::new(Dtype::F32, shape.into(), bytes).expect("as many values as the shape says")
     }
 
     /// An i64 tensor.
@@ -247,16 +276,20 @@ impl HostTensor {
     }
 }
 
-/// Halves as f32. A block at a time is copied to where it is aligned, so that the processor's own
-/// conversion can be used: one number at a time takes as long as reading the file.
-fn widened<T: Copy>(bytes: &[u8], zero: T) -> Vec<f32>
+/// Halves as f32, by all threads. A block at a time is copied to where it is aligned, so that the
+/// processor's own conversion can be used: one number at a time takes as long as reading the file.
+fn widened<T: Copy + Sync>(bytes: &[u8], zero: T) -> Vec<f32>
 where
     [T]: HalfFloatSliceExt,
 {
     const BLOCK: usize = 4096;
-    let mut halves = [zero; BLOCK];
     let mut values = vec![0.0f32; bytes.len() / 2];
-    for (block, values) in bytes.chunks(2 * BLOCK).zip(values.chunks_mut(BLOCK)) {
+    let blocks = bytes
+        .par_chunks(2 * BLOCK)
+        .zip(values.par_chunks_mut(BLOCK))
+        .with_min_len(16);
+    blocks.for_each(|(block, values)| {
+        let mut halves = [zero; BLOCK];
         let halves = &mut halves[..values.len()];
         for (bits, pair) in halves
             .reinterpret_cast_mut()
@@ -266,7 +299,7 @@ where
             *bits = u16::from_le_bytes([pair[0], pair[1]]);
         }
         halves.convert_to_f32_slice(values);
-    }
+    });
     values
 }
 

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     config::{ClipConfig, ClipTextConfig, ClipTextWithProjectionConfig, ClipVisionConfig},
+    evaluations::Evaluations,
     weights::{Manifest, Params, Weights},
 };
 
@@ -34,6 +35,7 @@ pub struct ClipText {
     layers: Vec<EncoderLayer>,
     final_layer_norm: LayerNorm,
     eos_token_id: usize,
+    evaluations: Evaluations,
 }
 
 impl ClipText {
@@ -77,6 +79,7 @@ impl ClipText {
                 c.layer_norm_eps,
             ),
             eos_token_id: c.eos_token_id,
+            evaluations: p.evaluations(),
         }
     }
 
@@ -120,7 +123,8 @@ impl ClipText {
 
     /// Adds the positions and goes through the first `layers` layers.
     fn through(&self, embedded: Tensor<3>, layers: usize) -> Tensor<3> {
-        let [_, tokens, width] = embedded.dims();
+        let [n, tokens, width] = embedded.dims();
+        self.evaluations.count(n, embedded.is_autodiff());
         let positions = self
             .position_embedding
             .clone()

@@ -2,7 +2,7 @@
 //! folded in, and pooling.
 
 use burn::tensor::{
-    Tensor, activation,
+    DType, Tensor, activation,
     module::{avg_pool2d, conv2d, max_pool2d},
     ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions},
 };
@@ -82,7 +82,8 @@ impl Conv {
             };
         }
         let scale = gamma / (variance + eps).sqrt();
-        let folded = weight.tensor * scale.clone().reshape([shape.output, 1, 1, 1]);
+        let folded =
+            weight.tensor.cast(DType::F32) * scale.clone().reshape([shape.output, 1, 1, 1]);
         let weight = kernels::Weight {
             tensor: folded,
             layouts: kernels::Layouts::kept(),
@@ -118,8 +119,8 @@ impl Conv {
             }
             _ => {
                 let options = ConvOptions::new([s.stride; 2], s.padding, [1, 1], 1);
-                conv2d(x.permute([0, 3, 1, 2]), weight.tensor, Some(bias), options)
-                    .permute([0, 2, 3, 1])
+                let weight = weight.tensor.cast(DType::F32);
+                conv2d(x.permute([0, 3, 1, 2]), weight, Some(bias), options).permute([0, 2, 3, 1])
             }
         }
     }

@@ -11,6 +11,7 @@ mod image_resnet;
 mod inception;
 mod layers;
 mod low_rank;
+mod part;
 mod resnet;
 mod time_embedding;
 mod transformer;

@@ -3,7 +3,10 @@
 use burn::tensor::Tensor;
 use scumble_kernels as kernels;
 
-use super::layers::{Conv3x3, GroupNorm, Linear};
+use super::{
+    layers::{Conv3x3, GroupNorm, Linear},
+    part::{Part, flat, rows},
+};
 use crate::weights::Params;
 
 /// What residual blocks of one network have in common.
@@ -55,6 +58,21 @@ impl ResnetBlock {
             Some(shortcut) => shortcut.forward_map(x) + y,
             None => x + y,
         }
+    }
+}
+
+impl Part<ResnetBlock> {
+    /// The block itself, as [`ResnetBlock::forward`].
+    pub(crate) fn forward(&self, x: Tensor<4>, time: &Tensor<2>) -> Tensor<4> {
+        let [n, h, w, c] = x.dims();
+        self.in_pieces(n, h * w * c, |range| {
+            let (x, time) = (rows(&x, &range), rows(time, &range));
+            let (map, embedding) = (x.dims(), time.dims());
+            self.apply(vec![flat(x), flat(time)], move |block, inputs| {
+                let time = inputs[1].clone().reshape(embedding);
+                block.forward(inputs[0].clone().reshape(map), Some(&time))
+            })
+        })
     }
 }
 

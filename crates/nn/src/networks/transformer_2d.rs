@@ -10,6 +10,7 @@ use super::{
     context::KeysValues,
     hook::ContextHook,
     layers::{GroupNorm, LayerNorm, Linear},
+    part::{Part, flat, rows},
     watch::Watch,
 };
 use crate::weights::Params;
@@ -178,13 +179,46 @@ impl BasicTransformerBlock {
     }
 }
 
+impl Part<BasicTransformerBlock> {
+    /// The block itself, as [`BasicTransformerBlock::forward`]; kept whole where it is watched.
+    fn forward(
+        &self,
+        y: Tensor<3>,
+        prompt: KeysValues,
+        gates: Gates<'_>,
+        watch: Option<&mut Watch>,
+    ) -> Tensor<3> {
+        if watch.is_some() {
+            return self.built().forward(y, prompt, gates, watch);
+        }
+        let [n, places, c] = y.dims();
+        self.in_pieces(n, places * c, |range| {
+            let y = rows(&y, &range);
+            let (keys, values) = (rows(&prompt.keys, &range), rows(&prompt.values, &range));
+            let gates = gates.map(|gates| rows(gates, &range));
+            let (map, seen) = (y.dims(), keys.dims());
+            let factors = gates.as_ref().map(Tensor::dims);
+            let mut inputs = vec![flat(y), flat(keys), flat(values)];
+            inputs.extend(gates.map(flat));
+            self.apply(inputs, move |block, inputs| {
+                let prompt = KeysValues {
+                    keys: inputs[1].clone().reshape(seen),
+                    values: inputs[2].clone().reshape(seen),
+                };
+                let gates = factors.map(|factors: [usize; 2]| inputs[3].clone().reshape(factors));
+                block.forward(inputs[0].clone().reshape(map), prompt, gates.as_ref(), None)
+            })
+        })
+    }
+}
+
 /// A `Transformer2DModel`: a projection, `BasicTransformerBlock`s one after the other, and a
 /// projection, added to the input.
 #[derive(Debug)]
 pub(crate) struct Transformer2DModel {
     norm: GroupNorm,
     proj_in: Linear,
-    transformer_blocks: Vec<BasicTransformerBlock>,
+    transformer_blocks: Vec<Part<BasicTransformerBlock>>,
     proj_out: Linear,
 }
 
@@ -210,7 +244,11 @@ impl Transformer2DModel {
             norm: GroupNorm::new(&p.at("norm"), s.groups, width, GROUP_NORM_EPS),
             proj_in: projection("proj_in"),
             transformer_blocks: (0..layers)
-                .map(|i| BasicTransformerBlock::new(&blocks.at(i), s, width, heads))
+                .map(|i| {
+                    Part::new(&blocks.at(i), move |p| {
+                        BasicTransformerBlock::new(p, s, width, heads)
+                    })
+                })
                 .collect(),
             proj_out: projection("proj_out"),
         }
@@ -226,7 +264,7 @@ impl Transformer2DModel {
     ) -> impl Iterator<Item = KeysValues> + 'a {
         self.transformer_blocks
             .iter()
-            .map(move |block| block.prompt(hidden, gates, hook))
+            .map(move |block| block.built().prompt(hidden, gates, hook))
     }
 
     /// - x and result: `[n, h, w, c]`

@@ -9,6 +9,7 @@ use super::{
     added::{AddedEmbedding, SizeCondition},
     context::{Context, KeysValues, NetworkId},
     layers::{Conv3x3, GroupNorm},
+    part::Part,
     resnet::{Downsample, ResnetBlock, ResnetShape, Upsample},
     time_embedding::{TimestepEmbedding, Timesteps},
     transformer_2d::{Transformer2DModel, TransformerShape},
@@ -28,6 +29,8 @@ pub struct UNet {
     evaluations: Evaluations,
     /// Whether its tensors take part in a gradient.
     moves: bool,
+    /// In an outline, which only counts what it is asked: one of the tensors that move.
+    outline: Option<Option<Tensor<1>>>,
     conv_in: Conv3x3,
     time_proj: Timesteps,
     time_embedding: TimestepEmbedding,
@@ -36,9 +39,9 @@ pub struct UNet {
     /// Where the added conditioning says nothing of sizes.
     size_condition: SizeCondition,
     down_blocks: Vec<Block<Downsample>>,
-    mid_resnet0: ResnetBlock,
+    mid_resnet0: Part<ResnetBlock>,
     mid_attention: Transformer2DModel,
-    mid_resnet1: ResnetBlock,
+    mid_resnet1: Part<ResnetBlock>,
     up_blocks: Vec<Block<Upsample>>,
     conv_norm_out: GroupNorm,
     conv_out: Conv3x3,
@@ -48,7 +51,7 @@ pub struct UNet {
 /// prompt, then a change of size.
 #[derive(Debug)]
 struct Block<R> {
-    resnets: Vec<ResnetBlock>,
+    resnets: Vec<Part<ResnetBlock>>,
     attentions: Vec<Transformer2DModel>,
     resize: Option<R>,
 }
@@ -61,7 +64,7 @@ impl<R> Block<R> {
         time: &Tensor<2>,
         prompt: &mut Prompt<'_>,
     ) -> Tensor<4> {
-        let x = self.resnets[j].forward(x, Some(time));
+        let x = self.resnets[j].forward(x, time);
         match self.attentions.get(j) {
             Some(attention) => prompt.attend(attention, x),
             None => x,
@@ -90,6 +93,9 @@ impl UNet {
         Self {
             evaluations,
             moves,
+            outline: weights
+                .outlines()
+                .then(|| weights.moving().pop().map(|(_, tensor)| tensor)),
             ..Self::build(config, &Params::new(weights))
         }
     }
@@ -115,6 +121,9 @@ impl UNet {
             eps: c.norm_eps,
             time: Some(time_width),
         };
+        let residual = |p: &Params<'_>, input: usize, width: usize| {
+            Part::new(p, move |p| ResnetBlock::new(p, resnet, input, width))
+        };
         let shape = TransformerShape {
             groups: c.norm_num_groups,
             context: c.cross_attention_dim,
@@ -134,9 +143,8 @@ impl UNet {
             Block {
                 resnets: (0..c.layers_per_block)
                     .map(|j| {
-                        ResnetBlock::new(
+                        residual(
                             &p.at("resnets").at(j),
-                            resnet,
                             if j == 0 { input } else { width },
                             width,
                         )
@@ -162,7 +170,7 @@ impl UNet {
                     .map(|j| {
                         let input = if j == 0 { before } else { width };
                         let skip = if j + 1 == layers { skip_last } else { width };
-                        ResnetBlock::new(&p.at("resnets").at(j), resnet, input + skip, width)
+                        residual(&p.at("resnets").at(j), input + skip, width)
                     })
                     .collect(),
                 attentions: attentions(&p, &c.up_transformer_layers[i], width, c.heads[level]),
@@ -174,6 +182,7 @@ impl UNet {
             id: NetworkId::new(),
             evaluations: Evaluations::default(),
             moves: false,
+            outline: None,
             conv_in: Conv3x3::new(&p.at("conv_in"), c.in_channels, widths[0]),
             time_proj: Timesteps::new(widths[0], c.flip_sin_to_cos, c.freq_shift),
             time_embedding: TimestepEmbedding::new(&p.at("time_embedding"), widths[0], time_width),
@@ -182,7 +191,7 @@ impl UNet {
                 .text_time
                 .map(|added| AddedEmbedding::new(p, c, added, time_width)),
             down_blocks: down_blocks.collect(),
-            mid_resnet0: ResnetBlock::new(&mid.at("resnets.0"), resnet, widths[last], widths[last]),
+            mid_resnet0: residual(&mid.at("resnets.0"), widths[last], widths[last]),
             mid_attention: Transformer2DModel::new(
                 &mid.at("attentions.0"),
                 shape,
@@ -190,7 +199,7 @@ impl UNet {
                 c.heads[last],
                 c.mid_transformer_layers,
             ),
-            mid_resnet1: ResnetBlock::new(&mid.at("resnets.1"), resnet, widths[last], widths[last]),
+            mid_resnet1: residual(&mid.at("resnets.1"), widths[last], widths[last]),
             up_blocks: up_blocks.collect(),
             conv_norm_out: GroupNorm::new(
                 &p.at("conv_norm_out"),
@@ -249,6 +258,9 @@ impl UNet {
                 .is_some_and(|added| added.pooled.is_autodiff());
         let gradient = self.moves || sample.is_autodiff() || told;
         self.evaluations.count(sample.dims()[0], gradient);
+        if let (Some(moving), None) = (&self.outline, &watch) {
+            return Ok(outlined(sample, context.hidden(), moving.clone()));
+        }
         let gates = context.gates();
         let hook = context.hook().map(|hook| &**hook);
         let seen = context.keys_values(self.id, |hidden| {
@@ -275,9 +287,9 @@ impl UNet {
             }
         }
 
-        x = self.mid_resnet0.forward(x, Some(&time));
+        x = self.mid_resnet0.forward(x, &time);
         x = prompt.attend(&self.mid_attention, x);
-        x = self.mid_resnet1.forward(x, Some(&time));
+        x = self.mid_resnet1.forward(x, &time);
 
         for block in &self.up_blocks {
             for j in 0..block.resnets.len() {
@@ -344,5 +356,20 @@ impl UNet {
             }
         };
         Ok(kernels::silu(time))
+    }
+}
+
+/// What an outline answers: not nothing, so that what divides by it goes on, and something of all that
+/// a gradient may be wanted for.
+fn outlined(sample: Tensor<4>, hidden: &Tensor<3>, moving: Option<Tensor<1>>) -> Tensor<4> {
+    let [n, tokens, width] = hidden.dims();
+    let prompt = hidden
+        .clone()
+        .reshape([n, 1, 1, tokens * width])
+        .mean_dim(3);
+    let answer = sample * 0.5 + prompt;
+    match moving {
+        Some(moving) => answer + moving.narrow(0, 0, 1).reshape([1, 1, 1, 1]) * 1e-3,
+        None => answer,
     }
 }
