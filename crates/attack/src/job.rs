@@ -170,6 +170,7 @@ impl Job<'_> {
             concepts: std::slice::from_ref(self.concept),
             preserve: &[],
             captions: nothing,
+            encoded: Default::default(),
             pictures: None,
             masks: None,
             count: None,

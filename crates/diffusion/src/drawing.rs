@@ -45,6 +45,7 @@ impl Model {
         };
         let sampler = request.sampler.map_or_else(|| self.own_sampler(), Ok)?;
         let device = self.device();
+        self.let_others_rest(self.denoiser.id);
         sampler.sample::<Error>(
             &run,
             start,

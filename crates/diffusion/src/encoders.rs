@@ -12,6 +12,7 @@ use scumble_nn::{
 
 use crate::{
     error::Result,
+    outline,
     parts::{Filed, FiledEncoder, Network},
     text::{Second, TextEncoders},
 };
@@ -76,6 +77,21 @@ impl Encoders {
         let second = self.second.iter().map(|second| &second.network);
         let second = second.map(|network| (network.id, network.config.text.hidden_size));
         [first].into_iter().chain(second).collect()
+    }
+
+    /// Makes outlines of them, and says how wide the hidden states of all are side by side.
+    pub(crate) fn outline(&mut self, device: &Device) -> usize {
+        outline::text(&mut self.first, device);
+        if let Some(second) = &mut self.second {
+            outline::text_with_projection(&mut second.network, device);
+        }
+        self.widths().iter().map(|(_, width)| width).sum()
+    }
+
+    /// How wide a pooled embedding is, where one is made.
+    pub(crate) fn pooled_width(&self) -> Option<usize> {
+        let second = self.second.as_ref()?;
+        Some(second.network.config.projection_dim)
     }
 
     /// Writes the vectors of new tokens, each as wide as all tables side by side, behind the

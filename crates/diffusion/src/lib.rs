@@ -18,6 +18,7 @@ mod interpolant;
 mod model;
 mod noise_schedule;
 pub mod options;
+mod outline;
 mod parts;
 pub mod picture;
 pub mod pipeline;

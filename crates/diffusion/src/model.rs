@@ -12,6 +12,7 @@ use crate::{
     denoiser::Denoiser,
     encoders::Encoders,
     error::{Error, Result},
+    outline,
     parts::{Network, Parts},
     prediction::Prediction,
     sampler::Sampler,
@@ -127,6 +128,18 @@ impl Model {
             .components_mut()
             .for_each(|(_, weights)| weights.untrack());
         plain
+    }
+
+    /// A model of the same build and of hardly any size, whose denoiser answers without computing:
+    /// for counting what a computation would ask of it.
+    #[must_use]
+    pub fn outline(&self) -> Self {
+        let mut model = self.clone();
+        let wide = model.encoders.outline(&self.device);
+        let pooled = model.encoders.pooled_width();
+        outline::denoiser(&mut model.denoiser, wide, pooled, &self.device);
+        outline::autoencoder(&mut model.autoencoder, &self.device);
+        model
     }
 
     /// The same model, to which the empty prompt is a text like any other and never zeros.
@@ -261,8 +274,16 @@ impl Model {
 
     /// Pictures from latents, `[n, 3, h, w]` about in [-1, 1], not clamped.
     pub fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
+        self.let_others_rest(self.autoencoder.id);
         self.autoencoder_network()
             .decode(latents / self.autoencoder.config.scaling_factor)
+    }
+
+    /// Lets go of the memory that other networks than this have mapped: it is about to need it, and
+    /// they come back when they are asked.
+    pub(crate) fn let_others_rest(&self, busy: &str) {
+        let others = self.components().filter(|(id, _)| *id != busy);
+        others.for_each(|(_, weights)| weights.rest());
     }
 
     /// Latents of pictures in [-1, 1], `[n, 3, h, w]`: the posterior's mean, scaled.

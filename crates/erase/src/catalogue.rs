@@ -113,6 +113,7 @@ fn with_job<T>(pipeline: &Pipeline, profile: Profile, ask: &mut dyn FnMut(&mut J
         concepts: &concepts,
         preserve: &[],
         captions: &captions,
+        encoded: Default::default(),
         pictures: None,
         masks: None,
         count: None,

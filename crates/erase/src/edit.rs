@@ -88,6 +88,17 @@ impl Edit {
         pipeline: &Pipeline,
         values: BTreeMap<String, Tensor<1>>,
     ) -> Self {
+        let values = values.into_iter().map(|(name, flat)| (name, to_host(flat)));
+        Self::of_host_values(about, component, pipeline, values)
+    }
+
+    /// The same of flat tensors that left the device, or were never there.
+    pub(crate) fn of_host_values(
+        about: About,
+        component: &str,
+        pipeline: &Pipeline,
+        values: impl IntoIterator<Item = (String, HostTensor)>,
+    ) -> Self {
         let shape = |name: &str| {
             pipeline
                 .weights(component)
@@ -95,8 +106,8 @@ impl Edit {
                 .map(|w| w.shape.clone())
         };
         let changes = values.into_iter().filter_map(|(name, flat)| {
-            let host = to_host(flat).reshaped(shape(&name)?)?;
-            Some(((component.to_owned(), name), Change::Value(host)))
+            let value = flat.reshaped(shape(&name)?)?;
+            Some(((component.to_owned(), name), Change::Value(value)))
         });
         Self {
             about,

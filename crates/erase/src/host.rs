@@ -5,6 +5,10 @@ use scumble_nn::files::HostTensor;
 
 /// A flat tensor on the host, as f32.
 pub(crate) fn to_host(tensor: Tensor<1>) -> HostTensor {
-    let values: Vec<f32> = tensor.inner().into_data().iter::<f32>().collect();
-    HostTensor::from_f32([values.len()], &values)
+    let data = tensor.inner().into_data();
+    let values = match data.as_slice::<f32>() {
+        Ok(values) => values.to_vec(),
+        Err(_) => data.iter().collect(),
+    };
+    HostTensor::of_f32([values.len()], values)
 }

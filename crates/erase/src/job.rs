@@ -12,6 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use crate::{
+    closed_form::Encodings,
     concepts::captions::Captions,
     concepts::concept::{Concept, ConceptPrompt},
     edit::About,
@@ -94,6 +95,8 @@ pub struct Job<'a> {
     pub preserve: &'a [Concept],
     /// What the model should go on drawing, as far as it is known.
     pub captions: &'a Captions,
+    /// Prompts that its model's text encoders have seen; empty at the start.
+    pub encoded: Encodings,
     /// The user's pictures of the concept, `[n, 3, h, w]` in [-1, 1] and in the model's size, if
     /// any were given.
     pub pictures: Option<&'a Tensor<4>>,

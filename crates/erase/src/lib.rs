@@ -21,7 +21,7 @@ pub mod profile;
 pub mod seeds;
 pub mod training;
 
-pub use closed_form::Expand;
+pub use closed_form::{Encodings, Expand};
 pub use concepts::{
     captions::Captions,
     concept::{Concept, ConceptPrompt, Wording},

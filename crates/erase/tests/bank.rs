@@ -50,6 +50,7 @@ fn record(
         concepts: &[],
         preserve: &[],
         captions: &captions,
+        encoded: Default::default(),
         pictures: None,
         masks: None,
         count: None,

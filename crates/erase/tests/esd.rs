@@ -541,6 +541,7 @@ fn bank(model: &Pipeline, paths: &[Path], store: &Memory) -> Bank {
         concepts: &[],
         preserve: &[],
         captions: &Default::default(),
+        encoded: Default::default(),
         pictures: None,
         masks: None,
         count: None,

@@ -83,6 +83,7 @@ impl Situation {
             concepts: &self.concepts,
             preserve: &self.preserve,
             captions: &self.captions,
+            encoded: Default::default(),
             pictures: None,
             masks: None,
             count: None,

@@ -101,6 +101,7 @@ fn with_concept<T>(
         concepts: &concepts,
         preserve: &[],
         captions: &captions,
+        encoded: Default::default(),
         pictures: None,
         masks: None,
         count: None,

@@ -573,6 +573,7 @@ fn job<'a>(
         concepts: &run.concepts,
         preserve,
         captions: &run.captions,
+        encoded: Default::default(),
         pictures: None,
         masks: None,
         count: None,

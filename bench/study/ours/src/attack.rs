@@ -158,6 +158,7 @@ fn recorded(pair: &Pair, prompts: &[String], seed: u64) -> Result<Bank> {
         concepts: &[],
         preserve: &[],
         captions: &Captions::default(),
+        encoded: Default::default(),
         pictures: None,
         masks: None,
         count: None,

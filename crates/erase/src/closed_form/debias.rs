@@ -93,7 +93,7 @@ pub(crate) fn balanced(
     let prompts: Vec<String> = std::iter::once(prompt.to_owned())
         .chain(balance.attributes.iter().cloned())
         .collect();
-    let encoded = encode(job, &prompts)?;
+    let encoded = encode(job, &prompts);
     let (concept, attributes) = encoded
         .split_first()
         .ok_or_else(|| Error::input("there is no concept to balance"))?;

@@ -162,7 +162,7 @@ pub(crate) fn kept(job: &mut Job<'_>, options: &Editing) -> Result<Regression> {
     let last = options.rows == EditedRows::Last;
     let prompts = kept_prompts(job, options.rows);
     let weight = preserve_weight(job, options);
-    for prompt in encode(job, &prompts)? {
+    for prompt in encode(job, &prompts) {
         let rows = if last { prompt.word() } else { prompt.rows };
         regression.keep(rows.as_ref(), weight);
     }

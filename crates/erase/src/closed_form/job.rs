@@ -43,25 +43,17 @@ impl EncodedPair {
 }
 
 /// Keeps all positions of what the user wants kept, with this weight for each prompt.
-///
-/// # Errors
-/// If the caller interrupts.
-pub(crate) fn keep_preserved(
-    job: &mut Job<'_>,
-    regression: &mut Regression,
-    weight: f64,
-) -> Result<()> {
+pub(crate) fn keep_preserved(job: &mut Job<'_>, regression: &mut Regression, weight: f64) {
     let prompts: Vec<String> = job.preserve.iter().flat_map(Concept::asked).collect();
-    for prompt in encode(job, &prompts)? {
+    for prompt in encode(job, &prompts) {
         regression.keep(prompt.rows.as_ref(), weight);
     }
-    Ok(())
 }
 
 /// Both sides of every pair through the text encoder, to go `eta` past the guide.
 ///
 /// # Errors
-/// If a prompt that a concept is to leave does not name it, or the caller interrupts.
+/// If a prompt that a concept is to leave does not name it.
 pub(crate) fn encode_pairs(
     job: &mut Job<'_>,
     pairs: &[Pair],
@@ -86,7 +78,7 @@ pub(crate) fn encode_pairs(
         .iter()
         .flat_map(|pair| [pair.asks.clone(), pair.instead.clone()])
         .collect();
-    let mut encoded = encode(job, &both)?.into_iter();
+    let mut encoded = encode(job, &both).into_iter();
     Ok(std::iter::from_fn(|| {
         Some(EncodedPair {
             c: encoded.next()?,
@@ -98,18 +90,10 @@ pub(crate) fn encode_pairs(
 }
 
 /// Keeps all positions of the empty prompt: guidance asks it at every step of every picture.
-///
-/// # Errors
-/// If the caller interrupts.
-pub(crate) fn keep_empty(
-    job: &mut Job<'_>,
-    regression: &mut Regression,
-    weight: f64,
-) -> Result<()> {
-    for prompt in encode(job, &[String::new()])? {
+pub(crate) fn keep_empty(job: &mut Job<'_>, regression: &mut Regression, weight: f64) {
+    for prompt in encode(job, &[String::new()]) {
         regression.keep(prompt.rows.as_ref(), weight);
     }
-    Ok(())
 }
 
 /// What an Edit records: the options, and the captions that were kept.

@@ -1,10 +1,10 @@
 //! The matrices that closed-form methods change, and the Edit they make.
 
-use burn::tensor::{Tensor, TensorData};
 use faer::Mat;
 use rayon::prelude::*;
 use scumble_diffusion::Pipeline;
 use scumble_families::{self as families, Family, Place, Projection, Role};
+use scumble_nn::{Weight, files::HostTensor};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -46,22 +46,21 @@ fn is_one(family: &Family, roles: &[Role], name: &str, shape: &[usize]) -> bool 
     shape.len() == 2 && role.is_some_and(|role| roles.contains(&role))
 }
 
-/// The same, each when it is asked for: of SDXL all of them are 2.7 GB in f64.
-fn one_by_one<'a>(pipeline: &'a Pipeline, roles: &'a [Role]) -> impl Iterator<Item = Layer> + 'a {
+/// The tensors with one of these roles, in the order of their names.
+fn tensors<'a>(
+    pipeline: &'a Pipeline,
+    roles: &'a [Role],
+) -> impl Iterator<Item = (&'a String, &'a Weight)> {
     let family = families::of(pipeline);
     let weights = pipeline.denoiser.weights.iter();
-    let wanted = weights.filter(move |(name, weight)| is_one(family, roles, name, &weight.shape));
-    wanted.map(|(name, weight)| {
-        let (out, width) = (weight.shape[0], weight.shape[1]);
-        let numbers = weight.flat().into_data();
-        let matrix = match numbers.as_slice::<f32>() {
-            Ok(numbers) => by_columns(numbers, out, width),
-            Err(_) => by_columns(&numbers.iter::<f32>().collect::<Vec<_>>(), out, width),
-        };
-        Layer {
-            name: name.clone(),
-            matrix,
-        }
+    weights.filter(move |(name, weight)| is_one(family, roles, name, &weight.shape))
+}
+
+/// Their matrices, each when it is asked for: of SDXL all of them are 2.7 GB in f64.
+fn one_by_one<'a>(pipeline: &'a Pipeline, roles: &'a [Role]) -> impl Iterator<Item = Layer> + 'a {
+    tensors(pipeline, roles).map(|(name, weight)| Layer {
+        name: name.clone(),
+        matrix: by_columns(&weight.numbers(), weight.shape[0], weight.shape[1]),
     })
 }
 
@@ -119,6 +118,48 @@ fn relative_change(new: &Mat<f64>, old: &Mat<f64>) -> f64 {
     (squared(true) / squared(false).max(f64::MIN_POSITIVE)).sqrt()
 }
 
+/// A matrix after an edit.
+struct Moved {
+    name: String,
+    /// Its numbers, row after row.
+    numbers: Vec<f32>,
+    /// How far it went, relative to its size.
+    relative: f64,
+}
+
+impl Moved {
+    fn new(old: &Layer, new: &Mat<f64>) -> Self {
+        Self {
+            name: old.name.clone(),
+            numbers: by_rows(new),
+            relative: relative_change(new, &old.matrix),
+        }
+    }
+}
+
+/// Every matrix with one of these roles times what a regression found, as an Edit.
+///
+/// # Errors
+/// As [`finish`].
+pub(crate) fn finish_mapped(
+    job: &mut Job<'_>,
+    method: &str,
+    options: Value,
+    roles: &[Role],
+    solution: &Solution,
+) -> Result<Edit> {
+    let tensors = tensors(job.pipeline, roles).map(|(name, weight)| {
+        let mut numbers = weight.numbers();
+        let relative = solution.apply(&mut numbers);
+        Ok(Moved {
+            name: name.clone(),
+            numbers,
+            relative,
+        })
+    });
+    finish_moved(job, method, options, tensors)
+}
+
 /// As [`finish`] for every matrix with one of these roles, one after the other: `edited` makes the
 /// new one, and neither is kept.
 ///
@@ -131,12 +172,8 @@ pub(crate) fn finish_each(
     roles: &[Role],
     edited: &mut dyn FnMut(&Layer) -> Result<Mat<f64>>,
 ) -> Result<Edit> {
-    let pipeline = job.pipeline;
-    let pairs = one_by_one(pipeline, roles).map(|layer| {
-        let new = edited(&layer)?;
-        Ok((layer, new))
-    });
-    finish_pairs(job, method, options, pairs)
+    let moved = one_by_one(job.pipeline, roles).map(|old| Ok(Moved::new(&old, &edited(&old)?)));
+    finish_moved(job, method, options, moved)
 }
 
 /// Reports what moved how far, and makes the Edit.
@@ -150,65 +187,60 @@ pub(crate) fn finish(
     old: &[Layer],
     new: Vec<Mat<f64>>,
 ) -> Result<Edit> {
-    let pairs = old.iter().cloned().zip(new).map(Ok);
-    finish_pairs(job, method, options, pairs)
+    let moved = old
+        .iter()
+        .zip(new)
+        .map(|(old, new)| Ok(Moved::new(old, &new)));
+    finish_moved(job, method, options, moved)
 }
 
-fn finish_pairs(
+fn finish_moved(
     job: &mut Job<'_>,
     method: &str,
     options: Value,
-    pairs: impl Iterator<Item = Result<(Layer, Mat<f64>)>>,
+    all: impl Iterator<Item = Result<Moved>>,
 ) -> Result<Edit> {
-    let mut moved: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut said: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut values = BTreeMap::new();
     let mut most = 0.0f64;
     let family = families::of(job.pipeline);
     let denoiser = family.denoiser();
-    for pair in pairs {
-        let (layer, new) = pair?;
-        let relative = relative_change(&new, &layer.matrix);
+    for moved in all {
+        let Moved {
+            name,
+            numbers,
+            relative,
+        } = moved?;
         if !relative.is_finite() {
-            return Err(
-                Error::input(format!("the edit of {} is not finite", layer.name))
-                    .with_hint("give lambda or the preservation a larger value"),
-            );
+            return Err(Error::input(format!("the edit of {name} is not finite"))
+                .with_hint("give lambda or the preservation a larger value"));
         }
         most = most.max(relative);
-        let (module, kind) = match family.place(denoiser, &layer.name) {
+        let (module, kind) = match family.place(denoiser, &name) {
             Some(Place {
                 role: Role::Context(projection),
                 module,
                 ..
             }) => (module, projection.letter()),
-            _ => (layer.name.as_str(), ""),
+            _ => (name.as_str(), ""),
         };
-        moved
-            .entry(module.to_owned())
+        said.entry(module.to_owned())
             .or_default()
             .push(format!("{kind} {:.2}%", 100.0 * relative));
-        let numbers = by_rows(&new);
-        let count = numbers.len();
-        let value: Tensor<1> =
-            Tensor::from_data(TensorData::new(numbers, [count]), job.pipeline.device());
-        values.insert(layer.name.clone(), value);
+        values.insert(name, HostTensor::of_f32([numbers.len()], numbers));
     }
     if most < NOTHING {
         return Err(Error::input("the edit changes nothing")
             .with_hint("the anchor may be what the model draws already"));
     }
-    for (module, kinds) in moved {
+    for (module, kinds) in said {
         job.tell(Event::Detail(&format!(
             "relative change of {module}: {}",
             kinds.join(", ")
         )))?;
     }
-    Ok(Edit::of_values(
-        job.about(method, &options)?,
-        denoiser,
-        job.pipeline,
-        values,
-    ))
+    let about = job.about(method, &options)?;
+    Ok(Edit::of_host_values(about, denoiser, job.pipeline, values))
 }
 
 /// Every matrix times what a regression found.

@@ -12,12 +12,13 @@
 //! no product with a square matrix.
 
 use faer::{
-    Accum, Mat, MatRef, Side,
+    Accum, Mat, MatMut, MatRef, Par, Side,
     linalg::{
         matmul::matmul,
         solvers::{Llt, Solve},
     },
 };
+use rayon::prelude::*;
 
 use super::subspace::stacked;
 use crate::error::{Error, Result};
@@ -56,6 +57,8 @@ enum Map {
     Steps { by: Mat<f64>, seen: Mat<f64> },
 }
 
+/// Rows of a matrix that are multiplied at a time.
+const ROWS: usize = 64;
 /// Where fewer rows than this share of the width move, they are cheaper than the whole map.
 const FEW: usize = 8;
 /// Where fewer rows than this share of the width are there at all, their own products say how large
@@ -72,6 +75,55 @@ impl Solution {
                 Mat::<f64>::identity(width, width) + by.transpose() * seen
             }
         }
+    }
+
+    /// Multiplies a matrix by the map where it stands, its rows of the map's width one behind the
+    /// other. How far it went, relative to its size.
+    pub(crate) fn apply(&self, numbers: &mut [f32]) -> f64 {
+        let width = match &self.map {
+            Map::Whole(map) => map.nrows(),
+            Map::Steps { by, .. } => by.ncols(),
+        };
+        // A few rows at a time stay in the processor's own memory from the first product to the
+        // last number. The sums are added up in order, so threads change nothing.
+        let sums: Vec<[f64; 2]> = numbers
+            .par_chunks_mut(ROWS * width.max(1))
+            .map(|numbers| {
+                let rows = numbers.len() / width;
+                let old: Vec<f64> = numbers.iter().map(|&x| f64::from(x)).collect();
+                let old = MatRef::from_row_major_slice(&old, rows, width);
+                let mut new = vec![0.0; numbers.len()];
+                let mut moved = MatMut::from_row_major_slice_mut(&mut new, rows, width);
+                match &self.map {
+                    Map::Whole(map) => {
+                        matmul(&mut moved, Accum::Replace, old, map, 1.0, Par::Seq);
+                        moved -= old;
+                    }
+                    Map::Steps { by, seen } => {
+                        let mut along = Mat::zeros(rows, by.nrows());
+                        matmul(
+                            &mut along,
+                            Accum::Replace,
+                            old,
+                            by.transpose(),
+                            1.0,
+                            Par::Seq,
+                        );
+                        matmul(&mut moved, Accum::Replace, &along, seen, 1.0, Par::Seq);
+                    }
+                }
+                let mut sums = [0.0; 2];
+                for (x, step) in numbers.iter_mut().zip(&new) {
+                    let old = f64::from(*x);
+                    sums[0] += step * step;
+                    sums[1] += old * old;
+                    *x = (old + step) as f32;
+                }
+                sums
+            })
+            .collect();
+        let sum = |i: usize| sums.iter().map(|sums| sums[i]).sum::<f64>();
+        (sum(0) / sum(1).max(f64::MIN_POSITIVE)).sqrt()
     }
 
     /// A matrix `[out, width]` times the map.
@@ -303,6 +355,22 @@ mod tests {
         assert!(distance(&found.map(), &whole) < 1e-10);
         let matrix = rows(7, width, 4);
         assert!(distance(&found.applied(&matrix), &(&matrix * &whole)) < 1e-9);
+        // Where it stands, in f32, by both kinds of map.
+        let whole = Solution {
+            map: Map::Whole(whole),
+            condition: found.condition,
+        };
+        for solution in [&found, &whole] {
+            let tall = rows(150, width, 6);
+            let mut numbers: Vec<f32> = (0..150 * width)
+                .map(|i| tall[(i / width, i % width)] as f32)
+                .collect();
+            let relative = solution.apply(&mut numbers);
+            let new = found.applied(&tall);
+            let there = Mat::from_fn(150, width, |i, j| f64::from(numbers[i * width + j]));
+            assert!(distance(&there, &new) < 1e-6 * new.norm_l2());
+            assert!((relative / (distance(&new, &tall) / tall.norm_l2()) - 1.0).abs() < 1e-6);
+        }
         // What is inverted is as far from singular as all of its eigenvalues say.
         let mut alone = Regression::new(width, 0.4);
         alone.pull(c.as_ref(), g.as_ref(), 1.5);

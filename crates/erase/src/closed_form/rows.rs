@@ -1,12 +1,10 @@
 //! Prompts as rows of hidden states, in f64.
 
-use std::ops::Range;
-
 use burn::tensor::Tensor;
 use faer::Mat;
 use scumble_nn::files::{HostTensor, Tensors};
 
-use super::{regression::add_products, subspace::stacked};
+use super::{encoded::Encoded, regression::add_products, subspace::stacked};
 use crate::{
     error::Result,
     job::{Event, Job},
@@ -15,63 +13,32 @@ use crate::{
 /// Prompts that go through the text encoder at once.
 const AT_ONCE: usize = 16;
 
-/// A prompt as rows, and where its last word and its end stand.
-#[derive(Clone, Debug)]
-pub(crate) struct Encoded {
-    /// A row for each token, `[tokens, width]`.
-    pub(crate) rows: Mat<f64>,
-    /// The token ids, of all positions.
-    pub(crate) ids: Vec<u32>,
-    /// The last token before the end; the start for an empty prompt.
-    pub(crate) last: usize,
-}
-
-impl Encoded {
-    /// The first end token, the one CLIP pools.
-    pub(crate) fn end(&self) -> usize {
-        self.last + 1
-    }
-
-    /// Some positions.
-    pub(crate) fn at(&self, range: Range<usize>) -> Mat<f64> {
-        self.rows.get(range, ..).to_owned()
-    }
-
-    /// The same positions with every row multiplied by a matrix, `[width, width]`, from the left.
-    pub(crate) fn mapped(&self, map: &Mat<f64>) -> Self {
-        Self {
-            rows: &self.rows * map.transpose(),
-            ..self.clone()
-        }
-    }
-
-    /// The last word's row, `[1, width]`.
-    pub(crate) fn word(&self) -> Mat<f64> {
-        self.at(self.last..self.last + 1)
-    }
-}
-
-/// Prompts through the text encoders of the frozen model. The caller may interrupt.
+/// Prompts through the text encoders of the frozen model, each once for a job.
 ///
 /// The empty prompt is encoded like any other, also where guidance would ask with zeros in its place
 /// (SDXL): a concept that nothing stands in for goes to what the encoders make of no words.
-///
-/// # Errors
-/// If the caller does.
-pub(crate) fn encode(job: &mut Job<'_>, prompts: &[String]) -> Result<Vec<Encoded>> {
-    let mut all = Vec::with_capacity(prompts.len());
-    for part in prompts.chunks(AT_ONCE) {
+pub(crate) fn encode(job: &mut Job<'_>, prompts: &[String]) -> Vec<Encoded> {
+    let Some(new) = job.encoded.missing(prompts) else {
+        return encode_anew(job, prompts);
+    };
+    let rows = encode_anew(job, &new);
+    job.encoded.keep(new, rows);
+    job.encoded.of(prompts)
+}
+
+/// The same, whatever has been encoded before.
+fn encode_anew(job: &Job<'_>, prompts: &[String]) -> Vec<Encoded> {
+    let encode = |part: &[String]| {
         let ids: Vec<Vec<u32>> = part
             .iter()
             .map(|prompt| job.pipeline.tokenizer.encode(prompt).ids)
             .collect();
-        let encoded = job.pipeline.text_network().forward(&ids);
-        all.extend(as_rows(job, part, encoded.tokens));
-    }
-    Ok(all)
+        as_rows(job, part, job.pipeline.text_network().forward(&ids).tokens)
+    };
+    prompts.chunks(AT_ONCE).flat_map(encode).collect()
 }
 
-/// As [`encode`], without the padding behind the longest of some prompts. Attention is causal, so
+/// As [`encode_anew`], without the padding behind the longest of some prompts. Attention is causal, so
 /// no row before depends on it, and prompts are short.
 fn encode_spoken(job: &Job<'_>, prompts: &[String]) -> Vec<Encoded> {
     let encode = |part: &[String]| {
@@ -225,7 +192,7 @@ fn over_captions(
     let mut done = 0;
     for part in lines.chunks(4 * AT_ONCE) {
         let captions = if positions == Positions::All {
-            encode(job, part)?
+            encode_anew(job, part)
         } else {
             encode_spoken(job, part)
         };

@@ -371,7 +371,7 @@ fn in_adapters(job: &mut Job<'_>, options: &Options) -> Result<Edit> {
         let sentences =
             closed_form::sentences(std::slice::from_ref(concept), &[], options.templates);
         let asked: Vec<String> = sentences.into_iter().map(|pair| pair.asks).collect();
-        for prompt in closed_form::encode(job, &asked)? {
+        for prompt in closed_form::encode(job, &asked) {
             fusion.add(prompt.rows.as_ref(), &changes);
         }
     }
@@ -380,7 +380,7 @@ fn in_adapters(job: &mut Job<'_>, options: &Options) -> Result<Edit> {
         fusion.keep_sum(prior.sum.as_ref(), options.rho);
     }
     let kept: Vec<String> = job.preserve.iter().flat_map(Concept::asked).collect();
-    for prompt in closed_form::encode(job, &kept)? {
+    for prompt in closed_form::encode(job, &kept) {
         fusion.keep_sum(
             (prompt.rows.transpose() * &prompt.rows).as_ref(),
             options.rho_preserve,

@@ -329,7 +329,7 @@ impl Priors {
         let prompts: Vec<String> = job.preserve.iter().flat_map(Concept::asked).collect();
         let mut sum = |prompts: &[String]| -> Result<Mat<f64>> {
             let mut sum = Mat::zeros(width, width);
-            for prompt in closed_form::encode(job, prompts)? {
+            for prompt in closed_form::encode(job, prompts) {
                 sum += prompt.rows.transpose() * &prompt.rows;
             }
             Ok(sum)

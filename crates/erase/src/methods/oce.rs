@@ -254,7 +254,7 @@ impl Rows {
         }
         let prompts: Vec<String> = job.preserve.iter().flat_map(Concept::asked).collect();
         let preserved = stack(
-            closed_form::encode(job, &prompts)?
+            closed_form::encode(job, &prompts)
                 .iter()
                 .map(Encoded::word)
                 .collect(),

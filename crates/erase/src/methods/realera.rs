@@ -213,8 +213,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         }
     }
     regression.keep_sum(prior.sum.as_ref(), options.lambda_2);
-    closed_form::keep_preserved(job, &mut regression, options.lambda_2)?;
-    closed_form::keep_empty(job, &mut regression, options.empty_scale)?;
+    closed_form::keep_preserved(job, &mut regression, options.lambda_2);
+    closed_form::keep_empty(job, &mut regression, options.empty_scale);
     let solution = regression.solve()?;
     job.tell(Event::Detail(&format!(
         "condition number {:.3e}",

@@ -192,7 +192,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let mut kept = editing::kept(job, &round)?;
     if options.empty_per_concept && job.concepts.len() > 1 {
         let more = (job.concepts.len() - 1) as f64;
-        closed_form::keep_empty(job, &mut kept, more * editing::preserve_weight(job, &round))?;
+        closed_form::keep_empty(job, &mut kept, more * editing::preserve_weight(job, &round));
     }
     if options.keep_erased {
         pairs.iter().for_each(|pair| {

@@ -302,7 +302,7 @@ impl Parts {
         };
         let mean = 1.0 / count.max(1) as f64;
 
-        let empty = closed_form::encode(job, &[String::new()])?;
+        let empty = closed_form::encode(job, &[String::new()]);
         let fixed = empty.iter().map(|empty| {
             let others = empty.at(1..empty.rows.nrows());
             subspace::stacked(
@@ -313,7 +313,7 @@ impl Parts {
         let fixed = subspace::stacked(&fixed.collect::<Vec<_>>(), width);
         let prompts: Vec<String> = job.preserve.iter().flat_map(Concept::asked).collect();
         let all = options.retained != RetainedRows::Last;
-        let preserved = closed_form::encode(job, &prompts)?
+        let preserved = closed_form::encode(job, &prompts)
             .into_iter()
             .map(|p| if all { p.rows } else { p.word() });
         let preserved = subspace::stacked(&preserved.collect::<Vec<_>>(), width);

@@ -223,8 +223,8 @@ fn map(job: &mut Job<'_>, options: &Options, recorded: Value) -> Result<Edit> {
         prior.sum.as_ref(),
         options.preserve_scale / prior.captions as f64,
     );
-    closed_form::keep_preserved(job, &mut regression, options.preserve_scale)?;
-    closed_form::keep_empty(job, &mut regression, options.empty_scale)?;
+    closed_form::keep_preserved(job, &mut regression, options.preserve_scale);
+    closed_form::keep_empty(job, &mut regression, options.empty_scale);
     let solution = regression.solve()?;
     job.tell(Event::Detail(&format!(
         "{} pairs of prompts, condition number {:.3e}",
@@ -235,9 +235,7 @@ fn map(job: &mut Job<'_>, options: &Options, recorded: Value) -> Result<Edit> {
         done: 1,
         loss: None,
     })?;
-    closed_form::finish_each(job, METHOD.id, recorded, KEYS_AND_VALUES, &mut |layer| {
-        Ok(solution.applied(&layer.matrix))
-    })
+    closed_form::finish_mapped(job, METHOD.id, recorded, KEYS_AND_VALUES, &solution)
 }
 
 impl Options {

@@ -139,8 +139,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         Technique::Replace => {
             let solution = regression(&encoded, &kept, options).solve()?;
             condition = solution.condition;
-            let mut one = |layer: &closed_form::Layer| Ok(solution.applied(&layer.matrix));
-            closed_form::finish_each(job, METHOD.id, recorded, KEYS_AND_VALUES, &mut one)?
+            closed_form::finish_mapped(job, METHOD.id, recorded, KEYS_AND_VALUES, &solution)?
         }
         Technique::Tensor => {
             let mut one = |layer: &closed_form::Layer| -> Result<Mat<f64>> {

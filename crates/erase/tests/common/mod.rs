@@ -199,6 +199,7 @@ impl<'a> Run<'a> {
             concepts: &self.concepts,
             preserve: &self.preserve,
             captions: &self.captions,
+            encoded: Default::default(),
             pictures: self.pictures.as_ref(),
             masks: self.masks.as_ref(),
             count,
