@@ -108,6 +108,12 @@ impl TryFrom<&EraseArgs> for EraseRequest {
                 (true, false) => JudgingRequest::Always,
                 (false, false) => JudgingRequest::AtHome,
             },
+            detectors: args.detector.clone(),
+            labels: args.label.clone(),
+            threshold: args.threshold,
+            pictures_judged: args.n.map(|n| n as usize),
+            foretold: true,
+            memory: args.memory,
         })
     }
 }

@@ -56,7 +56,8 @@ fn one_object_with_the_agreed_keys() {
             "n",
             "uncond_drift",
             "evaluations",
-            "memory"
+            "memory",
+            "estimate"
         ]
     );
     assert!(result["evaluations"].as_u64().unwrap() > 0);
@@ -211,4 +212,51 @@ fn what_cannot_be_done_is_said_with_status_2() {
             "{args:?} left a record"
         );
     }
+}
+
+/// On a model that nobody here knows, the user's detector looks at pictures from before and after.
+#[test]
+fn the_users_detector_looks_at_both_sides() {
+    let home = folder();
+    let scratch = home.path();
+    let golden = |name: &str| format!("{}/../{name}", env!("CARGO_MANIFEST_DIR"));
+    let manifest = serde_json::json!({"name": "tiny", "file": golden("eval/tests/golden/yolo.onnx"), "kind": "yolo",
+        "labels": ["a", "b"], "hits": ["b"], "preprocessing": {"size": 8}, "threshold": 0.01, "floor": 0.001, "licence": "MIT"});
+    fs_err::write(scratch.join("tiny.json"), manifest.to_string()).unwrap();
+    let model = golden("nn/tests/golden/networks/sd1/model");
+    let with = |more: &[&str]| {
+        let args = ["dog", "--method", "uce", "--json", "--model", &model];
+        erase(scratch, "run", &[&args[..], more].concat())
+    };
+    with(&["--detector", "tiny.json", "--label", "c"]).refused(&["no label `c`", "it knows a, b"]);
+    with(&["--n", "3"]).refused(&["--n", "--detector"]);
+    with(&["--detector", "tiny.json", "--threshold", "2"]).refused(&["--threshold"]);
+    assert!(
+        !scratch.join("run").exists(),
+        "refused before anything is done"
+    );
+
+    let said = with(&["--detector", "tiny.json", "--label", "a", "--n", "3"]).json();
+    assert_eq!(said["n"]["target"], 3);
+    for side in ["before", "after"] {
+        let rate = said[side]["target"].as_f64().unwrap();
+        assert!(
+            (0.0..=1.0).contains(&rate) && said[side]["others"].is_null(),
+            "{said}"
+        );
+        let pictures = fs_err::read_dir(scratch.join("run/pictures").join(side)).unwrap();
+        assert_eq!(pictures.count(), 3, "every picture is kept");
+    }
+    let record = fs_err::read_to_string(scratch.join("run/run.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    let who = &record["details"]["detectors"];
+    assert_eq!(
+        (&who["detectors"][0]["name"], &who["pictures"]),
+        (&"tiny".into(), &3.into())
+    );
+    // Asked the same, it answers from its record; asked for more pictures, it looks again.
+    let again = with(&["--detector", "tiny.json", "--label", "a", "--n", "3"]).json();
+    assert_eq!(again, said);
+    let more = with(&["--detector", "tiny.json", "--label", "a", "--n", "4"]).json();
+    assert_eq!(more["n"]["target"], 4);
 }

@@ -178,6 +178,7 @@ impl Erase {
                 JudgingRequest::AtHome
             },
             output: OutputRequest::below(folder),
+            foretold: true,
             concepts: concepts.clone(),
             ..EraseRequest::new(model(&self.model), methods::named(&self.method)?, first)
         })

@@ -48,6 +48,45 @@ pub fn open(
     Ok(all)
 }
 
+/// The same for judges: each has something to look for, with this threshold if one is given.
+///
+/// # Errors
+/// As [`open`]; if a manifest names no hits and no label is given, or the threshold is none.
+pub(crate) fn judges(
+    manifests: &[PathBuf],
+    labels: &[String],
+    asked: Option<f32>,
+    device: &Device,
+) -> Result<Vec<Detector>, Failure> {
+    let mut all = open(manifests, labels, device)?;
+    for detector in &mut all {
+        if detector.manifest.hits.is_empty() {
+            return Err(Failure::new(format!(
+                "--detector {}: its manifest names no hits, so nothing on a picture would count",
+                detector.manifest.name
+            ))
+            .with_hint("name a label with --label"));
+        }
+        if let Some(asked) = asked {
+            detector.manifest.threshold = Some(threshold(asked)?);
+        }
+    }
+    Ok(all)
+}
+
+/// A probability from which a picture counts.
+///
+/// # Errors
+/// If it is none.
+pub(crate) fn threshold(given: f32) -> Result<f32, Failure> {
+    if given > 0.0 && given <= 1.0 {
+        return Ok(given);
+    }
+    Err(Failure::new(format!(
+        "--threshold {given}: expected a probability above 0, up to 1"
+    )))
+}
+
 /// Labels for a message: the first of them.
 fn some(labels: &[String]) -> String {
     let shown: Vec<&str> = labels.iter().take(LISTED).map(String::as_str).collect();

@@ -7,6 +7,10 @@ use scumble_erase::{Profile, World, profile::BuiltInWorld};
 use scumble_families::{self as families, Family};
 use scumble_nn::files::{Checkpoint, OpenOptions, Prediction};
 
+/// Numbers of a map that pass a part of a U-Net together on the way back of a gradient: one picture
+/// of 512 pixels at a time at its widest levels.
+const MAPS_AT_ONCE: usize = 1 << 20;
+
 /// A checkpoint, its content hash and where it came from.
 pub struct Model {
     /// The checkpoint.
@@ -126,7 +130,14 @@ impl Model {
     /// # Errors
     /// If its tensors and its configurations do not fit together.
     pub fn pipeline(&self) -> Result<Pipeline, Failure> {
-        Ok(families::load(&self.checkpoint, &self.device)?)
+        let mut pipeline = families::load(&self.checkpoint, &self.device)?;
+        let denoiser = families::of(&pipeline).denoiser();
+        // A training step of a full U-Net keeps more than most machines have.
+        let again = (!self.profile.is_small()).then_some(MAPS_AT_ONCE);
+        if let Some(weights) = pipeline.weights_mut(denoiser) {
+            weights.set_recomputing(again);
+        }
+        Ok(pipeline)
     }
 }
 

@@ -16,6 +16,31 @@ pub(crate) fn seed(text: &str) -> Result<u64, String> {
     })
 }
 
+/// A size in bytes: `8G`, `8GiB`, `900M`, or bytes alone. A letter is a power of 1024.
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text.trim_end_matches(|c: char| c.is_alphabetic());
+    let unit = text[digits.len()..].to_lowercase();
+    let power = match unit.trim_end_matches("ib").trim_end_matches('b') {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        _ => {
+            return Err(format!(
+                "`{unit}` is no unit; expected a size such as 8G or 900M"
+            ));
+        }
+    };
+    match digits.trim().parse::<f64>() {
+        Ok(n) if n > 0.0 && n < 1e9 * 1024f64.powi(4 - power) => {
+            Ok((n * 1024f64.powi(power)) as u64)
+        }
+        _ => Err("expected a size such as 8G or 900M".into()),
+    }
+}
+
 /// Which model, and where it runs.
 #[derive(ClapArgs, Clone, Debug)]
 #[command(next_help_heading = "Model")]

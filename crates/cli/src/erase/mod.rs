@@ -16,6 +16,13 @@ pub(crate) fn run(args: &EraseArgs) -> Result<Outcome, Failure> {
     progress::listen_for_interrupts()?;
     let progress = Progress::new(args.print.quiet).telling(args.verbose);
     let around = host::here();
+    if args.estimate {
+        let found = EraseRequest::try_from(args)
+            .and_then(|request| erase::estimate(&request, around.heard_by(&progress)));
+        progress.finish();
+        print::estimate(args, &found?)?;
+        return Ok(Outcome::Done);
+    }
     let finished = EraseRequest::try_from(args)
         .and_then(|request| erase::perform(&request, around.heard_by(&progress)));
     progress.finish();

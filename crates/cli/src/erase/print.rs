@@ -2,7 +2,7 @@
 
 use scumble_study::{
     folder::EDIT,
-    record::{Details, EraseResult},
+    record::{Details, EraseResult, Estimate},
 };
 use serde_json::json;
 
@@ -37,6 +37,14 @@ pub(super) fn report(
             .for_each(|line| output::note(line));
     }
     Ok(())
+}
+
+/// Prints what it would take.
+pub(super) fn estimate(args: &EraseArgs, found: &Estimate) -> Result<(), Failure> {
+    if args.print.json {
+        return output::json(&json!(found));
+    }
+    output::data(&format!("estimate  {found}"))
 }
 
 fn headline(result: &EraseResult, details: &Details) -> String {
@@ -77,6 +85,13 @@ fn sentence(result: &EraseResult, details: &Details) -> String {
         };
     };
     let after = result.after.unwrap_or_default();
+    if before.others.is_none() {
+        return format!(
+            "  The detectors see what they look for in {} of the pictures ({} before).",
+            percent(after.target),
+            percent(before.target),
+        );
+    }
     format!(
         "  Asked for {concept}, it now shows that in {} of the pictures ({} before); other things are right in {} ({} before).",
         percent(after.target),
@@ -104,7 +119,7 @@ fn table(result: &EraseResult, details: &Details) -> Vec<String> {
         ("shows the concept", before.target, after.target, n.target),
         ("others still right", before.others, after.others, n.others),
     ];
-    for (label, before, after, n) in rows {
+    for (label, before, after, n) in rows.into_iter().filter(|(.., n)| *n > 0) {
         lines.push(format!(
             "  {label:22} {:>8} {:>8}   of {n} pictures",
             percent(before),

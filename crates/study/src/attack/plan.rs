@@ -168,7 +168,12 @@ pub(super) fn plan(
         question: home
             .then(|| attacked::Question::about(&world, &name))
             .flatten(),
-        detectors: judges(request, model)?,
+        detectors: detectors::judges(
+            &request.detectors,
+            &request.labels,
+            request.threshold,
+            &model.device,
+        )?,
         threshold: threshold(request.threshold)?,
         world: home.then_some(world),
         concept,
@@ -242,31 +247,8 @@ fn of_file(path: &Path, request: &AttackRequest, host: Host<'_>) -> Result<Vec<C
     Ok(cases)
 }
 
-/// The user's detectors, with the threshold of the request if it has one.
-fn judges(request: &AttackRequest, model: &Model) -> Result<Vec<Detector>, Failure> {
-    let mut all = detectors::open(&request.detectors, &request.labels, &model.device)?;
-    for detector in &mut all {
-        if detector.manifest.hits.is_empty() {
-            return Err(Failure::new(format!(
-                "--detector {}: its manifest names no hits, so nothing on a picture would count",
-                detector.manifest.name
-            ))
-            .with_hint("name a label with --label"));
-        }
-        if let Some(asked) = request.threshold {
-            detector.manifest.threshold = Some(threshold(Some(asked))?);
-        }
-    }
-    Ok(all)
-}
-
 fn threshold(asked: Option<f32>) -> Result<f32, Failure> {
-    match asked.unwrap_or(attacked::THRESHOLD) {
-        given if given > 0.0 && given <= 1.0 => Ok(given),
-        given => Err(Failure::new(format!(
-            "--threshold {given}: expected a probability above 0, up to 1"
-        ))),
-    }
+    detectors::threshold(asked.unwrap_or(attacked::THRESHOLD))
 }
 
 /// The file that an earlier attack found.

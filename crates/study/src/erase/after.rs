@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::plan::Plan;
+use super::{detected::Asked, plan::Plan};
 use crate::{
     failure::Failure,
     folder::{GRID, RunFolder, write_file},
@@ -16,15 +16,16 @@ use crate::{
 };
 use scumble_diffusion::Pipeline;
 use scumble_erase::{Edit, drift};
-use scumble_eval::Rates;
+use scumble_eval::{Rate, Rates};
+use serde_json::Value;
 
 /// Drift from which a model hardly draws anything but noise: edits that work stay below half of it.
 const BROKEN: f64 = 0.8;
 
 /// Which of it is to be there when the run is finished.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wanted {
     judge: bool,
+    detect: Option<Asked>,
     drift: bool,
     grid: bool,
 }
@@ -37,15 +38,17 @@ impl Wanted {
         model: &Model,
         pipeline: &Pipeline,
         home: bool,
-    ) -> Self {
-        let judge = home && request.judging != JudgingRequest::Never;
+    ) -> Result<Self, Failure> {
+        let detect = Asked::of(request, model)?;
+        let judge = home && request.judging != JudgingRequest::Never && detect.is_none();
         // A schedule that is not known here has no timestep to drift at.
         let small = model.profile.is_small() && pipeline.schedule.usable().is_ok();
-        Self {
+        Ok(Self {
             judge,
+            detect,
             drift: request.drift || judge || small,
             grid: request.grid || judge,
-        }
+        })
     }
 
     /// With what a finished run has already: the judges' answers lie in the cache, so they are only
@@ -53,23 +56,29 @@ impl Wanted {
     pub(super) fn and_what_is_there(self, record: Option<&EraseRun>) -> Self {
         let judged = record.is_some_and(|record| record.finished && was_judged(record));
         Self {
-            judge: self.judge || judged,
+            judge: self.judge || judged && self.detect.is_none(),
             ..self
         }
     }
 
     /// How many stages it takes.
-    pub(super) fn parts(self) -> usize {
-        2 * usize::from(self.judge) + usize::from(self.drift) + usize::from(self.grid)
+    pub(super) fn parts(&self) -> usize {
+        2 * usize::from(self.judge || self.detect.is_some())
+            + usize::from(self.drift)
+            + usize::from(self.grid)
     }
 
     /// Whether a finished run has all of it.
-    pub(super) fn is_in(self, record: &EraseRun, folder: &Path) -> bool {
+    pub(super) fn is_in(&self, record: &EraseRun, folder: &Path) -> bool {
         // A record without a result is damaged, which is found where it is read.
         let Some(result) = &record.body.result else {
             return true;
         };
+        let details = record.body.details.as_ref();
+        let asked = self.detect.as_ref().map(Asked::settings);
+        let detected = details.and_then(|details| details.detectors.clone());
         (!self.judge || was_judged(record))
+            && (asked.is_none() || asked == detected)
             && (!self.drift || result.uncond_drift.is_some())
             && (!self.grid || folder.join(GRID).is_file())
     }
@@ -89,6 +98,8 @@ pub(super) struct After {
     pub(super) judged: bool,
     /// Their rates.
     pub(super) rates: Option<Both>,
+    /// What the user's detectors saw before and after, and who they are.
+    pub(super) detected: Option<(BeforeAfter<Rate>, Value)>,
     /// The unconditional drift.
     pub(super) drift: Option<f64>,
 }
@@ -120,6 +131,7 @@ impl After {
         let mut seen = Self {
             judged: false,
             rates: None,
+            detected: None,
             drift: earlier.and_then(|result| result.uncond_drift),
         };
         if wanted.parts() == 0 {
@@ -139,6 +151,13 @@ impl After {
             next();
             let after = judging.rates(&edited, &content, "judging after", host)?;
             (seen.judged, seen.rates) = (true, Some((before, after)));
+        }
+        if let Some(asked) = &wanted.detect {
+            next();
+            let before = asked.rate(plan, model, pipeline, "before", &run.path, host)?;
+            next();
+            let after = asked.rate(plan, model, &edited, "after", &run.path, host)?;
+            seen.detected = Some((BeforeAfter { before, after }, asked.settings()));
         }
         if wanted.drift && seen.drift.is_none() {
             next();
@@ -177,6 +196,15 @@ impl After {
 
     /// What a person should know of an edit that broke the model.
     pub(super) fn warning(&self, edit: &Edit) -> Option<String> {
+        if let Some((rates, _)) = &self.detected
+            && rates.before.hits == 0
+        {
+            return Some(format!(
+                "the detectors see nothing in {} pictures of the unedited model, so what they see after it says nothing: \
+                 another --label, a lower --threshold, or a concept that the model draws",
+                rates.before.n
+            ));
+        }
         let drift = self
             .drift
             .filter(|drift| !drift.is_finite() || *drift >= BROKEN)?;

@@ -117,6 +117,7 @@ pub(super) fn edit(
         concepts: &plan.concepts,
         preserve: &plan.preserve,
         captions: &plan.captions,
+        encoded: Default::default(),
         pictures: pictures.as_ref(),
         masks: masks.as_ref(),
         count: plan.home.then_some(&count),

@@ -1,6 +1,8 @@
 //! An erasure: from a concept's name to an edit, with pictures and numbers from before and after.
 
 mod after;
+mod detected;
+mod estimate;
 mod make;
 mod plan;
 mod result;
@@ -18,7 +20,7 @@ use crate::{
     folder::{EDIT, Found, RECORD, RunFolder},
     host::Host,
     model::Model,
-    record::{self, Details, EraseOutcome, EraseResult, EraseRun},
+    record::{self, Details, EraseOutcome, EraseResult, EraseRun, Estimate},
     request::{EraseRequest, JudgingRequest},
 };
 
@@ -37,7 +39,7 @@ pub fn perform(request: &EraseRequest, host: Host<'_>) -> Result<(EraseResult, D
     host.say(&notes);
     let pipeline = model.pipeline()?;
     let plan = plan.fitting(&pipeline)?;
-    let wanted = Wanted::of(request, &model, &pipeline, world.is_some());
+    let wanted = Wanted::of(request, &model, &pipeline, world.is_some())?;
 
     let folder = request.output.place(&plan.folder_name());
     match RunFolder::open_unless(
@@ -62,12 +64,65 @@ pub fn perform(request: &EraseRequest, host: Host<'_>) -> Result<(EraseResult, D
                 model.checkpoint.name,
                 request.method.id
             ));
-            carry_out(&plan, wanted, &model, &pipeline, &run, notes, host)
+            let foretold = foretold(request, &plan, &model, &pipeline, host)?;
+            carry_out(
+                &plan, wanted, &model, &pipeline, &run, notes, foretold, host,
+            )
         }
     }
 }
 
+/// What it will take, where that is asked for, and said; an error if that is more than it may.
+fn foretold(
+    request: &EraseRequest,
+    plan: &Plan,
+    model: &Model,
+    pipeline: &Pipeline,
+    host: Host<'_>,
+) -> Result<Option<Estimate>, Failure> {
+    if !request.foretold && request.memory.is_none() {
+        return Ok(None);
+    }
+    let found = match estimate::estimate(plan, model, pipeline, host) {
+        Ok(found) => found,
+        Err(failure) if failure.is_interrupt() => return Err(failure),
+        // What is wrong with the job the method itself will say.
+        Err(failure) => {
+            host.listener
+                .detail(&format!("what this takes cannot be foretold: {failure}"));
+            return Ok(None);
+        }
+    };
+    estimate::keep_to(request.memory, &found, host)?;
+    if !model.profile.is_small() {
+        host.listener.note(&format!("estimate  {found}"));
+    }
+    Ok(Some(found))
+}
+
+/// What an erasure would take on this machine: nothing is drawn or trained, and nothing written.
+///
+/// # Errors
+/// If the request's parts do not fit together, the method refuses them, or it would need more than
+/// it may.
+pub fn estimate(request: &EraseRequest, host: Host<'_>) -> Result<Estimate, Failure> {
+    let model = Model::open(&request.model, host)?;
+    request.method.works_on(model.family().id)?;
+    let world = model.world(request.judging == JudgingRequest::Always, host.built_in)?;
+    let (plan, notes) = Plan::new(request, &model, world.as_ref())?;
+    host.say(&notes);
+    let pipeline = model.pipeline()?;
+    let plan = plan.fitting(&pipeline)?;
+    let found = estimate::estimate(&plan, &model, &pipeline, host)?;
+    estimate::keep_to(request.memory, &found, host)?;
+    Ok(found)
+}
+
 /// Runs the plan from wherever an earlier run of it stopped.
+#[allow(
+    clippy::too_many_arguments,
+    reason = "it is a run, and needs what was opened and found for it"
+)]
 fn carry_out(
     plan: &Plan,
     wanted: Wanted,
@@ -75,6 +130,7 @@ fn carry_out(
     pipeline: &Pipeline,
     run: &RunFolder,
     notes: Vec<String>,
+    foretold: Option<Estimate>,
     host: Host<'_>,
 ) -> Result<(EraseResult, Details), Failure> {
     let listener = host.listener;
@@ -106,6 +162,9 @@ fn carry_out(
         Some(found) => found,
         None => {
             listener.part(1, parts);
+            if let Some(found) = foretold {
+                record.body.estimate = Some(found);
+            }
             let (edit, cost) = make::edit(plan, model, pipeline, run, &mut record, host)?;
             edit.save(&edit_path)?;
             record.body.cost = Some(cost);
@@ -144,13 +203,15 @@ fn carry_out(
         record.body.notes.push(warning);
     }
 
-    let result = result::result(plan, &edit_path, cost, &seen);
+    let estimate = foretold.or(earlier.as_ref().and_then(|run| run.body.estimate));
+    let result = result::result(plan, &edit_path, cost, estimate, &seen);
     let mut details = result::details(plan, &edit, &edit_path, &seen);
     if seen.judged {
         details.shown = Some(seen.picture_by_picture(plan, model, &edit, host)?);
     }
     record.finished = true;
     record.body.cost = Some(cost);
+    record.body.estimate = estimate;
     record.body.options = Some(edit.about.options.clone());
     record.body.result = Some(result.clone());
     record.body.details = Some(details.clone());

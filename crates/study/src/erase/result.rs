@@ -10,11 +10,17 @@ use crate::{
     folder::GRID,
     guards,
     judging::{self, pooled},
-    record::{BeforeAfter, Cost, Details, EraseResult, OneConcept, PictureCounts, Sides},
+    record::{BeforeAfter, Cost, Details, EraseResult, Estimate, OneConcept, PictureCounts, Sides},
 };
 
 /// The one object that `--json` prints.
-pub(super) fn result(plan: &Plan, edit: &Path, cost: Cost, seen: &After) -> EraseResult {
+pub(super) fn result(
+    plan: &Plan,
+    edit: &Path,
+    cost: Cost,
+    estimate: Option<Estimate>,
+    seen: &After,
+) -> EraseResult {
     let rates = seen.rates.as_ref();
     let names = plan.names();
     let known = |side: &[Option<Rates>]| -> Option<Rates> {
@@ -33,8 +39,21 @@ pub(super) fn result(plan: &Plan, edit: &Path, cost: Cost, seen: &After) -> Eras
         uncond_drift: seen.drift,
         evaluations: cost.evaluations,
         memory: cost.memory,
+        estimate,
         concepts: None,
     };
+    if let Some((rates, _)) = &seen.detected {
+        let side = |rate: Rate| Sides {
+            target: Some(rate.fraction()),
+            others: None,
+        };
+        result.before = Some(side(rates.before));
+        result.after = Some(side(rates.after));
+        result.n = Some(PictureCounts {
+            target: rates.before.n,
+            others: 0,
+        });
+    }
     if let (true, Some((b, a))) = (names.len() > 1, rates) {
         let list = names
             .iter()
@@ -95,6 +114,7 @@ pub(super) fn details(plan: &Plan, edit: &Edit, path: &Path, seen: &After) -> De
     let grid = path.with_file_name(GRID);
     let first = plan.concepts.first().and_then(|c| c.prompts.first());
     Details {
+        detectors: seen.detected.as_ref().map(|(_, who)| who.clone()),
         guard: edit.about.guard.as_ref().map(guards::describe),
         tensors: edit.changes.len(),
         numbers,

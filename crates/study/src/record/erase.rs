@@ -1,6 +1,6 @@
 //! What `run.json` holds of an erasure.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use scumble_erase::{Concept, Variant};
 use scumble_eval::{Rate, Rates};
@@ -63,6 +63,9 @@ pub struct EraseOutcome {
     /// What the method took; there as soon as the edit is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
+    /// What was foretold, before it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<Estimate>,
     /// Every option of the method, defaults included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub options: Option<Value>,
@@ -85,6 +88,45 @@ pub struct Cost {
     /// The most bytes that the process held meanwhile, where the system says.
     #[serde(default)]
     pub memory: Option<u64>,
+}
+
+/// What an erasure is foretold to take, on this machine and device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// Seconds of the method alone.
+    pub seconds: f64,
+    /// The most bytes that the process will hold.
+    pub memory: u64,
+    /// As in [`Cost`].
+    pub evaluations: u64,
+    /// Bytes that it will write: the edit, and what the cache keeps for other runs.
+    pub disk: u64,
+}
+
+impl fmt::Display for Estimate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = match self.seconds {
+            s if s < 10.0 => format!("{s:.1} s"),
+            s if s < 90.0 => format!("{s:.0} s"),
+            s if s < 5400.0 => format!("{:.0} min", s / 60.0),
+            s => format!("{:.1} h", s / 3600.0),
+        };
+        write!(
+            f,
+            "about {time}, {} of memory, {} on disk; {} evaluations of the U-Net",
+            bytes_in_words(self.memory),
+            bytes_in_words(self.disk),
+            self.evaluations
+        )
+    }
+}
+
+/// A number of bytes for people.
+pub(crate) fn bytes_in_words(bytes: u64) -> String {
+    match bytes as f64 / f64::from(1 << 30) {
+        gib if gib < 1.0 => format!("{:.0} MiB", 1024.0 * gib),
+        gib => format!("{gib:.1} GiB"),
+    }
 }
 
 /// What an erasure comes to.
@@ -111,6 +153,8 @@ pub struct EraseResult {
     pub evaluations: u64,
     /// As in [`Cost`].
     pub memory: Option<u64>,
+    /// What was foretold; null where nobody asked, or nothing could be.
+    pub estimate: Option<Estimate>,
     /// The same of each, where there are several.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concepts: Option<Vec<OneConcept>>,
@@ -167,6 +211,9 @@ pub struct Details {
     pub options: Value,
     /// Whether judges were asked.
     pub judged: bool,
+    /// The user's detectors that were asked, and of how many pictures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detectors: Option<Value>,
     /// Hits and n of every rate of every concept.
     pub rates: Option<ConceptRates>,
     /// What was seen picture by picture.

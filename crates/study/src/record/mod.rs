@@ -23,8 +23,8 @@ pub use self::{
         Probabilities, ShowCounts, Transfer,
     },
     erase::{
-        BeforeAfter, ConceptRates, Cost, Details, EraseOutcome, ErasePlan, EraseResult, OneConcept,
-        PictureByPicture, PictureCounts, Sides, UserFiles,
+        BeforeAfter, ConceptRates, Cost, Details, EraseOutcome, ErasePlan, EraseResult, Estimate,
+        OneConcept, PictureByPicture, PictureCounts, Sides, UserFiles,
     },
     evaluate::{AttackSettings, EvaluateOutcome, EvaluatePlan, ImpactPlan, SubjectPlan},
     generate::{
@@ -33,6 +33,7 @@ pub use self::{
     },
 };
 use crate::failure::Failure;
+pub(crate) use erase::bytes_in_words;
 
 /// Longest record read, in bytes.
 const LONGEST: u64 = 1 << 30;
@@ -339,7 +340,8 @@ mod tests {
                 "n",
                 "uncond_drift",
                 "evaluations",
-                "memory"
+                "memory",
+                "estimate"
             ]
         );
         let begun = AttackRun::default();

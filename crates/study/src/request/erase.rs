@@ -44,6 +44,19 @@ pub struct EraseRequest {
     pub grid: bool,
     /// Whether judges look.
     pub judging: JudgingRequest,
+    /// Manifests of detectors that look at pictures from before and after; all have to agree.
+    pub detectors: Vec<PathBuf>,
+    /// The labels of them that count; what the manifests say if there is none.
+    pub labels: Vec<String>,
+    /// How probable a detector must find the concept for a picture to count.
+    pub threshold: Option<f32>,
+    /// How many pictures they look at on each side.
+    pub pictures_judged: Option<usize>,
+    /// Whether it is estimated, before it begins, what it will take.
+    pub foretold: bool,
+    /// The most bytes that it may hold; three quarters of what is free if `None`, which is then only
+    /// warned about.
+    pub memory: Option<u64>,
 }
 
 impl EraseRequest {
@@ -67,6 +80,12 @@ impl EraseRequest {
             drift: false,
             grid: false,
             judging: JudgingRequest::default(),
+            detectors: Vec::new(),
+            labels: Vec::new(),
+            threshold: None,
+            pictures_judged: None,
+            foretold: false,
+            memory: None,
         }
     }
 }

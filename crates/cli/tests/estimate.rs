@@ -1,0 +1,85 @@
+//! `scumble erase --estimate` and `--memory`: what an erasure will take is what it then takes.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+mod support;
+
+use support::{folder, scumble};
+
+/// A few steps of methods of every kind: trained on trajectories and on pictures, by adapters, in the
+/// text encoder, and solved.
+const SOME: [(&str, &str); 6] = [
+    ("esd", "iterations=3 trajectories=2 sampling_steps=4"),
+    ("uce", ""),
+    (
+        "spm",
+        "iterations=3 trajectories=2 sampling_steps=4 anchor_trajectories=2",
+    ),
+    (
+        "salun",
+        "iterations=2 pictures=4 retain_pictures=4 sampling_steps=3",
+    ),
+    (
+        "receler",
+        "iterations=2 trajectories=2 sampling_steps=3 attack_steps=2",
+    ),
+    ("few-shot", "iterations=2 pictures=2 sampling_steps=3"),
+];
+
+#[test]
+fn evaluations_are_foretold_to_the_last_one_and_nothing_is_written() {
+    let home = folder();
+    let scratch = home.path();
+    for (method, settings) in SOME {
+        let mut args = vec![
+            "erase",
+            "church",
+            "--method",
+            method,
+            "--no-judge",
+            "--json",
+            "-q",
+        ];
+        args.extend(settings.split_whitespace().flat_map(|set| ["--set", set]));
+        let estimate = scumble(scratch, [&args[..], &["--estimate"]].concat()).json();
+        let keys: Vec<&String> = estimate.as_object().unwrap().keys().collect();
+        assert_eq!(
+            keys,
+            ["seconds", "memory", "evaluations", "disk"],
+            "{method}"
+        );
+        let runs = scratch.join("scumble-out");
+        assert!(!runs.exists(), "{method}: an estimate writes nothing");
+        let run = scumble(scratch, &args).json();
+        assert_eq!(run["evaluations"], estimate["evaluations"], "{method}");
+        assert_eq!(
+            run["estimate"]["evaluations"], estimate["evaluations"],
+            "{method}"
+        );
+        // The edit itself is most of what is written.
+        let edit = std::path::PathBuf::from(run["edit"].as_str().unwrap());
+        let size = fs_err::metadata(scratch.join(edit)).unwrap().len() as f64;
+        let disk = estimate["disk"].as_f64().unwrap();
+        assert!(disk > 0.8 * size, "{method}: {disk} for {size}");
+        fs_err::remove_dir_all(runs).unwrap();
+        fs_err::remove_dir_all(scratch.join("cache")).ok();
+    }
+}
+
+#[test]
+fn what_needs_more_than_it_may_is_refused_with_the_least() {
+    let home = folder();
+    let scratch = home.path();
+    let args = ["erase", "church", "--method", "uce", "--no-judge"];
+    scumble(scratch, [&args[..], &["--memory", "10M"]].concat())
+        .refused(&["--memory 10 MiB: this needs about ", "hint: "]);
+    assert!(!scratch.join("scumble-out").join("uce-church").exists());
+    scumble(scratch, [&args[..], &["--memory", "8GiB"]].concat()).done();
+    for wrong in ["8X", "-1", "nan", "0", "1e400G"] {
+        let ended = scumble(scratch, [&args[..], &["--memory", wrong]].concat());
+        assert!(
+            ended.status == Some(2) && ended.stderr.contains("--memory"),
+            "{wrong}"
+        );
+    }
+}
