@@ -63,6 +63,12 @@ impl<B: 'static> Part<B> {
         Self { built, again }
     }
 
+    /// Whether it is computed again. Elsewhere it is called as it stands: other nodes in the graph would
+    /// add gradients up in another order.
+    pub(crate) fn recomputes(&self) -> bool {
+        self.again.is_some()
+    }
+
     /// The part as it stands.
     pub(crate) fn built(&self) -> &B {
         &self.built

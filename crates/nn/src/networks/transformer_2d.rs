@@ -188,7 +188,7 @@ impl Part<BasicTransformerBlock> {
         gates: Gates<'_>,
         watch: Option<&mut Watch>,
     ) -> Tensor<3> {
-        if watch.is_some() {
+        if watch.is_some() || !self.recomputes() {
             return self.built().forward(y, prompt, gates, watch);
         }
         let [n, places, c] = y.dims();
