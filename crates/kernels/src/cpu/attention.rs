@@ -149,9 +149,7 @@ fn probabilities(scores: &mut [f32], q: &[f32], k: &[f32], h: usize, first: usiz
     "aarch64+neon"
 ))]
 fn softmax(row: &mut [f32]) {
-    let most = row
-        .iter()
-        .fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+    let most = largest(row);
     for x in row.iter_mut() {
         *x = exp(*x - most);
     }
@@ -159,6 +157,22 @@ fn softmax(row: &mut [f32]) {
     for x in row.iter_mut() {
         *x *= scale;
     }
+}
+
+/// The largest of some numbers, in lanes, so that it vectorises; one that is NaN is passed over.
+#[inline(always)]
+fn largest(row: &[f32]) -> f32 {
+    let larger = |a: f32, b: f32| if b > a { b } else { a };
+    let mut lanes = [f32::NEG_INFINITY; 64];
+    let whole = row.chunks_exact(64);
+    let rest = whole.remainder();
+    for x in whole {
+        for l in 0..64 {
+            lanes[l] = larger(lanes[l], x[l]);
+        }
+    }
+    let all = lanes.iter().chain(rest);
+    all.fold(f32::NEG_INFINITY, |a, &b| larger(a, b))
 }
 
 /// Gradients of q, k and v; the probabilities are computed again.
