@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use common::{Run, bits, concept, host, pipeline};
 use scumble_diffusion::Pipeline;
-use scumble_erase::{Change, Concept, Edit, Variant};
+use scumble_erase::{Change, Concept, Edit, Profile, Variant};
 use serde_json::{Value, json};
 
 const METHODS: [&str; 5] = ["uce", "rece", "realera", "trce", "mace"];
@@ -47,7 +47,8 @@ fn with(mut options: Value, more: Value) -> Value {
 fn values(edit: &Edit) -> BTreeMap<String, Vec<f32>> {
     let one = |((_, name), change): (&(String, String), &Change)| match change {
         Change::Value(value) => (name.clone(), value.to_f32().unwrap()),
-        _ => panic!("{name} is no plain value"),
+        Change::LowRank(low) => (name.clone(), low.delta().unwrap()),
+        _ => panic!("{name} is neither a value nor of factors"),
     };
     edit.changes.iter().map(one).collect()
 }
@@ -191,6 +192,53 @@ fn rounds_of_rece_start_from_uce() {
         .erase()
         .unwrap();
     assert_ne!(values(&none), values(&one));
+}
+
+/// Where few rows move a full model, its edit holds what they add as factors, and makes the model
+/// that values would make.
+#[test]
+fn factors_make_the_model_that_values_make() {
+    let model = pipeline("odd");
+    let editing = |lambda: f64| {
+        json!({"rows": "aligned", "technique": "replace", "captions": false, "expand_prompts": "none",
+            "eta": 0.0, "lambda": lambda, "erase_scale": 1.0, "preserve_scale": 0.1, "prior_scale": 0.1})
+    };
+    let rounds = json!({"task": "nudity", "epochs": 2, "lambda_r": 1.0, "rows": "all", "lambda": 0.1,
+        "erase_scale": 1.0, "preserve_scale": 0.1, "empty_per_concept": false, "prior_scale": 0.0,
+        "keep_erased": true, "start": editing(0.5)});
+    for (method, options) in [
+        ("uce", editing(0.1)),
+        ("uce", editing(1e-4)),
+        ("rece", rounds),
+    ] {
+        let edit = |profile: Profile| {
+            let run = Run {
+                profile,
+                ..Run::of(method, &model, church(), options.clone())
+            };
+            run.erase().unwrap()
+        };
+        let (full, small) = (edit(Profile::SD), edit(Profile::MINIATURE));
+        let factors = |edit: &Edit| {
+            let changes = edit.changes.values();
+            changes.filter(|c| matches!(c, Change::LowRank(_))).count()
+        };
+        assert_eq!((factors(&full), factors(&small)), (full.changes.len(), 0));
+        for strength in [1.0, 0.5] {
+            let [full, small] =
+                [&full, &small].map(|edit| edit.apply_to(&model, strength).unwrap());
+            for (_, name) in edit(Profile::SD).changes.keys() {
+                let numbers = |of: &Pipeline| host(&of.denoiser.weights.get(name).unwrap().flat());
+                let (full, small, old) = (numbers(&full), numbers(&small), numbers(&model));
+                let far = |a: &[f32], b: &[f32]| {
+                    let squares = a.iter().zip(b).map(|(a, b)| f64::from(a - b).powi(2));
+                    squares.sum::<f64>().sqrt()
+                };
+                let (apart, moved) = (far(&full, &small), far(&small, &old));
+                assert!(apart < 1e-5 * moved, "{method} {name}: {apart} of {moved}");
+            }
+        }
+    }
 }
 
 /// What the published versions disagree about.

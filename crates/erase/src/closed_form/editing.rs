@@ -158,7 +158,7 @@ pub(crate) fn edited(pair: &EncodedPair, rows: EditedRows) -> (Mat<f64>, Mat<f64
 /// # Errors
 /// If the caller interrupts or the store fails.
 pub(crate) fn kept(job: &mut Job<'_>, options: &Editing) -> Result<Regression> {
-    let mut regression = Regression::new(job.pipeline.context_width(), options.lambda);
+    let mut regression = Regression::of(job, options.lambda);
     let last = options.rows == EditedRows::Last;
     let prompts = kept_prompts(job, options.rows);
     let weight = preserve_weight(job, options);

@@ -4,13 +4,16 @@ use faer::Mat;
 use rayon::prelude::*;
 use scumble_diffusion::Pipeline;
 use scumble_families::{self as families, Family, Place, Projection, Role};
-use scumble_nn::{Weight, files::HostTensor};
+use scumble_nn::{
+    Weight,
+    files::{HostTensor, LowRank},
+};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
 use super::regression::Solution;
 use crate::{
-    edit::Edit,
+    edit::{Change, Edit},
     error::{Error, Result},
     job::{Event, Job},
 };
@@ -57,7 +60,10 @@ fn tensors<'a>(
 }
 
 /// Their matrices, each when it is asked for: of SDXL all of them are 2.7 GB in f64.
-fn one_by_one<'a>(pipeline: &'a Pipeline, roles: &'a [Role]) -> impl Iterator<Item = Layer> + 'a {
+pub(crate) fn one_by_one<'a>(
+    pipeline: &'a Pipeline,
+    roles: &'a [Role],
+) -> impl Iterator<Item = Layer> + 'a {
     tensors(pipeline, roles).map(|(name, weight)| Layer {
         name: name.clone(),
         matrix: by_columns(&weight.numbers(), weight.shape[0], weight.shape[1]),
@@ -121,23 +127,24 @@ fn relative_change(new: &Mat<f64>, old: &Mat<f64>) -> f64 {
 /// A matrix after an edit.
 struct Moved {
     name: String,
-    /// Its numbers, row after row.
-    numbers: Vec<f32>,
+    change: Change,
     /// How far it went, relative to its size.
     relative: f64,
 }
 
 impl Moved {
     fn new(old: &Layer, new: &Mat<f64>) -> Self {
+        let value = HostTensor::of_f32([new.nrows(), new.ncols()], by_rows(new));
         Self {
             name: old.name.clone(),
-            numbers: by_rows(new),
+            change: Change::Value(value),
             relative: relative_change(new, &old.matrix),
         }
     }
 }
 
-/// Every matrix with one of these roles times what a regression found, as an Edit.
+/// Every matrix with one of these roles times what a regression found, as an Edit. Where few rows
+/// move a full model's matrices, what they add is of that rank and stored as factors.
 ///
 /// # Errors
 /// As [`finish`].
@@ -148,12 +155,32 @@ pub(crate) fn finish_mapped(
     roles: &[Role],
     solution: &Solution,
 ) -> Result<Edit> {
+    let denoiser = families::of(job.pipeline).denoiser();
+    let factors = solution.factors().filter(|_| !job.profile.is_small());
     let tensors = tensors(job.pipeline, roles).map(|(name, weight)| {
         let mut numbers = weight.numbers();
-        let relative = solution.apply(&mut numbers);
+        let (change, relative) = match (&factors, name.strip_suffix(".weight")) {
+            (Some(factors), Some(module)) => {
+                let (up, relative) = factors.up(&numbers);
+                let down = factors.down.clone();
+                let low = LowRank {
+                    component: denoiser.to_owned(),
+                    module: module.to_owned(),
+                    alpha: down.shape()[0] as f32,
+                    down,
+                    up,
+                };
+                (Change::LowRank(low), relative)
+            }
+            _ => {
+                let relative = solution.apply(&mut numbers);
+                let value = HostTensor::of_f32(weight.shape.clone(), numbers);
+                (Change::Value(value), relative)
+            }
+        };
         Ok(Moved {
             name: name.clone(),
-            numbers,
+            change,
             relative,
         })
     });
@@ -201,14 +228,14 @@ fn finish_moved(
     all: impl Iterator<Item = Result<Moved>>,
 ) -> Result<Edit> {
     let mut said: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    let mut values = BTreeMap::new();
+    let mut changes = BTreeMap::new();
     let mut most = 0.0f64;
     let family = families::of(job.pipeline);
     let denoiser = family.denoiser();
     for moved in all {
         let Moved {
             name,
-            numbers,
+            change,
             relative,
         } = moved?;
         if !relative.is_finite() {
@@ -227,7 +254,7 @@ fn finish_moved(
         said.entry(module.to_owned())
             .or_default()
             .push(format!("{kind} {:.2}%", 100.0 * relative));
-        values.insert(name, HostTensor::of_f32([numbers.len()], numbers));
+        changes.insert((denoiser.to_owned(), name), change);
     }
     if most < NOTHING {
         return Err(Error::input("the edit changes nothing")
@@ -240,7 +267,7 @@ fn finish_moved(
         )))?;
     }
     let about = job.about(method, &options)?;
-    Ok(Edit::of_host_values(about, denoiser, job.pipeline, values))
+    Ok(Edit { about, changes })
 }
 
 /// Every matrix times what a regression found.

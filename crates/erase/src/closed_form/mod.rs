@@ -21,6 +21,7 @@ pub(crate) use fusion::Fusion;
 pub(crate) use job::{EncodedPair, encode_pairs, keep_empty, keep_preserved, recorded};
 pub(crate) use layers::{
     KEYS_AND_VALUES, Layer, VALUES, finish, finish_each, finish_mapped, layers, multiplied,
+    one_by_one,
 };
 pub(crate) use regression::Regression;
 pub(crate) use rows::{Positions, Statistics, caption_rows, encode, statistics};

@@ -20,8 +20,13 @@ use faer::{
 };
 use rayon::prelude::*;
 
+use scumble_nn::files::HostTensor;
+
 use super::subspace::stacked;
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    job::Job,
+};
 
 /// Eigenvalues this far apart are rounding: rows are f32, of relative precision 6e-8, and enter
 /// squared.
@@ -31,6 +36,8 @@ const SINGULAR: f64 = 1e-11;
 #[derive(Clone, Debug)]
 pub(crate) struct Regression {
     lambda: f64,
+    /// As many rows may move for their steps to stand for the whole map.
+    few: usize,
     moved: Mat<f64>,
     seen: Mat<f64>,
     /// The rows that are to move, and by how much times their weight, `[n, width]` each.
@@ -61,6 +68,8 @@ enum Map {
 const ROWS: usize = 64;
 /// Where fewer rows than this share of the width move, they are cheaper than the whole map.
 const FEW: usize = 8;
+/// As many rows may move in a full model: what they add to its matrices is smaller as factors.
+const FEW_OF_A_FULL_MODEL: usize = 256;
 /// Where fewer rows than this share of the width are there at all, their own products say how large
 /// eigenvalues are.
 const FEW_OF_ALL: usize = 2;
@@ -74,6 +83,40 @@ impl Solution {
                 let width = by.ncols();
                 Mat::<f64>::identity(width, width) + by.transpose() * seen
             }
+        }
+    }
+
+    /// What it adds to matrices as factors, where few rows move.
+    pub(crate) fn factors(&self) -> Option<Factors> {
+        match &self.map {
+            Map::Whole(_) => None,
+            Map::Steps { by, seen } => Factors::new(by, seen),
+        }
+    }
+
+    /// This map, and behind it what another found in rows that matrices see after this one.
+    pub(crate) fn then(self, next: Self) -> Self {
+        let map = match (&self.map, &next.map) {
+            (
+                Map::Steps { by, seen },
+                Map::Steps {
+                    by: next_by,
+                    seen: next_seen,
+                },
+            ) => {
+                let width = by.ncols();
+                // (I + b1^T s1)(I + b2^T s2) = I + b1^T s1 + ((I + b1^T s1) b2^T) s2
+                let moved = next_by + (next_by * seen.transpose()) * by;
+                Map::Steps {
+                    by: stacked(&[by.clone(), moved], width),
+                    seen: stacked(&[seen.clone(), next_seen.clone()], width),
+                }
+            }
+            _ => Map::Whole(self.map() * next.map()),
+        };
+        Self {
+            map,
+            condition: next.condition,
         }
     }
 
@@ -135,11 +178,84 @@ impl Solution {
     }
 }
 
+/// What few rows that move add to a matrix `W`: `W by^T` times orthonormal rows.
+pub(crate) struct Factors {
+    /// `[rank, width]`, the strongest first.
+    by: Mat<f64>,
+    /// The right factor, `[rank, width]`, the same for every matrix.
+    pub(crate) down: HostTensor,
+}
+
+/// A direction this much weaker than the strongest adds nothing that f32 holds.
+const NEGLIGIBLE: f64 = 1e-9;
+
+impl Factors {
+    /// The singular vectors of `by^T seen`: as they are, the rows of both may be large and cancel
+    /// each other, which f32 would not survive.
+    fn new(by: &Mat<f64>, seen: &Mat<f64>) -> Option<Self> {
+        let qr = seen.transpose().qr();
+        let (q, r) = (qr.compute_thin_Q(), qr.thin_R());
+        let core = r * by;
+        let svd = core.thin_svd().ok()?;
+        let sizes: Vec<f64> = svd.S().column_vector().iter().copied().collect();
+        let most = sizes.first().copied().unwrap_or(0.0);
+        let strong = |size: &&f64| **size > most * NEGLIGIBLE;
+        let (rank, width) = (sizes.iter().filter(strong).count(), by.ncols());
+        let down = q * svd.U();
+        let numbers = (0..rank * width).map(|i| down[(i % width, i / width)] as f32);
+        Some(Self {
+            by: Mat::from_fn(rank, width, |i, j| sizes[i] * svd.V()[(j, i)]),
+            down: HostTensor::of_f32([rank, width], numbers.collect()),
+        })
+    }
+
+    /// The left factor, `[out, rank]`, of a matrix whose rows stand one behind the other; and how
+    /// far that moves it, relative to its size.
+    pub(crate) fn up(&self, numbers: &[f32]) -> (HostTensor, f64) {
+        let (rank, width) = (self.by.nrows(), self.by.ncols());
+        let out = numbers.len() / width.max(1);
+        let mut up = vec![0.0f32; out * rank];
+        // As in `Solution::apply`: some rows at a time, and sums in order.
+        let parts = up.par_chunks_mut(ROWS * rank.max(1));
+        let sums: Vec<[f64; 2]> = parts
+            .zip(numbers.par_chunks(ROWS * width.max(1)))
+            .map(|(up, numbers)| {
+                let rows = numbers.len() / width;
+                let old: Vec<f64> = numbers.iter().map(|&x| f64::from(x)).collect();
+                let old = MatRef::from_row_major_slice(&old, rows, width);
+                let mut along = Mat::zeros(rows, rank);
+                let by = self.by.transpose();
+                matmul(&mut along, Accum::Replace, old, by, 1.0, Par::Seq);
+                for (i, up) in up.chunks_exact_mut(rank).enumerate() {
+                    (0..rank).for_each(|j| up[j] = along[(i, j)] as f32);
+                }
+                [along.squared_norm_l2(), old.squared_norm_l2()]
+            })
+            .collect();
+        let sum = |i: usize| sums.iter().map(|sums| sums[i]).sum::<f64>();
+        let relative = (sum(0) / sum(1).max(f64::MIN_POSITIVE)).sqrt();
+        (HostTensor::of_f32([out, rank], up), relative)
+    }
+}
+
 impl Regression {
+    /// For the rows that a job's matrices see.
+    pub(crate) fn of(job: &Job<'_>, lambda: f64) -> Self {
+        let regression = Self::new(job.pipeline.context_width(), lambda);
+        if job.profile.is_small() {
+            return regression;
+        }
+        Self {
+            few: FEW_OF_A_FULL_MODEL,
+            ..regression
+        }
+    }
+
     /// `lambda` is the weight of staying as it is, for rows of this width.
     pub(crate) fn new(width: usize, lambda: f64) -> Self {
         Self {
             lambda,
+            few: width / FEW,
             moved: Mat::zeros(width, width),
             seen: Mat::zeros(width, width),
             steps: Vec::new(),
@@ -184,7 +300,7 @@ impl Regression {
     pub(crate) fn solve(&self) -> Result<Solution> {
         let (factor, condition) = self.factor()?;
         let rows: usize = self.steps.iter().map(|(from, _)| from.nrows()).sum();
-        let map = if rows * FEW <= self.seen.ncols() {
+        let map = if rows <= self.few {
             let (from, by): (Vec<_>, Vec<_>) = self.steps.iter().cloned().unzip();
             let width = self.seen.ncols();
             let (from, by) = (stacked(&from, width), stacked(&by, width));
@@ -371,6 +487,25 @@ mod tests {
             assert!(distance(&there, &new) < 1e-6 * new.norm_l2());
             assert!((relative / (distance(&new, &tall) / tall.norm_l2()) - 1.0).abs() < 1e-6);
         }
+        // And as factors of what is added.
+        let tall = rows(150, width, 6);
+        let numbers: Vec<f32> = (0..150 * width)
+            .map(|i| tall[(i / width, i % width)] as f32)
+            .collect();
+        let factors = found.factors().unwrap();
+        let (up, relative) = factors.up(&numbers);
+        assert_eq!(
+            (up.shape(), factors.down.shape()),
+            (&[150, 3][..], &[3, width][..])
+        );
+        let (up, down) = (up.to_f32().unwrap(), factors.down.to_f32().unwrap());
+        let added = Mat::from_fn(150, width, |i, j| {
+            let terms = (0..3).map(|k| f64::from(up[3 * i + k]) * f64::from(down[k * width + j]));
+            terms.sum::<f64>()
+        });
+        let moved = found.applied(&tall) - &tall;
+        assert!((&added - &moved).norm_l2() < 1e-6 * moved.norm_l2());
+        assert!((relative / (moved.norm_l2() / tall.norm_l2()) - 1.0).abs() < 1e-6);
         // What is inverted is as far from singular as all of its eigenvalues say.
         let mut alone = Regression::new(width, 0.4);
         alone.pull(c.as_ref(), g.as_ref(), 1.5);
@@ -384,6 +519,49 @@ mod tests {
             distance(&still.solve().unwrap().applied(&matrix), &matrix),
             0.0
         );
+    }
+
+    /// One map behind another, both of few rows or one of them whole.
+    #[test]
+    fn maps_follow_each_other() {
+        let width = 40;
+        let solve = |n: usize, seed: u64| {
+            let mut regression = Regression::new(width, 0.4);
+            let (c, g) = (rows(n, width, seed), rows(n, width, seed + 1));
+            regression.pull(c.as_ref(), g.as_ref(), 1.0);
+            regression.solve().unwrap()
+        };
+        for (first, second) in [(2, 3), (2, 20), (20, 2)] {
+            let maps = [solve(first, 1).map(), solve(second, 3).map()];
+            let both = solve(first, 1).then(solve(second, 3));
+            assert!(distance(&both.map(), &(&maps[0] * &maps[1])) < 1e-9);
+        }
+    }
+
+    /// Rows that hardly differ are seen by large numbers that cancel each other: f32 holds what is
+    /// left of them.
+    #[test]
+    fn factors_of_rows_that_hardly_differ_keep_their_precision() {
+        let width = 64;
+        let (base, apart) = (rows(1, width, 1), rows(6, width, 2));
+        let near = Mat::from_fn(6, width, |i, j| base[(0, j)] + 1e-3 * apart[(i, j)]);
+        let mut regression = Regression::new(width, 1e-7);
+        regression.pull(near.as_ref(), rows(6, width, 3).as_ref(), 1.0);
+        let found = regression.solve().unwrap();
+        let matrix = rows(5, width, 4);
+        let numbers: Vec<f32> = (0..5 * width)
+            .map(|i| matrix[(i / width, i % width)] as f32)
+            .collect();
+        let factors = found.factors().unwrap();
+        let (up, _) = factors.up(&numbers);
+        let (up, down) = (up.to_f32().unwrap(), factors.down.to_f32().unwrap());
+        let rank = factors.down.shape()[0];
+        let added = Mat::from_fn(5, width, |i, j| {
+            let terms = (0..rank).map(|k| up[rank * i + k] as f64 * down[k * width + j] as f64);
+            terms.sum::<f64>()
+        });
+        let moved = found.applied(&matrix) - &matrix;
+        assert!((&added - &moved).norm_l2() < 3e-6 * moved.norm_l2());
     }
 
     #[test]

@@ -167,8 +167,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         total: options.epochs + 1,
         done: 0,
     })?;
-    let layers = closed_form::layers(job, KEYS_AND_VALUES);
-    let gram = gram(&layers);
+    let gram = gram(closed_form::one_by_one(job.pipeline, KEYS_AND_VALUES));
     let pairs = editing::encoded_pairs(job, &options.start)?;
     let kept = editing::kept(job, &options.start)?;
     let mut solution = editing::regression(&pairs, &kept, &options.start).solve()?;
@@ -202,9 +201,8 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             )
         });
     }
-    let mut map = solution.map();
     for epoch in 1..=options.epochs {
-        let revive = revival(&gram, &map, options.lambda_r)?;
+        let revive = revival(&gram, &solution.map(), options.lambda_r)?;
         // Their targets are the guides themselves: what lies past a guide was gone past by the
         // first edit.
         let revived = |pair: &EncodedPair| EncodedPair {
@@ -214,8 +212,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         };
         let revived: Vec<EncodedPair> = pairs.iter().map(revived).collect();
         // In rows that the present matrices see; what it finds is put behind what they are.
-        solution = editing::regression(&revived, &kept, &round).solve()?;
-        map = &map * &solution.map();
+        solution = solution.then(editing::regression(&revived, &kept, &round).solve()?);
         job.tell(Event::Detail(&format!(
             "round {epoch}: condition number {:.3e}",
             solution.condition
@@ -225,17 +222,15 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
             loss: None,
         })?;
     }
-    let new = layers.iter().map(|layer| &layer.matrix * &map).collect();
     let recorded = closed_form::recorded(job, &options)?;
-    closed_form::finish(job, METHOD.id, recorded, &layers, new)
+    closed_form::finish_mapped(job, METHOD.id, recorded, KEYS_AND_VALUES, &solution)
 }
 
 /// `sum_j W_j0^T W_j0`, `[width, width]`.
-fn gram(layers: &[Layer]) -> Mat<f64> {
-    let width = layers.first().map_or(0, |layer| layer.matrix.ncols());
-    layers.iter().fold(Mat::zeros(width, width), |sum, layer| {
-        sum + layer.matrix.transpose() * &layer.matrix
-    })
+fn gram(layers: impl IntoIterator<Item = Layer>) -> Mat<f64> {
+    let products = |layer: Layer| layer.matrix.transpose() * &layer.matrix;
+    let products = layers.into_iter().map(products);
+    products.reduce(|sum, one| sum + one).unwrap_or_else(Mat::new)
 }
 
 /// The matrix `C` of `e* = C e`, for matrices `W_j0 M`.
@@ -269,7 +264,7 @@ mod tests {
 
     #[test]
     fn on_an_unedited_model_the_embedding_that_revives_is_the_concepts_own() {
-        let gram = gram(&[layer(1), layer(2)]);
+        let gram = gram([layer(1), layer(2)]);
         let identity = Mat::identity(5, 5);
         let found = revival(&gram, &identity, 1e-12).unwrap();
         assert!((found - &identity).norm_l2() < 1e-9);
@@ -281,7 +276,7 @@ mod tests {
     fn the_derived_embedding_is_the_minimum() {
         let layers = [layer(1), layer(2), layer(3)];
         let (map, e, lambda_r) = (matrix(5, 5, 4), matrix(5, 1, 5), 0.3);
-        let found = revival(&gram(&layers), &map, lambda_r).unwrap() * &e;
+        let found = revival(&gram(layers.clone()), &map, lambda_r).unwrap() * &e;
         let objective = |x: &Mat<f64>| {
             let miss =
                 |layer: &Layer| (&layer.matrix * &map * x - &layer.matrix * &e).squared_norm_l2();
@@ -295,7 +290,7 @@ mod tests {
 
     #[test]
     fn matrices_without_a_way_back_are_refused_by_name() {
-        let error = revival(&gram(&[layer(1)]), &Mat::zeros(5, 5), 0.0).unwrap_err();
+        let error = revival(&gram([layer(1)]), &Mat::zeros(5, 5), 0.0).unwrap_err();
         assert!(error.hint().unwrap().contains("lambda_r"));
     }
 }

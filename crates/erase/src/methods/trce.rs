@@ -206,7 +206,7 @@ fn map(job: &mut Job<'_>, options: &Options, recorded: Value) -> Result<Edit> {
     })?;
     let pairs = closed_form::sentences(job.concepts, &options.synonyms, options.templates);
     let pairs = closed_form::encode_pairs(job, &pairs, options.eta)?;
-    let mut regression = Regression::new(job.pipeline.context_width(), options.lambda);
+    let mut regression = Regression::of(job, options.lambda);
     for pair in &pairs {
         for link in closed_form::align(&pair.c, &pair.g) {
             let weight = match link.part {

@@ -108,6 +108,9 @@ impl Edit {
         while rank < most && (beyond(rank) > missed || rank < least) {
             rank = (2 * rank).min(most);
         }
+        if found.is_empty() && least > 0 {
+            rank = least;
+        }
         let mut low_rank = own;
         low_rank.extend(found.iter().map(|matrix| matrix.factors(rank)));
         low_rank.sort_by(|a, b| (&a.component, &a.module).cmp(&(&b.component, &b.module)));

@@ -134,6 +134,7 @@ pub(crate) struct Run<'a> {
     pub(crate) pictures: Option<Tensor<4>>,
     pub(crate) masks: Option<Tensor<4>>,
     pub(crate) options: Value,
+    pub(crate) profile: Profile,
     pub(crate) seed: u64,
     pub(crate) store: Memory,
 }
@@ -167,6 +168,7 @@ impl<'a> Run<'a> {
             pictures: None,
             masks: None,
             options,
+            profile: Profile::SD,
             seed: 7,
             store: Memory::default(),
         }
@@ -195,7 +197,7 @@ impl<'a> Run<'a> {
             base: "tiny",
             base_hash: "hash of tiny",
             family: "stable-diffusion-custom",
-            profile: Profile::SD,
+            profile: self.profile,
             concepts: &self.concepts,
             preserve: &self.preserve,
             captions: &self.captions,

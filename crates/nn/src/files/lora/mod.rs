@@ -14,6 +14,8 @@ mod write;
 
 use std::collections::BTreeSet;
 
+use rayon::prelude::*;
+
 use super::{
     checkpoint::Checkpoint,
     identify::{Kind, kind_of},
@@ -62,13 +64,15 @@ impl LowRank {
         }
         let columns = down.len() / rank;
         let mut delta = vec![0f32; rows * columns];
-        for (row, coefficients) in up.chunks_exact(rank).enumerate() {
-            let out = &mut delta[row * columns..(row + 1) * columns];
-            for (&c, line) in coefficients.iter().zip(down.chunks_exact(columns.max(1))) {
-                let c = c * self.scale();
-                out.iter_mut().zip(line).for_each(|(o, d)| *o += c * d);
-            }
-        }
+        let lines = delta.par_chunks_mut(columns.max(1));
+        lines
+            .zip(up.par_chunks_exact(rank))
+            .for_each(|(out, coefficients)| {
+                for (&c, line) in coefficients.iter().zip(down.chunks_exact(columns.max(1))) {
+                    let c = c * self.scale();
+                    out.iter_mut().zip(line).for_each(|(o, d)| *o += c * d);
+                }
+            });
         Some(delta)
     }
 }
