@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     args::AttackArgs,
+    cost,
     failure::{Failure, Outcome},
     host, output,
     progress::{self, Progress},
@@ -25,6 +26,13 @@ pub(crate) fn run(args: &AttackArgs) -> Result<Outcome, Failure> {
     progress::listen_for_interrupts()?;
     let progress = Progress::new(args.print.quiet);
     let around = host::here();
+    if args.cost.estimate {
+        let found = AttackRequest::try_from(args)
+            .and_then(|request| attack::estimate(&request, around.heard_by(&progress)));
+        progress.finish();
+        cost::print(&found?, args.print.json)?;
+        return Ok(Outcome::Done);
+    }
     let run = AttackRequest::try_from(args)
         .and_then(|request| attack::perform(&request, around.heard_by(&progress)));
     progress.finish();

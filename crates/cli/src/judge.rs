@@ -109,7 +109,7 @@ pub(crate) fn run(args: &JudgeArgs) -> Result<Outcome, Failure> {
 /// Loads who is to look.
 fn judges(args: &JudgeArgs, device: &burn::tensor::Device) -> Result<Vec<Who>, Failure> {
     let mut all = Vec::new();
-    let detectors = detectors::open(&args.detector, &args.label, device)?;
+    let detectors = detectors::open(&(&args.detectors).into(), device)?;
     let boxed = detectors.into_iter().map(Box::new);
     all.extend(boxed.map(|detector| Who::Detector { detector }));
     if let Some(name) = &args.concept {

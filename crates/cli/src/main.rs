@@ -6,6 +6,8 @@
 mod args;
 mod attack;
 mod concepts;
+mod cost;
+mod detectors;
 mod device;
 mod erase;
 mod evaluate;
@@ -69,6 +71,7 @@ fn run() -> Result<Outcome, Failure> {
         Command::Attack(args) => attack::run(&args),
         Command::Guards(args) => list::guards(&args),
         Command::Metrics(args) => list::metrics(args),
+        Command::Detectors(args) => detectors::run(&args),
         Command::Concepts(args) => concepts::run(args),
         Command::Studio(args) => studio::run(&args),
         Command::Runs(args) => runs::run(&args),

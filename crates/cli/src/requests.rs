@@ -7,17 +7,17 @@ use scumble_report::{Blur, Options};
 use scumble_study::{
     evaluate::Shard,
     request::{
-        AttackChoice, AttackRequest, DrawingRequest, EraseRequest, EvaluateRequest, ExportRequest,
-        Form, GenerateRequest, JudgingRequest, ModelRequest, OutputRequest, ReadingRequest,
-        ReportRequest, Unknown, WordingRequest, listed,
+        AttackChoice, AttackRequest, DetectorsRequest, DrawingRequest, EraseRequest,
+        EvaluateRequest, ExportRequest, Form, GenerateRequest, JudgingRequest, ModelRequest,
+        OutputRequest, ReadingRequest, ReportRequest, Unknown, WordingRequest, listed,
     },
 };
 use serde_json::{Map, Value};
 
 use crate::{
     args::{
-        self, AttackArgs, Blurred, DrawingArgs, EraseArgs, EvaluateArgs, ExportArgs, GenerateArgs,
-        ModelArgs, OutputArgs, ReadingArgs, ReportArgs,
+        self, AttackArgs, Blurred, DetectorArgs, DrawingArgs, EraseArgs, EvaluateArgs, ExportArgs,
+        GenerateArgs, ModelArgs, OutputArgs, ReadingArgs, ReportArgs,
     },
     failure::Failure,
     options,
@@ -50,6 +50,16 @@ impl From<&DrawingArgs> for DrawingRequest {
             steps: args.steps,
             guidance_scale: args.guidance_scale,
             sampler: args.sampler.clone(),
+        }
+    }
+}
+
+impl From<&DetectorArgs> for DetectorsRequest {
+    fn from(args: &DetectorArgs) -> Self {
+        Self {
+            paths: args.detector.clone(),
+            labels: args.label.clone(),
+            threshold: args.threshold,
         }
     }
 }
@@ -108,12 +118,10 @@ impl TryFrom<&EraseArgs> for EraseRequest {
                 (true, false) => JudgingRequest::Always,
                 (false, false) => JudgingRequest::AtHome,
             },
-            detectors: args.detector.clone(),
-            labels: args.label.clone(),
-            threshold: args.threshold,
+            detectors: (&args.detectors).into(),
             pictures_judged: args.n.map(|n| n as usize),
             foretold: true,
-            memory: args.memory,
+            memory: args.cost.memory,
         })
     }
 }
@@ -193,9 +201,9 @@ impl TryFrom<&AttackArgs> for AttackRequest {
             seed: args.seed,
             output: (&args.output).into(),
             judge: args.judge,
-            detectors: args.detector.clone(),
-            labels: args.label.clone(),
-            threshold: args.threshold,
+            detectors: (&args.detectors).into(),
+            foretold: true,
+            memory: args.cost.memory,
         })
     }
 }
@@ -257,7 +265,7 @@ impl TryFrom<&EvaluateArgs> for EvaluateRequest {
             prompts: args.prompts.clone(),
             sets: sets(&args.sets)?,
             n: args.n,
-            detectors: args.detector.clone(),
+            detectors: (&args.detectors).into(),
             clip: args.clip.clone(),
             inception: args.inception.clone(),
             lpips: args.lpips.clone(),

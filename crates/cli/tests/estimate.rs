@@ -50,7 +50,8 @@ fn evaluations_are_foretold_to_the_last_one_and_nothing_is_written() {
         );
         let runs = scratch.join("scumble-out");
         assert!(!runs.exists(), "{method}: an estimate writes nothing");
-        let run = scumble(scratch, &args).json();
+        // On a model this small nothing is foretold unasked.
+        let run = scumble(scratch, [&args[..], &["--memory", "64G"]].concat()).json();
         assert_eq!(run["evaluations"], estimate["evaluations"], "{method}");
         assert_eq!(
             run["estimate"]["evaluations"], estimate["evaluations"],
@@ -82,4 +83,56 @@ fn what_needs_more_than_it_may_is_refused_with_the_least() {
             "{wrong}"
         );
     }
+}
+
+/// What an attack will take if nobody ever sees the concept come back.
+#[test]
+fn attacks_are_foretold_as_if_they_found_nothing() {
+    let home = folder();
+    let scratch = home.path();
+    let edit = scumble(
+        scratch,
+        ["erase", "church", "--method", "uce", "--no-judge", "--json"],
+    )
+    .json();
+    let edit = edit["edit"].as_str().unwrap();
+    // A control, prompts, a word, weights, and the sampler.
+    for (attack, settings) in [
+        ("random", ""),
+        ("p4d", "iterations=4"),
+        ("concept-inversion", "pictures=2"),
+        ("relearn", "pictures=2"),
+        ("paraphrase", ""),
+    ] {
+        let mut args = vec![
+            "attack",
+            attack,
+            "--edit",
+            edit,
+            "--n",
+            "2",
+            "--budget",
+            "3",
+            "--steps",
+            "4",
+            "--json",
+            "-q",
+            // So sure that no judge ever is.
+            "--threshold",
+            "1",
+        ];
+        if !settings.is_empty() {
+            args.extend(["--set", settings]);
+        }
+        let estimate = scumble(scratch, [&args[..], &["--estimate"]].concat()).json();
+        assert!(!scratch.join("scumble-out").join(attack).exists());
+        scumble(scratch, [&args[..], &["--output-dir", attack]].concat()).done();
+        let run = fs_err::read_to_string(scratch.join(attack).join("run.json")).unwrap();
+        let run: serde_json::Value = serde_json::from_str(&run).unwrap();
+        let [seconds, memory] = ["seconds", "memory"].map(|key| estimate[key].as_f64());
+        assert!(seconds > Some(0.0) && memory > Some(0.0), "{attack}");
+        assert_eq!(run["evaluations"], estimate["evaluations"], "{attack}");
+    }
+    let args = ["attack", "p4d", "--edit", edit, "--memory", "1M"];
+    scumble(scratch, args).refused(&["--memory 1.0 MiB", "needs about"]);
 }

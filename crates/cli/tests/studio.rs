@@ -371,6 +371,53 @@ fn from_a_word_to_a_file_for_others_and_back() {
     assert!(folder.path().join(&run).join("run.json").is_file());
 }
 
+/// What it will take is said before anything is queued; detectors are the user's, as on the command
+/// line.
+#[test]
+fn estimates_and_detectors() {
+    let folder = support::folder();
+    let studio = Studio::open(folder.path());
+    let erase = json!({"kind": "erase", "concept": "church", "method": "uce"});
+    let said = studio.post("/part/estimate", &erase);
+    assert_eq!(said.status, 200, "{}", said.text());
+    let text = said.json()["estimate"].as_str().unwrap().to_owned();
+    assert!(
+        text.contains("of memory") && text.contains("evaluations"),
+        "{text}"
+    );
+    let export = json!({"kind": "export", "edit": "x", "form": "lora"});
+    assert_eq!(studio.post("/part/estimate", &export).status, 422);
+    let judge = support::root().join("models/emoji-judges/object");
+    let mut form = json!({"concept": "church", "method": "uce", "variant": "fixed", "detector": judge, "label": "church"});
+    assert_eq!(studio.post("/do/erase", &form).status, 200);
+    assert_eq!(studio.wait(), "done");
+    let runs = fs_err::read_dir(folder.path()).unwrap().flatten();
+    let run = runs
+        .map(|entry| entry.path())
+        .find(|path| {
+            path.file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with("uce-church-")
+        })
+        .unwrap();
+    let record = fs_err::read_to_string(run.join("run.json")).unwrap();
+    let record: Value = serde_json::from_str(&record).unwrap();
+    assert!(
+        record["details"]["detectors"]
+            .to_string()
+            .contains("church"),
+        "{record}"
+    );
+    assert!(run.join("pictures/before/00000.png").is_file());
+    // One that does not know the word ends the job with the command line's own words.
+    form["label"] = "temple".into();
+    assert_eq!(studio.post("/do/erase", &form).status, 200);
+    assert_eq!(studio.wait(), "failed");
+    let page = studio.get("/part/jobs").text();
+    assert!(page.contains("it knows no label `temple`"), "{page}");
+}
+
 #[test]
 fn killed_in_the_middle_it_goes_on() {
     let folder = support::folder();

@@ -10,9 +10,12 @@
     reason = "helpers of tests fail as tests do, and say that they skip"
 )]
 
+mod common;
+
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use common::art;
 use scumble_diffusion::Picture;
 use scumble_eval::{Detector, Sighting};
 use serde_json::{Value, json};
@@ -32,29 +35,6 @@ fn detector() -> Option<Detector> {
         "sensitive": true, "licence": "AGPL-3.0"});
     fs_err::write(&path, manifest.to_string()).unwrap();
     Some(Detector::open(&path, &Device::flex()).unwrap())
-}
-
-/// A piece of artwork on white, `scale` times as large, cut to `size` from its upper left corner.
-fn art(name: &str, scale: usize, size: Option<(usize, usize)>) -> Picture {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../../assets/emoji-world")
-        .join(name.to_owned() + ".png");
-    let icon = image::open(file).unwrap().into_rgba8();
-    let (width, height) = size.unwrap_or((
-        scale * icon.width() as usize,
-        scale * icon.height() as usize,
-    ));
-    let mut rgb = Vec::with_capacity(3 * width * height);
-    for y in 0..height {
-        for x in 0..width {
-            let [r, g, b, a] = icon
-                .get_pixel((x / scale) as u32, (y / scale) as u32)
-                .0
-                .map(u32::from);
-            rgb.extend([r, g, b].map(|v| ((v * a + 255 * (255 - a) + 127) / 255) as u8));
-        }
-    }
-    Picture { width, height, rgb }
 }
 
 #[track_caller]

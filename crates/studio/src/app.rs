@@ -9,7 +9,7 @@ use std::{
     },
 };
 
-use scumble_study::{Failure, Place};
+use scumble_study::{Failure, Listener, Place};
 
 use crate::{
     about::Abouts, events::Events, jobs::Jobs, library::Library, notes::Notes, settings::Settings,
@@ -37,6 +37,8 @@ pub(crate) struct App {
     pub(crate) abouts: Abouts,
     /// What has been said of runs.
     pub(crate) notes: Notes,
+    /// Held by whoever makes an estimate.
+    pub(crate) estimating: Mutex<()>,
     jobs: Mutex<Jobs>,
     settings: Mutex<Settings>,
     orders: mpsc::Sender<Order>,
@@ -64,6 +66,7 @@ impl App {
             events: Events::new(),
             abouts: Abouts::default(),
             notes: Notes::default(),
+            estimating: Mutex::default(),
             jobs: Mutex::new(jobs),
             settings: Mutex::new(settings),
             orders,
@@ -127,4 +130,19 @@ fn secret() -> Result<String, Failure> {
     getrandom::fill(&mut bytes)
         .map_err(|e| Failure::new(format!("the system gives no random numbers: {e}")))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Nobody listens to a picture or an estimate; they end with the studio.
+pub(crate) struct Unheard<'a>(pub(crate) &'a App);
+
+impl Listener for Unheard<'_> {
+    fn stage(&self, _name: &str, _total: usize, _done: usize) {}
+
+    fn step(&self, _done: usize, _message: Option<String>) {}
+
+    fn note(&self, _text: &str) {}
+
+    fn interrupted(&self) -> bool {
+        self.0.is_stopped()
+    }
 }

@@ -15,6 +15,12 @@ pub(crate) fn command(work: &Work, folder: &Path) -> String {
             words.extend([format!("--{name}"), quoted(value.trim())]);
         }
     };
+    let detectors = match work {
+        Work::Erase(form) => Some(&form.detectors),
+        Work::Attack(form) => Some(&form.detectors),
+        Work::Evaluate(form) => Some(&form.detectors),
+        Work::Export(_) => None,
+    };
     match work {
         Work::Erase(form) => {
             flag("method", &form.method);
@@ -90,6 +96,16 @@ pub(crate) fn command(work: &Work, folder: &Path) -> String {
             words.push("--overwrite".into());
         }
     }
+    if let Some(detectors) = detectors {
+        let mut flag = |name: &str, value: &str| words.extend([format!("--{name}"), quoted(value)]);
+        detectors.paths().for_each(|path| flag("detector", &path));
+        if !detectors.label.trim().is_empty() {
+            flag("label", detectors.label.trim());
+        }
+        if let Some(threshold) = detectors.threshold {
+            flag("threshold", &threshold.to_string());
+        }
+    }
     words.join(" ")
 }
 
@@ -113,7 +129,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::forms::Erase;
+    use crate::forms::{Detectors, Erase};
 
     #[test]
     fn words_are_quoted_for_a_shell() {
@@ -136,6 +152,21 @@ mod tests {
         assert_eq!(
             command(&Work::Erase(form), Path::new("runs")),
             "scumble erase 'ink style' --method esd --seed 3 --set lr=0.5"
+        );
+        let detectors = Detectors {
+            detector: "vit; mine/320n.onnx".into(),
+            label: " church, church building".into(),
+            threshold: Some(0.25),
+        };
+        let form = Erase {
+            concept: "church".into(),
+            method: "uce".into(),
+            detectors,
+            ..Erase::default()
+        };
+        assert_eq!(
+            command(&Work::Erase(form), Path::new("runs")),
+            "scumble erase church --method uce --detector vit --detector mine/320n.onnx --label 'church, church building' --threshold 0.25"
         );
     }
 }

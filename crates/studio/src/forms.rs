@@ -7,8 +7,9 @@ use scumble_erase::{Variant, methods};
 use scumble_study::{
     Failure,
     request::{
-        AttackChoice, AttackRequest, EraseRequest, EvaluateRequest, ExportRequest, Form,
-        JudgingRequest, ModelRequest, OutputRequest, Unknown, WordingRequest, listed,
+        AttackChoice, AttackRequest, DetectorsRequest, EraseRequest, EvaluateRequest,
+        ExportRequest, Form, JudgingRequest, ModelRequest, OutputRequest, Unknown, WordingRequest,
+        listed,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -28,6 +29,31 @@ pub(crate) enum Work {
     Export(Export),
 }
 
+/// The user's detectors as they are filled in, beside any work that judges.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Detectors {
+    pub(crate) detector: String,
+    pub(crate) label: String,
+    pub(crate) threshold: Option<f32>,
+}
+
+impl Detectors {
+    /// As the command line would ask for them.
+    fn request(&self) -> DetectorsRequest {
+        DetectorsRequest {
+            paths: self.paths().map(Into::into).collect(),
+            labels: some(&self.label).into_iter().collect(),
+            threshold: self.threshold,
+        }
+    }
+
+    /// Their manifests and networks.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = String> {
+        listed(&self.detector).into_iter()
+    }
+}
+
 /// An erasure as it is filled in.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -42,6 +68,8 @@ pub(crate) struct Erase {
     pub(crate) seed: u64,
     pub(crate) unknown: bool,
     pub(crate) no_judge: bool,
+    #[serde(flatten)]
+    pub(crate) detectors: Detectors,
     pub(crate) options: Map<String, Value>,
 }
 
@@ -57,6 +85,8 @@ pub(crate) struct Attack {
     pub(crate) budget: Option<usize>,
     pub(crate) seed: u64,
     pub(crate) transfer: String,
+    #[serde(flatten)]
+    pub(crate) detectors: Detectors,
 }
 
 /// A comparison as it is filled in.
@@ -68,6 +98,8 @@ pub(crate) struct Evaluate {
     pub(crate) concept: String,
     pub(crate) attacks: String,
     pub(crate) n: Option<usize>,
+    #[serde(flatten)]
+    pub(crate) detectors: Detectors,
 }
 
 /// An export as it is filled in.
@@ -172,6 +204,7 @@ impl Erase {
             } else {
                 Unknown::Refuse
             },
+            detectors: self.detectors.request(),
             judging: if self.no_judge {
                 JudgingRequest::Never
             } else {
@@ -206,6 +239,8 @@ impl Attack {
             budget: self.budget,
             seed: self.seed,
             transfer: some(&self.transfer).map(|file| placed(folder, &file).into()),
+            detectors: self.detectors.request(),
+            foretold: true,
             output: OutputRequest::below(folder),
             ..AttackRequest::new(model(&self.model), choice.attack)
         })
@@ -227,6 +262,7 @@ impl Evaluate {
             concepts: listed(&self.concept),
             attacks: attacks.collect::<Result<_, _>>()?,
             n: self.n,
+            detectors: self.detectors.request(),
             output: OutputRequest::below(folder),
             ..EvaluateRequest::default()
         })

@@ -9,6 +9,7 @@
 mod about;
 mod app;
 mod commands;
+mod estimates;
 mod events;
 mod forms;
 mod jobs;

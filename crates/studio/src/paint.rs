@@ -12,14 +12,18 @@ use std::{
 use scumble_diffusion::{Guard, Picture, Pipeline, Request};
 use scumble_report::png;
 use scumble_study::{
-    Failure, Listener, Model,
+    Failure, Model,
     edits::{self, Loaded},
     guards,
     request::ModelRequest,
 };
 use serde_json::Map;
 
-use crate::{app::App, forms::placed, wish::Wish};
+use crate::{
+    app::{App, Unheard},
+    forms::placed,
+    wish::Wish,
+};
 
 /// Models that stay open.
 const MODELS: usize = 2;
@@ -73,21 +77,6 @@ struct Painter {
     models: VecDeque<(String, Model, Pipeline)>,
     edits: VecDeque<(String, SystemTime, Loaded)>,
     pictures: VecDeque<(String, Arc<Vec<u8>>)>,
-}
-
-/// Nobody listens to a picture.
-struct Unheard;
-
-impl Listener for Unheard {
-    fn stage(&self, _name: &str, _total: usize, _done: usize) {}
-
-    fn step(&self, _done: usize, _message: Option<String>) {}
-
-    fn note(&self, _text: &str) {}
-
-    fn interrupted(&self) -> bool {
-        false
-    }
 }
 
 impl Painter {
@@ -162,7 +151,7 @@ impl Painter {
             model: (!path.is_empty()).then(|| PathBuf::from(path)),
             ..ModelRequest::default()
         };
-        let model = Model::open(request, app.place.heard_by(&Unheard))?;
+        let model = Model::open(request, app.place.heard_by(&Unheard(app)))?;
         let pipeline = model.pipeline()?;
         // Before the new one, so that no more of them are in memory than are kept.
         if self.models.len() >= MODELS {

@@ -26,6 +26,7 @@ use tokio_stream::{Stream, StreamExt as _, wrappers::BroadcastStream};
 use crate::{
     app::App,
     commands::command,
+    estimates::estimate,
     forms::{Attack, Erase, Evaluate, Export, Work},
     jobs::State as JobState,
     pages, ratings,
@@ -74,6 +75,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/part/attack", get(attack_about))
         .route("/part/prompts", get(prompts))
         .route("/part/command", post(show_command))
+        .route("/part/estimate", post(show_estimate))
         .route("/do/erase", post(do_erase))
         .route("/do/attack", post(do_attack))
         .route("/do/evaluate", post(do_evaluate))
@@ -186,6 +188,11 @@ async fn blocking<T: Send + 'static>(
 
 async fn show_command(State(app): Studio, Json(work): Json<Work>) -> Json<Value> {
     Json(json!({"command": command(&work, &app.folder)}))
+}
+
+async fn show_estimate(State(app): Studio, Json(work): Json<Work>) -> Answer<Json<Value>> {
+    let found = blocking(move || estimate(&app, &work)).await?;
+    Ok(Json(json!({"estimate": found})))
 }
 
 /// Puts work into the queue once its request stands.

@@ -1,33 +1,29 @@
 //! The user's detectors, and which of their labels count.
 
-use std::path::PathBuf;
-
 use burn::tensor::Device;
+use scumble_diffusion::Picture;
 use scumble_eval::Detector;
 use serde_json::{Value, json};
 
-use crate::failure::Failure;
+use crate::{failure::Failure, request::DetectorsRequest};
 
 /// Labels that a message lists.
 const LISTED: usize = 40;
 
-/// Opens the detectors of these manifests; `labels`, if there are some, count in place of what the
-/// manifests say.
+/// Opens detectors: manifests, or networks that need none.
 ///
 /// # Errors
-/// If a file does not fit, a detector has no such label, two have one name, or labels are given and
-/// nobody to ask for them.
-pub fn open(
-    manifests: &[PathBuf],
-    labels: &[String],
-    device: &Device,
-) -> Result<Vec<Detector>, Failure> {
-    if manifests.is_empty() && !labels.is_empty() {
+/// If a file does not fit, a detector has no such label or none that counts, two have one name,
+/// labels are given and nobody to ask for them, or the threshold is none.
+pub fn open(asked: &DetectorsRequest, device: &Device) -> Result<Vec<Detector>, Failure> {
+    let labels = &asked.labels;
+    if asked.paths.is_empty() && !labels.is_empty() {
         return Err(Failure::new("--label: there is no detector to ask for it")
             .with_hint("name one with --detector, or a --concept"));
     }
+    let least = asked.threshold.map(threshold).transpose()?;
     let mut all: Vec<Detector> = Vec::new();
-    for path in manifests {
+    for path in &asked.paths {
         let failed = |failure: Failure| failure.of(&format!("--detector {}", path.display()));
         let mut detector = Detector::open(path, device).map_err(|e| failed(e.into()))?;
         let unknown = labels.iter().find(|l| !detector.labels().contains(l));
@@ -36,8 +32,17 @@ pub fn open(
                 .with_hint(format!("it knows {}", some(detector.labels()))));
         }
         if !labels.is_empty() {
-            detector.manifest.hits = labels.to_vec();
+            detector.manifest.hits = labels.clone();
         }
+        if detector.manifest.hits.is_empty() {
+            return Err(
+                failed(Failure::new("nothing says which of its labels counts")).with_hint(format!(
+                    "name one with --label, or in a manifest; it knows {}",
+                    some(detector.labels())
+                )),
+            );
+        }
+        detector.manifest.threshold = least.or(detector.manifest.threshold);
         let name = &detector.manifest.name;
         if all.iter().any(|other| other.manifest.name == *name) {
             return Err(failed(Failure::new(format!("two are called `{name}`")))
@@ -48,30 +53,32 @@ pub fn open(
     Ok(all)
 }
 
-/// The same for judges: each has something to look for, with this threshold if one is given.
+/// Whether all of them see what they look for, picture by picture.
 ///
 /// # Errors
-/// As [`open`]; if a manifest names no hits and no label is given, or the threshold is none.
-pub(crate) fn judges(
-    manifests: &[PathBuf],
-    labels: &[String],
-    asked: Option<f32>,
-    device: &Device,
-) -> Result<Vec<Detector>, Failure> {
-    let mut all = open(manifests, labels, device)?;
-    for detector in &mut all {
-        if detector.manifest.hits.is_empty() {
-            return Err(Failure::new(format!(
-                "--detector {}: its manifest names no hits, so nothing on a picture would count",
-                detector.manifest.name
-            ))
-            .with_hint("name a label with --label"));
-        }
-        if let Some(asked) = asked {
-            detector.manifest.threshold = Some(threshold(asked)?);
-        }
+/// If one cannot be asked.
+pub(crate) fn agreed(all: &[Detector], pictures: &[Picture]) -> Result<Vec<bool>, Failure> {
+    let mut agreed = vec![true; pictures.len()];
+    for detector in all {
+        let seen = detector.look(pictures)?;
+        let both = agreed.iter_mut().zip(&seen);
+        both.for_each(|(all, seen)| *all &= detector.is_hit(seen));
     }
-    Ok(all)
+    Ok(agreed)
+}
+
+/// How sure the least sure of them is of what they look for, picture by picture.
+///
+/// # Errors
+/// If one cannot be asked.
+pub(crate) fn least_sure(all: &[Detector], pictures: &[Picture]) -> Result<Vec<f32>, Failure> {
+    let mut least = vec![1.0; pictures.len()];
+    for detector in all {
+        let seen = detector.look(pictures)?;
+        let both = least.iter_mut().zip(&seen);
+        both.for_each(|(least, seen)| *least = f32::min(*least, detector.score(seen)));
+    }
+    Ok(least)
 }
 
 /// A probability from which a picture counts.
@@ -88,7 +95,7 @@ pub(crate) fn threshold(given: f32) -> Result<f32, Failure> {
 }
 
 /// Labels for a message: the first of them.
-fn some(labels: &[String]) -> String {
+pub fn some(labels: &[String]) -> String {
     let shown: Vec<&str> = labels.iter().take(LISTED).map(String::as_str).collect();
     let more = match labels.len().saturating_sub(LISTED) {
         0 => String::new(),

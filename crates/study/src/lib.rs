@@ -15,6 +15,7 @@ mod drawing;
 mod drawn;
 pub mod edits;
 pub mod erase;
+mod estimate;
 pub mod evaluate;
 pub mod export;
 mod failure;

@@ -9,19 +9,18 @@ pub(crate) fn forget_peak() {
 
 /// The most bytes that were resident at once since then; `None` where the system does not say.
 pub(crate) fn peak() -> Option<u64> {
-    let status = fs_err::read_to_string(STATUS).ok()?;
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
+    bytes(STATUS, "VmHWM:")
 }
 
 /// The bytes that a new program could have, where the system says.
 pub(crate) fn free() -> Option<u64> {
-    let info = fs_err::read_to_string("/proc/meminfo").ok()?;
-    let line = info
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    bytes("/proc/meminfo", "MemAvailable:")
+}
+
+/// What a line of one of the system's files says, which counts in kB.
+fn bytes(file: &str, name: &str) -> Option<u64> {
+    let text = fs_err::read_to_string(file).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 

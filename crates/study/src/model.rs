@@ -131,12 +131,9 @@ impl Model {
     /// If its tensors and its configurations do not fit together.
     pub fn pipeline(&self) -> Result<Pipeline, Failure> {
         let mut pipeline = families::load(&self.checkpoint, &self.device)?;
-        let denoiser = families::of(&pipeline).denoiser();
         // A training step of a full U-Net keeps more than most machines have.
         let again = (!self.profile.is_small()).then_some(MAPS_AT_ONCE);
-        if let Some(weights) = pipeline.weights_mut(denoiser) {
-            weights.set_recomputing(again);
-        }
+        pipeline.denoiser.weights.set_recomputing(again);
         Ok(pipeline)
     }
 }

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::groups::{DrawingArgs, DtypeArgs, EditsArgs, ModelArgs, OutputArgs, PrintArgs, seed};
+use super::groups::{
+    CostArgs, DetectorArgs, DrawingArgs, DtypeArgs, EditsArgs, ModelArgs, OutputArgs, PrintArgs,
+    seed,
+};
 
 #[derive(ClapArgs, Clone, Debug)]
 pub(crate) struct AttackArgs {
@@ -56,15 +59,10 @@ pub(crate) struct AttackArgs {
     /// Judge with the miniature's judges although another model was given
     #[arg(long)]
     pub(crate) judge: bool,
-    /// Judge with this detector (docs/detectors.md), whatever the model; several have to agree
-    #[arg(long, value_name = "FILE")]
-    pub(crate) detector: Vec<PathBuf>,
-    /// Count this label of the detectors in place of the manifest's hits; may repeat
-    #[arg(long, value_name = "LABEL")]
-    pub(crate) label: Vec<String>,
-    /// How probable the judge must find the concept for a picture to count, 0 to 1; 0.5 if absent
-    #[arg(long, value_name = "P", allow_negative_numbers = true)]
-    pub(crate) threshold: Option<f32>,
+    #[command(flatten)]
+    pub(crate) detectors: DetectorArgs,
+    #[command(flatten)]
+    pub(crate) cost: CostArgs,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     #[command(flatten)]

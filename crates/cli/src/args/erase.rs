@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, ValueEnum};
 
-use super::groups::{DtypeArgs, ModelArgs, OutputArgs, PrintArgs, seed};
+use super::groups::{CostArgs, DetectorArgs, DtypeArgs, ModelArgs, OutputArgs, PrintArgs, seed};
 
 /// Shown below the help.
 const EXAMPLES: &str = "\
@@ -159,39 +159,26 @@ pub(crate) struct EraseArgs {
     #[arg(help_heading = "Looking at the result", long)]
     pub(crate) grid: bool,
     /// Erase only: draw no pictures, judge nothing
-    #[arg(help_heading = "Looking at the result", long)]
+    #[arg(
+        help_heading = "Looking at the result",
+        long,
+        conflicts_with = "detector"
+    )]
     pub(crate) no_judge: bool,
     /// Judge with the miniature's judges although another model was given
     #[arg(
         help_heading = "Looking at the result",
         long,
-        conflicts_with = "no_judge"
+        conflicts_with_all = ["no_judge", "detector"]
     )]
     pub(crate) judge: bool,
-    /// Say what it will take on this machine (seconds, memory, evaluations, disk) and do nothing
-    #[arg(help_heading = "Cost", long)]
-    pub(crate) estimate: bool,
-    /// The most memory that it may take, such as 8G; more is an error before anything is done
-    #[arg(help_heading = "Cost", long, value_name = "SIZE", allow_negative_numbers = true, value_parser = super::groups::bytes)]
-    pub(crate) memory: Option<u64>,
-    /// Judge with this detector (docs/detectors.md), whatever the model: the concept's own prompts
-    /// before and after; several have to agree
-    #[arg(help_heading = "Looking at the result", long, value_name = "FILE", conflicts_with_all = ["judge", "no_judge"])]
-    pub(crate) detector: Vec<PathBuf>,
-    /// Count this label of the detectors in place of the manifest's hits; may repeat
-    #[arg(help_heading = "Looking at the result", long, value_name = "LABEL")]
-    pub(crate) label: Vec<String>,
-    /// How probable the detector must find the concept for a picture to count, 0 to 1
-    #[arg(
-        help_heading = "Looking at the result",
-        long,
-        value_name = "P",
-        allow_negative_numbers = true
-    )]
-    pub(crate) threshold: Option<f32>,
     /// How many pictures the detectors look at on each side; 8 if absent
     #[arg(help_heading = "Looking at the result", long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) n: Option<u32>,
+    #[command(flatten)]
+    pub(crate) detectors: DetectorArgs,
+    #[command(flatten)]
+    pub(crate) cost: CostArgs,
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     #[command(flatten)]

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::groups::{DrawingArgs, DtypeArgs, OutputArgs, PrintArgs, ReadingArgs, seed};
+use super::groups::{
+    DetectorArgs, DrawingArgs, DtypeArgs, OutputArgs, PrintArgs, ReadingArgs, seed,
+};
 
 #[derive(ClapArgs, Clone, Debug)]
 pub(crate) struct EvaluateArgs {
@@ -42,9 +44,6 @@ pub(crate) struct EvaluateArgs {
     /// lines or a JSON list; may repeat
     #[arg(long, visible_aliases = ["prompts-path"], value_name = "FILE")]
     pub(crate) prompts: Vec<PathBuf>,
-    /// A detector: its manifest (docs/detectors.md); may repeat
-    #[arg(long, value_name = "FILE")]
-    pub(crate) detector: Vec<PathBuf>,
     /// The CLIPModel folder of CLIP scores; the miniature has its own
     #[arg(long, value_name = "DIR")]
     pub(crate) clip: Option<PathBuf>,
@@ -96,6 +95,8 @@ pub(crate) struct EvaluateArgs {
     /// Judge with the miniature's judges although another model was given
     #[arg(long)]
     pub(crate) judge: bool,
+    #[command(flatten)]
+    pub(crate) detectors: DetectorArgs,
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
     #[command(flatten)]

@@ -17,7 +17,7 @@ pub(crate) fn seed(text: &str) -> Result<u64, String> {
 }
 
 /// A size in bytes: `8G`, `8GiB`, `900M`, or bytes alone. A letter is a power of 1024.
-pub(crate) fn bytes(text: &str) -> Result<u64, String> {
+fn bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let digits = text.trim_end_matches(|c: char| c.is_alphabetic());
     let unit = text[digits.len()..].to_lowercase();
@@ -96,6 +96,35 @@ pub(crate) struct EditsArgs {
     /// A LoRA in kohya's or PEFT's names, optionally with a weight; may repeat
     #[arg(long, value_name = "FILE[:WEIGHT]")]
     pub(crate) lora: Vec<String>,
+}
+
+/// Who looks at pictures beside the miniature's judges, and what counts.
+#[derive(ClapArgs, Clone, Debug)]
+#[command(next_help_heading = "Detectors")]
+pub(crate) struct DetectorArgs {
+    /// Who looks, whatever the model: a detector's manifest, or a network that needs none (see
+    /// `scumble detectors`); may repeat
+    #[arg(long, value_name = "FILE|DIR")]
+    pub(crate) detector: Vec<PathBuf>,
+    /// Count this label of the detectors in place of the manifest's hits; may repeat
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) label: Vec<String>,
+    /// How probable a judge must find what counts, 0 to 1; what the manifest says, or 0.5 for the
+    /// miniature's judges, if absent
+    #[arg(long, value_name = "P", allow_negative_numbers = true)]
+    pub(crate) threshold: Option<f32>,
+}
+
+/// What a run may take.
+#[derive(ClapArgs, Clone, Copy, Debug)]
+#[command(next_help_heading = "Cost")]
+pub(crate) struct CostArgs {
+    /// Say what it will take on this machine (seconds, memory, evaluations, disk) and do nothing
+    #[arg(long)]
+    pub(crate) estimate: bool,
+    /// The most memory that it may take, such as 8G; more is an error before anything is done
+    #[arg(long, value_name = "SIZE", allow_negative_numbers = true, value_parser = bytes)]
+    pub(crate) memory: Option<u64>,
 }
 
 /// Where a run's result lies.

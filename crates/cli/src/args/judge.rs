@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
-use super::groups::PrintArgs;
+use super::groups::{DetectorArgs, PrintArgs};
 
 /// Shown below the help.
 const EXAMPLES: &str = "\
@@ -19,12 +19,8 @@ pub(crate) struct JudgeArgs {
     /// A folder of pictures (PNG, JPEG, WebP), made anywhere
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
-    /// Who looks: a detector's manifest (docs/detectors.md); may repeat
-    #[arg(long, value_name = "FILE")]
-    pub(crate) detector: Vec<PathBuf>,
-    /// Count this label of the detectors in place of the manifest's hits; may repeat
-    #[arg(long, value_name = "LABEL")]
-    pub(crate) label: Vec<String>,
+    #[command(flatten)]
+    pub(crate) detectors: DetectorArgs,
     /// Ask the miniature's judges for this concept (see `scumble concepts`); they know nothing but
     /// the miniature's world
     #[arg(long, value_name = "CONCEPT")]

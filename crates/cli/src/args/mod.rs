@@ -5,6 +5,7 @@
 //! aliases.
 
 mod attack;
+mod detectors;
 mod erase;
 mod evaluate;
 mod export;
@@ -22,11 +23,14 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use self::{
     attack::AttackArgs,
+    detectors::DetectorsArgs,
     erase::{EraseArgs, Unknown},
     evaluate::EvaluateArgs,
     export::{ExportArgs, Form},
     generate::GenerateArgs,
-    groups::{CatalogueArgs, DrawingArgs, ListArgs, ModelArgs, OutputArgs, ReadingArgs},
+    groups::{
+        CatalogueArgs, DetectorArgs, DrawingArgs, ListArgs, ModelArgs, OutputArgs, ReadingArgs,
+    },
     inspect::{InspectArgs, RunsArgs, VerifyArgs},
     judge::JudgeArgs,
     report::{Blurred, ReportArgs},
@@ -76,6 +80,8 @@ pub(crate) enum Command {
     Guards(CatalogueArgs),
     /// List the metrics
     Metrics(ListArgs),
+    /// List the detectors that need no manifest, or say what a file or folder is as one
+    Detectors(DetectorsArgs),
     /// List what the miniature knows: objects, styles, categories
     Concepts(ListArgs),
     /// Erase, look, compare and attack in a browser, on this machine alone

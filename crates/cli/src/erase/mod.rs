@@ -7,6 +7,7 @@ use scumble_study::{erase, request::EraseRequest};
 
 use crate::{
     args::EraseArgs,
+    cost,
     failure::{Failure, Outcome},
     host,
     progress::{self, Progress},
@@ -16,11 +17,11 @@ pub(crate) fn run(args: &EraseArgs) -> Result<Outcome, Failure> {
     progress::listen_for_interrupts()?;
     let progress = Progress::new(args.print.quiet).telling(args.verbose);
     let around = host::here();
-    if args.estimate {
+    if args.cost.estimate {
         let found = EraseRequest::try_from(args)
             .and_then(|request| erase::estimate(&request, around.heard_by(&progress)));
         progress.finish();
-        print::estimate(args, &found?)?;
+        cost::print(&found?, args.print.json)?;
         return Ok(Outcome::Done);
     }
     let finished = EraseRequest::try_from(args)

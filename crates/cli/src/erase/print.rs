@@ -2,7 +2,7 @@
 
 use scumble_study::{
     folder::EDIT,
-    record::{Details, EraseResult, Estimate},
+    record::{Details, EraseResult},
 };
 use serde_json::json;
 
@@ -37,14 +37,6 @@ pub(super) fn report(
             .for_each(|line| output::note(line));
     }
     Ok(())
-}
-
-/// Prints what it would take.
-pub(super) fn estimate(args: &EraseArgs, found: &Estimate) -> Result<(), Failure> {
-    if args.print.json {
-        return output::json(&json!(found));
-    }
-    output::data(&format!("estimate  {found}"))
 }
 
 fn headline(result: &EraseResult, details: &Details) -> String {

@@ -6,6 +6,7 @@
 
 mod boxes;
 mod input;
+mod known;
 mod manifest;
 mod onnx;
 mod protobuf;
@@ -23,6 +24,7 @@ use scumble_nn::{
 
 use self::{boxes::Choice, onnx::Onnx, zero_shot::ZeroShot};
 pub use self::{
+    known::{KNOWN, Known},
     manifest::{Channels, Interpolation, Kind, Manifest, Preprocessing, Resize, Scores},
     sighting::Sighting,
     zero_shot::tokenizer,
@@ -58,13 +60,13 @@ enum Engine {
 }
 
 impl Detector {
-    /// Reads a manifest and the network it names, and asks the network about a black picture, so
-    /// that what does not fit is found here.
+    /// Reads a manifest and the network it names, or a network that [needs none](Manifest::of), and
+    /// asks the network about a black picture, so that what does not fit is found here.
     ///
     /// # Errors
     /// If a file is missing or damaged, its hash is another than the manifest's, or its labels are not as many as the network's classes.
     pub fn open(path: &Path, device: &Device) -> Result<Self> {
-        let manifest = Manifest::read(path)?;
+        let manifest = Manifest::of(path)?;
         let config = |key: &str, problem: String| Error::config(path, key, problem);
         let is_folder = manifest.file.is_dir();
         let hashed: PathBuf = if is_folder {

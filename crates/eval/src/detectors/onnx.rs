@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rten::Model;
+use rten::{Dimension, Model};
 use rten_tensor::{AsView as _, Layout as _, NdTensor, Tensor};
 use scumble_nn::files::source::read_file;
 
@@ -19,6 +19,8 @@ const LONGEST: u64 = 1 << 30;
 pub(super) struct Onnx {
     path: PathBuf,
     model: Model,
+    /// Whether it takes the channels of a pixel side by side, `[1, side, side, 3]`.
+    channels_last: bool,
     /// Stored tensors with infinite numbers: a mask, or what makes its answers none.
     infinite: Vec<NotFinite>,
 }
@@ -49,17 +51,28 @@ impl Onnx {
                 "expected one input and an output, found {inputs} and {outputs}"
             )));
         }
+        let shape = model.node_info(model.input_ids()[0]);
+        let shape = shape.and_then(|input| input.shape());
+        let channels_last = matches!(
+            shape.as_deref(),
+            Some([_, second, _, Dimension::Fixed(3)]) if !matches!(second, Dimension::Fixed(3))
+        );
         Ok(Self {
             path: path.to_owned(),
             model,
+            channels_last,
             infinite,
         })
     }
 
     /// The first output for one picture `[3, side, side]`, with its shape. One at a time: many
-    /// exported networks take no more, and a picture's company cannot make a difference.
+    /// exported networks take no more, and a picture's company cannot make a difference. Which way
+    /// round the channels lie is what the network says of its input.
     pub(super) fn run(&self, input: Vec<f32>, side: usize) -> Result<(Vec<usize>, Vec<f32>)> {
-        let picture = NdTensor::from_data([1, 3, side, side], input);
+        let mut picture = NdTensor::from_data([1, 3, side, side], input);
+        if self.channels_last {
+            picture = picture.permuted([0, 2, 3, 1]).to_tensor();
+        }
         let run = || {
             let (inputs, outputs) = (self.model.input_ids(), self.model.output_ids());
             let found = self

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test uses a part")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+use std::path::Path;
+
 use burn::tensor::Device;
 use scumble_diffusion::Picture;
 use scumble_nn::{
@@ -105,4 +107,27 @@ pub(crate) fn near(found: &[f32], expected: &[f32], tolerance: f32) {
         worst <= tolerance * largest,
         "{worst} apart of {largest}: {found:?}, expected {expected:?}"
     );
+}
+
+/// A piece of artwork on white, `scale` times as large, cut to `size` from its upper left corner.
+pub(crate) fn art(name: &str, scale: usize, size: Option<(usize, usize)>) -> Picture {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../../assets/emoji-world")
+        .join(name.to_owned() + ".png");
+    let icon = image::open(file).unwrap().into_rgba8();
+    let (width, height) = size.unwrap_or((
+        scale * icon.width() as usize,
+        scale * icon.height() as usize,
+    ));
+    let mut rgb = Vec::with_capacity(3 * width * height);
+    for y in 0..height {
+        for x in 0..width {
+            let [r, g, b, a] = icon
+                .get_pixel((x / scale) as u32, (y / scale) as u32)
+                .0
+                .map(u32::from);
+            rgb.extend([r, g, b].map(|v| ((v * a + 255 * (255 - a) + 127) / 255) as u8));
+        }
+    }
+    Picture { width, height, rgb }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 
-const TEMPLATES: [(&str, &str); 10] = [
+const TEMPLATES: [(&str, &str); 11] = [
     ("layout.html", include_str!("../templates/layout.html")),
     ("erase.html", include_str!("../templates/erase.html")),
     ("method.html", include_str!("../templates/method.html")),
@@ -19,6 +19,10 @@ const TEMPLATES: [(&str, &str); 10] = [
     (
         "attack_about.html",
         include_str!("../templates/attack_about.html"),
+    ),
+    (
+        "detectors.html",
+        include_str!("../templates/detectors.html"),
     ),
     ("library.html", include_str!("../templates/library.html")),
     ("models.html", include_str!("../templates/models.html")),

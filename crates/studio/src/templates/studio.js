@@ -48,7 +48,7 @@ function problem(/** @type {HTMLElement} */ form, /** @type {{error: string, hin
 
 // ---- forms ----------------------------------------------------------------------------------------------------------
 
-const numbers = ['n', 'budget', 'rank', 'seed'];
+const numbers = ['n', 'budget', 'rank', 'seed', 'threshold'];
 
 /** What a form asks for, as the studio reads it. */
 function work(/** @type {HTMLFormElement} */ form) {
@@ -82,6 +82,16 @@ for (const form of all('form[data-work]')) {
       say('queued');
       if (innerWidth < 832) one('#jobs')?.scrollIntoView({ behavior: 'smooth' });
     } catch (what) { problem(form, what); }
+    button.disabled = false;
+  });
+  one('[data-estimate]', form)?.addEventListener('click', async (event) => {
+    const button = event.currentTarget;
+    const place = one('.estimate', form);
+    button.disabled = true;
+    problem(form, null);
+    place.hidden = false;
+    place.textContent = 'trying one sample…';
+    try { place.textContent = (await ask('/part/estimate', work(form))).estimate; } catch (what) { place.hidden = true; problem(form, what); }
     button.disabled = false;
   });
   one('[data-command]', form)?.addEventListener('click', async () => {

@@ -11,7 +11,7 @@ use scumble_eval::{
     attacked::{Question, Witness},
 };
 
-use crate::failure::Failure;
+use crate::{detectors, failure::Failure};
 
 /// Who looks at the pictures of an attack.
 pub(super) enum Judge<'a> {
@@ -52,9 +52,10 @@ impl Judge<'_> {
                     None => sure.collect(),
                 }
             }
-            Self::Detectors { .. } => self.each(pictures, true, |detector, seen, all| {
-                *all &= detector.is_hit(seen);
-            }),
+            Self::Detectors { all, failed } => {
+                let agreed = detectors::agreed(all, pictures);
+                or_none(agreed, failed, vec![false; pictures.len()])
+            }
         }
     }
 
@@ -64,32 +65,11 @@ impl Judge<'_> {
             Self::World {
                 question, judges, ..
             } => question.probabilities(judges, pictures),
-            Self::Detectors { .. } => self.each(pictures, 1.0, |detector, seen, least| {
-                *least = f32::min(*least, detector.score(seen));
-            }),
-        }
-    }
-
-    /// What detectors see, put together picture by picture.
-    fn each<T: Copy>(
-        &self,
-        pictures: &[Picture],
-        start: T,
-        mut add: impl FnMut(&Detector, &[scumble_eval::Sighting], &mut T),
-    ) -> Vec<T> {
-        let mut answers = vec![start; pictures.len()];
-        if let Self::Detectors { all, failed } = self {
-            for detector in *all {
-                match detector.look(pictures) {
-                    Ok(seen) => {
-                        let both = seen.iter().zip(&mut answers);
-                        both.for_each(|(seen, answer)| add(detector, seen, answer));
-                    }
-                    Err(error) => *failed.borrow_mut() = Some(Failure::from(error)),
-                }
+            Self::Detectors { all, failed } => {
+                let least = detectors::least_sure(all, pictures);
+                or_none(least, failed, vec![0.0; pictures.len()])
             }
         }
-        answers
     }
 
     /// How likely the concept is on each picture, with gradients; `None` if whoever looks has none.
@@ -119,4 +99,16 @@ impl Judge<'_> {
     pub(super) fn has_failed(&self) -> bool {
         matches!(self, Self::Detectors { failed, .. } if failed.borrow().is_some())
     }
+}
+
+/// An answer; nothing, where there is none and why is kept.
+fn or_none<T>(
+    answer: Result<Vec<T>, Failure>,
+    failed: &RefCell<Option<Failure>>,
+    nothing: Vec<T>,
+) -> Vec<T> {
+    answer.unwrap_or_else(|failure| {
+        *failed.borrow_mut() = Some(failure);
+        nothing
+    })
 }

@@ -1,5 +1,6 @@
 //! An attack: tries to bring back what an edit erased.
 
+mod counted;
 mod judge;
 mod pictures;
 mod plan;
@@ -20,64 +21,131 @@ use serde_json::{Map, json};
 
 pub use self::pictures::{fate, ordered};
 use self::{
+    counted::counted,
     judge::Judge,
     plan::{Plan, plan},
 };
 use crate::{
-    clip, edits,
+    clip, edits, estimate,
     failure::Failure,
     folder::{Found as Folder, LINES, RECORD, RunFolder, SHEET, write_file},
     guards,
     host::Host,
     model::Model,
-    record::{self, AttackRun, ShowCounts},
+    record::{self, AttackRun, Estimate, ShowCounts},
     request::AttackRequest,
     store::RunStore,
 };
+
+/// What an attack is made with.
+struct Opened {
+    model: Model,
+    base: Pipeline,
+    victim: Pipeline,
+    plan: Plan,
+    clip: Option<ClipModel>,
+}
+
+impl Opened {
+    /// Opens the model with its edits and guards, and plans; says what there is to say of them.
+    ///
+    /// # Errors
+    /// If the request's parts do not fit together, or the attack lacks something.
+    fn of(request: &AttackRequest, host: Host<'_>) -> Result<Self, Failure> {
+        let attack = request.attack;
+        if request.budget == Some(0) {
+            return Err(
+                Failure::new("--budget 0: an attack needs at least one step")
+                    .with_hint(format!("a step is {}", attack.step)),
+            );
+        }
+        let model = Model::open(&request.model, host)?;
+        let mut notes = model.checkpoint.notes.clone();
+        let mut loaded = edits::open_all(&request.edits, &request.loras, &model, &mut notes)?;
+        let world = model.world(request.judge, host.built_in)?;
+        let guards = guards::open_all(&request.guards, &Map::new(), &mut loaded, world.as_ref())?;
+        host.say(&notes[model.checkpoint.notes.len()..]);
+        let base = model.pipeline()?;
+        let mut victim = if loaded.is_empty() {
+            base.clone()
+        } else {
+            edits::applied(&loaded, &model.checkpoint, &base)?
+        };
+        victim.guards.extend(guards.iter().cloned());
+        check_guards(&victim.guards)?;
+        let plan = Plan {
+            guards,
+            ..plan(request, &model, &base, &loaded, host)?
+        };
+        let idle = guards::without_effect(
+            &victim.guards,
+            plan.drawing.steps,
+            &[plan.drawing.guidance],
+            &[],
+        );
+        idle.iter()
+            .for_each(|text| host.listener.note(&format!("warning: {text}")));
+        let clip = clip::open(request.clip.as_deref(), &model, host.built_in)?;
+        let opened = Self {
+            model,
+            base,
+            victim,
+            plan,
+            clip,
+        };
+        if opened.plan.transfer.is_none() {
+            opened.ready(host)?;
+        }
+        Ok(opened)
+    }
+
+    /// What it will take at most on this machine.
+    fn estimate(&self, host: Host<'_>) -> Result<Estimate, Failure> {
+        counted(self, host)?.on(&self.model, &self.base)
+    }
+
+    /// Whether the attack has what it needs, before a folder is made or anything is drawn.
+    fn ready(&self, host: Host<'_>) -> Result<(), Failure> {
+        let (plan, clip) = (&self.plan, self.clip.as_ref());
+        // Whoever judges is only asked for, not asked.
+        let shows = |pictures: &[Picture]| vec![false; pictures.len()];
+        let likely = |_: Tensor<4>| -> scumble_attack::Result<Tensor<1>> {
+            Err(scumble_attack::Error::input("nobody is asked yet"))
+        };
+        let (judged, gradients) = (plan.is_judged(), plan.detectors.is_empty());
+        let judges = (
+            judged.then_some(&shows as &Shows<'_>),
+            (judged && gradients).then_some(&likely as &Likely<'_>),
+        );
+        let prepared = clip.map(|clip| |pictures: &[Picture]| clip.prepared(pictures));
+        let clip = clip.zip(prepared.as_ref()).map(|(clip, prepared)| Clip {
+            network: &clip.network,
+            vocabulary: clip.vocabulary,
+            prepared,
+        });
+        let store = RunStore::new(PathBuf::new(), host);
+        let mut listen = |_: Event<'_>| ControlFlow::Continue(());
+        let job = job(
+            plan,
+            &self.model,
+            [&self.base, &self.victim],
+            judges,
+            clip,
+            &store,
+            &mut listen,
+        );
+        (plan.attack.options)(&job, plan.variant)?;
+        Ok((plan.attack.ready)(&job, plan.variant)?)
+    }
+}
 
 /// Attacks, or finds that it has been done; the run's record.
 ///
 /// # Errors
 /// If the request's parts do not fit together, or the attack fails.
 pub fn perform(request: &AttackRequest, host: Host<'_>) -> Result<AttackRun, Failure> {
-    let attack = request.attack;
-    if request.budget == Some(0) {
-        return Err(
-            Failure::new("--budget 0: an attack needs at least one step")
-                .with_hint(format!("a step is {}", attack.step)),
-        );
-    }
-    let model = Model::open(&request.model, host)?;
-    let mut notes = model.checkpoint.notes.clone();
-    let mut loaded = edits::open_all(&request.edits, &request.loras, &model, &mut notes)?;
-    let world = model.world(request.judge, host.built_in)?;
-    let guards = guards::open_all(&request.guards, &Map::new(), &mut loaded, world.as_ref())?;
-    host.say(&notes[model.checkpoint.notes.len()..]);
-    let base = model.pipeline()?;
-    let mut victim = if loaded.is_empty() {
-        base.clone()
-    } else {
-        edits::applied(&loaded, &model.checkpoint, &base)?
-    };
-    victim.guards.extend(guards.iter().cloned());
-    check_guards(&victim.guards)?;
-    let plan = Plan {
-        guards,
-        ..plan(request, &model, &base, &loaded, host)?
-    };
-    let idle = guards::without_effect(
-        &victim.guards,
-        plan.drawing.steps,
-        &[plan.drawing.guidance],
-        &[],
-    );
-    idle.iter()
-        .for_each(|text| host.listener.note(&format!("warning: {text}")));
-
-    let clip = clip::open(request.clip.as_deref(), &model, host.built_in)?;
-    if plan.transfer.is_none() {
-        ready(&plan, &model, &base, &victim, clip.as_ref(), host)?;
-    }
+    let opened = Opened::of(request, host)?;
+    let plan = &opened.plan;
     let folder = request.output.place(&plan.folder_name());
     let there: Folder<AttackRun> =
         RunFolder::open(&folder, &plan.hash(), request.output.overwrite)?;
@@ -89,16 +157,44 @@ pub fn perform(request: &AttackRequest, host: Host<'_>) -> Result<AttackRun, Fai
                 None => Err(record::missing(&folder.join(RECORD), "result")),
             }
         }
-        Folder::ToDo(run) => carry_out(
-            request,
-            &plan,
-            &model,
-            [&base, &victim],
-            clip.as_ref(),
-            &run,
-            host,
-        ),
+        Folder::ToDo(run) => {
+            foretold(request, &opened, host)?;
+            carry_out(request, &opened, &run, host)
+        }
     }
+}
+
+/// Says what it will take at most, where it takes long; an error if that is more than it may.
+fn foretold(request: &AttackRequest, opened: &Opened, host: Host<'_>) -> Result<(), Failure> {
+    let long = request.foretold && !opened.model.profile.is_small();
+    if !long && request.memory.is_none() {
+        return Ok(());
+    }
+    let found = match opened.estimate(host) {
+        Ok(found) => found,
+        Err(failure) if failure.is_interrupt() => return Err(failure),
+        Err(failure) => {
+            host.listener
+                .detail(&format!("what this takes cannot be foretold: {failure}"));
+            return Ok(());
+        }
+    };
+    estimate::keep_to(request.memory, &found, host)?;
+    if long {
+        host.listener.note(&format!("estimate  at most {found}"));
+    }
+    Ok(())
+}
+
+/// What an attack would take at most on this machine, if nobody ever found the concept to be back.
+///
+/// # Errors
+/// If the request's parts do not fit together, the attack refuses them, or it would need more than
+/// it may.
+pub fn estimate(request: &AttackRequest, host: Host<'_>) -> Result<Estimate, Failure> {
+    let found = Opened::of(request, host)?.estimate(host)?;
+    estimate::keep_to(request.memory, &found, host)?;
+    Ok(found)
 }
 
 /// The attack as it will be carried out, with these judges, this store and this listener.
@@ -136,46 +232,6 @@ fn job<'a>(
     }
 }
 
-/// Whether the attack has what it needs, before a folder is made or anything is drawn.
-fn ready(
-    plan: &Plan,
-    model: &Model,
-    base: &Pipeline,
-    victim: &Pipeline,
-    clip: Option<&ClipModel>,
-    host: Host<'_>,
-) -> Result<(), Failure> {
-    // Whoever judges is only asked for, not asked.
-    let shows = |pictures: &[Picture]| vec![false; pictures.len()];
-    let likely = |_: Tensor<4>| -> scumble_attack::Result<Tensor<1>> {
-        Err(scumble_attack::Error::input("nobody is asked yet"))
-    };
-    let (judged, gradients) = (plan.is_judged(), plan.detectors.is_empty());
-    let judges = (
-        judged.then_some(&shows as &Shows<'_>),
-        (judged && gradients).then_some(&likely as &Likely<'_>),
-    );
-    let prepared = clip.map(|clip| |pictures: &[Picture]| clip.prepared(pictures));
-    let clip = clip.zip(prepared.as_ref()).map(|(clip, prepared)| Clip {
-        network: &clip.network,
-        vocabulary: clip.vocabulary,
-        prepared,
-    });
-    let store = RunStore::new(PathBuf::new(), host);
-    let mut listen = |_: Event<'_>| ControlFlow::Continue(());
-    let job = job(
-        plan,
-        model,
-        [base, victim],
-        judges,
-        clip,
-        &store,
-        &mut listen,
-    );
-    (plan.attack.options)(&job, plan.variant)?;
-    Ok((plan.attack.ready)(&job, plan.variant)?)
-}
-
 /// Who looks; nobody if no judge knows the concept and the user brings no detector.
 fn judge<'a>(
     plan: &'a Plan,
@@ -210,13 +266,18 @@ fn judge<'a>(
 /// Runs the plan from wherever an earlier run of it stopped; the run's record.
 fn carry_out(
     request: &AttackRequest,
-    plan: &Plan,
-    model: &Model,
-    [base, victim]: [&Pipeline; 2],
-    clip: Option<&ClipModel>,
+    opened: &Opened,
     run: &RunFolder,
     host: Host<'_>,
 ) -> Result<AttackRun, Failure> {
+    let Opened {
+        model,
+        base,
+        victim,
+        plan,
+        clip,
+    } = opened;
+    let clip = clip.as_ref();
     let mut record = AttackRun {
         plan_hash: Some(plan.hash()),
         plan: plan.stored(),

@@ -168,13 +168,8 @@ pub(super) fn plan(
         question: home
             .then(|| attacked::Question::about(&world, &name))
             .flatten(),
-        detectors: detectors::judges(
-            &request.detectors,
-            &request.labels,
-            request.threshold,
-            &model.device,
-        )?,
-        threshold: threshold(request.threshold)?,
+        detectors: detectors::open(&request.detectors, &model.device)?,
+        threshold: threshold(request.detectors.threshold)?,
         world: home.then_some(world),
         concept,
         word,

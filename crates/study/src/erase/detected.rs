@@ -29,14 +29,9 @@ impl Asked {
     /// # Errors
     /// If one cannot be asked.
     pub(super) fn of(request: &EraseRequest, model: &Model) -> Result<Option<Self>, Failure> {
-        let detectors = detectors::judges(
-            &request.detectors,
-            &request.labels,
-            request.threshold,
-            &model.device,
-        )?;
+        let detectors = detectors::open(&request.detectors, &model.device)?;
         if detectors.is_empty() {
-            if request.pictures_judged.is_some() || request.threshold.is_some() {
+            if request.pictures_judged.is_some() || request.detectors.threshold.is_some() {
                 return Err(
                     Failure::new("--n and --threshold: there is no detector to ask")
                         .with_hint("name one with --detector"),
@@ -100,12 +95,8 @@ impl Asked {
                 let bytes = png::encode_png(p.width, p.height, &p.rgb, &[])?;
                 write_file(&places.join(format!("{i:05}.png")), &bytes)?;
             }
-            let mut all = true;
-            for detector in &self.detectors {
-                let seen = detector.look(&picture)?;
-                all &= seen.iter().all(|seen| detector.is_hit(seen));
-            }
-            hits += usize::from(all);
+            let seen = detectors::agreed(&self.detectors, &picture)?;
+            hits += usize::from(seen.into_iter().all(|seen| seen));
             listener.step(i + 1, None);
         }
         Ok(Rate {

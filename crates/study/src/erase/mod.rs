@@ -1,8 +1,8 @@
 //! An erasure: from a concept's name to an edit, with pictures and numbers from before and after.
 
 mod after;
+mod counted;
 mod detected;
-mod estimate;
 mod make;
 mod plan;
 mod result;
@@ -13,9 +13,11 @@ use scumble_diffusion::Pipeline;
 
 use self::{
     after::{After, Wanted},
+    counted::counted,
     plan::Plan,
 };
 use crate::{
+    estimate,
     failure::Failure,
     folder::{EDIT, Found, RECORD, RunFolder},
     host::Host,
@@ -24,22 +26,62 @@ use crate::{
     request::{EraseRequest, JudgingRequest},
 };
 
+/// What an erasure is made with.
+struct Opened {
+    model: Model,
+    pipeline: Pipeline,
+    plan: Plan,
+    /// Whether the words it erases are of a world whose judges can look at its pictures.
+    at_home: bool,
+    /// What was said about the plan.
+    notes: Vec<String>,
+}
+
+impl Opened {
+    /// Opens the model, and plans; says what there is to say of the plan.
+    ///
+    /// # Errors
+    /// If the request's parts do not fit together.
+    fn of(request: &EraseRequest, host: Host<'_>) -> Result<Self, Failure> {
+        let model = Model::open(&request.model, host)?;
+        request.method.works_on(model.family().id)?;
+        // Prompts are worded, and pictures judged, in the miniature's world: only there are the
+        // judges at home.
+        let world = model.world(request.judging == JudgingRequest::Always, host.built_in)?;
+        let (plan, notes) = Plan::new(request, &model, world.as_ref())?;
+        host.say(&notes);
+        let pipeline = model.pipeline()?;
+        let plan = plan.fitting(&pipeline)?;
+        Ok(Self {
+            model,
+            pipeline,
+            plan,
+            at_home: world.is_some(),
+            notes,
+        })
+    }
+
+    /// What it will take on this machine.
+    fn estimate(&self, host: Host<'_>) -> Result<Estimate, Failure> {
+        let counted = counted(&self.plan, &self.model, &self.pipeline, host)?;
+        counted.on(&self.model, &self.pipeline)
+    }
+}
+
 /// Erases, or finds that it has been done; the result and its details.
 ///
 /// # Errors
 /// If the request's parts do not fit together, or the method fails.
 pub fn perform(request: &EraseRequest, host: Host<'_>) -> Result<(EraseResult, Details), Failure> {
     let listener = host.listener;
-    let model = Model::open(&request.model, host)?;
-    request.method.works_on(model.family().id)?;
-    // Prompts are worded, and pictures judged, in the miniature's world: only there are the judges
-    // at home.
-    let world = model.world(request.judging == JudgingRequest::Always, host.built_in)?;
-    let (plan, notes) = Plan::new(request, &model, world.as_ref())?;
-    host.say(&notes);
-    let pipeline = model.pipeline()?;
-    let plan = plan.fitting(&pipeline)?;
-    let wanted = Wanted::of(request, &model, &pipeline, world.is_some())?;
+    let opened = Opened::of(request, host)?;
+    let Opened {
+        model,
+        pipeline,
+        plan,
+        ..
+    } = &opened;
+    let wanted = Wanted::of(request, model, pipeline, opened.at_home)?;
 
     let folder = request.output.place(&plan.folder_name());
     match RunFolder::open_unless(
@@ -64,26 +106,23 @@ pub fn perform(request: &EraseRequest, host: Host<'_>) -> Result<(EraseResult, D
                 model.checkpoint.name,
                 request.method.id
             ));
-            let foretold = foretold(request, &plan, &model, &pipeline, host)?;
-            carry_out(
-                &plan, wanted, &model, &pipeline, &run, notes, foretold, host,
-            )
+            carry_out(request, &opened, wanted, &run, host)
         }
     }
 }
 
-/// What it will take, where that is asked for, and said; an error if that is more than it may.
+/// What it will take, where that is asked for, and said; an error if that is more than it may. A run
+/// on a small model is over sooner than this would be worth.
 fn foretold(
     request: &EraseRequest,
-    plan: &Plan,
-    model: &Model,
-    pipeline: &Pipeline,
+    opened: &Opened,
     host: Host<'_>,
 ) -> Result<Option<Estimate>, Failure> {
-    if !request.foretold && request.memory.is_none() {
+    let long = request.foretold && !opened.model.profile.is_small();
+    if !long && request.memory.is_none() {
         return Ok(None);
     }
-    let found = match estimate::estimate(plan, model, pipeline, host) {
+    let found = match opened.estimate(host) {
         Ok(found) => found,
         Err(failure) if failure.is_interrupt() => return Err(failure),
         // What is wrong with the job the method itself will say.
@@ -94,7 +133,7 @@ fn foretold(
         }
     };
     estimate::keep_to(request.memory, &found, host)?;
-    if !model.profile.is_small() {
+    if long {
         host.listener.note(&format!("estimate  {found}"));
     }
     Ok(Some(found))
@@ -106,34 +145,26 @@ fn foretold(
 /// If the request's parts do not fit together, the method refuses them, or it would need more than
 /// it may.
 pub fn estimate(request: &EraseRequest, host: Host<'_>) -> Result<Estimate, Failure> {
-    let model = Model::open(&request.model, host)?;
-    request.method.works_on(model.family().id)?;
-    let world = model.world(request.judging == JudgingRequest::Always, host.built_in)?;
-    let (plan, notes) = Plan::new(request, &model, world.as_ref())?;
-    host.say(&notes);
-    let pipeline = model.pipeline()?;
-    let plan = plan.fitting(&pipeline)?;
-    let found = estimate::estimate(&plan, &model, &pipeline, host)?;
+    let found = Opened::of(request, host)?.estimate(host)?;
     estimate::keep_to(request.memory, &found, host)?;
     Ok(found)
 }
 
 /// Runs the plan from wherever an earlier run of it stopped.
-#[allow(
-    clippy::too_many_arguments,
-    reason = "it is a run, and needs what was opened and found for it"
-)]
 fn carry_out(
-    plan: &Plan,
+    request: &EraseRequest,
+    opened: &Opened,
     wanted: Wanted,
-    model: &Model,
-    pipeline: &Pipeline,
     run: &RunFolder,
-    notes: Vec<String>,
-    foretold: Option<Estimate>,
     host: Host<'_>,
 ) -> Result<(EraseResult, Details), Failure> {
     let listener = host.listener;
+    let Opened {
+        model,
+        pipeline,
+        plan,
+        ..
+    } = opened;
     let mut record = EraseRun {
         plan_hash: Some(plan.hash()),
         plan: plan.stored(),
@@ -141,13 +172,7 @@ fn carry_out(
         scumble: env!("CARGO_PKG_VERSION").into(),
         body: EraseOutcome {
             model: model.checkpoint.name.clone(),
-            notes: model
-                .checkpoint
-                .notes
-                .iter()
-                .cloned()
-                .chain(notes)
-                .collect(),
+            notes: [&model.checkpoint.notes[..], &opened.notes].concat(),
             device: model.device_name.clone(),
             profile: Some(model.profile.id.into()),
             threads: rayon::current_num_threads(),
@@ -156,15 +181,14 @@ fn carry_out(
     };
     let edit_path = run.path.join(EDIT);
     let earlier = EraseRun::read(&run.path.join(RECORD))?;
+    record.body.estimate = earlier.as_ref().and_then(|run| run.body.estimate);
     let wanted = wanted.and_what_is_there(earlier.as_ref());
     let parts = 1 + wanted.parts();
     let (edit, cost) = match make::earlier_edit(run, earlier.as_ref())? {
         Some(found) => found,
         None => {
             listener.part(1, parts);
-            if let Some(found) = foretold {
-                record.body.estimate = Some(found);
-            }
+            record.body.estimate = foretold(request, opened, host)?;
             let (edit, cost) = make::edit(plan, model, pipeline, run, &mut record, host)?;
             edit.save(&edit_path)?;
             record.body.cost = Some(cost);
@@ -203,15 +227,13 @@ fn carry_out(
         record.body.notes.push(warning);
     }
 
-    let estimate = foretold.or(earlier.as_ref().and_then(|run| run.body.estimate));
-    let result = result::result(plan, &edit_path, cost, estimate, &seen);
+    let result = result::result(plan, &edit_path, cost, record.body.estimate, &seen);
     let mut details = result::details(plan, &edit, &edit_path, &seen);
     if seen.judged {
         details.shown = Some(seen.picture_by_picture(plan, model, &edit, host)?);
     }
     record.finished = true;
     record.body.cost = Some(cost);
-    record.body.estimate = estimate;
     record.body.options = Some(edit.about.options.clone());
     record.body.result = Some(result.clone());
     record.body.details = Some(details.clone());

@@ -5,7 +5,7 @@ use scumble_erase::World;
 use scumble_eval::{
     ClipModel, Detector, Inception, Judges, Lpips,
     detections::Detections,
-    detectors::{self, tokenizer},
+    detectors::{Kind, tokenizer},
     instruments::{ClipScore, Instrument, Similarity, WorldJudges},
     structure,
     tally::Names,
@@ -13,7 +13,7 @@ use scumble_eval::{
 use scumble_nn::tokenizer::Tokenizer;
 
 use super::{inception::Features, subjects::Base};
-use crate::{failure::Failure, folder::slug, request::EvaluateRequest};
+use crate::{detectors, failure::Failure, folder::slug, request::EvaluateRequest};
 
 /// Who looks at the pictures of a model in whose world words can be judged.
 pub struct Home {
@@ -96,19 +96,7 @@ impl Kit {
                 ))
             }
         };
-        let detectors = request.detectors.iter().map(|path| {
-            Detector::open(path, device).map_err(|e| Failure::from(e).of("--detector"))
-        });
-        let detectors = detectors.collect::<Result<Vec<_>, _>>()?;
-        if let Some(name) = detectors.iter().enumerate().find_map(|(i, d)| {
-            detectors[..i]
-                .iter()
-                .find(|other| other.manifest.name == d.manifest.name)
-                .map(|d| &d.manifest.name)
-        }) {
-            return Err(Failure::new(format!("--detector: two are called `{name}`"))
-                .with_hint("results are known by the name: put versions into it"));
-        }
+        let detectors = detectors::open(&request.detectors, device)?;
         Ok(Self {
             judges,
             clip,
@@ -226,10 +214,7 @@ impl Kit {
                 .detectors
                 .iter()
                 .map(|d| {
-                    let single = matches!(
-                        d.manifest.kind,
-                        detectors::Kind::Classifier | detectors::Kind::ZeroShot
-                    );
+                    let single = matches!(d.manifest.kind, Kind::Classifier | Kind::ZeroShot);
                     (d.manifest.name.clone(), d.labels().to_vec(), single)
                 })
                 .collect(),

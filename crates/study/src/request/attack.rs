@@ -6,7 +6,7 @@ use scumble_attack::Attack;
 use scumble_erase::Variant;
 use serde_json::{Map, Value};
 
-use super::parts::{DrawingRequest, ModelRequest, OutputRequest};
+use super::parts::{DetectorsRequest, DrawingRequest, ModelRequest, OutputRequest};
 
 /// What is to be brought back, from what, and how.
 #[derive(Clone, Debug)]
@@ -47,12 +47,13 @@ pub struct AttackRequest {
     pub output: OutputRequest,
     /// Whether the miniature's judges look at pictures of another model.
     pub judge: bool,
-    /// Manifests of detectors that judge in the place of the miniature's judges; all have to agree.
-    pub detectors: Vec<PathBuf>,
-    /// The labels of them that count; what the manifests say if there is none.
-    pub labels: Vec<String>,
-    /// How probable a judge must find the concept for a picture to count.
-    pub threshold: Option<f32>,
+    /// Who judges in the place of the miniature's judges; all have to agree.
+    pub detectors: DetectorsRequest,
+    /// Whether it is estimated, before it begins, what it will take.
+    pub foretold: bool,
+    /// The most bytes that it may hold; three quarters of what is free if `None`, which is then only
+    /// warned about.
+    pub memory: Option<u64>,
 }
 
 impl AttackRequest {
@@ -77,9 +78,9 @@ impl AttackRequest {
             seed: 0,
             output: OutputRequest::default(),
             judge: false,
-            detectors: Vec::new(),
-            labels: Vec::new(),
-            threshold: None,
+            detectors: DetectorsRequest::default(),
+            foretold: false,
+            memory: None,
         }
     }
 }

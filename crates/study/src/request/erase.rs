@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use scumble_erase::{Variant, methods::Method};
 use serde_json::{Map, Value};
 
-use super::parts::{ModelRequest, OutputRequest};
+use super::parts::{DetectorsRequest, ModelRequest, OutputRequest};
 
 /// What is to be erased, from what, and how.
 #[derive(Clone, Debug)]
@@ -44,12 +44,8 @@ pub struct EraseRequest {
     pub grid: bool,
     /// Whether judges look.
     pub judging: JudgingRequest,
-    /// Manifests of detectors that look at pictures from before and after; all have to agree.
-    pub detectors: Vec<PathBuf>,
-    /// The labels of them that count; what the manifests say if there is none.
-    pub labels: Vec<String>,
-    /// How probable a detector must find the concept for a picture to count.
-    pub threshold: Option<f32>,
+    /// Who looks at pictures from before and after; all have to agree.
+    pub detectors: DetectorsRequest,
     /// How many pictures they look at on each side.
     pub pictures_judged: Option<usize>,
     /// Whether it is estimated, before it begins, what it will take.
@@ -80,9 +76,7 @@ impl EraseRequest {
             drift: false,
             grid: false,
             judging: JudgingRequest::default(),
-            detectors: Vec::new(),
-            labels: Vec::new(),
-            threshold: None,
+            detectors: DetectorsRequest::default(),
             pictures_judged: None,
             foretold: false,
             memory: None,

@@ -6,7 +6,7 @@ use scumble_attack::Attack;
 use scumble_erase::{Variant, methods::Method};
 use scumble_eval::protocol::Set;
 
-use super::parts::{DrawingRequest, ModelRequest, OutputRequest, ReadingRequest};
+use super::parts::{DetectorsRequest, DrawingRequest, ModelRequest, OutputRequest, ReadingRequest};
 use crate::{evaluate::Shard, failure::Result};
 
 /// What is to be judged, asked about and attacked.
@@ -42,8 +42,8 @@ pub struct EvaluateRequest {
     pub sets: Vec<Set>,
     /// Pictures of a concept that no judge knows, and of each prompt file.
     pub n: Option<usize>,
-    /// Manifests of detectors.
-    pub detectors: Vec<PathBuf>,
+    /// Who looks at the pictures, each in a column of its own.
+    pub detectors: DetectorsRequest,
     /// A CLIP's folder for CLIP scores.
     pub clip: Option<PathBuf>,
     /// Weights of FID's Inception.
@@ -85,7 +85,7 @@ impl Default for EvaluateRequest {
             prompts: Vec::new(),
             sets: Set::ALL.to_vec(),
             n: None,
-            detectors: Vec::new(),
+            detectors: DetectorsRequest::default(),
             clip: None,
             inception: None,
             lpips: Vec::new(),

@@ -15,6 +15,8 @@ pub use self::{
     evaluate::{AttackChoice, EvaluateRequest},
     export::{ExportRequest, Form},
     generate::{GenerateRequest, SizeCondition},
-    parts::{DrawingRequest, ModelRequest, OutputRequest, RUNS, ReadingRequest, listed},
+    parts::{
+        DetectorsRequest, DrawingRequest, ModelRequest, OutputRequest, RUNS, ReadingRequest, listed,
+    },
     report::ReportRequest,
 };

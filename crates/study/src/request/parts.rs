@@ -55,6 +55,17 @@ pub struct DrawingRequest {
     pub sampler: Option<String>,
 }
 
+/// Who looks at pictures, beside or in the place of the miniature's judges, and what counts.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DetectorsRequest {
+    /// Manifests, or networks that need none.
+    pub paths: Vec<PathBuf>,
+    /// The labels of them that count; what the manifests say if there is none.
+    pub labels: Vec<String>,
+    /// How probable a detector must find what counts; what the manifests say if `None`.
+    pub threshold: Option<f32>,
+}
+
 /// Where runs lie that nobody has given a folder.
 pub const RUNS: &str = "scumble-out";
 
