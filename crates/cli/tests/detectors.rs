@@ -40,7 +40,9 @@ fn the_published_ones_are_listed_and_written_to_be_changed() {
     assert!(written.contains("nudenet-3.4.2.json"), "{written}");
     scumble(here, ["detectors", "--write", "mine"]).refused(&["is there already", "hint: "]);
     // They are manifests whose files are not there yet, and say so.
-    scumble(here, ["detectors", "mine"]).refused(&["none of 2 can be used"]);
+    let ended = scumble(here, ["detectors", "mine"]);
+    assert_eq!(ended.status, Some(2), "{ended:?}");
+    assert!(ended.stderr.contains("none of 2 can be used"), "{ended:?}");
     let said = scumble(here, ["detectors", "mine", "--json"]);
     let list: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
     for one in list.as_array().unwrap() {
@@ -85,8 +87,11 @@ fn a_folder_of_them_is_looked_through() {
     ] {
         assert!(text.contains(word), "{word}: {text}");
     }
-    scumble(here, ["detectors", "all/unknown.onnx"]).refused(&["cannot be used"]);
-    scumble(here, ["detectors", "nowhere.json"]).refused(&["cannot be used"]);
+    for none in ["all/unknown.onnx", "nowhere.json"] {
+        let ended = scumble(here, ["detectors", none]);
+        assert_eq!(ended.status, Some(2), "{ended:?}");
+        assert!(ended.stderr.contains("cannot be used") && ended.stdout.contains("problem"));
+    }
     fs_err::create_dir(here.join("empty")).unwrap();
     scumble(here, ["detectors", "empty"]).refused(&["holds no manifest and no network"]);
 }

@@ -85,7 +85,7 @@ fn what_needs_more_than_it_may_is_refused_with_the_least() {
     }
 }
 
-/// What an attack will take if nobody ever sees the concept come back.
+/// What an attack will take if nobody ever sees the concept come back; less, if somebody does.
 #[test]
 fn attacks_are_foretold_as_if_they_found_nothing() {
     let home = folder();
@@ -96,43 +96,33 @@ fn attacks_are_foretold_as_if_they_found_nothing() {
     )
     .json();
     let edit = edit["edit"].as_str().unwrap();
-    // A control, prompts, a word, weights, and the sampler.
-    for (attack, settings) in [
-        ("random", ""),
-        ("p4d", "iterations=4"),
-        ("concept-inversion", "pictures=2"),
-        ("relearn", "pictures=2"),
-        ("paraphrase", ""),
+    let mut exact = 0;
+    // A control, prompts, a word, weights, and other prompts.
+    for attack in [
+        "random",
+        "p4d",
+        "concept-inversion",
+        "relearn",
+        "paraphrase",
     ] {
-        let mut args = vec![
-            "attack",
-            attack,
-            "--edit",
-            edit,
-            "--n",
-            "2",
-            "--budget",
-            "3",
-            "--steps",
-            "4",
-            "--json",
-            "-q",
-            // So sure that no judge ever is.
-            "--threshold",
-            "1",
+        let args = [
+            "attack", attack, "--edit", edit, "--n", "2", "--budget", "3", "--steps", "8", "-q",
         ];
-        if !settings.is_empty() {
-            args.extend(["--set", settings]);
-        }
-        let estimate = scumble(scratch, [&args[..], &["--estimate"]].concat()).json();
-        assert!(!scratch.join("scumble-out").join(attack).exists());
+        let estimate = scumble(scratch, [&args[..], &["--json", "--estimate"]].concat()).json();
+        assert!(!scratch.join(attack).exists());
         scumble(scratch, [&args[..], &["--output-dir", attack]].concat()).done();
         let run = fs_err::read_to_string(scratch.join(attack).join("run.json")).unwrap();
         let run: serde_json::Value = serde_json::from_str(&run).unwrap();
         let [seconds, memory] = ["seconds", "memory"].map(|key| estimate[key].as_f64());
         assert!(seconds > Some(0.0) && memory > Some(0.0), "{attack}");
-        assert_eq!(run["evaluations"], estimate["evaluations"], "{attack}");
+        let [most, took] = [&estimate, &run].map(|of| of["evaluations"].as_u64().unwrap());
+        assert!(took <= most, "{attack}: {took} of {most}");
+        if run["shown"]["edited"] == 0 && run["shown"]["attacked"] == 0 {
+            assert_eq!(took, most, "{attack}");
+            exact += 1;
+        }
     }
+    assert!(exact > 1, "all of them found it");
     let args = ["attack", "p4d", "--edit", edit, "--memory", "1M"];
-    scumble(scratch, args).refused(&["--memory 1.0 MiB", "needs about"]);
+    scumble(scratch, args).refused(&["--memory 1 MiB", "needs about"]);
 }

@@ -85,7 +85,7 @@ fn yaml_and_toml_are_the_same_erasure() {
     let lora = line(here, "export yaml --to lora --out lora.safetensors --json").json();
     assert_eq!(
         (&lora["rank"], &lora["reconstruction_error"]),
-        (&16.into(), &0.0.into())
+        (&4.into(), &0.0.into())
     );
     let file = TensorFile::open(here.join("lora.safetensors")).unwrap();
     for (key, value) in [

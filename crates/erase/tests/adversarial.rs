@@ -43,6 +43,10 @@ fn numbers(edit: &Edit) -> Vec<(String, Vec<u32>)> {
     };
     let one = |((component, name), change): (&(String, String), &Change)| match change {
         Change::Value(t) | Change::Added(t) => (format!("{component}.{name}"), flat(t)),
+        Change::LowRank(low) => {
+            let both = [flat(&low.down), flat(&low.up)].concat();
+            (format!("{component}.{name}"), both)
+        }
         other => panic!("{name}: {other:?}"),
     };
     edit.changes.iter().map(one).collect()

@@ -145,7 +145,7 @@ pub(crate) fn keep_to(most: Option<u64>, found: &Estimate, host: Host<'_>) -> Re
             bytes_in_words(most),
             bytes_in_words(found.memory)
         ))
-        .with_hint("a smaller batch (`--set batch=1`), fewer trajectories, a method that moves fewer tensors, or a machine with more")),
+        .with_hint("a smaller batch (`--set batch=1`), fewer pictures or trajectories, a method that moves fewer tensors, or a machine with more")),
         None if memory::free().is_some_and(|free| found.memory > free / 4 * 3) => {
             host.listener.warn(&format!(
                 "note: this needs about {} of memory, and {} are free",

@@ -149,7 +149,12 @@ mod tests {
             assert_eq!(read.hits, known.manifest().hits);
             assert_eq!(read.sha256.as_ref().map(String::len), Some(64));
             let version = read.name.rsplit('-').next().unwrap();
-            assert!(known.get.contains(version) && known.get.contains(read.file.to_str().unwrap()));
+            assert!(
+                known.get.contains(version)
+                    && known
+                        .get
+                        .contains(read.file.file_name().unwrap().to_str().unwrap())
+            );
         }
     }
 }

@@ -10,7 +10,7 @@ use scumble_attack::{
 use scumble_diffusion::{Picture, Pipeline};
 use scumble_erase::Event;
 
-use super::{Opened, job};
+use super::opened::{Opened, job};
 use crate::{
     estimate::{self, Counted, Counting, Patience},
     failure::Failure,
@@ -31,7 +31,13 @@ pub(super) fn counted(opened: &Opened, host: Host<'_>) -> Result<Counted, Failur
     let outline = Pipeline::new(opened.base.outline());
     let mut victim = outline.clone();
     victim.guards.clone_from(&opened.victim.guards);
-    let shows = |pictures: &[Picture]| vec![false; pictures.len()];
+    // The unedited model's pictures show the concept, as attacks want them to that learn from them;
+    // those of the edited one are black and show nothing.
+    black(&mut victim)?;
+    let shows = |pictures: &[Picture]| -> Vec<bool> {
+        let lit = |picture: &Picture| picture.rgb.iter().any(|&v| v > 0);
+        pictures.iter().map(lit).collect()
+    };
     let likely = |pictures: Tensor<4>| -> scumble_attack::Result<Tensor<1>> {
         let [n, c, h, w] = pictures.dims();
         Ok(pictures.reshape([n, c * h * w]).mean_dim(1).reshape([n]))
@@ -76,4 +82,17 @@ pub(super) fn counted(opened: &Opened, host: Host<'_>) -> Result<Counted, Failur
         kept: (store.bytes() as f64 * estimate::larger(&opened.base, &outline)?) as u64,
         share: patience.share(),
     })
+}
+
+/// Lets a model draw nothing but black.
+fn black(model: &mut Pipeline) -> Result<(), Failure> {
+    let weights = &mut model.autoencoder.weights;
+    for (name, value) in [("weight", 0.0), ("bias", -10.0)] {
+        let name = format!("decoder.conv_out.{name}");
+        if let Some(weight) = weights.get(&name) {
+            let flat = weight.flat().zeros_like() + value;
+            weights.replace(&name, flat)?;
+        }
+    }
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! What of an edit a LoRA carries, and at which rank.
 
-use scumble_erase::{Edit, training::low_rank::Approximation};
+use scumble_erase::{Change, Edit, training::low_rank::Approximation};
 use scumble_nn::files::{Checkpoint, HostTensor};
 use serde_json::Value;
 
@@ -94,7 +94,12 @@ pub(super) fn leco_metadata(edit: &Edit) -> Vec<(String, String)> {
     ]
 }
 
-/// Whether the rank was raised to carry enough.
-pub(super) fn raised(request: &ExportRequest, rank: usize) -> bool {
-    request.rank.is_none() && rank > RANKS[0]
+/// Whether the rank was raised to carry enough, and is not the edit's own.
+pub(super) fn raised(request: &ExportRequest, loaded: &[Loaded], rank: usize) -> bool {
+    let factors = |one: &Loaded| {
+        let mut changes = one.edit.changes.values();
+        changes.all(|change| matches!(change, Change::LowRank(_)))
+    };
+    let own = matches!(loaded, [one] if factors(one));
+    request.rank.is_none() && rank > RANKS[0] && !own
 }

@@ -78,7 +78,7 @@ pub fn perform(request: &ExportRequest, host: Host<'_>) -> Result<Exported, Fail
     let target = Target::new(request, &loaded, &edit)?;
     let written = write(request, precision, &model, &loaded, &edit, &target, host)?;
     if let Some((rank, error)) = written.low_rank {
-        let why = if lora::raised(request, rank) && error > 0.0 {
+        let why = if lora::raised(request, &loaded, rank) {
             ", the lowest that misses no more than 1% of its square"
         } else {
             ""
