@@ -120,6 +120,10 @@ impl TryFrom<&EraseArgs> for EraseRequest {
             },
             detectors: (&args.detectors).into(),
             pictures_judged: args.n.map(|n| n as usize),
+            drawing: DrawingRequest {
+                steps: args.drawing_steps.map(|n| n as usize),
+                ..DrawingRequest::default()
+            },
             foretold: true,
             memory: args.cost.memory,
         })

@@ -14,10 +14,10 @@ use support::{folder, golden, root, scumble};
 /// What makes a command short, by the words it has. Pictures of random numbers show nothing, so that
 /// everything counts under attack.
 const SHORT: [(&[&str], &str); 7] = [
-    (&["erase", "--method uce"], "--n 2"),
+    (&["erase", "--method uce"], "--n 2 --drawing-steps 2"),
     (
         &["erase", "--method esd"],
-        "--n 2 --set iterations=1 --set trajectories=1 --set sampling_steps=2",
+        "--n 2 --drawing-steps 2 --set iterations=1 --set trajectories=1 --set sampling_steps=2",
     ),
     (&["generate"], "--steps 2"),
     (
@@ -70,7 +70,9 @@ fn walk(checkpoint: &Path) {
         let short = SHORT.iter().find(fits).map_or("", |(_, short)| short);
         // An estimate draws nothing that could be counted.
         let short = match plain.contains("--estimate") {
-            true => short.strip_prefix("--n 2").unwrap_or(short),
+            true => short
+                .strip_prefix("--n 2 --drawing-steps 2")
+                .unwrap_or(short),
             false => short,
         };
         args.extend(short.split_whitespace().map(str::to_owned));

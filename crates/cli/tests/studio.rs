@@ -418,6 +418,47 @@ fn estimates_and_detectors() {
     assert!(page.contains("it knows no label `temple`"), "{page}");
 }
 
+/// Whoever watches a training sees what the model draws on the way, and gets the edit and the cost
+/// that it has unwatched.
+#[test]
+fn a_training_that_is_watched_is_the_same() {
+    let folder = support::folder();
+    let studio = Studio::open(folder.path());
+    let options = json!({"iterations": 8, "trajectories": 2, "sampling_steps": 4});
+    let form = json!({"concept": "church", "method": "esd", "no_judge": true, "options": options});
+    let job = studio.post("/do/erase", &form).json()["job"]
+        .as_u64()
+        .unwrap();
+    assert_eq!(studio.wait(), "done");
+    for step in [2, 4, 6] {
+        let picture = studio.get(&format!("/live/{job}/{step}"));
+        assert_eq!(picture.status, 200, "step {step}");
+        assert!(picture.body.starts_with(b"\x89PNG"), "step {step}");
+    }
+    assert_eq!(studio.get(&format!("/live/{job}/8")).status, 404);
+    let runs = fs_err::read_dir(folder.path()).unwrap().flatten();
+    let watched = runs
+        .map(|entry| entry.path())
+        .find(|path| {
+            path.file_name()
+                .unwrap()
+                .to_string_lossy()
+                .starts_with("esd-church-")
+        })
+        .unwrap();
+    let alone = support::folder();
+    let line = "erase church --method esd --no-judge --set iterations=8 --set trajectories=2 --set sampling_steps=4 --output-dir out";
+    support::line(alone.path(), line).done();
+    let alone = alone.path().join("out");
+    let read = |folder: &Path, name: &str| fs_err::read(folder.join(name)).unwrap();
+    assert!(read(&watched, "edit.safetensors") == read(&alone, "edit.safetensors"));
+    let cost = |folder: &Path| -> Value {
+        let record: Value = serde_json::from_slice(&read(folder, "run.json")).unwrap();
+        record["result"]["evaluations"].clone()
+    };
+    assert!(cost(&alone).is_u64() && cost(&watched) == cost(&alone));
+}
+
 #[test]
 fn killed_in_the_middle_it_goes_on() {
     let folder = support::folder();

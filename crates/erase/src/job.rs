@@ -71,6 +71,33 @@ pub enum Event<'a> {
         /// The loss, where there is one.
         loss: Option<f32>,
     },
+    /// What the model has become by the last step of a training, for whoever wants to look at it.
+    Halfway(Halfway<'a>),
+}
+
+/// A model in the middle of its training, made when it is asked for.
+#[derive(Clone, Copy)]
+pub struct Halfway<'a>(pub(crate) &'a dyn Fn() -> Pipeline);
+
+impl Halfway<'_> {
+    /// The model, whose network counts what it is asked by itself.
+    pub fn model(&self) -> Pipeline {
+        let mut model = (self.0)();
+        model.denoiser.weights.count_apart();
+        model
+    }
+}
+
+impl std::fmt::Debug for Halfway<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Halfway")
+    }
+}
+
+impl PartialEq for Halfway<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::addr_eq(self.0, other.0)
+    }
 }
 
 /// The share of each attribute among so many pictures of a prompt, drawn by a model from a seed.

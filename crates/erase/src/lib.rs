@@ -29,7 +29,7 @@ pub use concepts::{
 };
 pub use edit::{About, Change, Edit};
 pub use error::{Error, Result};
-pub use job::{Event, Job, Store};
+pub use job::{Event, Halfway, Job, Store};
 pub use method::Method;
 pub use profile::Profile;
 pub use scumble_diffusion::{Scale, Variant};

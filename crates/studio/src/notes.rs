@@ -1,9 +1,11 @@
 //! What has been said of the run at work, for a page that opens in the middle of it.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Lines that are kept.
 const KEPT: usize = 60;
+/// Pictures that are kept, the last of them.
+const SHOWN: usize = 8;
 
 /// How far the job at work is.
 #[derive(Clone, Debug, Default)]
@@ -16,8 +18,17 @@ pub(crate) struct Live {
     /// The losses of this stage, thinned.
     pub(crate) losses: Vec<f64>,
     pub(crate) notes: Vec<String>,
+    /// What the model in training draws of the concept, by steps: PNG files.
+    pub(crate) pictures: Vec<(usize, Arc<Vec<u8>>)>,
     /// Seconds that the stage will still take, once that can be told.
     pub(crate) left: Option<f64>,
+}
+
+impl Live {
+    /// After which steps there is a picture.
+    pub(crate) fn drawn(&self) -> Vec<usize> {
+        self.pictures.iter().map(|(done, _)| *done).collect()
+    }
 }
 
 /// The present one.
@@ -33,6 +44,8 @@ impl Notes {
         change(&mut live);
         let surplus = live.notes.len().saturating_sub(KEPT);
         live.notes.drain(..surplus);
+        let surplus = live.pictures.len().saturating_sub(SHOWN);
+        live.pictures.drain(..surplus);
         live.clone()
     }
 

@@ -88,6 +88,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/run/{name}/ratings", post(add_ratings))
         .route("/events", get(events))
         .route("/draw", get(draw))
+        .route("/live/{job}/{step}", get(halfway))
         .route("/file/{*path}", get(file))
         .route("/assets/{name}", get(asset))
         .layer(DefaultBodyLimit::max(LARGEST))
@@ -321,6 +322,22 @@ async fn draw(State(app): Studio, Query(wish): Query<Wish>) -> Answer<Response> 
         (header::CACHE_CONTROL, "private, max-age=60"),
     ];
     Ok((headers, drawn.as_ref().clone()).into_response())
+}
+
+/// What the model in training drew after so many steps.
+async fn halfway(State(app): Studio, At((job, step)): At<(u64, usize)>) -> Response {
+    let live = app.notes.now();
+    let mut pictures = live.pictures.iter().rev();
+    match pictures.find(|(done, _)| live.job == job && *done == step) {
+        Some((_, png)) => {
+            let headers = [
+                (header::CONTENT_TYPE, "image/png"),
+                (header::CACHE_CONTROL, "no-store"),
+            ];
+            (headers, png.as_ref().clone()).into_response()
+        }
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 /// A file of a run, inside the folder whatever its name says.

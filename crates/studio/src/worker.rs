@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use scumble_diffusion::Picture;
+use scumble_report::png;
 use scumble_study::{
     Failure, Host, Listener, attack, erase, evaluate::Evaluation, export, report,
     request::ReportRequest,
@@ -134,7 +136,7 @@ impl Heard<'_> {
     fn tell(&self, live: &Live) {
         self.app.events.progress(&json!({
             "kind": "progress", "id": live.job, "stage": live.stage, "done": live.done, "total": live.total, "message": live.message,
-            "left": live.left, "losses": live.losses, "notes": live.notes,
+            "left": live.left, "losses": live.losses, "notes": live.notes, "pictures": live.drawn(),
         }));
     }
 }
@@ -189,6 +191,22 @@ impl Listener for Heard<'_> {
             .app
             .notes
             .change(|live| live.notes.push(text.to_owned()));
+        self.tell(&live);
+    }
+
+    fn wants_pictures(&self) -> bool {
+        true
+    }
+
+    fn picture(&self, done: usize, picture: &Picture) {
+        let (width, height) = (picture.width, picture.height);
+        let Ok(png) = png::encode_png(width, height, &picture.rgb, &[]) else {
+            return;
+        };
+        let live = self
+            .app
+            .notes
+            .change(|live| live.pictures.push((done, Arc::new(png))));
         self.tell(&live);
     }
 

@@ -2,6 +2,8 @@
 
 use std::ops::ControlFlow;
 
+use scumble_diffusion::Picture;
+
 /// Hears of a run's stages and steps, and is asked whether to go on. A library prints nothing: whoever
 /// calls it decides who hears this.
 pub trait Listener {
@@ -24,6 +26,15 @@ pub trait Listener {
 
     /// Something that only those want to know who ask for details.
     fn detail(&self, _text: &str) {}
+
+    /// Whether somebody wants to see what a model draws while it is trained. It takes the time of a
+    /// picture now and then.
+    fn wants_pictures(&self) -> bool {
+        false
+    }
+
+    /// What the model in training draws of the concept after so many steps.
+    fn picture(&self, _done: usize, _picture: &Picture) {}
 
     /// From now on the stages belong to part `k` of `n`, counted from 1.
     fn part(&self, _k: usize, _n: usize) {}

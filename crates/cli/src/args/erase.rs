@@ -175,6 +175,9 @@ pub(crate) struct EraseArgs {
     /// How many pictures the detectors look at on each side; 8 if absent
     #[arg(help_heading = "Looking at the result", long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) n: Option<u32>,
+    /// Denoising steps of those pictures; 50, or 20 for the miniature, if absent
+    #[arg(help_heading = "Looking at the result", long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) drawing_steps: Option<u32>,
     #[command(flatten)]
     pub(crate) detectors: DetectorArgs,
     #[command(flatten)]

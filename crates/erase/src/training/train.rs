@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{Error, Result},
-    job::{Event, Job},
+    job::{Event, Halfway, Job},
     training::adam::{Adam, Moments},
     training::gradients::{self, Gradients},
     training::snapshot::{Snapshot, Stored},
@@ -199,10 +199,13 @@ pub(crate) fn train_several(
         let lr = options.schedule.at(&options, masters.step);
         let value = masters.advance(start, &options, lr, losses, loss, combine)?;
         last = value;
-        let going = job.tell(Event::Step {
+        let mut going = job.tell(Event::Step {
             done: masters.step,
             loss: Some(value),
         });
+        if going.is_ok() {
+            going = job.tell(Event::Halfway(Halfway(&|| masters.model(start))));
+        }
         if going.is_err() || stored_at.elapsed() >= pause {
             masters.finite(value)?;
             let began = Instant::now();
@@ -314,6 +317,18 @@ impl Masters {
             }
         }
         Ok(sum)
+    }
+
+    /// The model with the numbers as they are.
+    fn model(&self, start: &Pipeline) -> Pipeline {
+        let mut model = start.clone();
+        if let Some(weights) = model.weights_mut(self.component) {
+            for (name, (value, _)) in &self.tensors {
+                // It was taken from there, so it fits.
+                let _ = weights.replace(name, value.clone());
+            }
+        }
+        model
     }
 
     /// An error unless all numbers are finite. A loss only shows what the steps before it did:

@@ -126,7 +126,7 @@ pub(crate) fn jobs(app: &App) -> Result<String, Failure> {
             "command": command(&job.work, &app.folder), "erased": matches!(job.work, crate::forms::Work::Erase(_)),
             "work": job.work, "entry": entry(job),
             "live": running.then(|| json!({
-                "stage": live.stage, "done": live.done, "total": live.total, "message": live.message, "notes": live.notes,
+                "stage": live.stage, "done": live.done, "total": live.total, "message": live.message, "notes": live.notes, "pictures": live.drawn(),
             })),
         })
     };

@@ -200,6 +200,15 @@ function progress(/** @type {any} */ told) {
   const [low, high] = [Math.min(...losses), Math.max(...losses)];
   const at = (x, i) => `${(300 * i / Math.max(1, losses.length - 1)).toFixed(1)},${(45 - 42 * (high > low ? (x - low) / (high - low) : .5)).toFixed(1)}`;
   one('.loss polyline', job).setAttribute('points', losses.map(at).join(' '));
+  const halfway = one('.halfway', job);
+  for (const step of told.pictures) {
+    if (one(`[data-step="${step}"]`, halfway)) continue;
+    const picture = new Image();
+    picture.src = `/live/${told.id}/${step}`;
+    picture.alt = picture.title = `after ${step} steps`;
+    picture.dataset.step = String(step);
+    halfway.append(picture);
+  }
 }
 
 if (one('#jobs')) {

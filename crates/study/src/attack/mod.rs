@@ -179,6 +179,7 @@ fn carry_out(
             Event::Detail(text) => listener.detail(text),
             Event::Stage { name, total, done } => listener.stage(name, total, done),
             Event::Step { done, loss } => listener.step(done, loss.map(|l| format!("loss {l:.4}"))),
+            Event::Halfway(_) => {}
         }
         let broken = judge.as_ref().is_some_and(Judge::has_failed);
         if listener.interrupted() || claimed.is_err() || broken {

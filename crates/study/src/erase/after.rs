@@ -39,7 +39,7 @@ impl Wanted {
         pipeline: &Pipeline,
         home: bool,
     ) -> Result<Self, Failure> {
-        let detect = Asked::of(request, model)?;
+        let detect = Asked::of(request, model, pipeline)?;
         let judge = home && request.judging != JudgingRequest::Never && detect.is_none();
         // A schedule that is not known here has no timestep to drift at.
         let small = model.profile.is_small() && pipeline.schedule.usable().is_ok();
@@ -154,9 +154,9 @@ impl After {
         }
         if let Some(asked) = &wanted.detect {
             next();
-            let before = asked.rate(plan, model, pipeline, "before", &run.path, host)?;
+            let before = asked.rate(plan, pipeline, "before", &run.path, host)?;
             next();
-            let after = asked.rate(plan, model, &edited, "after", &run.path, host)?;
+            let after = asked.rate(plan, &edited, "after", &run.path, host)?;
             seen.detected = Some((BeforeAfter { before, after }, asked.settings()));
         }
         if wanted.drift && seen.drift.is_none() {

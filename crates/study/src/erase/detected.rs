@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use scumble_attack::Drawing;
 use scumble_diffusion::{Pipeline, Request};
 use scumble_eval::{Detector, Rate};
 use scumble_report::png;
@@ -10,8 +11,14 @@ use serde_json::{Value, json};
 
 use super::plan::Plan;
 use crate::{
-    detectors, drawn::Drawn, failure::Failure, folder::write_file, host::Host, model::Model,
-    request::EraseRequest,
+    detectors,
+    drawing::drawing,
+    drawn::Drawn,
+    failure::Failure,
+    folder::write_file,
+    host::Host,
+    model::Model,
+    request::{DrawingRequest, EraseRequest},
 };
 
 /// Pictures of each side, where nobody says how many.
@@ -21,6 +28,7 @@ const PICTURES: usize = 8;
 pub(super) struct Asked {
     detectors: Vec<Detector>,
     pictures: usize,
+    drawing: Drawing,
 }
 
 impl Asked {
@@ -28,27 +36,37 @@ impl Asked {
     ///
     /// # Errors
     /// If one cannot be asked.
-    pub(super) fn of(request: &EraseRequest, model: &Model) -> Result<Option<Self>, Failure> {
+    pub(super) fn of(
+        request: &EraseRequest,
+        model: &Model,
+        pipeline: &Pipeline,
+    ) -> Result<Option<Self>, Failure> {
         let detectors = detectors::open(&request.detectors, &model.device)?;
         if detectors.is_empty() {
-            if request.pictures_judged.is_some() || request.detectors.threshold.is_some() {
-                return Err(
-                    Failure::new("--n and --threshold: there is no detector to ask")
-                        .with_hint("name one with --detector"),
-                );
+            if request.pictures_judged.is_some()
+                || request.detectors.threshold.is_some()
+                || request.drawing != DrawingRequest::default()
+            {
+                return Err(Failure::new(
+                    "--n, --threshold and --drawing-steps: there is no detector to ask",
+                )
+                .with_hint("name one with --detector"));
             }
             return Ok(None);
         }
         Ok(Some(Self {
             detectors,
             pictures: request.pictures_judged.unwrap_or(PICTURES).max(1),
+            drawing: drawing(&request.drawing, model, pipeline)?,
         }))
     }
 
     /// What decides their answers, for a record.
     pub(super) fn settings(&self) -> Value {
         let all = self.detectors.iter().map(detectors::settings);
-        json!({ "detectors": all.collect::<Value>(), "pictures": self.pictures })
+        json!({
+            "detectors": all.collect::<Value>(), "pictures": self.pictures, "drawing": self.drawing,
+        })
     }
 
     /// In how many of one side's pictures all of them see what they look for.
@@ -58,7 +76,6 @@ impl Asked {
     pub(super) fn rate(
         &self,
         plan: &Plan,
-        model: &Model,
         pipeline: &Pipeline,
         side: &str,
         folder: &Path,
@@ -74,8 +91,15 @@ impl Asked {
         let mut hits = 0;
         for i in 0..self.pictures {
             let prompt = prompts[i % prompts.len()].to_owned();
-            let steps = model.profile.drawing.steps;
-            let request = Request::new(vec![prompt], i as u64, steps, model.guidance());
+            let Drawing {
+                steps,
+                guidance,
+                sampler,
+            } = self.drawing;
+            let request = Request {
+                sampler,
+                ..Request::new(vec![prompt], i as u64, steps, guidance)
+            };
             let latents = pipeline.sample(&request, &mut |_| listener.go_on())?;
             if listener.interrupted() {
                 return Err(Failure::interrupted());

@@ -6,7 +6,7 @@ use scumble_diffusion::Pipeline;
 use scumble_erase::{Edit, Event, Job};
 use serde_json::json;
 
-use super::plan::Plan;
+use super::{looks::Looks, plan::Plan};
 use crate::{
     failure::Failure,
     folder::{EDIT, RunFolder, write_file},
@@ -54,6 +54,7 @@ pub(super) fn edit(
         Instant::now(),
         pipeline.denoiser.weights.evaluations().so_far(),
     );
+    let mut looks = Looks::at(plan, model);
     // The folder becomes this plan's once the method has accepted its options and begins to work.
     let (mut claimed, mut written) = (Ok(()), false);
     let mut listen = |event: Event<'_>| {
@@ -68,6 +69,7 @@ pub(super) fn edit(
             }
             Event::Detail(text) => listener.detail(text),
             Event::Stage { name, total, done } => {
+                looks.begin(total, done);
                 listener.stage(name, total, done);
                 if (1..total).contains(&done) {
                     listener.note(&format!(
@@ -76,7 +78,11 @@ pub(super) fn edit(
                     ));
                 }
             }
-            Event::Step { done, loss } => listener.step(done, loss.map(|l| format!("loss {l:.4}"))),
+            Event::Step { done, loss } => {
+                looks.step(done);
+                listener.step(done, loss.map(|l| format!("loss {l:.4}")));
+            }
+            Event::Halfway(halfway) => looks.look(&halfway, listener),
         }
         if listener.interrupted() || claimed.is_err() {
             ControlFlow::Break(())

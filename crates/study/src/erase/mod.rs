@@ -3,6 +3,7 @@
 mod after;
 mod counted;
 mod detected;
+mod looks;
 mod make;
 mod plan;
 mod result;

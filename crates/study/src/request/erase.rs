@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use scumble_erase::{Variant, methods::Method};
 use serde_json::{Map, Value};
 
-use super::parts::{DetectorsRequest, ModelRequest, OutputRequest};
+use super::parts::{DetectorsRequest, DrawingRequest, ModelRequest, OutputRequest};
 
 /// What is to be erased, from what, and how.
 #[derive(Clone, Debug)]
@@ -48,6 +48,8 @@ pub struct EraseRequest {
     pub detectors: DetectorsRequest,
     /// How many pictures they look at on each side.
     pub pictures_judged: Option<usize>,
+    /// How those are drawn.
+    pub drawing: DrawingRequest,
     /// Whether it is estimated, before it begins, what it will take.
     pub foretold: bool,
     /// The most bytes that it may hold; three quarters of what is free if `None`, which is then only
@@ -78,6 +80,7 @@ impl EraseRequest {
             judging: JudgingRequest::default(),
             detectors: DetectorsRequest::default(),
             pictures_judged: None,
+            drawing: DrawingRequest::default(),
             foretold: false,
             memory: None,
         }
