@@ -289,6 +289,8 @@ fn without_a_cache_it_goes_on_and_says_so() {
     assert!(here.join("esd/edit.safetensors").is_file());
     let uce = run("erase church --method uce --no-judge --output-dir uce");
     assert!(uce.stderr.contains("SCUMBLE_CACHE"), "{uce:?}");
+    let judged = run("evaluate --concept church --steps 2 --n 2 --sets target --output-dir judged");
+    assert!(judged.stderr.contains("SCUMBLE_CACHE"), "{judged:?}");
 }
 
 #[test]

@@ -31,6 +31,16 @@ const LONGEST: Duration = Duration::from_secs(20);
 /// that the graph holds.
 const TRAINED: u64 = 20;
 
+/// Of these, those that a sample with its gradient holds too.
+const TRIED: u64 = 8;
+
+/// Bytes for each number of an edit that is solved for: matrices before and after, in f64, and as
+/// the edit has them (measured on RealEra, bench/speed/REAL_SIZE.md).
+const SOLVED_IN: u64 = 36;
+
+/// Prompts that go through the text encoders at once where there are many.
+const MANY: usize = 16;
+
 /// Seconds for each number of an edit that no training makes: about what a closed form's products
 /// over a matrix take.
 const SOLVED: f64 = 1.5e-8;
@@ -68,7 +78,13 @@ impl Counted {
         let most = if model.profile.is_small() { 16 } else { 1 };
         let batch = usize::try_from(batch).unwrap_or(1).min(most);
 
-        let mut seconds = all(self.prompts) * text_seconds(pipeline);
+        memory::forget_peak();
+        let together = if self.prompts >= 4 * MANY as u64 {
+            MANY
+        } else {
+            2
+        };
+        let mut seconds = all(self.prompts) * text_seconds(pipeline, together);
         if plain > 0.0 {
             seconds += plain * sample_seconds(pipeline, batch, None)?;
         }
@@ -79,10 +95,27 @@ impl Counted {
         }
         Ok(Estimate {
             seconds,
-            memory: bytes(pipeline, self, batch),
+            memory: self.bytes(pipeline, batch),
             evaluations: (plain + 3.0 * trained) as u64,
             disk: 4 * self.numbers + self.kept,
         })
+    }
+}
+
+impl Counted {
+    /// The most memory that it will hold: what the samples held that were tried just now, and what a
+    /// training or a solution holds beside them.
+    fn bytes(&self, pipeline: &Pipeline, batch: usize) -> u64 {
+        let reckoned = bytes(pipeline, self, batch);
+        let Some(tried) = memory::peak().filter(|_| self.denoiser.calls > 0) else {
+            return reckoned;
+        };
+        let beside = if self.denoiser.with_gradient > 0 {
+            TRAINED - TRIED
+        } else {
+            SOLVED_IN
+        };
+        tried + self.numbers * beside + self.kept
     }
 }
 
@@ -133,6 +166,39 @@ impl Patience {
     }
 }
 
+/// What a run will take, said before it begins; an error if that is more than it may. A run on a
+/// small model is over sooner than this would be worth, unless somebody sets a limit.
+///
+/// # Errors
+/// If it takes more memory than it may, or the user interrupts. What is wrong with the job the run
+/// itself will say.
+pub(crate) fn foretold(
+    wanted: bool,
+    most: Option<u64>,
+    model: &Model,
+    host: Host<'_>,
+    estimate: impl FnOnce() -> Result<Estimate, Failure>,
+) -> Result<Option<Estimate>, Failure> {
+    let said = wanted && !model.profile.is_small();
+    if !said && most.is_none() {
+        return Ok(None);
+    }
+    let found = match estimate() {
+        Ok(found) => found,
+        Err(failure) if failure.is_interrupt() => return Err(failure),
+        Err(failure) => {
+            host.listener
+                .detail(&format!("what this takes cannot be foretold: {failure}"));
+            return Ok(None);
+        }
+    };
+    keep_to(most, &found, host)?;
+    if said {
+        host.listener.note(&format!("estimate  {found}"));
+    }
+    Ok(Some(found))
+}
+
 /// Sees that it keeps to the memory that it may take; warns where nobody said how much, and it is
 /// more than there is.
 ///
@@ -169,9 +235,9 @@ pub(crate) fn larger(pipeline: &Pipeline, outline: &Pipeline) -> Result<f64, Fai
     Ok(numbers(pipeline)? as f64 / numbers(outline)? as f64)
 }
 
-/// Seconds that one prompt takes in the text encoders.
-fn text_seconds(pipeline: &Pipeline) -> f64 {
-    let prompts = vec!["a photo".to_owned(); 2];
+/// Seconds that one prompt takes in the text encoders, of so many together.
+fn text_seconds(pipeline: &Pipeline, together: usize) -> f64 {
+    let prompts = vec!["a photo".to_owned(); together];
     pipeline.encode(&prompts);
     let began = Instant::now();
     pipeline.encode(&prompts);
@@ -222,7 +288,7 @@ fn sample_seconds(
     Ok(seconds / batch as f64)
 }
 
-/// The most memory that it will hold.
+/// What a process of this model holds whose samples nobody has tried.
 fn bytes(pipeline: &Pipeline, counted: &Counted, batch: usize) -> u64 {
     let size = |weights: &Weights, used: &dyn Fn(&str) -> bool| -> u64 {
         let used = weights.iter().filter(|(name, _)| used(name));
@@ -237,7 +303,7 @@ fn bytes(pipeline: &Pipeline, counted: &Counted, batch: usize) -> u64 {
             .map_or(0, |weights| size(weights, &|_| true));
     }
     let trains = counted.denoiser.with_gradient > 0;
-    held += counted.numbers * if trains { TRAINED } else { 4 };
+    held += counted.numbers * if trains { TRAINED } else { SOLVED_IN };
     if asked {
         let config = &pipeline.denoiser.config;
         let side = config.sample_size as u64;

@@ -52,39 +52,21 @@ pub fn perform(request: &AttackRequest, host: Host<'_>) -> Result<AttackRun, Fai
             }
         }
         Folder::ToDo(run) => {
-            foretold(request, &opened, host)?;
-            carry_out(request, &opened, &run, host)
+            let most = request.memory;
+            let foretold = estimate::foretold(request.foretold, most, &opened.model, host, || {
+                estimated(&opened, host)
+            })?;
+            carry_out(request, &opened, &run, foretold, host)
         }
     }
 }
 
-/// Says what it will take at most, where it takes long; an error if that is more than it may.
-fn foretold(request: &AttackRequest, opened: &Opened, host: Host<'_>) -> Result<(), Failure> {
-    let long = request.foretold && !opened.model.profile.is_small();
-    if !long && request.memory.is_none() {
-        return Ok(());
-    }
-    let found = match estimated(opened, host) {
-        Ok(found) => found,
-        Err(failure) if failure.is_interrupt() => return Err(failure),
-        Err(failure) => {
-            host.listener
-                .detail(&format!("what this takes cannot be foretold: {failure}"));
-            return Ok(());
-        }
-    };
-    estimate::keep_to(request.memory, &found, host)?;
-    if long {
-        host.listener.note(&format!("estimate  at most {found}"));
-    }
-    Ok(())
-}
-
+/// What it will take at most, if nobody ever finds the concept to be back.
 fn estimated(opened: &Opened, host: Host<'_>) -> Result<Estimate, Failure> {
     counted(opened, host)?.on(&opened.model, &opened.base)
 }
 
-/// What an attack would take at most on this machine, if nobody ever found the concept to be back.
+/// What an attack would take at most on this machine.
 ///
 /// # Errors
 /// If the request's parts do not fit together, the attack refuses them, or it would need more than
@@ -131,6 +113,7 @@ fn carry_out(
     request: &AttackRequest,
     opened: &Opened,
     run: &RunFolder,
+    foretold: Option<Estimate>,
     host: Host<'_>,
 ) -> Result<AttackRun, Failure> {
     let Opened {
@@ -151,6 +134,7 @@ fn carry_out(
             device: model.device_name.clone(),
             profile: Some(model.profile.id.into()),
             threads: rayon::current_num_threads(),
+            estimate: foretold,
             ..record::AttackOutcome::default()
         },
     };

@@ -112,34 +112,6 @@ pub fn perform(request: &EraseRequest, host: Host<'_>) -> Result<(EraseResult, D
     }
 }
 
-/// What it will take, where that is asked for, and said; an error if that is more than it may. A run
-/// on a small model is over sooner than this would be worth.
-fn foretold(
-    request: &EraseRequest,
-    opened: &Opened,
-    host: Host<'_>,
-) -> Result<Option<Estimate>, Failure> {
-    let long = request.foretold && !opened.model.profile.is_small();
-    if !long && request.memory.is_none() {
-        return Ok(None);
-    }
-    let found = match opened.estimate(host) {
-        Ok(found) => found,
-        Err(failure) if failure.is_interrupt() => return Err(failure),
-        // What is wrong with the job the method itself will say.
-        Err(failure) => {
-            host.listener
-                .detail(&format!("what this takes cannot be foretold: {failure}"));
-            return Ok(None);
-        }
-    };
-    estimate::keep_to(request.memory, &found, host)?;
-    if long {
-        host.listener.note(&format!("estimate  {found}"));
-    }
-    Ok(Some(found))
-}
-
 /// What an erasure would take on this machine: nothing is drawn or trained, and nothing written.
 ///
 /// # Errors
@@ -189,7 +161,10 @@ fn carry_out(
         Some(found) => found,
         None => {
             listener.part(1, parts);
-            record.body.estimate = foretold(request, opened, host)?;
+            record.body.estimate =
+                estimate::foretold(request.foretold, request.memory, model, host, || {
+                    opened.estimate(host)
+                })?;
             let (edit, cost) = make::edit(plan, model, pipeline, run, &mut record, host)?;
             edit.save(&edit_path)?;
             record.body.cost = Some(cost);

@@ -3,6 +3,7 @@
 use std::{
     ops::ControlFlow,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use scumble_attack::Drawing;
@@ -30,6 +31,8 @@ pub struct Gallery {
     drawing: Drawing,
     /// The hash of everything that looks.
     instruments: String,
+    /// Why something could not be left to later evaluations.
+    unshared: OnceLock<String>,
 }
 
 impl Gallery {
@@ -40,7 +43,13 @@ impl Gallery {
             cache: cache.join("evaluated"),
             drawing,
             instruments: instruments.to_owned(),
+            unshared: OnceLock::new(),
         }
+    }
+
+    /// Why something could not be left to later evaluations, if that was so.
+    pub(crate) fn unshared(&self) -> Option<&str> {
+        self.unshared.get().map(String::as_str)
     }
 
     /// The file of a picture, relative to the evaluation's folder.
@@ -92,19 +101,19 @@ impl Gallery {
         {
             return None;
         }
-        // Across file systems there are no links.
-        (fs_err::hard_link(&there, &here).is_ok() || fs_err::copy(&there, &here).is_ok())
-            .then_some(here)
+        linked(&there, &here).is_ok().then_some(here)
     }
 
     /// Leaves a file to later evaluations. One that finds no room there is drawn again then.
     fn share(&self, name: &str) {
         let (here, there) = (self.folder.join(name), self.cache.join(name));
-        if let Some(folder) = there.parent()
-            && !there.exists()
-            && fs_err::create_dir_all(folder).is_ok()
-        {
-            let _ = fs_err::hard_link(&here, &there);
+        if there.exists() {
+            return;
+        }
+        let folder = there.parent().unwrap_or(&self.cache);
+        let shared = fs_err::create_dir_all(folder).and_then(|()| linked(&here, &there));
+        if let Err(error) = shared {
+            self.unshared.get_or_init(|| error.to_string());
         }
     }
 
@@ -288,4 +297,19 @@ fn draw(
         return Err(Failure::interrupted());
     }
     Ok(Drawn::decoded(pipeline, latents))
+}
+
+/// Lets a file be found at another place too; across file systems, where there are no links, as a
+/// copy.
+fn linked(from: &Path, to: &Path) -> std::io::Result<()> {
+    if fs_err::hard_link(from, to).is_ok() || to.exists() {
+        return Ok(());
+    }
+    // Nobody finds half of it.
+    let part = to.with_extension(format!("part-{}", std::process::id()));
+    let copied = fs_err::copy(from, &part).and_then(|_| fs_err::rename(&part, to));
+    if copied.is_err() {
+        let _ = fs_err::remove_file(&part);
+    }
+    copied
 }

@@ -34,6 +34,7 @@ use crate::{
     host::Host,
     record::EvaluateRun,
     request::EvaluateRequest,
+    store::cache_failed,
 };
 
 /// An evaluation that is ready to be carried out.
@@ -124,6 +125,9 @@ impl Evaluation {
         match found {
             Found::Finished(_) => host.say_finished(&own),
             Found::ToDo(run) => self.study().carry_out(&run, host)?,
+        }
+        if let Some(error) = self.gallery.unshared() {
+            cache_failed(&error, host.listener);
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use scumble_erase::{Concept, Variant};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::present::present;
+use super::{Estimate, present::present};
 
 /// Everything that decides what an attack finds.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -70,6 +70,9 @@ pub struct AttackOutcome {
     /// How long, interrupted parts included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds: Option<f64>,
+    /// What it was foretold to take at most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<Estimate>,
     /// The pictures of every case.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pictures: Option<Vec<PictureFiles>>,
