@@ -8,7 +8,7 @@ mod support;
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -148,6 +148,13 @@ impl Drop for Studio {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The run in a folder whose name begins like this.
+fn run_of(folder: &Path, start: &str) -> PathBuf {
+    let mut runs = fs_err::read_dir(folder).unwrap().flatten();
+    let run = runs.find(|run| run.file_name().to_string_lossy().starts_with(start));
+    run.unwrap().path()
 }
 
 fn unchunked(mut body: &[u8]) -> Vec<u8> {
@@ -391,16 +398,7 @@ fn estimates_and_detectors() {
     let mut form = json!({"concept": "church", "method": "uce", "variant": "fixed", "detector": judge, "label": "church"});
     assert_eq!(studio.post("/do/erase", &form).status, 200);
     assert_eq!(studio.wait(), "done");
-    let runs = fs_err::read_dir(folder.path()).unwrap().flatten();
-    let run = runs
-        .map(|entry| entry.path())
-        .find(|path| {
-            path.file_name()
-                .unwrap()
-                .to_string_lossy()
-                .starts_with("uce-church-")
-        })
-        .unwrap();
+    let run = run_of(folder.path(), "uce-church-");
     let record = fs_err::read_to_string(run.join("run.json")).unwrap();
     let record: Value = serde_json::from_str(&record).unwrap();
     assert!(
@@ -436,16 +434,7 @@ fn a_training_that_is_watched_is_the_same() {
         assert!(picture.body.starts_with(b"\x89PNG"), "step {step}");
     }
     assert_eq!(studio.get(&format!("/live/{job}/8")).status, 404);
-    let runs = fs_err::read_dir(folder.path()).unwrap().flatten();
-    let watched = runs
-        .map(|entry| entry.path())
-        .find(|path| {
-            path.file_name()
-                .unwrap()
-                .to_string_lossy()
-                .starts_with("esd-church-")
-        })
-        .unwrap();
+    let watched = run_of(folder.path(), "esd-church-");
     let alone = support::folder();
     let line = "erase church --method esd --no-judge --set iterations=8 --set trajectories=2 --set sampling_steps=4 --output-dir out";
     support::line(alone.path(), line).done();

@@ -106,9 +106,8 @@ impl Counted {
     /// The most memory that it will hold: what the samples held that were tried just now, and what a
     /// training or a solution holds beside them.
     fn bytes(&self, pipeline: &Pipeline, batch: usize) -> u64 {
-        let reckoned = bytes(pipeline, self, batch);
         let Some(tried) = memory::peak().filter(|_| self.denoiser.calls > 0) else {
-            return reckoned;
+            return reckoned(pipeline, self, batch);
         };
         let beside = if self.denoiser.with_gradient > 0 {
             TRAINED - TRIED
@@ -289,7 +288,7 @@ fn sample_seconds(
 }
 
 /// What a process of this model holds whose samples nobody has tried.
-fn bytes(pipeline: &Pipeline, counted: &Counted, batch: usize) -> u64 {
+fn reckoned(pipeline: &Pipeline, counted: &Counted, batch: usize) -> u64 {
     let size = |weights: &Weights, used: &dyn Fn(&str) -> bool| -> u64 {
         let used = weights.iter().filter(|(name, _)| used(name));
         used.map(|(_, weight)| weight.bytes()).sum()

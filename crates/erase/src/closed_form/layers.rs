@@ -156,7 +156,8 @@ pub(crate) fn finish_mapped(
     solution: &Solution,
 ) -> Result<Edit> {
     let denoiser = families::of(job.pipeline).denoiser();
-    let factors = solution.factors().filter(|_| !job.profile.is_small());
+    let full = (!job.profile.is_small()).then_some(solution);
+    let factors = full.and_then(Solution::factors);
     let tensors = tensors(job.pipeline, roles).map(|(name, weight)| {
         let mut numbers = weight.numbers();
         let (change, relative) = match (&factors, name.strip_suffix(".weight")) {

@@ -1,9 +1,12 @@
 //! What an erasure will take: the method, run on an outline of the model.
 
 use scumble_diffusion::Pipeline;
-use scumble_erase::{Change, Edit, Event, Job};
+use scumble_erase::{Change, Edit, Event};
 
-use super::plan::Plan;
+use super::{
+    job::{Shown, job},
+    plan::Plan,
+};
 use crate::{
     estimate::{self, Counted, Counting, Patience},
     failure::Failure,
@@ -25,34 +28,8 @@ pub(super) fn counted(
     let store = Counting::default();
     let patience = Patience::new();
     let mut listen = |event: Event<'_>| patience.hears(&event, host.listener);
-    let pictures = plan
-        .photos
-        .as_ref()
-        .map(|photos| photos.batch(&outline))
-        .transpose()?;
-    let masks = plan
-        .masks
-        .as_ref()
-        .map(|masks| masks.batch(&outline))
-        .transpose()?;
-    let mut job = Job {
-        pipeline: &outline,
-        base: &model.checkpoint.name,
-        base_hash: &model.hash,
-        family: model.checkpoint.family.name(),
-        profile: model.profile,
-        concepts: &plan.concepts,
-        preserve: &plan.preserve,
-        captions: &plan.captions,
-        encoded: Default::default(),
-        pictures: pictures.as_ref(),
-        masks: masks.as_ref(),
-        count: None,
-        options: plan.options.clone(),
-        seed: plan.seed,
-        store: &store,
-        listen: &mut listen,
-    };
+    let shown = Shown::of(plan, &outline)?;
+    let mut job = job(plan, model, &outline, &shown, None, &store, &mut listen);
     let made = (plan.method.erase)(&mut job, plan.variant);
     if host.listener.interrupted() {
         return Err(Failure::interrupted());

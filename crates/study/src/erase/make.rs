@@ -3,10 +3,14 @@
 use std::{ops::ControlFlow, time::Instant};
 
 use scumble_diffusion::Pipeline;
-use scumble_erase::{Edit, Event, Job};
+use scumble_erase::{Edit, Event, job::Count};
 use serde_json::json;
 
-use super::{looks::Looks, plan::Plan};
+use super::{
+    job::{Shown, job},
+    looks::Looks,
+    plan::Plan,
+};
 use crate::{
     failure::Failure,
     folder::{EDIT, RunFolder, write_file},
@@ -90,16 +94,7 @@ pub(super) fn edit(
             ControlFlow::Continue(())
         }
     };
-    let pictures = plan
-        .photos
-        .as_ref()
-        .map(|photos| photos.batch(pipeline))
-        .transpose()?;
-    let masks = plan
-        .masks
-        .as_ref()
-        .map(|masks| masks.batch(pipeline))
-        .transpose()?;
+    let shown = Shown::of(plan, pipeline)?;
     // Judges are loaded when somebody counts.
     let judges = std::cell::OnceCell::new();
     let count = |edited: &Pipeline, prompt: &str, attributes: &[String], n: usize, seed: u64| {
@@ -114,24 +109,8 @@ pub(super) fn edit(
         })?;
         judging::count_attributes(judges, edited, prompt, attributes, n, seed)
     };
-    let mut job = Job {
-        pipeline,
-        base: &model.checkpoint.name,
-        base_hash: &model.hash,
-        family: model.checkpoint.family.name(),
-        profile: model.profile,
-        concepts: &plan.concepts,
-        preserve: &plan.preserve,
-        captions: &plan.captions,
-        encoded: Default::default(),
-        pictures: pictures.as_ref(),
-        masks: masks.as_ref(),
-        count: plan.home.then_some(&count),
-        options: plan.options.clone(),
-        seed: plan.seed,
-        store: &store,
-        listen: &mut listen,
-    };
+    let count = plan.home.then_some(&count as &Count<'_>);
+    let mut job = job(plan, model, pipeline, &shown, count, &store, &mut listen);
     let made = (plan.method.erase)(&mut job, plan.variant);
     claimed?;
     let cost = Cost {

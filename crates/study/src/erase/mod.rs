@@ -3,6 +3,7 @@
 mod after;
 mod counted;
 mod detected;
+mod job;
 mod looks;
 mod make;
 mod plan;
