@@ -230,7 +230,9 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
 fn gram(layers: impl IntoIterator<Item = Layer>) -> Mat<f64> {
     let products = |layer: Layer| layer.matrix.transpose() * &layer.matrix;
     let products = layers.into_iter().map(products);
-    products.reduce(|sum, one| sum + one).unwrap_or_else(Mat::new)
+    products
+        .reduce(|sum, one| sum + one)
+        .unwrap_or_else(Mat::new)
 }
 
 /// The matrix `C` of `e* = C e`, for matrices `W_j0 M`.
