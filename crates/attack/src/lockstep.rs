@@ -127,6 +127,9 @@ pub(crate) fn search_at<S: Search>(
             None => {
                 for i in frame.shown(job, &open, &cases)? {
                     state.open[i] = false;
+                    if let Some(words) = frame.worded(job, i, &cases[i]) {
+                        job.tell(Event::Detail(&format!("it is back: {words}")))?;
+                    }
                 }
                 open.iter().for_each(|&i| state.looks[i] += 1);
             }

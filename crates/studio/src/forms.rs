@@ -162,6 +162,21 @@ pub(crate) fn placed(folder: &Path, edit: &str) -> String {
 }
 
 impl Work {
+    /// What kind of work it is, as forms name it.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Erase(_) => "erase",
+            Self::Attack(_) => "attack",
+            Self::Evaluate(_) => "evaluate",
+            Self::Export(_) => "export",
+        }
+    }
+
+    /// Whether it writes a file for other programs, and no run.
+    pub(crate) fn is_export(&self) -> bool {
+        matches!(self, Self::Export(_))
+    }
+
     /// What it is, in a line.
     pub(crate) fn title(&self) -> String {
         match self {

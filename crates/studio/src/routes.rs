@@ -130,6 +130,7 @@ struct Asked {
     method: String,
     variant: String,
     attack: String,
+    tab: String,
 }
 
 async fn erase(State(app): Studio, Query(asked): Query<Asked>) -> Response {
@@ -158,8 +159,8 @@ async fn library(State(app): Studio) -> Response {
     page(app, pages::library).await
 }
 
-async fn jobs(State(app): Studio) -> Response {
-    page(app, pages::jobs).await
+async fn jobs(State(app): Studio, Query(asked): Query<Asked>) -> Response {
+    page(app, move |app| pages::jobs(app, &asked.tab)).await
 }
 
 async fn method(State(app): Studio, Query(asked): Query<Asked>) -> Response {

@@ -194,6 +194,10 @@ impl Listener for Heard<'_> {
         self.tell(&live);
     }
 
+    fn detail(&self, text: &str) {
+        self.note(text);
+    }
+
     fn wants_pictures(&self) -> bool {
         true
     }

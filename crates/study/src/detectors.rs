@@ -107,7 +107,12 @@ pub fn some(labels: &[String]) -> String {
 /// What decides a detector's answers, for a plan.
 pub(crate) fn settings(detector: &Detector) -> Value {
     let manifest = &detector.manifest;
-    json!({
+    let mut settings = json!({
         "name": manifest.name, "sha256": detector.sha256, "hits": manifest.hits, "threshold": manifest.threshold,
-    })
+    });
+    // Whoever shows the pictures does it veiled. Only where it is so: plans without keep their hash.
+    if detector.is_sensitive() {
+        settings["sensitive"] = true.into();
+    }
+    settings
 }

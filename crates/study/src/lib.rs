@@ -30,7 +30,7 @@ mod leco;
 mod listener;
 mod machine;
 mod masks;
-mod memory;
+pub mod memory;
 mod model;
 pub mod photos;
 pub mod prompts;

@@ -27,13 +27,14 @@ pub trait Listener {
     /// Something that only those want to know who ask for details.
     fn detail(&self, _text: &str) {}
 
-    /// Whether somebody wants to see what a model draws while it is trained. It takes the time of a
-    /// picture now and then.
+    /// Whether somebody wants to see what a model draws while it is trained, which takes the time of a
+    /// picture now and then, and what an attack finds.
     fn wants_pictures(&self) -> bool {
         false
     }
 
-    /// What the model in training draws of the concept after so many steps.
+    /// What the model in training draws of the concept after so many steps; of an attack the picture of
+    /// that number that shows the concept.
     fn picture(&self, _done: usize, _picture: &Picture) {}
 
     /// From now on the stages belong to part `k` of `n`, counted from 1.

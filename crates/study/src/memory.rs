@@ -1,4 +1,4 @@
-//! How much memory this process has held.
+//! How much memory this process has held, and how much is free.
 
 const STATUS: &str = "/proc/self/status";
 
@@ -13,7 +13,7 @@ pub(crate) fn peak() -> Option<u64> {
 }
 
 /// The bytes that a new program could have, where the system says.
-pub(crate) fn free() -> Option<u64> {
+pub fn free() -> Option<u64> {
     bytes("/proc/meminfo", "MemAvailable:")
 }
 

@@ -132,6 +132,7 @@ fn run(job: &mut Job<'_>, start: &Start, variant: Variant) -> Result<Outcome> {
                 (cases[i], looks.of[i]) = (case, spent + 1);
                 if hit {
                     open.retain(|&other| other != i);
+                    job.tell(Event::Detail(&format!("it is back: {}", cases[i].prompt)))?;
                 }
             }
         }

@@ -1,25 +1,116 @@
 //! Runs as the pages show them: what they did, their numbers with intervals, their pictures.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use chrono::{DateTime, Local};
 use scumble_eval::{Rate, rates::Z95};
-use scumble_study::record::{EraseRun, Line};
-use serde_json::{Value, json};
+use scumble_study::{
+    folder::EDIT,
+    record::{EraseRun, Line},
+};
+use serde_json::{Map, Value, json};
 
 use super::lists::time;
 use crate::{
     app::App,
+    commands::command,
     library::{Entry, What},
     ratings,
 };
 
+/// Room that a name takes in the plot, from side to side and from top to bottom.
+const NAME: (f64, f64) = (70.0, 13.0);
 /// Found prompts of an attack that are shown.
 const FOUND: usize = 8;
 
-/// Everything, as rows.
+/// Everything, as rows, with the command that makes each again where it was asked for here.
 pub(super) fn rows(app: &App, entries: &[Arc<Entry>]) -> Vec<Value> {
-    entries.iter().map(|entry| row(app, entry)).collect()
+    let jobs = app.jobs();
+    let commands: BTreeMap<&str, String> = jobs
+        .newest()
+        .filter(|job| !job.work.is_export())
+        .filter_map(|job| Some((job.result.as_deref()?, command(&job.work, &app.folder))))
+        .collect();
+    let one = |entry: &Arc<Entry>| {
+        let mut row = row(app, entry);
+        row["command"] = json!(commands.get(entry.name.as_str()));
+        row["origin"] = json!(origin(entry));
+        row["files"] = json!(files(app, entry));
+        row
+    };
+    entries.iter().map(one).collect()
+}
+
+/// Where a run comes from, as its record says: names and values.
+fn origin(entry: &Entry) -> Vec<(&'static str, String)> {
+    let short = |hash: &str| hash.chars().take(10).collect::<String>();
+    let set = |options: &Map<String, Value>| {
+        let all = options.iter().map(|(key, value)| format!("{key}={value}"));
+        all.collect::<Vec<_>>().join(", ")
+    };
+    let how = |id: &str, variant: Value| format!("{id} ({})", variant.as_str().unwrap_or_default());
+    let (model, content, how, options, seed, device, version) = match &entry.what {
+        What::Erase(run) => (
+            &run.body.model,
+            &run.plan.model,
+            how(&run.plan.method, json!(run.plan.variant)),
+            set(&run.plan.options),
+            run.plan.seed,
+            format!("{}, {} threads", run.body.device, run.body.threads),
+            &run.scumble,
+        ),
+        What::Attack(run) => (
+            &run.body.model,
+            &run.plan.model,
+            how(&run.plan.attack, json!(run.plan.variant)),
+            set(&run.plan.options),
+            run.plan.seed,
+            format!("{}, {} threads", run.body.device, run.body.threads),
+            &run.scumble,
+        ),
+        _ => return Vec::new(),
+    };
+    let model = format!("{model} {}", short(content));
+    let all = [
+        ("model", model.trim().to_owned()),
+        ("how", how),
+        ("options", options),
+        ("seed", seed.to_string()),
+        ("on", device),
+        ("scumble", version.clone()),
+    ];
+    all.into_iter()
+        .filter(|(_, text)| !text.is_empty())
+        .collect()
+}
+
+/// What was exported of an edit, with its cards, as it lies in its folder.
+fn files(app: &App, entry: &Entry) -> Vec<String> {
+    if !matches!(entry.what, What::Erase(_)) {
+        return Vec::new();
+    }
+    let found = fs_err::read_dir(app.folder.join(&entry.name));
+    let names = found.into_iter().flatten().flatten();
+    let mut names: Vec<String> = names
+        .map(|file| file.file_name().to_string_lossy().into_owned())
+        .filter(|name| name.ends_with(".safetensors") || name.ends_with(".md"))
+        .filter(|name| name != EDIT)
+        .collect();
+    names.sort();
+    names
+}
+
+/// Whether whoever judged a run looks for what not everybody wants to see.
+fn is_sensitive(entry: &Entry) -> bool {
+    let marked = |detectors: &Value| detectors.to_string().contains("\"sensitive\":true");
+    match &entry.what {
+        What::Erase(run) => {
+            let details = run.body.details.as_ref();
+            details.is_some_and(|details| details.detectors.as_ref().is_some_and(marked))
+        }
+        What::Attack(run) => run.plan.detectors.iter().any(marked),
+        _ => false,
+    }
 }
 
 /// An entry in a list.
@@ -64,7 +155,7 @@ pub(super) fn row(app: &App, entry: &Entry) -> Value {
     json!({
         "name": entry.name, "kind": kind, "title": title, "finished": finished, "when": when.format("%Y-%m-%d %H:%M").to_string(),
         "edit": entry.is_edit(&app.folder), "concepts": entry.concepts(), "problem": problem,
-        "picture": entry.picture(&app.folder), "facts": facts(entry),
+        "picture": entry.picture(&app.folder), "facts": facts(entry), "sensitive": is_sensitive(entry),
         "report": has("index.html"), "raters": raters, "rating": has("rating.html"),
     })
 }
@@ -151,7 +242,7 @@ pub(super) fn comparison(entries: &[Arc<Entry>]) -> Vec<Value> {
 /// Where each edit lies between erasing and sparing, as points of the page's SVG.
 pub(super) fn plot(edits: &[Value]) -> Value {
     let of = |edit: &Value, key: &str| edit[key]["percent"].as_f64();
-    let points: Vec<Value> = edits
+    let mut points: Vec<Value> = edits
         .iter()
         .filter_map(|edit| {
             let (target, others) = (of(edit, "target")?, of(edit, "others")?);
@@ -161,6 +252,18 @@ pub(super) fn plot(edits: &[Value]) -> Value {
             }))
         })
         .collect();
+    // Names that would lie on each other move down.
+    let at = |point: &Value, key: &str| point[key].as_f64().unwrap_or_default();
+    points.sort_by(|a, b| at(a, "y").total_cmp(&at(b, "y")));
+    for i in 0..points.len() {
+        let (mut y, x) = (at(&points[i], "y"), at(&points[i], "x"));
+        for above in &points[..i] {
+            if (at(above, "x") - x).abs() < NAME.0 {
+                y = y.max(at(above, "label") + NAME.1);
+            }
+        }
+        points[i]["label"] = y.into();
+    }
     json!(points)
 }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use scumble_attack::{Attack, attacks as all_attacks};
 use scumble_diffusion::guards as all_guards;
 use scumble_erase::methods::{self as all_methods, Method};
+use scumble_study::memory;
 use serde_json::{Value, json};
 
 use crate::{about::About, forms::FORMS};
@@ -23,8 +24,18 @@ pub(super) fn methods(about: &About) -> Vec<Value> {
 pub(super) fn method(method: &Method, about: &About) -> Value {
     json!({
         "id": method.id, "paper": method.paper, "moves": method.moves, "needs": method.needs, "several": method.several,
-        "preserves": method.preserves, "works": method.works_on(about.family).is_ok(), "cost": cost(method, about),
+        "preserves": method.preserves, "works": method.works_on(about.family).is_ok(), "cost": cost(method, about), "short": short(method, about),
     })
+}
+
+/// The same for a list.
+fn short(method: &Method, about: &About) -> String {
+    match (about.home, method.seconds, method.published_evaluations) {
+        (true, Some(seconds), _) => format!("about {}", time(seconds)),
+        (false, _, Some(0)) => "a closed form, no training".into(),
+        (false, _, Some(_)) => "trains".into(),
+        _ => "not measured".into(),
+    }
 }
 
 /// What it will take, as far as that can be said.
@@ -57,6 +68,22 @@ pub(super) fn time(seconds: f64) -> String {
         ..5400.0 => format!("{:.0} min", seconds / 60.0),
         _ => format!("{:.1} h", seconds / 3600.0),
     }
+}
+
+/// Whether a model of so many million numbers fits into what is free here.
+pub(super) fn fits(millions: f64) -> String {
+    let gib = |bytes: f64| match bytes / f64::from(1 << 30) {
+        gib if gib < 1.0 => format!("{:.0} MiB", 1024.0 * gib),
+        gib => format!("{gib:.1} GiB"),
+    };
+    // Numbers are held as f32.
+    let needed = 4e6 * millions;
+    let numbers = format!("{} of numbers", gib(needed));
+    let Some(free) = memory::free() else {
+        return numbers;
+    };
+    let answer = if needed < free as f64 { "yes" } else { "no" };
+    format!("{answer}: {numbers}, {} are free", gib(free as f64))
 }
 
 /// Every attack.

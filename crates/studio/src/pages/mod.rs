@@ -5,7 +5,7 @@ mod entries;
 mod lists;
 mod shell;
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use scumble_erase::catalogue;
 use scumble_study::{Failure, edits::file_of};
@@ -25,6 +25,9 @@ use crate::{
     library::{Entry, What},
     trash,
 };
+
+/// Jobs that a page lists.
+const JOBS: usize = 30;
 
 /// The model that is worked on.
 fn about(app: &App) -> Result<Arc<About>, Failure> {
@@ -49,12 +52,13 @@ pub(crate) fn models(app: &App) -> Result<String, Failure> {
         ),
     };
     let settings = app.settings().clone();
+    let fits = now["millions"].as_f64().map(lists::fits);
     Ok(fill(
         app,
         Tab::Models,
         "models.html",
         json!({
-            "about": now, "problem": problem, "model": model(app), "built_in": app.place.built_in.name,
+            "about": now, "fits": fits, "problem": problem, "model": model(app), "built_in": app.place.built_in.name,
             "others": settings.models, "cached": lists::cached(&app.place.hub), "roots": app.place.hub,
         }),
     ))
@@ -71,7 +75,7 @@ pub(crate) fn erase(app: &App, concept: &str, method: &str) -> Result<String, Fa
         "erase.html",
         json!({
             "about": *about, "model": model(app), "concept": concept, "method": method, "methods": methods(&about),
-            "chosen": chosen, "jobs": jobs(app)?,
+            "chosen": chosen, "jobs": jobs(app, "erase")?,
         }),
     ))
 }
@@ -109,22 +113,47 @@ pub(crate) fn method(app: &App, id: &str, variant: &str) -> Result<String, Failu
     ))
 }
 
-/// The queue, and how far the job at work is.
-pub(crate) fn jobs(app: &App) -> Result<String, Failure> {
+/// The queue as a tab shows it, and how far the job at work is: of what has ended only what the tab is
+/// about; everything where it is no tab's name.
+pub(crate) fn jobs(app: &App, tab: &str) -> Result<String, Failure> {
     let live = app.notes.now();
-    let jobs: Vec<Job> = app.jobs().newest().take(30).cloned().collect();
+    let (kind, most) = match tab {
+        "erase" => (Some("erase"), JOBS),
+        "attack" => (Some("attack"), JOBS),
+        "compare" => (Some("evaluate"), JOBS),
+        // Above what lies in the folder.
+        "library" => (Some("export"), 3),
+        _ => (None, JOBS),
+    };
+    let shown = |job: &&Job| {
+        let at_work = matches!(job.state, State::Waiting | State::Running);
+        at_work || kind.is_none_or(|kind| job.work.kind() == kind)
+    };
+    let all = app.jobs();
+    let jobs = all.newest().filter(shown).take(most).cloned();
+    let jobs: Vec<Job> = jobs.collect();
     let entries = app.library.entries()?;
     let entry = |job: &Job| {
         let name = job.result.as_deref().filter(|_| job.state == State::Done)?;
         let entry = entries.iter().find(|entry| entry.name == name)?;
         Some(row(app, entry))
     };
+    // An export is a file with its card beside it, or a whole folder.
+    let written = |job: &Job| {
+        let name = job.result.as_deref().filter(|_| job.work.is_export())?;
+        let path = app.folder.join(name);
+        let card = Path::new(name).with_extension("md");
+        Some(json!({
+            "folder": path.is_dir().then_some(&path),
+            "card": app.folder.join(&card).is_file().then_some(&card),
+        }))
+    };
     let one = |job: &Job| {
         let running = job.state == State::Running && live.job == job.id;
         json!({
             "id": job.id, "title": job.work.title(), "state": job.state, "error": job.error, "result": job.result,
-            "command": command(&job.work, &app.folder), "erased": matches!(job.work, crate::forms::Work::Erase(_)),
-            "work": job.work, "entry": entry(job),
+            "command": command(&job.work, &app.folder), "work": job.work, "written": written(job),
+            "entry": entry(job),
             "live": running.then(|| json!({
                 "stage": live.stage, "done": live.done, "total": live.total, "message": live.message, "notes": live.notes, "pictures": live.drawn(),
             })),
@@ -198,7 +227,7 @@ pub(crate) fn compare(app: &App) -> Result<String, Failure> {
         "compare.html",
         json!({
             "about": *about, "model": model(app), "plot": plot(&edits), "edits": edits, "evaluations": evaluations,
-            "attacks": attacks(), "prompts": about::prompts(&[], about.home), "jobs": jobs(app)?,
+            "attacks": attacks(), "prompts": about::prompts(&[], about.home), "jobs": jobs(app, "compare")?,
         }),
     ))
 }
@@ -223,7 +252,7 @@ pub(crate) fn attack(app: &App, edit: &str) -> Result<String, Failure> {
         "attack.html",
         json!({
             "about": *about, "model": model(app), "edits": edits, "edit": edit, "attacks": attacks(), "found": found,
-            "chosen": attack_about(app, "random")?, "jobs": jobs(app)?,
+            "chosen": attack_about(app, "random")?, "jobs": jobs(app, "attack")?,
         }),
     ))
 }
@@ -246,7 +275,7 @@ pub(crate) fn library(app: &App) -> Result<String, Failure> {
         "library.html",
         json!({
             "folder": app.folder, "entries": rows(app, &entries), "thrown": trash::thrown(&app.folder), "forms": forms(),
-            "model": model(app), "jobs": jobs(app)?,
+            "model": model(app), "jobs": jobs(app, "library")?,
         }),
     ))
 }

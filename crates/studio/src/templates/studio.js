@@ -80,7 +80,7 @@ for (const form of all('form[data-work]')) {
       await ask(`/do/${form.dataset.work}`, work(form));
       await refresh();
       say('queued');
-      if (innerWidth < 832) one('#jobs')?.scrollIntoView({ behavior: 'smooth' });
+      if (innerWidth < 832 || form.className === 'export') one('#jobs')?.scrollIntoView({ behavior: 'smooth', block: 'center' });
     } catch (what) { problem(form, what); }
     button.disabled = false;
   });
@@ -103,6 +103,29 @@ for (const form of all('form[data-work]')) {
   });
 }
 
+/** What was thrown away leaves its place, where it can be brought back at once. */
+function gone(/** @type {HTMLElement} */ entry, /** @type {string} */ name) {
+  const undo = document.createElement('button');
+  undo.type = 'button';
+  undo.className = 'quiet';
+  undo.dataset.back = name;
+  undo.textContent = 'bring back';
+  const text = document.createElement('p');
+  text.append(`${name} is thrown away. `, undo);
+  entry.replaceChildren(text);
+  undo.focus();
+  say('thrown away');
+}
+
+// The first click on a veiled picture shows it, the next one opens it.
+document.addEventListener('click', (event) => {
+  const veil = /** @type {HTMLElement} */ (event.target).closest('.veil');
+  if (!veil) return;
+  event.preventDefault();
+  event.stopPropagation();
+  veil.classList.remove('veil');
+}, true);
+
 document.addEventListener('click', async (event) => {
   const target = /** @type {HTMLElement} */ (event.target).closest('button');
   if (!target) return;
@@ -116,11 +139,8 @@ document.addEventListener('click', async (event) => {
     }
     if (cancel) { await ask(`/job/${cancel}/cancel`); say('it ends after this step'); await refresh(); }
     if (again) { await ask(`/job/${again}/again`); await refresh(); }
-    if (thrown) {
-      await ask(`/run/${encodeURIComponent(thrown)}/throw`);
-      location.reload();
-    }
-    if (back) { await ask(`/run/${encodeURIComponent(back)}/back`); location.reload(); }
+    if (thrown) { await ask(`/run/${encodeURIComponent(thrown)}/throw`); gone(target.closest('.entry'), thrown); }
+    if (back) { await ask(`/run/${encodeURIComponent(back)}/back`); location.assign('/library#' + encodeURIComponent(back)); location.reload(); }
     if (chosen !== undefined) { one('#path').value = chosen; one('#model').requestSubmit(); }
   } catch (what) { say(what.error ?? String(what)); }
 });
@@ -169,6 +189,15 @@ document.addEventListener('change', async (event) => {
 
 // ---- jobs -----------------------------------------------------------------------------------------------------------
 
+/** What a job that has just ended added to the page. */
+async function fresh() {
+  const places = all('[data-fresh]');
+  if (!places.length) return;
+  const response = await fetch(location.pathname);
+  const page = new DOMParser().parseFromString(await response.text(), 'text/html');
+  for (const place of places) place.innerHTML = page.getElementById(place.id)?.innerHTML ?? place.innerHTML;
+}
+
 let refreshing = null;
 /** The list of runs as it is now; what was open stays open. */
 async function refresh() {
@@ -176,7 +205,9 @@ async function refresh() {
   if (!place) return;
   refreshing ??= (async () => {
     const open = new Set(all('details[open]', place).map((d) => d.closest('[data-job]')?.dataset.job + d.className));
-    await part('/part/jobs', place);
+    const before = all('.job.done', place).length;
+    await part('/part/jobs?tab=' + document.body.dataset.page, place);
+    if (all('.job.done', place).length > before) await fresh();
     for (const d of all('details', place)) if (open.has(d.closest('[data-job]')?.dataset.job + d.className)) d.open = true;
     refreshing = null;
   })();
@@ -205,7 +236,7 @@ function progress(/** @type {any} */ told) {
     if (one(`[data-step="${step}"]`, halfway)) continue;
     const picture = new Image();
     picture.src = `/live/${told.id}/${step}`;
-    picture.alt = picture.title = `after ${step} steps`;
+    picture.alt = picture.title = job.dataset.kind === 'attack' ? `picture ${step}` : `after ${step} steps`;
     picture.dataset.step = String(step);
     halfway.append(picture);
   }
@@ -254,7 +285,7 @@ async function picture(/** @type {HTMLImageElement} */ image, /** @type {Record<
 }
 
 /** A row of pictures of one prompt: the base, then what `columns` say. */
-function row(/** @type {{text: string, role: string}} */ prompt, /** @type {{name: string, edits: string}[]} */ columns) {
+function row(/** @type {{text: string, role: string}} */ prompt, /** @type {{name: string, edits: string}[]} */ columns, veiled = false) {
   let place = all('.row', grid).find((r) => r.dataset.prompt === prompt.text);
   if (!place) {
     place = document.createElement('div');
@@ -279,6 +310,7 @@ function row(/** @type {{text: string, role: string}} */ prompt, /** @type {{nam
       figure = document.createElement('figure');
       const button = document.createElement('button');
       button.type = 'button';
+      if (veiled) button.className = 'veil';
       button.append(document.createElement('img'));
       figure.append(button, document.createElement('figcaption'));
       pictures.append(figure);
@@ -307,13 +339,20 @@ function wanted() {
   return { base, columns, own: value('prompt') };
 }
 
-async function drawAll() {
+/** Whether pictures take so long that nothing is drawn before somebody asks. */
+const heavy = side >= 128;
+
+async function drawAll(asked = !heavy) {
+  const note = one('#undrawn');
+  if (!asked && note) return;
+  note?.remove();
   const { base, columns, own } = wanted();
+  const veiled = one('[data-sensitive]:checked', one('#look')) !== null;
   const prompts = JSON.parse(grid.dataset.prompts);
   const rows = own && !prompts.some((p) => p.text === own) ? [{ text: own, role: 'yours' }, ...prompts] : prompts;
   for (const stale of all('.row', grid)) if (!rows.some((p) => p.text === stale.dataset.prompt)) stale.remove();
   for (const prompt of rows) {
-    const images = row(prompt, columns);
+    const images = row(prompt, columns, veiled);
     if (prompt.role === 'yours') grid.prepend(images[0].closest('.row'));
     images.forEach((image, i) => picture(image, { ...base, prompt: prompt.text, edits: columns[i].edits, guards: columns[i].guards }));
   }
@@ -321,12 +360,12 @@ async function drawAll() {
 
 if (one('#look')) {
   const form = one('#look');
-  form.addEventListener('submit', (event) => { event.preventDefault(); drawAll(); });
+  form.addEventListener('submit', (event) => { event.preventDefault(); drawAll(true); });
   form.addEventListener('input', (event) => {
     const target = /** @type {HTMLInputElement} */ (event.target);
     if (target.dataset.strength !== undefined) {
       one('output', target.parentElement).textContent = Number(target.value).toFixed(2);
-      drawAll();
+      if (!heavy) drawAll();
     }
   });
   form.addEventListener('change', async (event) => {
@@ -336,7 +375,7 @@ if (one('#look')) {
       const response = await fetch('/part/prompts?edit=' + encodeURIComponent(first?.value ?? ''));
       if (response.ok) grid.dataset.prompts = await response.text();
     }
-    if (target.type !== 'range') drawAll();
+    if (target.type !== 'range' || heavy) drawAll();
   });
   const boxes = all('input[name=edit]:checked', form);
   if (boxes.length && !grid.dataset.asked) {
@@ -400,7 +439,7 @@ one('#filter')?.addEventListener('input', (event) => {
   for (const entry of all('.entry')) entry.hidden = !words.every((word) => entry.dataset.text.toLowerCase().includes(word));
 });
 // A link to an entry may name one whose export is wanted.
-if (location.hash) one('#' + CSS.escape(decodeURIComponent(location.hash.slice(1))))?.querySelector('details')?.setAttribute('open', '');
+if (location.hash) one('#' + CSS.escape(decodeURIComponent(location.hash.slice(1))))?.querySelector('details.out')?.setAttribute('open', '');
 
 const theme = localStorage.getItem('theme');
 if (theme) document.documentElement.dataset.theme = theme;

@@ -7,7 +7,11 @@ mod pictures;
 mod plan;
 mod result;
 
-use std::{cell::RefCell, ops::ControlFlow, time::Instant};
+use std::{
+    cell::{Cell, RefCell},
+    ops::ControlFlow,
+    time::Instant,
+};
 
 use scumble_attack::{Clip, Found, job::Shows, protocol};
 use scumble_diffusion::{Picture, Pipeline};
@@ -145,9 +149,20 @@ fn carry_out(
         .unwrap_or(0.0);
     let (began, asked) = (Instant::now(), base.denoiser.weights.evaluations().so_far());
     let judge = judge(plan, model, base, clip, host)?;
-    let shows = judge
-        .as_ref()
-        .map(|judge| |pictures: &[Picture]| judge.shows(pictures));
+    // The first two stages draw what there was before the attack.
+    let (stages, found) = (Cell::new(0), Cell::new(0));
+    let shows = judge.as_ref().map(|judge| {
+        |pictures: &[Picture]| {
+            let shown = judge.shows(pictures);
+            if stages.get() > 2 && host.listener.wants_pictures() {
+                for (picture, _) in pictures.iter().zip(&shown).filter(|(_, shown)| **shown) {
+                    found.set(found.get() + 1);
+                    host.listener.picture(found.get(), picture);
+                }
+            }
+            shown
+        }
+    });
     let likely = judge.as_ref().and_then(Judge::likely);
     let prepared = clip.map(|clip| |pictures: &[Picture]| clip.prepared(pictures));
     let (store, listener) = (RunStore::new(run.state(), host), host.listener);
@@ -161,7 +176,10 @@ fn carry_out(
             Event::Note("") => {}
             Event::Note(text) => listener.note(text),
             Event::Detail(text) => listener.detail(text),
-            Event::Stage { name, total, done } => listener.stage(name, total, done),
+            Event::Stage { name, total, done } => {
+                stages.set(stages.get() + 1);
+                listener.stage(name, total, done);
+            }
             Event::Step { done, loss } => listener.step(done, loss.map(|l| format!("loss {l:.4}"))),
             Event::Halfway(_) => {}
         }
