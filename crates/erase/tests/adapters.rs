@@ -516,6 +516,89 @@ fn ant_moves_the_most_salient_numbers() {
     assert!(fewer.is_subset(&most) && fewer.len() < most.len() / 3);
 }
 
+/// Published: the masks of five seeds and of each word, all intersected; trained is the one prompt.
+#[test]
+fn ants_synonyms_have_to_pick_a_number_too() {
+    let model = pipeline("odd");
+    let base = json!({
+        "iterations": 1, "lr": 1e-2, "train_method": "kv", "trajectories": 2, "salience_examples": STEPS,
+        "keep": "nowhere", "alpha_2": 0.5, "salience_trajectories": 1
+    });
+    let of = |name: &str, more: Value| {
+        let mut run = ant(&model, with(base.clone(), more));
+        run.concepts = vec![concept(name, None, None)];
+        run.concepts[0].name = name.rsplit(' ').next().unwrap().to_uppercase();
+        moved(&model, &run.erase().unwrap())
+    };
+    let (church, dog, cat) = (
+        of("a church", json!({})),
+        of("a dog", json!({})),
+        of("a cat", json!({})),
+    );
+    let both = of("a church", json!({"synonyms": ["dog", "cat"]}));
+    let expected: BTreeSet<_> = church.intersection(&dog).cloned().collect();
+    let expected: BTreeSet<_> = expected.intersection(&cat).cloned().collect();
+    assert!(!both.is_empty() && both.len() < church.len());
+    assert_eq!(both, expected);
+    // What is recorded and what has to agree are two things; 0 asks every trajectory.
+    let (one, all) = (
+        church.len(),
+        of("a church", json!({"salience_trajectories": 0})),
+    );
+    assert!(all.is_subset(&church) && all.len() < one);
+    assert_eq!(of("a church", json!({"salience_trajectories": 9})), all);
+}
+
+#[test]
+fn ant_ranks_within_each_tensor_where_it_is_asked_to() {
+    let model = pipeline("odd");
+    let base = json!({
+        "iterations": 1, "lr": 1e-2, "train_method": "kv", "trajectories": 1, "salience_examples": STEPS, "keep": "nowhere"
+    });
+    let share = |over: &str, salience: &str| {
+        let count = |more: Value| {
+            let moved = moved(
+                &model,
+                &ant(&model, with(base.clone(), more)).erase().unwrap(),
+            );
+            let mut counts = std::collections::BTreeMap::<String, f64>::new();
+            for (name, _) in moved {
+                *counts.entry(name).or_default() += 1.0;
+            }
+            counts
+        };
+        let all = count(json!({"salience": "all"}));
+        let some = count(json!({"salience_over": over, "salience": salience}));
+        all.into_iter()
+            .map(|(name, n)| some.get(&name).copied().unwrap_or_default() / n)
+            .collect::<Vec<f64>>()
+    };
+    for salience in ["most", "least"] {
+        let even = |shares: &[f64]| shares.iter().all(|s| (0.45..=0.55).contains(s));
+        let (tensor, network) = (share("tensor", salience), share("network", salience));
+        assert!(even(&tensor) && !even(&network), "{tensor:?} {network:?}");
+    }
+}
+
+#[test]
+fn ants_synonyms_are_refused_where_there_is_no_mask() {
+    let model = pipeline("odd");
+    let refused = |run: &Run<'_>| run.erase().unwrap_err().to_string();
+    for more in [
+        json!({"synonyms": ["dog"], "salience": "all"}),
+        json!({"synonyms": ["dog"], "form": "adapters"}),
+    ] {
+        let message = refused(&ant(&model, more));
+        assert!(message.contains("synonyms have no effect"), "{message}");
+    }
+    let mut two = ant(&model, json!({"synonyms": ["dog"], "form": "weights"}));
+    two.concepts.push(concept("a cat", None, None));
+    assert!(refused(&two).contains("synonyms have no effect"));
+    let same = ant(&model, json!({"synonyms": ["a church"]}));
+    let message = refused(&same);
+    assert!(message.contains("changes no prompt"), "{message}");
+}
+
 #[test]
 fn several_concepts_are_one_edit_of_keys_and_values() {
     let model = pipeline("odd");

@@ -59,6 +59,16 @@ impl Situation {
         }
     }
 
+    /// A concept that some methods have published words for.
+    fn nudity() -> Self {
+        let nudity = Concept::new("nudity", &Wording::default(), None).unwrap();
+        Self {
+            name: "nudity".into(),
+            concepts: vec![nudity],
+            ..Self::bare(1)
+        }
+    }
+
     /// The same with an option.
     fn with(self, key: &str, value: &str) -> Self {
         Self {
@@ -150,6 +160,9 @@ fn defaults_are_what_they_were() {
         for task in tasks(method.id) {
             situations.extend(many().into_iter().map(|one| one.with("task", task)));
             situations.push(church().with("task", task));
+        }
+        if method.id == "ant" {
+            situations.push(Situation::nudity());
         }
         let mut all = Vec::new();
         for situation in &situations {

@@ -29,7 +29,7 @@ use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    concepts::concept::{Concept, ConceptPrompt, Synonym},
+    concepts::concept::{Concept, ConceptPrompt, Synonym, renamed},
     data::bank::{self, Bank, Examples, Path, Sampling},
     data::noised::squared_error,
     data::retain::Retain,
@@ -114,7 +114,10 @@ fn asked(concepts: &[Concept], synonyms: &[Synonym], sentence: &str) -> Vec<Side
     for concept in concepts {
         let own = |name: &str, safe: Option<&str>| -> Vec<Side> {
             let one = |p: &ConceptPrompt| {
-                let named = |word: &str| p.asks().replace(&concept.name, word);
+                let named = |word: &str| match word == concept.name {
+                    true => p.asks().to_owned(),
+                    false => renamed(p.asks(), &concept.name, word),
+                };
                 let bare = concept.prompts.len() == 1 && p.asks() == concept.name;
                 let put = |text: &str| {
                     if bare {
@@ -326,6 +329,21 @@ fn epsilon(
 mod tests {
     use super::*;
     use crate::concepts::concept::Wording;
+
+    /// A world words a concept in small letters, however the user wrote it.
+    #[test]
+    fn a_synonym_takes_the_place_of_a_name_in_capitals_too() {
+        let world = crate::concepts::world::World::emoji();
+        let concept = Concept::new("Church", &Wording::default(), Some(&world)).unwrap();
+        let sides = asked(&[concept], &[Synonym::Word("chapel".into())], "{}");
+        assert_eq!(sides[0].asks, "a church");
+        assert!(sides.iter().any(|side| side.asks == "a chapel"));
+        assert!(
+            sides
+                .iter()
+                .any(|side| side.asks == "a chapel in ink style")
+        );
+    }
 
     #[test]
     fn every_word_is_steered_to_its_own_phrase() {

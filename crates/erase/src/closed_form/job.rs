@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{
-    Encoded, Pair, Regression,
+    Encoded, PromptPair, Regression,
     align::{Link, linked},
     encode,
 };
@@ -56,7 +56,7 @@ pub(crate) fn keep_preserved(job: &mut Job<'_>, regression: &mut Regression, wei
 /// If a prompt that a concept is to leave does not name it.
 pub(crate) fn encode_pairs(
     job: &mut Job<'_>,
-    pairs: &[Pair],
+    pairs: &[PromptPair],
     eta: f64,
 ) -> Result<Vec<EncodedPair>> {
     for concept in job

@@ -27,5 +27,5 @@ pub(crate) use regression::Regression;
 pub(crate) use rows::{Positions, Statistics, caption_rows, encode, statistics};
 pub use sentences::Expand;
 pub(crate) use sentences::{
-    Kind, Pair, contrasts, expanded, in_sentences, prompt_pairs, sentences,
+    Kind, PromptPair, contrasts, expanded, in_sentences, prompt_pairs, sentences,
 };

@@ -2,18 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::concepts::concept::{Concept, ConceptPrompt, Synonym};
+use crate::concepts::concept::{Concept, ConceptPrompt, Synonym, renamed};
 
 /// A prompt that asks for a concept, and what the model should make of it instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pair {
+pub(crate) struct PromptPair {
     pub(crate) asks: String,
     pub(crate) instead: String,
     /// Whether the user or the concept's kind said what to draw instead.
     pub(crate) anchored: bool,
 }
 
-impl Pair {
+impl PromptPair {
     fn of(concept: &Concept, prompt: &ConceptPrompt) -> Self {
         let asks = prompt.asks();
         // A prompt that the concept is to leave becomes itself without the concept.
@@ -44,7 +44,7 @@ impl Pair {
 /// The pairs of some concepts: with `captions` of all prompts, otherwise without a world's
 /// captions, which say more than the concept. Prompts of `--from` always count: there are no
 /// others.
-pub(crate) fn prompt_pairs(concepts: &[Concept], captions: bool) -> Vec<Pair> {
+pub(crate) fn prompt_pairs(concepts: &[Concept], captions: bool) -> Vec<PromptPair> {
     let prompts = concepts
         .iter()
         .flat_map(|concept| concept.prompts.iter().map(move |prompt| (concept, prompt)));
@@ -53,18 +53,18 @@ pub(crate) fn prompt_pairs(concepts: &[Concept], captions: bool) -> Vec<Pair> {
     };
     prompts
         .filter(counts)
-        .map(|(concept, prompt)| Pair::of(concept, prompt))
+        .map(|(concept, prompt)| PromptPair::of(concept, prompt))
         .collect()
 }
 
 /// All prompts of some concepts, each with the one that differs from it in the concept alone.
-pub(crate) fn contrasts(concepts: &[Concept]) -> Vec<Pair> {
+pub(crate) fn contrasts(concepts: &[Concept]) -> Vec<PromptPair> {
     let of = |concept: &Concept, prompt: &ConceptPrompt| {
-        let pair = Pair::of(concept, prompt);
+        let pair = PromptPair::of(concept, prompt);
         if concept.leaves_prompts() {
             pair
         } else {
-            Pair {
+            PromptPair {
                 instead: prompt.without(),
                 ..pair
             }
@@ -117,8 +117,8 @@ impl Expand {
 }
 
 /// The pairs, and each of them in further wordings, on both sides.
-pub(crate) fn expanded(pairs: Vec<Pair>, expand: Expand) -> Vec<Pair> {
-    let more: Vec<Pair> = pairs
+pub(crate) fn expanded(pairs: Vec<PromptPair>, expand: Expand) -> Vec<PromptPair> {
+    let more: Vec<PromptPair> = pairs
         .iter()
         .flat_map(|pair| expand.forms().iter().map(|form| pair.within(form)))
         .collect();
@@ -205,7 +205,11 @@ const STYLE_SENTENCES: [&str; 30] = [
 /// Pairs of sentences: all of a concept's prompts where it has several, otherwise its prompt in
 /// `templates` of the compiled-in sentences. Then the same with each synonym in the place of the
 /// concept's name.
-pub(crate) fn sentences(concepts: &[Concept], synonyms: &[Synonym], templates: usize) -> Vec<Pair> {
+pub(crate) fn sentences(
+    concepts: &[Concept],
+    synonyms: &[Synonym],
+    templates: usize,
+) -> Vec<PromptPair> {
     in_sentences(concepts, synonyms, templates, Kind::Object)
 }
 
@@ -215,7 +219,7 @@ pub(crate) fn in_sentences(
     synonyms: &[Synonym],
     templates: usize,
     kind: Kind,
-) -> Vec<Pair> {
+) -> Vec<PromptPair> {
     let forms = match kind {
         Kind::Object => &SENTENCES,
         Kind::Style => &STYLE_SENTENCES,
@@ -223,7 +227,7 @@ pub(crate) fn in_sentences(
     let mut pairs = Vec::new();
     for concept in concepts {
         let own = prompt_pairs(std::slice::from_ref(concept), true);
-        let own: Vec<Pair> = match own.as_slice() {
+        let own: Vec<PromptPair> = match own.as_slice() {
             [one] if templates > 0 && !concept.leaves_prompts() => {
                 let put = |form: &&str| {
                     let pair = one.within(form);
@@ -232,7 +236,7 @@ pub(crate) fn in_sentences(
                     if one.anchored {
                         pair
                     } else {
-                        Pair {
+                        PromptPair {
                             instead: String::new(),
                             ..pair
                         }
@@ -242,10 +246,10 @@ pub(crate) fn in_sentences(
             }
             _ => own,
         };
-        let renamed = |synonym: &Synonym| -> Vec<Pair> {
-            let one = |pair: &Pair| {
-                let named = |word: &str| pair.asks.replace(&concept.name, word);
-                Pair {
+        let renamed = |synonym: &Synonym| -> Vec<PromptPair> {
+            let one = |pair: &PromptPair| {
+                let named = |word: &str| renamed(&pair.asks, &concept.name, word);
+                PromptPair {
                     asks: named(synonym.word()),
                     instead: synonym.safe().map_or_else(|| pair.instead.clone(), named),
                     anchored: pair.anchored || synonym.safe().is_some(),
@@ -253,7 +257,7 @@ pub(crate) fn in_sentences(
             };
             own.iter().map(one).collect()
         };
-        let others: Vec<Pair> = synonyms.iter().flat_map(renamed).collect();
+        let others: Vec<PromptPair> = synonyms.iter().flat_map(renamed).collect();
         pairs.extend(own);
         pairs.extend(others);
     }
@@ -265,7 +269,7 @@ mod tests {
     use super::*;
     use crate::{concepts::concept::Wording, concepts::world::World};
 
-    fn texts(pairs: &[Pair]) -> Vec<(&str, &str)> {
+    fn texts(pairs: &[PromptPair]) -> Vec<(&str, &str)> {
         pairs
             .iter()
             .map(|pair| (pair.asks.as_str(), pair.instead.as_str()))

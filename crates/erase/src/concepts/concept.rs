@@ -61,6 +61,19 @@ impl Synonym {
     }
 }
 
+/// A text with a word in the place of a name, whether or not the name is written in capitals there.
+pub(crate) fn renamed(text: &str, name: &str, word: &str) -> String {
+    let (all, name) = (text.to_ascii_lowercase(), name.to_ascii_lowercase());
+    let mut out = String::with_capacity(text.len());
+    let mut end = 0;
+    for (at, found) in all.match_indices(&name).filter(|(_, f)| !f.is_empty()) {
+        out.push_str(&text[end..at]);
+        out.push_str(word);
+        end = at + found.len();
+    }
+    out + &text[end..]
+}
+
 /// How a concept's prompts are made.
 #[derive(Clone, Debug, Default)]
 pub struct Wording {
@@ -207,6 +220,34 @@ impl Concept {
             name: name.to_owned(),
             prompts,
         })
+    }
+
+    /// Its prompts with another word in the place of its name; what is drawn instead stays.
+    ///
+    /// # Errors
+    /// If the word is empty, or the name stands in none of the prompts.
+    pub(crate) fn renamed(&self, word: &str) -> Result<Vec<ConceptPrompt>> {
+        if word.trim().is_empty() {
+            return Err(Error::input("a synonym is empty"));
+        }
+        let put = |text: &String| renamed(text, &self.name, word);
+        let one = |prompt: &ConceptPrompt| ConceptPrompt {
+            erase: put(&prompt.erase),
+            anchor: prompt.anchor.clone(),
+            from: prompt.from.as_ref().map(put),
+        };
+        let prompts: Vec<ConceptPrompt> = self.prompts.iter().map(one).collect();
+        if prompts == self.prompts {
+            return Err(Error::input(format!(
+                "the synonym `{word}` changes no prompt of {}: `{}`",
+                self.name,
+                self.prompts.first().map_or("", ConceptPrompt::asks)
+            ))
+            .with_hint(
+                "it takes the place of the concept's name, which has to stand in its prompts",
+            ));
+        }
+        Ok(prompts)
     }
 
     /// The prompts that ask for it.

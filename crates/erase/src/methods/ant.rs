@@ -13,13 +13,13 @@
 //!
 //! Each is a mean squared error to targets of the frozen model, and a mean over examples of its own
 //! side of the split: every step draws `batch` examples to reverse and `keep_batch` to keep. For
-//! one concept those weights move that are most salient on every trajectory; for several each
-//! trains a low-rank adapter, and MACE's closed form makes one edit of what these do to keys and
-//! values.
+//! one concept those weights move that are most salient on every trajectory, of the concept's
+//! prompts and of the same with each of its `synonyms`; for several each trains a low-rank adapter,
+//! and MACE's closed form makes one edit of what these do to keys and values.
 //!
 //! The published code for one concept (`reference`) keeps late and reverses early, computes the
-//! unconditional terms without a gradient, and moves the *least* salient half. The one for several
-//! compares guided predictions on both sides and swaps `alpha_1` and `alpha_2`.
+//! unconditional terms without a gradient, and moves the *least* salient half of each tensor. The
+//! one for several compares guided predictions on both sides and swaps `alpha_1` and `alpha_2`.
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{
@@ -96,8 +96,15 @@ options! {
         pub salience: Salience,
         /// The share that one trajectory picks; what all pick moves.
         pub salient: f64 where SHARE_ABOVE_ZERO,
+        /// `network` or `tensor`: among which numbers they are ranked.
+        pub salience_over: Over,
         /// Examples of a trajectory that its salience is measured on.
         pub salience_examples: usize where COUNT,
+        /// Trajectories of each word that have to pick a number; 0 for all that are recorded.
+        pub salience_trajectories: usize,
+        /// Other words for the concept, put into its prompts in the place of its name: trajectories
+        /// of theirs have to pick a number too. Nothing is trained on them.
+        pub synonyms: Vec<String>,
         /// `keys-values` or `transformers`: the layers that adapters lie beside.
         pub layers: Beside,
         /// Rank of the adapters.
@@ -181,6 +188,26 @@ pub enum Salience {
     All,
 }
 
+/// Among which numbers a number is ranked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Over {
+    /// All that may move, of all tensors together.
+    Network,
+    /// Those of its own tensor.
+    Tensor,
+}
+
+/// The published words for a concept beside its name, which the published code has for one alone.
+fn published_synonyms(concepts: &[Concept]) -> Vec<String> {
+    match concepts {
+        [one] if one.name.eq_ignore_ascii_case("nudity") => {
+            ["naked", "erotic", "sexual"].map(str::to_owned).to_vec()
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// The presets for a job. One concept and several have tables of their own in the paper.
 pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
     let several = job.concepts.len() > 1;
@@ -199,7 +226,11 @@ pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
         guidance: 1.0,
         salience: Salience::Most,
         salient: 0.5,
+        salience_over: Over::Network,
         salience_examples: 10,
+        // Five seeds for each word.
+        salience_trajectories: 5,
+        synonyms: published_synonyms(job.concepts),
         layers: Beside::Transformers,
         rank: 64,
         alpha: 1.0,
@@ -240,6 +271,7 @@ pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
             split: 140.0,
             alpha_2: 0.0,
             salience: Salience::Least,
+            salience_over: Over::Tensor,
         },
         // Adapters of the keys and values alone, of which nothing is lost that a factor would have
         // to make up for.
@@ -269,6 +301,7 @@ pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
             keep_batch: 2,
             trajectories: 16,
             salience_examples: 8,
+            salience_trajectories: 0,
             start_guidance: 3.0,
         },
     };
@@ -294,6 +327,16 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     {
         return Err(Error::input("there is no concept to erase"));
     }
+    let masks = options.form == Moves::Weights
+        && options.salience != Salience::All
+        && job.concepts.len() == 1;
+    if job.options.contains_key("synonyms") && !options.synonyms.is_empty() && !masks {
+        return Err(
+            Error::input("synonyms have no effect with these options").with_hint(
+                "they choose the numbers that move: it takes one concept, form=weights and a salience of most or least",
+            ),
+        );
+    }
     match options.form {
         Moves::Weights => in_weights(job, &options, trainable),
         Moves::Adapters => in_adapters(job, &options),
@@ -309,7 +352,7 @@ fn in_weights(job: &mut Job<'_>, options: &Options, trainable: Trainable) -> Res
         .iter()
         .flat_map(|c| c.prompts.clone())
         .collect();
-    let material = Material::record(job, &prompts, options)?;
+    let material = Material::record(job, &prompts, options.trajectories, options)?;
     let mask = salient(job, options, trainable, &material)?;
     let seed = job.seed;
     let mut steps = Train::new(
@@ -343,7 +386,7 @@ fn in_adapters(job: &mut Job<'_>, options: &Options) -> Result<Edit> {
     let mut fusion = Fusion::new(&layers, width, options.lambda);
     let concepts = job.concepts;
     for (i, concept) in concepts.iter().enumerate() {
-        let material = Material::record(job, &concept.prompts, options)?;
+        let material = Material::record(job, &concept.prompts, options.trajectories, options)?;
         let from = stream(job.seed, "ant/adapters").at(i);
         let adapted = lora::attached(job.pipeline, options.layers.into(), options.rank, from)?;
         let (seed, state) = (job.seed, format!("ant-{i}"));
@@ -418,12 +461,17 @@ struct Material {
 }
 
 impl Material {
-    fn record(job: &mut Job<'_>, prompts: &[ConceptPrompt], options: &Options) -> Result<Self> {
+    fn record(
+        job: &mut Job<'_>,
+        prompts: &[ConceptPrompt],
+        trajectories: usize,
+        options: &Options,
+    ) -> Result<Self> {
         let sampling = Sampling {
             steps: options.sampling_steps,
             guidance: options.start_guidance,
         };
-        let paths = trajectories::paths(prompts, options.trajectories, job.seed);
+        let paths = trajectories::paths(prompts, trajectories, job.seed);
         let texts: Vec<String> = prompts
             .iter()
             .map(|p| p.asks().to_owned())
@@ -447,6 +495,14 @@ impl Material {
             kept,
             contexts: job.pipeline.encode(&texts),
         })
+    }
+
+    /// How many of its trajectories have to find a number salient.
+    fn voting(&self, options: &Options) -> usize {
+        match options.salience_trajectories {
+            0 => self.paths,
+            some => some.min(self.paths),
+        }
     }
 
     /// The positions of a step's examples, those to be reversed first.
@@ -553,7 +609,7 @@ fn salient(
     job: &mut Job<'_>,
     options: &Options,
     trainable: Trainable,
-    material: &Material,
+    own: &Material,
 ) -> Result<Option<Gradients>> {
     if options.salience == Salience::All {
         return Ok(None);
@@ -565,15 +621,58 @@ fn salient(
         .into_iter()
         .filter_map(|name| Some((name.clone(), weights?.get(&name)?.flat())))
         .collect();
+    let mut all = own.voting(options);
+    let mut common = voted(job, options, component, &values, own, None)?;
+    for word in &options.synonyms {
+        // The words have the seeds of the concept's own trajectories, as published.
+        let prompts = job.concepts[0].renamed(word)?;
+        let some = match options.salience_trajectories {
+            0 => options.trajectories,
+            some => some,
+        };
+        let other = Material::record(job, &prompts, some, options)?;
+        all += other.voting(options);
+        common = voted(job, options, component, &values, &other, common)?;
+    }
+    let common = common.unwrap_or_default();
+    let moving = gradients::dot(&common, &common);
+    let total: usize = values.values().map(|v| v.dims()[0]).sum();
+    if moving == 0.0 {
+        return Err(
+            Error::input("no number is salient on every trajectory").with_hint(
+                "raise --set salient, or take fewer trajectories: --set salience_trajectories",
+            ),
+        );
+    }
+    let share = 100.0 * moving / total as f64;
+    let of = match options.synonyms.len() {
+        0 => String::new(),
+        n => format!(" of {} words", n + 1),
+    };
+    job.tell(Event::Note(&format!(
+        "{share:.1}% of {total} numbers are salient on all {all} trajectories{of} and move"
+    )))?;
+    Ok(Some(common))
+}
+
+/// What is left of a mask when these trajectories have picked too.
+fn voted(
+    job: &mut Job<'_>,
+    options: &Options,
+    component: &str,
+    values: &Gradients,
+    material: &Material,
+    mut common: Option<Gradients>,
+) -> Result<Option<Gradients>> {
+    let total = material.voting(options);
     job.tell(Event::Stage {
         name: "finding salient weights",
-        total: material.paths,
+        total,
         done: 0,
     })?;
     let [_, _, h, w] = job.pipeline.latent_shape(1, None, None)?;
     let at_once = (PIXELS_AT_ONCE / (h * w)).max(1);
-    let mut common: Option<Gradients> = None;
-    for path in 0..material.paths {
+    for path in 0..total {
         // What is kept has no gradient yet.
         let reversed = material
             .bank
@@ -582,18 +681,12 @@ fn salient(
         let some: Vec<usize> = (0..k).map(|i| reversed[i * reversed.len() / k]).collect();
         let mut gradient = Gradients::new();
         for part in some.chunks(at_once) {
-            let (_, own) = gradients::of(job.pipeline, component, &values, &mut |edited| {
+            let (_, own) = gradients::of(job.pipeline, component, values, &mut |edited| {
                 material.loss(edited, options, part)
             })?;
             gradient = gradients::plus(gradient, own, part.len() as f64 / k as f64);
         }
-        let found = match options.salience {
-            Salience::Least => opposite(gradients::most_salient(
-                &gradient,
-                1.0 - options.salient * (1.0 - f64::EPSILON),
-            )?),
-            _ => gradients::most_salient(&gradient, options.salient)?,
-        };
+        let found = picked(gradient, options)?;
         common = Some(match common {
             Some(common) => gradients::masked(common, &found),
             None => found,
@@ -603,19 +696,26 @@ fn salient(
             loss: None,
         })?;
     }
-    let common = common.unwrap_or_default();
-    let moving = gradients::dot(&common, &common);
-    let total: usize = values.values().map(|v| v.dims()[0]).sum();
-    if moving == 0.0 {
-        return Err(Error::input("no number is salient on every trajectory")
-            .with_hint("raise --set salient, or take fewer trajectories"));
+    Ok(common)
+}
+
+/// The numbers that one trajectory's gradient picks.
+fn picked(gradient: Gradients, options: &Options) -> Result<Gradients> {
+    let among = |numbers: &Gradients| match options.salience {
+        Salience::Least => {
+            let rest = 1.0 - options.salient * (1.0 - f64::EPSILON);
+            gradients::most_salient(numbers, rest).map(opposite)
+        }
+        _ => gradients::most_salient(numbers, options.salient),
+    };
+    if options.salience_over == Over::Network {
+        return among(&gradient);
     }
-    let share = 100.0 * moving / total as f64;
-    job.tell(Event::Note(&format!(
-        "{share:.1}% of {total} numbers are salient on all {} trajectories and move",
-        material.paths
-    )))?;
-    Ok(Some(common))
+    let mut all = Gradients::new();
+    for (name, tensor) in gradient {
+        all.extend(among(&Gradients::from([(name, tensor)]))?);
+    }
+    Ok(all)
 }
 
 fn opposite(mask: Gradients) -> Gradients {

@@ -39,7 +39,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     checks,
     closed_form::{
-        self, EncodedPair, Fusion, KEYS_AND_VALUES, Kind, Layer, Pair, Part, Positions, Regression,
+        self, EncodedPair, Fusion, KEYS_AND_VALUES, Kind, Layer, Part, Positions, PromptPair,
+        Regression,
     },
     concepts::captions::COCO_2014,
     concepts::concept::Concept,
@@ -248,7 +249,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     } else {
         Kind::Object
     };
-    let mut pairs: Vec<Vec<Pair>> = Vec::new();
+    let mut pairs: Vec<Vec<PromptPair>> = Vec::new();
     let mut encoded: Vec<Vec<EncodedPair>> = Vec::new();
     for concept in job.concepts {
         let own =
@@ -382,7 +383,7 @@ fn adapter(
     options: &Options,
     middle: &[Layer],
     i: usize,
-    pairs: &[Pair],
+    pairs: &[PromptPair],
 ) -> Result<Vec<Mat<f64>>> {
     let mut start = job.pipeline.clone();
     let numbers = |layer: &Layer| -> Tensor<1> {
@@ -412,7 +413,7 @@ fn adapter(
 }
 
 /// The pictures, masks and prompts of concept number `i`.
-fn lesson(job: &mut Job<'_>, options: &Options, i: usize, pairs: &[Pair]) -> Result<Lesson> {
+fn lesson(job: &mut Job<'_>, options: &Options, i: usize, pairs: &[PromptPair]) -> Result<Lesson> {
     let concept = &job.concepts[i];
     // A concept of several prompts is shown by each of them; a bare name in one sentence, and any
     // other may ask for the picture.

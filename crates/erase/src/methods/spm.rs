@@ -209,7 +209,7 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
         Latents::Edited => None,
     };
     let anchors = if anchored {
-        Some(Anchors::record(job, &options, sampling, &trained)?)
+        Some(AnchorCaptions::record(job, &options, sampling, &trained)?)
     } else {
         None
     };
@@ -327,7 +327,7 @@ fn gate(job: &mut Job<'_>, variant: Variant, options: &Options) -> Result<Gate> 
 }
 
 /// Captions that are to stay, with trajectories of their own.
-struct Anchors {
+struct AnchorCaptions {
     bank: Bank,
     /// Their prompts.
     contexts: Conditioning,
@@ -335,7 +335,7 @@ struct Anchors {
     empty: Conditioning,
 }
 
-impl Anchors {
+impl AnchorCaptions {
     fn record(
         job: &mut Job<'_>,
         options: &Options,
