@@ -179,10 +179,7 @@ pub fn latents(
             .noisy(first(&noise), &seeds, Noisiness { eta, variance: 1.0 })
         }
         Trial::JudgeLed { scale } => {
-            let likely = job.likely.ok_or_else(|| {
-                Error::input("a judge-led drawing needs a judge that knows the concept, with gradients")
-                    .with_hint("the miniature's judges are such; probe=classifier teaches a classifier of its own")
-            })?;
+            let likely = job.likely.ok_or_else(without_gradients)?;
             Drawn {
                 hook: Hook::Led {
                     scale,
@@ -194,6 +191,14 @@ pub fn latents(
             .draw(first(&noise), noise)
         }
     }
+}
+
+/// Why nobody can lead a drawing.
+pub(crate) fn without_gradients() -> Error {
+    Error::input("--set probe=judge-led needs gradients of every judge of the concept, and there are none")
+        .with_hint(
+            "the miniature's judges have them, and each --detector that is a folder (a ViT, a CLIP) or a ResNet; an ONNX file has none. --set probe=classifier teaches a classifier of its own",
+        )
 }
 
 /// 1 where `kept` says so of a place, counted by rows: `[1, 1, h, w]`.

@@ -649,6 +649,24 @@ fn a_longer_genetic_search_comes_nearer_and_is_kept_for_other_edits() {
     assert!(apart[0] < 1e-5, "{apart:?}");
 }
 
+/// A model that never knew the concept would be the control, and there is none.
+#[test]
+fn relearning_says_that_its_control_is_missing() {
+    let models = models();
+    let control = |lesson: &str| {
+        let options =
+            json!({"iterations": 1, "batch": 1, "pictures": 1, "rank": 1, "lesson": lesson});
+        let report = Attacked::new("relearn", &models, options).run().unwrap();
+        report.notes["control"].as_str().unwrap().to_owned()
+    };
+    let none = control("");
+    assert!(
+        none.starts_with("none: ") && none.contains("lesson"),
+        "{none}"
+    );
+    assert!(control("cat").contains("show cat"));
+}
+
 #[test]
 fn relearning_leaves_an_edits_own_adapters_alone() {
     let (base, mut victim) = models();

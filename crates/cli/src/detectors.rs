@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use scumble_eval::{
     Detector,
-    detectors::{KNOWN, Kind, Known, Manifest},
+    detectors::{KNOWN, Known, Manifest},
 };
 use scumble_study::{detectors, device, folder::write_file};
 use serde_json::{Value, json};
@@ -160,12 +160,8 @@ fn text(one: &Seen) -> String {
     match &one.found {
         Ok(detector) => {
             let manifest = &detector.manifest;
-            let kind = match manifest.kind {
-                Kind::Classifier => "classifier",
-                Kind::ZeroShot => "zero-shot",
-                Kind::Yolo => "yolo",
-                Kind::Nudenet => "nudenet",
-            };
+            let kind = json!(manifest.kind);
+            let kind = kind.as_str().unwrap_or_default();
             let counts = if manifest.hits.is_empty() {
                 "nothing yet: name one with --label".to_owned()
             } else {

@@ -431,6 +431,48 @@ fn the_users_detector_judges_whatever_the_model() {
     assert!(record["plan"]["threshold"].is_null());
 }
 
+/// A detector leads by its gradients if its network is one of ours, whatever the picture's size.
+#[test]
+fn a_detector_that_leads_has_gradients() {
+    let home = folder();
+    let scratch = home.path();
+    let golden = |name: &str| format!("{}/../{name}", env!("CARGO_MANIFEST_DIR"));
+    let manifest = json!({"name": "tiny", "file": golden("eval/tests/golden/yolo.onnx"), "kind": "yolo", "labels": ["a", "b"],
+        "hits": ["b"], "preprocessing": {"size": 8}, "licence": "MIT"});
+    fs_err::write(scratch.join("tiny.json"), manifest.to_string()).unwrap();
+    let model = support::golden("sd1").join("model").display().to_string();
+    let judge = golden("../models/emoji-judges/object");
+    let with = |more: &[&str]| {
+        let words = "attack revive --concept dog --word dog --n 2 --steps 2 --set probe=judge-led --set scales=[0.2] --json --quiet";
+        let mut words: Vec<&str> = words.split_whitespace().collect();
+        words.extend(["--model", &model, "--output-dir", "found"]);
+        words.extend(more);
+        scumble(scratch, words)
+    };
+    let vit = [
+        "--detector",
+        &judge,
+        "--label",
+        "church",
+        "--threshold",
+        "1",
+    ];
+    for without in [&["--detector", "tiny.json"][..], &[]] {
+        with(without).refused(&[
+            "--set probe=judge-led",
+            "--detector",
+            "an ONNX file has none",
+        ]);
+        assert!(!scratch.join("found").exists());
+    }
+    with(&vit).done();
+    let record = fs_err::read_to_string(scratch.join("found/run.json")).unwrap();
+    let record: Value = serde_json::from_str(&record).unwrap();
+    let probes = record["notes"]["probes"].as_array().unwrap();
+    assert_eq!(probes[0]["trial"], "judge-led 0.2", "{record}");
+    assert_eq!(probes[0]["n"], 2);
+}
+
 #[test]
 fn a_rows_own_guidance_is_obeyed() {
     let home = folder();

@@ -55,4 +55,10 @@ impl ClipModel {
     pub fn prepared(&self, pictures: &[Picture]) -> Tensor<4> {
         self.input.batch(pictures, &self.device)
     }
+
+    /// The image tower's vectors `[n, projection]` of pictures `[n, 3, h, w]` in [-1, 1], with
+    /// gradients to them.
+    pub(crate) fn vectors(&self, pictures: Tensor<4>) -> Tensor<2> {
+        self.network.image_features(self.input.of_tensor(pictures))
+    }
 }

@@ -153,7 +153,7 @@ impl Instrument for Detections<'_> {
     fn hash(&self) -> String {
         let manifest = serde_json::to_string(&self.detector.manifest).unwrap_or_default();
         let colours = self.clip.as_ref().map_or("", |clip| clip.hash.as_str());
-        format!("detector-2-{}-{manifest}-{colours}", self.detector.sha256)
+        format!("detector-3-{}-{manifest}-{colours}", self.detector.sha256)
     }
 
     fn look(&self, pictures: &[Picture], asked: &[&Asked]) -> crate::Result<Facts> {

@@ -131,7 +131,7 @@ impl ClipScore<'_> {
 
 impl Instrument for ClipScore<'_> {
     fn hash(&self) -> String {
-        format!("clip-1-{}", self.hash)
+        format!("clip-2-{}", self.hash)
     }
 
     fn look(&self, pictures: &[Picture], asked: &[&Asked]) -> crate::Result<Facts> {

@@ -96,6 +96,12 @@ impl Judge {
             .last_keys(self.input.batch(pictures, &self.device))
     }
 
+    /// The class scores before the softmax, `[n, labels]`, of pictures `[n, 3, h, w]` in [-1, 1],
+    /// with gradients to them.
+    pub(crate) fn scores(&self, pictures: Tensor<4>) -> Tensor<2> {
+        self.network.logits(self.input.of_tensor(pictures))
+    }
+
     /// The logarithm of the probability that a picture shows one of some labels, with gradients to
     /// the pictures, `[n]`.
     ///
@@ -103,38 +109,15 @@ impl Judge {
     /// - pictures: `[n, 3, h, w]` in [-1, 1]
     ///
     /// # Errors
-    /// If a label is none of its own, or the pictures' sides are no multiple of the network's input.
+    /// If a label is none of its own.
     pub fn log_probability(&self, pictures: Tensor<4>, labels: &[String]) -> Result<Tensor<1>> {
-        let [n, _, h, w] = pictures.dims();
-        let class = |label: &String| {
-            self.labels
-                .iter()
-                .position(|l| l == label)
-                .map(|k| k as i64)
-        };
-        let classes: Option<Vec<i64>> = labels.iter().map(class).collect();
-        let classes = classes.filter(|c| !c.is_empty());
-        let classes = classes.ok_or_else(|| {
+        let classes = classes(&self.labels, labels).ok_or_else(|| {
             Error::input(format!(
                 "the judge does not know all of {}",
                 labels.join(", ")
             ))
         })?;
-        let input = self.input.of_tensor(pictures);
-        let input = input.ok_or_else(|| {
-            Error::input(format!(
-                "the judge cannot look at pictures of {w} x {h} with gradients"
-            ))
-        })?;
-        let all = burn::tensor::activation::log_softmax(self.network.logits(input), 1);
-        let index = Tensor::from_data(
-            TensorData::new(classes.clone(), [classes.len()]),
-            &self.device,
-        );
-        let own = all.select(1, index);
-        // The largest goes out of the sum, so that nothing underflows.
-        let top = own.clone().detach().max_dim(1);
-        Ok(((own - top.clone()).exp().sum_dim(1).log() + top).reshape([n]))
+        Ok(log_share(self.scores(pictures), classes))
     }
 
     /// The most probable label of each picture.
@@ -154,6 +137,29 @@ impl Judge {
             probability: softmax(scores)[best] as f32,
         }
     }
+}
+
+/// The places of some labels among all; `None` if there are none or one is unknown.
+pub(crate) fn classes(all: &[String], some: &[String]) -> Option<Vec<i64>> {
+    let class = |label: &String| all.iter().position(|l| l == label).map(|k| k as i64);
+    let classes: Option<Vec<i64>> = some.iter().map(class).collect();
+    classes.filter(|c| !c.is_empty())
+}
+
+/// The logarithm of what some classes have together of the softmax of scores `[n, labels]`, `[n]`.
+pub(crate) fn log_share(scores: Tensor<2>, classes: Vec<i64>) -> Tensor<1> {
+    let [n, _] = scores.dims();
+    let own = of_classes(burn::tensor::activation::log_softmax(scores, 1), classes);
+    // The largest goes out of the sum, so that nothing underflows.
+    let top = own.clone().detach().max_dim(1);
+    ((own - top.clone()).exp().sum_dim(1).log() + top).reshape([n])
+}
+
+/// The columns of some classes, `[n, classes]`.
+pub(crate) fn of_classes(scores: Tensor<2>, classes: Vec<i64>) -> Tensor<2> {
+    let places = TensorData::new(classes.clone(), [classes.len()]);
+    let index = Tensor::from_data(places, &scores.device());
+    scores.select(1, index)
 }
 
 /// Probabilities of a row of scores; the largest goes out first, so that nothing overflows. In f64,

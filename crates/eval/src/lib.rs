@@ -10,6 +10,7 @@ pub mod detectors;
 pub mod distribution;
 pub mod error;
 pub mod facts;
+mod fit;
 pub mod inception;
 pub mod instruments;
 mod judge;

@@ -8,7 +8,11 @@ use image::imageops::FilterType;
 use scumble_diffusion::Picture;
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    fit::{Fit, normalised},
+    resize::Filter,
+};
 
 /// Resizing and normalising.
 ///
@@ -18,6 +22,8 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Preprocessor {
     side: u32,
+    /// Whether the middle is cut out of what is not square; it is squeezed otherwise.
+    crops: bool,
     filter: FilterType,
     mean: [f32; 3],
     std: [f32; 3],
@@ -118,19 +124,20 @@ impl Preprocessor {
             .map_err(|_| error("size", format!("{side} pixels are too many")))?;
         Ok(Self {
             side,
+            crops: false,
             filter,
             mean,
             std,
         })
     }
 
-    /// Reads the file of a `CLIPImageProcessor`. It crops the middle after resizing the shortest
-    /// side, which for the square pictures of a diffusion model is resizing alone; other pictures
-    /// are squeezed.
+    /// Reads the file of a `CLIPImageProcessor`, which resizes the shortest side and crops the
+    /// middle.
     pub(crate) fn read_clip(path: &Path, value: &Value, side: usize) -> Result<Self> {
         let mut value = value.clone();
+        let mut crops = true;
         if let Value::Object(map) = &mut value {
-            map.remove("do_center_crop");
+            crops = map.remove("do_center_crop") != Some(Value::Bool(false));
             for key in ["size", "crop_size"] {
                 let shortest = map.get(key).and_then(|size| size["shortest_edge"].as_u64());
                 if shortest == Some(side as u64) {
@@ -138,30 +145,24 @@ impl Preprocessor {
                 }
             }
         }
-        Self::read(path, &value, side)
+        let read = Self::read(path, &value, side)?;
+        Ok(Self { crops, ..read })
     }
 
-    /// The network's input for a batch of pictures `[n, 3, h, w]` in [-1, 1], with gradients;
-    /// `None` if they would have to be resized by a factor that is no whole number. Shrinking
-    /// averages squares of pixels, which is close to what PIL does.
-    pub(crate) fn of_tensor(&self, pictures: Tensor<4>) -> Option<Tensor<4>> {
-        let side = self.side as usize;
-        let [n, channels, h, w] = pictures.dims();
-        if h != w || h % side != 0 || channels != 3 {
-            return None;
-        }
-        let factor = h / side;
-        let small = pictures
-            .reshape([n * 3, side, factor, side * factor])
-            .mean_dim(2);
-        let small = small
-            .reshape([n * 3, side, side, factor])
-            .mean_dim(3)
-            .reshape([n, 3, side, side]);
-        let three = |values: [f32; 3]| {
-            Tensor::<1>::from_floats(values, &small.device()).reshape([1, 3, 1, 1])
+    /// The network's input for a batch of pictures `[n, 3, h, w]` in [-1, 1], with gradients: what
+    /// [`batch`](Self::batch) makes of them, but for the rounding to bytes.
+    pub(crate) fn of_tensor(&self, pictures: Tensor<4>) -> Tensor<4> {
+        let [_, _, h, w] = pictures.dims();
+        let filter = match self.filter {
+            FilterType::CatmullRom => Filter::Bicubic,
+            _ => Filter::Bilinear,
         };
-        Some(((small.clone() + 1.0) / 2.0 - three(self.mean)) / three(self.std))
+        let sized =
+            self.fit([w, h])
+                .of_tensor((pictures + 1.0) / 2.0, self.side as usize, |old, new| {
+                    filter.windows(old, new)
+                });
+        normalised(sized, self.mean, self.std)
     }
 
     /// The network's input for these pictures, `[n, 3, side, side]`.
@@ -175,23 +176,45 @@ impl Preprocessor {
 
     fn sized<'a>(&self, picture: &'a Picture) -> Cow<'a, Picture> {
         let side = self.side as usize;
-        if (picture.width, picture.height) == (side, side) {
+        let sides = [picture.width, picture.height];
+        if sides == [side; 2] {
             return Cow::Borrowed(picture);
         }
-        let rgb = image::RgbImage::from_raw(
-            picture.width as u32,
-            picture.height as u32,
-            picture.rgb.clone(),
-        );
-        let rgb = rgb
-            .map(|rgb| image::imageops::resize(&rgb, self.side, self.side, self.filter).into_raw());
         // A picture without pixels, or with fewer than its sides promise, is as good as a black
         // one.
-        Cow::Owned(Picture {
-            width: side,
-            height: side,
-            rgb: rgb.unwrap_or_else(|| vec![0; 3 * side * side]),
-        })
+        if sides.contains(&0) || picture.rgb.len() != 3 * sides[0] * sides[1] {
+            return Cow::Owned(black(side, side));
+        }
+        let resized = |picture: &Picture, [width, height]: [usize; 2]| {
+            let (w, h) = (picture.width as u32, picture.height as u32);
+            let rgb = image::RgbImage::from_raw(w, h, picture.rgb.clone());
+            rgb.map_or_else(
+                || black(width, height),
+                |rgb| {
+                    let (wide, high) = (width as u32, height as u32);
+                    let rgb = image::imageops::resize(&rgb, wide, high, self.filter).into_raw();
+                    Picture { width, height, rgb }
+                },
+            )
+        };
+        Cow::Owned(self.fit(sides).of_picture(picture, side, resized))
+    }
+
+    fn fit(&self, sides: [usize; 2]) -> Fit {
+        let side = self.side as usize;
+        if self.crops {
+            Fit::cut(sides, side, side, |more| more / 2)
+        } else {
+            Fit::stretched(sides, side)
+        }
+    }
+}
+
+fn black(width: usize, height: usize) -> Picture {
+    Picture {
+        width,
+        height,
+        rgb: vec![0; 3 * width * height],
     }
 }
 
@@ -211,6 +234,7 @@ mod tests {
             "image_std": [0.2, 0.3, 0.5], "resample": 3, "rescale_factor": 0.00392156862745098, "size": {"height": 32, "width": 32}});
         let expected = Preprocessor {
             side: 32,
+            crops: false,
             filter: FilterType::CatmullRom,
             mean: [0.48, 0.5, 0.4],
             std: [0.2, 0.3, 0.5],
@@ -219,6 +243,7 @@ mod tests {
         // Old files give one number; what is absent is ViTImageProcessor's default.
         let expected = Preprocessor {
             side: 32,
+            crops: false,
             filter: FilterType::Triangle,
             mean: [0.5; 3],
             std: [0.5; 3],
@@ -269,5 +294,63 @@ mod tests {
                 "{width} x {height}"
             );
         }
+    }
+
+    /// A network's input with gradients is what the bytes become, but for their one rounding.
+    #[test]
+    fn a_tensor_comes_out_as_a_picture_does() {
+        let value = |resample: u8| json!({"resample": resample, "image_std": [0.5, 0.25, 0.5]});
+        let (path, clip) = (
+            Path::new("preprocessor_config.json"),
+            Preprocessor::read_clip,
+        );
+        for resample in [2, 3] {
+            let squeezes = read(&value(resample)).unwrap();
+            let crops = clip(path, &value(resample), 32).unwrap();
+            for (width, height) in [(32, 32), (512, 512), (64, 64), (20, 20), (41, 47), (90, 33)] {
+                let byte = |i: usize| (64 + i * 37 % 128) as u8;
+                let picture = Picture {
+                    width,
+                    height,
+                    rgb: (0..3 * width * height).map(byte).collect(),
+                };
+                let one = std::slice::from_ref(&picture);
+                let tensor = Picture::to_batch(one, [0.5; 3], [0.5; 3], &Device::flex());
+                for input in [&squeezes, &crops] {
+                    let bytes = input.batch(one, &Device::flex()).into_data();
+                    let found = input.of_tensor(tensor.clone()).into_data();
+                    let apart = bytes.iter::<f32>().zip(found.iter::<f32>());
+                    let worst = apart.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                    // Half a byte over the smallest deviation, and the rounding of floats.
+                    assert!(
+                        worst < 0.5 / 255.0 / 0.25 + 1e-4,
+                        "{width} x {height}: {worst:e}"
+                    );
+                }
+            }
+        }
+    }
+
+    // CLIPImageProcessor's: the shortest side becomes 4, of 6 x 4 the first column is cut off and
+    // the last.
+    #[test]
+    fn clip_takes_the_middle_of_what_is_not_square() {
+        let value = json!({"do_center_crop": true, "crop_size": {"height": 4, "width": 4}, "size": {"shortest_edge": 4}});
+        let path = Path::new("preprocessor_config.json");
+        let column = |x: usize| [(40 * x) as u8; 3];
+        let picture = Picture {
+            width: 6,
+            height: 4,
+            rgb: (0..24).flat_map(|i| column(i % 6)).collect(),
+        };
+        let reds = |crop: bool| -> Vec<u8> {
+            let mut value = value.clone();
+            value["do_center_crop"] = crop.into();
+            let input = Preprocessor::read_clip(path, &value, 4).unwrap();
+            let row = input.sized(&picture).rgb[..12].to_vec();
+            row.into_iter().step_by(3).collect()
+        };
+        assert_eq!(reds(true), [40, 80, 120, 160]);
+        assert_ne!(reds(false), reds(true), "nothing is cut off unasked");
     }
 }

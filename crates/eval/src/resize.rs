@@ -7,6 +7,10 @@
 
 use scumble_diffusion::Picture;
 
+/// For each new place along a side, the first old one it looks at and the weights of those from
+/// there on. Each of the resizings here is two of them, one for each side.
+pub(crate) type Windows = Vec<(usize, Vec<f64>)>;
+
 /// A picture's channels in floating point: `[3, height, width]`, row-major.
 pub(crate) type Planes = Vec<f32>;
 
@@ -97,7 +101,7 @@ impl Filter {
     }
 
     /// For each new place, the first old one it covers and the weights of those from there on.
-    fn windows(self, old: usize, new: usize) -> Vec<(usize, Vec<f64>)> {
+    pub(crate) fn windows(self, old: usize, new: usize) -> Windows {
         let scale = old as f64 / new as f64;
         let stretch = scale.max(1.0);
         let support = self.support() * stretch;
@@ -279,6 +283,17 @@ pub(crate) fn opencv_linear(picture: &Picture, width: usize, height: usize) -> P
         }
     }
     Picture { width, height, rgb }
+}
+
+/// The weights of [`opencv_linear`].
+pub(crate) fn opencv_windows(old: usize, new: usize) -> Windows {
+    let share = |weight: f32| f64::from(fixed_11(weight)) / 2048.0;
+    let one = |(at, way): (isize, f32)| match at {
+        ..0 => (0, vec![1.0]),
+        at if at as usize + 1 >= old => (old.saturating_sub(1), vec![1.0]),
+        at => (at as usize, vec![share(1.0 - way), share(way)]),
+    };
+    places(old, new).map(one).collect()
 }
 
 /// The old place before each new one, and how far it is on the way to the next.

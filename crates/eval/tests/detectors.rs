@@ -6,7 +6,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use common::{near, picture, says_spoilt, spoilt, tensors};
 use scumble_diffusion::Picture;
 use scumble_eval::{
@@ -316,8 +316,91 @@ fn a_vit_folder_is_a_judge() {
     assert!(message(&other).contains("`labels`"));
 }
 
+/// A network of ours says how sure it is with gradients, whatever has to happen to a picture first;
+/// an ONNX file says why it cannot.
 #[test]
-fn clip_answers_prompts() {
+fn networks_of_ours_have_gradients_through_any_resize() {
+    let (dir, words) = (tempfile::tempdir().unwrap(), clip_folder());
+    let resnet = dir.path().join("resnet.safetensors");
+    write(
+        &resnet,
+        tensors(&ResNet::manifest(ResNetKind::ResNet18, 3)),
+        &Default::default(),
+    )
+    .unwrap();
+    let vit = json!({"name": "vit", "file": root().join("models/emoji-judges/object"), "kind": "classifier",
+        "hits": ["church"], "licence": "MIT"});
+    let clip = json!({"name": "clip", "file": words.path(), "kind": "zero-shot",
+        "labels": ["a", "b", "c"], "prompts": ["a church", "a dog in ink style", "a house"], "hits": ["a"], "licence": "MIT"});
+    let resnet = |resize: &str| {
+        json!({"name": "resnet", "file": resnet, "kind": "classifier", "labels": ["a", "b", "c"], "hits": ["a"],
+            "scores": "as-is", "licence": "MIT", "preprocessing": {"size": 40, "resize": resize, "interpolation": "opencv"}})
+    };
+    let sides = [(32, 32), (64, 64), (50, 41), (20, 33), (13, 90)];
+    for manifest in [vit, clip, resnet("center-crop"), resnet("pad-square")] {
+        let mut detector = open(&manifest).unwrap();
+        assert!(detector.has_gradients());
+        for (w, h) in sides {
+            let one = [smooth(w, h)];
+            let seen = detector.look(&one).unwrap().remove(0);
+            // Of a softmax the second, which is far from its ceiling.
+            let sighting = &seen[usize::from(manifest["name"] != "resnet")];
+            detector.manifest.hits = vec![sighting.label.clone()];
+            let x = Picture::to_batch(&one, [0.5; 3], [0.5; 3], &Device::flex());
+            let log = |x: Tensor<4>| detector.log_probability(x).unwrap();
+            let value = |x: Tensor<4>| log(x).into_scalar::<f32>();
+            // Bytes are rounded on the way that `look` takes, and CLIP multiplies by 100.
+            let (sure, expected) = (value(x.clone()), sighting.score.ln());
+            assert!(
+                (sure - expected).abs() < 0.2,
+                "{manifest} {w} x {h}: {sure} {expected}"
+            );
+
+            let leaf = x.clone().autodiff().require_grad();
+            let gradients = log(leaf.clone()).sum().backward();
+            let gradient = leaf.grad(&gradients).unwrap();
+            let length = gradient
+                .clone()
+                .powi_scalar(2)
+                .sum()
+                .sqrt()
+                .into_scalar::<f32>();
+            assert!(length > 0.0, "{manifest} {w} x {h}");
+            // Along the gradient, so far that the logarithm changes by some 0.02 each way.
+            let step = gradient * (0.02 / (length * length));
+            let difference = (value(x.clone() + step.clone()) - value(x - step)) / 2.0;
+            assert!(
+                (difference - 0.02).abs() < 1e-3,
+                "{manifest} {w} x {h}: {difference}"
+            );
+        }
+    }
+    let onnx = open(&classifier()).unwrap();
+    assert!(!onnx.has_gradients());
+    let x = Tensor::zeros([1, 3, 8, 8], &Device::flex());
+    let said = onnx.log_probability(x).unwrap_err().to_string();
+    assert!(
+        said.contains("tiny gives no gradients") && said.contains("ONNX"),
+        "{said}"
+    );
+}
+
+/// A picture without edges, whose bytes lie far from both ends.
+fn smooth(width: usize, height: usize) -> Picture {
+    let wave = |x: usize, of: usize, turns: f32| (x as f32 / of as f32 * turns * 6.0).sin();
+    let byte = |i: usize| {
+        let (c, x, y) = (i % 3, i / 3 % width, i / 3 / width);
+        (128.0 + 40.0 * wave(x, width, 1.0 + c as f32) + 40.0 * wave(y, height, 2.0)) as u8
+    };
+    Picture {
+        width,
+        height,
+        rgb: (0..3 * width * height).map(byte).collect(),
+    }
+}
+
+/// A folder of the miniature's CLIP with the tokenizer that belongs to it.
+fn clip_folder() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     for (from, names) in [
         (
@@ -342,6 +425,12 @@ fn clip_answers_prompts() {
             fs_err::copy(root().join(from).join(name), dir.path().join(name)).unwrap();
         }
     }
+    dir
+}
+
+#[test]
+fn clip_answers_prompts() {
+    let dir = clip_folder();
     let objects = ["church", "cat", "apple", "owl", "bomb"];
     let prompts: Vec<String> = objects
         .iter()

@@ -1,8 +1,8 @@
 //! The user's detectors, and which of their labels count.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use scumble_diffusion::Picture;
-use scumble_eval::Detector;
+use scumble_eval::{Detector, Sighting};
 use serde_json::{Value, json};
 
 use crate::{failure::Failure, request::DetectorsRequest};
@@ -58,13 +58,9 @@ pub fn open(asked: &DetectorsRequest, device: &Device) -> Result<Vec<Detector>, 
 /// # Errors
 /// If one cannot be asked.
 pub(crate) fn agreed(all: &[Detector], pictures: &[Picture]) -> Result<Vec<bool>, Failure> {
-    let mut agreed = vec![true; pictures.len()];
-    for detector in all {
-        let seen = detector.look(pictures)?;
-        let both = agreed.iter_mut().zip(&seen);
-        both.for_each(|(all, seen)| *all &= detector.is_hit(seen));
-    }
-    Ok(agreed)
+    asked(all, pictures, true, |so_far, detector, seen| {
+        so_far && detector.is_hit(seen)
+    })
 }
 
 /// How sure the least sure of them is of what they look for, picture by picture.
@@ -72,13 +68,42 @@ pub(crate) fn agreed(all: &[Detector], pictures: &[Picture]) -> Result<Vec<bool>
 /// # Errors
 /// If one cannot be asked.
 pub(crate) fn least_sure(all: &[Detector], pictures: &[Picture]) -> Result<Vec<f32>, Failure> {
-    let mut least = vec![1.0; pictures.len()];
+    asked(all, pictures, 1.0, |so_far, detector, seen| {
+        f32::min(so_far, detector.score(seen))
+    })
+}
+
+/// What all of them make of each picture, one after the other.
+fn asked<T: Copy>(
+    all: &[Detector],
+    pictures: &[Picture],
+    start: T,
+    add: impl Fn(T, &Detector, &[Sighting]) -> T,
+) -> Result<Vec<T>, Failure> {
+    let mut answers = vec![start; pictures.len()];
     for detector in all {
-        let seen = detector.look(pictures)?;
-        let both = least.iter_mut().zip(&seen);
-        both.for_each(|(least, seen)| *least = f32::min(*least, detector.score(seen)));
+        for (answer, seen) in answers.iter_mut().zip(&detector.look(pictures)?) {
+            *answer = add(*answer, detector, seen);
+        }
     }
-    Ok(least)
+    Ok(answers)
+}
+
+/// The logarithm of how sure the least sure of them is of what they look for, for pictures
+/// `[n, 3, h, w]` in [-1, 1], with gradients, `[n]`.
+///
+/// # Errors
+/// If there is none, or one has no gradients.
+pub(crate) fn log_least_sure(all: &[Detector], pictures: &Tensor<4>) -> Result<Tensor<1>, Failure> {
+    let mut least: Option<Tensor<1>> = None;
+    for detector in all {
+        let own = detector.log_probability(pictures.clone())?;
+        least = Some(match least {
+            Some(least) => least.min_pair(own),
+            None => own,
+        });
+    }
+    least.ok_or_else(|| Failure::new("there is no detector"))
 }
 
 /// A probability from which a picture counts.

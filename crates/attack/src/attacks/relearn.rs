@@ -162,6 +162,7 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
         "pictures".into(),
         json!({ "drawn": options.pictures, "learned_from": examples.len() }),
     );
+    notes.insert("control".into(), control(&options.lesson).into());
     let found = Found::Weights(Box::new(Edit { about, changes }));
     // One adapter for all cases.
     Ok(Outcome {
@@ -172,6 +173,15 @@ fn run(job: &mut Job<'_>, _: &Start, variant: Variant) -> Result<Outcome> {
         searches: 1,
         notes,
     })
+}
+
+/// What the rates are to be held against, and that it is not here.
+fn control(lesson: &str) -> String {
+    if lesson.is_empty() {
+        "none: how much the same pictures teach a model that never knew the concept is not measured, so a rate is no proof that the edit kept it; compare budgets, edits, and --set lesson=WORD".into()
+    } else {
+        format!("the pictures show {lesson}: what comes back was not learned from them")
+    }
 }
 
 /// A mask that leaves the adapters of an edit, the first `before` ranks, as they are.

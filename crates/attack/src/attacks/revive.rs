@@ -263,12 +263,7 @@ fn checked(job: &Job<'_>, variant: Variant) -> Result<(Options, Vec<Trial>)> {
     let options: Options = job.options(presets, variant)?;
     let trials = options.trials(variant)?;
     if options.probe == Which::JudgeLed && job.likely.is_none() {
-        return Err(Error::input(
-            "probe judge-led needs a judge that knows the concept, with gradients",
-        )
-        .with_hint(
-            "the miniature's judges are such; probe=classifier teaches a classifier of its own",
-        ));
+        return Err(probe::without_gradients());
     }
     Ok((options, trials))
 }

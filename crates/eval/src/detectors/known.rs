@@ -48,27 +48,27 @@ impl Known {
 }
 
 impl Manifest {
-    /// What a path is as a detector: a manifest, the file of a [known](KNOWN) network, or the folder
-    /// of a `ViTForImageClassification`, of whose labels none counts until one is named.
+    /// What a path is as a detector: a manifest, the file of a [known](KNOWN) network, with its hash,
+    /// or the folder of a `ViTForImageClassification`, of whose labels none counts until one is named.
     ///
     /// # Errors
     /// If it is none of them, or a manifest that cannot be used.
-    pub fn of(path: &Path) -> Result<Self> {
+    pub(super) fn of(path: &Path) -> Result<(Self, Option<String>)> {
         if path.is_dir() {
-            return of_folder(path);
+            return Ok((of_folder(path)?, None));
         }
         let extension = path.extension().map(|e| e.to_string_lossy().to_lowercase());
         if !matches!(extension.as_deref(), Some("onnx" | "safetensors")) {
-            return Self::read(path);
+            return Ok((Self::read(path)?, None));
         }
         let hash = sha256(path)?;
         let known = KNOWN.iter().map(Known::manifest);
         let mut known = known.filter(|known| known.sha256.as_ref() == Some(&hash));
         match known.next() {
-            Some(known) => Ok(Self {
-                file: path.to_owned(),
-                ..known
-            }),
+            Some(known) => {
+                let file = path.to_owned();
+                Ok((Self { file, ..known }, Some(hash)))
+            }
             None => Err(Error::file(
                 path,
                 format!("is a network that nobody here knows (sha256 {hash}): what are its labels, and what pictures does it take?"),

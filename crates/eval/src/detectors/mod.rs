@@ -15,7 +15,7 @@ mod zero_shot;
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData, activation::log_sigmoid};
 use scumble_diffusion::Picture;
 use scumble_nn::{
     ResNet, ResNetKind,
@@ -31,7 +31,7 @@ pub use self::{
 };
 use crate::{
     error::{Error, Result},
-    judge::{Judge, softmax},
+    judge::{Judge, classes, log_share, of_classes, softmax},
     weights::loaded,
 };
 
@@ -60,13 +60,13 @@ enum Engine {
 }
 
 impl Detector {
-    /// Reads a manifest and the network it names, or a network that [needs none](Manifest::of), and
+    /// Reads a manifest and the network it names, or a network that needs none, and
     /// asks the network about a black picture, so that what does not fit is found here.
     ///
     /// # Errors
     /// If a file is missing or damaged, its hash is another than the manifest's, or its labels are not as many as the network's classes.
     pub fn open(path: &Path, device: &Device) -> Result<Self> {
-        let manifest = Manifest::of(path)?;
+        let (manifest, known) = Manifest::of(path)?;
         let config = |key: &str, problem: String| Error::config(path, key, problem);
         let is_folder = manifest.file.is_dir();
         let hashed: PathBuf = if is_folder {
@@ -74,7 +74,7 @@ impl Detector {
         } else {
             manifest.file.clone()
         };
-        let sha256 = manifest::checked_hash(&manifest, &hashed)?;
+        let sha256 = known.map_or_else(|| manifest::checked_hash(&manifest, &hashed), Ok)?;
         let extension = manifest
             .file
             .extension()
@@ -269,6 +269,46 @@ impl Detector {
                 .map(|row| self.ranked(row))
                 .collect()),
         }
+    }
+
+    /// Whether it can say [how likely](Self::log_probability) what counts is: its network is one of
+    /// ours, and no ONNX file.
+    pub fn has_gradients(&self) -> bool {
+        !matches!(self.engine, Engine::Scores(..) | Engine::Boxes(..))
+    }
+
+    /// The logarithm of how probable it is that each picture shows what counts, `[n]`, with
+    /// gradients to the pictures: of labels that exclude each other (softmax) together, otherwise of
+    /// the surest.
+    ///
+    /// # Shapes
+    /// - pictures: `[n, 3, h, w]` in [-1, 1]
+    ///
+    /// # Errors
+    /// If it [has no gradients](Self::has_gradients), or no label counts.
+    pub fn log_probability(&self, pictures: Tensor<4>) -> Result<Tensor<1>> {
+        let scores = match &self.engine {
+            Engine::Vit(judge) => judge.scores(pictures),
+            Engine::ZeroShot(clip) => clip.scores(pictures),
+            Engine::ResNet(network, preprocessing) => {
+                network.logits(preprocessing.of_tensor(pictures))
+            }
+            Engine::Scores(..) | Engine::Boxes(..) => {
+                let name = &self.manifest.name;
+                return Err(Error::input(format!(
+                    "{name} gives no gradients: its network is an ONNX file"
+                )));
+            }
+        };
+        let hits = classes(&self.labels, &self.manifest.hits);
+        let hits = hits.ok_or_else(|| Error::input("no label counts"))?;
+        let [n, _] = scores.dims();
+        let surest = |logarithms: Tensor<2>| logarithms.max_dim(1).reshape([n]);
+        Ok(match self.manifest.scores {
+            Scores::Softmax => log_share(scores, hits),
+            Scores::Sigmoid => surest(log_sigmoid(of_classes(scores, hits))),
+            Scores::AsIs => surest(of_classes(scores, hits).clamp_min(f32::MIN_POSITIVE).log()),
+        })
     }
 
     /// What of `seen` counts, the surest first: what reaches the threshold; without one what a

@@ -54,12 +54,20 @@ impl ZeroShot {
         let labels = self.prompts.dims()[0];
         let mut rows = Vec::with_capacity(pictures.len());
         for chunk in pictures.chunks(CHUNK) {
-            let features = self.clip.network.image_features(self.clip.prepared(chunk));
-            let scores = features.matmul(self.prompts.clone().transpose()) * SCALE;
+            let scores = self.compared(self.clip.network.image_features(self.clip.prepared(chunk)));
             let values: Vec<f32> = scores.into_data().iter::<f32>().collect();
             rows.extend(values.chunks_exact(labels).map(<[f32]>::to_vec));
         }
         rows
+    }
+
+    /// The same of pictures `[n, 3, h, w]` in [-1, 1], with gradients to them, `[n, labels]`.
+    pub(super) fn scores(&self, pictures: Tensor<4>) -> Tensor<2> {
+        self.compared(self.clip.vectors(pictures))
+    }
+
+    fn compared(&self, vectors: Tensor<2>) -> Tensor<2> {
+        vectors.matmul(self.prompts.clone().transpose()) * SCALE
     }
 }
 

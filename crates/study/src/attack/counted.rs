@@ -42,7 +42,7 @@ pub(super) fn counted(opened: &Opened, host: Host<'_>) -> Result<Counted, Failur
         let [n, c, h, w] = pictures.dims();
         Ok(pictures.reshape([n, c * h * w]).mean_dim(1).reshape([n]))
     };
-    let (judged, gradients) = (plan.is_judged(), plan.detectors.is_empty());
+    let (judged, gradients) = (plan.is_judged(), plan.has_gradients());
     let judges = (
         judged.then_some(&shows as &Shows<'_>),
         (judged && gradients).then_some(&likely as &Likely<'_>),

@@ -72,19 +72,25 @@ impl Judge<'_> {
         }
     }
 
-    /// How likely the concept is on each picture, with gradients; `None` if whoever looks has none.
+    /// How likely the concept is on each picture, with gradients, of several judges according to the
+    /// least sure; `None` if one of those who look has none.
     pub(super) fn likely(&self) -> Option<Box<Likely<'_>>> {
-        let Self::World {
-            question, judges, ..
-        } = self
-        else {
-            return None;
-        };
-        Some(Box::new(move |pictures: Tensor<4>| {
-            question
-                .log_probability(judges, pictures)
-                .map_err(|e| scumble_attack::Error::input(e.to_string()))
-        }))
+        fn told<T, E: ToString>(answer: Result<T, E>) -> scumble_attack::Result<T> {
+            answer.map_err(|e| scumble_attack::Error::input(e.to_string()))
+        }
+        match self {
+            Self::World {
+                question, judges, ..
+            } => Some(Box::new(move |pictures: Tensor<4>| {
+                told(question.log_probability(judges, pictures))
+            })),
+            Self::Detectors { all, .. } if all.iter().all(Detector::has_gradients) => {
+                Some(Box::new(move |pictures: Tensor<4>| {
+                    told(detectors::log_least_sure(all, &pictures))
+                }))
+            }
+            Self::Detectors { .. } => None,
+        }
     }
 
     /// Why somebody could not answer.

@@ -88,7 +88,7 @@ impl Opened {
         let likely = |_: Tensor<4>| -> scumble_attack::Result<Tensor<1>> {
             Err(scumble_attack::Error::input("nobody is asked yet"))
         };
-        let (judged, gradients) = (plan.is_judged(), plan.detectors.is_empty());
+        let (judged, gradients) = (plan.is_judged(), plan.has_gradients());
         let judges = (
             judged.then_some(&shows as &Shows<'_>),
             (judged && gradients).then_some(&likely as &Likely<'_>),

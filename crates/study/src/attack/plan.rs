@@ -101,6 +101,11 @@ impl Plan {
         self.question.is_some() || !self.detectors.is_empty()
     }
 
+    /// Whether everybody who says so can say it with gradients.
+    pub(super) fn has_gradients(&self) -> bool {
+        self.detectors.iter().all(Detector::has_gradients)
+    }
+
     /// What its folder is called.
     pub(super) fn folder_name(&self) -> String {
         format!(
