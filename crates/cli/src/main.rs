@@ -28,6 +28,7 @@ mod runs;
 mod settings;
 mod shell;
 mod studio;
+mod train;
 mod verify;
 
 use std::process::ExitCode;
@@ -73,6 +74,7 @@ fn run() -> Result<Outcome, Failure> {
         Command::Metrics(args) => list::metrics(args),
         Command::Detectors(args) => detectors::run(&args),
         Command::Concepts(args) => concepts::run(args),
+        Command::Train(args) => train::run(&args),
         Command::Studio(args) => studio::run(&args),
         Command::Runs(args) => runs::run(&args),
         Command::Completions(args) => shell::completions(args),

@@ -140,14 +140,15 @@ fn imports_run_downwards() {
         ("attack", "erase families diffusion nn kernels"),
         ("eval", "erase families diffusion nn kernels"),
         ("report", ""),
+        ("train", "erase families diffusion nn"),
         (
             "study",
-            "attack diffusion erase eval families kernels nn report",
+            "attack diffusion erase eval families kernels nn report train",
         ),
         ("studio", "attack diffusion erase eval report study"),
         (
             "cli",
-            "attack diffusion erase eval families kernels nn report studio study",
+            "attack diffusion erase eval families kernels nn report studio study train",
         ),
     ];
     let mut found = BTreeMap::new();

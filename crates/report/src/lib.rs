@@ -23,13 +23,16 @@ mod summary;
 mod svg;
 mod text;
 mod thumbs;
+mod training;
 
 pub use a1111::Parameters;
 pub use error::{Error, Result};
 pub use evaluation::Evaluation;
+pub use export::events::{Scalar, scalars};
 pub use folder::{EVALUATION, RESULTS, jsonl};
 pub use format::slug_or;
 pub use grid::{Grid, Image, Row};
 pub use options::{Blur, Options};
 pub use report::{Written, write};
 pub use style::style;
+pub use training::{Curve, Progress, TrainingPage};

@@ -38,6 +38,7 @@ pub mod record;
 pub mod report;
 pub mod request;
 mod store;
+pub mod train;
 pub mod words;
 
 pub use built_in::BuiltIn;

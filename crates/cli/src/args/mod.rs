@@ -16,6 +16,7 @@ mod judge;
 mod report;
 mod shell;
 mod studio;
+mod train;
 
 use std::ffi::OsString;
 
@@ -36,6 +37,7 @@ pub(crate) use self::{
     report::{Blurred, ReportArgs},
     shell::{CompletionsArgs, ManArgs},
     studio::StudioArgs,
+    train::{PartArg, TrainArgs},
 };
 
 /// Erase concepts from text-to-image diffusion models, and try to bring them back.
@@ -84,6 +86,8 @@ pub(crate) enum Command {
     Detectors(DetectorsArgs),
     /// List what the miniature knows: objects, styles, categories
     Concepts(ListArgs),
+    /// Train a model, or a part of one, from pictures with captions
+    Train(TrainArgs),
     /// Erase, look, compare and attack in a browser, on this machine alone
     Studio(StudioArgs),
     /// List the runs in a folder: what they did and what came of it

@@ -54,12 +54,21 @@ impl Vae {
     /// - pictures: `[n, 3, h, w]` in [-1, 1]
     /// - result: `[n, z, h / f, w / f]`
     pub fn encode(&self, pictures: Tensor<4>) -> Tensor<4> {
+        self.posterior(pictures).0
+    }
+
+    /// The posterior over latents: its mean, and the logarithm of its variance, before
+    /// `scaling_factor`. diffusers clamps the latter to [-30, 20], and so is it here.
+    ///
+    /// # Shapes
+    /// As [`encode`](Self::encode), both.
+    pub fn posterior(&self, pictures: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         let moments = self
             .quant_conv
             .forward_map(self.encoder.forward(pictures.permute([0, 2, 3, 1])));
-        moments
-            .narrow(3, 0, self.latent_channels)
-            .permute([0, 3, 1, 2])
+        let z = self.latent_channels;
+        let part = |at: usize| moments.clone().narrow(3, at, z).permute([0, 3, 1, 2]);
+        (part(0), part(z).clamp(-30.0, 20.0))
     }
 
     /// Pictures from latents, after division by `scaling_factor`; not clamped.

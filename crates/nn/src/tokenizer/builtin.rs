@@ -5,8 +5,6 @@ use std::path::Path;
 
 use flate2::read::GzDecoder;
 
-use super::bytes::{WORD_END, character, in_vocabulary_order};
-use super::special::{END, START};
 use super::vocabulary::{Vocabulary, merges_text};
 use crate::error::{Error, Result};
 
@@ -21,7 +19,7 @@ const MERGES: &[u8] =
 /// bytes.
 const USED: usize = 49_408 - 2 - 2 * 256;
 
-/// Ids: 256 bytes, the same at a word's end, what each merge makes, start, end.
+/// The vocabulary of the merges that CLIP uses.
 pub(super) fn vocabulary() -> Result<Vocabulary> {
     let path = Path::new(NAME);
     let mut text = Vec::new();
@@ -34,11 +32,5 @@ pub(super) fn vocabulary() -> Result<Vocabulary> {
     let used: Vec<&[u8]> = lines.by_ref().take(USED).collect();
     let merges = merges_text(path, &used.join(&b'\n'))?;
 
-    let mut tokens: Vec<String> = in_vocabulary_order()
-        .map(|b| character(b).to_string())
-        .collect();
-    tokens.extend(in_vocabulary_order().map(|b| format!("{}{WORD_END}", character(b))));
-    tokens.extend(merges.iter().map(|(a, b)| format!("{a}{b}")));
-    tokens.extend([START.into(), END.into()]);
-    Vocabulary::new(path, tokens, merges)
+    Vocabulary::of_merges(path, merges)
 }

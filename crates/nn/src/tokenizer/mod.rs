@@ -6,6 +6,7 @@
 
 mod builtin;
 mod bytes;
+mod learn;
 mod pipeline;
 mod special;
 mod vocabulary;
@@ -63,7 +64,23 @@ pub struct TokenizerData<'a> {
 /// # Errors
 /// Never, unless the program is damaged.
 pub fn clip_files() -> Result<(String, String)> {
-    let Vocabulary { tokens, merges } = builtin::vocabulary()?;
+    Ok(files(builtin::vocabulary()?))
+}
+
+/// The same two files of a vocabulary that is learned from texts: CLIP's layout, with at most so
+/// many merges.
+///
+/// # Errors
+/// Never for texts of finite length.
+pub fn learned_files<'a>(
+    texts: impl Iterator<Item = &'a str> + Send,
+    merges: usize,
+) -> Result<(String, String)> {
+    Ok(files(Vocabulary::learned(texts, merges)?))
+}
+
+/// `vocab.json` and `merges.txt`.
+fn files(Vocabulary { tokens, merges }: Vocabulary) -> (String, String) {
     let ids: serde_json::Map<String, Value> = tokens
         .into_iter()
         .zip(0u32..)
@@ -73,7 +90,7 @@ pub fn clip_files() -> Result<(String, String)> {
     for (a, b) in merges {
         lines.extend([a.as_str(), " ", b.as_str(), "\n"]);
     }
-    Ok((Value::Object(ids).to_string(), lines))
+    (Value::Object(ids).to_string(), lines)
 }
 
 /// A prompt as the text encoder takes it.

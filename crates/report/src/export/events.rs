@@ -20,6 +20,28 @@ pub(crate) fn file_name(evaluation: &Evaluation) -> String {
     )
 }
 
+/// A number at a step of a training.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Scalar {
+    /// What it is: `vae/loss`.
+    pub tag: String,
+    /// After how many steps.
+    pub step: u64,
+    /// The number.
+    pub value: f32,
+}
+
+/// A file of scalars, all written at `time` in seconds since 1970. TensorBoard looks for `tfevents`
+/// in its name.
+pub fn scalars(time: f64, all: &[Scalar]) -> Vec<u8> {
+    let numbers = all.iter();
+    let events = numbers.map(|one| scalar(time, &one.tag, one.step, one.value));
+    std::iter::once(version(time))
+        .chain(events)
+        .flat_map(|event| record(&event))
+        .collect()
+}
+
 /// Every subject's run: the name of its folder, and its file.
 pub(crate) fn render(evaluation: &Evaluation) -> Vec<(String, Vec<u8>)> {
     let time = wall_time(&evaluation.created);
@@ -51,6 +73,7 @@ pub(crate) fn render(evaluation: &Evaluation) -> Vec<(String, Vec<u8>)> {
             bytes.extend(record(&scalar(
                 time,
                 &tag,
+                0,
                 row.value.unwrap_or_default() as f32,
             )));
         }
@@ -67,9 +90,9 @@ fn version(time: f64) -> Vec<u8> {
     event
 }
 
-/// `Event { wall_time = 1, summary = 5 { value = 1 { tag = 1 (string), simple_value = 2 (float) } }
-/// }`; step 0 is not written.
-fn scalar(time: f64, tag: &str, value: f32) -> Vec<u8> {
+/// `Event { wall_time = 1, step = 2 (int64), summary = 5 { value = 1 { tag = 1 (string),
+/// simple_value = 2 (float) } } }`; step 0 is not written.
+fn scalar(time: f64, tag: &str, step: u64, value: f32) -> Vec<u8> {
     let mut inner = Vec::new();
     field(&mut inner, 1, tag.as_bytes());
     inner.push(0x15);
@@ -78,6 +101,10 @@ fn scalar(time: f64, tag: &str, value: f32) -> Vec<u8> {
     field(&mut summary, 1, &inner);
     let mut event = vec![0x09];
     event.extend(time.to_le_bytes());
+    if step > 0 {
+        event.push(2 << 3);
+        varint(&mut event, step);
+    }
     field(&mut event, 5, &summary);
     event
 }
@@ -85,13 +112,17 @@ fn scalar(time: f64, tag: &str, value: f32) -> Vec<u8> {
 /// A field of bytes: its number with wire type 2, its length, itself.
 fn field(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
     out.push(number << 3 | 2);
-    let mut length = bytes.len();
-    while length >= 0x80 {
-        out.push((length & 0x7f) as u8 | 0x80);
-        length >>= 7;
-    }
-    out.push(length as u8);
+    varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);
+}
+
+/// Seven bits a byte, the lowest first.
+fn varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push((number & 0x7f) as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
 }
 
 /// A record of the file.

@@ -9,6 +9,7 @@ mod erase;
 mod evaluate;
 mod generate;
 mod present;
+mod train;
 
 use std::path::Path;
 
@@ -31,6 +32,7 @@ pub use self::{
         ContentHash, EditRecord, EditStrength, EmbeddingRecord, GenerateOutcome, GeneratePlan,
         PictureRecord, SizeOfPicture,
     },
+    train::{Measurement, TrainOutcome, TrainPlan},
 };
 use crate::failure::Failure;
 pub(crate) use erase::bytes_in_words;
@@ -66,6 +68,9 @@ pub type GenerateRun = Record<GeneratePlan, GenerateOutcome>;
 pub type AttackRun = Record<AttackPlan, AttackOutcome>;
 /// The record of an evaluation.
 pub type EvaluateRun = Record<EvaluatePlan, EvaluateOutcome>;
+
+/// The record of a training.
+pub type TrainRun = Record<TrainPlan, TrainOutcome>;
 
 /// What every record holds, whatever the command.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]

@@ -8,6 +8,7 @@ mod export;
 mod generate;
 mod parts;
 mod report;
+mod train;
 
 pub use self::{
     attack::AttackRequest,
@@ -19,4 +20,5 @@ pub use self::{
         DetectorsRequest, DrawingRequest, ModelRequest, OutputRequest, RUNS, ReadingRequest, listed,
     },
     report::ReportRequest,
+    train::TrainRequest,
 };

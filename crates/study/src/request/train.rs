@@ -1,0 +1,31 @@
+//! A training.
+
+use std::path::PathBuf;
+
+use scumble_train::Part;
+
+/// What is to be trained, on what, and where it goes.
+#[derive(Clone, Debug)]
+pub struct TrainRequest {
+    /// A recipe file; the emoji world's own if `None`.
+    pub recipe: Option<PathBuf>,
+    /// A folder of pictures with captions, in place of the recipe's.
+    pub data: Option<PathBuf>,
+    /// The model's folder.
+    pub folder: PathBuf,
+    /// Concepts whose pictures and captions are left out.
+    pub without: Vec<String>,
+    /// The parts to train; all of them if empty.
+    pub parts: Vec<Part>,
+    /// Minutes after which it ends, shared among the parts; as many steps as the recipe says if
+    /// `None`.
+    pub minutes: Option<f64>,
+    /// Of all random numbers.
+    pub seed: u64,
+    /// Whether what is there is replaced.
+    pub overwrite: bool,
+    /// Where it computes.
+    pub device: String,
+    /// Threads of the processor.
+    pub threads: Option<u16>,
+}

@@ -1,0 +1,176 @@
+//! `scumble train`: a whole model from pictures with captions, or one of its parts.
+
+mod diary;
+mod watch;
+
+use scumble_train::{EmojiWorld, Examples, Job, Part, PictureFolder, Recipe, Trained};
+use serde_json::json;
+
+use crate::{
+    device,
+    failure::{Failure, Result},
+    folder::{Found, RunFolder},
+    host::Host,
+    record::{Record, TrainOutcome, TrainPlan, TrainRun},
+    request::TrainRequest,
+};
+
+use self::watch::Watch;
+
+/// The form of this version's plan.
+const FORMAT: u32 = 1;
+/// What is asked for most.
+const MOST_MINUTES: f64 = 60.0 * 24.0 * 366.0;
+
+/// A training that has ended.
+pub struct Training {
+    /// What came of it.
+    pub record: TrainRun,
+    /// Whether nothing had to be done.
+    pub was_finished: bool,
+}
+
+/// Trains what is asked for, or goes on with it.
+///
+/// # Errors
+/// If the recipe or the data cannot be read, the folder holds something else, a loss is not finite,
+/// or somebody asks to stop; the same request continues then.
+pub fn perform(request: &TrainRequest, host: Host<'_>) -> Result<Training> {
+    let minutes = request.minutes;
+    if minutes.is_some_and(|m| !(m > 0.0 && m <= MOST_MINUTES)) {
+        return Err(Failure::new(format!(
+            "--minutes {}: expected a positive number",
+            minutes.unwrap_or_default()
+        )));
+    }
+    // As in `Model::open`: this thread is one of the pool's.
+    let pool = rayon::ThreadPoolBuilder::new()
+        .use_current_thread()
+        .num_threads(request.threads.unwrap_or(0).into());
+    let _ = pool.build_global();
+    let (device, _) = device::open(&request.device)?;
+    let mut recipe = match &request.recipe {
+        Some(path) => Recipe::read(path)?,
+        None => Recipe::emoji()?,
+    };
+    if request.data.is_some() {
+        recipe.data.clone_from(&request.data);
+    }
+    let data: Box<dyn Examples> = match &recipe.data {
+        Some(folder) => Box::new(PictureFolder::open(folder, recipe.side, &request.without)?),
+        None => Box::new(EmojiWorld::new(
+            recipe.side,
+            &request.without,
+            request.seed,
+        )?),
+    };
+    let parts = match &request.parts[..] {
+        [] => asked_of_nobody(data.as_ref()),
+        some => some.to_vec(),
+    };
+    if parts.contains(&Part::Judge) && data.questions().is_empty() {
+        return Err(
+            Failure::new("--part judge: the pictures have no classes to tell apart")
+                .with_hint("give every line of metadata.jsonl a `label`, of at least two kinds"),
+        );
+    }
+    let plan = TrainPlan {
+        format: FORMAT,
+        command: "train".into(),
+        recipe: Some(recipe.clone()),
+        without: request.without.clone(),
+        seed: request.seed,
+    };
+    let hash = blake3::hash(json!(plan).to_string().as_bytes()).to_hex()[..16].to_owned();
+    let place = request.folder.join("train");
+    if request.overwrite {
+        forget(request)?;
+    }
+    let all_there = |record: &TrainRun| {
+        let done = |part: &Part| {
+            record
+                .body
+                .parts
+                .iter()
+                .any(|trained| trained.part == *part)
+        };
+        parts.iter().all(done)
+    };
+    let found = RunFolder::open_unless(&place, &hash, request.overwrite, &all_there)?;
+    let run = match found {
+        Found::Finished(record) => {
+            host.say_finished(&request.folder);
+            return Ok(Training {
+                record,
+                was_finished: true,
+            });
+        }
+        Found::ToDo(run) => run,
+    };
+    let mut record: TrainRun = Record {
+        plan_hash: Some(hash),
+        plan,
+        finished: false,
+        scumble: env!("CARGO_PKG_VERSION").into(),
+        body: TrainOutcome::default(),
+    };
+    if let Ok(Some(before)) = TrainRun::read(&run.path.join(crate::folder::RECORD)) {
+        record.body = before.body;
+    }
+    run.record(&record)?;
+    let mut watch = Watch::open(&run, host, &recipe, &device, data.as_ref())?;
+    let mut job = Job::new(&recipe, data.as_ref(), &request.folder, &parts, &device);
+    job.seconds = minutes.map(|minutes| minutes * 60.0);
+    job.seed = request.seed;
+    let trained = scumble_train::train(&job, &mut watch);
+    let measured = watch.close()?;
+    for measurement in measured {
+        record
+            .body
+            .measured
+            .retain(|m| (&m.part, &m.name) != (&measurement.part, &measurement.name));
+        record.body.measured.push(measurement);
+    }
+    let trained = trained.inspect_err(|_| {
+        // What was measured is worth keeping, whatever ended it.
+        let _ = run.record(&record);
+    })?;
+    for one in trained {
+        record.body.parts.retain(|before| before.part != one.part);
+        record.body.parts.push(one);
+    }
+    record
+        .body
+        .parts
+        .sort_by_key(|trained: &Trained| trained.part);
+    record.finished = true;
+    run.record(&record)?;
+    Ok(Training {
+        record,
+        was_finished: false,
+    })
+}
+
+/// All parts, the judge only where the pictures have classes.
+fn asked_of_nobody(data: &dyn Examples) -> Vec<Part> {
+    let judged = !data.questions().is_empty();
+    let parts = Part::ALL.into_iter();
+    parts
+        .filter(|part| judged || *part != Part::Judge)
+        .collect()
+}
+
+/// Takes the parts away that are to be trained anew; what lies beside them stays.
+fn forget(request: &TrainRequest) -> Result<()> {
+    let state = request.folder.join("train/state");
+    if state.is_dir() {
+        fs_err::remove_dir_all(state)?;
+    }
+    let unet = request
+        .folder
+        .join("unet/diffusion_pytorch_model.safetensors");
+    if request.folder.join("train/run.json").exists() && unet.exists() {
+        fs_err::remove_file(unet)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! Pictures with captions, by number.
+
+use scumble_diffusion::Picture;
+use scumble_erase::{Result, World};
+
+use crate::world::{Artwork, Reject, Scenes};
+
+/// Where a training's pictures come from. Example `i` is the same whenever it is asked for.
+pub trait Examples: Sync {
+    /// How many there are; endlessly many if `None`.
+    fn count(&self) -> Option<usize>;
+
+    /// Picture `i`, square, of the recipe's side.
+    ///
+    /// # Errors
+    /// If its file cannot be read.
+    fn picture(&self, i: usize) -> Result<Picture>;
+
+    /// What is said of picture `i`.
+    fn caption(&self, i: usize) -> String;
+
+    /// The questions that a judge can be trained for, and the answers to each.
+    fn questions(&self) -> Vec<Question>;
+
+    /// Whether there are pictures to which no answer fits.
+    fn rejects(&self) -> bool {
+        false
+    }
+
+    /// Picture `i` of those that a judge of `question` learns from, and the number of its answer;
+    /// the number of answers for one of the share `reject` to which none fits.
+    ///
+    /// # Errors
+    /// If its file cannot be read.
+    fn judged(&self, question: usize, i: usize, reject: f64) -> Result<(Picture, usize)>;
+}
+
+/// What a judge says of pictures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// What is asked: `object`, `style`.
+    pub name: String,
+    /// The answers.
+    pub labels: Vec<String>,
+}
+
+/// The emoji world, drawn when it is asked for.
+pub struct EmojiWorld {
+    scenes: Scenes,
+    artwork: Artwork,
+    reject: Reject,
+    side: usize,
+}
+
+impl EmojiWorld {
+    /// Its pictures at `side` pixels, but for those of concepts `without`.
+    ///
+    /// # Errors
+    /// If a concept is none of the world's.
+    pub fn new(side: usize, without: &[String], seed: u64) -> Result<Self> {
+        let world = World::emoji();
+        Ok(Self {
+            artwork: Artwork::built_in(&world)?,
+            scenes: Scenes::new(world, without, seed)?,
+            reject: Reject::new(seed),
+            side,
+        })
+    }
+
+    /// What stands in its pictures.
+    pub fn scenes(&self) -> &Scenes {
+        &self.scenes
+    }
+}
+
+impl Examples for EmojiWorld {
+    fn count(&self) -> Option<usize> {
+        None
+    }
+
+    fn picture(&self, i: usize) -> Result<Picture> {
+        Ok(self.scenes.at(i).draw(&self.artwork, self.side))
+    }
+
+    fn caption(&self, i: usize) -> String {
+        self.scenes.at(i).caption
+    }
+
+    fn questions(&self) -> Vec<Question> {
+        let world = self.scenes.world();
+        [("object", &world.objects), ("style", &world.styles)]
+            .map(|(name, labels)| Question {
+                name: name.to_owned(),
+                labels: labels.clone(),
+            })
+            .to_vec()
+    }
+
+    fn rejects(&self) -> bool {
+        true
+    }
+
+    fn judged(&self, question: usize, i: usize, reject: f64) -> Result<(Picture, usize)> {
+        let labels = self.questions()[question].labels.len();
+        // Every so many pictures, in the same places of every batch.
+        let every = |share: f64| ((i + 1) as f64 * share).floor() > (i as f64 * share).floor();
+        if every(reject) {
+            return Ok((
+                self.reject.at(i, &self.scenes, &self.artwork, self.side),
+                labels,
+            ));
+        }
+        let mut scene = self.scenes.at(i);
+        // A picture of two objects has no one answer: the first alone is drawn.
+        scene.placed.truncate(1);
+        let answer = match question {
+            0 => scene.placed[0].object,
+            _ => scene.style,
+        };
+        Ok((scene.draw(&self.artwork, self.side), answer))
+    }
+}

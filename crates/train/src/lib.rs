@@ -1,0 +1,22 @@
+//! Training of whole models: tokenizer, CLIP, autoencoder, denoiser and judges, from pictures with
+//! captions, and fine-tuning of denoisers that are there.
+//!
+//! Knows recipes, losses and the order of the parts. Does not know terminals, runs, or who looks at
+//! what a model draws: a [`Watcher`] is told.
+
+mod examples;
+mod fit;
+mod folder;
+mod init;
+mod layout;
+mod parts;
+mod recipe;
+mod train;
+mod watcher;
+pub mod world;
+
+pub use examples::{EmojiWorld, Examples, Question};
+pub use folder::PictureFolder;
+pub use recipe::{Recipe, Training};
+pub use train::{Job, Part, Trained, train};
+pub use watcher::Watcher;

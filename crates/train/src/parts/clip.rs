@@ -1,0 +1,129 @@
+//! CLIP (Radford et al. 2021, arXiv 2103.00020): pictures and captions into one space, so that each
+//! is nearest to its own. Its text tower is the model's text encoder.
+
+use burn::tensor::{Tensor, TensorData, activation::log_softmax};
+use scumble_diffusion::Picture;
+use scumble_erase::Result;
+use scumble_nn::{Clip, Weights, config::ClipConfig, tokenizer::Tokenizer};
+
+use super::{HELD_OUT, pictures, tokenizer};
+use crate::{
+    fit::{Fit, Outcome},
+    init::Init,
+    layout::{CLIP_MEAN, CLIP_STD},
+    train::Job,
+    watcher::Watcher,
+};
+
+/// The largest scale of the logits, as in the paper (2.5).
+const LARGEST_SCALE: f64 = 100.0;
+/// Held-out pictures that it is measured on at once.
+const MEASURED: usize = 64;
+
+/// Trains it and writes `clip/` and `text_encoder/`.
+pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome> {
+    let tokenizer = tokenizer::read(job)?;
+    let layout = job.layout();
+    let config = job.recipe.clip_config(tokenizer.vocab_size());
+    let network = ClipConfig::read(&layout.at("clip/config.json"), &config)?;
+    let init = Init::Transformer {
+        layers: job.recipe.clip.num_hidden_layers,
+    };
+    let mut weights = init.weights(&Clip::manifest(&network), job.seed, job.device);
+    let training = &job.recipe.clip.training;
+    let mut fit = Fit::new("clip", training, &weights, &job.state(), job.most)?;
+    let outcome = fit.run(
+        &mut weights,
+        watcher,
+        &mut |weights, _, numbers| {
+            let (captions, pictures) = batch(job, numbers)?;
+            let logits = logits(&network, weights, &tokenizer, &captions, &pictures, job);
+            Ok(contrastive(logits, &captions))
+        },
+        &mut |weights, step, watcher| {
+            let numbers = HELD_OUT..HELD_OUT + MEASURED;
+            let (captions, pictures) = batch(job, numbers)?;
+            let logits = logits(&network, weights, &tokenizer, &captions, &pictures, job);
+            watcher.measured(
+                "clip",
+                step,
+                "right caption of 64",
+                accuracy(logits, &captions),
+            );
+            Ok(())
+        },
+    )?;
+    layout.json("clip/config.json", &config)?;
+    layout.json(
+        "clip/preprocessor_config.json",
+        &job.recipe.clip_preprocessor(),
+    )?;
+    layout.weights("clip/model.safetensors", &weights)?;
+    layout.json(
+        "text_encoder/config.json",
+        &job.recipe.text_config(tokenizer.vocab_size()),
+    )?;
+    let text = weights.iter().map(|(name, _)| name.as_str());
+    let text = text.filter(|name| name.starts_with("text_model."));
+    layout.some(
+        "text_encoder/model.safetensors",
+        text.map(|name| (name, name)),
+        &weights,
+    )?;
+    Ok(outcome)
+}
+
+fn batch(job: &Job<'_>, numbers: std::ops::Range<usize>) -> Result<(Vec<String>, Vec<Picture>)> {
+    let captions = numbers.clone().map(|i| job.data.caption(i)).collect();
+    Ok((captions, pictures(job.data, numbers)?))
+}
+
+/// How near every picture is to every caption, `[pictures, captions]`, times the scale.
+fn logits(
+    config: &ClipConfig,
+    weights: &Weights,
+    tokenizer: &Tokenizer,
+    captions: &[String],
+    pictures: &[Picture],
+    job: &Job<'_>,
+) -> Tensor<2> {
+    let network = Clip::new(config, weights);
+    let ids: Vec<Vec<u32>> = captions.iter().map(|c| tokenizer.encode(c).ids).collect();
+    let texts = network.text_features(&ids);
+    let pictures = Picture::to_batch(pictures, CLIP_MEAN, CLIP_STD, job.device);
+    let pictures = network.image_features(pictures);
+    let scale = weights.get("logit_scale").map(|weight| weight.flat());
+    let scale = scale
+        .expect("in the manifest")
+        .exp()
+        .clamp_max(LARGEST_SCALE);
+    pictures.matmul(texts.transpose()) * scale.reshape([1, 1])
+}
+
+/// The symmetric cross-entropy of the paper's figure 3. Pictures of one batch may have the same
+/// caption; each is then as right as the other.
+fn contrastive(logits: Tensor<2>, captions: &[String]) -> Tensor<1> {
+    let n = captions.len();
+    let mut targets = Vec::with_capacity(n * n);
+    for a in captions {
+        let same: Vec<bool> = captions.iter().map(|b| a == b).collect();
+        let share = 1.0 / same.iter().filter(|same| **same).count() as f32;
+        targets.extend(same.iter().map(|&same| if same { share } else { 0.0 }));
+    }
+    let device = logits.device();
+    // Symmetric, as being the same caption is.
+    let targets = Tensor::<2>::from_data(TensorData::new(targets, [n, n]), &device);
+    let entropy = |logits: Tensor<2>| (log_softmax(logits, 1) * targets.clone()).sum();
+    (entropy(logits.clone()) + entropy(logits.transpose())) * (-0.5 / n as f64)
+}
+
+/// The share of pictures whose nearest caption is their own, or one of the same words.
+fn accuracy(logits: Tensor<2>, captions: &[String]) -> f64 {
+    let n = captions.len();
+    let rows: Vec<f32> = logits.into_data().iter::<f32>().collect();
+    let right = rows.chunks_exact(n).zip(captions).filter(|(row, caption)| {
+        let best = (0..n).max_by(|&a, &b| row[a].total_cmp(&row[b]));
+        best.is_some_and(|best| captions[best] == **caption)
+    });
+    right.count() as f64 / n as f64
+}

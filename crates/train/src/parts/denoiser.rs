@@ -1,0 +1,176 @@
+//! The denoiser (Ho et al. 2020, arXiv 2006.11239; Rombach et al. 2022, arXiv 2112.10752): noise is
+//! mixed into latents, and the network says what was mixed in, the caption before it.
+
+use burn::tensor::{Tensor, TensorData};
+use scumble_diffusion::{Interpolant as _, Model, Output, Pipeline, Timestep};
+use scumble_erase::{
+    Result,
+    seeds::{draw, stream},
+};
+use scumble_nn::{
+    Context, UNet,
+    config::UNetConfig,
+    files::{Checkpoint, OpenOptions, Source},
+};
+
+use super::latents::Latents;
+use crate::{
+    fit::{Fit, Outcome},
+    init::Init,
+    recipe::DenoiserRecipe,
+    train::Job,
+    watcher::Watcher,
+};
+
+const CONFIG: &str = "unet/config.json";
+const WEIGHTS: &str = "unet/diffusion_pytorch_model.safetensors";
+
+/// Trains it and writes `unet/`, which makes the folder a whole model.
+pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome> {
+    begin(job)?;
+    let layout = job.layout();
+    let source = Source::dir(layout.at(""));
+    let checkpoint = Checkpoint::read(&source, &OpenOptions::default())?;
+    let pipeline = scumble_families::load(&checkpoint, job.device)?;
+    let (latents, seconds) = Latents::of(job, &pipeline, watcher)?;
+    // Encoding them is part of the time that the denoiser has.
+    let most = job.most.map(|most| (most - seconds).max(0.5 * most));
+    let recipe = &job.recipe.denoiser;
+    let mut weights = pipeline.denoiser.weights.clone();
+    let mut fit = Fit::new("denoiser", &recipe.training, &weights, &job.state(), most)?;
+    let order = stream(job.seed, "train/order").seed();
+    let outcome = fit.run(
+        &mut weights,
+        watcher,
+        &mut |weights, step, numbers| {
+            let mut model: Model = (*pipeline).clone();
+            model.denoiser.weights = weights.clone();
+            let all = draw(latents.count(), recipe.training.batch, order, step);
+            let part = numbers.start % recipe.training.batch;
+            let chosen = &all[part..part + numbers.len()];
+            let x0 = latents.select(chosen, job)?;
+            let captions: Vec<String> = chosen.iter().map(|&i| job.data.caption(i)).collect();
+            loss(
+                &model,
+                recipe,
+                x0,
+                captions,
+                Draws::of(job.seed, step, part),
+            )
+        },
+        &mut |weights, step, watcher| {
+            let mut drawn: Pipeline = pipeline.clone();
+            drawn.denoiser.weights = weights.clone();
+            watcher.model(step, &drawn)
+        },
+    )?;
+    layout.weights(WEIGHTS, &weights)?;
+    Ok(outcome)
+}
+
+/// Writes the parts that a model is recognised by, and the denoiser's first numbers, if there are
+/// none yet.
+fn begin(job: &Job<'_>) -> Result<()> {
+    let layout = job.layout();
+    layout.json("model_index.json", &job.recipe.model_index())?;
+    layout.json("scheduler/scheduler_config.json", &job.recipe.scheduler())?;
+    let config = job.recipe.unet_config();
+    layout.json(CONFIG, &config)?;
+    if !layout.at(WEIGHTS).exists() {
+        let network = UNetConfig::read(&layout.at(CONFIG), &config)?;
+        let manifest = UNet::manifest(&network);
+        layout.weights(
+            WEIGHTS,
+            &Init::Residual.weights(&manifest, job.seed, job.device),
+        )?;
+    }
+    Ok(())
+}
+
+/// The random numbers of one part of a step.
+struct Draws {
+    noise: scumble_diffusion::TorchRng,
+    times: scumble_diffusion::TorchRng,
+    dropped: scumble_diffusion::TorchRng,
+}
+
+impl Draws {
+    fn of(seed: u64, step: usize, part: usize) -> Self {
+        Self {
+            noise: stream(seed, "train/noise").within(step).rng(part),
+            times: stream(seed, "train/times").within(step).rng(part),
+            dropped: stream(seed, "train/dropped").within(step).rng(part),
+        }
+    }
+}
+
+/// The mean squared error of the answer, weighted as min-SNR says (Hang et al. 2023, arXiv
+/// 2303.09556): a timestep with little noise counts no more than one with `gamma` times as much
+/// signal as noise.
+fn loss(
+    model: &Model,
+    recipe: &DenoiserRecipe,
+    x0: Tensor<4>,
+    mut captions: Vec<String>,
+    mut draws: Draws,
+) -> Result<Tensor<1>> {
+    let n = captions.len();
+    let shape = x0.dims();
+    let numbers = draws.noise.normal(shape.iter().product());
+    let noise = Tensor::<4>::from_data(TensorData::new(numbers, shape), &x0.device());
+    let steps = model.schedule.num_train_timesteps();
+    let t = draws.times.integers(n, 0, steps as i64);
+    let t: Vec<Timestep> = t
+        .iter()
+        .map(|&t| model.schedule.timestep(t as usize))
+        .collect::<Result<_, _>>()?;
+    for (caption, u) in captions.iter_mut().zip(draws.dropped.uniform(n)) {
+        if f64::from(u) < recipe.caption_dropout {
+            caption.clear();
+        }
+    }
+    let context = Context::from(&model.encode(&captions));
+    let x = model.schedule.add_noise(x0, noise.clone(), &t)?;
+    let answer = model.predict(x.clone(), &t, &context, None)?.raw();
+    let scales = model.schedule.all_scales(&t);
+    let target = model
+        .schedule
+        .output()
+        .raw_from_epsilon(noise, x, &scales)?;
+    let weights: Vec<f32> = scales
+        .iter()
+        .map(|scales| {
+            let snr = (scales.alpha / scales.sigma).powi(2);
+            weight(model.schedule.output(), snr, recipe.min_snr_gamma)
+        })
+        .collect();
+    let weights = Tensor::<4>::from_data(TensorData::new(weights, [n, 1, 1, 1]), &answer.device());
+    Ok(((answer - target).powi_scalar(2) * weights).mean())
+}
+
+/// Min-SNR's weight of a squared error, by what the network answers: the error of x_0 counts
+/// `min(SNR, gamma)`, which is that of the noise over SNR and that of v over SNR + 1.
+fn weight(output: Output, snr: f64, gamma: f64) -> f32 {
+    if gamma <= 0.0 {
+        return 1.0;
+    }
+    let of = match output {
+        Output::Epsilon => snr,
+        Output::V | Output::Velocity => snr + 1.0,
+    };
+    (snr.min(gamma) / of) as f32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn min_snr_weighs_as_published() {
+        // With little noise the error of epsilon counts gamma / SNR, with much noise 1.
+        assert!((weight(Output::Epsilon, 50.0, 5.0) - 0.1).abs() < 1e-6);
+        assert_eq!(weight(Output::Epsilon, 0.3, 5.0), 1.0);
+        assert!((weight(Output::V, 50.0, 5.0) - 5.0 / 51.0).abs() < 1e-6);
+        assert_eq!(weight(Output::Epsilon, 50.0, 0.0), 1.0);
+    }
+}

@@ -1,0 +1,127 @@
+//! Judges: `ViTForImageClassification` (Dosovitskiy et al. 2021, arXiv 2010.11929) that may also say
+//! none of these.
+
+use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax};
+use rayon::prelude::*;
+use scumble_diffusion::Picture;
+use scumble_erase::Result;
+use scumble_nn::{Vit, config::VitConfig};
+
+use super::HELD_OUT;
+use crate::{
+    fit::{Fit, Outcome},
+    init::Init,
+    layout::labels,
+    train::Job,
+    watcher::Watcher,
+};
+
+/// Held-out pictures that it is measured on.
+const MEASURED: usize = 512;
+/// Names of the states, one for each question that data may ask.
+const STATES: [&str; 3] = ["judge-0", "judge-1", "judge-2"];
+
+/// Trains a judge for each question and writes `judges/NAME`.
+pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome> {
+    let mut all = Outcome {
+        steps: 0,
+        seconds: 0.0,
+        loss: f64::NAN,
+    };
+    let questions = job.data.questions().len().min(STATES.len());
+    for question in 0..questions {
+        let most = job.most.map(|most| most / questions as f64);
+        let one = of(job, question, most, watcher)?;
+        all = Outcome {
+            steps: all.steps + one.steps,
+            seconds: all.seconds + one.seconds,
+            loss: one.loss,
+        };
+    }
+    Ok(all)
+}
+
+fn of(
+    job: &Job<'_>,
+    which: usize,
+    most: Option<f64>,
+    watcher: &mut dyn Watcher,
+) -> Result<Outcome> {
+    let question = &job.data.questions()[which];
+    let reject = if job.data.rejects() {
+        job.recipe.judge.reject
+    } else {
+        0.0
+    };
+    let layout = job.layout();
+    let place = format!("judges/{}", question.name);
+    let mut config = job.recipe.judge_config(question);
+    if reject == 0.0 {
+        config = job.recipe.refusing_nothing().judge_config(question);
+    }
+    let network = VitConfig::read(&layout.at(&format!("{place}/config.json")), &config)?;
+    let init = Init::Transformer {
+        layers: job.recipe.judge.num_hidden_layers,
+    };
+    let mut weights = init.weights(&Vit::manifest(&network), job.seed, job.device);
+    let training = &job.recipe.judge.training;
+    let state = STATES[which];
+    let mut fit = Fit::new(state, training, &weights, &job.state(), most)?;
+    let batch = |numbers: std::ops::Range<usize>| -> Result<(Tensor<4>, Vec<usize>)> {
+        let drawn: Vec<(Picture, usize)> = numbers
+            .into_par_iter()
+            .map(|i| job.data.judged(which, i, reject))
+            .collect::<Result<_>>()?;
+        let (pictures, answers): (Vec<_>, Vec<_>) = drawn.into_iter().unzip();
+        let pictures = Picture::to_batch(&pictures, [0.5; 3], [0.5; 3], job.device);
+        Ok((pictures, answers))
+    };
+    let outcome = fit.run(
+        &mut weights,
+        watcher,
+        &mut |weights, _, numbers| {
+            let (pictures, answers) = batch(numbers)?;
+            let logits = Vit::new(&network, weights).logits(pictures);
+            Ok(cross_entropy(logits, &answers))
+        },
+        &mut |weights, step, watcher| {
+            let vit = Vit::new(&network, weights);
+            let mut right = 0;
+            for start in (HELD_OUT..HELD_OUT + MEASURED).step_by(64) {
+                let (pictures, answers) = batch(start..start + 64)?;
+                right += hits(vit.logits(pictures), &answers);
+            }
+            let name = format!("right {}", question.name);
+            watcher.measured(state, step, &name, right as f64 / MEASURED as f64);
+            Ok(())
+        },
+    )?;
+    layout.json(&format!("{place}/config.json"), &config)?;
+    layout.json(
+        &format!("{place}/preprocessor_config.json"),
+        &job.recipe.judge_preprocessor(),
+    )?;
+    layout.weights(&format!("{place}/model.safetensors"), &weights)?;
+    debug_assert_eq!(network.labels, labels(question, reject > 0.0));
+    Ok(outcome)
+}
+
+/// The mean of minus the logarithm of the right answer's probability.
+fn cross_entropy(logits: Tensor<2>, answers: &[usize]) -> Tensor<1> {
+    let n = answers.len();
+    let index: Vec<i64> = answers.iter().map(|&a| a as i64).collect();
+    let device = logits.device().without_autodiff();
+    let index = Tensor::<2, Int>::from_data(TensorData::new(index, [n, 1]), &device);
+    -log_softmax(logits, 1).gather(1, index).mean()
+}
+
+/// How many rows are largest at their answer.
+fn hits(logits: Tensor<2>, answers: &[usize]) -> usize {
+    let classes = logits.dims()[1];
+    let rows: Vec<f32> = logits.into_data().iter::<f32>().collect();
+    let best = |row: &[f32]| (0..classes).max_by(|&a, &b| row[a].total_cmp(&row[b]));
+    rows.chunks_exact(classes)
+        .zip(answers)
+        .filter(|(row, answer)| best(row) == Some(**answer))
+        .count()
+}
