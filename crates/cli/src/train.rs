@@ -88,7 +88,7 @@ fn print(args: &TrainArgs, trained: &Training) -> Result<(), Failure> {
         };
         output::data(&format!("{:<10} {}: {value}", one.part, one.name))?;
     }
-    let whole = args.output_dir.join("unet/config.json").exists();
+    let whole = args.output_dir.join("model_index.json").exists();
     if whole && !args.print.quiet {
         output::note(&format!(
             "draw with it: scumble generate \"a church in ink style\" --model {}",

@@ -2,7 +2,7 @@
 //! prediction out. Whoever asks a network asks here.
 
 use burn::tensor::Tensor;
-use scumble_nn::{Context, UNet, Watch};
+use scumble_nn::{Context, Manifest, UNet, Watch, config::UNetConfig};
 
 use crate::{
     error::{Error, Result},
@@ -27,6 +27,11 @@ impl<'a> Denoiser<'a> {
     /// A network and the schedule it was trained on.
     pub fn new(network: UNet, schedule: &'a Schedule) -> Self {
         Self { network, schedule }
+    }
+
+    /// The names and shapes of a network's tensors.
+    pub fn manifest(config: &UNetConfig) -> Manifest {
+        UNet::manifest(config)
     }
 
     /// What the network answers, each picture at its own timestep.

@@ -3,6 +3,7 @@
 use burn::tensor::Device;
 use scumble_diffusion::TorchRng;
 use scumble_erase::seeds::stream;
+use scumble_families::sd::sizes::DenoiserSizes;
 use scumble_nn::{Manifest, Weights};
 
 /// How the numbers of a network are drawn, by the names and shapes of its tensors.
@@ -47,7 +48,7 @@ impl Init {
         if shape.len() == 1 && name.ends_with(".weight") {
             return vec![1.0; n];
         }
-        if self == Self::Residual && ends(&["conv2.weight", "proj_out.weight", "conv_out.weight"]) {
+        if self == Self::Residual && ends(&DenoiserSizes::LAST_OF_BRANCHES) {
             return vec![0.0; n];
         }
         match self {
@@ -60,7 +61,7 @@ impl Init {
                     .collect()
             }
             Self::Transformer { layers } => {
-                let into_stream = ends(&["out_proj.weight", "fc2.weight", "output.dense.weight"]);
+                let into_stream = ends(&[".out_proj.weight", "fc2.weight", "output.dense.weight"]);
                 let fan_in: usize = shape.iter().skip(1).product();
                 let std = if into_stream {
                     0.02 / (2.0 * layers.max(1) as f32).sqrt()

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use scumble_erase::Result;
+use scumble_families::sd::sizes::{AutoencoderSizes, DenoiserSizes, TextSizes};
 use scumble_nn::{
     Weights,
     files::{
@@ -20,6 +21,13 @@ use crate::{examples::Question, recipe::Recipe};
 pub(crate) struct Layout {
     root: PathBuf,
 }
+
+/// The files of a component, in its folder.
+pub(crate) const CONFIG: &str = "config.json";
+/// The weights of a network of transformers.
+pub(crate) const MODEL: &str = "model.safetensors";
+/// The weights of a network of diffusers.
+pub(crate) const DIFFUSION_MODEL: &str = "diffusion_pytorch_model.safetensors";
 
 /// Mean and deviation of CLIP's pictures.
 pub(crate) const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
@@ -85,41 +93,6 @@ impl Layout {
 }
 
 impl Recipe {
-    /// `model_index.json`.
-    pub(crate) fn model_index(&self) -> Value {
-        json!({
-            "_class_name": "StableDiffusionPipeline",
-            "_diffusers_version": "0.38.0",
-            "feature_extractor": [null, null],
-            "image_encoder": [null, null],
-            "requires_safety_checker": false,
-            "safety_checker": [null, null],
-            "scheduler": ["diffusers", "DDIMScheduler"],
-            "text_encoder": ["transformers", "CLIPTextModel"],
-            "tokenizer": ["transformers", "CLIPTokenizer"],
-            "unet": ["diffusers", "UNet2DConditionModel"],
-            "vae": ["diffusers", "AutoencoderKL"],
-        })
-    }
-
-    /// Stable Diffusion's noise schedule.
-    pub(crate) fn scheduler(&self) -> Value {
-        json!({
-            "_class_name": "DDIMScheduler",
-            "_diffusers_version": "0.38.0",
-            "beta_start": 0.00085,
-            "beta_end": 0.012,
-            "beta_schedule": "scaled_linear",
-            "clip_sample": false,
-            "num_train_timesteps": 1000,
-            "prediction_type": self.denoiser.prediction.prediction_type(),
-            "set_alpha_to_one": false,
-            "steps_offset": 1,
-            "timestep_spacing": "leading",
-            "trained_betas": null,
-        })
-    }
-
     pub(crate) fn tokenizer_config(&self) -> Value {
         json!({
             "add_prefix_space": false,
@@ -132,59 +105,38 @@ impl Recipe {
         })
     }
 
-    /// A `CLIPTextModel` over a vocabulary whose last two ids are the start and the end.
-    pub(crate) fn text_config(&self, vocabulary: usize) -> Value {
-        json!({
-            "architectures": ["CLIPTextModel"],
-            "attention_dropout": 0.0,
-            "bos_token_id": vocabulary - 2,
-            "eos_token_id": vocabulary - 1,
-            "pad_token_id": vocabulary - 1,
-            "hidden_act": "quick_gelu",
-            "hidden_size": self.clip.hidden_size,
-            "initializer_factor": 1.0,
-            "initializer_range": 0.02,
-            "intermediate_size": 4 * self.clip.hidden_size,
-            "layer_norm_eps": 1e-5,
-            "max_position_embeddings": self.tokenizer.context,
-            "model_type": "clip_text_model",
-            "num_attention_heads": self.clip.num_attention_heads,
-            "num_hidden_layers": self.clip.num_hidden_layers,
-            "projection_dim": self.clip.projection_dim,
-            "vocab_size": vocabulary,
-        })
+    /// The text encoder over a vocabulary.
+    pub(crate) fn text_sizes(&self, vocabulary: usize) -> TextSizes {
+        TextSizes {
+            vocabulary,
+            context: self.tokenizer.context,
+            hidden_size: self.clip.hidden_size,
+            num_hidden_layers: self.clip.num_hidden_layers,
+            num_attention_heads: self.clip.num_attention_heads,
+            projection_dim: self.clip.projection_dim,
+        }
     }
 
-    /// A `CLIPModel`.
-    pub(crate) fn clip_config(&self, vocabulary: usize) -> Value {
-        let mut text = self.text_config(vocabulary);
-        if let Some(text) = text.as_object_mut() {
-            text.remove("architectures");
+    pub(crate) fn autoencoder_sizes(&self) -> AutoencoderSizes<'_> {
+        AutoencoderSizes {
+            block_out_channels: &self.vae.block_out_channels,
+            latent_channels: self.vae.latent_channels,
+            layers_per_block: self.vae.layers_per_block,
+            norm_num_groups: self.vae.norm_num_groups,
+            side: self.side,
         }
-        json!({
-            "architectures": ["CLIPModel"],
-            "initializer_factor": 1.0,
-            "logit_scale_init_value": 2.6592,
-            "model_type": "clip",
-            "projection_dim": self.clip.projection_dim,
-            "text_config": text,
-            "vision_config": {
-                "attention_dropout": 0.0,
-                "hidden_act": "quick_gelu",
-                "hidden_size": self.clip.hidden_size,
-                "image_size": self.side,
-                "initializer_factor": 1.0,
-                "initializer_range": 0.02,
-                "intermediate_size": 4 * self.clip.hidden_size,
-                "layer_norm_eps": 1e-5,
-                "model_type": "clip_vision_model",
-                "num_attention_heads": self.clip.num_attention_heads,
-                "num_channels": 3,
-                "num_hidden_layers": self.clip.num_hidden_layers,
-                "patch_size": self.clip.patch_size,
-                "projection_dim": self.clip.projection_dim,
-            },
-        })
+    }
+
+    pub(crate) fn denoiser_sizes(&self) -> DenoiserSizes<'_> {
+        let factor = 1 << (self.vae.block_out_channels.len() - 1);
+        DenoiserSizes {
+            block_out_channels: &self.denoiser.block_out_channels,
+            layers_per_block: self.denoiser.layers_per_block,
+            attention_head_dim: self.denoiser.attention_head_dim,
+            cross_attention_dim: self.clip.hidden_size,
+            latent_channels: self.vae.latent_channels,
+            sample_size: self.side / factor,
+        }
     }
 
     /// How CLIP's pictures are prepared.
@@ -197,58 +149,6 @@ impl Recipe {
             "image_processor_type": "CLIPImageProcessor",
             "resample": 3, "rescale_factor": 1.0 / 255.0,
             "size": {"shortest_edge": self.side},
-        })
-    }
-
-    /// An `AutoencoderKL`, whose latents are multiplied by `scaling_factor`.
-    pub(crate) fn vae_config(&self, scaling_factor: f64) -> Value {
-        let levels = self.vae.block_out_channels.len();
-        json!({
-            "_class_name": "AutoencoderKL",
-            "_diffusers_version": "0.38.0",
-            "act_fn": "silu",
-            "block_out_channels": self.vae.block_out_channels,
-            "down_block_types": vec!["DownEncoderBlock2D"; levels],
-            "force_upcast": true,
-            "in_channels": 3,
-            "latent_channels": self.vae.latent_channels,
-            "layers_per_block": self.vae.layers_per_block,
-            "mid_block_add_attention": true,
-            "norm_num_groups": self.vae.norm_num_groups,
-            "out_channels": 3,
-            "sample_size": self.side,
-            "scaling_factor": scaling_factor,
-            "up_block_types": vec!["UpDecoderBlock2D"; levels],
-            "use_post_quant_conv": true,
-            "use_quant_conv": true,
-        })
-    }
-
-    /// A `UNet2DConditionModel` with cross-attention at every level.
-    pub(crate) fn unet_config(&self) -> Value {
-        let levels = self.denoiser.block_out_channels.len();
-        let factor = 1 << (self.vae.block_out_channels.len() - 1);
-        json!({
-            "_class_name": "UNet2DConditionModel",
-            "_diffusers_version": "0.38.0",
-            "act_fn": "silu",
-            "attention_head_dim": self.denoiser.attention_head_dim,
-            "block_out_channels": self.denoiser.block_out_channels,
-            "center_input_sample": false,
-            "cross_attention_dim": self.clip.hidden_size,
-            "down_block_types": vec!["CrossAttnDownBlock2D"; levels],
-            "downsample_padding": 1,
-            "flip_sin_to_cos": true,
-            "freq_shift": 0,
-            "in_channels": self.vae.latent_channels,
-            "layers_per_block": self.denoiser.layers_per_block,
-            "mid_block_scale_factor": 1,
-            "mid_block_type": "UNetMidBlock2DCrossAttn",
-            "norm_eps": 1e-5,
-            "norm_num_groups": 32,
-            "out_channels": self.vae.latent_channels,
-            "sample_size": self.side / factor,
-            "up_block_types": vec!["CrossAttnUpBlock2D"; levels],
         })
     }
 

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use scumble_erase::{Error, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::part::Part;
+
 /// `scumble train --world emoji`.
 const EMOJI: &str = include_str!("../recipes/emoji-64.toml");
 
@@ -281,13 +283,13 @@ impl Recipe {
             }
         }
         let trainings = [
-            ("clip", &self.clip.training),
-            ("vae", &self.vae.training),
-            ("denoiser", &self.denoiser.training),
-            ("judge", &self.judge.training),
+            (Part::Clip, &self.clip.training),
+            (Part::Vae, &self.vae.training),
+            (Part::Denoiser, &self.denoiser.training),
+            (Part::Judge, &self.judge.training),
         ];
         for (part, training) in trainings {
-            training.check(path, part)?;
+            training.check(path, part.name())?;
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! arXiv 2112.10752): one CLIP text encoder, a U-Net, an autoencoder.
 
 mod load;
+pub mod sizes;
 
 use crate::{
     family::{Component, Drawing, Esd, Family, Part},

@@ -83,9 +83,6 @@ pub fn perform(request: &TrainRequest, host: Host<'_>) -> Result<Training> {
     };
     let hash = blake3::hash(json!(plan).to_string().as_bytes()).to_hex()[..16].to_owned();
     let place = request.folder.join("train");
-    if request.overwrite {
-        forget(request)?;
-    }
     let all_there = |record: &TrainRun| {
         let done = |part: &Part| {
             record
@@ -115,6 +112,7 @@ pub fn perform(request: &TrainRequest, host: Host<'_>) -> Result<Training> {
         body: TrainOutcome::default(),
     };
     if let Ok(Some(before)) = TrainRun::read(&run.path.join(crate::folder::RECORD)) {
+        // Another part of the same plan.
         record.body = before.body;
     }
     run.record(&record)?;
@@ -158,19 +156,4 @@ fn asked_of_nobody(data: &dyn Examples) -> Vec<Part> {
     parts
         .filter(|part| judged || *part != Part::Judge)
         .collect()
-}
-
-/// Takes the parts away that are to be trained anew; what lies beside them stays.
-fn forget(request: &TrainRequest) -> Result<()> {
-    let state = request.folder.join("train/state");
-    if state.is_dir() {
-        fs_err::remove_dir_all(state)?;
-    }
-    let unet = request
-        .folder
-        .join("unet/diffusion_pytorch_model.safetensors");
-    if request.folder.join("train/run.json").exists() && unet.exists() {
-        fs_err::remove_file(unet)?;
-    }
-    Ok(())
 }

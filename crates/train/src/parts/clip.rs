@@ -4,14 +4,15 @@
 use burn::tensor::{Tensor, TensorData, activation::log_softmax};
 use scumble_diffusion::Picture;
 use scumble_erase::Result;
-use scumble_nn::{Clip, Weights, config::ClipConfig, tokenizer::Tokenizer};
+use scumble_families::sd::SD;
+use scumble_nn::{Clip, ClipText, Weights, config::ClipConfig, tokenizer::Tokenizer};
 
 use super::{HELD_OUT, pictures, tokenizer};
 use crate::{
     fit::{Fit, Outcome},
     init::Init,
-    layout::{CLIP_MEAN, CLIP_STD},
-    train::Job,
+    job::Job,
+    layout::{CLIP_MEAN, CLIP_STD, CONFIG, MODEL},
     watcher::Watcher,
 };
 
@@ -24,7 +25,8 @@ const MEASURED: usize = 64;
 pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome> {
     let tokenizer = tokenizer::read(job)?;
     let layout = job.layout();
-    let config = job.recipe.clip_config(tokenizer.vocab_size());
+    let sizes = job.recipe.text_sizes(tokenizer.vocab_size());
+    let config = sizes.clip_config(job.recipe.side, job.recipe.clip.patch_size);
     let network = ClipConfig::read(&layout.at("clip/config.json"), &config)?;
     let init = Init::Transformer {
         layers: job.recipe.clip.num_hidden_layers,
@@ -59,17 +61,11 @@ pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome>
         &job.recipe.clip_preprocessor(),
     )?;
     layout.weights("clip/model.safetensors", &weights)?;
-    layout.json(
-        "text_encoder/config.json",
-        &job.recipe.text_config(tokenizer.vocab_size()),
-    )?;
-    let text = weights.iter().map(|(name, _)| name.as_str());
-    let text = text.filter(|name| name.starts_with("text_model."));
-    layout.some(
-        "text_encoder/model.safetensors",
-        text.map(|name| (name, name)),
-        &weights,
-    )?;
+    let encoder = SD.id_of(scumble_families::Part::TextEncoder);
+    layout.json(&format!("{encoder}/{CONFIG}"), &sizes.config())?;
+    let names = ClipText::manifest(&network.text);
+    let names = names.keys().map(|name| (name.as_str(), name.as_str()));
+    layout.some(&format!("{encoder}/{MODEL}"), names, &weights)?;
     Ok(outcome)
 }
 

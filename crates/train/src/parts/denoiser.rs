@@ -7,9 +7,12 @@ use scumble_erase::{
     Result,
     seeds::{draw, stream},
 };
+use scumble_families::sd::{
+    SD,
+    sizes::{model_index, scheduler},
+};
 use scumble_nn::{
-    Context, UNet,
-    config::UNetConfig,
+    Context,
     files::{Checkpoint, OpenOptions, Source},
 };
 
@@ -17,13 +20,11 @@ use super::latents::Latents;
 use crate::{
     fit::{Fit, Outcome},
     init::Init,
+    job::Job,
+    layout::{CONFIG, DIFFUSION_MODEL},
     recipe::DenoiserRecipe,
-    train::Job,
     watcher::Watcher,
 };
-
-const CONFIG: &str = "unet/config.json";
-const WEIGHTS: &str = "unet/diffusion_pytorch_model.safetensors";
 
 /// Trains it and writes `unet/`, which makes the folder a whole model.
 pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome> {
@@ -64,25 +65,23 @@ pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome>
             watcher.model(step, &drawn)
         },
     )?;
-    layout.weights(WEIGHTS, &weights)?;
+    layout.weights(&format!("{}/{DIFFUSION_MODEL}", SD.denoiser()), &weights)?;
     Ok(outcome)
 }
 
-/// Writes the parts that a model is recognised by, and the denoiser's first numbers, if there are
-/// none yet.
+/// Writes the parts that a model is recognised by, and the denoiser's first numbers, unless its
+/// training goes on.
 fn begin(job: &Job<'_>) -> Result<()> {
     let layout = job.layout();
-    layout.json("model_index.json", &job.recipe.model_index())?;
-    layout.json("scheduler/scheduler_config.json", &job.recipe.scheduler())?;
-    let config = job.recipe.unet_config();
-    layout.json(CONFIG, &config)?;
-    if !layout.at(WEIGHTS).exists() {
-        let network = UNetConfig::read(&layout.at(CONFIG), &config)?;
-        let manifest = UNet::manifest(&network);
-        layout.weights(
-            WEIGHTS,
-            &Init::Residual.weights(&manifest, job.seed, job.device),
-        )?;
+    let (sizes, id) = (job.recipe.denoiser_sizes(), SD.denoiser());
+    let answer = job.recipe.denoiser.prediction.prediction_type();
+    layout.json("model_index.json", &model_index())?;
+    layout.json("scheduler/scheduler_config.json", &scheduler(answer))?;
+    layout.json(&format!("{id}/{CONFIG}"), &sizes.config())?;
+    let weights = format!("{id}/{DIFFUSION_MODEL}");
+    if !job.state().join("denoiser.safetensors").exists() {
+        let first = Init::Residual.weights(&sizes.manifest()?, job.seed, job.device);
+        layout.weights(&weights, &first)?;
     }
     Ok(())
 }

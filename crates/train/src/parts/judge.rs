@@ -11,8 +11,8 @@ use super::HELD_OUT;
 use crate::{
     fit::{Fit, Outcome},
     init::Init,
+    job::Job,
     layout::labels,
-    train::Job,
     watcher::Watcher,
 };
 

@@ -11,7 +11,7 @@ use scumble_nn::files::{
 };
 
 use super::pictures;
-use crate::{train::Job, watcher::Watcher};
+use crate::{job::Job, watcher::Watcher};
 
 /// Pictures that are encoded at once.
 const AT_ONCE: usize = 32;

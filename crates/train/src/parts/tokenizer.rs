@@ -3,7 +3,7 @@
 use scumble_erase::Result;
 use scumble_nn::tokenizer::{Tokenizer, TokenizerData, learned_files};
 
-use crate::train::Job;
+use crate::job::Job;
 
 /// Captions that it is learned from, where there is no end of them.
 const CAPTIONS: usize = 20_000;

@@ -17,8 +17,10 @@ use super::{HELD_OUT, pictures};
 use crate::{
     fit::{Fit, Outcome},
     init::Init,
+    job::Job,
+    layout::{CONFIG, DIFFUSION_MODEL},
+    part::Part,
     recipe::VaeRecipe,
-    train::Job,
     watcher::Watcher,
 };
 
@@ -28,24 +30,30 @@ const SCALED_BY: usize = 256;
 
 /// Trains it and writes `vae/`.
 pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome> {
-    let layout = job.layout();
+    let (layout, part) = (job.layout(), Part::Vae.name());
     let read = |scale: f64| {
-        let config = job.recipe.vae_config(scale);
-        VaeConfig::read(&layout.at("vae/config.json"), &config).map(|read| (config, read))
+        let config = job.recipe.autoencoder_sizes().config(scale);
+        VaeConfig::read(&layout.at(&format!("{part}/{CONFIG}")), &config).map(|read| (config, read))
     };
     let (_, config) = read(1.0)?;
     let mut weights = Init::Uniform.weights(&Vae::manifest(&config), job.seed, job.device);
     let training = &job.recipe.vae.training;
     let noise = stream(job.seed, "train/posterior");
-    let mut fit = Fit::new("vae", training, &weights, &job.state(), job.most)?;
+    let mut fit = Fit::new(part, training, &weights, &job.state(), job.most)?;
     let outcome = fit.run(
         &mut weights,
         watcher,
         &mut |weights, step, numbers| {
-            let part = numbers.start % training.batch / training.micro();
+            let micro = numbers.start % training.batch / training.micro();
             let x = batch(job, &pictures(job.data, numbers)?);
             let network = Vae::new(&config, weights);
-            Ok(loss(&network, x, &job.recipe.vae, noise.within(step), part))
+            Ok(loss(
+                &network,
+                x,
+                &job.recipe.vae,
+                noise.within(step),
+                micro,
+            ))
         },
         &mut |weights, step, watcher| {
             let before = pictures(job.data, HELD_OUT..HELD_OUT + LOOKED_AT)?;
@@ -53,14 +61,14 @@ pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome>
             let x = batch(job, &before);
             let y = network.decode(network.encode(x.clone()));
             let error = (y.clone() - x).abs().mean().into_scalar::<f32>();
-            watcher.measured("vae", step, "pixel error", f64::from(error) / 2.0);
+            watcher.measured(part, step, "pixel error", f64::from(error) / 2.0);
             watcher.reconstructions(step, &before, &Picture::from_batch(y))
         },
     )?;
     // What is stored is f16; the scale is that of what is stored.
-    layout.weights("vae/diffusion_pytorch_model.safetensors", &weights)?;
+    layout.weights(&format!("{part}/{DIFFUSION_MODEL}"), &weights)?;
     let (filed, _) = read(1.0 / deviation(job, &Vae::new(&config, &weights))?)?;
-    layout.json("vae/config.json", &filed)?;
+    layout.json(&format!("{part}/{CONFIG}"), &filed)?;
     Ok(outcome)
 }
 

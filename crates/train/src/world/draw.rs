@@ -3,10 +3,7 @@
 use image::Rgba;
 use scumble_diffusion::Picture;
 
-use super::{
-    artwork::Artwork,
-    scene::{Placed, Scene},
-};
+use super::{artwork::Artwork, placed::Placed, scene::Scene};
 
 /// The colours of `World::emoji`'s backgrounds, in its order.
 const BACKGROUNDS: [[u8; 3]; 6] = [

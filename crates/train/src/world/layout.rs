@@ -1,6 +1,6 @@
 //! Where the objects of a scene stand. Lengths are shares of the picture's side.
 
-use super::{dice::Dice, scene::Placed};
+use super::{dice::Dice, placed::Placed};
 
 /// How two objects stand to each other: the first, seen from the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,10 +8,12 @@ mod artwork;
 mod dice;
 mod draw;
 mod layout;
+mod placed;
 mod reject;
 mod scene;
 mod wording;
 
 pub use artwork::Artwork;
-pub use reject::Reject;
-pub use scene::{Placed, Scene, Scenes};
+pub use placed::Placed;
+pub(crate) use reject::Reject;
+pub use scene::{Scene, Scenes};

@@ -10,20 +10,20 @@ use scumble_erase::seeds::{Stream, stream};
 use super::{artwork::Artwork, dice::Dice, scene::Scenes};
 
 /// Pictures without an object, by number.
-pub struct Reject {
+pub(crate) struct Reject {
     stream: Stream,
 }
 
 impl Reject {
     /// The pictures of a seed.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             stream: stream(seed, "train/reject"),
         }
     }
 
     /// Picture `i`, of `side` pixels.
-    pub fn at(&self, i: usize, scenes: &Scenes, artwork: &Artwork, side: usize) -> Picture {
+    pub(crate) fn at(&self, i: usize, scenes: &Scenes, artwork: &Artwork, side: usize) -> Picture {
         let rng = self.stream.rng(i);
         let mut dice = Dice::new(rng);
         let drawn = |dice: &mut Dice| {
