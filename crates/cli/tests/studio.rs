@@ -229,6 +229,21 @@ fn only_who_has_the_key_gets_in() {
         )),
         403
     );
+    // A form that another page sends here, with the cookie along.
+    let body = json!({"concept": "church", "method": "uce"}).to_string();
+    let sent = |origin: &str, kind: &str| {
+        let head = format!(
+            "POST /do/erase HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\nOrigin: {origin}\r\nContent-Type: {kind}\r\n\
+             Content-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        studio.raw(&head, body.as_bytes()).status
+    };
+    assert_eq!(sent("http://evil.example", "application/json"), 403);
+    assert_eq!(sent("null", "text/plain"), 403);
+    let other = format!("http://127.0.0.1:{}", studio.port ^ 1);
+    assert_eq!(sent(&other, "application/json"), 403);
+    assert!(!studio.get("/part/jobs").text().contains("class=\"job "));
     // The address that was printed: a cookie that scripts cannot read, and no key in the address after.
     let welcome = studio.raw(
         &format!(
@@ -299,7 +314,21 @@ fn it_stays_alive_under_what_is_too_much() {
     ] {
         studio.raw(&format!("{wrong}\r\n\r\n"), b"");
     }
-    // A thousand, forty at a time.
+    // Pages that listen and never read, and heads that never end.
+    let lazy: Vec<TcpStream> = (0..20)
+        .map(|i| {
+            let mut stream = TcpStream::connect(("127.0.0.1", studio.port)).unwrap();
+            let end = if i % 2 == 0 { "\r\n" } else { "" };
+            let head = format!("GET /events HTTP/1.1\r\nHost: {host}\r\nCookie: {cookie}\r\n{end}");
+            stream.write_all(head.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    let form = json!({"concept": "church", "method": "uce", "no_judge": true});
+    assert_eq!(studio.post("/do/erase", &form).status, 200);
+    assert_eq!(studio.wait(), "done");
+    drop(lazy);
+    // A thousand, forty at a time; the walk in the browser sends them all at once.
     std::thread::scope(|scope| {
         for _ in 0..40 {
             scope.spawn(|| {
@@ -310,6 +339,42 @@ fn it_stays_alive_under_what_is_too_much() {
         }
     });
     assert_eq!(studio.get("/library").status, 200);
+}
+
+/// Names are text, whoever gave them.
+#[test]
+fn hostile_names_are_text() {
+    let folder = support::folder();
+    let evil = "<img src=x onerror=alert(1)>";
+    let run = folder.path().join(evil);
+    fs_err::create_dir_all(&run).unwrap();
+    let record = json!({"finished": true, "plan": {"command": "erase", "method": evil, "model": evil, "concepts": [
+        {"name": evil, "prompts": [{"erase": evil, "anchor": evil, "from": null}]}]}, "model": evil, "device": evil,
+        "result": {"method": evil, "concept": evil, "edit": evil, "seconds": 1.0, "evaluations": 1}});
+    fs_err::write(run.join("run.json"), record.to_string()).unwrap();
+    fs_err::write(run.join("grid.png"), "x").unwrap();
+    fs_err::write(run.join(format!("{evil}.md")), "x").unwrap();
+    fs_err::write(folder.path().join(format!("{evil}.safetensors")), "x").unwrap();
+    let studio = Studio::open(folder.path());
+    let form = json!({"concept": evil, "method": "uce", "anchor": evil, "no_judge": true});
+    assert_eq!(studio.post("/do/erase", &form).status, 200);
+    assert_eq!(studio.wait(), "failed");
+    for page in [
+        "/erase?concept=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E",
+        "/look?prompt=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E",
+        "/compare",
+        "/attack",
+        "/library",
+        "/models",
+        "/part/jobs",
+    ] {
+        let page = studio.get(page);
+        assert_eq!(page.status, 200, "{}", page.text());
+        assert!(!page.text().contains("<img src=x"), "{}", page.text());
+    }
+    let library = studio.get("/library").text();
+    assert!(library.contains("&lt;img src=x onerror=alert(1)&gt;"));
+    assert_eq!(studio.post("/model", &json!({"model": evil})).status, 422);
 }
 
 #[test]

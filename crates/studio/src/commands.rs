@@ -74,6 +74,7 @@ pub(crate) fn command(work: &Work, folder: &Path) -> String {
             flag("model", &form.model);
             flag("concept", &form.concept);
             flag("attack", &form.attacks);
+            flag("sets", &form.sets);
             if let Some(n) = form.n {
                 flag("n", &n.to_string());
             }

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use scumble_erase::{Variant, methods};
+use scumble_eval::protocol::Set;
 use scumble_study::{
     Failure,
     request::{
@@ -97,6 +98,7 @@ pub(crate) struct Evaluate {
     pub(crate) edits: Vec<String>,
     pub(crate) concept: String,
     pub(crate) attacks: String,
+    pub(crate) sets: String,
     pub(crate) n: Option<usize>,
     #[serde(flatten)]
     pub(crate) detectors: Detectors,
@@ -271,7 +273,19 @@ impl Evaluate {
         let attacks = listed(&self.attacks);
         let attacks = attacks.iter().map(|attack| AttackChoice::parse(attack));
         let model = some(&self.model);
+        let mut sets = Set::ALL.to_vec();
+        let named = listed(&self.sets);
+        if !named.is_empty() {
+            let unknown = named.iter().find(|n| sets.iter().all(|s| s.id() != **n));
+            if let Some(name) = unknown {
+                let known = Set::ALL.map(Set::id).join("; ");
+                return Err(Failure::new(format!("there is no set `{name}`"))
+                    .with_hint(format!("known are {known}")));
+            }
+            sets.retain(|set| named.iter().any(|name| name == set.id()));
+        }
         Ok(EvaluateRequest {
+            sets,
             models: model.into_iter().map(Into::into).collect(),
             edits: self.edits.iter().map(|edit| placed(folder, edit)).collect(),
             concepts: listed(&self.concept),

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Room that a name takes in the plot, from side to side and from top to bottom.
-const NAME: (f64, f64) = (70.0, 13.0);
+const NAME: (f64, f64) = (110.0, 13.0);
 /// Found prompts of an attack that are shown.
 const FOUND: usize = 8;
 
@@ -192,7 +192,7 @@ fn facts(entry: &Entry) -> Vec<String> {
                     facts.push(format!("others {} → {}", percent(before), percent(after)));
                 }
             }
-            facts.push(time(result.seconds));
+            facts.push(format!("took {}", time(result.seconds)));
             facts
         }
         What::Attack(run) => {
@@ -263,6 +263,12 @@ pub(super) fn plot(edits: &[Value]) -> Value {
             }
         }
         points[i]["label"] = y.into();
+        // To the left of every dot beside it.
+        let beside = points
+            .iter()
+            .map(|p| (at(p, "x"), at(p, "y")))
+            .filter(|(px, py)| (px - x).abs() < NAME.0 && (py - y).abs() < 2.0 * NAME.1);
+        points[i]["left"] = beside.fold(x, |left, (px, _)| left.min(px)).into();
     }
     json!(points)
 }

@@ -8,6 +8,7 @@ mod shell;
 use std::{path::Path, sync::Arc};
 
 use scumble_erase::catalogue;
+use scumble_eval::protocol::Set;
 use scumble_study::{Failure, edits::file_of};
 use serde_json::{Value, json};
 
@@ -26,6 +27,9 @@ use crate::{
     trash,
 };
 
+/// The method that is offered first: a closed form, which takes seconds on every model, where training
+/// takes hours without a GPU.
+const FIRST: &str = "uce";
 /// Jobs that a page lists.
 const JOBS: usize = 30;
 
@@ -67,7 +71,7 @@ pub(crate) fn models(app: &App) -> Result<String, Failure> {
 /// Where an erasure is asked for.
 pub(crate) fn erase(app: &App, concept: &str, method: &str) -> Result<String, Failure> {
     let about = about(app)?;
-    let method = if method.is_empty() { "esd" } else { method };
+    let method = if method.is_empty() { FIRST } else { method };
     let chosen = self::method(app, method, "")?;
     Ok(fill(
         app,
@@ -227,7 +231,7 @@ pub(crate) fn compare(app: &App) -> Result<String, Failure> {
         "compare.html",
         json!({
             "about": *about, "model": model(app), "plot": plot(&edits), "edits": edits, "evaluations": evaluations,
-            "attacks": attacks(), "prompts": about::prompts(&[], about.home), "jobs": jobs(app, "compare")?,
+            "attacks": attacks(), "sets": Set::ALL.map(Set::id), "prompts": about::prompts(&[], about.home), "jobs": jobs(app, "compare")?,
         }),
     ))
 }
