@@ -387,11 +387,12 @@ if (one('#look')) {
 }
 
 one('[data-grid]')?.addEventListener('click', async () => {
-  const names = all('input[name=edits]:checked').map((box) => box.value);
+  const boxes = all('input[name=edits]:checked');
+  const names = boxes.map((box) => box.value);
   if (!names.length) return problem(one('#compare'), { error: 'nothing to compare', hint: 'tick an edit or two' });
   const response = await fetch('/part/prompts?edit=' + encodeURIComponent(names[0]));
   const prompts = await response.json();
-  const columns = [{ name: 'the model', edits: '' }, ...names.map((name) => ({ name, edits: `${name}:1` }))];
+  const columns = [{ name: 'the model', edits: '' }, ...boxes.map((box) => ({ name: box.dataset.title, edits: `${box.value}:1` }))];
   grid.replaceChildren();
   for (const prompt of prompts) row(prompt, columns).forEach((image, i) => picture(image, { model, prompt: prompt.text, seed: '0', edits: columns[i].edits }));
   grid.scrollIntoView({ behavior: 'smooth' });
