@@ -25,6 +25,9 @@ pub(crate) enum Init {
 /// Scale of CLIP's logits at the beginning: the logarithm of 1 / 0.07 (Radford et al. 2021, 2.5).
 const LOGIT_SCALE: f32 = 2.6592;
 
+/// Logarithm of the variance of an autoencoder's first posteriors.
+const FIRST_LOG_VARIANCE: f32 = -6.0;
+
 impl Init {
     /// The first numbers of a network, a function of the seed, the names and the shapes.
     pub(crate) fn weights(self, manifest: &Manifest, seed: u64, device: &Device) -> Weights {
@@ -41,6 +44,13 @@ impl Init {
         let ends = |all: &[&str]| all.iter().any(|end| name.ends_with(end));
         if name == "logit_scale" {
             return vec![LOGIT_SCALE; n];
+        }
+        if name == "quant_conv.bias" {
+            // Means and logarithms of variances: a posterior as wide as the prior would drown the
+            // first means, and a decoder that sees noise learns to look at brightness alone.
+            let mut bias = vec![0.0; n];
+            bias[n / 2..].fill(FIRST_LOG_VARIANCE);
+            return bias;
         }
         if name.ends_with(".bias") {
             return vec![0.0; n];
