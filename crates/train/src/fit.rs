@@ -2,7 +2,7 @@
 //! stopped run continues from with the same bits.
 
 use std::{
-    ops::ControlFlow,
+    ops::{ControlFlow, Range},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -55,6 +55,10 @@ pub(crate) struct Fit<'a> {
     most: Option<f64>,
     device: Device,
 }
+
+/// The mean loss of some examples: of a network's tensors, the number of the step, and those of the
+/// examples.
+type Loss<'a> = dyn FnMut(&Weights, usize, Range<usize>) -> Result<Tensor<1>> + 'a;
 
 /// How a part's training ended.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -119,7 +123,7 @@ impl<'a> Fit<'a> {
         &mut self,
         weights: &mut Weights,
         watcher: &mut dyn Watcher,
-        loss: &mut dyn FnMut(&Weights, usize, std::ops::Range<usize>) -> Result<Tensor<1>>,
+        loss: &mut Loss<'_>,
         look: &mut dyn FnMut(&Weights, usize, &mut dyn Watcher) -> Result<()>,
     ) -> Result<Outcome> {
         watcher.stage(self.part, self.training.steps, self.step);
@@ -190,11 +194,7 @@ impl<'a> Fit<'a> {
     }
 
     /// One step, and its loss.
-    fn advance(
-        &mut self,
-        weights: &mut Weights,
-        loss: &mut dyn FnMut(&Weights, usize, std::ops::Range<usize>) -> Result<Tensor<1>>,
-    ) -> Result<f64> {
+    fn advance(&mut self, weights: &mut Weights, loss: &mut Loss<'_>) -> Result<f64> {
         let (batch, micro) = (self.training.batch, self.training.micro());
         let parts = batch / micro;
         let mut sum = 0.0;

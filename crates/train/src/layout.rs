@@ -30,8 +30,8 @@ pub(crate) const MODEL: &str = "model.safetensors";
 pub(crate) const DIFFUSION_MODEL: &str = "diffusion_pytorch_model.safetensors";
 
 /// Mean and deviation of CLIP's pictures.
-pub(crate) const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-pub(crate) const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+pub(crate) const CLIP_MEAN: [f64; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+pub(crate) const CLIP_STD: [f64; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
 
 impl Layout {
     pub(crate) fn new(root: &Path) -> Self {

@@ -86,7 +86,8 @@ fn logits(
     let network = Clip::new(config, weights);
     let ids: Vec<Vec<u32>> = captions.iter().map(|c| tokenizer.encode(c).ids).collect();
     let texts = network.text_features(&ids);
-    let pictures = Picture::to_batch(pictures, CLIP_MEAN, CLIP_STD, job.device);
+    let [mean, std] = [CLIP_MEAN, CLIP_STD].map(|three| three.map(|x| x as f32));
+    let pictures = Picture::to_batch(pictures, mean, std, job.device);
     let pictures = network.image_features(pictures);
     let scale = weights.get("logit_scale").map(|weight| weight.flat());
     let scale = scale

@@ -333,7 +333,7 @@ mod tests {
             let world = left.world().clone();
             for scene in (0..2000).map(|i| left.at(i)) {
                 let named = |word: &&str| scene.caption.split(' ').any(|w| w.starts_with(word));
-                assert!(!words.iter().any(|w| named(w)), "{}", scene.caption);
+                assert!(!words.iter().any(named), "{}", scene.caption);
                 assert!(!words.contains(&world.styles[scene.style].as_str()));
                 let shown = |p: &Placed| world.objects[p.object].as_str();
                 assert!(!scene.placed.iter().any(|p| words.contains(&shown(p))));
