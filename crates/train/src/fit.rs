@@ -45,7 +45,7 @@ struct Master {
 pub(crate) struct Fit<'a> {
     training: &'a Training,
     /// What it is called, on the screen and in its state.
-    part: &'static str,
+    part: String,
     state: PathBuf,
     masters: Vec<Master>,
     step: usize,
@@ -77,7 +77,7 @@ impl<'a> Fit<'a> {
     /// # Errors
     /// If a stored state is there and cannot be continued.
     pub(crate) fn new(
-        part: &'static str,
+        part: &str,
         training: &'a Training,
         weights: &Weights,
         folder: &Path,
@@ -100,7 +100,7 @@ impl<'a> Fit<'a> {
         });
         let mut fit = Self {
             training,
-            part,
+            part: part.to_owned(),
             masters: masters.collect(),
             step: 0,
             spent: 0.0,
@@ -126,7 +126,7 @@ impl<'a> Fit<'a> {
         loss: &mut Loss<'_>,
         look: &mut dyn FnMut(&Weights, usize, &mut dyn Watcher) -> Result<()>,
     ) -> Result<Outcome> {
-        watcher.stage(self.part, self.training.steps, self.step);
+        watcher.stage(&self.part, self.training.steps, self.step);
         let (mut stored_at, mut pause) = (Instant::now(), STORE_EVERY);
         let mut mean = None;
         while !self.finished() {
@@ -135,9 +135,9 @@ impl<'a> Fit<'a> {
             self.spent += began.elapsed().as_secs_f64();
             let smooth = mean.map_or(value, |mean: f64| 0.98 * mean + 0.02 * value);
             mean = Some(smooth);
-            watcher.loss(self.part, self.step, value, self.factor());
+            watcher.loss(&self.part, self.step, value, self.factor());
             let mut going = watcher.step(self.step, self.progress(), &format!("loss {smooth:.4}"));
-            if going.is_continue() && watcher.wants_look(self.part, self.step) {
+            if going.is_continue() && watcher.wants_look(&self.part, self.step) {
                 let mut average = weights.clone();
                 self.put(&mut average, |master| &master.ema)?;
                 average.count_apart();
@@ -281,7 +281,7 @@ impl<'a> Fit<'a> {
             return Ok(());
         }
         let file = TensorFile::open(&self.state)?;
-        let mut state = Stored::of(self.part, file.tensors);
+        let mut state = Stored::of(&self.part, file.tensors);
         self.step = state.count("step")? as usize;
         self.spent = f64::from_bits(state.count("spent")?);
         for master in &mut self.masters {

@@ -74,6 +74,8 @@ pub struct VaeRecipe {
     pub layers_per_block: usize,
     /// Groups of the group norms.
     pub norm_num_groups: usize,
+    /// Weight of the pixels' squared error beside the plain one: wide areas of a wrong colour.
+    pub squares: f64,
     /// Weight of the edges' error beside the pixels'.
     pub edges: f64,
     /// Weight of the divergence from a unit normal.

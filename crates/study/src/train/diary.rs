@@ -197,6 +197,8 @@ impl Diary {
                 (row.step as f64, row.value),
             );
         }
+        // One number is no curve.
+        curves.retain(|curve| curve.points.len() > 1);
         for curve in &mut curves {
             let every = curve.points.len().div_ceil(SHOWN).max(1);
             curve.points = curve.points.chunks(every).map(mean).collect();
@@ -238,6 +240,6 @@ mod tests {
         again.goes_on("vae", 25);
         assert_eq!(again.losses.last().map(|row| row.step), Some(20));
         assert_eq!(again.last(), [measured(20, 0.5)]);
-        assert_eq!(again.curves().len(), 2);
+        assert_eq!(again.curves().len(), 1);
     }
 }

@@ -18,9 +18,6 @@ use crate::{
 
 /// Held-out pictures that it is measured on.
 const MEASURED: usize = 512;
-/// Names of the states, one for each question that data may ask.
-const STATES: [&str; 3] = ["judge-0", "judge-1", "judge-2"];
-
 /// Trains a judge for each question and writes `judges/NAME`.
 pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome> {
     let mut all = Outcome {
@@ -28,7 +25,7 @@ pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome>
         seconds: 0.0,
         loss: f64::NAN,
     };
-    let questions = job.data.questions().len().min(STATES.len());
+    let questions = job.data.questions().len();
     for question in 0..questions {
         let most = job.most.map(|most| most / questions as f64);
         let one = of(job, question, most, watcher)?;
@@ -65,8 +62,8 @@ fn of(
     };
     let mut weights = init.weights(&Vit::manifest(&network), job.seed, job.device);
     let training = &job.recipe.judge.training;
-    let state = STATES[which];
-    let mut fit = Fit::new(state, training, &weights, &job.state(), most)?;
+    let state = format!("judge-{}", question.name);
+    let mut fit = Fit::new(&state, training, &weights, &job.state(), most)?;
     let batch = |numbers: std::ops::Range<usize>| -> Result<(Tensor<4>, Vec<usize>)> {
         let drawn: Vec<(Picture, usize)> = numbers
             .into_par_iter()
@@ -92,7 +89,7 @@ fn of(
                 right += hits(vit.logits(pictures), &answers);
             }
             let name = format!("right {}", question.name);
-            watcher.measured(state, step, &name, right as f64 / MEASURED as f64);
+            watcher.measured(&state, step, &name, right as f64 / MEASURED as f64);
             Ok(())
         },
     )?;

@@ -76,7 +76,7 @@ fn batch(job: &Job<'_>, pictures: &[Picture]) -> Tensor<4> {
     Picture::to_batch(pictures, [0.5; 3], [0.5; 3], job.device)
 }
 
-/// The pixels' mean error, that of their differences to the right and below, and the divergence of
+/// The pixels' mean error and their squared one, that of their differences to the right and below, and the divergence of
 /// the posterior from a unit normal, for each channel of a pixel.
 fn loss(network: &Vae, x: Tensor<4>, recipe: &VaeRecipe, noise: Stream, part: usize) -> Tensor<1> {
     let (mean, log_variance) = network.posterior(x.clone());
@@ -94,6 +94,7 @@ fn loss(network: &Vae, x: Tensor<4>, recipe: &VaeRecipe, noise: Stream, part: us
     let divergence = mean.powi_scalar(2) + log_variance.clone().exp() - 1.0 - log_variance;
     let channels = x.dims().iter().product::<usize>() as f64;
     error.clone().abs().mean()
+        + error.powi_scalar(2).mean() * recipe.squares
         + edges * recipe.edges
         + divergence.sum() * (0.5 * recipe.kl / channels)
 }
