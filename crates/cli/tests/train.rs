@@ -8,36 +8,7 @@ mod support;
 use support::{folder, scumble};
 
 /// Small enough for a test, large enough for every part.
-const RECIPE: &str = r#"
-name = "tiny"
-side = 16
-[tokenizer]
-merges = 60
-context = 16
-[clip]
-hidden_size = 16
-num_hidden_layers = 1
-num_attention_heads = 2
-patch_size = 8
-projection_dim = 8
-training = { steps = 4, batch = 4, lr = 1e-3 }
-[vae]
-block_out_channels = [8, 8]
-latent_channels = 2
-norm_num_groups = 4
-training = { steps = 4, batch = 2, lr = 1e-3 }
-[denoiser]
-block_out_channels = [32, 32]
-attention_head_dim = 2
-latents = 6
-training = { steps = 4, batch = 4, lr = 1e-3 }
-[judge]
-hidden_size = 16
-num_hidden_layers = 1
-num_attention_heads = 2
-patch_size = 8
-training = { steps = 4, batch = 4, lr = 1e-3 }
-"#;
+const RECIPE: &str = include_str!("../../train/tests/tiny.toml");
 
 #[test]
 fn a_recipe_becomes_a_model_that_the_other_commands_take() {

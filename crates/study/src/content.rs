@@ -2,7 +2,14 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::failure::Failure;
+
+/// What a run's plan is known by: the first 16 hexadecimal digits of its blake3 hash.
+pub(crate) fn hash_of_plan(plan: &Value) -> String {
+    blake3::hash(plan.to_string().as_bytes()).to_hex()[..16].to_owned()
+}
 
 /// A hash of the JSON and safetensors files of a folder.
 ///

@@ -110,9 +110,7 @@ pub(crate) fn draw(
             .iter()
             .zip(&pair[1])
             .flat_map(|(before, after)| [before, after]);
-        let cells = in_turn
-            .map(|p| Ok(Some(Image::new(p.width, p.height, &p.rgb)?)))
-            .collect::<Result<_, Failure>>()?;
+        let cells = in_turn.map(cell).collect::<Result<_, Failure>>()?;
         rows.push(Row {
             label: prompt.clone(),
             cells,
@@ -127,11 +125,18 @@ pub(crate) fn draw(
         rows,
         scale: None,
     };
+    encoded(&grid)
+}
+
+/// A picture's place in a grid.
+pub(crate) fn cell(picture: &Picture) -> Result<Option<Image<'_>>, Failure> {
+    let Picture { width, height, rgb } = picture;
+    Ok(Some(Image::new(*width, *height, rgb)?))
+}
+
+/// A grid as a PNG.
+pub(crate) fn encoded(grid: &Grid<'_>) -> Result<Vec<u8>, Failure> {
     let picture = grid.draw();
-    Ok(png::encode_png(
-        picture.width() as usize,
-        picture.height() as usize,
-        picture.as_raw(),
-        &[],
-    )?)
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    Ok(png::encode_png(width, height, picture.as_raw(), &[])?)
 }

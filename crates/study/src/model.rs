@@ -1,6 +1,8 @@
 //! From the name of a model and of a device to a checkpoint and a pipeline.
 
-use crate::{built_in::BuiltIn, device, failure::Failure, host::Host, hub, request::ModelRequest};
+use crate::{
+    built_in::BuiltIn, device, failure::Failure, host::Host, hub, machine, request::ModelRequest,
+};
 use burn::tensor::Device;
 use scumble_diffusion::{Pipeline, Schedule};
 use scumble_erase::{Profile, World, profile::BuiltInWorld};
@@ -34,12 +36,7 @@ impl Model {
     /// If there is no such model or device, or a file is not what it seems to be.
     pub fn open(asked: impl Into<ModelRequest>, host: Host<'_>) -> Result<Self, Failure> {
         let args = asked.into();
-        // This thread is one of the pool's: otherwise it would sleep and be woken at every parallel
-        // loop. Fails only if the pool is already there, and then keeps its size.
-        let pool = rayon::ThreadPoolBuilder::new()
-            .use_current_thread()
-            .num_threads(args.reading.threads.unwrap_or(0).into());
-        let _ = pool.build_global();
+        machine::use_threads(args.reading.threads);
         let (device, device_name) = device::open(&args.reading.device)?;
         let options = OpenOptions {
             config: args.reading.config.clone(),

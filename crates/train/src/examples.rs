@@ -101,13 +101,17 @@ impl Examples for EmojiWorld {
     }
 
     fn judged(&self, question: usize, i: usize, reject: f64) -> Result<(Picture, usize)> {
-        let labels = self.questions()[question].labels.len();
+        let world = self.scenes.world();
+        let none = match question {
+            0 => world.objects.len(),
+            _ => world.styles.len(),
+        };
         // Every so many pictures, in the same places of every batch.
         let every = |share: f64| ((i + 1) as f64 * share).floor() > (i as f64 * share).floor();
         if every(reject) {
             return Ok((
                 self.reject.at(i, &self.scenes, &self.artwork, self.side),
-                labels,
+                none,
             ));
         }
         let mut scene = self.scenes.at(i);

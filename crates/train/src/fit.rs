@@ -2,7 +2,7 @@
 //! stopped run continues from with the same bits.
 
 use std::{
-    ops::{ControlFlow, Range},
+    ops::Range,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -136,15 +136,12 @@ impl<'a> Fit<'a> {
             let smooth = mean.map_or(value, |mean: f64| 0.98 * mean + 0.02 * value);
             mean = Some(smooth);
             watcher.loss(&self.part, self.step, value, self.factor());
-            let mut going = watcher.step(self.step, self.progress(), &format!("loss {smooth:.4}"));
+            let going = watcher.step(self.step, self.progress(), &format!("loss {smooth:.4}"));
             if going.is_continue() && watcher.wants_look(&self.part, self.step) {
                 let mut average = weights.clone();
                 self.put(&mut average, |master| &master.ema)?;
                 average.count_apart();
                 look(&average, self.step, watcher)?;
-            }
-            if going.is_continue() && self.finished() {
-                going = ControlFlow::Continue(());
             }
             if going.is_break() || stored_at.elapsed() >= pause || self.finished() {
                 let began = Instant::now();
@@ -185,12 +182,14 @@ impl<'a> Fit<'a> {
     /// Puts numbers of the masters in the place of the network's.
     fn put(&self, weights: &mut Weights, which: impl Fn(&Master) -> &Vec<f32>) -> Result<()> {
         for master in &self.masters {
-            let numbers = which(master).clone();
-            let n = numbers.len();
-            let tensor = Tensor::from_data(TensorData::new(numbers, [n]), &self.device);
-            weights.replace(&master.name, tensor)?;
+            weights.replace(&master.name, self.tensor(which(master)))?;
         }
         Ok(())
+    }
+
+    fn tensor(&self, numbers: &[f32]) -> Tensor<1> {
+        let data = TensorData::new(numbers.to_vec(), [numbers.len()]);
+        Tensor::from_data(data, &self.device)
     }
 
     /// One step, and its loss.
@@ -201,10 +200,7 @@ impl<'a> Fit<'a> {
         for part in 0..parts {
             let mut leaves = Vec::with_capacity(self.masters.len());
             for master in &self.masters {
-                let data = TensorData::new(master.value.clone(), [master.value.len()]);
-                let leaf = Tensor::<1>::from_data(data, &self.device)
-                    .autodiff()
-                    .require_grad();
+                let leaf = self.tensor(&master.value).autodiff().require_grad();
                 weights.replace(&master.name, leaf.clone())?;
                 leaves.push(leaf);
             }

@@ -22,9 +22,7 @@ pub(crate) struct Layout {
     root: PathBuf,
 }
 
-/// The files of a component, in its folder.
-pub(crate) const CONFIG: &str = "config.json";
-/// The weights of a network of transformers.
+/// The weights of a network of transformers, in its folder.
 pub(crate) const MODEL: &str = "model.safetensors";
 /// The weights of a network of diffusers.
 pub(crate) const DIFFUSION_MODEL: &str = "diffusion_pytorch_model.safetensors";
@@ -47,12 +45,17 @@ impl Layout {
 
     /// Writes a text, whole or not at all.
     pub(crate) fn text(&self, file: &str, content: &str) -> Result<()> {
+        write_atomically(&self.place(file)?, |out| out.write_all(content.as_bytes()))?;
+        Ok(())
+    }
+
+    /// Where a file is to lie, its folder made.
+    fn place(&self, file: &str) -> Result<PathBuf> {
         let path = self.root.join(file);
         if let Some(parent) = path.parent() {
             fs_err::create_dir_all(parent).map_err(scumble_nn::Error::from)?;
         }
-        write_atomically(&path, |out| out.write_all(content.as_bytes()))?;
-        Ok(())
+        Ok(path)
     }
 
     pub(crate) fn json(&self, file: &str, value: &Value) -> Result<()> {
@@ -61,31 +64,22 @@ impl Layout {
 
     /// Writes a network's numbers as f16, which is what it computes with from then on.
     pub(crate) fn weights(&self, file: &str, weights: &Weights) -> Result<()> {
-        self.some(
-            file,
-            weights
-                .iter()
-                .map(|(name, _)| (name.as_str(), name.as_str())),
-            weights,
-        )
+        self.some(file, weights.iter().map(|(name, _)| name), weights)
     }
 
-    /// The same of some of them, each as (name, name in the file).
+    /// The same of those with these names.
     pub(crate) fn some<'a>(
         &self,
         file: &str,
-        names: impl Iterator<Item = (&'a str, &'a str)>,
+        names: impl Iterator<Item = &'a String>,
         weights: &Weights,
     ) -> Result<()> {
-        let tensors = names.filter_map(|(name, filed)| {
+        let tensors = names.filter_map(|name| {
             let weight = weights.get(name)?;
             let host = HostTensor::of_f32(weight.shape.clone(), weight.numbers());
-            Some((filed.to_owned(), host))
+            Some((name.clone(), host))
         });
-        let path = self.root.join(file);
-        if let Some(parent) = path.parent() {
-            fs_err::create_dir_all(parent).map_err(scumble_nn::Error::from)?;
-        }
+        let path = self.place(file)?;
         let metadata = [("format".to_owned(), "pt".to_owned())].into();
         write_as(&path, tensors, Some(Dtype::F16), &metadata)?;
         Ok(())
@@ -152,9 +146,11 @@ impl Recipe {
         })
     }
 
-    /// A `ViTForImageClassification` that answers a question, or that none of its answers fits.
-    pub(crate) fn judge_config(&self, question: &Question) -> Value {
-        let labels = labels(question, self.judge.reject > 0.0);
+    /// A `ViTForImageClassification` that answers a question, and may say that no answer fits where it
+    /// learns to refuse.
+    pub(crate) fn judge_config(&self, question: &Question, refuses: bool) -> Value {
+        let refusal = refuses.then(|| NONE.to_owned());
+        let labels: Vec<String> = question.labels.iter().cloned().chain(refusal).collect();
         let id2label: serde_json::Map<String, Value> = labels
             .iter()
             .enumerate()
@@ -199,10 +195,4 @@ impl Recipe {
 }
 
 /// What a judge says where no answer fits.
-pub(crate) const NONE: &str = "none of these";
-
-/// The answers of a judge, with the refusal behind them where it learns one.
-pub(crate) fn labels(question: &Question, refuses: bool) -> Vec<String> {
-    let refusal = refuses.then(|| NONE.to_owned());
-    question.labels.iter().cloned().chain(refusal).collect()
-}
+const NONE: &str = "none of these";

@@ -1,5 +1,5 @@
 //! Training of whole models: tokenizer, CLIP, autoencoder, denoiser and judges, from pictures with
-//! captions, and fine-tuning of denoisers that are there.
+//! captions.
 //!
 //! Knows recipes, losses and the order of the parts. Does not know terminals, runs, or who looks at
 //! what a model draws: a [`Watcher`] is told.

@@ -4,7 +4,7 @@ use scumble_families::{self as families, sd::SD};
 use serde::{Deserialize, Serialize};
 
 /// The configuration of a component, in its folder.
-const CONFIG: &str = "config.json";
+pub(crate) const CONFIG: &str = "config.json";
 
 /// A part of a model that is trained by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

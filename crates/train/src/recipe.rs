@@ -232,13 +232,6 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// The same with judges that always name something.
-    pub(crate) fn refusing_nothing(&self) -> Self {
-        let mut recipe = self.clone();
-        recipe.judge.reject = 0.0;
-        recipe
-    }
-
     fn check(&self, path: &Path) -> Result<()> {
         let error =
             |key: &str, problem: String| Err(scumble_nn::Error::config(path, key, problem).into());

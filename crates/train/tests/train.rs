@@ -74,37 +74,7 @@ impl Watcher for Counting {
 /// Every part with a few hundred to a few thousand numbers.
 fn tiny(folder: &Path) -> Recipe {
     let path = folder.join("tiny.toml");
-    let text = r#"
-        name = "tiny"
-        side = 16
-        [tokenizer]
-        merges = 60
-        context = 16
-        [clip]
-        hidden_size = 16
-        num_hidden_layers = 1
-        num_attention_heads = 2
-        patch_size = 8
-        projection_dim = 8
-        training = { steps = 3, batch = 4, lr = 1e-3 }
-        [vae]
-        block_out_channels = [8, 8]
-        latent_channels = 2
-        norm_num_groups = 4
-        training = { steps = 3, batch = 2, lr = 1e-3 }
-        [denoiser]
-        block_out_channels = [32, 32]
-        attention_head_dim = 2
-        latents = 6
-        training = { steps = 4, batch = 4, lr = 1e-3, warm_up = 1 }
-        [judge]
-        hidden_size = 16
-        num_hidden_layers = 1
-        num_attention_heads = 2
-        patch_size = 8
-        training = { steps = 3, batch = 4, lr = 1e-3 }
-    "#;
-    fs_err::write(&path, text).unwrap();
+    fs_err::write(&path, include_str!("tiny.toml")).unwrap();
     Recipe::read(&path).unwrap()
 }
 

@@ -54,7 +54,7 @@ impl Vae {
     /// - pictures: `[n, 3, h, w]` in [-1, 1]
     /// - result: `[n, z, h / f, w / f]`
     pub fn encode(&self, pictures: Tensor<4>) -> Tensor<4> {
-        self.posterior(pictures).0
+        self.half(self.moments(pictures), 0)
     }
 
     /// The posterior over latents: its mean, and the logarithm of its variance, before
@@ -63,12 +63,22 @@ impl Vae {
     /// # Shapes
     /// As [`encode`](Self::encode), both.
     pub fn posterior(&self, pictures: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
-        let moments = self
-            .quant_conv
-            .forward_map(self.encoder.forward(pictures.permute([0, 2, 3, 1])));
-        let z = self.latent_channels;
-        let part = |at: usize| moments.clone().narrow(3, at, z).permute([0, 3, 1, 2]);
-        (part(0), part(z).clamp(-30.0, 20.0))
+        let moments = self.moments(pictures);
+        let log_variance = self.half(moments.clone(), self.latent_channels);
+        (self.half(moments, 0), log_variance.clamp(-30.0, 20.0))
+    }
+
+    /// What the encoder says of pictures, `[n, h / f, w / f, 2 z]`.
+    fn moments(&self, pictures: Tensor<4>) -> Tensor<4> {
+        self.quant_conv
+            .forward_map(self.encoder.forward(pictures.permute([0, 2, 3, 1])))
+    }
+
+    /// The moments from channel `at` on, `[n, z, h / f, w / f]`.
+    fn half(&self, moments: Tensor<4>, at: usize) -> Tensor<4> {
+        moments
+            .narrow(3, at, self.latent_channels)
+            .permute([0, 3, 1, 2])
     }
 
     /// Pictures from latents, after division by `scaling_factor`; not clamped.

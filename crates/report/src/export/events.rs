@@ -64,20 +64,16 @@ pub(crate) fn render(evaluation: &Evaluation) -> Vec<(String, Vec<u8>)> {
             again += 1;
         }
         names.push(name.clone());
-        let mut bytes = record(&version(time));
-        for row in rows {
-            let tag = row.concept.as_ref().map_or_else(
+        let one = |row: &&Row| Scalar {
+            tag: row.concept.as_ref().map_or_else(
                 || row.metric.clone(),
                 |concept| format!("{concept}/{}", row.metric),
-            );
-            bytes.extend(record(&scalar(
-                time,
-                &tag,
-                0,
-                row.value.unwrap_or_default() as f32,
-            )));
-        }
-        files.push((name, bytes));
+            ),
+            step: 0,
+            value: row.value.unwrap_or_default() as f32,
+        };
+        let all: Vec<Scalar> = rows.iter().map(one).collect();
+        files.push((name, scalars(time, &all)));
     }
     files
 }

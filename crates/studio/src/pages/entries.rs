@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use chrono::{DateTime, Local};
 use scumble_eval::{Rate, rates::Z95};
 use scumble_study::{
+    edits::short,
     folder::EDIT,
     record::{EraseRun, Line},
 };
@@ -43,7 +44,6 @@ pub(super) fn rows(app: &App, entries: &[Arc<Entry>]) -> Vec<Value> {
 
 /// Where a run comes from, as its record says: names and values.
 fn origin(entry: &Entry) -> Vec<(&'static str, String)> {
-    let short = |hash: &str| hash.chars().take(10).collect::<String>();
     let set = |options: &Map<String, Value>| {
         let all = options.iter().map(|(key, value)| format!("{key}={value}"));
         all.collect::<Vec<_>>().join(", ")

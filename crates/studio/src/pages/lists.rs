@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use scumble_attack::{Attack, attacks as all_attacks};
 use scumble_diffusion::guards as all_guards;
 use scumble_erase::methods::{self as all_methods, Method};
-use scumble_study::memory;
+use scumble_study::{memory, record::bytes_in_words};
 use serde_json::{Value, json};
 
 use crate::{about::About, forms::FORMS};
@@ -72,18 +72,14 @@ pub(super) fn time(seconds: f64) -> String {
 
 /// Whether a model of so many million numbers fits into what is free here.
 pub(super) fn fits(millions: f64) -> String {
-    let gib = |bytes: f64| match bytes / f64::from(1 << 30) {
-        gib if gib < 1.0 => format!("{:.0} MiB", 1024.0 * gib),
-        gib => format!("{gib:.1} GiB"),
-    };
     // Numbers are held as f32.
-    let needed = 4e6 * millions;
-    let numbers = format!("{} of numbers", gib(needed));
+    let needed = (4e6 * millions) as u64;
+    let numbers = format!("{} of numbers", bytes_in_words(needed));
     let Some(free) = memory::free() else {
         return numbers;
     };
-    let answer = if needed < free as f64 { "yes" } else { "no" };
-    format!("{answer}: {numbers}, {} are free", gib(free as f64))
+    let answer = if needed < free { "yes" } else { "no" };
+    format!("{answer}: {numbers}, {} are free", bytes_in_words(free))
 }
 
 /// Every attack.

@@ -9,7 +9,7 @@ use scumble_eval::{Detector, attacked};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    clip, detectors,
+    clip, content, detectors,
     drawing::drawing,
     edits::Loaded,
     failure::Failure,
@@ -93,7 +93,7 @@ impl Plan {
     }
 
     pub(super) fn hash(&self) -> String {
-        blake3::hash(json!(self.stored()).to_string().as_bytes()).to_hex()[..16].to_owned()
+        content::hash_of_plan(&json!(self.stored()))
     }
 
     /// Whether anybody says when a picture shows the concept.

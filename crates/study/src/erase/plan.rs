@@ -10,6 +10,7 @@ use scumble_erase::{
 use serde_json::{Map, Value, json};
 
 use crate::{
+    content,
     failure::Failure,
     folder::slug,
     leco::PromptFile,
@@ -165,7 +166,7 @@ impl Plan {
                 value[key] = value[key].to_string().to_lowercase().into();
             }
         }
-        blake3::hash(value.to_string().as_bytes()).to_hex()[..16].to_owned()
+        content::hash_of_plan(&value)
     }
 
     /// What its folder is called.

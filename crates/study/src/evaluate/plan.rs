@@ -20,7 +20,7 @@ use super::{
     subjects::{Base, Kind, Subject, digest},
 };
 use crate::{
-    content::hash_of_folder,
+    content::{self, hash_of_folder},
     failure::Failure,
     folder::slug,
     prompts::{self, Seeds},
@@ -288,7 +288,7 @@ impl Plan {
 
     /// The first 16 hexadecimal digits of its blake3 hash.
     pub fn hash(&self) -> String {
-        blake3::hash(json!(self.stored()).to_string().as_bytes()).to_hex()[..16].to_owned()
+        content::hash_of_plan(&json!(self.stored()))
     }
 
     /// What the evaluation's folder is called.

@@ -122,7 +122,7 @@ impl fmt::Display for Estimate {
 }
 
 /// A number of bytes for people.
-pub(crate) fn bytes_in_words(bytes: u64) -> String {
+pub fn bytes_in_words(bytes: u64) -> String {
     match bytes as f64 / f64::from(1 << 30) {
         gib if gib < 1.0 => format!("{:.0} MiB", 1024.0 * gib),
         gib => format!("{gib:.1} GiB"),

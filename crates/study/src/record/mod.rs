@@ -35,7 +35,7 @@ pub use self::{
     train::{Measurement, TrainOutcome, TrainPlan},
 };
 use crate::failure::Failure;
-pub(crate) use erase::bytes_in_words;
+pub use erase::bytes_in_words;
 
 /// Longest record read, in bytes.
 const LONGEST: u64 = 1 << 30;

@@ -7,10 +7,11 @@ use scumble_train::{EmojiWorld, Examples, Job, Part, PictureFolder, Recipe, Trai
 use serde_json::json;
 
 use crate::{
-    device,
+    content, device,
     failure::{Failure, Result},
     folder::{Found, RunFolder},
     host::Host,
+    machine,
     record::{Record, TrainOutcome, TrainPlan, TrainRun},
     request::TrainRequest,
 };
@@ -43,11 +44,7 @@ pub fn perform(request: &TrainRequest, host: Host<'_>) -> Result<Training> {
             minutes.unwrap_or_default()
         )));
     }
-    // As in `Model::open`: this thread is one of the pool's.
-    let pool = rayon::ThreadPoolBuilder::new()
-        .use_current_thread()
-        .num_threads(request.threads.unwrap_or(0).into());
-    let _ = pool.build_global();
+    machine::use_threads(request.threads);
     let (device, _) = device::open(&request.device)?;
     let mut recipe = match &request.recipe {
         Some(path) => Recipe::read(path)?,
@@ -81,7 +78,7 @@ pub fn perform(request: &TrainRequest, host: Host<'_>) -> Result<Training> {
         without: request.without.clone(),
         seed: request.seed,
     };
-    let hash = blake3::hash(json!(plan).to_string().as_bytes()).to_hex()[..16].to_owned();
+    let hash = content::hash_of_plan(&json!(plan));
     let place = request.folder.join("train");
     let all_there = |record: &TrainRun| {
         let done = |part: &Part| {

@@ -12,13 +12,14 @@ use scumble_diffusion::{Picture, Pipeline, Request};
 use scumble_erase::World;
 use scumble_eval::{Judge, Judges};
 use scumble_nn::files::Source;
-use scumble_report::{Grid, Image, Progress, Row, TrainingPage, png};
+use scumble_report::{Grid, Progress, Row, TrainingPage};
 use scumble_train::{Examples, Recipe, Watcher};
 
 use super::diary::Diary;
 use crate::{
     failure::{Failure, Result},
     folder::{RunFolder, write_file},
+    grid,
     host::Host,
     record::Measurement,
 };
@@ -44,8 +45,8 @@ pub(super) struct Watch<'a> {
     prompts: Vec<Prompts>,
     progress: Vec<Progress>,
     pictures: Vec<(String, String)>,
-    /// When the part that is at work began, and how far it was.
-    began: (Instant, f64),
+    /// When the first step of the part at work was done, and how far it was then.
+    began: Option<(Instant, f64)>,
     next_look: Instant,
     written: Instant,
     failed: Option<Failure>,
@@ -94,7 +95,7 @@ impl<'a> Watch<'a> {
             prompts: if world { of_world() } else { of_captions(data) },
             progress: Vec::new(),
             pictures: Vec::new(),
-            began: (Instant::now(), 0.0),
+            began: None,
             next_look: Instant::now(),
             written: Instant::now(),
             failed: None,
@@ -130,9 +131,7 @@ impl<'a> Watch<'a> {
 
     /// Writes a grid and puts it on the page.
     fn grid(&mut self, name: &str, about: String, grid: &Grid<'_>) -> Result<()> {
-        let picture = grid.draw();
-        let (width, height) = (picture.width() as usize, picture.height() as usize);
-        let bytes = png::encode_png(width, height, picture.as_raw(), &[])?;
+        let bytes = grid::encoded(grid)?;
         let file = format!("{name}.png");
         write_file(&self.folder.join(&file), &bytes)?;
         self.pictures.retain(|(other, _)| *other != file);
@@ -154,7 +153,7 @@ impl<'a> Watch<'a> {
         }
         let mut rows = Vec::new();
         for (row, pictures) in prompts.iter().zip(&pictures) {
-            let cells = pictures.iter().map(image).collect::<Result<_>>()?;
+            let cells = pictures.iter().map(grid::cell).collect::<Result<_>>()?;
             rows.push(Row {
                 label: row.label.clone(),
                 cells,
@@ -203,14 +202,6 @@ impl<'a> Watch<'a> {
             self.failed.get_or_insert(failure);
         }
     }
-}
-
-fn image(picture: &Picture) -> Result<Option<Image<'_>>> {
-    Ok(Some(Image::new(
-        picture.width,
-        picture.height,
-        &picture.rgb,
-    )?))
 }
 
 fn own_judges(run: &RunFolder, device: &Device) -> Option<Judges> {
@@ -297,17 +288,15 @@ impl Watcher for Watch<'_> {
             total,
             ..Progress::default()
         });
-        self.began = (Instant::now(), -1.0);
+        self.began = None;
         self.next_look = Instant::now() + FIRST_LOOK;
     }
 
     fn step(&mut self, done: usize, progress: f64, message: &str) -> ControlFlow<()> {
-        if self.began.1 < 0.0 {
-            self.began.1 = progress;
-        }
+        let (began, start) = *self.began.get_or_insert((Instant::now(), progress));
         self.host.listener.step(done, Some(message.to_owned()));
-        let gained = progress - self.began.1;
-        let left = self.began.0.elapsed().as_secs_f64() / gained.max(1e-9) * (1.0 - progress);
+        let gained = progress - start;
+        let left = began.elapsed().as_secs_f64() / gained.max(1e-9) * (1.0 - progress);
         if let Some(one) = self.progress.last_mut() {
             one.done = done;
             one.left = (gained > 0.002).then(|| in_words(left));
@@ -339,7 +328,7 @@ impl Watcher for Watch<'_> {
         let built = (|| {
             let rows = [("pictures", before), ("through the autoencoder", after)];
             let rows = rows.into_iter().map(|(label, pictures)| {
-                let cells = pictures.iter().map(image).collect::<Result<_>>()?;
+                let cells = pictures.iter().map(grid::cell).collect::<Result<_>>()?;
                 Ok(Row {
                     label: label.into(),
                     cells,
@@ -382,8 +371,9 @@ impl Watcher for Watch<'_> {
 impl Watch<'_> {
     /// The next look is far enough away that looking takes little of the time.
     fn looked(&mut self) {
-        let took = Instant::now().saturating_duration_since(self.next_look.min(Instant::now()));
-        self.next_look = Instant::now() + NEXT_LOOK.max(took * 10);
+        let now = Instant::now();
+        let took = now.saturating_duration_since(self.next_look);
+        self.next_look = now + NEXT_LOOK.max(took * 10);
     }
 }
 

@@ -12,7 +12,8 @@ use crate::{
     fit::{Fit, Outcome},
     init::Init,
     job::Job,
-    layout::{CLIP_MEAN, CLIP_STD, CONFIG, MODEL},
+    layout::{CLIP_MEAN, CLIP_STD, MODEL},
+    part::CONFIG,
     watcher::Watcher,
 };
 
@@ -64,8 +65,7 @@ pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome>
     let encoder = SD.id_of(scumble_families::Part::TextEncoder);
     layout.json(&format!("{encoder}/{CONFIG}"), &sizes.config())?;
     let names = ClipText::manifest(&network.text);
-    let names = names.keys().map(|name| (name.as_str(), name.as_str()));
-    layout.some(&format!("{encoder}/{MODEL}"), names, &weights)?;
+    layout.some(&format!("{encoder}/{MODEL}"), names.keys(), &weights)?;
     Ok(outcome)
 }
 

@@ -21,7 +21,8 @@ use crate::{
     fit::{Fit, Outcome},
     init::Init,
     job::Job,
-    layout::{CONFIG, DIFFUSION_MODEL},
+    layout::DIFFUSION_MODEL,
+    part::CONFIG,
     recipe::DenoiserRecipe,
     watcher::Watcher,
 };

@@ -12,12 +12,12 @@ use crate::{
     fit::{Fit, Outcome},
     init::Init,
     job::Job,
-    layout::labels,
     watcher::Watcher,
 };
 
 /// Held-out pictures that it is measured on.
 const MEASURED: usize = 512;
+
 /// Trains a judge for each question and writes `judges/NAME`.
 pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome> {
     let mut all = Outcome {
@@ -52,10 +52,7 @@ fn of(
     };
     let layout = job.layout();
     let place = format!("judges/{}", question.name);
-    let mut config = job.recipe.judge_config(question);
-    if reject == 0.0 {
-        config = job.recipe.refusing_nothing().judge_config(question);
-    }
+    let config = job.recipe.judge_config(question, reject > 0.0);
     let network = VitConfig::read(&layout.at(&format!("{place}/config.json")), &config)?;
     let init = Init::Transformer {
         layers: job.recipe.judge.num_hidden_layers,
@@ -99,7 +96,6 @@ fn of(
         &job.recipe.judge_preprocessor(),
     )?;
     layout.weights(&format!("{place}/model.safetensors"), &weights)?;
-    debug_assert_eq!(network.labels, labels(question, reject > 0.0));
     Ok(outcome)
 }
 

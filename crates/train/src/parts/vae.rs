@@ -18,8 +18,8 @@ use crate::{
     fit::{Fit, Outcome},
     init::Init,
     job::Job,
-    layout::{CONFIG, DIFFUSION_MODEL},
-    part::Part,
+    layout::DIFFUSION_MODEL,
+    part::{CONFIG, Part},
     recipe::VaeRecipe,
     watcher::Watcher,
 };
