@@ -13,23 +13,26 @@ const { values: args } = parseArgs({ options });
 const walk = new Walk(args);
 const page = await walk.open();
 
-// ---- a newcomer, by the clock: a word, a click, a look, a file to take home; nothing else is touched -----------------
+// ---- a newcomer, by the clock: a word, a click, a look, a file to take home, while the judges are still looking --------
 const arrived = Date.now();
 await page.fill('#concept', 'church');
 await page.click('button.main');
-await walk.done(1);
-await page.click('.job.done a:has-text("look")');
+await page.waitForSelector('.job.running a:has-text("look")');
+await walk.look('erase-made');
+await page.click('.job a:has-text("look")');
 await walk.drawn(10);
 await page.goBack();
-await page.click('.job.done a:has-text("export")');
+await page.click('.job a:has-text("export")');
 await page.click('.entry:target button.main');
 await walk.done(1);
 const lora = await walk.download(() => page.click('.job.done a:has-text("download")'));
 walk.quick(arrived, 120000, 'a newcomer has erased church, seen it and holds a LoRA');
+await walk.go('/erase');
+await walk.done(1);
+walk.say('and the judges have looked at it');
 walk.hold(lora.name.endsWith('-lora.safetensors') && lora.bytes.length > 1000, `the download is ${lora.name}, ${lora.bytes.length} bytes`);
 
 // ---- erase: a slip, the command, the estimate, a training that is watched --------------------------------------------
-await walk.go('/erase');
 await page.fill('#concept', 'chruch');
 await page.selectOption('#method', 'esd');
 await page.waitForFunction(() => document.querySelector('#chosen').textContent.includes('ICCV'));

@@ -1,10 +1,11 @@
 //! What every part of the studio has at hand.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
         mpsc,
     },
 };
@@ -35,7 +36,7 @@ pub(crate) struct App {
     pub(crate) library: Library,
     /// What is known of models.
     pub(crate) abouts: Abouts,
-    /// What has been said of runs.
+    /// What is said of the jobs at work.
     pub(crate) notes: Notes,
     /// Held by whoever makes an estimate.
     pub(crate) estimating: Mutex<()>,
@@ -44,8 +45,8 @@ pub(crate) struct App {
     orders: mpsc::Sender<Order>,
     waiting: Mutex<Option<mpsc::Receiver<Order>>>,
     stopped: AtomicBool,
-    /// The job that somebody wants ended; 0 for none.
-    ended: AtomicU64,
+    /// Jobs that somebody wants ended.
+    ended: Mutex<BTreeSet<u64>>,
 }
 
 impl App {
@@ -72,7 +73,7 @@ impl App {
             orders,
             waiting: Mutex::new(Some(waiting)),
             stopped: AtomicBool::new(false),
-            ended: AtomicU64::new(0),
+            ended: Mutex::default(),
         })
     }
 
@@ -112,11 +113,15 @@ impl App {
 
     /// Asks a job that is at work to end.
     pub(crate) fn end(&self, job: u64) {
-        self.ended.store(job, Ordering::Relaxed);
+        self.ended().insert(job);
     }
 
     pub(crate) fn is_ended(&self, job: u64) -> bool {
-        self.ended.load(Ordering::Relaxed) == job
+        self.ended().contains(&job)
+    }
+
+    fn ended(&self) -> MutexGuard<'_, BTreeSet<u64>> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

@@ -158,9 +158,10 @@ impl Jobs {
         self.all.values().rev()
     }
 
-    /// The next that waits, now at work.
-    pub(crate) fn next(&mut self) -> Result<Option<Job>, Failure> {
-        let waiting = self.all.values().find(|job| job.state == State::Waiting);
+    /// The next export that waits, or the next of everything else, now at work.
+    pub(crate) fn next(&mut self, export: bool) -> Result<Option<Job>, Failure> {
+        let is_next = |job: &&Job| job.state == State::Waiting && job.work.is_export() == export;
+        let waiting = self.all.values().find(is_next);
         let Some(mut job) = waiting.cloned() else {
             return Ok(None);
         };
@@ -188,7 +189,7 @@ impl Jobs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::forms::Erase;
+    use crate::forms::{Erase, Export};
 
     fn work(concept: &str) -> Work {
         Work::Erase(Erase {
@@ -204,15 +205,26 @@ mod tests {
         let mut jobs = Jobs::open(folder.path()).unwrap();
         let first = jobs.add(work("church")).unwrap();
         let second = jobs.add(work("dog")).unwrap();
-        assert_eq!(jobs.next().unwrap().unwrap().id, first);
+        assert_eq!(jobs.next(false).unwrap().unwrap().id, first);
         drop(jobs);
         let mut jobs = Jobs::open(folder.path()).unwrap();
         // The one that was at work comes first again.
-        assert_eq!(jobs.next().unwrap().unwrap().id, first);
+        assert_eq!(jobs.next(false).unwrap().unwrap().id, first);
         assert!(jobs.take_back(second).unwrap());
         assert!(!jobs.take_back(first).unwrap());
-        assert!(jobs.next().unwrap().is_none());
+        assert!(jobs.next(false).unwrap().is_none());
         assert_eq!(jobs.get(second).unwrap().state, State::Cancelled);
+    }
+
+    #[test]
+    fn an_export_waits_for_no_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut jobs = Jobs::open(folder.path()).unwrap();
+        let run = jobs.add(work("church")).unwrap();
+        let export = jobs.add(Work::Export(Export::default())).unwrap();
+        assert_eq!(jobs.next(true).unwrap().unwrap().id, export);
+        assert!(jobs.next(true).unwrap().is_none());
+        assert_eq!(jobs.next(false).unwrap().unwrap().id, run);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The studio: a page in the user's own browser over the same requests as the command line.
 //!
 //! A server on the loopback address alone, for one person on one machine. What it shows is what lies
-//! in a folder of runs, what it does are [`scumble_study`]'s requests, one after the other; its own
-//! state is a file for each job ([`jobs`]), so that it can be killed at any moment. Pictures to look at
+//! in a folder of runs, what it does are [`scumble_study`]'s requests, one run after the other and
+//! exports beside them; its own state is a file for each job ([`jobs`]), so that it can be killed at any moment. Pictures to look at
 //! are drawn by a thread of their own ([`paint`]). *Knows* pages, jobs and HTTP. *Does not know* models,
 //! methods or metrics beyond their lists.
 
@@ -68,7 +68,7 @@ pub fn serve(
             .map_err(|e| Failure::new(format!("--port {}: {e}", options.port)))?;
         let port = listener.local_addr()?.port();
         let app = Arc::new(App::new(options.folder.clone(), place, port, jobs)?);
-        let worker = worker::start(&app)?;
+        let workers = [worker::start(&app, false)?, worker::start(&app, true)?];
         let painter = paint::start(&app)?;
         ready(&app.url())?;
         let asked = Arc::clone(&app);
@@ -84,7 +84,9 @@ pub fn serve(
         app.stop();
         drop(painter);
         // A run stops after its present step and keeps what it has.
-        let _ = worker.join();
+        for worker in workers {
+            let _ = worker.join();
+        }
         served.map_err(Failure::from)
     })
 }

@@ -1,16 +1,18 @@
-//! What has been said of the run at work, for a page that opens in the middle of it.
+//! What has been said of the runs at work, for a page that opens in the middle of it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 /// Lines that are kept.
 const KEPT: usize = 60;
 /// Pictures that are kept, the last of them.
 const SHOWN: usize = 8;
 
-/// How far the job at work is.
+/// How far a job at work is.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Live {
-    pub(crate) job: u64,
     pub(crate) stage: String,
     pub(crate) done: usize,
     pub(crate) total: usize,
@@ -22,6 +24,8 @@ pub(crate) struct Live {
     pub(crate) pictures: Vec<(usize, Arc<Vec<u8>>)>,
     /// Seconds that the stage will still take, once that can be told.
     pub(crate) left: Option<f64>,
+    /// The run whose edit is there already, while it is still looked at.
+    pub(crate) made: Option<String>,
 }
 
 impl Live {
@@ -31,17 +35,18 @@ impl Live {
     }
 }
 
-/// The present one.
+/// What is said of each job at work, by its number.
 #[derive(Default)]
 pub(crate) struct Notes {
-    live: Mutex<Live>,
+    live: Mutex<BTreeMap<u64, Live>>,
 }
 
 impl Notes {
-    /// Changes it; what it is then.
-    pub(crate) fn change(&self, change: impl FnOnce(&mut Live)) -> Live {
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut live);
+    /// Changes what is said of a job; what it is then.
+    pub(crate) fn change(&self, job: u64, change: impl FnOnce(&mut Live)) -> Live {
+        let mut all = self.all();
+        let live = all.entry(job).or_default();
+        change(live);
         let surplus = live.notes.len().saturating_sub(KEPT);
         live.notes.drain(..surplus);
         let surplus = live.pictures.len().saturating_sub(SHOWN);
@@ -49,8 +54,17 @@ impl Notes {
         live.clone()
     }
 
-    /// As it is now.
-    pub(crate) fn now(&self) -> Live {
-        self.change(|_| ())
+    /// As it is now, of a job at work.
+    pub(crate) fn now(&self, job: u64) -> Option<Live> {
+        self.all().get(&job).cloned()
+    }
+
+    /// Drops what was said of a job that has ended.
+    pub(crate) fn forget(&self, job: u64) {
+        self.all().remove(&job);
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<u64, Live>> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

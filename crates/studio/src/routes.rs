@@ -327,9 +327,8 @@ async fn draw(State(app): Studio, Query(wish): Query<Wish>) -> Answer<Response> 
 
 /// What the model in training drew after so many steps.
 async fn halfway(State(app): Studio, At((job, step)): At<(u64, usize)>) -> Response {
-    let live = app.notes.now();
-    let mut pictures = live.pictures.iter().rev();
-    match pictures.find(|(done, _)| live.job == job && *done == step) {
+    let pictures = app.notes.now(job).unwrap_or_default().pictures;
+    match pictures.iter().rev().find(|(done, _)| *done == step) {
         Some((_, png)) => {
             let headers = [
                 (header::CONTENT_TYPE, "image/png"),

@@ -1,4 +1,5 @@
-//! The thread that does the jobs, one after the other, each as the command line would.
+//! The threads that do the jobs, each as the command line would: one the runs, one after the other, and
+//! one the exports, so that a file to take home does not wait for hours of training.
 
 use std::{
     path::Path,
@@ -29,14 +30,21 @@ const OFTEN: Duration = Duration::from_millis(120);
 /// Losses that are kept of a stage.
 const LOSSES: usize = 400;
 
-/// Starts the thread.
-pub(crate) fn start(app: &Arc<App>) -> Result<JoinHandle<()>, Failure> {
+/// Starts the thread for exports, or for everything else.
+pub(crate) fn start(app: &Arc<App>, exports: bool) -> Result<JoinHandle<()>, Failure> {
     let app = Arc::clone(app);
     let work = move || {
+        let mut last = None;
         while !app.is_stopped() {
-            let next = app.jobs().next();
+            let next = app.jobs().next(exports);
             match next {
-                Ok(Some(job)) => carry_out(&app, job),
+                Ok(Some(job)) => {
+                    // Pages still show what the last one drew until something else is at work.
+                    if let Some(last) = last.replace(job.id) {
+                        app.notes.forget(last);
+                    }
+                    carry_out(&app, job);
+                }
                 Ok(None) => std::thread::sleep(PAUSE),
                 // A full disk: it is tried again.
                 Err(_) => std::thread::sleep(10 * PAUSE),
@@ -44,17 +52,12 @@ pub(crate) fn start(app: &Arc<App>) -> Result<JoinHandle<()>, Failure> {
         }
     };
     Ok(std::thread::Builder::new()
-        .name("jobs".into())
+        .name(if exports { "exports" } else { "runs" }.into())
         .spawn(work)?)
 }
 
 fn carry_out(app: &App, mut job: Job) {
-    app.notes.change(|live| {
-        *live = Live {
-            job: job.id,
-            ..Live::default()
-        }
-    });
+    app.notes.change(job.id, |live| *live = Live::default());
     app.events.job(job.id);
     let heard = Heard {
         app,
@@ -86,7 +89,7 @@ fn carry_out(app: &App, mut job: Job) {
     let (id, result) = (job.id, job.result.clone());
     if let Err(failure) = app.jobs().keep(job) {
         app.notes
-            .change(|live| live.notes.push(failure.to_string()));
+            .change(id, |live| live.notes.push(failure.to_string()));
     }
     if let Some(name) = result {
         app.library.forget(&name);
@@ -133,9 +136,13 @@ struct Heard<'a> {
 }
 
 impl Heard<'_> {
+    fn change(&self, change: impl FnOnce(&mut Live)) -> Live {
+        self.app.notes.change(self.job, change)
+    }
+
     fn tell(&self, live: &Live) {
         self.app.events.progress(&json!({
-            "kind": "progress", "id": live.job, "stage": live.stage, "done": live.done, "total": live.total, "message": live.message,
+            "kind": "progress", "id": self.job, "stage": live.stage, "done": live.done, "total": live.total, "message": live.message,
             "left": live.left, "losses": live.losses, "notes": live.notes, "pictures": live.drawn(),
         }));
     }
@@ -144,7 +151,7 @@ impl Heard<'_> {
 impl Listener for Heard<'_> {
     fn stage(&self, name: &str, total: usize, done: usize) {
         *self.stage.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), done, None);
-        let live = self.app.notes.change(|live| {
+        let live = self.change(|live| {
             name.clone_into(&mut live.stage);
             (live.total, live.done, live.left) = (total, done, None);
             live.message.clear();
@@ -156,7 +163,7 @@ impl Listener for Heard<'_> {
     fn step(&self, done: usize, message: Option<String>) {
         let mut stage = self.stage.lock().unwrap_or_else(PoisonError::into_inner);
         let (began, first, told) = *stage;
-        let live = self.app.notes.change(|live| {
+        let live = self.change(|live| {
             live.done = done;
             let steps = done.saturating_sub(first);
             let rest = live.total.saturating_sub(done);
@@ -187,10 +194,7 @@ impl Listener for Heard<'_> {
     }
 
     fn note(&self, text: &str) {
-        let live = self
-            .app
-            .notes
-            .change(|live| live.notes.push(text.to_owned()));
+        let live = self.change(|live| live.notes.push(text.to_owned()));
         self.tell(&live);
     }
 
@@ -207,11 +211,19 @@ impl Listener for Heard<'_> {
         let Ok(png) = png::encode_png(width, height, &picture.rgb, &[]) else {
             return;
         };
-        let live = self
-            .app
-            .notes
-            .change(|live| live.pictures.push((done, Arc::new(png))));
+        let live = self.change(|live| live.pictures.push((done, Arc::new(png))));
         self.tell(&live);
+    }
+
+    fn edit(&self, path: &Path) {
+        let run = path.parent().and_then(Path::file_name);
+        let name = run.map(|name| name.to_string_lossy().into_owned());
+        self.change(|live| live.made.clone_from(&name));
+        if let Some(name) = name {
+            self.app.library.forget(&name);
+        }
+        // The page has links to it now.
+        self.app.events.job(self.job);
     }
 
     fn interrupted(&self) -> bool {

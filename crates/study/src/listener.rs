@@ -1,6 +1,6 @@
 //! Who is told how far a run is, and may stop it.
 
-use std::ops::ControlFlow;
+use std::{ops::ControlFlow, path::Path};
 
 use scumble_diffusion::Picture;
 
@@ -36,6 +36,9 @@ pub trait Listener {
     /// What the model in training draws of the concept after so many steps; of an attack the picture of
     /// that number that shows the concept.
     fn picture(&self, _done: usize, _picture: &Picture) {}
+
+    /// The run's edit is written and can be used: what follows only looks at it.
+    fn edit(&self, _path: &Path) {}
 
     /// From now on the stages belong to part `k` of `n`, counted from 1.
     fn part(&self, _k: usize, _n: usize) {}

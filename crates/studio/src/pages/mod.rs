@@ -120,7 +120,6 @@ pub(crate) fn method(app: &App, id: &str, variant: &str) -> Result<String, Failu
 /// The queue as a tab shows it, and how far the job at work is: of what has ended only what the tab is
 /// about; everything where it is no tab's name.
 pub(crate) fn jobs(app: &App, tab: &str) -> Result<String, Failure> {
-    let live = app.notes.now();
     let (kind, most) = match tab {
         "erase" => (Some("erase"), JOBS),
         "attack" => (Some("attack"), JOBS),
@@ -153,13 +152,16 @@ pub(crate) fn jobs(app: &App, tab: &str) -> Result<String, Failure> {
         }))
     };
     let one = |job: &Job| {
-        let running = job.state == State::Running && live.job == job.id;
+        let live = app
+            .notes
+            .now(job.id)
+            .filter(|_| job.state == State::Running);
         json!({
             "id": job.id, "title": job.work.title(), "state": job.state, "error": job.error, "result": job.result,
             "command": command(&job.work, &app.folder), "work": job.work, "written": written(job),
             "entry": entry(job),
-            "live": running.then(|| json!({
-                "stage": live.stage, "done": live.done, "total": live.total, "message": live.message, "notes": live.notes, "pictures": live.drawn(),
+            "live": live.map(|live| json!({
+                "stage": live.stage, "done": live.done, "total": live.total, "message": live.message, "notes": live.notes, "pictures": live.drawn(), "made": live.made,
             })),
         })
     };

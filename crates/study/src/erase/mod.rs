@@ -180,6 +180,7 @@ fn carry_out(
             "edit      {} is written; what follows only looks at it",
             edit_path.display()
         ));
+        listener.edit(&edit_path);
     }
     let seen = After::measure(
         wanted,
