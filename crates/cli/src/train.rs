@@ -1,12 +1,13 @@
 //! `scumble train`: a training is asked for and what came of it printed. What it does is
 //! `scumble_study::train`'s.
 
+use scumble_erase::{Trainable, training::trainable::ESD_ALL};
 use scumble_study::{
     Listener as _,
     request::TrainRequest,
     train::{self, Training},
 };
-use scumble_train::Part;
+use scumble_train::{Moves, Part};
 use serde_json::json;
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
 
 pub(crate) fn run(args: &TrainArgs) -> Result<Outcome, Failure> {
     progress::listen_for_interrupts()?;
-    let request = TrainRequest::from(args);
+    let request = TrainRequest::try_from(args)?;
     let (around, progress) = (host::here(), Progress::new(args.print.quiet));
     progress.note(&format!(
         "{} shows how far it is",
@@ -30,8 +31,10 @@ pub(crate) fn run(args: &TrainArgs) -> Result<Outcome, Failure> {
     Ok(Outcome::Done)
 }
 
-impl From<&TrainArgs> for TrainRequest {
-    fn from(args: &TrainArgs) -> Self {
+impl TryFrom<&TrainArgs> for TrainRequest {
+    type Error = Failure;
+
+    fn try_from(args: &TrainArgs) -> Result<Self, Failure> {
         let parts = args.part.iter().filter_map(|part| match part {
             PartArg::Tokenizer => Some(Part::Tokenizer),
             PartArg::Clip => Some(Part::Clip),
@@ -46,7 +49,8 @@ impl From<&TrainArgs> for TrainRequest {
         };
         parts.sort();
         parts.dedup();
-        Self {
+        let model = args.model.clone();
+        Ok(Self {
             recipe: args.recipe.clone(),
             data: args.data.clone(),
             folder: args.output_dir.clone(),
@@ -55,10 +59,22 @@ impl From<&TrainArgs> for TrainRequest {
             minutes: args.minutes,
             seed: args.seed,
             overwrite: args.overwrite,
-            device: args.device.clone(),
-            threads: args.threads,
-        }
+            model: model
+                .map(|path| Ok::<_, Failure>((path, moves(args)?)))
+                .transpose()?,
+            reading: (&args.reading).into(),
+        })
     }
+}
+
+/// What is trained of a model.
+fn moves(args: &TrainArgs) -> Result<Moves, Failure> {
+    Ok(match (args.from_scratch, args.rank, &args.train_method) {
+        (true, ..) => Moves::Again,
+        (_, Some(rank), _) => Moves::Adapters(rank.into()),
+        (_, _, Some(name)) => Moves::Tensors(Trainable::named(name)?),
+        _ => Moves::Tensors(ESD_ALL),
+    })
 }
 
 fn print(args: &TrainArgs, trained: &Training) -> Result<(), Failure> {
@@ -87,6 +103,12 @@ fn print(args: &TrainArgs, trained: &Training) -> Result<(), Failure> {
             false => format!("{:.4}", one.value),
         };
         output::data(&format!("{:<10} {}: {value}", one.part, one.name))?;
+    }
+    if let (Some(model), false) = (&args.model, args.print.quiet) {
+        let (model, edit) = (model.display(), args.output_dir.display());
+        output::note(&format!(
+            "draw with it: scumble generate \"a church in ink style\" --model {model} --edit {edit}"
+        ));
     }
     let whole = args.output_dir.join("model_index.json").exists();
     if whole && !args.print.quiet {

@@ -611,6 +611,22 @@ fn an_oracle_is_what_everything_is_held_against() {
         (gap("base")["value"].as_f64().unwrap() - (rate("base") - rate("oracle"))).abs() < 1e-12
     );
     assert!(gap("base")["low"].as_f64().unwrap() <= gap("base")["high"].as_f64().unwrap());
+
+    // It is attacked as well: what an attack gets out of a model that has nothing to give back. An
+    // edit may be the oracle, and draws what the folder does.
+    let attacked = |oracle: &str, out: &str| {
+        let words = format!(
+            "--edit edit.safetensors --oracle {oracle} --concept church --attack random --attack-n 2 --budget 2 --json --output-dir {out}"
+        );
+        let found = rows(&evaluate(scratch, &words));
+        let value = |subject: &str, metric: &str| {
+            let row = |row: &&Value| row["subject"] == subject && row["metric"] == metric;
+            found.iter().find(row).unwrap()["value"].clone()
+        };
+        assert_eq!(value("edit.safetensors", "oracle-gap:asr:random"), 0.0);
+        value("oracle", "asr:random")
+    };
+    assert_eq!(attacked("oracle", "b"), attacked("edit.safetensors", "c"));
 }
 
 #[test]

@@ -545,3 +545,38 @@ fn an_embedding_is_a_word() {
         .refused(&["wide.safetensors", "768"]);
     line(here.path(), "generate dog --edit one.safetensors").refused(&["--embedding"]);
 }
+
+#[test]
+fn a_whole_checkpoint_is_what_the_model_has_become() {
+    let here = folder();
+    let base = miniature();
+    let own = edit(&base, "unet", 0.05, |name| {
+        name.contains("attn2.to_v.weight")
+    });
+    own.save(&here.path().join("edit.safetensors")).unwrap();
+    let exported = "export edit.safetensors --to diffusers --output-dir whole --quiet";
+    line(here.path(), exported).done();
+    let drawn = |named: &str, out: &str| {
+        let words = ["a church", "--edit", named, "--output-dir", out, "--quiet"];
+        generate(here.path(), &words).done();
+        pixels(&here.path().join(out).join("00000.png"))
+    };
+    assert_eq!(drawn("whole", "a"), drawn("edit.safetensors", "b"));
+    // Half of it is half of the change, as with any edit.
+    let half = drawn("whole:0.5", "c");
+    assert_eq!(half, drawn("edit.safetensors:0.5", "d"));
+    assert_ne!(half, drawn("whole", "e"));
+
+    let refused = |named: &str, words: &[&str]| {
+        generate(here.path(), &["a church", "--edit", named]).refused(words);
+    };
+    copy(
+        &root().join("models/emoji-sd"),
+        &here.path().join("unchanged"),
+    );
+    refused("unchanged", &["same numbers", "unchanged"]);
+    let vocabulary = here.path().join("whole/tokenizer/vocab.json");
+    let text = fs_err::read_to_string(&vocabulary).unwrap();
+    fs_err::write(&vocabulary, text.replacen("\"!\": 0", "\"!!!!\": 0", 1)).unwrap();
+    refused("whole", &["another tokenizer", "--oracle"]);
+}

@@ -5,7 +5,9 @@
 
 mod support;
 
-use support::{folder, scumble};
+use serde_json::{Value, json};
+use std::path::Path;
+use support::{folder, line, scumble};
 
 /// Small enough for a test, large enough for every part.
 const RECIPE: &str = include_str!("../../train/tests/tiny.toml");
@@ -77,6 +79,79 @@ fn a_recipe_becomes_a_model_that_the_other_commands_take() {
             .len(),
         5
     );
+}
+
+/// Trains the miniature's denoiser for two steps.
+fn tuned(scratch: &Path, words: &str) -> Value {
+    let recipe = "[denoiser]\nlatents = 8\n[denoiser.training]\nsteps = 2\nbatch = 2\nlr = 1e-4\nwarm_up = 0\n";
+    fs_err::write(scratch.join("short.toml"), recipe).unwrap();
+    let words = format!("train short.toml --model emoji-sd --json {words}");
+    line(scratch, &words).json()
+}
+
+#[test]
+fn a_models_denoiser_is_tuned_and_what_it_learns_is_an_edit() {
+    let home = folder();
+    let scratch = home.path();
+    let losses = |words: &str| {
+        let told = tuned(scratch, words);
+        assert_eq!(told["parts"][0]["part"], "denoiser", "{told}");
+        told["parts"][0]["loss"].as_f64().unwrap()
+    };
+    let seen = |edit: &str| line(scratch, &format!("inspect {edit} --json")).json();
+    // A model that knows the world begins with a small loss, one that knows nothing with that of
+    // answering nothing, which is 1 before it is weighted.
+    let further = losses("--output-dir further");
+    let adapters = losses("--rank 2 --output-dir adapters");
+    let again = losses("--from-scratch --without church --output-dir again");
+    assert!(
+        further < 0.3 && adapters < 0.3 && again > 2.0 * further,
+        "{further} {adapters} {again}"
+    );
+
+    let about = seen("again");
+    assert_eq!(about["edit"]["method"], "retrain", "{about}");
+    assert_eq!(about["edit"]["concepts"], json!(["church"]));
+    assert_eq!(seen("further")["edit"]["method"], "fine-tune");
+    // Adapters of that rank are exported as they are.
+    let exported = "export adapters --to lora --output-dir lora.safetensors --json";
+    assert_eq!(line(scratch, exported).json()["rank"], 2);
+    line(
+        scratch,
+        "generate church --steps 2 --edit again --output-dir drawn --quiet",
+    )
+    .done();
+
+    // Again: it is there. The cross-attention alone is less.
+    assert_eq!(losses("--output-dir further"), further);
+    losses("--train-method esd-x --output-dir less");
+    let size = |folder: &str| {
+        fs_err::metadata(scratch.join(folder).join("edit.safetensors"))
+            .unwrap()
+            .len()
+    };
+    assert!(size("less") < size("further") / 4);
+
+    let refused = |words: &str, named: &[&str]| {
+        line(
+            scratch,
+            &format!("train short.toml --output-dir out {words}"),
+        )
+        .refused(named);
+        assert!(!scratch.join("out").exists(), "{words}");
+    };
+    refused("--model emoji-sd --part clip", &["--part clip", "denoiser"]);
+    refused(
+        "--model emoji-sd --train-method text-encoder",
+        &["text-encoder", "esd-all"],
+    );
+    refused(
+        "--model emoji-sd --train-method everything",
+        &["everything", "esd-all"],
+    );
+    refused("--model nowhere", &["--model nowhere"]);
+    let alone = line(scratch, "train short.toml --output-dir out --rank 4");
+    assert_eq!(alone.status, Some(2), "{alone:?}");
 }
 
 #[test]

@@ -23,6 +23,9 @@ use crate::{
 /// The metadata key under which a file says that it is an edit, and what about.
 pub const METADATA: &str = "scumble.edit";
 
+/// Version of the file format.
+pub const FORMAT: u32 = 1;
+
 /// What an edit says about itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct About {
@@ -131,9 +134,9 @@ impl Edit {
                 format!("its `{METADATA}` metadata is not what it should be: {e}"),
             )
         })?;
-        if about.format != 1 {
+        if about.format != FORMAT {
             let problem = format!(
-                "is an edit of format {}, this version reads format 1",
+                "is an edit of format {}, this version reads format {FORMAT}",
                 about.format
             );
             return Err(scumble_nn::Error::file(path, problem).into());

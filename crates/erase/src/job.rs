@@ -15,7 +15,7 @@ use crate::{
     closed_form::Encodings,
     concepts::captions::Captions,
     concepts::concept::{Concept, ConceptPrompt},
-    edit::About,
+    edit::{About, FORMAT},
     error::{Error, Result},
     profile::Profile,
 };
@@ -149,7 +149,7 @@ impl Job<'_> {
     /// If the options cannot be recorded.
     pub fn about<T: Serialize>(&self, method: &str, options: &T) -> Result<About> {
         Ok(About {
-            format: 1,
+            format: FORMAT,
             method: method.into(),
             concepts: self.concepts.iter().map(|c| c.name.clone()).collect(),
             base: self.base.into(),

@@ -87,7 +87,8 @@ fn same_network(a: &Component, b: &Component) -> bool {
     a.tensors.len() == b.tensors.len() && shapes(a) == shapes(b)
 }
 
-fn same_vocabulary(a: &Checkpoint, b: &Checkpoint) -> bool {
+/// Whether two models give the same texts the same tokens.
+pub(crate) fn same_vocabulary(a: &Checkpoint, b: &Checkpoint) -> bool {
     let (Some(a), Some(b)) = (a.tokenizer("tokenizer"), b.tokenizer("tokenizer")) else {
         return false;
     };

@@ -83,8 +83,24 @@ impl<'a> Fit<'a> {
         folder: &Path,
         most: Option<f64>,
     ) -> Result<Self> {
+        Self::of_some(part, training, weights, &|_| true, folder, most)
+    }
+
+    /// The same where only some tensors move, by their names.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(crate) fn of_some(
+        part: &str,
+        training: &'a Training,
+        weights: &Weights,
+        moves: &dyn Fn(&str) -> bool,
+        folder: &Path,
+        most: Option<f64>,
+    ) -> Result<Self> {
         let state = folder.join(format!("{part}.safetensors"));
-        let masters = weights.iter().map(|(name, weight)| {
+        let moving = weights.iter().filter(|(name, _)| moves(name));
+        let masters = moving.map(|(name, weight)| {
             let value = weight.numbers();
             let zeros = vec![0.0; value.len()];
             Master {

@@ -1,5 +1,5 @@
 //! Training of whole models: tokenizer, CLIP, autoencoder, denoiser and judges, from pictures with
-//! captions.
+//! captions; and of the denoiser of a model that there is already, whose result is an edit.
 //!
 //! Knows recipes, losses and the order of the parts. Does not know terminals, runs, or who looks at
 //! what a model draws: a [`Watcher`] is told.
@@ -14,6 +14,7 @@ mod part;
 mod parts;
 mod recipe;
 mod train;
+mod tune;
 mod watcher;
 pub mod world;
 
@@ -23,4 +24,5 @@ pub use job::Job;
 pub use part::Part;
 pub use recipe::{Recipe, Training};
 pub use train::{Trained, train};
+pub use tune::{Moves, Tuning, tune};
 pub use watcher::Watcher;

@@ -202,6 +202,22 @@ impl Recipe {
         Self::parse(Path::new("emoji-64.toml"), EMOJI)
     }
 
+    /// How the denoiser of a model of full width is trained where no recipe says it: the step sizes
+    /// and the batch of diffusers' own examples for Stable Diffusion, one picture at a time.
+    #[must_use]
+    pub fn for_full_width(mut self, adapters: bool) -> Self {
+        self.denoiser.training = Training {
+            steps: 1000,
+            batch: 4,
+            micro_batch: Some(1),
+            lr: if adapters { 1e-4 } else { 1e-5 },
+            warm_up: 0,
+            ..self.denoiser.training
+        };
+        self.denoiser.latents = 1000;
+        self
+    }
+
     /// Reads a recipe. Its folder of data is looked for beside it.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args as ClapArgs, ValueEnum};
 
-use super::groups::PrintArgs;
+use super::groups::{PrintArgs, ReadingArgs};
 
 /// Shown below the help.
 const EXAMPLES: &str = "\
@@ -12,6 +12,7 @@ Examples:
   scumble train --world emoji --output-dir mine --minutes 10
   scumble train --world emoji --output-dir oracle --without church
   scumble train recipe.toml --output-dir mine --part denoiser
+  scumble train --data pictures --model ./sd15 --rank 4 --output-dir tuned
 Open mine/train/index.html in a browser: it shows how far the training is and what the model draws.";
 
 /// A world whose pictures are drawn when they are asked for.
@@ -64,12 +65,22 @@ pub(crate) struct TrainArgs {
     /// Begin anew, whatever is there
     #[arg(long)]
     pub(crate) overwrite: bool,
-    /// cpu, cuda[:N], vulkan[:N], metal[:N] or rocm[:N]; all but cpu are cargo features
-    #[arg(long, default_value = "cpu", value_name = "DEVICE")]
-    pub(crate) device: String,
-    /// Threads to compute with; all cores if absent
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub(crate) threads: Option<u16>,
+    /// Train the denoiser of this model, and write what it learns as an edit: a diffusers folder, a
+    /// .safetensors checkpoint, ORG/NAME in the local Hugging Face cache, or emoji-sd
+    #[arg(long, value_name = "DIR|FILE|NAME", visible_aliases = ["pretrained-model-name-or-path", "model-id", "base-model"])]
+    pub(crate) model: Option<PathBuf>,
+    /// With --model: which tensors move, as in `erase --method esd`; esd-all if absent
+    #[arg(long, value_name = "NAME", requires = "model")]
+    pub(crate) train_method: Option<String>,
+    /// With --model: train adapters of this rank (LoRA) in the place of the tensors
+    #[arg(long, value_name = "N", requires = "model", conflicts_with = "train_method", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) rank: Option<u16>,
+    /// With --model: the denoiser begins with random numbers; with --without, the model that never
+    /// saw the concept
+    #[arg(long, requires = "model", conflicts_with_all = ["train_method", "rank"])]
+    pub(crate) from_scratch: bool,
+    #[command(flatten)]
+    pub(crate) reading: ReadingArgs,
     #[command(flatten)]
     pub(crate) print: PrintArgs,
 }

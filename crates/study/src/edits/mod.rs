@@ -4,6 +4,8 @@ mod embeddings;
 mod gate;
 mod loaded;
 mod open;
+mod unread;
+mod whole;
 
 pub(crate) use self::{embeddings::add_embeddings, gate::gate_metadata};
 pub use self::{

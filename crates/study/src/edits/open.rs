@@ -19,6 +19,8 @@ use serde_json::json;
 use super::{
     gate::{describe_gate, gate_of},
     loaded::Loaded,
+    unread::Read,
+    whole,
 };
 use crate::{
     failure::Failure,
@@ -139,19 +141,6 @@ pub fn file_of(path: &Path) -> Result<PathBuf, String> {
     }
 }
 
-/// Why an edit was not read.
-enum Read {
-    Failed(Failure),
-    /// A problem and a hint.
-    Refused(String, &'static str),
-}
-
-impl<E: Into<Failure>> From<E> for Read {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
 /// Reads a file of a known kind; with notes about its reading. Without `gated`, adapters act on
 /// every prompt.
 fn read(file: &Path, kind: &Kind, model: &Model, gated: bool) -> Result<(Edit, Vec<String>), Read> {
@@ -260,10 +249,7 @@ fn read(file: &Path, kind: &Kind, model: &Model, gated: bool) -> Result<(Edit, V
             "is a textual inversion, which changes no weight".into(),
             "give it with --embedding",
         )),
-        Kind::DiffusersFolder | Kind::SingleFile(_) => Err(Read::Refused(
-            "is a whole checkpoint, not a change of one".into(),
-            "give it with --model",
-        )),
+        Kind::DiffusersFolder | Kind::SingleFile(_) => whole::difference(file, base),
         Kind::OtherAdapter(name) => Err(Read::Refused(
             format!("is {name}, which is not read"),
             "read are LoRA, LoCon, LoHa, LoKr, DoRA and whole differences",

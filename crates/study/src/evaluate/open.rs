@@ -1,10 +1,11 @@
 //! What is judged, from what is wanted: models, and models with an edit or under a guard.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use scumble_attack::Drawing;
 use scumble_diffusion::Pipeline;
 use scumble_erase::World;
+use scumble_nn::files::{Kind as FileKind, identify};
 use serde_json::Map;
 
 use super::subjects::{Base, Kind, Subject, digest, with_labels};
@@ -61,7 +62,14 @@ pub(super) fn open(request: &EvaluateRequest, host: Host<'_>) -> Result<All, Fai
             subjects.push(guard(i, base, text, request, several, host)?);
         }
     }
-    if let Some(path) = &request.oracle {
+    if let Some(path) = request.oracle.as_ref().filter(|path| is_edit(path)) {
+        let oracle = edit(0, &bases[0], &path.display().to_string(), false, host)?;
+        subjects.push(Subject {
+            id: "oracle".into(),
+            kind: Kind::Oracle,
+            ..oracle
+        });
+    } else if let Some(path) = &request.oracle {
         let oracle = open_model(request, Some(path), host)?;
         if oracle.model.checkpoint.family != bases[0].model.checkpoint.family {
             return Err(Failure::new(format!(
@@ -69,12 +77,11 @@ pub(super) fn open(request: &EvaluateRequest, host: Host<'_>) -> Result<All, Fai
                 path.display()
             )));
         }
-        subjects.push(Subject::plain(
-            bases.len(),
-            "oracle",
-            Kind::Oracle,
-            &oracle.model.hash,
-        ));
+        subjects.push(Subject {
+            // Attacks see it as what the model has become.
+            argument: Some(path.display().to_string()),
+            ..Subject::plain(bases.len(), "oracle", Kind::Oracle, &oracle.model.hash)
+        });
         bases.push(oracle);
     }
     let first = &bases[0];
@@ -84,6 +91,15 @@ pub(super) fn open(request: &EvaluateRequest, host: Host<'_>) -> Result<All, Fai
         subjects: with_labels(subjects)?,
         bases: bases.into_iter().map(|one| one.base(request)).collect(),
     })
+}
+
+/// Whether a path leads to an edit, and not to a whole checkpoint.
+fn is_edit(path: &Path) -> bool {
+    let file = edits::file_of(path).ok();
+    let kind = file
+        .and_then(|file| identify(file).ok())
+        .map(|found| found.kind);
+    kind.is_some_and(|kind| !matches!(kind, FileKind::DiffusersFolder | FileKind::SingleFile(_)))
 }
 
 fn open_model(

@@ -155,7 +155,7 @@ impl Plan {
             asked.retain(|one| sets.contains(&one.set));
             asked.extend(own_prompts.iter().cloned());
             albums.push(Album::of(asked));
-            if matches!(subject.kind, Kind::Edit | Kind::Guard) {
+            if subject.kind != Kind::Base {
                 for choice in &request.attacks {
                     for concept in about
                         .iter()

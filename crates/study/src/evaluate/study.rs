@@ -258,7 +258,11 @@ impl Study<'_> {
             Kind::Guard => (argument, Vec::new()),
             _ => (Vec::new(), argument),
         };
-        let model = self.plan.bases[subject.base].request.clone();
+        let base = match subject.kind {
+            Kind::Oracle => 0,
+            _ => subject.base,
+        };
+        let model = self.plan.bases[base].request.clone();
         AttackRequest {
             edits,
             guards,

@@ -32,7 +32,7 @@ pub use self::{
         ContentHash, EditRecord, EditStrength, EmbeddingRecord, GenerateOutcome, GeneratePlan,
         PictureRecord, SizeOfPicture,
     },
-    train::{Measurement, TrainOutcome, TrainPlan},
+    train::{Measurement, TrainOutcome, TrainPlan, TunedPlan},
 };
 use crate::failure::Failure;
 pub use erase::bytes_in_words;

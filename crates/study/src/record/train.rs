@@ -17,6 +17,21 @@ pub struct TrainPlan {
     pub without: Vec<String>,
     /// Of all random numbers.
     pub seed: u64,
+    /// The model whose denoiser is trained, if there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tuned: Option<TunedPlan>,
+}
+
+/// A model whose denoiser is trained further, or again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TunedPlan {
+    /// Its name.
+    pub model: String,
+    /// Its content hash.
+    pub hash: String,
+    /// What is trained of it: a choice of tensors, `lora` with its rank, or `again`.
+    pub moves: String,
 }
 
 /// What came of it.

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use scumble_train::Part;
+use scumble_train::{Moves, Part};
+
+use super::parts::{ModelRequest, ReadingRequest};
 
 /// What is to be trained, on what, and where it goes.
 #[derive(Clone, Debug)]
@@ -24,8 +26,20 @@ pub struct TrainRequest {
     pub seed: u64,
     /// Whether what is there is replaced.
     pub overwrite: bool,
-    /// Where it computes.
-    pub device: String,
-    /// Threads of the processor.
-    pub threads: Option<u16>,
+    /// The model whose denoiser is trained, and what of it; a whole model is made if `None`.
+    pub model: Option<(PathBuf, Moves)>,
+    /// How that model is read, and where everything is computed.
+    pub reading: ReadingRequest,
+}
+
+impl TrainRequest {
+    /// The model that is trained, as it is opened.
+    pub(crate) fn tuned(&self) -> Option<(ModelRequest, Moves)> {
+        let (path, moves) = self.model.as_ref()?;
+        let model = ModelRequest {
+            model: Some(path.clone()),
+            reading: self.reading.clone(),
+        };
+        Some((model, *moves))
+    }
 }

@@ -1,6 +1,7 @@
 //! `scumble train`: a whole model from pictures with captions, or one of its parts.
 
 mod diary;
+mod tuned;
 mod watch;
 
 use scumble_train::{EmojiWorld, Examples, Job, Part, PictureFolder, Recipe, Trained};
@@ -16,7 +17,7 @@ use crate::{
     request::TrainRequest,
 };
 
-use self::watch::Watch;
+use self::{tuned::Tuned, watch::Watch};
 
 /// The form of this version's plan.
 const FORMAT: u32 = 1;
@@ -44,12 +45,16 @@ pub fn perform(request: &TrainRequest, host: Host<'_>) -> Result<Training> {
             minutes.unwrap_or_default()
         )));
     }
-    machine::use_threads(request.threads);
-    let (device, _) = device::open(&request.device)?;
+    machine::use_threads(request.reading.threads);
+    let (device, _) = device::open(&request.reading.device)?;
+    let tuned = Tuned::open(request, host)?;
     let mut recipe = match &request.recipe {
         Some(path) => Recipe::read(path)?,
         None => Recipe::emoji()?,
     };
+    if let Some(tuned) = &tuned {
+        recipe = tuned.recipe(recipe, request.recipe.is_some())?;
+    }
     if request.data.is_some() {
         recipe.data.clone_from(&request.data);
     }
@@ -62,6 +67,7 @@ pub fn perform(request: &TrainRequest, host: Host<'_>) -> Result<Training> {
         )?),
     };
     let parts = match &request.parts[..] {
+        [] if tuned.is_some() => vec![Part::Denoiser],
         [] => asked_of_nobody(data.as_ref()),
         some => some.to_vec(),
     };
@@ -77,6 +83,7 @@ pub fn perform(request: &TrainRequest, host: Host<'_>) -> Result<Training> {
         recipe: Some(recipe.clone()),
         without: request.without.clone(),
         seed: request.seed,
+        tuned: tuned.as_ref().map(Tuned::plan),
     };
     let hash = content::hash_of_plan(&json!(plan));
     let place = request.folder.join("train");
@@ -88,7 +95,7 @@ pub fn perform(request: &TrainRequest, host: Host<'_>) -> Result<Training> {
                 .iter()
                 .any(|trained| trained.part == *part)
         };
-        parts.iter().all(done)
+        parts.iter().all(done) && Tuned::is_done(request)
     };
     let found = RunFolder::open_unless(&place, &hash, request.overwrite, &all_there)?;
     let run = match found {
@@ -117,7 +124,10 @@ pub fn perform(request: &TrainRequest, host: Host<'_>) -> Result<Training> {
     let mut job = Job::new(&recipe, data.as_ref(), &request.folder, &parts, &device);
     job.seconds = minutes.map(|minutes| minutes * 60.0);
     job.seed = request.seed;
-    let trained = scumble_train::train(&job, &mut watch);
+    let trained = match &tuned {
+        Some(tuned) => tuned.train(&job, request, &mut watch).map(|one| vec![one]),
+        None => scumble_train::train(&job, &mut watch).map_err(Failure::from),
+    };
     let measured = watch.close()?;
     for measurement in measured {
         record

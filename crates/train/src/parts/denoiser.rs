@@ -2,7 +2,7 @@
 //! mixed into latents, and the network says what was mixed in, the caption before it.
 
 use burn::tensor::{Tensor, TensorData};
-use scumble_diffusion::{Interpolant as _, Model, Output, Pipeline, Timestep};
+use scumble_diffusion::{Interpolant as _, Output, Pipeline, Timestep};
 use scumble_erase::{
     Result,
     seeds::{draw, stream},
@@ -12,7 +12,7 @@ use scumble_families::sd::{
     sizes::{model_index, scheduler},
 };
 use scumble_nn::{
-    Context,
+    Weights,
     files::{Checkpoint, OpenOptions, Source},
 };
 
@@ -22,7 +22,7 @@ use crate::{
     init::Init,
     job::Job,
     layout::DIFFUSION_MODEL,
-    part::CONFIG,
+    part::{CONFIG, Part},
     recipe::DenoiserRecipe,
     watcher::Watcher,
 };
@@ -34,18 +34,31 @@ pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome>
     let source = Source::dir(layout.at(""));
     let checkpoint = Checkpoint::read(&source, &OpenOptions::default())?;
     let pipeline = scumble_families::load(&checkpoint, job.device)?;
-    let (latents, seconds) = Latents::of(job, &pipeline, watcher)?;
+    let (outcome, weights) = learn(job, &pipeline, &|_| true, watcher)?;
+    layout.weights(&format!("{}/{DIFFUSION_MODEL}", SD.denoiser()), &weights)?;
+    Ok(outcome)
+}
+
+/// Trains those tensors of a model's denoiser that move; all of its tensors afterwards.
+pub(crate) fn learn(
+    job: &Job<'_>,
+    pipeline: &Pipeline,
+    moves: &dyn Fn(&str) -> bool,
+    watcher: &mut dyn Watcher,
+) -> Result<(Outcome, Weights)> {
+    let (latents, seconds) = Latents::of(job, pipeline, watcher)?;
     // Encoding them is part of the time that the denoiser has.
     let most = job.most.map(|most| (most - seconds).max(0.5 * most));
     let recipe = &job.recipe.denoiser;
     let mut weights = pipeline.denoiser.weights.clone();
-    let mut fit = Fit::new("denoiser", &recipe.training, &weights, &job.state(), most)?;
+    let (name, state) = (Part::Denoiser.name(), job.state());
+    let mut fit = Fit::of_some(name, &recipe.training, &weights, moves, &state, most)?;
     let order = stream(job.seed, "train/order").seed();
     let outcome = fit.run(
         &mut weights,
         watcher,
         &mut |weights, step, numbers| {
-            let mut model: Model = (*pipeline).clone();
+            let mut model = pipeline.clone();
             model.denoiser.weights = weights.clone();
             let all = draw(latents.count(), recipe.training.batch, order, step);
             let part = numbers.start % recipe.training.batch;
@@ -61,13 +74,12 @@ pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome>
             )
         },
         &mut |weights, step, watcher| {
-            let mut drawn: Pipeline = pipeline.clone();
+            let mut drawn = pipeline.clone();
             drawn.denoiser.weights = weights.clone();
             watcher.model(step, &drawn)
         },
     )?;
-    layout.weights(&format!("{}/{DIFFUSION_MODEL}", SD.denoiser()), &weights)?;
-    Ok(outcome)
+    Ok((outcome, weights))
 }
 
 /// Writes the parts that a model is recognised by, and the denoiser's first numbers, unless its
@@ -108,7 +120,7 @@ impl Draws {
 /// 2303.09556): a timestep with little noise counts no more than one with `gamma` times as much
 /// signal as noise.
 fn loss(
-    model: &Model,
+    model: &Pipeline,
     recipe: &DenoiserRecipe,
     x0: Tensor<4>,
     mut captions: Vec<String>,
@@ -129,7 +141,7 @@ fn loss(
             caption.clear();
         }
     }
-    let context = Context::from(&model.encode(&captions));
+    let context = model.context(&captions);
     let x = model.schedule.add_noise(x0, noise.clone(), &t)?;
     let answer = model.predict(x.clone(), &t, &context, None)?.raw();
     let scales = model.schedule.all_scales(&t);

@@ -6,14 +6,19 @@ use std::{
 };
 
 use scumble_attack::Threat;
-use scumble_eval::{Rate, rates::Z95, statistics::Paired, tally::Measured};
+use scumble_eval::{
+    Rate,
+    rates::Z95,
+    statistics::{self, Clusters, Paired},
+    tally::Measured,
+};
 use scumble_report::{Evaluation, evaluation as out};
 
 use super::{Known, base_of, missing};
 use crate::evaluate::{
     kit::Kit,
     plan::{AttackItem, Plan},
-    subjects::Subject,
+    subjects::{Kind, Subject},
 };
 use crate::{
     failure::Failure,
@@ -227,7 +232,54 @@ pub(super) fn attacks(
             });
         }
     }
+    for (subject, gap) in gaps(plan, &records)? {
+        known[subject].rows.push(gap);
+    }
     Ok(())
+}
+
+/// How much more an attack gets out of each subject than out of the oracle, which has nothing to
+/// give back: the subject's position, and the difference over cases of the same prompt and noise.
+fn gaps(plan: &Plan, records: &[AttackRun]) -> Result<Vec<(usize, Measured)>, Failure> {
+    let judged = |record: &AttackRun| -> Option<Vec<(String, u64, bool)>> {
+        let lines = record.body.lines.as_deref().filter(|_| record.finished)?;
+        let one = |line: &Line| Some((line.prompt.clone(), line.seed, line.pre? || line.post?));
+        lines.iter().map(one).collect()
+    };
+    let is_oracle = |item: &AttackItem| plan.subjects[item.subject].kind == Kind::Oracle;
+    let all = || plan.attacks.iter().zip(records);
+    let mut gaps = Vec::new();
+    for (item, record) in all().filter(|(item, _)| !is_oracle(item)) {
+        let same = |other: &AttackItem| {
+            (other.choice.name(), &other.concept) == (item.choice.name(), &item.concept)
+        };
+        let floor = all().find(|(other, _)| is_oracle(other) && same(other));
+        let (Some(cases), Some(floor)) = (judged(record), floor.and_then(|f| judged(f.1))) else {
+            continue;
+        };
+        let pairs: Vec<_> = cases
+            .iter()
+            .zip(&floor)
+            .filter(|(a, b)| (&a.0, a.1) == (&b.0, b.1))
+            .collect();
+        if pairs.is_empty() {
+            continue;
+        }
+        let clusters = Clusters::by(pairs.iter().map(|(case, _)| (&case.0, case.1)));
+        let (one, other): (Vec<bool>, Vec<bool>) = pairs.iter().map(|(a, b)| (a.2, b.2)).unzip();
+        let difference = statistics::difference(&one, &other, &clusters)?;
+        let gap = Measured {
+            concept: Some(item.concept.clone()),
+            metric: format!("oracle-gap:asr:{}", item.choice.name()),
+            value: difference.value,
+            n: pairs.len(),
+            interval: Some((difference.low, difference.high)),
+            seeds: pairs.iter().map(|(case, _)| case.1).collect(),
+            note: None,
+        };
+        gaps.push((item.subject, gap));
+    }
+    Ok(gaps)
 }
 
 /// How many cases there were and how many show the concept, of the edited model under attack and of
