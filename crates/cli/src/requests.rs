@@ -1,7 +1,10 @@
 //! From what was typed to what is wanted: the arguments of commands as requests. What is only about
 //! printing stays behind.
 
-use scumble_erase::methods::{self, Method};
+use scumble_erase::{
+    ConceptKind,
+    methods::{self, Method},
+};
 use scumble_eval::protocol::Set;
 use scumble_report::{Blur, Options};
 use scumble_study::{
@@ -79,6 +82,17 @@ fn all_listed(texts: &[String]) -> Vec<String> {
     texts.iter().flat_map(|text| listed(text)).collect()
 }
 
+impl From<args::Kind> for ConceptKind {
+    fn from(kind: args::Kind) -> Self {
+        match kind {
+            args::Kind::Object => Self::Object,
+            args::Kind::Style => Self::Style,
+            args::Kind::Person => Self::Person,
+            args::Kind::Content => Self::Content,
+        }
+    }
+}
+
 impl TryFrom<&EraseArgs> for EraseRequest {
     type Error = Failure;
 
@@ -99,6 +113,7 @@ impl TryFrom<&EraseArgs> for EraseRequest {
                 objects: all_listed(&args.objects),
                 anchors,
                 from: args.from.clone(),
+                kind: args.kind.map(Into::into),
             },
             prompts: args.prompts.clone(),
             unknown: match args.unknown {
@@ -196,6 +211,7 @@ impl TryFrom<&AttackArgs> for AttackRequest {
             options: options::of_set(&args.set)?,
             budget: args.budget,
             concept: args.concept.clone(),
+            kind: args.kind.map(Into::into),
             word: args.word.clone(),
             prompts: args.prompts.clone(),
             n: args.n,
@@ -254,6 +270,7 @@ impl TryFrom<&EvaluateArgs> for EvaluateRequest {
             guards: args.guard.clone(),
             oracle: args.oracle.clone(),
             concepts: all_listed(&args.concept),
+            kind: args.kind.map(Into::into),
             attacks: attacks
                 .iter()
                 .map(|text| AttackChoice::parse(text))

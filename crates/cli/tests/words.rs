@@ -3,7 +3,8 @@
 
 mod support;
 
-use support::{command, ended, folder, line, scumble};
+use serde_json::Value;
+use support::{command, ended, folder, golden, line, scumble};
 
 /// Settings that take a second: what is tested is what is said, not how well it erases.
 const SHORT: [&str; 7] = [
@@ -113,6 +114,60 @@ fn capitals_and_articles_make_no_other_run() {
         fs_err::read_dir(here.join("scumble-out")).unwrap().count(),
         1
     );
+}
+
+#[test]
+fn a_kind_words_what_no_world_knows_and_the_edit_remembers_it() {
+    let home = folder();
+    let here = home.path();
+    let model = golden("sd1").join("model").display().to_string();
+    let read = |file: &str| -> Value {
+        serde_json::from_slice(&fs_err::read(here.join(file)).unwrap()).unwrap()
+    };
+    let erase = "erase Al --method uce --no-judge";
+    line(
+        here,
+        &format!("{erase} --model {model} --kind artist --output-dir out"),
+    )
+    .done();
+    let concept = &read("out/run.json")["plan"]["concepts"][0];
+    assert_eq!(concept["kind"], "style", "{concept}");
+    let prompts = concept["prompts"].as_array().unwrap();
+    assert_eq!(prompts.len(), 16);
+    assert_eq!(prompts[0]["erase"], "a house in the style of Al");
+    assert_eq!(prompts[0]["anchor"], "a house");
+
+    // An attack asks for it in the same sentences, unless another kind is said.
+    let cases = |words: &str, out: &str| {
+        let attack = format!(
+            "attack p4d --model {model} --edit out --n 3 --budget 1 --steps 1 --set tokens=2 {words} --output-dir {out}"
+        );
+        line(here, &attack).done();
+        let plan = &read(&format!("{out}/run.json"))["plan"];
+        let cases = plan["cases"].as_array().unwrap().iter();
+        cases
+            .map(|case| case["prompt"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(cases("", "a")[1], "a woman by Al");
+    assert_eq!(
+        cases("--kind person", "b"),
+        ["Al", "a photo of Al", "a portrait of Al"]
+    );
+
+    // On the miniature its captions say it.
+    let ended = line(
+        here,
+        "erase church --method uce --no-judge --kind style --output-dir c",
+    )
+    .done();
+    assert!(
+        ended
+            .stderr
+            .contains("--kind style has no effect on `church`"),
+        "{ended:?}"
+    );
+    line(here, "erase church --kind smell").refused(&["--kind", "object, style, person, content"]);
 }
 
 #[test]

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
+    concepts::kind::ConceptKind,
     error::{Error, Result},
     host::to_host,
 };
@@ -41,6 +42,9 @@ pub struct About {
     pub base_hash: String,
     /// Family of that checkpoint, such as `stable-diffusion-v1`.
     pub family: String,
+    /// What kind of thing that is, where somebody said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ConceptKind>,
     /// Every option of the method, defaults included.
     pub options: Value,
     /// The seed.

@@ -14,7 +14,8 @@ use serde_json::{Map, Value};
 use crate::{
     closed_form::Encodings,
     concepts::captions::Captions,
-    concepts::concept::{Concept, ConceptPrompt},
+    concepts::concept::Concept,
+    concepts::prompt::ConceptPrompt,
     edit::{About, FORMAT},
     error::{Error, Result},
     profile::Profile,
@@ -152,6 +153,7 @@ impl Job<'_> {
             format: FORMAT,
             method: method.into(),
             concepts: self.concepts.iter().map(|c| c.name.clone()).collect(),
+            kind: self.concepts.first().and_then(|concept| concept.kind),
             base: self.base.into(),
             base_hash: self.base_hash.into(),
             family: self.family.into(),

@@ -24,7 +24,9 @@ pub mod training;
 pub use closed_form::{Encodings, Expand};
 pub use concepts::{
     captions::Captions,
-    concept::{Concept, ConceptPrompt, Wording},
+    concept::{Concept, Wording},
+    kind::ConceptKind,
+    prompt::ConceptPrompt,
     world::{Known, World},
 };
 pub use edit::{About, Change, Edit};

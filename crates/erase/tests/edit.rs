@@ -40,6 +40,7 @@ fn edit_of(base: &Checkpoint, seed: u64, pick: impl Fn(&str) -> bool) -> Edit {
         family: base.family.name().into(),
         options: json!({"eta": 1.0, "train_method": "esd-x"}),
         seed,
+        kind: None,
         version: "0.1.0".into(),
         gate: None,
         guard: None,

@@ -30,6 +30,7 @@ pub(crate) fn command(work: &Work, folder: &Path) -> String {
             flag("model", &form.model);
             flag("anchor", &form.anchor);
             flag("from", &form.from);
+            flag("kind", &form.concept_kind);
             flag("preserve", &form.preserve);
             if form.seed != 0 {
                 flag("seed", &form.seed.to_string());

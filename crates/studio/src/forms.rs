@@ -65,6 +65,7 @@ pub(crate) struct Erase {
     pub(crate) variant: String,
     pub(crate) anchor: String,
     pub(crate) from: String,
+    pub(crate) concept_kind: String,
     pub(crate) preserve: String,
     pub(crate) seed: u64,
     pub(crate) unknown: bool,
@@ -212,6 +213,9 @@ impl Erase {
             wording: WordingRequest {
                 anchors: (!anchors.is_empty()).then_some(anchors),
                 from: some(&self.from),
+                kind: some(&self.concept_kind)
+                    .map(|kind| kind.parse())
+                    .transpose()?,
                 ..WordingRequest::default()
             },
             preserve: listed(&self.preserve),

@@ -1,7 +1,10 @@
 //! The words that people type for concepts, held against what the model is known to draw.
 
-use crate::{failure::Failure, request::Unknown};
-use scumble_erase::{Known, World};
+use crate::{
+    failure::Failure,
+    request::{Unknown, WordingRequest},
+};
+use scumble_erase::{ConceptKind, Known, World};
 
 /// A concept as its world calls it, so that `A Church` and `church` are one; what no world knows
 /// stays as it was typed.
@@ -120,6 +123,30 @@ pub(crate) fn unknown_anchors(anchors: &[String], world: Option<&World>) -> Vec<
         plain.iter().filter(|anchor| !anchor.trim().is_empty()),
         world,
     )
+}
+
+/// Why a kind that was said changes no wording; nothing if it does.
+pub(crate) fn kind_without_effect(
+    kind: ConceptKind,
+    wording: &WordingRequest,
+    names: &[String],
+    world: Option<&World>,
+) -> Vec<String> {
+    let flag = format!("--kind {}", kind.name());
+    if wording.template.is_some() || wording.from.is_some() {
+        return vec![format!(
+            "{flag} has no effect: --template and --from say the prompts"
+        )];
+    }
+    let Some(world) = world else {
+        return Vec::new();
+    };
+    let known = names.iter().filter(|name| world.find(name).is_some());
+    known
+        .map(|name| {
+            format!("{flag} has no effect on `{name}`: the miniature's own captions say it")
+        })
+        .collect()
 }
 
 #[cfg(test)]

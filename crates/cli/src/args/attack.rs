@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
+use super::erase::Kind;
 use super::groups::{
     CostArgs, DetectorArgs, DrawingArgs, DtypeArgs, EditsArgs, ModelArgs, OutputArgs, PrintArgs,
     seed,
@@ -22,6 +23,10 @@ pub(crate) struct AttackArgs {
     /// What to bring back; what the edit says it erased, if absent
     #[arg(long, value_name = "CONCEPT")]
     pub(crate) concept: Option<String>,
+    /// What kind of thing it is, which words it on a model whose captions nobody knows; what the edit
+    /// says if absent
+    #[arg(long, visible_aliases = ["concept-type"], value_enum, value_name = "KIND")]
+    pub(crate) kind: Option<Kind>,
     /// The concept's word in the prompts, where an attack replaces it; the concept's name if absent
     #[arg(long, value_name = "WORD")]
     pub(crate) word: Option<String>,

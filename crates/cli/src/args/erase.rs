@@ -27,6 +27,23 @@ pub(crate) enum Unknown {
     Allow,
 }
 
+/// What kind of thing a concept is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    // A thing that a prompt names
+    #[value(alias = "thing")]
+    Object,
+    // How something is drawn: an artist, a manner
+    #[value(aliases = ["art", "artist"])]
+    Style,
+    // Somebody
+    #[value(aliases = ["celebrity", "celeb", "face", "identity"])]
+    Person,
+    // What may occur in any picture, such as what is not safe
+    #[value(aliases = ["unsafe", "nsfw", "explicit"])]
+    Content,
+}
+
 #[derive(ClapArgs, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct EraseArgs {
@@ -83,6 +100,10 @@ pub(crate) struct EraseArgs {
     /// Examples in a training step
     #[arg(help_heading = "Method", long, visible_aliases = ["batch-size", "train-batch-size"], value_name = "N")]
     pub(crate) batch: Option<u64>,
+    /// What kind of thing the concepts are: on a model whose captions nobody knows it words them, by
+    /// their name alone and in sentences; the name alone if absent
+    #[arg(help_heading = "Wording", long, visible_aliases = ["concept-type"], value_enum, value_name = "KIND")]
+    pub(crate) kind: Option<Kind>,
     /// Erase the concept from this prompt only ({object} and {concept} are filled in)
     #[arg(
         help_heading = "Wording",

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 
+use super::erase::Kind;
 use super::groups::{
     DetectorArgs, DrawingArgs, DtypeArgs, OutputArgs, PrintArgs, ReadingArgs, seed,
 };
@@ -20,14 +21,19 @@ pub(crate) struct EvaluateArgs {
     /// A run-time guard to judge; against --concept, if it names none; may repeat
     #[arg(long, value_name = "ID[=TEXT]")]
     pub(crate) guard: Vec<String>,
-    /// An attack to try on every edit and guard (see `scumble attacks`), with `:paper` or
+    /// An attack to try on every edit, guard and oracle (see `scumble attacks`), with `:paper` or
     /// `:reference` in that variant; `,` separates, and the flag may repeat
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     pub(crate) attack: Vec<String>,
     /// What to ask about, of everything; what each edit says it erased, if absent; `;` separates
     #[arg(long, value_name = "CONCEPT")]
     pub(crate) concept: Vec<String>,
-    /// A checkpoint that never saw the concept, as the gold standard
+    /// What kind of things these are, which words them on a model whose captions nobody knows; what
+    /// each edit says if absent
+    #[arg(long, visible_aliases = ["concept-type"], value_enum, value_name = "KIND")]
+    pub(crate) kind: Option<Kind>,
+    /// A checkpoint that never saw the concept, or such an edit, as the gold standard; it is attacked
+    /// too
     #[arg(long, value_name = "DIR|FILE")]
     pub(crate) oracle: Option<PathBuf>,
     /// Erase every concept (or each --concept) in turn, and map what depends on what

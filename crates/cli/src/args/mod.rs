@@ -25,7 +25,7 @@ use clap::{Parser, Subcommand};
 pub(crate) use self::{
     attack::AttackArgs,
     detectors::DetectorsArgs,
-    erase::{EraseArgs, Unknown},
+    erase::{EraseArgs, Kind, Unknown},
     evaluate::EvaluateArgs,
     export::{ExportArgs, Form},
     generate::GenerateArgs,

@@ -153,6 +153,7 @@ pub(crate) fn edit(
         family: base.family.name().into(),
         options: serde_json::json!({"size": size}),
         seed: 3,
+        kind: None,
         version: "0".into(),
         gate: None,
         guard: None,

@@ -29,7 +29,8 @@ use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    concepts::concept::{Concept, ConceptPrompt, Synonym, renamed},
+    concepts::concept::{Concept, Synonym, renamed},
+    concepts::prompt::ConceptPrompt,
     data::bank::{self, Bank, Examples, Path, Sampling},
     data::noised::squared_error,
     data::retain::Retain,

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::concepts::concept::{Concept, ConceptPrompt, Synonym, renamed};
+use crate::concepts::{
+    concept::{Concept, Synonym, renamed},
+    prompt::ConceptPrompt,
+};
 
 /// A prompt that asks for a concept, and what the model should make of it instead.
 #[derive(Clone, Debug, PartialEq, Eq)]

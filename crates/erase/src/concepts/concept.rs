@@ -4,6 +4,8 @@ use scumble_nn::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    concepts::kind::ConceptKind,
+    concepts::prompt::ConceptPrompt,
     concepts::world::{Known, World},
     error::{Error, Result},
 };
@@ -18,17 +20,9 @@ pub struct Concept {
     pub name: String,
     /// The prompts that stand for it; never empty.
     pub prompts: Vec<ConceptPrompt>,
-}
-
-/// One prompt of a concept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ConceptPrompt {
-    /// The prompt that asks for the concept.
-    pub erase: String,
-    /// What the model should draw instead; the empty prompt's picture if `None`.
-    pub anchor: Option<String>,
-    /// The prompt the concept is to leave, which is then the one that is trained ("erase_from").
-    pub from: Option<String>,
+    /// What kind of thing it is, where its prompts were made of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ConceptKind>,
 }
 
 /// Another word for a concept.
@@ -85,39 +79,8 @@ pub struct Wording {
     pub anchor: Option<String>,
     /// What to erase it from, with the same places.
     pub from: Option<String>,
-}
-
-impl ConceptPrompt {
-    /// The prompt in which the concept is to be lost: `from`, or the one that asks for it.
-    pub fn asks(&self) -> &str {
-        self.from.as_deref().unwrap_or(&self.erase)
-    }
-
-    /// What a model should make of [`asks`](Self::asks) instead: the anchor, or nothing in
-    /// particular.
-    ///
-    /// Not what is left of a caption without the concept: `in ink style` alone may well draw one of
-    /// the objects, even this one.
-    pub fn instead(&self) -> String {
-        self.anchor.clone().unwrap_or_default()
-    }
-
-    /// Whether the anchor is a part of the prompt, as the bare object is of one in a style.
-    pub(crate) fn holds_its_anchor(&self) -> bool {
-        self.anchor
-            .as_deref()
-            .is_some_and(|anchor| self.erase.contains(anchor))
-    }
-
-    /// What differs from [`asks`](Self::asks) in the concept alone: the anchor, or what is left of
-    /// the caption without it.
-    pub fn without(&self) -> String {
-        match (&self.anchor, &self.from) {
-            (Some(anchor), _) => anchor.clone(),
-            (None, Some(from)) => from.replacen(&self.erase, "", 1).trim().to_owned(),
-            (None, None) => String::new(),
-        }
-    }
+    /// What kind of thing it is, which words what no world knows and no template or `from` says.
+    pub kind: Option<ConceptKind>,
 }
 
 impl Concept {
@@ -125,8 +88,8 @@ impl Concept {
     ///
     /// With a template, the template over its objects. Without one, a world that knows the name
     /// words it as its captions do: an object with its article, alone and taken out of its caption
-    /// in every style; a style over sixteen objects with the bare objects as anchors. Otherwise the
-    /// name is the prompt.
+    /// in every style; a style over sixteen objects with the bare objects as anchors. Otherwise its
+    /// kind does, if it is said, and else the name is the prompt.
     ///
     /// # Errors
     /// If the name is empty, or an anchor says the same as the concept.
@@ -142,6 +105,16 @@ impl Concept {
                 .with_hint("name what to erase, such as `church` or `ink style`"));
         }
         let known = world.and_then(|world| world.find(name).map(|known| (world, known)));
+        if let (None, None, None, Some(kind)) =
+            (&wording.template, &wording.from, &known, wording.kind)
+        {
+            return Self {
+                name: name.to_owned(),
+                prompts: kind.prompts(name, wording.anchor.as_deref(), &wording.objects),
+                kind: Some(kind),
+            }
+            .checked();
+        }
         let (template, objects, default_anchor) = match (&wording.template, known.clone()) {
             (Some(template), _) => (template.clone(), wording.objects.clone(), None),
             (None, Some((_, Known::Object(object)))) => (World::article(&object), vec![], None),
@@ -205,21 +178,27 @@ impl Concept {
                 },
             }));
         }
-        for p in &prompts {
-            if p.anchor
-                .as_deref()
-                .is_some_and(|a| a.trim().eq_ignore_ascii_case(p.erase.trim()))
-            {
-                return Err(
-                    Error::input(format!("--anchor `{}` is the concept itself", p.erase))
-                        .with_hint("name something else"),
-                );
-            }
-        }
-        Ok(Self {
+        Self {
             name: name.to_owned(),
             prompts,
-        })
+            kind: None,
+        }
+        .checked()
+    }
+
+    /// The concept, unless an anchor says the same as it.
+    fn checked(self) -> Result<Self> {
+        let same = |p: &&ConceptPrompt| {
+            let anchor = p.anchor.as_deref();
+            anchor.is_some_and(|a| a.trim().eq_ignore_ascii_case(p.erase.trim()))
+        };
+        match self.prompts.iter().find(same) {
+            Some(p) => Err(
+                Error::input(format!("--anchor `{}` is the concept itself", p.erase))
+                    .with_hint("name something else"),
+            ),
+            None => Ok(self),
+        }
     }
 
     /// Its prompts with another word in the place of its name; what is drawn instead stays.

@@ -3,6 +3,8 @@
 
 pub mod captions;
 pub mod concept;
+pub mod kind;
+pub mod prompt;
 pub(crate) mod rewording;
 pub(crate) mod templates;
 pub mod world;

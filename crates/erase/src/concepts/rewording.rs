@@ -183,6 +183,7 @@ pub(crate) fn pairs(
                 let own = Concept {
                     name: anchor.clone(),
                     prompts: vec![bare(&anchor)],
+                    kind: None,
                 };
                 for sentence in closed_form::sentences(&[own], &[], templates) {
                     all.push(Pair {
@@ -227,6 +228,7 @@ mod tests {
         Concept {
             name: name.into(),
             prompts: vec![prompt],
+            kind: None,
         }
     }
 

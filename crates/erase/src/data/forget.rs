@@ -14,7 +14,8 @@ use serde_json::{Value, json};
 
 use crate::{
     checks,
-    concepts::concept::{Concept, ConceptPrompt},
+    concepts::concept::Concept,
+    concepts::prompt::ConceptPrompt,
     data::noised::{Noised, Noisy},
     data::pictures::{self, Drawing},
     data::retain::Retain,

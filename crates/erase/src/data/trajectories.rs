@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bank::{self, Examples, Path};
 use crate::{
-    concepts::concept::ConceptPrompt,
+    concepts::prompt::ConceptPrompt,
     error::{Error, Result},
     seeds::stream,
 };

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     adversary::soft_token::{self, Attack, Gradient, Rule, Slots, Span},
     checks,
-    concepts::concept::ConceptPrompt,
+    concepts::prompt::ConceptPrompt,
     data::bank::{Bank, Examples, Path, Sampling},
     data::retain::Retain,
     data::trajectories::{self},

@@ -27,7 +27,7 @@ use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    concepts::concept::ConceptPrompt,
+    concepts::prompt::ConceptPrompt,
     data::bank::{Bank, Examples, Sampling},
     data::trajectories::paths,
     edit::Edit,

@@ -33,7 +33,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     checks,
     closed_form::{self, Fusion, KEYS_AND_VALUES, Positions},
-    concepts::concept::{Concept, ConceptPrompt},
+    concepts::concept::Concept,
+    concepts::prompt::ConceptPrompt,
     data::bank::{Bank, Sampling},
     data::noised::squared_error,
     data::trajectories::{self},

@@ -23,7 +23,7 @@ use scumble_families::{self as families, Part};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    concepts::concept::ConceptPrompt,
+    concepts::prompt::ConceptPrompt,
     data::{
         bank::{Bank, Sampling},
         trajectories::{Fresh, Latents, fresh, paths},

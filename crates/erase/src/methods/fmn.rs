@@ -29,7 +29,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     adversary::inversion::{self, Inversion, Sentences},
     checks,
-    concepts::concept::{Concept, ConceptPrompt},
+    concepts::concept::Concept,
+    concepts::prompt::ConceptPrompt,
     concepts::rewording::Kind,
     data::anchors::{Anchors, Batch, Pair},
     data::pictures::Drawing,

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     checks,
-    concepts::concept::ConceptPrompt,
+    concepts::prompt::ConceptPrompt,
     data::retain::{Retain, hidden_drift},
     edit::Edit,
     error::{Error, Result},

@@ -33,7 +33,8 @@ use scumble_nn::Context;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    concepts::concept::{Concept, ConceptPrompt},
+    concepts::concept::Concept,
+    concepts::prompt::ConceptPrompt,
     data::noised::squared_error,
     edit::{Change, Edit},
     error::{Error, Result},

@@ -31,7 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     adversary::hidden_rows::HiddenRows,
-    concepts::concept::ConceptPrompt,
+    concepts::prompt::ConceptPrompt,
     data::bank::{Bank, Examples, Sampling},
     data::trajectories::{self},
     data::turns,

@@ -5,7 +5,7 @@ use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{Conditioning, Pipeline};
 use serde::{Deserialize, Serialize};
 
-use crate::{concepts::concept::ConceptPrompt, data::bank::Examples, error::Result};
+use crate::{concepts::prompt::ConceptPrompt, data::bank::Examples, error::Result};
 
 /// The form of the target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -71,6 +71,7 @@ pub(crate) fn concept(erase: &str, anchor: Option<&str>, from: Option<&str>) -> 
     Concept {
         name: erase.into(),
         prompts: vec![prompt],
+        kind: None,
     }
 }
 

@@ -70,6 +70,14 @@ pub(super) fn time(seconds: f64) -> String {
     }
 }
 
+/// What kind of thing a concept may be, as `--kind` names it, with what to say of it.
+pub(super) const KINDS: [(&str, &str); 4] = [
+    ("object", "a thing that a prompt names"),
+    ("style", "an artist or a manner of drawing"),
+    ("person", "somebody"),
+    ("content", "something that may be in any picture"),
+];
+
 /// Whether a model of so many million numbers fits into what is free here.
 pub(super) fn fits(millions: f64) -> String {
     // Numbers are held as f32.

@@ -132,7 +132,12 @@ pub(super) fn plan(
     let home = model.home(request.judge, host.built_in)?;
     let world = World::emoji();
     let name = concept_name(request, loaded)?;
-    let concept = Concept::new(&name, &Wording::default(), home.then_some(&world))?;
+    let of_edits = || loaded.iter().find_map(|one| one.edit.about.kind);
+    let wording = Wording {
+        kind: request.kind.or_else(of_edits),
+        ..Wording::default()
+    };
+    let concept = Concept::new(&name, &wording, home.then_some(&world))?;
     concept.fits(&pipeline.tokenizer)?;
     let n = request.n.unwrap_or(attack.cases);
     if n == 0 || n > MOST {

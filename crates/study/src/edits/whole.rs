@@ -12,8 +12,8 @@ use crate::{built_in::same_vocabulary, folder::RECORD, record::TrainRun};
 /// Every tensor of a checkpoint whose numbers are not the model's; with notes about its reading.
 ///
 /// # Errors
-/// If it cannot be read, is of another architecture, or what is no tensor tells them apart: the
-/// tokenizer, what the denoiser answers, the scale of latents.
+/// If it cannot be read, is of another architecture or size, or what is no tensor tells them apart:
+/// the tokenizer, what the denoiser answers, the scale of latents.
 pub(super) fn difference(path: &Path, base: &Checkpoint) -> Result<(Edit, Vec<String>), Read> {
     let theirs = Checkpoint::open(path, &OpenOptions::default())?;
     let another = |what: &str| {
@@ -21,7 +21,7 @@ pub(super) fn difference(path: &Path, base: &Checkpoint) -> Result<(Edit, Vec<St
             "is a checkpoint with {what} than {}, which no edit can express",
             base.name
         );
-        let hint = "compare whole models with `evaluate --model A --model B` or --oracle";
+        let hint = "give it with --model; `evaluate --model A --model B` and --oracle compare whole models";
         Err(Read::Refused(problem, hint))
     };
     if theirs.family != base.family {
@@ -46,11 +46,9 @@ pub(super) fn difference(path: &Path, base: &Checkpoint) -> Result<(Edit, Vec<St
         }
         let shapes = own.tensors.iter();
         let wanted = shapes.map(|(name, tensor)| (name.clone(), tensor.shape().to_vec()));
-        expect_names(
-            &path.display().to_string(),
-            &other.tensors,
-            &wanted.collect(),
-        )?;
+        if expect_names(id, &other.tensors, &wanted.collect()).is_err() {
+            return another(&format!("other tensors in its {id}"));
+        }
         let changed = other.tensors.iter().filter(|(name, tensor)| {
             let own = own.tensors.get(*name);
             own.is_none_or(|own| !same_numbers(own, tensor))

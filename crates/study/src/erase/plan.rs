@@ -214,6 +214,9 @@ fn worded(
             "`;` separates anchors: give one for all concepts, or one for each in their order",
         ));
     }
+    if let Some(kind) = wording.kind {
+        notes.extend(words::kind_without_effect(kind, wording, names, world));
+    }
     if wording.template.is_none() {
         notes.extend(words::unknown_anchors(anchors, world));
     }
@@ -223,6 +226,7 @@ fn worded(
             objects: wording.objects.clone(),
             anchor: anchors.get(i).or_else(|| anchors.first()).cloned(),
             from: wording.from.clone(),
+            kind: wording.kind,
         };
         Concept::new(name, &wording, world)
     };

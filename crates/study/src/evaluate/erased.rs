@@ -1,6 +1,6 @@
 //! Concepts erased on the way, as an erasure by itself would, into folders of their own.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::{
     erase,
@@ -10,7 +10,7 @@ use crate::{
     listener::WithoutNotes,
     model::Model,
     record::EraseRun,
-    request::{EraseRequest, EvaluateRequest, JudgingRequest, OutputRequest},
+    request::{EraseRequest, EvaluateRequest, JudgingRequest, OutputRequest, WordingRequest},
 };
 
 /// An erasure that `--method` asks for and that has not been made.
@@ -53,7 +53,7 @@ pub(super) fn with_edits(
     for method in &request.methods {
         for concept in &request.concepts {
             if let Some(model) = &model {
-                match find_erasure(&request.output.below, method.id, concept, model)? {
+                match find_erasure(&request, method.id, concept, model)? {
                     Some(folder) => edits.push(folder.display().to_string()),
                     None => pending.push(Pending {
                         method: method.id,
@@ -67,6 +67,10 @@ pub(super) fn with_edits(
             let asked = EraseRequest {
                 judging: JudgingRequest::Never,
                 output: OutputRequest::below(&request.output.below),
+                wording: WordingRequest {
+                    kind: request.kind,
+                    ..WordingRequest::default()
+                },
                 ..EraseRequest::new(from.clone(), method, concept)
             };
             let (result, _) = erase::perform(&asked, silent)
@@ -80,19 +84,19 @@ pub(super) fn with_edits(
     Ok((request, pending))
 }
 
-/// The folder of a finished erasure of one concept by a method's defaults, below `root`, where there
-/// is one. `model` is the model's content hash.
+/// The folder of a finished erasure of one concept by a method's defaults, below the request's, where
+/// there is one. `model` is the model's content hash.
 ///
 /// # Errors
 /// If the record of a run that is called like it is damaged.
 fn find_erasure(
-    root: &Path,
+    request: &EvaluateRequest,
     method: &str,
     concept: &str,
     model: &str,
 ) -> Result<Option<PathBuf>, Failure> {
     let start = format!("{method}-{}-", slug(concept));
-    let Ok(entries) = fs_err::read_dir(root) else {
+    let Ok(entries) = fs_err::read_dir(&request.output.below) else {
         return Ok(None);
     };
     let mut called: Vec<PathBuf> = entries
@@ -110,7 +114,8 @@ fn find_erasure(
                 && plan.seed == 0
                 && plan.options.is_empty()
                 && plan.preserve.is_empty()
-                && matches!(plan.concepts.as_slice(), [one] if one.name == concept)
+                && matches!(plan.concepts.as_slice(), [one] if one.name == concept
+                    && (one.kind.is_none() || one.kind == request.kind))
         });
         if fits {
             return Ok(Some(folder));

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use scumble_attack::Drawing;
-use scumble_erase::{Concept, Known, Wording, World};
+use scumble_erase::{Concept, ConceptKind, Known, Wording, World};
 use scumble_eval::{
     metrics::Setting,
     protocol::{self, Ask, Asked, Set, UNKNOWN_TARGETS, Wanted},
@@ -147,7 +147,8 @@ impl Plan {
                 match own {
                     Some(own) => asked.extend(own),
                     None if own_prompts.is_empty() => {
-                        asked.extend(unknown(concept, request, kit.world.as_ref())?)
+                        let kind = request.kind.or_else(|| kind_said(&subjects, concept));
+                        asked.extend(unknown(concept, kind, request, kit.world.as_ref())?)
                     }
                     None => {}
                 }
@@ -328,13 +329,27 @@ fn concepts(request: &EvaluateRequest, subjects: &[Subject]) -> Result<Vec<Strin
     Ok(all)
 }
 
+/// What kind of thing an edit says that a concept is.
+fn kind_said(subjects: &[Subject], concept: &String) -> Option<ConceptKind> {
+    let abouts = subjects.iter().flat_map(|subject| &subject.loaded);
+    let mut abouts = abouts.map(|one| &one.edit.about);
+    abouts
+        .find(|about| about.kind.is_some() && contains(&about.concepts, concept))
+        .and_then(|about| about.kind)
+}
+
 /// Pictures of a concept that no judge knows.
 fn unknown(
     concept: &str,
+    kind: Option<ConceptKind>,
     request: &EvaluateRequest,
     world: Option<&World>,
 ) -> Result<Vec<Asked>, Failure> {
-    let concept = Concept::new(concept, &Wording::default(), world)?;
+    let wording = Wording {
+        kind,
+        ..Wording::default()
+    };
+    let concept = Concept::new(concept, &wording, world)?;
     let prompts: Vec<String> = concept.asked().collect();
     let one = |i: usize| Asked {
         set: Set::Target,

@@ -123,6 +123,7 @@ impl PromptFile {
             Concept {
                 name: name.clone(),
                 prompts: targets.into_iter().map(prompt).collect(),
+                kind: None,
             }
         };
         names.iter().map(concept).collect()

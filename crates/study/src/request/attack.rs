@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use scumble_attack::Attack;
-use scumble_erase::Variant;
+use scumble_erase::{ConceptKind, Variant};
 use serde_json::{Map, Value};
 
 use super::parts::{DetectorsRequest, DrawingRequest, ModelRequest, OutputRequest};
@@ -29,6 +29,8 @@ pub struct AttackRequest {
     pub budget: Option<usize>,
     /// What to bring back; what the edit says it erased if `None`.
     pub concept: Option<String>,
+    /// What kind of thing it is, which words it; what the edit says if `None`.
+    pub kind: Option<ConceptKind>,
     /// The concept's word in the prompts.
     pub word: Option<String>,
     /// A file of prompts to bring it back in.
@@ -69,6 +71,7 @@ impl AttackRequest {
             options: Map::new(),
             budget: None,
             concept: None,
+            kind: None,
             word: None,
             prompts: None,
             n: None,

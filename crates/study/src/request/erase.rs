@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use scumble_erase::{Variant, methods::Method};
+use scumble_erase::{ConceptKind, Variant, methods::Method};
 use serde_json::{Map, Value};
 
 use super::parts::{DetectorsRequest, DrawingRequest, ModelRequest, OutputRequest};
@@ -98,6 +98,8 @@ pub struct WordingRequest {
     pub anchors: Option<Vec<String>>,
     /// The prompt that a concept is erased from.
     pub from: Option<String>,
+    /// What kind of thing the concepts are, which words them on a model whose captions nobody knows.
+    pub kind: Option<ConceptKind>,
 }
 
 /// What happens to a word that the model's world does not know.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use scumble_attack::Attack;
-use scumble_erase::{Variant, methods::Method};
+use scumble_erase::{ConceptKind, Variant, methods::Method};
 use scumble_eval::protocol::Set;
 
 use super::parts::{DetectorsRequest, DrawingRequest, ModelRequest, OutputRequest, ReadingRequest};
@@ -24,7 +24,9 @@ pub struct EvaluateRequest {
     pub oracle: Option<PathBuf>,
     /// What to ask about; what the edits say they erased if there is none.
     pub concepts: Vec<String>,
-    /// Attacks to try on every edit and guard.
+    /// What kind of things they are, which words them; what the edits say if `None`.
+    pub kind: Option<ConceptKind>,
+    /// Attacks to try on every edit, guard and oracle.
     pub attacks: Vec<AttackChoice>,
     /// Pictures of an attack; its own number if `None`.
     pub attack_n: Option<usize>,
@@ -75,6 +77,7 @@ impl Default for EvaluateRequest {
             edits: Vec::new(),
             guards: Vec::new(),
             oracle: None,
+            kind: None,
             concepts: Vec::new(),
             attacks: Vec::new(),
             attack_n: None,
