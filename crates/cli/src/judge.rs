@@ -128,7 +128,7 @@ fn judges(args: &JudgeArgs, device: &burn::tensor::Device) -> Result<Vec<Who>, F
         })?;
         let concept = words::canonical(name, Some(&world));
         all.push(Who::Miniature {
-            judges: Box::new(miniature::built_in().judges(device)?),
+            judges: Box::new(miniature::built_in().companions.judges(device)?),
             known,
             concept,
         });

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use scumble_nn::files::Source;
-use scumble_study::BuiltIn;
+use scumble_study::{BuiltIn, Companions};
 
 macro_rules! embedded {
     ($root:literal, $($file:literal),* $(,)?) => {
@@ -20,10 +20,13 @@ pub(crate) fn built_in() -> BuiltIn {
     BuiltIn {
         name: NAME,
         model: model(),
-        clip: clip(),
-        object_judge: object_judge(),
-        style_judge: style_judge(),
-        judges_hash: LazyLock::new(judges_hash),
+        companions: Companions {
+            clip_name: "emoji".into(),
+            clip: clip(),
+            object_judge: object_judge(),
+            style_judge: style_judge(),
+            judges_hash: LazyLock::new(Box::new(judges_hash)),
+        },
     }
 }
 

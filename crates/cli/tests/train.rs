@@ -52,10 +52,19 @@ fn a_recipe_becomes_a_model_that_the_other_commands_take() {
         "--method",
         "uce",
         "--json",
-        "--unknown",
-        "allow",
+        "--output-dir",
+        "erased",
     ];
-    assert_eq!(scumble(scratch, erased).json()["method"], "uce");
+    // Its words are known, and its own judges look.
+    let erased = scumble(scratch, erased).json();
+    assert_eq!(erased["method"], "uce");
+    assert!(erased["before"]["target"].is_number(), "{erased}");
+    let record = fs_err::read(scratch.join("erased/run.json")).unwrap();
+    let record: Value = serde_json::from_slice(&record).unwrap();
+    assert_eq!(record["profile"], "emoji-world");
+    let found = "evaluate --model mine --edit erased --sets implicit --steps 2 --json --quiet";
+    let found = line(scratch, found).done();
+    assert!(found.stdout.contains("\"category-word\""), "{found:?}");
     let judged = scumble(scratch, ["inspect", "mine/judges/object", "--json"]);
     assert_eq!(judged.status, Some(0), "{judged:?}");
 

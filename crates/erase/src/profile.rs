@@ -62,6 +62,12 @@ impl Profile {
         world: Some(BuiltInWorld::Emoji),
     };
 
+    /// Another model that was taught the emoji world, by `scumble train`.
+    pub const EMOJI_WORLD: Self = Self {
+        id: "emoji-world",
+        ..Self::MINIATURE
+    };
+
     /// Stable Diffusion 1 and 2, and models of their build.
     pub const SD: Self = Self::of_family(&SD);
 

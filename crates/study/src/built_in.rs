@@ -1,13 +1,11 @@
 //! What is there without a file: a small checkpoint, its CLIP, and judges of its world.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::collections::BTreeMap;
 
-use burn::tensor::Device;
-use scumble_eval::{ClipModel, Judge, Judges};
 use scumble_families::{self as families, Part};
 use scumble_nn::files::{Checkpoint, Component, Family, OpenOptions, Source, TokenizerFiles};
 
-use crate::failure::Result;
+use crate::companions::Companions;
 
 /// A checkpoint and who looks at its pictures, handed in by the program that carries them.
 pub struct BuiltIn {
@@ -15,14 +13,8 @@ pub struct BuiltIn {
     pub name: &'static str,
     /// The checkpoint.
     pub model: Source,
-    /// The CLIP that its text encoder was trained with.
-    pub clip: Source,
-    /// The judge that names objects.
-    pub object_judge: Source,
-    /// The judge that names styles.
-    pub style_judge: Source,
-    /// Content hash of both judges' weights.
-    pub judges_hash: LazyLock<String>,
+    /// Who looks at its pictures.
+    pub companions: Companions,
 }
 
 impl BuiltIn {
@@ -55,25 +47,6 @@ impl BuiltIn {
     pub(crate) fn speaks_the_same(&self, checkpoint: &Checkpoint) -> bool {
         Checkpoint::read(&self.model, &OpenOptions::default())
             .is_ok_and(|own| same_vocabulary(checkpoint, &own))
-    }
-
-    /// Its judges.
-    ///
-    /// # Errors
-    /// If what was handed in are no judges.
-    pub fn judges(&self, device: &Device) -> Result<Judges> {
-        Ok(Judges {
-            object: Judge::load(&self.object_judge, device)?,
-            style: Judge::load(&self.style_judge, device)?,
-        })
-    }
-
-    /// Its CLIP.
-    ///
-    /// # Errors
-    /// If what was handed in is no CLIP.
-    pub fn clip(&self, device: &Device) -> Result<ClipModel> {
-        Ok(ClipModel::load(&self.clip, device)?)
     }
 }
 

@@ -5,18 +5,17 @@ use std::path::Path;
 use scumble_eval::ClipModel;
 use scumble_nn::files::Source;
 
-use crate::{built_in::BuiltIn, content::hash_of_folder, failure::Failure, model::Model};
+use crate::{content::hash_of_folder, failure::Failure, host::Host, model::Model};
 
-/// The CLIP of this folder; without one the miniature's, where it is the miniature that is
-/// attacked.
+/// The CLIP of this folder; without one the model's own, where it has one.
 pub(crate) fn open(
     folder: Option<&Path>,
     model: &Model,
-    built_in: &BuiltIn,
+    host: Host<'_>,
 ) -> Result<Option<ClipModel>, Failure> {
     let source = match folder {
         Some(path) => &Source::dir(path),
-        None if model.profile.world.is_some() => &built_in.clip,
+        None if model.profile.world.is_some() => &model.companions(host).clip,
         None => return Ok(None),
     };
     Ok(Some(

@@ -17,6 +17,7 @@ use crate::{
     failure::Failure,
     host::Host,
     listener::Listener,
+    model::Model,
     record::{PictureByPicture, PictureCounts},
     store::cache_failed,
 };
@@ -35,7 +36,7 @@ struct Line {
     style: String,
 }
 
-/// The miniature's judges and the sets for some concepts.
+/// A model's judges and the sets for some concepts.
 pub(crate) struct Judging {
     judges: Judges,
     /// For each concept its set; `None` where no judge knows the concept.
@@ -46,14 +47,11 @@ pub(crate) struct Judging {
 
 impl Judging {
     /// The judges, and the sets of `concepts`.
-    pub(crate) fn new(
-        concepts: &[String],
-        device: &burn::tensor::Device,
-        host: Host<'_>,
-    ) -> Result<Self, Failure> {
+    pub(crate) fn new(concepts: &[String], model: &Model, host: Host<'_>) -> Result<Self, Failure> {
+        let companions = model.companions(host);
         Ok(Self {
-            judges: host.built_in.judges(device)?,
-            hash: host.built_in.judges_hash.clone(),
+            judges: companions.judges(&model.device)?,
+            hash: companions.judges_hash.clone(),
             sets: JudgingSet::for_concepts(&World::emoji(), concepts),
         })
     }
@@ -207,9 +205,10 @@ pub(crate) fn distinct(concepts: &[&str]) -> PictureCounts {
 pub(crate) fn shown(
     concepts: &[&str],
     content: &str,
+    model: &Model,
     host: Host<'_>,
 ) -> Result<Vec<Option<PictureByPicture>>, Failure> {
-    let hash = host.built_in.judges_hash.as_str();
+    let hash = model.companions(host).judges_hash.as_str();
     let seen = Answers::open(&format!("{content}/{hash}"), host)?;
     let one = |set: &JudgingSet| -> Option<PictureByPicture> {
         let mut all = PictureByPicture::default();

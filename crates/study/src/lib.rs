@@ -8,6 +8,7 @@
 pub mod attack;
 mod built_in;
 mod clip;
+mod companions;
 mod content;
 pub mod detectors;
 pub mod device;
@@ -42,6 +43,7 @@ pub mod train;
 pub mod words;
 
 pub use built_in::BuiltIn;
+pub use companions::Companions;
 pub use failure::{End, Failure, Result};
 pub use host::{Host, Place};
 pub use listener::{Listener, Silently};

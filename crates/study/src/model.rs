@@ -1,7 +1,8 @@
 //! From the name of a model and of a device to a checkpoint and a pipeline.
 
 use crate::{
-    built_in::BuiltIn, device, failure::Failure, host::Host, hub, machine, request::ModelRequest,
+    built_in::BuiltIn, companions::Companions, device, failure::Failure, host::Host, hub, machine,
+    request::ModelRequest,
 };
 use burn::tensor::Device;
 use scumble_diffusion::{Pipeline, Schedule};
@@ -27,6 +28,8 @@ pub struct Model {
     pub builtin: bool,
     /// What kind of checkpoint it is.
     pub profile: Profile,
+    /// The judges and the CLIP of its own, if it comes with them.
+    own: Option<Companions>,
 }
 
 impl Model {
@@ -70,8 +73,11 @@ impl Model {
         host.say(&checkpoint.notes);
         host.say(&Schedule::passed_over(&checkpoint.scheduler));
         let hash = checkpoint.checked_hash()?;
+        let own = found.as_deref().and_then(Companions::of_folder);
         let profile = if builtin || host.built_in.is_one(&checkpoint) {
             Profile::MINIATURE
+        } else if own.is_some() {
+            Profile::EMOJI_WORLD
         } else {
             Profile::of_family(families::of_files(checkpoint.family))
         };
@@ -82,7 +88,13 @@ impl Model {
             device_name,
             builtin,
             profile,
+            own,
         })
+    }
+
+    /// Who looks at its pictures: its own judges, or the miniature's.
+    pub(crate) fn companions<'a>(&'a self, host: Host<'a>) -> &'a Companions {
+        self.own.as_ref().unwrap_or(&host.built_in.companions)
     }
 
     /// Whether the miniature's judges are to look at its pictures: of the miniature unasked, of

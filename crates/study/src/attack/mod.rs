@@ -106,7 +106,7 @@ fn judge<'a>(
     };
     Ok(Some(Judge::World {
         question,
-        judges: Box::new(host.built_in.judges(&model.device)?),
+        judges: Box::new(model.companions(host).judges(&model.device)?),
         witness: clip.map(witness),
         threshold: plan.threshold,
     }))

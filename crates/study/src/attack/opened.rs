@@ -66,7 +66,7 @@ impl Opened {
         );
         idle.iter()
             .for_each(|text| host.listener.note(&format!("warning: {text}")));
-        let clip = clip::open(request.clip.as_deref(), &model, host.built_in)?;
+        let clip = clip::open(request.clip.as_deref(), &model, host)?;
         let opened = Self {
             model,
             base,

@@ -144,7 +144,7 @@ impl After {
             listener.part(part, parts);
         };
         if wanted.judge {
-            let judging = Judging::new(&plan.names(), &model.device, host)?;
+            let judging = Judging::new(&plan.names(), model, host)?;
             let content = format!("{}/{}", model.hash, edit.content_hash());
             next();
             let before = judging.rates(pipeline, &model.hash, "judging before", host)?;
@@ -189,8 +189,8 @@ impl After {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let after = format!("{}/{}", model.hash, edit.content_hash());
         Ok(BeforeAfter {
-            before: judging::shown(&names, &model.hash, host)?,
-            after: judging::shown(&names, &after, host)?,
+            before: judging::shown(&names, &model.hash, model, host)?,
+            after: judging::shown(&names, &after, model, host)?,
         })
     }
 

@@ -99,7 +99,7 @@ pub(super) fn edit(
     let judges = std::cell::OnceCell::new();
     let count = |edited: &Pipeline, prompt: &str, attributes: &[String], n: usize, seed: u64| {
         if judges.get().is_none() {
-            let loaded = host.built_in.judges(&model.device).map_err(|_| {
+            let loaded = model.companions(host).judges(&model.device).map_err(|_| {
                 scumble_erase::Error::input("the miniature's judges cannot be loaded")
             })?;
             let _ = judges.set(loaded);

@@ -1,5 +1,6 @@
 //! The instruments of an evaluation, loaded once.
 
+use burn::tensor::Device;
 use scumble_diffusion::Picture;
 use scumble_erase::World;
 use scumble_eval::{
@@ -13,7 +14,9 @@ use scumble_eval::{
 use scumble_nn::tokenizer::Tokenizer;
 
 use super::{inception::Features, subjects::Base};
-use crate::{detectors, failure::Failure, folder::slug, request::EvaluateRequest};
+use crate::{
+    companions::Companions, detectors, failure::Failure, folder::slug, request::EvaluateRequest,
+};
 
 /// Who looks at the pictures of a model in whose world words can be judged.
 pub struct Home {
@@ -27,6 +30,22 @@ pub struct Home {
     pub clip_name: String,
     /// What the judges' words are.
     pub world: World,
+}
+
+impl Home {
+    /// What a model comes with.
+    ///
+    /// # Errors
+    /// If it is not what it seems to be.
+    pub(super) fn of(companions: &Companions, device: &Device) -> Result<Self, Failure> {
+        Ok(Self {
+            judges: companions.judges(device)?,
+            judges_hash: companions.judges_hash.clone(),
+            clip: companions.clip(device)?,
+            clip_name: companions.clip_name.clone(),
+            world: World::emoji(),
+        })
+    }
 }
 
 /// Who looks at pictures.

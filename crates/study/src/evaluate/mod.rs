@@ -16,8 +16,6 @@ mod subjects;
 
 use std::path::PathBuf;
 
-use scumble_erase::World;
-
 pub use self::{
     album::{Album, Shot},
     erased::Pending,
@@ -61,20 +59,7 @@ impl Evaluation {
     pub fn open(request: EvaluateRequest, planned: bool, host: Host<'_>) -> Result<Self, Failure> {
         let (request, pending) = erased::with_edits(request, planned, host)?;
         let opened = open::open(&request, host)?;
-        let home = match opened.home {
-            true => {
-                let device = opened.bases[0].pipeline.device();
-                Some(Home {
-                    judges: host.built_in.judges(device)?,
-                    judges_hash: host.built_in.judges_hash.clone(),
-                    clip: host.built_in.clip(device)?,
-                    clip_name: "emoji".into(),
-                    world: World::emoji(),
-                })
-            }
-            false => None,
-        };
-        let kit = Kit::load(&request, &opened.bases[0], home)?;
+        let kit = Kit::load(&request, &opened.bases[0], opened.home)?;
         let mut notes = Vec::new();
         let plan = Plan::make(
             &request,

@@ -8,6 +8,7 @@ use scumble_erase::World;
 use scumble_nn::files::{Kind as FileKind, identify};
 use serde_json::Map;
 
+use super::kit::Home;
 use super::subjects::{Base, Kind, Subject, digest, with_labels};
 use crate::{
     drawing::drawing,
@@ -36,8 +37,8 @@ pub(super) struct All {
     pub(super) subjects: Vec<Subject>,
     /// How the first model draws.
     pub(super) drawing: Drawing,
-    /// Whether the miniature's judges are at home with it.
-    pub(super) home: bool,
+    /// Who is at home with it.
+    pub(super) home: Option<Home>,
 }
 
 /// Opens every model, and every edit and guard on each.
@@ -87,7 +88,13 @@ pub(super) fn open(request: &EvaluateRequest, host: Host<'_>) -> Result<All, Fai
     let first = &bases[0];
     Ok(All {
         drawing: drawing(&request.drawing, &first.model, &first.pipeline)?,
-        home: first.model.home(request.judge, host.built_in)?,
+        home: match first.model.home(request.judge, host.built_in)? {
+            true => {
+                let companions = first.model.companions(host);
+                Some(Home::of(companions, &first.model.device)?)
+            }
+            false => None,
+        },
         subjects: with_labels(subjects)?,
         bases: bases.into_iter().map(|one| one.base(request)).collect(),
     })

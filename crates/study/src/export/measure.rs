@@ -27,7 +27,7 @@ pub(super) fn rates(
     concepts: &[String],
     host: Host<'_>,
 ) -> Result<Option<Value>, Failure> {
-    let judging = Judging::new(concepts, &model.device, host)?;
+    let judging = Judging::new(concepts, model, host)?;
     if judging.sets.iter().all(Option::is_none) {
         return Ok(None);
     }

@@ -11,12 +11,12 @@ use burn::tensor::Device;
 use scumble_diffusion::{Picture, Pipeline, Request};
 use scumble_erase::World;
 use scumble_eval::{Judge, Judges};
-use scumble_nn::files::Source;
 use scumble_report::{Grid, Progress, Row, TrainingPage};
 use scumble_train::{Examples, Recipe, Watcher};
 
 use super::diary::Diary;
 use crate::{
+    companions::Companions,
     failure::{Failure, Result},
     folder::{RunFolder, write_file},
     grid,
@@ -81,7 +81,7 @@ impl<'a> Watch<'a> {
             // The model's own judges, once they are there: they know its size.
             true => match own_judges(run, device) {
                 Some(own) => Some(own),
-                None => Some(host.built_in.judges(device)?),
+                None => Some(host.built_in.companions.judges(device)?),
             },
             false => None,
         };
@@ -205,12 +205,8 @@ impl<'a> Watch<'a> {
 }
 
 fn own_judges(run: &RunFolder, device: &Device) -> Option<Judges> {
-    let place = run.path.parent()?.join("judges");
-    let judge = |name: &str| Judge::load(&Source::dir(place.join(name)), device).ok();
-    Some(Judges {
-        object: judge("object")?,
-        style: judge("style")?,
-    })
+    let own = Companions::of_folder(run.path.parent()?)?;
+    own.judges(device).ok()
 }
 
 /// The first captions of a folder, which a judge knows nothing of.
