@@ -1,7 +1,7 @@
 //! `scumble train`: a training is asked for and what came of it printed. What it does is
 //! `scumble_study::train`'s.
 
-use scumble_erase::{Trainable, training::trainable::ESD_ALL};
+use scumble_erase::Trainable;
 use scumble_study::{
     Listener as _,
     request::TrainRequest,
@@ -73,7 +73,7 @@ fn moves(args: &TrainArgs) -> Result<Moves, Failure> {
         (true, ..) => Moves::Again,
         (_, Some(rank), _) => Moves::Adapters(rank.into()),
         (_, _, Some(name)) => Moves::Tensors(Trainable::named(name)?),
-        _ => Moves::Tensors(ESD_ALL),
+        _ => Moves::Everything,
     })
 }
 

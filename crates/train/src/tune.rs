@@ -31,6 +31,8 @@ pub struct Tuning<'a> {
 /// What is trained of a denoiser.
 #[derive(Clone, Copy, Debug)]
 pub enum Moves {
+    /// All of its tensors.
+    Everything,
     /// Some of its tensors.
     Tensors(Trainable),
     /// Adapters of this rank, beside every linear layer of its transformers (LoRA).
@@ -58,7 +60,7 @@ impl Moves {
                 .with_hint("choose one of the denoiser, such as esd-all or esd-x"))
             }
             Self::Adapters(_) => Ok(Vec::new()),
-            Self::Again => {
+            Self::Everything | Self::Again => {
                 let names = model.denoiser.weights.iter().map(|(name, _)| name.clone());
                 Ok(names.collect())
             }
@@ -103,7 +105,7 @@ pub fn tune(
             let values: Gradients = moving.iter().filter_map(value).collect();
             lora::changes(&start, values)
         }
-        Moves::Tensors(_) | Moves::Again => values(&start, &weights, &moving),
+        Moves::Everything | Moves::Tensors(_) | Moves::Again => values(&start, &weights, &moving),
     };
     let about = tuning.about;
     Ok((trained, Edit { about, changes }))
@@ -114,7 +116,7 @@ fn start(job: &Job<'_>, tuning: &Tuning<'_>) -> Result<(Pipeline, Vec<String>)> 
     let model = tuning.model;
     let own = tuning.moves.tensors(model)?;
     match tuning.moves {
-        Moves::Tensors(_) => Ok((model.clone(), own)),
+        Moves::Everything | Moves::Tensors(_) => Ok((model.clone(), own)),
         Moves::Adapters(rank) => {
             let adapted = lora::attached(model, Layers::Transformers, rank, job.seed)?;
             let names = LORA.pick_in(&adapted)?;

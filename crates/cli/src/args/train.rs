@@ -69,7 +69,7 @@ pub(crate) struct TrainArgs {
     /// .safetensors checkpoint, ORG/NAME in the local Hugging Face cache, or emoji-sd
     #[arg(long, value_name = "DIR|FILE|NAME", visible_aliases = ["pretrained-model-name-or-path", "model-id", "base-model"])]
     pub(crate) model: Option<PathBuf>,
-    /// With --model: which tensors move, as in `erase --method esd`; esd-all if absent
+    /// With --model: which tensors move, as in `erase --method esd`; all of them if absent
     #[arg(long, value_name = "NAME", requires = "model")]
     pub(crate) train_method: Option<String>,
     /// With --model: train adapters of this rank (LoRA) in the place of the tensors

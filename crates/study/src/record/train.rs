@@ -30,7 +30,7 @@ pub struct TunedPlan {
     pub model: String,
     /// Its content hash.
     pub hash: String,
-    /// What is trained of it: a choice of tensors, `lora` with its rank, or `again`.
+    /// What is trained of it: `all`, a choice of tensors, `lora` with its rank, or `again`.
     pub moves: String,
 }
 

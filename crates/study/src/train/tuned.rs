@@ -87,6 +87,7 @@ impl Tuned {
             model: self.model.checkpoint.name.clone(),
             hash: self.model.hash.clone(),
             moves: match self.moves {
+                Moves::Everything => "all".into(),
                 Moves::Tensors(choice) => choice.name.into(),
                 Moves::Adapters(rank) => format!("lora {rank}"),
                 Moves::Again => "again".into(),
