@@ -35,4 +35,4 @@ pub use grid::{Grid, Image, Row};
 pub use options::{Blur, Options};
 pub use report::{Written, write};
 pub use style::style;
-pub use training::{Curve, Progress, TrainingPage};
+pub use training::{Curve, Over, Progress, TrainingPage};

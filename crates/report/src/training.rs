@@ -30,8 +30,20 @@ pub struct Curve {
     pub name: String,
     /// `fraction` for shares, which are shown between 0 and 100%.
     pub unit: &'static str,
+    /// What they are over: steps, or how sure a judge is, where a line says what is as it should be.
+    pub over: Over,
     /// Each as (step, number).
     pub points: Vec<(f64, f64)>,
+}
+
+/// What a curve's numbers are over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Over {
+    /// Steps of a training.
+    #[default]
+    Steps,
+    /// A judge's confidence, from 0 to 1.
+    Confidence,
 }
 
 /// How far a part is.
@@ -132,7 +144,11 @@ fn draw(curve: &Curve) -> String {
     let (left, right, top, bottom) = (50.0, WIDTH - 12.0, 12.0, 150.0);
     let mut svg = Svg::new(WIDTH, 178.0, "plot", &curve.name);
     let steps = curve.points.iter().map(|(step, _)| *step);
-    let x = Scale::new((0.0, steps.fold(1.0, f64::max)), (left, right));
+    let (end, unit, name) = match curve.over {
+        Over::Steps => (steps.fold(1.0, f64::max), "", "step"),
+        Over::Confidence => (1.0, "fraction", "confidence"),
+    };
+    let x = Scale::new((0.0, end), (left, right));
     let span = match curve.unit {
         "fraction" => (0.0, 1.0),
         // The first losses are many times the later ones, which are what is looked at.
@@ -151,10 +167,13 @@ fn draw(curve: &Curve) -> String {
         }
     };
     let y = Scale::new(span, (bottom, top));
-    axis_below(&mut svg, x, (top, bottom), 4, "");
+    axis_below(&mut svg, x, (top, bottom), 4, unit);
     axis_left(&mut svg, y, (left, right), 4, curve.unit);
     svg.line("axis", (left, bottom), (right, bottom));
-    svg.text("name", Anchor::End, (right, 176.0), "step");
+    svg.text("name", Anchor::End, (right, 176.0), name);
+    if curve.over == Over::Confidence {
+        svg.line("axis", (left, bottom), (right, top));
+    }
     svg.group(&point(1), &curve.name, |svg| {
         let points = curve.points.iter();
         svg.path(
@@ -183,8 +202,8 @@ mod tests {
             }],
             curves: vec![Curve {
                 name: "vae: loss".into(),
-                unit: "",
                 points: vec![(1.0, 0.9), (2.0, 0.4), (3.0, 0.3)],
+                ..Curve::default()
             }],
             pictures: vec![("a.png".into(), "pictures".into())],
             ..TrainingPage::default()

@@ -4,6 +4,7 @@
 //! Knows recipes, losses and the order of the parts. Does not know terminals, runs, or who looks at
 //! what a model draws: a [`Watcher`] is told.
 
+mod calibration;
 mod examples;
 mod fit;
 mod folder;
@@ -18,6 +19,7 @@ mod tune;
 mod watcher;
 pub mod world;
 
+pub use calibration::Bin;
 pub use examples::{EmojiWorld, Examples, Question};
 pub use folder::PictureFolder;
 pub use job::Job;

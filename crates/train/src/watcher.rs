@@ -5,6 +5,8 @@ use std::ops::ControlFlow;
 use scumble_diffusion::{Picture, Pipeline};
 use scumble_erase::Result;
 
+use crate::calibration::Bin;
+
 /// Hears of a training's parts and steps, and may stop it between two.
 pub trait Watcher {
     /// A part of `total` steps begins, of which `done` need no work.
@@ -31,6 +33,9 @@ pub trait Watcher {
     /// # Errors
     /// If it cannot be drawn with.
     fn model(&mut self, step: usize, model: &Pipeline) -> Result<()>;
+
+    /// How often a judge that is done is right, by how sure it is.
+    fn reliability(&mut self, part: &str, step: usize, bins: &[Bin]);
 
     /// A number that was measured: CLIP's accuracy, a judge's.
     fn measured(&mut self, part: &str, step: usize, name: &str, value: f64);

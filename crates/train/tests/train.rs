@@ -10,7 +10,7 @@ use scumble_diffusion::{Picture, Pipeline, Request};
 use scumble_erase::{Error, Result};
 use scumble_nn::files::{Checkpoint, OpenOptions};
 use scumble_train::{
-    EmojiWorld, Examples, Job, Part, PictureFolder, Recipe, Trained, Watcher, train,
+    Bin, EmojiWorld, Examples, Job, Part, PictureFolder, Recipe, Trained, Watcher, train,
 };
 
 /// Hears of everything and stops after so many steps.
@@ -63,6 +63,11 @@ impl Watcher for Counting {
         assert_eq!(model.decode(latents).dims(), [1, 3, 16, 16]);
         self.looks += 1;
         Ok(())
+    }
+
+    fn reliability(&mut self, _: &str, _: usize, bins: &[Bin]) {
+        assert!(bins.iter().all(|bin| bin.count > 0 && bin.right <= 1.0));
+        self.looks += 1;
     }
 
     fn measured(&mut self, _: &str, _: usize, _: &str, value: f64) {

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use scumble_report::{Curve, Scalar, scalars};
+use scumble_report::{Curve, Over, Scalar, scalars};
 
 use crate::{
     failure::{Failure, Result},
@@ -19,6 +19,17 @@ const SHOWN: usize = 400;
 const LOSSES: &str = "losses.csv";
 const MEASURED: &str = "measured.csv";
 const EVENTS: &str = "events.out.tfevents.0000000000.scumble";
+
+/// What the share of right answers is called that are given with this confidence.
+pub(super) fn when_sure(confidence: f64) -> String {
+    format!("right when {:.1}% sure", 100.0 * confidence)
+}
+
+/// That confidence.
+fn sure(name: &str) -> Option<f64> {
+    let percent = name.strip_prefix("right when ")?.strip_suffix("% sure")?;
+    Some(percent.parse::<f64>().ok()? / 100.0)
+}
 
 /// A row of losses: the mean of the steps up to this one.
 #[derive(Clone, Debug, PartialEq)]
@@ -164,10 +175,11 @@ impl Diary {
         losses.chain(measured).collect()
     }
 
-    /// A curve for each part's loss and each measured number, in the order in which they began.
+    /// A curve for each part's loss and each measured number, in the order in which they began, and one for each
+    /// judge's right answers over its confidence.
     pub(super) fn curves(&self) -> Vec<Curve> {
         let mut curves: Vec<Curve> = Vec::new();
-        let mut add = |name: String, unit: &'static str, at: (f64, f64)| match curves
+        let mut add = |name: String, unit: &'static str, over: Over, at: (f64, f64)| match curves
             .iter_mut()
             .find(|curve| curve.name == name)
         {
@@ -175,27 +187,27 @@ impl Diary {
             None => curves.push(Curve {
                 name,
                 unit,
+                over,
                 points: vec![at],
             }),
         };
         for row in &self.losses {
-            add(
-                format!("{}: loss", row.part),
-                "",
-                (row.step as f64, row.loss),
-            );
+            let at = (row.step as f64, row.loss);
+            add(format!("{}: loss", row.part), "", Over::Steps, at);
         }
         for row in &self.measured {
-            let unit = if row.name.starts_with("right") {
-                "fraction"
-            } else {
-                ""
-            };
-            add(
-                format!("{}: {}", row.part, row.name),
-                unit,
-                (row.step as f64, row.value),
-            );
+            let name = format!("{}: {}", row.part, row.name);
+            let at = (row.step as f64, row.value);
+            match sure(&row.name) {
+                Some(confidence) => add(
+                    format!("{}: right answers, by confidence", row.part),
+                    "fraction",
+                    Over::Confidence,
+                    (confidence, row.value),
+                ),
+                None if row.name.starts_with("right") => add(name, "fraction", Over::Steps, at),
+                None => add(name, "", Over::Steps, at),
+            }
         }
         // One number is no curve.
         curves.retain(|curve| curve.points.len() > 1);

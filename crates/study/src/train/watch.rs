@@ -12,9 +12,9 @@ use scumble_diffusion::{Picture, Pipeline, Request};
 use scumble_erase::World;
 use scumble_eval::{Judge, Judges};
 use scumble_report::{Grid, Progress, Row, TrainingPage};
-use scumble_train::{Examples, Recipe, Watcher};
+use scumble_train::{Bin, Examples, Recipe, Watcher};
 
-use super::diary::Diary;
+use super::diary::{Diary, when_sure};
 use crate::{
     companions::Companions,
     failure::{Failure, Result},
@@ -351,6 +351,12 @@ impl Watcher for Watch<'_> {
         self.or_stop(drawn);
         self.looked();
         Ok(())
+    }
+
+    fn reliability(&mut self, part: &str, step: usize, bins: &[Bin]) {
+        for bin in bins {
+            self.measured(part, step, &when_sure(bin.confidence), bin.right);
+        }
     }
 
     fn measured(&mut self, part: &str, step: usize, name: &str, value: f64) {

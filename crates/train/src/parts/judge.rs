@@ -1,22 +1,31 @@
 //! Judges: `ViTForImageClassification` (Dosovitskiy et al. 2021, arXiv 2010.11929) that may also say
 //! none of these.
 
+use std::ops::Range;
+
 use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax};
 use rayon::prelude::*;
 use scumble_diffusion::Picture;
 use scumble_erase::Result;
-use scumble_nn::{Vit, config::VitConfig};
+use scumble_nn::{Vit, Weights, config::VitConfig};
 
 use super::HELD_OUT;
 use crate::{
+    calibration::{Answered, error},
     fit::{Fit, Outcome},
     init::Init,
     job::Job,
     watcher::Watcher,
 };
 
-/// Held-out pictures that it is measured on.
+/// Held-out pictures that it is measured on, and others that its temperature is found on.
 const MEASURED: usize = 512;
+const CALIBRATED: usize = 1024;
+/// Pictures that are looked at together.
+const AT_ONCE: usize = 64;
+
+/// Pictures of these numbers, and the right answer to each.
+type Batch<'a> = dyn Fn(Range<usize>) -> Result<(Tensor<4>, Vec<usize>)> + 'a;
 
 /// Trains a judge for each question and writes `judges/NAME`.
 pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome> {
@@ -61,7 +70,7 @@ fn of(
     let training = &job.recipe.judge.training;
     let state = format!("judge-{}", question.name);
     let mut fit = Fit::new(&state, training, &weights, &job.state(), most)?;
-    let batch = |numbers: std::ops::Range<usize>| -> Result<(Tensor<4>, Vec<usize>)> {
+    let batch = |numbers: Range<usize>| -> Result<(Tensor<4>, Vec<usize>)> {
         let drawn: Vec<(Picture, usize)> = numbers
             .into_par_iter()
             .map(|i| job.data.judged(which, i, reject))
@@ -81,14 +90,22 @@ fn of(
         &mut |weights, step, watcher| {
             let vit = Vit::new(&network, weights);
             let mut right = 0;
-            for start in (HELD_OUT..HELD_OUT + MEASURED).step_by(64) {
-                let (pictures, answers) = batch(start..start + 64)?;
+            for start in (HELD_OUT..HELD_OUT + MEASURED).step_by(AT_ONCE) {
+                let (pictures, answers) = batch(start..start + AT_ONCE)?;
                 right += hits(vit.logits(pictures), &answers);
             }
             let name = format!("right {}", question.name);
             watcher.measured(&state, step, &name, right as f64 / MEASURED as f64);
             Ok(())
         },
+    )?;
+    calibrate(
+        &mut weights,
+        &network,
+        &batch,
+        &state,
+        outcome.steps,
+        watcher,
     )?;
     layout.json(&format!("{place}/config.json"), &config)?;
     layout.json(
@@ -97,6 +114,51 @@ fn of(
     )?;
     layout.weights(&format!("{place}/model.safetensors"), &weights)?;
     Ok(outcome)
+}
+
+/// Divides a judge's logits by the temperature that suits examples which nothing else is measured on, and says how
+/// reliable it is then, on those that everything is measured on.
+fn calibrate(
+    weights: &mut Weights,
+    network: &VitConfig,
+    batch: &Batch<'_>,
+    state: &str,
+    step: usize,
+    watcher: &mut dyn Watcher,
+) -> Result<()> {
+    let vit = Vit::new(network, weights);
+    let answered = |from: usize, n: usize| -> Result<Answered> {
+        let mut all = Answered {
+            logits: Vec::new(),
+            right: Vec::new(),
+            classes: network.labels.len(),
+        };
+        for start in (from..from + n).step_by(AT_ONCE) {
+            let (pictures, right) = batch(start..start + AT_ONCE)?;
+            all.logits
+                .extend(vit.logits(pictures).into_data().iter::<f32>());
+            all.right.extend(right);
+        }
+        Ok(all)
+    };
+    let temperature = answered(HELD_OUT + MEASURED, CALIBRATED)?.temperature();
+    let measured = answered(HELD_OUT, MEASURED)?;
+    let (before, after) = (measured.reliability(1.0), measured.reliability(temperature));
+    for (name, value) in [
+        ("temperature", temperature),
+        ("calibration error before", error(&before)),
+        ("calibration error", error(&after)),
+    ] {
+        watcher.measured(state, step, name, value);
+    }
+    watcher.reliability(state, step, &after);
+    for name in ["classifier.weight", "classifier.bias"] {
+        if let Some(weight) = weights.get(name) {
+            let cooled = weight.flat() / temperature;
+            weights.replace(name, cooled)?;
+        }
+    }
+    Ok(())
 }
 
 /// The mean of minus the logarithm of the right answer's probability.
