@@ -27,7 +27,7 @@ pub use concepts::{
     concept::{Concept, Wording},
     kind::ConceptKind,
     prompt::ConceptPrompt,
-    world::{Known, World},
+    world::{Known, NONE_OF_THESE, Relation, World},
 };
 pub use edit::{About, Change, Edit};
 pub use error::{Error, Result};

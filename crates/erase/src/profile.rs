@@ -38,6 +38,9 @@ pub struct DrawingDefaults {
 pub enum BuiltInWorld {
     /// What the miniature was taught.
     Emoji,
+    /// The same words, with relations of objects: what `scumble train --world emoji` teaches.
+    #[serde(rename = "emoji-scenes")]
+    EmojiScenes,
 }
 
 impl BuiltInWorld {
@@ -45,6 +48,7 @@ impl BuiltInWorld {
     pub fn open(self) -> World {
         match self {
             Self::Emoji => World::emoji(),
+            Self::EmojiScenes => World::emoji_scenes(),
         }
     }
 }
@@ -65,6 +69,7 @@ impl Profile {
     /// Another model that was taught the emoji world, by `scumble train`.
     pub const EMOJI_WORLD: Self = Self {
         id: "emoji-world",
+        world: Some(BuiltInWorld::EmojiScenes),
         ..Self::MINIATURE
     };
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 use scumble_diffusion::Picture;
-use scumble_erase::World;
+use scumble_erase::{NONE_OF_THESE, Relation, World};
 use scumble_nn::tokenizer::Tokenizer;
 
 use crate::{
@@ -23,9 +23,9 @@ pub const FINITE: &str = "finite";
 pub const OBJECT: &str = "object";
 /// Probabilities of the styles.
 pub const STYLE: &str = "style";
-/// The objects seen in the upper left and the lower right corner, as positions in the judge's
-/// labels.
-pub(crate) const CORNERS: &str = "corners";
+/// The objects seen in the places where those of pairs are looked for, as positions in the judge's
+/// labels, -1 where none is: the upper left and the lower right corner, or nine windows, row by row.
+pub(crate) const PLACES: &str = "corners";
 /// The background, as a position in the world's.
 pub(crate) const GROUND: &str = "ground";
 /// CLIP's image features, unit vectors.
@@ -45,6 +45,11 @@ const COLOURS: [[u8; 3]; 6] = [
 ];
 /// The share of a picture's side that each object of a pair is drawn in.
 const BOX: f64 = 0.6;
+/// The same of a window, and where windows begin along either side.
+const WINDOW: f64 = 0.5;
+const BEGIN: [f64; 3] = [0.0, 0.25, 0.5];
+/// How sure a judge has to be of what it sees in a window.
+const SURE: f64 = 0.5;
 
 /// Something that reads facts off pictures. What it says of a picture must not depend on the
 /// others.
@@ -59,7 +64,7 @@ pub trait Instrument {
     fn look(&self, pictures: &[Picture], asked: &[&Asked]) -> crate::Result<Facts>;
 }
 
-/// The miniature's two judges: objects, styles, the corners of pairs and the background.
+/// A world's two judges: objects, styles, where the objects of pairs are, and the background.
 pub struct WorldJudges<'a> {
     /// Both judges.
     pub judges: &'a Judges,
@@ -75,14 +80,7 @@ impl Instrument for WorldJudges<'_> {
     fn look(&self, pictures: &[Picture], _: &[&Asked]) -> crate::Result<Facts> {
         let row = |scores: Vec<f32>| softmax(&scores).into_iter().map(|p| p as f32).collect();
         let shares = |scores: Vec<Vec<f32>>| Column::of(scores.into_iter().map(row).collect());
-        let corners: Vec<Picture> = pictures.iter().flat_map(corners).collect();
-        let seen: Vec<f32> = self
-            .judges
-            .object
-            .logits(&corners)
-            .iter()
-            .map(|row| largest(row).map_or(-1.0, |i| i as f32))
-            .collect();
+        let (width, seen) = self.places(pictures);
         let grounds = pictures
             .iter()
             .map(|picture| ground(picture) as f32)
@@ -91,9 +89,9 @@ impl Instrument for WorldJudges<'_> {
             (OBJECT.into(), shares(self.judges.object.logits(pictures))),
             (STYLE.into(), shares(self.judges.style.logits(pictures))),
             (
-                CORNERS.into(),
+                PLACES.into(),
                 Column {
-                    width: 2,
+                    width,
                     values: seen,
                 },
             ),
@@ -105,6 +103,28 @@ impl Instrument for WorldJudges<'_> {
                 },
             ),
         ]))
+    }
+}
+
+impl WorldJudges<'_> {
+    /// How many places of a picture are looked at, and what is in each of all pictures.
+    ///
+    /// A judge that always names something is asked about the corners alone in which pairs were drawn. One that may
+    /// say none of these looks through windows all over the picture.
+    fn places(&self, pictures: &[Picture]) -> (usize, Vec<f32>) {
+        let judge = &self.judges.object;
+        let Some(none) = judge.labels().iter().position(|l| l == NONE_OF_THESE) else {
+            let corners: Vec<Picture> = pictures.iter().flat_map(corners).collect();
+            let best = |row: &Vec<f32>| largest(row).map_or(-1.0, |i| i as f32);
+            return (2, judge.logits(&corners).iter().map(best).collect());
+        };
+        let windows: Vec<Picture> = pictures.iter().flat_map(windows).collect();
+        let seen = |row: &Vec<f32>| match largest(row) {
+            Some(i) if i != none && softmax(row)[i] >= SURE => i as f32,
+            _ => -1.0,
+        };
+        let seen = judge.logits(&windows).iter().map(seen).collect();
+        (BEGIN.len() * BEGIN.len(), seen)
     }
 }
 
@@ -232,6 +252,38 @@ pub fn corners(picture: &Picture) -> [Picture; 2] {
     ]
 }
 
+/// Squares all over a picture, row by row, each of which holds an object of a pair nearly whole.
+fn windows(picture: &Picture) -> Vec<Picture> {
+    let side = ((picture.width.min(picture.height) as f64 * WINDOW) as usize).max(1);
+    let along = |begin: f64, size: usize| {
+        let from = ((begin * size as f64) as usize).min(size - side);
+        from..from + side
+    };
+    let at = |(y, x): (f64, f64)| cut(picture, along(x, picture.width), along(y, picture.height));
+    let all = BEGIN.into_iter().flat_map(|y| BEGIN.map(|x| (y, x)));
+    all.map(at).collect()
+}
+
+/// Whether what is seen in windows, by their number, stands as wanted: the mean place of the one from that of the
+/// other.
+pub(crate) fn stands(first: &[usize], relation: Relation, second: &[usize]) -> bool {
+    let n = BEGIN.len();
+    let mean = |windows: &[usize], along: fn(usize, usize) -> usize| {
+        let sum: usize = windows.iter().map(|&i| along(i, n)).sum();
+        sum as f64 / windows.len().max(1) as f64
+    };
+    let across = |windows: &[usize]| mean(windows, |i, n| i % n);
+    let down = |windows: &[usize]| mean(windows, |i, n| i / n);
+    !first.is_empty()
+        && !second.is_empty()
+        && match relation {
+            Relation::Left => across(first) < across(second),
+            Relation::Right => across(first) > across(second),
+            Relation::Above => down(first) < down(second),
+            Relation::Below => down(first) > down(second),
+        }
+}
+
 pub(crate) fn cut(picture: &Picture, columns: Range<usize>, rows: Range<usize>) -> Picture {
     let row = |y: usize| {
         &picture.rgb[3 * (y * picture.width + columns.start)..3 * (y * picture.width + columns.end)]
@@ -308,5 +360,25 @@ mod tests {
         });
         assert_eq!((a.width, a.height, a.rgb[0], a.rgb[3 * 35]), (6, 6, 0, 55));
         assert_eq!((b.rgb[0], b.rgb[3 * 35]), (44, 99));
+    }
+
+    #[test]
+    fn windows_cover_the_picture_and_tell_where_something_stands() {
+        let rgb = (0..64u8).flat_map(|i| [i, i, i]).collect();
+        let all = windows(&Picture {
+            width: 8,
+            height: 8,
+            rgb,
+        });
+        let first: Vec<u8> = all.iter().map(|window| window.rgb[0]).collect();
+        assert_eq!(first, [0, 2, 4, 16, 18, 20, 32, 34, 36]);
+        assert!(
+            all.iter()
+                .all(|window| (window.width, window.height) == (4, 4))
+        );
+        let (left, right) = ([0, 3], [2, 5, 8]);
+        assert!(stands(&left, Relation::Left, &right) && stands(&right, Relation::Right, &left));
+        assert!(stands(&left, Relation::Above, &right) && !stands(&left, Relation::Below, &right));
+        assert!(!stands(&left, Relation::Right, &right) && !stands(&left, Relation::Left, &[]));
     }
 }

@@ -91,7 +91,7 @@ const JUDGED: &str = "most probable label of {judge}; {drawing}; Wilson's 95% in
 const OTHERS: &str = "most probable label of {judge}, on every other object in every style, one picture each (a style: every object in every other style); {drawing}; \
      Wilson's 95% interval at the number of pictures that would tell as much if those of one object were independent";
 /// The two corners.
-const CORNERS: &str = "{judge}, of objects, names each of the two corners that the miniature was taught to draw pairs in; {drawing}";
+const CORNERS: &str = "{judge}, of objects, names each of the two corners that the miniature was taught to draw pairs in; one that may say none of these looks through nine windows of half the side instead; {drawing}";
 /// What an attack's pictures are judged by.
 const ATTACKED: &str = "the attack's own cases; a picture counts where {judge} finds the concept at least as probable as the attack's threshold and CLIP agrees; {drawing}; \
      Wilson's 95% interval of cases, which share the attack's search";
@@ -144,6 +144,9 @@ metrics! {
         "Pictures of a pair with the concept that still show the other object."; CORNERS; "Erasure or Erosion (arXiv 2604.04575)";
     "pairs-target" "Still shows it, in pairs" fraction lower erasure:
         "Pictures of a pair with the concept that show the concept."; CORNERS; "Erasure or Erosion (arXiv 2604.04575)";
+    "pairs-relation" "Objects stand as asked" fraction higher composition:
+        "Pictures of `a cat to the left of a dog` (neither erased; left, right, above, below in turn) that show both, the first there.";
+        "{judge}, of objects, through nine windows of half the side, where it is at least half sure; the mean place of the windows that show the one, from that of the other; {drawing}"; "T2I-CompBench's spatial prompts (arXiv 2307.06350)";
     "background" "Right background" fraction higher composition:
         "Pictures of `an owl on a blue background` whose outermost pixels are nearest to that colour.";
         "one background for every other object; median colour of the border, nearest of those that the miniature was taught; {drawing}"; "GenEval's colour attribution (arXiv 2310.11513), on the miniature";

@@ -5,7 +5,7 @@
 //! that show a member without naming the category. A picture is a prompt and a seed; whatever
 //! several sets ask of it, it is drawn once.
 
-use scumble_erase::{Known, World};
+use scumble_erase::{Known, Relation, World};
 
 use crate::{
     judging::{JudgingSet, Kind, Role, seed},
@@ -75,10 +75,12 @@ pub enum Wanted {
     Style(String),
     /// This object in this style.
     Bound(String, String),
-    /// Both of these objects, each in one of the two corners where pairs are drawn.
+    /// Both of these objects, each in one of the places where pairs are drawn.
     Both(String, String),
-    /// This object in one of the two corners.
+    /// This object in one of those places.
     Corner(String),
+    /// The first object so from the second.
+    Placed(String, Relation, String),
     /// A background of this colour.
     Background(String),
     /// One of these labels, said by a detector of the user.
@@ -383,6 +385,22 @@ fn pairs(world: &World, known: &Known, concept: &str, kept: &[&str]) -> Vec<Aske
             all.push(asked(Set::Pairs, prompt, seed, concept, vec![both.clone()]));
         }
     }
+    for k in 0..if world.relations { PAIRS.0 } else { 0 } {
+        let (a, b) = pair(kept, k);
+        let relation = Relation::ALL[k % Relation::ALL.len()];
+        let prompt = format!(
+            "{} {} {}",
+            World::article(a),
+            relation.words(),
+            World::article(b)
+        );
+        let placed = Wanted::Placed(a.to_owned(), relation, b.to_owned());
+        for copy in 0..PAIRS.1 {
+            let seed = seed(&prompt, copy);
+            let asks = vec![ask("pairs-relation", placed.clone())];
+            all.push(asked(Set::Pairs, prompt.clone(), seed, concept, asks));
+        }
+    }
     let erased: Vec<&str> = world
         .objects
         .iter()
@@ -582,6 +600,28 @@ mod tests {
             !both
                 .iter()
                 .any(|one| one.set != Set::Target && one.prompt.contains("dog"))
+        );
+    }
+
+    #[test]
+    fn relations_are_asked_about_where_captions_say_them() {
+        let of = |world: &World| of_world(world, "church", &[], &|_, _| 0.0).unwrap();
+        let placed = |all: &[Asked]| {
+            let asks = all.iter().flat_map(|one| &one.asks);
+            asks.filter(|ask| matches!(ask.wanted, Wanted::Placed(..)))
+                .count()
+        };
+        assert_eq!(placed(&of(&World::emoji())), 0);
+        let all = of(&World::emoji_scenes());
+        assert_eq!(placed(&all), PAIRS.0 * PAIRS.1);
+        for relation in Relation::ALL {
+            let words = format!(" {} ", relation.words());
+            let found = all.iter().filter(|one| one.prompt.contains(&words)).count();
+            assert_eq!(found, PAIRS.0 * PAIRS.1 / 4, "{words}");
+        }
+        assert!(
+            all.iter()
+                .all(|one| !one.prompt.contains(" of ") || !one.prompt.contains("church"))
         );
     }
 

@@ -8,7 +8,7 @@ use crate::{
     },
     error::Result,
     facts::{Facts, largest},
-    instruments::{CORNERS, FINITE, GROUND, OBJECT, STYLE},
+    instruments::{FINITE, GROUND, OBJECT, PLACES, STYLE, stands},
     protocol::{Asked, Set, Wanted},
     statistics::{self, Clusters},
 };
@@ -170,9 +170,10 @@ impl Sheet {
                 .cloned()
         };
         let corner = || -> Option<Vec<&String>> {
-            let row = self.facts.get(CORNERS)?.row(picture);
+            let row = self.facts.get(PLACES)?.row(picture);
             (!row.is_empty()).then(|| {
                 row.iter()
+                    .filter(|i| **i >= 0.0)
                     .filter_map(|&i| self.names.objects.get(i as usize))
                     .collect()
             })
@@ -189,6 +190,15 @@ impl Sheet {
                 seen.contains(&a) && seen.contains(&b)
             }
             Wanted::Corner(object) => corner()?.contains(&object),
+            Wanted::Placed(a, relation, b) => {
+                let row = self.facts.get(PLACES)?.row(picture);
+                let of = |object: &String| {
+                    let is = |i: &f32| self.names.objects.get(*i as usize) == Some(object);
+                    let seen = row.iter().enumerate().filter(|(_, i)| **i >= 0.0 && is(i));
+                    seen.map(|(place, _)| place).collect::<Vec<_>>()
+                };
+                stands(&of(a), *relation, &of(b))
+            }
             Wanted::Background(colour) => {
                 let row = self.facts.get(GROUND)?.row(picture);
                 self.names.backgrounds.get(*row.first()? as usize) == Some(colour)
@@ -242,7 +252,7 @@ impl Sheet {
 
     /// What those saw on a picture who are asked about it, in words; empty if nobody looked.
     ///
-    /// The object judge looks at whole pictures and, for pairs, at two corners: what counted there
+    /// The object judge looks at whole pictures and, for pairs, at places in them: what counted there
     /// is what is said here.
     pub fn seen(&self, asked: &Asked, picture: usize) -> String {
         if !self.is_finite(picture) {
@@ -257,10 +267,11 @@ impl Sheet {
         let top = |column: &str, labels: &[String]| labels.get(largest(row(column)?)?).cloned();
         let place = |labels: &[String], i: f32| labels.get(i as usize).cloned();
         match asked.asks.first().map(|ask| &ask.wanted) {
-            Some(Wanted::Both(..) | Wanted::Corner(_)) => {
-                let corners = row(CORNERS)
+            Some(Wanted::Both(..) | Wanted::Corner(_) | Wanted::Placed(..)) => {
+                let corners = row(PLACES)
                     .into_iter()
                     .flatten()
+                    .filter(|i| **i >= 0.0)
                     .filter_map(|&i| place(&self.names.objects, i));
                 corners.collect::<Vec<_>>().join(" | ")
             }
@@ -651,7 +662,7 @@ mod tests {
                 },
             ),
             (
-                CORNERS.into(),
+                PLACES.into(),
                 Column {
                     width: 2,
                     values: vec![0.0, 0.0, 0.0, 0.0, 1.0, 0.0],

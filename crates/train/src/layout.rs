@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use scumble_erase::Result;
+use scumble_erase::{NONE_OF_THESE, Result};
 use scumble_families::sd::sizes::{AutoencoderSizes, DenoiserSizes, TextSizes};
 use scumble_nn::{
     Weights,
@@ -149,7 +149,7 @@ impl Recipe {
     /// A `ViTForImageClassification` that answers a question, and may say that no answer fits where it
     /// learns to refuse.
     pub(crate) fn judge_config(&self, question: &Question, refuses: bool) -> Value {
-        let refusal = refuses.then(|| NONE.to_owned());
+        let refusal = refuses.then(|| NONE_OF_THESE.to_owned());
         let labels: Vec<String> = question.labels.iter().cloned().chain(refusal).collect();
         let id2label: serde_json::Map<String, Value> = labels
             .iter()
@@ -193,6 +193,3 @@ impl Recipe {
         })
     }
 }
-
-/// What a judge says where no answer fits.
-const NONE: &str = "none of these";

@@ -14,7 +14,40 @@ pub struct World {
     pub categories: Vec<(String, String)>,
     /// Backgrounds that captions name.
     pub backgrounds: Vec<String>,
+    /// Whether captions say how two objects stand to each other, which then may stand anywhere.
+    pub relations: bool,
 }
+
+/// How two objects stand to each other: the first, seen from the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relation {
+    /// To the left of it.
+    Left,
+    /// To the right of it.
+    Right,
+    /// Above it.
+    Above,
+    /// Below it.
+    Below,
+}
+
+impl Relation {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Left, Self::Right, Self::Above, Self::Below];
+
+    /// As a caption says it: `a cat to the left of a dog`.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Left => "to the left of",
+            Self::Right => "to the right of",
+            Self::Above => "above",
+            Self::Below => "below",
+        }
+    }
+}
+
+/// What a judge says where none of its words fits.
+pub const NONE_OF_THESE: &str = "none of these";
 
 /// What a name stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +117,15 @@ impl World {
                 .map(|(object, category)| (object.to_owned(), category.to_owned()))
                 .to_vec(),
             backgrounds: names(&["white", "yellow", "blue", "pink", "green", "grey"]),
+            relations: false,
+        }
+    }
+
+    /// The same world as `scumble train` draws it, with objects left and right of, above and below each other.
+    pub fn emoji_scenes() -> Self {
+        Self {
+            relations: true,
+            ..Self::emoji()
         }
     }
 

@@ -37,13 +37,17 @@ impl Home {
     ///
     /// # Errors
     /// If it is not what it seems to be.
-    pub(super) fn of(companions: &Companions, device: &Device) -> Result<Self, Failure> {
+    pub(super) fn of(
+        companions: &Companions,
+        world: World,
+        device: &Device,
+    ) -> Result<Self, Failure> {
         Ok(Self {
             judges: companions.judges(device)?,
             judges_hash: companions.judges_hash.clone(),
             clip: companions.clip(device)?,
             clip_name: companions.clip_name.clone(),
-            world: World::emoji(),
+            world,
         })
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use scumble_attack::Drawing;
 use scumble_diffusion::Pipeline;
-use scumble_erase::World;
+use scumble_erase::{World, profile::BuiltInWorld};
 use scumble_nn::files::{Kind as FileKind, identify};
 use serde_json::Map;
 
@@ -91,7 +91,8 @@ pub(super) fn open(request: &EvaluateRequest, host: Host<'_>) -> Result<All, Fai
         home: match first.model.home(request.judge, host.built_in)? {
             true => {
                 let companions = first.model.companions(host);
-                Some(Home::of(companions, &first.model.device)?)
+                let world = first.model.profile.world.unwrap_or(BuiltInWorld::Emoji);
+                Some(Home::of(companions, world.open(), &first.model.device)?)
             }
             false => None,
         },

@@ -1,29 +1,8 @@
 //! Where the objects of a scene stand. Lengths are shares of the picture's side.
 
+use scumble_erase::Relation;
+
 use super::{dice::Dice, placed::Placed};
-
-/// How two objects stand to each other: the first, seen from the second.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Relation {
-    Left,
-    Right,
-    Above,
-    Below,
-}
-
-impl Relation {
-    pub(super) const ALL: [Self; 4] = [Self::Left, Self::Right, Self::Above, Self::Below];
-
-    /// As a caption says it: `a cat to the left of a dog`.
-    pub(super) fn words(self) -> &'static str {
-        match self {
-            Self::Left => "to the left of",
-            Self::Right => "to the right of",
-            Self::Above => "above",
-            Self::Below => "below",
-        }
-    }
-}
 
 /// Where a single object stands, if a caption says so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

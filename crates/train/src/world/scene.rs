@@ -1,13 +1,13 @@
 //! What stands in a picture, and what its caption says of it.
 
 use scumble_erase::{
-    Error, Known, Result, World,
+    Error, Known, Relation, Result, World,
     seeds::{Stream, stream},
 };
 
 use super::{
     dice::Dice,
-    layout::{self, Relation, Spot},
+    layout::{self, Spot},
     placed::Placed,
     wording::counted,
 };
