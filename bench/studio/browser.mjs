@@ -8,16 +8,18 @@ import { chromium } from 'playwright-core';
 
 const axe = fs.readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
-/** Options that both walks take. `patience` is how many times longer than on the machine at hand everything may take. */
+/** Options that both walks take. `patience` is how many times longer than on the machine at hand everything may take before the walk gives up,
+ * `slack` how many times longer what is promised may take. */
 export const options = {
   scumble: { type: 'string', default: 'target/release/scumble' }, chromium: { type: 'string', default: '/usr/bin/chromium' },
-  shots: { type: 'string' }, patience: { type: 'string', default: '1' },
+  shots: { type: 'string' }, patience: { type: 'string', default: '1' }, slack: { type: 'string', default: '1' },
 };
 
 export class Walk {
   constructor(args) {
     this.args = args;
     this.patience = Number(args.patience);
+    this.slack = Number(args.slack);
     this.home = fs.mkdtempSync(path.join(os.tmpdir(), 'studio-walk-'));
     this.runs = path.join(this.home, 'runs');
     this.problems = 0;
@@ -34,7 +36,7 @@ export class Walk {
   quick(since, most, what) {
     const took = Math.round(Date.now() - since);
     this.say(`${what} after ${took} ms`);
-    this.hold(took < most * this.patience, `${what} takes ${took} ms, and may take ${most * this.patience}`);
+    this.hold(took < most * this.slack, `${what} takes ${took} ms, and may take ${most * this.slack}`);
   }
 
   /** Starts a studio on the folder. */

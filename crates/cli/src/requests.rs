@@ -71,8 +71,8 @@ impl From<&OutputArgs> for OutputRequest {
     fn from(args: &OutputArgs) -> Self {
         Self {
             folder: args.output_dir.clone(),
+            below: args.runs_dir.clone(),
             overwrite: args.overwrite,
-            ..Self::default()
         }
     }
 }

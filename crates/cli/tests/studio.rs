@@ -389,9 +389,10 @@ fn from_a_word_to_a_file_for_others_and_back() {
         "/part/command",
         &json!({"kind": "erase", "concept": "church", "method": "uce"}),
     );
+    let runs = folder.path().display();
     assert_eq!(
         command.json()["command"],
-        "scumble erase church --method uce"
+        format!("scumble erase church --method uce --runs-dir {runs}")
     );
     assert_eq!(studio.post("/do/erase", &form).status, 200);
     assert_eq!(studio.wait(), "done");
@@ -511,6 +512,112 @@ fn a_training_that_is_watched_is_the_same() {
         record["result"]["evaluations"].clone()
     };
     assert!(cost(&alone).is_u64() && cost(&watched) == cost(&alone));
+}
+
+/// The command that the page shows for the newest job, as words.
+fn shown_command(studio: &Studio) -> Vec<String> {
+    let page = studio.get("/part/jobs").text();
+    let after = page
+        .split("<summary>command</summary><pre>")
+        .nth(1)
+        .unwrap();
+    let line = after.split("</pre>").next().unwrap().replace("&#x2f;", "/");
+    line.split_whitespace().skip(1).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_run_goes_on_on_the_command_line_and_back() {
+    let folder = support::folder();
+    let studio = Studio::open(folder.path());
+    let options = json!({"iterations": 60, "trajectories": 2, "sampling_steps": 4});
+    let form = json!({"concept": "church", "method": "esd", "no_judge": true, "options": options});
+    let job = studio.post("/do/erase", &form).json()["job"]
+        .as_u64()
+        .unwrap();
+    let command = shown_command(&studio);
+    let began = Instant::now();
+    while studio.get(&format!("/live/{job}/15")).status != 200 {
+        assert!(began.elapsed() < Duration::from_secs(120));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    studio.kill();
+    let run = run_of(folder.path(), "esd-church-");
+    assert!(!run.join("edit.safetensors").exists());
+    let elsewhere = support::folder();
+    let ended = support::scumble(elsewhere.path(), &command).done();
+    assert!(ended.stderr.contains("60"), "{ended:?}");
+    assert!(run.join("edit.safetensors").exists());
+    assert!(!elsewhere.path().join("scumble-out").exists());
+
+    // And what was begun there is found here, not done again.
+    let studio = Studio::open(folder.path());
+    assert_eq!(studio.wait(), "done");
+    let page = studio.get("/library").text();
+    assert_eq!(page.matches("class=\"card entry\"").count(), 1, "{page}");
+}
+
+#[test]
+fn files_come_in_by_their_path_and_edits_from_nowhere_else() {
+    let folder = support::folder();
+    let outer = support::folder();
+    let studio = Studio::open(folder.path());
+    let edit = support::edit(&support::miniature(), "unet", 0.02, |name| {
+        name.contains("attn2.to_k.weight")
+    });
+    let file = outer.path().join("friend.safetensors");
+    edit.save(&file).unwrap();
+    let taken = |path: &Path| studio.post("/file-in", &json!({"path": path}));
+    assert_eq!(taken(&file).json()["name"], "friend.safetensors");
+    assert!(studio.get("/compare").text().contains("friend.safetensors"));
+    let refused = |path: &Path, words: &str| {
+        let answer = taken(path);
+        assert!(
+            answer.status == 422 && answer.text().contains(words),
+            "{}",
+            answer.text()
+        );
+    };
+    refused(&file, "already");
+    refused(&outer.path().join("absent.safetensors"), "no such file");
+    let pickle = outer.path().join("model.ckpt");
+    fs_err::write(&pickle, b"\x80\x02").unwrap();
+    refused(&pickle, "never read");
+    let judge = support::root().join("models/emoji-judges/object/model.safetensors");
+    refused(&judge, "no change of a model");
+
+    // A page names edits of its folder alone.
+    for outside in [
+        file.display().to_string(),
+        "../friend.safetensors".into(),
+        ".studio".into(),
+    ] {
+        let attack = json!({"edit": outside, "attack": "random"});
+        for (place, form) in [
+            ("/do/attack", attack),
+            ("/do/export", json!({"edit": outside, "form": "lora"})),
+        ] {
+            let answer = studio.post(place, &form);
+            assert!(
+                answer.status == 422 && answer.text().contains("no edit"),
+                "{place} {outside}"
+            );
+        }
+        let wish = outside.replace('/', "%2F");
+        assert_eq!(
+            studio.get(&format!("/draw?prompt=a&edits={wish}")).status,
+            422
+        );
+    }
+    let shown = studio.get("/part/drawing?prompt=a%20church&edits=friend.safetensors:0.5&seed=3");
+    let command = shown.json()["command"].as_str().unwrap().to_owned();
+    assert!(
+        command.starts_with("scumble generate 'a church' --edit /")
+            && command.contains("friend.safetensors:0.5 --seed 3"),
+        "{command}"
+    );
+    for run in ["..", "nothing"] {
+        assert_eq!(studio.get(&format!("/rate?run={run}")).status, 422);
+    }
 }
 
 #[test]

@@ -3,9 +3,13 @@
 
 use std::path::Path;
 
+use scumble_study::request::RUNS;
 use serde_json::Value;
 
-use crate::forms::{Work, placed};
+use crate::{
+    forms::{Work, placed},
+    wish::Wish,
+};
 
 /// The command of some work in a folder of runs.
 pub(crate) fn command(work: &Work, folder: &Path) -> String {
@@ -98,6 +102,10 @@ pub(crate) fn command(work: &Work, folder: &Path) -> String {
             words.push("--overwrite".into());
         }
     }
+    // Runs are known by their plan: below the same folder it is the same run.
+    if !matches!(work, Work::Export(_)) && folder != Path::new(RUNS) {
+        words.extend(["--runs-dir".into(), quoted(&folder.display().to_string())]);
+    }
     if let Some(detectors) = detectors {
         let mut flag = |name: &str, value: &str| words.extend([format!("--{name}"), quoted(value)]);
         detectors.paths().for_each(|path| flag("detector", &path));
@@ -109,6 +117,44 @@ pub(crate) fn command(work: &Work, folder: &Path) -> String {
         }
     }
     words.join(" ")
+}
+
+/// The command that draws a picture of a page.
+pub(crate) fn drawing(wish: &Wish, folder: &Path) -> String {
+    let mut words = vec![
+        "scumble".to_owned(),
+        "generate".into(),
+        quoted(&wish.prompt),
+    ];
+    let mut flag = |name: &str, value: &str| {
+        if !value.trim().is_empty() {
+            words.extend([format!("--{name}"), quoted(value.trim())]);
+        }
+    };
+    flag("model", &wish.model);
+    for edit in wish.edits.split(';') {
+        flag("edit", &with_strength(folder, edit.trim()));
+    }
+    wish.guards.lines().for_each(|guard| flag("guard", guard));
+    flag("negative-prompt", &wish.negative);
+    flag("seed", &wish.seed.to_string());
+    if wish.steps > 0 {
+        flag("steps", &wish.steps.to_string());
+    }
+    if let Some(guidance) = wish.guidance {
+        flag("guidance-scale", &guidance.to_string());
+    }
+    words.join(" ")
+}
+
+/// `NAME:STRENGTH` with the name as a path in the studio's folder.
+fn with_strength(folder: &Path, text: &str) -> String {
+    match text.rsplit_once(':') {
+        Some((name, strength)) if strength.trim().parse::<f64>().is_ok() => {
+            format!("{}:{strength}", placed(folder, name))
+        }
+        _ => placed(folder, text),
+    }
 }
 
 /// A value as `--set` reads it.
@@ -143,6 +189,22 @@ mod tests {
     }
 
     #[test]
+    fn a_picture_is_the_command_that_draws_it() {
+        let wish = Wish {
+            prompt: "a church".into(),
+            edits: "uce-church-1:0.5; b".into(),
+            guards: "sld-strong=a church".into(),
+            seed: 4,
+            guidance: Some(4.0),
+            ..Wish::default()
+        };
+        assert_eq!(
+            drawing(&wish, Path::new("nowhere")),
+            "scumble generate 'a church' --edit uce-church-1:0.5 --edit b --guard 'sld-strong=a church' --seed 4 --guidance-scale 4"
+        );
+    }
+
+    #[test]
     fn an_erasure_is_the_command_that_does_it() {
         let mut form = Erase {
             concept: "ink style".into(),
@@ -153,7 +215,7 @@ mod tests {
         form.options.insert("lr".into(), 0.5.into());
         assert_eq!(
             command(&Work::Erase(form), Path::new("runs")),
-            "scumble erase 'ink style' --method esd --seed 3 --set lr=0.5"
+            "scumble erase 'ink style' --method esd --seed 3 --set lr=0.5 --runs-dir runs"
         );
         let detectors = Detectors {
             detector: "vit; mine/320n.onnx".into(),
@@ -167,7 +229,7 @@ mod tests {
             ..Erase::default()
         };
         assert_eq!(
-            command(&Work::Erase(form), Path::new("runs")),
+            command(&Work::Erase(form), Path::new(RUNS)),
             "scumble erase church --method uce --detector vit --detector mine/320n.onnx --label 'church, church building' --threshold 0.25"
         );
     }

@@ -4,7 +4,10 @@
 use std::path::Path;
 
 use scumble_erase::{Variant, methods};
-use scumble_eval::protocol::Set;
+use scumble_eval::{
+    detectors::{Kind, Manifest},
+    protocol::Set,
+};
 use scumble_study::{
     Failure,
     request::{
@@ -164,6 +167,26 @@ pub(crate) fn placed(folder: &Path, edit: &str) -> String {
     }
 }
 
+/// An edit of the studio's folder, `NAME` or `NAME:STRENGTH`, as a request has it.
+///
+/// # Errors
+/// If the folder has none of that name: a page opens nothing outside of it.
+pub(crate) fn own_edit(folder: &Path, text: &str) -> Result<String, Failure> {
+    let name = match text.rsplit_once(':') {
+        Some((name, strength)) if strength.trim().parse::<f64>().is_ok() => name,
+        _ => text,
+    };
+    let plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\']);
+    if plain && folder.join(name).exists() {
+        Ok(folder.join(text).display().to_string())
+    } else {
+        Err(
+            Failure::new(format!("there is no edit `{name}` in this folder"))
+                .with_hint("the library takes a file in from wherever it lies"),
+        )
+    }
+}
+
 impl Work {
     /// What kind of work it is, as forms name it.
     pub(crate) fn kind(&self) -> &'static str {
@@ -173,6 +196,21 @@ impl Work {
             Self::Evaluate(_) => "evaluate",
             Self::Export(_) => "export",
         }
+    }
+
+    /// Whether somebody looks for what not everybody wants to see, as far as his manifest can be read.
+    pub(crate) fn is_sensitive(&self) -> bool {
+        let detectors = match self {
+            Self::Erase(form) => &form.detectors,
+            Self::Attack(form) => &form.detectors,
+            Self::Evaluate(form) => &form.detectors,
+            Self::Export(_) => return false,
+        };
+        let marked = |path: String| {
+            let manifest = Manifest::read(Path::new(&path)).ok();
+            manifest.is_some_and(|m| m.sensitive || m.kind == Kind::Nudenet)
+        };
+        detectors.paths().any(marked)
     }
 
     /// Whether it writes a file for other programs, and no run.
@@ -251,7 +289,9 @@ impl Attack {
     /// As the command line would ask for it.
     pub(crate) fn request(&self, folder: &Path) -> Result<AttackRequest, Failure> {
         let choice = AttackChoice::parse(&self.attack)?;
-        let edits = some(&self.edit).map(|edit| placed(folder, &edit));
+        let edits = some(&self.edit)
+            .map(|edit| own_edit(folder, &edit))
+            .transpose()?;
         Ok(AttackRequest {
             variant: choice.variant,
             edits: edits.into_iter().collect(),
@@ -288,10 +328,11 @@ impl Evaluate {
             }
             sets.retain(|set| named.iter().any(|name| name == set.id()));
         }
+        let edits = self.edits.iter().map(|edit| own_edit(folder, edit));
         Ok(EvaluateRequest {
             sets,
             models: model.into_iter().map(Into::into).collect(),
-            edits: self.edits.iter().map(|edit| placed(folder, edit)).collect(),
+            edits: edits.collect::<Result<_, _>>()?,
             concepts: listed(&self.concept),
             attacks: attacks.collect::<Result<_, _>>()?,
             n: self.n,
@@ -309,7 +350,7 @@ impl Export {
         let Some((form, _)) = form else {
             return Err(Failure::new(format!("there is no form `{}`", self.form)));
         };
-        let edit = placed(folder, &self.edit);
+        let edit = own_edit(folder, &self.edit)?;
         Ok(ExportRequest {
             rank: self.rank,
             allow_partial: self.allow_partial,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use scumble_study::{
-    Failure,
+    Failure, edits,
     folder::{EDIT, GRID, RECORD, SHEET},
     record::{self, AttackRun, EraseRun, EvaluateRun, GenerateRun},
 };
@@ -135,6 +135,38 @@ impl Library {
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&self.folder.join(name));
     }
+}
+
+/// Copies a file that changes a model into the folder, under its own name; that name.
+///
+/// # Errors
+/// If it is none that could change a model, or the folder has one of that name.
+pub(crate) fn take_in(folder: &Path, file: &Path) -> Result<String, Failure> {
+    let problem = |what: &str| Failure::new(format!("{}: {what}", file.display()));
+    let name = file
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    let name = name
+        .filter(|name| name.ends_with(".safetensors") && !name.starts_with('.'))
+        .ok_or_else(|| {
+            problem("expected a file whose name ends in .safetensors").with_hint(
+                "a pickle (.pt, .ckpt, .bin) is never read: convert it where you trust it",
+            )
+        })?;
+    if !file.is_file() {
+        return Err(problem("there is no such file"));
+    }
+    edits::expect_change(file)?;
+    let to = folder.join(&name);
+    if to.exists() {
+        return Err(problem(&format!("the folder has a {name} already"))
+            .with_hint("rename the file and take it in again"));
+    }
+    // Whole or not at all: what is half copied has a name that nobody lists.
+    let part = folder.join(format!(".{name}.part"));
+    fs_err::copy(file, &part)?;
+    fs_err::rename(&part, &to)?;
+    Ok(name)
 }
 
 /// What a record is of.

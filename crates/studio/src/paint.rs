@@ -21,7 +21,7 @@ use serde_json::Map;
 
 use crate::{
     app::{App, Unheard},
-    forms::placed,
+    forms::own_edit,
     wish::Wish,
 };
 
@@ -165,8 +165,7 @@ impl Painter {
     fn loaded(&mut self, app: &App, at: usize, edits: &str) -> Result<Vec<Loaded>, Failure> {
         let mut all = Vec::new();
         for text in edits.split(';').map(str::trim).filter(|t| !t.is_empty()) {
-            let (path, strength) =
-                edits::split_strength("--edit", &placed_with_strength(app, text))?;
+            let (path, strength) = edits::split_strength("--edit", &own_edit(&app.folder, text)?)?;
             if strength == 0.0 {
                 continue;
             }
@@ -197,16 +196,6 @@ impl Painter {
             }
         }
         Ok(all)
-    }
-}
-
-/// `NAME:STRENGTH` with the name as a path in the studio's folder.
-fn placed_with_strength(app: &App, text: &str) -> String {
-    match text.rsplit_once(':') {
-        Some((name, strength)) if strength.trim().parse::<f64>().is_ok() => {
-            format!("{}:{strength}", placed(&app.folder, name))
-        }
-        _ => placed(&app.folder, text),
     }
 }
 

@@ -3,7 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
-use scumble_report::slug_or;
+use scumble_report::{
+    rating::{KEY, Rated, Ratings},
+    slug_or,
+};
 use scumble_study::{Failure, folder::write_file, report, request::ReportRequest};
 use serde_json::Value;
 
@@ -43,6 +46,17 @@ pub(crate) fn add(run: &Path, file: &Value) -> Result<usize, Failure> {
     }
     made?;
     Ok(files(run).len())
+}
+
+/// What the raters of a comparison said, by subject and concept; nothing if nobody has rated it, or their files do
+/// not fit its key, which is said where the report is made.
+pub(crate) fn means(run: &Path) -> Vec<Rated> {
+    let files = files(run);
+    if files.is_empty() {
+        return Vec::new();
+    }
+    let read = Ratings::read(&run.join("report").join(KEY), &files);
+    read.map_or_else(|_| Vec::new(), |ratings| ratings.by_subject())
 }
 
 fn remake(run: &Path) -> Result<(), Failure> {

@@ -25,11 +25,11 @@ use tokio_stream::{Stream, StreamExt as _, wrappers::BroadcastStream};
 
 use crate::{
     app::App,
-    commands::command,
+    commands::{command, drawing},
     estimates::estimate,
     forms::{Attack, Erase, Evaluate, Export, Work},
     jobs::State as JobState,
-    pages, ratings,
+    library, pages, ratings,
     security::guard,
     settings::OWN,
     trash,
@@ -70,11 +70,14 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/compare", get(compare))
         .route("/attack", get(attack))
         .route("/library", get(library))
+        .route("/rate", get(rate))
+        .route("/file-in", post(take_in))
         .route("/part/jobs", get(jobs))
         .route("/part/method", get(method))
         .route("/part/attack", get(attack_about))
         .route("/part/prompts", get(prompts))
         .route("/part/command", post(show_command))
+        .route("/part/drawing", get(show_drawing))
         .route("/part/estimate", post(show_estimate))
         .route("/do/erase", post(do_erase))
         .route("/do/attack", post(do_attack))
@@ -131,6 +134,7 @@ struct Asked {
     variant: String,
     attack: String,
     tab: String,
+    run: String,
 }
 
 async fn erase(State(app): Studio, Query(asked): Query<Asked>) -> Response {
@@ -157,6 +161,21 @@ async fn attack(State(app): Studio, Query(asked): Query<Asked>) -> Response {
 
 async fn library(State(app): Studio) -> Response {
     page(app, pages::library).await
+}
+
+async fn rate(State(app): Studio, Query(asked): Query<Asked>) -> Response {
+    page(app, move |app| pages::rate(app, plain(&asked.run)?)).await
+}
+
+#[derive(Deserialize)]
+struct FileIn {
+    path: String,
+}
+
+/// Copies a file that changes a model into the folder.
+async fn take_in(State(app): Studio, Json(asked): Json<FileIn>) -> Answer<Json<Value>> {
+    let name = blocking(move || library::take_in(&app.folder, asked.path.trim().as_ref())).await?;
+    Ok(Json(json!({"name": name})))
 }
 
 async fn jobs(State(app): Studio, Query(asked): Query<Asked>) -> Response {
@@ -190,6 +209,10 @@ async fn blocking<T: Send + 'static>(
 
 async fn show_command(State(app): Studio, Json(work): Json<Work>) -> Json<Value> {
     Json(json!({"command": command(&work, &app.folder)}))
+}
+
+async fn show_drawing(State(app): Studio, Query(wish): Query<Wish>) -> Json<Value> {
+    Json(json!({"command": drawing(&wish, &app.folder)}))
 }
 
 async fn show_estimate(State(app): Studio, Json(work): Json<Work>) -> Answer<Json<Value>> {

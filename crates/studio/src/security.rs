@@ -21,11 +21,11 @@ fn cookie(app: &App) -> String {
 
 /// What a page may load: what comes from here, and pictures that it made itself.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; \
-    connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+    connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 /// The same for a report, which is one file with everything in it: it may run what it carries, and
 /// reach nothing.
 const REPORT: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src 'self' data: blob:; \
-    form-action 'none'; base-uri 'none'; frame-ancestors 'none'; sandbox allow-scripts allow-downloads allow-popups";
+    form-action 'none'; base-uri 'none'; frame-ancestors 'self'; sandbox allow-scripts allow-downloads allow-popups";
 
 /// Lets in or refuses, and puts the headers on what goes out.
 pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
@@ -37,11 +37,15 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
         Err(why) => (StatusCode::FORBIDDEN, why).into_response(),
     };
     let headers = response.headers_mut();
-    let policy = if report { REPORT } else { POLICY };
+    // A page to rate is shown in a frame of the studio's, and nowhere else.
+    let (policy, frames) = match report {
+        true => (REPORT, "SAMEORIGIN"),
+        false => (POLICY, "DENY"),
+    };
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, policy),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::X_FRAME_OPTIONS, frames),
         (header::REFERRER_POLICY, "no-referrer"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
+use scumble_study::request::RUNS;
 
 /// A seed: `-1`, by which other tools mean a random one, is refused in words.
 pub(crate) fn seed(text: &str) -> Result<u64, String> {
@@ -131,9 +132,12 @@ pub(crate) struct CostArgs {
 #[derive(ClapArgs, Clone, Debug)]
 #[command(next_help_heading = "Output")]
 pub(crate) struct OutputArgs {
-    /// Where to write; a folder in ./scumble-out named after the plan if absent
+    /// Where to write; a folder named after the plan, in --runs-dir, if absent
     #[arg(long, visible_aliases = ["out", "save-path", "save-dir"], value_name = "DIR")]
     pub(crate) output_dir: Option<PathBuf>,
+    /// Where folders lie that are named after their plan, such as a studio's
+    #[arg(long, value_name = "DIR", default_value = RUNS, conflicts_with = "output_dir")]
+    pub(crate) runs_dir: PathBuf,
     /// Replace another plan's result in that folder
     #[arg(long)]
     pub(crate) overwrite: bool,

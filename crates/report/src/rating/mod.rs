@@ -6,9 +6,11 @@ mod key;
 mod read;
 mod study;
 
-pub use self::{key::KEY, read::Ratings};
+pub use self::{
+    key::KEY,
+    read::{Rated, Ratings},
+};
 pub(crate) use self::{
     key::PAGE,
-    read::Rated,
     study::{possible, study},
 };

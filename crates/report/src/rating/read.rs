@@ -49,7 +49,7 @@ struct Of {
 
 /// What raters said of one subject's pictures of one concept.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Rated {
+pub struct Rated {
     /// Id of the subject.
     pub subject: String,
     /// Name of the concept.
@@ -161,7 +161,7 @@ impl Ratings {
     }
 
     /// The mean of every subject and concept: by concept, the highest first.
-    pub(crate) fn by_subject(&self) -> Vec<Rated> {
+    pub fn by_subject(&self) -> Vec<Rated> {
         let one = |((_, concept), of): (&(usize, Option<String>), &Of)| {
             let mean = |ratings: &Vec<(usize, u8)>| {
                 ratings.iter().map(|(_, r)| f64::from(*r)).sum::<f64>() / ratings.len() as f64

@@ -12,7 +12,10 @@
     const kept = JSON.parse(localStorage.getItem(key));
     if (kept && typeof kept.ratings === "object") state = { rater: String(kept.rater ?? ""), at: Number(kept.at) || 0, ratings: kept.ratings };
   } catch { /* no storage, or nothing of ours in it: begin anew */ }
-  const keep = () => { try { localStorage.setItem(key, JSON.stringify(state)); } catch { by("said").textContent = "This browser keeps nothing: save before you leave."; } };
+  // In the studio's frame there is no storage: what was rated is kept there.
+  const framed = parent !== window;
+  const tell = (what) => { if (framed) parent.postMessage(what, "*"); };
+  const keep = () => { tell({ scumble: "rating-kept", state }); if (framed) return; try { localStorage.setItem(key, JSON.stringify(state)); } catch { by("said").textContent = "This browser keeps nothing: save before you leave."; } };
   const rated = () => items.filter((item) => state.ratings[item.dataset.id]).length;
   const show = () => {
     state.at = Math.min(Math.max(state.at, 0), items.length - 1);
@@ -40,6 +43,11 @@
     if (!rater.value.trim()) { by("said").textContent = "Please fill in a name or a number above first."; rater.focus(); return; }
     const ratings = items.filter((item) => state.ratings[item.dataset.id]).map((item) => ({ id: item.dataset.id, rating: state.ratings[item.dataset.id] }));
     const file = { format: main.dataset.format, study: main.dataset.study, rater: rater.value.trim(), ratings };
+    if (framed) {
+      tell({ scumble: "rating-saved", file });
+      by("said").textContent = `Handed over ${ratings.length} of ${items.length} ratings.`;
+      return;
+    }
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([JSON.stringify(file, null, 1) + "\n"], { type: "application/json" }));
     link.download = `ratings-${main.dataset.study}-${rater.value.trim().replace(/[^\p{L}\p{N}]+/gu, "-")}.json`;
@@ -60,5 +68,14 @@
     else if (event.key === "ArrowRight") go(1);
     else if (event.key.toLowerCase() === "s") save();
   });
-  show();
+  addEventListener("message", (event) => {
+    if (!framed || event.source !== parent || event.data?.scumble !== "rating-state") return;
+    const kept = event.data.state;
+    if (!kept || typeof kept.ratings !== "object") return;
+    state = { rater: String(kept.rater ?? ""), at: Number(kept.at) || 0, ratings: kept.ratings };
+    rater.value = state.rater;
+    show();
+  });
+  if (framed) tell({ scumble: "rating-page" }); else show();
+  if (framed) setTimeout(show, 300);
 })();

@@ -7,7 +7,7 @@ use scumble_eval::{Rate, rates::Z95};
 use scumble_study::{
     edits::short,
     folder::EDIT,
-    record::{EraseRun, Line},
+    record::{EraseRun, EvaluateRun, Line},
 };
 use serde_json::{Map, Value, json};
 
@@ -37,6 +37,7 @@ pub(super) fn rows(app: &App, entries: &[Arc<Entry>]) -> Vec<Value> {
         row["command"] = json!(commands.get(entry.name.as_str()));
         row["origin"] = json!(origin(entry));
         row["files"] = json!(files(app, entry));
+        row["rated"] = json!(rated(app, entry));
         row
     };
     entries.iter().map(one).collect()
@@ -68,6 +69,7 @@ fn origin(entry: &Entry) -> Vec<(&'static str, String)> {
             format!("{}, {} threads", run.body.device, run.body.threads),
             &run.scumble,
         ),
+        What::Evaluate(run) => return compared(run),
         _ => return Vec::new(),
     };
     let model = format!("{model} {}", short(content));
@@ -81,6 +83,52 @@ fn origin(entry: &Entry) -> Vec<(&'static str, String)> {
     ];
     all.into_iter()
         .filter(|(_, text)| !text.is_empty())
+        .collect()
+}
+
+/// The same of a comparison.
+fn compared(run: &EvaluateRun) -> Vec<(&'static str, String)> {
+    let plan = &run.plan;
+    let subjects: Vec<&str> = plan
+        .subjects
+        .iter()
+        .map(|one| one.subject.as_str())
+        .collect();
+    let sampler = plan.sampler.as_deref().unwrap_or("the model's sampler");
+    let all = [
+        ("subjects", subjects.join(", ")),
+        ("concepts", plan.concepts.join(", ")),
+        ("attacks", plan.attacks.join(", ").replace("attacks/", "")),
+        (
+            "drawn",
+            format!(
+                "{} steps, guidance {}, {sampler}",
+                plan.steps, plan.guidance
+            ),
+        ),
+        (
+            "on",
+            format!("{}, {} threads", run.body.device, run.body.threads),
+        ),
+        ("scumble", run.scumble.clone()),
+    ];
+    let said = all.into_iter().filter(|(_, text)| !text.is_empty());
+    said.collect()
+}
+
+/// What people said of a comparison's subjects.
+fn rated(app: &App, entry: &Entry) -> Vec<Value> {
+    if !matches!(entry.what, What::Evaluate(_)) {
+        return Vec::new();
+    }
+    let means = ratings::means(&app.folder.join(&entry.name)).into_iter();
+    means
+        .map(|of| {
+            let name = of.subject.trim_end_matches('/');
+            json!({
+                "subject": name.rsplit('/').next(), "concept": of.concept, "mean": of.mean, "low": of.low, "high": of.high,
+            })
+        })
         .collect()
 }
 
@@ -218,8 +266,15 @@ fn facts(entry: &Entry) -> Vec<String> {
 /// The erasures with their numbers.
 pub(super) fn comparison(entries: &[Arc<Entry>]) -> Vec<Value> {
     let one = |entry: &Arc<Entry>| {
-        let What::Erase(run) = &entry.what else {
-            return None;
+        let run = match &entry.what {
+            What::Erase(run) => run,
+            // Somebody else's: nobody here has judged it yet.
+            What::File => {
+                return Some(
+                    json!({"name": entry.name, "concept": "", "method": entry.name, "variant": "fixed"}),
+                );
+            }
+            _ => return None,
         };
         let result = run.body.result.as_ref()?;
         let rates = run.body.details.as_ref()?.rates.as_ref();
@@ -229,7 +284,7 @@ pub(super) fn comparison(entries: &[Arc<Entry>]) -> Vec<Value> {
         };
         let (before, after) = rates.map_or((None, None), |r| (pooled(&r.before), pooled(&r.after)));
         Some(json!({
-            "name": entry.name, "concept": names(run), "method": run.plan.method, "variant": run.plan.variant,
+            "name": entry.name, "sensitive": is_sensitive(entry), "concept": names(run), "method": run.plan.method, "variant": run.plan.variant,
             "target_before": before.map(|r| rate(r.target)), "target": after.map(|r| rate(r.target)),
             "others_before": before.map(|r| rate(r.others)), "others": after.map(|r| rate(r.others)),
             "drift": result.uncond_drift.map(|drift| 100.0 * drift), "seconds": time(result.seconds),
@@ -300,6 +355,11 @@ pub(super) fn shown(app: &App, entry: &Entry) -> Value {
         .map(|line| json!({"prompt": line.found, "seed": line.found_seed, "new": line.pre == Some(false)}))
         .collect();
     let result = run.body.result.as_ref();
+    // Of several edits together the first; of none one that no edit is called.
+    let tried = edits
+        .first()
+        .map(|edit| edit.split(':').next().unwrap_or(edit));
+    value["tried"] = json!(tried.unwrap_or("-"));
     value["found"] = json!(found);
     value["against"] = json!(edits.join(" + "));
     value["numbers"] = json!(result.map(|result| {

@@ -30,11 +30,15 @@ pub(super) fn method(method: &Method, about: &About) -> Value {
 
 /// The same for a list.
 fn short(method: &Method, about: &About) -> String {
+    let how = match method.published_evaluations {
+        Some(0) => "closed form",
+        _ => "trains",
+    };
     match (about.home, method.seconds, method.published_evaluations) {
-        (true, Some(seconds), _) => format!("about {}", time(seconds)),
-        (false, _, Some(0)) => "a closed form, no training".into(),
-        (false, _, Some(_)) => "trains".into(),
-        _ => "not measured".into(),
+        (true, Some(seconds), _) => format!("{how}, about {}", time(seconds)),
+        (false, _, Some(0)) => format!("{how}, seconds"),
+        (false, _, Some(n)) => format!("{how}, {} evaluations as published", thousands(n)),
+        _ => format!("{how}, not measured"),
     }
 }
 
@@ -50,13 +54,18 @@ fn cost(method: &Method, about: &About) -> String {
         }
         (false, _, Some(0)) => "a closed form: no training, seconds".into(),
         (false, _, Some(evaluations)) => {
-            let count = match evaluations {
-                10_000.. => format!("{} thousand", evaluations / 1000),
-                _ => evaluations.to_string(),
-            };
+            let count = thousands(evaluations);
             format!("trains: as published {count} evaluations of the denoiser")
         }
         _ => "not measured".into(),
+    }
+}
+
+/// A count for people.
+fn thousands(count: u64) -> String {
+    match count {
+        10_000.. => format!("{} thousand", count / 1000),
+        _ => count.to_string(),
     }
 }
 

@@ -159,7 +159,7 @@ pub(crate) fn jobs(app: &App, tab: &str) -> Result<String, Failure> {
         json!({
             "id": job.id, "title": job.work.title(), "state": job.state, "error": job.error, "result": job.result,
             "command": command(&job.work, &app.folder), "work": job.work, "written": written(job),
-            "entry": entry(job),
+            "entry": entry(job), "sensitive": job.work.is_sensitive(),
             "live": live.map(|live| json!({
                 "stage": live.stage, "done": live.done, "total": live.total, "message": live.message, "notes": live.notes, "pictures": live.drawn(), "made": live.made,
             })),
@@ -222,11 +222,12 @@ pub(crate) fn compare(app: &App) -> Result<String, Failure> {
     let about = about(app)?;
     let entries = app.library.entries()?;
     let edits = comparison(&entries);
-    let evaluations: Vec<Value> = entries
+    let evaluations: Vec<Arc<Entry>> = entries
         .iter()
         .filter(|entry| matches!(entry.what, What::Evaluate(_)))
-        .map(|entry| row(app, entry))
+        .cloned()
         .collect();
+    let evaluations = rows(app, &evaluations);
     Ok(fill(
         app,
         Tab::Compare,
@@ -235,6 +236,21 @@ pub(crate) fn compare(app: &App) -> Result<String, Failure> {
             "about": *about, "model": model(app), "plot": plot(&edits), "edits": edits, "evaluations": evaluations,
             "attacks": attacks(), "sets": Set::ALL.map(Set::id), "prompts": about::prompts(&[], about.home), "jobs": jobs(app, "compare")?,
         }),
+    ))
+}
+
+/// The blinded pictures of a comparison.
+pub(crate) fn rate(app: &App, run: &str) -> Result<String, Failure> {
+    let sheet = app.folder.join(run).join("report").join("rating.html");
+    if !sheet.is_file() {
+        return Err(Failure::new(format!("`{run}` has no page to rate"))
+            .with_hint("compare some edits first: the page is made with the report"));
+    }
+    Ok(fill(
+        app,
+        Tab::Compare,
+        "rate.html",
+        json!({"run": run, "model": model(app)}),
     ))
 }
 

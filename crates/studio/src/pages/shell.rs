@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 
-const TEMPLATES: [(&str, &str); 11] = [
+const TEMPLATES: [(&str, &str); 12] = [
     ("layout.html", include_str!("../templates/layout.html")),
     ("erase.html", include_str!("../templates/erase.html")),
     ("method.html", include_str!("../templates/method.html")),
@@ -26,6 +26,7 @@ const TEMPLATES: [(&str, &str); 11] = [
     ),
     ("library.html", include_str!("../templates/library.html")),
     ("models.html", include_str!("../templates/models.html")),
+    ("rate.html", include_str!("../templates/rate.html")),
 ];
 const STYLE: &str = include_str!("../templates/studio.css");
 const SCRIPT: &str = include_str!("../templates/studio.js");

@@ -84,15 +84,29 @@ for (const form of all('form[data-work]')) {
     } catch (what) { problem(form, what); }
     button.disabled = false;
   });
-  one('[data-estimate]', form)?.addEventListener('click', async (event) => {
-    const button = event.currentTarget;
+  const button = one('[data-estimate]', form);
+  let asked = 0;
+  /** What it will take; whoever did not ask for it hears of no problem. */
+  const estimate = async (/** @type {boolean} */ quiet) => {
     const place = one('.estimate', form);
+    const now = asked += 1;
     button.disabled = true;
-    problem(form, null);
+    if (!quiet) problem(form, null);
     place.hidden = false;
     place.textContent = 'trying one sample…';
-    try { place.textContent = (await ask('/part/estimate', work(form))).estimate; } catch (what) { place.hidden = true; problem(form, what); }
+    let text = '';
+    try { text = (await ask('/part/estimate', work(form))).estimate; } catch (what) { if (!quiet) problem(form, what); }
+    if (now !== asked) return;
+    place.textContent = text;
+    place.hidden = !text;
     button.disabled = false;
+  };
+  button?.addEventListener('click', () => estimate(false));
+  // An erasure that is filled in says unasked what it will take.
+  let soon = 0;
+  if (form.dataset.work === 'erase') form.addEventListener('change', () => {
+    clearTimeout(soon);
+    if (one('#concept', form).value.trim()) soon = setTimeout(() => estimate(true), 400);
   });
   one('[data-command]', form)?.addEventListener('click', async () => {
     const place = one('.command', form);
@@ -124,6 +138,7 @@ document.addEventListener('click', (event) => {
   event.preventDefault();
   event.stopPropagation();
   veil.classList.remove('veil');
+  veil.dataset.shown = '';
 }, true);
 
 document.addEventListener('click', async (event) => {
@@ -131,7 +146,7 @@ document.addEventListener('click', async (event) => {
   if (!target) return;
   const { concept, open, cancel, again, throw: thrown, back, model: chosen } = target.dataset;
   try {
-    if (concept !== undefined) { one('#concept').value = concept; one('#concept').focus(); }
+    if (concept !== undefined) { one('#concept').value = concept; one('#concept').focus(); one('#concept').dispatchEvent(new Event('change', { bubbles: true })); }
     if (open) {
       const place = one('#' + open);
       place.hidden = !place.hidden;
@@ -156,7 +171,17 @@ one('#model')?.addEventListener('submit', async (event) => {
   button.disabled = false;
   button.textContent = 'Open';
 });
-one('#path')?.addEventListener('drop', (event) => {
+one('#take-in')?.addEventListener('submit', async (event) => {
+  event.preventDefault();
+  const form = event.currentTarget;
+  problem(form, null);
+  try {
+    const { name } = await ask('/file-in', { path: one('#file-in').value });
+    location.assign('/library#' + encodeURIComponent(name));
+    location.reload();
+  } catch (what) { problem(form, what); }
+});
+for (const input of all('#path, #file-in')) input.addEventListener('drop', (event) => {
   const text = event.dataTransfer.getData('text/uri-list') || event.dataTransfer.getData('text/plain');
   if (!text) return;
   event.preventDefault();
@@ -186,6 +211,29 @@ document.addEventListener('change', async (event) => {
   } catch (what) { say(what.error ?? 'this is no file of ratings'); }
   input.value = '';
 });
+
+// ---- rating: the page of a comparison in a frame that reaches nothing; what it says is kept here ------------------------
+
+const sheet = /** @type {HTMLIFrameElement|null} */ (one('#sheet'));
+if (sheet) {
+  const run = sheet.dataset.run;
+  const key = `rating ${run}`;
+  addEventListener('message', async (event) => {
+    if (event.source !== sheet.contentWindow || typeof event.data !== 'object' || event.data === null) return;
+    const { scumble, state, file } = event.data;
+    if (scumble === 'rating-page') sheet.contentWindow.postMessage({ scumble: 'rating-state', state: JSON.parse(localStorage.getItem(key) ?? 'null') }, '*');
+    if (scumble === 'rating-kept') localStorage.setItem(key, JSON.stringify(state));
+    if (scumble === 'rating-saved') {
+      try {
+        const { raters } = await ask(`/run/${encodeURIComponent(run)}/ratings`, file);
+        one('#rated').textContent = `The ratings of ${file.rater} are counted; ${raters === 1 ? 'one person has' : `${raters} people have`} rated.`;
+        one('#next').hidden = false;
+      } catch (what) { one('#rated').textContent = [what.error, what.hint].filter(Boolean).join('. '); }
+    }
+  });
+  one('#next').addEventListener('click', () => { localStorage.removeItem(key); location.reload(); });
+  sheet.src = sheet.dataset.src;
+}
 
 // ---- jobs -----------------------------------------------------------------------------------------------------------
 
@@ -310,11 +358,12 @@ function row(/** @type {{text: string, role: string}} */ prompt, /** @type {{nam
       figure = document.createElement('figure');
       const button = document.createElement('button');
       button.type = 'button';
-      if (veiled) button.className = 'veil';
       button.append(document.createElement('img'));
       figure.append(button, document.createElement('figcaption'));
       pictures.append(figure);
     }
+    const veil = one('button', figure);
+    if (veiled && veil.dataset.shown === undefined) veil.classList.add('veil');
     const image = one('img', figure);
     image.alt = `${prompt.text}, ${column.name}`;
     image.classList.toggle('small', side < 128);
@@ -360,6 +409,15 @@ async function drawAll(asked = !heavy) {
 
 if (one('#look')) {
   const form = one('#look');
+  one('[data-drawing]', form).addEventListener('click', async () => {
+    const { base, columns, own } = wanted();
+    const last = columns[columns.length - 1];
+    const prompt = own || JSON.parse(grid.dataset.prompts)[0]?.text || '';
+    const response = await fetch('/part/drawing?' + new URLSearchParams({ ...base, prompt, edits: last.edits, guards: last.guards }));
+    const place = one('.command', form);
+    place.textContent = response.ok ? (await response.json()).command : await response.text();
+    place.hidden = false;
+  });
   form.addEventListener('submit', (event) => { event.preventDefault(); drawAll(true); });
   form.addEventListener('input', (event) => {
     const target = /** @type {HTMLInputElement} */ (event.target);
@@ -394,7 +452,8 @@ one('[data-grid]')?.addEventListener('click', async () => {
   const prompts = await response.json();
   const columns = [{ name: 'the model', edits: '' }, ...boxes.map((box) => ({ name: box.dataset.title, edits: `${box.value}:1` }))];
   grid.replaceChildren();
-  for (const prompt of prompts) row(prompt, columns).forEach((image, i) => picture(image, { model, prompt: prompt.text, seed: '0', edits: columns[i].edits }));
+  const veiled = boxes.some((box) => box.dataset.sensitive !== undefined);
+  for (const prompt of prompts) row(prompt, columns, veiled).forEach((image, i) => picture(image, { model, prompt: prompt.text, seed: '0', edits: columns[i].edits }));
   grid.scrollIntoView({ behavior: 'smooth' });
 });
 

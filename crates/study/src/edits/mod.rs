@@ -11,5 +11,5 @@ pub(crate) use self::{embeddings::add_embeddings, gate::gate_metadata};
 pub use self::{
     gate::{describe_gate, described_gate},
     loaded::{Loaded, applied, combined},
-    open::{file_of, open, open_all, short, split_strength},
+    open::{expect_change, file_of, open, open_all, short, split_strength},
 };

@@ -122,6 +122,30 @@ pub fn open(
     })
 }
 
+/// Whether a file could change a model, by what it holds.
+///
+/// # Errors
+/// If it cannot; the error says what it is.
+pub fn expect_change(file: &Path) -> Result<(), Failure> {
+    let kind = identify(file)?.kind;
+    match kind {
+        Kind::ScumbleEdit
+        | Kind::PartialUNet
+        | Kind::LdmUNet
+        | Kind::Esd
+        | Kind::KohyaLora
+        | Kind::ComfyLora
+        | Kind::PeftLora
+        | Kind::Delta => Ok(()),
+        _ => Err(Failure::new(format!(
+            "{}: is no change of a model, but {}",
+            file.display(),
+            kind.describe()
+        ))
+        .with_hint("an edit, a LoRA, a partial U-Net or an ESD file is one")),
+    }
+}
+
 /// The file that a path stands for: the edit in a run's folder, the path itself otherwise.
 pub fn file_of(path: &Path) -> Result<PathBuf, String> {
     let inside = path.join(EDIT);
