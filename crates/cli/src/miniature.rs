@@ -22,6 +22,8 @@ pub(crate) fn built_in() -> BuiltIn {
         model: model(),
         companions: Companions {
             clip_name: "emoji".into(),
+            judge: "the miniature's ViT judges".into(),
+            lacks: Vec::new(),
             clip: clip(),
             object_judge: object_judge(),
             style_judge: style_judge(),

@@ -48,6 +48,8 @@ const BOX: f64 = 0.6;
 /// The same of a window, and where windows begin along either side.
 const WINDOW: f64 = 0.5;
 const BEGIN: [f64; 3] = [0.0, 0.25, 0.5];
+/// How many windows there are.
+pub(crate) const WINDOWS: usize = BEGIN.len() * BEGIN.len();
 /// How sure a judge has to be of what it sees in a window.
 const SURE: f64 = 0.5;
 
@@ -74,7 +76,19 @@ pub struct WorldJudges<'a> {
 
 impl Instrument for WorldJudges<'_> {
     fn hash(&self) -> String {
-        format!("judges-1-{}", self.hash)
+        // Raised where windows are looked through.
+        let form = if self
+            .judges
+            .object
+            .labels()
+            .iter()
+            .any(|l| l == NONE_OF_THESE)
+        {
+            2
+        } else {
+            1
+        };
+        format!("judges-{form}-{}", self.hash)
     }
 
     fn look(&self, pictures: &[Picture], _: &[&Asked]) -> crate::Result<Facts> {
@@ -124,7 +138,7 @@ impl WorldJudges<'_> {
             _ => -1.0,
         };
         let seen = judge.logits(&windows).iter().map(seen).collect();
-        (BEGIN.len() * BEGIN.len(), seen)
+        (WINDOWS, seen)
     }
 }
 

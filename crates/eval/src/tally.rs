@@ -8,7 +8,7 @@ use crate::{
     },
     error::Result,
     facts::{Facts, largest},
-    instruments::{FINITE, GROUND, OBJECT, PLACES, STYLE, stands},
+    instruments::{FINITE, GROUND, OBJECT, PLACES, STYLE, WINDOWS, stands},
     protocol::{Asked, Set, Wanted},
     statistics::{self, Clusters},
 };
@@ -192,6 +192,10 @@ impl Sheet {
             Wanted::Corner(object) => corner()?.contains(&object),
             Wanted::Placed(a, relation, b) => {
                 let row = self.facts.get(PLACES)?.row(picture);
+                // Two corners do not tell what is above and what is below.
+                if row.len() != WINDOWS {
+                    return None;
+                }
                 let of = |object: &String| {
                     let is = |i: &f32| self.names.objects.get(*i as usize) == Some(object);
                     let seen = row.iter().enumerate().filter(|(_, i)| **i >= 0.0 && is(i));

@@ -8,7 +8,7 @@ use scumble_eval::{ClipModel, Judge, Judges};
 use scumble_nn::files::Source;
 use serde_json::Value;
 
-use crate::failure::Result;
+use crate::{content::hash_of_folder, failure::Result, folder::slug, taught};
 
 /// Who looks at a model's pictures.
 pub struct Companions {
@@ -22,6 +22,10 @@ pub struct Companions {
     pub style_judge: Source,
     /// Content hash of both judges' weights.
     pub judges_hash: LazyLock<String, Box<dyn FnOnce() -> String + Send + Sync>>,
+    /// Who judges, as conventions say it.
+    pub judge: String,
+    /// What they were never shown.
+    pub lacks: Vec<String>,
 }
 
 /// Where `scumble train` puts them, in a model's folder.
@@ -32,21 +36,29 @@ const WEIGHTS: &str = "model.safetensors";
 impl Companions {
     /// Those that lie in a model's folder, as `scumble train --world emoji` leaves them; `None` where they do not, or
     /// the judges were taught other words.
-    pub(crate) fn of_folder(folder: &Path) -> Option<Self> {
+    ///
+    /// # Errors
+    /// If the record of the model's training is damaged.
+    pub(crate) fn of_folder(folder: &Path) -> Result<Option<Self>> {
         let [clip, object, style] = PLACES.map(|place| folder.join(place));
         let complete = [&clip, &object, &style]
             .into_iter()
             .all(|place| place.join(WEIGHTS).is_file());
         let world = World::emoji();
         if !complete || !(knows(&object, &world.objects) && knows(&style, &world.styles)) {
-            return None;
+            return Ok(None);
         }
+        let lacks = taught::without(folder)?.unwrap_or_default();
         let weights = [object.join(WEIGHTS), style.join(WEIGHTS)];
-        let name = folder
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned());
-        Some(Self {
-            clip_name: name.unwrap_or_default(),
+        // `--model .` has a name too; the hash tells two CLIPs of one name apart.
+        let place = fs_err::canonicalize(folder)?;
+        let name = place.file_name().map(|name| name.to_string_lossy());
+        let name = slug(&name.unwrap_or_default());
+        let hash = hash_of_folder(&clip)?;
+        Ok(Some(Self {
+            clip_name: format!("{name}-{}", &hash[..8]),
+            judge: format!("{name}'s own ViT judges"),
+            lacks,
             clip: Source::dir(clip),
             object_judge: Source::dir(object),
             style_judge: Source::dir(style),
@@ -58,7 +70,7 @@ impl Companions {
                 }
                 hash.finalize().to_hex().to_string()
             })),
-        })
+        }))
     }
 
     /// The judges.

@@ -39,6 +39,7 @@ pub mod record;
 pub mod report;
 pub mod request;
 mod store;
+mod taught;
 pub mod train;
 pub mod words;
 

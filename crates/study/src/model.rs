@@ -30,6 +30,8 @@ pub struct Model {
     pub profile: Profile,
     /// The judges and the CLIP of its own, if it comes with them.
     own: Option<Companions>,
+    /// How it was read.
+    pub(crate) options: OpenOptions,
 }
 
 impl Model {
@@ -73,10 +75,16 @@ impl Model {
         host.say(&checkpoint.notes);
         host.say(&Schedule::passed_over(&checkpoint.scheduler));
         let hash = checkpoint.checked_hash()?;
-        let own = found.as_deref().and_then(Companions::of_folder);
+        let own = match &found {
+            Some(folder) => Companions::of_folder(folder)?,
+            None => None,
+        };
+        // What the model never saw its judges have never seen either: the miniature's look then.
+        let taught = own.is_some();
+        let own = own.filter(|own| own.lacks.is_empty());
         let profile = if builtin || host.built_in.is_one(&checkpoint) {
             Profile::MINIATURE
-        } else if own.is_some() {
+        } else if taught {
             Profile::EMOJI_WORLD
         } else {
             Profile::of_family(families::of_files(checkpoint.family))
@@ -89,6 +97,7 @@ impl Model {
             builtin,
             profile,
             own,
+            options,
         })
     }
 

@@ -31,8 +31,12 @@ const STEPS: usize = 20;
 
 impl Answered {
     /// The temperature that makes the right answers most probable, by a golden section over its logarithm, in which
-    /// the mean of minus their logarithm has one minimum.
+    /// the mean of minus their logarithm has one minimum; 1 where all answers are right, and ever more confidence would
+    /// only seem better.
     pub(crate) fn temperature(&self) -> f64 {
+        if self.reliability(1.0).iter().all(|bin| bin.right == 1.0) {
+            return 1.0;
+        }
         let golden = (5f64.sqrt() - 1.0) / 2.0;
         let (mut low, mut high) = RANGE;
         let at = |x: f64| self.surprise(x.exp());
@@ -124,6 +128,17 @@ mod tests {
             }
         }
         answered
+    }
+
+    #[test]
+    fn who_is_always_right_is_left_as_sure_as_he_is() {
+        let mut answered = coins(1.0);
+        answered.right.fill(0);
+        answered
+            .logits
+            .chunks_exact_mut(2)
+            .for_each(|row| row[0] = 2.0);
+        assert_eq!(answered.temperature(), 1.0);
     }
 
     #[test]

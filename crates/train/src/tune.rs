@@ -68,6 +68,21 @@ impl Moves {
     }
 }
 
+impl Moves {
+    /// How many numbers move beside a model's own tensors: those of adapters.
+    pub fn beside(self, model: &Pipeline) -> usize {
+        let Self::Adapters(rank) = self else {
+            return 0;
+        };
+        let ends = |module: &String| {
+            let weight = model.denoiser.weights.get(&format!("{module}.weight"))?;
+            Some(weight.shape.iter().take(2).sum::<usize>())
+        };
+        let modules = Layers::Transformers.of(model);
+        rank * modules.iter().filter_map(ends).sum::<usize>()
+    }
+}
+
 /// Trains a model's denoiser; what it has learned, as an edit.
 ///
 /// # Errors
@@ -125,9 +140,12 @@ fn start(job: &Job<'_>, tuning: &Tuning<'_>) -> Result<(Pipeline, Vec<String>)> 
         Moves::Again => {
             let weights = model.denoiser.weights.iter();
             let manifest = weights.map(|(name, weight)| (name.clone(), weight.shape.clone()));
+            let first = Init::Residual.weights(&manifest.collect(), job.seed, job.device);
+            // Into the model's own, which knows whether its parts are computed again.
             let mut fresh = model.clone();
-            fresh.denoiser.weights =
-                Init::Residual.weights(&manifest.collect(), job.seed, job.device);
+            for (name, weight) in first.iter() {
+                fresh.denoiser.weights.replace(name, weight.flat())?;
+            }
             Ok((fresh, own))
         }
     }

@@ -149,8 +149,12 @@ pub fn expect_change(file: &Path) -> Result<(), Failure> {
 /// The file that a path stands for: the edit in a run's folder, the path itself otherwise.
 pub fn file_of(path: &Path) -> Result<PathBuf, String> {
     let inside = path.join(EDIT);
-    if !path.is_dir() || path.join("config.json").exists() || path.join("model_index.json").exists()
-    {
+    let whole = || {
+        let told = ["config.json", "model_index.json"];
+        told.iter().any(|file| path.join(file).exists())
+            || identify(path).is_ok_and(|found| found.kind == Kind::DiffusersFolder)
+    };
+    if !path.is_dir() || whole() {
         Ok(path.into())
     } else if inside.is_file() {
         Ok(inside)
@@ -273,7 +277,9 @@ fn read(file: &Path, kind: &Kind, model: &Model, gated: bool) -> Result<(Edit, V
             "is a textual inversion, which changes no weight".into(),
             "give it with --embedding",
         )),
-        Kind::DiffusersFolder | Kind::SingleFile(_) => whole::difference(file, base),
+        Kind::DiffusersFolder | Kind::SingleFile(_) => {
+            whole::difference(file, base, &model.options)
+        }
         Kind::OtherAdapter(name) => Err(Read::Refused(
             format!("is {name}, which is not read"),
             "read are LoRA, LoCon, LoHa, LoKr, DoRA and whole differences",

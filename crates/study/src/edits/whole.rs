@@ -7,15 +7,73 @@ use scumble_nn::files::{Checkpoint, HostTensor, OpenOptions, expect_names};
 use serde_json::Value;
 
 use super::unread::Read;
-use crate::{built_in::same_vocabulary, folder::RECORD, record::TrainRun};
+use crate::{built_in::same_vocabulary, failure::Failure, taught};
+
+/// Settings that change what a network computes and no shape of its tensors.
+const SETTINGS: [&str; 14] = [
+    "act_fn",
+    "attention_head_dim",
+    "beta_end",
+    "beta_schedule",
+    "beta_start",
+    "center_input_sample",
+    "flip_sin_to_cos",
+    "freq_shift",
+    "hidden_act",
+    "norm_eps",
+    "norm_num_groups",
+    "num_attention_heads",
+    "num_train_timesteps",
+    "rescale_betas_zero_snr",
+];
+/// Those that are often left out, with what they are then: as diffusers and the readers of configurations have it.
+const LEFT_OUT: [(&str, Default); 2] = [
+    ("prediction_type", Default::Word("epsilon")),
+    ("scaling_factor", Default::Number(0.18215)),
+];
+
+/// What a setting is that is left out.
+#[derive(Clone, Copy)]
+enum Default {
+    Word(&'static str),
+    Number(f64),
+}
+
+/// The first setting in which two configurations differ. One that only one of them has is its default.
+fn other_setting(a: &Value, b: &Value) -> Option<&'static str> {
+    let same = |key: &str| match (a.get(key), b.get(key)) {
+        (Some(a), Some(b)) => a == b,
+        _ => true,
+    };
+    let defaulted = |key: &str, default: Default| {
+        let of = |config: &Value| match (default, config.get(key)) {
+            (Default::Number(default), found) => {
+                found.and_then(Value::as_f64).unwrap_or(default).to_string()
+            }
+            (Default::Word(default), found) => {
+                found.and_then(Value::as_str).unwrap_or(default).to_owned()
+            }
+        };
+        of(a) == of(b)
+    };
+    let set = SETTINGS.into_iter().find(|key| !same(key));
+    set.or_else(|| {
+        let mut left_out = LEFT_OUT.into_iter();
+        left_out.find_map(|(key, default)| (!defaulted(key, default)).then_some(key))
+    })
+}
 
 /// Every tensor of a checkpoint whose numbers are not the model's; with notes about its reading.
 ///
 /// # Errors
 /// If it cannot be read, is of another architecture or size, or what is no tensor tells them apart:
-/// the tokenizer, what the denoiser answers, the scale of latents.
-pub(super) fn difference(path: &Path, base: &Checkpoint) -> Result<(Edit, Vec<String>), Read> {
-    let theirs = Checkpoint::open(path, &OpenOptions::default())?;
+/// the tokenizer, or a setting of a network or of the noise.
+pub(super) fn difference(
+    path: &Path,
+    base: &Checkpoint,
+    options: &OpenOptions,
+) -> Result<(Edit, Vec<String>), Read> {
+    let theirs = Checkpoint::open(path, options)?;
     let another = |what: &str| {
         let problem = format!(
             "is a checkpoint with {what} than {}, which no edit can express",
@@ -30,24 +88,22 @@ pub(super) fn difference(path: &Path, base: &Checkpoint) -> Result<(Edit, Vec<St
     if !same_vocabulary(&theirs, base) {
         return another("another tokenizer");
     }
-    let answer = |of: &Checkpoint| of.scheduler.get("prediction_type").cloned();
-    if answer(&theirs) != answer(base) {
-        return another("another kind of prediction");
+    if let Some(key) = other_setting(&theirs.scheduler, &base.scheduler) {
+        return another(&format!("another {key} of its noise"));
     }
     let mut edit = Edit {
-        about: about(path),
+        about: about(path)?,
         ..Edit::default()
     };
     for (id, own) in &base.components {
         let other = theirs.component(id)?;
-        let scale = |config: &Value| config.get("scaling_factor").and_then(Value::as_f64);
-        if scale(&other.config) != scale(&own.config) {
-            return another("another scale of its latents");
-        }
         let shapes = own.tensors.iter();
         let wanted = shapes.map(|(name, tensor)| (name.clone(), tensor.shape().to_vec()));
         if expect_names(id, &other.tensors, &wanted.collect()).is_err() {
             return another(&format!("other tensors in its {id}"));
+        }
+        if let Some(key) = other_setting(&other.config, &own.config) {
+            return another(&format!("another {key} of its {id}"));
         }
         let changed = other.tensors.iter().filter(|(name, tensor)| {
             let own = own.tensors.get(*name);
@@ -68,17 +124,16 @@ pub(super) fn difference(path: &Path, base: &Checkpoint) -> Result<(Edit, Vec<St
 }
 
 /// What a checkpoint of `scumble train` says of itself; nothing of any other.
-fn about(path: &Path) -> About {
-    let run = TrainRun::read(&path.join("train").join(RECORD));
-    match run.ok().flatten() {
-        Some(run) => About {
-            method: "retrain".into(),
-            concepts: run.plan.without,
-            seed: run.plan.seed,
-            ..About::default()
-        },
-        None => About::default(),
-    }
+///
+/// # Errors
+/// If its record is damaged.
+fn about(path: &Path) -> Result<About, Failure> {
+    let concepts = taught::without(path)?;
+    Ok(concepts.map_or_else(About::default, |concepts| About {
+        method: "retrain".into(),
+        concepts,
+        ..About::default()
+    }))
 }
 
 fn same_numbers(a: &HostTensor, b: &HostTensor) -> bool {
@@ -86,5 +141,40 @@ fn same_numbers(a: &HostTensor, b: &HostTensor) -> bool {
         a.bytes() == b.bytes()
     } else {
         a.to_f32() == b.to_f32()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_default_that_is_spelled_out_is_no_other_setting() {
+        let same = |a: Value, b: Value| assert_eq!(other_setting(&a, &b), None, "{a} {b}");
+        same(
+            json!({}),
+            json!({"prediction_type": "epsilon", "scaling_factor": 0.18215}),
+        );
+        same(
+            json!({"attention_head_dim": 8, "sample_size": 64}),
+            json!({"sample_size": 96}),
+        );
+        let other = |a: Value, b: Value, key: &str| {
+            assert_eq!(other_setting(&a, &b), Some(key));
+            assert_eq!(other_setting(&b, &a), Some(key));
+        };
+        other(
+            json!({}),
+            json!({"prediction_type": "v_prediction"}),
+            "prediction_type",
+        );
+        other(json!({"scaling_factor": 0.9}), json!({}), "scaling_factor");
+        other(
+            json!({"attention_head_dim": 8}),
+            json!({"attention_head_dim": 4}),
+            "attention_head_dim",
+        );
     }
 }

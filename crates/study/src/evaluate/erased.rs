@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use scumble_erase::{Concept, ConceptKind};
+
 use crate::{
     erase,
     failure::Failure,
@@ -84,6 +86,13 @@ pub(super) fn with_edits(
     Ok((request, pending))
 }
 
+/// Whether a concept has the words that it would have if it were erased as such a thing: of that kind, or in words of a
+/// world, which no kind changes.
+fn worded_as(concept: &Concept, kind: Option<ConceptKind>) -> bool {
+    let bare = matches!(concept.prompts.as_slice(), [one] if one.erase == concept.name);
+    concept.kind == kind || (concept.kind.is_none() && !bare)
+}
+
 /// The folder of a finished erasure of one concept by a method's defaults, below the request's, where
 /// there is one. `model` is the model's content hash.
 ///
@@ -115,7 +124,7 @@ fn find_erasure(
                 && plan.options.is_empty()
                 && plan.preserve.is_empty()
                 && matches!(plan.concepts.as_slice(), [one] if one.name == concept
-                    && (one.kind.is_none() || one.kind == request.kind))
+                    && worded_as(one, request.kind))
         });
         if fits {
             return Ok(Some(folder));

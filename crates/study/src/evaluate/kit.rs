@@ -24,6 +24,8 @@ pub struct Home {
     pub judges: Judges,
     /// Content hash of their weights.
     pub judges_hash: String,
+    /// Who they are, in words.
+    pub judge: String,
     /// The CLIP that its text encoder was trained with.
     pub clip: ClipModel,
     /// Its name in metrics.
@@ -45,6 +47,7 @@ impl Home {
         Ok(Self {
             judges: companions.judges(device)?,
             judges_hash: companions.judges_hash.clone(),
+            judge: companions.judge.clone(),
             clip: companions.clip(device)?,
             clip_name: companions.clip_name.clone(),
             world,
@@ -60,6 +63,7 @@ pub struct Kit {
     lpips: Option<(Lpips, String)>,
     detectors: Vec<Detector>,
     judges_hash: String,
+    judge: String,
     /// What the judges' words are.
     pub world: Option<World>,
 }
@@ -90,9 +94,11 @@ impl Kit {
     ) -> Result<Self, Failure> {
         let device = base.pipeline.device();
         let (mut judges, mut judges_hash, mut world, mut clip) = (None, String::new(), None, None);
+        let mut judge = String::new();
         if let Some(home) = home {
             judges = Some(home.judges);
             home.judges_hash[..16].clone_into(&mut judges_hash);
+            judge = home.judge;
             world = Some(home.world);
             clip = Some((home.clip, base.pipeline.tokenizer.clone(), home.clip_name));
         }
@@ -127,6 +133,7 @@ impl Kit {
             lpips,
             detectors,
             judges_hash,
+            judge,
             world,
         })
     }
@@ -204,12 +211,8 @@ impl Kit {
     }
 
     /// Who judges what pictures show, in words; empty if nobody does.
-    pub(crate) fn judge(&self) -> &'static str {
-        if self.judges.is_some() {
-            "the miniature's ViT judges"
-        } else {
-            ""
-        }
+    pub(crate) fn judge(&self) -> &str {
+        &self.judge
     }
 
     /// The hash of all of them.

@@ -17,9 +17,11 @@ use crate::{
     folder::RECORD,
     guards,
     host::Host,
+    hub,
     model::Model,
     record::EraseRun,
     request::{EvaluateRequest, listed},
+    taught,
 };
 
 /// A model that was opened.
@@ -57,17 +59,27 @@ pub(super) fn open(request: &EvaluateRequest, host: Host<'_>) -> Result<All, Fai
         let name = if several { base.name.as_str() } else { "base" };
         subjects.push(Subject::plain(i, name, Kind::Base, &base.model.hash));
         for text in &request.edits {
-            subjects.push(edit(i, base, text, several, host)?);
+            subjects.push(edit("--edit", i, base, text, several, host)?);
         }
         for text in &request.guards {
             subjects.push(guard(i, base, text, request, several, host)?);
         }
     }
     if let Some(path) = request.oracle.as_ref().filter(|path| is_edit(path)) {
-        let oracle = edit(0, &bases[0], &path.display().to_string(), false, host)?;
+        let oracle = edit(
+            "--oracle",
+            0,
+            &bases[0],
+            &path.display().to_string(),
+            false,
+            host,
+        )?;
         subjects.push(Subject {
             id: "oracle".into(),
+            label: "oracle".into(),
             kind: Kind::Oracle,
+            // It is no method's work.
+            method: None,
             ..oracle
         });
     } else if let Some(path) = &request.oracle {
@@ -78,9 +90,11 @@ pub(super) fn open(request: &EvaluateRequest, host: Host<'_>) -> Result<All, Fai
                 path.display()
             )));
         }
+        let place = hub::located(path, "--oracle", host.hub)?;
         subjects.push(Subject {
+            erased: taught::without(&place)?.unwrap_or_default(),
             // Attacks see it as what the model has become.
-            argument: Some(path.display().to_string()),
+            argument: Some(place.display().to_string()),
             ..Subject::plain(bases.len(), "oracle", Kind::Oracle, &oracle.model.hash)
         });
         bases.push(oracle);
@@ -153,6 +167,7 @@ fn on(base: &Opened, text: &str, several: bool) -> String {
 }
 
 fn edit(
+    flag: &str,
     i: usize,
     base: &Opened,
     text: &str,
@@ -160,7 +175,7 @@ fn edit(
     host: Host<'_>,
 ) -> Result<Subject, Failure> {
     let mut notes = Vec::new();
-    let one = edits::open("--edit", text, &base.model, &mut notes)?;
+    let one = edits::open(flag, text, &base.model, &mut notes)?;
     host.say(&notes);
     let about = one.edit.about.clone();
     let run = EraseRun::of_command(&one.path.join(RECORD), "erase")?;

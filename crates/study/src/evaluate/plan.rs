@@ -147,7 +147,7 @@ impl Plan {
                 match own {
                     Some(own) => asked.extend(own),
                     None if own_prompts.is_empty() => {
-                        let kind = request.kind.or_else(|| kind_said(&subjects, concept));
+                        let kind = kind(request, &subjects, concept);
                         asked.extend(unknown(concept, kind, request, kit.world.as_ref())?)
                     }
                     None => {}
@@ -162,12 +162,11 @@ impl Plan {
                         .iter()
                         .filter(|c| subject.erased.is_empty() || contains(&subject.erased, c))
                     {
-                        let key = digest(&[
-                            &subject.hash,
-                            &choice.name(),
-                            concept,
-                            &json!(settings).to_string(),
-                        ]);
+                        let settings = json!(settings).to_string();
+                        let asked = kind(request, &subjects, concept).map(ConceptKind::name);
+                        let name = choice.name();
+                        let parts = [subject.hash.as_str(), &name, concept, &settings];
+                        let key = digest(&parts.into_iter().chain(asked).collect::<Vec<_>>());
                         let name = format!(
                             "{}-{}-{}-{}",
                             choice.name().replace(':', "-"),
@@ -252,6 +251,11 @@ impl Plan {
         }
     }
 
+    /// What kind of thing a concept of it is.
+    pub(super) fn kind(&self, request: &EvaluateRequest, concept: &String) -> Option<ConceptKind> {
+        kind(request, &self.subjects, concept)
+    }
+
     /// What is stored of it.
     pub fn stored(&self) -> EvaluatePlan {
         let subjects = self.subjects.iter().zip(&self.albums);
@@ -329,13 +333,13 @@ fn concepts(request: &EvaluateRequest, subjects: &[Subject]) -> Result<Vec<Strin
     Ok(all)
 }
 
-/// What kind of thing an edit says that a concept is.
-fn kind_said(subjects: &[Subject], concept: &String) -> Option<ConceptKind> {
+/// What kind of thing a concept is: as the request says, or an edit.
+fn kind(request: &EvaluateRequest, subjects: &[Subject], concept: &String) -> Option<ConceptKind> {
     let abouts = subjects.iter().flat_map(|subject| &subject.loaded);
     let mut abouts = abouts.map(|one| &one.edit.about);
-    abouts
-        .find(|about| about.kind.is_some() && contains(&about.concepts, concept))
-        .and_then(|about| about.kind)
+    let mut said =
+        || abouts.find(|about| about.kind.is_some() && contains(&about.concepts, concept));
+    request.kind.or_else(|| said().and_then(|about| about.kind))
 }
 
 /// Pictures of a concept that no judge knows.

@@ -268,6 +268,7 @@ impl Study<'_> {
             guards,
             variant: item.choice.variant,
             concept: Some(item.concept.clone()),
+            kind: self.plan.kind(request, &item.concept),
             clip: request.attack_clip.clone(),
             n: request.attack_n,
             budget: request.budget,

@@ -26,8 +26,6 @@ pub struct TrainPlan {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TunedPlan {
-    /// Its name.
-    pub model: String,
     /// Its content hash.
     pub hash: String,
     /// What is trained of it: `all`, a choice of tensors, `lora` with its rank, or `again`.
@@ -40,6 +38,9 @@ pub struct TunedPlan {
 pub struct TrainOutcome {
     /// The parts that are done.
     pub parts: Vec<Trained>,
+    /// The model whose denoiser is trained, if there was one, as it was named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tuned: Option<String>,
     /// The last of every number that was measured on the way, by part and name.
     pub measured: Vec<Measurement>,
 }

@@ -4,6 +4,7 @@ mod diary;
 mod tuned;
 mod watch;
 
+use scumble_erase::World;
 use scumble_train::{EmojiWorld, Examples, Job, Part, PictureFolder, Recipe, Trained};
 use serde_json::json;
 
@@ -15,6 +16,7 @@ use crate::{
     machine,
     record::{Record, TrainOutcome, TrainPlan, TrainRun},
     request::TrainRequest,
+    words::canonical,
 };
 
 use self::{tuned::Tuned, watch::Watch};
@@ -58,13 +60,19 @@ pub fn perform(request: &TrainRequest, host: Host<'_>) -> Result<Training> {
     if request.data.is_some() {
         recipe.data.clone_from(&request.data);
     }
+    let mut without = request.without.clone();
     let data: Box<dyn Examples> = match &recipe.data {
-        Some(folder) => Box::new(PictureFolder::open(folder, recipe.side, &request.without)?),
-        None => Box::new(EmojiWorld::new(
-            recipe.side,
-            &request.without,
-            request.seed,
-        )?),
+        Some(folder) => Box::new(PictureFolder::open(folder, recipe.side, &without)?),
+        None => {
+            let world = EmojiWorld::new(recipe.side, &without, request.seed)?;
+            // Its words, as everything else calls them.
+            let words = World::emoji();
+            without = without
+                .iter()
+                .map(|name| canonical(name, Some(&words)))
+                .collect();
+            Box::new(world)
+        }
     };
     let parts = match &request.parts[..] {
         [] if tuned.is_some() => vec![Part::Denoiser],
@@ -81,7 +89,7 @@ pub fn perform(request: &TrainRequest, host: Host<'_>) -> Result<Training> {
         format: FORMAT,
         command: "train".into(),
         recipe: Some(recipe.clone()),
-        without: request.without.clone(),
+        without: without.clone(),
         seed: request.seed,
         tuned: tuned.as_ref().map(Tuned::plan),
     };
@@ -118,14 +126,26 @@ pub fn perform(request: &TrainRequest, host: Host<'_>) -> Result<Training> {
     if let Ok(Some(before)) = TrainRun::read(&run.path.join(crate::folder::RECORD)) {
         // Another part of the same plan.
         record.body = before.body;
+    } else if tuned.is_some() {
+        Tuned::begin_anew(request)?;
     }
+    record.body.tuned = tuned.as_ref().map(Tuned::name);
     run.record(&record)?;
-    let mut watch = Watch::open(&run, host, &recipe, &device, data.as_ref())?;
+    let mut watch = Watch::open(
+        &run,
+        host,
+        &recipe,
+        &device,
+        data.as_ref(),
+        tuned.as_ref().map(Tuned::model),
+    )?;
     let mut job = Job::new(&recipe, data.as_ref(), &request.folder, &parts, &device);
     job.seconds = minutes.map(|minutes| minutes * 60.0);
     job.seed = request.seed;
     let trained = match &tuned {
-        Some(tuned) => tuned.train(&job, request, &mut watch).map(|one| vec![one]),
+        Some(tuned) => tuned
+            .train(&job, request, &without, &mut watch)
+            .map(|one| vec![one]),
         None => scumble_train::train(&job, &mut watch).map_err(Failure::from),
     };
     let measured = watch.close()?;

@@ -15,8 +15,9 @@ use crate::{
     request::TrainRequest,
 };
 
-/// Bytes for each number that moves: it, its gradient twice, two means and the moving average.
-const BYTES: usize = 24;
+/// Bytes for each number that moves: it, its gradient, two means, the moving average, the network's copy, and what is
+/// copied of them while a state is stored.
+const BYTES: usize = 40;
 
 /// A model that is trained.
 pub(super) struct Tuned {
@@ -51,7 +52,8 @@ impl Tuned {
         let weights = &self.pipeline.denoiser.weights;
         let size = |name| weights.get(name).map_or(0, |w| w.shape.iter().product());
         let names = self.moves.tensors(&self.pipeline)?;
-        let numbers: usize = names.iter().map(|name| size(name)).sum();
+        let own: usize = names.iter().map(|name| size(name)).sum();
+        let numbers = own + self.moves.beside(&self.pipeline);
         let needed = (BYTES * numbers) as u64;
         match memory::free() {
             Some(free) if needed > free => Err(Failure::new(format!(
@@ -68,6 +70,12 @@ impl Tuned {
     /// What is trained of a model: pictures of its size, for as long as suits its width where the
     /// user has no recipe.
     pub(super) fn recipe(&self, recipe: Recipe, is_theirs: bool) -> Result<Recipe> {
+        if matches!(self.moves, Moves::Again) && !is_theirs && !self.model.profile.is_small() {
+            return Err(Failure::new(
+                "--from-scratch: a model of full width needs a recipe that says for how long",
+            )
+            .with_hint("give a RECIPE with [denoiser.training]: from random numbers it takes days on many GPUs"));
+        }
         let [_, _, height, width] = self.pipeline.latent_shape(1, None, None)?;
         let adapters = matches!(self.moves, Moves::Adapters(_));
         let recipe = match is_theirs || self.model.profile.is_small() {
@@ -77,14 +85,29 @@ impl Tuned {
         let factor = self.pipeline.autoencoder.config.factor();
         Ok(Recipe {
             side: height.min(width) * factor,
-            name: self.model.checkpoint.name.clone(),
             ..recipe
         })
     }
 
+    pub(super) fn model(&self) -> &Model {
+        &self.model
+    }
+
+    pub(super) fn name(&self) -> String {
+        self.model.checkpoint.name.clone()
+    }
+
+    /// Takes away what an earlier training of another plan left, so that nobody takes its edit for this one's.
+    pub(super) fn begin_anew(request: &TrainRequest) -> Result<()> {
+        let edit = request.folder.join(EDIT);
+        if edit.exists() {
+            fs_err::remove_file(edit)?;
+        }
+        Ok(())
+    }
+
     pub(super) fn plan(&self) -> TunedPlan {
         TunedPlan {
-            model: self.model.checkpoint.name.clone(),
             hash: self.model.hash.clone(),
             moves: match self.moves {
                 Moves::Everything => "all".into(),
@@ -103,6 +126,7 @@ impl Tuned {
         &self,
         job: &Job<'_>,
         request: &TrainRequest,
+        without: &[String],
         watcher: &mut dyn Watcher,
     ) -> Result<Trained> {
         let checkpoint = &self.model.checkpoint;
@@ -117,7 +141,7 @@ impl Tuned {
         let about = About {
             format: FORMAT,
             method: method.into(),
-            concepts: request.without.clone(),
+            concepts: without.to_vec(),
             base: checkpoint.name.clone(),
             base_hash: self.model.hash.clone(),
             family: checkpoint.family.name().into(),

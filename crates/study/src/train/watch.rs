@@ -21,6 +21,7 @@ use crate::{
     folder::{RunFolder, write_file},
     grid,
     host::Host,
+    model::Model,
     record::Measurement,
 };
 
@@ -71,6 +72,7 @@ impl<'a> Watch<'a> {
         recipe: &Recipe,
         device: &Device,
         data: &dyn Examples,
+        of: Option<&Model>,
     ) -> Result<Self> {
         let world = recipe.data.is_none();
         let about = match &recipe.data {
@@ -79,10 +81,11 @@ impl<'a> Watch<'a> {
         };
         let judges = match world {
             // The model's own judges, once they are there: they know its size.
-            true => match own_judges(run, device) {
-                Some(own) => Some(own),
-                None => Some(host.built_in.companions.judges(device)?),
-            },
+            true => Some(match (of, own_judges(run, device)?) {
+                (Some(model), _) => model.companions(host).judges(device)?,
+                (None, Some(own)) => own,
+                (None, None) => host.built_in.companions.judges(device)?,
+            }),
             false => None,
         };
         Ok(Self {
@@ -92,7 +95,12 @@ impl<'a> Watch<'a> {
             about,
             diary: Diary::open(&run.path),
             judges,
-            prompts: if world { of_world() } else { of_captions(data) },
+            // A full model takes minutes for a picture: nobody asked for that time.
+            prompts: match (of.is_none_or(|model| model.profile.is_small()), world) {
+                (false, _) => Vec::new(),
+                (true, true) => of_world(),
+                (true, false) => of_captions(data),
+            },
             progress: Vec::new(),
             pictures: Vec::new(),
             began: None,
@@ -148,7 +156,12 @@ impl<'a> Watch<'a> {
         for row in &prompts {
             let texts = row.cells.iter().map(|asked| asked.prompt.clone()).collect();
             let request = Request::new(texts, SEED, STEPS, self.recipe.denoiser.guidance);
-            let latents = model.sample(&request, &mut |_| ControlFlow::Continue(()))?;
+            let listener = self.host.listener;
+            // Whoever stops it waits for no grid.
+            let Ok(latents) = model.sample(&request, &mut |_| listener.go_on()) else {
+                self.prompts = prompts;
+                return Ok(());
+            };
             pictures.push(Picture::from_batch(model.decode(latents)));
         }
         let mut rows = Vec::new();
@@ -204,9 +217,12 @@ impl<'a> Watch<'a> {
     }
 }
 
-fn own_judges(run: &RunFolder, device: &Device) -> Option<Judges> {
-    let own = Companions::of_folder(run.path.parent()?)?;
-    own.judges(device).ok()
+fn own_judges(run: &RunFolder, device: &Device) -> Result<Option<Judges>> {
+    let Some(model) = run.path.parent() else {
+        return Ok(None);
+    };
+    let own = Companions::of_folder(model)?;
+    own.map(|own| own.judges(device)).transpose()
 }
 
 /// The first captions of a folder, which a judge knows nothing of.

@@ -99,14 +99,17 @@ fn of(
             Ok(())
         },
     )?;
-    calibrate(
-        &mut weights,
-        &network,
-        &batch,
-        &state,
-        outcome.steps,
-        watcher,
-    )?;
+    // A folder's pictures have all been learned from: what a judge says of them calibrates nothing.
+    if job.data.count().is_none() {
+        calibrate(
+            &mut weights,
+            &network,
+            &batch,
+            &state,
+            outcome.steps,
+            watcher,
+        )?;
+    }
     layout.json(&format!("{place}/config.json"), &config)?;
     layout.json(
         &format!("{place}/preprocessor_config.json"),

@@ -13,8 +13,8 @@ use scumble_nn::files::{
 use super::pictures;
 use crate::{job::Job, watcher::Watcher};
 
-/// Pictures that are encoded at once.
-const AT_ONCE: usize = 32;
+/// Pixels that are encoded at once: 32 pictures of 64 px, one of 512.
+const AT_ONCE: usize = 32 * 64 * 64;
 const NAME: &str = "latents";
 
 /// The latents of the first examples.
@@ -59,8 +59,9 @@ impl Latents {
         let time = job.most.map(|most| most / 5.0);
         let mut numbers = Vec::with_capacity(count * c * h * w);
         let mut encoded = 0;
-        for start in (0..count).step_by(AT_ONCE) {
-            let end = (start + AT_ONCE).min(count);
+        let at_once = (AT_ONCE / (job.recipe.side * job.recipe.side)).max(1);
+        for start in (0..count).step_by(at_once) {
+            let end = (start + at_once).min(count);
             let batch = pictures(job.data, start..end)?;
             let batch = Picture::to_batch(&batch, [0.5; 3], [0.5; 3], job.device);
             numbers.extend(model.encode_pictures(batch).into_data().iter::<f32>());

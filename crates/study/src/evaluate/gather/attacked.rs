@@ -239,13 +239,9 @@ pub(super) fn attacks(
 }
 
 /// How much more an attack gets out of each subject than out of the oracle, which has nothing to
-/// give back: the subject's position, and the difference over cases of the same prompt and noise.
+/// give back: the subject's position, and the difference.
 fn gaps(plan: &Plan, records: &[AttackRun]) -> Result<Vec<(usize, Measured)>, Failure> {
-    let judged = |record: &AttackRun| -> Option<Vec<(String, u64, bool)>> {
-        let lines = record.body.lines.as_deref().filter(|_| record.finished)?;
-        let one = |line: &Line| Some((line.prompt.clone(), line.seed, line.pre? || line.post?));
-        lines.iter().map(one).collect()
-    };
+    let lines = |record: &AttackRun| record.body.lines.clone().filter(|_| record.finished);
     let is_oracle = |item: &AttackItem| plan.subjects[item.subject].kind == Kind::Oracle;
     let all = || plan.attacks.iter().zip(records);
     let mut gaps = Vec::new();
@@ -254,32 +250,49 @@ fn gaps(plan: &Plan, records: &[AttackRun]) -> Result<Vec<(usize, Measured)>, Fa
             (other.choice.name(), &other.concept) == (item.choice.name(), &item.concept)
         };
         let floor = all().find(|(other, _)| is_oracle(other) && same(other));
-        let (Some(cases), Some(floor)) = (judged(record), floor.and_then(|f| judged(f.1))) else {
+        let (Some(own), Some(floor)) = (lines(record), floor.and_then(|f| lines(f.1))) else {
             continue;
         };
-        let pairs: Vec<_> = cases
-            .iter()
-            .zip(&floor)
-            .filter(|(a, b)| (&a.0, a.1) == (&b.0, b.1))
-            .collect();
-        if pairs.is_empty() {
-            continue;
+        let metric = format!("oracle-gap:asr:{}", item.choice.name());
+        if let Some(gap) = gap(&own, &floor, metric, &item.concept)? {
+            gaps.push((item.subject, gap));
         }
-        let clusters = Clusters::by(pairs.iter().map(|(case, _)| (&case.0, case.1)));
-        let (one, other): (Vec<bool>, Vec<bool>) = pairs.iter().map(|(a, b)| (a.2, b.2)).unzip();
-        let difference = statistics::difference(&one, &other, &clusters)?;
-        let gap = Measured {
-            concept: Some(item.concept.clone()),
-            metric: format!("oracle-gap:asr:{}", item.choice.name()),
-            value: difference.value,
-            n: pairs.len(),
-            interval: Some((difference.low, difference.high)),
-            seeds: pairs.iter().map(|(case, _)| case.1).collect(),
-            note: None,
-        };
-        gaps.push((item.subject, gap));
     }
     Ok(gaps)
+}
+
+/// The difference over cases of the same prompt and noise; `None` if there are none that were judged on both sides.
+fn gap(
+    own: &[Line],
+    floor: &[Line],
+    metric: String,
+    concept: &str,
+) -> Result<Option<Measured>, Failure> {
+    let came = |line: &Line| Some(line.pre? || line.post?);
+    let beside = |line: &Line| {
+        let place = |other: &&Line| (&other.prompt, other.seed) == (&line.prompt, line.seed);
+        came(floor.iter().find(place)?)
+    };
+    let pairs: Vec<(&Line, bool, bool)> = own
+        .iter()
+        .filter_map(|line| Some((line, came(line)?, beside(line)?)))
+        .collect();
+    if pairs.is_empty() {
+        return Ok(None);
+    }
+    let clusters = Clusters::by(pairs.iter().map(|(line, ..)| (&line.prompt, line.seed)));
+    let one: Vec<bool> = pairs.iter().map(|pair| pair.1).collect();
+    let other: Vec<bool> = pairs.iter().map(|pair| pair.2).collect();
+    let difference = statistics::difference(&one, &other, &clusters)?;
+    Ok(Some(Measured {
+        concept: Some(concept.to_owned()),
+        metric,
+        value: difference.value,
+        n: pairs.len(),
+        interval: Some((difference.low, difference.high)),
+        seeds: pairs.iter().map(|(line, ..)| line.seed).collect(),
+        note: None,
+    }))
 }
 
 /// How many cases there were and how many show the concept, of the edited model under attack and of
@@ -404,6 +417,37 @@ mod tests {
         };
         assert!(Cases::of(&[unjudged]).is_none());
         assert!(Cases::of(&[]).is_none());
+    }
+
+    #[test]
+    fn a_gap_is_over_the_same_cases_whatever_their_order() {
+        let line = |prompt: &str, pre: bool, post: bool| Line {
+            prompt: prompt.into(),
+            pre: Some(pre),
+            post: Some(post),
+            ..Line::default()
+        };
+        let own = [
+            line("a", true, false),
+            line("b", false, true),
+            line("c", false, false),
+            line("only here", false, true),
+        ];
+        let floor = [
+            line("c", false, false),
+            line("a", false, false),
+            line("b", false, true),
+        ];
+        let of = |own: &[Line], floor: &[Line]| gap(own, floor, String::new(), "church").unwrap();
+        let found = of(&own, &floor).unwrap();
+        assert_eq!(found.n, 3);
+        assert!((found.value - 1.0 / 3.0).abs() < 1e-12, "{}", found.value);
+        assert!((of(&floor, &own).unwrap().value + 1.0 / 3.0).abs() < 1e-12);
+        let unjudged = [Line {
+            prompt: "a".into(),
+            ..Line::default()
+        }];
+        assert!(of(&own, &unjudged).is_none() && of(&unjudged, &floor).is_none());
     }
 
     #[test]

@@ -13,11 +13,12 @@ use crate::evaluate::{kit::Kit, plan::Plan, subjects::Kind};
 use crate::failure::Failure;
 
 /// Metrics whose answers are compared between subjects, picture by picture.
-const COMPARED: [&str; 9] = [
+const COMPARED: [&str; 10] = [
     "target",
     "others",
     "binding",
     "pairs",
+    "pairs-relation",
     "background",
     "paraphrase",
     "implicit",
