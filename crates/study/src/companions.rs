@@ -41,11 +41,11 @@ impl Companions {
     /// If the record of the model's training is damaged.
     pub(crate) fn of_folder(folder: &Path) -> Result<Option<Self>> {
         let [clip, object, style] = PLACES.map(|place| folder.join(place));
-        let complete = [&clip, &object, &style]
+        let world = World::emoji();
+        let there = [&clip, &object, &style]
             .into_iter()
             .all(|place| place.join(WEIGHTS).is_file());
-        let world = World::emoji();
-        if !complete || !(knows(&object, &world.objects) && knows(&style, &world.styles)) {
+        if !(there && knows(&object, &world.objects) && knows(&style, &world.styles)) {
             return Ok(None);
         }
         let lacks = taught::without(folder)?.unwrap_or_default();

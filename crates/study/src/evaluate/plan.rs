@@ -252,7 +252,7 @@ impl Plan {
     }
 
     /// What kind of thing a concept of it is.
-    pub(super) fn kind(&self, request: &EvaluateRequest, concept: &String) -> Option<ConceptKind> {
+    pub(super) fn kind(&self, request: &EvaluateRequest, concept: &str) -> Option<ConceptKind> {
         kind(request, &self.subjects, concept)
     }
 
@@ -334,7 +334,7 @@ fn concepts(request: &EvaluateRequest, subjects: &[Subject]) -> Result<Vec<Strin
 }
 
 /// What kind of thing a concept is: as the request says, or an edit.
-fn kind(request: &EvaluateRequest, subjects: &[Subject], concept: &String) -> Option<ConceptKind> {
+fn kind(request: &EvaluateRequest, subjects: &[Subject], concept: &str) -> Option<ConceptKind> {
     let abouts = subjects.iter().flat_map(|subject| &subject.loaded);
     let mut abouts = abouts.map(|one| &one.edit.about);
     let mut said =
