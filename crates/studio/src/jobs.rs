@@ -50,6 +50,9 @@ pub(crate) struct Job {
     /// The run's folder or the file written, by its name in the studio's folder or as a path.
     #[serde(default)]
     pub(crate) result: Option<String>,
+    /// Whether somebody has taken it back while it was at work.
+    #[serde(default)]
+    pub(crate) ending: bool,
 }
 
 /// All of them.
@@ -96,7 +99,10 @@ impl Jobs {
             if let Some(mut job) = job.and_then(|bytes| serde_json::from_slice::<Job>(&bytes).ok())
             {
                 if job.state == State::Running {
-                    job.state = State::Waiting;
+                    job.state = match job.ending {
+                        true => State::Cancelled,
+                        false => State::Waiting,
+                    };
                 }
                 jobs.all.insert(job.id, job);
             }
@@ -113,6 +119,7 @@ impl Jobs {
             state: State::Waiting,
             error: None,
             result: None,
+            ending: false,
         })?;
         self.forget_oldest();
         Ok(id)
@@ -170,9 +177,18 @@ impl Jobs {
         Ok(Some(job))
     }
 
-    /// Takes back a job that waits; whether it did.
+    /// Takes back a job; whether that was all, or it is at work and has to be told.
     pub(crate) fn take_back(&mut self, id: u64) -> Result<bool, Failure> {
         match self.all.get(&id) {
+            // Killed before it has heard of it, it is not begun again.
+            Some(job) if job.state == State::Running => {
+                let job = Job {
+                    ending: true,
+                    ..job.clone()
+                };
+                self.keep(job)?;
+                Ok(false)
+            }
             Some(job) if job.state == State::Waiting => {
                 let job = Job {
                     state: State::Cancelled,
@@ -214,6 +230,19 @@ mod tests {
         assert!(!jobs.take_back(first).unwrap());
         assert!(jobs.next(false).unwrap().is_none());
         assert_eq!(jobs.get(second).unwrap().state, State::Cancelled);
+    }
+
+    #[test]
+    fn what_was_taken_back_at_work_is_not_begun_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut jobs = Jobs::open(folder.path()).unwrap();
+        let run = jobs.add(work("church")).unwrap();
+        jobs.next(false).unwrap();
+        assert!(!jobs.take_back(run).unwrap());
+        drop(jobs);
+        let mut jobs = Jobs::open(folder.path()).unwrap();
+        assert_eq!(jobs.get(run).unwrap().state, State::Cancelled);
+        assert!(jobs.next(false).unwrap().is_none());
     }
 
     #[test]

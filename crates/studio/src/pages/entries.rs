@@ -362,6 +362,15 @@ pub(super) fn shown(app: &App, entry: &Entry) -> Value {
     value["tried"] = json!(tried.unwrap_or("-"));
     value["found"] = json!(found);
     value["against"] = json!(edits.join(" + "));
+    // Wilson's intervals of cases, which share the attack's search.
+    let within = |share: Option<f64>| {
+        let n = result.map_or(0, |result| result.n);
+        let hits = (share.unwrap_or_default() * n as f64).round() as usize;
+        rate(Rate { hits, n })
+    };
+    value["within"] = json!({
+        "pre": within(result.and_then(|result| result.pre)), "new": within(result.and_then(|result| result.new)),
+    });
     value["numbers"] = json!(result.map(|result| {
         json!({
             "unedited": result.unedited, "pre": result.pre, "post": result.post, "new": result.new, "total": result.total,

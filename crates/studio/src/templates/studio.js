@@ -13,7 +13,7 @@ function say(/** @type {string} */ text) {
   const said = one('#said');
   said.textContent = text;
   clearTimeout(hush);
-  hush = setTimeout(() => { said.textContent = ''; }, 4000);
+  hush = setTimeout(() => { said.textContent = ''; }, 4000 + 40 * text.length);
 }
 
 /** Asks the studio for something; an error is in the words of the command line. */
@@ -157,7 +157,7 @@ document.addEventListener('click', async (event) => {
     if (thrown) { await ask(`/run/${encodeURIComponent(thrown)}/throw`); gone(target.closest('.entry'), thrown); }
     if (back) { await ask(`/run/${encodeURIComponent(back)}/back`); location.assign('/library#' + encodeURIComponent(back)); location.reload(); }
     if (chosen !== undefined) { one('#path').value = chosen; one('#model').requestSubmit(); }
-  } catch (what) { say(what.error ?? String(what)); }
+  } catch (what) { say([what.error ?? String(what), what.hint].filter(Boolean).join('. ')); }
 });
 
 one('#model')?.addEventListener('submit', async (event) => {
@@ -208,7 +208,7 @@ document.addEventListener('change', async (event) => {
     const file = JSON.parse(await input.files[0].text());
     const { raters } = await ask(`/run/${encodeURIComponent(input.dataset.ratings)}/ratings`, file);
     say(`the report is made anew, with ${raters} ${raters === 1 ? 'rater' : 'raters'}`);
-  } catch (what) { say(what.error ?? 'this is no file of ratings'); }
+  } catch (what) { say([what.error ?? 'this is no file of ratings', what.hint].filter(Boolean).join('. ')); }
   input.value = '';
 });
 
