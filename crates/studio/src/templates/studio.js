@@ -101,12 +101,12 @@ for (const form of all('form[data-work]')) {
     place.hidden = !text;
     button.disabled = false;
   };
-  button?.addEventListener('click', () => estimate(false));
-  // An erasure that is filled in says unasked what it will take.
+  // An erasure that is filled in says unasked what it will take, unless somebody has asked.
   let soon = 0;
+  button?.addEventListener('click', () => { clearTimeout(soon); estimate(false); });
   if (form.dataset.work === 'erase') form.addEventListener('change', () => {
     clearTimeout(soon);
-    if (one('#concept', form).value.trim()) soon = setTimeout(() => estimate(true), 400);
+    if (one('#concept', form).value.trim()) soon = setTimeout(() => { if (!button.disabled) estimate(true); }, 400);
   });
   one('[data-command]', form)?.addEventListener('click', async () => {
     const place = one('.command', form);
