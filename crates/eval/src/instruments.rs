@@ -77,17 +77,7 @@ pub struct WorldJudges<'a> {
 impl Instrument for WorldJudges<'_> {
     fn hash(&self) -> String {
         // Raised where windows are looked through.
-        let form = if self
-            .judges
-            .object
-            .labels()
-            .iter()
-            .any(|l| l == NONE_OF_THESE)
-        {
-            2
-        } else {
-            1
-        };
+        let form = if self.refusal().is_some() { 2 } else { 1 };
         format!("judges-{form}-{}", self.hash)
     }
 
@@ -121,13 +111,19 @@ impl Instrument for WorldJudges<'_> {
 }
 
 impl WorldJudges<'_> {
+    /// By which of its labels the object judge says that it knows none of what it sees.
+    fn refusal(&self) -> Option<usize> {
+        let mut labels = self.judges.object.labels().iter();
+        labels.position(|label| label == NONE_OF_THESE)
+    }
+
     /// How many places of a picture are looked at, and what is in each of all pictures.
     ///
     /// A judge that always names something is asked about the corners alone in which pairs were drawn. One that may
     /// say none of these looks through windows all over the picture.
     fn places(&self, pictures: &[Picture]) -> (usize, Vec<f32>) {
         let judge = &self.judges.object;
-        let Some(none) = judge.labels().iter().position(|l| l == NONE_OF_THESE) else {
+        let Some(none) = self.refusal() else {
             let corners: Vec<Picture> = pictures.iter().flat_map(corners).collect();
             let best = |row: &Vec<f32>| largest(row).map_or(-1.0, |i| i as f32);
             return (2, judge.logits(&corners).iter().map(best).collect());

@@ -1,7 +1,6 @@
 //! What every part of the studio has at hand.
 
 use std::{
-    collections::BTreeSet,
     path::PathBuf,
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -45,8 +44,6 @@ pub(crate) struct App {
     orders: mpsc::Sender<Order>,
     waiting: Mutex<Option<mpsc::Receiver<Order>>>,
     stopped: AtomicBool,
-    /// Jobs that somebody wants ended.
-    ended: Mutex<BTreeSet<u64>>,
 }
 
 impl App {
@@ -73,7 +70,6 @@ impl App {
             orders,
             waiting: Mutex::new(Some(waiting)),
             stopped: AtomicBool::new(false),
-            ended: Mutex::default(),
         })
     }
 
@@ -111,17 +107,9 @@ impl App {
         self.events.close();
     }
 
-    /// Asks a job that is at work to end.
-    pub(crate) fn end(&self, job: u64) {
-        self.ended().insert(job);
-    }
-
+    /// Whether somebody wants a job ended that is at work.
     pub(crate) fn is_ended(&self, job: u64) -> bool {
-        self.ended().contains(&job)
-    }
-
-    fn ended(&self) -> MutexGuard<'_, BTreeSet<u64>> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+        self.jobs().get(job).is_some_and(|job| job.ending)
     }
 
     pub(crate) fn is_stopped(&self) -> bool {

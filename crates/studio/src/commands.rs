@@ -7,7 +7,7 @@ use scumble_study::request::RUNS;
 use serde_json::Value;
 
 use crate::{
-    forms::{Work, placed},
+    forms::{Work, name_of, placed},
     wish::Wish,
 };
 
@@ -149,12 +149,8 @@ pub(crate) fn drawing(wish: &Wish, folder: &Path) -> String {
 
 /// `NAME:STRENGTH` with the name as a path in the studio's folder.
 fn with_strength(folder: &Path, text: &str) -> String {
-    match text.rsplit_once(':') {
-        Some((name, strength)) if strength.trim().parse::<f64>().is_ok() => {
-            format!("{}:{strength}", placed(folder, name))
-        }
-        _ => placed(folder, text),
-    }
+    let name = name_of(text);
+    placed(folder, name) + &text[name.len()..]
 }
 
 /// A value as `--set` reads it.

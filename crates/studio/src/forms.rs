@@ -167,15 +167,20 @@ pub(crate) fn placed(folder: &Path, edit: &str) -> String {
     }
 }
 
+/// The name in `NAME` or `NAME:STRENGTH`.
+pub(crate) fn name_of(text: &str) -> &str {
+    match text.rsplit_once(':') {
+        Some((name, strength)) if strength.trim().parse::<f64>().is_ok() => name,
+        _ => text,
+    }
+}
+
 /// An edit of the studio's folder, `NAME` or `NAME:STRENGTH`, as a request has it.
 ///
 /// # Errors
 /// If the folder has none of that name: a page opens nothing outside of it.
 pub(crate) fn own_edit(folder: &Path, text: &str) -> Result<String, Failure> {
-    let name = match text.rsplit_once(':') {
-        Some((name, strength)) if strength.trim().parse::<f64>().is_ok() => name,
-        _ => text,
-    };
+    let name = name_of(text);
     let plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\\']);
     if plain && folder.join(name).exists() {
         Ok(folder.join(text).display().to_string())

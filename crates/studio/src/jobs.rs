@@ -177,7 +177,7 @@ impl Jobs {
         Ok(Some(job))
     }
 
-    /// Takes back a job; whether that was all, or it is at work and has to be told.
+    /// Takes back a job that waits, or asks one to end that is at work; whether it waited.
     pub(crate) fn take_back(&mut self, id: u64) -> Result<bool, Failure> {
         match self.all.get(&id) {
             // Killed before it has heard of it, it is not begun again.

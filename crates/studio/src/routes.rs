@@ -254,10 +254,7 @@ async fn do_export(State(app): Studio, Json(form): Json<Export>) -> Answer<Json<
 }
 
 async fn cancel(State(app): Studio, At(id): At<u64>) -> Answer<Json<Value>> {
-    let taken = app.jobs().take_back(id)?;
-    if !taken {
-        app.end(id);
-    }
+    app.jobs().take_back(id)?;
     app.events.job(id);
     Ok(Json(json!({"cancelled": id})))
 }

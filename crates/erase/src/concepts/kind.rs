@@ -98,6 +98,16 @@ impl ConceptKind {
         }
     }
 
+    /// What it is, for people.
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Object => "a thing that a prompt names",
+            Self::Style => "an artist or a manner of drawing",
+            Self::Person => "somebody",
+            Self::Content => "something that may be in any picture",
+        }
+    }
+
     /// The prompts of a concept of this kind: its bare name, and sentences with it.
     ///
     /// A style is asked for behind subjects, which are also what is drawn instead, as a world's styles are; with an

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 
 use scumble_attack::{Attack, attacks as all_attacks};
 use scumble_diffusion::guards as all_guards;
-use scumble_erase::methods::{self as all_methods, Method};
+use scumble_erase::{
+    ConceptKind,
+    methods::{self as all_methods, Method},
+};
 use scumble_study::{memory, record::bytes_in_words};
 use serde_json::{Value, json};
 
@@ -80,12 +83,10 @@ pub(super) fn time(seconds: f64) -> String {
 }
 
 /// What kind of thing a concept may be, as `--kind` names it, with what to say of it.
-pub(super) const KINDS: [(&str, &str); 4] = [
-    ("object", "a thing that a prompt names"),
-    ("style", "an artist or a manner of drawing"),
-    ("person", "somebody"),
-    ("content", "something that may be in any picture"),
-];
+pub(super) fn kinds() -> Vec<Value> {
+    let all = ConceptKind::ALL.iter();
+    all.map(|kind| json!([kind.name(), kind.about()])).collect()
+}
 
 /// Whether a model of so many million numbers fits into what is free here.
 pub(super) fn fits(millions: f64) -> String {

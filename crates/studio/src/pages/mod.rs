@@ -79,7 +79,7 @@ pub(crate) fn erase(app: &App, concept: &str, method: &str) -> Result<String, Fa
         "erase.html",
         json!({
             "about": *about, "model": model(app), "concept": concept, "method": method, "methods": methods(&about),
-            "chosen": chosen, "jobs": jobs(app, "erase")?, "kinds": lists::KINDS,
+            "chosen": chosen, "jobs": jobs(app, "erase")?, "kinds": lists::kinds(),
         }),
     ))
 }

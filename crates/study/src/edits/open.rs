@@ -149,15 +149,13 @@ pub fn expect_change(file: &Path) -> Result<(), Failure> {
 /// The file that a path stands for: the edit in a run's folder, the path itself otherwise.
 pub fn file_of(path: &Path) -> Result<PathBuf, String> {
     let inside = path.join(EDIT);
-    let whole = || {
-        let told = ["config.json", "model_index.json"];
-        told.iter().any(|file| path.join(file).exists())
-            || identify(path).is_ok_and(|found| found.kind == Kind::DiffusersFolder)
-    };
-    if !path.is_dir() || whole() {
+    if !path.is_dir() || path.join("config.json").exists() || path.join("model_index.json").exists()
+    {
         Ok(path.into())
     } else if inside.is_file() {
         Ok(inside)
+    } else if identify(path).is_ok_and(|found| found.kind == Kind::DiffusersFolder) {
+        Ok(path.into())
     } else if path.join(RECORD).is_file() {
         Err(format!(
             "holds a run, but no {EDIT}; if it is an erasure, it is not finished"

@@ -26,41 +26,20 @@ const SETTINGS: [&str; 14] = [
     "num_train_timesteps",
     "rescale_betas_zero_snr",
 ];
-/// Those that are often left out, with what they are then: as diffusers and the readers of configurations have it.
-const LEFT_OUT: [(&str, Default); 2] = [
-    ("prediction_type", Default::Word("epsilon")),
-    ("scaling_factor", Default::Number(0.18215)),
-];
-
-/// What a setting is that is left out.
-#[derive(Clone, Copy)]
-enum Default {
-    Word(&'static str),
-    Number(f64),
-}
-
 /// The first setting in which two configurations differ. One that only one of them has is its default.
 fn other_setting(a: &Value, b: &Value) -> Option<&'static str> {
     let same = |key: &str| match (a.get(key), b.get(key)) {
         (Some(a), Some(b)) => a == b,
         _ => true,
     };
-    let defaulted = |key: &str, default: Default| {
-        let of = |config: &Value| match (default, config.get(key)) {
-            (Default::Number(default), found) => {
-                found.and_then(Value::as_f64).unwrap_or(default).to_string()
-            }
-            (Default::Word(default), found) => {
-                found.and_then(Value::as_str).unwrap_or(default).to_owned()
-            }
-        };
-        of(a) == of(b)
-    };
+    // Often left out: then they are what diffusers and the readers of configurations take them for.
+    let word = |config: &Value| config.get("prediction_type")?.as_str().map(str::to_owned);
+    let number = |config: &Value| config.get("scaling_factor")?.as_f64();
+    let answer = |config: &Value| word(config).unwrap_or_else(|| "epsilon".into());
+    let scale = |config: &Value| number(config).unwrap_or(0.18215);
     let set = SETTINGS.into_iter().find(|key| !same(key));
-    set.or_else(|| {
-        let mut left_out = LEFT_OUT.into_iter();
-        left_out.find_map(|(key, default)| (!defaulted(key, default)).then_some(key))
-    })
+    set.or_else(|| (answer(a) != answer(b)).then_some("prediction_type"))
+        .or_else(|| (scale(a) != scale(b)).then_some("scaling_factor"))
 }
 
 /// Every tensor of a checkpoint whose numbers are not the model's; with notes about its reading.

@@ -169,7 +169,7 @@ impl Plan {
                         let key = digest(&parts.into_iter().chain(asked).collect::<Vec<_>>());
                         let name = format!(
                             "{}-{}-{}-{}",
-                            choice.name().replace(':', "-"),
+                            name.replace(':', "-"),
                             slug(&subject.label),
                             slug(concept),
                             &key[..8]
