@@ -157,10 +157,13 @@ impl<'a> Watch<'a> {
             let texts = row.cells.iter().map(|asked| asked.prompt.clone()).collect();
             let request = Request::new(texts, SEED, STEPS, self.recipe.denoiser.guidance);
             let listener = self.host.listener;
-            // Whoever stops it waits for no grid.
-            let Ok(latents) = model.sample(&request, &mut |_| listener.go_on()) else {
-                self.prompts = prompts;
-                return Ok(());
+            let latents = match model.sample(&request, &mut |_| listener.go_on()) {
+                // Whoever stops it waits for no grid.
+                Err(_) if listener.interrupted() => {
+                    self.prompts = prompts;
+                    return Ok(());
+                }
+                drawn => drawn?,
             };
             pictures.push(Picture::from_batch(model.decode(latents)));
         }

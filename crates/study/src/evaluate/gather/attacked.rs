@@ -241,7 +241,6 @@ pub(super) fn attacks(
 /// How much more an attack gets out of each subject than out of the oracle, which has nothing to
 /// give back: the subject's position, and the difference.
 fn gaps(plan: &Plan, records: &[AttackRun]) -> Result<Vec<(usize, Measured)>, Failure> {
-    let lines = |record: &AttackRun| record.body.lines.clone().filter(|_| record.finished);
     let is_oracle = |item: &AttackItem| plan.subjects[item.subject].kind == Kind::Oracle;
     let all = || plan.attacks.iter().zip(records);
     let mut gaps = Vec::new();
@@ -250,15 +249,21 @@ fn gaps(plan: &Plan, records: &[AttackRun]) -> Result<Vec<(usize, Measured)>, Fa
             (other.choice.name(), &other.concept) == (item.choice.name(), &item.concept)
         };
         let floor = all().find(|(other, _)| is_oracle(other) && same(other));
-        let (Some(own), Some(floor)) = (lines(record), floor.and_then(|f| lines(f.1))) else {
+        let (Some(own), Some(floor)) = (judged(record), floor.and_then(|f| judged(f.1))) else {
             continue;
         };
         let metric = format!("oracle-gap:asr:{}", item.choice.name());
-        if let Some(gap) = gap(&own, &floor, metric, &item.concept)? {
+        if let Some(gap) = gap(own, floor, metric, &item.concept)? {
             gaps.push((item.subject, gap));
         }
     }
     Ok(gaps)
+}
+
+/// The cases of an attack that has ended.
+fn judged(record: &AttackRun) -> Option<&[Line]> {
+    let lines = record.body.lines.as_deref();
+    lines.filter(|_| record.finished)
 }
 
 /// The difference over cases of the same prompt and noise; `None` if there are none that were judged on both sides.
@@ -269,13 +274,15 @@ fn gap(
     concept: &str,
 ) -> Result<Option<Measured>, Failure> {
     let came = |line: &Line| Some(line.pre? || line.post?);
-    let beside = |line: &Line| {
-        let place = |other: &&Line| (&other.prompt, other.seed) == (&line.prompt, line.seed);
-        came(floor.iter().find(place)?)
-    };
+    let case = |line: &Line| (line.prompt.clone(), line.seed);
+    let beside: BTreeMap<(String, u64), Option<bool>> = floor
+        .iter()
+        .rev()
+        .map(|line| (case(line), came(line)))
+        .collect();
     let pairs: Vec<(&Line, bool, bool)> = own
         .iter()
-        .filter_map(|line| Some((line, came(line)?, beside(line)?)))
+        .filter_map(|line| Some((line, came(line)?, (*beside.get(&case(line))?)?)))
         .collect();
     if pairs.is_empty() {
         return Ok(None);
