@@ -23,7 +23,7 @@ pub(crate) fn methods(args: &CatalogueArgs) -> Result<Outcome, Failure> {
         Ok(json!({
             "id": m.id, "paper": m.paper, "moves": m.moves, "needs": m.needs, "several": m.several,
             "families": m.families(), "seconds": m.seconds, "peak_mb": m.peak_mb,
-            "published_evaluations": m.published_evaluations, "variants": catalogue::variants(m, &pipeline)?,
+            "published_evaluations": m.published_evaluations, "fixed": m.fixed, "variants": catalogue::variants(m, &pipeline)?,
         }))
     };
     let text = |m: &Method, about: &Value| {
@@ -40,6 +40,7 @@ pub(crate) fn methods(args: &CatalogueArgs) -> Result<Outcome, Failure> {
             }
         );
         lines += &format!("\n    families {}", m.families().join(", "));
+        lines += &format!("\n    fixed    on a model that is not small: {}", m.fixed);
         if let Some(same) = settings::same(&about["variants"]) {
             lines += &format!("\n    variants {same}");
         }

@@ -40,6 +40,7 @@ impl From<&ReadingArgs> for ReadingRequest {
         Self {
             config: args.config.clone(),
             prediction_type: args.prediction_type.clone(),
+            timestep_spacing: args.timestep_spacing.clone(),
             variant_files: args.variant_files.clone(),
             device: args.device.clone(),
             threads: args.threads,

@@ -93,6 +93,7 @@ fn yaml_and_toml_are_the_same_erasure() {
         ("ss_network_dim", "4"),
         ("ss_network_alpha", "4.0"),
         ("ss_leco_prompt_count", "2"),
+        ("ss_leco_prompts_file", "church.yaml"),
     ] {
         assert_eq!(file.metadata[key], value, "{key}");
     }
@@ -165,7 +166,7 @@ fn what_is_wrong_is_named_by_file_entry_and_key() {
         (
             "e.yaml",
             "- target: a\n  dynamic_crops: true\n",
-            &["entry 1", "`dynamic_crops` is for SDXL"],
+            &["entry 1", "`dynamic_crops` is for models", "SDXL"],
         ),
         (
             "f.yaml",

@@ -57,7 +57,7 @@ fn it_is_drawn_with_and_told_sizes() {
         here.path(),
         "generate church --steps 1 --size-condition 64x64",
     )
-    .refused(&["size condition"]);
+    .refused(&["sizes and crops", "--size-condition"]);
 }
 
 #[test]
@@ -147,6 +147,78 @@ fn a_trained_edit_an_attack_and_an_evaluation() {
         &format!("--model xl --embedding {}", word.display()),
     );
     assert!(drawn.is_file());
+    // Everything counts for a judge whose threshold is nothing: the pictures are noise.
+    let judge = support::root().join("models/emoji-judges/object");
+    let judged = format!(
+        "--detector {} --label church --threshold 1e-9",
+        judge.display()
+    );
+    for (attack, options) in [
+        ("random", ""),
+        ("paraphrase", ""),
+        ("revive", "--set probe=completion --set completions=0"),
+    ] {
+        let command = format!(
+            "attack {attack} --model xl --edit run --concept church --n 1 --budget 1 --steps 2 {options} {judged} -q --json --output-dir {attack}"
+        );
+        let said = line(here.path(), &command).done().stdout;
+        let found: Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+        assert_eq!(found["attack"], attack, "{found}");
+    }
+    let command = format!(
+        "evaluate --model xl --edit run --concept church --n 2 --steps 2 --attack random --budget 1 --detector {} --label church -q --output-dir evaluated",
+        judge.display()
+    );
+    line(here.path(), &command).done();
+    let here = here.path().join("evaluated");
+    let record = fs_err::read_to_string(here.join("run.json")).unwrap();
+    let record: Value = serde_json::from_str(&record).unwrap();
+    assert_eq!(record["finished"], true, "{record}");
+    let results = fs_err::read_to_string(here.join("results.csv")).unwrap();
+    assert!(
+        results.contains("church") && results.lines().count() > 3,
+        "{results}"
+    );
+    assert!(here.join("report/index.html").is_file());
+}
+
+/// kohya's prompt files on a model that is told of crops, and the LoRA that comes of it.
+#[test]
+fn leco_learns_from_a_file_and_tells_the_model_of_crops() {
+    let here = folder();
+    model(here.path());
+    let file = |crops: bool| {
+        format!(
+            "[[prompts]]\ntarget = \"church\"\nresolution = 32\ndynamic_resolution = true\ndynamic_crops = {crops}\n\n\
+             [[prompts]]\ntarget = \"a cat\"\npositive = \"dog\"\naction = \"enhance\"\nmultiplier = -0.5\n"
+        )
+    };
+    let erase = |name: &str| {
+        let command = format!(
+            "erase --model xl --method leco --prompts {name}.toml --unknown allow --set iterations=3 --set sampling_steps=3 -q --output-dir {name}"
+        );
+        line(here.path(), &command).done();
+        let edit = here.path().join(name).join("edit.safetensors");
+        scumble_nn::files::TensorFile::open(&edit).unwrap()
+    };
+    for (name, crops) in [("plain", false), ("cropped", true)] {
+        fs_err::write(here.path().join(format!("{name}.toml")), file(crops)).unwrap();
+    }
+    let (plain, cropped) = (erase("plain"), erase("cropped"));
+    let differs = plain
+        .tensors
+        .iter()
+        .any(|(name, tensor)| tensor.bytes() != cropped.tensors[name].bytes());
+    assert!(differs, "it is told of crops");
+    let export =
+        "export cropped --model xl --to lora --allow-partial --output-dir lora.safetensors -q";
+    line(here.path(), export).done();
+    let lora = scumble_nn::files::TensorFile::open(here.path().join("lora.safetensors")).unwrap();
+    assert_eq!(lora.metadata["ss_leco_prompts_file"], "cropped.toml");
+    assert_eq!(lora.metadata["ss_base_model_version"], "sdxl_base_v1-0");
+    let ours = draw(here.path(), "ours", "--model xl --edit cropped");
+    let theirs = draw(here.path(), "theirs", "--model xl --lora lora.safetensors");
+    assert!(apart(&ours, &theirs) <= 1);
 }
 
 #[test]

@@ -98,6 +98,9 @@ impl Levels {
     }
 }
 
+/// Rows and columns of latents that a transformer reads as one token, as SD 3 and FLUX do.
+const PATCH: usize = 2;
+
 impl FlowMatching {
     /// By how much a network's label exceeds the noise level.
     pub fn num_train_timesteps(&self) -> usize {
@@ -137,6 +140,21 @@ impl FlowMatching {
         let stride = (1.0 - lowest) / (steps - 1).max(1) as f64;
         let sigmas: Vec<f64> = (0..steps).map(|i| 1.0 - i as f64 * stride).collect();
         self.levels_of(&sigmas, mu)
+    }
+
+    /// The noise levels of `steps` steps for latents of this height and width, as diffusers'
+    /// pipelines draw: where the shift depends on the size of the picture over 1, 1 - 1/n, ..., 1/n
+    /// with `mu` of its tokens (FLUX), otherwise as [`levels`](Self::levels) (Stable Diffusion 3).
+    ///
+    /// # Errors
+    /// As [`levels`](Self::levels).
+    pub fn levels_for(&self, steps: usize, [height, width]: [usize; 2]) -> Result<Levels> {
+        let Shift::Dynamic(dynamic) = self.shift else {
+            return self.levels(steps, None);
+        };
+        let mu = dynamic.mu((height / PATCH) * (width / PATCH));
+        let sigmas: Vec<f64> = (0..steps).map(|i| 1.0 - i as f64 / steps as f64).collect();
+        self.levels_of(&sigmas, Some(mu))
     }
 
     /// The noise levels of a run over `sigmas`, which are shifted. FLUX is drawn over 1, 1 - 1/n,

@@ -181,6 +181,11 @@ impl Model {
         self.denoiser.config.cross_attention_dim
     }
 
+    /// Whether the denoiser is told what pictures were cut from.
+    pub fn takes_size_condition(&self) -> bool {
+        self.denoiser.config.text_time.is_some()
+    }
+
     /// Says what size pictures had before they were cropped, in pixels: `original` height and
     /// width, top and left of the `crop`.
     ///
@@ -191,9 +196,9 @@ impl Model {
         original: Option<[usize; 2]>,
         crop: [usize; 2],
     ) -> Result<()> {
-        if self.denoiser.config.text_time.is_none() {
-            return Err(Error::input("this model takes no size condition")
-                .with_hint("only SDXL does; leave out --size-condition"));
+        if !self.takes_size_condition() {
+            return Err(Error::input("this model is not told of sizes and crops")
+                .with_hint("SDXL is; leave out --size-condition"));
         }
         (self.size_condition.original, self.size_condition.crop) = (original, crop);
         Ok(())

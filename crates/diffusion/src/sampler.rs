@@ -27,10 +27,13 @@ pub enum Sampler {
     DpmPp2mKarras,
     /// Zhao et al. 2023, arXiv:2302.04867.
     UniPc,
+    /// Karras et al. 2022, arXiv:2206.00364, of second order; on the straight lines of flow matching
+    /// alone.
+    Heun,
 }
 
 impl Sampler {
-    /// Every sampler.
+    /// Every sampler that follows a noise schedule.
     pub const ALL: [Self; 9] = [
         Self::Ddim,
         Self::Ddpm,
@@ -42,6 +45,9 @@ impl Sampler {
         Self::DpmPp2mKarras,
         Self::UniPc,
     ];
+
+    /// Every sampler of flow matching. DDIM's step is Euler's there.
+    pub const FLOW: [Self; 3] = [Self::Euler, Self::Heun, Self::Ddim];
 
     /// The name first, then the other spellings users know.
     pub fn names(self) -> &'static [&'static str] {
@@ -66,6 +72,7 @@ impl Sampler {
                 "dpmsolver++-karras",
             ],
             Self::UniPc => &["unipc"],
+            Self::Heun => &["heun"],
         }
     }
 
@@ -91,6 +98,8 @@ impl Sampler {
             }
             "DPMSolverMultistepScheduler" => Self::DpmPp2m,
             "UniPCMultistepScheduler" => Self::UniPc,
+            "FlowMatchEulerDiscreteScheduler" => Self::Euler,
+            "FlowMatchHeunDiscreteScheduler" => Self::Heun,
             _ => {
                 return Err(Error::config(
                     path,
@@ -117,6 +126,7 @@ impl FromStr for Sampler {
         let wanted = plain(text.trim());
         let found = Self::ALL
             .into_iter()
+            .chain(Self::FLOW)
             .find(|sampler| sampler.names().iter().any(|name| plain(name) == wanted));
         found.ok_or_else(|| {
             Error::input(format!("there is no sampler `{text}`"))

@@ -77,19 +77,22 @@ impl Schedule {
         }
     }
 
-    /// Whether a sampler does what the configuration asks of its class. On straight lines there is
-    /// DDIM alone, whose step is Euler's there.
+    /// Whether a sampler does what the configuration asks of its class.
     ///
     /// # Errors
     /// As [`NoiseSchedule::usable_by`]; if the sampler needs a noise schedule and there is none.
     pub fn usable_by(&self, sampler: Sampler) -> Result<()> {
         match self {
+            Self::Noise(_) if !Sampler::ALL.contains(&sampler) => Err(Error::input(format!(
+                "{sampler} follows straight lines, and this model has a noise schedule"
+            ))
+            .with_hint("euler is its first order, dpm++2m of second order too")),
             Self::Noise(schedule) => schedule.usable_by(sampler),
-            Self::Flow(_) if sampler == Sampler::Ddim => Ok(()),
+            Self::Flow(_) if Sampler::FLOW.contains(&sampler) => Ok(()),
             Self::Flow(_) => Err(Error::input(format!(
                 "{sampler} follows a noise schedule, and this model is of flow matching"
             ))
-            .with_hint("choose ddim, which is Euler's method there")),
+            .with_hint("choose euler or heun")),
         }
     }
 

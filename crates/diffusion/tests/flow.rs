@@ -287,6 +287,57 @@ fn the_distribution_on_a_gaussian_is_its_own() {
 }
 
 #[test]
+fn samplers_by_name_know_the_size_of_the_picture() {
+    let dynamic = json!({
+        "_class_name": "FlowMatchHeunDiscreteScheduler", "num_train_timesteps": 1000, "use_dynamic_shifting": true,
+        "base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096, "shift": 3.0,
+    });
+    let own = flow(&dynamic).unwrap();
+    let path = Path::new("scheduler/scheduler_config.json");
+    let heun = scumble_diffusion::Sampler::default_for(path, &dynamic).unwrap();
+    assert_eq!(heun.to_string(), "heun");
+    let Shift::Dynamic(shift) = own.shift() else {
+        panic!("it is dynamic")
+    };
+    // Latents of 8 x 12 are 4 x 6 tokens.
+    let start = tensor([1, 4, 8, 12], |i| (0.7 * i + 0.3).sin());
+    let levels = own
+        .levels_of(&[1.0, 0.75, 0.5, 0.25], Some(shift.mu(24)))
+        .unwrap();
+    assert!(levels.sigmas()[1] > 0.75, "shifted: {levels:?}");
+    let straight = Schedule::from(own);
+    let run = scumble_diffusion::samplers::Run::new(&straight, 4);
+    let mut model = |x: Tensor<4>, step: Step| followed(network(x.clone(), step.timestep), x, step);
+    let mut none = |shape: [usize; 4]| Tensor::zeros(shape, &Device::flex());
+    for (name, sampler) in [("heun", HEUN), ("euler", EULER), ("ddim", EULER)] {
+        let named: scumble_diffusion::Sampler = name.parse().unwrap();
+        let found = named
+            .sample::<Error>(&run, start.clone(), &mut model, &mut none, &mut |_| {
+                ControlFlow::Continue(())
+            })
+            .unwrap();
+        let expected = sampler(
+            &FlowRun::new(&levels),
+            start.clone(),
+            &mut model,
+            &mut |_| ControlFlow::Continue(()),
+        );
+        assert_eq!(values(found), values(expected.unwrap()), "{name}");
+    }
+    let fixed = Schedule::from(flow(&json!({"shift": 3.0})).unwrap());
+    let asked = scumble_diffusion::samplers::timesteps(heun, &fixed, 4).unwrap();
+    assert_eq!(asked.len(), 7);
+    assert!(
+        schedule("epsilon")
+            .usable_by(heun)
+            .unwrap_err()
+            .to_string()
+            .contains("straight lines")
+    );
+    assert!(fixed.usable_by("pndm".parse().unwrap()).is_err());
+}
+
+#[test]
 fn a_run_may_start_in_the_middle_and_stop_early() {
     let model = flow(&json!({})).unwrap();
     let levels = model.levels(40, None).unwrap();

@@ -69,10 +69,28 @@ fn drawn(model: &Pipeline, prompts: &[&str], seed: u64) -> Vec<f32> {
 
 const PROMPTS: [&str; 2] = ["a cat and a dog", "a church"];
 
+/// The tiny SDXL, with two text encoders and a pooled embedding.
+fn sdxl() -> Pipeline {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/sdxl/model");
+    families::load(
+        &Checkpoint::open(path, &OpenOptions::default()).unwrap(),
+        &Device::flex(),
+    )
+    .unwrap()
+}
+
 #[test]
 fn neutral_numbers_are_plain_guidance_bit_for_bit() {
-    let model = pipeline("sd1");
-    let plain = drawn(&model, &PROMPTS, 5);
+    neutral_numbers_are_plain_guidance(&pipeline("sd1"));
+}
+
+#[test]
+fn neutral_numbers_are_plain_guidance_on_sdxl_too() {
+    neutral_numbers_are_plain_guidance(&sdxl());
+}
+
+fn neutral_numbers_are_plain_guidance(model: &Pipeline) {
+    let plain = drawn(model, &PROMPTS, 5);
     for (id, texts, options) in [
         ("sld-max", ["a church"], json!({"scale": 0.0})),
         ("sld-max", ["a church"], json!({"warmup": 1000})),
@@ -91,7 +109,7 @@ fn neutral_numbers_are_plain_guidance_bit_for_bit() {
             texts.to_vec()
         };
         assert_eq!(
-            drawn(&guarded(&model, id, &texts, options.clone()), &PROMPTS, 5),
+            drawn(&guarded(model, id, &texts, options.clone()), &PROMPTS, 5),
             plain,
             "{id} {options}"
         );
@@ -107,7 +125,7 @@ fn neutral_numbers_are_plain_guidance_bit_for_bit() {
         } else {
             json!({})
         };
-        let mut other = guarded(&model, known.id, texts, numbers);
+        let mut other = guarded(model, known.id, texts, numbers);
         assert!(
             drawn(&other, &PROMPTS, 5) != plain,
             "{} does something",
@@ -122,7 +140,7 @@ fn neutral_numbers_are_plain_guidance_bit_for_bit() {
         );
     }
     // A negative prompt that says nothing is the empty one.
-    let mut silent = guarded(&model, "negative", &["x"], json!({}));
+    let mut silent = guarded(model, "negative", &["x"], json!({}));
     silent.guards[0].texts = vec![String::new()];
     assert_eq!(drawn(&silent, &PROMPTS, 5), plain);
 }

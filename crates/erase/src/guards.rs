@@ -95,6 +95,7 @@ macro_rules! methods {
             seconds: None,
             peak_mb: None,
             published_evaluations: None,
+            fixed: "the published numbers",
             erase: |job, variant| edit($known.id, job, variant),
         }),*];
     };

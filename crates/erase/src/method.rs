@@ -30,6 +30,8 @@ pub struct Method {
     /// sample counting 3, as the method's page describes the published loop; pictures that the
     /// published code finds ready are not counted. `None` where no code is public.
     pub published_evaluations: Option<u64>,
+    /// What the numbers of `fixed` rest on where a model is not small.
+    pub fixed: &'static str,
     /// The method itself.
     pub erase: fn(&mut Job<'_>, Variant) -> Result<Edit>,
 }

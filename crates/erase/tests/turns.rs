@@ -231,11 +231,14 @@ fn every_prompt_is_used_on_sdxl() {
     every_prompt_is_used_on("sdxl", 1);
 }
 
+/// Whether a case's method takes the model of this name.
+fn on(model: &str, case: &Case) -> bool {
+    model != "sdxl" || named(case.method).unwrap().families().contains(&"sdxl")
+}
+
 fn every_prompt_is_used_on(name: &str, largest_batch: usize) {
     let model = pipeline(name);
-    let takes =
-        |case: &&Case| name != "sdxl" || named(case.method).unwrap().families().contains(&"sdxl");
-    for case in cases().iter().filter(|case| case.prompts).filter(takes) {
+    for case in cases().iter().filter(|case| case.prompts && on(name, case)) {
         for batch in 1..=largest_batch {
             // Nine examples of a bank, three pictures; sampled anew, a prompt is drawn by chance.
             let steps = if case.options["latents"] == "edited" {
@@ -261,9 +264,19 @@ fn every_prompt_is_used_on(name: &str, largest_batch: usize) {
 
 #[test]
 fn everything_to_be_kept_is_used() {
-    let model = pipeline("odd");
-    for case in cases().iter().filter(|case| case.keeps) {
-        for batch in 1..=3 {
+    everything_to_be_kept_is_used_on("odd", 3);
+}
+
+/// The same on a model with two text encoders, by the methods that take one.
+#[test]
+fn everything_to_be_kept_is_used_on_sdxl() {
+    everything_to_be_kept_is_used_on("sdxl", 1);
+}
+
+fn everything_to_be_kept_is_used_on(name: &str, largest_batch: usize) {
+    let model = pipeline(name);
+    for case in cases().iter().filter(|case| case.keeps && on(name, case)) {
+        for batch in 1..=largest_batch {
             // Nine examples of a bank; two captions, a name and the empty prompt by turns; few-shot
             // takes ten steps at most.
             let steps = round(9, batch).min(10);

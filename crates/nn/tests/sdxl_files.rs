@@ -423,6 +423,14 @@ fn the_published_file_says_what_it_predicts() {
     };
     let model = Checkpoint::open(&path, &options).unwrap();
     assert_eq!(model.scheduler["prediction_type"], "epsilon");
+    // A few-step model's file does not say what it is.
+    let options = OpenOptions {
+        timestep_spacing: Some("trailing".into()),
+        ..OpenOptions::default()
+    };
+    published(&path, &[], &json!({}));
+    let model = Checkpoint::open(&path, &options).unwrap();
+    assert_eq!(model.scheduler["timestep_spacing"], "trailing");
     published(&path, &[], &json!({"modelspec.prediction_type": "v"}));
     let model = open(&path).unwrap();
     assert_eq!(model.scheduler["prediction_type"], "v_prediction");

@@ -51,6 +51,7 @@ impl Model {
                 .as_deref()
                 .map(prediction)
                 .transpose()?,
+            timestep_spacing: args.reading.timestep_spacing.clone(),
             variant: args.reading.variant_files.clone(),
         };
         let asked = args.model.as_deref();

@@ -19,6 +19,17 @@ pub trait Examples: Sync {
     /// What is said of picture `i`.
     fn caption(&self, i: usize) -> String;
 
+    /// Pair `i` of those that CLIP learns from: a picture with its caption and, where there is one,
+    /// the picture that is most easily taken for it. Telling these apart is what makes a text tower
+    /// hear relations and attributes and not words alone (Yuksekgonul et al. 2023, arXiv 2210.01936).
+    ///
+    /// # Errors
+    /// If its file cannot be read.
+    fn twins(&self, i: usize) -> Result<[(Picture, String); 2]> {
+        let one = |i| self.picture(i).map(|picture| (picture, self.caption(i)));
+        Ok([one(2 * i)?, one(2 * i + 1)?])
+    }
+
     /// The questions that a judge can be trained for, and the answers to each.
     fn questions(&self) -> Vec<Question>;
 
@@ -84,6 +95,11 @@ impl Examples for EmojiWorld {
 
     fn caption(&self, i: usize) -> String {
         self.scenes.at(i).caption
+    }
+
+    fn twins(&self, i: usize) -> Result<[(Picture, String); 2]> {
+        let both = self.scenes.twins(i);
+        Ok(both.map(|scene| (scene.draw(&self.artwork, self.side), scene.caption)))
     }
 
     fn questions(&self) -> Vec<Question> {

@@ -100,6 +100,10 @@ pub struct DenoiserRecipe {
     pub caption_dropout: f64,
     /// Min-SNR weighting's gamma (Hang et al. 2023, arXiv 2303.09556, equation 8); 0 for none.
     pub min_snr_gamma: f64,
+    /// What the error of x_0 counts at least, however much noise there is: what is decided first, a
+    /// background or who stands where, is learned there.
+    #[serde(default)]
+    pub snr_floor: f64,
     /// How many examples are encoded once and learned from.
     pub latents: usize,
     /// Guidance of the pictures that are looked at.
@@ -215,6 +219,7 @@ impl Recipe {
             ..self.denoiser.training
         };
         self.denoiser.latents = 1000;
+        self.denoiser.snr_floor = 0.0;
         self
     }
 
@@ -291,6 +296,15 @@ impl Recipe {
                     key,
                     format!("expected 0 or more and less than 1, found {share}"),
                 );
+            }
+        }
+        let weights = [
+            ("denoiser.min_snr_gamma", self.denoiser.min_snr_gamma),
+            ("denoiser.snr_floor", self.denoiser.snr_floor),
+        ];
+        for (key, weight) in weights {
+            if !(weight >= 0.0 && weight.is_finite()) {
+                return error(key, format!("expected 0 or more, found {weight}"));
             }
         }
         let trainings = [
@@ -405,6 +419,7 @@ mod tests {
                 "denoiser.caption_dropout",
             ),
             ("[judge]\npatch_size = 0", "judge.patch_size"),
+            ("[denoiser]\nsnr_floor = -1.0", "denoiser.snr_floor"),
             ("[vae", "mine.toml"),
         ] {
             let error = parse(text).unwrap_err().to_string();

@@ -64,6 +64,10 @@ pub(crate) struct ReadingArgs {
     /// What the U-Net predicts, where a single file cannot say it: epsilon or v_prediction
     #[arg(long, value_name = "TYPE")]
     pub(crate) prediction_type: Option<String>,
+    /// Where a sampler's timesteps lie, where a single file cannot say it: few-step models (turbo,
+    /// lightning) want trailing
+    #[arg(long, value_name = "SPACING", value_parser = ["leading", "trailing", "linspace"])]
+    pub(crate) timestep_spacing: Option<String>,
     /// Variant of a folder's weight files, such as fp16
     #[arg(long, value_name = "NAME")]
     pub(crate) variant_files: Option<String>,

@@ -97,6 +97,7 @@ fn options(sampler: Sampler) -> &'static [Known] {
                 ]),
             ),
         ],
+        Sampler::Heun => &[],
         Sampler::UniPc => &[
             ZERO_SNR,
             THRESHOLDING,

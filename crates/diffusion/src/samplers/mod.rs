@@ -73,10 +73,14 @@ impl Sampler {
                 let problem = format!("eta is {}: flow matching draws no fresh noise", run.eta);
                 return Err(Error::input(problem).into());
             }
-            let levels = flow.levels(run.steps, None)?;
+            let [_, _, height, width] = x.dims();
+            let levels = flow.levels_for(run.steps, [height, width])?;
             let mut straight = FlowRun::new(&levels);
             straight.start = run.start;
-            return flow_match_euler(&straight, x, model, callback);
+            return match self {
+                Self::Heun => flow_match_heun(&straight, x, model, callback),
+                _ => flow_match_euler(&straight, x, model, callback),
+            };
         }
         match self {
             Self::Ddim => ddim(run, x, model, noise, callback),
@@ -88,6 +92,8 @@ impl Sampler {
             Self::DpmPp2m => dpmpp_2m(run, x, model, callback),
             Self::DpmPp2mKarras => dpmpp_2m_karras(run, x, model, callback),
             Self::UniPc => unipc(run, x, model, callback),
+            // Not usable by a noise schedule, as said above.
+            Self::Heun => Err(Error::input("heun follows straight lines").into()),
         }
     }
 }
@@ -99,7 +105,17 @@ impl Sampler {
 pub fn timesteps(sampler: Sampler, schedule: &Schedule, steps: usize) -> Result<Vec<Timestep>> {
     schedule.usable_by(sampler)?;
     if let Schedule::Flow(flow) = schedule {
-        return Ok(flow.levels(steps, None)?.timesteps().to_vec());
+        let levels = flow.levels(steps, None)?.timesteps().to_vec();
+        let (first, rest) = levels.split_at(1);
+        return Ok(match sampler {
+            // Two questions at every level but the first.
+            Sampler::Heun => first
+                .iter()
+                .chain(rest.iter().flat_map(|t| [t, t]))
+                .copied()
+                .collect(),
+            _ => levels,
+        });
     }
     let schedule = schedule.noise()?;
     match sampler {
@@ -114,5 +130,6 @@ pub fn timesteps(sampler: Sampler, schedule: &Schedule, steps: usize) -> Result<
             Ok(grid::solver(schedule, steps, dpmpp_2m::karras(schedule))?.timesteps)
         }
         Sampler::UniPc => Ok(grid::solver(schedule, steps, unipc::karras(schedule))?.timesteps),
+        Sampler::Heun => Err(Error::input("heun follows straight lines")),
     }
 }

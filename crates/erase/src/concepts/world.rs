@@ -44,6 +44,17 @@ impl Relation {
             Self::Below => "below",
         }
     }
+
+    /// The same two the other way round.
+    #[must_use]
+    pub fn opposite(self) -> Self {
+        match self {
+            Self::Left => Self::Right,
+            Self::Right => Self::Left,
+            Self::Above => Self::Below,
+            Self::Below => Self::Above,
+        }
+    }
 }
 
 /// What a judge says where none of its words fits.

@@ -124,6 +124,19 @@ impl Sets {
         }
     }
 
+    /// The same for a full model, of whose pictures and steps a few hundred are affordable: as many
+    /// of the concept, fewer to keep, smaller batches.
+    pub fn full(concepts: &[Concept]) -> Self {
+        Self {
+            retain_pictures: 64,
+            sampling_steps: 20,
+            guidance: 7.5,
+            batch: 4,
+            retain_batch: 4,
+            ..Self::small(concepts)
+        }
+    }
+
     /// Whether they fit together.
     ///
     /// # Errors

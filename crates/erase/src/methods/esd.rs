@@ -50,6 +50,7 @@ pub const METHOD: Method = Method {
     seconds: Some(10.0),
     peak_mb: Some(233.0),
     published_evaluations: Some(10_800),
+    fixed: "the published trainer's numbers for this family",
     erase,
 };
 

@@ -18,7 +18,7 @@
 //! replacement; [`Label`]; the names of `train_method` mean what they say (the code looks for them
 //! in the names of whole transformers, so that `noxattn` is `full` and `xattn` is nothing).
 
-use std::{collections::BTreeMap, ops::ControlFlow};
+use std::{borrow::Cow, collections::BTreeMap, ops::ControlFlow};
 
 use burn::tensor::{Tensor, TensorData};
 use scumble_diffusion::{
@@ -58,6 +58,7 @@ pub const METHOD: Method = Method {
     seconds: None,
     peak_mb: None,
     published_evaluations: Some(31_000),
+    fixed: "the published numbers, the network told the timestep that its latents have",
     erase,
 };
 
@@ -185,6 +186,9 @@ pub struct Entry {
     /// Whether each step takes a size of its own, in steps of 64 pixels from half of `resolution`.
     #[serde(default)]
     pub dynamic_resolution: bool,
+    /// Whether each step says another crop of a larger picture to a model that is told of crops.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dynamic_crops: bool,
     /// Examples a step; the option `batch` if absent.
     #[serde(default)]
     pub batch_size: Option<usize>,
@@ -219,6 +223,7 @@ impl Entry {
             guidance_scale: 1.0,
             resolution: None,
             dynamic_resolution: false,
+            dynamic_crops: false,
             batch_size: None,
             multiplier: 1.0,
             weight: 1.0,
@@ -321,6 +326,56 @@ impl Entry {
         let mut side = || rng.integers(1, least as i64, most as i64 + 1)[0] as usize * STRIDE;
         [side(), side()]
     }
+
+    /// How its pictures are framed in a step.
+    fn frame(&self, own: [usize; 2], rng: &mut TorchRng) -> Frame {
+        let size = self.size(own, rng);
+        Frame {
+            size,
+            crop: self.dynamic_crops.then(|| Crop::drawn(size, rng)),
+        }
+    }
+}
+
+/// The size of pictures, and what the model is told that they were cut from, if not from
+/// themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Frame {
+    size: [usize; 2],
+    crop: Option<Crop>,
+}
+
+/// A picture's height and width before it was cropped, and where the crop began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Crop {
+    original: [usize; 2],
+    corner: [usize; 2],
+}
+
+impl Crop {
+    /// As LECO's code draws it: of a picture one to three times as large, from anywhere.
+    fn drawn(size: [usize; 2], rng: &mut TorchRng) -> Self {
+        let scale = 1.0 + 2.0 * f64::from(rng.uniform(1)[0]);
+        let original = size.map(|side| (side as f64 * scale) as usize);
+        let mut within = |axis: usize| {
+            let room = original[axis] - size[axis];
+            rng.integers(1, 0, room.max(1) as i64)[0] as usize
+        };
+        let corner = [within(0), within(1)];
+        Self { original, corner }
+    }
+}
+
+impl Frame {
+    /// The model that is told of it.
+    fn told(self, pipeline: &Pipeline) -> Result<Cow<'_, Pipeline>> {
+        let Some(crop) = self.crop else {
+            return Ok(Cow::Borrowed(pipeline));
+        };
+        let mut told = pipeline.clone();
+        told.set_size_condition(Some(crop.original), crop.corner)?;
+        Ok(Cow::Owned(told))
+    }
 }
 
 /// Checks what entries say by themselves.
@@ -356,6 +411,13 @@ pub fn fit(entries: &[Entry], pipeline: &Pipeline) -> Result<()> {
                 ))
                 .with_hint("use fewer words"));
             }
+        }
+        if entry.dynamic_crops && !pipeline.takes_size_condition() {
+            return Err(Error::input(format!(
+                "entry {}: `dynamic_crops` is for models that are told of crops, and this one is not",
+                i + 1
+            ))
+            .with_hint("SDXL is; leave it out, or say false"));
         }
         let mut sides = entry.resolution.into_iter().flatten();
         if let Some(side) = sides.find(|side| side % factor != 0) {
@@ -443,11 +505,11 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
     let values = train(job, steps, &mut |edited, step| {
         let mut rng = stream(seed, "leco/steps").rng(step);
         let walked = rng.integers(1, 1, options.sampling_steps as i64)[0] as usize;
-        // What is drawn in one size, at one strength of the adapter, is one batch.
-        let mut batches: BTreeMap<([usize; 2], u64), Vec<usize>> = BTreeMap::new();
+        // What is framed alike, at one strength of the adapter, is one batch.
+        let mut batches: BTreeMap<(Frame, u64), Vec<usize>> = BTreeMap::new();
         for i in draw(entries.len(), options.pairs, order, step) {
             let key = (
-                entries[i].size(own, &mut rng),
+                entries[i].frame(own, &mut rng),
                 entries[i].multiplier.to_bits(),
             );
             let examples = entries[i].batch_size.unwrap_or(options.batch);
@@ -457,14 +519,15 @@ pub fn erase(job: &mut Job<'_>, variant: Variant) -> Result<Edit> {
                 .extend(std::iter::repeat_n(i, examples));
         }
         let mut total = Tensor::<1>::zeros([1], pipeline.device());
-        for ((size, multiplier), rows) in batches {
+        for ((frame, multiplier), rows) in batches {
+            let (frozen, edited) = (frame.told(pipeline)?, frame.told(edited)?);
             let batch = Batch {
-                frozen: pipeline,
-                edited,
+                frozen: &frozen,
+                edited: &edited,
                 entries: &entries,
                 prompts: &prompts,
                 rows,
-                size,
+                size: frame.size,
                 multiplier: f64::from_bits(multiplier),
             };
             total = total + batch.loss(&options, walked, &mut rng)?;

@@ -69,6 +69,7 @@ pub const METHOD: Method = Method {
     seconds: None,
     peak_mb: None,
     published_evaluations: Some(630),
+    fixed: "the published numbers of the kind of concept; not tried on a trained full model",
     erase,
 };
 

@@ -18,11 +18,12 @@ use scumble_diffusion::{
     options::{ABOVE_ZERO, COUNT, Presets, WEIGHT, unfit},
     presets,
 };
+use scumble_families::Part;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     checks,
-    data::forget::{Pull, Relabel, Set, Sets},
+    data::forget::{Pull, Set, Sets},
     edit::Edit,
     error::Result,
     job::{Event, Job},
@@ -32,6 +33,7 @@ use crate::{
     training::passes,
     training::train::{LrSchedule, Train, train_several},
     training::trainable::Trainable,
+    training::width,
 };
 
 /// What it is.
@@ -46,6 +48,7 @@ pub const METHOD: Method = Method {
     seconds: Some(86.0),
     peak_mb: Some(281.0),
     published_evaluations: Some(16_800_000),
+    fixed: "the miniature's recipe in at most 30,000 evaluations, its step size divided by how much wider the U-Net is, with the published weight of the Fisher information; the published 31,250 steps and 5 million evaluations of it are `paper`",
     erase,
 };
 
@@ -96,7 +99,6 @@ pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
         },
         // Only as many replayed pairs are ever used as there are surrogates.
         reference: paper { fisher_pictures: 1000, sets.retain_pictures: 1000 },
-        fixed: paper { sets.relabel: Relabel::Nearest, sets.dropout: 0.1 },
         small: paper {
             train_method: "esd-x".into(),
             iterations: 180,
@@ -106,6 +108,13 @@ pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
             fisher_pictures: 32,
             fisher_timesteps: 50,
             sets: Sets { pictures: 64, ..Sets::small(job.concepts) },
+        },
+        fixed: small {
+            iterations: 300,
+            lr: width::lr(job.pipeline, Part::Denoiser, 1e-3),
+            lambda: 50.0,
+            fisher_pictures: 64,
+            sets: Sets { pictures: 64, batch: 8, retain_batch: 8, ..Sets::full(job.concepts) },
         },
     })
 }

@@ -12,3 +12,4 @@ pub mod snapshot;
 pub(crate) mod suppression;
 pub mod train;
 pub mod trainable;
+pub(crate) mod width;

@@ -178,6 +178,9 @@ pub struct OpenOptions {
     pub config: Option<PathBuf>,
     /// What the U-Net predicts, against whatever the files say.
     pub prediction_type: Option<Prediction>,
+    /// Where a sampler's timesteps lie (`leading`, `trailing`, `linspace`), against whatever the files
+    /// say.
+    pub timestep_spacing: Option<String>,
     /// The variant of a folder's weight files, such as `fp16`; the plain ones are taken otherwise.
     pub variant: Option<String>,
 }
@@ -346,6 +349,11 @@ impl Checkpoint {
                     prediction.name()
                 ));
             }
+        }
+        if let Some(spacing) = &options.timestep_spacing
+            && let Value::Object(map) = &mut self.scheduler
+        {
+            map.insert("timestep_spacing".into(), spacing.as_str().into());
         }
         let number = |id: &str, key: &str| {
             let config = &self.components.get(id)?.config;

@@ -166,7 +166,8 @@ fn carry_out(
                 estimate::foretold(request.foretold, request.memory, model, host, || {
                     opened.estimate(host)
                 })?;
-            let (edit, cost) = make::edit(plan, model, pipeline, run, &mut record, host)?;
+            let (mut edit, cost) = make::edit(plan, model, pipeline, run, &mut record, host)?;
+            plan.say_prompt_file(&mut edit);
             edit.save(&edit_path)?;
             record.body.cost = Some(cost);
             run.record(&record)?;

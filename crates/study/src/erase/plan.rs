@@ -4,7 +4,7 @@ use std::path::Path;
 
 use scumble_diffusion::Pipeline;
 use scumble_erase::{
-    Captions, Concept, Variant, Wording, World,
+    Captions, Concept, Edit, Variant, Wording, World,
     methods::{self, Method},
 };
 use serde_json::{Map, Value, json};
@@ -13,7 +13,7 @@ use crate::{
     content,
     failure::Failure,
     folder::slug,
-    leco::PromptFile,
+    leco::{PROMPTS_FILE, PromptFile},
     masks::Masks,
     model::Model,
     photos::Photos,
@@ -127,6 +127,13 @@ impl Plan {
             .iter()
             .all(|c| ids(&c.name) == ids(&c.name.to_lowercase()));
         Ok(Self { folds, ..self })
+    }
+
+    /// Writes into an edit which prompt file it is of, as kohya's LoRAs say it.
+    pub(super) fn say_prompt_file(&self, edit: &mut Edit) {
+        if let (Some(file), Some(options)) = (&self.prompts, edit.about.options.as_object_mut()) {
+            options.insert(PROMPTS_FILE.into(), json!(file.name()));
+        }
     }
 
     /// The concepts' names.

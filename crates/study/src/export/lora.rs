@@ -5,7 +5,7 @@ use scumble_nn::files::{Checkpoint, HostTensor};
 use serde_json::Value;
 
 use super::{listed, shares};
-use crate::{edits::Loaded, failure::Failure, request::ExportRequest};
+use crate::{edits::Loaded, failure::Failure, leco::PROMPTS_FILE, request::ExportRequest};
 
 /// The share of the squared change that a LoRA may miss or leave out unasked.
 const MOST_MISSED: f64 = 0.01;
@@ -88,10 +88,14 @@ pub(super) fn leco_metadata(edit: &Edit) -> Vec<(String, String)> {
             .collect()
     };
     let preview: Value = entries.iter().take(PREVIEWED).map(shown).collect();
-    vec![
+    let mut said = vec![
         ("ss_leco_prompt_count".to_owned(), entries.len().to_string()),
         ("ss_leco_preview".to_owned(), preview.to_string()),
-    ]
+    ];
+    if let Some(file) = edit.about.options[PROMPTS_FILE].as_str() {
+        said.push(("ss_leco_prompts_file".to_owned(), file.to_owned()));
+    }
+    said
 }
 
 /// Whether the rank was raised to carry enough, and is not the edit's own.

@@ -43,7 +43,7 @@ const SLIDER_KEYS: [&str; 13] = [
 ];
 
 /// Keys that name further files with a prompt a line.
-const FILE_KEYS: [&str; 2] = ["neutral_prompt_file", "prompt_file"];
+pub(super) const FILE_KEYS: [&str; 2] = ["neutral_prompt_file", "prompt_file"];
 
 /// Most entries of a file, a slider's counted one by one.
 const MOST: usize = 4096;
@@ -185,8 +185,8 @@ fn of_list(list: &[Value], defaults: &Table) -> Result<Vec<Entry>, Problem> {
 fn files(name: &str, key: &str) -> Result<(), Problem> {
     if FILE_KEYS.contains(&key) {
         return Err((
-            format!("{name}`{key}` names another file, which is not read"),
-            Some("write its lines as the list `neutrals`"),
+            format!("{name}`{key}` is for sliders, and this is none"),
+            Some("a slider is one of `targets` and has a `target_class`"),
         ));
     }
     Ok(())
@@ -250,18 +250,10 @@ impl Item {
 
     /// What entries and sliders have in common.
     fn numbers(&self, target: String) -> Result<Entry, Problem> {
-        if self.flag("dynamic_crops")? {
-            return Err((
-                format!(
-                    "{}`dynamic_crops` is for SDXL, which is told of crops; this model is Stable Diffusion 1.x or 2.x",
-                    self.name
-                ),
-                Some("leave it out, or say false"),
-            ));
-        }
         Ok(Entry {
             guidance_scale: self.number("guidance_scale")?,
             dynamic_resolution: self.flag("dynamic_resolution")?,
+            dynamic_crops: self.flag("dynamic_crops")?,
             batch_size: self.count("batch_size")?,
             multiplier: self.number("multiplier")?,
             weight: self.number("weight")?,
@@ -556,9 +548,10 @@ mod tests {
                 &["entry 2", &format!("`{key}` is "), expected],
             );
         }
-        refused(
-            &second("dynamic_crops", json!(true)),
-            &["entry 2", "`dynamic_crops`", "SDXL"],
+        let cropped = of(&second("dynamic_crops", json!(true))).unwrap();
+        assert_eq!(
+            (cropped[0].dynamic_crops, cropped[1].dynamic_crops),
+            (false, true)
         );
         refused(
             &second("guidance", json!(1)),
@@ -596,8 +589,8 @@ mod tests {
             &["`resolutions`", "[[512, 512]"],
         );
         refused(
-            &json!({"neutral_prompt_file": "x", "targets": []}),
-            &["`neutral_prompt_file`", "neutrals"],
+            &json!([{"target": "a", "neutral_prompt_file": "x"}]),
+            &["entry 1", "`neutral_prompt_file`", "sliders"],
         );
         for empty in [json!(null), json!([]), json!({}), json!({"prompts": []})] {
             refused(&empty, &["holds no entry"]);

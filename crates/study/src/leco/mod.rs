@@ -2,6 +2,7 @@
 //! kohya's sd-scripts read them.
 
 mod entries;
+mod neutral_files;
 mod problem;
 mod yaml;
 
@@ -16,6 +17,9 @@ use serde_json::Value;
 
 use self::problem::Problem;
 use crate::{failure::Failure, request::EraseRequest, words};
+
+/// Under which key the options of an edit name its prompt file.
+pub(crate) const PROMPTS_FILE: &str = "prompts_file";
 
 /// Longest file read, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -66,6 +70,12 @@ impl PromptFile {
             path: path.clone(),
             entries,
         }))
+    }
+
+    /// The file's name, without its folders.
+    pub(crate) fn name(&self) -> String {
+        let name = self.path.file_name().unwrap_or_default();
+        name.to_string_lossy().into_owned()
     }
 
     /// Checks that the entries fit a model.
@@ -159,7 +169,13 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Entry>, Failure> {
             Some("docs/leco.md says what such a file holds"),
         )),
     };
-    value.and_then(|value| entries::of(&value)).map_err(failed)
+    let folder = path.parent().unwrap_or(Path::new(""));
+    value
+        .and_then(|mut value| {
+            neutral_files::read(&mut value, folder)?;
+            entries::of(&value)
+        })
+        .map_err(failed)
 }
 
 /// TOML as plain values.

@@ -18,6 +18,8 @@ pub struct ReadingRequest {
     pub config: Option<PathBuf>,
     /// What the U-Net predicts, where a single file cannot say it.
     pub prediction_type: Option<String>,
+    /// Where a sampler's timesteps lie, where a single file cannot say it.
+    pub timestep_spacing: Option<String>,
     /// Variant of a folder's weight files.
     pub variant_files: Option<String>,
     /// The device's name.
@@ -31,6 +33,7 @@ impl Default for ReadingRequest {
         Self {
             config: None,
             prediction_type: None,
+            timestep_spacing: None,
             variant_files: None,
             device: "cpu".into(),
             threads: None,

@@ -1,13 +1,16 @@
 //! CLIP (Radford et al. 2021, arXiv 2103.00020): pictures and captions into one space, so that each
 //! is nearest to its own. Its text tower is the model's text encoder.
 
+use std::ops::Range;
+
 use burn::tensor::{Tensor, TensorData, activation::log_softmax};
+use rayon::prelude::*;
 use scumble_diffusion::Picture;
 use scumble_erase::Result;
 use scumble_families::sd::SD;
 use scumble_nn::{Clip, ClipText, Weights, config::ClipConfig, tokenizer::Tokenizer};
 
-use super::{HELD_OUT, pictures, tokenizer};
+use super::{HELD_OUT, tokenizer};
 use crate::{
     fit::{Fit, Outcome},
     init::Init,
@@ -69,9 +72,14 @@ pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome>
     Ok(outcome)
 }
 
-fn batch(job: &Job<'_>, numbers: std::ops::Range<usize>) -> Result<(Vec<String>, Vec<Picture>)> {
-    let captions = numbers.clone().map(|i| job.data.caption(i)).collect();
-    Ok((captions, pictures(job.data, numbers)?))
+/// The captions and pictures of these examples: number `2 i` and the one after it are twins.
+fn batch(job: &Job<'_>, numbers: Range<usize>) -> Result<(Vec<String>, Vec<Picture>)> {
+    let pairs = numbers.start / 2..numbers.end.div_ceil(2);
+    let drawn = pairs.into_par_iter().map(|i| job.data.twins(i));
+    let drawn: Vec<_> = drawn.collect::<Result<_>>()?;
+    let both = drawn.into_iter().flatten().skip(numbers.start % 2);
+    let (pictures, captions) = both.take(numbers.len()).unzip();
+    Ok((captions, pictures))
 }
 
 /// How near every picture is to every caption, `[pictures, captions]`, times the scale.

@@ -153,24 +153,28 @@ fn loss(
         .iter()
         .map(|scales| {
             let snr = (scales.alpha / scales.sigma).powi(2);
-            weight(model.schedule.output(), snr, recipe.min_snr_gamma)
+            weight(model.schedule.output(), snr, recipe)
         })
         .collect();
     let weights = Tensor::<4>::from_data(TensorData::new(weights, [n, 1, 1, 1]), &answer.device());
     Ok(((answer - target).powi_scalar(2) * weights).mean())
 }
 
-/// Min-SNR's weight of a squared error, by what the network answers: the error of x_0 counts
-/// `min(SNR, gamma)`, which is that of the noise over SNR and that of v over SNR + 1.
-fn weight(output: Output, snr: f64, gamma: f64) -> f32 {
-    if gamma <= 0.0 {
-        return 1.0;
-    }
+/// The weight of a squared error, by what the network answers. The error of x_0 counts the error of
+/// the noise over SNR, and that of v over SNR + 1; here it counts `min(SNR, gamma)`, min-SNR's
+/// weight, and never less than the floor, as in truncated SNR weighting (Salimans and Ho 2022, arXiv
+/// 2202.00512, section 4, where the floor is 1).
+fn weight(output: Output, snr: f64, recipe: &DenoiserRecipe) -> f32 {
     let of = match output {
         Output::Epsilon => snr,
         Output::V | Output::Velocity => snr + 1.0,
     };
-    (snr.min(gamma) / of) as f32
+    // Without a gamma the answer's own error counts, whatever it is.
+    let counts = match recipe.min_snr_gamma {
+        0.0 => of,
+        gamma => snr.min(gamma),
+    };
+    (counts.max(recipe.snr_floor) / of) as f32
 }
 
 #[cfg(test)]
@@ -178,11 +182,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn min_snr_weighs_as_published() {
+    fn errors_are_weighed_as_published() {
+        let of = |gamma, floor| DenoiserRecipe {
+            min_snr_gamma: gamma,
+            snr_floor: floor,
+            ..crate::Recipe::emoji().unwrap().denoiser
+        };
+        let near = |a: f32, b: f32| assert!((a - b).abs() < 1e-6 * b.abs().max(1.0), "{a} {b}");
         // With little noise the error of epsilon counts gamma / SNR, with much noise 1.
-        assert!((weight(Output::Epsilon, 50.0, 5.0) - 0.1).abs() < 1e-6);
-        assert_eq!(weight(Output::Epsilon, 0.3, 5.0), 1.0);
-        assert!((weight(Output::V, 50.0, 5.0) - 5.0 / 51.0).abs() < 1e-6);
-        assert_eq!(weight(Output::Epsilon, 50.0, 0.0), 1.0);
+        near(weight(Output::Epsilon, 50.0, &of(5.0, 0.0)), 0.1);
+        near(weight(Output::Epsilon, 0.3, &of(5.0, 0.0)), 1.0);
+        near(weight(Output::V, 50.0, &of(5.0, 0.0)), 5.0 / 51.0);
+        near(weight(Output::Epsilon, 50.0, &of(0.0, 0.0)), 1.0);
+        near(weight(Output::V, 50.0, &of(0.0, 0.0)), 1.0);
+        // Where nearly all is noise, that of x_0 counts the floor.
+        near(weight(Output::Epsilon, 0.005, &of(5.0, 0.2)), 40.0);
+        near(weight(Output::V, 0.005, &of(5.0, 1.0)), 1.0 / 1.005);
+        near(weight(Output::Epsilon, 3.0, &of(5.0, 0.2)), 1.0);
     }
 }

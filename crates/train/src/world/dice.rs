@@ -34,4 +34,16 @@ impl Dice {
     pub(super) fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.below(of.len())]
     }
+
+    /// One of a list that is not `this`, where there is one.
+    ///
+    /// # Panics
+    /// If the list is empty.
+    pub(super) fn another<T: Copy + PartialEq>(&mut self, of: &[T], this: T) -> T {
+        let others: Vec<T> = of.iter().copied().filter(|one| *one != this).collect();
+        match others.is_empty() {
+            true => this,
+            false => *self.one(&others),
+        }
+    }
 }

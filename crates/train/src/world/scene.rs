@@ -69,6 +69,7 @@ pub struct Scenes {
     /// The styles that occur, by number.
     styles: Vec<usize>,
     stream: Stream,
+    twins: Stream,
 }
 
 impl Scenes {
@@ -108,6 +109,7 @@ impl Scenes {
             objects,
             styles,
             stream: stream(seed, "train/scenes"),
+            twins: stream(seed, "train/twins"),
         })
     }
 
@@ -130,6 +132,19 @@ impl Scenes {
 
     /// Scene `i`.
     pub fn at(&self, i: usize) -> Scene {
+        self.drawn(i, None)
+    }
+
+    /// Scene `i`, and then the same but for one thing that its caption says: another background,
+    /// the objects the other way round.
+    pub fn twins(&self, i: usize) -> [Scene; 2] {
+        let mut other = Dice::new(self.twins.rng(i));
+        [self.at(i), self.drawn(i, Some(&mut other))]
+    }
+
+    /// Scene `i`; what its kind of caption is about chosen anew where there is another to choose
+    /// with.
+    fn drawn(&self, i: usize, other: Option<&mut Dice>) -> Scene {
         let mut dice = Dice::new(self.stream.rng(i));
         let mut pick = dice.below(KINDS.iter().map(|(_, share)| share).sum());
         let mut kinds = KINDS.iter();
@@ -140,12 +155,23 @@ impl Scenes {
                 found
             })
             .map_or(Kind::Styled, |(kind, _)| *kind);
-        self.of(kind, &mut dice)
+        self.of(kind, &mut dice, other)
     }
 
-    fn of(&self, kind: Kind, dice: &mut Dice) -> Scene {
-        let style = *dice.one(&self.styles);
-        let object = *dice.one(&self.objects);
+    fn of(&self, kind: Kind, dice: &mut Dice, mut other: Option<&mut Dice>) -> Scene {
+        let mut style = *dice.one(&self.styles);
+        let mut object = *dice.one(&self.objects);
+        if let Some(other) = &mut other {
+            match kind {
+                Kind::Styled | Kind::Short if other.chance(0.5) => {
+                    style = other.another(&self.styles, style);
+                }
+                Kind::Styled | Kind::Short | Kind::Object | Kind::Category => {
+                    object = other.another(&self.objects, object);
+                }
+                _ => {}
+            }
+        }
         let name = &self.world.objects[object];
         let a = World::article(name);
         let styled = format!(" in {} style", self.world.styles[style]);
@@ -178,11 +204,12 @@ impl Scenes {
                 )
             }
             Kind::Background => {
-                let caption = a + &maybe(0.7, dice) + &self.on(&mut background, dice);
-                (one(usual, dice), caption)
+                let maybe = maybe(0.7, dice);
+                background = self.mentioned(dice, other);
+                (one(usual, dice), a + &maybe + &self.on(background))
             }
             Kind::Size => {
-                let (word, range) = match dice.chance(0.5) {
+                let (word, range) = match dice.chance(0.5) != other.is_some() {
                     true => ("small", (0.3, 0.42)),
                     false => ("large", (0.84, 0.98)),
                 };
@@ -192,7 +219,10 @@ impl Scenes {
                 )
             }
             Kind::Spot => {
-                let spot = *dice.one(&Spot::ALL);
+                let mut spot = *dice.one(&Spot::ALL);
+                if let Some(other) = other {
+                    spot = other.another(&Spot::ALL, spot);
+                }
                 let caption = format!("{a}{} {}", maybe(0.6, dice), spot.words());
                 (vec![layout::at(object, spot, dice)], caption)
             }
@@ -203,27 +233,42 @@ impl Scenes {
                     .copied()
                     .filter(|&o| o != object)
                     .collect();
-                let second = *dice.one(&others);
-                let relation = *dice.one(&Relation::ALL);
-                let words = match dice.chance(0.3) {
-                    true => "and",
-                    false => relation.words(),
+                let mut second = *dice.one(&others);
+                let mut relation = *dice.one(&Relation::ALL);
+                let told = !dice.chance(0.3);
+                match other {
+                    Some(_) if told => relation = relation.opposite(),
+                    Some(other) if others.len() > 1 => second = other.another(&others, second),
+                    _ => {}
+                }
+                let words = match told {
+                    true => relation.words(),
+                    false => "and",
                 };
                 let b = World::article(&self.world.objects[second]);
                 let mut caption = format!("{a} {words} {b}{}", maybe(0.65, dice));
                 if dice.chance(0.15) {
-                    caption += &self.on(&mut background, dice);
+                    background = self.mentioned(dice, None);
+                    caption += &self.on(background);
                 }
                 (layout::pair([object, second], relation, dice), caption)
             }
             Kind::Count => {
                 let count = 2 + dice.below(2);
                 match counted(name, count) {
-                    Some(words) => (
-                        layout::several(object, count, dice),
-                        words + &maybe(0.65, dice),
-                    ),
                     None => (one(usual, dice), a + &styled),
+                    Some(words) => {
+                        let placed = layout::several(object, count, dice);
+                        let maybe = maybe(0.65, dice);
+                        match other {
+                            None => (placed, words + &maybe),
+                            Some(other) => {
+                                let count = 5 - count;
+                                let words = counted(name, count).unwrap_or(words);
+                                (layout::several(object, count, other), words + &maybe)
+                            }
+                        }
+                    }
                 }
             }
         };
@@ -244,9 +289,14 @@ impl Scenes {
     }
 
     /// A background that is mentioned: any of them, each as often.
-    fn on(&self, background: &mut usize, dice: &mut Dice) -> String {
-        *background = dice.below(self.world.backgrounds.len());
-        let name = &self.world.backgrounds[*background];
+    fn mentioned(&self, dice: &mut Dice, other: Option<&mut Dice>) -> usize {
+        let all: Vec<usize> = (0..self.world.backgrounds.len()).collect();
+        let one = *dice.one(&all);
+        other.map_or(one, |other| other.another(&all, one))
+    }
+
+    fn on(&self, background: usize) -> String {
+        let name = &self.world.backgrounds[background];
         format!(" on {} background", World::article(name))
     }
 }
@@ -269,10 +319,30 @@ mod tests {
     }
 
     #[test]
+    fn twins_differ_in_what_their_captions_say() {
+        let all = scenes(&[]);
+        let (mut same, mut placed) = (0, 0);
+        for [scene, twin] in (0..1000).map(|i| all.twins(i)) {
+            same += usize::from(scene.caption == twin.caption);
+            placed += usize::from(scene == twin);
+            let words = |scene: &Scene| scene.caption.split(' ').count();
+            // One thing alone: no other kind of caption.
+            assert!(
+                words(&scene).abs_diff(words(&twin)) <= 1,
+                "{} | {}",
+                scene.caption,
+                twin.caption
+            );
+        }
+        // An object of the same category, and what has no plural.
+        assert!(same < 70 && placed < 30, "{same} captions, {placed} scenes");
+    }
+
+    #[test]
     fn captions_say_what_is_there() {
         let all = scenes(&[]);
         let world = all.world();
-        for scene in (0..3000).map(|i| all.at(i)) {
+        for scene in (0..1500).flat_map(|i| all.twins(i)) {
             let caption = &scene.caption;
             if let Some((_, rest)) = caption.split_once(" in ") {
                 let style = &world.styles[scene.style];
