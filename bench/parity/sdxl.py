@@ -5,6 +5,7 @@
     sdxl.py --scumble target/release/scumble         makes what is missing, draws with scumble, compares
     sdxl.py --case zero-snr --only size              some of it; patterns, may repeat
     sdxl.py --floor                                  how far diffusers in f32 is from diffusers in f64
+    sdxl.py --scumble FILE --exact                   compares with diffusers in f64: what is right where f32 itself is far off
     sdxl.py --list
 
 For every model of sdxl_models.py: five samplers and the checkpoint's own, two pictures a prompt (in diffusers: a list of generators), a negative
@@ -93,9 +94,8 @@ def draw(pipe, config, asked, **more):
         pipe.scheduler = getattr(diffusers, name).from_config(config, **extra)
     else:
         pipe.scheduler = diffusers.EulerDiscreteScheduler.from_config(config)
-    generators = [torch.Generator().manual_seed(seed) for seed in asked.seeds]
-    return pipe(asked.prompt, num_images_per_prompt=len(asked.seeds), generator=generators, num_inference_steps=STEPS,
-                **asked.options, **more).images
+    more.setdefault('generator', [torch.Generator().manual_seed(seed) for seed in asked.seeds])
+    return pipe(asked.prompt, num_images_per_prompt=len(asked.seeds), num_inference_steps=STEPS, **asked.options, **more).images
 
 
 def make_references(case, folder, path, wanted, again):
@@ -113,20 +113,26 @@ def make_references(case, folder, path, wanted, again):
     return out
 
 
-def floors(path, wanted, references):
-    """{drawing: the largest difference of its pictures in f64, the noise being the same}. Not of samplers that draw noise in between: in f64
-    they draw other numbers."""
+def noise_of_f32():
+    """Lets ancestral samplers draw in f64 the very numbers that they draw in f32."""
+    module = diffusers.schedulers.scheduling_euler_ancestral_discrete
+    plain = module.randn_tensor
+    module.randn_tensor = lambda shape, *args, dtype=None, **more: plain(shape, *args, dtype=torch.float32, **more).to(dtype or torch.float32)
+
+
+def exact(case, folder, path, wanted):
+    """{drawing: its pictures' files}, computed by diffusers in f64 from the same noise."""
+    noise_of_f32()
     pipe, config, out = load(path, torch.float64), sdxl_models.read_json(path, 'scheduler', 'scheduler_config.json'), {}
     for name, asked in wanted.items():
-        if asked.sampler == 'euler-a':
-            continue
         side, factor = pipe.default_sample_size, pipe.vae_scale_factor
         shape = (1, 4, asked.options.get('height', side * factor) // factor, asked.options.get('width', side * factor) // factor)
-        noise = torch.cat([torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in asked.seeds])
-        drawn, most = draw(pipe, config, asked, latents=noise.double()), 0
-        for picture, file in zip(drawn, references[name], strict=True):
-            most = max(most, (bytes_of(picture) - numbers(file)).abs().max().item())
-        out[name] = most
+        # Each picture's own generator, which an ancestral sampler goes on to draw from.
+        generators = [torch.Generator().manual_seed(seed) for seed in asked.seeds]
+        noise = torch.cat([torch.randn(shape, generator=generator) for generator in generators])
+        out[name] = [os.path.join(folder, case, 'pictures', f'{name}-{i}-f64.png') for i in range(len(asked.seeds))]
+        for picture, file in zip(draw(pipe, config, asked, latents=noise.double(), generator=generators), out[name], strict=True):
+            picture.save(file)
     return out
 
 
@@ -165,7 +171,8 @@ def difference(a, b):
 def compare(args, case, path, wanted, references):
     """One line for each drawing. Returns the worst exit status of them."""
     status = 0
-    floor = floors(path, wanted, references) if args.floor else {}
+    in_f64 = exact(case, args.folder, path, wanted) if args.floor or args.exact else {}
+    floor = {name: max(difference(a, b)[0] for a, b in zip(files, references[name], strict=True)) for name, files in in_f64.items()}
     for name, asked in wanted.items():
         moved = '-'
         # Euler is the checkpoint's own, and DDIM takes the same steps in other variables.
@@ -176,16 +183,15 @@ def compare(args, case, path, wanted, references):
                 status = max(status, 2)
         line = f'{case:14} {name:16} {len(asked.seeds)}  moved {moved:>3}'
         if args.floor:
-            most = floor.get(name)
-            print(f'{line}  f64 {"-" if most is None else most}/255', flush=True)
-            status = max(status, 2 if (most or 0) > 1 else 0)
+            print(f'{line}  f64 {floor[name]}/255', flush=True)
+            status = max(status, 2 if floor[name] > 1 else 0)
             continue
         if args.make_only:
             print(line, flush=True)
             continue
         with tempfile.TemporaryDirectory() as work:
             try:
-                found = [difference(a, b) for a, b in zip(ours(args, path, asked, f'{work}/out'), references[name], strict=True)]
+                found = [difference(a, b) for a, b in zip(ours(args, path, asked, f'{work}/out'), in_f64.get(name, references[name]), strict=True)]
             except (RuntimeError, ValueError, KeyError, OSError) as problem:
                 print(f'{line}  FAILED {problem}', flush=True)
                 status = 1
@@ -205,6 +211,7 @@ def main():
     p.add_argument('--only', action='append', metavar='PATTERN', help='drawings')
     p.add_argument('--make-only', action='store_true', help='no scumble')
     p.add_argument('--floor', action='store_true', help='no scumble; the references again in f64')
+    p.add_argument('--exact', action='store_true', help='compares with the references in f64')
     p.add_argument('--again', action='store_true', help='make models and references anew')
     p.add_argument('--list', action='store_true', help='print the names of models and drawings, and the words that scumble gets')
     p.add_argument('--most', type=int, default=2, metavar='N', help='largest difference allowed, of 255 (2)')

@@ -10,7 +10,7 @@ file is is told by its keys. --base is the pipeline folder that LoRAs, words and
 - folder: from_pretrained; single: from_single_file with config=BASE; both must hold every tensor under its name and none besides, and the numbers
   of --expected (without it: of one another).
 - lora: load_lora_weights must take every module in the file, none of another shape.
-- word: load_textual_inversion once for each encoder, `clip_l` and `clip_g`; the word is the file's name.
+- word: load_textual_inversion once for each encoder, `clip_l` and `clip_g`; the word is the metadata's `name`, or else the file's name.
 - partial: every tensor has a home.
 
 With --scumble the program draws from each of them as well (8 steps, Euler, guidance 5, as in sdxl.py), and no number of the pictures may be
@@ -113,9 +113,15 @@ def load_lora(path, base):
     return pipe
 
 
+def word_of(path):
+    """What a word is called: in the file's metadata, as scumble writes it, or else by the file's name."""
+    with safe_open(path, 'pt') as file:
+        return (file.metadata() or {}).get('name') or os.path.splitext(os.path.basename(path))[0]
+
+
 def load_word(path, base):
     pipe = sdxl.load(base)
-    vectors, word = load_file(path), os.path.splitext(os.path.basename(path))[0]
+    vectors, word = load_file(path), word_of(path)
     same_names(vectors, ['clip_l', 'clip_g'])
     for key, encoder, tokenizer in (('clip_l', pipe.text_encoder, pipe.tokenizer), ('clip_g', pipe.text_encoder_2, pipe.tokenizer_2)):
         width = encoder.config.hidden_size
@@ -156,8 +162,7 @@ def apart(pipe, expected):
 
 def asked_of(kind, path, base):
     """The drawing, and which model `scumble generate` draws it from."""
-    word = os.path.splitext(os.path.basename(path))[0]
-    prompt = f'a {word} in ink style' if kind == 'word' else PROMPT
+    prompt = f'a {word_of(path)} in ink style' if kind == 'word' else PROMPT
     more = {'folder': ['--model', path], 'single': ['--model', path, '--config', base], 'lora': ['--model', base, '--lora', path],
             'word': ['--model', base, '--embedding', path], 'partial': ['--model', base, '--edit', path]}[kind]
     return sdxl.Drawing(sampler='euler', prompt=prompt), more

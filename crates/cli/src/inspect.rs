@@ -474,7 +474,8 @@ fn of_change(
 /// |new - old| / |old| over all changed tensors, and of each, the strongest first.
 fn layers(loaded: &Loaded, base: &Checkpoint) -> Result<(f64, Vec<(String, f64)>), Failure> {
     let (mut moved, mut whole, mut list) = (0.0, 0.0, Vec::new());
-    for (component, name, old, new) in loaded.edit.new_values(base, 1.0)? {
+    for value in loaded.edit.new_values(base, 1.0) {
+        let (component, name, old, new) = value?;
         let (old, new) = (
             old.to_f32().unwrap_or_default(),
             new.to_f32().unwrap_or_default(),

@@ -156,7 +156,7 @@ fn a_trained_edit_an_attack_and_an_evaluation() {
     for (attack, options) in [
         ("random", ""),
         ("paraphrase", ""),
-        ("revive", "--set probe=completion --set completions=0"),
+        ("revive", "--set probe=half-noised"),
     ] {
         let command = format!(
             "attack {attack} --model xl --edit run --concept church --n 1 --budget 1 --steps 2 {options} {judged} -q --json --output-dir {attack}"
@@ -166,7 +166,7 @@ fn a_trained_edit_an_attack_and_an_evaluation() {
         assert_eq!(found["attack"], attack, "{found}");
     }
     let command = format!(
-        "evaluate --model xl --edit run --concept church --n 2 --steps 2 --attack random --budget 1 --detector {} --label church -q --output-dir evaluated",
+        "evaluate --model xl --edit run --concept church --n 2 --steps 2 --attack random --budget 1 --detector {} --label church --report -q --output-dir evaluated",
         judge.display()
     );
     line(here.path(), &command).done();
@@ -174,7 +174,7 @@ fn a_trained_edit_an_attack_and_an_evaluation() {
     let record = fs_err::read_to_string(here.join("run.json")).unwrap();
     let record: Value = serde_json::from_str(&record).unwrap();
     assert_eq!(record["finished"], true, "{record}");
-    let results = fs_err::read_to_string(here.join("results.csv")).unwrap();
+    let results = fs_err::read_to_string(here.join("report/results.csv")).unwrap();
     assert!(
         results.contains("church") && results.lines().count() > 3,
         "{results}"

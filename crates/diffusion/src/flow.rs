@@ -148,7 +148,7 @@ impl FlowMatching {
     ///
     /// # Errors
     /// As [`levels`](Self::levels).
-    pub fn levels_for(&self, steps: usize, [height, width]: [usize; 2]) -> Result<Levels> {
+    pub(crate) fn levels_for(&self, steps: usize, [height, width]: [usize; 2]) -> Result<Levels> {
         let Shift::Dynamic(dynamic) = self.shift else {
             return self.levels(steps, None);
         };

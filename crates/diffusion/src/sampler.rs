@@ -47,7 +47,7 @@ impl Sampler {
     ];
 
     /// Every sampler of flow matching. DDIM's step is Euler's there.
-    pub const FLOW: [Self; 3] = [Self::Euler, Self::Heun, Self::Ddim];
+    pub(crate) const FLOW: [Self; 3] = [Self::Euler, Self::Heun, Self::Ddim];
 
     /// The name first, then the other spellings users know.
     pub fn names(self) -> &'static [&'static str] {

@@ -289,12 +289,13 @@ fn the_distribution_on_a_gaussian_is_its_own() {
 #[test]
 fn samplers_by_name_know_the_size_of_the_picture() {
     let dynamic = json!({
-        "_class_name": "FlowMatchHeunDiscreteScheduler", "num_train_timesteps": 1000, "use_dynamic_shifting": true,
+        "_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "use_dynamic_shifting": true,
         "base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096, "shift": 3.0,
     });
     let own = flow(&dynamic).unwrap();
     let path = Path::new("scheduler/scheduler_config.json");
-    let heun = scumble_diffusion::Sampler::default_for(path, &dynamic).unwrap();
+    let class = json!({"_class_name": "FlowMatchHeunDiscreteScheduler"});
+    let heun = scumble_diffusion::Sampler::default_for(path, &class).unwrap();
     assert_eq!(heun.to_string(), "heun");
     let Shift::Dynamic(shift) = own.shift() else {
         panic!("it is dynamic")

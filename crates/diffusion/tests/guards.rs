@@ -1012,14 +1012,15 @@ fn a_flow_matching_model_is_drawn_by_eulers_method() {
         assert!((a - b).abs() < 1e-3 * b.abs().max(1.0), "{a}, expected {b}");
     }
 
-    for sampler in Sampler::ALL.into_iter().filter(|s| *s != Sampler::Ddim) {
+    let straight = [Sampler::Ddim, Sampler::Euler];
+    for sampler in Sampler::ALL.into_iter().filter(|s| !straight.contains(s)) {
         asked.sampler = Some(sampler);
         let error = model
             .sample(&asked, &mut |_| ControlFlow::Continue(()))
             .unwrap_err();
         let expected = format!("{sampler} follows a noise schedule");
         assert!(error.to_string().contains(&expected), "{error}");
-        assert!(error.hint().unwrap().contains("ddim"));
+        assert!(error.hint().unwrap().contains("euler"));
     }
     asked.sampler = None;
     asked.eta = 0.5;

@@ -831,9 +831,9 @@ fn names_are_those_users_type() {
             .into_iter()
             .all(|(name, sampler)| name.parse::<Sampler>().unwrap() == sampler)
     );
-    let error = "heun".parse::<Sampler>().unwrap_err();
+    let error = "dopri5".parse::<Sampler>().unwrap_err();
     assert!(
-        error.to_string().contains("`heun`")
+        error.to_string().contains("`dopri5`")
             && error
                 .hint()
                 .unwrap()

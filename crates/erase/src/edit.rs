@@ -59,6 +59,9 @@ pub struct About {
     pub guard: Option<Guard>,
 }
 
+/// Component, name, old and new value of a tensor.
+type NewValue = (String, String, HostTensor, HostTensor);
+
 /// What happens to one tensor.
 #[derive(Clone, Debug)]
 pub enum Change {
@@ -427,38 +430,25 @@ impl Edit {
     /// As [`apply_to`](Self::apply_to).
     pub fn apply(&self, base: &Checkpoint, strength: f64) -> Result<Checkpoint> {
         let mut edited = base.clone();
-        for (component, name, _, new) in self.new_values(base, strength)? {
+        for moved in self.new_values(base, strength) {
+            let (component, name, _, new) = moved?;
             edited.component_mut(&component)?.tensors.insert(name, new);
         }
         Ok(edited)
     }
 
-    /// Component, name, old and new value of every changed tensor.
+    /// Component, name, old and new value of every changed tensor, each made when it is asked for:
+    /// together they may be a whole model in f32.
     ///
     /// # Errors
-    /// As [`apply_to`](Self::apply_to).
-    pub fn new_values(
-        &self,
-        base: &Checkpoint,
+    /// Each as [`apply_to`](Self::apply_to).
+    pub fn new_values<'a>(
+        &'a self,
+        base: &'a Checkpoint,
         strength: f64,
-    ) -> Result<Vec<(String, String, HostTensor, HostTensor)>> {
-        let mut list = Vec::new();
-        if let Some(guard) = &self.about.guard {
-            return Err(Error::input(format!(
-                "it is the run-time guard `{}`, which no checkpoint can hold",
-                guard.id
-            ))
-            .with_hint(
-                "use it with --edit, or erase the concept with a method (`scumble methods`)",
-            ));
-        }
-        for ((component, name), change) in &self.changes {
-            if let Change::Added(_) = change {
-                return Err(Error::input(format!(
-                    "{component} {name} belongs to a layer that plain checkpoints do not have"
-                ))
-                .with_hint("use it with --edit; it cannot be exported"));
-            }
+    ) -> impl Iterator<Item = Result<NewValue>> + 'a {
+        let refused = self.unmergeable().map(Err);
+        let each = move |((component, name), change): (&(String, String), &Change)| {
             let old = base.component(component)?.tensors.get(name);
             let old = old.ok_or_else(|| self.foreign(component, name, "is not in the model"))?;
             let values = old.to_f32().ok_or_else(|| {
@@ -471,9 +461,33 @@ impl Edit {
             if let Some(found) = new.not_finite() {
                 return Err(beyond(component, name, strength, &found));
             }
-            list.push((component.clone(), name.clone(), old.clone(), new));
+            Ok((component.clone(), name.clone(), old.clone(), new))
+        };
+        // What no checkpoint can hold has no values.
+        let changes = match refused {
+            Some(_) => None,
+            None => Some(self.changes.iter().map(each)),
+        };
+        refused.into_iter().chain(changes.into_iter().flatten())
+    }
+
+    /// What of it no plain checkpoint can hold.
+    fn unmergeable(&self) -> Option<Error> {
+        if let Some(guard) = &self.about.guard {
+            let error = Error::input(format!(
+                "it is the run-time guard `{}`, which no checkpoint can hold",
+                guard.id
+            ));
+            return Some(error.with_hint(
+                "use it with --edit, or erase the concept with a method (`scumble methods`)",
+            ));
         }
-        Ok(list)
+        let added = |(_, change): &(_, &Change)| matches!(change, Change::Added(_));
+        let ((component, name), _) = self.changes.iter().find(added)?;
+        let error = Error::input(format!(
+            "{component} {name} belongs to a layer that plain checkpoints do not have"
+        ));
+        Some(error.with_hint("use it with --edit; it cannot be exported"))
     }
 
     /// Several edits at their strengths as one of plain values: where two change a tensor, their
@@ -488,10 +502,8 @@ impl Edit {
     ) -> std::result::Result<Self, (usize, Error)> {
         let mut values: BTreeMap<(String, String), (HostTensor, Vec<f32>)> = BTreeMap::new();
         for (i, (edit, strength)) in edits.iter().enumerate() {
-            for (component, name, old, new) in edit
-                .new_values(base, *strength)
-                .map_err(|error| (i, error))?
-            {
+            for moved in edit.new_values(base, *strength) {
+                let (component, name, old, new) = moved.map_err(|error| (i, error))?;
                 let new = new.to_f32().unwrap_or_default();
                 match values.get_mut(&(component.clone(), name.clone())) {
                     None => drop(values.insert((component, name), (old, new))),

@@ -422,7 +422,7 @@ fn edits_of_the_same_tensors_add_up() {
         about: a.about.clone(),
         changes: BTreeMap::new(),
     };
-    for (component, name, _, new) in a.new_values(&base, -1.0).unwrap() {
+    for (component, name, _, new) in a.new_values(&base, -1.0).map(Result::unwrap) {
         opposite
             .changes
             .insert((component, name), Change::Value(new));

@@ -24,6 +24,7 @@ pub mod folder;
 pub mod generate;
 mod grid;
 pub mod guards;
+mod hashed;
 mod host;
 pub mod hub;
 pub mod judging;

@@ -1,8 +1,8 @@
 //! From the name of a model and of a device to a checkpoint and a pipeline.
 
 use crate::{
-    built_in::BuiltIn, companions::Companions, device, failure::Failure, host::Host, hub, machine,
-    request::ModelRequest,
+    built_in::BuiltIn, companions::Companions, device, failure::Failure, hashed::Files, host::Host,
+    hub, machine, request::ModelRequest,
 };
 use burn::tensor::Device;
 use scumble_diffusion::{Pipeline, Schedule};
@@ -59,6 +59,7 @@ impl Model {
         let found = asked
             .map(|path| hub::located(path, "--model", host.hub))
             .transpose()?;
+        let files = found.as_deref().map(|path| Files::of(path, &options));
         let (checkpoint, builtin) = match &found {
             Some(path) => (Checkpoint::open(path, &options)?, false),
             None => (Checkpoint::read(&host.built_in.model, &options)?, true),
@@ -75,7 +76,11 @@ impl Model {
         }
         host.say(&checkpoint.notes);
         host.say(&Schedule::passed_over(&checkpoint.scheduler));
-        let hash = checkpoint.checked_hash()?;
+        let made = || Ok(checkpoint.checked_hash()?);
+        let hash = match &files {
+            Some(files) => files.hash(host.cache, made),
+            None => made(),
+        }?;
         let own = match &found {
             Some(folder) => Companions::of_folder(folder)?,
             None => None,

@@ -69,7 +69,8 @@ impl Edit {
         let mut found = Vec::new();
         let mut others = Vec::new();
         let mut total = 0.0f64;
-        for (component, name, old, new) in self.new_values(base, strength)? {
+        for moved in self.new_values(base, strength) {
+            let (component, name, old, new) = moved?;
             let (old, new_values) = (
                 old.to_f32().unwrap_or_default(),
                 new.to_f32().unwrap_or_default(),

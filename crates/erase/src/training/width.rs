@@ -24,8 +24,7 @@ pub(crate) fn lr(pipeline: &Pipeline, part: Part, on_miniature: f64) -> f64 {
             (DENOISER, levels.copied().max().unwrap_or(192))
         }
     };
-    let rule = on_miniature * small / width.max(1) as f64;
+    let rule = on_miniature * (small / width.max(1) as f64).min(1.0);
     // Two digits, which is more than is known of it.
-    let unit = 10f64.powf(rule.log10().floor() - 1.0);
-    (rule / unit).round() * unit
+    format!("{rule:.1e}").parse().unwrap_or(rule)
 }

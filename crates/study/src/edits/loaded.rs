@@ -64,7 +64,7 @@ impl Loaded {
     }
 
     /// Why it does not fit a model, with what to try.
-    fn misfit(&self, error: scumble_erase::Error) -> Failure {
+    pub(crate) fn misfit(&self, error: scumble_erase::Error) -> Failure {
         let shape = error.hint().is_some_and(|hint| hint.contains("--model"));
         let failure = Failure::from(error).of(&self.path.display().to_string());
         let about = &self.edit.about;

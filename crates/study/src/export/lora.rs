@@ -4,7 +4,7 @@ use scumble_erase::{Change, Edit, training::low_rank::Approximation};
 use scumble_nn::files::{Checkpoint, HostTensor};
 use serde_json::Value;
 
-use super::{listed, shares};
+use super::{Whole, listed, shares};
 use crate::{edits::Loaded, failure::Failure, leco::PROMPTS_FILE, request::ExportRequest};
 
 /// The share of the squared change that a LoRA may miss or leave out unasked.
@@ -20,16 +20,12 @@ const RANKS: [usize; 2] = [16, 128];
 pub(super) fn factors(
     request: &ExportRequest,
     base: &Checkpoint,
-    loaded: &[Loaded],
-    edit: &Edit,
+    Whole { edit, strength }: Whole<'_>,
+    misfit: &dyn Fn(scumble_erase::Error) -> Failure,
 ) -> Result<(usize, Approximation), Failure> {
-    // Alone, an edit of factors is written as it is.
-    let (edit, strength) = match loaded {
-        [one] => (&one.edit, one.strength),
-        _ => (edit, 1.0),
-    };
     let [from, most] = request.rank.map_or(RANKS, |rank| [rank, rank]);
-    let (rank, mut found) = edit.low_rank_within(base, from, most, MOST_MISSED, strength)?;
+    let found = edit.low_rank_within(base, from, most, MOST_MISSED, strength);
+    let (rank, mut found) = found.map_err(misfit)?;
     let moves = |t: &HostTensor| {
         t.to_f32()
             .is_some_and(|values| values.iter().any(|v| *v != 0.0))

@@ -12,7 +12,7 @@ use std::{
     path::PathBuf,
 };
 
-use scumble_erase::{Change, Edit};
+use scumble_erase::Edit;
 use scumble_nn::files::{
     Diff, Dtype, HostTensor, Lora, Precision, Spec, Tensors, safetensors::write_as, write_delta,
     write_esd, write_folder, write_kohya, write_single,
@@ -73,10 +73,24 @@ pub fn perform(request: &ExportRequest, host: Host<'_>) -> Result<Exported, Fail
     let mut notes = Vec::new();
     let loaded = edits::open_all(&request.edits, &[], &model, &mut notes)?;
     host.say(&notes);
-    let edit = edits::combined(&loaded.iter().collect::<Vec<_>>(), &model.checkpoint)?;
+    // One edit is written as it is, a tensor at a time; several have to be added up first.
+    let combined;
+    let whole = match &loaded[..] {
+        [one] => Whole {
+            edit: &one.edit,
+            strength: one.strength,
+        },
+        several => {
+            combined = edits::combined(&several.iter().collect::<Vec<_>>(), &model.checkpoint)?;
+            Whole {
+                edit: &combined,
+                strength: 1.0,
+            }
+        }
+    };
     host.say(&gates_lost(request.form, &loaded));
-    let target = Target::new(request, &loaded, &edit)?;
-    let written = write(request, precision, &model, &loaded, &edit, &target, host)?;
+    let target = Target::new(request, &loaded, whole.edit)?;
+    let written = write(request, precision, &model, &loaded, whole, &target, host)?;
     if let Some((rank, error)) = written.low_rank {
         let why = if lora::raised(request, &loaded, rank) {
             ", the lowest that misses no more than 1% of its square"
@@ -121,6 +135,13 @@ fn precision(text: &str) -> Result<Precision, Failure> {
     })
 }
 
+/// All that is to be written, as one edit.
+#[derive(Clone, Copy)]
+struct Whole<'a> {
+    edit: &'a Edit,
+    strength: f64,
+}
+
 /// What is known of a result after it was written.
 #[derive(Default)]
 struct Written {
@@ -138,17 +159,23 @@ fn write(
     precision: Precision,
     model: &Model,
     loaded: &[Loaded],
-    edit: &Edit,
+    whole: Whole<'_>,
     target: &Target,
     host: Host<'_>,
 ) -> Result<Written, Failure> {
     let base = &model.checkpoint;
+    let Whole { edit, strength } = whole;
+    let misfit = |error: scumble_erase::Error| match loaded {
+        [one] => one.misfit(error),
+        _ => error.into(),
+    };
+    let (mut edited, mut tensors) = (None, Tensors::new());
     let mut written = Written::default();
     let mut lora = Lora::default();
     // Everything that can be refused is refused before anything is written.
     match request.form {
         Form::Lora => {
-            let (rank, found) = lora::factors(request, base, loaded, edit)?;
+            let (rank, found) = lora::factors(request, base, whole, &misfit)?;
             written.low_rank = Some((rank, found.error));
             written.left_out = found.left_out;
             lora.low_rank = found.low_rank;
@@ -161,7 +188,8 @@ fn write(
             }
         }
         Form::Delta => {
-            for (component, name, old, new) in edit.new_values(base, 1.0)? {
+            for moved in edit.new_values(base, strength) {
+                let (component, name, old, new) = moved.map_err(misfit)?;
                 let (old, new_values) = (
                     old.to_f32().unwrap_or_default(),
                     new.to_f32().unwrap_or_default(),
@@ -201,8 +229,14 @@ fn write(
                 ))
                 .with_hint("--to diffusers, single or delta carries it"));
             }
+            for moved in edit.new_values(base, strength) {
+                let (_, name, _, new) = moved.map_err(misfit)?;
+                tensors.insert(name, new);
+            }
         }
-        Form::Diffusers | Form::Single => {}
+        Form::Diffusers | Form::Single => {
+            edited = Some(edit.apply(base, strength).map_err(misfit)?);
+        }
     }
     written.limits = elsewhere::limits(request.form, base, &lora);
     let card = |written: &Written| {
@@ -232,12 +266,12 @@ fn write(
     }
     let mut about = about(edit, loaded);
     match request.form {
-        Form::Diffusers => {
-            let edited = edit.apply(base, 1.0)?;
-            target
-                .replace_folder(|path| Ok(write_folder(&edited, path, precision, Some(&first))?))?;
-        }
-        Form::Single => write_single(&edit.apply(base, 1.0)?, &target.path, precision, &about)?,
+        Form::Diffusers | Form::Single => match edited {
+            Some(edited) if request.form == Form::Diffusers => target
+                .replace_folder(|path| Ok(write_folder(&edited, path, precision, Some(&first))?))?,
+            Some(edited) => write_single(&edited, &target.path, precision, &about)?,
+            None => {}
+        },
         Form::Lora | Form::Delta => {
             if let (Form::Lora, [one]) = (request.form, loaded) {
                 let rank = lora
@@ -266,15 +300,6 @@ fn write(
             }
         }
         Form::Partial | Form::Esd => {
-            let value = |change: &Change| match change {
-                Change::Value(value) => Some(value.clone()),
-                _ => None,
-            };
-            let tensors: Tensors = edit
-                .changes
-                .iter()
-                .filter_map(|((_, name), c)| Some((name.clone(), value(c)?)))
-                .collect();
             if request.form == Form::Esd {
                 let said = esd::about(request, base, edit);
                 write_esd(&target.path, tensors, precision.dtype(), &said, &about)?;

@@ -137,7 +137,7 @@ impl Scenes {
 
     /// Scene `i`, and then the same but for one thing that its caption says: another background,
     /// the objects the other way round.
-    pub fn twins(&self, i: usize) -> [Scene; 2] {
+    pub(crate) fn twins(&self, i: usize) -> [Scene; 2] {
         let mut other = Dice::new(self.twins.rng(i));
         [self.at(i), self.drawn(i, Some(&mut other))]
     }

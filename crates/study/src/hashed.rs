@@ -1,0 +1,196 @@
+//! The content hash of a checkpoint whose files were hashed before and have not changed since.
+//!
+//! To hash a model every byte of it is read and looked at: gigabytes, of which a command may need
+//! none. Whether files changed is told by their sizes and times, as git tells it.
+
+#[cfg(unix)]
+use std::os::unix::fs::MetadataExt as _;
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use scumble_nn::files::OpenOptions;
+use serde_json::{Value, json};
+
+use crate::{failure::Failure, folder::write_file};
+
+/// Smaller checkpoints are hashed sooner than this is worth.
+const LEAST: u64 = 64 << 20;
+/// Files of a checkpoint's folder, beyond which nothing is remembered.
+const MOST_FILES: usize = 4096;
+/// A file may change once more within a tick of its clock; one that is younger is not remembered.
+const YOUNG: Duration = Duration::from_secs(3);
+
+/// Where hashes are kept, in the cache.
+const FOLDER: &str = "models";
+
+/// The files of a checkpoint, as they were before it was opened.
+pub(crate) struct Files<'a> {
+    path: &'a Path,
+    options: &'a OpenOptions,
+    least: u64,
+    before: Option<Value>,
+}
+
+impl<'a> Files<'a> {
+    /// Those of the checkpoint at `path`.
+    pub(crate) fn of(path: &'a Path, options: &'a OpenOptions) -> Self {
+        Self::from(LEAST, path, options)
+    }
+
+    fn from(least: u64, path: &'a Path, options: &'a OpenOptions) -> Self {
+        Self {
+            path,
+            options,
+            least,
+            before: state(least, path, options),
+        }
+    }
+
+    /// The hash of the checkpoint, as remembered in the cache or made by `hash`.
+    ///
+    /// # Errors
+    /// Those of `hash`; what is not remembered is none.
+    pub(crate) fn hash(
+        &self,
+        cache: &Path,
+        hash: impl FnOnce() -> Result<String, Failure>,
+    ) -> Result<String, Failure> {
+        let Some(state_before) = &self.before else {
+            return hash();
+        };
+        let key = blake3::hash(state_before.to_string().as_bytes()).to_hex();
+        let kept = cache.join(FOLDER).join(key.as_str());
+        let is_hash =
+            |text: &String| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        if let Some(known) = fs_err::read_to_string(&kept).ok().filter(is_hash) {
+            return Ok(known);
+        }
+        let made = hash()?;
+        // Another file may have come into the place of one that was open.
+        if self.before == state(self.least, self.path, self.options) {
+            // Without a cache it is hashed again next time.
+            let _ = fs_err::create_dir_all(cache.join(FOLDER));
+            let _ = write_file(&kept, made.as_bytes());
+        }
+        Ok(made)
+    }
+}
+
+/// All that tells whether the files are what they were; `None` if that cannot be told.
+fn state(least: u64, path: &Path, options: &OpenOptions) -> Option<Value> {
+    let mut files = Vec::new();
+    listed(path, &mut files)?;
+    // What describes a single file lies beside it, or in a folder of its own.
+    let beside = path.with_extension("yaml");
+    if path.is_file() && beside.is_file() {
+        files.push(beside);
+    }
+    if let Some(config) = &options.config {
+        listed(config, &mut files)?;
+    }
+    files.sort();
+    let (mut all, mut size) = (Vec::new(), 0);
+    for file in &files {
+        let found = fs_err::metadata(file).ok()?;
+        let modified = found.modified().ok()?;
+        let age = SystemTime::now().duration_since(modified).ok()?;
+        if age < YOUNG {
+            return None;
+        }
+        size += found.len();
+        let since = modified.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        // Which file it is, and when it was last changed in any way.
+        #[cfg(unix)]
+        let identity = (found.dev(), found.ino(), found.ctime(), found.ctime_nsec());
+        #[cfg(not(unix))]
+        let identity = ();
+        all.push(json!([
+            file,
+            found.len(),
+            since.as_nanos().to_string(),
+            identity
+        ]));
+    }
+    (size >= least).then(|| json!({ "program": env!("CARGO_PKG_VERSION"), "path": path, "options": format!("{options:?}"), "files": all }))
+}
+
+/// The files of a folder and its folders, or the one file.
+fn listed(path: &Path, into: &mut Vec<PathBuf>) -> Option<()> {
+    if into.len() >= MOST_FILES {
+        return None;
+    }
+    if !path.is_dir() {
+        into.push(path.to_owned());
+        return Some(());
+    }
+    for entry in fs_err::read_dir(path).ok()? {
+        listed(&entry.ok()?.path(), into)?;
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn what_has_not_changed_is_not_read_again() {
+        let here = tempfile::tempdir().unwrap();
+        let (model, cache) = (here.path().join("model"), here.path().join("cache"));
+        fs_err::create_dir_all(model.join("unet")).unwrap();
+        let file = model.join("unet/weights.safetensors");
+        let reads = Cell::new(0);
+        let ask = |options: &OpenOptions| {
+            let made = Files::from(1, &model, options).hash(&cache, || {
+                reads.set(reads.get() + 1);
+                Ok("0123456789abcdef".repeat(4))
+            });
+            made.unwrap()
+        };
+        let age = |seconds: u64| {
+            let file = fs_err::OpenOptions::new().write(true).open(&file).unwrap();
+            let then = SystemTime::now() - Duration::from_secs(seconds);
+            file.file().set_modified(then).unwrap();
+        };
+        let plain = OpenOptions::default();
+        fs_err::write(&file, "one").unwrap();
+        // Written just now: it may change within the same tick.
+        let first = ask(&plain);
+        ask(&plain);
+        assert_eq!(reads.get(), 2);
+        age(60);
+        assert_eq!(ask(&plain), first);
+        assert_eq!(ask(&plain), first);
+        assert_eq!(reads.get(), 3, "the second time it is known");
+        fs_err::write(&file, "two").unwrap();
+        age(50);
+        ask(&plain);
+        assert_eq!(reads.get(), 4, "of the same size, at another time");
+        let other = OpenOptions {
+            timestep_spacing: Some("trailing".into()),
+            ..OpenOptions::default()
+        };
+        ask(&other);
+        assert_eq!(reads.get(), 5, "read in another way");
+        // A damaged entry is one that is not there.
+        for entry in fs_err::read_dir(cache.join(FOLDER)).unwrap() {
+            fs_err::write(entry.unwrap().path(), "x").unwrap();
+        }
+        ask(&plain);
+        assert_eq!(reads.get(), 6);
+        age(40);
+        for _ in 0..2 {
+            let refused = Files::from(1, &model, &plain).hash(&cache, || Err(Failure::new("NaN")));
+            assert!(refused.is_err(), "what is refused is refused again");
+        }
+        let replaced = Files::from(1, &model, &plain);
+        age(30);
+        assert!(replaced.hash(&cache, || Ok("f".repeat(64))).is_ok());
+        age(40);
+        assert_ne!(ask(&plain), "f".repeat(64));
+    }
+}
