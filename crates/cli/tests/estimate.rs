@@ -4,7 +4,7 @@
 
 mod support;
 
-use support::{folder, scumble};
+use support::{folder, golden, line, scumble};
 
 /// A few steps of methods of every kind: trained on trajectories and on pictures, by adapters, in the
 /// text encoder, and solved.
@@ -25,6 +25,35 @@ const SOME: [(&str, &str); 6] = [
     ),
     ("few-shot", "iterations=2 pictures=2 sampling_steps=3"),
 ];
+
+/// What `fixed` costs on a full model is what a person can wait for, styles included, whose targets
+/// take another prediction.
+#[test]
+fn methods_of_many_pictures_keep_to_what_a_full_model_can_afford() {
+    let home = folder();
+    let model = golden("sd1").join("model");
+    for (method, most) in [
+        ("salun", 10_000),
+        ("erasediff", 10_000),
+        ("scissorhands", 10_000),
+        ("doco", 10_000),
+        ("advunlearn", 30_000),
+        ("sa", 30_000),
+    ] {
+        for anchor in ["", "--anchor cat"] {
+            let command = format!(
+                "erase church {anchor} --model {} --method {method} --unknown allow --estimate --json -q",
+                model.display()
+            );
+            let found = line(home.path(), &command).json();
+            let evaluations = found["evaluations"].as_u64().unwrap();
+            assert!(
+                (most / 5..=most).contains(&evaluations),
+                "{method} {anchor}: {evaluations}"
+            );
+        }
+    }
+}
 
 #[test]
 fn evaluations_are_foretold_to_the_last_one_and_nothing_is_written() {

@@ -122,15 +122,8 @@ impl FlowMatching {
     /// # Errors
     /// If there are no steps, or more than timesteps of training, or a `mu` is needed and there is none.
     pub fn levels(&self, steps: usize, mu: Option<f64>) -> Result<Levels> {
-        if steps == 0 {
-            return Err(Error::input("0 steps make no picture: expected at least 1"));
-        }
+        self.possible(steps)?;
         let count = self.num_train_timesteps;
-        if steps > count {
-            return Err(Error::input(format!(
-                "{steps} steps are more than the {count} timesteps of training"
-            )));
-        }
         let lowest = 1.0 / count as f64;
         let lowest = if let Shift::Static(shift) = self.shift {
             shifted(shift, lowest)
@@ -140,6 +133,20 @@ impl FlowMatching {
         let stride = (1.0 - lowest) / (steps - 1).max(1) as f64;
         let sigmas: Vec<f64> = (0..steps).map(|i| 1.0 - i as f64 * stride).collect();
         self.levels_of(&sigmas, mu)
+    }
+
+    /// Whether a run can have so many steps.
+    fn possible(&self, steps: usize) -> Result<()> {
+        if steps == 0 {
+            return Err(Error::input("0 steps make no picture: expected at least 1"));
+        }
+        let count = self.num_train_timesteps;
+        if steps > count {
+            return Err(Error::input(format!(
+                "{steps} steps are more than the {count} timesteps of training"
+            )));
+        }
+        Ok(())
     }
 
     /// The noise levels of `steps` steps for latents of this height and width, as diffusers'
@@ -152,6 +159,7 @@ impl FlowMatching {
         let Shift::Dynamic(dynamic) = self.shift else {
             return self.levels(steps, None);
         };
+        self.possible(steps)?;
         let mu = dynamic.mu((height / PATCH) * (width / PATCH));
         let sigmas: Vec<f64> = (0..steps).map(|i| 1.0 - i as f64 / steps as f64).collect();
         self.levels_of(&sigmas, Some(mu))

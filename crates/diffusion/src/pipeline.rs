@@ -78,7 +78,6 @@ impl Pipeline {
         let negative = vec![request.negative_prompt.clone(); request.prompts.len()];
         let (prompt, negative) = (self.prompted(&request.prompts), self.prompted(&negative));
         let mut guidance = self.guidance(request.guidance_scale, &prompt, &negative)?;
-        self.let_others_rest(self.denoiser.id);
         self.sample_guided(request, &mut guidance, callback)
     }
 }

@@ -17,6 +17,7 @@ pub struct Evaluations(Arc<Counts>);
 struct Counts {
     plain: AtomicU64,
     with_gradient: AtomicU64,
+    together: AtomicU64,
     calls: AtomicU64,
 }
 
@@ -27,6 +28,8 @@ pub struct Asked {
     pub plain: u64,
     /// Samples to which a gradient came back.
     pub with_gradient: u64,
+    /// The most samples to which a gradient came back from one call.
+    pub together: u64,
     /// How often it was called.
     pub calls: u64,
 }
@@ -44,6 +47,7 @@ impl Evaluations {
         Asked {
             plain: read(&self.0.plain),
             with_gradient: read(&self.0.with_gradient),
+            together: read(&self.0.together),
             calls: read(&self.0.calls),
         }
     }
@@ -55,6 +59,9 @@ impl Evaluations {
             &self.0.plain
         };
         kind.fetch_add(samples as u64, Ordering::Relaxed);
+        if gradient {
+            self.0.together.fetch_max(samples as u64, Ordering::Relaxed);
+        }
         self.0.calls.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -95,7 +95,7 @@ impl Counted {
         }
         Ok(Estimate {
             seconds,
-            memory: self.bytes(pipeline, batch),
+            memory: self.bytes(pipeline, batch) + self.beyond_one(pipeline, batch)?,
             evaluations: (plain + 3.0 * trained) as u64,
             disk: 4 * self.numbers + self.kept,
         })
@@ -115,6 +115,19 @@ impl Counted {
             SOLVED_IN
         };
         tried + self.numbers * beside + self.kept
+    }
+
+    /// What the samples of its largest call with a gradient hold beyond those that were tried: each
+    /// as much more as two hold more than one.
+    fn beyond_one(&self, pipeline: &Pipeline, batch: usize) -> Result<u64, Failure> {
+        let together = usize::try_from(self.denoiser.together).unwrap_or(1);
+        let (Some(one), true) = (memory::peak(), together > batch && batch == 1) else {
+            return Ok(0);
+        };
+        memory::forget_peak();
+        sample_seconds(pipeline, 2, Some(&self.moved))?;
+        let more = memory::peak().unwrap_or(one).saturating_sub(one);
+        Ok(more * (together - 1) as u64)
     }
 }
 

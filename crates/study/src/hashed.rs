@@ -22,6 +22,8 @@ const MOST_FILES: usize = 4096;
 /// A file may change once more within a tick of its clock; one that is younger is not remembered.
 const YOUNG: Duration = Duration::from_secs(3);
 
+/// Of what is remembered: to be raised where another version hashes or checks otherwise.
+const FORMAT: u32 = 1;
 /// Where hashes are kept, in the cache.
 const FOLDER: &str = "models";
 
@@ -64,12 +66,15 @@ impl<'a> Files<'a> {
         let kept = cache.join(FOLDER).join(key.as_str());
         let is_hash =
             |text: &String| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
-        if let Some(known) = fs_err::read_to_string(&kept).ok().filter(is_hash) {
+        // Another file may have come into the place of one that was to be opened.
+        let unchanged = || self.before == state(self.least, self.path, self.options);
+        if let Some(known) = fs_err::read_to_string(&kept).ok().filter(is_hash)
+            && unchanged()
+        {
             return Ok(known);
         }
         let made = hash()?;
-        // Another file may have come into the place of one that was open.
-        if self.before == state(self.least, self.path, self.options) {
+        if unchanged() {
             // Without a cache it is hashed again next time.
             let _ = fs_err::create_dir_all(cache.join(FOLDER));
             let _ = write_file(&kept, made.as_bytes());
@@ -81,6 +86,7 @@ impl<'a> Files<'a> {
 /// All that tells whether the files are what they were; `None` if that cannot be told.
 fn state(least: u64, path: &Path, options: &OpenOptions) -> Option<Value> {
     let mut files = Vec::new();
+    let path = &fs_err::canonicalize(path).ok()?;
     listed(path, &mut files)?;
     // What describes a single file lies beside it, or in a folder of its own.
     let beside = path.with_extension("yaml");
@@ -107,13 +113,13 @@ fn state(least: u64, path: &Path, options: &OpenOptions) -> Option<Value> {
         #[cfg(not(unix))]
         let identity = ();
         all.push(json!([
-            file,
+            file.to_string_lossy(),
             found.len(),
             since.as_nanos().to_string(),
             identity
         ]));
     }
-    (size >= least).then(|| json!({ "program": env!("CARGO_PKG_VERSION"), "path": path, "options": format!("{options:?}"), "files": all }))
+    (size >= least).then(|| json!({ "format": FORMAT, "path": path.to_string_lossy(), "options": format!("{options:?}"), "files": all }))
 }
 
 /// The files of a folder and its folders, or the one file.
@@ -187,10 +193,20 @@ mod tests {
             let refused = Files::from(1, &model, &plain).hash(&cache, || Err(Failure::new("NaN")));
             assert!(refused.is_err(), "what is refused is refused again");
         }
-        let replaced = Files::from(1, &model, &plain);
-        age(30);
-        assert!(replaced.hash(&cache, || Ok("f".repeat(64))).is_ok());
-        age(40);
-        assert_ne!(ask(&plain), "f".repeat(64));
+        let kept = || fs_err::read_dir(cache.join(FOLDER)).unwrap().count();
+        let (before, replaced) = (kept(), Files::from(1, &model, &plain));
+        let made = replaced.hash(&cache, || {
+            age(30);
+            Ok("f".repeat(64))
+        });
+        assert!(made.is_ok());
+        assert_eq!(kept(), before, "what changed meanwhile is not remembered");
+        #[cfg(unix)]
+        {
+            use std::os::unix::ffi::OsStrExt as _;
+            let odd = std::ffi::OsStr::from_bytes(b"caf\xe9");
+            fs_err::write(model.join(odd), "x").unwrap();
+            assert_eq!(ask(&plain).len(), 64, "a name that is no text");
+        }
     }
 }

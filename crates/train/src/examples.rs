@@ -7,8 +7,14 @@ use crate::world::{Artwork, Reject, Scenes};
 
 /// Where a training's pictures come from. Example `i` is the same whenever it is asked for.
 pub trait Examples: Sync {
-    /// How many there are; endlessly many if `None`.
+    /// How many there are to learn from; endlessly many if `None`.
     fn count(&self) -> Option<usize>;
+
+    /// How many there are that nothing is learned from, with the numbers from
+    /// [`HELD_OUT`](crate::HELD_OUT) on; endlessly many if `None`.
+    fn held_out(&self) -> Option<usize> {
+        None
+    }
 
     /// Picture `i`, square, of the recipe's side.
     ///

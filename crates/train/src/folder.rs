@@ -1,14 +1,20 @@
 //! A folder of pictures with captions, as Hugging Face's `imagefolder` has it: pictures beside a
 //! `metadata.jsonl` whose lines have `file_name` and `text`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use image::{ImageReader, Limits, imageops::FilterType};
 use scumble_diffusion::Picture;
 use scumble_erase::{Error, Result};
 use serde_json::Value;
 
-use crate::examples::{Examples, Question};
+use crate::{
+    examples::{Examples, Question},
+    parts::HELD_OUT,
+};
 
 /// The list of a folder.
 const METADATA: &str = "metadata.jsonl";
@@ -16,6 +22,8 @@ const METADATA: &str = "metadata.jsonl";
 const CAPTIONS: [&str; 4] = ["text", "caption", "prompt", "additional_feature"];
 /// A column with the class that a judge is to tell.
 const LABEL: &str = "label";
+/// One of so many pictures of each class is held out: learned from by nothing, measured on.
+const HELD_OUT_EVERY: usize = 16;
 /// No picture of a training set is wider or higher.
 const LARGEST: u32 = 1 << 14;
 
@@ -23,6 +31,10 @@ const LARGEST: u32 = 1 << 14;
 #[derive(Debug)]
 pub struct PictureFolder {
     rows: Vec<Row>,
+    /// Positions of the rows that are learned from.
+    learned: Vec<usize>,
+    /// Positions of the rows that are only measured on.
+    held_out: Vec<usize>,
     labels: Vec<String>,
     side: usize,
 }
@@ -116,12 +128,38 @@ impl PictureFolder {
         if rows.is_empty() {
             return Err(named(&list, "names no picture to learn from"));
         }
-        Ok(Self { rows, labels, side })
+        let (held_out, learned) = apart(&rows);
+        Ok(Self {
+            rows,
+            learned,
+            held_out,
+            labels,
+            side,
+        })
     }
 
+    /// Row `i`, from the first again behind the last. Where nothing is held out, what is measured
+    /// is what was learned.
     fn row(&self, i: usize) -> &Row {
-        &self.rows[i % self.rows.len()]
+        let measured = i.checked_sub(HELD_OUT);
+        let of = match measured {
+            Some(_) if !self.held_out.is_empty() => &self.held_out,
+            _ => &self.learned,
+        };
+        &self.rows[of[measured.unwrap_or(i) % of.len()]]
     }
+}
+
+/// The positions of the rows that are held out, every so many of each class, and of the others.
+fn apart(rows: &[Row]) -> (Vec<usize>, Vec<usize>) {
+    let mut seen: BTreeMap<Option<usize>, usize> = BTreeMap::new();
+    let held = |row: &Row| {
+        let of_class = seen.entry(row.label).or_default();
+        *of_class += 1;
+        of_class.is_multiple_of(HELD_OUT_EVERY)
+    };
+    let which: Vec<bool> = rows.iter().map(held).collect();
+    (0..rows.len()).partition(|&i| which[i])
 }
 
 fn named(path: &Path, problem: impl Into<String>) -> Error {
@@ -168,7 +206,11 @@ fn square(path: &Path, side: usize) -> Result<Picture> {
 
 impl Examples for PictureFolder {
     fn count(&self) -> Option<usize> {
-        Some(self.rows.len())
+        Some(self.learned.len())
+    }
+
+    fn held_out(&self) -> Option<usize> {
+        Some(self.held_out.len())
     }
 
     fn picture(&self, i: usize) -> Result<Picture> {

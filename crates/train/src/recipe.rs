@@ -247,7 +247,14 @@ impl Recipe {
             .with_hint("docs/train.md lists every key")
         };
         let mut whole: toml::Table = EMOJI.parse().map_err(problem)?;
-        overlay(&mut whole, text.parse().map_err(problem)?);
+        let own: toml::Table = text.parse().map_err(problem)?;
+        // A recipe that says itself how errors are weighed gets no floor under that.
+        let says = |key: &str| own.get("denoiser").is_some_and(|of| of.get(key).is_some());
+        let weighs = says("min_snr_gamma") && !says("snr_floor");
+        overlay(&mut whole, own);
+        if let (true, Some(toml::Value::Table(denoiser))) = (weighs, whole.get_mut("denoiser")) {
+            denoiser.remove("snr_floor");
+        }
         let recipe: Self = toml::Value::Table(whole).try_into().map_err(problem)?;
         recipe.check(path)?;
         Ok(recipe)
@@ -315,6 +322,16 @@ impl Recipe {
         ];
         for (part, training) in trainings {
             training.check(path, part.name())?;
+        }
+        let clip = &self.clip.training;
+        if clip.micro() != clip.batch {
+            return error(
+                "clip.training.micro_batch",
+                format!(
+                    "expected none, or batch = {}: every picture is contrasted with the captions of the whole batch",
+                    clip.batch
+                ),
+            );
         }
         Ok(())
     }
@@ -394,6 +411,10 @@ mod tests {
     fn what_a_recipe_leaves_out_is_the_built_in_ones() {
         let built_in = Recipe::emoji().unwrap();
         assert_eq!(parse("").unwrap(), built_in);
+        let gamma = parse("[denoiser]\nmin_snr_gamma = 0.0").unwrap();
+        assert_eq!(gamma.denoiser.snr_floor, 0.0, "no weighting at all");
+        let both = parse("[denoiser]\nmin_snr_gamma = 0.0\nsnr_floor = 1.0").unwrap();
+        assert_eq!(both.denoiser.snr_floor, 1.0);
         let mine = parse("[denoiser.training]\nsteps = 7").unwrap();
         assert_eq!(mine.denoiser.training.steps, 7);
         assert_eq!(

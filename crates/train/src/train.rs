@@ -21,9 +21,43 @@ pub struct Trained {
     pub steps: usize,
     /// Seconds that they took, in all runs together.
     pub seconds: f64,
+    /// Seconds that it was given, if they were limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub given: Option<f64>,
     /// Mean loss of the last steps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<f64>,
+}
+
+/// Whether nothing more is to be done: each of these parts has done all steps of the recipe, or has
+/// had the time that it is given.
+pub fn enough(job: &Job<'_>, trained: &[Trained]) -> bool {
+    job.parts.iter().all(|part| {
+        let of = trained.iter().find(|trained| trained.part == *part);
+        of.is_some_and(|trained| trained.is_enough(job))
+    })
+}
+
+impl Trained {
+    fn is_enough(&self, job: &Job<'_>) -> bool {
+        let all = match self.part {
+            Part::Tokenizer => 0,
+            Part::Clip => job.recipe.clip.training.steps,
+            Part::Vae => job.recipe.vae.training.steps,
+            Part::Denoiser => job.recipe.denoiser.training.steps,
+            Part::Judge => job.recipe.judge.training.steps * job.data.questions().len(),
+        };
+        let had = self.given.unwrap_or(self.seconds);
+        let had_its_time = seconds_of(job, self.part).is_some_and(|most| had >= most);
+        self.steps >= all || had_its_time
+    }
+}
+
+/// A part's share of the time, if there is a limit.
+fn seconds_of(job: &Job<'_>, part: Part) -> Option<f64> {
+    let shares: f64 = job.parts.iter().map(|part| part.share()).sum();
+    let all = job.seconds.filter(|_| shares > 0.0);
+    all.map(|seconds| seconds * part.share() / shares)
 }
 
 /// Trains the parts that are not done, and says what came of all that were asked for.
@@ -33,12 +67,12 @@ pub struct Trained {
 /// somebody asks to stop; the same call continues then.
 pub fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Vec<Trained>> {
     fs_err::create_dir_all(job.state()).map_err(scumble_nn::Error::from)?;
-    let shares: f64 = job.parts.iter().map(|part| part.share()).sum();
     let mut all = Vec::new();
     for &part in job.parts {
         let done = job.state().join(format!("{}.json", part.name()));
         if let Ok(text) = fs_err::read_to_string(&done)
-            && let Ok(trained) = serde_json::from_str(&text)
+            && let Ok(trained) = serde_json::from_str::<Trained>(&text)
+            && trained.is_enough(job)
         {
             all.push(trained);
             continue;
@@ -56,9 +90,8 @@ pub fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Vec<Trained>> {
                 )));
             }
         }
-        let most = job.seconds.filter(|_| shares > 0.0);
         let job = Job {
-            most: most.map(|seconds| seconds * part.share() / shares),
+            most: seconds_of(job, part),
             ..*job
         };
         let outcome = match part {
@@ -76,6 +109,7 @@ pub fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Vec<Trained>> {
             part,
             steps: outcome.steps,
             seconds: outcome.seconds,
+            given: job.most,
             loss: Some(outcome.loss).filter(|loss| loss.is_finite()),
         };
         job.layout().json(

@@ -112,6 +112,7 @@ pub fn tune(
         part: Part::Denoiser,
         steps,
         seconds,
+        given: job.most,
         loss: Some(loss).filter(|loss| loss.is_finite()),
     };
     let changes = match tuning.moves {

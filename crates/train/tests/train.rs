@@ -3,14 +3,15 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::{ops::ControlFlow, path::Path};
+use std::{collections::BTreeSet, ops::ControlFlow, path::Path};
 
 use burn::tensor::Device;
 use scumble_diffusion::{Picture, Pipeline, Request};
 use scumble_erase::{Error, Result};
 use scumble_nn::files::{Checkpoint, OpenOptions};
 use scumble_train::{
-    Bin, EmojiWorld, Examples, Job, Part, PictureFolder, Recipe, Trained, Watcher, train,
+    Bin, EmojiWorld, Examples, HELD_OUT, Job, Part, PictureFolder, Recipe, Trained, Watcher,
+    enough, train,
 };
 
 /// Hears of everything and stops after so many steps.
@@ -143,6 +144,69 @@ fn a_whole_model_is_made_and_a_stopped_training_makes_the_same_one() {
         let read = |folder: &Path| fs_err::read(folder.join(file)).unwrap();
         assert!(read(&at_once) == read(&in_pieces), "{file} differs");
     }
+}
+
+#[test]
+fn more_time_goes_on_and_the_same_time_does_nothing() {
+    let place = tempfile::tempdir().unwrap();
+    let recipe = tiny(place.path());
+    let data = EmojiWorld::new(recipe.side, &[], 0).unwrap();
+    let device = Device::flex();
+    let steps = |seconds: Option<f64>| {
+        let mut job = Job::new(&recipe, &data, place.path(), &[Part::Vae], &device);
+        job.seconds = seconds;
+        let mut heard = Counting::until(usize::MAX);
+        let trained = train(&job, &mut heard).unwrap();
+        assert!(enough(&job, &trained));
+        (heard.losses.len(), trained[0].steps)
+    };
+    // The first step is longer than that.
+    assert_eq!(steps(Some(1e-6)), (1, 1));
+    assert_eq!(steps(Some(1e-6)), (0, 1));
+    assert_eq!(steps(Some(3600.0)), (2, 3));
+    assert_eq!(
+        steps(Some(1e-6)),
+        (0, 3),
+        "all of the recipe's steps are done"
+    );
+    assert_eq!(steps(None), (0, 3));
+}
+
+#[test]
+fn what_is_held_out_of_a_folder_is_not_learned_from() {
+    let place = tempfile::tempdir().unwrap();
+    let folder = |count: usize| {
+        let here = place.path().join(format!("of {count}"));
+        fs_err::create_dir(&here).unwrap();
+        let mut list = String::new();
+        for i in 0..count {
+            fs_err::write(here.join(format!("{i}.png")), "").unwrap();
+            let label = if i % 4 == 0 { "rare" } else { "often" };
+            list += &format!(
+                "{{\"file_name\": \"{i}.png\", \"text\": \"{label} {i}\", \"label\": \"{label}\"}}\n"
+            );
+        }
+        fs_err::write(here.join("metadata.jsonl"), list).unwrap();
+        PictureFolder::open(&here, 16, &[]).unwrap()
+    };
+    let data = folder(80);
+    let (learned, held_out) = (data.count().unwrap(), data.held_out().unwrap());
+    assert_eq!(
+        (learned, held_out),
+        (80 - 4, 4),
+        "three of 60 and one of 20"
+    );
+    let captions = |from: usize, n: usize| -> BTreeSet<String> {
+        (from..from + n).map(|i| data.caption(i)).collect()
+    };
+    let (learned, held_out) = (captions(0, 500), captions(HELD_OUT, 500));
+    assert_eq!((learned.len(), held_out.len()), (76, 4));
+    assert!(learned.is_disjoint(&held_out));
+    assert_eq!(held_out.iter().filter(|c| c.starts_with("rare")).count(), 1);
+    // Too few of each class to hold any back.
+    let few = folder(10);
+    assert_eq!((few.count(), few.held_out()), (Some(10), Some(0)));
+    assert_eq!(few.caption(HELD_OUT + 3), few.caption(3));
 }
 
 #[test]

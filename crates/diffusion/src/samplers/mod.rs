@@ -46,7 +46,7 @@ pub use crate::sampler::Sampler;
 use crate::{
     error::{Error, Result},
     schedule::Schedule,
-    time::Timestep,
+    time::{StepIndex, Timestep},
 };
 
 impl Sampler {
@@ -78,7 +78,12 @@ impl Sampler {
             let mut straight = FlowRun::new(&levels);
             straight.start = run.start;
             return match self {
-                Self::Heun => flow_match_heun(&straight, x, model, callback),
+                Self::Heun => {
+                    // Its list has two entries for every level but the first.
+                    let level = |at: StepIndex| StepIndex(at.0.div_ceil(2));
+                    straight.start = run.start.map(level);
+                    flow_match_heun(&straight, x, model, callback)
+                }
                 _ => flow_match_euler(&straight, x, model, callback),
             };
         }
@@ -101,6 +106,7 @@ impl Sampler {
 /// The timesteps a sampler visits, in its order: one for every prediction it asks for.
 ///
 /// # Errors
+/// If noise levels are shifted by the size of the picture, which is not said here;
 /// If the number of steps does not fit the schedule, or its configuration asks for what is not implemented.
 pub fn timesteps(sampler: Sampler, schedule: &Schedule, steps: usize) -> Result<Vec<Timestep>> {
     schedule.usable_by(sampler)?;

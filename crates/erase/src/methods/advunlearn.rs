@@ -61,7 +61,7 @@ pub const METHOD: Method = Method {
     seconds: Some(191.0),
     peak_mb: Some(325.0),
     published_evaluations: Some(1_615_000),
-    fixed: "the miniature's recipe in at most 30,000 evaluations, its step size divided by how much wider the encoder is; the published 1,000 steps of 30 attack steps are `paper`",
+    fixed: "the miniature's recipe in at most 30,000 evaluations for one concept, each attack begun at random words, its step size divided by how much wider the encoder is; the published 1,000 steps of 30 attack steps are `paper`",
     erase,
 };
 
@@ -219,6 +219,9 @@ pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
             clean: 0,
             trajectories: job.prompt_count().max(16),
             attack_batch: 1,
+            // Going on where the last attack ended, alone, took other objects with it: on the miniature
+            // 62% of them were right, where 88% are this way.
+            attack_init: Init::Random,
             retain_batch: 4,
         },
     })
@@ -549,6 +552,12 @@ impl Options {
                 "clean is {}, more than the batch of {}",
                 self.clean, self.batch
             )));
+        }
+        if self.attack_init == Init::Rolling && self.attack_batch == 1 {
+            return Err(Error::input(
+                "attack_init is `rolling` and attack_batch is 1, so that every attack would begin anew",
+            )
+            .with_hint("`latest` goes on where the attack before ended"));
         }
         Ok(())
     }

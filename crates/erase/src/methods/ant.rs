@@ -63,7 +63,7 @@ pub const METHOD: Method = Method {
     seconds: Some(33.0),
     peak_mb: Some(264.0),
     published_evaluations: Some(25_650),
-    fixed: "the published numbers of its adapters on keys and values, moving the cross-attention as on the miniature; not tried on a trained full model",
+    fixed: "the published numbers for one concept, for several its adapters on keys and values; moves the cross-attention as on the miniature; not tried on a trained full model",
     erase,
 };
 

@@ -65,7 +65,7 @@ pub const METHOD: Method = Method {
     seconds: Some(54.0),
     peak_mb: Some(230.0),
     published_evaluations: Some(272_000),
-    fixed: "the miniature's recipe in at most 10,000 evaluations, its step size divided by how much wider the U-Net is; the published 1,000 pictures and 2,000 steps are `paper`",
+    fixed: "the published losses in at most 10,000 evaluations for one concept, with the miniature's weights and step size, divided by how much wider the U-Net is; the published 1,000 pictures and 2,000 steps are `paper`",
     erase,
 };
 
@@ -167,7 +167,7 @@ pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
             anchors.guidance: 4.0,
         },
         fixed: paper {
-            iterations: 150,
+            iterations: 135,
             warm_up: 60,
             lr: width::lr(job.pipeline, Part::Denoiser, 5e-4),
             lr_schedule: LrSchedule::Linear,
@@ -176,7 +176,7 @@ pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
             batch: 4,
             prior_captions: 32,
             anchors.augment: Augment::None,
-            anchors.pictures: 100,
+            anchors.pictures: 90,
             anchors.sampling_steps: 20,
         },
     })

@@ -50,7 +50,7 @@ pub const METHOD: Method = Method {
     seconds: Some(51.0),
     peak_mb: Some(255.0),
     published_evaluations: Some(56_000),
-    fixed: "the miniature's recipe in at most 10,000 evaluations, its step size divided by how much wider the U-Net is; the published 800 pictures a side are `paper`",
+    fixed: "the miniature's recipe in at most 10,000 evaluations for one concept, its step size divided by how much wider the U-Net is; the published 800 pictures a side are `paper`",
     erase,
 };
 

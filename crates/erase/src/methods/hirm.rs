@@ -51,7 +51,7 @@ pub const METHOD: Method = Method {
     seconds: Some(7.0),
     peak_mb: Some(162.0),
     published_evaluations: Some(0),
-    fixed: "the published numbers, on the layers that the miniature showed to matter",
+    fixed: "the published layer and numbers, with an aim, positions and captions to keep as the miniature showed to matter",
     erase,
 };
 

@@ -806,3 +806,57 @@ impl Batch<'_> {
         Ok(neutral + (positive - unconditional) * offsets)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+
+    use std::path::Path;
+
+    use burn::tensor::Device;
+    use scumble_nn::files::{Checkpoint, OpenOptions};
+
+    use super::*;
+
+    #[test]
+    fn the_network_is_told_of_the_crop() {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../diffusion/tests/golden/sdxl/model");
+        let checkpoint = Checkpoint::open(path, &OpenOptions::default()).unwrap();
+        let model = scumble_families::load(&checkpoint, &Device::flex()).unwrap();
+        let context = Context::from(&model.encode(&["a church".to_owned()]));
+        let shape = model.latent_shape(1, None, None).unwrap();
+        let says = |frame: Frame| -> Vec<f32> {
+            let x = Tensor::<4>::ones(shape, model.device());
+            let told = frame.told(&model).unwrap();
+            let answer = told.predict(x, &[Timestep::new(500.0).unwrap()], &context, None);
+            answer.unwrap().raw().into_data().iter::<f32>().collect()
+        };
+        let size = [16, 16];
+        let plain = says(Frame { size, crop: None });
+        let of = |original, corner| {
+            says(Frame {
+                size,
+                crop: Some(Crop { original, corner }),
+            })
+        };
+        assert_eq!(of(size, [0, 0]), plain, "uncropped");
+        assert_ne!(of([40, 16], [0, 0]), plain);
+        assert_ne!(of([40, 16], [9, 0]), of([40, 16], [0, 0]));
+    }
+
+    #[test]
+    fn crops_lie_within_pictures_one_to_three_times_as_large() {
+        let rng = &mut stream(7, "leco/steps").rng(0);
+        let mut largest = 0;
+        for _ in 0..200 {
+            let crop = Crop::drawn([64, 32], rng);
+            let [(height, top), (width, left)] =
+                [0, 1].map(|axis| (crop.original[axis], crop.corner[axis]));
+            assert!((64..192).contains(&height) && (32..96).contains(&width));
+            assert!(top + 64 <= height && left + 32 <= width);
+            largest = largest.max(height);
+        }
+        assert!(largest > 170, "{largest}");
+    }
+}

@@ -48,7 +48,7 @@ pub const METHOD: Method = Method {
     seconds: Some(86.0),
     peak_mb: Some(281.0),
     published_evaluations: Some(16_800_000),
-    fixed: "the miniature's recipe in at most 30,000 evaluations, its step size divided by how much wider the U-Net is, with the published weight of the Fisher information; the published 31,250 steps and 5 million evaluations of it are `paper`",
+    fixed: "the miniature's recipe in at most 30,000 evaluations for one concept, its step size divided by how much wider the U-Net is, with the published weight of the Fisher information; the published 31,250 steps and 5 million evaluations of it are `paper`",
     erase,
 };
 
@@ -110,7 +110,7 @@ pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
             sets: Sets { pictures: 64, ..Sets::small(job.concepts) },
         },
         fixed: small {
-            iterations: 300,
+            iterations: 200,
             lr: width::lr(job.pipeline, Part::Denoiser, 1e-3),
             lambda: 50.0,
             fisher_pictures: 64,

@@ -53,7 +53,7 @@ pub const METHOD: Method = Method {
     seconds: Some(47.0),
     peak_mb: Some(259.0),
     published_evaluations: Some(12_800),
-    fixed: "the miniature's recipe in at most 10,000 evaluations, its step size divided by how much wider the U-Net is; the published 800 pictures a side are `paper`",
+    fixed: "the miniature's recipe in at most 10,000 evaluations for one concept, its step size divided by how much wider the U-Net is; the published 800 pictures a side are `paper`",
     erase,
 };
 
@@ -165,6 +165,7 @@ pub fn presets(job: &Job<'_>) -> Result<Presets<Options>> {
             sets: Sets::small(job.concepts),
         },
         fixed: small {
+            draw_batch: 4,
             iterations: 150,
             lr: width::lr(job.pipeline, Part::Denoiser, 1e-3),
             sets: Sets::full(job.concepts),

@@ -23,6 +23,9 @@ pub(super) fn factors(
     Whole { edit, strength }: Whole<'_>,
     misfit: &dyn Fn(scumble_erase::Error) -> Failure,
 ) -> Result<(usize, Approximation), Failure> {
+    if request.rank == Some(0) {
+        return Err(Failure::new("--rank 0: expected at least 1"));
+    }
     let [from, most] = request.rank.map_or(RANKS, |rank| [rank, rank]);
     let found = edit.low_rank_within(base, from, most, MOST_MISSED, strength);
     let (rank, mut found) = found.map_err(misfit)?;

@@ -46,7 +46,7 @@ const SLIDER_KEYS: [&str; 13] = [
 pub(super) const FILE_KEYS: [&str; 2] = ["neutral_prompt_file", "prompt_file"];
 
 /// Most entries of a file, a slider's counted one by one.
-const MOST: usize = 4096;
+pub(super) const MOST: usize = 4096;
 
 /// Longest value shown in a message, in characters.
 const LONGEST: usize = 60;

@@ -5,7 +5,11 @@ use std::path::{Component, Path};
 
 use serde_json::{Map, Value};
 
-use super::{LONGEST, entries::FILE_KEYS, problem::Problem};
+use super::{
+    LONGEST,
+    entries::{FILE_KEYS, MOST},
+    problem::Problem,
+};
 
 type Table = Map<String, Value>;
 
@@ -27,40 +31,62 @@ pub(super) fn read(value: &mut Value, folder: &Path) -> Result<(), Problem> {
     {
         return Ok(());
     }
+    let mut reader = Reader { folder, lines: 0 };
     // Beside the targets all of them count together.
-    if let Some(mut lines) = named(table, FILE_KEYS.len(), folder)? {
-        if let Some(Value::Array(own)) = table.get("neutrals") {
-            lines.splice(0..0, own.iter().cloned());
+    if let Some(mut lines) = reader.named(table, FILE_KEYS.len())? {
+        match table.get("neutrals") {
+            None | Some(Value::Null) => {}
+            Some(Value::Array(own)) => drop(lines.splice(0..0, own.iter().cloned())),
+            // What is no list is refused where lists are read.
+            Some(_) => return Ok(()),
         }
         table.insert("neutrals".into(), Value::Array(lines));
     }
     let Some(Value::Array(targets)) = table.get_mut("targets") else {
         return Ok(());
     };
-    for target in targets.iter_mut().filter_map(Value::as_object_mut) {
+    let sliders = targets.iter_mut().filter_map(Value::as_object_mut);
+    for slider in sliders.filter(|table| table.contains_key("target_class")) {
         // Of a target the first counts, and a list before any file.
-        let own = target.contains_key("neutrals");
-        if let Some(lines) = named(target, 1, folder)?
+        let own = slider.contains_key("neutrals");
+        if let Some(lines) = reader.named(slider, 1)?
             && !own
         {
-            target.insert("neutrals".into(), Value::Array(lines));
+            slider.insert("neutrals".into(), Value::Array(lines));
         }
     }
     Ok(())
 }
 
-/// Takes the keys that name files out of a table, and reads the first few of the files.
-fn named(table: &mut Table, most: usize, folder: &Path) -> Result<Option<Vec<Value>>, Problem> {
-    let names: Vec<(&str, Value)> = FILE_KEYS
-        .into_iter()
-        .filter_map(|key| Some((key, table.shift_remove(key)?)))
-        .collect();
-    let mut all = None;
-    for (key, name) in names.iter().take(most) {
-        let lines = lines(key, name, folder)?;
-        all.get_or_insert_with(Vec::new).extend(lines);
+/// Reads the files of one prompt file.
+struct Reader<'a> {
+    folder: &'a Path,
+    /// Lines read so far. A file may be named many times, and no more entries than [`MOST`] come of
+    /// all of them.
+    lines: usize,
+}
+
+impl Reader<'_> {
+    /// Takes the keys that name files out of a table, and reads the first few of the files.
+    fn named(&mut self, table: &mut Table, most: usize) -> Result<Option<Vec<Value>>, Problem> {
+        let names: Vec<(&str, Value)> = FILE_KEYS
+            .into_iter()
+            .filter_map(|key| Some((key, table.shift_remove(key)?)))
+            .collect();
+        let mut all = None;
+        for (key, name) in names.iter().take(most) {
+            let lines = lines(key, name, self.folder)?;
+            self.lines += lines.len();
+            if self.lines > MOST {
+                return Err((
+                    format!("`{key}`: more than {MOST} neutral prompts in all"),
+                    None,
+                ));
+            }
+            all.get_or_insert_with(Vec::new).extend(lines);
+        }
+        Ok(all)
     }
-    Ok(all)
 }
 
 fn lines(key: &str, name: &Value, folder: &Path) -> Result<Vec<Value>, Problem> {
@@ -87,10 +113,8 @@ fn lines(key: &str, name: &Value, folder: &Path) -> Result<Vec<Value>, Problem> 
         )
     })?;
     let lines = text.trim_start_matches('\u{feff}').lines().map(str::trim);
-    let lines: Vec<Value> = lines
-        .filter(|line| !line.is_empty())
-        .map(Value::from)
-        .collect();
+    let lines = lines.filter(|line| !line.is_empty()).take(MOST + 1);
+    let lines: Vec<Value> = lines.map(Value::from).collect();
     if lines.is_empty() {
         return Err((
             format!("`{key}`: {path} holds no prompt"),
@@ -131,6 +155,21 @@ mod tests {
                 ],
             })
         );
+    }
+
+    #[test]
+    fn no_more_is_read_than_a_file_may_hold() {
+        let here = tempfile::tempdir().unwrap();
+        fs_err::write(here.path().join("n.txt"), "x\n".repeat(1000)).unwrap();
+        let target = json!({"target_class": "a", "prompt_file": "n.txt"});
+        let mut value = json!({"targets": vec![target; 5]});
+        let (problem, _) = read(&mut value, here.path()).unwrap_err();
+        assert!(problem.contains("4096"), "{problem}");
+        // Only sliders have such files.
+        let entry = json!({"targets": [{"target": "a", "prompt_file": "n.txt"}]});
+        let mut value = entry.clone();
+        read(&mut value, here.path()).unwrap();
+        assert_eq!(value, entry);
     }
 
     #[test]

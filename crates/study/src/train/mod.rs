@@ -95,15 +95,11 @@ pub fn perform(request: &TrainRequest, host: Host<'_>) -> Result<Training> {
     };
     let hash = content::hash_of_plan(&json!(plan));
     let place = request.folder.join("train");
+    let mut job = Job::new(&recipe, data.as_ref(), &request.folder, &parts, &device);
+    job.seconds = minutes.map(|minutes| minutes * 60.0);
+    job.seed = request.seed;
     let all_there = |record: &TrainRun| {
-        let done = |part: &Part| {
-            record
-                .body
-                .parts
-                .iter()
-                .any(|trained| trained.part == *part)
-        };
-        parts.iter().all(done) && Tuned::is_done(request)
+        scumble_train::enough(&job, &record.body.parts) && Tuned::is_done(request)
     };
     let found = RunFolder::open_unless(&place, &hash, request.overwrite, &all_there)?;
     let run = match found {
@@ -139,9 +135,6 @@ pub fn perform(request: &TrainRequest, host: Host<'_>) -> Result<Training> {
         data.as_ref(),
         tuned.as_ref().map(Tuned::model),
     )?;
-    let mut job = Job::new(&recipe, data.as_ref(), &request.folder, &parts, &device);
-    job.seconds = minutes.map(|minutes| minutes * 60.0);
-    job.seed = request.seed;
     let trained = match &tuned {
         Some(tuned) => tuned
             .train(&job, request, &without, &mut watch)

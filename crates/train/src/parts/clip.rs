@@ -47,13 +47,19 @@ pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome>
             Ok(contrastive(logits, &captions))
         },
         &mut |weights, step, watcher| {
-            let numbers = HELD_OUT..HELD_OUT + MEASURED;
+            // Where a folder has too few pictures to hold so many back, those are looked at that it
+            // learns from.
+            let (from, of) = match job.data.held_out() {
+                Some(n) if n < MEASURED => (0, " of those learned from"),
+                _ => (HELD_OUT, ""),
+            };
+            let numbers = from..from + MEASURED;
             let (captions, pictures) = batch(job, numbers)?;
             let logits = logits(&network, weights, &tokenizer, &captions, &pictures, job);
             watcher.measured(
                 "clip",
                 step,
-                "right caption of 64",
+                &format!("right caption of {MEASURED}{of}"),
                 accuracy(logits, &captions),
             );
             Ok(())

@@ -116,9 +116,9 @@ impl Draws {
     }
 }
 
-/// The mean squared error of the answer, weighted as min-SNR says (Hang et al. 2023, arXiv
+/// The mean squared error of the answer, [weighted](weight) as min-SNR says (Hang et al. 2023, arXiv
 /// 2303.09556): a timestep with little noise counts no more than one with `gamma` times as much
-/// signal as noise.
+/// signal as noise; and one that is nearly all noise no less than a floor.
 fn loss(
     model: &Pipeline,
     recipe: &DenoiserRecipe,

@@ -89,17 +89,26 @@ fn of(
         },
         &mut |weights, step, watcher| {
             let vit = Vit::new(&network, weights);
+            let held_out = job.data.held_out().unwrap_or(MEASURED);
+            // A folder too small to hold any back is measured on what was learned, and it is said.
+            let (name, all) = match held_out.min(MEASURED) {
+                0 => (
+                    format!("right {} of those learned from", question.name),
+                    MEASURED,
+                ),
+                n => (format!("right {}", question.name), n),
+            };
             let mut right = 0;
-            for start in (HELD_OUT..HELD_OUT + MEASURED).step_by(AT_ONCE) {
-                let (pictures, answers) = batch(start..start + AT_ONCE)?;
+            for start in (0..all).step_by(AT_ONCE) {
+                let end = (start + AT_ONCE).min(all);
+                let (pictures, answers) = batch(HELD_OUT + start..HELD_OUT + end)?;
                 right += hits(vit.logits(pictures), &answers);
             }
-            let name = format!("right {}", question.name);
-            watcher.measured(&state, step, &name, right as f64 / MEASURED as f64);
+            watcher.measured(&state, step, &name, right as f64 / all as f64);
             Ok(())
         },
     )?;
-    // A folder's pictures have all been learned from: what a judge says of them calibrates nothing.
+    // Of a folder too few pictures are held out to find a temperature on.
     if job.data.count().is_none() {
         calibrate(
             &mut weights,

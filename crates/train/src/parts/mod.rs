@@ -16,7 +16,7 @@ use scumble_erase::Result;
 use crate::examples::Examples;
 
 /// Numbers of held-out examples begin here: no training gets so far.
-pub(crate) const HELD_OUT: usize = 1 << 40;
+pub const HELD_OUT: usize = 1 << 40;
 
 /// The pictures of these examples, drawn or read side by side.
 fn pictures(data: &dyn Examples, numbers: Range<usize>) -> Result<Vec<Picture>> {
