@@ -122,7 +122,6 @@ def noise_of_f32():
 
 def exact(case, folder, path, wanted):
     """{drawing: its pictures' files}, computed by diffusers in f64 from the same noise."""
-    noise_of_f32()
     pipe, config, out = load(path, torch.float64), sdxl_models.read_json(path, 'scheduler', 'scheduler_config.json'), {}
     for name, asked in wanted.items():
         side, factor = pipe.default_sample_size, pipe.vae_scale_factor
@@ -218,6 +217,8 @@ def main():
     p.add_argument('--threads', type=int, default=1)
     args = p.parse_args()
     torch.set_num_threads(args.threads)
+    if args.floor or args.exact:
+        noise_of_f32()
     chosen = lambda name, patterns: not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
     status, seen = 0, 0
     for case in sdxl_models.CASES:

@@ -17,7 +17,8 @@ use crate::{failure::Failure, folder::write_file};
 
 /// Smaller checkpoints are hashed sooner than this is worth.
 const LEAST: u64 = 64 << 20;
-/// Files of a checkpoint's folder, beyond which nothing is remembered.
+/// Files and folders of a checkpoint, beyond which nothing is remembered: a link may lead back to
+/// where it lies.
 const MOST_FILES: usize = 4096;
 /// A file may change once more within a tick of its clock; one that is younger is not remembered.
 const YOUNG: Duration = Duration::from_secs(3);
@@ -124,15 +125,20 @@ fn state(least: u64, path: &Path, options: &OpenOptions) -> Option<Value> {
 
 /// The files of a folder and its folders, or the one file.
 fn listed(path: &Path, into: &mut Vec<PathBuf>) -> Option<()> {
-    if into.len() >= MOST_FILES {
-        return None;
-    }
-    if !path.is_dir() {
-        into.push(path.to_owned());
-        return Some(());
-    }
-    for entry in fs_err::read_dir(path).ok()? {
-        listed(&entry.ok()?.path(), into)?;
+    let mut open = vec![path.to_owned()];
+    let mut looked_at = 0;
+    while let Some(path) = open.pop() {
+        looked_at += 1;
+        if looked_at + open.len() > MOST_FILES {
+            return None;
+        }
+        if !path.is_dir() {
+            into.push(path);
+            continue;
+        }
+        for entry in fs_err::read_dir(path).ok()?.take(MOST_FILES) {
+            open.push(entry.ok()?.path());
+        }
     }
     Some(())
 }
@@ -203,6 +209,10 @@ mod tests {
         assert_eq!(kept(), before, "what changed meanwhile is not remembered");
         #[cfg(unix)]
         {
+            for name in ["one", "two"] {
+                std::os::unix::fs::symlink(&model, model.join(name)).unwrap();
+            }
+            assert_eq!(ask(&plain).len(), 64, "links that lead back");
             use std::os::unix::ffi::OsStrExt as _;
             let odd = std::ffi::OsStr::from_bytes(b"caf\xe9");
             fs_err::write(model.join(odd), "x").unwrap();

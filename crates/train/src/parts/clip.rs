@@ -10,7 +10,7 @@ use scumble_erase::Result;
 use scumble_families::sd::SD;
 use scumble_nn::{Clip, ClipText, Weights, config::ClipConfig, tokenizer::Tokenizer};
 
-use super::{HELD_OUT, tokenizer};
+use super::{measured_on, tokenizer};
 use crate::{
     fit::{Fit, Outcome},
     init::Init,
@@ -47,13 +47,8 @@ pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome>
             Ok(contrastive(logits, &captions))
         },
         &mut |weights, step, watcher| {
-            // Where a folder has too few pictures to hold so many back, those are looked at that it
-            // learns from.
-            let (from, of) = match job.data.held_out() {
-                Some(n) if n < MEASURED => (0, " of those learned from"),
-                _ => (HELD_OUT, ""),
-            };
-            let numbers = from..from + MEASURED;
+            // Of fewer captions it is easier to find the right one.
+            let (numbers, of) = measured_on(job.data, MEASURED, MEASURED);
             let (captions, pictures) = batch(job, numbers)?;
             let logits = logits(&network, weights, &tokenizer, &captions, &pictures, job);
             watcher.measured(

@@ -9,7 +9,7 @@ use scumble_diffusion::Picture;
 use scumble_erase::Result;
 use scumble_nn::{Vit, Weights, config::VitConfig};
 
-use super::HELD_OUT;
+use super::{HELD_OUT, measured_on};
 use crate::{
     calibration::{Answered, error},
     fit::{Fit, Outcome},
@@ -89,22 +89,14 @@ fn of(
         },
         &mut |weights, step, watcher| {
             let vit = Vit::new(&network, weights);
-            let held_out = job.data.held_out().unwrap_or(MEASURED);
-            // A folder too small to hold any back is measured on what was learned, and it is said.
-            let (name, all) = match held_out.min(MEASURED) {
-                0 => (
-                    format!("right {} of those learned from", question.name),
-                    MEASURED,
-                ),
-                n => (format!("right {}", question.name), n),
-            };
+            let (all, of) = measured_on(job.data, MEASURED, 1);
             let mut right = 0;
-            for start in (0..all).step_by(AT_ONCE) {
-                let end = (start + AT_ONCE).min(all);
-                let (pictures, answers) = batch(HELD_OUT + start..HELD_OUT + end)?;
+            for start in all.clone().step_by(AT_ONCE) {
+                let (pictures, answers) = batch(start..(start + AT_ONCE).min(all.end))?;
                 right += hits(vit.logits(pictures), &answers);
             }
-            watcher.measured(&state, step, &name, right as f64 / all as f64);
+            let name = format!("right {}{of}", question.name);
+            watcher.measured(&state, step, &name, right as f64 / all.len() as f64);
             Ok(())
         },
     )?;
