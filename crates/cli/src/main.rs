@@ -27,6 +27,7 @@ mod requests;
 mod runs;
 mod settings;
 mod shell;
+mod status;
 mod studio;
 mod train;
 mod verify;
@@ -77,6 +78,7 @@ fn run() -> Result<Outcome, Failure> {
         Command::Train(args) => train::run(&args),
         Command::Studio(args) => studio::run(&args),
         Command::Runs(args) => runs::run(&args),
+        Command::Status(args) => status::run(&args),
         Command::Completions(args) => shell::completions(args),
         Command::Man(args) => shell::man(&args),
         Command::Judge(args) => judge::run(&args),

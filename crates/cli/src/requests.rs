@@ -296,6 +296,7 @@ impl TryFrom<&EvaluateArgs> for EvaluateRequest {
             drawing: (&args.drawing).into(),
             seed: args.seed,
             judge: args.judge,
+            edits_only: args.edits_only,
             shard: args.shard.as_deref().map(Shard::parse).transpose()?,
             output: (&args.output).into(),
         })

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::{
     args::{PartArg, TrainArgs},
+    cost,
     failure::{Failure, Outcome},
     host, output,
     progress::{self, Progress},
@@ -21,6 +22,12 @@ pub(crate) fn run(args: &TrainArgs) -> Result<Outcome, Failure> {
     progress::listen_for_interrupts()?;
     let request = TrainRequest::try_from(args)?;
     let (around, progress) = (host::here(), Progress::new(args.print.quiet));
+    if args.cost.estimate {
+        let found = train::estimate(&request, around.heard_by(&progress));
+        progress.finish();
+        cost::print(&found?, args.print.json)?;
+        return Ok(Outcome::Done);
+    }
     progress.note(&format!(
         "{} shows how far it is",
         request.folder.join("train/index.html").display()
@@ -57,6 +64,7 @@ impl TryFrom<&TrainArgs> for TrainRequest {
             without: args.without.clone(),
             parts,
             minutes: args.minutes,
+            memory: args.cost.memory,
             seed: args.seed,
             overwrite: args.overwrite,
             model: model

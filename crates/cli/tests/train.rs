@@ -67,6 +67,14 @@ fn a_recipe_becomes_a_model_that_the_other_commands_take() {
     assert!(found.stdout.contains("\"category-word\""), "{found:?}");
     let judged = scumble(scratch, ["inspect", "mine/judges/object", "--json"]);
     assert_eq!(judged.status, Some(0), "{judged:?}");
+    // Two networks have to agree about objects, and what they lie in must fit together.
+    let second = scratch.join("mine/judges/object/second/config.json");
+    let config = fs_err::read_to_string(&second).unwrap();
+    fs_err::write(&second, config.replace("\"church\"", "\"chapel\"")).unwrap();
+    let looking =
+        "evaluate --model mine --concept church --sets target --steps 2 --quiet --cache-dir c";
+    line(scratch, looking).refused(&["second/config.json", "id2label"]);
+    fs_err::write(&second, config).unwrap();
 
     // Another plan in the same folder is not mixed with this one.
     let other = ["train", "tiny.toml", "--output-dir", "mine", "--seed", "1"];
@@ -88,6 +96,43 @@ fn a_recipe_becomes_a_model_that_the_other_commands_take() {
             .len(),
         5
     );
+}
+
+#[test]
+fn what_a_training_takes_is_said_and_nothing_is_left_of_finding_out() {
+    let home = folder();
+    let scratch = home.path();
+    let recipe = RECIPE.replace("steps = 4,", "steps = 400,");
+    assert_ne!(recipe, RECIPE);
+    fs_err::write(scratch.join("tiny.toml"), RECIPE).unwrap();
+    fs_err::write(scratch.join("longer.toml"), recipe).unwrap();
+    let asked = |recipe: &str, more: &str| {
+        let words = format!("train {recipe}.toml --output-dir mine --estimate --json {more}");
+        line(scratch, &words).json()
+    };
+    let (short, long) = (asked("tiny", ""), asked("longer", ""));
+    for found in [&short, &long] {
+        assert!(found["seconds"].as_f64().unwrap() > 0.0, "{found}");
+        assert!(found["memory"].as_u64().unwrap() > 1 << 20, "{found}");
+        assert!(found["disk"].as_u64().unwrap() > 10_000, "{found}");
+    }
+    // Steps times examples, each through the denoiser and back.
+    assert_eq!(
+        long["evaluations"].as_u64(),
+        short["evaluations"].as_u64().map(|n| 100 * n)
+    );
+    let limited = asked("longer", "--minutes 0.0001");
+    assert!(limited["seconds"].as_f64().unwrap() <= 0.0061, "{limited}");
+    // Of one part the others are not counted.
+    assert_eq!(asked("tiny", "--part vae")["evaluations"], 0);
+    assert!(!scratch.join("mine").exists());
+
+    let most = "train tiny.toml --output-dir mine --memory 1M";
+    line(scratch, most).refused(&["--memory 1 MiB", "micro_batch"]);
+    assert!(!scratch.join("mine").exists());
+    let tuned = "train --model emoji-sd --world emoji --output-dir t --estimate --json --rank 2";
+    let found = line(scratch, tuned).json();
+    assert!(found["evaluations"].as_u64().unwrap() > 0, "{found}");
 }
 
 /// Trains the miniature's denoiser for two steps.

@@ -24,7 +24,7 @@ pub const OBJECT: &str = "object";
 /// Probabilities of the styles.
 pub const STYLE: &str = "style";
 /// The objects seen in the places where those of pairs are looked for, as positions in the judge's
-/// labels, -1 where none is: the upper left and the lower right corner, or nine windows, row by row.
+/// labels, -1 where none is: the upper left and the lower right corner, or 16 windows, row by row.
 pub(crate) const PLACES: &str = "corners";
 /// The background, as a position in the world's.
 pub(crate) const GROUND: &str = "ground";
@@ -47,7 +47,7 @@ const COLOURS: [[u8; 3]; 6] = [
 const BOX: f64 = 0.6;
 /// The same of a window, and where windows begin along either side.
 const WINDOW: f64 = 0.5;
-const BEGIN: [f64; 3] = [0.0, 0.25, 0.5];
+const BEGIN: [f64; 4] = [0.0, 1.0 / 6.0, 1.0 / 3.0, 0.5];
 /// How many windows there are.
 pub(crate) const WINDOWS: usize = BEGIN.len() * BEGIN.len();
 /// How sure a judge has to be of what it sees in a window.
@@ -77,7 +77,7 @@ pub struct WorldJudges<'a> {
 impl Instrument for WorldJudges<'_> {
     fn hash(&self) -> String {
         // Raised where windows are looked through.
-        let form = if self.refusal().is_some() { 2 } else { 1 };
+        let form = if self.refusal().is_some() { 3 } else { 1 };
         format!("judges-{form}-{}", self.hash)
     }
 
@@ -381,12 +381,15 @@ mod tests {
             rgb,
         });
         let first: Vec<u8> = all.iter().map(|window| window.rgb[0]).collect();
-        assert_eq!(first, [0, 2, 4, 16, 18, 20, 32, 34, 36]);
+        assert_eq!(
+            first,
+            [0, 1, 2, 4, 8, 9, 10, 12, 16, 17, 18, 20, 32, 33, 34, 36]
+        );
         assert!(
             all.iter()
                 .all(|window| (window.width, window.height) == (4, 4))
         );
-        let (left, right) = ([0, 3], [2, 5, 8]);
+        let (left, right) = ([0, 4], [3, 7, 11]);
         assert!(stands(&left, Relation::Left, &right) && stands(&right, Relation::Right, &left));
         assert!(stands(&left, Relation::Above, &right) && !stands(&left, Relation::Below, &right));
         assert!(!stands(&left, Relation::Right, &right) && !stands(&left, Relation::Left, &[]));

@@ -7,6 +7,7 @@ use scumble_nn::{Vit, config::VitConfig, files::Source};
 use crate::{
     error::{Error, Result},
     preprocessor::Preprocessor,
+    second::Second,
     weights::loaded,
 };
 
@@ -22,17 +23,20 @@ pub struct Verdict {
     pub probability: f32,
 }
 
-/// A `ViTForImageClassification` with its preprocessing.
+/// A `ViTForImageClassification` with its preprocessing, and where one lies beside it a ResNet that
+/// has to agree.
 #[derive(Debug)]
 pub struct Judge {
     labels: Vec<String>,
     input: Preprocessor,
     network: Vit,
+    second: Option<Second>,
     device: Device,
 }
 
 impl Judge {
-    /// Reads `config.json`, `preprocessor_config.json` and `model.safetensors` of a folder.
+    /// Reads `config.json`, `preprocessor_config.json` and `model.safetensors` of a folder; and of its
+    /// folder `second`, where there is one, those of a `ResNetForImageClassification`.
     ///
     /// # Errors
     /// If a file is missing, a configuration is not supported, or the tensors are not exactly those it asks for.
@@ -59,6 +63,7 @@ impl Judge {
         let weights = loaded(&component, &file.tensors, &Vit::manifest(&config), device)?;
         Ok(Self {
             network: Vit::new(&config, &weights),
+            second: Second::load(source, &config.labels, device)?,
             labels: config.labels,
             input,
             device: device.clone(),
@@ -70,13 +75,17 @@ impl Judge {
         &self.labels
     }
 
-    /// The class scores before the softmax, one row for each picture, one number for each label.
+    /// The class scores before the softmax, one row for each picture, one number for each label; of
+    /// two networks the logarithms of what both say.
     ///
     /// Pictures may differ in size; how many are asked about at once makes no difference.
     pub fn logits(&self, pictures: &[Picture]) -> Vec<Vec<f32>> {
         let mut rows = Vec::with_capacity(pictures.len());
         for chunk in pictures.chunks(CHUNK) {
-            let scores = self.network.logits(self.input.batch(chunk, &self.device));
+            let mut scores = self.network.logits(self.input.batch(chunk, &self.device));
+            if let Some(second) = &self.second {
+                scores = second.agreed(scores, second.prepared(chunk, &self.device));
+            }
             let values: Vec<f32> = scores.into_data().iter::<f32>().collect();
             rows.extend(values.chunks_exact(self.labels.len()).map(<[f32]>::to_vec));
         }
@@ -99,7 +108,11 @@ impl Judge {
     /// The class scores before the softmax, `[n, labels]`, of pictures `[n, 3, h, w]` in [-1, 1],
     /// with gradients to them.
     pub(crate) fn scores(&self, pictures: Tensor<4>) -> Tensor<2> {
-        self.network.logits(self.input.of_tensor(pictures))
+        let scores = self.network.logits(self.input.of_tensor(pictures.clone()));
+        match &self.second {
+            None => scores,
+            Some(second) => second.agreed(scores, second.of_tensor(pictures)),
+        }
     }
 
     /// The logarithm of the probability that a picture shows one of some labels, with gradients to

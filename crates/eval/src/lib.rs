@@ -25,6 +25,7 @@ pub mod protocol;
 pub mod rates;
 mod resize;
 pub mod scene;
+mod second;
 pub mod seriation;
 pub mod statistics;
 pub mod structure;

@@ -91,7 +91,7 @@ const JUDGED: &str = "most probable label of {judge}; {drawing}; Wilson's 95% in
 const OTHERS: &str = "most probable label of {judge}, on every other object in every style, one picture each (a style: every object in every other style); {drawing}; \
      Wilson's 95% interval at the number of pictures that would tell as much if those of one object were independent";
 /// The two corners.
-const CORNERS: &str = "{judge}, of objects, names each of the two corners that the miniature was taught to draw pairs in; one that may say none of these looks through nine windows of half the side instead; {drawing}";
+const CORNERS: &str = "{judge}, of objects, names each of the two corners that the miniature was taught to draw pairs in; one that may say none of these looks through sixteen windows of half the side instead; {drawing}";
 /// What an attack's pictures are judged by.
 const ATTACKED: &str = "the attack's own cases; a picture counts where {judge} finds the concept at least as probable as the attack's threshold and CLIP agrees; {drawing}; \
      Wilson's 95% interval of cases, which share the attack's search";

@@ -270,7 +270,7 @@ fn resnets_are_torchvisions() {
         ),
     ] {
         let dir = tempfile::tempdir().unwrap();
-        let mut state = tensors(&ResNet::manifest(kind, 5));
+        let mut state = tensors(&ResNet::manifest(&kind.shape(5)));
         state.insert(
             "bn1.num_batches_tracked".into(),
             HostTensor::from_i64([1], &[7]),
@@ -324,7 +324,7 @@ fn networks_of_ours_have_gradients_through_any_resize() {
     let resnet = dir.path().join("resnet.safetensors");
     write(
         &resnet,
-        tensors(&ResNet::manifest(ResNetKind::ResNet18, 3)),
+        tensors(&ResNet::manifest(&ResNetKind::ResNet18.shape(3))),
         &Default::default(),
     )
     .unwrap();
@@ -587,7 +587,7 @@ fn weights_that_are_no_numbers_are_refused_by_file_and_tensor() {
         says_spoilt(&error(&manifest), "model.safetensors", tensor);
     }
     let state = spoilt(
-        tensors(&ResNet::manifest(ResNetKind::ResNet18, 2)),
+        tensors(&ResNet::manifest(&ResNetKind::ResNet18.shape(2))),
         "layer1.0.conv1.weight",
     );
     write(

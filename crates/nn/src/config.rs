@@ -105,6 +105,21 @@ pub struct VitConfig {
     pub labels: Vec<String>,
 }
 
+/// A `ResNetForImageClassification`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResNetConfig {
+    /// Channels after the first convolution.
+    pub embedding_size: usize,
+    /// Channels of each stage's result.
+    pub hidden_sizes: Vec<usize>,
+    /// Blocks in each stage.
+    pub depths: Vec<usize>,
+    /// Whether a block is three convolutions, the outer ones of one pixel; two otherwise.
+    pub bottleneck: bool,
+    /// The labels, by class index.
+    pub labels: Vec<String>,
+}
+
 /// An `AutoencoderKL`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct VaeConfig {
@@ -207,20 +222,6 @@ impl VitConfig {
     pub fn read(path: &Path, value: &Value) -> Result<Self> {
         let k = Keys::new(path, value)?;
         k.neutral(&[("num_channels", 3.into())])?;
-        let labels = k
-            .need("id2label")?
-            .as_object()
-            .ok_or_else(|| k.error("id2label", "expected an object of labels"))?;
-        let labels = (0..labels.len())
-            .map(|i| {
-                labels
-                    .get(&i.to_string())
-                    .and_then(Value::as_str)
-                    .map(String::from)
-            })
-            .collect::<Option<Vec<_>>>()
-            .filter(|labels| !labels.is_empty())
-            .ok_or_else(|| k.error("id2label", "expected labels numbered from 0 without a gap"))?;
         let config = Self {
             hidden_size: k.size_or("hidden_size", 768)?,
             intermediate_size: k.size_or("intermediate_size", 3072)?,
@@ -231,7 +232,7 @@ impl VitConfig {
             hidden_act: k.activation("hidden_act", Activation::Gelu)?,
             layer_norm_eps: k.epsilon_or("layer_norm_eps", 1e-12)?,
             qkv_bias: k.flag_or("qkv_bias", true)?,
-            labels,
+            labels: labels(&k)?,
         };
         k.divides(
             "num_attention_heads",
@@ -239,6 +240,76 @@ impl VitConfig {
             config.hidden_size,
         )?;
         k.divides("patch_size", config.patch_size, config.image_size)?;
+        Ok(config)
+    }
+}
+
+/// The labels of a classifier, by class index.
+fn labels(k: &Keys<'_>) -> Result<Vec<String>> {
+    let labels = k
+        .need("id2label")?
+        .as_object()
+        .ok_or_else(|| k.error("id2label", "expected an object of labels"))?;
+    (0..labels.len())
+        .map(|i| {
+            labels
+                .get(&i.to_string())
+                .and_then(Value::as_str)
+                .map(String::from)
+        })
+        .collect::<Option<Vec<_>>>()
+        .filter(|labels| !labels.is_empty())
+        .ok_or_else(|| k.error("id2label", "expected labels numbered from 0 without a gap"))
+}
+
+impl ResNetConfig {
+    /// Reads the `config.json` of a `ResNetForImageClassification`.
+    pub fn read(path: &Path, value: &Value) -> Result<Self> {
+        let k = Keys::new(path, value)?;
+        k.neutral(&[
+            ("num_channels", 3.into()),
+            ("hidden_act", "relu".into()),
+            ("downsample_in_first_stage", false.into()),
+            ("downsample_in_bottleneck", false.into()),
+        ])?;
+        let bottleneck = match k
+            .get("layer_type")
+            .map_or(Some("bottleneck"), Value::as_str)
+        {
+            Some("bottleneck") => true,
+            Some("basic") => false,
+            _ => return Err(k.error("layer_type", "expected `basic` or `bottleneck`")),
+        };
+        let sizes = |key: &str, default: [usize; 4]| match k.get(key) {
+            None => Ok(default.to_vec()),
+            Some(_) => k.sizes(key),
+        };
+        let config = Self {
+            embedding_size: k.size_or("embedding_size", 64)?,
+            hidden_sizes: sizes("hidden_sizes", [256, 512, 1024, 2048])?,
+            depths: sizes("depths", [3, 4, 6, 3])?,
+            bottleneck,
+            labels: labels(&k)?,
+        };
+        let [stages, depths] = [&config.hidden_sizes, &config.depths].map(Vec::len);
+        let blocks = config
+            .depths
+            .iter()
+            .fold(0, |sum: usize, n| sum.saturating_add(*n));
+        if stages != depths || blocks > MOST_LAYERS {
+            return Err(k.error(
+                "depths",
+                format!(
+                    "expected a number of blocks for each of {stages} hidden_sizes, at most {MOST_LAYERS} together, found {:?}",
+                    config.depths
+                ),
+            ));
+        }
+        if config.bottleneck {
+            for &width in &config.hidden_sizes {
+                k.divides("hidden_sizes", 4, width)?;
+            }
+        }
         Ok(config)
     }
 }

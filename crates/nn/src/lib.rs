@@ -16,7 +16,7 @@ pub use error::{Error, Result};
 pub use evaluations::{Asked, Evaluations};
 pub use networks::{
     Added, AlexNet, BOTTLENECK, Clip, ClipText, ClipTextWithProjection, Context, ContextHook,
-    FidInception, LORA_DOWN, LORA_UP, ResNet, ResNetKind, SizeCondition, UNet, Vae, Vgg16, Vit,
-    Watch,
+    FidInception, LORA_DOWN, LORA_UP, Moments, ResNet, ResNetKind, ResNetShape, SizeCondition,
+    UNet, Vae, Vgg16, Vit, Watch,
 };
 pub use weights::{Manifest, Weight, Weights};

@@ -473,6 +473,11 @@ impl<'a> Params<'a> {
         }
     }
 
+    /// What the names of all tensors below this place begin with.
+    pub(crate) fn place(&self) -> &str {
+        &self.prefix
+    }
+
     /// The shape of the tensor `name` here, if the weights hold one; none for a manifest.
     pub(crate) fn shape(&self, name: &str) -> Option<&'a [usize]> {
         match self.source {

@@ -30,6 +30,8 @@ pub struct Companions {
 
 /// Where `scumble train` puts them, in a model's folder.
 const PLACES: [&str; 3] = ["clip", "judges/object", "judges/style"];
+/// Where a second network of the object judge lies in its folder.
+const SECOND: &str = "second";
 /// The weights of each.
 const WEIGHTS: &str = "model.safetensors";
 
@@ -49,7 +51,13 @@ impl Companions {
             return Ok(None);
         }
         let lacks = taught::without(folder)?.unwrap_or_default();
-        let weights = [object.join(WEIGHTS), style.join(WEIGHTS)];
+        let second = object.join(SECOND);
+        let builds = match second.join(WEIGHTS).is_file() {
+            true => "ViT judges, and of objects a ResNet that agrees",
+            false => "ViT judges",
+        };
+        // In this order since models of before have two.
+        let weights = [&object, &style, &second].map(|place| place.join(WEIGHTS));
         // `--model .` has a name too; the hash tells two CLIPs of one name apart.
         let place = fs_err::canonicalize(folder)?;
         let name = place.file_name().map(|name| name.to_string_lossy());
@@ -57,7 +65,7 @@ impl Companions {
         let hash = hash_of_folder(&clip)?;
         Ok(Some(Self {
             clip_name: format!("{name}-{}", &hash[..8]),
-            judge: format!("{name}'s own ViT judges"),
+            judge: format!("{name}'s own {builds}"),
             lacks,
             clip: Source::dir(clip),
             object_judge: Source::dir(object),
@@ -65,7 +73,7 @@ impl Companions {
             judges_hash: LazyLock::new(Box::new(move || {
                 let mut hash = blake3::Hasher::new();
                 for file in &weights {
-                    // What cannot be read is told where the judge is loaded.
+                    // What cannot be read is told where the judge is loaded; a second one need not be.
                     hash.update(&fs_err::read(file).unwrap_or_default());
                 }
                 hash.finalize().to_hex().to_string()

@@ -40,6 +40,7 @@ pub mod record;
 pub mod report;
 pub mod request;
 mod store;
+pub mod submit;
 mod taught;
 pub mod train;
 pub mod words;

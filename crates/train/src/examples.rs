@@ -3,7 +3,7 @@
 use scumble_diffusion::Picture;
 use scumble_erase::{Result, World};
 
-use crate::world::{Artwork, Reject, Scenes};
+use crate::world::{Artwork, Reject, Scenes, Window};
 
 /// Where a training's pictures come from. Example `i` is the same whenever it is asked for.
 pub trait Examples: Sync {
@@ -44,12 +44,22 @@ pub trait Examples: Sync {
         false
     }
 
-    /// Picture `i` of those that a judge of `question` learns from, and the number of its answer;
-    /// the number of answers for one of the share `reject` to which none fits.
+    /// Example `i` of those that a judge of `question` learns from; one of the share `reject` is such
+    /// that no answer fits.
     ///
     /// # Errors
     /// If its file cannot be read.
-    fn judged(&self, question: usize, i: usize, reject: f64) -> Result<(Picture, usize)>;
+    fn judged(&self, question: usize, i: usize, reject: f64) -> Result<Judged>;
+}
+
+/// What a judge is shown.
+pub struct Judged {
+    /// A picture.
+    pub picture: Picture,
+    /// Through what it is looked at, once it is drawn; all of it if absent.
+    pub(crate) window: Option<Window>,
+    /// The number of the right answer, or the number of answers where none fits.
+    pub answer: usize,
 }
 
 /// What a judge says of pictures.
@@ -122,27 +132,35 @@ impl Examples for EmojiWorld {
         true
     }
 
-    fn judged(&self, question: usize, i: usize, reject: f64) -> Result<(Picture, usize)> {
+    fn judged(&self, question: usize, i: usize, reject: f64) -> Result<Judged> {
         let world = self.scenes.world();
         let none = match question {
             0 => world.objects.len(),
             _ => world.styles.len(),
         };
         // Every so many pictures, in the same places of every batch.
-        let every = |share: f64| ((i + 1) as f64 * share).floor() > (i as f64 * share).floor();
-        if every(reject) {
-            return Ok((
-                self.reject.at(i, &self.scenes, &self.artwork, self.side),
-                none,
-            ));
+        if every(reject, i) {
+            let shown = self.reject.at(i, &self.scenes, &self.artwork, self.side);
+            return Ok(Judged {
+                picture: shown.0,
+                window: shown.1,
+                answer: none,
+            });
         }
-        let mut scene = self.scenes.at(i);
-        // A picture of two objects has no one answer: the first alone is drawn.
-        scene.placed.truncate(1);
+        let (scene, window) = self.scenes.of_one(i);
         let answer = match question {
             0 => scene.placed[0].object,
             _ => scene.style,
         };
-        Ok((scene.draw(&self.artwork, self.side), answer))
+        Ok(Judged {
+            picture: scene.draw(&self.artwork, self.side),
+            window,
+            answer,
+        })
     }
+}
+
+/// Whether example `i` belongs to those that are this share of all, evenly.
+pub(crate) fn every(share: f64, i: usize) -> bool {
+    ((i + 1) as f64 * share).floor() > (i as f64 * share).floor()
 }

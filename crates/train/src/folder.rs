@@ -12,7 +12,7 @@ use scumble_erase::{Error, Result};
 use serde_json::Value;
 
 use crate::{
-    examples::{Examples, Question},
+    examples::{Examples, Judged, Question},
     parts::HELD_OUT,
 };
 
@@ -230,8 +230,12 @@ impl Examples for PictureFolder {
         question.into_iter().collect()
     }
 
-    fn judged(&self, _question: usize, i: usize, _reject: f64) -> Result<(Picture, usize)> {
+    fn judged(&self, _question: usize, i: usize, _reject: f64) -> Result<Judged> {
         let row = self.row(i);
-        Ok((self.picture(i)?, row.label.unwrap_or(self.labels.len())))
+        Ok(Judged {
+            picture: self.picture(i)?,
+            window: None,
+            answer: row.label.unwrap_or(self.labels.len()),
+        })
     }
 }

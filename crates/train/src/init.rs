@@ -14,6 +14,9 @@ pub(crate) enum Init {
     /// The same, but the last layer of every residual branch begins at 0, as in ADM and LDM
     /// (`zero_module`): the network begins as if it had no layers.
     Residual,
+    /// For networks of rectified units with batch norms: normal with variance `2 / fan out` (He et al.
+    /// 2015, arXiv 1502.01852, as torchvision has it), the classifier as PyTorch's own.
+    Rectified,
     /// Transformers: normal with deviation 0.02, and the layers that write into the residual stream
     /// smaller by the root of how many there are (CLIP's and GPT-2's way).
     Transformer {
@@ -52,17 +55,24 @@ impl Init {
             bias[n / 2..].fill(FIRST_LOG_VARIANCE);
             return bias;
         }
-        if name.ends_with(".bias") {
+        if name.ends_with(".bias") || name.ends_with(".running_mean") {
             return vec![0.0; n];
         }
-        if shape.len() == 1 && name.ends_with(".weight") {
+        if shape.len() == 1 && ends(&[".weight", ".running_var"]) {
             return vec![1.0; n];
         }
         if self == Self::Residual && ends(&DenoiserSizes::LAST_OF_BRANCHES) {
             return vec![0.0; n];
         }
         match self {
-            Self::Uniform | Self::Residual => {
+            Self::Rectified if shape.len() == 4 => {
+                let fan_out = shape[0] * shape[2] * shape[3];
+                let std = (2.0 / fan_out.max(1) as f32).sqrt();
+                let mut drawn = rng.normal(n.max(16));
+                drawn.truncate(n);
+                drawn.iter().map(|z| z * std).collect()
+            }
+            Self::Uniform | Self::Residual | Self::Rectified => {
                 let fan_in: usize = shape.iter().skip(1).product();
                 let bound = 1.0 / (fan_in.max(1) as f32).sqrt();
                 rng.uniform(n)

@@ -149,18 +149,7 @@ impl Recipe {
     /// A `ViTForImageClassification` that answers a question, and may say that no answer fits where it
     /// learns to refuse.
     pub(crate) fn judge_config(&self, question: &Question, refuses: bool) -> Value {
-        let refusal = refuses.then(|| NONE_OF_THESE.to_owned());
-        let labels: Vec<String> = question.labels.iter().cloned().chain(refusal).collect();
-        let id2label: serde_json::Map<String, Value> = labels
-            .iter()
-            .enumerate()
-            .map(|(i, label)| (i.to_string(), label.as_str().into()))
-            .collect();
-        let label2id: serde_json::Map<String, Value> = labels
-            .iter()
-            .enumerate()
-            .map(|(i, label)| (label.clone(), i.into()))
-            .collect();
+        let (id2label, label2id) = labels(question, refuses);
         json!({
             "architectures": ["ViTForImageClassification"],
             "attention_probs_dropout_prob": 0.0,
@@ -183,6 +172,26 @@ impl Recipe {
         })
     }
 
+    /// The `ResNetForImageClassification` that has to agree with it, if the recipe has one.
+    pub(crate) fn second_judge_config(&self, question: &Question) -> Option<Value> {
+        let second = self.judge.second.as_ref()?;
+        let (id2label, label2id) = labels(question, true);
+        Some(json!({
+            "architectures": ["ResNetForImageClassification"],
+            "depths": second.depths,
+            "downsample_in_bottleneck": false,
+            "downsample_in_first_stage": false,
+            "embedding_size": second.embedding_size,
+            "hidden_act": "relu",
+            "hidden_sizes": second.hidden_sizes,
+            "id2label": id2label,
+            "label2id": label2id,
+            "layer_type": "basic",
+            "model_type": "resnet",
+            "num_channels": 3,
+        }))
+    }
+
     pub(crate) fn judge_preprocessor(&self) -> Value {
         json!({
             "do_normalize": true, "do_rescale": true, "do_resize": true,
@@ -192,4 +201,20 @@ impl Recipe {
             "size": {"height": self.side, "width": self.side},
         })
     }
+}
+
+/// The labels of a question by number and the numbers by label, with one for none of them where a
+/// judge learns to refuse.
+fn labels(question: &Question, refuses: bool) -> (Value, Value) {
+    let refusal = refuses.then(|| NONE_OF_THESE.to_owned());
+    let labels = || question.labels.iter().cloned().chain(refusal.clone());
+    let id2label: serde_json::Map<String, Value> = labels()
+        .enumerate()
+        .map(|(i, label)| (i.to_string(), label.into()))
+        .collect();
+    let label2id: serde_json::Map<String, Value> = labels()
+        .enumerate()
+        .map(|(i, label)| (label, i.into()))
+        .collect();
+    (id2label.into(), label2id.into())
 }

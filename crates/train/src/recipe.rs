@@ -132,7 +132,7 @@ impl Answer {
     }
 }
 
-/// A `ViTForImageClassification` that may say none of these.
+/// Judges that may say none of these: a `ViTForImageClassification` for every question.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JudgeRecipe {
@@ -146,8 +146,40 @@ pub struct JudgeRecipe {
     pub patch_size: usize,
     /// Share of pictures that show nothing.
     pub reject: f64,
+    /// Share of pictures that went through the autoencoder, as all do that it is asked about later.
+    pub decoded: f64,
+    /// The network that has to agree with the first one about the first question; none where nothing
+    /// is rejected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub second: Option<SecondRecipe>,
     /// How it is trained.
     pub training: Training,
+}
+
+/// Drawings that are decoded once for judges to learn from.
+const DECODED: usize = 8192;
+
+impl JudgeRecipe {
+    /// How many drawings go through the autoencoder before a judge's training: they are shown again
+    /// and again beside ever new ones.
+    pub fn decoded_pictures(&self) -> usize {
+        match self.decoded > 0.0 {
+            true => DECODED.min(self.training.steps.saturating_mul(self.training.batch)),
+            false => 0,
+        }
+    }
+}
+
+/// A `ResNetForImageClassification` of basic blocks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecondRecipe {
+    /// Channels after the first convolution.
+    pub embedding_size: usize,
+    /// Channels of each stage.
+    pub hidden_sizes: Vec<usize>,
+    /// Blocks in each stage.
+    pub depths: Vec<usize>,
 }
 
 /// How a network is trained: AdamW, a step size that rises, stays, and falls to nothing at the end,
@@ -296,6 +328,7 @@ impl Recipe {
         let shares = [
             ("denoiser.caption_dropout", self.denoiser.caption_dropout),
             ("judge.reject", self.judge.reject),
+            ("judge.decoded", self.judge.decoded),
         ];
         for (key, share) in shares {
             if !(0.0..1.0).contains(&share) {

@@ -45,7 +45,7 @@ impl Trained {
             Part::Clip => job.recipe.clip.training.steps,
             Part::Vae => job.recipe.vae.training.steps,
             Part::Denoiser => job.recipe.denoiser.training.steps,
-            Part::Judge => job.recipe.judge.training.steps * job.data.questions().len(),
+            Part::Judge => job.recipe.judge.training.steps * judge::networks(job),
         };
         let had = self.given.unwrap_or(self.seconds);
         let had_its_time = seconds_of(job, self.part).is_some_and(|most| had >= most);

@@ -98,12 +98,13 @@ fn run(
     (heard, trained)
 }
 
-const WEIGHTS: [&str; 6] = [
+const WEIGHTS: [&str; 7] = [
     "clip/model.safetensors",
     "text_encoder/model.safetensors",
     "vae/diffusion_pytorch_model.safetensors",
     "unet/diffusion_pytorch_model.safetensors",
     "judges/object/model.safetensors",
+    "judges/object/second/model.safetensors",
     "judges/style/model.safetensors",
 ];
 
@@ -120,7 +121,7 @@ fn a_whole_model_is_made_and_a_stopped_training_makes_the_same_one() {
     );
     assert_eq!(
         trained.iter().map(|t| t.steps).collect::<Vec<_>>(),
-        [0, 3, 3, 4, 6]
+        [0, 3, 3, 4, 9]
     );
     assert!(heard.looks >= 5 && heard.losses.iter().all(|(_, loss)| loss.is_finite()));
 

@@ -96,6 +96,20 @@ pub(crate) struct EvaluateArgs {
     /// Only part I of N, such as 2/4; parts write into one folder and the last one gathers
     #[arg(long, value_name = "I/N")]
     pub(crate) shard: Option<String>,
+    /// Only make the edits that --method stands for; with --shard those of a part of the concepts
+    #[arg(long, requires = "method")]
+    pub(crate) edits_only: bool,
+    /// Hand the work to a scheduler: an array of shards and a job that gathers, after one that makes
+    /// the edits. KEY is account, partition, qos, time, mem, cpus, gpu, constraint, exclude, nodelist
+    /// or nice
+    #[arg(long, value_name = "slurm[:KEY=VALUE,...]", conflicts_with_all = ["plan", "shard", "edits_only"])]
+    pub(crate) submit: Option<String>,
+    /// Tasks of the array
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) shards: u16,
+    /// With --submit: print the scripts, and hand nothing over
+    #[arg(long, requires = "submit")]
+    pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
     /// Judge with the miniature's judges although another model was given

@@ -31,6 +31,18 @@ pub(crate) struct RunsArgs {
 }
 
 #[derive(ClapArgs, Clone, Debug)]
+pub(crate) struct StatusArgs {
+    /// The folder that `evaluate --submit` named, or any run's
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: PathBuf,
+    /// Look again every five seconds until nothing is running or waiting
+    #[arg(long)]
+    pub(crate) follow: bool,
+    #[command(flatten)]
+    pub(crate) print: PrintArgs,
+}
+
+#[derive(ClapArgs, Clone, Debug)]
 pub(crate) struct VerifyArgs {
     /// A diffusers folder or a single file; the built-in miniature if absent
     #[arg(value_name = "MODEL")]

@@ -32,7 +32,7 @@ pub(crate) use self::{
     groups::{
         CatalogueArgs, DetectorArgs, DrawingArgs, ListArgs, ModelArgs, OutputArgs, ReadingArgs,
     },
-    inspect::{InspectArgs, RunsArgs, VerifyArgs},
+    inspect::{InspectArgs, RunsArgs, StatusArgs, VerifyArgs},
     judge::JudgeArgs,
     report::{Blurred, ReportArgs},
     shell::{CompletionsArgs, ManArgs},
@@ -92,6 +92,8 @@ pub(crate) enum Command {
     Studio(StudioArgs),
     /// List the runs in a folder: what they did and what came of it
     Runs(RunsArgs),
+    /// Say how the work of a folder stands, wherever it is done: done, running, waiting, failed
+    Status(StatusArgs),
     /// Print a script that completes commands and flags in a shell
     Completions(CompletionsArgs),
     /// Write manual pages

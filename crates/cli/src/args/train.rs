@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args as ClapArgs, ValueEnum};
 
-use super::groups::{PrintArgs, ReadingArgs};
+use super::groups::{CostArgs, PrintArgs, ReadingArgs};
 
 /// Shown below the help.
 const EXAMPLES: &str = "\
@@ -81,6 +81,8 @@ pub(crate) struct TrainArgs {
     pub(crate) from_scratch: bool,
     #[command(flatten)]
     pub(crate) reading: ReadingArgs,
+    #[command(flatten)]
+    pub(crate) cost: CostArgs,
     #[command(flatten)]
     pub(crate) print: PrintArgs,
 }

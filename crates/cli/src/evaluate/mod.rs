@@ -2,12 +2,13 @@
 //! `scumble_study::evaluate`'s.
 
 mod listed;
+mod submitted;
 mod summary;
 
 use std::path::Path;
 
 use scumble_study::{
-    evaluate::Evaluation,
+    evaluate::{Evaluation, make_edits},
     report,
     request::{EvaluateRequest, ReportRequest},
 };
@@ -25,6 +26,16 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<Outcome, Failure> {
     progress::listen_for_interrupts()?;
     let (around, progress) = (host::here(), Progress::new(args.print.quiet));
     let host = around.heard_by(&progress);
+    if let Some(scheduler) = &args.submit {
+        let submitted = submitted::submit(args, scheduler, request, host);
+        progress.finish();
+        return submitted;
+    }
+    if args.edits_only {
+        let made = make_edits(request, host);
+        progress.finish();
+        return made.map(|()| Outcome::Done);
+    }
     let evaluation = Evaluation::open(request, args.plan, host)?;
     if args.plan {
         return listed::list(&evaluation.study(), &evaluation.pending, args.print.json);

@@ -383,11 +383,12 @@ fn resnet(path: &Path, classes: usize, device: &Device) -> Result<ResNet> {
         (false, true) => ResNetKind::ResNet34,
         (false, false) => ResNetKind::ResNet18,
     };
+    let shape = kind.shape(classes);
     let weights = loaded(
         &path.display().to_string(),
         &tensors,
-        &ResNet::manifest(kind, classes),
+        &ResNet::manifest(&shape),
         device,
     )?;
-    Ok(ResNet::new(kind, classes, &weights))
+    Ok(ResNet::new(&shape, &weights))
 }

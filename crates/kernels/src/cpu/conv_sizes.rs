@@ -44,22 +44,21 @@ impl Sizes {
     pub(crate) fn sources(&self) -> Vec<u32> {
         let ([h, w], [height, width]) = (self.result(), self.seen());
         let mut sources = Vec::with_capacity(self.n * h * w * 9);
-        for n in 0..self.n {
-            for (y, x) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
-                for tap in 0..9 {
-                    let iy = (y * self.stride + tap / 3)
-                        .checked_sub(self.before)
-                        .filter(|&iy| iy < height);
-                    let ix = (x * self.stride + tap % 3)
-                        .checked_sub(self.before)
-                        .filter(|&ix| ix < width);
-                    sources.push(
-                        iy.zip(ix)
-                            .map_or(NOWHERE, |(iy, ix)| self.origin(n, iy, ix)),
-                    );
-                }
+        for (y, x) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
+            for tap in 0..9 {
+                let iy = (y * self.stride + tap / 3)
+                    .checked_sub(self.before)
+                    .filter(|&iy| iy < height);
+                let ix = (x * self.stride + tap % 3)
+                    .checked_sub(self.before)
+                    .filter(|&ix| ix < width);
+                sources.push(
+                    iy.zip(ix)
+                        .map_or(NOWHERE, |(iy, ix)| self.origin(0, iy, ix)),
+                );
             }
         }
+        again(&mut sources, self.n, self.height * self.width);
         sources
     }
 
@@ -71,23 +70,25 @@ impl Sizes {
         let (mut givers, mut places) = (Vec::new(), Vec::new());
         let stride = self.stride;
         for (top, left) in (0..stride).flat_map(|top| (0..stride).map(move |left| (top, left))) {
-            for n in 0..self.n {
-                for (y, x) in (top..height)
-                    .step_by(stride)
-                    .flat_map(|y| (left..width).step_by(stride).map(move |x| (y, x)))
-                {
-                    places.push(((n * height + y) * width + x) as u32);
-                    for tap in (0..9).rev() {
-                        let given = |at: usize, tap: usize, end: usize| {
-                            let from = (at + self.before).checked_sub(tap)?;
-                            (from % stride == 0 && from / stride < end).then_some(from / stride)
-                        };
-                        let from = given(y, tap / 3, h).zip(given(x, tap % 3, w));
-                        givers
-                            .push(from.map_or(NOWHERE, |(oy, ox)| ((n * h + oy) * w + ox) as u32));
-                    }
+            let (mut own, mut from) = (Vec::new(), Vec::new());
+            for (y, x) in (top..height)
+                .step_by(stride)
+                .flat_map(|y| (left..width).step_by(stride).map(move |x| (y, x)))
+            {
+                own.push((y * width + x) as u32);
+                for tap in (0..9).rev() {
+                    let given = |at: usize, tap: usize, end: usize| {
+                        let from = (at + self.before).checked_sub(tap)?;
+                        (from % stride == 0 && from / stride < end).then_some(from / stride)
+                    };
+                    let giver = given(y, tap / 3, h).zip(given(x, tap % 3, w));
+                    from.push(giver.map_or(NOWHERE, |(oy, ox)| (oy * w + ox) as u32));
                 }
             }
+            again(&mut own, self.n, height * width);
+            again(&mut from, self.n, h * w);
+            places.extend(own);
+            givers.extend(from);
         }
         (givers, places)
     }
@@ -111,27 +112,42 @@ impl Sizes {
     pub(crate) fn of_parity(&self, [bottom, right]: [usize; 2]) -> (Vec<u32>, Vec<u32>) {
         let (h, w) = (self.height, self.width);
         let (mut sources, mut places) = (Vec::new(), Vec::new());
-        for n in 0..self.n {
-            for (row, column) in (0..h).flat_map(|row| (0..w).map(move |column| (row, column))) {
-                places.push(((n * 2 * h + 2 * row + bottom) * 2 * w + 2 * column + right) as u32);
-                for tap in 0..4 {
-                    let from = |at: usize, parity: usize, tap: usize, end: usize| {
-                        (at + parity + tap)
-                            .checked_sub(1)
-                            .filter(|&from| from < end)
-                    };
-                    let from = from(row, bottom, tap / 2, h).zip(from(column, right, tap % 2, w));
-                    sources.push(
-                        from.map_or(NOWHERE, |(row, column)| ((n * h + row) * w + column) as u32),
-                    );
-                }
+        for (row, column) in (0..h).flat_map(|row| (0..w).map(move |column| (row, column))) {
+            places.push(((2 * row + bottom) * 2 * w + 2 * column + right) as u32);
+            for tap in 0..4 {
+                let from = |at: usize, parity: usize, tap: usize, end: usize| {
+                    (at + parity + tap)
+                        .checked_sub(1)
+                        .filter(|&from| from < end)
+                };
+                let from = from(row, bottom, tap / 2, h).zip(from(column, right, tap % 2, w));
+                sources.push(from.map_or(NOWHERE, |(row, column)| (row * w + column) as u32));
             }
         }
+        again(&mut sources, self.n, h * w);
+        again(&mut places, self.n, 4 * h * w);
         (sources, places)
     }
 
     /// Whether the input is enlarged to exactly twice its size.
     pub(crate) fn doubled(&self) -> bool {
         self.enlarged == Some([2 * self.height, 2 * self.width])
+    }
+}
+
+/// After the table of the first of `n` pictures those of the others, each `apart` places further.
+fn again(table: &mut Vec<u32>, n: usize, apart: usize) {
+    let one = if n == 0 { 0 } else { table.len() };
+    table.truncate(one);
+    for picture in 1..n {
+        let by = (picture * apart) as u32;
+        for i in 0..one {
+            let place = table[i];
+            table.push(if place == NOWHERE {
+                NOWHERE
+            } else {
+                place + by
+            });
+        }
     }
 }

@@ -7,6 +7,8 @@
     reason = "indices into fixed arrays become registers; adapters that are not inlined lose the instructions"
 )]
 
+use std::ops::Range;
+
 use pulp::Simd;
 use rayon::prelude::*;
 
@@ -81,33 +83,47 @@ pub(crate) fn outer_on(layout: Layout, p: Outer<'_>) -> Vec<f32> {
         })
         .collect();
 
-    // A task has some columns of dy and some of x, and so a part of the gradient of its own.
+    // A task has some columns of dy and some of x, and so a part of the gradient of its own; where
+    // that makes fewer tasks than keep all threads busy, as in narrow layers, one tap of it.
     written(length, p.k * p.taps, |to| {
         let mut cells = to.cells(Cut::every(width), Cut::every(SPAN * p.taps), Order::Rows);
+        let together = match cells.len() < 4 * rayon::current_num_threads() {
+            true => 1,
+            false => p.taps,
+        };
         cells.shared(cells.len()).for_each(|to| {
             let (panel, first) = (to.rows().start / width, to.columns().start / p.taps);
             let dy = &panels[panel * rows * width..][..rows * width];
             let count = to.width() / p.taps;
-            let sums = by_tiles(Task {
-                p,
-                layout,
-                dy,
-                blocks: &blocks,
-                first,
-                count,
+            let sums = (0..p.taps).into_par_iter().step_by(together).map(|tap| {
+                by_tiles(Task {
+                    p,
+                    layout,
+                    dy,
+                    blocks: &blocks,
+                    own: tap..tap + together,
+                    first,
+                    count,
+                })
             });
+            let sums: Vec<Scratch> = sums.collect();
             spread(to, &sums, &layout);
         });
     })
 }
 
-/// Some rows `[taps, count, width]` to their places `[columns, count, taps]`, by squares.
-fn spread(to: Area<'_>, sums: &[f32], layout: &Layout) {
+/// Some rows `[taps, count, width]`, the taps in as many groups as there are `sums`, to their places
+/// `[columns, count, taps]`, by squares.
+fn spread(to: Area<'_>, sums: &[Scratch], layout: &Layout) {
     let (taps, width) = (layout.taps, layout.width());
     let run = to.width();
     let count = run / taps;
     let columns = to.height();
-    let row = |at: usize| &sums[(at % taps * count + at / taps) * width..][..width];
+    let together = taps / sums.len();
+    let row = |at: usize| {
+        let tap = at % taps;
+        &sums[tap / together][(tap % together * count + at / taps) * width..][..width]
+    };
     for (i, mut to) in to
         .cells(Cut::WHOLE, Cut::every(SIDE), Order::Rows)
         .in_order()
@@ -141,13 +157,16 @@ struct Task<'a> {
     layout: Layout,
     /// A panel of dy, `[rows, width]`.
     dy: &'a [f32],
+    /// Of every block and all taps.
     blocks: &'a [Vec<Pair>],
+    /// The taps that it sums for.
+    own: Range<usize>,
     first: usize,
     count: usize,
 }
 
 impl Tiled for Task<'_> {
-    /// Sums `[taps, count, width]`.
+    /// Sums `[own taps, count, width]`.
     type Output = Scratch;
 
     fn layout(&self) -> Layout {
@@ -158,11 +177,11 @@ impl Tiled for Task<'_> {
     fn run<S: Simd, const M: usize, const V: usize>(self, simd: S) -> Scratch {
         let Outer { x, taps, k, .. } = self.p;
         let width = V * S::F32_LANES;
-        let mut sums = Scratch::of(taps * self.count * width);
+        let mut sums = Scratch::of(self.own.len() * self.count * width);
         sums.fill(0.0);
         let mut narrow = Vec::new();
         for blocks in self.blocks.chunks_exact(taps) {
-            for (tap, pairs) in blocks.iter().enumerate() {
+            for (tap, pairs) in blocks[self.own.clone()].iter().enumerate() {
                 for first in (0..self.count).step_by(M) {
                     let valid = M.min(self.count - first);
                     let own = &mut sums[(tap * self.count + first) * width..][..valid * width];

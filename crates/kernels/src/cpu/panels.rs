@@ -98,7 +98,7 @@ pub(crate) fn by_tiles<T: Tiled>(work: T) -> T::Output {
         #[inline(always)]
         fn with_simd<S: Simd>(self, simd: S) -> T::Output {
             match (S::F32_LANES, self.1) {
-                (16, 1) => self.0.run::<S, 12, 1>(simd),
+                (16, 1) => self.0.run::<S, 16, 1>(simd),
                 (16, 2) => self.0.run::<S, 12, 2>(simd),
                 (16, 3) => self.0.run::<S, 8, 3>(simd),
                 (16, _) => self.0.run::<S, 6, 4>(simd),

@@ -95,6 +95,17 @@ impl Conv {
         }
     }
 
+    /// With `weight` at `p`, and no bias.
+    pub(crate) fn without_bias(p: &Params<'_>, shape: ConvShape) -> Self {
+        let weight = p.weight("weight", shape.weight());
+        let device = weight.tensor.device().without_autodiff();
+        Self {
+            weight,
+            bias: Tensor::zeros([shape.output], &device),
+            shape,
+        }
+    }
+
     /// `[n, h, w, in]` to `[n, h', w', out]`.
     pub(crate) fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let (s, weight, bias) = (&self.shape, self.weight.clone(), self.bias.clone());

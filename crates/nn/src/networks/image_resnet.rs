@@ -1,16 +1,17 @@
-//! ResNet as an image classifier (He et al. 2016, arXiv 1512.03385), in the form and under the
-//! names of torchvision.
+//! ResNet as an image classifier (He et al. 2016, arXiv 1512.03385), under the names of torchvision
+//! and under those of transformers, `ResNetForImageClassification`.
 
 use burn::tensor::{Tensor, activation};
 
 use super::{
-    cnn::{Conv, ConvShape, average, channels_last, max_pool},
+    batch_norm::{Moments, Normalised},
+    cnn::{ConvShape, average, channels_last, max_pool},
     layers::Linear,
 };
-use crate::weights::{Manifest, Params, Weights};
-
-/// Batch norm's epsilon.
-const EPS: f64 = 1e-5;
+use crate::{
+    config::ResNetConfig,
+    weights::{Manifest, Params, Weights},
+};
 
 /// Which of torchvision's networks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,64 +28,114 @@ impl ResNetKind {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::ResNet18, Self::ResNet34, Self::ResNet50];
 
-    /// Blocks in each of the four stages.
-    fn blocks(self) -> [usize; 4] {
-        match self {
-            Self::ResNet18 => [2, 2, 2, 2],
-            Self::ResNet34 | Self::ResNet50 => [3, 4, 6, 3],
+    /// Its sizes, with this many classes.
+    pub fn shape(self, classes: usize) -> ResNetShape {
+        let bottleneck = self == Self::ResNet50;
+        ResNetShape {
+            stem: 64,
+            inner: vec![64, 128, 256, 512],
+            depths: match self {
+                Self::ResNet18 => vec![2, 2, 2, 2],
+                Self::ResNet34 | Self::ResNet50 => vec![3, 4, 6, 3],
+            },
+            bottleneck,
+            classes,
+            names: Names::Torchvision,
         }
     }
+}
 
-    fn is_bottleneck(self) -> bool {
-        self == Self::ResNet50
+/// By whose names the tensors are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Names {
+    Torchvision,
+    Transformers,
+}
+
+/// Sizes of a ResNet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResNetShape {
+    /// Channels after the first convolution.
+    stem: usize,
+    /// Channels inside the blocks of each stage; a bottleneck's result has four times as many.
+    inner: Vec<usize>,
+    /// Blocks in each stage.
+    depths: Vec<usize>,
+    bottleneck: bool,
+    classes: usize,
+    names: Names,
+}
+
+impl From<&ResNetConfig> for ResNetShape {
+    fn from(c: &ResNetConfig) -> Self {
+        let outer = if c.bottleneck { 4 } else { 1 };
+        Self {
+            stem: c.embedding_size,
+            inner: c.hidden_sizes.iter().map(|width| width / outer).collect(),
+            depths: c.depths.clone(),
+            bottleneck: c.bottleneck,
+            classes: c.labels.len(),
+            names: Names::Transformers,
+        }
     }
 }
 
 /// A ResNet classifier.
 #[derive(Debug)]
 pub struct ResNet {
-    conv1: Conv,
+    stem: Normalised,
     blocks: Vec<Block>,
-    fc: Linear,
+    classifier: Linear,
 }
 
 impl ResNet {
-    /// The classifier over its tensors.
-    pub fn new(kind: ResNetKind, classes: usize, weights: &Weights) -> Self {
-        Self::build(kind, classes, &Params::new(weights))
+    /// The classifier over its tensors; batch norms go by the statistics that they hold.
+    pub fn new(shape: &ResNetShape, weights: &Weights) -> Self {
+        Self::build(shape, &Params::new(weights), Normalised::folded)
+    }
+
+    /// The same in training: batch norms go by the statistics of the batch.
+    pub fn training(shape: &ResNetShape, weights: &Weights) -> Self {
+        Self::build(shape, &Params::new(weights), Normalised::by_batch)
     }
 
     /// The names and shapes it asks for.
-    pub fn manifest(kind: ResNetKind, classes: usize) -> Manifest {
-        Params::manifest(|p| Self::build(kind, classes, &p))
+    pub fn manifest(shape: &ResNetShape) -> Manifest {
+        Params::manifest(|p| Self::build(shape, &p, Normalised::folded))
     }
 
-    fn build(kind: ResNetKind, classes: usize, p: &Params<'_>) -> Self {
+    fn build(shape: &ResNetShape, root: &Params<'_>, make: Make) -> Self {
         let mut blocks = Vec::new();
-        let mut input = 64;
-        for (stage, count) in kind.blocks().into_iter().enumerate() {
-            let inner = 64 << stage;
+        let mut input = shape.stem;
+        let stages = shape.inner.iter().zip(&shape.depths).enumerate();
+        for (stage, (&inner, &count)) in stages {
             for at in 0..count {
                 let stride = if stage > 0 && at == 0 { 2 } else { 1 };
-                let place = p.at(format!("layer{}", stage + 1)).at(at);
-                let block = if kind.is_bottleneck() {
-                    Block::bottleneck(&place, input, inner, stride)
-                } else {
-                    Block::basic(&place, input, inner, stride)
+                let place = match shape.names {
+                    Names::Torchvision => root.at(format!("layer{}", stage + 1)).at(at),
+                    Names::Transformers => root
+                        .at("resnet.encoder.stages")
+                        .at(stage)
+                        .at("layers")
+                        .at(at),
                 };
+                let block = Block::new(&place, shape, input, inner, stride, make);
                 input = block.output;
                 blocks.push(block);
             }
         }
+        let (conv, norm, classifier) = match shape.names {
+            Names::Torchvision => (root.at("conv1"), root.at("bn1"), root.at("fc")),
+            Names::Transformers => {
+                let embedder = root.at("resnet.embedder.embedder");
+                let [conv, norm] = ["convolution", "normalization"].map(|part| embedder.at(part));
+                (conv, norm, root.at("classifier.1"))
+            }
+        };
         Self {
-            conv1: Conv::normalised(
-                &p.at("conv1"),
-                &p.at("bn1"),
-                ConvShape::square(3, 64, 7, 2, 3),
-                EPS,
-            ),
+            stem: make(&conv, &norm, ConvShape::square(3, shape.stem, 7, 2, 3)),
             blocks,
-            fc: Linear::new(&p.at("fc"), input, classes),
+            classifier: Linear::new(&classifier, input, shape.classes),
         }
     }
 
@@ -94,62 +145,80 @@ impl ResNet {
     /// - pictures: `[n, 3, h, w]`, normalised
     /// - result: `[n, classes]`
     pub fn logits(&self, pictures: Tensor<4>) -> Tensor<2> {
-        let x = max_pool(self.conv1.forward_relu(channels_last(pictures)), 3, 2, 1);
-        let x = self.blocks.iter().fold(x, |x, block| block.forward(x));
-        self.fc.forward_rows(average(x))
+        self.observed(pictures, &mut Moments::default())
+    }
+
+    /// The same; of a network in training, what its batch norms see of this batch goes to `moments`.
+    pub fn observed(&self, pictures: Tensor<4>, moments: &mut Moments) -> Tensor<2> {
+        let x = activation::relu(self.stem.forward(channels_last(pictures), moments));
+        let x = max_pool(x, 3, 2, 1);
+        let x = self
+            .blocks
+            .iter()
+            .fold(x, |x, block| block.forward(x, moments));
+        self.classifier.forward_rows(average(x))
     }
 }
+
+/// Makes a convolution with the batch norm that follows it.
+type Make = fn(&Params<'_>, &Params<'_>, ConvShape) -> Normalised;
 
 /// Two or three convolutions beside a shortcut.
 #[derive(Debug)]
 struct Block {
-    convolutions: Vec<Conv>,
-    shortcut: Option<Conv>,
+    convolutions: Vec<Normalised>,
+    shortcut: Option<Normalised>,
     output: usize,
 }
 
 impl Block {
-    fn basic(p: &Params<'_>, input: usize, inner: usize, stride: usize) -> Self {
-        let shapes = [
-            ConvShape::square(input, inner, 3, stride, 1),
-            ConvShape::square(inner, inner, 3, 1, 1),
-        ];
-        Self::new(p, &shapes, input, inner, stride)
-    }
-
-    /// The stride is in the middle, where torchvision has it; the paper has it in the first.
-    fn bottleneck(p: &Params<'_>, input: usize, inner: usize, stride: usize) -> Self {
-        let shapes = [
-            ConvShape::square(input, inner, 1, 1, 0),
-            ConvShape::square(inner, inner, 3, stride, 1),
-            ConvShape::square(inner, 4 * inner, 1, 1, 0),
-        ];
-        Self::new(p, &shapes, input, 4 * inner, stride)
-    }
-
+    /// A bottleneck's stride is in the middle, where both libraries have it; the paper has it in the
+    /// first.
     fn new(
         p: &Params<'_>,
-        shapes: &[ConvShape],
+        shape: &ResNetShape,
         input: usize,
-        output: usize,
+        inner: usize,
         stride: usize,
+        make: Make,
     ) -> Self {
-        let conv = |(at, &shape): (usize, &ConvShape)| {
-            Conv::normalised(
-                &p.at(format!("conv{}", at + 1)),
-                &p.at(format!("bn{}", at + 1)),
-                shape,
-                EPS,
-            )
+        let square = ConvShape::square;
+        let (shapes, output) = if shape.bottleneck {
+            let shapes = vec![
+                square(input, inner, 1, 1, 0),
+                square(inner, inner, 3, stride, 1),
+                square(inner, 4 * inner, 1, 1, 0),
+            ];
+            (shapes, 4 * inner)
+        } else {
+            let shapes = vec![
+                square(input, inner, 3, stride, 1),
+                square(inner, inner, 3, 1, 1),
+            ];
+            (shapes, inner)
+        };
+        let conv = |(at, &of): (usize, &ConvShape)| {
+            let (conv, norm) = match shape.names {
+                Names::Torchvision => (
+                    p.at(format!("conv{}", at + 1)),
+                    p.at(format!("bn{}", at + 1)),
+                ),
+                Names::Transformers => {
+                    let layer = p.at("layer").at(at);
+                    (layer.at("convolution"), layer.at("normalization"))
+                }
+            };
+            make(&conv, &norm, of)
         };
         let shortcut = || {
-            let p = p.at("downsample");
-            Conv::normalised(
-                &p.at(0),
-                &p.at(1),
-                ConvShape::square(input, output, 1, stride, 0),
-                EPS,
-            )
+            let (conv, norm) = match shape.names {
+                Names::Torchvision => (p.at("downsample").at(0), p.at("downsample").at(1)),
+                Names::Transformers => {
+                    let shortcut = p.at("shortcut");
+                    (shortcut.at("convolution"), shortcut.at("normalization"))
+                }
+            };
+            make(&conv, &norm, square(input, output, 1, stride, 0))
         };
         Self {
             convolutions: shapes.iter().enumerate().map(conv).collect(),
@@ -158,19 +227,18 @@ impl Block {
         }
     }
 
-    fn forward(&self, x: Tensor<4>) -> Tensor<4> {
+    fn forward(&self, x: Tensor<4>, moments: &mut Moments) -> Tensor<4> {
         let mut y = x.clone();
         for (at, conv) in self.convolutions.iter().enumerate() {
-            y = if at + 1 < self.convolutions.len() {
-                conv.forward_relu(y)
-            } else {
-                conv.forward(y)
-            };
+            y = conv.forward(y, moments);
+            if at + 1 < self.convolutions.len() {
+                y = activation::relu(y);
+            }
         }
-        let x = self
-            .shortcut
-            .as_ref()
-            .map_or_else(|| x.clone(), |shortcut| shortcut.forward(x.clone()));
+        let x = match &self.shortcut {
+            Some(shortcut) => shortcut.forward(x, moments),
+            None => x,
+        };
         activation::relu(x + y)
     }
 }

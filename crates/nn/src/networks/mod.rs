@@ -2,6 +2,7 @@
 
 mod added;
 mod alexnet;
+mod batch_norm;
 mod bottleneck;
 mod clip;
 mod cnn;
@@ -24,11 +25,12 @@ mod watch;
 
 pub use added::{Added, SizeCondition};
 pub use alexnet::AlexNet;
+pub use batch_norm::Moments;
 pub use bottleneck::BOTTLENECK;
 pub use clip::{Clip, ClipText, ClipTextWithProjection};
 pub use context::Context;
 pub use hook::ContextHook;
-pub use image_resnet::{ResNet, ResNetKind};
+pub use image_resnet::{ResNet, ResNetKind, ResNetShape};
 pub use inception::FidInception;
 pub use low_rank::{LORA_DOWN, LORA_UP};
 pub use unet::UNet;

@@ -1,6 +1,6 @@
 //! Concepts erased on the way, as an erasure by itself would, into folders of their own.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Instant};
 
 use scumble_erase::{Concept, ConceptKind};
 
@@ -13,7 +13,10 @@ use crate::{
     model::Model,
     record::EraseRun,
     request::{EraseRequest, EvaluateRequest, JudgingRequest, OutputRequest, WordingRequest},
+    submit::Progress,
 };
+
+use super::Shard;
 
 /// An erasure that `--method` asks for and that has not been made.
 pub struct Pending {
@@ -52,8 +55,12 @@ pub(super) fn with_edits(
         false => None,
     };
     let mut edits = Vec::new();
+    let own = Own::of(&request);
     for method in &request.methods {
-        for concept in &request.concepts {
+        for (position, concept) in request.concepts.iter().enumerate() {
+            if !own.has(position) {
+                continue;
+            }
             if let Some(model) = &model {
                 match find_erasure(&request, method.id, concept, model)? {
                     Some(folder) => edits.push(folder.display().to_string()),
@@ -84,6 +91,49 @@ pub(super) fn with_edits(
     }
     request.edits.extend(edits);
     Ok((request, pending))
+}
+
+/// Which concepts a run makes edits of: all of them, but where edits alone are made in parts those of
+/// its part. Edits of one concept stay together: they share what the model draws of it.
+struct Own(Option<Shard>);
+
+impl Own {
+    fn of(request: &EvaluateRequest) -> Self {
+        Self(request.shard.filter(|_| request.edits_only))
+    }
+
+    fn has(&self, concept: usize) -> bool {
+        self.0.is_none_or(|shard| shard.has(concept))
+    }
+}
+
+/// Makes the edits that a request asks for, or its part of them, and nothing else; where it is a part,
+/// how far it is stands in the folder of that.
+///
+/// # Errors
+/// If one cannot be made, or somebody asks to stop.
+pub fn make_edits(request: EvaluateRequest, host: Host<'_>) -> Result<(), Failure> {
+    let own = Own::of(&request);
+    let concepts = (0..request.concepts.len()).filter(|concept| own.has(*concept));
+    let total = concepts.count() * request.methods.len();
+    let part = request.shard.zip(request.output.folder.clone());
+    let part = part.map(|(shard, folder)| {
+        let name = format!("edits-{}", shard.name());
+        folder.join("shards").join(name)
+    });
+    let began = Instant::now();
+    with_edits(request, false, host)?;
+    if let Some(part) = part {
+        let all = Progress {
+            done: total,
+            total,
+            before: 0,
+            seconds: began.elapsed().as_secs_f64(),
+            at: 0,
+        };
+        all.write(&part)?;
+    }
+    Ok(())
 }
 
 /// Whether a concept has the words that it would have if it were erased as such a thing: of that kind, or in words of a

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 pub use self::{
     album::{Album, Shot},
-    erased::Pending,
+    erased::{Pending, make_edits},
     impact::{Impact, Rates},
     kit::{Home, Kit},
     plan::{Item, Plan},

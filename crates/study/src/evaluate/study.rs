@@ -26,6 +26,7 @@ use crate::{
     machine,
     record::{self, AttackRun, EvaluateOutcome, EvaluateRun, FailedAttack},
     request::{AttackRequest, EvaluateRequest, OutputRequest},
+    submit::Progress,
 };
 
 /// The rows as a table that data tools read.
@@ -80,7 +81,7 @@ impl Study<'_> {
             .filter(|(i, _)| shard.is_none_or(|shard| shard.has(*i)))
             .map(|(_, item)| item)
             .collect();
-        self.perform_all(&mine, host)?;
+        self.perform_all(&mine, run, host)?;
         record.body.seconds = before + began.elapsed().as_secs_f64();
         // What has been done by then is gathered all the same.
         let stopped = listener.interrupted();
@@ -122,8 +123,8 @@ impl Study<'_> {
     }
 
     /// Performs items that have not been done, until somebody asks to stop.
-    fn perform_all(&self, items: &[&Item], host: Host<'_>) -> Result<(), Failure> {
-        let listener = host.listener;
+    fn perform_all(&self, items: &[&Item], run: &RunFolder, host: Host<'_>) -> Result<(), Failure> {
+        let (listener, began) = (host.listener, Instant::now());
         let weight = |item: &Item| self.plan.weight(item);
         let total = items.iter().map(|item| weight(item)).sum();
         let (mut done, mut todo) = (0, Vec::new());
@@ -135,6 +136,18 @@ impl Study<'_> {
             }
         }
         listener.stage("evaluating", total, done);
+        let before = done;
+        let write = |done| {
+            let progress = Progress {
+                done,
+                total,
+                before,
+                seconds: began.elapsed().as_secs_f64(),
+                at: 0,
+            };
+            progress.write(&run.path)
+        };
+        write(done)?;
         for item in todo {
             listener.step(done, Some(self.describe(item)));
             let came = self.perform(item, host);
@@ -145,6 +158,7 @@ impl Study<'_> {
             }
             came?;
             done += weight(item);
+            write(done)?;
         }
         listener.step(done, Some("counting".into()));
         Ok(())

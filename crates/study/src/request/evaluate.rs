@@ -64,6 +64,8 @@ pub struct EvaluateRequest {
     pub judge: bool,
     /// Only a part of the work.
     pub shard: Option<Shard>,
+    /// Only the edits that `methods` stand for.
+    pub edits_only: bool,
     /// Where the evaluation lies.
     pub output: OutputRequest,
 }
@@ -98,6 +100,7 @@ impl Default for EvaluateRequest {
             seed: 0,
             judge: false,
             shard: None,
+            edits_only: false,
             output: OutputRequest::default(),
         }
     }

@@ -22,6 +22,8 @@ pub struct TrainRequest {
     /// Minutes after which it ends, shared among the parts; as many steps as the recipe says if
     /// `None`.
     pub minutes: Option<f64>,
+    /// The most bytes that it may hold; whatever it needs if `None`.
+    pub memory: Option<u64>,
     /// Of all random numbers.
     pub seed: u64,
     /// Whether what is there is replaced.

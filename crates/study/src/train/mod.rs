@@ -1,9 +1,11 @@
 //! `scumble train`: a whole model from pictures with captions, or one of its parts.
 
 mod diary;
+mod trial;
 mod tuned;
 mod watch;
 
+use burn::tensor::Device;
 use scumble_erase::World;
 use scumble_train::{EmojiWorld, Examples, Job, Part, PictureFolder, Recipe, Trained};
 use serde_json::json;
@@ -14,7 +16,7 @@ use crate::{
     folder::{Found, RunFolder},
     host::Host,
     machine,
-    record::{Record, TrainOutcome, TrainPlan, TrainRun},
+    record::{Estimate, Record, TrainOutcome, TrainPlan, TrainRun},
     request::TrainRequest,
     words::canonical,
 };
@@ -34,57 +36,105 @@ pub struct Training {
     pub was_finished: bool,
 }
 
+/// What a request comes to: everything is read, nothing is done.
+struct Prepared {
+    device: Device,
+    tuned: Option<Tuned>,
+    recipe: Recipe,
+    data: Box<dyn Examples>,
+    /// What is left out, in the world's own words.
+    without: Vec<String>,
+    parts: Vec<Part>,
+}
+
+impl Prepared {
+    fn of(request: &TrainRequest, host: Host<'_>) -> Result<Self> {
+        let minutes = request.minutes;
+        if minutes.is_some_and(|m| !(m > 0.0 && m <= MOST_MINUTES)) {
+            return Err(Failure::new(format!(
+                "--minutes {}: expected a positive number",
+                minutes.unwrap_or_default()
+            )));
+        }
+        machine::use_threads(request.reading.threads);
+        let (device, _) = device::open(&request.reading.device)?;
+        let tuned = Tuned::open(request, host)?;
+        let mut recipe = match &request.recipe {
+            Some(path) => Recipe::read(path)?,
+            None => Recipe::emoji()?,
+        };
+        if let Some(tuned) = &tuned {
+            recipe = tuned.recipe(recipe, request.recipe.is_some())?;
+        }
+        if request.data.is_some() {
+            recipe.data.clone_from(&request.data);
+        }
+        let mut without = request.without.clone();
+        let data: Box<dyn Examples> = match &recipe.data {
+            Some(folder) => Box::new(PictureFolder::open(folder, recipe.side, &without)?),
+            None => {
+                let world = EmojiWorld::new(recipe.side, &without, request.seed)?;
+                // Its words, as everything else calls them.
+                let words = World::emoji();
+                without = without
+                    .iter()
+                    .map(|name| canonical(name, Some(&words)))
+                    .collect();
+                Box::new(world)
+            }
+        };
+        let parts = match &request.parts[..] {
+            [] if tuned.is_some() => vec![Part::Denoiser],
+            [] => asked_of_nobody(data.as_ref()),
+            some => some.to_vec(),
+        };
+        if parts.contains(&Part::Judge) && data.questions().is_empty() {
+            return Err(
+                Failure::new("--part judge: the pictures have no classes to tell apart").with_hint(
+                    "give every line of metadata.jsonl a `label`, of at least two kinds",
+                ),
+            );
+        }
+        Ok(Self {
+            device,
+            tuned,
+            recipe,
+            data,
+            without,
+            parts,
+        })
+    }
+}
+
+/// What a training would take on this machine. A few of its steps are done, in a folder of their
+/// own that is gone afterwards.
+///
+/// # Errors
+/// If the recipe or the data cannot be read, a step fails, or the user interrupts.
+pub fn estimate(request: &TrainRequest, host: Host<'_>) -> Result<Estimate> {
+    trial::estimate(&Prepared::of(request, host)?, request, host)
+}
+
 /// Trains what is asked for, or goes on with it.
 ///
 /// # Errors
-/// If the recipe or the data cannot be read, the folder holds something else, a loss is not finite,
-/// or somebody asks to stop; the same request continues then.
+/// If the recipe or the data cannot be read, the folder holds something else, it would take more
+/// memory than it may, a loss is not finite, or somebody asks to stop; the same request continues
+/// then.
 pub fn perform(request: &TrainRequest, host: Host<'_>) -> Result<Training> {
+    let prepared = Prepared::of(request, host)?;
+    if let Some(most) = request.memory {
+        trial::keep_to(most, &prepared, request, host)?;
+    }
+    let Prepared {
+        device,
+        tuned,
+        recipe,
+        data,
+        without,
+        parts,
+    } = prepared;
     let minutes = request.minutes;
-    if minutes.is_some_and(|m| !(m > 0.0 && m <= MOST_MINUTES)) {
-        return Err(Failure::new(format!(
-            "--minutes {}: expected a positive number",
-            minutes.unwrap_or_default()
-        )));
-    }
-    machine::use_threads(request.reading.threads);
-    let (device, _) = device::open(&request.reading.device)?;
-    let tuned = Tuned::open(request, host)?;
-    let mut recipe = match &request.recipe {
-        Some(path) => Recipe::read(path)?,
-        None => Recipe::emoji()?,
-    };
-    if let Some(tuned) = &tuned {
-        recipe = tuned.recipe(recipe, request.recipe.is_some())?;
-    }
-    if request.data.is_some() {
-        recipe.data.clone_from(&request.data);
-    }
-    let mut without = request.without.clone();
-    let data: Box<dyn Examples> = match &recipe.data {
-        Some(folder) => Box::new(PictureFolder::open(folder, recipe.side, &without)?),
-        None => {
-            let world = EmojiWorld::new(recipe.side, &without, request.seed)?;
-            // Its words, as everything else calls them.
-            let words = World::emoji();
-            without = without
-                .iter()
-                .map(|name| canonical(name, Some(&words)))
-                .collect();
-            Box::new(world)
-        }
-    };
-    let parts = match &request.parts[..] {
-        [] if tuned.is_some() => vec![Part::Denoiser],
-        [] => asked_of_nobody(data.as_ref()),
-        some => some.to_vec(),
-    };
-    if parts.contains(&Part::Judge) && data.questions().is_empty() {
-        return Err(
-            Failure::new("--part judge: the pictures have no classes to tell apart")
-                .with_hint("give every line of metadata.jsonl a `label`, of at least two kinds"),
-        );
-    }
     let plan = TrainPlan {
         format: FORMAT,
         command: "train".into(),

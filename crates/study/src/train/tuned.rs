@@ -160,6 +160,20 @@ impl Tuned {
         Ok(trained)
     }
 
+    /// Does the steps of a job and keeps nothing.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train).
+    pub(super) fn trial(&self, job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<()> {
+        let tuning = Tuning {
+            model: &self.pipeline,
+            about: About::default(),
+            moves: self.moves,
+        };
+        tune(job, tuning, watcher)?;
+        Ok(())
+    }
+
     /// Whether the edit is there.
     pub(super) fn is_done(request: &TrainRequest) -> bool {
         request.model.is_none() || request.folder.join(EDIT).is_file()

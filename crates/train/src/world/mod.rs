@@ -11,9 +11,11 @@ mod layout;
 mod placed;
 mod reject;
 mod scene;
+mod window;
 mod wording;
 
 pub use artwork::Artwork;
 pub use placed::Placed;
 pub(crate) use reject::Reject;
 pub use scene::{Scene, Scenes};
+pub(crate) use window::Window;

@@ -7,7 +7,7 @@
 use scumble_diffusion::{Picture, TorchRng};
 use scumble_erase::seeds::{Stream, stream};
 
-use super::{artwork::Artwork, dice::Dice, scene::Scenes};
+use super::{artwork::Artwork, dice::Dice, scene::Scenes, window::Window};
 
 /// Pictures without an object, by number.
 pub(crate) struct Reject {
@@ -22,16 +22,27 @@ impl Reject {
         }
     }
 
-    /// Picture `i`, of `side` pixels.
-    pub(crate) fn at(&self, i: usize, scenes: &Scenes, artwork: &Artwork, side: usize) -> Picture {
+    /// Picture `i`, of `side` pixels, and through what it is looked at.
+    pub(crate) fn at(
+        &self,
+        i: usize,
+        scenes: &Scenes,
+        artwork: &Artwork,
+        side: usize,
+    ) -> (Picture, Option<Window>) {
         let rng = self.stream.rng(i);
         let mut dice = Dice::new(rng);
-        let drawn = |dice: &mut Dice| {
-            let scene = scenes.at(1_000_000_000 + dice.below(1_000_000_000));
-            scene.draw(artwork, side)
-        };
-        let a = drawn(&mut dice);
-        match dice.below(6) {
+        let any = |dice: &mut Dice| scenes.at(1_000_000_000 + dice.below(1_000_000_000));
+        let scene = any(&mut dice);
+        let a = scene.draw(artwork, side);
+        let drawn = |dice: &mut Dice| any(dice).draw(artwork, side);
+        // A place beside what stands there.
+        if dice.chance(0.25)
+            && let Some(window) = Window::beside(&scene.placed, &mut dice)
+        {
+            return (a, Some(window));
+        }
+        let picture = match dice.below(6) {
             0 => shuffled(&a, side / 8, &mut dice),
             1 => blurred(&a, side / 5 + dice.below(side / 8)),
             2 => fragment(&a, &mut dice),
@@ -42,7 +53,8 @@ impl Reject {
             }
             4 => mixed(&shuffled(&a, side / 4, &mut dice), &mut dice),
             _ => mixed(&blurred(&a, side / 6), &mut dice),
-        }
+        };
+        (picture, None)
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
     dice::Dice,
     layout::{self, Spot},
     placed::Placed,
+    window::Window,
     wording::counted,
 };
 
@@ -70,6 +71,7 @@ pub struct Scenes {
     styles: Vec<usize>,
     stream: Stream,
     twins: Stream,
+    windows: Stream,
 }
 
 impl Scenes {
@@ -110,6 +112,7 @@ impl Scenes {
             styles,
             stream: stream(seed, "train/scenes"),
             twins: stream(seed, "train/twins"),
+            windows: stream(seed, "train/windows"),
         })
     }
 
@@ -133,6 +136,19 @@ impl Scenes {
     /// Scene `i`.
     pub fn at(&self, i: usize) -> Scene {
         self.drawn(i, None)
+    }
+
+    /// Scene `i` as one object is asked about: a picture of two has no one answer, so it is looked at
+    /// through a window of the first, or that one stands alone.
+    pub(crate) fn of_one(&self, i: usize) -> (Scene, Option<Window>) {
+        let mut scene = self.at(i);
+        let mut dice = Dice::new(self.windows.rng(i));
+        if scene.placed.len() > 1 && dice.chance(0.6) {
+            let window = Window::of(&scene.placed[0], &mut dice);
+            return (scene, Some(window));
+        }
+        scene.placed.truncate(1);
+        (scene, None)
     }
 
     /// Scene `i`, and then the same but for one thing that its caption says: another background,

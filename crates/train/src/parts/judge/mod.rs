@@ -1,0 +1,266 @@
+//! Judges, which may also say none of these: a ViT for every question, and beside that of the first
+//! one a ResNet that has to agree.
+
+mod network;
+mod shown;
+
+use std::ops::Range;
+
+use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax};
+use scumble_erase::Result;
+use scumble_nn::Weights;
+
+use self::{
+    network::Network,
+    shown::{Batch, Shown},
+};
+use super::{HELD_OUT, measured_on};
+use crate::{
+    calibration::{Answered, error},
+    fit::{Fit, Outcome},
+    job::Job,
+    recipe::Training,
+    watcher::Watcher,
+};
+
+/// Held-out pictures that it is measured on, and others that its temperature is found on; no more than
+/// it learned from.
+const MEASURED: usize = 512;
+const CALIBRATED: usize = 1024;
+/// Pictures that are looked at together.
+const AT_ONCE: usize = 64;
+/// Batches that the statistics of batch norms are of, when it is looked at and in the end.
+const SETTLED: [usize; 2] = [8, 40];
+
+/// Trains a judge for each question and writes `judges/NAME`, and `judges/NAME/second` for the first.
+pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome> {
+    let mut all = Outcome {
+        steps: 0,
+        seconds: 0.0,
+        loss: f64::NAN,
+    };
+    let questions = job.data.questions();
+    let reject = match job.data.rejects() {
+        true => job.recipe.judge.reject,
+        false => 0.0,
+    };
+    let has_second = has_second(job);
+    let most = job.most.map(|most| most / networks(job).max(1) as f64);
+    for (which, question) in questions.iter().enumerate() {
+        let shown = Shown::new(job, which, reject, watcher)?;
+        let place = format!("judges/{}", question.name);
+        let (network, config) = Network::vit(job, question, &place, reject > 0.0)?;
+        let state = format!("judge-{}", question.name);
+        let mut own = vec![(network, config, place.clone(), state.clone())];
+        if which == 0 && has_second {
+            let place = format!("{place}/second");
+            let second = Network::resnet(job, question, &place)?;
+            own.extend(second.map(|(net, config)| (net, config, place, format!("{state}-second"))));
+        }
+        for (network, config, place, state) in own {
+            let training = Pupil {
+                job,
+                shown: &shown,
+                name: &question.name,
+                network,
+                state,
+            };
+            let (one, weights) = training.taught(most, watcher)?;
+            let layout = job.layout();
+            layout.json(&format!("{place}/config.json"), &config)?;
+            layout.json(
+                &format!("{place}/preprocessor_config.json"),
+                &job.recipe.judge_preprocessor(),
+            )?;
+            layout.weights(&format!("{place}/model.safetensors"), &weights)?;
+            all = Outcome {
+                steps: all.steps + one.steps,
+                seconds: all.seconds + one.seconds,
+                loss: one.loss,
+            };
+        }
+    }
+    Ok(all)
+}
+
+/// Whether the first question has a second judge: it is for what is refused, and for the question that
+/// is asked most.
+fn has_second(job: &Job<'_>) -> bool {
+    let judge = &job.recipe.judge;
+    job.data.rejects() && judge.reject > 0.0 && judge.second.is_some()
+}
+
+/// How many networks are trained.
+pub(crate) fn networks(job: &Job<'_>) -> usize {
+    job.data.questions().len() + usize::from(has_second(job))
+}
+
+/// One network that learns to answer a question.
+struct Pupil<'a> {
+    job: &'a Job<'a>,
+    shown: &'a Shown<'a>,
+    name: &'a str,
+    network: Network,
+    state: String,
+}
+
+impl Pupil<'_> {
+    fn taught(self, most: Option<f64>, watcher: &mut dyn Watcher) -> Result<(Outcome, Weights)> {
+        let (job, network, shown) = (self.job, &self.network, self.shown);
+        let mut weights = network
+            .init()
+            .weights(&network.manifest(), job.seed, job.device);
+        // A batch norm sees a batch: parts of one would each be another.
+        let training = &Training {
+            micro_batch: match network {
+                Network::Vit(_) => job.recipe.judge.training.micro_batch,
+                Network::ResNet(_) => None,
+            },
+            ..job.recipe.judge.training.clone()
+        };
+        let mut fit = Fit::of_some(
+            &self.state,
+            training,
+            &weights,
+            &Network::moves,
+            &job.state(),
+            most,
+        )?;
+        let outcome = fit.run(
+            &mut weights,
+            watcher,
+            &mut |weights, _, numbers| {
+                let (pictures, answers) = shown.mixed(numbers)?;
+                Ok(cross_entropy(network.trained(weights, pictures), &answers))
+            },
+            &mut |weights, step, watcher| {
+                let mut weights = weights.clone();
+                self.settle(&mut weights, SETTLED[0])?;
+                self.measure(&weights, step, watcher)
+            },
+        )?;
+        self.settle(&mut weights, SETTLED[1])?;
+        // Of a folder too few pictures are held out to find a temperature on.
+        if job.data.count().is_none() {
+            self.calibrate(&mut weights, outcome.steps, watcher)?;
+        }
+        self.measure(&weights, outcome.steps, watcher)?;
+        Ok((outcome, weights))
+    }
+
+    /// How many of so many examples are used where a training has but few.
+    fn few(&self, wanted: usize) -> usize {
+        let training = &self.job.recipe.judge.training;
+        wanted.min(training.steps.saturating_mul(training.batch))
+    }
+
+    /// The statistics of batch norms, over the first examples.
+    fn settle(&self, weights: &mut Weights, batches: usize) -> Result<()> {
+        let batches = self.few(batches * AT_ONCE).div_ceil(AT_ONCE);
+        let starts = (0..batches).map(|batch| batch * AT_ONCE);
+        let batches = starts.map(|from| Ok(self.shown.mixed(from..from + AT_ONCE)?.0));
+        self.network.settle(weights, batches)
+    }
+
+    /// How often it is right on pictures that nothing was learned from, drawn and decoded.
+    fn measure(&self, weights: &Weights, step: usize, watcher: &mut dyn Watcher) -> Result<()> {
+        let (all, of) = measured_on(self.job.data, self.few(MEASURED), 1);
+        let mut right = [0, 0];
+        let mut decodes = true;
+        for start in all.clone().step_by(AT_ONCE) {
+            let numbers = start..(start + AT_ONCE).min(all.end);
+            let (pictures, answers) = self.shown.drawn(numbers.clone())?;
+            right[0] += hits(self.network.scores(weights, pictures), &answers);
+            match self.shown.out_of_latents(numbers) {
+                None => decodes = false,
+                Some(decoded) => {
+                    let (pictures, answers) = decoded?;
+                    right[1] += hits(self.network.scores(weights, pictures), &answers);
+                }
+            }
+        }
+        let share = |right: usize| right as f64 / all.len() as f64;
+        let name = format!("right {}{of}", self.name);
+        watcher.measured(&self.state, step, &name, share(right[0]));
+        if decodes {
+            let name = format!("right {} of decoded{of}", self.name);
+            watcher.measured(&self.state, step, &name, share(right[1]));
+        }
+        Ok(())
+    }
+
+    /// Divides its logits by the temperature that suits examples which nothing else is measured on,
+    /// and says how reliable it is then, on those that everything is measured on.
+    fn calibrate(
+        &self,
+        weights: &mut Weights,
+        step: usize,
+        watcher: &mut dyn Watcher,
+    ) -> Result<()> {
+        let answered = |from: usize, n: usize| -> Result<Answered> {
+            let mut all = Answered {
+                logits: Vec::new(),
+                right: Vec::new(),
+                classes: 0,
+            };
+            let end = from + self.few(n);
+            for start in (from..end).step_by(AT_ONCE) {
+                let (pictures, right) = self.shown_later(start..(start + AT_ONCE).min(end))?;
+                let scores = self.network.scores(weights, pictures);
+                all.classes = scores.dims()[1];
+                all.logits.extend(scores.into_data().iter::<f32>());
+                all.right.extend(right);
+            }
+            Ok(all)
+        };
+        let temperature = answered(HELD_OUT + MEASURED, CALIBRATED)?.temperature();
+        let measured = answered(HELD_OUT, MEASURED)?;
+        let (before, after) = (measured.reliability(1.0), measured.reliability(temperature));
+        for (name, value) in [
+            ("temperature", temperature),
+            ("calibration error before", error(&before)),
+            ("calibration error", error(&after)),
+        ] {
+            watcher.measured(&self.state, step, name, value);
+        }
+        watcher.reliability(&self.state, step, &after);
+        for name in ["weight", "bias"] {
+            for head in ["classifier", "classifier.1"] {
+                let name = format!("{head}.{name}");
+                if let Some(weight) = weights.get(&name) {
+                    let cooled = weight.flat() / temperature;
+                    weights.replace(&name, cooled)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Held-out pictures as it will be asked about: decoded where that can be.
+    fn shown_later(&self, numbers: Range<usize>) -> Result<Batch> {
+        match self.shown.out_of_latents(numbers.clone()) {
+            Some(decoded) => decoded,
+            None => self.shown.drawn(numbers),
+        }
+    }
+}
+
+/// The mean of minus the logarithm of the right answer's probability.
+fn cross_entropy(logits: Tensor<2>, answers: &[usize]) -> Tensor<1> {
+    let n = answers.len();
+    let index: Vec<i64> = answers.iter().map(|&a| a as i64).collect();
+    let device = logits.device().without_autodiff();
+    let index = Tensor::<2, Int>::from_data(TensorData::new(index, [n, 1]), &device);
+    -log_softmax(logits, 1).gather(1, index).mean()
+}
+
+/// How many rows are largest at their answer.
+fn hits(logits: Tensor<2>, answers: &[usize]) -> usize {
+    let classes = logits.dims()[1];
+    let rows: Vec<f32> = logits.into_data().iter::<f32>().collect();
+    let best = |row: &[f32]| (0..classes).max_by(|&a, &b| row[a].total_cmp(&row[b]));
+    rows.chunks_exact(classes)
+        .zip(answers)
+        .filter(|(row, answer)| best(row) == Some(**answer))
+        .count()
+}
