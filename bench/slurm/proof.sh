@@ -44,7 +44,12 @@ again() {
     done
     return 1
 }
-until told=$(again); do sleep 0.2; done
+told=
+for _ in $(seq 300); do
+    told=$(again) && break
+    sleep 0.1
+done
+[ -n "$told" ] || { tell "no task was at work when one was to be told"; exit 1; }
 tell "$told hears that its time is over"
 
 "$scumble" status shared --follow > followed.txt || true

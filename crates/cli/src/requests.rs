@@ -270,7 +270,7 @@ impl TryFrom<&EvaluateArgs> for EvaluateRequest {
             edits: args.edit.clone(),
             guards: args.guard.clone(),
             oracle: args.oracle.clone(),
-            concepts: all_listed(&args.concept),
+            concepts: once(all_listed(&args.concept)),
             kind: args.kind.map(Into::into),
             attacks: attacks
                 .iter()
@@ -375,4 +375,12 @@ impl From<&ReportArgs> for ReportRequest {
             },
         }
     }
+}
+
+/// Each of them once, in their order.
+fn once(all: Vec<String>) -> Vec<String> {
+    let mut seen = std::collections::BTreeSet::new();
+    all.into_iter()
+        .filter(|one| seen.insert(one.clone()))
+        .collect()
 }

@@ -60,7 +60,10 @@ impl Cluster {
         let path = std::env::var("PATH").unwrap_or_default();
         let ended = command
             .args(words.split(' '))
-            .env("PATH", format!("{}:{path}", self.path().join("bin").display()))
+            .env(
+                "PATH",
+                format!("{}:{path}", self.path().join("bin").display()),
+            )
             .env("HERE", self.path())
             // A name that no script ends in.
             .env("ONLY_BEFORE", "-")
@@ -147,7 +150,26 @@ fn jobs_that_have_run_are_done_and_say_what_a_single_run_says() {
     let made = fs_err::read_dir(cluster.path().join("elsewhere")).unwrap();
     let mut made = made.map(|entry| entry.unwrap().path());
     let alone = made.find(|path| path.join("results.jsonl").exists());
-    assert_eq!(cluster.rows("out"), cluster.rows(alone.unwrap().to_str().unwrap()));
+    assert_eq!(
+        cluster.rows("out"),
+        cluster.rows(alone.unwrap().to_str().unwrap())
+    );
+}
+
+#[test]
+fn edits_alone_are_made_a_concept_a_task() {
+    let cluster = Cluster::new();
+    let words = format!("{WHAT} --edits-only --submit slurm --output-dir out --json");
+    let told = cluster.run(&words, &[]).json();
+    assert_eq!(told["jobs"].as_array().unwrap().len(), 1, "{told}");
+    assert_eq!(told["jobs"][0]["tasks"], 2);
+    let status = cluster.run("status out --json", &[]).json();
+    assert_eq!((&status["done"], &status["failed"]), (&json!(2), &json!(0)));
+    let made = fs_err::read_dir(cluster.path().join("scumble-out")).unwrap();
+    assert_eq!(made.count(), 4, "two methods, two concepts");
+    // Now they are there.
+    let again = cluster.run(&words, &[]);
+    assert!(again.stderr.contains("nothing is handed over"), "{again:?}");
 }
 
 #[test]

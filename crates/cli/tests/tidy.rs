@@ -163,6 +163,18 @@ fn links_lead_somewhere() {
     none(problems);
 }
 
+#[test]
+fn every_document_has_its_place_on_the_site() {
+    let docs = root().join("docs");
+    let summary = fs_err::read_to_string(docs.join("SUMMARY.md")).unwrap();
+    let missing = with_ending("md").into_iter().filter_map(|(path, _)| {
+        let rel = path.strip_prefix(&docs).ok()?.display().to_string();
+        let listed = rel == "SUMMARY.md" || summary.contains(&format!("({rel})"));
+        (!listed).then(|| format!("docs/{rel}: it has no line in docs/SUMMARY.md"))
+    });
+    none(missing.collect());
+}
+
 /// The anchors that hosts of Markdown give to headings.
 fn headings(text: &str) -> Vec<String> {
     let kept = |c: char| c.is_alphanumeric() || c == ' ' || c == '-' || c == '_';

@@ -63,7 +63,7 @@ impl Judge {
         let weights = loaded(&component, &file.tensors, &Vit::manifest(&config), device)?;
         Ok(Self {
             network: Vit::new(&config, &weights),
-            second: Second::load(source, &config.labels, device)?,
+            second: Second::load(source, &config.labels, config.image_size, device)?,
             labels: config.labels,
             input,
             device: device.clone(),

@@ -146,7 +146,7 @@ metrics! {
         "Pictures of a pair with the concept that show the concept."; CORNERS; "Erasure or Erosion (arXiv 2604.04575)";
     "pairs-relation" "Objects stand as asked" fraction higher composition:
         "Pictures of `a cat to the left of a dog` (neither erased; left, right, above, below in turn) that show both, the first there.";
-        "{judge}, of objects, through nine windows of half the side, where it is at least half sure; the mean place of the windows that show the one, from that of the other; {drawing}"; "T2I-CompBench's spatial prompts (arXiv 2307.06350)";
+        "{judge}, of objects, through sixteen windows of half the side, where it is at least half sure; the mean place of the windows that show the one, from that of the other; {drawing}"; "T2I-CompBench's spatial prompts (arXiv 2307.06350)";
     "background" "Right background" fraction higher composition:
         "Pictures of `an owl on a blue background` whose outermost pixels are nearest to that colour.";
         "one background for every other object; median colour of the border, nearest of those that the miniature was taught; {drawing}"; "GenEval's colour attribution (arXiv 2310.11513), on the miniature";

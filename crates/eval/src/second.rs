@@ -27,7 +27,8 @@ pub(crate) struct Second {
 }
 
 impl Second {
-    /// Reads the folder `second` of a judge's, if there is one.
+    /// Reads the folder `second` of a judge's, if there is one. It looks at pictures of the side that the
+    /// judge does.
     ///
     /// # Errors
     /// As those of the judge itself, and if the labels are not the judge's, with one for none of
@@ -35,6 +36,7 @@ impl Second {
     pub(crate) fn load(
         source: &Source,
         labels: &[String],
+        side: usize,
         device: &Device,
     ) -> Result<Option<Self>> {
         let file = |name: &str| format!("{PLACE}/{name}");
@@ -55,7 +57,6 @@ impl Second {
         };
         let place = file("preprocessor_config.json");
         let preprocessing = source.need_json(&place)?;
-        let side = preprocessing["size"]["height"].as_u64().unwrap_or(224) as usize;
         let input = Preprocessor::read(&source.path(&place), &preprocessing, side)?;
         let place = file("model.safetensors");
         let file = source.tensors(&place)?;

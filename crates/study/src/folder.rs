@@ -30,6 +30,8 @@ pub const SHEET: &str = "attack.png";
 /// Where a run keeps what it needs to go on.
 const STATE: &str = "state";
 const LOCK: &str = ".lock";
+/// What belongs to work that several machines share: it may be there before a run begins.
+const AROUND: [&str; 2] = ["shards", crate::submit::PLACE];
 
 /// A run's folder, held for as long as this lives. The kernel drops the lock of a process that
 /// dies.
@@ -107,7 +109,9 @@ impl RunFolder {
         let foreign = stored.is_some() && !same;
         // A killed run may leave its lock and a half-written file that was never renamed.
         let leftover = |name: &std::ffi::OsStr| {
-            name == LOCK || name.to_string_lossy().starts_with(".scumble-")
+            name == LOCK
+                || AROUND.iter().any(|around| name == *around)
+                || name.to_string_lossy().starts_with(".scumble-")
         };
         let occupied = stored.is_none()
             && path.is_dir()

@@ -3,7 +3,7 @@
 
 use std::{
     ops::Range,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -18,7 +18,7 @@ use scumble_nn::{
     files::safetensors::{self, TensorFile},
 };
 
-use crate::{recipe::Training, watcher::Watcher};
+use crate::{job::Job, recipe::Training, watcher::Watcher};
 
 /// AdamW's decays of the means of the gradient and of its square, and what is added to the root.
 const BETAS: (f32, f32) = (0.9, 0.99);
@@ -26,6 +26,8 @@ const EPS: f32 = 1e-8;
 /// Between two stored states at least this much time passes, and storing takes at most a twentieth
 /// of it.
 const STORE_EVERY: Duration = Duration::from_secs(20);
+/// Numbers that are stored for each that moves: it, both means, the moving average.
+const KINDS: usize = 4;
 /// Numbers that one task updates.
 const CHUNK: usize = 1 << 14;
 
@@ -47,6 +49,7 @@ pub(crate) struct Fit<'a> {
     /// What it is called, on the screen and in its state.
     part: String,
     state: PathBuf,
+    trial: bool,
     masters: Vec<Master>,
     step: usize,
     /// Time that it has taken, those of earlier runs included.
@@ -80,10 +83,10 @@ impl<'a> Fit<'a> {
         part: &str,
         training: &'a Training,
         weights: &Weights,
-        folder: &Path,
+        job: &Job<'_>,
         most: Option<f64>,
     ) -> Result<Self> {
-        Self::of_some(part, training, weights, &|_| true, folder, most)
+        Self::of_some(part, training, weights, &|_| true, job, most)
     }
 
     /// The same where only some tensors move, by their names.
@@ -95,10 +98,10 @@ impl<'a> Fit<'a> {
         training: &'a Training,
         weights: &Weights,
         moves: &dyn Fn(&str) -> bool,
-        folder: &Path,
+        job: &Job<'_>,
         most: Option<f64>,
     ) -> Result<Self> {
-        let state = folder.join(format!("{part}.safetensors"));
+        let state = job.state().join(format!("{part}.safetensors"));
         let moving = weights.iter().filter(|(name, _)| moves(name));
         let masters = moving.map(|(name, weight)| {
             let value = weight.numbers();
@@ -123,6 +126,7 @@ impl<'a> Fit<'a> {
             most,
             device: weights.device().clone(),
             state,
+            trial: job.trial,
         };
         fit.take_up()?;
         Ok(fit)
@@ -269,6 +273,14 @@ impl<'a> Fit<'a> {
 
     /// Stores all that the next step depends on.
     fn keep(&self) -> Result<()> {
+        if self.trial {
+            // A file of that size which takes no room.
+            let numbers: usize = self.masters.iter().map(|master| master.value.len()).sum();
+            let file = fs_err::File::create(&self.state).map_err(scumble_nn::Error::from)?;
+            let size = (KINDS * size_of::<f32>() * numbers) as u64;
+            file.set_len(size).map_err(scumble_nn::Error::from)?;
+            return Ok(());
+        }
         let mut state = Snapshot::new();
         state.count("step", self.step as u64);
         state.whole("spent", &[self.spent.to_bits()]);

@@ -22,6 +22,8 @@ pub struct Job<'a> {
     pub seed: u64,
     /// Where it computes.
     pub device: &'a Device,
+    /// Whether it is a trial, of whose state nobody wants more than how large it is.
+    pub trial: bool,
     /// Seconds of the part that is at work.
     pub(crate) most: Option<f64>,
 }
@@ -43,6 +45,7 @@ impl<'a> Job<'a> {
             seconds: None,
             seed: 0,
             device,
+            trial: false,
             most: None,
         }
     }

@@ -100,9 +100,9 @@ pub(crate) struct EvaluateArgs {
     #[arg(long, requires = "method")]
     pub(crate) edits_only: bool,
     /// Hand the work to a scheduler: an array of shards and a job that gathers, after one that makes
-    /// the edits. KEY is account, partition, qos, time, mem, cpus, gpu, constraint, exclude, nodelist
+    /// the edits; with --edits-only that one alone. KEY is account, partition, qos, time, mem, cpus, gpu, constraint, exclude, nodelist
     /// or nice
-    #[arg(long, value_name = "slurm[:KEY=VALUE,...]", conflicts_with_all = ["plan", "shard", "edits_only"])]
+    #[arg(long, value_name = "slurm[:KEY=VALUE,...]", conflicts_with_all = ["plan", "shard"])]
     pub(crate) submit: Option<String>,
     /// Tasks of the array
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..))]

@@ -6,7 +6,7 @@ use scumble_study::{
     Host,
     evaluate::Evaluation,
     request::EvaluateRequest,
-    submit::{self, Slurm, Submission},
+    submit::{self, Slurm, Step, Submission},
 };
 use serde_json::json;
 
@@ -17,7 +17,12 @@ use crate::{
 };
 
 /// Flags that are about handing over, and whether a value follows.
-const OWN: [(&str, bool); 3] = [("--submit", true), ("--shards", true), ("--dry-run", false)];
+const OWN: [(&str, bool); 4] = [
+    ("--submit", true),
+    ("--shards", true),
+    ("--dry-run", false),
+    ("--edits-only", false),
+];
 
 /// Checks the whole evaluation as `--plan` does, and hands it over, or prints how it would be.
 pub(super) fn submit(
@@ -52,9 +57,16 @@ pub(super) fn submit(
     // Where edits are made part by part, as many parts as concepts with such.
     let all = evaluation.request.concepts.len();
     let erasing = if concepts.is_empty() { 0 } else { all };
-    let jobs = submit::jobs(&command, erasing, args.shards.into());
+    let mut jobs = submit::jobs(&command, erasing, args.shards.into());
+    if args.edits_only {
+        jobs.retain(|job| job.step == Step::Erase);
+        if jobs.is_empty() {
+            output::note("every edit is there: nothing is handed over");
+            return Ok(Outcome::Done);
+        }
+    }
     if args.dry_run {
-        let scripts = submit::scripts(&slurm, &folder, &jobs);
+        let scripts = submit::scripts(&slurm, &folder, &jobs)?;
         for (file, script) in &scripts {
             match args.print.json {
                 true => output::json(&json!({"script": file, "text": script}))?,
@@ -63,7 +75,9 @@ pub(super) fn submit(
         }
         return Ok(Outcome::Done);
     }
-    let submitted = submit::submit(&slurm, &folder, &jobs)?;
+    let plan = (erasing == 0).then(|| evaluation.plan.hash());
+    let overwrite = evaluation.request.output.overwrite;
+    let submitted = submit::submit(&slurm, &folder, plan, overwrite, &jobs)?;
     print(args, &folder, &submitted)?;
     Ok(Outcome::Done)
 }

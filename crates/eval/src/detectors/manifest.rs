@@ -281,11 +281,21 @@ pub(super) fn sha256(path: &Path) -> Result<String> {
             n => hash.update(&buffer[..n]),
         }
     }
-    Ok(hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(hex(&hash.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The hash of two networks that are asked together, of the first one's hash and the second one's
+/// file.
+///
+/// # Errors
+/// If it cannot be read.
+pub(super) fn sha256_of_both(first: &str, second: &Path) -> Result<String> {
+    let both = format!("{first} {}", sha256(second)?);
+    Ok(hex(&sha2::Sha256::digest(both)))
 }
 
 /// The hash of a detector's file, and whether it is the one that its manifest names.

@@ -74,7 +74,12 @@ impl Detector {
         } else {
             manifest.file.clone()
         };
-        let sha256 = known.map_or_else(|| manifest::checked_hash(&manifest, &hashed), Ok)?;
+        let mut sha256 = known.map_or_else(|| manifest::checked_hash(&manifest, &hashed), Ok)?;
+        // A judge's second network has a say too.
+        let second = manifest.file.join("second/model.safetensors");
+        if is_folder && second.is_file() {
+            sha256 = manifest::sha256_of_both(&sha256, &second)?;
+        }
         let extension = manifest
             .file
             .extension()

@@ -14,7 +14,7 @@ mod shard;
 mod study;
 mod subjects;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use self::{
     album::{Album, Shot},
@@ -106,7 +106,10 @@ impl Evaluation {
         if self.request.shard.is_some() {
             refuse_foreign(&self.folder, &hash, overwrite)?;
         }
-        let found: Found<EvaluateRun> = RunFolder::open(&own, &hash, overwrite)?;
+        // What another part gathered too early is gathered again.
+        let whole = self.request.shard.is_none();
+        let enough = |_: &EvaluateRun| !whole || gathered(&self.folder);
+        let found: Found<EvaluateRun> = RunFolder::open_unless(&own, &hash, overwrite, &enough)?;
         match found {
             Found::Finished(_) => host.say_finished(&own),
             Found::ToDo(run) => self.study().carry_out(&run, host)?,
@@ -116,4 +119,9 @@ impl Evaluation {
         }
         Ok(())
     }
+}
+
+/// Whether what lies in a folder was gathered when everything was done.
+fn gathered(folder: &Path) -> bool {
+    scumble_report::Evaluation::read(folder).is_ok_and(|evaluation| evaluation.finished)
 }

@@ -117,7 +117,8 @@ impl Study<'_> {
             run.record(&record)?;
             return Err(Failure::interrupted());
         }
-        record.finished = true;
+        // A part that ends before the others leaves the whole unfinished.
+        record.finished = complete;
         record.body.missing = Some(evaluation.missing.len());
         write_record(self.folder, &record)
     }

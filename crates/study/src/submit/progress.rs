@@ -42,6 +42,17 @@ impl Progress {
         write_file(&folder.join(FILE), &text)
     }
 
+    /// Takes away what was written down.
+    ///
+    /// # Errors
+    /// If it is there and cannot be removed.
+    pub(super) fn forget(folder: &Path) -> Result<()> {
+        match fs_err::remove_file(folder.join(FILE)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
     /// What was written down last; `None` if nothing was, or it cannot be read.
     pub(crate) fn read(folder: &Path) -> Option<Self> {
         let text = fs_err::read(folder.join(FILE)).ok()?;

@@ -74,7 +74,11 @@ impl Slurm {
         let log = if is_array { "%A_%a" } else { "%j" };
         let mut lines = vec![
             format!("--job-name=scumble-{step}-{name}"),
-            format!("--output={}", place.join(format!("{log}.log")).display()),
+            // `%` begins a pattern.
+            format!(
+                "--output={}/{log}.log",
+                place.display().to_string().replace('%', "%%")
+            ),
             "--open-mode=append".into(),
             "--requeue".into(),
             format!("--signal=B:USR1@{NOTICE}"),
@@ -99,7 +103,7 @@ impl Slurm {
 again() {{
     kill -TERM "$child" 2>/dev/null
     wait "$child"
-    scontrol requeue "$SLURM_JOB_ID"
+    scontrol requeue "$SLURM_JOB_ID" || exit 130
     exit 0
 }}
 # Cancelled: let it store what it has.
@@ -182,6 +186,22 @@ wait "$child"
     }
 }
 
+/// Sees that a folder's path can stand in a script's directives, which know no quotes.
+///
+/// # Errors
+/// If it has a character that means something there.
+pub(super) fn expect_plain(folder: &Path) -> Result<()> {
+    let path = folder.display().to_string();
+    let strange = |c: char| !(c.is_alphanumeric() || "-_./=,+@%:~".contains(c));
+    match path.chars().find(|c| strange(*c)) {
+        Some(c) => Err(Failure::new(format!(
+            "--submit: {path:?} has a {c:?}, which a script for Slurm cannot name"
+        ))
+        .with_hint("give an --output-dir of letters, digits and - _ . / alone")),
+        None => Ok(()),
+    }
+}
+
 /// What a command says; its own words if it fails.
 fn run(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
@@ -242,6 +262,28 @@ mod tests {
         ] {
             assert_eq!(quoted(word), expected);
         }
+    }
+
+    #[test]
+    fn a_folder_that_directives_cannot_name_is_refused() {
+        for bad in [
+            "/my runs/a",
+            "/it's",
+            "/a#1",
+            "/a\necho x",
+            "/a\\b",
+            "/a\"b",
+        ] {
+            assert!(expect_plain(Path::new(bad)).is_err(), "{bad}");
+        }
+        expect_plain(Path::new("/scratch/lab-1/50%/größe")).unwrap();
+        let slurm = Slurm::default();
+        let job = &super::super::jobs(&["scumble".into()], 0, 2)[0];
+        let script = slurm.script(job, Path::new("/50%a"), Path::new("/50%a/slurm"));
+        assert!(
+            script.contains("--output=/50%%a/slurm/%A_%a.log\n"),
+            "{script}"
+        );
     }
 
     #[test]

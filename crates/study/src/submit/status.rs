@@ -113,12 +113,17 @@ fn of_submission(folder: &Path, submission: &Submission) -> Result<Vec<Task>> {
     let mut tasks = Vec::new();
     for job in &submission.jobs {
         for number in 1..=job.tasks {
-            tasks.push(of_task(folder, job, number, queue.as_deref())?);
+            let plan = submission.plan.as_deref();
+            tasks.push(of_task(folder, job, number, plan, queue.as_deref())?);
         }
     }
     // What a part left undone the gathering job has done, if that has ended as it should.
-    let whole = tasks.last().is_some_and(|last| last.state == State::Done);
-    for task in tasks.iter_mut().filter(|task| whole && task.state != State::Done) {
+    let is_done = |last: &Task| last.step == Step::Gather && last.state == State::Done;
+    let whole = tasks.last().is_some_and(is_done);
+    for task in tasks
+        .iter_mut()
+        .filter(|task| whole && task.state != State::Done)
+    {
         task.state = State::Done;
         task.reason = Some("its work was done by the gathering job".into());
     }
@@ -129,6 +134,7 @@ fn of_task(
     folder: &Path,
     job: &Submitted,
     number: usize,
+    plan: Option<&str>,
     queue: Option<&[(String, String, String)]>,
 ) -> Result<Task> {
     let name = match job.step {
@@ -140,7 +146,10 @@ fn of_task(
     // Edits have folders of their own, wherever they are; what is written here says they are made.
     let finished = match job.step {
         Step::Erase => progress.as_ref().is_some_and(Progress::finished),
-        _ => record::head(&own.join(RECORD))?.is_some_and(|head| head.finished == Some(true)),
+        _ => record::head(&own.join(RECORD))?.is_some_and(|head| {
+            let own = plan.is_none_or(|plan| head.plan_hash.as_deref() == Some(plan));
+            head.finished == Some(true) && own
+        }),
     };
     let queued = queue.and_then(|rows| rows.iter().find(|(id, ..)| *id == name));
     let (state, reason) = match (finished, queued) {

@@ -57,6 +57,7 @@ fn estimate_of(
         let (data, device) = (prepared.data.as_ref(), &prepared.device);
         let mut job = Job::new(&recipe, data, folder.path(), &parts, device);
         job.seed = request.seed;
+        job.trial = true;
         let before = timer.stages.len();
         memory::forget_peak();
         match &prepared.tuned {
@@ -64,7 +65,16 @@ fn estimate_of(
             None => drop(scumble_train::train(&job, &mut timer)?),
         }
         if counts {
-            most = most.max(memory::peak().unwrap_or(0));
+            // What a training gathers before its steps, and a trial has little of.
+            let more: u64 = timer.stages[before..]
+                .iter()
+                .map(|stage| {
+                    let more =
+                        wanted(stage, own, prepared.data.count()).saturating_sub(stage.total);
+                    (more * gathered(stage, own, folder.path())) as u64
+                })
+                .sum();
+            most = most.max(peak()? + more);
         } else {
             timer.stages.truncate(before);
         }
@@ -131,7 +141,7 @@ pub(super) fn keep_to(
     }
     let fits = match least {
         (memory, Some(micro)) if memory <= most => format!(
-            "`micro_batch = {micro}` in the recipe's [denoiser.training] holds {}, and the result is the same to rounding",
+            "`micro_batch = {micro}` in the recipe's [vae.training], [denoiser.training] and [judge.training] holds {}, and the result is the same to rounding",
             bytes_in_words(memory)
         ),
         (memory, _) => format!(
@@ -181,6 +191,29 @@ fn short(recipe: &Recipe) -> Recipe {
 
 /// What latents are called that are encoded before a denoiser is trained.
 const LATENTS: &str = "latents";
+
+/// The most that was held since it was last forgotten.
+fn peak() -> Result<u64> {
+    let unknown = || Failure::new("this system does not say how much memory a process holds");
+    memory::peak().ok_or_else(unknown)
+}
+
+fn size(file: &Path) -> u64 {
+    fs_err::metadata(file).map_or(0, |data| data.len())
+}
+
+/// Bytes in memory of an example that is gathered before the steps: a latent as it is encoded, a
+/// decoded picture.
+fn gathered(stage: &Stage, recipe: &Recipe, folder: &Path) -> usize {
+    match stage.name.as_str() {
+        // Kept as f16, made as f32.
+        LATENTS => {
+            2 * size(&folder.join("train/state/latents.safetensors")) as usize / stage.total.max(1)
+        }
+        "decoded" => 3 * recipe.side * recipe.side,
+        _ => 0,
+    }
+}
 
 /// How many steps, or examples, the whole training has where the trial had a few.
 fn wanted(stage: &Stage, recipe: &Recipe, count: Option<usize>) -> usize {

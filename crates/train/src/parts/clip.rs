@@ -37,7 +37,7 @@ pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome>
     };
     let mut weights = init.weights(&Clip::manifest(&network), job.seed, job.device);
     let training = &job.recipe.clip.training;
-    let mut fit = Fit::new("clip", training, &weights, &job.state(), job.most)?;
+    let mut fit = Fit::new("clip", training, &weights, job, job.most)?;
     let outcome = fit.run(
         &mut weights,
         watcher,

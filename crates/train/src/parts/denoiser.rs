@@ -51,8 +51,8 @@ pub(crate) fn learn(
     let most = job.most.map(|most| (most - seconds).max(0.5 * most));
     let recipe = &job.recipe.denoiser;
     let mut weights = pipeline.denoiser.weights.clone();
-    let (name, state) = (Part::Denoiser.name(), job.state());
-    let mut fit = Fit::of_some(name, &recipe.training, &weights, moves, &state, most)?;
+    let name = Part::Denoiser.name();
+    let mut fit = Fit::of_some(name, &recipe.training, &weights, moves, job, most)?;
     let order = stream(job.seed, "train/order").seed();
     let outcome = fit.run(
         &mut weights,

@@ -39,7 +39,7 @@ pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome>
     let mut weights = Init::Uniform.weights(&Vae::manifest(&config), job.seed, job.device);
     let training = &job.recipe.vae.training;
     let noise = stream(job.seed, "train/posterior");
-    let mut fit = Fit::new(part, training, &weights, &job.state(), job.most)?;
+    let mut fit = Fit::new(part, training, &weights, job, job.most)?;
     let outcome = fit.run(
         &mut weights,
         watcher,

@@ -48,24 +48,36 @@ pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome>
     let most = job.most.map(|most| most / networks(job).max(1) as f64);
     for (which, question) in questions.iter().enumerate() {
         let shown = Shown::new(job, which, reject, watcher)?;
+        // Decoding is part of the time that the question has.
+        let networks = 1 + usize::from(which == 0 && has_second);
+        let own_share = |most: f64| (most - shown.seconds / networks as f64).max(0.5 * most);
+        let most = most.map(own_share);
         let place = format!("judges/{}", question.name);
         let (network, config) = Network::vit(job, question, &place, reject > 0.0)?;
         let state = format!("judge-{}", question.name);
         let mut own = vec![(network, config, place.clone(), state.clone())];
+        let second_place = format!("{place}/second");
         if which == 0 && has_second {
-            let place = format!("{place}/second");
-            let second = Network::resnet(job, question, &place)?;
-            own.extend(second.map(|(net, config)| (net, config, place, format!("{state}-second"))));
+            let second = Network::resnet(job, question, &second_place)?;
+            let state = format!("{state}-second");
+            own.extend(second.map(|(net, config)| (net, config, second_place.clone(), state)));
+        } else {
+            // One of an earlier recipe would have to agree all the same.
+            let before = job.layout().at(&second_place);
+            if before.exists() {
+                fs_err::remove_dir_all(before).map_err(scumble_nn::Error::from)?;
+            }
         }
+        let mut taught = Vec::new();
         for (network, config, place, state) in own {
-            let training = Pupil {
+            let pupil = Pupil {
                 job,
                 shown: &shown,
                 name: &question.name,
                 network,
                 state,
             };
-            let (one, weights) = training.taught(most, watcher)?;
+            let (one, weights) = pupil.taught(most, watcher)?;
             let layout = job.layout();
             layout.json(&format!("{place}/config.json"), &config)?;
             layout.json(
@@ -78,6 +90,10 @@ pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome>
                 seconds: all.seconds + one.seconds,
                 loss: one.loss,
             };
+            taught.push((pupil, weights));
+        }
+        if let [first, second] = &taught[..] {
+            both(first, second, all.steps, watcher)?;
         }
     }
     Ok(all)
@@ -105,7 +121,7 @@ struct Pupil<'a> {
 }
 
 impl Pupil<'_> {
-    fn taught(self, most: Option<f64>, watcher: &mut dyn Watcher) -> Result<(Outcome, Weights)> {
+    fn taught(&self, most: Option<f64>, watcher: &mut dyn Watcher) -> Result<(Outcome, Weights)> {
         let (job, network, shown) = (self.job, &self.network, self.shown);
         let mut weights = network
             .init()
@@ -118,14 +134,7 @@ impl Pupil<'_> {
             },
             ..job.recipe.judge.training.clone()
         };
-        let mut fit = Fit::of_some(
-            &self.state,
-            training,
-            &weights,
-            &Network::moves,
-            &job.state(),
-            most,
-        )?;
+        let mut fit = Fit::of_some(&self.state, training, &weights, &Network::moves, job, most)?;
         let outcome = fit.run(
             &mut weights,
             watcher,
@@ -243,6 +252,65 @@ impl Pupil<'_> {
             None => self.shown.drawn(numbers),
         }
     }
+}
+
+/// How often two networks are right together, of decoded pictures and of those that are to be refused
+/// among them, and how reliable what they say is: of each class the smaller of both probabilities, of
+/// none what is missing from 1.
+fn both(
+    (first, weights): &(Pupil<'_>, Weights),
+    (second, others): &(Pupil<'_>, Weights),
+    step: usize,
+    watcher: &mut dyn Watcher,
+) -> Result<()> {
+    let mut all = Answered {
+        logits: Vec::new(),
+        right: Vec::new(),
+        classes: 0,
+    };
+    let end = HELD_OUT + first.few(MEASURED);
+    for start in (HELD_OUT..end).step_by(AT_ONCE) {
+        let (pictures, right) = first.shown_later(start..(start + AT_ONCE).min(end))?;
+        let scores = [(first, weights), (second, others)]
+            .map(|(pupil, weights)| pupil.network.scores(weights, pictures.clone()));
+        all.classes = scores[0].dims()[1];
+        let shares = scores.map(|scores| -> Vec<f32> {
+            log_softmax(scores, 1)
+                .exp()
+                .into_data()
+                .iter::<f32>()
+                .collect()
+        });
+        let rows = shares[0]
+            .chunks_exact(all.classes)
+            .zip(shares[1].chunks_exact(all.classes));
+        for (a, b) in rows {
+            let mut row: Vec<f32> = a.iter().zip(b).map(|(a, b)| a.min(*b)).collect();
+            // None of these comes last.
+            let none = row.len() - 1;
+            row[none] = (1.0 - row[..none].iter().sum::<f32>()).max(1e-12);
+            all.logits
+                .extend(row.iter().map(|share| share.max(1e-12).ln()));
+        }
+        all.right.extend(right);
+    }
+    let none = all.classes.saturating_sub(1);
+    let (mut right, mut refused, mut to_refuse) = (0, 0, 0);
+    for (row, &answer) in all.logits.chunks_exact(all.classes).zip(&all.right) {
+        let said = (0..all.classes).max_by(|&a, &b| row[a].total_cmp(&row[b]));
+        right += usize::from(said == Some(answer));
+        to_refuse += usize::from(answer == none);
+        refused += usize::from(answer == none && said == Some(none));
+    }
+    let of = |part: usize, whole: usize| part as f64 / whole.max(1) as f64;
+    for (name, value) in [
+        ("right object of decoded, both", of(right, all.right.len())),
+        ("right to refuse, both", of(refused, to_refuse)),
+        ("calibration error, both", error(&all.reliability(1.0))),
+    ] {
+        watcher.measured(&first.state, step, name, value);
+    }
+    Ok(())
 }
 
 /// The mean of minus the logarithm of the right answer's probability.

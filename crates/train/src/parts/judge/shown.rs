@@ -4,7 +4,7 @@
 //! A picture that comes out of a diffusion model is a decoded one, a little off. A judge that has
 //! only seen drawings takes what the autoencoder does to them for another style, or for nothing.
 
-use std::ops::Range;
+use std::{ops::Range, time::Instant};
 
 use burn::tensor::{Tensor, TensorData};
 use rayon::prelude::*;
@@ -42,6 +42,8 @@ pub(super) struct Shown<'a> {
     autoencoder: Option<Autoencoder>,
     noise: Stream,
     kept: Vec<(Picture, usize)>,
+    /// Seconds that it took to make them.
+    pub(super) seconds: f64,
 }
 
 impl<'a> Shown<'a> {
@@ -62,8 +64,10 @@ impl<'a> Shown<'a> {
             autoencoder,
             noise: stream(job.seed, "train/decoded"),
             kept: Vec::new(),
+            seconds: 0.0,
         };
         if shown.autoencoder.is_some() {
+            let began = Instant::now();
             let count = job.recipe.judge.decoded_pictures();
             watcher.stage("decoded", count, 0);
             for start in (0..count).step_by(AT_ONCE) {
@@ -74,6 +78,7 @@ impl<'a> Shown<'a> {
                     return Err(scumble_erase::Error::Interrupted);
                 }
             }
+            shown.seconds = began.elapsed().as_secs_f64();
         }
         Ok(shown)
     }
@@ -86,11 +91,12 @@ impl<'a> Shown<'a> {
             _ => self.job.recipe.judge.decoded,
         };
         let one = |i| -> Result<(Picture, usize)> {
-            if every(share, i) {
-                let which = (i as f64 * share) as usize % self.kept.len();
-                return Ok(self.kept[which].clone());
+            // Each kind is counted by itself: what is to be refused comes as often in both.
+            let decoded = (i as f64 * share) as usize;
+            match every(share, i) {
+                true => Ok(self.kept[decoded % self.kept.len()].clone()),
+                false => self.drawn_one(i - decoded),
             }
-            self.drawn_one(i)
         };
         self.batch(numbers.into_par_iter().map(one).collect::<Result<_>>()?)
     }
