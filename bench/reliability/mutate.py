@@ -129,15 +129,27 @@ class Reader:
     def __init__(self, name, base, files, words):
         self.name, self.base, self.files, self.words = name, base, files, words
 
+    def place(self, folder):
+        place = os.path.join(folder, 'in')
+        if os.path.isdir(self.base):
+            shutil.copytree(self.base, place)
+        else:
+            os.mkdir(place)
+            shutil.copy(self.base, place)
+        return place
+
+    def expect_taken(self, scumble):
+        """Undamaged it is taken: what is refused afterwards is the damage."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.place(folder)
+            ended = run(scumble, self.words, folder)
+            assert ended.returncode in (0, 1), (self.name, self.words, ended.stderr.decode())
+
     def case(self, scumble, number, seed, bad):
         dice = random.Random(f'{seed}/{self.name}/{number}')
         folder = tempfile.mkdtemp(prefix='scumble-mutate-')
         try:
-            place = os.path.join(folder, 'in')
-            shutil.copytree(self.base, place) if os.path.isdir(self.base) else None
-            if not os.path.isdir(self.base):
-                os.mkdir(place)
-                shutil.copy(self.base, place)
+            place = self.place(folder)
             file = dice.choice(self.files)
             path = os.path.join(place, file)
             with open(path, 'rb') as f:
@@ -183,9 +195,9 @@ def readers(scumble, home):
     golden = os.path.join(ROOT, 'crates/diffusion/tests/golden')
     sd, sdxl = os.path.join(ROOT, 'models/emoji-sd'), os.path.join(golden, 'sdxl/model')
     make('erase', 'church', '--method', 'uce', '--output-dir', 'uce', '--quiet', '--no-judge')
-    make('erase', 'church', '--method', 'leco', '--set', 'steps=2', '--output-dir', 'leco', '--quiet', '--no-judge')
+    make('erase', 'church', '--method', 'leco', '--set', 'iterations=2', '--output-dir', 'leco', '--quiet', '--no-judge')
     make('export', 'uce', '--to', 'lora', '--output-dir', 'lora', '--quiet', '--allow-partial')
-    make('export', 'uce', '--to', 'single-file', '--output-dir', 'single', '--quiet')
+    make('export', 'uce', '--to', 'single', '--output-dir', 'single', '--quiet')
     make('export', 'uce', '--to', 'esd', '--output-dir', 'esd', '--quiet')
     make('attack', 'concept-inversion', '--edit', 'uce', '--output-dir', 'word', '--budget', '2', '--n', '1', '--quiet')
     make('evaluate', '--edit', 'uce', '--sets', 'target', '--steps', '2', '--output-dir', 'evaluation', '--quiet')
@@ -213,8 +225,8 @@ def readers(scumble, home):
     os.makedirs(networks)
     for file in ('yolo.onnx', 'classifier.onnx'):
         shutil.copy(os.path.join(onnx, file), networks)
-    write('networks/yolo.json', json.dumps({'kind': 'yolo', 'file': 'yolo.onnx', 'labels': ['a', 'b'], 'hits': ['a']}))
-    write('networks/classifier.json', json.dumps({'kind': 'classifier', 'file': 'classifier.onnx', 'labels': ['a', 'b', 'c'], 'hits': ['a']}))
+    write('networks/yolo.json', json.dumps({'name': 'tiny', 'kind': 'yolo', 'file': 'yolo.onnx', 'labels': ['a', 'b'], 'hits': ['b'], 'preprocessing': {'size': 8}, 'threshold': 0.5, 'licence': 'MIT'}))
+    write('networks/classifier.json', json.dumps({'name': 'tiny', 'kind': 'classifier', 'file': 'classifier.onnx', 'labels': ['a', 'b', 'c', 'd'], 'hits': ['a'], 'preprocessing': {'size': 8, 'mean': [0.5, 0.5, 0.5], 'std': [0.25, 0.25, 0.25]}, 'licence': 'MIT'}))
 
     def inside(folder, *ends):
         found = []
@@ -241,7 +253,7 @@ def readers(scumble, home):
         Reader('SDXL folder', sdxl, inside(sdxl, '.json', '.txt', '.safetensors'), ['generate', 'a church', '--model', 'in', *draw]),
         Reader('textual inversion', os.path.join(of('word'), word), [os.path.basename(word)], ['generate', 'a church', '--embedding', 'in/' + os.path.basename(word), *draw]),
         Reader('prompts', of('prompts'), ['p.csv', 'p.jsonl', 'p.json'], ['evaluate', '--prompts', 'in/p.csv', '--prompts', 'in/p.jsonl', '--prompts', 'in/p.json', '--plan', '--quiet']),
-        Reader('LECO prompts', of('leco-prompts'), ['p.yaml'], ['erase', '--method', 'leco', '--prompts', 'in/p.yaml', '--set', 'steps=1', '--output-dir', 'out', '--quiet', '--no-judge']),
+        Reader('LECO prompts', of('leco-prompts'), ['p.yaml'], ['erase', '--method', 'leco', '--prompts', 'in/p.yaml', '--set', 'iterations=1', '--output-dir', 'out', '--quiet', '--no-judge']),
         Reader('recipe', of('recipe'), ['tiny.toml'], ['train', 'in/tiny.toml', '--output-dir', 'out', '--part', 'tokenizer', '--quiet']),
         Reader('picture folder', of('data'), ['metadata.jsonl', '0.png', '3.png'], ['train', os.path.join(home, 'recipe/tiny.toml'), '--data', 'in', '--output-dir', 'out', '--part', 'tokenizer', '--part', 'vae', '--quiet']),
         Reader('trained model and judges', of('trained'), [f for f in inside(of('trained'), '.json', '.safetensors') if f.startswith(('judges', 'clip', 'model_index'))], ['evaluate', '--model', 'in', '--concept', 'church', '--sets', 'target', '--steps', '1', '--output-dir', 'out', '--quiet']),
@@ -251,7 +263,7 @@ def readers(scumble, home):
         Reader('submission', submitted, inside(submitted, '.json'), ['status', 'in', '--json']),
         Reader('detectors', networks, ['yolo.onnx', 'yolo.json'], ['judge', os.path.join(home, 'pictures'), '--detector', 'in/yolo.json', '--json']),
         Reader('classifiers', networks, ['classifier.onnx', 'classifier.json'], ['judge', os.path.join(home, 'pictures'), '--detector', 'in/classifier.json', '--json']),
-        Reader('pictures', of('pictures'), pictures, ['judge', 'in', '--detector', os.path.join(ROOT, 'models/emoji-judges/object'), '--json']),
+        Reader('pictures', of('pictures'), pictures, ['judge', 'in', '--detector', os.path.join(ROOT, 'models/emoji-judges/object'), '--label', 'church', '--json']),
     ]
 
 
@@ -271,6 +283,8 @@ def main():
         all_of_them = readers(scumble, home)
         if args.only:
             all_of_them = [r for r in all_of_them if args.only in r.name]
+        for reader in all_of_them:
+            reader.expect_taken(scumble)
         counts = {reader.name: {'taken': 0, 'refused': 0, 'bad': 0} for reader in all_of_them}
 
         def case(number):

@@ -68,6 +68,8 @@ def rows(folder):
     kept = []
     for line in open(f'{folder}/results.jsonl'):
         row = json.loads(line)
+        if row['metric'] in ('seconds', 'memory'):
+            continue
         kept.append({k: v for k, v in row.items() if k not in ('seconds', 'edit', 'cost')})
     return sorted(kept, key=lambda row: json.dumps(row, sort_keys=True))
 shared, alone = rows('shared'), rows('alone')

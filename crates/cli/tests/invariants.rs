@@ -284,7 +284,10 @@ fn nobody_but_cli_prints_or_reads_the_environment() {
         "env::set_var",
     ];
     none(lines(|file, line| {
+        // What Slurm's commands answer.
+        let answers = "crates/study/src/submit/slurm.rs";
         crate_of(file) != "cli"
+            && !(file.ends_with(answers) && line.contains("output.std"))
             && (ways.iter().any(|way| line.contains(way))
                 || has_word(line, "stdout")
                 || has_word(line, "stderr"))

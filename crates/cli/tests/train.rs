@@ -71,8 +71,7 @@ fn a_recipe_becomes_a_model_that_the_other_commands_take() {
     let second = scratch.join("mine/judges/object/second/config.json");
     let config = fs_err::read_to_string(&second).unwrap();
     fs_err::write(&second, config.replace("\"church\"", "\"chapel\"")).unwrap();
-    let looking =
-        "evaluate --model mine --concept church --sets target --steps 2 --quiet --cache-dir c";
+    let looking = "evaluate --model mine --concept church --sets target --steps 2 --quiet --output-dir looked";
     line(scratch, looking).refused(&["second/config.json", "id2label"]);
     fs_err::write(&second, config).unwrap();
 

@@ -1,10 +1,11 @@
 //! A judge: an image classifier that names what a picture shows.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use scumble_diffusion::Picture;
 use scumble_nn::{Vit, config::VitConfig, files::Source};
 
 use crate::{
+    classes::{classes, log_share},
     error::{Error, Result},
     preprocessor::Preprocessor,
     second::Second,
@@ -150,29 +151,6 @@ impl Judge {
             probability: softmax(scores)[best] as f32,
         }
     }
-}
-
-/// The places of some labels among all; `None` if there are none or one is unknown.
-pub(crate) fn classes(all: &[String], some: &[String]) -> Option<Vec<i64>> {
-    let class = |label: &String| all.iter().position(|l| l == label).map(|k| k as i64);
-    let classes: Option<Vec<i64>> = some.iter().map(class).collect();
-    classes.filter(|c| !c.is_empty())
-}
-
-/// The logarithm of what some classes have together of the softmax of scores `[n, labels]`, `[n]`.
-pub(crate) fn log_share(scores: Tensor<2>, classes: Vec<i64>) -> Tensor<1> {
-    let [n, _] = scores.dims();
-    let own = of_classes(burn::tensor::activation::log_softmax(scores, 1), classes);
-    // The largest goes out of the sum, so that nothing underflows.
-    let top = own.clone().detach().max_dim(1);
-    ((own - top.clone()).exp().sum_dim(1).log() + top).reshape([n])
-}
-
-/// The columns of some classes, `[n, classes]`.
-pub(crate) fn of_classes(scores: Tensor<2>, classes: Vec<i64>) -> Tensor<2> {
-    let places = TensorData::new(classes.clone(), [classes.len()]);
-    let index = Tensor::from_data(places, &scores.device());
-    scores.select(1, index)
 }
 
 /// Probabilities of a row of scores; the largest goes out first, so that nothing overflows. In f64,

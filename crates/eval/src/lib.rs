@@ -4,6 +4,7 @@
 //! write or terminals.
 
 pub mod attacked;
+mod classes;
 pub mod clip;
 pub mod detections;
 pub mod detectors;

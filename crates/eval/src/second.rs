@@ -6,8 +6,8 @@ use scumble_erase::NONE_OF_THESE;
 use scumble_nn::{ResNet, ResNetShape, config::ResNetConfig, files::Source};
 
 use crate::{
+    classes::of_classes,
     error::{Error, Result},
-    judge::of_classes,
     preprocessor::Preprocessor,
     weights::loaded,
 };

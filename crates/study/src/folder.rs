@@ -31,7 +31,9 @@ pub const SHEET: &str = "attack.png";
 const STATE: &str = "state";
 const LOCK: &str = ".lock";
 /// What belongs to work that several machines share: it may be there before a run begins.
-const AROUND: [&str; 2] = ["shards", crate::submit::PLACE];
+const AROUND: [&str; 2] = ["shards", SUBMITTED];
+/// Where scripts, logs and the record of work lie that was handed to a scheduler.
+pub(crate) const SUBMITTED: &str = "slurm";
 
 /// A run's folder, held for as long as this lives. The kernel drops the lock of a process that
 /// dies.

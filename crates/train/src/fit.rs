@@ -74,6 +74,17 @@ pub(crate) struct Outcome {
     pub(crate) loss: f64,
 }
 
+impl Outcome {
+    /// This and another network's together; the loss is that of the later one.
+    pub(crate) fn and(&self, later: &Self) -> Self {
+        Self {
+            steps: self.steps + later.steps,
+            seconds: self.seconds + later.seconds,
+            loss: later.loss,
+        }
+    }
+}
+
 impl<'a> Fit<'a> {
     /// The tensors of a network that begins to be trained, or goes on.
     ///

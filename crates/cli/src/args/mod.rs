@@ -92,7 +92,7 @@ pub(crate) enum Command {
     Studio(StudioArgs),
     /// List the runs in a folder: what they did and what came of it
     Runs(RunsArgs),
-    /// Say how the work of a folder stands, wherever it is done: done, running, waiting, failed
+    /// Say how the work of a folder stands, wherever it is done
     Status(StatusArgs),
     /// Print a script that completes commands and flags in a shell
     Completions(CompletionsArgs),

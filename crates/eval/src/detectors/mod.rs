@@ -30,8 +30,9 @@ pub use self::{
     zero_shot::tokenizer,
 };
 use crate::{
+    classes::{classes, log_share, of_classes},
     error::{Error, Result},
-    judge::{Judge, classes, log_share, of_classes, softmax},
+    judge::{Judge, softmax},
     weights::loaded,
 };
 

@@ -1,10 +1,12 @@
 //! Work handed to a scheduler: an evaluation as jobs whose parts run wherever the folder is shared.
 
+mod jobs;
 mod progress;
 mod slurm;
 mod status;
 
 pub use self::{
+    jobs::{Job, Step, Submission, Submitted, Word, jobs},
     progress::Progress,
     slurm::Slurm,
     status::{State, Status, Task, of_folder},
@@ -12,146 +14,13 @@ pub use self::{
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use self::jobs::RECORD;
 
 use crate::{
     failure::{Failure, Result},
-    folder::write_file,
+    folder::{SUBMITTED, write_file},
     record,
 };
-
-/// Where scripts, logs and the record of a submission lie, in the folder of the work.
-pub(crate) const PLACE: &str = "slurm";
-/// The record of a submission.
-const RECORD: &str = "submission.json";
-
-/// What one job of a submission does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Step {
-    /// Makes the edits that are to be judged, those of one concept in one task: they share what the
-    /// model draws of it.
-    Erase,
-    /// Draws, looks and attacks: an evaluation's shards.
-    Draw,
-    /// Does what the others left, and gathers.
-    Gather,
-}
-
-impl Step {
-    /// Its name in scripts and tables.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Erase => "erase",
-            Self::Draw => "draw",
-            Self::Gather => "gather",
-        }
-    }
-
-    /// The folder of one of its tasks.
-    fn folder(self, folder: &Path, task: usize, tasks: usize) -> PathBuf {
-        let shards = folder.join("shards");
-        match self {
-            Self::Erase => shards.join(format!("edits-{task}-of-{tasks}")),
-            Self::Draw => shards.join(format!("{task}-of-{tasks}")),
-            Self::Gather => folder.to_owned(),
-        }
-    }
-}
-
-/// A job: one command, as often as it has tasks.
-#[derive(Clone, Debug)]
-pub struct Job {
-    /// What it does.
-    pub step: Step,
-    /// The words of the command; a shell variable stands where its part is named.
-    pub command: Vec<Word>,
-    /// Tasks; more than one are an array.
-    pub tasks: usize,
-}
-
-/// A word of a command in a script.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Word {
-    /// As it is.
-    Plain(String),
-    /// `I/N` of the task that runs it.
-    Part,
-}
-
-/// A job that was handed over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Submitted {
-    /// What it does.
-    pub step: Step,
-    /// The scheduler's name for it.
-    pub job: String,
-    /// Its tasks.
-    pub tasks: usize,
-    /// Its script.
-    pub script: PathBuf,
-}
-
-/// What was handed over.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Submission {
-    /// The form of this record.
-    pub format: u32,
-    /// Hash of the evaluation's plan; none where it is only known once the edits are made.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub plan: Option<String>,
-    /// The jobs, each after the one before.
-    pub jobs: Vec<Submitted>,
-}
-
-impl Submission {
-    /// That of a folder, if something was handed over from it.
-    ///
-    /// # Errors
-    /// If its record is damaged.
-    pub fn read(folder: &Path) -> Result<Option<Self>> {
-        let path = folder.join(PLACE).join(RECORD);
-        if !path.exists() {
-            return Ok(None);
-        }
-        let text = fs_err::read_to_string(&path)?;
-        let read = serde_json::from_str(&text);
-        read.map(Some).map_err(|error| {
-            Failure::new(format!("{}: {error}", path.display()))
-                .with_hint("submit again: what has been done is not done again")
-        })
-    }
-}
-
-/// The jobs of an evaluation.
-///
-/// `command` is the evaluation's own, `concepts` those whose edits have to be made first.
-pub fn jobs(command: &[String], concepts: usize, shards: usize) -> Vec<Job> {
-    let with = |more: &[Word]| -> Vec<Word> {
-        let own = command.iter().cloned().map(Word::Plain);
-        own.chain(more.iter().cloned()).collect()
-    };
-    let flag = |name: &str| Word::Plain(name.to_owned());
-    let mut jobs = Vec::new();
-    if concepts > 0 {
-        jobs.push(Job {
-            step: Step::Erase,
-            command: with(&[flag("--edits-only"), flag("--shard"), Word::Part]),
-            tasks: concepts.min(shards),
-        });
-    }
-    jobs.push(Job {
-        step: Step::Draw,
-        command: with(&[flag("--shard"), Word::Part]),
-        tasks: shards,
-    });
-    jobs.push(Job {
-        step: Step::Gather,
-        command: with(&[]),
-        tasks: 1,
-    });
-    jobs
-}
 
 /// The script of each job, by its file's name.
 ///
@@ -159,7 +28,7 @@ pub fn jobs(command: &[String], concepts: usize, shards: usize) -> Vec<Job> {
 /// If Slurm's directives cannot name the folder.
 pub fn scripts(slurm: &Slurm, folder: &Path, jobs: &[Job]) -> Result<Vec<(PathBuf, String)>> {
     slurm::expect_plain(folder)?;
-    let place = folder.join(PLACE);
+    let place = folder.join(SUBMITTED);
     let script = |job: &Job| {
         let file = place.join(format!("{}.sbatch", job.step.name()));
         (file, slurm.script(job, folder, &place))
@@ -200,7 +69,7 @@ pub fn submit(
                 .with_hint("give another --output-dir, or --overwrite to replace it"),
         );
     }
-    fs_err::create_dir_all(folder.join(PLACE))?;
+    fs_err::create_dir_all(folder.join(SUBMITTED))?;
     // What an earlier submission wrote of its progress is nothing to this one.
     for job in jobs {
         for task in 1..=job.tasks {
@@ -228,7 +97,7 @@ pub fn submit(
         jobs: submitted,
     };
     let text = serde_json::to_vec_pretty(&submission).map_err(|e| Failure::new(e.to_string()))?;
-    let kept = write_file(&folder.join(PLACE).join(RECORD), &text);
+    let kept = write_file(&folder.join(SUBMITTED).join(RECORD), &text);
     kept.inspect_err(|_| submission.jobs.iter().for_each(Slurm::withdraw))?;
     Ok(submission)
 }

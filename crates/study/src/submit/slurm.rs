@@ -5,7 +5,7 @@
 
 use std::{fmt::Write as _, path::Path, process::Command};
 
-use super::{Job, Step, Submitted, Word};
+use super::jobs::{Job, Step, Submitted, Word};
 use crate::failure::{Failure, Result};
 
 /// What can be said of the machines, by the names that one says it by, and `sbatch`'s own.
@@ -278,7 +278,7 @@ mod tests {
         }
         expect_plain(Path::new("/scratch/lab-1/50%/größe")).unwrap();
         let slurm = Slurm::default();
-        let job = &super::super::jobs(&["scumble".into()], 0, 2)[0];
+        let job = &super::super::jobs::jobs(&["scumble".into()], 0, 2)[0];
         let script = slurm.script(job, Path::new("/50%a"), Path::new("/50%a/slurm"));
         assert!(
             script.contains("--output=/50%%a/slurm/%A_%a.log\n"),
@@ -290,7 +290,7 @@ mod tests {
     fn a_script_names_its_part_and_hands_signals_on() {
         let words = ["scumble", "evaluate", "--concept", "van gogh"];
         let words: Vec<String> = words.map(str::to_owned).into();
-        let jobs = super::super::jobs(&words, 3, 8);
+        let jobs = super::super::jobs::jobs(&words, 3, 8);
         let steps: Vec<_> = jobs
             .iter()
             .map(|job| (job.step.name(), job.tasks))

@@ -4,10 +4,14 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Progress, Slurm, Step, Submission, Submitted};
+use super::{
+    jobs::{Step, Submission, Submitted},
+    progress::Progress,
+    slurm::Slurm,
+};
 use crate::{
     failure::{Failure, Result},
-    folder::{RECORD, is_held},
+    folder::{RECORD, SUBMITTED, is_held},
     record,
 };
 
@@ -181,7 +185,7 @@ fn of_task(
 
 /// The last line of a task's log.
 fn last_words(folder: &Path, name: &str) -> Option<String> {
-    let log = folder.join(super::PLACE).join(format!("{name}.log"));
+    let log = folder.join(SUBMITTED).join(format!("{name}.log"));
     let text = fs_err::read(log).ok()?;
     // Enough of a long one's end.
     let end = &text[text.len().saturating_sub(4096)..];

@@ -85,7 +85,10 @@ fn estimate_of(
         .iter()
         .map(|stage| stage.each() * wanted(stage) as f64)
         .sum();
-    let of_denoiser = timer.stages.iter().any(|stage| stage.name == "denoiser");
+    let of_denoiser = timer
+        .stages
+        .iter()
+        .any(|stage| stage.name == Part::Denoiser.name());
     let training = &own.denoiser.training;
     let evaluations = match of_denoiser {
         true => PASSES * (training.steps * training.batch) as u64,
@@ -220,9 +223,9 @@ fn wanted(stage: &Stage, recipe: &Recipe, count: Option<usize>) -> usize {
     match stage.name.as_str() {
         LATENTS => count.unwrap_or(usize::MAX).min(recipe.denoiser.latents),
         "decoded" => recipe.judge.decoded_pictures(),
-        "clip" => recipe.clip.training.steps,
-        "vae" => recipe.vae.training.steps,
-        "denoiser" => recipe.denoiser.training.steps,
+        name if name == Part::Clip.name() => recipe.clip.training.steps,
+        name if name == Part::Vae.name() => recipe.vae.training.steps,
+        name if name == Part::Denoiser.name() => recipe.denoiser.training.steps,
         _ => recipe.judge.training.steps,
     }
 }

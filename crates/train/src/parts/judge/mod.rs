@@ -9,6 +9,8 @@ use std::ops::Range;
 use burn::tensor::{Int, Tensor, TensorData, activation::log_softmax};
 use scumble_erase::Result;
 use scumble_nn::Weights;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use self::{
     network::Network,
@@ -47,11 +49,7 @@ pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome>
     let has_second = has_second(job);
     let most = job.most.map(|most| most / networks(job).max(1) as f64);
     for (which, question) in questions.iter().enumerate() {
-        let shown = Shown::new(job, which, reject, watcher)?;
-        // Decoding is part of the time that the question has.
-        let networks = 1 + usize::from(which == 0 && has_second);
-        let own_share = |most: f64| (most - shown.seconds / networks as f64).max(0.5 * most);
-        let most = most.map(own_share);
+        let mut shown = Shown::new(job, which, reject)?;
         let place = format!("judges/{}", question.name);
         let (network, config) = Network::vit(job, question, &place, reject > 0.0)?;
         let state = format!("judge-{}", question.name);
@@ -68,6 +66,21 @@ pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome>
                 fs_err::remove_dir_all(before).map_err(scumble_nn::Error::from)?;
             }
         }
+        // Those that have had all their steps or their time are not begun again.
+        own.retain(|(_, _, place, state)| match Done::of(job, place, state) {
+            Some(done) if done.is_enough(job, most) => {
+                all = all.and(&done.outcome());
+                false
+            }
+            _ => true,
+        });
+        if own.is_empty() {
+            continue;
+        }
+        shown.decode(watcher)?;
+        // Decoding is part of the time that the question has.
+        let own_share = |most: f64| (most - shown.seconds / own.len() as f64).max(0.5 * most);
+        let given = most.map(own_share);
         let mut taught = Vec::new();
         for (network, config, place, state) in own {
             let pupil = Pupil {
@@ -77,7 +90,7 @@ pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome>
                 network,
                 state,
             };
-            let (one, weights) = pupil.taught(most, watcher)?;
+            let (one, weights) = pupil.taught(given, watcher)?;
             let layout = job.layout();
             layout.json(&format!("{place}/config.json"), &config)?;
             layout.json(
@@ -85,11 +98,8 @@ pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome>
                 &job.recipe.judge_preprocessor(),
             )?;
             layout.weights(&format!("{place}/model.safetensors"), &weights)?;
-            all = Outcome {
-                steps: all.steps + one.steps,
-                seconds: all.seconds + one.seconds,
-                loss: one.loss,
-            };
+            Done::note(job, &pupil.state, &one, most)?;
+            all = all.and(&one);
             taught.push((pupil, weights));
         }
         if let [first, second] = &taught[..] {
@@ -97,6 +107,58 @@ pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome>
         }
     }
     Ok(all)
+}
+
+/// What came of a network, beside its state.
+#[derive(Serialize, Deserialize)]
+struct Done {
+    steps: usize,
+    seconds: f64,
+    /// None where a run found all its steps done.
+    loss: Option<f64>,
+    /// Seconds that it was given, if they were limited.
+    given: Option<f64>,
+}
+
+impl Done {
+    /// Where it stands, in the model's folder.
+    fn place(state: &str) -> String {
+        format!("train/state/{state}.json")
+    }
+
+    /// That of a network whose files are there.
+    fn of(job: &Job<'_>, place: &str, state: &str) -> Option<Self> {
+        let there = job
+            .layout()
+            .at(&format!("{place}/model.safetensors"))
+            .exists();
+        let text = fs_err::read_to_string(job.layout().at(&Self::place(state))).ok();
+        text.filter(|_| there)
+            .and_then(|text| serde_json::from_str(&text).ok())
+    }
+
+    fn note(job: &Job<'_>, state: &str, one: &Outcome, given: Option<f64>) -> Result<()> {
+        let done = Self {
+            steps: one.steps,
+            seconds: one.seconds,
+            loss: Some(one.loss).filter(|loss| loss.is_finite()),
+            given,
+        };
+        job.layout().json(&Self::place(state), &json!(done))
+    }
+
+    fn is_enough(&self, job: &Job<'_>, most: Option<f64>) -> bool {
+        let had = self.given.unwrap_or(self.seconds);
+        self.steps >= job.recipe.judge.training.steps || most.is_some_and(|most| had >= most)
+    }
+
+    fn outcome(&self) -> Outcome {
+        Outcome {
+            steps: self.steps,
+            seconds: self.seconds,
+            loss: self.loss.unwrap_or(f64::NAN),
+        }
+    }
 }
 
 /// Whether the first question has a second judge: it is for what is refused, and for the question that

@@ -47,17 +47,13 @@ pub(super) struct Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    pub(super) fn new(
-        job: &'a Job<'a>,
-        question: usize,
-        reject: f64,
-        watcher: &mut dyn Watcher,
-    ) -> Result<Self> {
+    /// Pictures of a question, drawn; [`decode`](Self::decode) makes the others.
+    pub(super) fn new(job: &'a Job<'a>, question: usize, reject: f64) -> Result<Self> {
         let autoencoder = match job.recipe.judge.decoded > 0.0 {
             true => Autoencoder::of(job)?,
             false => None,
         };
-        let mut shown = Self {
+        Ok(Self {
             job,
             question,
             reject,
@@ -65,22 +61,29 @@ impl<'a> Shown<'a> {
             noise: stream(job.seed, "train/decoded"),
             kept: Vec::new(),
             seconds: 0.0,
-        };
-        if shown.autoencoder.is_some() {
+        })
+    }
+
+    /// Makes the pictures that are shown decoded, where there is something to decode by.
+    ///
+    /// # Errors
+    /// If a picture cannot be read, or somebody asks to stop.
+    pub(super) fn decode(&mut self, watcher: &mut dyn Watcher) -> Result<()> {
+        if self.autoencoder.is_some() {
             let began = Instant::now();
-            let count = job.recipe.judge.decoded_pictures();
+            let count = self.job.recipe.judge.decoded_pictures();
             watcher.stage("decoded", count, 0);
             for start in (0..count).step_by(AT_ONCE) {
                 let numbers = start..(start + AT_ONCE).min(count);
                 let end = numbers.end;
-                shown.kept.extend(shown.decoded(numbers)?);
+                self.kept.extend(self.decoded(numbers)?);
                 if watcher.step(end, end as f64 / count as f64, "").is_break() {
                     return Err(scumble_erase::Error::Interrupted);
                 }
             }
-            shown.seconds = began.elapsed().as_secs_f64();
+            self.seconds = began.elapsed().as_secs_f64();
         }
-        Ok(shown)
+        Ok(())
     }
 
     /// The examples of these numbers as a training sees them: some drawn, some of those that are kept
