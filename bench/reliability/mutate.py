@@ -30,9 +30,9 @@ def limits():
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def run(scumble, words, folder):
+def run(scumble, words, folder, seconds=SECONDS):
     env = dict(os.environ, SCUMBLE_CACHE=os.path.join(folder, 'cache'), RAYON_NUM_THREADS='1', NO_COLOR='1')
-    return subprocess.run([scumble, *words], cwd=folder, env=env, capture_output=True, timeout=SECONDS, preexec_fn=limits)
+    return subprocess.run([scumble, *words], cwd=folder, env=env, capture_output=True, timeout=seconds, preexec_fn=limits)
 
 
 def damaged_bytes(data, dice):
@@ -142,7 +142,7 @@ class Reader:
         """Undamaged it is taken: what is refused afterwards is the damage."""
         with tempfile.TemporaryDirectory() as folder:
             self.place(folder)
-            ended = run(scumble, self.words, folder)
+            ended = run(scumble, self.words, folder, 10 * SECONDS)
             assert ended.returncode in (0, 1), (self.name, self.words, ended.stderr.decode())
 
     def case(self, scumble, number, seed, bad):
@@ -182,7 +182,7 @@ class Reader:
 def readers(scumble, home):
     """Whole files of every kind, made in `home`."""
     def make(*words):
-        ended = run(scumble, list(words), home)
+        ended = run(scumble, list(words), home, 10 * SECONDS)
         assert ended.returncode in (0, 1), (words, ended.stderr.decode())
 
     def write(name, text):
