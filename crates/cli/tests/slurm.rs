@@ -217,6 +217,28 @@ fn what_cannot_be_handed_over_is_said() {
     assert!(!cluster.path().join("out/slurm/submission.json").exists());
 }
 
+#[test]
+fn a_damaged_record_of_a_submission_is_refused() {
+    let cluster = Cluster::new();
+    let place = cluster.path().join("out/slurm");
+    fs_err::create_dir_all(&place).unwrap();
+    let record = |job: &str, tasks: u64| {
+        let jobs = json!([{"step": "draw", "job": job, "tasks": tasks, "script": "x"}]);
+        json!({"format": 1, "jobs": jobs}).to_string()
+    };
+    for text in [
+        record("7", 1 << 62),
+        record("7;rm", 1),
+        record("7", 0),
+        "{".into(),
+    ] {
+        fs_err::write(place.join("submission.json"), &text).unwrap();
+        cluster
+            .run("status out", &[])
+            .refused(&["submission.json", "submit again"]);
+    }
+}
+
 /// `cargo test --test slurm -- --ignored` as root, with Debian's slurm-wlm and munge: 40 tasks on two
 /// nodes, of which one dies.
 #[test]

@@ -9,6 +9,8 @@ use crate::{
     folder::SUBMITTED,
 };
 
+/// Tasks of a job at most; Slurm's own limit is below that where nobody has raised it.
+const MOST_TASKS: usize = 100_000;
 /// The record of a submission.
 pub(super) const RECORD: &str = "submission.json";
 
@@ -79,6 +81,14 @@ pub struct Submitted {
     pub script: PathBuf,
 }
 
+impl Submitted {
+    /// Whether a scheduler can have such a job.
+    fn is_possible(&self) -> bool {
+        let is_id = !self.job.is_empty() && self.job.bytes().all(|byte| byte.is_ascii_digit());
+        is_id && (1..=MOST_TASKS).contains(&self.tasks)
+    }
+}
+
 /// What was handed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Submission {
@@ -102,11 +112,18 @@ impl Submission {
             return Ok(None);
         }
         let text = fs_err::read_to_string(&path)?;
-        let read = serde_json::from_str(&text);
-        read.map(Some).map_err(|error| {
-            Failure::new(format!("{}: {error}", path.display()))
+        let damaged = |problem: String| {
+            Failure::new(format!("{}: {problem}", path.display()))
                 .with_hint("submit again: what has been done is not done again")
-        })
+        };
+        let read: Self = serde_json::from_str(&text).map_err(|e| damaged(e.to_string()))?;
+        match read.jobs.iter().find(|job| !job.is_possible()) {
+            Some(job) => Err(damaged(format!(
+                "job `{}` of {} tasks, expected a number and 1 to {MOST_TASKS}",
+                job.job, job.tasks
+            ))),
+            None => Ok(Some(read)),
+        }
     }
 }
 
