@@ -14,7 +14,7 @@ use tree::{code, exactly, name, uncommented, with_ending};
 
 /// What is public although nobody else names it, as `crate: name`, and why.
 const NEEDED: &[(&str, &str)] = &[(
-    "train: Judged",
+    "train: JudgeExample",
     "what Examples, which anybody can implement, answers with",
 )];
 

@@ -49,11 +49,11 @@ pub trait Examples: Sync {
     ///
     /// # Errors
     /// If its file cannot be read.
-    fn judged(&self, question: usize, i: usize, reject: f64) -> Result<Judged>;
+    fn judged(&self, question: usize, i: usize, reject: f64) -> Result<JudgeExample>;
 }
 
 /// What a judge is shown.
-pub struct Judged {
+pub struct JudgeExample {
     /// A picture.
     pub picture: Picture,
     /// Through what it is looked at, once it is drawn; all of it if absent.
@@ -132,7 +132,7 @@ impl Examples for EmojiWorld {
         true
     }
 
-    fn judged(&self, question: usize, i: usize, reject: f64) -> Result<Judged> {
+    fn judged(&self, question: usize, i: usize, reject: f64) -> Result<JudgeExample> {
         let world = self.scenes.world();
         let none = match question {
             0 => world.objects.len(),
@@ -141,7 +141,7 @@ impl Examples for EmojiWorld {
         // Every so many pictures, in the same places of every batch.
         if every(reject, i) {
             let shown = self.reject.at(i, &self.scenes, &self.artwork, self.side);
-            return Ok(Judged {
+            return Ok(JudgeExample {
                 picture: shown.0,
                 window: shown.1,
                 answer: none,
@@ -152,7 +152,7 @@ impl Examples for EmojiWorld {
             0 => scene.placed[0].object,
             _ => scene.style,
         };
-        Ok(Judged {
+        Ok(JudgeExample {
             picture: scene.draw(&self.artwork, self.side),
             window,
             answer,

@@ -12,7 +12,7 @@ use scumble_erase::{Error, Result};
 use serde_json::Value;
 
 use crate::{
-    examples::{Examples, Judged, Question},
+    examples::{Examples, JudgeExample, Question},
     parts::HELD_OUT,
 };
 
@@ -230,9 +230,9 @@ impl Examples for PictureFolder {
         question.into_iter().collect()
     }
 
-    fn judged(&self, _question: usize, i: usize, _reject: f64) -> Result<Judged> {
+    fn judged(&self, _question: usize, i: usize, _reject: f64) -> Result<JudgeExample> {
         let row = self.row(i);
-        Ok(Judged {
+        Ok(JudgeExample {
             picture: self.picture(i)?,
             window: None,
             answer: row.label.unwrap_or(self.labels.len()),

@@ -2,7 +2,7 @@
 //! `scumble_study::evaluate`'s.
 
 mod listed;
-mod submitted;
+mod submit;
 mod summary;
 
 use std::path::Path;
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> Result<Outcome, Failure> {
     let (around, progress) = (host::here(), Progress::new(args.print.quiet));
     let host = around.heard_by(&progress);
     if let Some(scheduler) = &args.submit {
-        let submitted = submitted::submit(args, scheduler, request, host);
+        let submitted = submit::submit(args, scheduler, request, host);
         progress.finish();
         return submitted;
     }

@@ -16,7 +16,7 @@ const EPS: f64 = 1e-5;
 
 /// A convolution, and the batch norm that follows it.
 #[derive(Debug)]
-pub(crate) struct Normalised {
+pub(crate) struct ConvNorm {
     conv: Conv,
     /// None where it is folded into the convolution.
     norm: Option<BatchNorm>,
@@ -30,7 +30,7 @@ struct BatchNorm {
     beta: Tensor<1>,
 }
 
-impl Normalised {
+impl ConvNorm {
     /// By the statistics that are stored beside it.
     pub(crate) fn folded(conv: &Params<'_>, norm: &Params<'_>, shape: ConvShape) -> Self {
         Self {

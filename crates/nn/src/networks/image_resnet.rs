@@ -4,7 +4,7 @@
 use burn::tensor::{Tensor, activation};
 
 use super::{
-    batch_norm::{Moments, Normalised},
+    batch_norm::{ConvNorm, Moments},
     cnn::{ConvShape, average, channels_last, max_pool},
     layers::Linear,
 };
@@ -83,7 +83,7 @@ impl From<&ResNetConfig> for ResNetShape {
 /// A ResNet classifier.
 #[derive(Debug)]
 pub struct ResNet {
-    stem: Normalised,
+    stem: ConvNorm,
     blocks: Vec<Block>,
     classifier: Linear,
 }
@@ -91,17 +91,17 @@ pub struct ResNet {
 impl ResNet {
     /// The classifier over its tensors; batch norms go by the statistics that they hold.
     pub fn new(shape: &ResNetShape, weights: &Weights) -> Self {
-        Self::build(shape, &Params::new(weights), Normalised::folded)
+        Self::build(shape, &Params::new(weights), ConvNorm::folded)
     }
 
     /// The same in training: batch norms go by the statistics of the batch.
     pub fn training(shape: &ResNetShape, weights: &Weights) -> Self {
-        Self::build(shape, &Params::new(weights), Normalised::by_batch)
+        Self::build(shape, &Params::new(weights), ConvNorm::by_batch)
     }
 
     /// The names and shapes it asks for.
     pub fn manifest(shape: &ResNetShape) -> Manifest {
-        Params::manifest(|p| Self::build(shape, &p, Normalised::folded))
+        Params::manifest(|p| Self::build(shape, &p, ConvNorm::folded))
     }
 
     fn build(shape: &ResNetShape, root: &Params<'_>, make: Make) -> Self {
@@ -161,13 +161,13 @@ impl ResNet {
 }
 
 /// Makes a convolution with the batch norm that follows it.
-type Make = fn(&Params<'_>, &Params<'_>, ConvShape) -> Normalised;
+type Make = fn(&Params<'_>, &Params<'_>, ConvShape) -> ConvNorm;
 
 /// Two or three convolutions beside a shortcut.
 #[derive(Debug)]
 struct Block {
-    convolutions: Vec<Normalised>,
-    shortcut: Option<Normalised>,
+    convolutions: Vec<ConvNorm>,
+    shortcut: Option<ConvNorm>,
     output: usize,
 }
 

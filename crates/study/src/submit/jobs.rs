@@ -70,7 +70,7 @@ pub enum Word {
 
 /// A job that was handed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Submitted {
+pub struct QueuedJob {
     /// What it does.
     pub step: Step,
     /// The scheduler's name for it.
@@ -81,7 +81,7 @@ pub struct Submitted {
     pub script: PathBuf,
 }
 
-impl Submitted {
+impl QueuedJob {
     /// Whether a scheduler can have such a job.
     fn is_possible(&self) -> bool {
         let is_id = !self.job.is_empty() && self.job.bytes().all(|byte| byte.is_ascii_digit());
@@ -98,7 +98,7 @@ pub struct Submission {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<String>,
     /// The jobs, each after the one before.
-    pub jobs: Vec<Submitted>,
+    pub jobs: Vec<QueuedJob>,
 }
 
 impl Submission {

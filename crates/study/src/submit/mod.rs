@@ -6,7 +6,7 @@ mod slurm;
 mod status;
 
 pub use self::{
-    jobs::{Job, Step, Submission, Submitted, Word, jobs},
+    jobs::{Job, QueuedJob, Step, Submission, Word, jobs},
     progress::Progress,
     slurm::Slurm,
     status::{State, Status, Task, of_folder},
@@ -80,11 +80,11 @@ pub fn submit(
     for (script, text) in &written {
         write_file(script, text.as_bytes())?;
     }
-    let mut submitted: Vec<Submitted> = Vec::new();
+    let mut submitted: Vec<QueuedJob> = Vec::new();
     for (job, (script, _)) in jobs.iter().zip(written) {
         let handed = slurm.hand_over(&script, job, submitted.last());
         let handed = handed.inspect_err(|_| submitted.iter().for_each(Slurm::withdraw))?;
-        submitted.push(Submitted {
+        submitted.push(QueuedJob {
             step: job.step,
             job: handed,
             tasks: job.tasks,

@@ -5,7 +5,7 @@
 
 use std::{fmt::Write as _, path::Path, process::Command};
 
-use super::jobs::{Job, Step, Submitted, Word};
+use super::jobs::{Job, QueuedJob, Step, Word};
 use crate::failure::{Failure, Result};
 
 /// What can be said of the machines, by the names that one says it by, and `sbatch`'s own.
@@ -132,7 +132,7 @@ wait "$child"
         &self,
         script: &Path,
         job: &Job,
-        after: Option<&Submitted>,
+        after: Option<&QueuedJob>,
     ) -> Result<String> {
         let mut command = Command::new("sbatch");
         command.arg("--parsable");
@@ -159,13 +159,13 @@ wait "$child"
     }
 
     /// Takes a job out of the queue again.
-    pub(super) fn withdraw(job: &Submitted) {
+    pub(super) fn withdraw(job: &QueuedJob) {
         let _ = Command::new("scancel").arg(&job.job).output();
     }
 
     /// The state and the reason of every task that is in the queue, by `JOB_TASK` or `JOB`; `None`
     /// where there is no `squeue`, or nobody answers it.
-    pub(super) fn queue(jobs: &[Submitted]) -> Option<Vec<(String, String, String)>> {
+    pub(super) fn queue(jobs: &[QueuedJob]) -> Option<Vec<(String, String, String)>> {
         let ids: Vec<&str> = jobs.iter().map(|job| job.job.as_str()).collect();
         let output = Command::new("squeue")
             .args(["--noheader", "--array", "--format=%i|%T|%r"])

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    jobs::{Step, Submission, Submitted},
+    jobs::{QueuedJob, Step, Submission},
     progress::Progress,
     slurm::Slurm,
 };
@@ -136,7 +136,7 @@ fn of_submission(folder: &Path, submission: &Submission) -> Result<Vec<Task>> {
 
 fn of_task(
     folder: &Path,
-    job: &Submitted,
+    job: &QueuedJob,
     number: usize,
     plan: Option<&str>,
     queue: Option<&[(String, String, String)]>,

@@ -2,7 +2,7 @@
 //! one a ResNet that has to agree.
 
 mod network;
-mod shown;
+mod pictures;
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use serde_json::json;
 
 use self::{
     network::Network,
-    shown::{Batch, Shown},
+    pictures::{Batch, Pictures},
 };
 use super::{HELD_OUT, measured_on};
 use crate::{
@@ -49,7 +49,7 @@ pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome>
     let has_second = has_second(job);
     let most = job.most.map(|most| most / networks(job).max(1) as f64);
     for (which, question) in questions.iter().enumerate() {
-        let mut shown = Shown::new(job, which, reject)?;
+        let mut examples = Pictures::new(job, which, reject)?;
         let place = format!("judges/{}", question.name);
         let (network, config) = Network::vit(job, question, &place, reject > 0.0)?;
         let state = format!("judge-{}", question.name);
@@ -77,20 +77,20 @@ pub(crate) fn train(job: &Job<'_>, watcher: &mut dyn Watcher) -> Result<Outcome>
         if own.is_empty() {
             continue;
         }
-        shown.decode(watcher)?;
+        examples.decode(watcher)?;
         // Decoding is part of the time that the question has.
-        let own_share = |most: f64| (most - shown.seconds / own.len() as f64).max(0.5 * most);
+        let own_share = |most: f64| (most - examples.seconds / own.len() as f64).max(0.5 * most);
         let given = most.map(own_share);
         let mut taught = Vec::new();
         for (network, config, place, state) in own {
             let pupil = Pupil {
                 job,
-                shown: &shown,
+                examples: &examples,
                 name: &question.name,
                 network,
                 state,
             };
-            let (one, weights) = pupil.taught(given, watcher)?;
+            let (one, weights) = pupil.train(given, watcher)?;
             let layout = job.layout();
             layout.json(&format!("{place}/config.json"), &config)?;
             layout.json(
@@ -176,15 +176,15 @@ pub(crate) fn networks(job: &Job<'_>) -> usize {
 /// One network that learns to answer a question.
 struct Pupil<'a> {
     job: &'a Job<'a>,
-    shown: &'a Shown<'a>,
+    examples: &'a Pictures<'a>,
     name: &'a str,
     network: Network,
     state: String,
 }
 
 impl Pupil<'_> {
-    fn taught(&self, most: Option<f64>, watcher: &mut dyn Watcher) -> Result<(Outcome, Weights)> {
-        let (job, network, shown) = (self.job, &self.network, self.shown);
+    fn train(&self, most: Option<f64>, watcher: &mut dyn Watcher) -> Result<(Outcome, Weights)> {
+        let (job, network, examples) = (self.job, &self.network, self.examples);
         let mut weights = network
             .init()
             .weights(&network.manifest(), job.seed, job.device);
@@ -201,7 +201,7 @@ impl Pupil<'_> {
             &mut weights,
             watcher,
             &mut |weights, _, numbers| {
-                let (pictures, answers) = shown.mixed(numbers)?;
+                let (pictures, answers) = examples.mixed(numbers)?;
                 Ok(cross_entropy(network.trained(weights, pictures), &answers))
             },
             &mut |weights, step, watcher| {
@@ -229,7 +229,7 @@ impl Pupil<'_> {
     fn settle(&self, weights: &mut Weights, batches: usize) -> Result<()> {
         let batches = self.few(batches * AT_ONCE).div_ceil(AT_ONCE);
         let starts = (0..batches).map(|batch| batch * AT_ONCE);
-        let batches = starts.map(|from| Ok(self.shown.mixed(from..from + AT_ONCE)?.0));
+        let batches = starts.map(|from| Ok(self.examples.mixed(from..from + AT_ONCE)?.0));
         self.network.settle(weights, batches)
     }
 
@@ -240,9 +240,9 @@ impl Pupil<'_> {
         let mut decodes = true;
         for start in all.clone().step_by(AT_ONCE) {
             let numbers = start..(start + AT_ONCE).min(all.end);
-            let (pictures, answers) = self.shown.drawn(numbers.clone())?;
+            let (pictures, answers) = self.examples.drawn(numbers.clone())?;
             right[0] += hits(self.network.scores(weights, pictures), &answers);
-            match self.shown.out_of_latents(numbers) {
+            match self.examples.out_of_latents(numbers) {
                 None => decodes = false,
                 Some(decoded) => {
                     let (pictures, answers) = decoded?;
@@ -276,7 +276,7 @@ impl Pupil<'_> {
             };
             let end = from + self.few(n);
             for start in (from..end).step_by(AT_ONCE) {
-                let (pictures, right) = self.shown_later(start..(start + AT_ONCE).min(end))?;
+                let (pictures, right) = self.decoded_or_drawn(start..(start + AT_ONCE).min(end))?;
                 let scores = self.network.scores(weights, pictures);
                 all.classes = scores.dims()[1];
                 all.logits.extend(scores.into_data().iter::<f32>());
@@ -308,10 +308,10 @@ impl Pupil<'_> {
     }
 
     /// Held-out pictures as it will be asked about: decoded where that can be.
-    fn shown_later(&self, numbers: Range<usize>) -> Result<Batch> {
-        match self.shown.out_of_latents(numbers.clone()) {
+    fn decoded_or_drawn(&self, numbers: Range<usize>) -> Result<Batch> {
+        match self.examples.out_of_latents(numbers.clone()) {
             Some(decoded) => decoded,
-            None => self.shown.drawn(numbers),
+            None => self.examples.drawn(numbers),
         }
     }
 }
@@ -332,7 +332,7 @@ fn both(
     };
     let end = HELD_OUT + first.few(MEASURED);
     for start in (HELD_OUT..end).step_by(AT_ONCE) {
-        let (pictures, right) = first.shown_later(start..(start + AT_ONCE).min(end))?;
+        let (pictures, right) = first.decoded_or_drawn(start..(start + AT_ONCE).min(end))?;
         let scores = [(first, weights), (second, others)]
             .map(|(pupil, weights)| pupil.network.scores(weights, pictures.clone()));
         all.classes = scores[0].dims()[1];

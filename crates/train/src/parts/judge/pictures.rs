@@ -16,7 +16,7 @@ use scumble_erase::{
 use scumble_nn::{Vae, Weights, config::VaeConfig, files::Source};
 
 use crate::{
-    examples::{Judged, every},
+    examples::{JudgeExample, every},
     job::Job,
     layout::DIFFUSION_MODEL,
     part::{CONFIG, Part},
@@ -34,7 +34,7 @@ const MUCH: Range<f32> = 1.2..3.0;
 pub(super) type Batch = (Tensor<4>, Vec<usize>);
 
 /// Where a judge's pictures come from.
-pub(super) struct Shown<'a> {
+pub(super) struct Pictures<'a> {
     job: &'a Job<'a>,
     question: usize,
     reject: f64,
@@ -46,7 +46,7 @@ pub(super) struct Shown<'a> {
     pub(super) seconds: f64,
 }
 
-impl<'a> Shown<'a> {
+impl<'a> Pictures<'a> {
     /// Pictures of a question, drawn; [`decode`](Self::decode) makes the others.
     pub(super) fn new(job: &'a Job<'a>, question: usize, reject: f64) -> Result<Self> {
         let autoencoder = match job.recipe.judge.decoded > 0.0 {
@@ -137,7 +137,7 @@ impl<'a> Shown<'a> {
             return Ok(Vec::new());
         };
         let answers = self.job.data.questions()[self.question].labels.len();
-        let judged: Vec<Judged> = numbers
+        let judged: Vec<JudgeExample> = numbers
             .clone()
             .into_par_iter()
             .map(|i| self.job.data.judged(self.question, i, self.reject))
@@ -191,7 +191,7 @@ impl Autoencoder {
     }
 }
 
-fn through(judged: &Judged, picture: Picture) -> Picture {
+fn through(judged: &JudgeExample, picture: Picture) -> Picture {
     match &judged.window {
         Some(window) => window.through(&picture),
         None => picture,
